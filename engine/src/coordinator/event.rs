@@ -1,0 +1,114 @@
+//! All that can happen to a coordinator. The shell turns messages, broken streams, finished writes and the passing of
+//! time into these, in the order in which it learns of them. No event carries a clock: `step` is given the time.
+
+use crate::coordinator::record::{FailureClass, TaskOutput};
+use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
+
+/// One thing that happened. Each has one `on_<event>` function in `step`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A worker opened a session and said who it is. Its token, job uid and generation were checked by the shell.
+    Hello {
+        /// The new session.
+        session: SessionId,
+        /// Who speaks.
+        worker: WorkerId,
+        /// Tasks it can run at once; at least 1.
+        slots: u32,
+        /// Attempts it is running or has finished without an `Ack`, from before.
+        running: Vec<TaskAttempt>,
+    },
+    /// A sign of life.
+    Heartbeat {
+        /// The session it came through.
+        session: SessionId,
+    },
+    /// What running attempts have done so far.
+    Progress {
+        /// The session it came through.
+        session: SessionId,
+        /// Attempts with the records they have read.
+        tasks: Vec<(TaskAttempt, u64)>,
+    },
+    /// Attempts are finished; their outputs are durable but not committed.
+    Done {
+        /// The session it came through.
+        session: SessionId,
+        /// Each attempt with what it made.
+        tasks: Vec<(TaskAttempt, TaskOutput)>,
+    },
+    /// An attempt failed.
+    Failed {
+        /// The session it came through.
+        session: SessionId,
+        /// The attempt.
+        task: TaskAttempt,
+        /// Whose fault it was, as the worker sees it.
+        class: FailureClass,
+        /// One sentence: file, record and error where there are such.
+        error: String,
+        /// Where the cause is a lost or damaged output of an earlier stage: that output.
+        lost_input: Option<TaskAttempt>,
+    },
+    /// The worker was told to go. It takes no new task; what it hands back here it has stopped.
+    Draining {
+        /// The session it came through.
+        session: SessionId,
+        /// Attempts it gives back. Those not named it still means to finish.
+        handed_back: Vec<TaskAttempt>,
+    },
+    /// The session's stream ended, for whatever reason.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+    },
+    /// The operator saw a worker's pod, or a container in it, end.
+    PodEnded {
+        /// The pod.
+        pod_uid: String,
+        /// What ended it.
+        cause: PodEndCause,
+        /// For people: `OOMKilled (memory limit 512Mi)`.
+        reason: String,
+    },
+    /// All records up to and including this one (see `Effect::Append`) are in the ledger for good.
+    Durable {
+        /// The last record's index.
+        through: u64,
+    },
+    /// What `Effect::PublishStage` asked for is written.
+    StagePublished {
+        /// The stage.
+        stage: StageId,
+        /// Where the object lies that lists its outputs.
+        outputs: String,
+    },
+    /// What `Effect::Finalize` asked for is done: the final file stands, whole.
+    FileFinalized {
+        /// The sink's task.
+        task: TaskId,
+    },
+    /// What `Effect::Finalize` asked for cannot be done any more: neither the upload nor the whole file is there.
+    FileLost {
+        /// The sink's attempt whose output is lost.
+        task: TaskAttempt,
+    },
+    /// What `Effect::WriteManifest` asked for is done.
+    ManifestWritten {
+        /// Uri of `_SUCCESS.json`.
+        manifest: String,
+    },
+    /// Time passed. Sent at least twice a second.
+    Tick,
+}
+
+/// What ended a pod, as far as budgets care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodEndCause {
+    /// Preemption, eviction, node loss, deletion.
+    Disruption,
+    /// The container was killed for want of memory.
+    OutOfMemory,
+    /// The container ended by itself with a non-zero exit code.
+    Exit,
+}

@@ -1,0 +1,206 @@
+//! Who is who: the newtypes that every state key, path and message is made of.
+//!
+//! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a clock or makes an
+//! identity up: time, random incarnations and epochs are given by the caller.
+
+use std::fmt;
+
+/// The uid of the `ZephyrJob` object. Identity is the uid, never the name: a job created again under the same name
+/// sees nothing of the old one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobUid(String);
+
+/// The most characters a job uid may have: a Kubernetes uid has 36.
+pub const JOB_UID_MAX_LENGTH: usize = 64;
+
+/// Why a text is not an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part}: not an identity (got {got:?}); allowed are 1 to {max} characters of a-z, A-Z, 0-9, '-', '_' and '.', not beginning with '.'")]
+pub struct IdentityError {
+    /// Which part of the key it was meant to be.
+    pub part: &'static str,
+    /// The text, cut to 64 characters.
+    pub got: String,
+    /// The most characters allowed.
+    pub max: usize,
+}
+
+/// An identity becomes a path segment, so only characters that mean nothing in a path are let in.
+fn identity(part: &'static str, text: &str, max: usize) -> Result<String, IdentityError> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > max || text.starts_with('.') || !text.chars().all(harmless) {
+        let got = text.chars().take(64).collect();
+        return Err(IdentityError { part, got, max });
+    }
+    Ok(text.to_owned())
+}
+
+impl JobUid {
+    /// Takes a uid that is fit to be a path segment.
+    pub fn parse(text: &str) -> Result<Self, IdentityError> {
+        identity("job uid", text, JOB_UID_MAX_LENGTH).map(Self)
+    }
+
+    /// The uid's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// Which set of Kubernetes objects runs the job; minted by the operator. 1 is the first.
+    Generation(u32)
+}
+number! {
+    /// Which coordinator incarnation; minted by the coordinator with put-if-absent in the ledger. 1 is the first.
+    Epoch(u64)
+}
+number! {
+    /// A stage's position in the plan, 0-based.
+    StageId(u32)
+}
+number! {
+    /// A shard's position in its stage, 0-based.
+    ShardId(u32)
+}
+number! {
+    /// One connection of a worker, numbered by the shell that accepted it; never used again in the process's life.
+    SessionId(u64)
+}
+number! {
+    /// A moment, in milliseconds of a clock that never goes back. Only differences mean something.
+    Timestamp(u64)
+}
+
+impl Timestamp {
+    /// The moment `milliseconds` later.
+    #[must_use]
+    pub fn after_ms(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
+    /// Milliseconds since `earlier`; 0 where that is later.
+    pub fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One shard of one stage: the unit of work, of failure and of commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    /// The stage.
+    pub stage: StageId,
+    /// The shard.
+    pub shard: ShardId,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stage {} shard {}", self.stage, self.shard)
+    }
+}
+
+/// One try of one task: the epoch that dispatched it and a number that grows within the task for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// The epoch that dispatched it.
+    pub epoch: Epoch,
+    /// 1 is the task's first try of that epoch.
+    pub number: u32,
+}
+
+impl fmt::Display for Attempt {
+    /// As in object names: `e3a1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "e{}a{}", self.epoch, self.number)
+    }
+}
+
+/// One try, with the task it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskAttempt {
+    /// The task.
+    pub task: TaskId,
+    /// The try.
+    pub attempt: Attempt,
+}
+
+impl fmt::Display for TaskAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} attempt {}", self.task, self.attempt)
+    }
+}
+
+/// A worker: a pod and one incarnation of the process in it. A replacement pod of the same name is another worker, and
+/// so is a restarted container of the same pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    pod_uid: String,
+    incarnation: u64,
+}
+
+/// The most characters a pod uid may have: a Kubernetes uid has 36.
+pub const POD_UID_MAX_LENGTH: usize = 64;
+
+impl WorkerId {
+    /// Takes a pod uid that is fit to be an identity, and the random number of this process.
+    pub fn parse(pod_uid: &str, incarnation: u64) -> Result<Self, IdentityError> {
+        Ok(Self { pod_uid: identity("worker's pod uid", pod_uid, POD_UID_MAX_LENGTH)?, incarnation })
+    }
+
+    /// The pod's uid.
+    pub fn pod_uid(&self) -> &str {
+        &self.pod_uid
+    }
+
+    /// The process's random number.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:016x}", self.pod_uid, self.incarnation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_that_could_leave_its_folder_is_refused() {
+        for text in ["", "..", ".x", "a/b", "a\\b", "a b", "a\0", "é", &"x".repeat(65)] {
+            assert!(JobUid::parse(text).is_err(), "{text:?}");
+            assert!(WorkerId::parse(text, 1).is_err(), "{text:?}");
+        }
+        assert!(JobUid::parse("0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7").is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_seems_to_go_back_gives_no_time_passed() {
+        assert_eq!(Timestamp(5).since_ms(Timestamp(9)), 0);
+        assert_eq!(Timestamp(u64::MAX).after_ms(1), Timestamp(u64::MAX));
+    }
+}
