@@ -1,1 +1,69 @@
-fn main() {}
+//! `kubectl zephyr`: what a data engineer types. Arguments, wiring and exit codes; each verb has a file of its own.
+//!
+//! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are wrong.
+
+mod manifest;
+mod plan;
+mod run;
+mod status;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs, plans and watches Zephyr jobs.
+#[derive(Parser)]
+#[command(name = "kubectl-zephyr", bin_name = "kubectl zephyr", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a job on this machine: the same coordinator, the same workers, no cluster.
+    Run(run::Options),
+    /// Show the stages and tasks that a job would have.
+    Plan(plan::Options),
+    /// Show how a job in the cluster is doing.
+    Status(status::Options),
+}
+
+fn main() -> ExitCode {
+    // Before anything else: a run starts this program again, once for each task slot.
+    if let Some(code) = zephyr_worker::child_main_if_requested() {
+        return code;
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        terminal::error("install the TLS provider: another one is installed");
+        return ExitCode::FAILURE;
+    }
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::error(&format!("start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.verb {
+            Verb::Run(options) => run::run(options).await,
+            Verb::Plan(options) => plan::plan(options).await,
+            Verb::Status(options) => status::status(options).await,
+        }
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if terminal::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,12 @@
-//! Placeholder until the crate is written.
+//! What the tests on a real cluster share: a client, a namespace of their own, buckets, jobs and nodes.
+//!
+//! Knows nothing of the cluster but a kubeconfig, the S3 server's address and a few hooks on nodes; holds no assertion
+//! about the product itself.
+
+pub mod bucket;
+pub mod cluster;
+pub mod job;
+pub mod ledger;
+pub mod node;
+pub mod sum_job;
+pub mod words;

@@ -1,0 +1,141 @@
+//! `kubectl zephyr status NAME`: one job of the cluster, as its status has it. Reads one object; writes nothing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use zephyr_crds::ZephyrJobStatus;
+use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
+use zephyr_crds::job::ZephyrJob;
+
+use crate::terminal::{bytes, print, printable};
+
+/// How long the API server may take to answer: a person waits.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Name of the job.
+    name: String,
+    /// Namespace of the job; the context's own where not given.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Context of the kubeconfig; the current one where not given.
+    #[arg(long)]
+    context: Option<String>,
+}
+
+/// Prints the job's status.
+pub(crate) async fn status(options: Options) -> Result<()> {
+    let kubeconfig = Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
+    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &choice).await.context("read the kubeconfig")?;
+    let server = config.cluster_url.to_string();
+    let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let api: Api<ZephyrJob> = Api::namespaced(Client::try_from(config).context("make a client")?, &namespace);
+    let name = printable(&options.name);
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(&options.name)).await;
+    let Ok(answer) = answer else {
+        bail!("{server} does not answer within {} s", ANSWER_TIMEOUT.as_secs());
+    };
+    let job = answer.with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
+    let Some(job) = job else {
+        bail!("job {name} not found in namespace {namespace}");
+    };
+    print(&describe(&name, &namespace, &job.status.unwrap_or_default()))?;
+    Ok(())
+}
+
+fn condition(status: &ZephyrJobStatus, condition_type: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.r#type == condition_type)
+}
+
+/// The condition that says best why the job is where it is.
+fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
+    let holds = |condition_type| condition(status, condition_type).filter(|c| c.status == ConditionStatus::True);
+    let lacks = |condition_type| condition(status, condition_type).filter(|c| c.status == ConditionStatus::False);
+    holds(ConditionType::Failed)
+        .or_else(|| holds(ConditionType::Complete))
+        .or_else(|| lacks(ConditionType::Accepted))
+        .or_else(|| condition(status, ConditionType::Progressing))
+}
+
+/// The status as a page for people. Pure.
+fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
+    let mut page = String::new();
+    let mut line = |label: &str, text: String| {
+        if !text.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(page, "{label:<13}{}", printable(&text));
+        }
+    };
+    line("Job", format!("{namespace}/{name}"));
+    line("Phase", status.phase.map_or("not seen by the operator yet", |phase| phase.as_str()).to_owned());
+    line("Why", reason(status).map(|c| format!("{}: {}", c.reason.as_str(), c.message)).unwrap_or_default());
+    if let Some(stage) = &status.stage {
+        line("Stage", format!("{}, {} done, {} running", stage.name, stage.summary, stage.running));
+    }
+    line("Progress", status.progress.clone().unwrap_or_default());
+    if let Some(workers) = &status.workers {
+        let counts = [
+            ("ready", workers.ready), ("busy", workers.busy), ("starting", workers.init),
+            ("reconnecting", workers.reconnecting), ("failed", workers.failed), ("dead", workers.dead),
+        ];
+        let counts: Vec<_> = counts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}")).collect();
+        line("Workers", format!("{} alive ({}), {} disruptions so far", workers.summary, counts.join(", "), workers.disruptions));
+    }
+    if let Some(coordinator) = &status.coordinator {
+        let epoch = coordinator.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+        let pod = coordinator.pod.as_deref().unwrap_or("no pod yet");
+        line("Coordinator", format!("{pod}{epoch}, {} restarts", coordinator.restarts));
+    }
+    line("Generation", status.generation.map(|n| n.to_string()).unwrap_or_default());
+    if let Some(records) = &status.records {
+        let read = bytes(records.bytes_in.unsigned_abs());
+        let written = bytes(records.bytes_out.unsigned_abs());
+        line("Records", format!("{} read ({read}), {} written ({written})", records.r#in, records.out));
+    }
+    if let Some(outputs) = &status.outputs {
+        let size = bytes(outputs.bytes.unsigned_abs());
+        line("Output", format!("{} files, {} records, {size}: {}", outputs.files, outputs.rows, outputs.manifest));
+    }
+    for entry in &status.history {
+        let from = entry.from.map(|phase| format!("{} → ", phase.as_str())).unwrap_or_default();
+        line("History", format!("{} {from}{} {}", entry.time.0, entry.to.as_str(), entry.message));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zephyr_crds::status::{Phase, StageStatus, WorkerCounts};
+
+    #[test]
+    fn a_running_job_is_told_in_a_few_lines() {
+        let workers = WorkerCounts { desired: 3, busy: 2, init: 1, disruptions: 4, ..WorkerCounts::default() };
+        let status = ZephyrJobStatus {
+            phase: Some(Phase::Running),
+            generation: Some(2),
+            stage: Some(StageStatus::new("1/2 map", 5, 9, 2, 0)),
+            progress: Some("40%".to_owned()),
+            workers: Some(workers.with_summary()),
+            ..ZephyrJobStatus::default()
+        };
+        let expected = "Job          team/count\n\
+                        Phase        Running\n\
+                        Stage        1/2 map, 5/9 done, 2 running\n\
+                        Progress     40%\n\
+                        Workers      2/3 alive (2 busy, 1 starting), 4 disruptions so far\n\
+                        Generation   2\n";
+        assert_eq!(describe("count", "team", &status), expected);
+    }
+
+    #[test]
+    fn a_job_that_nobody_has_looked_at_says_so() {
+        let page = describe("count", "team", &ZephyrJobStatus::default());
+        assert!(page.contains("not seen by the operator yet"), "{page}");
+    }
+}

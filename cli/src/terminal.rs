@@ -1,0 +1,67 @@
+//! What is printed, and how: results to standard output, everything else to standard error. Decides nothing.
+
+use std::io::{self, Write as _};
+
+/// Prints a result. A reader that has gone away (`| head`) is an error for the caller to end quietly on.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Prints a line for people, beside the result.
+pub(crate) fn note(text: &str) {
+    // Nobody reads standard error any more: there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints why the program fails.
+pub(crate) fn error(text: &str) {
+    note(&format!("error: {text}"));
+}
+
+/// Whether an error only says that the reader of our output has gone away.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A text from elsewhere, fit for a terminal: control characters and direction marks are shown, not obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if hidden(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+/// Bytes for people: `1.4 GB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_move_the_cursor_is_shown_instead() {
+        assert_eq!(printable("a\u{1b}[31mb\u{202e}\u{7}"), "a\\u{1b}[31mb\\u{202e}\\u{7}");
+        assert_eq!(printable("naïve 🙂"), "naïve 🙂");
+    }
+
+    #[test]
+    fn bytes_are_rounded_for_people() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_400_000_000), "1.4 GB");
+    }
+}

@@ -1,0 +1,176 @@
+//! The cluster under test and a namespace per test. Creates and deletes only namespaces of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt};
+
+/// How long a test waits for something that is expected within seconds, on a machine whose cores are all busy.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How often a condition that cannot be watched is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What tests need to know of the machine around the cluster; `make -s cluster-env` prints it.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The S3 server as pods reach it.
+    pub s3_endpoint: String,
+    /// The S3 server as this process reaches it.
+    pub s3_host_endpoint: String,
+    /// Its region.
+    pub region: String,
+    /// Its access key.
+    pub access_key: String,
+    /// Its secret key.
+    pub secret_key: String,
+}
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| {
+        format!("{name} is not set: run the tests by `make test`, or after `eval \"$(make -s cluster-env)\"`")
+    })
+}
+
+impl Environment {
+    /// Reads the variables of `make -s cluster-env`.
+    pub fn from_variables() -> Result<Self> {
+        Ok(Self {
+            s3_endpoint: variable("ZEPHYR_S3_ENDPOINT")?,
+            s3_host_endpoint: variable("ZEPHYR_S3_HOST_ENDPOINT")?,
+            region: variable("AWS_REGION")?,
+            access_key: variable("AWS_ACCESS_KEY_ID")?,
+            secret_key: variable("AWS_SECRET_ACCESS_KEY")?,
+        })
+    }
+}
+
+/// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one of the kubeconfig.
+pub async fn client() -> Result<Client> {
+    // Another test of this process may have installed it already: then it is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT").ok().filter(|name| !name.is_empty());
+    let kubeconfig = Kubeconfig::read().context("no cluster to test on: `make cluster` makes one, ZEPHYR_TEST_KUBECONTEXT names one")?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context("read the kubeconfig")?;
+    Client::try_from(config).context("make a client of the kubeconfig")
+}
+
+/// A namespace for one test, with the Secret `s3-credentials`. Deleted with everything in it by `finish`; left for a look
+/// when the test fails.
+#[derive(Clone)]
+pub struct TestNamespace {
+    /// Client of the cluster.
+    pub client: Client,
+    /// Its name, new in each run.
+    pub name: String,
+    /// The machine around it.
+    pub environment: Environment,
+}
+
+impl TestNamespace {
+    /// Makes a namespace whose name begins with `zephyr-test-` and the test's name.
+    pub async fn create(test: &str) -> Result<Self> {
+        let environment = Environment::from_variables()?;
+        let client = client().await?;
+        let metadata = ObjectMeta {
+            generate_name: Some(format!("zephyr-test-{test}-")),
+            labels: Some([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let namespace = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+        let this = Self { client, name: namespace.name_any(), environment };
+        this.create_credentials("s3-credentials").await?;
+        Ok(this)
+    }
+
+    async fn create_credentials(&self, name: &str) -> Result<()> {
+        let data = [
+            ("AWS_ACCESS_KEY_ID".to_owned(), self.environment.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), self.environment.secret_key.clone()),
+        ];
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            string_data: Some(data.into()),
+            ..Secret::default()
+        };
+        Api::<Secret>::namespaced(self.client.clone(), &self.name).create(&PostParams::default(), &secret).await?;
+        Ok(())
+    }
+
+    /// The API of one kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// Pods of a job with this component (`coordinator` or `worker`), by name.
+    pub async fn pods(&self, job: &str, component: &str) -> Result<Vec<Pod>> {
+        let selector = format!("zephyr.dev/job={job},app.kubernetes.io/component={component}");
+        let mut pods = self.api::<Pod>().list(&ListParams::default().labels(&selector)).await?.items;
+        pods.sort_by_key(ResourceExt::name_any);
+        Ok(pods)
+    }
+
+    /// Looks again and again until `look` gives something.
+    pub async fn eventually<T, F>(&self, what: &str, patience: Duration, mut look: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Option<T>>>,
+    {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let last = match look().await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => String::new(),
+                Err(error) => format!(" (last error: {error:#})"),
+            };
+            if tokio::time::Instant::now() >= deadline {
+                bail!("not seen within {patience:?}: {what}{last}\n{}", self.describe().await);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Everything of this namespace that explains a failure: jobs, pods, events.
+    pub async fn describe(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = format!("namespace {}:\n", self.name);
+        if let Ok(jobs) = self.api::<zephyr_crds::job::ZephyrJob>().list(&ListParams::default()).await {
+            for job in jobs {
+                let status = serde_json::to_string(&job.status).unwrap_or_default();
+                let _ = writeln!(text, "  job {}: {status}", job.name_any());
+            }
+        }
+        if let Ok(pods) = self.api::<Pod>().list(&ListParams::default()).await {
+            for pod in pods {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+                let status = pod.status.clone().unwrap_or_default();
+                let states: Vec<_> = status.container_statuses.iter().flatten().map(|c| (&c.state, &c.last_state)).collect();
+                let states = serde_json::to_string(&states).unwrap_or_default();
+                let phase = status.phase.clone().unwrap_or_default();
+                let deleted = pod.metadata.deletion_timestamp.is_some();
+                let _ = writeln!(text, "  pod {} on {node}: {phase}, being deleted: {deleted}, {states}", pod.name_any());
+            }
+        }
+        if let Ok(events) = self.api::<Event>().list(&ListParams::default()).await {
+            for event in events {
+                let about = event.involved_object.name.unwrap_or_default();
+                let _ = writeln!(text, "  event {about}: {:?} {:?}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            }
+        }
+        text
+    }
+
+    /// Deletes the namespace; does not wait for it.
+    pub async fn finish(self) -> Result<()> {
+        Api::<Namespace>::all(self.client).delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What a job's ledger says, read from the bucket: which attempt of which task was committed, and how often.
+//!
+//! Decodes with the worker's own reader, since the format is its own; takes nothing over and writes nothing.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
+use zephyr_engine::id::{Attempt, JobUid, TaskId};
+use zephyr_worker::storage::{JobStorage, Stores};
+
+use crate::cluster::Environment;
+
+/// A job's ledger.
+pub struct LedgerView {
+    storage: JobStorage,
+}
+
+/// What it says at a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LedgerState {
+    /// Committed attempts by task, in the order of commits; more than one only where an output was lost and made again.
+    pub done: BTreeMap<TaskId, Vec<Attempt>>,
+    /// Failures charged to the application budget.
+    pub application_failures: Vec<String>,
+    /// Losses charged to the disruption budget.
+    pub disruptions: Vec<String>,
+    /// The newest epoch.
+    pub epoch: u64,
+}
+
+impl LedgerState {
+    /// Fails where a task that had been committed `before` was committed again since.
+    pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
+        for (task, attempts) in &before.done {
+            anyhow::ensure!(self.done.get(task) == Some(attempts), "{task}: {attempts:?} before, {:?} now", self.done.get(task));
+        }
+        for (task, attempts) in &self.done {
+            anyhow::ensure!(attempts.len() == 1, "{task} was committed {} times", attempts.len());
+        }
+        Ok(())
+    }
+}
+
+impl LedgerView {
+    /// The ledger of the job with this uid under this storage uri, reached from this process.
+    pub fn open(environment: &Environment, storage_uri: &str, job_uid: &str) -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let options = [
+            ("aws_endpoint", environment.s3_host_endpoint.as_str()),
+            ("aws_region", &environment.region),
+            ("aws_access_key_id", &environment.access_key),
+            ("aws_secret_access_key", &environment.secret_key),
+            ("aws_allow_http", "true"),
+        ];
+        let options = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let storage = JobStorage::new(Stores::new(options), storage_uri, JobUid::parse(job_uid)?)?;
+        Ok(Self { storage })
+    }
+
+    /// Reads it as it is now.
+    pub async fn read(&self) -> Result<LedgerState> {
+        let (epoch, records) = zephyr_worker::ledger::inspect(&self.storage).await?;
+        let mut state = LedgerState { epoch: epoch.0, ..LedgerState::default() };
+        for record in records {
+            match record {
+                LogRecord::Done { task, .. } => state.done.entry(task.task).or_default().push(task.attempt),
+                LogRecord::Failed { class: FailureClass::Disruption, error, .. } => state.disruptions.push(error),
+                LogRecord::Failed { error, .. } => state.application_failures.push(error),
+                LogRecord::Revoked { .. } | LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } | LogRecord::Result(_) => {}
+            }
+        }
+        Ok(state)
+    }
+}

@@ -1,0 +1,117 @@
+//! A job that is slow on purpose and whose answer anybody can work out: the numbers 1 to n, counted and summed by their
+//! remainder. Each number is one shard and burns a set amount of work, so that a test can strike in the middle.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bucket::{Bucket, DATA, SCRATCH};
+use crate::cluster::TestNamespace;
+
+/// Groups of the result: the remainders of division by this.
+const GROUPS: u64 = 7;
+
+/// The job's parameters; `manifest` gives the YAML.
+#[derive(Clone, Debug)]
+pub struct SumJob {
+    /// Name of the job.
+    pub name: String,
+    /// How many numbers: shards of the first stage.
+    pub numbers: u64,
+    /// Rounds of a loop that each number is held up by.
+    pub rounds: u64,
+    /// Workers.
+    pub workers: u32,
+    /// More lines below `spec`, indented by two.
+    pub more: String,
+    /// More lines below `spec.workers`, indented by four.
+    pub more_workers: String,
+}
+
+impl SumJob {
+    /// Forty numbers, about a second of one core each, three workers.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            numbers: 40,
+            rounds: 400_000,
+            workers: 3,
+            more: String::new(),
+            more_workers: String::new(),
+        }
+    }
+
+    fn folder(&self, namespace: &TestNamespace) -> String {
+        format!("out/{}/{}", namespace.name, self.name)
+    }
+
+    /// Where its ledger lies.
+    pub fn storage_uri(namespace: &TestNamespace) -> String {
+        format!("s3://{SCRATCH}/{}", namespace.name)
+    }
+
+    /// The manifest.
+    pub fn manifest(&self, namespace: &TestNamespace) -> String {
+        let values: Vec<_> = (1..=self.numbers).map(|n| n.to_string()).collect();
+        format!(
+            r#"apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata:
+  name: {name}
+spec:
+  pipeline:
+    source:
+      items: {{ values: [{values}] }}
+    steps:
+      - map: '. as $n | reduce range({rounds}) as $i (0; . + 1) | {{n: $n, rounds: .}}'
+      - groupBy:
+          key: '.n % {GROUPS}'
+          aggregate: {{ count: {{ count: {{}} }}, sum: {{ sum: '.n' }} }}
+          shards: 4
+    sink:
+      files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl" }}
+  storage:
+    uri: {storage}
+    credentialsSecret: s3-credentials
+  coordinator:
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
+  workers:
+    replicas: {workers}
+    slots: 1
+    preemptible: {{ provider: none }}
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
+{more_workers}{more}"#,
+            name = self.name,
+            values = values.join(", "),
+            rounds = self.rounds,
+            folder = self.folder(namespace),
+            storage = Self::storage_uri(namespace),
+            workers = self.workers,
+            more_workers = self.more_workers,
+            more = self.more,
+        )
+    }
+
+    /// Fails unless the output is exactly what arithmetic says, in four files.
+    pub async fn check_output(&self, namespace: &TestNamespace) -> Result<()> {
+        let bucket = Bucket::open(&namespace.environment, DATA)?;
+        let files = bucket.read_all(&self.folder(namespace)).await?;
+        let names: Vec<_> = files.keys().filter_map(|key| key.rsplit('/').next()).collect();
+        let wanted = ["_SUCCESS.json", "part-00000-of-00004.jsonl", "part-00001-of-00004.jsonl", "part-00002-of-00004.jsonl", "part-00003-of-00004.jsonl"];
+        ensure!(names == wanted, "files {names:?}");
+        let mut lines = Vec::new();
+        for (key, bytes) in &files {
+            if !key.ends_with("_SUCCESS.json") {
+                lines.extend(std::str::from_utf8(bytes).context("UTF-8")?.lines().map(str::to_owned));
+            }
+        }
+        lines.sort();
+        let mut expected: Vec<_> = (0..GROUPS)
+            .map(|key| {
+                let numbers: Vec<_> = (1..=self.numbers).filter(|n| n % GROUPS == key).collect();
+                format!("{{\"key\":{key},\"count\":{},\"sum\":{}}}", numbers.len(), numbers.iter().sum::<u64>())
+            })
+            .collect();
+        expected.sort();
+        ensure!(lines == expected, "output {lines:#?}, expected {expected:#?}");
+        Ok(())
+    }
+}

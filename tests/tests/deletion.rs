@@ -1,0 +1,109 @@
+//! Deleting a job at any moment leaves nothing behind, and the same name runs afresh.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt};
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::job::{AppliedJob, apply};
+use zephyr_tests::ledger::LedgerView;
+use zephyr_tests::sum_job::SumJob;
+
+/// Within this time of its deletion nothing of a job is left: what we promise.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+async fn names<K>(namespace: &TestNamespace) -> Result<Vec<String>>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let ours = ListParams::default().labels("zephyr.dev/job");
+    Ok(namespace.api::<K>().list(&ours).await?.iter().map(ResourceExt::name_any).collect())
+}
+
+async fn children(namespace: &TestNamespace) -> Result<Vec<String>> {
+    let mut all = names::<ConfigMap>(namespace).await?;
+    all.extend(names::<Secret>(namespace).await?);
+    all.extend(names::<Service>(namespace).await?);
+    all.extend(names::<Deployment>(namespace).await?);
+    all.extend(names::<ReplicaSet>(namespace).await?);
+    all.extend(names::<StatefulSet>(namespace).await?);
+    all.extend(names::<Pod>(namespace).await?);
+    Ok(all)
+}
+
+async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> Result<()> {
+    job.delete().await?;
+    namespace
+        .eventually("every object of the deleted job gone", GONE_WITHIN, || async {
+            let left = children(namespace).await?;
+            if left.is_empty() { Ok(Some(())) } else { anyhow::bail!("left: {left:?}") }
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_job_deleted_at_any_moment_leaves_nothing_and_its_name_runs_afresh() -> Result<()> {
+    let namespace = TestNamespace::create("deletion").await?;
+    let sum = SumJob::new("sum");
+    let manifest = sum.manifest(&namespace);
+
+    // At once, before the operator may have seen it.
+    delete_and_see_it_gone(&namespace, &apply(&namespace, &manifest).await?).await?;
+
+    // When it has a generation.
+    let job = apply(&namespace, &manifest).await?;
+    job.wait_until("a generation", PATIENCE, |job| job.status.as_ref().is_some_and(|s| s.generation.is_some())).await?;
+    delete_and_see_it_gone(&namespace, &job).await?;
+
+    // When its coordinator is there.
+    let job = apply(&namespace, &manifest).await?;
+    namespace
+        .eventually("a coordinator's pod", PATIENCE, || async {
+            Ok((!namespace.pods("sum", "coordinator").await?.is_empty()).then_some(()))
+        })
+        .await?;
+    delete_and_see_it_gone(&namespace, &job).await?;
+
+    // In the middle of its work.
+    let job = apply(&namespace, &manifest).await?;
+    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    job.committed(&ledger, 8, PATIENCE).await?;
+    delete_and_see_it_gone(&namespace, &job).await?;
+
+    // Created again under the same name it sees nothing of the old ones.
+    let job = apply(&namespace, &manifest).await?;
+    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    let done = job.succeeded(PATIENCE).await?;
+    anyhow::ensure!(done.status.as_ref().and_then(|s| s.generation) == Some(1), "it begins with generation 1");
+    let tasks = ledger.read().await?.done.len();
+    anyhow::ensure!(tasks as u64 == sum.numbers + 4, "all {} tasks are its own, {tasks} found", sum.numbers + 4);
+    sum.check_output(&namespace).await?;
+
+    // After its end.
+    delete_and_see_it_gone(&namespace, &job).await?;
+    let gone = namespace.api::<zephyr_crds::job::ZephyrJob>().get_opt("sum").await?;
+    anyhow::ensure!(gone.is_none(), "the job is gone");
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_finished_job_goes_by_itself_when_its_time_has_passed() -> Result<()> {
+    let namespace = TestNamespace::create("ttl").await?;
+    let mut sum = SumJob::new("sum");
+    sum.numbers = 3;
+    sum.rounds = 10;
+    sum.more = "  ttlSecondsAfterFinished: 3\n".to_owned();
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    job.succeeded(PATIENCE).await.context("it is seen finished before it goes")?;
+    namespace
+        .eventually("the job gone", GONE_WITHIN, || async {
+            Ok(namespace.api::<zephyr_crds::job::ZephyrJob>().get_opt("sum").await?.is_none().then_some(()))
+        })
+        .await?;
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}

@@ -1,0 +1,95 @@
+//! The operator is killed at any moment and comes back: jobs go on, and no child is made twice.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::job::{AppliedJob, apply};
+use zephyr_tests::ledger::LedgerView;
+use zephyr_tests::sum_job::SumJob;
+
+/// Where `make install` puts the operator.
+const OPERATOR_NAMESPACE: &str = "zephyr-system";
+
+/// Kills the operator's pod without grace.
+async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), OPERATOR_NAMESPACE);
+    let operator = ListParams::default().labels("app.kubernetes.io/name=zephyr-operator");
+    let found = pods.list(&operator).await?.items;
+    anyhow::ensure!(!found.is_empty(), "an operator runs in {OPERATOR_NAMESPACE}");
+    for pod in found {
+        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+    }
+    Ok(())
+}
+
+/// Uids of the job's children by kind and name.
+async fn children(namespace: &TestNamespace) -> Result<BTreeMap<String, String>> {
+    let ours = ListParams::default().labels("zephyr.dev/job");
+    let mut all = BTreeMap::new();
+    let mut add = |kind: &str, name: String, uid: Option<String>| all.insert(format!("{kind}/{name}"), uid.unwrap_or_default());
+    for object in namespace.api::<ConfigMap>().list(&ours).await? {
+        add("ConfigMap", object.name_any(), object.uid());
+    }
+    for object in namespace.api::<Service>().list(&ours).await? {
+        add("Service", object.name_any(), object.uid());
+    }
+    for object in namespace.api::<Deployment>().list(&ours).await? {
+        add("Deployment", object.name_any(), object.uid());
+    }
+    for object in namespace.api::<StatefulSet>().list(&ours).await? {
+        add("StatefulSet", object.name_any(), object.uid());
+    }
+    Ok(all)
+}
+
+/// The children are those of generation 1, and each that was there before is the same object.
+fn nothing_twice(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Result<()> {
+    for (name, uid) in before {
+        anyhow::ensure!(after.get(name) == Some(uid), "{name} was made again");
+    }
+    anyhow::ensure!(after.keys().all(|name| name.ends_with("-g1")), "one generation: {after:?}");
+    Ok(())
+}
+
+async fn wait_for_middle(namespace: &TestNamespace, job: &AppliedJob, tasks: usize) -> Result<LedgerView> {
+    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(namespace), &job.uid)?;
+    job.committed(&ledger, tasks, PATIENCE).await?;
+    Ok(ledger)
+}
+
+#[tokio::test]
+async fn an_operator_killed_again_and_again_doubles_nothing_and_the_job_goes_on() -> Result<()> {
+    let namespace = TestNamespace::create("operator").await?;
+    let sum = SumJob::new("sum");
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+
+    // As soon as the first child is there, the others may be half made.
+    namespace
+        .eventually("a first child", PATIENCE, || async { Ok((!children(&namespace).await?.is_empty()).then_some(())) })
+        .await?;
+    let early = children(&namespace).await?;
+    kill_operator(&namespace).await?;
+
+    let ledger = wait_for_middle(&namespace, &job, 4).await?;
+    let middle = children(&namespace).await?;
+    nothing_twice(&early, &middle)?;
+    let before = ledger.read().await?;
+    kill_operator(&namespace).await?;
+
+    wait_for_middle(&namespace, &job, 20).await?;
+    nothing_twice(&middle, &children(&namespace).await?)?;
+    kill_operator(&namespace).await?;
+
+    let done = job.succeeded(PATIENCE).await?;
+    anyhow::ensure!(done.status.as_ref().and_then(|s| s.generation) == Some(1), "no new generation");
+    let after = ledger.read().await?;
+    after.repeats_nothing_of(&before)?;
+    anyhow::ensure!(after.epoch == before.epoch, "the coordinator was left alone");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}

@@ -1,0 +1,70 @@
+//! The walls between the crates, read off `cargo metadata`: which package may reach which other, at any depth.
+//!
+//! ARCHITECTURE.md names each wall; a dependency that breaks one fails here before anybody gets used to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
+
+/// Package name → names of all packages it links, at any depth, without what only tests and build scripts use.
+fn reachable_from(package: &str) -> BTreeSet<String> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .features(CargoOpt::AllFeatures)
+        .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
+        .exec()
+        .expect("cargo metadata runs in the workspace");
+    let names: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
+    let nodes: BTreeMap<_, _> =
+        metadata.resolve.as_ref().expect("metadata has a graph").nodes.iter().map(|n| (&n.id, n)).collect();
+    let start = metadata.workspace_packages().into_iter().find(|p| p.name.as_str() == package);
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![&start.unwrap_or_else(|| panic!("{package} is not in the workspace")).id];
+    while let Some(id) = todo.pop() {
+        for dependency in &nodes[id].deps {
+            let linked = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            if linked && seen.insert(names[&dependency.pkg].clone()) {
+                todo.push(&dependency.pkg);
+            }
+        }
+    }
+    seen
+}
+
+/// Fails with every forbidden package that `package` reaches.
+fn check(package: &str, forbidden: &[&str]) {
+    let reached = reachable_from(package);
+    let broken: Vec<_> = forbidden.iter().filter(|name| reached.contains(**name)).collect();
+    assert!(broken.is_empty(), "{package} must not link {broken:?}: see the walls in ARCHITECTURE.md");
+}
+
+#[test]
+fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() {
+    check("zephyr-engine", &[
+        "tokio", "async-std", "futures", "tonic", "hyper", "reqwest", "kube", "kube-core", "k8s-openapi",
+        "object_store", "rand", "getrandom", "uuid", "chrono", "tempfile", "tracing",
+        "zephyr-crds", "zephyr-worker", "zephyr-operator",
+    ]);
+}
+
+#[test]
+fn the_operator_links_neither_engine_nor_worker() {
+    check("zephyr-operator", &["zephyr-engine", "zephyr-worker", "object_store", "jaq-core"]);
+}
+
+#[test]
+fn the_types_of_the_api_link_nothing_of_ours() {
+    check("zephyr-crds", &["zephyr-engine", "zephyr-worker", "zephyr-operator", "kubectl-zephyr", "tokio"]);
+}
+
+#[test]
+fn the_pods_of_a_job_link_no_kubernetes_client() {
+    check("zephyr-worker", &["kube-client", "kube-runtime", "zephyr-operator"]);
+}
+
+#[test]
+fn one_tls_provider_is_linked_and_it_needs_no_cmake() {
+    for package in ["zephyr-operator", "zephyr-worker", "kubectl-zephyr"] {
+        check(package, &["aws-lc-sys", "openssl-sys", "native-tls"]);
+    }
+}

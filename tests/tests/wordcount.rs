@@ -1,0 +1,93 @@
+//! The word count of a real data set, as the README's first command runs it: the same bytes with 1, 3 and 6 workers and
+//! on this machine without a cluster, and the same words as `tr`, `grep`, `sort` and `uniq` count.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::job::apply;
+use zephyr_tests::words;
+
+/// The example that the demo applies; a test that ran another one would prove something else.
+const EXAMPLE: &str = include_str!("../../examples/wordcount.yaml");
+
+/// The folder of text files that `make dataset` fetches.
+fn dataset() -> Result<PathBuf> {
+    let folder = std::env::var("ZEPHYR_DATASET").context("ZEPHYR_DATASET is not set: run the tests by `make test`, or after `eval \"$(make -s cluster-env)\"`")?;
+    Ok(PathBuf::from(folder))
+}
+
+/// The example with other places to read and write, and another number of workers.
+fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<String> {
+    let mut job: serde_json::Value = serde_saphyr::from_str(EXAMPLE)?;
+    let spec = job.get_mut("spec").context("the example has a spec")?;
+    spec["pipeline"]["source"]["files"]["paths"] = serde_json::json!([source]);
+    spec["pipeline"]["sink"]["files"]["path"] = serde_json::json!(sink);
+    spec["storage"]["uri"] = serde_json::json!(storage);
+    spec["workers"]["replicas"] = serde_json::json!(workers);
+    job["metadata"]["name"] = serde_json::json!(format!("words-{workers}"));
+    job["metadata"].as_object_mut().context("metadata")?.remove("namespace");
+    Ok(serde_json::to_string(&job)?)
+}
+
+const FILES: &str = "part-{shard:05}-of-{total:05}.jsonl";
+
+/// Output files by name, without the manifest, which holds uris and the job's uid.
+fn output_files(all: impl IntoIterator<Item = (String, Bytes)>) -> Result<BTreeMap<String, Bytes>> {
+    let mut files = BTreeMap::new();
+    for (key, bytes) in all {
+        let name = key.rsplit('/').next().context("a name")?.to_owned();
+        files.insert(name, bytes);
+    }
+    ensure!(files.remove("_SUCCESS.json").is_some(), "the manifest of the output is there");
+    Ok(files)
+}
+
+fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| format!("file://{}", folder.path().join(name).display());
+    let source = format!("file://{}/*", dataset.display());
+    let job = folder.path().join("job.json");
+    std::fs::write(&job, manifest(&source, &format!("{}/{FILES}", at("out")), &at("scratch"), 2)?)?;
+    // This test's own program lies in the folder below the one of the programs under test.
+    let test = std::env::current_exe()?;
+    let program = test.ancestors().nth(2).context("a folder of programs")?.join("kubectl-zephyr");
+    ensure!(program.exists(), "{} is not built: run the tests by `make test`", program.display());
+    let output = std::process::Command::new(&program).arg("run").arg("-f").arg(&job).output()?;
+    ensure!(output.status.success(), "kubectl-zephyr run: {}", String::from_utf8_lossy(&output.stderr));
+    let files = words::read_folder(&folder.path().join("out"))?;
+    output_files(files.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))))
+}
+
+#[tokio::test]
+async fn the_word_count_is_the_same_with_1_3_and_6_workers_and_without_a_cluster_and_is_right() -> Result<()> {
+    let dataset = dataset()?;
+    let expected = words::count(&dataset)?;
+    ensure!(expected.lines().count() > 1000, "the data set has words");
+    let here = run_on_this_machine(&dataset)?;
+    ensure!(words::canonical(here.values())? == expected, "the run on this machine counts what the standard tools count");
+
+    let namespace = TestNamespace::create("words").await?;
+    let bucket = Bucket::open(&namespace.environment, DATA)?;
+    let input = format!("in/{}", namespace.name);
+    for (name, bytes) in words::read_folder(&dataset)? {
+        bucket.put(&format!("{input}/{name}"), bytes).await?;
+    }
+    for workers in [1, 3, 6] {
+        let output = format!("out/{}/{workers}", namespace.name);
+        let storage = format!("s3://{SCRATCH}/{}", namespace.name);
+        let text = manifest(&format!("s3://{DATA}/{input}/*"), &format!("s3://{DATA}/{output}/{FILES}"), &storage, workers)?;
+        let job = apply(&namespace, &text).await?;
+        job.succeeded(PATIENCE).await?;
+        let files = output_files(bucket.read_all(&output).await?)?;
+        ensure!(files.keys().eq(here.keys()), "files with {workers} workers: {:?}", files.keys());
+        for (name, bytes) in &files {
+            ensure!(bytes == &here[name], "{name} with {workers} workers differs from the run on this machine");
+        }
+        job.delete().await?;
+    }
+    namespace.finish().await
+}
