@@ -1,0 +1,161 @@
+//! `kubectl zephyr run -f job.yaml`: the whole job on this machine, by the same coordinator and the same workers, each
+//! task in a child process of its own. Touches no cluster.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::validate::Place;
+use zephyr_engine::coordinator::record::JobResult;
+use zephyr_worker::local::{LocalOptions, run_local};
+use zephyr_worker::proto::run::{Phase, Snapshot};
+
+use crate::manifest;
+use crate::terminal::{bytes, note, print, printable};
+
+/// The share of the machine's memory that the task processes may plan with; the rest is this process's and the system's.
+const MEMORY_SHARE: f64 = 0.6;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The job's manifest; `-` reads standard input.
+    #[arg(short, long)]
+    filename: String,
+    /// Where the ledger and intermediate data go: a uri or a folder. Not given: the manifest's own uri where it is
+    /// `file://`, else a temporary folder, removed at the end.
+    #[arg(long)]
+    storage: Option<String>,
+    /// Resume the run with this uid from its ledger, instead of beginning a new one. Needs the same storage.
+    #[arg(long, requires = "storage")]
+    resume: Option<String>,
+    /// Workers to simulate.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: u32,
+    /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    slots: u32,
+    /// No progress on standard error.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs the job to its end.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let mut job = manifest::read(&options.filename, Place::Local)?;
+    let temporary = choose_storage(&mut job, options.storage.as_deref())?;
+    let frozen = freeze(job, options.resume)?;
+    if !options.quiet && temporary.is_none() {
+        note(&format!("run {}: ledger under {}", frozen.uid, frozen.spec.storage.uri));
+    }
+    let progress = Progress::start(options.quiet);
+    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let slots = if options.slots == 0 { (cores / options.workers).max(1) } else { options.slots };
+    let local = LocalOptions { workers: options.workers, slots, memory_bytes: task_memory(), progress: progress.callback() };
+    let result = tokio::select! {
+        result = run_local(frozen, local) => result?,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt.context("listen for ctrl-c")?;
+            bail!("interrupted");
+        }
+    };
+    progress.finish();
+    drop(temporary);
+    match result {
+        JobResult::Succeeded { files, rows, bytes: size, manifest } => {
+            print(&format!("{files} files, {rows} records, {}: {}", bytes(size), printable(&manifest)))?;
+            Ok(())
+        }
+        JobResult::Failed { reason, message } => bail!("{reason}: {}", printable(&message)),
+    }
+}
+
+/// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the run.
+fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<tempfile::TempDir>> {
+    if let Some(storage) = storage {
+        job.spec.storage.uri = if storage.contains("://") { storage.to_owned() } else { folder_uri(PathBuf::from(storage))? };
+        return Ok(None);
+    }
+    if job.spec.storage.uri.starts_with("file://") {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new().prefix("zephyr-run-").tempdir().context("make a temporary folder")?;
+    job.spec.storage.uri = folder_uri(folder.path().to_owned())?;
+    Ok(Some(folder))
+}
+
+fn folder_uri(folder: PathBuf) -> Result<String> {
+    let absolute = std::path::absolute(&folder).with_context(|| format!("--storage {}", folder.display()))?;
+    let text = absolute.to_str().with_context(|| format!("--storage {}: not UTF-8", absolute.display()))?;
+    Ok(format!("file://{text}"))
+}
+
+fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob> {
+    let name = job.metadata.name.context("metadata.name: missing; give the job a name")?;
+    Ok(FrozenJob {
+        version: FROZEN_JOB_VERSION,
+        namespace: "local".to_owned(),
+        name,
+        uid: resume.unwrap_or_else(new_uid),
+        generation: 1,
+        spec: job.spec,
+        storage_options: zephyr_worker::local::storage_options_from_environment(),
+        coordinator_address: "http://127.0.0.1".to_owned(),
+    })
+}
+
+/// A uid that no other run has.
+fn new_uid() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Bytes of memory that all task processes together may plan with; 0 where the machine does not tell.
+fn task_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = available.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an estimate")]
+    let share = (kilobytes as f64 * 1024.0 * MEMORY_SHARE) as u64;
+    share
+}
+
+/// The bar on standard error.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn start(quiet: bool) -> Self {
+        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} tasks  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+
+    fn callback(&self) -> Arc<dyn Fn(&Snapshot) + Send + Sync> {
+        let bar = self.bar.clone();
+        Arc::new(move |snapshot| {
+            bar.set_length(snapshot.tasks_total);
+            bar.set_position(snapshot.tasks_done);
+            bar.set_message(message(snapshot));
+        })
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What stands behind the bar.
+fn message(snapshot: &Snapshot) -> String {
+    let stages = snapshot.planned.as_ref().map_or(0, |planned| planned.stages);
+    let stage = snapshot.stage.as_ref().map(|stage| format!("{}/{stages} {}", stage.index, stage.name)).unwrap_or_default();
+    let read = snapshot.records.as_ref().map(|records| format!(", {} records read", records.records_in)).unwrap_or_default();
+    if snapshot.phase() == Phase::StorageUnavailable || stage.is_empty() {
+        return printable(&snapshot.message);
+    }
+    format!("{stage}{read}")
+}
