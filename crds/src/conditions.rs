@@ -1,0 +1,173 @@
+//! The names of conditions, their reasons, and the condition itself. Which condition holds is the operator's decision.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a condition speaks about. The text of each is part of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionType {
+    Accepted,
+    Progressing,
+    CoordinatorReady,
+    WorkersReady,
+    Degraded,
+    Complete,
+    Failed,
+    Finished,
+}
+
+impl ConditionType {
+    /// Every condition, in the order in which status shows them.
+    pub const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::Progressing,
+        Self::CoordinatorReady,
+        Self::WorkersReady,
+        Self::Degraded,
+        Self::Complete,
+        Self::Failed,
+        Self::Finished,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Progressing => "Progressing",
+            Self::CoordinatorReady => "CoordinatorReady",
+            Self::WorkersReady => "WorkersReady",
+            Self::Degraded => "Degraded",
+            Self::Complete => "Complete",
+            Self::Failed => "Failed",
+            Self::Finished => "Finished",
+        }
+    }
+}
+
+/// `True`, `False` or `Unknown`, as Kubernetes writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Why a condition has its status. A closed list, so that scripts can compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Reason {
+    /// The spec was accepted.
+    SpecValid,
+    /// The spec is refused; the message names the field.
+    SpecInvalid,
+    /// A generation's objects are being created.
+    Starting,
+    /// The coordinator is reading the input listing and making the plan.
+    Planning,
+    /// Tasks are running, or waiting for a free slot.
+    Running,
+    /// There is a plan and no worker yet.
+    WaitingForWorkers,
+    /// Pods cannot be placed: no node, no capacity.
+    WaitingForCapacity,
+    /// Quota, limit range or pod security refuses pods; the message has the API server's words.
+    Blocked,
+    /// A Secret or `ConfigMap` that the pods name does not exist.
+    ReferenceNotFound,
+    /// An image cannot be pulled or started.
+    ImageError,
+    /// The object store does not answer, or refuses.
+    StorageUnavailable,
+    /// The operator waits before the next generation.
+    Backoff,
+    /// The coordinator's pod is not ready.
+    CoordinatorUnavailable,
+    /// The coordinator's pod is ready.
+    CoordinatorReady,
+    /// At least one worker is alive.
+    WorkersAlive,
+    /// No worker is alive.
+    NoWorkersAlive,
+    /// Some workers failed.
+    WorkersFailing,
+    /// Nothing is wrong.
+    AsExpected,
+    /// The plan could not be made: an expression, a path, the input.
+    PlanFailed,
+    /// A task failed as often as the budget allows.
+    TaskFailed,
+    /// A task lost its worker as often as the budget allows.
+    TaskDisrupted,
+    /// As many generations as `maxGenerations` allows have ended without a result.
+    GenerationsExhausted,
+    /// The same cause ended several generations without any progress between them.
+    NoProgress,
+    /// The output is complete.
+    OutputComplete,
+    /// The job has not ended.
+    NotFinished,
+    /// The API server refused the operator; the message names verb, resource and namespace.
+    Forbidden,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SpecValid => "SpecValid",
+            Self::SpecInvalid => "SpecInvalid",
+            Self::Starting => "Starting",
+            Self::Planning => "Planning",
+            Self::Running => "Running",
+            Self::WaitingForWorkers => "WaitingForWorkers",
+            Self::WaitingForCapacity => "WaitingForCapacity",
+            Self::Blocked => "Blocked",
+            Self::ReferenceNotFound => "ReferenceNotFound",
+            Self::ImageError => "ImageError",
+            Self::StorageUnavailable => "StorageUnavailable",
+            Self::Backoff => "Backoff",
+            Self::CoordinatorUnavailable => "CoordinatorUnavailable",
+            Self::CoordinatorReady => "CoordinatorReady",
+            Self::WorkersAlive => "WorkersAlive",
+            Self::NoWorkersAlive => "NoWorkersAlive",
+            Self::WorkersFailing => "WorkersFailing",
+            Self::AsExpected => "AsExpected",
+            Self::PlanFailed => "PlanFailed",
+            Self::TaskFailed => "TaskFailed",
+            Self::TaskDisrupted => "TaskDisrupted",
+            Self::GenerationsExhausted => "GenerationsExhausted",
+            Self::NoProgress => "NoProgress",
+            Self::OutputComplete => "OutputComplete",
+            Self::NotFinished => "NotFinished",
+            Self::Forbidden => "Forbidden",
+        }
+    }
+}
+
+/// Characters of a condition's message that are kept.
+pub const MAX_CONDITION_MESSAGE: usize = 1024;
+
+/// One condition, in the shape of `metav1.Condition`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What the condition speaks about.
+    pub r#type: ConditionType,
+    /// True, False or Unknown.
+    pub status: ConditionStatus,
+    /// Why, as one word of a closed list.
+    pub reason: Reason,
+    /// Why, as one sentence for people.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+    /// The `metadata.generation` this was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+}

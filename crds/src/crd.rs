@@ -1,0 +1,25 @@
+//! The custom resource definition as text. Applies nothing.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+use crate::job::ZephyrJob;
+
+/// Why the definition could not be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum PrintError {
+    #[error("serialize the custom resource definition: {0}")]
+    Serialize(#[source] serde_json::Error),
+    #[error("write the custom resource definition: {0}")]
+    Write(#[source] std::io::Error),
+}
+
+/// The definition this release installs.
+pub fn definition() -> CustomResourceDefinition {
+    ZephyrJob::crd()
+}
+
+/// The definition as YAML.
+pub fn yaml() -> Result<String, PrintError> {
+    serde_json::to_string_pretty(&definition()).map_err(PrintError::Serialize)
+}

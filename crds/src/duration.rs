@@ -1,0 +1,116 @@
+//! Durations as the spec writes them: `90s`, `5m`, `1h30m`. Reads no clock.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Longest text of a duration: `24h59m59s999ms` and some air.
+pub const MAX_DURATION_TEXT: usize = 16;
+/// Digits of one number in a duration; more could overflow the API server's own arithmetic.
+const MAX_DIGITS: usize = 6;
+
+/// A duration as written. [`parse`](Self::parse) gives its length; admission has seen that it can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct DurationText(#[schemars(length(max = 16))] String);
+
+/// Why a text is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    #[error("a duration needs a number and a unit, such as 5m")]
+    Empty,
+    #[error("a duration needs a unit after {number}, such as {number}m")]
+    UnitMissing { number: String },
+    #[error("{unit} is not a unit of time; units are h, m, s, ms")]
+    UnitUnknown { unit: String },
+    #[error("a duration is written in whole numbers of h, m, s, ms, such as 1h30m")]
+    NumberMissing,
+    #[error("a number in a duration has at most {MAX_DIGITS} digits")]
+    TooLong,
+}
+
+impl DurationText {
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The length of time that is written.
+    pub fn parse(&self) -> Result<Duration, DurationError> {
+        parse(&self.0)
+    }
+}
+
+fn parse(text: &str) -> Result<Duration, DurationError> {
+    if text.is_empty() {
+        return Err(DurationError::Empty);
+    }
+    if text.len() > MAX_DURATION_TEXT {
+        return Err(DurationError::TooLong);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        if number.len() > MAX_DIGITS {
+            return Err(DurationError::TooLong);
+        }
+        let Ok(count) = number.parse::<u64>() else {
+            return Err(DurationError::NumberMissing);
+        };
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, next) = after.split_at(letters);
+        let length = match unit {
+            "h" => Duration::from_secs(count * 3600),
+            "m" => Duration::from_secs(count * 60),
+            "s" => Duration::from_secs(count),
+            "ms" => Duration::from_millis(count),
+            "" if next.is_empty() => return Err(DurationError::UnitMissing { number: number.to_owned() }),
+            "" => return Err(DurationError::NumberMissing),
+            other => return Err(DurationError::UnitUnknown { unit: other.to_owned() }),
+        };
+        total += length;
+        rest = next;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_sums_of_whole_numbers_with_a_unit() {
+        for (text, millis) in
+            [("5s", 5_000), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0), ("24h", 86_400_000), ("1m1s1ms", 61_001)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_says_why() {
+        for (text, message) in [
+            ("", "a duration needs a number and a unit, such as 5m"),
+            ("5", "a duration needs a unit after 5, such as 5m"),
+            ("1h5", "a duration needs a unit after 5, such as 5m"),
+            ("5d", "d is not a unit of time; units are h, m, s, ms"),
+            ("5M", "M is not a unit of time; units are h, m, s, ms"),
+            ("-5m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("1.5h", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("5 m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("5m ", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("5µs", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            ("9999999h", "a number in a duration has at most 6 digits"),
+            ("1h1h1h1h1h1h1h1h1h", "a number in a duration has at most 6 digits"),
+        ] {
+            assert_eq!(parse(text).expect_err(text).to_string(), message, "{text}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The job as one generation runs it: written once by the operator (or the CLI), read by coordinator and workers.
+//! Reads no file: the callers bring the text.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::ZephyrJobSpec;
+
+/// The only version this release writes and reads.
+pub const FROZEN_JOB_VERSION: u32 = 1;
+
+/// The content of key `job.json` of a generation's root.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FrozenJob {
+    /// Version of this document: [`FROZEN_JOB_VERSION`].
+    pub version: u32,
+    /// Namespace of the job.
+    pub namespace: String,
+    /// Name of the job: for people. Identity is `uid`.
+    pub name: String,
+    /// Uid of the `ZephyrJob`.
+    pub uid: String,
+    /// The generation these settings belong to, from 1.
+    pub generation: u32,
+    /// The accepted spec, defaults filled in.
+    pub spec: ZephyrJobSpec,
+    /// Settings of the object store by the store's own key (`aws_endpoint`, `aws_region`, `aws_allow_http`). Never credentials.
+    #[serde(default)]
+    pub storage_options: BTreeMap<String, String>,
+    /// Where workers dial the coordinator.
+    pub coordinator_address: String,
+}
+
+/// Why a frozen job could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrozenJobError {
+    #[error("parse job.json: {0}")]
+    Parse(#[source] serde_json::Error),
+    #[error("job.json: version {found} is not supported; this release reads version {FROZEN_JOB_VERSION}")]
+    Version { found: u64 },
+    #[error("job.json: {field} is missing; every generation carries it")]
+    Missing { field: &'static str },
+    #[error("write job.json: {0}")]
+    Write(#[source] serde_json::Error),
+}
+
+impl FrozenJob {
+    /// Reads the document; the version is looked at before anything else.
+    pub fn from_json(text: &str) -> Result<Self, FrozenJobError> {
+        #[derive(Deserialize)]
+        struct Header {
+            version: u64,
+        }
+        let header: Header = serde_json::from_str(text).map_err(FrozenJobError::Parse)?;
+        if header.version != u64::from(FROZEN_JOB_VERSION) {
+            return Err(FrozenJobError::Version { found: header.version });
+        }
+        let job: Self = serde_json::from_str(text).map_err(FrozenJobError::Parse)?;
+        for (field, value) in
+            [("namespace", &job.namespace), ("name", &job.name), ("uid", &job.uid), ("coordinatorAddress", &job.coordinator_address)]
+        {
+            if value.is_empty() {
+                return Err(FrozenJobError::Missing { field });
+            }
+        }
+        if job.generation == 0 {
+            return Err(FrozenJobError::Missing { field: "generation" });
+        }
+        Ok(job)
+    }
+
+    /// The document as compact JSON.
+    pub fn to_json(&self) -> Result<String, FrozenJobError> {
+        serde_json::to_string(self).map_err(FrozenJobError::Write)
+    }
+}

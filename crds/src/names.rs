@@ -1,0 +1,91 @@
+//! How the children of a job are called and labelled. Pure text: creates nothing.
+
+/// API group of the custom resource, and prefix of our labels and annotations.
+pub const GROUP: &str = "zephyr.dev";
+
+/// The prefix of labels and annotations that only we set.
+pub const RESERVED_PREFIX: &str = "zephyr.dev/";
+
+/// Longest name of a job: a `StatefulSet`'s name may have 52 characters, and `-workers-g` takes 10 and the generation up to 4.
+pub const MAX_JOB_NAME: usize = 38;
+
+/// Label: the job's name.
+pub const LABEL_JOB: &str = "zephyr.dev/job";
+/// Label: the job's uid.
+pub const LABEL_JOB_UID: &str = "zephyr.dev/job-uid";
+/// Label: the generation, a decimal number.
+pub const LABEL_GENERATION: &str = "zephyr.dev/generation";
+/// Label: the application, always [`APPLICATION`].
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
+/// Label: the instance, the job's name.
+pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label: one of the `COMPONENT_` constants.
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+/// Label: who manages the object, always [`MANAGER`].
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: what the object is a part of, always [`APPLICATION`].
+pub const LABEL_PART_OF: &str = "app.kubernetes.io/part-of";
+
+/// Value of [`LABEL_NAME`] and [`LABEL_PART_OF`].
+pub const APPLICATION: &str = "zephyr";
+/// Value of [`LABEL_MANAGED_BY`], and the operator's field manager.
+pub const MANAGER: &str = "zephyr-operator";
+/// Value of [`LABEL_COMPONENT`] on the generation's root.
+pub const COMPONENT_ROOT: &str = "generation";
+/// Value of [`LABEL_COMPONENT`] on the coordinator's objects.
+pub const COMPONENT_COORDINATOR: &str = "coordinator";
+/// Value of [`LABEL_COMPONENT`] on the workers' objects.
+pub const COMPONENT_WORKER: &str = "worker";
+
+/// Key of the root `ConfigMap` that holds the [frozen job](crate::frozen::FrozenJob).
+pub const FROZEN_JOB_KEY: &str = "job.json";
+/// Key of the token Secret.
+pub const TOKEN_KEY: &str = "token";
+/// Port of the coordinator's gRPC server.
+pub const COORDINATOR_PORT: u16 = 7070;
+/// Port of `/healthz`, `/readyz` and `/metrics` in both roles' pods.
+pub const ADMIN_PORT: u16 = 8081;
+
+/// The immutable `ConfigMap` that owns everything else of generation `n`.
+pub fn generation_root(job: &str, n: u32) -> String {
+    format!("{job}-g{n}")
+}
+
+/// The coordinator's Service and Deployment.
+pub fn coordinator(job: &str, n: u32) -> String {
+    format!("{job}-coordinator-g{n}")
+}
+
+/// The workers' `StatefulSet`.
+pub fn workers(job: &str, n: u32) -> String {
+    format!("{job}-workers-g{n}")
+}
+
+/// The Secret with the bearer token of the generation.
+pub fn token(job: &str, n: u32) -> String {
+    format!("{job}-token-g{n}")
+}
+
+/// Where the coordinator of generation `n` is dialled inside the cluster.
+pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
+    format!("http://{}.{namespace}.svc:{COORDINATOR_PORT}", coordinator(job, n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_carry_the_generation_at_the_end_of_their_name() {
+        assert_eq!(generation_root("count", 2), "count-g2");
+        assert_eq!(coordinator("count", 2), "count-coordinator-g2");
+        assert_eq!(workers("count", 2), "count-workers-g2");
+        assert_eq!(token("count", 2), "count-token-g2");
+        assert_eq!(coordinator_address("count", "team", 2), "http://count-coordinator-g2.team.svc:7070");
+    }
+
+    #[test]
+    fn the_longest_job_name_leaves_room_for_four_digits_of_generation_in_a_stateful_set() {
+        assert_eq!(workers(&"x".repeat(MAX_JOB_NAME), 9999).len(), 52);
+    }
+}

@@ -1,0 +1,281 @@
+//! What a pipeline can say: source, steps, sink, as written in the manifest. Plans nothing and compiles no expression.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{rules, schema};
+
+/// Most steps of a pipeline.
+pub const MAX_STEPS: usize = 100;
+/// Longest expression, in characters.
+pub const MAX_EXPRESSION: usize = 8192;
+/// Most inline items.
+pub const MAX_ITEMS: usize = 1000;
+/// Most input paths; a glob names any number of files.
+pub const MAX_PATHS: usize = 100;
+/// Longest path or uri, in characters.
+pub const MAX_PATH: usize = 1024;
+/// Most shards of a shuffle.
+pub const MAX_SHARDS: u32 = 100_000;
+/// Most aggregates of a groupBy.
+pub const MAX_AGGREGATES: usize = 32;
+/// Most columns of a select.
+pub const MAX_COLUMNS: usize = 256;
+
+/// What the job reads, does and writes.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::shard_in_path())]
+pub struct PipelineSpec {
+    /// Where records come from: exactly one of items and files.
+    pub source: SourceSpec,
+    /// What is done with them, in this order. Immutable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub steps: Vec<StepSpec>,
+    /// Where records go.
+    pub sink: SinkSpec,
+}
+
+/// Where records come from: exactly one is set. Immutable.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::exactly_one(&["items", "files"]))]
+pub struct SourceSpec {
+    /// Records written in the manifest. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<ItemsSource>,
+    /// Records read from files. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesSource>,
+}
+
+/// Records written in the manifest.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemsSource {
+    /// The records: any JSON values, at most 1000. Immutable.
+    #[schemars(schema_with = "schema::json_values")]
+    pub values: Vec<Value>,
+    /// Shards the records are spread over in order; not set = one for each record. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[x_kube(validation = rules::range("spec.pipeline.source.items.shards", 1, i64::from(MAX_SHARDS)))]
+    pub shards: Option<u32>,
+}
+
+/// Records read from files, one shard for each file.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesSource {
+    /// Files or globs (`*`, `**`, `?`, `[..]`, `{a,b}`) under `s3://`, `gs://` or `az://`; .gz and .zst are decompressed. Immutable.
+    #[schemars(schema_with = "schema::source_paths")]
+    pub paths: Vec<String>,
+    /// jsonl: one JSON value a line; text: one string a line. Not set = by each file's extension (.jsonl, .ndjson; .txt, .text). Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// Whether a path that matches no file is no error. Immutable.
+    #[serde(default)]
+    pub empty_ok: bool,
+}
+
+/// One step: exactly one field is set. Immutable.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "groupBy", "deduplicate", "count"]))]
+pub struct StepSpec {
+    /// A jq expression that gives exactly one value for each record. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub map: Option<String>,
+    /// A jq expression; records stay where it gives neither false nor null. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub filter: Option<String>,
+    /// A jq expression that gives any number of values for each record. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub flat_map: Option<String>,
+    /// Columns that stay, in this order: a, b.c. Those that a record lacks are left out. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::columns")]
+    pub select: Option<Vec<String>>,
+    /// Records that stay of each shard: the first ones. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
+    #[x_kube(validation = rules::range("takePerShard", 1, 1_000_000_000_000))]
+    pub take_per_shard: Option<u64>,
+    /// Brings records of equal key together and aggregates them; output is `{"key": …, "<name>": …}` in order of the key. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<GroupBySpec>,
+    /// Keeps the first record of each key. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<DeduplicateSpec>,
+    /// One record: the number of records. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<Unit>,
+}
+
+/// A thing that is said by being there: `{}`.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub struct Unit {}
+
+/// Brings records of equal key together and aggregates them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupBySpec {
+    /// A jq expression that gives the key. Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub key: String,
+    /// Aggregates by the name they get in the output record; key is reserved. Immutable.
+    #[schemars(schema_with = "schema::aggregates")]
+    #[x_kube(validation = rules::aggregate_names())]
+    pub aggregate: BTreeMap<String, AggregateSpec>,
+    /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[x_kube(validation = rules::range("groupBy.shards", 1, i64::from(MAX_SHARDS)))]
+    pub shards: Option<u32>,
+}
+
+/// One aggregate: exactly one field is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::exactly_one(&["count", "sum", "min", "max", "avg", "collect"]))]
+pub struct AggregateSpec {
+    /// The number of records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<Unit>,
+    /// The exact sum of what this jq expression gives, rounded once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub sum: Option<String>,
+    /// The least of what this jq expression gives, by jq's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub min: Option<String>,
+    /// The greatest of what this jq expression gives, by jq's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub max: Option<String>,
+    /// The mean of what this jq expression gives, rounded once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub avg: Option<String>,
+    /// The list of what this jq expression gives, in (shard, position) order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub collect: Option<String>,
+}
+
+/// Keeps the first record of each key.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeduplicateSpec {
+    /// A jq expression that gives the key. Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub key: String,
+    /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[x_kube(validation = rules::range("deduplicate.shards", 1, i64::from(MAX_SHARDS)))]
+    pub shards: Option<u32>,
+}
+
+/// Where records go. Immutable.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkSpec {
+    /// Files, one for each shard. Immutable.
+    pub files: FilesSink,
+}
+
+/// Files, one for each shard.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::sink_format())]
+pub struct FilesSink {
+    /// Name of the files under `s3://`, `gs://` or `az://`, with `{shard}` and `{total}`, or with a width `{shard:05}`. Immutable.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = rules::sink_path())]
+    pub path: String,
+    /// jsonl: one JSON value a line; text: one string a line. Not set = by the extension. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// gz, zst or none. Not set = by the extension. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+}
+
+/// How records lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    Jsonl,
+    Text,
+}
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    Gz,
+    Zst,
+    None,
+}
+
+impl Compression {
+    /// By the last extension of a path: .gz, .zst, or none.
+    pub fn of_path(path: &str) -> Self {
+        let path = path.to_ascii_lowercase();
+        if path.ends_with(".gz") {
+            Self::Gz
+        } else if path.ends_with(".zst") {
+            Self::Zst
+        } else {
+            Self::None
+        }
+    }
+}
+
+impl FileFormat {
+    /// By the extension of a path, not counting that of its compression; `None` where it tells nothing.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let path = path.to_ascii_lowercase();
+        let stem = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".zst")).unwrap_or(&path);
+        let name = stem.rsplit('/').next()?;
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension {
+            "jsonl" | "ndjson" => Some(Self::Jsonl),
+            "txt" | "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+impl FilesSink {
+    /// The format that is written: as said, or by the extension; `None` where neither tells.
+    pub fn effective_format(&self) -> Option<FileFormat> {
+        self.format.or_else(|| FileFormat::of_path(&self.path))
+    }
+
+    /// The compression that is written: as said, or by the extension.
+    pub fn effective_compression(&self) -> Compression {
+        self.compression.unwrap_or_else(|| Compression::of_path(&self.path))
+    }
+}

@@ -1,0 +1,58 @@
+//! Preemptible ("spot") nodes of the clouds: by which label and taint one knows them. Renders no pod.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod_template::Toleration;
+use crate::{rules, schema};
+
+/// On which preemptible nodes the workers run.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::custom_provider())]
+pub struct PreemptibleSpec {
+    /// gke, eks, aks, karpenter: the spot nodes of that provider; custom: those that nodeSelector and tolerations name; none: any node.
+    #[serde(default)]
+    pub provider: SpotProvider,
+    /// Labels of the nodes. Only with provider custom, which needs it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of the nodes that workers tolerate. Only with provider custom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// Whose spot nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SpotProvider {
+    Gke,
+    Eks,
+    Aks,
+    Karpenter,
+    Custom,
+    #[default]
+    None,
+}
+
+/// A label that marks preemptible nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpotLabel {
+    pub key: &'static str,
+    pub value: &'static str,
+}
+
+/// Every label by which a known provider marks preemptible nodes: the coordinator stays away from all of them.
+pub const SPOT_LABELS: [SpotLabel; 6] = [
+    SpotLabel { key: "cloud.google.com/gke-spot", value: "true" },
+    SpotLabel { key: "cloud.google.com/gke-preemptible", value: "true" },
+    SpotLabel { key: "eks.amazonaws.com/capacityType", value: "SPOT" },
+    SpotLabel { key: "kubernetes.azure.com/scalesetpriority", value: "spot" },
+    SpotLabel { key: "karpenter.sh/capacity-type", value: "spot" },
+    SpotLabel { key: "node.kubernetes.io/lifecycle", value: "spot" },
+];

@@ -1,0 +1,76 @@
+//! Schemas of the fields whose Rust type says less than the API must bound. No rule in CEL here: those are in [`crate::rules`].
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::pipeline::{AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS};
+use crate::rules;
+
+/// Most labels, annotations or node labels of a template.
+const MAX_LABELS: usize = 32;
+/// Longest value of a label, as Kubernetes has it.
+const MAX_LABEL_VALUE: usize = 63;
+/// Longest value of an annotation: 32 of them stay far below what a pod may carry.
+const MAX_ANNOTATION_VALUE: usize = 1024;
+
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    texts(MAX_LABEL_VALUE)
+}
+
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    texts(MAX_ANNOTATION_VALUE)
+}
+
+fn texts(max_length: usize) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "additionalProperties": {"type": "string", "maxLength": max_length},
+    })
+}
+
+pub(crate) fn json_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_ITEMS,
+        "items": {"x-kubernetes-preserve-unknown-fields": true},
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn source_paths(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_PATHS,
+        "items": {
+            "type": "string",
+            "maxLength": MAX_PATH,
+            "x-kubernetes-validations": [rules::source_path()],
+        },
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn columns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_COLUMNS,
+        "items": {
+            "type": "string",
+            "maxLength": 512,
+            "x-kubernetes-validations": [rules::column()],
+        },
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn aggregates(generator: &mut SchemaGenerator) -> Schema {
+    let aggregate = generator.subschema_for::<AggregateSpec>();
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": MAX_AGGREGATES,
+        "additionalProperties": aggregate,
+    })
+}

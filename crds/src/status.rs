@@ -1,0 +1,322 @@
+//! What the operator tells about a job. Bounded: no list here grows with workers or shards.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::Condition;
+
+/// Generations that status remembers.
+pub const MAX_GENERATIONS_SHOWN: usize = 10;
+/// Transitions that status remembers.
+pub const MAX_HISTORY_SHOWN: usize = 20;
+/// Characters of a message in `generations` and `history` that are kept: status as a whole stays below 8 KiB.
+pub const MAX_HISTORY_MESSAGE: usize = 160;
+
+/// The observed state of a job. Written by the operator only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZephyrJobStatus {
+    /// The `metadata.generation` this status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// A summary of the conditions, for people; conditions are the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Generation: which set of Kubernetes objects runs the job, from 1. Written before any of them exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9999))]
+    pub generation: Option<u32>,
+    /// What holds now, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// When the first generation was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The stage that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<StageStatus>,
+    /// Share of all tasks that are committed, such as 63%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub progress: Option<String>,
+    /// Records and bytes so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordCounts>,
+    /// How many workers are in which state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<WorkerCounts>,
+    /// Since when no worker is alive: the start of noWorkersTimeout. It survives restarts of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_workers_dead_since: Option<Time>,
+    /// The coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator: Option<CoordinatorStatus>,
+    /// Until when the operator waits before it starts the next generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_until: Option<Time>,
+    /// Generations without any progress since the last one with progress: stops a job that fails in the same way again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9999))]
+    pub generations_without_progress: Option<u32>,
+    /// The last 10 generations, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["generation"]))]
+    pub generations: Vec<GenerationRecord>,
+    /// The last 20 transitions, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<TransitionRecord>,
+    /// What the job wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputsStatus>,
+}
+
+/// One word for where the job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    Pending,
+    WaitingForWorkers,
+    Running,
+    Restarting,
+    Succeeding,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::WaitingForWorkers => "WaitingForWorkers",
+            Self::Running => "Running",
+            Self::Restarting => "Restarting",
+            Self::Succeeding => "Succeeding",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+
+    /// Whether nothing more will happen to the job.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// Tasks of the running stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageStatus {
+    /// Number, count and kind of the stage, such as 2/4 reduce.
+    #[schemars(length(max = 64))]
+    pub name: String,
+    /// Tasks committed.
+    #[schemars(range(min = 0))]
+    pub done: i64,
+    /// Tasks planned.
+    #[schemars(range(min = 0))]
+    pub total: i64,
+    /// Tasks running.
+    #[schemars(range(min = 0))]
+    pub running: i64,
+    /// Attempts that failed.
+    #[schemars(range(min = 0))]
+    pub failed: i64,
+    /// done/total, as printed by kubectl get.
+    #[schemars(length(max = 32))]
+    pub summary: String,
+}
+
+impl StageStatus {
+    /// The stage with its printed summary.
+    pub fn new(name: &str, done: i64, total: i64, running: i64, failed: i64) -> Self {
+        let name = name.chars().take(64).collect();
+        Self { name, done, total, running, failed, summary: format!("{done}/{total}") }
+    }
+}
+
+/// Records and bytes, of committed tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordCounts {
+    /// Records read from the source.
+    #[schemars(range(min = 0))]
+    pub r#in: i64,
+    /// Records written by the sink.
+    #[schemars(range(min = 0))]
+    pub out: i64,
+    /// Bytes read from the source.
+    #[schemars(range(min = 0))]
+    pub bytes_in: i64,
+    /// Bytes written by the sink.
+    #[schemars(range(min = 0))]
+    pub bytes_out: i64,
+}
+
+/// Workers by state; alive are ready, busy and reconnecting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerCounts {
+    /// Workers the operator asked for: the smaller of replicas and shards.
+    #[schemars(range(min = 0, max = 10000))]
+    pub desired: i32,
+    /// No pod yet, pending, or not ready for the first time.
+    #[schemars(range(min = 0, max = 20000))]
+    pub init: i32,
+    /// Connected, without a task.
+    #[schemars(range(min = 0, max = 20000))]
+    pub ready: i32,
+    /// Connected, with at least one task.
+    #[schemars(range(min = 0, max = 20000))]
+    pub busy: i32,
+    /// Was ready and is not: its coordinator restarts.
+    #[schemars(range(min = 0, max = 20000))]
+    pub reconnecting: i32,
+    /// Exited with an error, was out of memory, or cannot start.
+    #[schemars(range(min = 0, max = 20000))]
+    pub failed: i32,
+    /// Disrupted, being deleted, or on a lost node.
+    #[schemars(range(min = 0, max = 20000))]
+    pub dead: i32,
+    /// Workers lost to disruptions since the job began.
+    #[schemars(range(min = 0))]
+    pub disruptions: i64,
+    /// Container restarts of the workers that exist.
+    #[schemars(range(min = 0))]
+    pub restarts: i64,
+    /// alive/desired, as printed by kubectl get.
+    #[schemars(length(max = 32))]
+    pub summary: String,
+}
+
+impl WorkerCounts {
+    /// Workers that keep the job out of the no-workers timer.
+    pub fn alive(&self) -> i32 {
+        self.ready + self.busy + self.reconnecting
+    }
+
+    /// The same counts with `summary` filled in.
+    #[must_use]
+    pub fn with_summary(mut self) -> Self {
+        self.summary = format!("{}/{}", self.alive(), self.desired);
+        self
+    }
+}
+
+/// The coordinator of the running generation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CoordinatorStatus {
+    /// Its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// Container restarts of that pod.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub restarts: i32,
+    /// Epoch: which incarnation of the coordinator, counted in the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub epoch: Option<i64>,
+    /// Since when it is not ready: the start of coordinatorTimeout. It survives restarts of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable_since: Option<Time>,
+}
+
+/// One generation, for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationRecord {
+    /// Its number.
+    #[schemars(range(min = 1, max = 9999))]
+    pub generation: u32,
+    /// When it was started.
+    pub start_time: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<GenerationEnd>,
+    /// Why it ended, as one sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 160))]
+    pub message: String,
+    /// Workers it lost to disruptions.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub disruptions: i64,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum GenerationEnd {
+    Succeeded,
+    Failed,
+    CoordinatorLost,
+    NoWorkers,
+}
+
+impl GenerationEnd {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::CoordinatorLost => "CoordinatorLost",
+            Self::NoWorkers => "NoWorkers",
+        }
+    }
+}
+
+/// One transition of the phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransitionRecord {
+    /// When.
+    pub time: Time,
+    /// In which generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9999))]
+    pub generation: Option<u32>,
+    /// In which epoch of the coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub epoch: Option<i64>,
+    /// The phase before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Phase>,
+    /// The phase after.
+    pub to: Phase,
+    /// Why, as one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Why, as one sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 160))]
+    pub message: String,
+}
+
+/// What the job wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputsStatus {
+    /// Files.
+    #[schemars(range(min = 0))]
+    pub files: i64,
+    /// Bytes of these files.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// Records in these files.
+    #[schemars(range(min = 0))]
+    pub rows: i64,
+    /// Where the list of these files with rows, bytes and checksums lies.
+    #[schemars(length(max = 1100))]
+    pub manifest: String,
+}
