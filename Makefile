@@ -1,0 +1,36 @@
+# Every command a person types, one line each; the work is in the scripts they call. No recipe decides anything.
+.DEFAULT_GOAL := help
+.PHONY: help cluster cluster-down cluster-env images install check generate test demo bench
+
+help: ## Print this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+cluster: ## Make the test cluster, or what is missing of it
+	@tests/cluster/up
+
+cluster-down: ## Delete the test cluster, and stop the engine if `make cluster` started it
+	@tests/cluster/down
+
+cluster-env: ## Print its environment: eval "$(make -s cluster-env)"
+	@tests/cluster/env
+
+images: ## Build the operator's and the worker's image
+	@tests/cluster/images
+
+install: images ## Load the images into the cluster and install the chart
+	@tests/cluster/install
+
+generate: ## Write what is generated from the types: crds/zephyrjobs.yaml and the chart's copy
+	@tests/check/generate
+
+check: ## What needs no cluster: format, lints, dependencies, generated files, chart
+	@tests/check/run
+
+test: ## Everything: check, then all tests on the cluster
+	@tests/run
+
+demo: ## From nothing to a finished word count of a real text
+	@examples/demo/run
+
+bench: ## kubectl-zephyr run beside jq, DuckDB and Polars
+	@tests/bench/run
