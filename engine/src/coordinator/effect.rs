@@ -1,7 +1,10 @@
 //! All that a coordinator can want done. The shell carries effects out in the order given and answers with events; it
 //! has no choice left to make.
 
-use crate::coordinator::record::{FailureClass, LogRecord, OutputFile};
+use std::fmt;
+
+use crate::coordinator::event::list;
+use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::id::{SessionId, StageId, TaskAttempt};
 
 /// One thing to do.
@@ -90,13 +93,57 @@ pub struct Dispatch {
     pub trace_records: bool,
 }
 
-/// Why an attempt was not successful, as told to people; used in `State`'s report.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LastFailure {
-    /// The task and the attempt.
-    pub task: TaskAttempt,
-    /// Whose fault it was.
-    pub class: FailureClass,
-    /// One sentence.
-    pub error: String,
+impl fmt::Display for Effect {
+    /// One line for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { session, message } => write!(f, "session {session}: {message}"),
+            Self::Close { session, reason } => write!(f, "session {session}: close, {reason}"),
+            Self::Append {
+                first_index,
+                records,
+            } => {
+                write!(f, "append {} records from {first_index}", records.len())
+            }
+            Self::PublishStage {
+                stage,
+                version,
+                outputs,
+            } => {
+                write!(
+                    f,
+                    "publish {} outputs of stage {stage} (version {version})",
+                    outputs.len()
+                )
+            }
+            Self::Finalize { task, file } => write!(f, "finalize {task}: {} rows", file.rows),
+            Self::Discard { task, file: _ } => write!(f, "discard {task}"),
+            Self::WriteManifest { files } => {
+                write!(f, "write the manifest of {} files", files.len())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ToWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Welcome {
+                heartbeat_interval_ms,
+            } => write!(f, "welcome, heartbeat every {heartbeat_interval_ms} ms"),
+            Self::Run(tasks) => {
+                f.write_str("run ")?;
+                list(f, tasks.iter().map(|dispatch| &dispatch.task))
+            }
+            Self::Cancel(tasks) => {
+                f.write_str("cancel ")?;
+                list(f, tasks)
+            }
+            Self::Ack(tasks) => {
+                f.write_str("ack ")?;
+                list(f, tasks)
+            }
+            Self::Shutdown => f.write_str("shutdown"),
+        }
+    }
 }

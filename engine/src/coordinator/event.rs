@@ -1,6 +1,8 @@
 //! All that can happen to a coordinator. The shell turns messages, broken streams, finished writes and the passing of
 //! time into these, in the order in which it learns of them. No event carries a clock: `step` is given the time.
 
+use std::fmt;
+
 use crate::coordinator::record::{FailureClass, TaskOutput};
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
 
@@ -80,6 +82,8 @@ pub enum Event {
     StagePublished {
         /// The stage.
         stage: StageId,
+        /// The version that was asked for: an output may have been lost meanwhile.
+        version: u32,
         /// Where the object lies that lists its outputs.
         outputs: String,
     },
@@ -111,4 +115,90 @@ pub enum PodEndCause {
     OutOfMemory,
     /// The container ended by itself with a non-zero exit code.
     Exit,
+}
+
+impl fmt::Display for Event {
+    /// One line for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello {
+                session,
+                worker,
+                slots,
+                running,
+            } => {
+                write!(
+                    f,
+                    "session {session}: hello from {worker} with {slots} slots, running {}",
+                    running.len()
+                )
+            }
+            Self::Heartbeat { session } => write!(f, "session {session}: heartbeat"),
+            Self::Progress { session, tasks } => {
+                write!(f, "session {session}: progress of {}", tasks.len())
+            }
+            Self::Done { session, tasks } => {
+                write!(f, "session {session}: done ")?;
+                list(f, tasks.iter().map(|(task, _)| task))
+            }
+            Self::Failed {
+                session,
+                task,
+                class,
+                error,
+                lost_input,
+            } => {
+                write!(f, "session {session}: {task} failed ({class:?}): {error}")?;
+                lost_input.map_or(Ok(()), |lost| write!(f, "; lost input: {lost}"))
+            }
+            Self::Draining {
+                session,
+                handed_back,
+            } => {
+                write!(f, "session {session}: draining, handed back ")?;
+                list(f, handed_back)
+            }
+            Self::SessionClosed { session } => write!(f, "session {session}: closed"),
+            Self::PodEnded {
+                pod_uid,
+                cause,
+                reason,
+            } => write!(f, "pod {pod_uid} ended ({cause:?}): {reason}"),
+            Self::Durable { through } => write!(f, "durable through record {through}"),
+            Self::StagePublished {
+                stage,
+                version,
+                outputs,
+            } => {
+                write!(
+                    f,
+                    "stage {stage}: outputs published (version {version}) at {outputs}"
+                )
+            }
+            Self::FileFinalized { task } => write!(f, "{task}: final file stands"),
+            Self::FileLost { task } => write!(f, "{task}: final file lost"),
+            Self::ManifestWritten { manifest } => write!(f, "manifest written at {manifest}"),
+            Self::Tick => write!(f, "tick"),
+        }
+    }
+}
+
+/// Attempts that one line names; of more it says how many.
+const NAMED_MAX: usize = 4;
+
+/// `[stage 0 shard 1 attempt e1a1, and 6 more]`
+pub(crate) fn list<'a>(
+    f: &mut fmt::Formatter<'_>,
+    tasks: impl IntoIterator<Item = &'a TaskAttempt>,
+) -> fmt::Result {
+    let mut tasks = tasks.into_iter();
+    f.write_str("[")?;
+    for (position, task) in tasks.by_ref().take(NAMED_MAX).enumerate() {
+        let comma = if position == 0 { "" } else { ", " };
+        write!(f, "{comma}{task}")?;
+    }
+    match tasks.count() {
+        0 => f.write_str("]"),
+        more => write!(f, ", and {more} more]"),
+    }
 }

@@ -1,8 +1,33 @@
 //! The coordinator as a state machine: `step(&mut State, Event, now) -> Vec<Effect>`.
 //!
 //! Everything it decides follows from its arguments: no clock, no randomness, no I/O. The shell around it lives in the
-//! worker's crate.
+//! worker's crate. It makes a `State` from the plan and the ledger's records, carries out what `start` gives, and then
+//! feeds every event to `step` in the order in which it learns of them, carrying out the effects in the order given.
 
+pub mod config;
 pub mod effect;
 pub mod event;
 pub mod record;
+pub mod replay;
+pub mod report;
+pub mod state;
+pub mod step;
+
+mod commit;
+mod finish;
+mod liveness;
+mod outbox;
+mod retry;
+mod schedule;
+mod session;
+
+pub use config::Config;
+pub use effect::{Dispatch, Effect, ToWorker};
+pub use event::{Event, PodEndCause};
+pub use replay::{ReplayError, ReplayProblem};
+pub use report::Report;
+pub use state::State;
+pub use step::step;
+
+#[cfg(test)]
+mod tests;

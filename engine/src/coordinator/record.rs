@@ -129,4 +129,3 @@ pub enum JobResult {
         message: String,
     },
 }
-

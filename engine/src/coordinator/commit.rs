@@ -1,0 +1,277 @@
+//! How a task's result becomes final: the first valid report wins, its record goes into the ledger, and only when that
+//! is durable the worker is acknowledged, a stage counts the task, and the next one may see it.
+
+use crate::coordinator::effect::Effect;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile, TaskOutput};
+use crate::coordinator::session::Standing;
+use crate::coordinator::state::{
+    JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
+};
+use crate::id::{SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
+
+/// Weight of all earlier tasks against the newest in the moving mean of a stage's latency.
+const LATENCY_MEMORY: u64 = 7;
+
+impl State {
+    pub(crate) fn on_done(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        session: SessionId,
+        tasks: Vec<(TaskAttempt, TaskOutput)>,
+    ) {
+        let Some(number) = self.heard_from(now, session) else {
+            return;
+        };
+        for (task, output) in tasks {
+            match self.standing(now, number, task) {
+                Standing::Running => self.commit(out, now, number, task, output),
+                Standing::Winner { durable: true } | Standing::DealtWith => out.ack(session, task),
+                Standing::Winner { durable: false } => self.set_reporter(task, number),
+                Standing::Beaten => {
+                    self.discard(out, task, output.file);
+                    out.ack(session, task);
+                }
+                Standing::RunningElsewhere => out.cancel(session, task),
+                Standing::Adoptable | Standing::Unknown => {
+                    self.discard(out, task, output.file);
+                    out.cancel(session, task);
+                }
+            }
+        }
+    }
+
+    /// Throws an unwanted file away, unless it is the very one that won.
+    fn discard(&self, out: &mut Outbox, task: TaskAttempt, file: OutputFile) {
+        let winner = self.task(task.task).and_then(|known| known.state.winner());
+        if winner.is_none_or(|(_, output)| output.file.place != file.place) {
+            out.other(Effect::Discard { task, file });
+        }
+    }
+
+    /// The first valid report of a task wins.
+    fn commit(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        number: WorkerNumber,
+        task: TaskAttempt,
+        output: TaskOutput,
+    ) {
+        if let Some(error) = self.misplaced(task.task, &output) {
+            self.fail(out, now, number, task, FailureClass::Application, &error);
+            return;
+        }
+        self.with_worker(number, |worker| worker.running.remove(&task));
+        if let TaskState::Running { attempts } = self.take(task.task) {
+            for other in attempts {
+                if other.attempt == task.attempt {
+                    self.note_latency(now, task.task.stage, &other);
+                } else {
+                    self.relieve(
+                        out,
+                        other.worker,
+                        TaskAttempt {
+                            task: task.task,
+                            attempt: other.attempt,
+                        },
+                    );
+                }
+            }
+        }
+        let record = LogRecord::Done {
+            task,
+            output: output.clone(),
+        };
+        let index = self.append(out, record, Recorded::Done(task.task));
+        self.put(
+            task.task,
+            TaskState::Committing {
+                attempt: task.attempt,
+                output,
+                index,
+                reporter: number,
+            },
+        );
+    }
+
+    /// What is wrong with where a worker says its output lies.
+    fn misplaced(&self, task: TaskId, output: &TaskOutput) -> Option<String> {
+        let is_shuffle_file = match output.file.place {
+            FilePlace::Shuffle { .. } => true,
+            FilePlace::Multipart { .. } | FilePlace::Staged { .. } => false,
+        };
+        match (self.is_last_stage(task.stage), is_shuffle_file) {
+            (true, false) | (false, true) => None,
+            (true, true) => Some(
+                "the worker reported a shuffle file (a task of the last stage writes a final file)"
+                    .to_owned(),
+            ),
+            (false, false) => Some(
+                "the worker reported a final file (only tasks of the last stage write one)"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn note_latency(&mut self, now: Timestamp, stage: StageId, attempt: &RunningAttempt) {
+        // An adopted attempt's beginning is not known.
+        if attempt.attempt.epoch == self.epoch {
+            let latest = now.since_ms(attempt.since);
+            let stage = self.stage_mut(stage);
+            let mean = |mean: u64| {
+                mean.saturating_mul(LATENCY_MEMORY).saturating_add(latest) / (LATENCY_MEMORY + 1)
+            };
+            stage.latency_ms = Some(stage.latency_ms.map_or(latest, mean));
+        }
+    }
+
+    pub(crate) fn on_durable(&mut self, out: &mut Outbox, through: u64) {
+        while let Some((index, _)) = self.recording.front()
+            && *index <= through
+        {
+            let Some((index, recorded)) = self.recording.pop_front() else {
+                break;
+            };
+            match recorded {
+                Recorded::Done(task) => self.on_commit_durable(out, task),
+                Recorded::Failed { task, reporter } => {
+                    if let Some(session) = reporter.and_then(|number| self.session_of(number)) {
+                        out.ack(session, task);
+                    }
+                }
+                Recorded::Revoked => {}
+                Recorded::StageFinished(stage) => self.on_stage_finish_durable(stage, index),
+                Recorded::Finalized(task) => self.on_final_file_durable(task),
+                Recorded::Result => self.on_result_durable(out),
+            }
+        }
+        self.advance(out);
+    }
+
+    fn on_commit_durable(&mut self, out: &mut Outbox, task: TaskId) {
+        match self.take(task) {
+            TaskState::Committing {
+                attempt,
+                output,
+                index: _,
+                reporter,
+            } => {
+                if let Some(session) = self.session_of(reporter) {
+                    out.ack(session, TaskAttempt { task, attempt });
+                }
+                self.put(task, TaskState::Done { attempt, output });
+                self.finalize_if_last(out, task);
+            }
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. }) => self.put(task, other),
+        }
+    }
+
+    /// Moves stages whose tasks are all committed on, and the job when the last one is through.
+    pub(crate) fn advance(&mut self, out: &mut Outbox) {
+        if self.job != JobState::Running {
+            return;
+        }
+        for position in 0..self.stages.len() {
+            let Ok(position) = u32::try_from(position) else {
+                break;
+            };
+            let stage = StageId(position);
+            let known = self.stage(stage);
+            if known.progress == StageProgress::Running && known.committed == known.total() {
+                self.finish_stage(out, stage);
+            }
+        }
+        self.write_manifest_if_complete(out);
+    }
+
+    /// All tasks of a started stage are committed: makes their outputs known to the next stage, if there is one.
+    fn finish_stage(&mut self, out: &mut Outbox, stage: StageId) {
+        if self.is_last_stage(stage) {
+            self.record_stage_finished(out, stage, String::new());
+            return;
+        }
+        let known = self.stage_mut(stage);
+        let version = known.published;
+        known.published += 1;
+        known.progress = StageProgress::Publishing { version };
+        let outputs = self.committed_files(stage);
+        out.other(Effect::PublishStage {
+            stage,
+            version,
+            outputs,
+        });
+    }
+
+    /// The files of a stage's committed tasks in shard order.
+    pub(crate) fn committed_files(&self, stage: StageId) -> Vec<(TaskAttempt, OutputFile)> {
+        let file = |(shard, task): (u32, &crate::coordinator::state::Task)| {
+            let (attempt, output) = task.state.committed()?;
+            Some((
+                TaskAttempt {
+                    task: TaskId {
+                        stage,
+                        shard: ShardId(shard),
+                    },
+                    attempt,
+                },
+                output.file.clone(),
+            ))
+        };
+        (0..)
+            .zip(&self.stage(stage).tasks)
+            .filter_map(file)
+            .collect()
+    }
+
+    pub(crate) fn on_stage_published(
+        &mut self,
+        out: &mut Outbox,
+        stage: StageId,
+        version: u32,
+        outputs: String,
+    ) {
+        let waits_for_this = self
+            .stages
+            .get(stage.0 as usize)
+            .is_some_and(|known| known.progress == StageProgress::Publishing { version });
+        // Where an output was lost meanwhile the stage runs again, and what was published is out of date.
+        if waits_for_this && self.job == JobState::Running {
+            self.record_stage_finished(out, stage, outputs);
+        }
+    }
+
+    fn record_stage_finished(&mut self, out: &mut Outbox, stage: StageId, outputs: String) {
+        let record = LogRecord::StageFinished {
+            stage,
+            outputs: outputs.clone(),
+        };
+        let index = self.append(out, record, Recorded::StageFinished(stage));
+        self.stage_mut(stage).progress = StageProgress::Recording { index, outputs };
+    }
+
+    fn on_stage_finish_durable(&mut self, stage: StageId, durable: u64) {
+        let progress = &mut self.stage_mut(stage).progress;
+        if let StageProgress::Recording { index, outputs } = progress
+            && *index == durable
+        {
+            let outputs = std::mem::take(outputs);
+            *progress = StageProgress::Finished { outputs };
+            self.start_next_stage(stage);
+        }
+    }
+
+    /// A finished stage starts the next.
+    pub(crate) fn start_next_stage(&mut self, stage: StageId) {
+        if !self.is_last_stage(stage) {
+            self.start_stage(StageId(stage.0 + 1));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! How a job ends: final files completed one by one, the manifest, the result. Nothing is told to anybody before it is
+//! in the ledger, and nothing is appended after the result.
+
+use std::mem;
+
+use crate::coordinator::effect::Effect;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::{JobResult, LogRecord};
+use crate::coordinator::state::{JobState, Recorded, StageProgress, State, TaskState};
+use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
+
+impl State {
+    fn last_stage(&self) -> Option<StageId> {
+        u32::try_from(self.stages.len())
+            .ok()?
+            .checked_sub(1)
+            .map(StageId)
+    }
+
+    /// Has the final file of a committed sink task completed.
+    pub(crate) fn finalize_if_last(&mut self, out: &mut Outbox, task: TaskId) {
+        if !self.is_last_stage(task.stage) || self.job != JobState::Running {
+            return;
+        }
+        let next = match self.take(task) {
+            TaskState::Done { attempt, output } => {
+                out.other(Effect::Finalize {
+                    task: TaskAttempt { task, attempt },
+                    file: output.file.clone(),
+                });
+                TaskState::Finalizing { attempt, output }
+            }
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. }) => other,
+        };
+        self.put(task, next);
+    }
+
+    pub(crate) fn on_file_finalized(&mut self, out: &mut Outbox, task: TaskId) {
+        if self.task(task).is_none() || self.job != JobState::Running {
+            return;
+        }
+        let next = match self.take(task) {
+            TaskState::Finalizing { attempt, output } => {
+                let index = self.append(
+                    out,
+                    LogRecord::Finalized { task },
+                    Recorded::Finalized(task),
+                );
+                TaskState::Standing {
+                    attempt,
+                    output,
+                    index,
+                }
+            }
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. }) => other,
+        };
+        self.put(task, next);
+    }
+
+    pub(crate) fn on_file_lost(&mut self, out: &mut Outbox, lost: TaskAttempt) {
+        let is_being_completed = self
+            .task(lost.task)
+            .is_some_and(|task| matches!(&task.state, TaskState::Finalizing { attempt, .. } if *attempt == lost.attempt));
+        if is_being_completed && self.job == JobState::Running {
+            self.revoke(out, lost);
+            self.judge(out, [lost.task]);
+        }
+    }
+
+    pub(crate) fn on_final_file_durable(&mut self, task: TaskId) {
+        let next = match self.take(task) {
+            TaskState::Standing {
+                attempt,
+                output,
+                index: _,
+            } => TaskState::Finalized { attempt, output },
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Finalized { .. }) => other,
+        };
+        self.put(task, next);
+    }
+
+    pub(crate) fn write_manifest_if_complete(&mut self, out: &mut Outbox) {
+        let Some(last) = self.last_stage() else {
+            return;
+        };
+        let stage = self.stage(last);
+        let is_finished = matches!(stage.progress, StageProgress::Finished { .. });
+        if is_finished && stage.finalized == stage.total() && self.job == JobState::Running {
+            self.stop_all(out);
+            self.job = JobState::WritingManifest;
+            out.other(Effect::WriteManifest {
+                files: self.committed_files(last),
+            });
+        }
+    }
+
+    pub(crate) fn on_manifest_written(&mut self, out: &mut Outbox, manifest: String) {
+        if self.job != JobState::WritingManifest {
+            return;
+        }
+        let Some(stage) = self.stages.last() else {
+            return;
+        };
+        let (files, totals) = (u64::from(stage.finalized), stage.totals);
+        let result = JobResult::Succeeded {
+            files,
+            rows: totals.rows_out,
+            bytes: totals.bytes_out,
+            manifest,
+        };
+        self.conclude(out, result);
+    }
+
+    /// Ends the job: nothing runs any more, and the result is on its way into the ledger.
+    pub(crate) fn conclude(&mut self, out: &mut Outbox, result: JobResult) {
+        self.stop_all(out);
+        let index = self.append(out, LogRecord::Result(result.clone()), Recorded::Result);
+        self.job = JobState::Concluding { result, index };
+    }
+
+    /// Cancels all that is still running. After success of the last stage that can only be a lost output of an earlier
+    /// one that nobody came to need.
+    fn stop_all(&mut self, out: &mut Outbox) {
+        let numbers: Vec<_> = self.workers.keys().copied().collect();
+        for number in numbers {
+            let Some(tasks) = self.with_worker(number, |worker| mem::take(&mut worker.running))
+            else {
+                continue;
+            };
+            for task in tasks {
+                self.requeue(task, None);
+                if let Some(session) = self.session_of(number) {
+                    out.cancel(session, task);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_result_durable(&mut self, out: &mut Outbox) {
+        let job = mem::replace(&mut self.job, JobState::Running);
+        self.job = match job {
+            JobState::Concluding { result, index: _ } => {
+                self.sessions
+                    .keys()
+                    .for_each(|session| out.shutdown(*session));
+                JobState::Ended { result }
+            }
+            other @ (JobState::Running | JobState::WritingManifest | JobState::Ended { .. }) => {
+                other
+            }
+        };
+    }
+
+    /// What a take-over finds half done is done again; a budget that was used up ends the job now.
+    pub(crate) fn resume(&mut self, out: &mut Outbox) {
+        if self.job != JobState::Running {
+            return;
+        }
+        if let Some(last) = self.last_stage() {
+            for shard in 0..self.stage(last).total() {
+                self.finalize_if_last(
+                    out,
+                    TaskId {
+                        stage: last,
+                        shard: ShardId(shard),
+                    },
+                );
+            }
+        }
+        self.advance(out);
+        let troubled: Vec<TaskId> = self.histories.keys().copied().collect();
+        self.judge(out, troubled);
+    }
+}

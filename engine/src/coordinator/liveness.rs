@@ -1,0 +1,228 @@
+//! Who is alive: signs of life, silence as this process itself observed it, and what is known of pods that ended. What
+//! a lost worker was running is queued again, once. It judges no task: budgets are in `retry`.
+
+use crate::coordinator::config::REPLACED_NEWS_MS;
+use crate::coordinator::event::PodEndCause;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::FailureClass;
+use crate::coordinator::state::{State, TaskState, WorkerNumber};
+use crate::id::{SessionId, TaskAttempt, Timestamp};
+
+/// Why a worker is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Not heard of for too long.
+    Silent,
+    /// Its pod was preempted, evicted, deleted or its node is gone.
+    Disrupted,
+    /// It had said that it goes, and its stream ended.
+    Drained,
+    /// Another process of the same pod took its place. What ended it is told by `PodEnded`, before or after.
+    Replaced,
+    /// Its container ended by itself or for want of memory.
+    Ended {
+        /// For people.
+        reason: String,
+    },
+}
+
+impl Loss {
+    /// Whether it is counted as a disruption.
+    fn is_disruption(&self) -> bool {
+        match self {
+            Self::Silent | Self::Disrupted | Self::Drained => true,
+            Self::Replaced | Self::Ended { .. } => false,
+        }
+    }
+
+    /// For the log, where a session is still up.
+    fn closing_reason(&self) -> &'static str {
+        match self {
+            Self::Silent => "the worker was silent for too long",
+            Self::Disrupted => "the worker's pod was disrupted",
+            Self::Drained => "the worker has drained",
+            Self::Replaced => "another process of the same pod took its place",
+            Self::Ended { .. } => "the worker's container ended",
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn begin_watch(&mut self, now: Timestamp) {
+        self.last_tick = now;
+        self.observing_since = now;
+        self.no_worker_since = Some(now);
+        let takes_over = self.epoch.0 > 1;
+        self.dispatch_from = if takes_over {
+            now.after_ms(self.config.adoption_grace_ms)
+        } else {
+            now
+        };
+    }
+
+    /// The worker of a live session, whose sign of life this is.
+    pub(crate) fn heard_from(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+    ) -> Option<WorkerNumber> {
+        let number = *self.sessions.get(&session)?;
+        self.workers.get_mut(&number)?.last_seen = now;
+        Some(number)
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, now: Timestamp, session: SessionId) {
+        self.heard_from(now, session);
+    }
+
+    pub(crate) fn on_progress(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        reports: &[(TaskAttempt, u64)],
+    ) {
+        let Some(number) = self.heard_from(now, session) else {
+            return;
+        };
+        for (task, read) in reports {
+            let known = self
+                .workers
+                .get(&number)
+                .is_some_and(|worker| worker.running.contains(task));
+            if !known {
+                continue;
+            }
+            let stage = self.stage_mut(task.task.stage);
+            if let TaskState::Running { attempts } =
+                &mut stage.tasks[task.task.shard.0 as usize].state
+            {
+                for running in attempts
+                    .iter_mut()
+                    .filter(|running| running.attempt == task.attempt)
+                {
+                    running.records = running.records.max(*read);
+                }
+            }
+        }
+    }
+
+    /// Expires silent workers. A tick that comes more than a heartbeat interval after the one before shows that this
+    /// process itself stood still: then what it did not hear proves nothing, and all periods begin again.
+    pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
+        if now.since_ms(self.last_tick) > self.config.heartbeat.interval_min_ms {
+            self.observing_since = now;
+        }
+        self.last_tick = now;
+        let observing_since = self.observing_since;
+        let is_silent = |worker: &&crate::coordinator::state::Worker| {
+            now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms
+        };
+        let silent: Vec<WorkerNumber> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| is_silent(worker))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in silent {
+            self.lose(out, now, number, &Loss::Silent);
+        }
+    }
+
+    pub(crate) fn on_pod_ended(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        pod_uid: &str,
+        cause: PodEndCause,
+        reason: &str,
+    ) {
+        let Some(number) = self.pods.get(pod_uid).copied() else {
+            return;
+        };
+        let cause_is_the_tasks = match cause {
+            PodEndCause::Disruption => false,
+            PodEndCause::OutOfMemory | PodEndCause::Exit => true,
+        };
+        if !cause_is_the_tasks {
+            self.lose(out, now, number, &Loss::Disrupted);
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return;
+        };
+        // A container's end concerns one process of the pod, and the news may be older or younger than what the
+        // streams have shown: the process that was replaced, the one whose stream broke, or, where the stream is still
+        // up, the one whose stream is about to break. Old news repeated finds none of these and harms nobody.
+        if let Some((replaced_at, tasks)) = worker.replaced.take()
+            && now.since_ms(replaced_at) < REPLACED_NEWS_MS
+        {
+            self.charge_all(out, &tasks, reason);
+        } else if worker.session().is_none() {
+            self.lose(
+                out,
+                now,
+                number,
+                &Loss::Ended {
+                    reason: reason.to_owned(),
+                },
+            );
+        } else {
+            worker.early_news = Some((now, reason.to_owned()));
+        }
+    }
+
+    /// Forgets a worker and queues again what it was running.
+    pub(crate) fn lose(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        number: WorkerNumber,
+        loss: &Loss,
+    ) {
+        let Some(worker) = self.workers.remove(&number) else {
+            return;
+        };
+        if let Some(load) = worker.load() {
+            self.by_load.remove(&(load, number));
+        }
+        if let Some(session) = worker.session() {
+            self.sessions.remove(&session);
+            out.close(session, loss.closing_reason());
+        }
+        self.pods.remove(worker.id.pod_uid());
+        if self.workers.is_empty() {
+            self.no_worker_since = Some(now);
+        }
+        if loss.is_disruption() {
+            self.disruptions += 1;
+        }
+        let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
+        match loss {
+            Loss::Replaced => tasks.iter().for_each(|task| self.requeue(*task, None)),
+            Loss::Silent | Loss::Disrupted | Loss::Drained => {
+                for task in &tasks {
+                    self.requeue(*task, None);
+                    let error = format!("worker {} was lost: {}", worker.id, loss.closing_reason());
+                    self.charge(out, *task, FailureClass::Disruption, &error, None);
+                }
+            }
+            Loss::Ended { reason } => {
+                for task in &tasks {
+                    let not_before = self.next_try(task.task, now);
+                    self.requeue(*task, Some(not_before));
+                }
+                self.charge_all(out, &tasks, reason);
+            }
+        }
+        self.judge(out, tasks.iter().map(|task| task.task));
+    }
+
+    /// Charges tasks whose worker process ended under them with no sign of a disruption.
+    fn charge_all(&mut self, out: &mut Outbox, tasks: &[TaskAttempt], reason: &str) {
+        let error = format!("the worker's container ended while it ran this task: {reason}");
+        for task in tasks {
+            self.charge(out, *task, FailureClass::Application, &error, None);
+        }
+        self.judge(out, tasks.iter().map(|task| task.task));
+    }
+}

@@ -1,0 +1,109 @@
+//! What one step wants done, gathered so that each worker gets at most one message of a kind and the ledger one batch.
+//! Decides nothing.
+
+use std::collections::BTreeMap;
+
+use crate::coordinator::effect::{Dispatch, Effect, ToWorker};
+use crate::coordinator::record::LogRecord;
+use crate::id::{SessionId, TaskAttempt};
+
+/// The effects of one step in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    closes: Vec<Effect>,
+    first_index: u64,
+    records: Vec<LogRecord>,
+    letters: BTreeMap<SessionId, Letter>,
+    others: Vec<Effect>,
+}
+
+/// What one session is told.
+#[derive(Debug, Default)]
+struct Letter {
+    welcome: Option<u64>,
+    acks: Vec<TaskAttempt>,
+    cancels: Vec<TaskAttempt>,
+    runs: Vec<Dispatch>,
+    shutdown: bool,
+}
+
+impl Outbox {
+    /// `index` is the record's; those of one step follow on one another.
+    pub(crate) fn append(&mut self, index: u64, record: LogRecord) {
+        if self.records.is_empty() {
+            self.first_index = index;
+        }
+        self.records.push(record);
+    }
+
+    /// Ends the session; what it was to be told in this step is dropped.
+    pub(crate) fn close(&mut self, session: SessionId, reason: &'static str) {
+        self.letters.remove(&session);
+        self.closes.push(Effect::Close { session, reason });
+    }
+
+    pub(crate) fn welcome(&mut self, session: SessionId, heartbeat_interval_ms: u64) {
+        self.letters.entry(session).or_default().welcome = Some(heartbeat_interval_ms);
+    }
+
+    pub(crate) fn ack(&mut self, session: SessionId, task: TaskAttempt) {
+        self.letters.entry(session).or_default().acks.push(task);
+    }
+
+    pub(crate) fn cancel(&mut self, session: SessionId, task: TaskAttempt) {
+        self.letters.entry(session).or_default().cancels.push(task);
+    }
+
+    pub(crate) fn run(&mut self, session: SessionId, dispatch: Dispatch) {
+        self.letters.entry(session).or_default().runs.push(dispatch);
+    }
+
+    pub(crate) fn shutdown(&mut self, session: SessionId) {
+        self.letters.entry(session).or_default().shutdown = true;
+    }
+
+    pub(crate) fn other(&mut self, effect: Effect) {
+        self.others.push(effect);
+    }
+
+    /// The effects in the order in which they are to be carried out. A worker reads `Welcome` before all else, and is
+    /// relieved of old attempts before it gets new ones.
+    pub(crate) fn into_effects(self) -> Vec<Effect> {
+        let mut effects = self.closes;
+        if !self.records.is_empty() {
+            effects.push(Effect::Append {
+                first_index: self.first_index,
+                records: self.records,
+            });
+        }
+        for (session, letter) in self.letters {
+            let Letter {
+                welcome,
+                acks,
+                cancels,
+                runs,
+                shutdown,
+            } = letter;
+            let mut send = |message| effects.push(Effect::Send { session, message });
+            if let Some(heartbeat_interval_ms) = welcome {
+                send(ToWorker::Welcome {
+                    heartbeat_interval_ms,
+                });
+            }
+            if !acks.is_empty() {
+                send(ToWorker::Ack(acks));
+            }
+            if !cancels.is_empty() {
+                send(ToWorker::Cancel(cancels));
+            }
+            if !runs.is_empty() {
+                send(ToWorker::Run(runs));
+            }
+            if shutdown {
+                send(ToWorker::Shutdown);
+            }
+        }
+        effects.extend(self.others);
+        effects
+    }
+}

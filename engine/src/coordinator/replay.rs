@@ -1,0 +1,258 @@
+//! From the ledger's records to a state. A record that cannot have been written by a coordinator of this plan is
+//! refused, never guessed around. Reads nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::coordinator::config::Config;
+use crate::coordinator::record::{JobResult, LogRecord};
+use crate::coordinator::state::{
+    Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
+};
+use crate::id::{Epoch, StageId, TaskAttempt, TaskId, Timestamp};
+use crate::plan::{Plan, Stage};
+
+/// Why the ledger's records are not those of this job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ledger record {position}: {problem}")]
+pub struct ReplayError {
+    /// Which of the replayed records, from 0.
+    pub position: u64,
+    /// What is wrong with it.
+    pub problem: ReplayProblem,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayProblem {
+    /// It names a task that there is not.
+    #[error("the plan has no {0}")]
+    NoSuchTask(TaskId),
+    /// It names a stage that there is not.
+    #[error("the plan has no stage {0}")]
+    NoSuchStage(StageId),
+    /// It is of this epoch, or of one to come.
+    #[error("{task} is of epoch {own} or later, which is only beginning")]
+    NotOfThePast {
+        /// The attempt.
+        task: TaskAttempt,
+        /// The epoch that replays.
+        own: Epoch,
+    },
+    /// Two attempts of one task won.
+    #[error("{0} is done, but another attempt of it was done before and never revoked")]
+    TwoWinners(TaskAttempt),
+    /// The stage cannot have begun.
+    #[error("{0} is done, but the stage before it never finished")]
+    TooEarly(TaskAttempt),
+    /// Revokes what never won.
+    #[error("{0} is revoked, but it was not done")]
+    RevokedNotDone(TaskAttempt),
+    /// A stage is finished and some of its tasks are not done.
+    #[error("stage {stage} is finished with {committed} of {total} tasks done")]
+    StageIncomplete {
+        /// The stage.
+        stage: StageId,
+        /// Its tasks that are done.
+        committed: u32,
+        /// All its tasks.
+        total: u32,
+    },
+    /// A final file stands for a task that is not done or has none.
+    #[error("a final file stands for {0}, which is not done or is not of the last stage")]
+    FinalizedNotDone(TaskId),
+    /// Success without all files.
+    #[error("the job succeeded, but not all of its final files stand")]
+    SucceededIncomplete,
+    /// There is something after the result.
+    #[error("it follows the job's result, which is the last record there can be")]
+    AfterResult,
+}
+
+impl State {
+    /// The state that a coordinator of `epoch` begins with: what the plan says and the records of all earlier epochs,
+    /// in order, have made of it. `start` follows.
+    pub fn new(
+        config: Config,
+        plan: &Plan,
+        epoch: Epoch,
+        replay: impl IntoIterator<Item = LogRecord>,
+    ) -> Result<Self, ReplayError> {
+        let mut state = Self::empty(config, plan, epoch);
+        for (position, record) in (0..).zip(replay) {
+            state
+                .replay(record)
+                .map_err(|problem| ReplayError { position, problem })?;
+        }
+        Ok(state)
+    }
+
+    fn empty(config: Config, plan: &Plan, epoch: Epoch) -> Self {
+        let mut state = Self {
+            config,
+            epoch,
+            job: JobState::Running,
+            stages: plan.stages.iter().map(empty_stage).collect(),
+            histories: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            by_load: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            next_worker: WorkerNumber(0),
+            next_index: 0,
+            recording: VecDeque::new(),
+            disruptions: 0,
+            last_tick: Timestamp(0),
+            observing_since: Timestamp(0),
+            dispatch_from: Timestamp(0),
+            no_worker_since: None,
+        };
+        if !state.stages.is_empty() {
+            state.start_stage(StageId(0));
+        }
+        state
+    }
+
+    fn replay(&mut self, record: LogRecord) -> Result<(), ReplayProblem> {
+        if self.job != JobState::Running {
+            return Err(ReplayProblem::AfterResult);
+        }
+        match record {
+            LogRecord::Done { task, output } => {
+                self.expect_past(task)?;
+                let state = &self
+                    .task(task.task)
+                    .ok_or(ReplayProblem::NoSuchTask(task.task))?
+                    .state;
+                match state {
+                    TaskState::Queued { .. } => {
+                        self.take(task.task);
+                        self.put(
+                            task.task,
+                            TaskState::Done {
+                                attempt: task.attempt,
+                                output,
+                            },
+                        );
+                        Ok(())
+                    }
+                    TaskState::Waiting => Err(ReplayProblem::TooEarly(task)),
+                    TaskState::Running { .. }
+                    | TaskState::Committing { .. }
+                    | TaskState::Done { .. }
+                    | TaskState::Finalizing { .. }
+                    | TaskState::Standing { .. }
+                    | TaskState::Finalized { .. } => Err(ReplayProblem::TwoWinners(task)),
+                }
+            }
+            LogRecord::Failed { task, class, error } => {
+                self.expect_past(task)?;
+                self.task(task.task)
+                    .ok_or(ReplayProblem::NoSuchTask(task.task))?;
+                self.history_mut(task.task).failures.push(Failure {
+                    attempt: task.attempt,
+                    class,
+                    error,
+                });
+                Ok(())
+            }
+            LogRecord::Revoked { task } => {
+                let known = self
+                    .task(task.task)
+                    .ok_or(ReplayProblem::NoSuchTask(task.task))?;
+                if known
+                    .state
+                    .committed()
+                    .is_none_or(|(winner, _)| winner != task.attempt)
+                {
+                    return Err(ReplayProblem::RevokedNotDone(task));
+                }
+                self.forget_commit(task);
+                Ok(())
+            }
+            LogRecord::StageFinished { stage, outputs } => {
+                self.replay_stage_finished(stage, outputs)
+            }
+            LogRecord::Finalized { task } => self.replay_finalized(task),
+            LogRecord::Result(result) => self.replay_result(result),
+        }
+    }
+
+    fn expect_past(&self, task: TaskAttempt) -> Result<(), ReplayProblem> {
+        if task.attempt.epoch < self.epoch {
+            Ok(())
+        } else {
+            Err(ReplayProblem::NotOfThePast {
+                task,
+                own: self.epoch,
+            })
+        }
+    }
+
+    fn replay_stage_finished(
+        &mut self,
+        stage: StageId,
+        outputs: String,
+    ) -> Result<(), ReplayProblem> {
+        let known = self
+            .stages
+            .get_mut(stage.0 as usize)
+            .ok_or(ReplayProblem::NoSuchStage(stage))?;
+        let (committed, total) = (known.committed, known.total());
+        if known.progress == StageProgress::NotStarted || committed != total {
+            return Err(ReplayProblem::StageIncomplete {
+                stage,
+                committed,
+                total,
+            });
+        }
+        known.progress = StageProgress::Finished { outputs };
+        self.start_next_stage(stage);
+        Ok(())
+    }
+
+    fn replay_finalized(&mut self, task: TaskId) -> Result<(), ReplayProblem> {
+        self.task(task).ok_or(ReplayProblem::NoSuchTask(task))?;
+        match self.take(task) {
+            TaskState::Done { attempt, output } if self.is_last_stage(task.stage) => {
+                self.put(task, TaskState::Finalized { attempt, output });
+                Ok(())
+            }
+            other => {
+                self.put(task, other);
+                Err(ReplayProblem::FinalizedNotDone(task))
+            }
+        }
+    }
+
+    fn replay_result(&mut self, result: JobResult) -> Result<(), ReplayProblem> {
+        let all_stand = self.stages.last().is_some_and(|last| {
+            matches!(last.progress, StageProgress::Finished { .. })
+                && last.finalized == last.total()
+        });
+        if matches!(result, JobResult::Succeeded { .. }) && !all_stand {
+            return Err(ReplayProblem::SucceededIncomplete);
+        }
+        self.job = JobState::Ended { result };
+        Ok(())
+    }
+}
+
+fn empty_stage(stage: &Stage) -> StageState {
+    let task = Task {
+        state: TaskState::Waiting,
+        next_number: 1,
+    };
+    StageState {
+        name: stage.name.clone(),
+        progress: StageProgress::NotStarted,
+        tasks: vec![task; stage.shards as usize],
+        ready: BTreeSet::new(),
+        running: 0,
+        committed: 0,
+        finalized: 0,
+        totals: Totals::default(),
+        published: 0,
+        latency_ms: None,
+    }
+}

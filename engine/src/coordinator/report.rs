@@ -1,0 +1,339 @@
+//! What the operator and people may know of a run: counts and one sentence, derived from the state each time. Changes
+//! nothing and holds no list per task.
+
+use crate::coordinator::config::POD_UIDS_MAX;
+use crate::coordinator::record::JobResult;
+use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
+use crate::id::{StageId, TaskId, Timestamp};
+
+/// The whole of what is told. The wire's `Snapshot`, but for the plan's digest and for phases that only the shell knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// How far the job is.
+    pub phase: Phase,
+    /// Why it waits or what it does, in one sentence; empty when there is nothing to say.
+    pub message: String,
+    /// What the plan holds.
+    pub planned: Planned,
+    /// The first stage that is not finished, or the last.
+    pub stage: StageReport,
+    /// What was read and written.
+    pub records: RecordsReport,
+    /// Who is there.
+    pub workers: WorkerCounts,
+    /// How the job ended; durable.
+    pub result: Option<JobResult>,
+    /// Tasks of all stages whose commit is durable.
+    pub tasks_done: u64,
+    /// Tasks of all stages.
+    pub tasks_total: u64,
+    /// Since when no worker is known: neither connected nor expected back.
+    pub no_worker_since: Option<Timestamp>,
+}
+
+/// How far a job is, as far as the state machine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Tasks run or wait to run.
+    Running,
+    /// All tasks are done; final files, the manifest or the result are being written.
+    Finishing,
+    /// The result is durable.
+    Ended,
+}
+
+/// The plan in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Number of stages.
+    pub stages: u32,
+    /// The largest number of shards of any stage.
+    pub max_shards: u32,
+}
+
+/// One stage in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageReport {
+    /// Its position, 1 being the first.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Tasks whose commit is durable.
+    pub done: u32,
+    /// All its tasks.
+    pub total: u32,
+    /// Tasks at a worker.
+    pub running: u32,
+    /// Tasks that have failed at least once and are not done.
+    pub failed: u32,
+}
+
+/// Records and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordsReport {
+    /// Records read from the source, by committed tasks and, as far as they said so, by running ones.
+    pub records_in: u64,
+    /// Records in committed files of the sink.
+    pub records_out: u64,
+    /// Bytes read from the source by committed tasks.
+    pub bytes_in: u64,
+    /// Size of committed files of the sink.
+    pub bytes_out: u64,
+}
+
+/// Workers by what they do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerCounts {
+    /// Connected, with nothing to do.
+    pub idle: u32,
+    /// Connected, with at least one task.
+    pub busy: u32,
+    /// Not connected, and not silent for too long yet.
+    pub reconnecting: u32,
+    /// Workers lost in this epoch by no fault of a task.
+    pub disruptions: u64,
+    /// Pods of busy workers, at most `POD_UIDS_MAX`.
+    pub busy_pod_uids: Vec<String>,
+    /// Pods of connected workers, at most `POD_UIDS_MAX`.
+    pub connected_pod_uids: Vec<String>,
+}
+
+impl State {
+    /// What may be known of the run now. Linear in workers and running tasks, not in tasks.
+    pub fn report(&self) -> Report {
+        let (id, stage) = self.current_stage();
+        let workers = self.worker_counts();
+        Report {
+            phase: self.phase(),
+            message: self.message(id, &workers),
+            planned: Planned {
+                stages: u32::try_from(self.stages.len()).unwrap_or(u32::MAX),
+                max_shards: self.stages.iter().map(StageState::total).max().unwrap_or(0),
+            },
+            stage: stage.map_or_else(no_stage, |stage| self.stage_report(id, stage)),
+            records: self.records_report(),
+            workers,
+            result: match &self.job {
+                JobState::Ended { result } => Some(result.clone()),
+                JobState::Running | JobState::WritingManifest | JobState::Concluding { .. } => None,
+            },
+            tasks_done: self
+                .stages
+                .iter()
+                .map(|stage| u64::from(stage.committed))
+                .sum(),
+            tasks_total: self
+                .stages
+                .iter()
+                .map(|stage| u64::from(stage.total()))
+                .sum(),
+            no_worker_since: self.no_worker_since,
+        }
+    }
+
+    /// The result, once it is durable.
+    pub fn result(&self) -> Option<&JobResult> {
+        match &self.job {
+            JobState::Ended { result } => Some(result),
+            JobState::Running | JobState::WritingManifest | JobState::Concluding { .. } => None,
+        }
+    }
+
+    fn current_stage(&self) -> (StageId, Option<&StageState>) {
+        let unfinished = self
+            .stages
+            .iter()
+            .position(|stage| !matches!(stage.progress, StageProgress::Finished { .. }));
+        let position = unfinished.unwrap_or(self.stages.len().saturating_sub(1));
+        (
+            StageId(u32::try_from(position).unwrap_or(u32::MAX)),
+            self.stages.get(position),
+        )
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.job {
+            JobState::Ended { .. } => Phase::Ended,
+            JobState::Concluding { .. } | JobState::WritingManifest => Phase::Finishing,
+            JobState::Running => {
+                let last_is_done = self.stages.last().is_some_and(|last| match last.progress {
+                    StageProgress::Recording { .. } | StageProgress::Finished { .. } => true,
+                    StageProgress::NotStarted
+                    | StageProgress::Running
+                    | StageProgress::Publishing { .. } => false,
+                });
+                if last_is_done {
+                    Phase::Finishing
+                } else {
+                    Phase::Running
+                }
+            }
+        }
+    }
+
+    fn stage_report(&self, id: StageId, stage: &StageState) -> StageReport {
+        StageReport {
+            index: id.0.saturating_add(1),
+            name: stage.name.clone(),
+            done: stage.committed,
+            total: stage.total(),
+            running: stage.running,
+            failed: u32::try_from(self.troubled(id).count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Tasks of a stage that have failed at least once and are not done.
+    fn troubled(&self, stage: StageId) -> impl Iterator<Item = TaskId> {
+        self.histories
+            .iter()
+            .filter(move |(task, history)| {
+                task.stage == stage && history.own_failures().next().is_some()
+            })
+            .filter(|(task, _)| {
+                self.task(**task)
+                    .is_some_and(|known| known.state.winner().is_none())
+            })
+            .map(|(task, _)| *task)
+    }
+
+    fn records_report(&self) -> RecordsReport {
+        let source = self
+            .stages
+            .first()
+            .map(|stage| stage.totals)
+            .unwrap_or_default();
+        let sink = self
+            .stages
+            .last()
+            .map(|stage| stage.totals)
+            .unwrap_or_default();
+        RecordsReport {
+            records_in: source.records_in.saturating_add(self.records_being_read()),
+            records_out: sink.rows_out,
+            bytes_in: source.bytes_in,
+            bytes_out: sink.bytes_out,
+        }
+    }
+
+    /// Records that running tasks of the first stage have read.
+    fn records_being_read(&self) -> u64 {
+        let mut records = 0_u64;
+        for task in self
+            .workers
+            .values()
+            .flat_map(|worker| &worker.running)
+            .filter(|task| task.task.stage == StageId(0))
+        {
+            if let Some(TaskState::Running { attempts }) =
+                self.task(task.task).map(|known| &known.state)
+            {
+                let of_attempt = attempts
+                    .iter()
+                    .find(|running| running.attempt == task.attempt);
+                records = records.saturating_add(of_attempt.map_or(0, |running| running.records));
+            }
+        }
+        records
+    }
+
+    fn worker_counts(&self) -> WorkerCounts {
+        let mut counts = WorkerCounts {
+            disruptions: self.disruptions,
+            ..WorkerCounts::default()
+        };
+        for worker in self.workers.values() {
+            let pod_uid = || worker.id.pod_uid().to_owned();
+            if worker.session().is_none() {
+                counts.reconnecting += 1;
+                continue;
+            }
+            if counts.connected_pod_uids.len() < POD_UIDS_MAX {
+                counts.connected_pod_uids.push(pod_uid());
+            }
+            if worker.running.is_empty() {
+                counts.idle += 1;
+            } else {
+                counts.busy += 1;
+                if counts.busy_pod_uids.len() < POD_UIDS_MAX {
+                    counts.busy_pod_uids.push(pod_uid());
+                }
+            }
+        }
+        counts
+    }
+
+    fn message(&self, current: StageId, workers: &WorkerCounts) -> String {
+        match &self.job {
+            JobState::Ended { result } | JobState::Concluding { result, index: _ } => {
+                match result {
+                    JobResult::Succeeded { .. } => String::new(),
+                    JobResult::Failed { reason: _, message } => message.clone(),
+                }
+            }
+            JobState::WritingManifest => "writing _SUCCESS.json".to_owned(),
+            JobState::Running => self.running_message(current, workers),
+        }
+    }
+
+    fn running_message(&self, current: StageId, workers: &WorkerCounts) -> String {
+        let Some(stage) = self.stages.get(current.0 as usize) else {
+            return String::new();
+        };
+        let place = self.describe_stage(current);
+        match &stage.progress {
+            StageProgress::Publishing { .. } => {
+                return format!(
+                    "{place}: all tasks are done; listing their outputs for the next stage"
+                );
+            }
+            StageProgress::Recording { .. } => {
+                return format!("{place}: all tasks are done; recording that");
+            }
+            StageProgress::Finished { .. } => {
+                return format!(
+                    "{place}: {} of {} final files are complete",
+                    stage.finalized,
+                    stage.total()
+                );
+            }
+            StageProgress::NotStarted | StageProgress::Running => {}
+        }
+        if workers.idle + workers.busy == 0 {
+            let todo = u64::from(stage.total()) - u64::from(stage.committed);
+            return format!(
+                "{place}: waiting for workers, none is connected; {todo} of {} tasks are to be done",
+                stage.total()
+            );
+        }
+        self.trouble_message(current).unwrap_or_default()
+    }
+
+    /// The trouble that is nearest to ending the job: the task of this stage with the most failures.
+    fn trouble_message(&self, stage: StageId) -> Option<String> {
+        let task = self.troubled(stage).max_by_key(|task| {
+            self.histories
+                .get(task)
+                .map_or(0, |history| history.own_failures().count())
+        })?;
+        let history = self.histories.get(&task)?;
+        let tries = history.own_failures().count();
+        let last = history.own_failures().next_back()?;
+        let allowed = self.config.task_failures.max(1);
+        Some(format!(
+            "{}: failed {tries} of {allowed} times, will be tried again; last error: {}",
+            self.describe(task),
+            last.error
+        ))
+    }
+}
+
+fn no_stage() -> StageReport {
+    StageReport {
+        index: 0,
+        name: String::new(),
+        done: 0,
+        total: 0,
+        running: 0,
+        failed: 0,
+    }
+}

@@ -1,0 +1,249 @@
+//! What a failure costs: two budgets per task, the wait before the next try, and the verdict that ends a job. Failures
+//! are classified by the worker; here they are only counted.
+//!
+//! A deterministic failure is tried once more, since a bit may have flipped, and ends the job when the next try
+//! fails with the same words; an application failure (killed for want of memory, crashed, hung) is tried again
+//! until `taskFailures` is used up; a disruption only where `taskDisruptions` limits them.
+
+use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
+use crate::coordinator::session::Standing;
+use crate::coordinator::state::{
+    Failure, JobState, Recorded, StageProgress, State, TaskState, WorkerNumber,
+};
+use crate::id::{SessionId, StageId, TaskAttempt, TaskId, Timestamp};
+
+/// What became of a report that an input is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LostInput {
+    /// Its task runs again.
+    Revoked,
+    /// It was replaced already, or its task is running again.
+    Replaced,
+    /// The failed task does not read it.
+    Foreign,
+}
+
+impl State {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one event")]
+    pub(crate) fn on_failed(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        session: SessionId,
+        task: TaskAttempt,
+        class: FailureClass,
+        error: &str,
+        lost_input: Option<TaskAttempt>,
+    ) {
+        let Some(number) = self.heard_from(now, session) else {
+            return;
+        };
+        match self.standing(now, number, task) {
+            Standing::Running => {}
+            Standing::RunningElsewhere => {
+                out.cancel(session, task);
+                return;
+            }
+            // There is no output to lose or to clean up, so nothing is left to be said about it.
+            Standing::Winner { .. }
+            | Standing::Beaten
+            | Standing::DealtWith
+            | Standing::Adoptable
+            | Standing::Unknown => {
+                out.ack(session, task);
+                return;
+            }
+        }
+        let class = match lost_input.map(|lost| self.lose_input(out, task.task, lost)) {
+            Some(LostInput::Revoked) => {
+                self.detach(number, task);
+                out.ack(session, task);
+                self.judge(out, lost_input.map(|lost| lost.task));
+                return;
+            }
+            Some(LostInput::Replaced) => FailureClass::Disruption,
+            Some(LostInput::Foreign) | None => class,
+        };
+        self.fail(out, now, number, task, class, error);
+    }
+
+    /// Ends a running attempt of a worker as failed.
+    pub(crate) fn fail(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        number: WorkerNumber,
+        task: TaskAttempt,
+        class: FailureClass,
+        error: &str,
+    ) {
+        self.with_worker(number, |worker| worker.running.remove(&task));
+        let not_before = self.next_try(task.task, now);
+        self.requeue(task, Some(not_before));
+        self.charge(out, task, class, error, Some(number));
+        self.judge(out, [task.task]);
+    }
+
+    /// Counts a failed try, and says when the next may begin.
+    pub(crate) fn next_try(&mut self, task: TaskId, now: Timestamp) -> Timestamp {
+        let backoff = self.config.backoff;
+        let history = self.history_mut(task);
+        history.setbacks = history.setbacks.saturating_add(1);
+        now.after_ms(backoff.delay_ms(history.setbacks))
+    }
+
+    /// Notes a failure in the budget it belongs to. `reporter` is told when that is durable, or at once where there is
+    /// nothing to note.
+    pub(crate) fn charge(
+        &mut self,
+        out: &mut Outbox,
+        task: TaskAttempt,
+        class: FailureClass,
+        error: &str,
+        reporter: Option<WorkerNumber>,
+    ) {
+        let counts = match class {
+            FailureClass::Disruption => self.config.task_disruptions > 0,
+            FailureClass::Deterministic | FailureClass::Application => true,
+        };
+        let open = self
+            .task(task.task)
+            .is_some_and(|known| known.state.winner().is_none());
+        let charged_before = self
+            .histories
+            .get(&task.task)
+            .is_some_and(|history| history.has_dealt_with(task.attempt));
+        if !counts || !open || charged_before || self.job != JobState::Running {
+            if let Some(session) = reporter.and_then(|number| self.session_of(number)) {
+                out.ack(session, task);
+            }
+            return;
+        }
+        let error: String = error.chars().take(ERROR_CHARACTERS_MAX).collect();
+        self.history_mut(task.task).failures.push(Failure {
+            attempt: task.attempt,
+            class,
+            error: error.clone(),
+        });
+        self.append(
+            out,
+            LogRecord::Failed { task, class, error },
+            Recorded::Failed { task, reporter },
+        );
+    }
+
+    /// Ends the job where one of these tasks has used up a budget.
+    pub(crate) fn judge(&mut self, out: &mut Outbox, tasks: impl IntoIterator<Item = TaskId>) {
+        if self.job != JobState::Running {
+            return;
+        }
+        let verdict = tasks.into_iter().find_map(|task| self.verdict(task));
+        if let Some(result) = verdict {
+            self.conclude(out, result);
+        }
+    }
+
+    /// How the job ends for what happened to this task, if it does.
+    pub(crate) fn verdict(&self, task: TaskId) -> Option<JobResult> {
+        let history = self.histories.get(&task)?;
+        if self.task(task)?.state.winner().is_some() {
+            return None;
+        }
+        let place = self.describe(task);
+        let failed = |reason: &str, message: String| {
+            Some(JobResult::Failed {
+                reason: reason.to_owned(),
+                message,
+            })
+        };
+
+        let tries = history.own_failures().count();
+        let allowed = self.config.task_failures.max(1);
+        if let Some(last) = history.own_failures().next_back() {
+            let error = &last.error;
+            if tries >= allowed as usize {
+                let message = format!(
+                    "{place}: failed {tries} times, and retries.taskFailures allows {allowed}; last error: {error}"
+                );
+                return failed("TaskFailed", message);
+            }
+            let repeats = |failure: &Failure| {
+                failure.class == FailureClass::Deterministic && failure.error == *error
+            };
+            if tries >= 2 && history.own_failures().rev().take(2).all(repeats) {
+                let message = format!(
+                    "{place}: failed {tries} times, twice with the same error, so that a further try cannot help: {error}"
+                );
+                return failed("TaskFailed", message);
+            }
+        }
+
+        let losses = history.failures.len() - tries;
+        let limit = self.config.task_disruptions;
+        if limit > 0 && losses >= limit as usize {
+            let error = history
+                .failures
+                .iter()
+                .rfind(|failure| failure.class == FailureClass::Disruption)
+                .map_or("", |failure| &failure.error);
+            let message = format!(
+                "{place}: was disrupted {losses} times, and retries.taskDisruptions allows {limit}; last cause: {error}"
+            );
+            return failed("DisruptionLimit", message);
+        }
+
+        let lost = history.revoked.len();
+        if lost >= LOST_OUTPUTS_MAX {
+            let message = format!(
+                "{place}: its output was written {lost} times and each time found lost or damaged; storage does not keep what is written to it"
+            );
+            return failed("OutputLost", message);
+        }
+        None
+    }
+
+    /// Looks into the report that an attempt's output, which `reader` was to read, is lost or damaged.
+    fn lose_input(&mut self, out: &mut Outbox, reader: TaskId, lost: TaskAttempt) -> LostInput {
+        let is_its_input = reader.stage.0.checked_sub(1) == Some(lost.task.stage.0);
+        match self
+            .task(lost.task)
+            .filter(|_| is_its_input)
+            .map(|task| &task.state)
+        {
+            Some(TaskState::Done { attempt, .. }) if *attempt == lost.attempt => {
+                self.revoke(out, lost);
+                LostInput::Revoked
+            }
+            Some(_) => LostInput::Replaced,
+            None => LostInput::Foreign,
+        }
+    }
+
+    /// Takes a commit back because its output is lost: the task runs again, and its stage is not finished any more.
+    pub(crate) fn revoke(&mut self, out: &mut Outbox, lost: TaskAttempt) {
+        self.append(out, LogRecord::Revoked { task: lost }, Recorded::Revoked);
+        self.forget_commit(lost);
+    }
+
+    /// The part of `revoke` that replay shares.
+    pub(crate) fn forget_commit(&mut self, lost: TaskAttempt) {
+        self.history_mut(lost.task).revoked.push(lost.attempt);
+        self.take(lost.task);
+        self.put(lost.task, TaskState::Queued { not_before: None });
+        self.reopen_stage(lost.task.stage);
+    }
+
+    fn reopen_stage(&mut self, stage: StageId) {
+        let stage = self.stage_mut(stage);
+        match stage.progress {
+            StageProgress::NotStarted | StageProgress::Running => {}
+            StageProgress::Publishing { .. }
+            | StageProgress::Recording { .. }
+            | StageProgress::Finished { .. } => {
+                stage.progress = StageProgress::Running;
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Which task runs where: the lowest stage whose input is there, its lowest shard first, at the worker that has the
+//! most room. Push with credits: slots, and a few in advance while tasks are short. Logarithmic per dispatch.
+
+use crate::coordinator::effect::Dispatch;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::FailureClass;
+use crate::coordinator::state::{
+    FULL_LOAD, JobState, RunningAttempt, State, TaskState, WorkerNumber,
+};
+use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
+
+impl State {
+    /// Gives out as many tasks as there is room for.
+    pub(crate) fn dispatch(&mut self, out: &mut Outbox, now: Timestamp) {
+        if self.job != JobState::Running || now < self.dispatch_from {
+            return;
+        }
+        self.release_delayed(now);
+        for position in 0..self.stages.len() {
+            let Ok(position) = u32::try_from(position) else {
+                return;
+            };
+            let stage = StageId(position);
+            let Some(input) = self.stage_input(stage) else {
+                continue;
+            };
+            let input = (!input.is_empty()).then(|| input.to_owned());
+            let room = FULL_LOAD * (1 + self.config.advance.per_slot(self.stage(stage).latency_ms));
+            while let Some((shard, number)) = self.next_match(stage, room) {
+                self.run(out, now, TaskId { stage, shard }, number, input.clone());
+            }
+        }
+    }
+
+    /// The next task of the stage and the worker for it, while there are both.
+    fn next_match(&self, stage: StageId, room: u64) -> Option<(ShardId, WorkerNumber)> {
+        let shard = self.stage(stage).ready.first()?;
+        let (load, number) = self.by_load.first()?;
+        (*load < room).then_some((*shard, *number))
+    }
+
+    fn release_delayed(&mut self, now: Timestamp) {
+        while let Some((moment, task)) = self.delayed.first().copied()
+            && moment <= now
+        {
+            self.take(task);
+            self.put(task, TaskState::Queued { not_before: None });
+        }
+    }
+
+    fn run(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        task: TaskId,
+        number: WorkerNumber,
+        input_outputs: Option<String>,
+    ) {
+        let Some(session) = self.session_of(number) else {
+            return;
+        };
+        let epoch = self.epoch;
+        let known = &mut self.stage_mut(task.stage).tasks[task.shard.0 as usize];
+        let attempt = Attempt {
+            epoch,
+            number: known.next_number,
+        };
+        known.next_number += 1;
+        self.take(task);
+        let running = RunningAttempt {
+            attempt,
+            worker: number,
+            since: now,
+            records: 0,
+        };
+        self.put(
+            task,
+            TaskState::Running {
+                attempts: vec![running],
+            },
+        );
+        let task = TaskAttempt { task, attempt };
+        self.with_worker(number, |worker| worker.running.insert(task));
+        let trace_records = self.has_taken_its_process_along(task.task);
+        out.run(
+            session,
+            Dispatch {
+                task,
+                input_outputs,
+                trace_records,
+            },
+        );
+    }
+
+    /// Whether an earlier attempt ended with its process and could not say at which record.
+    fn has_taken_its_process_along(&self, task: TaskId) -> bool {
+        self.histories.get(&task).is_some_and(|history| {
+            history
+                .failures
+                .iter()
+                .any(|failure| failure.class == FailureClass::Application)
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! Who speaks: sessions that begin, are superseded and break, and workers that leave. What a worker says it runs is
+//! compared with what is known, and each attempt is kept, cancelled or requeued exactly once. No task is chosen here.
+
+use std::collections::BTreeSet;
+
+use crate::coordinator::config::{ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, SLOTS_MAX};
+use crate::coordinator::liveness::Loss;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::state::{
+    JobState, Link, RunningAttempt, State, TaskState, Worker, WorkerNumber,
+};
+use crate::id::{SessionId, TaskAttempt, Timestamp, WorkerId};
+
+/// What an attempt that a worker speaks of is, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is this worker's to run.
+    Running,
+    /// Another worker is running it.
+    RunningElsewhere,
+    /// It won.
+    Winner {
+        /// Whether that is in the ledger.
+        durable: bool,
+    },
+    /// Another attempt of its task won.
+    Beaten,
+    /// It failed, or it won and its output was lost since.
+    DealtWith,
+    /// Nobody runs its task and it can have been dispatched once.
+    Adoptable,
+    /// It has no right to run.
+    Unknown,
+}
+
+impl State {
+    pub(crate) fn on_hello(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        session: SessionId,
+        id: WorkerId,
+        slots: u32,
+        running: &[TaskAttempt],
+    ) {
+        if self.sessions.contains_key(&session) {
+            out.close(session, "the worker said Hello twice in one session");
+            return;
+        }
+        let known = self.pods.get(id.pod_uid()).copied();
+        if known
+            .and_then(|number| self.workers.get(&number))
+            .is_some_and(|worker| worker.newest_session > session)
+        {
+            out.close(session, "a newer session of the same pod was here first");
+            return;
+        }
+        let number = match known {
+            Some(number)
+                if self
+                    .workers
+                    .get(&number)
+                    .is_some_and(|worker| worker.id == id) =>
+            {
+                if let Some(old) = self.session_of(number) {
+                    self.sessions.remove(&old);
+                    out.close(old, "the worker opened a newer session");
+                }
+                number
+            }
+            Some(number) => {
+                let replaced = self
+                    .workers
+                    .get(&number)
+                    .map(|worker| worker.running.iter().copied().collect::<Vec<_>>());
+                self.lose(out, now, number, &Loss::Replaced);
+                self.register(now, session, id, replaced.filter(|tasks| !tasks.is_empty()))
+            }
+            None => self.register(now, session, id, None),
+        };
+        self.sessions.insert(session, number);
+        let interval_ms = self.config.heartbeat.interval_ms(self.workers.len());
+        let silence_ms = self.config.heartbeat.silence_ms(interval_ms);
+        self.with_worker(number, |worker| {
+            worker.link = Link::Connected(session);
+            worker.newest_session = session;
+            worker.slots = slots.clamp(1, SLOTS_MAX);
+            worker.last_seen = now;
+            worker.silence_ms = silence_ms;
+            worker.early_news = None;
+        });
+        out.welcome(session, interval_ms);
+        self.compare_running(out, now, number, session, running);
+        if matches!(self.job, JobState::Ended { .. }) {
+            out.shutdown(session);
+        }
+    }
+
+    /// Takes in a worker that was not known.
+    fn register(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        id: WorkerId,
+        replaced: Option<Vec<TaskAttempt>>,
+    ) -> WorkerNumber {
+        let number = self.next_worker;
+        self.next_worker = WorkerNumber(number.0 + 1);
+        self.pods.insert(id.pod_uid().to_owned(), number);
+        let worker = Worker {
+            id,
+            link: Link::Reconnecting,
+            newest_session: session,
+            slots: 1,
+            draining: false,
+            last_seen: now,
+            silence_ms: self
+                .config
+                .heartbeat
+                .silence_ms(self.config.heartbeat.interval_min_ms),
+            running: BTreeSet::new(),
+            replaced: replaced.map(|tasks| (now, tasks)),
+            early_news: None,
+        };
+        self.workers.insert(number, worker);
+        self.no_worker_since = None;
+        number
+    }
+
+    /// Brings what the worker says it runs and what is known in line: afterwards they are the same, once the `Cancel`s
+    /// are through.
+    fn compare_running(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        number: WorkerNumber,
+        session: SessionId,
+        named: &[TaskAttempt],
+    ) {
+        let named: BTreeSet<TaskAttempt> = named.iter().copied().collect();
+        let known = self
+            .workers
+            .get(&number)
+            .map(|worker| worker.running.clone())
+            .unwrap_or_default();
+        for task in known.difference(&named) {
+            self.detach(number, *task);
+        }
+        for task in named {
+            match self.standing(now, number, task) {
+                Standing::Running => {}
+                Standing::Winner { durable: true } | Standing::DealtWith => out.ack(session, task),
+                Standing::Winner { durable: false } => self.set_reporter(task, number),
+                Standing::Adoptable => self.adopt(out, now, number, task),
+                // A beaten attempt that is finished is reported again and then discarded with its file.
+                Standing::Beaten | Standing::RunningElsewhere | Standing::Unknown => {
+                    out.cancel(session, task)
+                }
+            }
+        }
+    }
+
+    /// What an attempt that a worker speaks of is, seen from here.
+    pub(crate) fn standing(
+        &self,
+        now: Timestamp,
+        number: WorkerNumber,
+        spoken_of: TaskAttempt,
+    ) -> Standing {
+        let attempt = spoken_of.attempt;
+        let Some(task) = self.task(spoken_of.task) else {
+            return Standing::Unknown;
+        };
+        if self
+            .histories
+            .get(&spoken_of.task)
+            .is_some_and(|history| history.has_dealt_with(attempt))
+        {
+            return Standing::DealtWith;
+        }
+        if let Some((winner, _)) = task.state.winner() {
+            let durable = task.state.committed().is_some();
+            return if winner == attempt {
+                Standing::Winner { durable }
+            } else {
+                Standing::Beaten
+            };
+        }
+        let possible = attempt.number > 0
+            && (attempt.epoch < self.epoch
+                || (attempt.epoch == self.epoch && attempt.number < task.next_number))
+            && self.job == JobState::Running;
+        match &task.state {
+            TaskState::Running { attempts } => {
+                match attempts.iter().find(|running| running.attempt == attempt) {
+                    Some(running) if running.worker == number => Standing::Running,
+                    Some(_) => Standing::RunningElsewhere,
+                    // Its head start is worth more than an attempt that was only just sent out.
+                    None if possible
+                        && attempts
+                            .iter()
+                            .all(|running| self.is_fresh(now, running, attempt)) =>
+                    {
+                        Standing::Adoptable
+                    }
+                    None => Standing::Unknown,
+                }
+            }
+            TaskState::Queued { .. } if possible => Standing::Adoptable,
+            TaskState::Queued { .. } | TaskState::Waiting => Standing::Unknown,
+            TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. } => Standing::Beaten,
+        }
+    }
+
+    /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by stopping it.
+    fn is_fresh(
+        &self,
+        now: Timestamp,
+        running: &RunningAttempt,
+        other: crate::id::Attempt,
+    ) -> bool {
+        running.attempt.epoch == self.epoch
+            && running.attempt > other
+            && running.records == 0
+            && now.since_ms(running.since) < ADOPTION_PREFERENCE_MS
+    }
+
+    /// Makes an attempt that came back with its worker the running one of its task.
+    fn adopt(&mut self, out: &mut Outbox, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
+        if let TaskState::Running { attempts } = self.take_state(task) {
+            for younger in attempts {
+                self.relieve(
+                    out,
+                    younger.worker,
+                    TaskAttempt {
+                        task: task.task,
+                        attempt: younger.attempt,
+                    },
+                );
+            }
+        }
+        let adopted = RunningAttempt {
+            attempt: task.attempt,
+            worker: number,
+            since: now,
+            records: 0,
+        };
+        self.put(
+            task.task,
+            TaskState::Running {
+                attempts: vec![adopted],
+            },
+        );
+        self.with_worker(number, |worker| worker.running.insert(task));
+    }
+
+    fn take_state(&mut self, task: TaskAttempt) -> TaskState {
+        self.take(task.task)
+    }
+
+    /// Tells a worker to stop an attempt and takes it off its list; the task's own state is the caller's to change.
+    pub(crate) fn relieve(&mut self, out: &mut Outbox, number: WorkerNumber, task: TaskAttempt) {
+        self.with_worker(number, |worker| worker.running.remove(&task));
+        if let Some(session) = self.session_of(number) {
+            out.cancel(session, task);
+        }
+    }
+
+    /// Takes an attempt from its worker; its task is queued again where no other attempt of it runs. Gives whether the
+    /// worker had it.
+    pub(crate) fn detach(&mut self, number: WorkerNumber, task: TaskAttempt) -> bool {
+        let had = self
+            .with_worker(number, |worker| worker.running.remove(&task))
+            .unwrap_or(false);
+        if had {
+            self.requeue(task, None);
+        }
+        had
+    }
+
+    /// Ends an attempt of a running task; where it was the last one the task is queued again.
+    pub(crate) fn requeue(&mut self, task: TaskAttempt, not_before: Option<Timestamp>) {
+        let next = match self.take(task.task) {
+            TaskState::Running { mut attempts } => {
+                attempts.retain(|running| running.attempt != task.attempt);
+                if attempts.is_empty() {
+                    TaskState::Queued { not_before }
+                } else {
+                    TaskState::Running { attempts }
+                }
+            }
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. }) => other,
+        };
+        self.put(task.task, next);
+    }
+
+    /// Who is to be told when the commit of this attempt is durable.
+    pub(crate) fn set_reporter(&mut self, task: TaskAttempt, number: WorkerNumber) {
+        let stage = self.stage_mut(task.task.stage);
+        if let TaskState::Committing { reporter, .. } =
+            &mut stage.tasks[task.task.shard.0 as usize].state
+        {
+            *reporter = number;
+        }
+    }
+
+    pub(crate) fn on_draining(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        handed_back: &[TaskAttempt],
+    ) {
+        let Some(number) = self.heard_from(now, session) else {
+            return;
+        };
+        self.with_worker(number, |worker| worker.draining = true);
+        for task in handed_back {
+            self.detach(number, *task);
+        }
+    }
+
+    pub(crate) fn on_session_closed(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        session: SessionId,
+    ) {
+        let Some(number) = self.sessions.remove(&session) else {
+            return;
+        };
+        let left = self.with_worker(number, |worker| {
+            worker.link = Link::Reconnecting;
+            (worker.draining, worker.early_news.take())
+        });
+        match left {
+            Some((_, Some((heard, reason)))) if now.since_ms(heard) < EARLY_NEWS_MS => {
+                self.lose(out, now, number, &Loss::Ended { reason });
+            }
+            Some((true, _)) => self.lose(out, now, number, &Loss::Drained),
+            Some((false, _)) | None => {}
+        }
+    }
+}

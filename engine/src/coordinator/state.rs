@@ -1,0 +1,504 @@
+//! What a coordinator knows. The one place where a task changes its state and the counts and queues that follow from
+//! it; it decides nothing about when.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+
+use crate::coordinator::config::Config;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::record::{FailureClass, JobResult, LogRecord, TaskOutput};
+use crate::id::{
+    Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
+};
+
+/// All that a coordinator knows.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(crate) config: Config,
+    pub(crate) epoch: Epoch,
+    pub(crate) job: JobState,
+    pub(crate) stages: Vec<StageState>,
+    /// Only tasks with whom something went wrong have one.
+    pub(crate) histories: BTreeMap<TaskId, History>,
+    pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
+    pub(crate) sessions: BTreeMap<SessionId, WorkerNumber>,
+    pub(crate) pods: BTreeMap<String, WorkerNumber>,
+    /// Workers that may be given tasks, least busy first: attempts per thousand slots, and the worker.
+    pub(crate) by_load: BTreeSet<(u64, WorkerNumber)>,
+    /// Queued tasks that wait for a moment.
+    pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
+    pub(crate) next_worker: WorkerNumber,
+    /// The next log record's index.
+    pub(crate) next_index: u64,
+    /// Appended records that are not durable yet, in order.
+    pub(crate) recording: VecDeque<(u64, Recorded)>,
+    /// Workers lost while registered, by no fault of a task.
+    pub(crate) disruptions: u64,
+    pub(crate) last_tick: Timestamp,
+    /// Since when this process has watched without a stall.
+    pub(crate) observing_since: Timestamp,
+    /// Nothing is dispatched before.
+    pub(crate) dispatch_from: Timestamp,
+    /// Since when no worker is known.
+    pub(crate) no_worker_since: Option<Timestamp>,
+}
+
+/// How far the job is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum JobState {
+    /// Tasks run, or final files are being completed.
+    Running,
+    /// All files stand.
+    WritingManifest,
+    /// The result is on its way into the ledger; nothing is appended after it.
+    Concluding { result: JobResult, index: u64 },
+    /// The result is durable.
+    Ended { result: JobResult },
+}
+
+/// A stage and its tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct StageState {
+    pub(crate) name: String,
+    pub(crate) progress: StageProgress,
+    pub(crate) tasks: Vec<Task>,
+    /// Queued tasks that wait for nothing but a worker and the stage before.
+    pub(crate) ready: BTreeSet<ShardId>,
+    /// Tasks with an attempt at a worker.
+    pub(crate) running: u32,
+    /// Tasks whose commit is durable.
+    pub(crate) committed: u32,
+    /// Tasks whose final file stands, durably known.
+    pub(crate) finalized: u32,
+    /// What the committed tasks read and wrote.
+    pub(crate) totals: Totals,
+    /// Times its outputs were published in this epoch.
+    pub(crate) published: u32,
+    /// Moving mean of the time from dispatch to report.
+    pub(crate) latency_ms: Option<u64>,
+}
+
+/// How far a stage is. A stage that never started is in no way finished, however few tasks it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StageProgress {
+    NotStarted,
+    Running,
+    /// All tasks are committed; the object that lists their outputs is being written.
+    Publishing {
+        version: u32,
+    },
+    /// The record that it is finished is on its way into the ledger.
+    Recording {
+        index: u64,
+        outputs: String,
+    },
+    Finished {
+        outputs: String,
+    },
+}
+
+/// Sums over committed tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) records_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// A task.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) state: TaskState,
+    /// Number of its next attempt in this epoch.
+    pub(crate) next_number: u32,
+}
+
+/// What a task is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum TaskState {
+    /// Its stage has not started.
+    Waiting,
+    /// It is to run, not before a moment where one is given.
+    Queued { not_before: Option<Timestamp> },
+    /// At least one attempt is at a worker.
+    Running { attempts: Vec<RunningAttempt> },
+    /// An attempt won; its record is on its way into the ledger. `reporter` is to be told.
+    Committing {
+        attempt: Attempt,
+        output: TaskOutput,
+        index: u64,
+        reporter: WorkerNumber,
+    },
+    /// Its output is durably known.
+    Done {
+        attempt: Attempt,
+        output: TaskOutput,
+    },
+    /// Sink: done, and the final file is being completed.
+    Finalizing {
+        attempt: Attempt,
+        output: TaskOutput,
+    },
+    /// Sink: the final file stands; the record of that is on its way into the ledger.
+    Standing {
+        attempt: Attempt,
+        output: TaskOutput,
+        index: u64,
+    },
+    /// Sink: the final file stands, durably known.
+    Finalized {
+        attempt: Attempt,
+        output: TaskOutput,
+    },
+}
+
+/// An attempt at a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunningAttempt {
+    pub(crate) attempt: Attempt,
+    pub(crate) worker: WorkerNumber,
+    /// When it was dispatched or adopted.
+    pub(crate) since: Timestamp,
+    /// Records it has read, as last reported.
+    pub(crate) records: u64,
+}
+
+/// What went wrong with a task so far, over all epochs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Failures that are charged to a budget, oldest first.
+    pub(crate) failures: Vec<Failure>,
+    /// Attempts that had won and whose output was lost.
+    pub(crate) revoked: Vec<Attempt>,
+    /// Failed attempts of this epoch, charged or not: what the next wait grows with.
+    pub(crate) setbacks: u32,
+}
+
+/// One charged failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) attempt: Attempt,
+    pub(crate) class: FailureClass,
+    pub(crate) error: String,
+}
+
+impl History {
+    /// Whether the attempt is over for good.
+    pub(crate) fn has_dealt_with(&self, attempt: Attempt) -> bool {
+        self.revoked.contains(&attempt)
+            || self
+                .failures
+                .iter()
+                .any(|failure| failure.attempt == attempt)
+    }
+
+    /// Failures that are charged to `taskFailures`.
+    pub(crate) fn own_failures(&self) -> impl DoubleEndedIterator<Item = &Failure> {
+        self.failures
+            .iter()
+            .filter(|failure| failure.class != FailureClass::Disruption)
+    }
+}
+
+/// A worker's short name in here: never used again in the process's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WorkerNumber(pub(crate) u64);
+
+/// A worker that is not lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) link: Link,
+    /// The newest session it had: a Hello through an older one is late.
+    pub(crate) newest_session: SessionId,
+    pub(crate) slots: u32,
+    /// It goes and takes no more tasks.
+    pub(crate) draining: bool,
+    /// When it was last heard of.
+    pub(crate) last_seen: Timestamp,
+    /// How long it may be silent.
+    pub(crate) silence_ms: u64,
+    /// Attempts it was given, or has from before, and has not reported.
+    pub(crate) running: BTreeSet<TaskAttempt>,
+    /// What another process of the same pod was running when this one took its place, and when that was.
+    pub(crate) replaced: Option<(Timestamp, Vec<TaskAttempt>)>,
+    /// News that its container ended, while its session is still up.
+    pub(crate) early_news: Option<(Timestamp, String)>,
+}
+
+/// Whether a worker can be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Connected(SessionId),
+    Reconnecting,
+}
+
+impl Worker {
+    /// The session to speak through.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        match self.link {
+            Link::Connected(session) => Some(session),
+            Link::Reconnecting => None,
+        }
+    }
+
+    /// Its place among the workers that may be given tasks: attempts per thousand slots.
+    pub(crate) fn load(&self) -> Option<u64> {
+        let takes_tasks = self.session().is_some() && !self.draining;
+        takes_tasks.then(|| self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)))
+    }
+}
+
+/// The load of a worker that has one attempt for each slot.
+pub(crate) const FULL_LOAD: u64 = 1_000;
+
+/// What follows when a record is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    Done(TaskId),
+    Failed {
+        task: TaskAttempt,
+        reporter: Option<WorkerNumber>,
+    },
+    Revoked,
+    StageFinished(StageId),
+    Finalized(TaskId),
+    Result,
+}
+
+impl TaskState {
+    /// The attempt that won, durable or not.
+    pub(crate) fn winner(&self) -> Option<(Attempt, &TaskOutput)> {
+        match self {
+            Self::Waiting | Self::Queued { .. } | Self::Running { .. } => None,
+            Self::Committing {
+                attempt, output, ..
+            } => Some((*attempt, output)),
+            Self::Done { .. }
+            | Self::Finalizing { .. }
+            | Self::Standing { .. }
+            | Self::Finalized { .. } => self.committed(),
+        }
+    }
+
+    /// The attempt that won, where that is durable.
+    pub(crate) fn committed(&self) -> Option<(Attempt, &TaskOutput)> {
+        match self {
+            Self::Waiting
+            | Self::Queued { .. }
+            | Self::Running { .. }
+            | Self::Committing { .. } => None,
+            Self::Done { attempt, output }
+            | Self::Finalizing { attempt, output }
+            | Self::Standing {
+                attempt, output, ..
+            }
+            | Self::Finalized { attempt, output } => Some((*attempt, output)),
+        }
+    }
+}
+
+impl StageState {
+    /// Number of its tasks.
+    pub(crate) fn total(&self) -> u32 {
+        u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Where the next stage finds the outputs, while they are all there.
+    pub(crate) fn outputs(&self) -> Option<&str> {
+        match &self.progress {
+            StageProgress::Finished { outputs } => Some(outputs),
+            StageProgress::NotStarted
+            | StageProgress::Running
+            | StageProgress::Publishing { .. }
+            | StageProgress::Recording { .. } => None,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn stage(&self, stage: StageId) -> &StageState {
+        &self.stages[stage.0 as usize]
+    }
+
+    pub(crate) fn stage_mut(&mut self, stage: StageId) -> &mut StageState {
+        &mut self.stages[stage.0 as usize]
+    }
+
+    pub(crate) fn is_last_stage(&self, stage: StageId) -> bool {
+        stage.0 as usize + 1 == self.stages.len()
+    }
+
+    /// Where tasks of the stage find their input: `None` while it is not all there, an empty path where they read the
+    /// source.
+    pub(crate) fn stage_input(&self, stage: StageId) -> Option<&str> {
+        match stage.0.checked_sub(1) {
+            None => Some(""),
+            Some(before) => self.stage(StageId(before)).outputs(),
+        }
+    }
+
+    /// The task, where the plan has it.
+    pub(crate) fn task(&self, task: TaskId) -> Option<&Task> {
+        self.stages
+            .get(task.stage.0 as usize)?
+            .tasks
+            .get(task.shard.0 as usize)
+    }
+
+    /// Takes a task's state out of the counts and queues; `put` follows at once.
+    pub(crate) fn take(&mut self, task: TaskId) -> TaskState {
+        let stage = &mut self.stages[task.stage.0 as usize];
+        let state = mem::replace(
+            &mut stage.tasks[task.shard.0 as usize].state,
+            TaskState::Waiting,
+        );
+        match &state {
+            TaskState::Waiting | TaskState::Committing { .. } => {}
+            TaskState::Queued { not_before: None } => {
+                stage.ready.remove(&task.shard);
+            }
+            TaskState::Queued {
+                not_before: Some(moment),
+            } => {
+                self.delayed.remove(&(*moment, task));
+            }
+            TaskState::Running { .. } => stage.running -= 1,
+            TaskState::Done { output, .. }
+            | TaskState::Finalizing { output, .. }
+            | TaskState::Standing { output, .. } => {
+                stage.committed -= 1;
+                stage.totals.subtract(output);
+            }
+            TaskState::Finalized { output, .. } => {
+                stage.committed -= 1;
+                stage.finalized -= 1;
+                stage.totals.subtract(output);
+            }
+        }
+        state
+    }
+
+    /// Gives a task that was taken its next state, and brings the counts and queues in line.
+    pub(crate) fn put(&mut self, task: TaskId, state: TaskState) {
+        let stage = &mut self.stages[task.stage.0 as usize];
+        match &state {
+            TaskState::Waiting | TaskState::Committing { .. } => {}
+            TaskState::Queued { not_before: None } => {
+                stage.ready.insert(task.shard);
+            }
+            TaskState::Queued {
+                not_before: Some(moment),
+            } => {
+                self.delayed.insert((*moment, task));
+            }
+            TaskState::Running { .. } => stage.running += 1,
+            TaskState::Done { output, .. }
+            | TaskState::Finalizing { output, .. }
+            | TaskState::Standing { output, .. } => {
+                stage.committed += 1;
+                stage.totals.add(output);
+            }
+            TaskState::Finalized { output, .. } => {
+                stage.committed += 1;
+                stage.finalized += 1;
+                stage.totals.add(output);
+            }
+        }
+        stage.tasks[task.shard.0 as usize].state = state;
+    }
+
+    /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is started already.
+    pub(crate) fn start_stage(&mut self, stage: StageId) {
+        if self.stage(stage).progress != StageProgress::NotStarted {
+            return;
+        }
+        self.stage_mut(stage).progress = StageProgress::Running;
+        for shard in 0..self.stage(stage).total() {
+            let task = TaskId {
+                stage,
+                shard: ShardId(shard),
+            };
+            self.take(task);
+            self.put(task, TaskState::Queued { not_before: None });
+        }
+    }
+
+    /// Notes a record for the ledger and what follows when it is there; gives its index.
+    pub(crate) fn append(
+        &mut self,
+        out: &mut Outbox,
+        record: LogRecord,
+        recorded: Recorded,
+    ) -> u64 {
+        let index = self.next_index;
+        self.next_index += 1;
+        self.recording.push_back((index, recorded));
+        out.append(index, record);
+        index
+    }
+
+    /// Changes a worker and keeps its place among the workers that may be given tasks.
+    pub(crate) fn with_worker<T>(
+        &mut self,
+        number: WorkerNumber,
+        change: impl FnOnce(&mut Worker) -> T,
+    ) -> Option<T> {
+        let worker = self.workers.get_mut(&number)?;
+        let before = worker.load();
+        let result = change(worker);
+        let after = worker.load();
+        if before != after {
+            if let Some(load) = before {
+                self.by_load.remove(&(load, number));
+            }
+            if let Some(load) = after {
+                self.by_load.insert((load, number));
+            }
+        }
+        Some(result)
+    }
+
+    /// The session to speak to a worker through, while there is one.
+    pub(crate) fn session_of(&self, number: WorkerNumber) -> Option<SessionId> {
+        self.workers.get(&number)?.session()
+    }
+
+    /// The history of a task, made where it has none.
+    pub(crate) fn history_mut(&mut self, task: TaskId) -> &mut History {
+        self.histories.entry(task).or_default()
+    }
+
+    /// Stage and shard as people read them: `stage 2/4 reduce, shard 7`.
+    pub(crate) fn describe(&self, task: TaskId) -> String {
+        format!("{}, shard {}", self.describe_stage(task.stage), task.shard)
+    }
+
+    /// A stage as people read it: `stage 2/4 reduce`.
+    pub(crate) fn describe_stage(&self, stage: StageId) -> String {
+        format!(
+            "stage {}/{} {}",
+            u64::from(stage.0) + 1,
+            self.stages.len(),
+            self.stage(stage).name
+        )
+    }
+}
+
+impl Totals {
+    fn add(&mut self, output: &TaskOutput) {
+        self.records_in = self.records_in.wrapping_add(output.records_in);
+        self.bytes_in = self.bytes_in.wrapping_add(output.bytes_in);
+        self.rows_out = self.rows_out.wrapping_add(output.file.rows);
+        self.bytes_out = self.bytes_out.wrapping_add(output.file.bytes);
+    }
+
+    // Wrapping both ways, so that a worker's absurd number cannot stop the coordinator and is gone with its output.
+    fn subtract(&mut self, output: &TaskOutput) {
+        self.records_in = self.records_in.wrapping_sub(output.records_in);
+        self.bytes_in = self.bytes_in.wrapping_sub(output.bytes_in);
+        self.rows_out = self.rows_out.wrapping_sub(output.file.rows);
+        self.bytes_out = self.bytes_out.wrapping_sub(output.file.bytes);
+    }
+}

@@ -1,0 +1,65 @@
+//! One event in, effects out: the list of all that can happen, each with its `on_<event>`. No decision is in here.
+
+use crate::coordinator::effect::Effect;
+use crate::coordinator::event::Event;
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::state::State;
+use crate::id::Timestamp;
+
+/// Takes in one event and says what to do about it. `now` never goes back from one call to the next.
+pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
+    let mut out = Outbox::default();
+    match event {
+        Event::Hello {
+            session,
+            worker,
+            slots,
+            running,
+        } => state.on_hello(&mut out, now, session, worker, slots, &running),
+        Event::Heartbeat { session } => state.on_heartbeat(now, session),
+        Event::Progress { session, tasks } => state.on_progress(now, session, &tasks),
+        Event::Done { session, tasks } => state.on_done(&mut out, now, session, tasks),
+        Event::Failed {
+            session,
+            task,
+            class,
+            error,
+            lost_input,
+        } => {
+            state.on_failed(&mut out, now, session, task, class, &error, lost_input);
+        }
+        Event::Draining {
+            session,
+            handed_back,
+        } => state.on_draining(now, session, &handed_back),
+        Event::SessionClosed { session } => state.on_session_closed(&mut out, now, session),
+        Event::PodEnded {
+            pod_uid,
+            cause,
+            reason,
+        } => state.on_pod_ended(&mut out, now, &pod_uid, cause, &reason),
+        Event::Durable { through } => state.on_durable(&mut out, through),
+        Event::StagePublished {
+            stage,
+            version,
+            outputs,
+        } => state.on_stage_published(&mut out, stage, version, outputs),
+        Event::FileFinalized { task } => state.on_file_finalized(&mut out, task),
+        Event::FileLost { task } => state.on_file_lost(&mut out, task),
+        Event::ManifestWritten { manifest } => state.on_manifest_written(&mut out, manifest),
+        Event::Tick => state.on_tick(&mut out, now),
+    }
+    state.dispatch(&mut out, now);
+    out.into_effects()
+}
+
+impl State {
+    /// The first effects after a take-over: what the log shows to be half done is done again. Called once, after the
+    /// replayed log is sealed and before the first `step`.
+    pub fn start(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut out = Outbox::default();
+        self.begin_watch(now);
+        self.resume(&mut out);
+        out.into_effects()
+    }
+}

@@ -1,0 +1,411 @@
+//! What must be true of a coordinator's state after every step. Read by tests, simulation and assertions; it repairs
+//! nothing, and it looks at every task, so it is not for production.
+
+use std::collections::BTreeSet;
+
+use crate::coordinator::record::JobResult;
+use crate::coordinator::state::{
+    FULL_LOAD, JobState, Recorded, StageProgress, StageState, State, TaskState, Totals,
+};
+use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
+
+/// A truth that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {detail}")]
+pub struct Violation {
+    /// Which truth.
+    pub rule: &'static str,
+    /// What contradicts it.
+    pub detail: String,
+}
+
+fn require(
+    holds: bool,
+    rule: &'static str,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Violation {
+            rule,
+            detail: detail(),
+        })
+    }
+}
+
+/// Checks all of them.
+pub fn check(state: &State) -> Result<(), Violation> {
+    sessions_workers_and_pods_name_each_other(state)?;
+    workers_and_tasks_agree_on_what_runs(state)?;
+    counts_and_queues_follow_from_the_tasks(state)?;
+    attempts_are_distinct_and_were_dispatched(state)?;
+    no_stage_is_finished_for_want_of_tasks(state)?;
+    stages_start_in_order(state)?;
+    what_waits_for_the_ledger_is_on_its_way(state)?;
+    no_budget_is_overdrawn(state)?;
+    nothing_runs_after_the_end(state)?;
+    no_slot_is_idle_while_a_task_could_run(state)
+}
+
+fn sessions_workers_and_pods_name_each_other(state: &State) -> Result<(), Violation> {
+    let rule = "sessions, workers and pods name each other";
+    for (number, worker) in &state.workers {
+        let listed = worker
+            .session()
+            .is_none_or(|session| state.sessions.get(&session) == Some(number));
+        require(listed, rule, || {
+            format!("the session of {} is not its own", worker.id)
+        })?;
+        require(
+            state.pods.get(worker.id.pod_uid()) == Some(number),
+            rule,
+            || format!("the pod of {} is not its own", worker.id),
+        )?;
+        let listed = worker
+            .load()
+            .is_none_or(|load| state.by_load.contains(&(load, *number)));
+        require(listed, rule, || {
+            format!("{} is not listed by its load", worker.id)
+        })?;
+    }
+    let connected = state
+        .workers
+        .values()
+        .filter(|worker| worker.session().is_some())
+        .count();
+    let takers = state
+        .workers
+        .values()
+        .filter(|worker| worker.load().is_some())
+        .count();
+    require(state.sessions.len() == connected, rule, || {
+        "there are sessions of nobody".to_owned()
+    })?;
+    require(state.pods.len() == state.workers.len(), rule, || {
+        "there are pods of nobody".to_owned()
+    })?;
+    require(state.by_load.len() == takers, rule, || {
+        "there are loads of nobody".to_owned()
+    })?;
+    require(
+        state.no_worker_since.is_none() || state.workers.is_empty(),
+        rule,
+        || "a worker is known, but none counts as alive".to_owned(),
+    )
+}
+
+fn tasks(state: &State) -> impl Iterator<Item = (TaskId, &crate::coordinator::state::Task)> {
+    let stages = (0..).map(StageId).zip(&state.stages);
+    stages.flat_map(|(stage, known)| {
+        let shards = (0..).map(ShardId).zip(&known.tasks);
+        shards.map(move |(shard, task)| (TaskId { stage, shard }, task))
+    })
+}
+
+fn workers_and_tasks_agree_on_what_runs(state: &State) -> Result<(), Violation> {
+    let rule = "an attempt runs at exactly one worker, which knows of it";
+    let mut running = 0;
+    for (id, task) in tasks(state) {
+        let TaskState::Running { attempts } = &task.state else {
+            continue;
+        };
+        require(!attempts.is_empty(), rule, || format!("{id} runs nowhere"))?;
+        for attempt in attempts {
+            running += 1;
+            let name = TaskAttempt {
+                task: id,
+                attempt: attempt.attempt,
+            };
+            let known = state
+                .workers
+                .get(&attempt.worker)
+                .is_some_and(|worker| worker.running.contains(&name));
+            require(known, rule, || format!("{name} is not at its worker"))?;
+        }
+    }
+    let at_workers: usize = state
+        .workers
+        .values()
+        .map(|worker| worker.running.len())
+        .sum();
+    require(running == at_workers, rule, || {
+        format!("tasks run {running} attempts, workers {at_workers}")
+    })
+}
+
+fn counts_and_queues_follow_from_the_tasks(state: &State) -> Result<(), Violation> {
+    let rule = "counts and queues follow from the tasks";
+    let mut delayed = BTreeSet::new();
+    for (position, stage) in (0..).zip(&state.stages) {
+        let id = StageId(position);
+        let shards = || (0..).map(ShardId).zip(&stage.tasks);
+        let ready: BTreeSet<ShardId> = shards()
+            .filter(|(_, task)| matches!(task.state, TaskState::Queued { not_before: None }))
+            .map(|(shard, _)| shard)
+            .collect();
+        require(ready == stage.ready, rule, || {
+            format!("stage {id}: the queue is not what is queued")
+        })?;
+        for (shard, task) in shards() {
+            if let TaskState::Queued {
+                not_before: Some(moment),
+            } = task.state
+            {
+                delayed.insert((moment, TaskId { stage: id, shard }));
+            }
+        }
+        check_counts(id, stage)?;
+    }
+    require(delayed == state.delayed, rule, || {
+        "the delayed queue is not what is delayed".to_owned()
+    })
+}
+
+fn check_counts(id: StageId, stage: &StageState) -> Result<(), Violation> {
+    let rule = "counts and queues follow from the tasks";
+    let count = |wanted: fn(&TaskState) -> bool| {
+        stage
+            .tasks
+            .iter()
+            .filter(|task| wanted(&task.state))
+            .count()
+    };
+    let counts = [
+        (
+            "running",
+            stage.running,
+            count(|state| matches!(state, TaskState::Running { .. })),
+        ),
+        (
+            "committed",
+            stage.committed,
+            count(|state| state.committed().is_some()),
+        ),
+        (
+            "finalized",
+            stage.finalized,
+            count(|state| matches!(state, TaskState::Finalized { .. })),
+        ),
+    ];
+    for (name, counted, real) in counts {
+        require(counted as usize == real, rule, || {
+            format!("stage {id}: {counted} counted as {name}, {real} are")
+        })?;
+    }
+    let mut totals = Totals::default();
+    for (_, output) in stage.tasks.iter().filter_map(|task| task.state.committed()) {
+        totals.records_in = totals.records_in.wrapping_add(output.records_in);
+        totals.bytes_in = totals.bytes_in.wrapping_add(output.bytes_in);
+        totals.rows_out = totals.rows_out.wrapping_add(output.file.rows);
+        totals.bytes_out = totals.bytes_out.wrapping_add(output.file.bytes);
+    }
+    require(totals == stage.totals, rule, || {
+        format!(
+            "stage {id}: totals {:?} instead of {totals:?}",
+            stage.totals
+        )
+    })
+}
+
+fn attempts_are_distinct_and_were_dispatched(state: &State) -> Result<(), Violation> {
+    let rule = "attempts of a task are distinct, were dispatched and are not over";
+    for (id, task) in tasks(state) {
+        let running: &[_] = if let TaskState::Running { attempts } = &task.state {
+            attempts
+        } else {
+            &[]
+        };
+        let names: Vec<_> = running
+            .iter()
+            .map(|attempt| attempt.attempt)
+            .chain(task.state.winner().map(|(winner, _)| winner))
+            .collect();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        require(distinct.len() == names.len(), rule, || {
+            format!("{id}: {names:?}")
+        })?;
+        for name in names {
+            let dispatched = name.number > 0
+                && (name.epoch < state.epoch
+                    || (name.epoch == state.epoch && name.number < task.next_number));
+            require(dispatched, rule, || {
+                format!("{id} attempt {name} was never dispatched")
+            })?;
+            let is_over = state
+                .histories
+                .get(&id)
+                .is_some_and(|history| history.has_dealt_with(name));
+            require(!is_over, rule, || {
+                format!("{id} attempt {name} failed or was revoked before")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn no_stage_is_finished_for_want_of_tasks(state: &State) -> Result<(), Violation> {
+    let rule = "a stage is finished only when it started and all its tasks are committed";
+    for (position, stage) in (0..).zip(&state.stages) {
+        let id = StageId(position);
+        let all_committed = stage.committed == stage.total();
+        let waiting = stage
+            .tasks
+            .iter()
+            .filter(|task| task.state == TaskState::Waiting)
+            .count();
+        match &stage.progress {
+            StageProgress::NotStarted => {
+                require(waiting == stage.tasks.len(), rule, || {
+                    format!("stage {id} has not started, but tasks of it have")
+                })?;
+            }
+            StageProgress::Running => require(waiting == 0, rule, || {
+                format!("stage {id} runs, but {waiting} tasks have not started")
+            })?,
+            StageProgress::Publishing { .. }
+            | StageProgress::Recording { .. }
+            | StageProgress::Finished { .. } => {
+                require(all_committed, rule, || {
+                    format!(
+                        "stage {id}: {} of {} tasks are committed",
+                        stage.committed,
+                        stage.total()
+                    )
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stages_start_in_order(state: &State) -> Result<(), Violation> {
+    let rule = "stages start in order, each when the one before is finished";
+    for (position, pair) in state.stages.windows(2).enumerate() {
+        let [before, after] = pair else { continue };
+        let has_started = after.progress != StageProgress::NotStarted;
+        let may_start = matches!(before.progress, StageProgress::Finished { .. });
+        require(has_started || !may_start, rule, || {
+            format!("stage {position} is finished, and the next has not started")
+        })?;
+        let impossible = has_started && before.progress == StageProgress::NotStarted;
+        require(!impossible, rule, || {
+            format!("stage {position} has not started, but the next has")
+        })?;
+    }
+    let begun = state
+        .stages
+        .first()
+        .is_none_or(|first| first.progress != StageProgress::NotStarted);
+    require(begun, rule, || "the first stage has not started".to_owned())
+}
+
+fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violation> {
+    let rule =
+        "what waits for the ledger is on its way there, in order, and nothing follows the result";
+    let indexes: Vec<u64> = state.recording.iter().map(|(index, _)| *index).collect();
+    let contiguous = indexes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let reaches_end = indexes
+        .last()
+        .is_none_or(|last| last + 1 == state.next_index);
+    require(contiguous && reaches_end, rule, || {
+        format!("{indexes:?} before {}", state.next_index)
+    })?;
+    let expected = |index: u64, recorded: &Recorded| {
+        state
+            .recording
+            .iter()
+            .any(|(waiting, what)| *waiting == index && what == recorded)
+    };
+    for (id, task) in tasks(state) {
+        let on_its_way = match &task.state {
+            TaskState::Committing { index, .. } => expected(*index, &Recorded::Done(id)),
+            TaskState::Standing { index, .. } => expected(*index, &Recorded::Finalized(id)),
+            TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Finalized { .. } => true,
+        };
+        require(on_its_way, rule, || {
+            format!("{id} waits for a record that is not on its way")
+        })?;
+    }
+    for (position, stage) in (0..).zip(&state.stages) {
+        if let StageProgress::Recording { index, .. } = &stage.progress {
+            let id = StageId(position);
+            require(expected(*index, &Recorded::StageFinished(id)), rule, || {
+                format!("stage {id} waits for no record")
+            })?;
+        }
+    }
+    let result_at = state
+        .recording
+        .iter()
+        .position(|(_, recorded)| *recorded == Recorded::Result);
+    let nothing_follows = result_at.is_none_or(|position| position + 1 == state.recording.len());
+    require(nothing_follows, rule, || {
+        "a record follows the result".to_owned()
+    })?;
+    let waits = matches!(state.job, JobState::Concluding { .. });
+    require(waits == result_at.is_some(), rule, || {
+        format!("the job is {:?}", state.job)
+    })
+}
+
+fn no_budget_is_overdrawn(state: &State) -> Result<(), Violation> {
+    let overdrawn = state
+        .histories
+        .keys()
+        .find(|task| state.verdict(**task).is_some());
+    let goes_on = state.job == JobState::Running;
+    require(
+        overdrawn.is_none() || !goes_on,
+        "a job whose task has used up a budget ends",
+        || format!("{overdrawn:?}"),
+    )
+}
+
+fn nothing_runs_after_the_end(state: &State) -> Result<(), Violation> {
+    if state.job == JobState::Running {
+        return Ok(());
+    }
+    let rule = "a job that ends runs nothing, and succeeds only with all files";
+    let running: u32 = state.stages.iter().map(|stage| stage.running).sum();
+    require(running == 0, rule, || format!("{running} tasks run"))?;
+    let succeeds = match &state.job {
+        JobState::Running => false,
+        JobState::WritingManifest => true,
+        JobState::Concluding { result, .. } | JobState::Ended { result } => {
+            matches!(result, JobResult::Succeeded { .. })
+        }
+    };
+    let all_stand = state
+        .stages
+        .last()
+        .is_some_and(|last| last.finalized == last.total());
+    require(!succeeds || all_stand, rule, || {
+        "not all final files stand".to_owned()
+    })
+}
+
+fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation> {
+    let free = state
+        .by_load
+        .first()
+        .is_some_and(|(load, _)| *load < FULL_LOAD);
+    let watching = state.last_tick >= state.dispatch_from;
+    if !free || !watching || state.job != JobState::Running {
+        return Ok(());
+    }
+    let runnable = (0..)
+        .map(StageId)
+        .zip(&state.stages)
+        .find(|(id, stage)| !stage.ready.is_empty() && state.stage_input(*id).is_some());
+    require(
+        runnable.is_none(),
+        "no slot is idle while a task could run",
+        || format!("stage {}", runnable.map_or(0, |(id, _)| id.0)),
+    )
+}
