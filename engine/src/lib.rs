@@ -4,6 +4,13 @@
 //! arguments.
 
 pub mod coordinator;
+pub mod expr;
 pub mod id;
+pub mod invariants;
+pub mod key;
+pub mod number;
+pub mod ops;
 pub mod pipeline;
 pub mod plan;
+pub mod record;
+pub mod sum;

@@ -1,0 +1,142 @@
+//! The expression language of pipelines, jq, behind one small interface: compile a text once, evaluate it on records.
+//! Everything that knows jaq is inside this folder and no type of it is in a signature. No clock, no environment, no
+//! output but the results: what would reach for them does not compile.
+//!
+//! - Results are written in one canonical form: compact, keys in the order in which the expression made them, strings
+//!   with the fewest escapes, computed numbers as jq prints them (`3`, `0.1`, `1e+17`; NaN as `null`, infinities as
+//!   ±1.7976931348623157e+308). A number that the expression did not change keeps its text: `0.10`, `1e400`, `-0`,
+//!   `12345678901234567890`.
+//! - Integers are exact however long; with a point or an exponent arithmetic is 64-bit floating point, as in jaq.
+//! - A result that nests deeper than a record may, or holds what JSON cannot write, is an error.
+//! - Endless recursion overflows the stack, which ends the process: evaluation belongs into a process that may die.
+//!   Threads that compile or evaluate need [`STACK_BYTES`] of stack.
+
+use std::ops::ControlFlow;
+
+use jaq_core::data::JustLut;
+use jaq_core::load::{Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, Filter, Vars};
+use jaq_json::Val;
+
+pub use error::{CompileError, EvaluationError, ValueError};
+pub use value::Value;
+
+use crate::record::Record;
+
+mod error;
+mod fence;
+mod interpolation;
+mod library;
+mod number;
+#[cfg(test)]
+mod tests;
+mod value;
+
+/// The longest expression. Parsing recurses with the nesting of the text, so its length bounds the stack.
+pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
+
+/// The most results of one expression for one record: an expression that makes more has no end, or should be several
+/// steps.
+pub const MAX_OUTPUTS: u64 = 1_000_000;
+
+/// Stack that a thread needs that compiles or evaluates expressions: the deepest text that [`MAX_EXPRESSION_BYTES`]
+/// allows compiles within it. Only touched pages cost memory.
+pub const STACK_BYTES: usize = 256 * 1024 * 1024;
+
+/// A compiled expression; shared freely between threads.
+pub struct Expression {
+    source: String,
+    /// The expression is `.`: its result is its input, so that nothing need be converted.
+    identity: bool,
+    filter: Filter<JustLut<Val>>,
+}
+
+impl Expression {
+    /// Compiles jq `source`. The error says where and what in words for the person who wrote it.
+    pub fn compile(source: &str) -> Result<Self, CompileError> {
+        if source.len() > MAX_EXPRESSION_BYTES {
+            return Err(CompileError::too_long(source));
+        }
+        let rewritten = interpolation::rewrite(source);
+        let arena = Arena::default();
+        let modules = Loader::new(library::definitions())
+            .load(
+                &arena,
+                File {
+                    code: rewritten.text(),
+                    path: (),
+                },
+            )
+            .map_err(|errors| error::loading(&rewritten, errors))?;
+        let filter = Compiler::default()
+            .with_funs(library::functions())
+            .compile(modules)
+            .map_err(|errors| error::compiling(&rewritten, errors))?;
+        Ok(Self {
+            source: source.to_owned(),
+            identity: source.trim() == ".",
+            filter,
+        })
+    }
+
+    /// The text this was compiled from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Gives every result of the expression for `record` to `receive`, in order and one by one, until `receive` breaks
+    /// off. Results given before an error came stay given.
+    pub fn evaluate(
+        &self,
+        record: &Record,
+        receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EvaluationError> {
+        if self.identity {
+            let _ = receive(Value::source(record));
+            return Ok(());
+        }
+        let input = value::from_view(record.view());
+        let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
+        let mut outputs = 0_u64;
+        for output in self.filter.id.run((context, input)) {
+            let output = output.map_err(EvaluationError::from_exception)?;
+            outputs += 1;
+            if outputs > MAX_OUTPUTS {
+                return Err(EvaluationError::TooManyOutputs);
+            }
+            if receive(Value::computed(output)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Evaluates an expression that must have exactly one result, and lets `take` use it. An error says how many there
+    /// were otherwise.
+    pub fn evaluate_one<T>(
+        &self,
+        record: &Record,
+        take: impl FnOnce(Value<'_>) -> T,
+    ) -> Result<T, EvaluationError> {
+        let mut take = Some(take);
+        let mut taken = None;
+        let mut outputs = 0_u64;
+        self.evaluate(record, &mut |value| {
+            outputs += 1;
+            if let Some(take) = take.take() {
+                taken = Some(take(value));
+            }
+            ControlFlow::Continue(())
+        })?;
+        match taken {
+            Some(taken) if outputs == 1 => Ok(taken),
+            Some(_) | None => Err(EvaluationError::NotOneOutput { outputs }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}

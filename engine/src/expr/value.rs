@@ -1,0 +1,225 @@
+//! Results of expressions, and the way between them and records.
+
+use std::borrow::Cow;
+
+use jaq_json::{Map, Num, Val};
+
+use super::error::ValueError;
+use super::number;
+use crate::key::{KeyBytes, KeyWriter};
+use crate::record::{Kind, MAX_DEPTH, MAX_RECORD_BYTES, Record, View, push_quoted};
+
+/// One result of an expression. Opaque: it can be asked for a record, a key, a number or its truth.
+pub struct Value<'record>(Inner<'record>);
+
+enum Inner<'record> {
+    /// The input itself, never converted.
+    Source(&'record Record),
+    Computed(Val),
+}
+
+impl<'record> Value<'record> {
+    pub(super) fn source(record: &'record Record) -> Self {
+        Self(Inner::Source(record))
+    }
+
+    pub(super) fn computed(value: Val) -> Self {
+        Self(Inner::Computed(value))
+    }
+
+    /// False for null and false, true for everything else.
+    pub fn is_truthy(&self) -> bool {
+        match &self.0 {
+            Inner::Source(record) => record.is_truthy(),
+            Inner::Computed(value) => !matches!(value, Val::Null | Val::Bool(false)),
+        }
+    }
+
+    /// What kind of value this is, as jq's `type` names it.
+    pub fn type_name(&self) -> &'static str {
+        match &self.0 {
+            Inner::Source(record) => record.type_name(),
+            Inner::Computed(Val::Null) => "null",
+            Inner::Computed(Val::Bool(_)) => "boolean",
+            Inner::Computed(Val::Num(_)) => "number",
+            Inner::Computed(Val::BStr(_) | Val::TStr(_)) => "string",
+            Inner::Computed(Val::Arr(_)) => "array",
+            Inner::Computed(Val::Obj(_)) => "object",
+        }
+    }
+
+    /// The value as a record, in the canonical form.
+    pub fn to_record(&self) -> Result<Record, ValueError> {
+        match &self.0 {
+            Inner::Source(record) => Ok(record.to_canonical()),
+            Inner::Computed(value) => to_text(value).map(Record::trusted),
+        }
+    }
+
+    /// The value as a key.
+    pub fn key(&self) -> Result<KeyBytes, ValueError> {
+        match &self.0 {
+            Inner::Source(record) => record.key().map_err(ValueError::Number),
+            Inner::Computed(value) => {
+                let mut writer = KeyWriter::default();
+                write_key(&mut writer, value, 0)?;
+                Ok(writer.finish())
+            }
+        }
+    }
+
+    /// The text of a value that is a number, for sums: as it is written in the record, or as jq prints it when it was
+    /// computed, or `NaN`, `Infinity` or `-Infinity`, which no sum accepts. `None` for any other value.
+    pub fn number_text(&self) -> Option<Cow<'_, str>> {
+        match &self.0 {
+            Inner::Source(record) => {
+                (record.type_name() == "number").then(|| record.as_json_str().into())
+            }
+            Inner::Computed(Val::Num(Num::Dec(decimal))) => Some(decimal.as_str().into()),
+            Inner::Computed(Val::Num(Num::Float(float))) if float.is_nan() => Some("NaN".into()),
+            Inner::Computed(Val::Num(Num::Float(float))) if float.is_infinite() => Some(
+                if *float > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                }
+                .into(),
+            ),
+            Inner::Computed(Val::Num(number)) => {
+                let mut text = String::new();
+                number::push(&mut text, number);
+                Some(text.into())
+            }
+            Inner::Computed(
+                Val::Null | Val::Bool(_) | Val::BStr(_) | Val::TStr(_) | Val::Arr(_) | Val::Obj(_),
+            ) => None,
+        }
+    }
+}
+
+/// jaq's value of a record. Recurses no deeper than records nest.
+pub(super) fn from_view(view: View<'_>) -> Val {
+    match view.kind() {
+        Kind::Null => Val::Null,
+        Kind::False => Val::Bool(false),
+        Kind::True => Val::Bool(true),
+        Kind::Number => Val::Num(number::from_text(view.text())),
+        Kind::PlainString | Kind::EscapedString => {
+            Val::utf8_str(view.string().into_owned().into_bytes())
+        }
+        Kind::Array => view.elements().map(from_view).collect(),
+        Kind::Object => {
+            // A repeated key keeps its first place and takes its last value, as in jq.
+            let members = view.members().map(|(key, value)| {
+                let key = Val::utf8_str(key.string().into_owned().into_bytes());
+                (key, from_view(value))
+            });
+            Val::obj(members.collect::<Map>())
+        }
+    }
+}
+
+/// The canonical text of a value.
+pub(super) fn to_text(value: &Val) -> Result<String, ValueError> {
+    let mut text = String::new();
+    push_value(&mut text, value, 0)?;
+    Ok(text)
+}
+
+fn push_value(text: &mut String, value: &Val, depth: usize) -> Result<(), ValueError> {
+    match value {
+        Val::Null => text.push_str("null"),
+        Val::Bool(true) => text.push_str("true"),
+        Val::Bool(false) => text.push_str("false"),
+        Val::Num(number) => number::push(text, number),
+        Val::TStr(string) => push_quoted(text, &String::from_utf8_lossy(string)),
+        Val::BStr(_) => return Err(ValueError::Bytes),
+        Val::Arr(elements) => {
+            let inner = deeper(depth)?;
+            text.push('[');
+            for (index, element) in elements.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                push_value(text, element, inner)?;
+            }
+            text.push(']');
+        }
+        Val::Obj(members) => {
+            let inner = deeper(depth)?;
+            text.push('{');
+            for (index, (key, member)) in members.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                push_quoted(text, &key_string(key)?);
+                text.push(':');
+                push_value(text, member, inner)?;
+            }
+            text.push('}');
+        }
+    }
+    if text.len() > MAX_RECORD_BYTES {
+        return Err(ValueError::TooLong);
+    }
+    Ok(())
+}
+
+fn write_key(writer: &mut KeyWriter, value: &Val, depth: usize) -> Result<(), ValueError> {
+    match value {
+        Val::Null => writer.null(),
+        Val::Bool(boolean) => writer.boolean(*boolean),
+        Val::Num(Num::Float(float)) if float.is_nan() => writer.nan(),
+        Val::Num(computed) => {
+            let mut text = String::new();
+            number::push(&mut text, computed);
+            writer.number(&text).map_err(ValueError::Number)?;
+        }
+        Val::TStr(string) => writer.string(&String::from_utf8_lossy(string)),
+        Val::BStr(_) => return Err(ValueError::Bytes),
+        Val::Arr(elements) => {
+            let inner = deeper(depth)?;
+            writer.array();
+            for element in elements.iter() {
+                write_key(writer, element, inner)?;
+            }
+            writer.end();
+        }
+        Val::Obj(members) => {
+            let inner = deeper(depth)?;
+            let members = members
+                .iter()
+                .map(|(key, member)| Ok((key_string(key)?, member)));
+            let mut members = members.collect::<Result<Vec<_>, ValueError>>()?;
+            members.sort_by(|left, right| left.0.cmp(&right.0));
+            writer.object();
+            for (key, _) in &members {
+                writer.string(key);
+            }
+            writer.end();
+            for (_, member) in members {
+                write_key(writer, member, inner)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key_string(key: &Val) -> Result<Cow<'_, str>, ValueError> {
+    match key {
+        Val::TStr(string) => Ok(String::from_utf8_lossy(string)),
+        Val::Null | Val::Bool(_) | Val::Num(_) | Val::BStr(_) | Val::Arr(_) | Val::Obj(_) => {
+            Err(ValueError::KeyNotAString {
+                key: super::error::excerpt(&key.to_string()),
+            })
+        }
+    }
+}
+
+fn deeper(depth: usize) -> Result<usize, ValueError> {
+    if depth == MAX_DEPTH {
+        Err(ValueError::TooDeep)
+    } else {
+        Ok(depth + 1)
+    }
+}

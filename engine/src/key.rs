@@ -1,0 +1,303 @@
+//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting compare bytes and nothing else.
+//! Knows values, not shards' contents; no map, no file.
+//!
+//! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by exact decimal value
+//! (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is `0`), NaN equal to NaN, strings by their
+//! characters however escaped, arrays and objects by value, the order of an object's keys irrelevant and the last of a
+//! repeated key taken. Bytes compare as jq orders values: null, false, true, numbers (NaN first), strings by code
+//! point, arrays element by element, objects by their sorted keys first and then by the values in that order.
+//!
+//! The encoding is part of what is stored in shuffles and of which shard a key falls into: it never changes within a
+//! format version.
+//!
+//! ```text
+//! null 01 | false 02 | true 03
+//! number 04, then NaN 00 | negative 01 | zero 02 | positive 03; for the signed two the exponent e of 0.DIGITS × 10^e
+//!   as big-endian u32 (offset 2^31) and the digits in pairs, a byte 01..64 each, closed by 00; negative: all inverted
+//! string 05, UTF-8 with 00 written as 00 FF, closed by 00 00
+//! array 06, elements, 00
+//! object 07, the sorted keys as strings, 00, the values in that order
+//! ```
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::number::{Decimal, MAX_KEY_EXPONENT, NumberError};
+use crate::record::{Kind, Record, View, unique_members};
+
+/// The seed of the hash that assigns keys to shards. Fixed for ever: two workers, two versions and two machines must
+/// agree on it. The value is arbitrary.
+const SHARD_SEED: u64 = 0x7a65_7068_7972_0001;
+
+const NULL: u8 = 0x01;
+const FALSE: u8 = 0x02;
+const TRUE: u8 = 0x03;
+const NUMBER: u8 = 0x04;
+const STRING: u8 = 0x05;
+const ARRAY: u8 = 0x06;
+const OBJECT: u8 = 0x07;
+const END: u8 = 0x00;
+
+const NOT_A_NUMBER: u8 = 0x00;
+const NEGATIVE: u8 = 0x01;
+const ZERO: u8 = 0x02;
+const POSITIVE: u8 = 0x03;
+
+/// A value as bytes that can be compared, see the module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyBytes(Box<[u8]>);
+
+impl KeyBytes {
+    /// Takes back what [`KeyBytes::as_bytes`] gave, from a shuffle file. The bytes are not checked.
+    pub fn from_encoded(bytes: Vec<u8>) -> Self {
+        Self(bytes.into_boxed_slice())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_vec()
+    }
+}
+
+/// The shard, below `shards`, into which a key falls: the same on every machine and in every version. One shard when
+/// `shards` is 0.
+pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
+    let hash = xxh3_64_with_seed(key.as_bytes(), SHARD_SEED);
+    let shard = hash.checked_rem(u64::from(shards)).unwrap_or(0);
+    u32::try_from(shard).unwrap_or(0)
+}
+
+impl Record {
+    /// The key of the whole record. Fails for a number with an exponent beyond ±[`MAX_KEY_EXPONENT`].
+    pub fn key(&self) -> Result<KeyBytes, NumberError> {
+        let mut writer = KeyWriter::default();
+        writer.view(self.view())?;
+        Ok(writer.finish())
+    }
+}
+
+/// Writes the encoding of one value, part by part.
+#[derive(Default)]
+pub(crate) struct KeyWriter {
+    bytes: Vec<u8>,
+}
+
+impl KeyWriter {
+    pub(crate) fn finish(self) -> KeyBytes {
+        KeyBytes(self.bytes.into_boxed_slice())
+    }
+
+    pub(crate) fn null(&mut self) {
+        self.bytes.push(NULL);
+    }
+
+    pub(crate) fn boolean(&mut self, value: bool) {
+        self.bytes.push(if value { TRUE } else { FALSE });
+    }
+
+    pub(crate) fn nan(&mut self) {
+        self.bytes.extend([NUMBER, NOT_A_NUMBER]);
+    }
+
+    pub(crate) fn number(&mut self, text: &str) -> Result<(), NumberError> {
+        let decimal = Decimal::parse(text, MAX_KEY_EXPONENT)?;
+        self.bytes.push(NUMBER);
+        if decimal.digits.is_empty() {
+            self.bytes.push(ZERO);
+            return Ok(());
+        }
+        self.bytes
+            .push(if decimal.negative { NEGATIVE } else { POSITIVE });
+        let magnitude_from = self.bytes.len();
+        let exponent = decimal.exponent.cast_unsigned() ^ 0x8000_0000;
+        self.bytes.extend(exponent.to_be_bytes());
+        self.bytes.extend(decimal.digits.chunks(2).map(|pair| {
+            let low = pair.get(1).map_or(0, |digit| digit - b'0');
+            (pair[0] - b'0') * 10 + low + 1
+        }));
+        self.bytes.push(END);
+        if decimal.negative {
+            for byte in &mut self.bytes[magnitude_from..] {
+                *byte = !*byte;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn string(&mut self, value: &str) {
+        self.bytes.push(STRING);
+        let mut parts = value.split('\0');
+        if let Some(first) = parts.next() {
+            self.bytes.extend(first.as_bytes());
+        }
+        for part in parts {
+            self.bytes.extend([0x00, 0xff]);
+            self.bytes.extend(part.as_bytes());
+        }
+        self.bytes.extend([0x00, 0x00]);
+    }
+
+    /// Begins an array; its elements follow, then [`KeyWriter::end`].
+    pub(crate) fn array(&mut self) {
+        self.bytes.push(ARRAY);
+    }
+
+    /// Begins an object; its keys follow as strings in the order of their characters, then [`KeyWriter::end`], then
+    /// the values in the same order.
+    pub(crate) fn object(&mut self) {
+        self.bytes.push(OBJECT);
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.bytes.push(END);
+    }
+
+    fn view(&mut self, view: View<'_>) -> Result<(), NumberError> {
+        match view.kind() {
+            Kind::Null => self.null(),
+            Kind::False => self.boolean(false),
+            Kind::True => self.boolean(true),
+            Kind::Number => self.number(view.text())?,
+            Kind::PlainString | Kind::EscapedString => self.string(&view.string()),
+            Kind::Array => {
+                self.array();
+                for element in view.elements() {
+                    self.view(element)?;
+                }
+                self.end();
+            }
+            Kind::Object => {
+                let mut members = unique_members(view);
+                members.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+                self.object();
+                for (key, _) in &members {
+                    self.string(key);
+                }
+                self.end();
+                for (_, value) in members {
+                    self.view(value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(json: &str) -> KeyBytes {
+        Record::parse(json.as_bytes()).unwrap().key().unwrap()
+    }
+
+    #[test]
+    fn values_are_ordered_as_jq_orders_them() {
+        let ascending = [
+            "null",
+            "false",
+            "true",
+            "-1e400",
+            "-10",
+            "-2",
+            "-1.5",
+            "-1",
+            "-0.1",
+            "-1e-400",
+            "0",
+            "1e-400",
+            "0.1",
+            "0.10000000000000000001",
+            "1",
+            "2",
+            "10",
+            "11",
+            "12.5",
+            "9007199254740992",
+            "9007199254740993",
+            "1e400",
+            r#""""#,
+            r#""\u0000""#,
+            r#""\u0000a""#,
+            r#""\u0001""#,
+            r#""a""#,
+            r#""a\u0000""#,
+            r#""a\u0000b""#,
+            r#""aa""#,
+            r#""b""#,
+            r#""é""#,
+            r#""\uffff""#,
+            r#""😀""#,
+            "[]",
+            "[null]",
+            "[null,1]",
+            "[0]",
+            "[0,[]]",
+            "[1]",
+            "[[]]",
+            "{}",
+            r#"{"a":1}"#,
+            r#"{"a":2}"#,
+            r#"{"a":1,"b":0}"#,
+            r#"{"a":1,"b":2}"#,
+            r#"{"a":2,"b":1}"#,
+            r#"{"a":0,"c":0}"#,
+            r#"{"b":0}"#,
+        ];
+        for pair in ascending.windows(2) {
+            assert!(key(pair[0]) < key(pair[1]), "{} < {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn equal_values_have_equal_keys_however_they_are_written() {
+        for (left, right) in [
+            ("1", "1.0"),
+            ("1", "1e0"),
+            ("100", "1E2"),
+            ("-0", "0"),
+            ("-0.0e9", "0"),
+            ("0.10", "1e-1"),
+            (r#""a\/b""#, r#""a/b""#),
+            (r#""😀""#, r#""\ud83d\ude00""#),
+            (r#"{"a":1,"b":[2]}"#, r#"{ "b" : [2.0], "a" : 1e0 }"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+            (r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#),
+        ] {
+            assert_eq!(key(left), key(right), "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn ids_above_two_to_the_53_are_not_merged() {
+        assert_ne!(key("9007199254740993"), key("9007199254740992"));
+        assert_ne!(key("12345678901234567890"), key("12345678901234567891"));
+    }
+
+    #[test]
+    fn a_number_beyond_the_limit_of_exponents_is_an_error_that_names_it() {
+        let record = Record::parse(b"[1e9999999999]").unwrap();
+        assert!(
+            record
+                .key()
+                .unwrap_err()
+                .to_string()
+                .contains("1e9999999999")
+        );
+    }
+
+    #[test]
+    fn shards_of_keys_never_change() {
+        // Stored shuffles depend on these figures.
+        let shards: Vec<u32> = ["null", "1", r#""zephyr""#, r#"["a",{"b":2}]"#]
+            .map(|json| shard_of(&key(json), 1000))
+            .into();
+        assert_eq!(shards, PINNED_SHARDS);
+        assert_eq!(shard_of(&key("1"), 1), 0);
+        assert_eq!(shard_of(&key("1"), 0), 0);
+    }
+
+    const PINNED_SHARDS: [u32; 4] = [946, 447, 147, 489];
+}

@@ -1,0 +1,289 @@
+//! Numbers by their exact decimal value, and the one way in which computed numbers are written. Knows texts of numbers,
+//! not records. No rounding happens here but where a function says so.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+/// Exponents of numbers that are compared, grouped or sorted by value lie within ± this. Far beyond any measurement,
+/// and it keeps the arithmetic of exponents within 32 bits.
+pub const MAX_KEY_EXPONENT: i32 = 1_000_000_000;
+
+/// Decimal digits of the value that an error shows of a number.
+const SHOWN_CHARACTERS: usize = 64;
+
+/// Why a number's text cannot be used as a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NumberError {
+    #[error("the exponent of the number {number} is too large; at most ±{limit} is allowed")]
+    Exponent { number: String, limit: i32 },
+    #[error("the number {number} has too many digits; at most {limit} are allowed")]
+    TooManyDigits { number: String, limit: usize },
+    #[error("{number} is not a finite number")]
+    NotFinite { number: String },
+    #[error("{number} is not a JSON number")]
+    NotANumber { number: String },
+    #[error("the result is outside the range of 64-bit floating point numbers (about ±1.8e308)")]
+    OutOfRange,
+    #[error("the encoded sum is damaged")]
+    Damaged,
+}
+
+/// A number taken apart: ± 0.DIGITS × 10^exponent, the digits without zeros at either end. Zero has no digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    pub(crate) negative: bool,
+    /// ASCII digits.
+    pub(crate) digits: Vec<u8>,
+    pub(crate) exponent: i32,
+}
+
+impl Decimal {
+    /// Takes a number's text apart; it may be any JSON number, its exponent within ±`limit`.
+    pub(crate) fn parse(number: &str, limit: i32) -> Result<Self, NumberError> {
+        let not_a_number = || NumberError::NotANumber {
+            number: shown(number),
+        };
+        let (negative, rest) = number
+            .strip_prefix('-')
+            .map_or((false, number), |rest| (true, rest));
+        let (mantissa, exponent) = match rest.find(['e', 'E']) {
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits: Vec<u8> = Vec::with_capacity(whole.len() + fraction.len());
+        digits.extend(whole.bytes().chain(fraction.bytes()));
+        if whole.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            let word = whole.trim_start_matches(['+', '-']);
+            return Err(match word {
+                "NaN" | "nan" | "Infinity" => NumberError::NotFinite {
+                    number: shown(number),
+                },
+                _ => not_a_number(),
+            });
+        }
+        let leading = digits.iter().take_while(|&&digit| digit == b'0').count();
+        if leading == digits.len() {
+            return Ok(Self {
+                negative: false,
+                digits: Vec::new(),
+                exponent: 0,
+            });
+        }
+        let whole_digits = i64::try_from(whole.len()).map_err(|_| not_a_number())?;
+        let leading_zeros = i64::try_from(leading).map_err(|_| not_a_number())?;
+        let too_large = || NumberError::Exponent {
+            number: shown(number),
+            limit,
+        };
+        let written =
+            exponent.map_or(Ok(0), |text| exponent_value(text).ok_or_else(not_a_number))?;
+        let exponent = written
+            .checked_add(whole_digits - leading_zeros)
+            .filter(|exponent| exponent.unsigned_abs() <= u64::from(limit.unsigned_abs()))
+            .and_then(|exponent| i32::try_from(exponent).ok())
+            .ok_or_else(too_large)?;
+        digits.drain(..leading);
+        let significant = digits
+            .iter()
+            .rposition(|&digit| digit != b'0')
+            .map_or(0, |last| last + 1);
+        digits.truncate(significant);
+        Ok(Self {
+            negative,
+            digits,
+            exponent,
+        })
+    }
+}
+
+/// Compares two numbers by their exact value: `1`, `1.0` and `10e-1` are equal, ids above 2^53 differ, -0 is 0.
+pub fn compare(left: &str, right: &str) -> Result<Ordering, NumberError> {
+    let left = Decimal::parse(left, MAX_KEY_EXPONENT)?;
+    let right = Decimal::parse(right, MAX_KEY_EXPONENT)?;
+    let sign = |number: &Decimal| match (number.digits.is_empty(), number.negative) {
+        (true, _) => 0,
+        (false, true) => -1,
+        (false, false) => 1,
+    };
+    let magnitudes = || {
+        left.exponent
+            .cmp(&right.exponent)
+            .then_with(|| left.digits.cmp(&right.digits))
+    };
+    Ok(sign(&left).cmp(&sign(&right)).then_with(|| {
+        if left.negative {
+            magnitudes().reverse()
+        } else {
+            magnitudes()
+        }
+    }))
+}
+
+/// The text of a computed number as jq prints it: the shortest digits that read back as the same number, an integer
+/// without a point, an exponent (`1e-05`, `1e+17`) outside about 1e-5 to 1e17; the infinities as the largest finite
+/// number and NaN as `null`, since JSON has neither.
+pub(crate) fn push_float(text: &mut String, float: f64) {
+    if float.is_nan() {
+        text.push_str("null");
+        return;
+    }
+    let float = float.clamp(f64::MIN, f64::MAX);
+    if float.is_sign_negative() {
+        text.push('-');
+    }
+    if float == 0.0 {
+        text.push('0');
+        return;
+    }
+    let scientific = format!("{:e}", float.abs());
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    // The point stands behind this many digits.
+    let point = exponent.parse::<i32>().unwrap_or(0) + 1;
+    if point <= -4 || point > count + 15 {
+        text.push_str(&digits[..1]);
+        if count > 1 {
+            text.push('.');
+            text.push_str(&digits[1..]);
+        }
+        let sign = if point > 0 { '+' } else { '-' };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "e{sign}{:02}", (point - 1).abs());
+    } else if point <= 0 {
+        text.push_str("0.");
+        text.extend((point..0).map(|_| '0'));
+        text.push_str(&digits);
+    } else {
+        let whole = usize::try_from(point.min(count)).unwrap_or(digits.len());
+        text.push_str(&digits[..whole]);
+        if whole < digits.len() {
+            text.push('.');
+            text.push_str(&digits[whole..]);
+        }
+        text.extend((count..point).map(|_| '0'));
+    }
+}
+
+/// The text of a number as an error shows it.
+pub(crate) fn shown(number: &str) -> String {
+    let mut shown: String = number.chars().take(SHOWN_CHARACTERS).collect();
+    if shown.len() < number.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The value of a written exponent; one that 64 bits cannot hold saturates, which every limit then refuses.
+fn exponent_value(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let magnitude = digits.parse::<i64>().unwrap_or(i64::MAX / 2);
+    let magnitude = magnitude.min(i64::MAX / 2);
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(float: f64) -> String {
+        let mut text = String::new();
+        push_float(&mut text, float);
+        text
+    }
+
+    #[test]
+    fn computed_numbers_are_printed_as_jq_prints_them() {
+        for (float, expected) in [
+            (1e17, "1e+17"),
+            (1e16, "1e+16"),
+            (1e15, "1000000000000000"),
+            (123_456_789_012_345_680.0, "123456789012345680"),
+            (12_345_678_901_234_567_000.0, "12345678901234567000"),
+            (123e15, "123000000000000000"),
+            (1.2e17, "1.2e+17"),
+            (1.25e16, "12500000000000000"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (0.000_012_34, "1.234e-05"),
+            (0.000_12, "0.00012"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (0.1, "0.1"),
+            (3.0, "3"),
+            (-2.5, "-2.5"),
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (f64::INFINITY, "1.7976931348623157e+308"),
+            (f64::NEG_INFINITY, "-1.7976931348623157e+308"),
+            (f64::NAN, "null"),
+        ] {
+            assert_eq!(printed(float), expected, "{float:e}");
+        }
+    }
+
+    #[test]
+    fn numbers_compare_by_exact_value() {
+        use Ordering::{Equal, Greater, Less};
+        for (left, right, expected) in [
+            ("1", "1.0", Equal),
+            ("1", "10e-1", Equal),
+            ("100", "1E+2", Equal),
+            ("0", "-0.0e5", Equal),
+            ("9007199254740992", "9007199254740993", Less),
+            ("0.1", "0.10000000000000000001", Less),
+            ("-1", "-2", Greater),
+            ("-1", "0", Less),
+            ("-1", "1", Less),
+            ("2", "10", Less),
+            ("0.02", "0.1", Less),
+            ("1e400", "1e401", Less),
+            ("12", "123", Less),
+        ] {
+            assert_eq!(compare(left, right), Ok(expected), "{left} {right}");
+            assert_eq!(
+                compare(right, left),
+                Ok(expected.reverse()),
+                "{right} {left}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_with_a_monstrous_exponent_is_named_in_the_error() {
+        for number in [
+            "1e1000000001",
+            "1e-99999999999999999999999",
+            "-3E+9223372036854775807",
+        ] {
+            let error = compare(number, "1").unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "the exponent of the number {number} is too large; at most ±1000000000 is allowed"
+                )
+            );
+        }
+        assert_eq!(compare("0e99999999999", "0"), Ok(Ordering::Equal));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn printed_floats_read_back_as_the_same_number(float in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            proptest::prop_assert_eq!(printed(float).parse::<f64>().ok(), Some(float));
+        }
+
+        #[test]
+        fn comparing_integers_by_text_is_comparing_them(left: i128, right: i128) {
+            proptest::prop_assert_eq!(compare(&left.to_string(), &right.to_string()), Ok(left.cmp(&right)));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Records made of other records: what groupBy and collect put out. The parts keep their text.
+
+use super::error::{RecordError, RecordProblem};
+use super::{MAX_DEPTH, MAX_RECORD_BYTES, Record, push_quoted};
+
+impl Record {
+    /// An object with these members in this order. Keys must differ from each other; they are the engine's own names.
+    ///
+    /// Fails when the whole would pass the limits of length or depth of a record; the offset is 0 then.
+    pub fn object<'a>(
+        members: impl IntoIterator<Item = (&'a str, &'a Record)>,
+    ) -> Result<Self, RecordError> {
+        let mut text = String::from("{");
+        for (index, (key, value)) in members.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            push_quoted(&mut text, key);
+            text.push(':');
+            push_part(&mut text, value)?;
+        }
+        text.push('}');
+        Ok(Self::trusted(text))
+    }
+
+    /// An array with these elements in this order. Fails as [`Record::object`] does.
+    pub fn array<'a>(elements: impl IntoIterator<Item = &'a Record>) -> Result<Self, RecordError> {
+        let mut text = String::from("[");
+        for (index, element) in elements.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            push_part(&mut text, element)?;
+        }
+        text.push(']');
+        Ok(Self::trusted(text))
+    }
+
+    /// How many arrays and objects are inside each other; 0 for a scalar.
+    fn depth(&self) -> usize {
+        let mut ends: Vec<u32> = Vec::new();
+        let mut deepest = 0;
+        for node in self.nodes() {
+            while ends.last().is_some_and(|&end| end <= node.start) {
+                ends.pop();
+            }
+            if matches!(node.kind, super::Kind::Array | super::Kind::Object) {
+                ends.push(node.end);
+                deepest = deepest.max(ends.len());
+            }
+        }
+        deepest
+    }
+
+    /// Whether brackets stand anywhere in the text: without one the record is surely flat, and needs no tape.
+    fn may_nest(&self) -> bool {
+        matches!(self.text.as_bytes().first(), Some(b'[' | b'{'))
+            && self
+                .text
+                .bytes()
+                .filter(|byte| matches!(byte, b'[' | b'{'))
+                .nth(MAX_DEPTH - 1)
+                .is_some()
+    }
+}
+
+fn push_part(text: &mut String, part: &Record) -> Result<(), RecordError> {
+    if part.may_nest() && part.depth() >= MAX_DEPTH {
+        return Err(RecordError {
+            offset: 0,
+            problem: RecordProblem::TooDeep,
+        });
+    }
+    // The closing bracket follows.
+    if text.len() + part.text.len() >= MAX_RECORD_BYTES {
+        return Err(RecordError {
+            offset: 0,
+            problem: RecordProblem::TooLong,
+        });
+    }
+    text.push_str(&part.text);
+    Ok(())
+}

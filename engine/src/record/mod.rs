@@ -1,0 +1,255 @@
+//! A record: one JSON value as the engine carries it. Opaque on purpose: the rest of the engine sees text, keys and
+//! expressions' results, never a parsed tree, so that the inside may change for speed. No type of a JSON or jq library
+//! appears in a signature here.
+//!
+//! # What a reader relies on
+//! - The text is kept as it was read, but for white space outside strings: escapes and numbers keep their spelling
+//!   (`0.10`, `1e400` and `12345678901234567890` stay as written).
+//! - Everything is checked once, when a record is made from foreign bytes. After that no operation can fail for the text.
+//! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own, see `number`).
+//! - An object may repeat a key. The text keeps both; whoever asks for the key gets the last one, as in jq.
+//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, more than [`MAX_DEPTH`]
+//!   levels and more than [`MAX_RECORD_BYTES`] bytes are refused, with the offset of the byte.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::OnceLock;
+
+pub use error::{RecordError, RecordProblem};
+pub use select::{FieldPath, FieldPathError, SelectError, Selection, SelectionError};
+pub use tape::{MAX_DEPTH, MAX_RECORD_BYTES};
+
+pub(crate) use string::push_quoted;
+pub(crate) use tape::Kind;
+pub(crate) use view::View;
+
+mod canonical;
+mod compose;
+mod error;
+mod select;
+mod string;
+mod tape;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub(crate) use canonical::unique_members;
+
+/// One JSON value: its text, and on demand a tape over it. Equality is equality of text; for equality of values
+/// compare [`KeyBytes`](crate::key::KeyBytes).
+pub struct Record {
+    /// Exactly one checked JSON value without white space outside strings.
+    text: Box<str>,
+    tape: OnceLock<Box<[tape::Node]>>,
+}
+
+/// Makes records from lines with one buffer for the tape, reused from record to record.
+#[derive(Default)]
+pub struct RecordParser {
+    nodes: Vec<tape::Node>,
+}
+
+impl RecordParser {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Checks `bytes`, which must be exactly one JSON value with white space around and inside it as it pleases.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(RecordError {
+                offset: MAX_RECORD_BYTES,
+                problem: RecordProblem::TooLong,
+            });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| RecordError {
+            offset: error.valid_up_to(),
+            problem: RecordProblem::NotUtf8,
+        })?;
+        let scan = tape::scan(text, &mut self.nodes)?;
+        if scan.spaced {
+            return Ok(Record::trusted(without_space(text)));
+        }
+        let record = Record::trusted(text.to_owned());
+        // The first expression nearly always follows: a copy of the nodes is cheaper than a second pass.
+        let _ = record.tape.set(self.nodes.as_slice().into());
+        Ok(record)
+    }
+}
+
+impl Record {
+    /// Checks `bytes` and makes a record of them. See [`RecordParser`] for many records in a row.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        RecordParser::new().parse(bytes)
+    }
+
+    /// The record of a line of a text file: a JSON string with the fewest escapes.
+    pub fn from_text_line(line: &str) -> Self {
+        let mut text = String::with_capacity(line.len() + 2);
+        push_quoted(&mut text, line);
+        Self::trusted(text)
+    }
+
+    /// The record `null`.
+    pub fn null() -> Self {
+        Self::trusted("null".to_owned())
+    }
+
+    /// A record that is an integer, for counts.
+    pub fn from_integer(integer: u64) -> Self {
+        Self::trusted(integer.to_string())
+    }
+
+    /// The JSON text, UTF-8, without white space outside strings and without a line break.
+    pub fn as_json(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// The JSON text as a string slice.
+    pub fn as_json_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The JSON text, given away.
+    pub fn into_json(self) -> Vec<u8> {
+        self.text.into_string().into_bytes()
+    }
+
+    /// The value of a record that is a JSON string, escapes resolved; `None` for any other record. A sink of text
+    /// lines writes this, and must refuse or escape line breaks in it.
+    pub fn as_string(&self) -> Option<Cow<'_, str>> {
+        self.text
+            .starts_with('"')
+            .then(|| string::unescape(&self.text))
+    }
+
+    /// What kind of value this is, as jq's `type` names it: `null`, `boolean`, `number`, `string`, `array` or `object`.
+    pub fn type_name(&self) -> &'static str {
+        match self.text.as_bytes().first() {
+            Some(b'n') => "null",
+            Some(b't' | b'f') => "boolean",
+            Some(b'"') => "string",
+            Some(b'[') => "array",
+            Some(b'{') => "object",
+            Some(_) | None => "number",
+        }
+    }
+
+    /// False for `null` and `false`, true for everything else, as jq sees it.
+    pub fn is_truthy(&self) -> bool {
+        !matches!(&*self.text, "null" | "false")
+    }
+
+    /// Bytes this record holds in memory now, its own structure not counted.
+    pub fn memory_bytes(&self) -> usize {
+        self.text.len()
+            + self
+                .tape
+                .get()
+                .map_or(0, |nodes| std::mem::size_of_val(&**nodes))
+    }
+
+    /// The same value in the canonical form in which expressions write: each key once, strings with the fewest
+    /// escapes, numbers as they are.
+    pub(crate) fn to_canonical(&self) -> Self {
+        let view = self.view();
+        if canonical::is_surely_canonical(view, self.nodes()) {
+            return self.clone();
+        }
+        let mut text = String::with_capacity(self.text.len());
+        canonical::push_canonical(&mut text, view);
+        Self::trusted(text)
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View::root(&self.text, self.nodes())
+    }
+
+    /// A record of text known to be one compact JSON value.
+    pub(crate) fn trusted(text: String) -> Self {
+        debug_assert!(
+            matches!(
+                tape::scan(&text, &mut Vec::new()),
+                Ok(tape::Scan { spaced: false })
+            ),
+            "not a compact JSON text: {text}"
+        );
+        Self {
+            text: text.into_boxed_str(),
+            tape: OnceLock::new(),
+        }
+    }
+
+    fn nodes(&self) -> &[tape::Node] {
+        self.tape.get_or_init(|| {
+            let mut nodes = Vec::new();
+            // The text was checked when the record was made, so the pass cannot fail.
+            let scan = tape::scan(&self.text, &mut nodes);
+            debug_assert!(scan.is_ok(), "the text of a record is valid");
+            nodes.into_boxed_slice()
+        })
+    }
+}
+
+/// A copy carries the text only; its tape is made again when somebody needs it.
+impl Clone for Record {
+    fn clone(&self) -> Self {
+        Self {
+            text: self.text.clone(),
+            tape: OnceLock::new(),
+        }
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Record {}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({})", self.text)
+    }
+}
+
+/// The JSON text.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The checked JSON `text` without white space outside strings.
+fn without_space(text: &str) -> String {
+    let mut compact = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let string_at = rest.find('"').unwrap_or(rest.len());
+        let (outside, from_quote) = rest.split_at(string_at);
+        compact.extend(outside.split([' ', '\t', '\n', '\r']));
+        let string_length = quoted_length(from_quote);
+        compact.push_str(&from_quote[..string_length]);
+        rest = &from_quote[string_length..];
+    }
+    compact
+}
+
+/// The length with both quotes of the string that `text` begins with; 0 when `text` is empty.
+fn quoted_length(text: &str) -> usize {
+    let mut from = 1;
+    loop {
+        let Some(found) = text
+            .get(from..)
+            .and_then(|rest| memchr::memchr2(b'"', b'\\', rest.as_bytes()))
+        else {
+            return text.len();
+        };
+        if text.as_bytes()[from + found] == b'"' {
+            return from + found + 1;
+        }
+        from += found + 2;
+    }
+}

@@ -1,0 +1,178 @@
+//! `select`: the projection of a record to some of its fields. Values are copied as text, never changed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Kind, Record, View, push_quoted};
+
+/// The most names in one path: deeper than any record nests.
+const MAX_NAMES: usize = super::MAX_DEPTH;
+
+/// Where a field stands: names from the outside in, written with dots (`b.c`). A name that itself contains a dot
+/// cannot be written; a `map` can pick it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldPath {
+    names: Vec<String>,
+}
+
+/// Why a text is not a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FieldPathError {
+    #[error(
+        "the path {path:?} has an empty name; names separated by single dots are expected, such as user.name"
+    )]
+    EmptyName { path: String },
+    #[error("the path {path:?} has {names} names; at most {MAX_NAMES} are allowed")]
+    TooManyNames { path: String, names: usize },
+}
+
+/// Why paths do not go together in one projection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectionError {
+    #[error("the path {path} is listed twice; each field may be selected once")]
+    Repeated { path: FieldPath },
+    #[error("{outer} already contains {inner}; only one of the two may be selected")]
+    Overlap { outer: FieldPath, inner: FieldPath },
+}
+
+/// Why a record cannot be projected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("select needs an object (got {got})")]
+pub struct SelectError {
+    /// The record's type as jq names it.
+    pub got: &'static str,
+}
+
+/// A checked list of paths. The projection has the fields in the order of the list, nested as in the source:
+/// `[a, b.c]` gives `{"a": …, "b": {"c": …}}`. Paths that begin alike share their outer object, at the place of the
+/// first of them. What a record does not have is left out, and so is an outer object of which nothing is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    fields: Vec<Field>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Field {
+    name: String,
+    /// Empty: the whole value is selected.
+    inner: Vec<Field>,
+}
+
+impl FromStr for FieldPath {
+    type Err = FieldPathError;
+
+    fn from_str(path: &str) -> Result<Self, FieldPathError> {
+        let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+        if names.iter().any(String::is_empty) {
+            return Err(FieldPathError::EmptyName {
+                path: path.to_owned(),
+            });
+        }
+        if names.len() > MAX_NAMES {
+            return Err(FieldPathError::TooManyNames {
+                path: path.to_owned(),
+                names: names.len(),
+            });
+        }
+        Ok(Self { names })
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names.join("."))
+    }
+}
+
+impl Selection {
+    pub fn new(paths: &[FieldPath]) -> Result<Self, SelectionError> {
+        for (index, path) in paths.iter().enumerate() {
+            for other in &paths[..index] {
+                if path == other {
+                    return Err(SelectionError::Repeated { path: path.clone() });
+                }
+                if path.names.starts_with(&other.names) {
+                    return Err(SelectionError::Overlap {
+                        outer: other.clone(),
+                        inner: path.clone(),
+                    });
+                }
+                if other.names.starts_with(&path.names) {
+                    return Err(SelectionError::Overlap {
+                        outer: path.clone(),
+                        inner: other.clone(),
+                    });
+                }
+            }
+        }
+        let mut fields = Vec::new();
+        for path in paths {
+            insert(&mut fields, &path.names);
+        }
+        Ok(Self { fields })
+    }
+}
+
+impl Record {
+    /// The projection of this record; see [`Selection`]. Fails for a record that is not an object.
+    pub fn select(&self, selection: &Selection) -> Result<Record, SelectError> {
+        let view = self.view();
+        if view.kind() != Kind::Object {
+            return Err(SelectError {
+                got: self.type_name(),
+            });
+        }
+        let mut text = String::with_capacity(self.text.len());
+        text.push('{');
+        push_fields(&mut text, view, &selection.fields);
+        text.push('}');
+        Ok(Record::trusted(text))
+    }
+}
+
+fn insert(fields: &mut Vec<Field>, names: &[String]) {
+    let Some((name, rest)) = names.split_first() else {
+        return;
+    };
+    if let Some(field) = fields.iter_mut().find(|field| field.name == *name) {
+        insert(&mut field.inner, rest);
+    } else {
+        let mut inner = Vec::new();
+        insert(&mut inner, rest);
+        fields.push(Field {
+            name: name.clone(),
+            inner,
+        });
+    }
+}
+
+/// Appends the members behind an opening brace; says whether there were any.
+fn push_fields(text: &mut String, object: View<'_>, fields: &[Field]) -> bool {
+    let mut any = false;
+    for field in fields {
+        let Some(value) = object.member(&field.name) else {
+            continue;
+        };
+        let undo = text.len();
+        if any {
+            text.push(',');
+        }
+        push_quoted(text, &field.name);
+        text.push(':');
+        if field.inner.is_empty() {
+            text.push_str(value.text());
+            any = true;
+        } else {
+            text.push('{');
+            if push_fields(text, value, &field.inner) {
+                text.push('}');
+                any = true;
+            } else {
+                text.truncate(undo);
+            }
+        }
+    }
+    any
+}

@@ -1,0 +1,378 @@
+//! The tape: one pass that checks a JSON text and notes where each of its values begins and ends. Copies nothing,
+//! converts nothing, never recurses; it must not know what records are used for.
+
+use super::error::{RecordError, RecordProblem};
+
+/// The most arrays and objects inside each other. Real data rarely passes 10; the explicit stack and every recursion
+/// over a checked record stay small and bounded.
+pub const MAX_DEPTH: usize = 64;
+
+/// The longest record: the same limit as for a line of a file. Offsets on the tape are 32 bits wide.
+pub const MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Null,
+    False,
+    True,
+    Number,
+    /// A string whose text between the quotes is its value.
+    PlainString,
+    /// A string with at least one backslash.
+    EscapedString,
+    Array,
+    Object,
+}
+
+/// One value, or one key of an object. Nodes stand in the order of their text: an array is followed by its elements,
+/// an object by key, value, key, value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// Offset of the first byte, quotes and brackets included.
+    pub(crate) start: u32,
+    /// Offset behind the last byte.
+    pub(crate) end: u32,
+    /// Index of the first node behind this one and all that is inside it.
+    pub(crate) next: u32,
+    pub(crate) kind: Kind,
+}
+
+/// What a pass found out besides the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// White space stands outside strings.
+    pub(crate) spaced: bool,
+}
+
+/// Checks that `text` is exactly one JSON value and fills `nodes` (emptied first) with its tape.
+pub(crate) fn scan(text: &str, nodes: &mut Vec<Node>) -> Result<Scan, RecordError> {
+    nodes.clear();
+    if text.len() > MAX_RECORD_BYTES {
+        return Err(RecordError {
+            offset: MAX_RECORD_BYTES,
+            problem: RecordProblem::TooLong,
+        });
+    }
+    let mut scanner = Scanner {
+        bytes: text.as_bytes(),
+        position: 0,
+        spaced: false,
+    };
+    scanner.value_and_end(nodes)?;
+    Ok(Scan {
+        spaced: scanner.spaced,
+    })
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    spaced: bool,
+}
+
+impl Scanner<'_> {
+    fn value_and_end(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
+        let mut open = [0_usize; MAX_DEPTH];
+        let mut depth = 0;
+        if self.bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(self.error(RecordProblem::ByteOrderMark));
+        }
+        self.skip_space();
+        if self.position == self.bytes.len() {
+            return Err(self.error(RecordProblem::Empty));
+        }
+        loop {
+            // A value begins here, white space is skipped.
+            let first = self.peek()?;
+            match first {
+                b'{' | b'[' => {
+                    if depth == MAX_DEPTH {
+                        return Err(self.error(RecordProblem::TooDeep));
+                    }
+                    open[depth] = nodes.len();
+                    depth += 1;
+                    let kind = if first == b'{' {
+                        Kind::Object
+                    } else {
+                        Kind::Array
+                    };
+                    self.push(nodes, self.position, kind);
+                    self.position += 1;
+                    self.skip_space();
+                    let next = self.peek()?;
+                    if first == b'{' && next != b'}' {
+                        self.key_and_colon(nodes)?;
+                        continue;
+                    }
+                    if first == b'[' && next != b']' {
+                        continue;
+                    }
+                }
+                b'"' => self.string(nodes)?,
+                b'-' | b'0'..=b'9' => self.number(nodes)?,
+                _ => self.word(nodes, first)?,
+            }
+            // A value ended here; what follows closes containers or goes on to the next value.
+            loop {
+                self.skip_space();
+                let Some(container) = depth.checked_sub(1).map(|top| open[top]) else {
+                    return match self.bytes.get(self.position) {
+                        None => Ok(()),
+                        Some(&byte) => Err(self.error(RecordProblem::TrailingText(byte))),
+                    };
+                };
+                let in_object = nodes[container].kind == Kind::Object;
+                match (self.peek()?, in_object) {
+                    // An empty container comes here too: its closing bracket is the next byte.
+                    (b'}', true) | (b']', false) => {
+                        self.position += 1;
+                        depth -= 1;
+                        nodes[container].end = offset(self.position);
+                        nodes[container].next = offset(nodes.len());
+                    }
+                    (b',', true) => {
+                        self.position += 1;
+                        self.skip_space();
+                        if self.peek()? == b'}' {
+                            return Err(self.error(RecordProblem::TrailingComma));
+                        }
+                        self.key_and_colon(nodes)?;
+                        break;
+                    }
+                    (b',', false) => {
+                        self.position += 1;
+                        self.skip_space();
+                        if self.peek()? == b']' {
+                            return Err(self.error(RecordProblem::TrailingComma));
+                        }
+                        break;
+                    }
+                    (byte, true) => {
+                        return Err(self.error(RecordProblem::ExpectedCommaOrBrace(byte)));
+                    }
+                    (byte, false) => {
+                        return Err(self.error(RecordProblem::ExpectedCommaOrBracket(byte)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn key_and_colon(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
+        let byte = self.peek()?;
+        if byte != b'"' {
+            return Err(self.error(RecordProblem::ExpectedKey(byte)));
+        }
+        self.string(nodes)?;
+        self.skip_space();
+        let byte = self.peek()?;
+        if byte != b':' {
+            return Err(self.error(RecordProblem::ExpectedColon(byte)));
+        }
+        self.position += 1;
+        self.skip_space();
+        Ok(())
+    }
+
+    fn string(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
+        let start = self.position;
+        let mut kind = Kind::PlainString;
+        self.position += 1;
+        loop {
+            self.position += plain_length(&self.bytes[self.position..]);
+            match self.peek()? {
+                b'"' => {
+                    self.position += 1;
+                    self.push(nodes, start, kind);
+                    return Ok(());
+                }
+                b'\\' => {
+                    kind = Kind::EscapedString;
+                    self.escape()?;
+                }
+                control => return Err(self.error(RecordProblem::ControlCharacter(control))),
+            }
+        }
+    }
+
+    /// From a backslash to behind the escape; a pair of surrogates counts as one escape.
+    fn escape(&mut self) -> Result<(), RecordError> {
+        let start = self.position;
+        match self.bytes.get(start + 1) {
+            None => Err(self.error_at(self.bytes.len(), RecordProblem::UnexpectedEnd)),
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.position += 2;
+                Ok(())
+            }
+            Some(b'u') => match self.unicode_escape(start)? {
+                0xd800..=0xdbff => {
+                    let paired = self.bytes.get(start + 6..start + 8) == Some(b"\\u")
+                        && matches!(self.unicode_escape(start + 6)?, 0xdc00..=0xdfff);
+                    if !paired {
+                        return Err(self.error(RecordProblem::LoneSurrogate));
+                    }
+                    self.position += 12;
+                    Ok(())
+                }
+                0xdc00..=0xdfff => Err(self.error(RecordProblem::LoneSurrogate)),
+                _ => {
+                    self.position += 6;
+                    Ok(())
+                }
+            },
+            Some(_) => Err(self.error(RecordProblem::UnknownEscape)),
+        }
+    }
+
+    /// The code unit of the `\uXXXX` whose backslash is at `start`.
+    fn unicode_escape(&self, start: usize) -> Result<u32, RecordError> {
+        let Some(digits) = self.bytes.get(start + 2..start + 6) else {
+            return Err(self.error_at(self.bytes.len(), RecordProblem::UnexpectedEnd));
+        };
+        code_unit(digits).ok_or_else(|| self.error_at(start, RecordProblem::BadUnicodeEscape))
+    }
+
+    fn number(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
+        let start = self.position;
+        if self.bytes[start] == b'-' {
+            self.position += 1;
+            if self.bytes.get(self.position) == Some(&b'I') {
+                return Err(self.error_at(start, RecordProblem::NotFinite));
+            }
+        }
+        let leading_zero = self.bytes.get(self.position) == Some(&b'0');
+        let digits = self.digits()?;
+        if leading_zero && digits > 1 {
+            return Err(self.error_at(start, RecordProblem::LeadingZero));
+        }
+        if self.bytes.get(self.position) == Some(&b'.') {
+            self.position += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.position) {
+            self.position += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.position) {
+                self.position += 1;
+            }
+            self.digits()?;
+        }
+        self.push(nodes, start, Kind::Number);
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<usize, RecordError> {
+        let count = self.bytes[self.position..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        if count == 0 {
+            return Err(self.error(RecordProblem::MissingDigit));
+        }
+        self.position += count;
+        Ok(count)
+    }
+
+    fn word(&mut self, nodes: &mut Vec<Node>, first: u8) -> Result<(), RecordError> {
+        let rest = &self.bytes[self.position..];
+        let (word, kind): (&[u8], Kind) = match first {
+            b't' => (b"true", Kind::True),
+            b'f' => (b"false", Kind::False),
+            b'n' if !rest.starts_with(b"nan") => (b"null", Kind::Null),
+            b'N' | b'n' | b'I' => return Err(self.error(RecordProblem::NotFinite)),
+            b'+' => return Err(self.error(RecordProblem::LeadingPlus)),
+            _ => return Err(self.error(RecordProblem::NotAValue(first))),
+        };
+        if !rest.starts_with(word) {
+            let problem = if word.starts_with(rest) {
+                RecordProblem::UnexpectedEnd
+            } else {
+                RecordProblem::NotAValue(first)
+            };
+            return Err(self.error(problem));
+        }
+        let start = self.position;
+        self.position += word.len();
+        self.push(nodes, start, kind);
+        Ok(())
+    }
+
+    fn push(&self, nodes: &mut Vec<Node>, start: usize, kind: Kind) {
+        let next = offset(nodes.len() + 1);
+        nodes.push(Node {
+            start: offset(start),
+            end: offset(self.position),
+            next,
+            kind,
+        });
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.position) {
+            self.position += 1;
+            self.spaced = true;
+        }
+    }
+
+    fn peek(&self) -> Result<u8, RecordError> {
+        self.bytes
+            .get(self.position)
+            .copied()
+            .ok_or_else(|| self.error(RecordProblem::UnexpectedEnd))
+    }
+
+    fn error(&self, problem: RecordProblem) -> RecordError {
+        self.error_at(self.position, problem)
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as error(), at another place")]
+    fn error_at(&self, offset: usize, problem: RecordProblem) -> RecordError {
+        RecordError { offset, problem }
+    }
+}
+
+/// The code unit that four hexadecimal digits stand for.
+pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |unit, &byte| {
+        Some(unit * 16 + char::from(byte).to_digit(16)?)
+    })
+}
+
+/// How many bytes from the start of `bytes` are neither quote, backslash nor control character.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    const SPACES: u64 = ONES * b' ' as u64;
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ QUOTES;
+        let backslash = word ^ BACKSLASHES;
+        // Each of the three marks the high bit of the first byte that is zero, or below a space, exactly; bytes behind
+        // it may be marked wrongly by the borrow, which does not matter for the first.
+        let special = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(SPACES) & !word);
+        let marks = special & HIGHS;
+        if marks != 0 {
+            return index * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = tail
+        .iter()
+        .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+        .count();
+    chunks.len() * 8 + plain
+}
+
+/// Offsets fit because a record is at most [`MAX_RECORD_BYTES`] long and has fewer nodes than bytes.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "bounded by MAX_RECORD_BYTES, checked in scan"
+)]
+fn offset(position: usize) -> u32 {
+    position as u32
+}

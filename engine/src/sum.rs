@@ -1,0 +1,457 @@
+//! Exact sums: decimal arithmetic without any rounding until the result is written, so that the answer does not depend
+//! on the order of adding or combining. Knows numbers' texts; must not know groups or records' fields.
+
+use num_bigint::{BigInt, Sign};
+
+use crate::number::{Decimal, NumberError, push_float, shown};
+use crate::record::Record;
+
+/// Exponents of numbers that are added lie within ± this: it covers 64-bit and 128-bit floating point, and a sum stays
+/// below 20 kB however numbers are mixed.
+pub const MAX_SUM_EXPONENT: i32 = 10_000;
+
+/// The most significant digits of a number that is added, for the same reason.
+pub const MAX_SUM_DIGITS: usize = 10_000;
+
+/// Significant digits from which a quotient is rounded to 64-bit floating point. A number halfway between two such
+/// numbers has fewer than 770, so that these and one more for the remainder decide every case.
+const QUOTIENT_DIGITS: u32 = 800;
+
+/// An integer below this is exact as 64-bit floating point.
+const EXACT_FLOAT: i128 = 1 << 53;
+
+/// The exact sum of numbers and how many there were. Adding and merging are associative and commutative, and equal
+/// sums encode to equal bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ExactSum {
+    count: u64,
+    /// At least one number was written with a point or an exponent: results are floating point then.
+    fractional: bool,
+    /// What has been added of integers, not yet in `mantissa`.
+    small: i128,
+    /// The rest of the sum: mantissa × 10^exponent.
+    mantissa: BigInt,
+    exponent: i32,
+}
+
+/// Equality of what was added, however it is held.
+impl PartialEq for ExactSum {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count
+            && self.fractional == other.fractional
+            && self.value() == other.value()
+    }
+}
+
+impl Eq for ExactSum {}
+
+impl ExactSum {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many numbers were added.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds a number by its text. Fails for NaN and for numbers beyond [`MAX_SUM_EXPONENT`] and [`MAX_SUM_DIGITS`].
+    pub fn add(&mut self, number: &str) -> Result<(), NumberError> {
+        if let Some(integer) = small_integer(number) {
+            self.add_small(integer.into());
+        } else {
+            let decimal = Decimal::parse(number, MAX_SUM_EXPONENT)?;
+            if decimal.digits.len() > MAX_SUM_DIGITS {
+                return Err(NumberError::TooManyDigits {
+                    number: shown(number),
+                    limit: MAX_SUM_DIGITS,
+                });
+            }
+            self.fractional |= number.contains(['.', 'e', 'E']);
+            self.add_decimal(&decimal);
+        }
+        self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    /// Adds all that was added to `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.fractional |= other.fractional;
+        self.add_small(other.small);
+        self.add_scaled(&other.mantissa, other.exponent);
+    }
+
+    /// The sum: an exact integer, however long, when only integers were added; otherwise the nearest 64-bit floating
+    /// point number, rounded once. 0 when nothing was added.
+    pub fn total(&self) -> Result<Record, NumberError> {
+        let (mantissa, exponent) = self.value();
+        if !self.fractional {
+            return Ok(Record::trusted(plain_integer(&mantissa, exponent)));
+        }
+        float_record(&format!("{mantissa}e{exponent}"))
+    }
+
+    /// The sum divided by the count, rounded once; an integer when only integers were added and the division leaves no
+    /// rest. `null` when nothing was added.
+    pub fn average(&self) -> Result<Record, NumberError> {
+        if self.count == 0 {
+            return Ok(Record::null());
+        }
+        let (mantissa, exponent) = self.value();
+        let count = BigInt::from(self.count);
+        if !self.fractional {
+            let whole = scaled(mantissa.clone(), exponent);
+            if (&whole % &count).sign() == Sign::NoSign {
+                return Ok(Record::trusted((whole / count).to_string()));
+            }
+        }
+        float_record(&quotient(mantissa, exponent, &count))
+    }
+
+    /// Bytes that [`ExactSum::decode`] takes back. Equal sums of equally many numbers give equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let (mantissa, exponent) = self.value();
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(self.count.to_be_bytes());
+        bytes.push(u8::from(self.fractional));
+        bytes.extend(exponent.to_be_bytes());
+        bytes.extend(mantissa.to_signed_bytes_be());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, NumberError> {
+        let (count, rest) = bytes.split_first_chunk::<8>().ok_or(NumberError::Damaged)?;
+        let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;
+        let (exponent, mantissa) = rest.split_first_chunk::<4>().ok_or(NumberError::Damaged)?;
+        let exponent = i32::from_be_bytes(*exponent);
+        // Digits behind the point count against the exponent as well.
+        let lowest = -2 * MAX_SUM_EXPONENT;
+        if fractional > 1 || mantissa.is_empty() || !(lowest..=MAX_SUM_EXPONENT).contains(&exponent)
+        {
+            return Err(NumberError::Damaged);
+        }
+        Ok(Self {
+            count: u64::from_be_bytes(*count),
+            fractional: fractional == 1,
+            small: 0,
+            mantissa: BigInt::from_signed_bytes_be(mantissa),
+            exponent,
+        })
+    }
+
+    /// Bytes this sum holds on the heap, about.
+    pub fn memory_bytes(&self) -> usize {
+        usize::try_from(self.mantissa.bits() / 8).unwrap_or(usize::MAX)
+    }
+
+    fn add_small(&mut self, integer: i128) {
+        if let Some(sum) = self.small.checked_add(integer) {
+            self.small = sum;
+        } else {
+            self.add_scaled(&BigInt::from(integer), 0);
+        }
+    }
+
+    fn add_decimal(&mut self, decimal: &Decimal) {
+        let sign = if decimal.negative {
+            Sign::Minus
+        } else {
+            Sign::Plus
+        };
+        let values: Vec<u8> = decimal.digits.iter().map(|digit| digit - b'0').collect();
+        // Digits are below ten, so there is always a number.
+        let mantissa = BigInt::from_radix_be(sign, &values, 10).unwrap_or_default();
+        let digits = i32::try_from(decimal.digits.len()).unwrap_or(i32::MAX);
+        self.add_scaled(&mantissa, decimal.exponent.saturating_sub(digits));
+    }
+
+    fn add_scaled(&mut self, mantissa: &BigInt, exponent: i32) {
+        if mantissa.sign() == Sign::NoSign {
+            return;
+        }
+        if self.mantissa.sign() == Sign::NoSign {
+            self.exponent = exponent;
+        }
+        let lower = self.exponent.min(exponent);
+        if self.exponent > lower {
+            self.mantissa = scaled(std::mem::take(&mut self.mantissa), self.exponent - lower);
+            self.exponent = lower;
+        }
+        if exponent > lower {
+            self.mantissa += scaled(mantissa.clone(), exponent - lower);
+        } else {
+            self.mantissa += mantissa;
+        }
+    }
+
+    /// The whole sum as mantissa × 10^exponent in its one normal form: the mantissa does not end in a zero, and 0 is 0 × 10^0.
+    fn value(&self) -> (BigInt, i32) {
+        let mut whole = Self {
+            small: 0,
+            ..self.clone()
+        };
+        whole.add_scaled(&BigInt::from(self.small), 0);
+        if whole.mantissa.sign() == Sign::NoSign {
+            return (BigInt::ZERO, 0);
+        }
+        let digits = whole.mantissa.magnitude().to_radix_le(10);
+        let zeros = digits.iter().take_while(|&&digit| digit == 0).count();
+        let zeros = i32::try_from(zeros).unwrap_or(0);
+        (whole.mantissa / power_of_ten(zeros), whole.exponent + zeros)
+    }
+}
+
+/// An integer of at most 18 digits, as nearly all are.
+fn small_integer(number: &str) -> Option<i64> {
+    const MAX_LENGTH: usize = 18;
+    if number.len() > MAX_LENGTH {
+        return None;
+    }
+    number.parse().ok()
+}
+
+fn power_of_ten(exponent: i32) -> BigInt {
+    BigInt::from(10).pow(exponent.unsigned_abs())
+}
+
+/// `mantissa` × 10^`exponent` for an exponent that is not negative.
+fn scaled(mantissa: BigInt, exponent: i32) -> BigInt {
+    if exponent > 0 {
+        mantissa * power_of_ten(exponent)
+    } else {
+        mantissa
+    }
+}
+
+/// The digits of an integer mantissa × 10^exponent, exponent not negative.
+fn plain_integer(mantissa: &BigInt, exponent: i32) -> String {
+    let mut text = mantissa.to_string();
+    text.extend((0..exponent).map(|_| '0'));
+    text
+}
+
+/// A decimal text that rounds to the same 64-bit floating point number as mantissa × 10^exponent / count.
+fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
+    if exponent == 0
+        && let (Ok(sum), Ok(count)) = (i64::try_from(&mantissa), i64::try_from(count))
+        && i128::from(sum).abs() <= EXACT_FLOAT
+        && i128::from(count) <= EXACT_FLOAT
+    {
+        // Both are exact as floating point, so the one division rounds once.
+        #[expect(clippy::cast_precision_loss, reason = "both are at most 2^53")]
+        let quotient = sum as f64 / count as f64;
+        return format!("{quotient:e}");
+    }
+    let bits =
+        i64::try_from(count.bits()).unwrap_or(64) - i64::try_from(mantissa.bits()).unwrap_or(0);
+    // Three bits are less than a digit, so this many more digits leave at least QUOTIENT_DIGITS in the quotient.
+    let more = i32::try_from(bits.max(0) / 3).unwrap_or(0) + QUOTIENT_DIGITS.cast_signed();
+    let numerator = scaled(mantissa, more);
+    let mut text = (&numerator / count).to_string();
+    let rest = (&numerator % count).sign() != Sign::NoSign;
+    // A remainder only matters as "a little more", which one more digit says.
+    text.push(if rest { '1' } else { '0' });
+    text.push_str(&format!("e{}", exponent - more - 1));
+    text
+}
+
+fn float_record(decimal: &str) -> Result<Record, NumberError> {
+    // The standard library reads decimals of any length with one correct rounding.
+    let float: f64 = decimal.parse().map_err(|_| NumberError::Damaged)?;
+    if float.is_infinite() {
+        return Err(NumberError::OutOfRange);
+    }
+    let mut text = String::new();
+    // A sum has no negative zero: it would depend on what was added.
+    push_float(&mut text, if float == 0.0 { 0.0 } else { float });
+    Ok(Record::trusted(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sum_of(numbers: &[&str]) -> ExactSum {
+        let mut sum = ExactSum::new();
+        for number in numbers {
+            sum.add(number).unwrap();
+        }
+        sum
+    }
+
+    fn total(numbers: &[&str]) -> String {
+        sum_of(numbers).total().unwrap().to_string()
+    }
+
+    fn average(numbers: &[&str]) -> String {
+        sum_of(numbers).average().unwrap().to_string()
+    }
+
+    #[test]
+    fn sums_of_integers_are_exact_integers() {
+        assert_eq!(total(&[]), "0");
+        assert_eq!(total(&["1", "2", "-3"]), "0");
+        assert_eq!(total(&["9007199254740993", "1"]), "9007199254740994");
+        assert_eq!(total(&["9007199254740993", "2"]), "9007199254740995");
+        assert_eq!(
+            total(&["170141183460469231731687303715884105727", "1"]),
+            "170141183460469231731687303715884105728"
+        );
+        assert_eq!(
+            total(&["100000000000000000000000", "900000000000000000000000"]),
+            "1000000000000000000000000"
+        );
+    }
+
+    #[test]
+    fn sums_with_fractions_are_rounded_once() {
+        assert_eq!(total(&["0.1", "0.2"]), "0.3");
+        assert_eq!(total(&["1e300", "1", "-1e300"]), "1");
+        assert_eq!(total(&["0.5", "0.5"]), "1");
+        assert_eq!(
+            total(&["1e20"]),
+            "100000000000000000000"
+                .parse::<f64>()
+                .map(|_| "1e+20")
+                .unwrap()
+        );
+        assert_eq!(total(&["1e400", "-1e400", "0.25"]), "0.25");
+        assert_eq!(total(&["-0.0"]), "0");
+    }
+
+    #[test]
+    fn a_sum_beyond_floating_point_is_an_error_and_not_infinity() {
+        assert_eq!(
+            sum_of(&["1e308", "1e308"]).total(),
+            Err(NumberError::OutOfRange)
+        );
+        assert_eq!(sum_of(&["1.5e400"]).average(), Err(NumberError::OutOfRange));
+    }
+
+    #[test]
+    fn averages_are_exact_until_they_are_written() {
+        assert_eq!(average(&[]), "null");
+        assert_eq!(average(&["1", "2", "3"]), "2");
+        assert_eq!(average(&["1", "2"]), "1.5");
+        assert_eq!(average(&["1", "1", "2"]), "1.3333333333333333");
+        assert_eq!(
+            average(&["9007199254740993", "9007199254740993"]),
+            "9007199254740993"
+        );
+        assert_eq!(
+            average(&["9007199254740993", "9007199254740994"]),
+            "9007199254740994"
+        );
+        assert_eq!(average(&["0.1", "0.2", "0.3"]), "0.2");
+        assert_eq!(average(&["1e-400", "0"]), "0");
+        assert_eq!(
+            average(&["100000000000000000000", "100000000000000000003", "0"]),
+            "66666666666666660000"
+        );
+    }
+
+    #[test]
+    fn numbers_too_large_for_exact_arithmetic_are_named() {
+        for number in ["1e999999999", "1e-999999999", "-1e10001"] {
+            let error = ExactSum::new().add(number).unwrap_err().to_string();
+            assert!(error.contains(number) && error.contains("10000"), "{error}");
+        }
+        let long = "1".repeat(MAX_SUM_DIGITS + 1);
+        assert!(matches!(
+            ExactSum::new().add(&long),
+            Err(NumberError::Exponent { .. } | NumberError::TooManyDigits { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_refused() {
+        assert!(matches!(
+            ExactSum::new().add("NaN"),
+            Err(NumberError::NotFinite { .. })
+        ));
+        assert!(matches!(
+            ExactSum::new().add("\"1\""),
+            Err(NumberError::NotANumber { .. })
+        ));
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        for bytes in [
+            &b""[..],
+            &[0; 8],
+            &[0; 13],
+            &[9; 20],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1],
+        ] {
+            assert_eq!(
+                ExactSum::decode(bytes),
+                Err(NumberError::Damaged),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<i64>().prop_map(|integer| integer.to_string()),
+            any::<i128>().prop_map(|integer| integer.to_string()),
+            (any::<i64>(), -30..30)
+                .prop_map(|(mantissa, exponent)| format!("{mantissa}e{exponent}")),
+            (-1_000_000..1_000_000, 0..1000)
+                .prop_map(|(whole, fraction)| format!("{whole}.{fraction:03}")),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_adding_and_merging_never_shows(
+            numbers in proptest::collection::vec(number(), 0..12),
+            cut in 0_usize..12,
+            seed in any::<prop::sample::Index>(),
+        ) {
+            let texts: Vec<&str> = numbers.iter().map(String::as_str).collect();
+            let whole = sum_of(&texts);
+            let mut rotated = texts.clone();
+            if !rotated.is_empty() {
+                rotated.rotate_left(seed.index(texts.len()));
+            }
+            let (left, right) = rotated.split_at(cut.min(rotated.len()));
+            let mut merged = ExactSum::decode(&sum_of(right).encode()).unwrap();
+            merged.merge(&sum_of(left));
+            prop_assert_eq!(merged.encode(), whole.encode());
+            prop_assert_eq!(merged.total(), whole.total());
+            prop_assert_eq!(merged.average(), whole.average());
+        }
+
+        #[test]
+        fn sums_of_integers_agree_with_integer_arithmetic(numbers in proptest::collection::vec(any::<i64>(), 0..20)) {
+            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let expected: i128 = numbers.iter().copied().map(i128::from).sum();
+            prop_assert_eq!(total(&texts), expected.to_string());
+        }
+
+        #[test]
+        fn averages_of_small_numbers_agree_with_floating_point(numbers in proptest::collection::vec(-1_000_000_i32..1_000_000, 1..20)) {
+            // Tenths: the long way round through the decimal quotient.
+            let texts: Vec<String> = numbers.iter().map(|number| format!("{number}.0")).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let sum: f64 = numbers.iter().copied().map(f64::from).sum();
+            let expected = sum / numbers.iter().map(|_| 1.0).sum::<f64>();
+            prop_assert_eq!(average(&texts).parse::<f64>().unwrap(), expected);
+            let mut shifted = sum_of(&texts);
+            shifted.small = 0;
+            shifted.mantissa = BigInt::from(0);
+            for text in &texts {
+                shifted.add_decimal(&Decimal::parse(text, MAX_SUM_EXPONENT).unwrap());
+            }
+            let (mantissa, exponent) = shifted.value();
+            let long = quotient(scaled(mantissa, 0) * BigInt::from(1_u128 << 100), exponent, &(BigInt::from(texts.len()) * BigInt::from(1_u128 << 100)));
+            prop_assert_eq!(long.parse::<f64>().unwrap(), expected);
+        }
+    }
+}
