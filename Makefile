@@ -1,6 +1,8 @@
 # Every command a person types, one line each; the work is in the scripts they call. No recipe decides anything.
 .DEFAULT_GOAL := help
-.PHONY: help cluster cluster-down cluster-env images install check generate test demo bench
+# Outside the clone, so that a fresh clone on a known machine compiles only what is new.
+export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
+.PHONY: help dataset cluster cluster-down cluster-env images install check generate test demo bench
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,6 +21,9 @@ images: ## Build the operator's and the worker's image
 
 install: images ## Load the images into the cluster and install the chart
 	@tests/cluster/install
+
+dataset: ## Fetch the text in which demo and tests count words, and print its folder
+	@examples/demo/dataset
 
 generate: ## Write what is generated from the types: crds/zephyrjobs.yaml and the chart's copy
 	@tests/check/generate
