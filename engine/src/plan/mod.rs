@@ -1,14 +1,37 @@
 //! A pipeline as stages of shard tasks. Pure: the same pipeline and the same number of source shards give the same plan
 //! and the same digest. Lists no files and reads no data.
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::id::StageId;
 use crate::pipeline::{Format, GroupBy};
+
+mod display;
+mod expressions;
+pub(crate) mod path;
+mod planner;
+
+pub use expressions::{ExpressionError, check_expressions};
+pub use planner::{DEFAULT_SHARDS_MAX, plan};
 
 /// Stages in the order in which they run; each is a barrier for the next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// At least one stage; a stage's position is its id.
     pub stages: Vec<Stage>,
+}
+
+impl Plan {
+    /// 32 hexadecimal digits that stand for this plan: the hash of the plan as printed, which holds every number, path
+    /// and expression that decides what a task does.
+    pub fn digest(&self) -> String {
+        format!("{:032x}", xxh3_128(self.to_string().as_bytes()))
+    }
+
+    /// The number of tasks of all stages.
+    pub fn tasks(&self) -> u64 {
+        self.stages.iter().map(|stage| u64::from(stage.shards)).sum()
+    }
 }
 
 /// One stage: the same work on each of its shards.
@@ -37,6 +60,8 @@ pub enum StageInput {
     Shuffle {
         /// The stage that wrote it.
         from: StageId,
+        /// Where the manifest has the step that shuffles, for errors: `spec.pipeline.steps[2].groupBy`.
+        path: String,
         /// How entries of equal key become records.
         merge: Merge,
     },
@@ -49,6 +74,8 @@ pub enum StageOutput {
     Shuffle {
         /// How many partitions: the next stage's number of shards.
         partitions: u32,
+        /// Where the manifest has the step that shuffles, for errors: `spec.pipeline.steps[2].groupBy`.
+        path: String,
         /// What is combined on this side.
         merge: Merge,
     },

@@ -1,0 +1,33 @@
+//! `count`: the number of the group's records, whatever they hold.
+
+use super::Combine;
+use crate::expr::Value;
+use crate::ops::payload::{PayloadReader, StateError, push_number};
+use crate::record::Record;
+
+#[derive(Debug, Default)]
+pub(crate) struct Counted(u64);
+
+impl Combine for Counted {
+    fn add(&mut self, _value: &Value<'_>) -> Result<(), StateError> {
+        self.0 = self.0.saturating_add(1);
+        Ok(())
+    }
+
+    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
+        self.0 = self.0.saturating_add(payload.number()?);
+        Ok(())
+    }
+
+    fn encode(&self, payload: &mut Vec<u8>) {
+        push_number(payload, self.0);
+    }
+
+    fn finish(&self) -> Result<Record, StateError> {
+        Ok(Record::from_integer(self.0))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}

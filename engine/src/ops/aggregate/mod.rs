@@ -1,0 +1,168 @@
+//! Aggregates of groupBy: what a group's values come to. One file a function; here is what they share.
+//!
+//! Null is the absence of a value, as in SQL: sum, avg, min and max pass over it and give null where there was nothing
+//! else; collect keeps it, and count counts records, whatever they hold. No result depends on how records were spread
+//! over shards, buffers and runs, because partial results are exact and combined in the order of (shard, position).
+
+use crate::expr::{Expression, Value};
+use crate::ops::error::OperatorError;
+use crate::ops::expression;
+use crate::ops::keyed::ALLOCATION_BYTES;
+use crate::ops::payload::{PayloadReader, StateError};
+use crate::pipeline::Aggregate;
+use crate::plan::path;
+use crate::record::Record;
+
+use average::Average;
+use collect::Collected;
+use count::Counted;
+use extreme::{Extreme, Greatest, Least};
+use sum::Sum;
+
+mod average;
+mod collect;
+mod count;
+mod extreme;
+mod number;
+mod sum;
+
+/// One named aggregate, compiled.
+pub(crate) struct CompiledAggregate {
+    pub(crate) name: String,
+    path: String,
+    function: Function,
+    argument: Expression,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    Count,
+    Sum,
+    Min,
+    Max,
+    Avg,
+    Collect,
+}
+
+/// An aggregate under way.
+#[derive(Debug)]
+pub(crate) enum Partial {
+    Count(Counted),
+    /// Boxed like the next: an exact sum is several times as large as the others, and most groups only count.
+    Sum(Box<Sum>),
+    Avg(Box<Average>),
+    Min(Extreme<Least>),
+    Max(Extreme<Greatest>),
+    Collect(Collected),
+}
+
+/// What every aggregate can do.
+trait Combine {
+    /// One more value, behind all others.
+    fn add(&mut self, value: &Value<'_>) -> Result<(), StateError>;
+
+    /// Takes in what `encode` wrote for later values. An aggregate of nothing becomes the encoded one.
+    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError>;
+
+    /// Appends it to a payload.
+    fn encode(&self, payload: &mut Vec<u8>);
+
+    /// The result.
+    fn finish(&self) -> Result<Record, StateError>;
+
+    /// Bytes it holds on the heap.
+    fn memory_bytes(&self) -> usize;
+}
+
+impl CompiledAggregate {
+    /// `step` is the path of the groupBy.
+    pub(crate) fn compile(step: &str, name: &str, aggregate: &Aggregate) -> Result<Self, OperatorError> {
+        let (function, word, argument) = match aggregate {
+            // Its value is not looked at, and evaluating `.` costs nothing.
+            Aggregate::Count => (Function::Count, "count", "."),
+            Aggregate::Sum(argument) => (Function::Sum, "sum", argument.as_str()),
+            Aggregate::Min(argument) => (Function::Min, "min", argument.as_str()),
+            Aggregate::Max(argument) => (Function::Max, "max", argument.as_str()),
+            Aggregate::Avg(argument) => (Function::Avg, "avg", argument.as_str()),
+            Aggregate::Collect(argument) => (Function::Collect, "collect", argument.as_str()),
+        };
+        let path = path::aggregate(step, name, word);
+        let argument = expression::compile(&path, argument)?;
+        Ok(Self { name: name.to_owned(), path, function, argument })
+    }
+
+    /// The aggregate of nothing.
+    pub(crate) fn begin(&self) -> Partial {
+        match self.function {
+            Function::Count => Partial::Count(Counted::default()),
+            Function::Sum => Partial::Sum(Box::default()),
+            Function::Avg => Partial::Avg(Box::default()),
+            Function::Min => Partial::Min(Extreme::default()),
+            Function::Max => Partial::Max(Extreme::default()),
+            Function::Collect => Partial::Collect(Collected::default()),
+        }
+    }
+
+    /// Adds the argument's value for one more record.
+    pub(crate) fn add(&self, partial: &mut Partial, record: &Record) -> Result<(), OperatorError> {
+        expression::one(&self.path, &self.argument, record, |value| {
+            partial.combine().add(&value).map_err(|error| OperatorError::of_data(&self.path, error.to_string()))
+        })
+    }
+
+    /// The error of a result or a merge, at this aggregate's place.
+    pub(crate) fn refused(&self, error: StateError) -> StateError {
+        match error {
+            StateError::Refused(message) => StateError::Refused(format!("{} ({})", message, self.path)),
+            StateError::Damaged(_) => error,
+        }
+    }
+}
+
+impl Partial {
+    pub(crate) fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
+        self.combine().absorb(payload)
+    }
+
+    pub(crate) fn encode(&self, payload: &mut Vec<u8>) {
+        self.as_combine().encode(payload);
+    }
+
+    pub(crate) fn finish(&self) -> Result<Record, StateError> {
+        self.as_combine().finish()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let boxed = match self {
+            Self::Sum(_) => size_of::<Sum>() + ALLOCATION_BYTES,
+            Self::Avg(_) => size_of::<Average>() + ALLOCATION_BYTES,
+            Self::Count(_) | Self::Min(_) | Self::Max(_) | Self::Collect(_) => 0,
+        };
+        boxed + self.as_combine().memory_bytes()
+    }
+
+    fn combine(&mut self) -> &mut dyn Combine {
+        match self {
+            Self::Count(count) => count,
+            Self::Sum(sum) => sum.as_mut(),
+            Self::Avg(average) => average.as_mut(),
+            Self::Min(least) => least,
+            Self::Max(greatest) => greatest,
+            Self::Collect(values) => values,
+        }
+    }
+
+    fn as_combine(&self) -> &dyn Combine {
+        match self {
+            Self::Count(count) => count,
+            Self::Sum(sum) => sum.as_ref(),
+            Self::Avg(average) => average.as_ref(),
+            Self::Min(least) => least,
+            Self::Max(greatest) => greatest,
+            Self::Collect(values) => values,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

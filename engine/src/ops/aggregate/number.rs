@@ -1,0 +1,19 @@
+//! Numbers for sum and avg: null is passed over, anything else that is not a number is an error that shows it.
+
+use crate::expr::Value;
+use crate::ops::error::shown;
+use crate::ops::payload::StateError;
+use crate::sum::ExactSum;
+
+/// Adds a value to a sum.
+pub(super) fn add(sum: &mut ExactSum, value: &Value<'_>) -> Result<(), StateError> {
+    let Some(number) = value.number_text() else {
+        let kind = value.type_name();
+        if kind == "null" {
+            return Ok(());
+        }
+        let got = value.to_record().map_or_else(|error| error.to_string(), |record| shown(&record));
+        return Err(StateError::Refused(format!("not a number (got {got}, a {kind}); numbers and null are allowed")));
+    };
+    sum.add(&number).map_err(|error| StateError::Refused(error.to_string()))
+}

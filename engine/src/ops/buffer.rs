@@ -1,0 +1,147 @@
+//! The map side's buffer: one state a key, until memory is short or the input ends; then everything leaves as one run
+//! sorted by (partition, key). Says how much memory it holds and leaves the decision to its owner.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::key::{KeyBytes, shard_of};
+use crate::ops::error::OperatorError;
+use crate::ops::keyed::{ALLOCATION_BYTES, Entry, Keyed};
+use crate::record::Record;
+
+/// An index cell that points to no slot.
+const EMPTY: u32 = u32::MAX;
+
+/// The index's first size; always a power of two.
+const FIRST_CELLS: usize = 64;
+
+/// Groups under way, found by key.
+pub(crate) struct Buffer<'p, K: Keyed> {
+    operation: &'p K,
+    partitions: u32,
+    slots: Vec<Slot<K::State>>,
+    /// Positions in `slots`, by hash with linear probing; at most half full.
+    cells: Vec<u32>,
+    /// Heap bytes of keys and states.
+    heap_bytes: usize,
+}
+
+struct Slot<S> {
+    hash: u64,
+    partition: u32,
+    key: KeyBytes,
+    state: S,
+}
+
+/// Where a record belongs.
+enum Found<T> {
+    Known { position: usize },
+    New { hash: u64, key: KeyBytes, text: T },
+}
+
+impl<'p, K: Keyed> Buffer<'p, K> {
+    pub(crate) fn new(operation: &'p K, partitions: u32) -> Self {
+        Self { operation, partitions, slots: Vec::new(), cells: Vec::new(), heap_bytes: 0 }
+    }
+
+    pub(crate) fn push(&mut self, record: Record) -> Result<(), OperatorError> {
+        let found = self.operation.key(&record, |key, text| {
+            let hash = xxh3_64(key.as_bytes());
+            Ok(match self.find(hash, &key) {
+                Some(position) => Found::Known { position },
+                None => Found::New { hash, key, text: text()? },
+            })
+        })?;
+        match found {
+            Found::Known { position } => {
+                let state = &mut self.slots[position].state;
+                let before = K::memory_bytes(state);
+                self.operation.add(state, &record)?;
+                self.heap_bytes = (self.heap_bytes + K::memory_bytes(state)).saturating_sub(before);
+            }
+            Found::New { hash, key, text } => {
+                let state = self.operation.begin(text, record)?;
+                self.heap_bytes += key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
+                let partition = shard_of(&key, self.partitions);
+                self.insert(Slot { hash, partition, key, state });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes held now: keys, states, slots and the index, with what the allocator adds. While the slots grow, up to
+    /// twice their size is held for a moment.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.heap_bytes
+            + self.slots.capacity() * size_of::<Slot<K::State>>()
+            + self.cells.capacity() * size_of::<u32>()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// All groups as one sorted run; the buffer is empty afterwards and has given its memory up.
+    pub(crate) fn drain_sorted(&mut self) -> impl Iterator<Item = Entry> + use<'p, K> {
+        let operation = self.operation;
+        let mut slots = std::mem::take(&mut self.slots);
+        self.cells = Vec::new();
+        self.heap_bytes = 0;
+        // In place, and keys are unique, so that nothing depends on the order of equals.
+        slots.sort_unstable_by(|left, right| (left.partition, &left.key).cmp(&(right.partition, &right.key)));
+        slots.into_iter().map(move |slot| Entry {
+            partition: slot.partition,
+            payload: operation.encode(&slot.state),
+            key: slot.key.into_bytes(),
+        })
+    }
+
+    fn find(&self, hash: u64, key: &KeyBytes) -> Option<usize> {
+        if self.cells.is_empty() {
+            return None;
+        }
+        let mut cell = first_cell(hash, self.cells.len());
+        loop {
+            let position = self.cells[cell];
+            if position == EMPTY {
+                return None;
+            }
+            let slot = &self.slots[position as usize];
+            if slot.hash == hash && slot.key == *key {
+                return Some(position as usize);
+            }
+            cell = (cell + 1) & (self.cells.len() - 1);
+        }
+    }
+
+    fn insert(&mut self, slot: Slot<K::State>) {
+        if self.slots.len() * 2 >= self.cells.len() {
+            self.grow();
+        }
+        let position = self.slots.len();
+        place(&mut self.cells, slot.hash, position);
+        self.slots.push(slot);
+    }
+
+    fn grow(&mut self) {
+        let size = (self.cells.len() * 2).max(FIRST_CELLS);
+        self.cells = vec![EMPTY; size];
+        for (position, slot) in self.slots.iter().enumerate() {
+            place(&mut self.cells, slot.hash, position);
+        }
+    }
+}
+
+/// Puts a slot's position into the first free cell; the caller has made room.
+fn place(cells: &mut [u32], hash: u64, position: usize) {
+    let mut cell = first_cell(hash, cells.len());
+    while cells[cell] != EMPTY {
+        cell = (cell + 1) & (cells.len() - 1);
+    }
+    // A buffer of 2^32 groups would need more memory than any budget allows.
+    cells[cell] = u32::try_from(position).unwrap_or(EMPTY - 1);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+fn first_cell(hash: u64, cells: usize) -> usize {
+    hash as usize & (cells - 1)
+}

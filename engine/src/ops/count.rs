@@ -1,0 +1,99 @@
+//! `count`: one record, the number of all records, also of none. Looks at no value.
+
+use crate::key::KeyBytes;
+use crate::ops::error::OperatorError;
+use crate::ops::keyed::Keyed;
+use crate::ops::payload::{PayloadReader, StateError, push_number};
+use crate::record::Record;
+
+/// The compiled step.
+pub(crate) struct Count {
+    path: String,
+}
+
+impl Count {
+    pub(crate) fn new(path: &str) -> Self {
+        Self { path: path.to_owned() }
+    }
+}
+
+/// All records have the same key, the empty one, and the shuffle has one partition.
+impl Keyed for Count {
+    type State = u64;
+    type KeyText = ();
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn key<T>(
+        &self,
+        _record: &Record,
+        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<(), OperatorError>) -> Result<T, OperatorError>,
+    ) -> Result<T, OperatorError> {
+        use_key(KeyBytes::from_encoded(Vec::new()), &|| Ok(()))
+    }
+
+    fn begin(&self, (): (), _record: Record) -> Result<u64, OperatorError> {
+        Ok(1)
+    }
+
+    fn add(&self, state: &mut u64, _record: &Record) -> Result<(), OperatorError> {
+        *state = state.saturating_add(1);
+        Ok(())
+    }
+
+    fn encode(&self, state: &u64) -> Vec<u8> {
+        let mut payload = Vec::new();
+        push_number(&mut payload, *state);
+        payload
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<u64, StateError> {
+        let mut reader = PayloadReader::new(payload);
+        let count = reader.number()?;
+        reader.end()?;
+        Ok(count)
+    }
+
+    fn absorb(&self, state: &mut u64, payload: &[u8]) -> Result<(), StateError> {
+        *state = state.saturating_add(self.decode(payload)?);
+        Ok(())
+    }
+
+    fn finish(&self, state: u64) -> Result<Record, StateError> {
+        Ok(Record::from_integer(state))
+    }
+
+    fn finish_empty(&self) -> Option<Record> {
+        Some(Record::from_integer(0))
+    }
+
+    fn memory_bytes(_state: &u64) -> usize {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_survives_its_encoding_and_adds_up() {
+        let count = Count::new("spec.pipeline.steps[0].count");
+        for number in [1, 127, 128, u64::MAX] {
+            assert_eq!(count.decode(&count.encode(&number)), Ok(number));
+        }
+        let mut state = 300;
+        count.absorb(&mut state, &count.encode(&12)).unwrap();
+        assert_eq!(count.finish(state).unwrap().as_json_str(), "312");
+        assert_eq!(count.finish_empty().unwrap().as_json_str(), "0");
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        for payload in [&[][..], &[0x80], &[1, 1]] {
+            assert!(Count::new("").decode(payload).is_err(), "{payload:?}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! How operators use expressions: compile, evaluate, and say at which step it went wrong. Knows no operator.
+
+use std::ops::ControlFlow;
+
+use crate::expr::{Expression, Value, ValueError};
+use crate::ops::error::OperatorError;
+use crate::record::Record;
+
+pub(crate) fn compile(path: &str, source: &str) -> Result<Expression, OperatorError> {
+    Expression::compile(source).map_err(|error| OperatorError::of_data(path, error.to_string()))
+}
+
+/// Lets `take` use the one result of the expression; none or several are an error that says how many.
+pub(crate) fn one<T>(
+    path: &str,
+    expression: &Expression,
+    record: &Record,
+    take: impl FnOnce(Value<'_>) -> Result<T, OperatorError>,
+) -> Result<T, OperatorError> {
+    expression.evaluate_one(record, take).map_err(|error| OperatorError::of_data(path, error.to_string()))?
+}
+
+/// Gives every result to `receive` until it breaks off.
+pub(crate) fn each(
+    path: &str,
+    expression: &Expression,
+    record: &Record,
+    receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+) -> Result<(), OperatorError> {
+    expression.evaluate(record, receive).map_err(|error| OperatorError::of_data(path, error.to_string()))
+}
+
+/// A result that cannot become what the operator needs.
+pub(crate) fn unusable(path: &str, error: &ValueError) -> OperatorError {
+    OperatorError::of_data(path, error.to_string())
+}

@@ -1,0 +1,135 @@
+//! `groupBy`: one record for each key, `{"key": K, "<name>": value, …}`, where K is the key as its first record in
+//! (shard, position) order wrote it. What the aggregates compute is their own business.
+
+use crate::expr::Expression;
+use crate::key::KeyBytes;
+use crate::ops::aggregate::{CompiledAggregate, Partial};
+use crate::ops::error::{OperatorError, shown};
+use crate::ops::expression;
+use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
+use crate::ops::payload::{PayloadReader, StateError, push_bytes};
+use crate::pipeline;
+use crate::plan::path;
+use crate::record::Record;
+
+/// The output's field that holds the key; no aggregate may have this name.
+pub const KEY_FIELD: &str = "key";
+
+/// The compiled step.
+pub(crate) struct GroupBy {
+    path: String,
+    key_path: String,
+    key: Expression,
+    aggregates: Vec<CompiledAggregate>,
+}
+
+/// One group under way.
+pub(crate) struct Group {
+    key: Box<str>,
+    /// In the order of the step's aggregates.
+    partials: Box<[Partial]>,
+}
+
+impl GroupBy {
+    pub(crate) fn compile(path: &str, step: &pipeline::GroupBy) -> Result<Self, OperatorError> {
+        let key_path = path::key(path);
+        let key = expression::compile(&key_path, &step.key)?;
+        let aggregates = step.aggregates.iter().map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate));
+        Ok(Self { path: path.to_owned(), key_path, key, aggregates: aggregates.collect::<Result<_, _>>()? })
+    }
+
+    fn absorb_partials(&self, group: &mut Group, mut reader: PayloadReader<'_>) -> Result<(), StateError> {
+        for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
+            partial.absorb(&mut reader).map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+        }
+        reader.end()
+    }
+}
+
+impl Keyed for GroupBy {
+    type State = Group;
+    type KeyText = Record;
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn key<T>(
+        &self,
+        record: &Record,
+        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<Record, OperatorError>) -> Result<T, OperatorError>,
+    ) -> Result<T, OperatorError> {
+        expression::one(&self.key_path, &self.key, record, |value| {
+            let unusable = |error| expression::unusable(&self.key_path, &error);
+            let bytes = value.key().map_err(unusable)?;
+            use_key(bytes, &|| value.to_record().map_err(unusable))
+        })
+    }
+
+    fn begin(&self, key: Record, record: Record) -> Result<Group, OperatorError> {
+        let partials = self.aggregates.iter().map(CompiledAggregate::begin).collect();
+        let mut group = Group { key: key.as_json_str().into(), partials };
+        self.add(&mut group, &record)?;
+        Ok(group)
+    }
+
+    fn add(&self, group: &mut Group, record: &Record) -> Result<(), OperatorError> {
+        for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
+            aggregate.add(partial, record)?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, group: &Group) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(group.key.len() + 16);
+        push_bytes(&mut payload, group.key.as_bytes());
+        for partial in &group.partials {
+            partial.encode(&mut payload);
+        }
+        payload
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<Group, StateError> {
+        let mut reader = PayloadReader::new(payload);
+        let key = reader.text()?.into();
+        let partials = self.aggregates.iter().map(CompiledAggregate::begin).collect();
+        let mut group = Group { key, partials };
+        self.absorb_partials(&mut group, reader)?;
+        Ok(group)
+    }
+
+    fn absorb(&self, group: &mut Group, payload: &[u8]) -> Result<(), StateError> {
+        let mut reader = PayloadReader::new(payload);
+        reader.text()?;
+        self.absorb_partials(group, reader)
+    }
+
+    fn finish(&self, group: Group) -> Result<Record, StateError> {
+        let key = Record::parse(group.key.as_bytes()).map_err(|_| StateError::Damaged("a key is not JSON"))?;
+        let results = self.aggregates.iter().zip(&group.partials).map(|(aggregate, partial)| {
+            let result = partial.finish().map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+            Ok((aggregate.name.as_str(), result))
+        });
+        let results = results.collect::<Result<Vec<_>, StateError>>()?;
+        let members = results.iter().map(|(name, result)| (*name, result));
+        Record::object(std::iter::once((KEY_FIELD, &key)).chain(members))
+            .map_err(|error| in_group(StateError::Refused(error.problem.to_string()), &group.key))
+    }
+
+    fn memory_bytes(group: &Group) -> usize {
+        let partials: usize = group.partials.iter().map(Partial::memory_bytes).sum();
+        let pieces = if group.partials.is_empty() { 1 } else { 2 };
+        group.key.len() + size_of_val(&*group.partials) + pieces * ALLOCATION_BYTES + partials
+    }
+}
+
+/// Names the group in an error that its values are to blame for.
+fn in_group(error: StateError, key: &str) -> StateError {
+    match error {
+        StateError::Refused(message) => {
+            let key = Record::parse(key.as_bytes()).map_or_else(|_| "?".to_owned(), |key| shown(&key));
+            StateError::Refused(format!("the group of key {key}: {message}"))
+        }
+        StateError::Damaged(_) => error,
+    }
+}

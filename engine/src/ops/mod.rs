@@ -1,0 +1,196 @@
+//! Operators: records in, records out. A stage compiled once, and what a task's attempt does with it: the fused record
+//! steps, the buffer in front of a shuffle and the merge behind one. Reads and writes nothing: whoever runs a task moves
+//! records and entries between files and these.
+//!
+//! The order of records is the order in which they are pushed, and the order of runs is the order in which they are
+//! given; together they are the order of (shard, position) that decides what "first" means.
+
+use crate::plan::{Merge, Stage, StageInput, StageOutput};
+use crate::record::Record;
+
+pub use error::{OperatorError, shown};
+pub use group_by::KEY_FIELD;
+pub use keyed::Entry;
+pub use steps::{Flow, StepRun};
+
+use buffer::Buffer;
+use count::Count;
+use deduplicate::Deduplicate;
+use group_by::GroupBy;
+use steps::CompiledStep;
+
+mod aggregate;
+mod buffer;
+mod count;
+mod deduplicate;
+mod error;
+mod expression;
+mod filter;
+mod flat_map;
+mod group_by;
+mod keyed;
+mod map;
+mod merge;
+mod payload;
+mod runs;
+mod select;
+mod steps;
+mod take_per_shard;
+#[cfg(test)]
+mod tests;
+
+/// A stage's work, compiled: shared by all of its tasks in this process.
+pub struct StageProgram {
+    merger: Option<Merger>,
+    steps: Vec<CompiledStep>,
+    combiner: Option<(u32, Merger)>,
+}
+
+/// The merge side of a shuffle.
+pub struct Merger(Operation);
+
+/// The operators that shuffle.
+enum Operation {
+    GroupBy(GroupBy),
+    Deduplicate(Deduplicate),
+    Count(Count),
+}
+
+/// The map side of a shuffle, for one attempt of one task: combines records of equal key in memory.
+pub struct Combiner<'p> {
+    merger: &'p Merger,
+    buffer: OperationBuffer<'p>,
+}
+
+enum OperationBuffer<'p> {
+    GroupBy(Buffer<'p, GroupBy>),
+    Deduplicate(Buffer<'p, Deduplicate>),
+    Count(Buffer<'p, Count>),
+}
+
+impl StageProgram {
+    /// Compiles every expression of a stage. The error names the first one that does not compile; to have all of them,
+    /// see [`check_expressions`](crate::plan::check_expressions).
+    pub fn compile(stage: &Stage) -> Result<Self, OperatorError> {
+        let merger = match &stage.input {
+            StageInput::Source => None,
+            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge)?),
+        };
+        let steps = stage.steps.iter().map(CompiledStep::compile).collect::<Result<_, _>>()?;
+        let combiner = match &stage.output {
+            StageOutput::Shuffle { partitions, path, merge } => Some((*partitions, Merger::compile(path, merge)?)),
+            StageOutput::Sink { .. } => None,
+        };
+        Ok(Self { merger, steps, combiner })
+    }
+
+    /// The fused record steps, for one attempt of one task.
+    pub fn steps(&self) -> StepRun<'_> {
+        StepRun::new(&self.steps)
+    }
+
+    /// What makes records of the shuffle that the stage reads; `None` where it reads the source.
+    pub fn merger(&self) -> Option<&Merger> {
+        self.merger.as_ref()
+    }
+
+    /// The buffer in front of the shuffle that the stage writes, for one attempt of one task; `None` where it writes
+    /// final files.
+    pub fn combiner(&self) -> Option<Combiner<'_>> {
+        self.combiner.as_ref().map(|(partitions, merger)| Combiner::new(merger, *partitions))
+    }
+}
+
+impl Merger {
+    fn compile(path: &str, merge: &Merge) -> Result<Self, OperatorError> {
+        Ok(Self(match merge {
+            Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step)?),
+            Merge::Deduplicate(key) => Operation::Deduplicate(Deduplicate::compile(path, key)?),
+            Merge::Count => Operation::Count(Count::new(path)),
+        }))
+    }
+
+    /// Merges sorted runs into one sorted run, which takes their place: the runs must be neighbours in the order of
+    /// (mapper's shard, run). In whatever grouping runs are merged, the result is the same in the end.
+    ///
+    /// Ends with the first error. Damage to an entry that is alone with its key shows in [`Merger::records`].
+    pub fn merge_runs<'a, S, E>(&'a self, runs: Vec<S>) -> Box<dyn Iterator<Item = Result<Entry, E>> + 'a>
+    where
+        S: Iterator<Item = Result<Entry, E>> + 'a,
+        E: From<OperatorError> + 'a,
+    {
+        match &self.0 {
+            Operation::GroupBy(step) => Box::new(merge::entries(step, runs)),
+            Operation::Deduplicate(step) => Box::new(merge::entries(step, runs)),
+            Operation::Count(step) => Box::new(merge::entries(step, runs)),
+        }
+    }
+
+    /// The records of one partition: `runs` are all of its runs in the order of (mapper's shard, run). Records come in
+    /// the order of their keys, which is jq's order of values. Ends with the first error.
+    pub fn records<'a, S, E>(&'a self, runs: Vec<S>) -> Box<dyn Iterator<Item = Result<Record, E>> + 'a>
+    where
+        S: Iterator<Item = Result<Entry, E>> + 'a,
+        E: From<OperatorError> + 'a,
+    {
+        match &self.0 {
+            Operation::GroupBy(step) => Box::new(merge::records(step, runs)),
+            Operation::Deduplicate(step) => Box::new(merge::records(step, runs)),
+            Operation::Count(step) => Box::new(merge::records(step, runs)),
+        }
+    }
+}
+
+impl<'p> Combiner<'p> {
+    fn new(merger: &'p Merger, partitions: u32) -> Self {
+        let buffer = match &merger.0 {
+            Operation::GroupBy(step) => OperationBuffer::GroupBy(Buffer::new(step, partitions)),
+            Operation::Deduplicate(step) => OperationBuffer::Deduplicate(Buffer::new(step, partitions)),
+            Operation::Count(step) => OperationBuffer::Count(Buffer::new(step, partitions)),
+        };
+        Self { merger, buffer }
+    }
+
+    /// One more record of the task, behind all others.
+    pub fn push(&mut self, record: Record) -> Result<(), OperatorError> {
+        match &mut self.buffer {
+            OperationBuffer::GroupBy(buffer) => buffer.push(record),
+            OperationBuffer::Deduplicate(buffer) => buffer.push(record),
+            OperationBuffer::Count(buffer) => buffer.push(record),
+        }
+    }
+
+    /// Bytes of memory held now, about, with the allocator's share: above its budget the caller drains. Cheap enough to
+    /// be asked after every record.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.buffer {
+            OperationBuffer::GroupBy(buffer) => buffer.memory_bytes(),
+            OperationBuffer::Deduplicate(buffer) => buffer.memory_bytes(),
+            OperationBuffer::Count(buffer) => buffer.memory_bytes(),
+        }
+    }
+
+    /// Whether nothing was pushed since the beginning or the last drain.
+    pub fn is_empty(&self) -> bool {
+        match &self.buffer {
+            OperationBuffer::GroupBy(buffer) => buffer.is_empty(),
+            OperationBuffer::Deduplicate(buffer) => buffer.is_empty(),
+            OperationBuffer::Count(buffer) => buffer.is_empty(),
+        }
+    }
+
+    /// All that was pushed since the last drain as one sorted run. The buffer is empty at once; its memory is given back
+    /// as the run is consumed.
+    pub fn drain_sorted(&mut self) -> Box<dyn Iterator<Item = Entry> + 'p> {
+        match &mut self.buffer {
+            OperationBuffer::GroupBy(buffer) => Box::new(buffer.drain_sorted()),
+            OperationBuffer::Deduplicate(buffer) => Box::new(buffer.drain_sorted()),
+            OperationBuffer::Count(buffer) => Box::new(buffer.drain_sorted()),
+        }
+    }
+
+    /// Merges this task's own runs, see [`Merger::merge_runs`].
+    pub fn merger(&self) -> &'p Merger {
+        self.merger
+    }
+}

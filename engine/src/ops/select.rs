@@ -1,0 +1,21 @@
+//! `select`: the projection of a record to some of its fields, in the order of the list, nested as they were. Values
+//! keep their text; fields that a record does not have are left out.
+
+use crate::ops::error::OperatorError;
+use crate::record::{FieldPath, Record, Selection};
+
+/// The compiled list of paths.
+pub(crate) fn compile(path: &str, fields: &[Vec<String>]) -> Result<Selection, OperatorError> {
+    let refused = |message: String| OperatorError::of_data(path, message);
+    let fields: Vec<FieldPath> = fields
+        .iter()
+        .map(|names| names.join(".").parse::<FieldPath>())
+        .collect::<Result<_, _>>()
+        .map_err(|error| refused(error.to_string()))?;
+    Selection::new(&fields).map_err(|error| refused(error.to_string()))
+}
+
+/// The projection of one record.
+pub(crate) fn apply(path: &str, selection: &Selection, record: &Record) -> Result<Record, OperatorError> {
+    record.select(selection).map_err(|error| OperatorError::of_data(path, error.to_string()))
+}

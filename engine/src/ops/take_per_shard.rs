@@ -1,0 +1,33 @@
+//! `takePerShard`: the first so many records of a shard; behind them nothing is read any more.
+
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It passes, and others may.
+    Pass,
+    /// It passes, and no other will.
+    Last,
+    /// It does not pass, nor will any other.
+    Nothing,
+}
+
+/// Counts one record; `taken` is how many have passed in this shard.
+pub(crate) fn take(limit: u64, taken: &mut u64) -> Taken {
+    if *taken >= limit {
+        return Taken::Nothing;
+    }
+    *taken += 1;
+    if *taken == limit { Taken::Last } else { Taken::Pass }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_record_says_that_it_is_the_last() {
+        let mut taken = 0;
+        assert_eq!([0; 4].map(|_| take(2, &mut taken)), [Taken::Pass, Taken::Last, Taken::Nothing, Taken::Nothing]);
+        assert_eq!(take(0, &mut 0), Taken::Nothing);
+    }
+}

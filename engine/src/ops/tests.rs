@@ -1,0 +1,474 @@
+//! The shuffling operators against a naive model in memory: whatever the shards, buffers, runs and passes, the same
+//! records with the same bytes come out.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use crate::plan::{Plan, plan};
+
+/// Values in jq's order; those of one row are equal. `"NaN"` stands for NaN, see [`AS_VALUE`].
+const VALUES: [&[&str]; 15] = [
+    &["null"],
+    &["false"],
+    &["true"],
+    &[r#""NaN""#],
+    &["-2.5", "-25e-1"],
+    &["0", "-0.0"],
+    &["1", "1.0", "1e0", "10e-1"],
+    &["9007199254740992"],
+    &["9007199254740993"],
+    &["9007199254740994", "9007199254740994.0"],
+    &[r#""a""#, r#""\u0061""#],
+    &[r#""b""#],
+    &["[1]", "[1.0]"],
+    &[r#"{"a":1,"b":[2]}"#, r#"{"b":[2.0],"a":1}"#],
+    &[r#"{"a":1,"b":[3]}"#],
+];
+
+const NULL: usize = 0;
+const NAN: usize = 3;
+
+/// Makes a value of what stands in a record: NaN cannot stand in JSON.
+const AS_VALUE: &str = r#"if . == "NaN" then nan else . end"#;
+
+/// A value by its row and its spelling.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cell {
+    row: usize,
+    spelling: usize,
+}
+
+impl Cell {
+    fn text(self) -> &'static str {
+        VALUES[self.row][self.spelling]
+    }
+
+    /// As results show it.
+    fn shown(self) -> &'static str {
+        match self.row {
+            NAN => "null",
+            _ => match self.text() {
+                r#""\u0061""# => r#""a""#,
+                text => text,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Input {
+    /// The record `null`: every field of it is null.
+    Null,
+    /// A record without the key's field.
+    Keyless { quarters: Option<i32>, value: Cell },
+    Full { key: Cell, quarters: Option<i32>, value: Cell },
+}
+
+impl Input {
+    fn key(&self) -> Cell {
+        match self {
+            Self::Null | Self::Keyless { .. } => Cell { row: NULL, spelling: 0 },
+            Self::Full { key, .. } => *key,
+        }
+    }
+
+    fn value(&self) -> Cell {
+        match self {
+            Self::Null => Cell { row: NULL, spelling: 0 },
+            Self::Keyless { value, .. } | Self::Full { value, .. } => *value,
+        }
+    }
+
+    fn quarters(&self) -> Option<i32> {
+        match self {
+            Self::Null => None,
+            Self::Keyless { quarters, .. } | Self::Full { quarters, .. } => *quarters,
+        }
+    }
+
+    /// The number's text: an integer where it is one.
+    fn number(&self) -> String {
+        self.quarters().map_or("null".to_owned(), |quarters| match quarters % 4 {
+            0 => (quarters / 4).to_string(),
+            _ => (f64::from(quarters) / 4.0).to_string(),
+        })
+    }
+
+    fn record(&self) -> Record {
+        let value = self.value().text();
+        let text = match self {
+            Self::Null => "null".to_owned(),
+            Self::Keyless { .. } => format!(r#"{{"n":{},"v":{value}}}"#, self.number()),
+            Self::Full { key, .. } => format!(r#"{{"k":{},"n":{},"v":{value}}}"#, key.text(), self.number()),
+        };
+        Record::parse(text.as_bytes()).unwrap()
+    }
+}
+
+fn cell() -> impl Strategy<Value = Cell> {
+    (0..VALUES.len(), any::<prop::sample::Index>())
+        .prop_map(|(row, index)| Cell { row, spelling: index.index(VALUES[row].len()) })
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let quarters = || proptest::option::weighted(0.8, -1000..1000_i32);
+    prop_oneof![
+        1 => Just(Input::Null),
+        1 => (quarters(), cell()).prop_map(|(quarters, value)| Input::Keyless { quarters, value }),
+        8 => (cell(), quarters(), cell()).prop_map(|(key, quarters, value)| Input::Full { key, quarters, value }),
+    ]
+}
+
+/// Choices that a run may make as it pleases: how records are spread over shards and runs, and how runs are merged.
+struct Choices {
+    bytes: Vec<u8>,
+    position: usize,
+}
+
+impl Choices {
+    fn below(&mut self, limit: usize) -> usize {
+        let byte = self.bytes.get(self.position % self.bytes.len().max(1)).copied().unwrap_or(0);
+        self.position += 1;
+        usize::from(byte) % limit
+    }
+}
+
+fn choices() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 1..64)
+}
+
+type Run = Vec<Entry>;
+
+fn streams(runs: Vec<Run>) -> Vec<impl Iterator<Item = Result<Entry, OperatorError>>> {
+    runs.into_iter().map(|run| run.into_iter().map(Ok)).collect()
+}
+
+/// Merges random neighbours until few enough runs are left.
+fn merge_some(merger: &Merger, mut runs: Vec<Run>, choices: &mut Choices) -> Vec<Run> {
+    while runs.len() > 1 && choices.below(3) > 0 {
+        let first = choices.below(runs.len() - 1);
+        let count = (2 + choices.below(3)).min(runs.len() - first);
+        let neighbours: Vec<Run> = runs.drain(first..first + count).collect();
+        let merged = merger.merge_runs(streams(neighbours)).collect::<Result<Run, OperatorError>>().unwrap();
+        runs.insert(first, merged);
+    }
+    runs
+}
+
+/// Runs a plan of two stages over shards of records; gives the texts of each output shard.
+fn execute(plan: &Plan, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Result<Vec<Vec<String>>, OperatorError> {
+    let (map, reduce) = (StageProgram::compile(&plan.stages[0])?, StageProgram::compile(&plan.stages[1])?);
+    let mut runs: Vec<Run> = Vec::new();
+    for shard in shards {
+        let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
+        let mut own: Vec<Run> = Vec::new();
+        for record in shard {
+            let flow = steps.push(record, &mut |record| {
+                combiner.push(record)?;
+                if choices.below(4) == 0 {
+                    own.push(combiner.drain_sorted().collect());
+                    assert!(combiner.is_empty());
+                }
+                Ok::<_, OperatorError>(())
+            })?;
+            if flow == Flow::Stop {
+                break;
+            }
+        }
+        own.push(combiner.drain_sorted().collect());
+        runs.extend(merge_some(combiner.merger(), own, choices));
+    }
+    let merger = reduce.merger().unwrap();
+    (0..plan.stages[1].shards)
+        .map(|partition| {
+            let read = |run: &Run| run.iter().filter(|entry| entry.partition == partition).cloned().collect();
+            let runs = merge_some(merger, runs.iter().map(read).collect(), choices);
+            let mut steps = reduce.steps();
+            let mut output = Vec::new();
+            for record in merger.records(streams(runs)) {
+                let flow = steps.push(record?, &mut |record: Record| {
+                    output.push(record.as_json_str().to_owned());
+                    Ok::<_, OperatorError>(())
+                })?;
+                if flow == Flow::Stop {
+                    break;
+                }
+            }
+            Ok(output)
+        })
+        .collect()
+}
+
+fn two_stages(steps: Vec<Step>, shards: usize) -> Plan {
+    let source = Source::Files { empty_ok: true };
+    let pipeline = Pipeline { source, steps, sink: Sink { format: Format::Jsonl } };
+    plan(&pipeline, u32::try_from(shards).unwrap())
+}
+
+/// The records in their order, cut into shards; some of them may be empty.
+fn spread(inputs: &[Input], choices: &mut Choices) -> Vec<Vec<Record>> {
+    let mut shards = vec![Vec::new()];
+    for input in inputs {
+        for _ in 0..choices.below(5) / 3 * choices.below(3) {
+            shards.push(Vec::new());
+        }
+        shards.last_mut().unwrap().push(input.record());
+    }
+    shards
+}
+
+fn group_by(shards: u32) -> Step {
+    let value = format!(".v | {AS_VALUE}");
+    let aggregates = [
+        ("count", Aggregate::Count),
+        ("sum", Aggregate::Sum(".n".to_owned())),
+        ("avg", Aggregate::Avg(".n".to_owned())),
+        ("min", Aggregate::Min(value.clone())),
+        ("max", Aggregate::Max(value.clone())),
+        ("collect", Aggregate::Collect(value)),
+    ];
+    let aggregates = aggregates.map(|(name, aggregate)| (name.to_owned(), aggregate)).into();
+    Step::GroupBy(GroupBy { key: format!(".k | {AS_VALUE}"), aggregates, shards: Some(shards) })
+}
+
+/// What a groupBy gives in one shard, by looking at all records at once.
+fn grouped_by_model(inputs: &[Input]) -> Vec<String> {
+    let rows = 0..VALUES.len();
+    let groups = rows.map(|row| inputs.iter().filter(|input| input.key().row == row).collect::<Vec<_>>());
+    groups.filter(|group| !group.is_empty()).map(|group| group_by_model(&group)).collect()
+}
+
+fn group_by_model(group: &[&Input]) -> String {
+    let values: Vec<Cell> = group.iter().map(|input| input.value()).collect();
+    let present = || values.iter().filter(|value| value.row != NULL);
+    // Of equals `min_by_key` gives the first, and `max_by_key` the last, hence the reversal.
+    let least = present().min_by_key(|value| value.row);
+    let greatest = present().rev().max_by_key(|value| value.row);
+    let shown = |cell: Option<&Cell>| cell.map_or("null", |cell| cell.shown());
+    let numbers: Vec<i32> = group.iter().filter_map(|input| input.quarters()).collect();
+    let (mut sum, mut average) = ("null".to_owned(), "null".to_owned());
+    if !numbers.is_empty() {
+        let total: i32 = numbers.iter().sum();
+        // Quarters and small sums are exact, and the division rounds once.
+        sum = (f64::from(total) / 4.0).to_string();
+        average = (f64::from(total) / 4.0 / numbers.iter().map(|_| 1.0).sum::<f64>()).to_string();
+    }
+    let collected: Vec<&str> = values.iter().map(|value| value.shown()).collect();
+    format!(
+        r#"{{"key":{},"count":{},"sum":{sum},"avg":{average},"min":{},"max":{},"collect":[{}]}}"#,
+        group[0].key().shown(),
+        group.len(),
+        shown(least),
+        shown(greatest),
+        collected.join(","),
+    )
+}
+
+fn deduplicated_by_model(inputs: &[Input]) -> Vec<String> {
+    let first = |row: usize| inputs.iter().find(|input| input.key().row == row);
+    (0..VALUES.len()).filter_map(first).map(|input| input.record().as_json_str().to_owned()).collect()
+}
+
+/// Small averages that Rust and jq print alike; the others are compared as numbers.
+fn alike(result: &str, model: &str) -> bool {
+    let parts = |text: &str| -> Vec<String> { text.split([',', ':', '}']).map(str::to_owned).collect() };
+    let (result, model) = (parts(result), parts(model));
+    let equal = |(left, right): (&String, &String)| {
+        left == right || matches!((left.parse::<f64>(), right.parse::<f64>()), (Ok(left), Ok(right)) if left.to_bits() == right.to_bits())
+    };
+    result.len() == model.len() && result.iter().zip(&model).all(equal)
+}
+
+proptest! {
+    #[test]
+    fn group_by_is_what_a_look_at_all_records_gives(
+        inputs in proptest::collection::vec(input(), 0..60),
+        choices in choices(),
+    ) {
+        let mut choices = Choices { bytes: choices, position: 0 };
+        let shards = spread(&inputs, &mut choices);
+        let plan = two_stages(vec![group_by(1)], shards.len());
+        let result = execute(&plan, shards, &mut choices).unwrap().remove(0);
+        let model = grouped_by_model(&inputs);
+        prop_assert_eq!(result.len(), model.len());
+        for (result, model) in result.iter().zip(&model) {
+            prop_assert!(alike(result, model), "{}\n{}", result, model);
+        }
+    }
+
+    #[test]
+    fn deduplicate_keeps_the_first_of_each_key(
+        inputs in proptest::collection::vec(input(), 0..60),
+        choices in choices(),
+    ) {
+        let mut choices = Choices { bytes: choices, position: 0 };
+        let shards = spread(&inputs, &mut choices);
+        let step = Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(1) };
+        let result = execute(&two_stages(vec![step], shards.len()), shards, &mut choices).unwrap().remove(0);
+        prop_assert_eq!(result, deduplicated_by_model(&inputs));
+    }
+
+    #[test]
+    fn count_counts_every_record_and_the_records_of_an_empty_input(
+        inputs in proptest::collection::vec(input(), 0..60),
+        choices in choices(),
+    ) {
+        let mut choices = Choices { bytes: choices, position: 0 };
+        let shards = spread(&inputs, &mut choices);
+        let result = execute(&two_stages(vec![Step::Count], shards.len()), shards, &mut choices).unwrap();
+        prop_assert_eq!(result, [[inputs.len().to_string()]]);
+    }
+
+    #[test]
+    fn the_bytes_of_the_output_do_not_depend_on_mappers_buffers_and_passes(
+        inputs in proptest::collection::vec(input(), 0..60),
+        partitions in 1..6_u32,
+        left in choices(),
+        right in choices(),
+    ) {
+        let deduplicate = Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(partitions) };
+        for step in [group_by(partitions), deduplicate, Step::Count] {
+            let run = |bytes: &[u8]| {
+                let mut choices = Choices { bytes: bytes.to_vec(), position: 0 };
+                let shards = spread(&inputs, &mut choices);
+                execute(&two_stages(vec![step.clone()], shards.len()), shards, &mut choices).unwrap()
+            };
+            let (left, right) = (run(&left), run(&right));
+            prop_assert_eq!(&left, &right);
+            // However many shards there are, the records are those of one shard.
+            let mut all: Vec<String> = left.concat();
+            let mut choices = Choices { bytes: vec![1], position: 0 };
+            let records = inputs.iter().map(Input::record).collect();
+            let alone = match &step {
+                Step::GroupBy(step) => Step::GroupBy(GroupBy { shards: Some(1), ..step.clone() }),
+                Step::Deduplicate { key, .. } => Step::Deduplicate { key: key.clone(), shards: Some(1) },
+                other => other.clone(),
+            };
+            let mut expected = execute(&two_stages(vec![alone], 1), vec![records], &mut choices).unwrap().remove(0);
+            all.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(all, expected);
+        }
+    }
+
+    #[test]
+    fn damaged_payloads_are_errors_and_never_panics(
+        inputs in proptest::collection::vec(input(), 1..8),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let deduplicate = Step::Deduplicate { key: ".k".to_owned(), shards: Some(1) };
+        for step in [group_by(1), deduplicate, Step::Count] {
+            let plan = two_stages(vec![step], 1);
+            let (map, reduce) = (StageProgram::compile(&plan.stages[0]).unwrap(), StageProgram::compile(&plan.stages[1]).unwrap());
+            let mut combiner = map.combiner().unwrap();
+            for input in &inputs {
+                combiner.push(input.record()).unwrap();
+            }
+            let run: Run = combiner.drain_sorted().collect();
+            let mut damaged = run.clone();
+            for entry in &mut damaged {
+                for (index, byte) in &flips {
+                    let place = index.index(entry.payload.len());
+                    entry.payload[place] = *byte;
+                }
+                entry.payload.truncate(cut.index(entry.payload.len() + 1));
+            }
+            let merger = reduce.merger().unwrap();
+            for runs in [vec![damaged.clone()], vec![run.clone(), damaged.clone()], vec![damaged, run]] {
+                let passed: Result<Run, OperatorError> = merger.merge_runs(streams(runs.clone())).collect();
+                let records: Result<Vec<Record>, OperatorError> = merger.records(streams(runs)).collect();
+                if let Err(error) = passed.and(records) {
+                    prop_assert!(error.path.starts_with("spec.pipeline.steps[0]."));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_stands_between_them() {
+    let keys = ["1", "2", "1.0", "true", "3", "1e0", "true"];
+    let records = |shards: usize| -> Vec<Vec<Record>> {
+        let mut spread = vec![Vec::new(); shards];
+        for (position, key) in keys.iter().enumerate() {
+            let text = format!(r#"{{"k":{key}}}"#);
+            spread[position * shards / keys.len()].push(Record::parse(text.as_bytes()).unwrap());
+        }
+        spread
+    };
+    let step = GroupBy { key: ".k".to_owned(), aggregates: vec![("n".to_owned(), Aggregate::Count)], shards: Some(1) };
+    for shards in 1..=7 {
+        let mut choices = Choices { bytes: vec![2, 3, 5, 8], position: shards };
+        let plan = two_stages(vec![Step::GroupBy(step.clone())], shards);
+        let result = execute(&plan, records(shards), &mut choices).unwrap().remove(0);
+        assert_eq!(
+            result,
+            [r#"{"key":true,"n":2}"#, r#"{"key":1,"n":3}"#, r#"{"key":2,"n":1}"#, r#"{"key":3,"n":1}"#],
+            "{shards} shards"
+        );
+    }
+}
+
+#[test]
+fn steps_before_and_behind_a_shuffle_run_with_it() {
+    let word_count = vec![
+        Step::Filter("length > 0".to_owned()),
+        Step::FlatMap("split(\" \")[]".to_owned()),
+        Step::GroupBy(GroupBy {
+            key: ".".to_owned(),
+            aggregates: vec![("count".to_owned(), Aggregate::Count)],
+            shards: Some(1),
+        }),
+        Step::Filter(".count > 1".to_owned()),
+        Step::Map("\"\\(.key): \\(.count)\"".to_owned()),
+        Step::TakePerShard(2),
+    ];
+    let lines = [["the cat and the dog", ""], ["and the cat sat", "on the mat and sat"]];
+    let shards = lines.map(|shard| shard.map(Record::from_text_line).into()).into();
+    let mut choices = Choices { bytes: vec![7, 4, 9], position: 0 };
+    let result = execute(&two_stages(word_count, 2), shards, &mut choices).unwrap();
+    assert_eq!(result, [[r#""and: 3""#, r#""cat: 2""#]]);
+}
+
+#[test]
+fn no_mapper_at_all_gives_a_count_of_0_and_groups_in_no_shard() {
+    let mut choices = Choices { bytes: vec![1], position: 0 };
+    let count = two_stages(vec![Step::Count, Step::Map(". + 1".to_owned())], 0);
+    assert_eq!(execute(&count, vec![], &mut choices).unwrap(), [["1"]]);
+    assert_eq!(execute(&two_stages(vec![group_by(3)], 0), vec![], &mut choices).unwrap(), [[""; 0]; 3]);
+}
+
+#[test]
+fn a_buffer_says_how_much_memory_it_holds() {
+    let plan = two_stages(vec![group_by(4)], 1);
+    let program = StageProgram::compile(&plan.stages[0]).unwrap();
+    let mut combiner = program.combiner().unwrap();
+    assert_eq!(combiner.memory_bytes(), 0);
+    let mut last = 0;
+    for number in 0..2000 {
+        let text = format!(r#"{{"k":"key {number}","n":1,"v":"{}"}}"#, "x".repeat(100));
+        combiner.push(Record::parse(text.as_bytes()).unwrap()).unwrap();
+        assert!(combiner.memory_bytes() >= last);
+        last = combiner.memory_bytes();
+    }
+    // At least the values that are kept three times, and not wildly more.
+    assert!((2000 * 300..2000 * 2000).contains(&last), "{last}");
+    let entries = combiner.drain_sorted().count();
+    assert_eq!((entries, combiner.memory_bytes(), combiner.is_empty()), (2000, 0, true));
+}
+
+#[test]
+fn compiling_names_the_step_whose_expression_is_wrong() {
+    let compile = |steps: Vec<Step>, stage: usize| {
+        StageProgram::compile(&two_stages(steps, 1).stages[stage]).map(|_| ()).unwrap_err().to_string()
+    };
+    let error = compile(vec![Step::Map(".a".to_owned()), Step::Filter("nowhere".to_owned())], 0);
+    assert_eq!(error, "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined");
+    let deduplicate = Step::Deduplicate { key: "nowhere".to_owned(), shards: None };
+    for stage in [0, 1] {
+        let error = compile(vec![deduplicate.clone()], stage);
+        assert!(error.starts_with("spec.pipeline.steps[0].deduplicate.key: "), "{error}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The plan as people read it: a table of stages, then what each one does. Whatever decides what a task does is in it,
+//! because the digest is taken of this text.
+
+use std::fmt;
+
+use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput};
+use crate::pipeline::{Aggregate, Format, GroupBy};
+
+const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, {}", counted(self.stages.len() as u64, "stage"), counted(self.tasks(), "task"))?;
+        writeln!(f)?;
+        table(f, &self.stages)?;
+        for stage in &self.stages {
+            writeln!(f, "\nstage {} {}", stage.id, stage.name)?;
+            work(f, stage)?;
+        }
+        Ok(())
+    }
+}
+
+fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage]) -> fmt::Result {
+    let rows: Vec<[String; 5]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(stages.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    for [id, name, shards, reads, writes] in &rows {
+        let [w0, w1, w2, w3] = widths;
+        writeln!(f, "{id:<w0$}  {name:<w1$}  {shards:<w2$}  {reads:<w3$}  {writes}")?;
+    }
+    Ok(())
+}
+
+fn row(stage: &Stage) -> [String; 5] {
+    let reads = match &stage.input {
+        StageInput::Source => "source".to_owned(),
+        StageInput::Shuffle { from, .. } => format!("shuffle of stage {from}"),
+    };
+    let writes = match &stage.output {
+        StageOutput::Shuffle { partitions, .. } => {
+            let ranges = u64::from(stage.shards) * u64::from(*partitions);
+            format!("shuffle, {} x {partitions} = {}", stage.shards, counted(ranges, "range"))
+        }
+        StageOutput::Sink { format } => {
+            let format = match format {
+                Format::Jsonl => "jsonl",
+                Format::Text => "text",
+            };
+            counted(u64::from(stage.shards), &format!("{format} file"))
+        }
+    };
+    [stage.id.to_string(), stage.name.clone(), stage.shards.to_string(), reads, writes]
+}
+
+fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
+    let mut nothing = true;
+    if let StageInput::Shuffle { path, .. } = &stage.input {
+        writeln!(f, "  {path}: merge")?;
+        nothing = false;
+    }
+    for RecordStep { path, operation } in &stage.steps {
+        writeln!(f, "  {path}: {}", operation_text(operation))?;
+        nothing = false;
+    }
+    if let StageOutput::Shuffle { path, merge, .. } = &stage.output {
+        writeln!(f, "  {path}: combine")?;
+        match merge {
+            Merge::GroupBy(GroupBy { key, aggregates, .. }) => {
+                writeln!(f, "    key: {}", expression_text(key))?;
+                for (name, aggregate) in aggregates {
+                    writeln!(f, "    {name:?}: {}", aggregate_text(aggregate))?;
+                }
+            }
+            Merge::Deduplicate(key) => writeln!(f, "    key: {}", expression_text(key))?,
+            Merge::Count => {}
+        }
+        nothing = false;
+    }
+    if nothing {
+        writeln!(f, "  records pass unchanged")?;
+    }
+    Ok(())
+}
+
+fn operation_text(operation: &RecordOperation) -> String {
+    match operation {
+        RecordOperation::Map(expression)
+        | RecordOperation::FlatMap(expression)
+        | RecordOperation::Filter(expression) => expression_text(expression),
+        RecordOperation::Select(paths) => {
+            let paths: Vec<String> = paths.iter().map(|path| format!("{:?}", path.join("."))).collect();
+            paths.join(", ")
+        }
+        RecordOperation::TakePerShard(records) => records.to_string(),
+    }
+}
+
+fn aggregate_text(aggregate: &Aggregate) -> String {
+    let (function, expression) = match aggregate {
+        Aggregate::Count => return "count".to_owned(),
+        Aggregate::Sum(expression) => ("sum", expression),
+        Aggregate::Min(expression) => ("min", expression),
+        Aggregate::Max(expression) => ("max", expression),
+        Aggregate::Avg(expression) => ("avg", expression),
+        Aggregate::Collect(expression) => ("collect", expression),
+    };
+    format!("{function} {}", expression_text(expression))
+}
+
+/// An expression of several lines keeps them: a comment ends with its line. No line of it can pass for one of ours.
+fn expression_text(expression: &str) -> String {
+    expression.trim().replace('\n', "\n      | ")
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+    use crate::plan::plan;
+
+    fn word_count() -> Pipeline {
+        Pipeline {
+            source: Source::Files { empty_ok: false },
+            steps: vec![
+                Step::FlatMap("ascii_downcase # words\n| scan(\"[a-z]+\")".to_owned()),
+                Step::GroupBy(GroupBy {
+                    key: ".".to_owned(),
+                    aggregates: vec![
+                        ("count".to_owned(), Aggregate::Count),
+                        ("a b".to_owned(), Aggregate::Sum("length".to_owned())),
+                    ],
+                    shards: Some(4),
+                }),
+                Step::Filter(".count > 1".to_owned()),
+                Step::Select(vec![vec!["key".to_owned()], vec!["count".to_owned()]]),
+                Step::TakePerShard(100),
+                Step::Deduplicate { key: ".key".to_owned(), shards: None },
+                Step::Count,
+            ],
+            sink: Sink { format: Format::Jsonl },
+        }
+    }
+
+    const WORD_COUNT: &str = r#"4 stages, 41 tasks
+
+STAGE  NAME         SHARDS  READS               WRITES
+0      map          32      source              shuffle, 32 x 4 = 128 ranges
+1      reduce       4       shuffle of stage 0  shuffle, 4 x 4 = 16 ranges
+2      deduplicate  4       shuffle of stage 1  shuffle, 4 x 1 = 4 ranges
+3      count        1       shuffle of stage 2  1 jsonl file
+
+stage 0 map
+  spec.pipeline.steps[0].flatMap: ascii_downcase # words
+      | | scan("[a-z]+")
+  spec.pipeline.steps[1].groupBy: combine
+    key: .
+    "count": count
+    "a b": sum length
+
+stage 1 reduce
+  spec.pipeline.steps[1].groupBy: merge
+  spec.pipeline.steps[2].filter: .count > 1
+  spec.pipeline.steps[3].select: "key", "count"
+  spec.pipeline.steps[4].takePerShard: 100
+  spec.pipeline.steps[5].deduplicate: combine
+    key: .key
+
+stage 2 deduplicate
+  spec.pipeline.steps[5].deduplicate: merge
+  spec.pipeline.steps[6].count: combine
+
+stage 3 count
+  spec.pipeline.steps[6].count: merge
+"#;
+
+    const NO_STEPS: &str = "1 stage, 2 tasks
+
+STAGE  NAME  SHARDS  READS   WRITES
+0      map   2       source  2 text files
+
+stage 0 map
+  records pass unchanged
+";
+
+    #[test]
+    fn a_plan_prints_as_a_table_and_what_each_stage_does() {
+        assert_eq!(plan(&word_count(), 32).to_string(), WORD_COUNT);
+        let nothing =
+            Pipeline { source: Source::Files { empty_ok: true }, steps: vec![], sink: Sink { format: Format::Text } };
+        assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
+    }
+
+    #[test]
+    fn the_digest_is_the_same_for_ever_and_changes_with_the_work() {
+        let digest = plan(&word_count(), 32).digest();
+        assert_eq!(digest, plan(&word_count(), 32).digest());
+        assert_eq!(digest.len(), 32);
+        assert_ne!(digest, plan(&word_count(), 33).digest());
+        let mut changed = word_count();
+        changed.steps[2] = Step::Filter(".count > 2".to_owned());
+        assert_ne!(digest, plan(&changed, 32).digest());
+    }
+}

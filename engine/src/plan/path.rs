@@ -1,0 +1,34 @@
+//! Where the manifest has a step: the paths that errors and the printed plan begin with. Knows names only.
+
+use crate::pipeline::Step;
+
+/// The place of step number `index`, 0-based: `spec.pipeline.steps[2].groupBy`.
+pub(crate) fn step(index: usize, step: &Step) -> String {
+    let field = match step {
+        Step::Map(_) => "map",
+        Step::FlatMap(_) => "flatMap",
+        Step::Filter(_) => "filter",
+        Step::Select(_) => "select",
+        Step::TakePerShard(_) => "takePerShard",
+        Step::GroupBy(_) => "groupBy",
+        Step::Deduplicate { .. } => "deduplicate",
+        Step::Count => "count",
+    };
+    format!("spec.pipeline.steps[{index}].{field}")
+}
+
+/// The place of a shuffling step's key.
+pub(crate) fn key(step: &str) -> String {
+    format!("{step}.key")
+}
+
+/// The place of a groupBy's aggregate: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
+pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
+    format!("{step}.aggregate{}.{function}", member(name))
+}
+
+/// A name that a person would write behind a dot is written so, any other in brackets and quotes.
+fn member(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.chars().all(plain) { format!(".{name}") } else { format!("[{name:?}]") }
+}

@@ -1,0 +1,155 @@
+//! From a pipeline to its plan. A stage takes in every record step up to the next shuffle; the stage behind a shuffle
+//! begins by merging. Decides nothing from data: only the pipeline and the number of source shards count.
+
+use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
+use crate::id::StageId;
+use crate::pipeline::{Pipeline, Step};
+
+/// The most shards a shuffle has where the manifest does not say: with as many mappers as reducers the ranges of one
+/// shuffle grow with the square, and 256 of each are 65,536 ranges.
+pub const DEFAULT_SHARDS_MAX: u32 = 256;
+
+/// The plan of a validated pipeline over so many source shards.
+///
+/// Infallible: whatever a person can get wrong was found by validation (numbers) or is found by
+/// [`check_expressions`](super::check_expressions). A job without input shards gets stages of 0 tasks up to its first
+/// shuffle, and at least one task behind it.
+pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
+    let mut planner = Planner {
+        finished: Vec::new(),
+        open: OpenStage { name: "map", shards: source_shards, input: StageInput::Source, steps: Vec::new() },
+    };
+    for (index, step) in pipeline.steps.iter().enumerate() {
+        planner.add(path::step(index, step), step);
+    }
+    planner.finish(StageOutput::Sink { format: pipeline.sink.format })
+}
+
+struct Planner {
+    finished: Vec<Stage>,
+    open: OpenStage,
+}
+
+/// The stage that record steps are fused into.
+struct OpenStage {
+    name: &'static str,
+    shards: u32,
+    input: StageInput,
+    steps: Vec<RecordStep>,
+}
+
+impl Planner {
+    fn add(&mut self, path: String, step: &Step) {
+        let operation = match step {
+            Step::Map(expression) => RecordOperation::Map(expression.clone()),
+            Step::FlatMap(expression) => RecordOperation::FlatMap(expression.clone()),
+            Step::Filter(expression) => RecordOperation::Filter(expression.clone()),
+            Step::Select(paths) => RecordOperation::Select(paths.clone()),
+            Step::TakePerShard(records) => RecordOperation::TakePerShard(*records),
+            Step::GroupBy(group_by) => {
+                return self.shuffle("reduce", group_by.shards, path, Merge::GroupBy(group_by.clone()));
+            }
+            Step::Deduplicate { key, shards } => {
+                return self.shuffle("deduplicate", *shards, path, Merge::Deduplicate(key.clone()));
+            }
+            Step::Count => return self.shuffle("count", Some(1), path, Merge::Count),
+        };
+        self.open.steps.push(RecordStep { path, operation });
+    }
+
+    fn shuffle(&mut self, name: &'static str, shards: Option<u32>, path: String, merge: Merge) {
+        let upstream = self.open.shards;
+        let shards = shards.unwrap_or(upstream.min(DEFAULT_SHARDS_MAX)).max(1);
+        let from = self.next_id();
+        let input = StageInput::Shuffle { from, path: path.clone(), merge: merge.clone() };
+        let next = OpenStage { name, shards, input, steps: Vec::new() };
+        self.close(StageOutput::Shuffle { partitions: shards, path, merge }, next);
+    }
+
+    fn close(&mut self, output: StageOutput, next: OpenStage) {
+        let id = self.next_id();
+        let stage = std::mem::replace(&mut self.open, next);
+        self.finished.push(stage.with_output(id, output));
+    }
+
+    fn finish(mut self, output: StageOutput) -> Plan {
+        let id = self.next_id();
+        self.finished.push(self.open.with_output(id, output));
+        Plan { stages: self.finished }
+    }
+
+    fn next_id(&self) -> StageId {
+        // A manifest has far fewer steps than 32 bits count: validation bounds them.
+        StageId(u32::try_from(self.finished.len()).unwrap_or(u32::MAX))
+    }
+}
+
+impl OpenStage {
+    fn with_output(self, id: StageId, output: StageOutput) -> Stage {
+        let Self { name, shards, input, steps } = self;
+        Stage { id, name: name.to_owned(), shards, input, steps, output }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Aggregate, Format, GroupBy, Sink, Source};
+
+    fn pipeline(steps: Vec<Step>) -> Pipeline {
+        Pipeline { source: Source::Files { empty_ok: true }, steps, sink: Sink { format: Format::Jsonl } }
+    }
+
+    fn group_by(shards: Option<u32>) -> Step {
+        let aggregates = vec![("n".to_owned(), Aggregate::Count)];
+        Step::GroupBy(GroupBy { key: ".k".to_owned(), aggregates, shards })
+    }
+
+    fn shape(plan: &Plan) -> Vec<(&str, u32, usize)> {
+        plan.stages.iter().map(|stage| (stage.name.as_str(), stage.shards, stage.steps.len())).collect()
+    }
+
+    #[test]
+    fn record_steps_are_fused_up_to_the_next_shuffle() {
+        let steps = vec![
+            Step::Filter(".a".to_owned()),
+            Step::Map(".b".to_owned()),
+            group_by(Some(4)),
+            Step::FlatMap(".[]".to_owned()),
+            Step::TakePerShard(3),
+            Step::Deduplicate { key: ".".to_owned(), shards: None },
+            Step::Count,
+            Step::Select(vec![vec!["n".to_owned()]]),
+        ];
+        let plan = plan(&pipeline(steps), 10);
+        assert_eq!(shape(&plan), [("map", 10, 2), ("reduce", 4, 2), ("deduplicate", 4, 0), ("count", 1, 1)]);
+        for (position, stage) in plan.stages.iter().enumerate() {
+            assert_eq!(stage.id.0 as usize, position);
+        }
+        assert_eq!(plan.stages[3].steps[0].path, "spec.pipeline.steps[7].select");
+        let StageInput::Shuffle { from, path, .. } = &plan.stages[2].input else { panic!("{plan:?}") };
+        assert_eq!((*from, path.as_str()), (StageId(1), "spec.pipeline.steps[5].deduplicate"));
+        let StageOutput::Shuffle { partitions, .. } = plan.stages[0].output else { panic!("{plan:?}") };
+        assert_eq!(partitions, plan.stages[1].shards);
+        assert_eq!(plan.stages[3].output, StageOutput::Sink { format: Format::Jsonl });
+    }
+
+    #[test]
+    fn a_pipeline_without_steps_is_one_stage() {
+        assert_eq!(shape(&plan(&pipeline(vec![]), 3)), [("map", 3, 0)]);
+    }
+
+    #[test]
+    fn a_shuffle_has_as_many_shards_as_its_upstream_but_at_most_256_and_at_least_one() {
+        for (source_shards, expected) in [(0, 1), (1, 1), (7, 7), (256, 256), (257, 256), (u32::MAX, 256)] {
+            assert_eq!(plan(&pipeline(vec![group_by(None)]), source_shards).stages[1].shards, expected);
+        }
+        assert_eq!(plan(&pipeline(vec![group_by(Some(300))]), 2).stages[1].shards, 300);
+    }
+
+    #[test]
+    fn a_job_without_input_has_empty_stages_only_before_its_first_shuffle() {
+        assert_eq!(shape(&plan(&pipeline(vec![]), 0)), [("map", 0, 0)]);
+        assert_eq!(shape(&plan(&pipeline(vec![Step::Count]), 0)), [("map", 0, 0), ("count", 1, 0)]);
+    }
+}
