@@ -9,7 +9,7 @@ use crate::job::ZephyrJob;
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
     #[error("serialize the custom resource definition: {0}")]
-    Serialize(#[source] serde_json::Error),
+    Serialize(#[source] serde_saphyr::SerializeError),
     #[error("write the custom resource definition: {0}")]
     Write(#[source] std::io::Error),
 }
@@ -21,5 +21,5 @@ pub fn definition() -> CustomResourceDefinition {
 
 /// The definition as YAML.
 pub fn yaml() -> Result<String, PrintError> {
-    serde_json::to_string_pretty(&definition()).map_err(PrintError::Serialize)
+    serde_saphyr::to_string(&definition()).map_err(PrintError::Serialize)
 }

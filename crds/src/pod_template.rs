@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
-/// Most environment variables of a template.
-pub const MAX_ENV: usize = 100;
-/// Most tolerations of a template.
-pub const MAX_TOLERATIONS: usize = 20;
+/// Prefixes of environment variables that users cannot set: ours, and those that change how a program is loaded.
+pub const RESERVED_ENV_PREFIXES: [&str; 2] = ["ZEPHYR_", "LD_"];
+/// Environment variables that the operator sets itself.
+pub const RESERVED_ENV_NAMES: [&str; 4] = ["POD_NAME", "POD_UID", "RUST_LOG", "TMPDIR"];
+/// The taints of the control plane: workers there could take the cluster down.
+pub const CONTROL_PLANE_TAINTS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// Pod settings of one role.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -95,7 +95,6 @@ impl JsonSchema for QuantityText {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "maxLength": MAX_QUANTITY_TEXT,
         })
     }

@@ -7,6 +7,8 @@ use crate::rules;
 
 /// Most labels, annotations or node labels of a template.
 const MAX_LABELS: usize = 32;
+/// Longest name of a column.
+const MAX_COLUMN: usize = 256;
 /// Longest value of a label, as Kubernetes has it.
 const MAX_LABEL_VALUE: usize = 63;
 /// Longest value of an annotation: 32 of them stay far below what a pod may carry.
@@ -58,7 +60,7 @@ pub(crate) fn columns(_: &mut SchemaGenerator) -> Schema {
         "maxItems": MAX_COLUMNS,
         "items": {
             "type": "string",
-            "maxLength": 512,
+            "maxLength": MAX_COLUMN,
             "x-kubernetes-validations": [rules::column()],
         },
         "x-kubernetes-list-type": "atomic",
