@@ -92,7 +92,11 @@ impl CompileError {
 impl EvaluationError {
     pub(super) fn from_exception(exception: Exn<'_, Val>) -> Self {
         let message = match exception.get_err() {
-            Ok(error) => excerpt(&error.to_string()),
+            // A message is a string value: shown without the quotes of JSON.
+            Ok(error) => match error.into_val() {
+                Val::TStr(message) => excerpt(&String::from_utf8_lossy(&message)),
+                other => excerpt(&other.to_string()),
+            },
             // The fence leaves no filter that halts, and the compiler refuses a break without its label.
             Err(_) => "the expression broke off without a result".to_owned(),
         };

@@ -30,7 +30,7 @@ mod select;
 mod string;
 mod tape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 pub(crate) use canonical::unique_members;

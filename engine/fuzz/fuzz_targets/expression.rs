@@ -1,0 +1,19 @@
+//! Any text as an expression: it compiles, or the error shows a place in it. Evaluation is left out: it need not end.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use zephyr_engine::expr::Expression;
+
+/// Keeps the nesting of the text within the stack of the fuzzer's thread.
+const MAX_BYTES: usize = 512;
+
+fuzz_target!(|source: &str| {
+    if source.len() > MAX_BYTES {
+        return;
+    }
+    if let Err(error) = Expression::compile(source) {
+        assert!(error.line >= 1 && error.line <= source.matches('\n').count() + 1);
+        assert!(error.column >= 1 && error.column <= source.chars().count() + 1);
+        assert!(!error.message.is_empty());
+    }
+});
