@@ -1,0 +1,189 @@
+//! `plan.json`: what the first coordinator planned, so that no later listing can change it. Plans nothing itself.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ledger::LedgerError;
+use crate::ledger::append::refused;
+use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
+
+/// The version this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// The plan that stands for the whole life of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanFile {
+    /// The plan's digest, which every process computes again.
+    pub digest: String,
+    /// The pipeline as in the manifest, as JSON.
+    pub pipeline: serde_json::Value,
+    /// The files to be read, one source shard each.
+    pub inputs: Vec<InputFile>,
+    /// How many shards the source has.
+    pub source_shards: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredEnvelope<'a> {
+    version: u32,
+    /// CRC-32C, in hex, of the text of `plan`.
+    crc32c: String,
+    #[serde(borrow)]
+    plan: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredPlan {
+    digest: String,
+    pipeline: serde_json::Value,
+    inputs: Vec<StoredInput>,
+    source_shards: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredInput {
+    uri: String,
+    size: u64,
+    etag: Option<String>,
+}
+
+/// The plan that stands; nothing where none was kept yet.
+pub async fn load_plan(storage: &JobStorage) -> Result<Option<PlanFile>, LedgerError> {
+    let location = plan_object(storage)?;
+    match fetch(storage.stores(), &location).await {
+        Ok(bytes) => parse(&bytes)
+            .map(Some)
+            .map_err(|problem| refused(&location, problem)),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(LedgerError::from_storage(error)),
+    }
+}
+
+/// Keeps a plan where none stands, and gives the one that does: another coordinator may have been first.
+pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
+    let location = plan_object(storage)?;
+    let bytes = Bytes::from(print(&plan).map_err(|error| refused(&location, error.to_string()))?);
+    match put_if_absent(storage.stores(), &location, bytes)
+        .await
+        .map_err(LedgerError::from_storage)?
+    {
+        Placed::Mine => Ok(plan),
+        Placed::Theirs(found) => parse(&found).map_err(|problem| refused(&location, problem)),
+    }
+}
+
+fn plan_object(storage: &JobStorage) -> Result<Location, LedgerError> {
+    storage.at("plan.json").map_err(LedgerError::Address)
+}
+
+fn print(plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
+    let inputs = plan.inputs.iter().map(|file| StoredInput {
+        uri: file.uri.clone(),
+        size: file.size,
+        etag: file.etag.clone(),
+    });
+    let stored = StoredPlan {
+        digest: plan.digest.clone(),
+        pipeline: plan.pipeline.clone(),
+        inputs: inputs.collect(),
+        source_shards: plan.source_shards,
+    };
+    let text = serde_json::value::to_raw_value(&stored)?;
+    let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
+    serde_json::to_vec(&StoredEnvelope {
+        version: VERSION,
+        crc32c,
+        plan: &text,
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<PlanFile, String> {
+    let envelope: StoredEnvelope<'_> =
+        serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
+    if envelope.version != VERSION {
+        return Err(format!(
+            "it has version {}; this program reads version {VERSION}",
+            envelope.version
+        ));
+    }
+    if envelope.crc32c != format!("{:08x}", crc32c::crc32c(envelope.plan.get().as_bytes())) {
+        return Err("its checksum is wrong: it is damaged".to_owned());
+    }
+    let stored: StoredPlan =
+        serde_json::from_str(envelope.plan.get()).map_err(|e| format!("it cannot be read: {e}"))?;
+    let inputs = stored.inputs.into_iter().map(|file| InputFile {
+        uri: file.uri,
+        size: file.size,
+        etag: file.etag,
+    });
+    Ok(PlanFile {
+        digest: stored.digest,
+        pipeline: stored.pipeline,
+        inputs: inputs.collect(),
+        source_shards: stored.source_shards,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Stores;
+    use object_store::{ObjectStoreExt, PutPayload};
+    use zephyr_engine::id::JobUid;
+
+    fn plan(digest: &str) -> PlanFile {
+        let file = InputFile {
+            uri: "s3://in/é.jsonl".to_owned(),
+            size: 7,
+            etag: Some("\"x\"".to_owned()),
+        };
+        PlanFile {
+            digest: digest.to_owned(),
+            pipeline: serde_json::json!({"steps": [{"map": ".a"}]}),
+            inputs: vec![file],
+            source_shards: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_plan_stands_and_a_damaged_one_is_refused_by_name() {
+        let storage = JobStorage::new(
+            Stores::in_memory(),
+            "s3://b/jobs",
+            JobUid::parse("u").unwrap(),
+        )
+        .unwrap();
+        assert_eq!(load_plan(&storage).await.unwrap(), None);
+        assert_eq!(
+            keep_plan(&storage, plan("first")).await.unwrap(),
+            plan("first")
+        );
+        assert_eq!(
+            keep_plan(&storage, plan("second")).await.unwrap(),
+            plan("first")
+        );
+        assert_eq!(load_plan(&storage).await.unwrap(), Some(plan("first")));
+
+        let location = storage.at("plan.json").unwrap();
+        let damaged = String::from_utf8(print(&plan("first")).unwrap())
+            .unwrap()
+            .replace("first", "fi_st");
+        storage
+            .stores()
+            .open(&location)
+            .unwrap()
+            .objects
+            .put(location.path(), PutPayload::from(damaged))
+            .await
+            .unwrap();
+        let error = load_plan(&storage).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "s3://b/jobs/u/plan.json: not a part of this job's ledger: its checksum is wrong: it is damaged"
+        );
+    }
+}

@@ -1,0 +1,601 @@
+//! The promise of the ledger under lost replies, errors, false answers and races: a commit is either seen by the
+//! successor or was never acknowledged.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use zephyr_engine::coordinator::record::{
+    FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
+};
+use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+
+use super::{Ledger, LedgerError, TakeOver, WriterToken};
+use crate::storage::{JobStorage, Location, Store, Stores};
+
+/// What happens to one call.
+enum Trick {
+    Pass,
+    /// The call does not reach the store.
+    Fail,
+    /// The call is carried out and its answer lost.
+    LoseReply,
+    /// The call is carried out, and answered as if the object had been there.
+    SayExists,
+    /// The call is not carried out, and answered as if the object were there.
+    SayConflict,
+}
+
+type Tricks = Arc<dyn Fn(&'static str, &Path) -> BoxFuture<'static, Trick> + Send + Sync>;
+
+/// A store in memory that does not behave.
+struct TrickyStore {
+    inner: Arc<InMemory>,
+    tricks: Tricks,
+}
+
+impl fmt::Debug for TrickyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrickyStore")
+    }
+}
+
+impl fmt::Display for TrickyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrickyStore")
+    }
+}
+
+fn unavailable() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "tricky",
+        source: "Server returned non-2xx status code: 503 Service Unavailable: ".into(),
+    }
+}
+
+fn exists(path: &Path) -> object_store::Error {
+    object_store::Error::AlreadyExists {
+        path: path.to_string(),
+        source: "412".into(),
+    }
+}
+
+impl TrickyStore {
+    async fn tricked<T>(
+        &self,
+        call: &'static str,
+        path: &Path,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match (self.tricks)(call, path).await {
+            Trick::Pass => answer.await,
+            Trick::Fail => Err(unavailable()),
+            Trick::LoseReply => {
+                let _ = answer.await;
+                Err(unavailable())
+            }
+            Trick::SayExists => {
+                let _ = answer.await;
+                Err(exists(path))
+            }
+            Trick::SayConflict => Err(exists(path)),
+        }
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+impl ObjectStore for TrickyStore {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(self.tricked(
+            "put",
+            location,
+            self.inner.put_opts(location, payload, opts),
+        ))
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        opts: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        self.inner.put_multipart_opts(location, opts)
+    }
+
+    fn get_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: GetOptions,
+    ) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(self.tricked("get", location, self.inner.get_opts(location, options)))
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async move {
+            let path = prefix.cloned().unwrap_or_default();
+            self.tricked("list", &path, self.inner.list_with_delimiter(prefix))
+                .await
+        })
+    }
+
+    fn copy_opts<'a, 'b, 'c, 'd>(
+        &'a self,
+        from: &'b Path,
+        to: &'c Path,
+        options: CopyOptions,
+    ) -> Answer<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        self.inner.copy_opts(from, to, options)
+    }
+}
+
+/// The job's storage on this store, as one coordinator sees it.
+fn storage(inner: &Arc<InMemory>, tricks: Tricks) -> JobStorage {
+    let tricky: Arc<dyn ObjectStore> = Arc::new(TrickyStore {
+        inner: Arc::clone(inner),
+        tricks,
+    });
+    let store = Store {
+        objects: Arc::clone(&tricky),
+        durable: tricky,
+        multipart: None,
+    };
+    let stores = Stores::in_memory()
+        .with_store("s3://b", store)
+        .with_patience(Duration::from_secs(20));
+    JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap()
+}
+
+fn no_tricks() -> Tricks {
+    Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)))
+}
+
+fn token(number: u128) -> WriterToken {
+    WriterToken::from_random(number)
+}
+
+fn attempt(shard: u32) -> TaskAttempt {
+    TaskAttempt {
+        task: TaskId {
+            stage: StageId(0),
+            shard: ShardId(shard),
+        },
+        attempt: Attempt {
+            epoch: Epoch(1),
+            number: 1,
+        },
+    }
+}
+
+/// A record that can be told from others.
+fn fact(shard: u32) -> LogRecord {
+    LogRecord::Revoked {
+        task: attempt(shard),
+    }
+}
+
+fn shards(records: &[LogRecord]) -> Vec<u32> {
+    let shard = |record: &LogRecord| match record {
+        LogRecord::Revoked { task } => task.task.shard.0,
+        other => panic!("{other:?}"),
+    };
+    records.iter().map(shard).collect()
+}
+
+fn every_kind_of_record() -> Vec<LogRecord> {
+    let file = |place| OutputFile {
+        rows: 3,
+        bytes: u64::MAX,
+        crc32c: u32::MAX,
+        place,
+    };
+    let done = |place| LogRecord::Done {
+        task: attempt(7),
+        output: TaskOutput {
+            file: file(place),
+            records_in: 9,
+            bytes_in: 8,
+        },
+    };
+    vec![
+        done(FilePlace::Shuffle {
+            path: "data/0/7/e1a1/shuffle".to_owned(),
+        }),
+        done(FilePlace::Multipart {
+            uri: "s3://o/é".to_owned(),
+            upload: "u\"\n".to_owned(),
+            parts: vec!["a".to_owned(), String::new()],
+        }),
+        done(FilePlace::Staged {
+            uri: "file:///o/x".to_owned(),
+            staged: "file:///o/.x".to_owned(),
+        }),
+        LogRecord::Failed {
+            task: attempt(1),
+            class: FailureClass::Deterministic,
+            error: "line 3:\n\u{2028}no".to_owned(),
+        },
+        LogRecord::Failed {
+            task: attempt(1),
+            class: FailureClass::Application,
+            error: String::new(),
+        },
+        LogRecord::Failed {
+            task: attempt(1),
+            class: FailureClass::Disruption,
+            error: String::new(),
+        },
+        LogRecord::Revoked { task: attempt(2) },
+        LogRecord::StageFinished {
+            stage: StageId(4),
+            outputs: "p".to_owned(),
+        },
+        LogRecord::Finalized {
+            task: attempt(3).task,
+        },
+        LogRecord::Result(JobResult::Succeeded {
+            files: 1,
+            rows: 2,
+            bytes: 3,
+            manifest: "m".to_owned(),
+        }),
+        LogRecord::Result(JobResult::Failed {
+            reason: "TaskFailed".to_owned(),
+            message: "why".to_owned(),
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn a_successor_reads_every_kind_of_record_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for uri in [
+        "s3://b/jobs".to_owned(),
+        format!("file://{}/jobs", folder.path().display()),
+    ] {
+        let storage =
+            JobStorage::new(Stores::in_memory(), &uri, JobUid::parse("uid").unwrap()).unwrap();
+        let mut first = Ledger::take_over(&storage, token(1)).await.unwrap();
+        assert_eq!((first.epoch, first.records.len()), (Epoch(1), 0));
+        first.ledger.append(&every_kind_of_record()).await.unwrap();
+        first.ledger.append(&[]).await.unwrap();
+        first.ledger.append(&[fact(1)]).await.unwrap();
+
+        let mut second = Ledger::take_over(&storage, token(2)).await.unwrap();
+        let expected = [every_kind_of_record(), vec![fact(1)]].concat();
+        assert_eq!((second.epoch, &second.records), (Epoch(2), &expected));
+        second.ledger.append(&[fact(2)]).await.unwrap();
+        let third = Ledger::take_over(&storage, token(3)).await.unwrap();
+        assert_eq!(third.records, [expected, vec![fact(2)]].concat());
+
+        for fenced in [&mut first, &mut second] {
+            assert!(matches!(
+                fenced.ledger.append(&[fact(9)]).await,
+                Err(LedgerError::Fenced { .. })
+            ));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_longer_than_what_is_fetched_ahead_is_read_whole() {
+    let storage = storage(&Arc::new(InMemory::new()), no_tricks());
+    let mut first = Ledger::take_over(&storage, token(1)).await.unwrap();
+    for shard in 0..100 {
+        first.ledger.append(&[fact(shard)]).await.unwrap();
+    }
+    let second = Ledger::take_over(&storage, token(2)).await.unwrap();
+    assert_eq!(shards(&second.records), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn lost_replies_errors_and_false_answers_change_nothing() {
+    for seed in 0..60_u64 {
+        let inner = Arc::new(InMemory::new());
+        let random = Arc::new(Mutex::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
+        let tricks: Tricks = Arc::new(move |call, _| {
+            let mut state = random.lock().unwrap();
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            let trick = match (*state >> 20) % 8 {
+                0 => Trick::Fail,
+                1 => Trick::LoseReply,
+                2 if call == "put" => Trick::SayExists,
+                3 if call == "put" => Trick::SayConflict,
+                _ => Trick::Pass,
+            };
+            Box::pin(std::future::ready(trick))
+        });
+        let storage = storage(&inner, tricks);
+        let mut expected = Vec::new();
+        for epoch in 1..=3 {
+            let mut coordinator = Ledger::take_over(&storage, token(u128::from(epoch)))
+                .await
+                .unwrap();
+            assert_eq!(coordinator.epoch, Epoch(epoch), "seed {seed}");
+            assert_eq!(coordinator.records, expected, "seed {seed}");
+            for n in 0..5 {
+                let record = fact(u32::try_from(epoch).unwrap() * 10 + n);
+                coordinator
+                    .ledger
+                    .append(std::slice::from_ref(&record))
+                    .await
+                    .unwrap();
+                expected.push(record);
+            }
+        }
+    }
+}
+
+/// Runs one coordinator, and at its n-th call to the store, before or after it, a whole second one; then a third, which
+/// must have read each acknowledged record exactly once and in order.
+async fn race(interrupted_call: usize, before: bool) -> bool {
+    let inner = Arc::new(InMemory::new());
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let mut old = Ledger::take_over(&storage(&inner, no_tricks()), token(1))
+        .await
+        .unwrap();
+    old.ledger.append(&[fact(1)]).await.unwrap();
+    acknowledged.lock().unwrap().push(1);
+
+    let calls = Arc::new(AtomicUsize::new(0));
+    let tricks: Tricks = {
+        let (inner, calls, acknowledged) = (
+            Arc::clone(&inner),
+            Arc::clone(&calls),
+            Arc::clone(&acknowledged),
+        );
+        Arc::new(move |_, _| {
+            // After a call: it was carried out, its answer was lost, and the other runs before it is tried again.
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            let (inner, acknowledged) = (Arc::clone(&inner), Arc::clone(&acknowledged));
+            Box::pin(async move {
+                let second = async {
+                    let mut second = Ledger::take_over(&storage(&inner, no_tricks()), token(2))
+                        .await
+                        .unwrap();
+                    for shard in [20, 21] {
+                        second.ledger.append(&[fact(shard)]).await.unwrap();
+                        acknowledged.lock().unwrap().push(shard);
+                    }
+                };
+                let lose_reply = call == interrupted_call && !before;
+                if call == interrupted_call + usize::from(!before) {
+                    second.await;
+                }
+                if lose_reply {
+                    Trick::LoseReply
+                } else {
+                    Trick::Pass
+                }
+            })
+        })
+    };
+    let racing = storage(&inner, tricks);
+    if let Ok(TakeOver { mut ledger, .. }) = Ledger::take_over(&racing, token(3)).await {
+        for shard in [30, 31, 32] {
+            match ledger.append(&[fact(shard)]).await {
+                Ok(()) => acknowledged.lock().unwrap().push(shard),
+                Err(LedgerError::Fenced { .. }) => break,
+                Err(other) => panic!("call {interrupted_call}: {other}"),
+            }
+        }
+    }
+    // The oldest coordinator is a zombie by now.
+    assert!(matches!(
+        old.ledger.append(&[fact(9)]).await,
+        Err(LedgerError::Fenced { .. })
+    ));
+    let last = Ledger::take_over(&storage(&inner, no_tricks()), token(4))
+        .await
+        .unwrap();
+    let mut expected = acknowledged.lock().unwrap().clone();
+    let mut seen = shards(&last.records);
+    // A record that was put but not acknowledged may be seen; here there is none: every append was answered.
+    expected.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, expected, "call {interrupted_call}, before: {before}");
+    calls.load(Ordering::SeqCst) > interrupted_call
+}
+
+#[tokio::test]
+async fn two_coordinators_that_race_at_any_step_lose_and_double_no_acknowledged_record() {
+    for before in [true, false] {
+        let mut call = 0;
+        while race(call, before).await {
+            call += 1;
+        }
+        assert!(call > 8, "only {call} calls were interrupted");
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_that_died_before_its_snapshot_harms_nobody() {
+    let inner = Arc::new(InMemory::new());
+    let plain = storage(&inner, no_tricks());
+    let mut first = Ledger::take_over(&plain, token(1)).await.unwrap();
+    first.ledger.append(&[fact(1)]).await.unwrap();
+    for dies_at in 1..8 {
+        let calls = AtomicUsize::new(0);
+        let tricks: Tricks = Arc::new(move |_, _| {
+            let dead = calls.fetch_add(1, Ordering::SeqCst) >= dies_at;
+            Box::pin(async move {
+                if dead {
+                    std::future::pending::<()>().await;
+                }
+                Trick::Pass
+            })
+        });
+        let dying = storage(&inner, tricks);
+        // Never answered from then on: dropped where it hangs.
+        let hung = tokio::time::timeout(
+            Duration::from_millis(30),
+            Ledger::take_over(&dying, token(100)),
+        )
+        .await;
+        drop(hung);
+        let next = Ledger::take_over(&plain, token(200 + dies_at as u128))
+            .await
+            .unwrap();
+        assert_eq!(shards(&next.records), [1], "died at call {dies_at}");
+    }
+}
+
+#[tokio::test]
+async fn an_append_whose_fate_is_unknown_is_settled_by_the_same_append() {
+    for trick in [|| Trick::LoseReply, || Trick::Fail] {
+        let inner = Arc::new(InMemory::new());
+        let broken = Arc::new(Mutex::new(false));
+        let tricks: Tricks = {
+            let broken = Arc::clone(&broken);
+            Arc::new(move |_, _| {
+                Box::pin(std::future::ready(if *broken.lock().unwrap() {
+                    trick()
+                } else {
+                    Trick::Pass
+                }))
+            })
+        };
+        let good = storage(&inner, tricks);
+        let impatient = JobStorage::new(
+            good.stores().clone().with_patience(Duration::ZERO),
+            "s3://b/jobs",
+            good.job().clone(),
+        )
+        .unwrap();
+        let mut first = Ledger::take_over(&impatient, token(1)).await.unwrap();
+        *broken.lock().unwrap() = true;
+        assert!(matches!(
+            first.ledger.append(&[fact(1)]).await,
+            Err(LedgerError::Unavailable(_))
+        ));
+        *broken.lock().unwrap() = false;
+        assert!(matches!(
+            first.ledger.append(&[fact(2)]).await,
+            Err(LedgerError::InDoubt)
+        ));
+        first.ledger.append(&[fact(1)]).await.unwrap();
+        first.ledger.append(&[fact(2)]).await.unwrap();
+        let second = Ledger::take_over(&good, token(2)).await.unwrap();
+        assert_eq!(shards(&second.records), [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_damaged_or_of_another_job_is_refused_by_name() {
+    let inner = Arc::new(InMemory::new());
+    let plain = storage(&inner, no_tricks());
+    let mut first = Ledger::take_over(&plain, token(1)).await.unwrap();
+    first.ledger.append(&[fact(1)]).await.unwrap();
+    let location = plain.at("epochs/1/log/0").unwrap();
+    let good = inner
+        .get(location.path())
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+
+    let mut broken: Vec<Vec<u8>> = (0..good.len())
+        .map(|at| [&good[..at], &[good[at] ^ 1], &good[at + 1..]].concat())
+        .collect();
+    broken.push(Vec::new());
+    broken.push(good[..good.len() - 1].to_vec());
+    broken.push(b"hello".to_vec());
+    for bytes in broken {
+        inner
+            .put(location.path(), PutPayload::from(bytes.clone()))
+            .await
+            .unwrap();
+        let error = Ledger::take_over(&plain, token(5)).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("s3://b/jobs/uid/epochs/1/log/0: not a part of this job's ledger"),
+            "{error}: {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    let other = JobStorage::new(
+        plain.stores().clone(),
+        "s3://b/jobs",
+        JobUid::parse("other").unwrap(),
+    )
+    .unwrap();
+    Ledger::take_over(&other, token(1))
+        .await
+        .unwrap()
+        .ledger
+        .append(&[fact(1)])
+        .await
+        .unwrap();
+    let foreign = inner
+        .get(other.at("epochs/1/log/0").unwrap().path())
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+    inner
+        .put(location.path(), PutPayload::from(foreign))
+        .await
+        .unwrap();
+    let error = Ledger::take_over(&plain, token(5)).await.unwrap_err();
+    assert!(error.to_string().contains("of job other"), "{error}");
+}
+
+#[test]
+fn a_location_under_the_job_is_its_own() {
+    let plain = storage(&Arc::new(InMemory::new()), no_tricks());
+    assert_eq!(
+        plain.at("epochs/1/open").unwrap(),
+        Location::parse("s3://b/jobs/uid/epochs/1/open").unwrap()
+    );
+}

@@ -1,0 +1,337 @@
+//! What can go wrong with storage, as sentences that name the call, the bucket and the key.
+//!
+//! Says whether an error may pass by itself; whose budget it is charged to is decided elsewhere.
+
+use std::error::Error;
+use std::fmt;
+
+use object_store::client::HttpError;
+
+use crate::storage::Location;
+
+/// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
+#[derive(Debug)]
+pub struct StorageError {
+    /// What was tried: `reading`, `writing`, `listing`.
+    pub call: &'static str,
+    /// Uri of the object.
+    pub object: String,
+    /// What came of it.
+    pub cause: Cause,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The bucket or container does not exist.
+    NoSuchBucket(String),
+    /// The object does not exist (any more).
+    NotFound,
+    /// The object is another one than was listed.
+    Changed,
+    /// There is such an object already.
+    AlreadyExists,
+    /// The credentials are missing, wrong, expired, or not allowed to do this.
+    Denied(String),
+    /// No answer in time.
+    TimedOut(String),
+    /// No connection.
+    Unreachable(String),
+    /// The store asks for patience, or failed inside: 429, 5xx, `SlowDown`.
+    Busy(String),
+    /// A local disk is full.
+    NoSpace(String),
+    /// A local disk cannot be written: read-only.
+    ReadOnly(String),
+    /// The multipart upload does not exist (any more).
+    NoSuchUpload,
+    /// The object is not what was written: damaged.
+    Damaged(String),
+    /// What the configuration says makes no sense to the store.
+    Configuration(String),
+    /// Anything else, in the store's words.
+    Other(String),
+}
+
+/// Longest text taken over from a store's answer.
+const DETAIL_MAX_CHARS: usize = 300;
+
+impl StorageError {
+    /// The error of a call on an object.
+    pub fn new(call: &'static str, object: &Location, cause: Cause) -> Self {
+        Self {
+            call,
+            object: object.to_string(),
+            cause,
+        }
+    }
+
+    /// Reads what a store said.
+    pub fn from_store(call: &'static str, object: &Location, error: &object_store::Error) -> Self {
+        Self::new(call, object, classify(object, error))
+    }
+
+    /// Reads what the file system said.
+    pub fn from_io(call: &'static str, object: &Location, error: &std::io::Error) -> Self {
+        let place = object
+            .local_path()
+            .map_or_else(|| object.to_string(), |path| path.display().to_string());
+        let cause = classify_io(&place, error).unwrap_or_else(|| Cause::Other(error.to_string()));
+        Self::new(call, object, cause)
+    }
+
+    /// Whether the same call may succeed later with nobody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match &self.cause {
+            Cause::TimedOut(_) | Cause::Unreachable(_) | Cause::Busy(_) | Cause::NoSpace(_) => true,
+            Cause::NoSuchBucket(_)
+            | Cause::NotFound
+            | Cause::Changed
+            | Cause::AlreadyExists
+            | Cause::Denied(_)
+            | Cause::ReadOnly(_)
+            | Cause::NoSuchUpload
+            | Cause::Damaged(_)
+            | Cause::Configuration(_)
+            | Cause::Other(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.call, self.object, self.cause)
+    }
+}
+
+impl Error for StorageError {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchBucket(bucket) => write!(f, "bucket {bucket:?} does not exist (NoSuchBucket)"),
+            Self::NotFound => f.write_str("there is no such object (404)"),
+            Self::Changed => f.write_str("changed while reading: it is not the object that was listed when the job was planned"),
+            Self::AlreadyExists => f.write_str("exists already"),
+            Self::Denied(detail) => write!(f, "access denied: {detail}"),
+            Self::TimedOut(detail) => write!(f, "no answer in time: {detail}"),
+            Self::Unreachable(detail) => write!(f, "no connection to the store: {detail}"),
+            Self::Busy(detail) => write!(f, "the store is unavailable: {detail}"),
+            Self::NoSpace(mount) => write!(f, "no space on {mount}"),
+            Self::ReadOnly(mount) => write!(f, "cannot write on {mount}: it is read-only"),
+            Self::NoSuchUpload => f.write_str("the upload does not exist any more (NoSuchUpload)"),
+            Self::Damaged(detail) => write!(f, "damaged: {detail}"),
+            Self::Configuration(detail) => write!(f, "storage configuration: {detail}"),
+            Self::Other(detail) => f.write_str(detail),
+        }
+    }
+}
+
+fn classify(object: &Location, error: &object_store::Error) -> Cause {
+    if let Some(cause) = chain(error)
+        .find_map(|e| e.downcast_ref::<std::io::Error>())
+        .and_then(|e| {
+            let place = object
+                .local_path()
+                .map_or_else(|| object.to_string(), |path| path.display().to_string());
+            classify_io(&place, e)
+        })
+    {
+        return cause;
+    }
+    let text = chain(error)
+        .map(ToString::to_string)
+        .max_by_key(String::len)
+        .unwrap_or_default();
+    if text.contains("NoSuchUpload") {
+        return Cause::NoSuchUpload;
+    }
+    if text.contains("NoSuchBucket")
+        || text.contains("ContainerNotFound")
+        || text.contains("The specified bucket does not exist")
+    {
+        return Cause::NoSuchBucket(object.bucket().to_owned());
+    }
+    // The address of the metadata service is asked only where no credentials were given.
+    if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
+        return Cause::Denied(
+            "no credentials were given and this machine has none of its own".to_owned(),
+        );
+    }
+    match error {
+        object_store::Error::NotFound { .. } => Cause::NotFound,
+        object_store::Error::AlreadyExists { .. } => Cause::AlreadyExists,
+        object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
+            Cause::Changed
+        }
+        object_store::Error::PermissionDenied { .. } => Cause::Denied(answer("403", &text)),
+        object_store::Error::Unauthenticated { .. } => Cause::Denied(answer("401", &text)),
+        object_store::Error::NotImplemented { .. }
+        | object_store::Error::UnknownConfigurationKey { .. } => Cause::Configuration(cut(&text)),
+        _ => classify_text(error, &text),
+    }
+}
+
+fn classify_text(error: &object_store::Error, text: &str) -> Cause {
+    const DENIED: [&str; 7] = [
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "AccessDenied",
+        "AuthorizationHeaderMalformed",
+    ];
+    if let Some(code) = DENIED.iter().find(|code| text.contains(**code)) {
+        return Cause::Denied((*code).to_owned());
+    }
+    if text.contains("redirect without LOCATION") || text.contains("PermanentRedirect") {
+        return Cause::Configuration(
+            "the bucket lies in another region than the one configured (aws_region)".to_owned(),
+        );
+    }
+    if let Some(status) = text.split("status code: ").nth(1) {
+        let transient =
+            status.starts_with('5') || status.starts_with("429") || status.starts_with("408");
+        let detail = answer(status.split(':').next().unwrap_or_default(), text);
+        return if transient {
+            Cause::Busy(detail)
+        } else {
+            Cause::Other(detail)
+        };
+    }
+    if text.contains("SlowDown") || text.contains("InternalError") {
+        return Cause::Busy(answer("200", text));
+    }
+    if let Some(http) = chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
+        let detail = cut(&deepest(http));
+        return match http.kind() {
+            object_store::client::HttpErrorKind::Timeout => Cause::TimedOut(detail),
+            _ => Cause::Unreachable(detail),
+        };
+    }
+    Cause::Other(cut(text))
+}
+
+/// Reads what the file system said about a file; nothing where it says nothing special.
+fn classify_io(place: &str, error: &std::io::Error) -> Option<Cause> {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Some(Cause::NoSpace(place.to_owned()))
+        }
+        std::io::ErrorKind::ReadOnlyFilesystem => Some(Cause::ReadOnly(place.to_owned())),
+        std::io::ErrorKind::NotFound => Some(Cause::NotFound),
+        std::io::ErrorKind::AlreadyExists => Some(Cause::AlreadyExists),
+        std::io::ErrorKind::PermissionDenied => Some(Cause::Denied(error.to_string())),
+        _ => None,
+    }
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&e| e.source())
+}
+
+fn deepest(error: &(dyn Error + 'static)) -> String {
+    chain(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// The status with the code that S3's XML or the like gives: `403 AccessDenied`.
+fn answer(status: &str, text: &str) -> String {
+    let between =
+        |open: &str, close: &str| Some(text.split_once(open)?.1.split_once(close)?.0.to_owned());
+    let status = status.trim();
+    match (
+        between("<Code>", "</Code>"),
+        between("<Message>", "</Message>"),
+    ) {
+        (Some(code), Some(message)) => cut(&format!("{status} {code}: {message}")),
+        (Some(code), None) => cut(&format!("{status} {code}")),
+        (None, _) => status.to_owned(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(DETAIL_MAX_CHARS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(error: object_store::Error) -> StorageError {
+        StorageError::from_store("reading", &Location::parse("s3://b/k").unwrap(), &error)
+    }
+
+    fn said(text: &str) -> Box<dyn Error + Send + Sync> {
+        text.to_owned().into()
+    }
+
+    #[test]
+    fn an_error_names_call_bucket_and_key() {
+        let body = "Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>";
+        let error = of(object_store::Error::NotFound {
+            path: "k".to_owned(),
+            source: said(body),
+        });
+        assert_eq!(
+            error.to_string(),
+            "reading s3://b/k: bucket \"b\" does not exist (NoSuchBucket)"
+        );
+        assert!(!error.is_transient());
+
+        let body = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
+        let error = of(object_store::Error::PermissionDenied {
+            path: "k".to_owned(),
+            source: said(body),
+        });
+        assert_eq!(
+            error.to_string(),
+            "reading s3://b/k: access denied: 403 AccessDenied: No."
+        );
+        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn a_store_that_is_busy_may_recover_and_a_wrong_key_may_not() {
+        let generic = |text: &str| {
+            of(object_store::Error::Generic {
+                store: "S3",
+                source: said(text),
+            })
+        };
+        for text in [
+            "status code: 503 Service Unavailable: <Code>SlowDown</Code>",
+            "status code: 429 Too Many Requests: ",
+            "Server returned error response: InternalError",
+        ] {
+            assert!(generic(text).is_transient(), "{text}");
+        }
+        for text in [
+            "status code: 400 Bad Request: <Code>ExpiredToken</Code>",
+            "Received redirect without LOCATION",
+            "what",
+        ] {
+            assert!(!generic(text).is_transient(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_named_by_its_path() {
+        let location = Location::parse("file:///data/x").unwrap();
+        let error = StorageError::from_io(
+            "writing",
+            &location,
+            &std::io::ErrorKind::StorageFull.into(),
+        );
+        assert_eq!(
+            error.to_string(),
+            "writing file:///data/x: no space on /data/x"
+        );
+    }
+}

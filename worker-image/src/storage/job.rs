@@ -1,0 +1,41 @@
+//! Where a job's own objects lie: `{storage.uri}/{job uid}/`. Reads and writes nothing itself.
+
+use zephyr_engine::id::JobUid;
+
+use crate::storage::{Location, LocationError, Stores};
+
+/// A job's folder in storage, with the clients to reach it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct JobStorage {
+    stores: Stores,
+    root: Location,
+    job: JobUid,
+}
+
+impl JobStorage {
+    /// The folder of a job under `spec.storage.uri`.
+    pub fn new(stores: Stores, storage_uri: &str, job: JobUid) -> Result<Self, LocationError> {
+        let root = Location::parse_local(storage_uri)?.join(job.as_str())?;
+        Ok(Self { stores, root, job })
+    }
+
+    /// The clients.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Location {
+        &self.root
+    }
+
+    /// Whose folder it is.
+    pub fn job(&self) -> &JobUid {
+        &self.job
+    }
+
+    /// The address of something in it.
+    pub fn at(&self, relative: &str) -> Result<Location, LocationError> {
+        self.root.join(relative)
+    }
+}

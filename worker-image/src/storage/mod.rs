@@ -1,0 +1,26 @@
+//! Object storage and local files behind one set of addresses: finite timeouts, retries with jitter, errors that are
+//! sentences.
+//!
+//! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
+
+mod error;
+mod exclusive;
+mod job;
+mod list;
+mod location;
+mod probe;
+mod read;
+mod retry;
+mod stores;
+mod upload;
+
+pub use error::{Cause, StorageError};
+pub use exclusive::{Placed, put_if_absent};
+pub use job::JobStorage;
+pub use list::{INPUT_FILES_MAX, InputFile, ListError, list_inputs};
+pub use location::{Location, LocationError, Scheme};
+pub use probe::{ProbeError, probe};
+pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
+pub use retry::persist;
+pub use stores::{Store, Stores};
+pub use upload::{PartUpload, UploadPlace, Uploaded};

@@ -1,0 +1,99 @@
+//! Looks, before a job begins, whether its storage can be relied on: it must refuse to overwrite when asked to.
+//!
+//! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win is refused.
+
+use bytes::Bytes;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::storage::{Cause, JobStorage, Location, LocationError, StorageError, persist};
+
+/// Why the storage cannot be used (now).
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The probe's address is too long.
+    #[error("spec.storage.uri: {0}")]
+    Address(#[source] LocationError),
+    /// A call failed.
+    #[error("spec.storage.uri: {0}")]
+    Store(#[source] StorageError),
+    /// The store overwrote what it should not have.
+    #[error(
+        "spec.storage.uri: {store} lacks conditional writes (If-None-Match): an object was overwritten that was to be written only if absent; allowed are stores that have them"
+    )]
+    LacksConditionalWrites {
+        /// The store: `s3://bucket`.
+        store: String,
+    },
+}
+
+impl ProbeError {
+    /// Whether the same call may succeed later with nobody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Address(_) | Self::LacksConditionalWrites { .. } => false,
+        }
+    }
+}
+
+/// Writes a probe object into the job's folder twice, the second time only if absent. The object stays and is used
+/// again by the next probe.
+pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
+    let location = storage.at("probe").map_err(ProbeError::Address)?;
+    let stores = storage.stores();
+    let store = stores.open(&location).map_err(ProbeError::Store)?.durable;
+    let first = Bytes::from_static(b"zephyr probe\n");
+    let put = || store.put(location.path(), PutPayload::from(first.clone()));
+    persist(stores, "writing", &location, put)
+        .await
+        .map_err(ProbeError::Store)?;
+    let second = || async {
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        store
+            .put_opts(
+                location.path(),
+                PutPayload::from_static(b"a second writer won\n"),
+                options,
+            )
+            .await
+    };
+    match persist(stores, "writing", &location, second).await {
+        Err(error) if error.cause == Cause::AlreadyExists => Ok(()),
+        Ok(_) => Err(lacking(&location)),
+        Err(StorageError {
+            cause: Cause::Configuration(_),
+            ..
+        }) => Err(lacking(&location)),
+        Err(error) => Err(ProbeError::Store(error)),
+    }
+}
+
+fn lacking(location: &Location) -> ProbeError {
+    ProbeError::LacksConditionalWrites {
+        store: location.store_key(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Stores;
+    use zephyr_engine::id::JobUid;
+
+    #[tokio::test]
+    async fn a_store_with_conditional_writes_passes_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for uri in [
+            "s3://b/jobs".to_owned(),
+            format!("file://{}", folder.path().display()),
+        ] {
+            let storage =
+                JobStorage::new(Stores::in_memory(), &uri, JobUid::parse("u").unwrap()).unwrap();
+            probe(&storage).await.unwrap();
+            probe(&storage).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One client for each bucket, made when it is first asked for, with finite timeouts.
+//!
+//! Options come from the job's frozen form and from the environment, which wins: the job's own secret arrives there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::storage::{Cause, Location, Scheme, StorageError};
+
+/// A store in the same cluster or cloud answers the handshake in milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// No single request is larger than a part (8 MiB): slower than 140 kB/s is as good as dead.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest silence in the middle of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The client's own retries are few: `retry::persist` goes on after them with new signatures and credentials.
+const CLIENT_RETRIES: usize = 2;
+
+/// No further client retry after this long.
+const CLIENT_RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a call is tried in all, unless said otherwise.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The pause before the first repetition; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same where the store is in memory and nobody else waits for it.
+const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
+
+/// One bucket's client, or the local disk's.
+#[derive(Clone)]
+pub struct Store {
+    /// For everything but multipart uploads.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The same, where a write that was answered must survive the loss of power.
+    pub durable: Arc<dyn ObjectStore>,
+    /// Multipart uploads that somebody else completes; local disks have none.
+    pub multipart: Option<Arc<dyn MultipartStore>>,
+}
+
+/// The clients of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    options: Arc<BTreeMap<String, String>>,
+    clients: Arc<Mutex<BTreeMap<String, Store>>>,
+    patience: Duration,
+    in_memory: bool,
+}
+
+impl Stores {
+    /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The environment
+    /// (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too and wins.
+    pub fn new(options: BTreeMap<String, String>) -> Self {
+        Self {
+            options: Arc::new(options),
+            clients: Arc::default(),
+            patience: PATIENCE,
+            in_memory: false,
+        }
+    }
+
+    /// Every bucket an empty one in memory; local files are local files.
+    pub fn in_memory() -> Self {
+        Self {
+            in_memory: true,
+            ..Self::new(BTreeMap::new())
+        }
+    }
+
+    /// How long a call is tried again before it fails.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// With this client for one bucket: `s3://bucket`.
+    #[must_use]
+    pub fn with_store(self, store_key: &str, store: Store) -> Self {
+        self.lock().insert(store_key.to_owned(), store);
+        self
+    }
+
+    /// How long a call is tried again before it fails.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn first_pause(&self) -> Duration {
+        if self.in_memory {
+            FIRST_PAUSE_IN_MEMORY
+        } else {
+            FIRST_PAUSE
+        }
+    }
+
+    /// The client for an address.
+    pub fn open(&self, location: &Location) -> Result<Store, StorageError> {
+        let key = location.store_key();
+        if let Some(store) = self.lock().get(&key) {
+            return Ok(store.clone());
+        }
+        let store = self.build(location).map_err(|detail| {
+            StorageError::new("opening", location, Cause::Configuration(detail))
+        })?;
+        self.lock().insert(key, store.clone());
+        Ok(store)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Store>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(&self, location: &Location) -> Result<Store, String> {
+        self.check_options()?;
+        let bucket = location.bucket();
+        match location.scheme() {
+            Scheme::File => {
+                let objects: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+                let durable: Arc<dyn ObjectStore> =
+                    Arc::new(LocalFileSystem::new().with_fsync(true));
+                Ok(Store {
+                    objects,
+                    durable,
+                    multipart: None,
+                })
+            }
+            Scheme::S3 | Scheme::Gs | Scheme::Az if self.in_memory => {
+                Ok(Store::remote(Arc::new(InMemory::new())))
+            }
+            Scheme::S3 => {
+                let new = AmazonS3Builder::new()
+                    .with_client_options(client_options())
+                    .with_retry(retry_config());
+                let builder = self
+                    .settings("AWS_")
+                    .filter_map(|(k, v)| Some((k.parse::<AmazonS3ConfigKey>().ok()?, v)))
+                    .fold(new, |b, (k, v)| b.with_config(k, v));
+                builder
+                    .with_bucket_name(bucket)
+                    .build()
+                    .map(|store| Store::remote(Arc::new(store)))
+                    .map_err(|e| e.to_string())
+            }
+            Scheme::Gs => {
+                let new = GoogleCloudStorageBuilder::new()
+                    .with_client_options(client_options())
+                    .with_retry(retry_config());
+                let builder = self
+                    .settings("GOOGLE_")
+                    .filter_map(|(k, v)| Some((k.parse::<GoogleConfigKey>().ok()?, v)))
+                    .fold(new, |b, (k, v)| b.with_config(k, v));
+                builder
+                    .with_bucket_name(bucket)
+                    .build()
+                    .map(|store| Store::remote(Arc::new(store)))
+                    .map_err(|e| e.to_string())
+            }
+            Scheme::Az => {
+                let new = MicrosoftAzureBuilder::new()
+                    .with_client_options(client_options())
+                    .with_retry(retry_config());
+                let builder = self
+                    .settings("AZURE_")
+                    .filter_map(|(k, v)| Some((k.parse::<AzureConfigKey>().ok()?, v)))
+                    .fold(new, |b, (k, v)| b.with_config(k, v));
+                builder
+                    .with_container_name(bucket)
+                    .build()
+                    .map(|store| Store::remote(Arc::new(store)))
+                    .map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    /// An option that no store knows is a mistake to be told, not to be passed over.
+    fn check_options(&self) -> Result<(), String> {
+        let known = |key: &str| {
+            key.parse::<AmazonS3ConfigKey>().is_ok()
+                || key.parse::<GoogleConfigKey>().is_ok()
+                || key.parse::<AzureConfigKey>().is_ok()
+        };
+        match self
+            .options
+            .keys()
+            .find(|key| !known(&key.to_ascii_lowercase()))
+        {
+            Some(key) => Err(format!(
+                "storageOptions.{key}: not an option (got {key:?}); allowed are keys such as aws_endpoint, aws_region, google_bucket_url and azure_storage_account_name"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Options, then environment: what comes later wins.
+    fn settings(&self, prefix: &'static str) -> impl Iterator<Item = (String, String)> {
+        let options = self
+            .options
+            .iter()
+            .map(|(k, v)| (k.to_ascii_lowercase(), v.clone()));
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let environment = environment
+            .filter(move |(k, v)| k.starts_with(prefix) && !v.is_empty())
+            .map(|(k, v)| (k.to_ascii_lowercase(), v));
+        options.chain(environment)
+    }
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// A store whose answered writes are durable and which has multipart uploads.
+    pub fn remote<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
+        Self {
+            objects: Arc::clone(&store) as _,
+            durable: Arc::clone(&store) as _,
+            multipart: Some(store),
+        }
+    }
+}
+
+fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_read_timeout(READ_TIMEOUT)
+}
+
+fn retry_config() -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(2),
+        base: 2.0,
+    };
+    RetryConfig {
+        backoff,
+        max_retries: CLIENT_RETRIES,
+        retry_timeout: CLIENT_RETRY_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_no_store_knows_is_named() {
+        let stores = Stores::new(BTreeMap::from([(
+            "aws_endpiont".to_owned(),
+            "x".to_owned(),
+        )]));
+        let error = stores
+            .open(&Location::parse("s3://b/k").unwrap())
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("storageOptions.aws_endpiont"),
+            "{error}"
+        );
+        assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn a_bucket_is_opened_once() {
+        let stores = Stores::in_memory();
+        let first = stores.open(&Location::parse("s3://b/x").unwrap()).unwrap();
+        let second = stores.open(&Location::parse("s3://b/y").unwrap()).unwrap();
+        let other = stores.open(&Location::parse("s3://c/y").unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&first.objects, &second.objects));
+        assert!(!Arc::ptr_eq(&first.objects, &other.objects));
+    }
+}

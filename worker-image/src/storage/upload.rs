@@ -1,0 +1,314 @@
+//! Writing objects as a stream of parts, from a thread that may block.
+//!
+//! On stores with multipart uploads the parts are uploaded and left for somebody to complete; on local disks the bytes
+//! go to a staged file beside the final one, left for somebody to rename. Nothing appears under the final name here.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use object_store::PutPayload;
+use object_store::multipart::MultipartStore;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::storage::{Cause, Location, StorageError, Stores, persist};
+
+/// Size of every part but the last. Stores want at least 5 MiB, and some want all parts equal.
+pub(crate) const PART_BYTES: usize = 8 << 20;
+
+/// Stores take no more parts than this in one upload, so a file has at most 78 GiB.
+const PARTS_MAX: usize = 10_000;
+
+/// Parts of one file under way at a time.
+const PARTS_IN_FLIGHT: usize = 2;
+
+/// An upload under way.
+pub struct PartUpload {
+    location: Location,
+    target: Target,
+    buffer: Vec<u8>,
+    bytes: u64,
+    crc32c: u32,
+}
+
+enum Target {
+    Parts {
+        runtime: Handle,
+        upload: String,
+        sender: Option<mpsc::Sender<Bytes>>,
+        task: tokio::task::JoinHandle<Result<Vec<String>, StorageError>>,
+        sent: usize,
+    },
+    Staged {
+        file: File,
+        path: PathBuf,
+        staged: Location,
+    },
+}
+
+/// What was uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Size of all parts.
+    pub bytes: u64,
+    /// CRC-32C over all bytes.
+    pub crc32c: u32,
+    /// Where the bytes wait.
+    pub place: UploadPlace,
+}
+
+/// Where uploaded bytes wait to become a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadPlace {
+    /// An uncompleted multipart upload.
+    Multipart {
+        /// The store's name of the upload.
+        upload: String,
+        /// The store's names of the parts, in order; at least one.
+        parts: Vec<String>,
+    },
+    /// A whole local file under another name.
+    Staged(Location),
+}
+
+impl PartUpload {
+    /// Begins to write `location`. `writer` tells this attempt's staged file from another's on a local disk.
+    pub fn begin(
+        runtime: &Handle,
+        stores: &Stores,
+        location: &Location,
+        writer: &str,
+    ) -> Result<Self, StorageError> {
+        let target = match stores.open(location)?.multipart {
+            Some(store) => Self::begin_parts(runtime, stores, location, store)?,
+            None => Self::begin_staged(location, writer)?,
+        };
+        Ok(Self {
+            location: location.clone(),
+            target,
+            buffer: Vec::new(),
+            bytes: 0,
+            crc32c: 0,
+        })
+    }
+
+    fn begin_parts(
+        runtime: &Handle,
+        stores: &Stores,
+        location: &Location,
+        store: Arc<dyn MultipartStore>,
+    ) -> Result<Target, StorageError> {
+        let upload = runtime.block_on(persist(stores, "writing", location, || {
+            store.create_multipart(location.path())
+        }))?;
+        let (sender, receiver) = mpsc::channel(1);
+        let task = runtime.spawn(upload_parts(
+            stores.clone(),
+            location.clone(),
+            store,
+            upload.clone(),
+            receiver,
+        ));
+        Ok(Target::Parts {
+            runtime: runtime.clone(),
+            upload,
+            sender: Some(sender),
+            task,
+            sent: 0,
+        })
+    }
+
+    fn begin_staged(location: &Location, writer: &str) -> Result<Target, StorageError> {
+        let failed = |error: io::Error| StorageError::from_io("writing", location, &error);
+        let staged = location.with_path(
+            location
+                .parent()
+                .path()
+                .clone()
+                .join(format!(".{}.{writer}", location.file_name())),
+        );
+        let path = staged.local_path().ok_or_else(|| {
+            StorageError::new(
+                "writing",
+                location,
+                Cause::Configuration("this store has no multipart uploads".to_owned()),
+            )
+        })?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let file = File::create(&path).map_err(failed)?;
+        Ok(Target::Staged { file, path, staged })
+    }
+
+    /// Ends the stream and waits until all of it is stored.
+    pub fn finish(mut self) -> Result<Uploaded, StorageError> {
+        let last = Bytes::from(std::mem::take(&mut self.buffer));
+        let (bytes, crc32c) = (self.bytes, self.crc32c);
+        let place = match self.target {
+            Target::Parts {
+                runtime,
+                upload,
+                sender,
+                task,
+                sent,
+            } => {
+                // An upload without parts cannot be completed: an empty file is one empty part.
+                if let Some(sender) = sender
+                    && (!last.is_empty() || sent == 0)
+                {
+                    // Where the receiver is gone, the task's own error says why.
+                    let _ = sender.blocking_send(last);
+                }
+                UploadPlace::Multipart {
+                    upload,
+                    parts: join(&runtime, task, &self.location)?,
+                }
+            }
+            Target::Staged {
+                mut file,
+                path: _,
+                staged,
+            } => {
+                let failed =
+                    |error: io::Error| StorageError::from_io("writing", &self.location, &error);
+                file.write_all(&last).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+                UploadPlace::Staged(staged)
+            }
+        };
+        Ok(Uploaded {
+            bytes,
+            crc32c,
+            place,
+        })
+    }
+
+    /// Ends the stream and throws away what was stored, as far as the store lets us: what stays is never completed.
+    pub fn discard(self, stores: &Stores) -> Result<(), StorageError> {
+        match self.target {
+            Target::Parts {
+                runtime,
+                upload,
+                sender,
+                task,
+                ..
+            } => {
+                drop(sender);
+                task.abort();
+                let Some(store) = stores.open(&self.location)?.multipart else {
+                    return Ok(());
+                };
+                runtime.block_on(persist(
+                    stores,
+                    "aborting the upload of",
+                    &self.location,
+                    || store.abort_multipart(self.location.path(), &upload),
+                ))
+            }
+            Target::Staged { path, .. } => std::fs::remove_file(path)
+                .map_err(|e| StorageError::from_io("deleting", &self.location, &e)),
+        }
+    }
+
+    fn flush_part(&mut self) -> Result<(), StorageError> {
+        let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES));
+        match &mut self.target {
+            Target::Parts {
+                runtime,
+                sender,
+                task,
+                sent,
+                ..
+            } => {
+                *sent += 1;
+                if *sent >= PARTS_MAX {
+                    let limit = Cause::Other(format!(
+                        "the file is larger than {PARTS_MAX} parts of 8 MiB; use more shards"
+                    ));
+                    return Err(StorageError::new("writing", &self.location, limit));
+                }
+                if let Some(open) = sender
+                    && open.blocking_send(Bytes::from(part)).is_err()
+                {
+                    *sender = None;
+                    let error = runtime.block_on(&mut *task);
+                    return Err(match error {
+                        Ok(Err(error)) => error,
+                        Ok(Ok(_)) | Err(_) => StorageError::new(
+                            "writing",
+                            &self.location,
+                            Cause::Other("the upload ended early".to_owned()),
+                        ),
+                    });
+                }
+                Ok(())
+            }
+            Target::Staged { file, .. } => file
+                .write_all(&part)
+                .map_err(|error| StorageError::from_io("writing", &self.location, &error)),
+        }
+    }
+}
+
+impl Write for PartUpload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PART_BYTES - self.buffer.len());
+        let taken = &bytes[..count];
+        self.buffer.extend_from_slice(taken);
+        self.crc32c = crc32c::crc32c_append(self.crc32c, taken);
+        self.bytes += count as u64;
+        if self.buffer.len() == PART_BYTES {
+            self.flush_part().map_err(io::Error::other)?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Parts are of equal size: nothing leaves before a part is full.
+        Ok(())
+    }
+}
+
+async fn upload_parts(
+    stores: Stores,
+    location: Location,
+    store: Arc<dyn MultipartStore>,
+    upload: String,
+    receiver: mpsc::Receiver<Bytes>,
+) -> Result<Vec<String>, StorageError> {
+    let parts = tokio_stream::wrappers::ReceiverStream::new(receiver).enumerate();
+    let (stores, location, store, upload) = (&stores, &location, &store, &upload);
+    let uploads = parts.map(|(index, part)| async move {
+        let put = || {
+            store.put_part(
+                location.path(),
+                upload,
+                index,
+                PutPayload::from(part.clone()),
+            )
+        };
+        persist(stores, "writing", location, put)
+            .await
+            .map(|part| part.content_id)
+    });
+    uploads.buffered(PARTS_IN_FLIGHT).try_collect().await
+}
+
+fn join(
+    runtime: &Handle,
+    task: tokio::task::JoinHandle<Result<Vec<String>, StorageError>>,
+    location: &Location,
+) -> Result<Vec<String>, StorageError> {
+    runtime.block_on(task).map_err(|error| {
+        StorageError::new(
+            "writing",
+            location,
+            Cause::Other(format!("the upload ended early: {error}")),
+        )
+    })?
+}
