@@ -3,21 +3,47 @@
 
 use jaq_core::data::JustLut;
 use jaq_core::load::parse::Def;
-use jaq_core::native::{Fun, bome, run, v};
-use jaq_core::{Error, ValR};
+use jaq_core::native::{Fun, bome, run, unary, v};
+use jaq_core::{Error, RunPtr, ValR};
 use jaq_json::Val;
 
+use super::delete::delete_paths;
 use super::{fence, number, value};
 use crate::record::Record;
 
 type Data = JustLut<Val>;
 
-/// Filters of which ours stand in the place of jaq's, as natives.
-const REPLACED: [&str; 5] = ["tostring", "tojson", "fromjson", "tonumber", "@text"];
+/// Filters of which ours, in Rust, stand in the place of jaq's.
+const REPLACED: [&str; 5] = ["tostring", "tojson", "fromjson", "tonumber", "delpaths"];
 
-/// What jq 1.7 has and jaq's library does not, written in jq; and the text format on our own `tostring`.
+/// What jq 1.7 has and jaq's library does not or has otherwise, written in jq: `join` takes null as nothing, trimming
+/// leaves alone what is no string, deleting keeps the order of keys, formats write numbers as results do. What stands later
+/// hides what jaq defines under the same name.
 const ADDED: &str = r#"
 def @text: tostring;
+def del(f): delpaths([path(f)]);
+def ltrimstr($part): if isstring and ($part | isstring) and startswith($part) then .[$part | length:] end;
+def rtrimstr($part):
+  if isstring and ($part | isstring) and $part != "" and endswith($part) then .[:length - ($part | length)] end;
+def join($separator):
+  reduce .[] as $part (null;
+    (if . == null then "" else . + $separator end) + (if $part == null then "" else $part | tostring end))
+  // "";
+def @sh: [if isarray then .[] end | if isstring then "'" + escape_sh + "'" else tostring end] | join(" ");
+def @csv:
+  map(
+    if . == null then "" elif isstring then "\"" + (split("\"") | join("\"\"")) + "\""
+    elif . < {} and (isarray | not) then tostring
+    else error("an array or object cannot be a column of csv") end)
+  | join(",");
+def @tsv:
+  def escape($from; $to): split($from) | join($to);
+  map(
+    if . == null then ""
+    elif isstring then escape("\\"; "\\\\") | escape("\t"; "\\t") | escape("\n"; "\\n") | escape("\r"; "\\r")
+    elif . < {} and (isarray | not) then tostring
+    else error("an array or object cannot be a column of tsv") end)
+  | join("\t");
 def toarray: if isarray then . else [.] end;
 def IN(source): any(source == .; .);
 def IN(candidates; source): any(candidates == source; .);
@@ -25,6 +51,8 @@ def INDEX(stream; index): reduce stream as $row ({}; .[$row | index | tostring] 
 def INDEX(index): INDEX(.[]; index);
 def ascii: [.] | implode;
 def trimstr($part): ltrimstr($part) | rtrimstr($part);
+def tostream: path(def deep: (.[]? | deep), .; deep) as $p | getpath($p) | reduce path(.[]?) as $q ([$p, .]; [$p + $q]);
+def have_literal_numbers: true;
 "#;
 
 /// Filters written in jq.
@@ -39,17 +67,20 @@ pub(super) fn definitions() -> impl Iterator<Item = Def<&'static str>> {
 
 /// Filters written in Rust.
 pub(super) fn functions() -> impl Iterator<Item = Fun<Data>> {
-    let own: [(&'static str, jaq_core::RunPtr<Data>); 4] = [
-        ("tostring", |cv| bome(to_string(cv.1))),
-        ("tojson", |cv| bome(to_json(&cv.1))),
-        ("fromjson", |cv| bome(from_json(&cv.1))),
-        ("tonumber", |cv| bome(to_number(cv.1))),
+    let own: [(&'static str, usize, RunPtr<Data>); 5] = [
+        ("tostring", 0, |cv| bome(to_string(cv.1))),
+        ("tojson", 0, |cv| bome(to_json(&cv.1))),
+        ("fromjson", 0, |cv| bome(from_json(&cv.1))),
+        ("tonumber", 0, |cv| bome(to_number(cv.1))),
+        ("delpaths", 1, |cv| {
+            unary(cv, |value, paths| delete_paths(value, &paths))
+        }),
     ];
     jaq_core::funs()
         .chain(jaq_std::funs())
         .chain(jaq_json::funs())
         .filter(|(name, ..)| is_kept(name))
-        .chain(own.map(|(name, function)| run::<Data>((name, v(0), function))))
+        .chain(own.map(|(name, arity, function)| run::<Data>((name, v(arity), function))))
 }
 
 fn is_kept(name: &str) -> bool {

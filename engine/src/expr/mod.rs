@@ -23,6 +23,7 @@ pub use value::Value;
 
 use crate::record::Record;
 
+mod delete;
 mod error;
 mod fence;
 mod interpolation;

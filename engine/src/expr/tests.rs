@@ -218,6 +218,42 @@ fn json_inside_strings_is_read_with_the_limits_of_records() {
 
 #[test]
 fn filters_that_jq_has_and_the_library_lacks_are_there() {
+    check(
+        "@sh",
+        r#"[6.0, "it's", null]"#,
+        &[r#""6.0 'it'\\''s' null""#],
+    );
+    check(
+        "[. / 2] | @sh, @csv, @tsv, @html",
+        "6",
+        &[r#""3""#, r#""3""#, r#""3""#, r#""[3]""#],
+    );
+    check(
+        "join(\",\")",
+        r#"["a",null,1,6.0,true]"#,
+        &[r#""a,,1,6.0,true""#],
+    );
+    check("join(\",\")", "[]", &[r#""""#]);
+    check(
+        "@csv",
+        r#"[1,"a\"b",null,true,0.10]"#,
+        &[r#""1,\"a\"\"b\",,true,0.10""#],
+    );
+    check(
+        "@tsv",
+        r#"["a\tb","c\\d",null,1]"#,
+        &[r#""a\\tb\tc\\\\d\t\t1""#],
+    );
+    check_error(
+        "@csv",
+        "[[]]",
+        "an array or object cannot be a column of csv",
+    );
+    check(
+        "[tostream]",
+        r#"{"a":[1,2]}"#,
+        &[r#"[[["a",0],1],[["a",1],2],[["a",1]],[["a"]]]"#],
+    );
     check("IN(1, 2)", "2", &["true"]);
     check("IN(.[]; 4)", "[1,2]", &["false"]);
     check(
@@ -227,9 +263,55 @@ fn filters_that_jq_has_and_the_library_lacks_are_there() {
     );
     check("toarray", "1", &["[1]"]);
     check("ascii", "65", &[r#""A""#]);
+    check(
+        "[.[] | ltrimstr(\"é\"), rtrimstr(\"é\"), rtrimstr(\"\")]",
+        r#"["éaé",null,1]"#,
+        &[r#"["aé","éa","éaé",null,null,null,1,1,1]"#],
+    );
     check("trimstr(\"x\")", r#""xax""#, &[r#""a""#]);
     check("getpath([\"a\", 0])", r#"{"a":[5]}"#, &["5"]);
     check("limit(2; .[])", "[1,2,3]", &["1", "2"]);
+}
+
+#[test]
+fn deleting_keeps_the_order_of_what_stays() {
+    let record = r#"{"a":1,"b":{"c":[1,2,3],"d":1,"e":2},"f":null,"g":5}"#;
+    for (expression, expected) in [
+        (
+            "del(.a)",
+            r#"{"b":{"c":[1,2,3],"d":1,"e":2},"f":null,"g":5}"#,
+        ),
+        (
+            "del(.a, .f, .missing, .f.x)",
+            r#"{"b":{"c":[1,2,3],"d":1,"e":2},"g":5}"#,
+        ),
+        ("del(.b.c[0, -1]) | .b", r#"{"c":[2],"d":1,"e":2}"#),
+        ("del(.b.c[1:]) | .b.c", "[1]"),
+        ("del(.b.c[:-1], .b.c[7]) | .b.c", "[3]"),
+        (
+            "del(.b.c[] | select(. > 1)) | .b",
+            r#"{"c":[1],"d":1,"e":2}"#,
+        ),
+        (
+            "delpaths([[\"b\", \"d\"], [\"a\"], [\"a\"]])",
+            r#"{"b":{"c":[1,2,3],"e":2},"f":null,"g":5}"#,
+        ),
+        ("del(.)", "null"),
+        (".f | del(.a.b, .[3])", "null"),
+        ("del(..| numbers)", r#"{"b":{"c":[]},"f":null}"#),
+    ] {
+        check(expression, record, &[expected]);
+    }
+    check_error(
+        "delpaths([[0]])",
+        r#"{"a":1}"#,
+        r#"cannot index {"a":1} with 0"#,
+    );
+    check_error(
+        "delpaths([0])",
+        r#"{"a":1}"#,
+        "cannot use 0 as array of paths",
+    );
 }
 
 #[test]

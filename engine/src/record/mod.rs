@@ -168,10 +168,11 @@ impl Record {
     /// A record of text known to be one compact JSON value.
     pub(crate) fn trusted(text: String) -> Self {
         debug_assert!(
-            matches!(
-                tape::scan(&text, &mut Vec::new()),
-                Ok(tape::Scan { spaced: false })
-            ),
+            !cfg!(test)
+                || matches!(
+                    tape::scan(&text, &mut Vec::new()),
+                    Ok(tape::Scan { spaced: false })
+                ),
             "not a compact JSON text: {text}"
         );
         Self {
