@@ -1,6 +1,8 @@
 //! The shuffling operators against a naive model in memory: whatever the shards, buffers, runs and passes, the same
 //! records with the same bytes come out.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -156,9 +158,40 @@ fn merge_some(merger: &Merger, mut runs: Vec<Run>, choices: &mut Choices) -> Vec
     runs
 }
 
-/// Runs a plan of two stages over shards of records; gives the texts of each output shard.
-fn execute(plan: &Plan, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Result<Vec<Vec<String>>, OperatorError> {
-    let (map, reduce) = (StageProgram::compile(&plan.stages[0])?, StageProgram::compile(&plan.stages[1])?);
+/// A plan of two stages, compiled.
+struct Programs {
+    map: StageProgram,
+    reduce: StageProgram,
+    partitions: u32,
+}
+
+/// Steps of which exactly one shuffles.
+fn programs(steps: Vec<Step>) -> Programs {
+    let plan = planned(steps);
+    let compile = |stage: usize| StageProgram::compile(&plan.stages[stage]).unwrap();
+    Programs { map: compile(0), reduce: compile(1), partitions: plan.stages[1].shards }
+}
+
+/// The most partitions of a random run.
+const PARTITIONS_MAX: usize = 5;
+
+/// Each operator that shuffles with 1 to [`PARTITIONS_MAX`] partitions: compiling takes longer than a random run.
+static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
+    let partitions = || 1..=u32::try_from(PARTITIONS_MAX).unwrap();
+    [
+        partitions().map(|shards| programs(vec![group_by(shards)])).collect(),
+        partitions().map(|shards| programs(vec![deduplicate(shards)])).collect(),
+        vec![programs(vec![Step::Count])],
+    ]
+});
+
+const GROUP_BY: usize = 0;
+const DEDUPLICATE: usize = 1;
+const COUNT: usize = 2;
+
+/// Runs two stages over shards of records; gives the texts of each output shard.
+fn execute(programs: &Programs, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Vec<Vec<String>> {
+    let Programs { map, reduce, partitions } = programs;
     let mut runs: Vec<Run> = Vec::new();
     for shard in shards {
         let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
@@ -171,8 +204,8 @@ fn execute(plan: &Plan, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Resu
                     assert!(combiner.is_empty());
                 }
                 Ok::<_, OperatorError>(())
-            })?;
-            if flow == Flow::Stop {
+            });
+            if flow.unwrap() == Flow::Stop {
                 break;
             }
         }
@@ -180,30 +213,29 @@ fn execute(plan: &Plan, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Resu
         runs.extend(merge_some(combiner.merger(), own, choices));
     }
     let merger = reduce.merger().unwrap();
-    (0..plan.stages[1].shards)
+    (0..*partitions)
         .map(|partition| {
             let read = |run: &Run| run.iter().filter(|entry| entry.partition == partition).cloned().collect();
             let runs = merge_some(merger, runs.iter().map(read).collect(), choices);
             let mut steps = reduce.steps();
             let mut output = Vec::new();
             for record in merger.records(streams(runs)) {
-                let flow = steps.push(record?, &mut |record: Record| {
+                let flow = steps.push(record.unwrap(), &mut |record: Record| {
                     output.push(record.as_json_str().to_owned());
                     Ok::<_, OperatorError>(())
-                })?;
-                if flow == Flow::Stop {
+                });
+                if flow.unwrap() == Flow::Stop {
                     break;
                 }
             }
-            Ok(output)
+            output
         })
         .collect()
 }
 
-fn two_stages(steps: Vec<Step>, shards: usize) -> Plan {
+fn planned(steps: Vec<Step>) -> Plan {
     let source = Source::Files { empty_ok: true };
-    let pipeline = Pipeline { source, steps, sink: Sink { format: Format::Jsonl } };
-    plan(&pipeline, u32::try_from(shards).unwrap())
+    plan(&Pipeline { source, steps, sink: Sink { format: Format::Jsonl } }, 1)
 }
 
 /// The records in their order, cut into shards; some of them may be empty.
@@ -230,6 +262,10 @@ fn group_by(shards: u32) -> Step {
     ];
     let aggregates = aggregates.map(|(name, aggregate)| (name.to_owned(), aggregate)).into();
     Step::GroupBy(GroupBy { key: format!(".k | {AS_VALUE}"), aggregates, shards: Some(shards) })
+}
+
+fn deduplicate(shards: u32) -> Step {
+    Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(shards) }
 }
 
 /// What a groupBy gives in one shard, by looking at all records at once.
@@ -288,8 +324,7 @@ proptest! {
     ) {
         let mut choices = Choices { bytes: choices, position: 0 };
         let shards = spread(&inputs, &mut choices);
-        let plan = two_stages(vec![group_by(1)], shards.len());
-        let result = execute(&plan, shards, &mut choices).unwrap().remove(0);
+        let result = execute(&SHUFFLES[GROUP_BY][0], shards, &mut choices).remove(0);
         let model = grouped_by_model(&inputs);
         prop_assert_eq!(result.len(), model.len());
         for (result, model) in result.iter().zip(&model) {
@@ -304,8 +339,7 @@ proptest! {
     ) {
         let mut choices = Choices { bytes: choices, position: 0 };
         let shards = spread(&inputs, &mut choices);
-        let step = Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(1) };
-        let result = execute(&two_stages(vec![step], shards.len()), shards, &mut choices).unwrap().remove(0);
+        let result = execute(&SHUFFLES[DEDUPLICATE][0], shards, &mut choices).remove(0);
         prop_assert_eq!(result, deduplicated_by_model(&inputs));
     }
 
@@ -316,36 +350,31 @@ proptest! {
     ) {
         let mut choices = Choices { bytes: choices, position: 0 };
         let shards = spread(&inputs, &mut choices);
-        let result = execute(&two_stages(vec![Step::Count], shards.len()), shards, &mut choices).unwrap();
+        let result = execute(&SHUFFLES[COUNT][0], shards, &mut choices);
         prop_assert_eq!(result, [[inputs.len().to_string()]]);
     }
 
     #[test]
     fn the_bytes_of_the_output_do_not_depend_on_mappers_buffers_and_passes(
         inputs in proptest::collection::vec(input(), 0..60),
-        partitions in 1..6_u32,
+        partitions in 0..PARTITIONS_MAX,
         left in choices(),
         right in choices(),
     ) {
-        let deduplicate = Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(partitions) };
-        for step in [group_by(partitions), deduplicate, Step::Count] {
+        for variants in &*SHUFFLES {
+            let programs = &variants[partitions.min(variants.len() - 1)];
             let run = |bytes: &[u8]| {
                 let mut choices = Choices { bytes: bytes.to_vec(), position: 0 };
                 let shards = spread(&inputs, &mut choices);
-                execute(&two_stages(vec![step.clone()], shards.len()), shards, &mut choices).unwrap()
+                execute(programs, shards, &mut choices)
             };
             let (left, right) = (run(&left), run(&right));
             prop_assert_eq!(&left, &right);
-            // However many shards there are, the records are those of one shard.
+            // However many partitions there are, the records are those of one.
             let mut all: Vec<String> = left.concat();
-            let mut choices = Choices { bytes: vec![1], position: 0 };
             let records = inputs.iter().map(Input::record).collect();
-            let alone = match &step {
-                Step::GroupBy(step) => Step::GroupBy(GroupBy { shards: Some(1), ..step.clone() }),
-                Step::Deduplicate { key, .. } => Step::Deduplicate { key: key.clone(), shards: Some(1) },
-                other => other.clone(),
-            };
-            let mut expected = execute(&two_stages(vec![alone], 1), vec![records], &mut choices).unwrap().remove(0);
+            let mut alone = Choices { bytes: vec![1], position: 0 };
+            let mut expected = execute(&variants[0], vec![records], &mut alone).remove(0);
             all.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(all, expected);
@@ -358,10 +387,8 @@ proptest! {
         flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in any::<prop::sample::Index>(),
     ) {
-        let deduplicate = Step::Deduplicate { key: ".k".to_owned(), shards: Some(1) };
-        for step in [group_by(1), deduplicate, Step::Count] {
-            let plan = two_stages(vec![step], 1);
-            let (map, reduce) = (StageProgram::compile(&plan.stages[0]).unwrap(), StageProgram::compile(&plan.stages[1]).unwrap());
+        for variants in &*SHUFFLES {
+            let Programs { map, reduce, .. } = &variants[0];
             let mut combiner = map.combiner().unwrap();
             for input in &inputs {
                 combiner.push(input.record()).unwrap();
@@ -399,10 +426,10 @@ fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_stands_between_them
         spread
     };
     let step = GroupBy { key: ".k".to_owned(), aggregates: vec![("n".to_owned(), Aggregate::Count)], shards: Some(1) };
+    let programs = programs(vec![Step::GroupBy(step)]);
     for shards in 1..=7 {
         let mut choices = Choices { bytes: vec![2, 3, 5, 8], position: shards };
-        let plan = two_stages(vec![Step::GroupBy(step.clone())], shards);
-        let result = execute(&plan, records(shards), &mut choices).unwrap().remove(0);
+        let result = execute(&programs, records(shards), &mut choices).remove(0);
         assert_eq!(
             result,
             [r#"{"key":true,"n":2}"#, r#"{"key":1,"n":3}"#, r#"{"key":2,"n":1}"#, r#"{"key":3,"n":1}"#],
@@ -428,23 +455,22 @@ fn steps_before_and_behind_a_shuffle_run_with_it() {
     let lines = [["the cat and the dog", ""], ["and the cat sat", "on the mat and sat"]];
     let shards = lines.map(|shard| shard.map(Record::from_text_line).into()).into();
     let mut choices = Choices { bytes: vec![7, 4, 9], position: 0 };
-    let result = execute(&two_stages(word_count, 2), shards, &mut choices).unwrap();
+    let result = execute(&programs(word_count), shards, &mut choices);
     assert_eq!(result, [[r#""and: 3""#, r#""cat: 2""#]]);
 }
 
 #[test]
 fn no_mapper_at_all_gives_a_count_of_0_and_groups_in_no_shard() {
     let mut choices = Choices { bytes: vec![1], position: 0 };
-    let count = two_stages(vec![Step::Count, Step::Map(". + 1".to_owned())], 0);
-    assert_eq!(execute(&count, vec![], &mut choices).unwrap(), [["1"]]);
-    assert_eq!(execute(&two_stages(vec![group_by(3)], 0), vec![], &mut choices).unwrap(), [[""; 0]; 3]);
+    let count = programs(vec![Step::Count, Step::Map(". + 1".to_owned())]);
+    assert_eq!(execute(&count, vec![], &mut choices), [["1"]]);
+    assert_eq!(execute(&programs(vec![group_by(3)]), vec![], &mut choices), [[""; 0]; 3]);
 }
 
 #[test]
 fn a_buffer_says_how_much_memory_it_holds() {
-    let plan = two_stages(vec![group_by(4)], 1);
-    let program = StageProgram::compile(&plan.stages[0]).unwrap();
-    let mut combiner = program.combiner().unwrap();
+    let programs = programs(vec![group_by(4)]);
+    let mut combiner = programs.map.combiner().unwrap();
     assert_eq!(combiner.memory_bytes(), 0);
     let mut last = 0;
     for number in 0..2000 {
@@ -462,7 +488,7 @@ fn a_buffer_says_how_much_memory_it_holds() {
 #[test]
 fn compiling_names_the_step_whose_expression_is_wrong() {
     let compile = |steps: Vec<Step>, stage: usize| {
-        StageProgram::compile(&two_stages(steps, 1).stages[stage]).map(|_| ()).unwrap_err().to_string()
+        StageProgram::compile(&planned(steps).stages[stage]).map(|_| ()).unwrap_err().to_string()
     };
     let error = compile(vec![Step::Map(".a".to_owned()), Step::Filter("nowhere".to_owned())], 0);
     assert_eq!(error, "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined");
