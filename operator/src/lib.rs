@@ -1,1 +1,15 @@
-//! Placeholder until the crate is written.
+//! The operator: runs `ZephyrJob`s on a cluster. Knows Kubernetes; learns about a run only from its coordinator's stream and
+//! from pods. Never links the engine or the worker.
+
+pub mod admin;
+pub mod calls;
+pub mod children;
+pub mod config;
+pub mod controller;
+pub mod metrics;
+pub mod pods;
+pub mod progress;
+pub mod run_report;
+pub mod startup;
+pub mod telemetry;
+pub mod watches;

@@ -1,1 +1,23 @@
-fn main() {}
+//! The program `zephyr-operator`: arguments, logs, exit code. Nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::error;
+use zephyr_operator::config::Config;
+use zephyr_operator::{startup, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    telemetry::start();
+    // One TLS provider for the process; a second call would only find it installed.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    match startup::run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            error!(error = %cause, "operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}

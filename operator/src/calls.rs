@@ -1,0 +1,104 @@
+//! One call to the API server: with a finite end, and an error that says which kind it is. Retries nothing.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+/// How long any single call may take. A reconcile makes a handful of them and must end within a minute.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("{}", words(.0))]
+    Answer(#[source] Box<kube::Error>),
+}
+
+/// What the API server meant, as far as a reaction depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NotFound,
+    AlreadyExists,
+    /// Another writer was first, or a precondition does not hold.
+    Conflict,
+    /// Missing rights, quota, admission: `CallError::message` says which.
+    Forbidden,
+    Invalid,
+    /// Anything that may be different the next time.
+    Transient,
+}
+
+/// Awaits `call` for [`CALL_TIMEOUT`] at most.
+pub async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+    timeout(CALL_TIMEOUT, call).await.map_err(|_| CallError::Timeout)?.map_err(|error| CallError::Answer(Box::new(error)))
+}
+
+impl CallError {
+    pub fn refusal(&self) -> Refusal {
+        let Self::Answer(error) = self else { return Refusal::Transient };
+        let kube::Error::Api(status) = error.as_ref() else { return Refusal::Transient };
+        match (status.code, status.reason.as_str()) {
+            (404, _) => Refusal::NotFound,
+            (409, "AlreadyExists") => Refusal::AlreadyExists,
+            (409, _) => Refusal::Conflict,
+            (403, _) => Refusal::Forbidden,
+            (400 | 422, _) => Refusal::Invalid,
+            _ => Refusal::Transient,
+        }
+    }
+
+    /// What the API server said, or what went wrong on the way.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Timeout => self.to_string(),
+            Self::Answer(error) => words(error),
+        }
+    }
+}
+
+/// The server's own sentence, without the client's envelope.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => {
+            // The client's outermost error says only that the service failed.
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(inner) = source {
+                let inner_text = inner.to_string();
+                if !text.contains(&inner_text) {
+                    text = format!("{text}: {inner_text}");
+                }
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// An answer of the API server.
+    pub fn answer(code: u16, reason: &str, message: &str) -> CallError {
+        let status = kube::core::Status {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            ..kube::core::Status::default()
+        };
+        CallError::Answer(Box::new(kube::Error::Api(Box::new(status))))
+    }
+
+    #[test]
+    fn the_two_kinds_of_409_are_told_apart() {
+        assert_eq!(answer(409, "AlreadyExists", "").refusal(), Refusal::AlreadyExists);
+        assert_eq!(answer(409, "Conflict", "").refusal(), Refusal::Conflict);
+        assert_eq!(answer(503, "ServiceUnavailable", "").refusal(), Refusal::Transient);
+        assert_eq!(CallError::Timeout.refusal(), Refusal::Transient);
+    }
+}

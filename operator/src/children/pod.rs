@@ -1,0 +1,426 @@
+//! The pod template that both roles share, and the pod fields a user may set, rendered one by one.
+//!
+//! Never a pass-through: a field that is not named here cannot reach a pod. Security settings and mounts are ours alone.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort,
+    EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PodSecurityContext, PodSpec,
+    PodTemplateSpec, PreferredSchedulingTerm, Probe, ResourceFieldSelector, ResourceRequirements, SeccompProfile,
+    SecretEnvSource, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::names;
+use zephyr_crds::pod_template::{self as user, NodeOperator, PodTemplate, TaintEffect, TolerationOperator};
+use zephyr_crds::preemptible::{PreemptibleSpec, SPOT_LABELS, SpotProvider};
+use zephyr_crds::resources::{EffectiveResources, ResourceAmounts};
+
+use super::{CONTAINER_NAME, token_secret};
+
+/// The user of both images.
+const USER_ID: i64 = 65532;
+/// Where the frozen job is mounted.
+const JOB_DIRECTORY: &str = "/etc/zephyr";
+/// Where the token is mounted.
+const TOKEN_DIRECTORY: &str = "/var/run/zephyr/token";
+/// The one writable place: spill files.
+const SCRATCH_DIRECTORY: &str = "/tmp";
+/// Readable by owner and group: the group is the pod's `fsGroup`.
+const TOKEN_MODE: i32 = 0o440;
+/// Seconds after which a pod leaves a node that is not ready or unreachable; the default of 300 is long for a job's worker.
+const NODE_LOST_SECONDS: i64 = 30;
+/// Taints of a node that does not answer.
+const NODE_LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// Seconds between two looks at readiness: short, because it is what status counts and what the Service routes by.
+const READINESS_PERIOD_SECONDS: i32 = 3;
+/// Seconds between two looks at liveness: a restart is the last resort.
+const LIVENESS_PERIOD_SECONDS: i32 = 20;
+/// Seconds a probe waits for its answer: long enough for a starved CPU.
+const PROBE_TIMEOUT_SECONDS: i32 = 5;
+/// Probes in a row that must fail.
+const LIVENESS_FAILURES: i32 = 3;
+
+/// What the two roles' templates differ in.
+pub(super) struct PodInput<'a> {
+    pub(super) frozen: &'a FrozenJob,
+    pub(super) component: &'a str,
+    /// The role, as the program's one argument.
+    pub(super) argument: &'a str,
+    pub(super) resources: EffectiveResources,
+    pub(super) template: &'a PodTemplate,
+    pub(super) annotations: &'a [(&'a str, &'a str)],
+    pub(super) node_selector: BTreeMap<String, String>,
+    pub(super) affinity: Option<Affinity>,
+    pub(super) tolerations: Vec<Toleration>,
+    pub(super) grace_seconds: i64,
+    pub(super) serves_grpc: bool,
+}
+
+/// The pod template of one role. Our labels, annotations and environment win over the user's of the same name.
+pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
+    let mut labels = input.template.labels.clone();
+    labels.extend(super::labels(input.frozen, input.component));
+    let mut annotations = input.template.annotations.clone();
+    annotations.extend(input.annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let mut tolerations = input.tolerations.clone();
+    tolerations.extend(NODE_LOST_TAINTS.iter().map(|key| Toleration {
+        key: Some((*key).to_owned()),
+        operator: Some("Exists".to_owned()),
+        value: None,
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(NODE_LOST_SECONDS),
+    }));
+    let pull_secrets: Vec<_> =
+        input.template.image_pull_secrets.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            containers: vec![container(&input)],
+            volumes: Some(volumes(input.frozen)),
+            restart_policy: Some("Always".to_owned()),
+            termination_grace_period_seconds: Some(input.grace_seconds),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            service_account_name: input.template.service_account_name.clone(),
+            priority_class_name: input.template.priority_class_name.clone(),
+            scheduler_name: input.template.scheduler_name.clone(),
+            image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+            node_selector: (!input.node_selector.is_empty()).then_some(input.node_selector),
+            affinity: input.affinity,
+            tolerations: Some(tolerations),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(USER_ID),
+                run_as_group: Some(USER_ID),
+                fs_group: Some(USER_ID),
+                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+                ..PodSecurityContext::default()
+            }),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// Where the coordinator may run: on no node that any known provider, or the job itself, calls preemptible, and where the
+/// user's own terms allow it.
+pub(super) fn coordinator_affinity(wanted: Option<&user::Affinity>, preemptible: &PreemptibleSpec) -> Option<Affinity> {
+    let known: Vec<_> = SPOT_LABELS.iter().map(|label| is_not(label.key, label.value)).collect();
+    // A custom pool is the nodes that have *all* of its labels; outside it are those that lack any: one term for each.
+    let outside: Vec<Vec<NodeSelectorRequirement>> = match preemptible.provider {
+        SpotProvider::Custom if !preemptible.node_selector.is_empty() => {
+            preemptible.node_selector.iter().map(|(key, value)| vec![is_not(key, value)]).collect()
+        }
+        SpotProvider::Gke
+        | SpotProvider::Eks
+        | SpotProvider::Aks
+        | SpotProvider::Karpenter
+        | SpotProvider::Custom
+        | SpotProvider::None => vec![Vec::new()],
+    };
+    let node = wanted.and_then(|affinity| affinity.node_affinity.as_ref());
+    let wanted_terms: Vec<Vec<NodeSelectorRequirement>> =
+        match node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref()) {
+            Some(required) => required.node_selector_terms.iter().map(requirements).collect(),
+            None => vec![Vec::new()],
+        };
+    let terms = wanted_terms
+        .iter()
+        .flat_map(|wanted| {
+            outside.iter().map(|outside| NodeSelectorTerm {
+                match_expressions: Some([wanted.as_slice(), known.as_slice(), outside.as_slice()].concat()),
+                match_fields: None,
+            })
+        })
+        .collect();
+    Some(Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms: terms }),
+            preferred_during_scheduling_ignored_during_execution: node.and_then(preferred),
+        }),
+        ..Affinity::default()
+    })
+}
+
+/// The user's affinity as it is.
+pub(super) fn affinity(wanted: &user::Affinity) -> Affinity {
+    Affinity {
+        node_affinity: wanted.node_affinity.as_ref().map(|node| NodeAffinity {
+            required_during_scheduling_ignored_during_execution: node
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+                .map(|required| NodeSelector {
+                    node_selector_terms: required.node_selector_terms.iter().map(term).collect(),
+                }),
+            preferred_during_scheduling_ignored_during_execution: preferred(node),
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// The user's toleration as it is.
+pub(super) fn toleration(wanted: &user::Toleration) -> Toleration {
+    Toleration {
+        key: Some(wanted.key.clone()),
+        operator: wanted.operator.map(|operator| {
+            match operator {
+                TolerationOperator::Exists => "Exists",
+                TolerationOperator::Equal => "Equal",
+            }
+            .to_owned()
+        }),
+        value: wanted.value.clone(),
+        effect: wanted.effect.map(|effect| {
+            match effect {
+                TaintEffect::NoSchedule => "NoSchedule",
+                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+                TaintEffect::NoExecute => "NoExecute",
+            }
+            .to_owned()
+        }),
+        toleration_seconds: wanted.toleration_seconds,
+    }
+}
+
+fn container(input: &PodInput<'_>) -> Container {
+    let mut ports = vec![port("admin", names::ADMIN_PORT)];
+    if input.serves_grpc {
+        ports.insert(0, port("grpc", names::COORDINATOR_PORT));
+    }
+    Container {
+        name: CONTAINER_NAME.to_owned(),
+        image: Some(input.frozen.spec.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(vec![input.argument.to_owned()]),
+        env: Some(environment(input.template)),
+        env_from: environment_sources(input.frozen, input.template),
+        ports: Some(ports),
+        resources: Some(ResourceRequirements {
+            requests: Some(amounts(&input.resources.requests)),
+            limits: Some(amounts(&input.resources.limits)),
+            claims: None,
+        }),
+        volume_mounts: Some(vec![
+            mount("job", JOB_DIRECTORY, true),
+            mount("token", TOKEN_DIRECTORY, true),
+            mount("scratch", SCRATCH_DIRECTORY, false),
+        ]),
+        readiness_probe: Some(probe("/readyz", READINESS_PERIOD_SECONDS, 1)),
+        liveness_probe: Some(probe("/healthz", LIVENESS_PERIOD_SECONDS, LIVENESS_FAILURES)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            privileged: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// The user's variables first, then ours: of two with one name the later wins, and a variable wins over `envFrom`.
+fn environment(template: &PodTemplate) -> Vec<EnvVar> {
+    let ours = [
+        from_field("POD_NAME", "metadata.name"),
+        from_field("POD_UID", "metadata.uid"),
+        from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
+        from_limit("ZEPHYR_MEMORY_LIMIT_BYTES", "limits.memory"),
+        EnvVar { name: "TMPDIR".to_owned(), value: Some(SCRATCH_DIRECTORY.to_owned()), value_from: None },
+    ];
+    let mut all: Vec<_> =
+        template.env.iter().filter(|wanted| ours.iter().all(|own| own.name != wanted.name)).map(variable).collect();
+    if all.iter().all(|wanted| wanted.name != "RUST_LOG") {
+        all.push(EnvVar { name: "RUST_LOG".to_owned(), value: Some("info".to_owned()), value_from: None });
+    }
+    all.extend(ours);
+    all
+}
+
+fn variable(wanted: &user::EnvVar) -> EnvVar {
+    let secret = |key: &user::KeyReference| SecretKeySelector {
+        name: key.name.clone(),
+        key: key.key.clone(),
+        optional: key.optional,
+    };
+    let config_map = |key: &user::KeyReference| ConfigMapKeySelector {
+        name: key.name.clone(),
+        key: key.key.clone(),
+        optional: key.optional,
+    };
+    EnvVar {
+        name: wanted.name.clone(),
+        // A kubelet expands `$(NAME)` and reads `$$` as `$`: doubled, the value arrives byte for byte as it was written.
+        value: wanted.value.as_ref().map(|value| value.replace('$', "$$")),
+        value_from: wanted.value_from.as_ref().map(|from| EnvVarSource {
+            secret_key_ref: from.secret_key_ref.as_ref().map(secret),
+            config_map_key_ref: from.config_map_key_ref.as_ref().map(config_map),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn environment_sources(frozen: &FrozenJob, template: &PodTemplate) -> Option<Vec<EnvFromSource>> {
+    let secret = |name: &str, optional: Option<bool>| EnvFromSource {
+        secret_ref: Some(SecretEnvSource { name: name.to_owned(), optional }),
+        ..EnvFromSource::default()
+    };
+    let mut all: Vec<_> = template
+        .env_from
+        .iter()
+        .map(|from| EnvFromSource {
+            secret_ref: from
+                .secret_ref
+                .as_ref()
+                .map(|s| SecretEnvSource { name: s.name.clone(), optional: s.optional }),
+            config_map_ref: from
+                .config_map_ref
+                .as_ref()
+                .map(|c| ConfigMapEnvSource { name: c.name.clone(), optional: c.optional }),
+            prefix: None,
+        })
+        .collect();
+    if let Some(credentials) = &frozen.spec.storage.credentials_secret {
+        all.push(secret(credentials, None));
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+fn volumes(frozen: &FrozenJob) -> Vec<Volume> {
+    vec![
+        Volume {
+            name: "job".to_owned(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: names::generation_root(&frozen.name, frozen.generation),
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: "token".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(token_secret::name(&frozen.name, &frozen.uid, frozen.generation)),
+                default_mode: Some(TOKEN_MODE),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        Volume {
+            name: "scratch".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        },
+    ]
+}
+
+fn amounts(wanted: &ResourceAmounts) -> BTreeMap<String, Quantity> {
+    wanted.entries().map(|(name, amount)| (name.to_owned(), Quantity(amount.as_str().to_owned()))).collect()
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(i32::from(names::ADMIN_PORT)),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(PROBE_TIMEOUT_SECONDS),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { api_version: None, field_path: path.to_owned() }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn from_limit(name: &str, resource: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            resource_field_ref: Some(ResourceFieldSelector {
+                container_name: None,
+                resource: resource.to_owned(),
+                divisor: Some(Quantity("1".to_owned())),
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn is_not(key: &str, value: &str) -> NodeSelectorRequirement {
+    NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(vec![value.to_owned()]),
+    }
+}
+
+fn preferred(node: &user::NodeAffinity) -> Option<Vec<PreferredSchedulingTerm>> {
+    let all: Vec<_> = node
+        .preferred_during_scheduling_ignored_during_execution
+        .iter()
+        .map(|wanted| PreferredSchedulingTerm { weight: wanted.weight, preference: term(&wanted.preference) })
+        .collect();
+    (!all.is_empty()).then_some(all)
+}
+
+fn term(wanted: &user::NodeSelectorTerm) -> NodeSelectorTerm {
+    NodeSelectorTerm { match_expressions: Some(requirements(wanted)), match_fields: None }
+}
+
+fn requirements(wanted: &user::NodeSelectorTerm) -> Vec<NodeSelectorRequirement> {
+    wanted
+        .match_expressions
+        .iter()
+        .map(|expression| NodeSelectorRequirement {
+            key: expression.key.clone(),
+            operator: match expression.operator {
+                NodeOperator::In => "In",
+                NodeOperator::NotIn => "NotIn",
+                NodeOperator::Exists => "Exists",
+                NodeOperator::DoesNotExist => "DoesNotExist",
+                NodeOperator::Gt => "Gt",
+                NodeOperator::Lt => "Lt",
+            }
+            .to_owned(),
+            values: (!expression.values.is_empty()).then(|| expression.values.clone()),
+        })
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! The operator's arguments, each with a twin in the environment. Opens no file, dials nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::controller::plan::Installation;
+
+/// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "zephyr-operator", version, about)]
+pub struct Config {
+    /// Image of the job's pods where a job names none.
+    #[arg(long, env = "ZEPHYR_WORKER_IMAGE", value_parser = not_empty)]
+    pub worker_image: String,
+    /// Endpoint of the S3 store, where it is not AWS: an http or https URL.
+    #[arg(long, env = "ZEPHYR_STORAGE_ENDPOINT", value_parser = endpoint)]
+    pub storage_endpoint: Option<Endpoint>,
+    /// Region of the S3 store.
+    #[arg(long, env = "ZEPHYR_STORAGE_REGION")]
+    pub storage_region: Option<String>,
+    /// Allow an endpoint without TLS.
+    #[arg(long, env = "ZEPHYR_STORAGE_ALLOW_HTTP", default_value_t = false, action = clap::ArgAction::Set)]
+    pub storage_allow_http: bool,
+    /// File with at least 32 random bytes, from which the tokens of all generations are derived.
+    #[arg(long, env = "ZEPHYR_SIGNING_KEY_FILE")]
+    pub signing_key_file: PathBuf,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    #[arg(long, env = "ZEPHYR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Domain of the cluster's DNS, such as cluster.local, where short service names do not resolve.
+    #[arg(long, env = "ZEPHYR_CLUSTER_DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// The only namespace whose jobs are run; without it, all.
+    #[arg(long, env = "ZEPHYR_NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// An endpoint; empty where the environment variable is there and empty, as chart values leave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Config {
+    /// What this installation adds to every job. Empty values count as absent: charts set variables to nothing.
+    pub fn installation(&self) -> Installation {
+        let endpoint = self.storage_endpoint.as_ref().map(|endpoint| endpoint.0.clone());
+        let options = [
+            ("aws_endpoint", present(endpoint)),
+            ("aws_region", present(self.storage_region.clone())),
+            ("aws_allow_http", self.storage_allow_http.then(|| "true".to_owned())),
+        ];
+        let storage_options: BTreeMap<_, _> =
+            options.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect();
+        Installation {
+            worker_image: self.worker_image.clone(),
+            storage_options,
+            cluster_domain: present(self.cluster_domain.clone()),
+        }
+    }
+
+    /// The only namespace to look at, if there is one.
+    pub fn only_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+}
+
+fn present(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+fn not_empty(value: &str) -> Result<String, String> {
+    if value.is_empty() { Err("must not be empty; name an image".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+fn endpoint(value: &str) -> Result<Endpoint, String> {
+    let host = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    if value.is_empty() || host.is_some_and(|host| !host.is_empty() && !host.contains('@')) {
+        Ok(Endpoint(value.to_owned()))
+    } else {
+        Err("is not an endpoint; an http or https URL without credentials is allowed".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
+        let always = ["zephyr-operator", "--signing-key-file", "/key"];
+        Config::try_parse_from(always.iter().chain(arguments))
+    }
+
+    #[test]
+    fn storage_settings_become_the_keys_of_the_object_store_and_empty_ones_are_left_out() {
+        let config = parse(&[
+            "--worker-image", "w:1", "--storage-endpoint", "http://minio:9000", "--storage-region", "", "--storage-allow-http", "true",
+        ])
+        .unwrap();
+        let options: Vec<_> = config.installation().storage_options.into_iter().collect();
+        assert_eq!(options, [("aws_allow_http", "true"), ("aws_endpoint", "http://minio:9000")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn an_empty_image_and_an_endpoint_that_is_none_are_refused() {
+        assert!(parse(&["--worker-image", ""]).is_err());
+        for bad in ["minio:9000", "ftp://minio", "http://", "http://user:secret@minio"] {
+            assert!(parse(&["--worker-image", "w:1", "--storage-endpoint", bad]).is_err(), "{bad}");
+        }
+    }
+}

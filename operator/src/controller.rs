@@ -1,0 +1,303 @@
+//! The table of contents of a reconcile: observe → validate → plan → apply → status. Nothing is decided here.
+
+pub mod action;
+pub mod apply;
+pub mod diagnose;
+pub mod memory;
+pub mod observe;
+pub mod observed;
+pub mod plan;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action as Next;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Resource, ResourceExt};
+use tracing::{debug, info, warn};
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::names;
+
+use self::action::Action;
+use self::apply::Writer;
+use self::memory::Memory;
+use self::observed::Observed;
+use self::plan::{Installation, Lifecycle, Plan};
+use self::status::{Announcement, Due};
+use self::validate::{JobIdentity, ValidatedJob};
+use crate::calls::{Refusal, bounded};
+use crate::metrics::Metrics;
+use crate::progress::token::SigningKey;
+use crate::progress::{RunStreams, StreamTarget};
+use crate::watches::{GuardedJob, Stores};
+
+/// How long a reconcile waits after a failure, at first and at most; doubled each time. At most ten tries a minute even at
+/// the start.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// The wait after another writer was first: the watch brings its version in a moment.
+const CONFLICT_RETRY: Duration = Duration::from_millis(500);
+
+/// Everything a reconcile works with.
+pub struct Context {
+    pub client: Client,
+    pub stores: Stores,
+    pub streams: RunStreams,
+    pub installation: Installation,
+    pub signing_key: SigningKey,
+    pub recorder: Recorder,
+    pub metrics: Metrics,
+    pub memory: Memory,
+}
+
+/// Which step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("read job: {message}")]
+    Decode { message: String },
+    #[error(transparent)]
+    Validate(validate::Error),
+    #[error(transparent)]
+    Observe(observe::Error),
+    #[error(transparent)]
+    Apply(apply::Error),
+}
+
+/// Brings one job a step further, from whatever state it is in.
+pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Next, Error> {
+    let started = Instant::now();
+    let outcome = reconcile_job(&job, &context).await;
+    context.metrics.observe_reconcile(started.elapsed(), outcome.as_ref().err().map(Error::variant));
+    if let (Ok(_), Some(uid)) = (&outcome, job.uid()) {
+        context.memory.forgive(&uid);
+    }
+    outcome
+}
+
+/// What to do about a failed step: by its cause.
+pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) -> Next {
+    let failures = job.uid().map_or(1, |uid| context.memory.blame(&uid));
+    let backoff = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_RETRY);
+    match error {
+        // Nothing gets better before somebody changes the object.
+        Error::Decode { .. } | Error::Validate(_) => {
+            warn!(%error, "job cannot be read");
+            Next::await_change()
+        }
+        Error::Observe(cause) => {
+            warn!(error = %cause, retry_ms = backoff.as_millis(), "reading failed");
+            Next::requeue(backoff)
+        }
+        Error::Apply(cause) => {
+            let is_race = cause.call().is_some_and(|call| call.refusal() == Refusal::Conflict);
+            if is_race {
+                debug!(error = %cause, "another writer was first");
+                return Next::requeue(CONFLICT_RETRY.max(backoff / 2));
+            }
+            warn!(error = %cause, retry_ms = backoff.as_millis(), "writing failed");
+            Next::requeue(backoff)
+        }
+    }
+}
+
+impl Error {
+    fn variant(&self) -> &'static str {
+        match self {
+            Self::Decode { .. } => "decode",
+            Self::Validate(_) => "validate",
+            Self::Observe(_) => "observe",
+            Self::Apply(error) => error.variant(),
+        }
+    }
+}
+
+/// The steps.
+async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Error> {
+    let cached = match &job.0 {
+        Ok(cached) => cached,
+        Err(invalid) => return Err(refuse_unreadable(job, &invalid.error, context).await),
+    };
+    let mut job = context.memory.newest(cached);
+    let mut valid = validate::validate(&job).map_err(Error::Validate)?;
+    let identity = valid.identity.clone();
+    let now = Timestamp::now();
+
+    let mut observed = observe::from_caches(&context.stores, &identity);
+    observe_run(context, &valid, &mut observed, now).await?;
+    let mut plan = plan::plan(&valid, &observed, &context.installation, now);
+    if plan.look_live {
+        match observe::live_job(&context.client, &identity).await.map_err(Error::Observe)? {
+            Some(live) if live.uid().as_ref() == Some(&identity.uid) => job = live,
+            // Deleted, and perhaps created again: the watch tells.
+            Some(_) | None => return Ok(Next::await_change()),
+        }
+        valid = validate::validate(&job).map_err(Error::Validate)?;
+        observed = observe::live(&context.client, &identity).await.map_err(Error::Observe)?;
+        observe_run(context, &valid, &mut observed, now).await?;
+        plan = plan::plan(&valid, &observed, &context.installation, now);
+    }
+    keep_stream(context, &valid, &observed);
+    if plan.is_idle() {
+        debug!(plan = %plan, "planned");
+    } else {
+        info!(plan = %plan, "planned");
+    }
+
+    let writer = Writer {
+        client: &context.client,
+        streams: &context.streams,
+        signing_key: &context.signing_key,
+        job: &identity,
+    };
+    let applied = apply_all(&writer, &plan, context).await;
+    if valid.deleted || plan.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })) {
+        applied.map_err(Error::Apply)?;
+        return Ok(Next::await_change());
+    }
+    let problem = applied.as_ref().err().and_then(apply::Error::problem);
+    let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
+    context.metrics.set_phase(&identity.uid, status.phase);
+    let status_due = status::due(&valid.status, &status, context.memory.written_at(&identity.uid), now);
+    let mut wait = plan.requeue_after;
+    match status_due {
+        Due::Now => write_status(&writer, context, job, valid.status, status, now).await?,
+        Due::At(at) => {
+            let until = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            wait = Some(wait.map_or(until, |wait| wait.min(until)));
+        }
+        Due::Never => {}
+    }
+    applied.map_err(Error::Apply)?;
+    Ok(wait.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// Adds what the run's coordinator says, and why worker pods are refused, if they are.
+async fn observe_run(
+    context: &Context,
+    job: &ValidatedJob,
+    observed: &mut Observed,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(generation) = job.status.generation else { return Ok(()) };
+    let identity = &job.identity;
+    observed.report = context.streams.report(&identity.uid, generation);
+    observed.untold_ends = context.streams.untold_ends(&identity.uid, generation, observed.workers(generation));
+    let Some(workers) = observed.generation(generation).and_then(|objects| objects.workers.as_ref()) else {
+        return Ok(());
+    };
+    let is_short = workers.pods < workers.replicas;
+    if context.memory.must_ask_for_refusal(&identity.uid, is_short, now) {
+        let name = names::workers(&identity.name, generation);
+        let refusal = observe::pod_refusal(&context.client, &identity.namespace, &name, &workers.object.uid)
+            .await
+            .map_err(Error::Observe)?;
+        context.memory.set_refusal(&identity.uid, refusal);
+    }
+    observed.workers_refused = if is_short { context.memory.refusal(&identity.uid) } else { None };
+    Ok(())
+}
+
+/// One stream to the coordinator of the current generation, as soon as it has a Deployment, until the job has ended and the
+/// generation is gone.
+fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
+    let identity = &job.identity;
+    let is_over = job.deleted || job.status.phase.is_some_and(zephyr_crds::status::Phase::is_final);
+    let Some(generation) = job.status.generation.filter(|_| !is_over) else {
+        let is_gone = observed.generations.values().all(|objects| {
+            objects.root.as_ref().is_none_or(|root| root.object.terminating)
+        });
+        if job.deleted || is_gone {
+            context.streams.close(&identity.uid);
+        }
+        return;
+    };
+    let Some(objects) = observed.generation(generation).filter(|objects| objects.coordinator.is_some()) else { return };
+    let Some(frozen) = objects.root.as_ref().and_then(|root| root.frozen.as_ref().ok()) else { return };
+    context.streams.ensure(StreamTarget {
+        job: identity.clone(),
+        generation,
+        address: frozen.coordinator_address.clone(),
+        token: context.signing_key.token(&identity.uid, generation),
+    });
+}
+
+/// Carries the plan out, up to the first failure: a later action may rest on an earlier one.
+async fn apply_all(writer: &Writer<'_>, plan: &Plan, context: &Context) -> Result<(), apply::Error> {
+    for action in &plan.actions {
+        let outcome = writer.apply(action).await;
+        context.metrics.count_action(action.verb(), outcome.is_ok());
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Writes the status, remembers it until the watch has caught up, and tells people what is new in it.
+async fn write_status(
+    writer: &Writer<'_>,
+    context: &Context,
+    job: ZephyrJob,
+    before: zephyr_crds::ZephyrJobStatus,
+    status: zephyr_crds::ZephyrJobStatus,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let reference = job.object_ref(&());
+    let announcements = status::announcements(&before, &status);
+    let written = match writer.write_status(job, status).await {
+        Ok(written) => written,
+        // Deleted in between: there is nobody left to tell.
+        Err(error) if error.call().is_some_and(|call| call.refusal() == Refusal::NotFound) => return Ok(()),
+        Err(error) => return Err(Error::Apply(error)),
+    };
+    context.memory.remember(written, now);
+    context.metrics.count_status_write();
+    for announcement in announcements {
+        announce(context, &reference, &announcement).await;
+    }
+    Ok(())
+}
+
+/// Publishes an event. Events are for people; one that is lost changes nothing.
+async fn announce(
+    context: &Context,
+    reference: &k8s_openapi::api::core::v1::ObjectReference,
+    announcement: &Announcement,
+) {
+    /// What the API server accepts in a note, in bytes.
+    const MAX_NOTE: usize = 1000;
+    let mut note = announcement.note.clone();
+    while note.len() > MAX_NOTE {
+        note.pop();
+    }
+    let event = Event {
+        type_: if announcement.is_warning { EventType::Warning } else { EventType::Normal },
+        reason: announcement.reason.clone(),
+        note: Some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = bounded(context.recorder.publish(&event, reference)).await {
+        warn!(%error, reason = announcement.reason, "event not published");
+    }
+}
+
+/// An object that is no `ZephyrJob` although it lies where they lie: told once for each of its versions.
+async fn refuse_unreadable(job: &GuardedJob, message: &str, context: &Context) -> Error {
+    let reference = job.object_ref(&());
+    let note = format!("the object cannot be read as a ZephyrJob of this release: {message}");
+    let announcement = Announcement { is_warning: true, reason: "SpecInvalid".to_owned(), note };
+    announce(context, &reference, &announcement).await;
+    Error::Decode { message: message.to_owned() }
+}
+
+/// The identity of a job that is still there, for what is kept by uid.
+pub fn identity_of(job: &GuardedJob) -> Option<JobIdentity> {
+    Some(JobIdentity { namespace: job.namespace()?, name: job.name_any(), uid: job.uid()? })
+}
+
+/// Whether a plan makes a decision about the job's life.
+pub fn is_lifecycle_step(plan: &Plan) -> bool {
+    matches!(plan.lifecycle, Lifecycle::Start(_) | Lifecycle::Finish(_))
+}

@@ -1,0 +1,249 @@
+//! The only writes. One exhaustive match over [`Action`], in the plan's order, and the status last.
+//!
+//! Has no choice: a write that is refused is an error with the object's name. An object that exists already is fine when it
+//! is this generation's own, which makes every create safe to repeat.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zephyr_crds::conditions::Reason;
+use zephyr_crds::frozen::FrozenJobError;
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::names;
+use zephyr_crds::status::ZephyrJobStatus;
+
+use super::action::Action;
+use super::status::WriteProblem;
+use super::validate::JobIdentity;
+use crate::calls::{CallError, Refusal, bounded};
+use crate::children::{coordinator_deployment, root_config_map, service, token_secret, worker_stateful_set};
+use crate::progress::RunStreams;
+use crate::progress::token::SigningKey;
+
+/// Which write failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("create {kind} {namespace}/{name}: {source}")]
+    Create { kind: &'static str, namespace: String, name: String, source: CallError },
+    #[error("create {kind} {namespace}/{name}: an object of this name exists that is not this job's; delete or rename it")]
+    Collide { kind: &'static str, namespace: String, name: String },
+    #[error("create {kind} {namespace}/{name}: one of this name is still being deleted")]
+    StillThere { kind: &'static str, namespace: String, name: String },
+    #[error("freeze job {name}: {source}")]
+    Freeze { name: String, source: FrozenJobError },
+    #[error("scale StatefulSet {namespace}/{name}: {source}")]
+    Scale { namespace: String, name: String, source: CallError },
+    #[error("force-delete Pod {namespace}/{name}: {source}")]
+    ForceDelete { namespace: String, name: String, source: CallError },
+    #[error("delete ConfigMap {namespace}/{name}: {source}")]
+    DeleteRoot { namespace: String, name: String, source: CallError },
+    #[error("delete ZephyrJob {namespace}/{name}: {source}")]
+    DeleteJob { namespace: String, name: String, source: CallError },
+    #[error("write status of ZephyrJob {namespace}/{name}: {source}")]
+    WriteStatus { namespace: String, name: String, source: CallError },
+}
+
+impl Error {
+    /// Its name, for metrics.
+    pub fn variant(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Collide { .. } => "collide",
+            Self::StillThere { .. } => "still_there",
+            Self::Freeze { .. } => "freeze",
+            Self::Scale { .. } => "scale",
+            Self::ForceDelete { .. } => "force_delete",
+            Self::DeleteRoot { .. } => "delete_root",
+            Self::DeleteJob { .. } => "delete_job",
+            Self::WriteStatus { .. } => "write_status",
+        }
+    }
+
+    /// The API server's answer behind it, where there was one.
+    pub fn call(&self) -> Option<&CallError> {
+        match self {
+            Self::Create { source, .. }
+            | Self::Scale { source, .. }
+            | Self::ForceDelete { source, .. }
+            | Self::DeleteRoot { source, .. }
+            | Self::DeleteJob { source, .. }
+            | Self::WriteStatus { source, .. } => Some(source),
+            Self::Collide { .. } | Self::StillThere { .. } | Self::Freeze { .. } => None,
+        }
+    }
+
+    /// What the job's user should know of it; absent for what goes away by trying again.
+    pub fn problem(&self) -> Option<WriteProblem> {
+        let reason = match (self, self.call().map(CallError::refusal)) {
+            (Self::Collide { .. } | Self::Freeze { .. }, _) | (_, Some(Refusal::Invalid)) => Reason::Blocked,
+            (_, Some(Refusal::Forbidden)) => {
+                // Both are 403: missing rights are "cannot <verb> resource", quota and admission say what they refuse.
+                let is_rights = self.call().is_some_and(|call| call.message().contains("cannot "));
+                if is_rights { Reason::Forbidden } else { Reason::Blocked }
+            }
+            (
+                _,
+                Some(Refusal::NotFound | Refusal::AlreadyExists | Refusal::Conflict | Refusal::Transient) | None,
+            ) => return None,
+        };
+        Some(WriteProblem { reason, message: self.to_string() })
+    }
+}
+
+/// What writing needs besides the plan.
+pub struct Writer<'a> {
+    pub client: &'a Client,
+    pub streams: &'a RunStreams,
+    pub signing_key: &'a SigningKey,
+    pub job: &'a JobIdentity,
+}
+
+impl Writer<'_> {
+    /// Carries out one action.
+    pub async fn apply(&self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::CreateRoot { frozen } => {
+                let document =
+                    frozen.to_json().map_err(|source| Error::Freeze { name: frozen.name.clone(), source })?;
+                let root = root_config_map::build(frozen, document);
+                self.create::<ConfigMap>("ConfigMap", root, &self.job.uid).await
+            }
+            Action::CreateTokenSecret { frozen, root_uid } => {
+                let token = self.signing_key.token(&frozen.uid, frozen.generation);
+                self.create_secret(token_secret::build(frozen, root_uid, token.expose())).await
+            }
+            Action::CreateService { frozen, root_uid } => {
+                self.create::<Service>("Service", service::build(frozen, root_uid), root_uid).await
+            }
+            Action::CreateCoordinator { frozen, root_uid } => {
+                let deployment = coordinator_deployment::build(frozen, root_uid);
+                self.create::<Deployment>("Deployment", deployment, root_uid).await
+            }
+            Action::CreateWorkers { frozen, root_uid } => {
+                let set = worker_stateful_set::build(frozen, root_uid);
+                self.create::<StatefulSet>("StatefulSet", set, root_uid).await
+            }
+            Action::ScaleWorkers { name, uid, to, .. } => self.scale(name, uid, *to).await,
+            Action::ForceDeletePod { name, uid } => {
+                let parameters = DeleteParams::default().grace_period(0).preconditions(only(uid, None));
+                let deleted = self.delete::<Pod>(name, &parameters).await;
+                deleted.map_err(|source| Error::ForceDelete { namespace: self.namespace(), name: name.clone(), source })
+            }
+            Action::TellPodEnds { generation, ends } => {
+                self.streams.tell_pod_ends(&self.job.uid, *generation, ends);
+                Ok(())
+            }
+            Action::AcknowledgeResult { generation, epoch } => {
+                self.streams.acknowledge_result(&self.job.uid, *generation, *epoch);
+                Ok(())
+            }
+            Action::DeleteRoot { name, uid } => {
+                let parameters = DeleteParams::background().preconditions(only(uid, None));
+                let deleted = self.delete::<ConfigMap>(name, &parameters).await;
+                deleted.map_err(|source| Error::DeleteRoot { namespace: self.namespace(), name: name.clone(), source })
+            }
+            Action::DeleteJob { name, uid, resource_version } => {
+                let parameters = DeleteParams::background().preconditions(only(uid, Some(resource_version)));
+                let deleted = self.delete::<ZephyrJob>(name, &parameters).await;
+                deleted.map_err(|source| Error::DeleteJob { namespace: self.namespace(), name: name.clone(), source })
+            }
+        }
+    }
+
+    /// Writes `status` over the version of the job that it was computed from, and gives back the job as it is now.
+    pub async fn write_status(&self, mut job: ZephyrJob, status: ZephyrJobStatus) -> Result<ZephyrJob, Error> {
+        job.status = Some(status);
+        job.metadata.managed_fields = None;
+        let api: Api<ZephyrJob> = self.api();
+        bounded(api.replace_status(&self.job.name, &post_parameters(), &job)).await.map_err(|source| {
+            Error::WriteStatus { namespace: self.namespace(), name: self.job.name.clone(), source }
+        })
+    }
+
+    /// Creates an object whose owner has `owner_uid`. One that exists already must have the same owner.
+    async fn create<K>(&self, kind: &'static str, object: K, owner_uid: &str) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Serialize
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let api: Api<K> = self.api();
+        let name = object.name_any();
+        let namespace = self.namespace();
+        let source = match bounded(api.create(&post_parameters(), &object)).await {
+            Ok(_) => return Ok(()),
+            Err(source) if source.refusal() == Refusal::AlreadyExists => source,
+            Err(source) => return Err(Error::Create { kind, namespace, name, source }),
+        };
+        // Also the answer to one's own create whose first answer was lost.
+        let existing = match bounded(api.get_opt(&name)).await {
+            Ok(Some(existing)) => existing,
+            // Gone in between: the next reconcile creates it.
+            Ok(None) => return Err(Error::Create { kind, namespace, name, source }),
+            Err(source) => return Err(Error::Create { kind, namespace, name, source }),
+        };
+        let is_ours = existing.owner_references().iter().any(|owner| owner.uid == owner_uid);
+        if existing.meta().deletion_timestamp.is_some() {
+            return Err(Error::StillThere { kind, namespace, name });
+        }
+        if is_ours { Ok(()) } else { Err(Error::Collide { kind, namespace, name }) }
+    }
+
+    /// Creates the token. One that exists already is this job's and generation's, since its name says so.
+    async fn create_secret(&self, secret: Secret) -> Result<(), Error> {
+        let api: Api<Secret> = self.api();
+        match bounded(api.create(&post_parameters(), &secret)).await {
+            Ok(_) => Ok(()),
+            Err(source) if source.refusal() == Refusal::AlreadyExists => Ok(()),
+            Err(source) => {
+                Err(Error::Create { kind: "Secret", namespace: self.namespace(), name: secret.name_any(), source })
+            }
+        }
+    }
+
+    async fn scale(&self, name: &str, uid: &str, to: u32) -> Result<(), Error> {
+        let api: Api<StatefulSet> = self.api();
+        // A uid in a patch is a precondition: another object of this name is not touched.
+        let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
+        let parameters = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+        bounded(api.patch(name, &parameters, &Patch::Merge(&patch)))
+            .await
+            .map(drop)
+            .map_err(|source| Error::Scale { namespace: self.namespace(), name: name.to_owned(), source })
+    }
+
+    /// Deletes an object; one that is gone, or is another by now, is as good as deleted.
+    async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let api: Api<K> = self.api();
+        match bounded(api.delete(name, parameters)).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.refusal(), Refusal::NotFound | Refusal::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.job.namespace)
+    }
+
+    fn namespace(&self) -> String {
+        self.job.namespace.clone()
+    }
+}
+
+fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {
+    Preconditions { uid: Some(uid.to_owned()), resource_version: resource_version.map(str::to_owned) }
+}
+
+fn post_parameters() -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) }
+}

@@ -1,0 +1,217 @@
+//! How coordinator and workers are, and what keeps them from being well, in one sentence each.
+//!
+//! Pure. Says what is; what to do about it decides `plan.rs`.
+
+use jiff::Timestamp;
+use zephyr_crds::conditions::Reason;
+use zephyr_crds::status::WorkerCounts;
+
+use super::observed::Observed;
+use super::validate::ValidatedJob;
+use crate::pods::{PodFacts, PodTrouble, SessionView, WorkerState, count_workers};
+
+/// How the running generation is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Diagnosis {
+    pub coordinator: CoordinatorHealth,
+    pub workers: WorkersHealth,
+}
+
+/// How the coordinator is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CoordinatorHealth {
+    pub ready: bool,
+    pub pod: Option<String>,
+    pub restarts: i32,
+    /// Whether it was ready at any time in this generation.
+    pub was_ready: bool,
+    /// Since when it is not ready; absent while it is, or while there is none yet.
+    pub unavailable_since: Option<Timestamp>,
+    /// Since when nothing but itself can keep it from being ready: its pod has a node, and its container runs.
+    pub silent_since: Option<Timestamp>,
+    pub trouble: Option<Trouble>,
+}
+
+/// How the workers are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkersHealth {
+    pub counts: WorkerCounts,
+    /// How many the `StatefulSet` is asked for.
+    pub replicas: u32,
+    /// Since when none is alive; absent while one is, or while none is asked for.
+    pub dead_since: Option<Timestamp>,
+    /// Since when the longest of those pods that have a node, are not being disrupted and are not alive, have been given
+    /// their node.
+    pub failing_since: Option<Timestamp>,
+    pub trouble: Option<Trouble>,
+}
+
+/// What keeps pods from being well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// One sentence that names the pod, and the image or object.
+    pub message: String,
+}
+
+/// Kinds of trouble, by what helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// Quota, limits, pod security or a missing account refuse the pod: somebody has to change the cluster.
+    Blocked,
+    /// A Secret or `ConfigMap` is missing: the kubelet goes on by itself when it is there.
+    ReferenceNotFound,
+    /// No node: it comes, or it does not.
+    Capacity,
+    /// The image cannot be pulled or started.
+    Image,
+    /// The container ends by itself.
+    Crashing,
+}
+
+impl TroubleKind {
+    /// The reason in conditions.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Blocked => Reason::Blocked,
+            Self::ReferenceNotFound => Reason::ReferenceNotFound,
+            Self::Capacity => Reason::WaitingForCapacity,
+            Self::Image => Reason::ImageError,
+            Self::Crashing => Reason::WorkersFailing,
+        }
+    }
+
+    /// Whether another generation could not help: the wait is visible and uses nothing up.
+    pub fn is_outside(self) -> bool {
+        match self {
+            Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
+            Self::Image | Self::Crashing => false,
+        }
+    }
+}
+
+/// How `generation` is. Timers that status holds go on from there.
+pub fn diagnose(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> Diagnosis {
+    let coordinator = coordinator_health(job, observed, generation, now);
+    let workers = workers_health(job, observed, generation, now);
+    Diagnosis { coordinator, workers }
+}
+
+fn coordinator_health(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> CoordinatorHealth {
+    let before = job.status.coordinator.clone().unwrap_or_default();
+    let Some(facts) = observed.generation(generation).and_then(|objects| objects.coordinator.as_ref()) else {
+        return CoordinatorHealth::default();
+    };
+    let pod = observed.coordinator_pod(generation);
+    let ready = facts.available_since.is_some();
+    let heard = observed.report.as_ref().is_some_and(|report| report.generation == generation);
+    let unavailable_since = (!ready).then(|| before.unavailable_since.as_ref().map_or(now, |since| since.0));
+    let silent_since = unavailable_since.map(|since| {
+        let begun = pod.into_iter().flat_map(|pod| [pod.scheduled_since, pod.running_since()]).flatten().max();
+        begun.map_or(since, |begun| begun.max(since))
+    });
+    let trouble = match (&facts.refused, pod) {
+        _ if ready => None,
+        (Some(refused), None) => {
+            Some(Trouble { kind: TroubleKind::Blocked, message: format!("the coordinator's pod is refused: {refused}") })
+        }
+        (_, Some(pod)) => pod.trouble().map(|trouble| Trouble::of(trouble, "coordinator")),
+        (None, None) => None,
+    };
+    CoordinatorHealth {
+        ready,
+        pod: pod.map(|pod| pod.name.clone()),
+        restarts: pod.map_or(0, |pod| pod.container.restarts),
+        was_ready: ready || before.epoch.is_some() || heard,
+        unavailable_since,
+        silent_since,
+        trouble,
+    }
+}
+
+fn workers_health(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> WorkersHealth {
+    let Some(objects) = observed.generation(generation) else { return WorkersHealth::default() };
+    let replicas = objects.workers.as_ref().map_or(0, |workers| workers.replicas);
+    let sessions = SessionView {
+        busy: observed.report.as_ref().map(|report| report.busy_pods.clone()).unwrap_or_default(),
+        coordinator_since: objects.coordinator.as_ref().and_then(|coordinator| coordinator.available_since),
+    };
+    let mut counts = count_workers(observed.workers(generation), replicas, &sessions, now);
+    counts.disruptions = disruptions(job, observed);
+    let dead_since = (replicas > 0 && counts.alive() == 0)
+        .then(|| job.status.all_workers_dead_since.as_ref().map_or(now, |since| since.0));
+    let is_failing = |pod: &&PodFacts| match pod.worker_state(&sessions, now) {
+        WorkerState::Init | WorkerState::Failed => true,
+        WorkerState::Dead => pod.deletion.is_none() && pod.disruption.is_none(),
+        WorkerState::Ready | WorkerState::Busy | WorkerState::Reconnecting => false,
+    };
+    // A pod that waits for a missing Secret or for a node has failed at nothing.
+    let has_failed = |pod: &&PodFacts| {
+        !pod.trouble().is_some_and(|trouble| Trouble::of(trouble, "worker").kind.is_outside())
+    };
+    let failing_since = observed
+        .workers(generation)
+        .filter(is_failing)
+        .filter(has_failed)
+        .filter_map(|pod| pod.scheduled_since)
+        .min();
+    WorkersHealth { trouble: workers_trouble(observed, generation), counts, replicas, dead_since, failing_since }
+}
+
+/// The trouble that helps most to know: of several pods, the kind that needs people most, and of these the first pod.
+fn workers_trouble(observed: &Observed, generation: u32) -> Option<Trouble> {
+    let refused = observed
+        .workers_refused
+        .as_ref()
+        .map(|refused| Trouble { kind: TroubleKind::Blocked, message: format!("worker pods are refused: {refused}") });
+    let mut all: Vec<_> = observed
+        .workers(generation)
+        .filter_map(|pod| pod.trouble().map(|trouble| (Trouble::of(trouble, "worker"), &pod.name)))
+        .collect();
+    all.sort_by_key(|(trouble, name)| (trouble.kind, *name));
+    refused.or_else(|| all.into_iter().next().map(|(trouble, _)| trouble))
+}
+
+/// Workers lost to disruptions since the job began: earlier generations are added up in status.
+fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
+    let before: i64 = job.status.generations.iter().filter(|past| past.end_time.is_some()).map(|past| past.disruptions).sum();
+    let shown = job.status.workers.as_ref().map_or(0, |workers| workers.disruptions);
+    let now = observed.report.as_ref().map_or(0, |report| i64::try_from(report.disruptions).unwrap_or(i64::MAX));
+    shown.max(before.saturating_add(now))
+}
+
+impl PodFacts {
+    /// Since when our container runs; absent while it does not.
+    fn running_since(&self) -> Option<Timestamp> {
+        match &self.container.state {
+            crate::pods::ContainerRun::Running { since } => *since,
+            crate::pods::ContainerRun::Unknown
+            | crate::pods::ContainerRun::Waiting(_)
+            | crate::pods::ContainerRun::Ended(_) => None,
+        }
+    }
+}
+
+impl Trouble {
+    /// Words a pod's trouble for people.
+    pub fn of(trouble: PodTrouble, role: &str) -> Self {
+        match trouble {
+            PodTrouble::Unschedulable { pod, message } => Self {
+                kind: TroubleKind::Capacity,
+                message: format!("{role} pod {pod} has no node: {message}"),
+            },
+            PodTrouble::ImageError { pod, image, message } => Self {
+                kind: TroubleKind::Image,
+                message: format!("{role} pod {pod} cannot start image {image}: {message}"),
+            },
+            PodTrouble::ReferenceNotFound { pod, message } => Self {
+                kind: TroubleKind::ReferenceNotFound,
+                message: format!("{role} pod {pod} cannot start: {message}; create it in the job's namespace"),
+            },
+            PodTrouble::Crashing { pod, exit_code, reason, restarts } => Self {
+                kind: TroubleKind::Crashing,
+                message: format!("{role} pod {pod} ends by itself ({reason}, exit code {exit_code}, {restarts} restarts); see its log"),
+            },
+        }
+    }
+}

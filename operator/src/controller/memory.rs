@@ -1,0 +1,156 @@
+//! What the operator remembers of a job between two reconciles. Nothing here is needed for correctness: after a restart it
+//! begins empty.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use zephyr_crds::job::ZephyrJob;
+
+/// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
+const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
+/// How long one answer holds.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// Jobs by uid.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<BTreeMap<String, JobMemory>>);
+
+#[derive(Debug, Default)]
+struct JobMemory {
+    /// The job as the API server answered to our last write, until the watch brings it.
+    written: Option<ZephyrJob>,
+    written_at: Option<Timestamp>,
+    failures: u32,
+    short_since: Option<Timestamp>,
+    asked_at: Option<Timestamp>,
+    refusal: Option<String>,
+}
+
+impl Memory {
+    /// The newer of what the watch has and what we wrote ourselves: a plan made on a status from before one's own write
+    /// would repeat it.
+    pub fn newest(&self, cached: &ZephyrJob) -> ZephyrJob {
+        let Some(uid) = cached.uid() else { return cached.clone() };
+        let mut jobs = self.lock();
+        let Some(memory) = jobs.get_mut(&uid) else { return cached.clone() };
+        match &memory.written {
+            Some(written) if is_newer(written, cached) => written.clone(),
+            Some(_) => {
+                memory.written = None;
+                cached.clone()
+            }
+            None => cached.clone(),
+        }
+    }
+
+    /// Keeps what the API server answered to a write of ours.
+    pub fn remember(&self, written: ZephyrJob, now: Timestamp) {
+        let Some(uid) = written.uid() else { return };
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid).or_default();
+        memory.written = Some(written);
+        memory.written_at = Some(now);
+    }
+
+    /// When status was last written.
+    pub fn written_at(&self, uid: &str) -> Option<Timestamp> {
+        self.lock().get(uid).and_then(|memory| memory.written_at)
+    }
+
+    /// Counts one more failure, and says how many there were in a row.
+    pub fn blame(&self, uid: &str) -> u32 {
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    }
+
+    /// Ends a row of failures.
+    pub fn forgive(&self, uid: &str) {
+        if let Some(memory) = self.lock().get_mut(uid) {
+            memory.failures = 0;
+        }
+    }
+
+    /// Whether it is time to ask why worker pods are missing.
+    pub fn must_ask_for_refusal(&self, uid: &str, is_short: bool, now: Timestamp) -> bool {
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        if !is_short {
+            memory.short_since = None;
+            memory.asked_at = None;
+            memory.refusal = None;
+            return false;
+        }
+        let since = *memory.short_since.get_or_insert(now);
+        let is_due = memory.asked_at.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
+        let must_ask = is_due && now.duration_since(since) >= SHORT_BEFORE_ASKING;
+        if must_ask {
+            memory.asked_at = Some(now);
+        }
+        must_ask
+    }
+
+    pub fn set_refusal(&self, uid: &str, refusal: Option<String>) {
+        self.lock().entry(uid.to_owned()).or_default().refusal = refusal;
+    }
+
+    pub fn refusal(&self, uid: &str) -> Option<String> {
+        self.lock().get(uid).and_then(|memory| memory.refusal.clone())
+    }
+
+    /// Forgets the jobs for which `is_alive` says no.
+    pub fn retain(&self, is_alive: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_alive(uid));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, JobMemory>> {
+        // Whole after every statement: what a panic left behind is as good as any.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `one` is a later version than `other` of the same object. The API promises that versions can be compared as
+/// numbers; where they cannot, the watch is believed, and a stale write is refused by its version.
+fn is_newer(one: &ZephyrJob, other: &ZephyrJob) -> bool {
+    let number = |job: &ZephyrJob| job.resource_version().and_then(|version| version.parse::<u64>().ok());
+    matches!((number(one), number(other)), (Some(one), Some(other)) if one > other)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(version: &str) -> ZephyrJob {
+        serde_json::from_value(json!({
+            "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+            "metadata": {"name": "count", "namespace": "team", "uid": "uid", "resourceVersion": version},
+            "spec": crate::children::tests::frozen(json!({})).spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn our_own_write_is_believed_until_the_watch_has_caught_up() {
+        let memory = Memory::default();
+        memory.remember(job("10"), Timestamp::UNIX_EPOCH);
+        let newest = |cached: &str| memory.newest(&job(cached)).resource_version().unwrap();
+        assert_eq!(newest("9"), "10");
+        assert_eq!(newest("10"), "10");
+        assert_eq!(newest("9"), "9", "after the watch had version 10 the memory is gone");
+    }
+
+    #[test]
+    fn the_reason_for_missing_pods_is_asked_for_only_now_and_then() {
+        let memory = Memory::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let asked: Vec<_> = [0, 4, 5, 6, 19, 20].map(|s| memory.must_ask_for_refusal("uid", true, at(s))).into();
+        assert_eq!(asked, [false, false, true, false, false, true]);
+        assert!(!memory.must_ask_for_refusal("uid", false, at(40)));
+        assert!(!memory.must_ask_for_refusal("uid", true, at(41)));
+    }
+}

@@ -1,0 +1,212 @@
+//! The only reads: the watches' caches, and live lists where a cache is not enough. Decides nothing.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
+use kube::api::{Api, ListParams, ObjectMeta};
+use kube::core::PartialObjectMeta;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::names;
+
+use super::observed::{
+    CoordinatorFacts, Freshness, GenerationObjects, ObjectFacts, Observed, RootFacts, WorkersFacts,
+};
+use super::validate::JobIdentity;
+use crate::calls::{CallError, bounded};
+use crate::pods::PodFacts;
+use crate::watches::{Stores, belongs_to};
+
+/// Events of a `StatefulSet` that are read to learn why its pods are refused: the newest is among the first few.
+const MAX_EVENTS: u32 = 50;
+
+/// Which read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("list {kind} of job {job}: {source}")]
+    List { kind: &'static str, job: String, source: CallError },
+    #[error("get job {job}: {source}")]
+    GetJob { job: String, source: CallError },
+    #[error("list events of {name}: {source}")]
+    ListEvents { name: String, source: CallError },
+}
+
+impl Error {
+    /// The call behind it.
+    pub fn call(&self) -> &CallError {
+        match self {
+            Self::List { source, .. } | Self::GetJob { source, .. } | Self::ListEvents { source, .. } => source,
+        }
+    }
+}
+
+/// The objects of a job, wherever they were read.
+struct Objects {
+    roots: Vec<Arc<ConfigMap>>,
+    services: Vec<Arc<PartialObjectMeta<Service>>>,
+    deployments: Vec<Arc<Deployment>>,
+    stateful_sets: Vec<Arc<StatefulSet>>,
+    pods: Vec<Arc<Pod>>,
+}
+
+/// What the watches know of the job.
+pub fn from_caches(stores: &Stores, job: &JobIdentity) -> Observed {
+    let objects = Objects {
+        roots: stores.config_maps.state_filter(|object| belongs_to(object, job)),
+        services: stores.services.state_filter(|object| belongs_to(object, job)),
+        deployments: stores.deployments.state_filter(|object| belongs_to(object, job)),
+        stateful_sets: stores.stateful_sets.state_filter(|object| belongs_to(object, job)),
+        pods: stores.pods.state_filter(|object| belongs_to(object, job)),
+    };
+    objects.read(job, Freshness::Cached)
+}
+
+/// What the API server knows of the job now.
+pub async fn live(client: &Client, job: &JobIdentity) -> Result<Observed, Error> {
+    let objects = Objects {
+        roots: list(client, job, "ConfigMaps").await?,
+        services: list(client, job, "Services").await?,
+        deployments: list(client, job, "Deployments").await?,
+        stateful_sets: list(client, job, "StatefulSets").await?,
+        pods: list(client, job, "Pods").await?,
+    };
+    Ok(objects.read(job, Freshness::Live))
+}
+
+/// The job itself, now; `None` when it is gone.
+pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<ZephyrJob>, Error> {
+    let api: Api<ZephyrJob> = Api::namespaced(client.clone(), &job.namespace);
+    bounded(api.get_opt(&job.name)).await.map_err(|source| Error::GetJob { job: job.name.clone(), source })
+}
+
+/// Why pods of a `StatefulSet` are refused, in the API server's words: it has no condition for that, only events.
+pub async fn pod_refusal(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<Option<String>, Error> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
+    let events = bounded(api.list(&ListParams::default().fields(&selector).limit(MAX_EVENTS)))
+        .await
+        .map_err(|source| Error::ListEvents { name: name.to_owned(), source })?;
+    let time = |event: &Event| {
+        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+        series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
+    };
+    Ok(events.items.into_iter().max_by_key(time).and_then(|event| event.message))
+}
+
+async fn list<K>(client: &Client, job: &JobIdentity, kind: &'static str) -> Result<Vec<Arc<K>>, Error>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
+    let parameters = ListParams::default().labels(&format!("{}={}", names::LABEL_JOB, job.name));
+    let found = bounded(api.list(&parameters))
+        .await
+        .map_err(|source| Error::List { kind, job: job.name.clone(), source })?;
+    Ok(found.items.into_iter().map(Arc::new).collect())
+}
+
+impl Objects {
+    fn read(&self, job: &JobIdentity, freshness: Freshness) -> Observed {
+        let mut observed = Observed { freshness, ..Observed::default() };
+        for root in &self.roots {
+            let is_ours = root
+                .metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|owner| owner.uid == job.uid && owner.controller == Some(true));
+            if let Some(objects) = entry(&mut observed, &root.metadata, job).filter(|_| is_ours) {
+                objects.root = Some(RootFacts { object: object(&root.metadata), frozen: read_frozen(root, job) });
+            }
+        }
+        for service in &self.services {
+            if let Some(objects) = entry(&mut observed, &service.metadata, job) {
+                objects.service = Some(object(&service.metadata));
+            }
+        }
+        for deployment in &self.deployments {
+            if let Some(objects) = entry(&mut observed, &deployment.metadata, job) {
+                objects.coordinator = Some(coordinator(deployment));
+            }
+        }
+        for set in &self.stateful_sets {
+            if let Some(objects) = entry(&mut observed, &set.metadata, job) {
+                objects.workers = Some(workers(set));
+            }
+        }
+        for pod in &self.pods {
+            observed.highest_generation = observed.highest_generation.max(generation(&pod.metadata).unwrap_or(0));
+            observed.pods.extend(PodFacts::read(pod).filter(|facts| facts.job_uid == job.uid));
+        }
+        // One order, whatever the caches' order: the same facts make the same plan.
+        observed.pods.sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+        observed
+    }
+}
+
+/// The generation an object belongs to, if it is this job's; every number seen is noted as taken.
+fn entry<'a>(observed: &'a mut Observed, metadata: &ObjectMeta, job: &JobIdentity) -> Option<&'a mut GenerationObjects> {
+    let generation = generation(metadata)?;
+    observed.highest_generation = observed.highest_generation.max(generation);
+    let uid = metadata.labels.as_ref()?.get(names::LABEL_JOB_UID)?;
+    (*uid == job.uid).then(|| observed.generations.entry(generation).or_default())
+}
+
+fn generation(metadata: &ObjectMeta) -> Option<u32> {
+    metadata.labels.as_ref()?.get(names::LABEL_GENERATION)?.parse().ok()
+}
+
+fn object(metadata: &ObjectMeta) -> ObjectFacts {
+    ObjectFacts {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        terminating: metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// The frozen job in a root; it must be of this job.
+fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, String> {
+    let text = root
+        .data
+        .as_ref()
+        .and_then(|data| data.get(names::FROZEN_JOB_KEY))
+        .ok_or_else(|| format!("key {} is missing", names::FROZEN_JOB_KEY))?;
+    let frozen = FrozenJob::from_json(text).map_err(|error| error.to_string())?;
+    if frozen.uid != job.uid {
+        return Err(format!("it is of the job with uid {}", frozen.uid));
+    }
+    Ok(Box::new(frozen))
+}
+
+fn coordinator(deployment: &Deployment) -> CoordinatorFacts {
+    let status = deployment.status.as_ref();
+    let condition = |name: &str| {
+        status
+            .and_then(|status| status.conditions.as_ref())
+            .and_then(|all| all.iter().find(|condition| condition.type_ == name && condition.status == "True"))
+    };
+    let is_available = status.and_then(|status| status.available_replicas).unwrap_or(0) > 0;
+    CoordinatorFacts {
+        object: object(&deployment.metadata),
+        available_since: is_available.then(|| {
+            condition("Available")
+                .and_then(|condition| condition.last_transition_time.as_ref())
+                .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0)
+        }),
+        refused: condition("ReplicaFailure").and_then(|condition| condition.message.clone()),
+    }
+}
+
+fn workers(set: &StatefulSet) -> WorkersFacts {
+    let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+    WorkersFacts {
+        object: object(&set.metadata),
+        replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
+        pods: count(set.status.as_ref().map(|status| status.replicas)),
+    }
+}

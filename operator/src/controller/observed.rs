@@ -1,0 +1,107 @@
+//! What the cluster shows of one job, as plain values: the input of the plan. Reads nothing itself.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use zephyr_crds::frozen::FrozenJob;
+
+use crate::pods::{PodEnd, PodFacts, Role};
+use crate::run_report::RunReport;
+
+/// Everything the plan may look at besides the job itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Whether the objects were just listed, or come from the watch's cache.
+    pub freshness: Freshness,
+    /// The objects of this job (by uid), by generation.
+    pub generations: BTreeMap<u32, GenerationObjects>,
+    /// The highest generation on any object that carries the job's name, whichever job's it is: its numbers are taken.
+    pub highest_generation: u32,
+    /// The pods of this job's generations.
+    pub pods: Vec<PodFacts>,
+    /// What the coordinator of the current generation last said.
+    pub report: Option<RunReport>,
+    /// Why the current generation's worker pods are refused, in the API server's words.
+    pub workers_refused: Option<String>,
+    /// Ends of worker pods that the coordinator has not been told on its present stream.
+    pub untold_ends: Vec<PodEnd>,
+}
+
+/// Where the objects come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    #[default]
+    Cached,
+    Live,
+}
+
+/// The objects of one generation. The token Secret is not among them: the operator never reads one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationObjects {
+    pub root: Option<RootFacts>,
+    pub service: Option<ObjectFacts>,
+    pub coordinator: Option<CoordinatorFacts>,
+    pub workers: Option<WorkersFacts>,
+}
+
+/// The root `ConfigMap`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RootFacts {
+    pub object: ObjectFacts,
+    /// The frozen job in it; absent where it cannot be read, with the reason.
+    pub frozen: Result<Box<FrozenJob>, String>,
+}
+
+/// An object that is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectFacts {
+    pub uid: String,
+    /// Deletion was asked for.
+    pub terminating: bool,
+}
+
+/// The coordinator's Deployment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CoordinatorFacts {
+    pub object: ObjectFacts,
+    /// Since when one pod is available; absent while none is.
+    pub available_since: Option<Timestamp>,
+    /// Why its pods are refused, in the API server's words.
+    pub refused: Option<String>,
+}
+
+/// The workers' `StatefulSet`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkersFacts {
+    pub object: ObjectFacts,
+    /// What it is asked for.
+    pub replicas: u32,
+    /// Pods that exist, whatever their state.
+    pub pods: u32,
+}
+
+impl Observed {
+    pub fn generation(&self, generation: u32) -> Option<&GenerationObjects> {
+        self.generations.get(&generation)
+    }
+
+    /// The worker pods of one generation.
+    pub fn workers(&self, generation: u32) -> impl Iterator<Item = &PodFacts> {
+        self.pods.iter().filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
+    }
+
+    /// The coordinator's pod: of several, one that is not being deleted, and of these the newest.
+    pub fn coordinator_pod(&self, generation: u32) -> Option<&PodFacts> {
+        self.pods
+            .iter()
+            .filter(|pod| pod.role == Role::Coordinator && pod.generation == generation)
+            .max_by_key(|pod| (pod.deletion.is_none(), pod.created))
+    }
+}
+
+impl GenerationObjects {
+    /// Whether anything of it exists besides its root.
+    pub fn has_children(&self) -> bool {
+        self.service.is_some() || self.coordinator.is_some() || self.workers.is_some()
+    }
+}

@@ -1,0 +1,509 @@
+//! What the job's status says, given the plan and how its writes went. And when a new status is worth a write.
+//!
+//! Pure: `apply.rs` writes it, last.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
+use zephyr_crds::status::{
+    CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE, MAX_HISTORY_SHOWN,
+    Phase, RecordCounts, StageStatus, TransitionRecord, WorkerCounts, ZephyrJobStatus,
+};
+
+use super::diagnose::{Diagnosis, Trouble, TroubleKind};
+use super::observed::Observed;
+use super::plan::{Finish, Lifecycle, Plan, Start};
+use super::validate::ValidatedJob;
+use crate::run_report::{RunPhase, RunReport};
+
+/// How long a status that differs in counters and wording only waits for its write.
+pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+
+/// Bytes of a status: etcd objects are small, and so is what `kubectl get -o yaml` should print.
+pub const MAX_STATUS_BYTES: usize = 8 * 1024;
+
+/// Characters of a condition's message: five conditions may carry the same one.
+const MAX_MESSAGE: usize = 400;
+
+/// A write that failed in a way the user should know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteProblem {
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// Something that happened, as an event for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub is_warning: bool,
+    pub reason: String,
+    pub note: String,
+}
+
+/// When a status is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Now,
+    At(Timestamp),
+    Never,
+}
+
+/// The status that follows from `plan`.
+pub fn project(
+    job: &ValidatedJob,
+    observed: &Observed,
+    plan: &Plan,
+    problem: Option<&WriteProblem>,
+    now: Timestamp,
+) -> ZephyrJobStatus {
+    let mut next = Projection { status: job.status.clone(), spec_version: job.spec_version, now };
+    next.status.observed_generation = job.spec_version;
+    match &plan.lifecycle {
+        Lifecycle::Ended => {}
+        Lifecycle::Reject => next.reject(job),
+        Lifecycle::Start(start) => next.start(start, job),
+        Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
+        Lifecycle::Stay => next.follow(job, observed, &plan.diagnosis, problem),
+    }
+    bound(&mut next.status);
+    next.status
+}
+
+/// When `next` is to be written over `before`, which was last written at `written`.
+pub fn due(before: &ZephyrJobStatus, next: &ZephyrJobStatus, written: Option<Timestamp>, now: Timestamp) -> Due {
+    if before == next {
+        return Due::Never;
+    }
+    if skeleton(before) != skeleton(next) {
+        return Due::Now;
+    }
+    match written.and_then(|written| written.checked_add(COUNTERS_INTERVAL).ok()) {
+        Some(at) if at > now => Due::At(at),
+        Some(_) | None => Due::Now,
+    }
+}
+
+/// What people should hear of the step from `before` to `next`.
+pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<Announcement> {
+    let mut all = Vec::new();
+    if before.phase != next.phase
+        && let Some(last) = next.history.last()
+    {
+        all.push(Announcement {
+            is_warning: matches!(last.to, Phase::Failed | Phase::Restarting),
+            reason: last.to.as_str().to_owned(),
+            note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
+        });
+    }
+    for (kind, is_bad) in [(ConditionType::Accepted, ConditionStatus::False), (ConditionType::Degraded, ConditionStatus::True)] {
+        let known = find(before, kind).filter(|condition| condition.status == is_bad).map(|condition| condition.reason);
+        if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
+            && known != Some(condition.reason)
+            && !next.phase.is_some_and(Phase::is_final)
+        {
+            all.push(Announcement {
+                is_warning: true,
+                reason: condition.reason.as_str().to_owned(),
+                note: condition.message.clone(),
+            });
+        }
+    }
+    all
+}
+
+/// A status on its way.
+struct Projection {
+    status: ZephyrJobStatus,
+    spec_version: Option<i64>,
+    now: Timestamp,
+}
+
+/// How the work goes on, as the condition `Progressing` says it.
+struct Progress {
+    goes_on: bool,
+    reason: Reason,
+    message: String,
+}
+
+impl Projection {
+    fn reject(&mut self, job: &ValidatedJob) {
+        let message = errors_in_words(job);
+        self.set(ConditionType::Accepted, false, Reason::SpecInvalid, &message);
+        self.set(ConditionType::Progressing, false, Reason::SpecInvalid, "nothing runs: the spec is refused");
+        self.set(ConditionType::Degraded, true, Reason::SpecInvalid, &message);
+        self.set_unfinished();
+        self.enter(Phase::Pending, Reason::SpecInvalid, &message);
+    }
+
+    fn start(&mut self, start: &Start, job: &ValidatedJob) {
+        let now = Time(self.now);
+        let status = &mut self.status;
+        if let (Some(record), Some(ended)) = (status.generations.last_mut(), &start.ended) {
+            record.end_time = Some(now.clone());
+            record.cause = Some(ended.cause);
+            record.message = cut(&ended.message, MAX_HISTORY_MESSAGE);
+        }
+        status.generations.push(GenerationRecord {
+            generation: start.generation,
+            start_time: now.clone(),
+            end_time: None,
+            cause: None,
+            message: String::new(),
+            disruptions: 0,
+        });
+        if status.generations.len() > MAX_GENERATIONS_SHOWN {
+            // The first one stays: the number of generations used up is counted from it.
+            status.generations.remove(1);
+        }
+        status.generation = Some(start.generation);
+        status.start_time.get_or_insert(now);
+        status.coordinator = None;
+        status.all_workers_dead_since = None;
+        status.backoff_until = start.not_before.map(Time);
+        status.generations_without_progress = (start.without_progress > 0).then_some(start.without_progress);
+        status.workers = status.workers.take().map(|workers| {
+            WorkerCounts { disruptions: workers.disruptions, ..WorkerCounts::default() }.with_summary()
+        });
+        self.set_accepted(job);
+        let (phase, reason, message) = match &start.ended {
+            None => (Phase::Pending, Reason::Starting, format!("generation {} starts", start.generation)),
+            Some(ended) => {
+                (Phase::Restarting, Reason::Backoff, format!("generation {} follows, because {}", start.generation, ended.message))
+            }
+        };
+        self.set(ConditionType::Progressing, start.ended.is_none(), reason, &message);
+        self.set(ConditionType::CoordinatorReady, false, Reason::Starting, "the coordinator's pod is not there yet");
+        self.set(ConditionType::WorkersReady, false, Reason::Starting, "workers start when the plan is known");
+        match &start.ended {
+            None => self.set(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            Some(_) => self.set(ConditionType::Degraded, true, reason, &message),
+        }
+        self.set_unfinished();
+        self.enter(phase, reason, &message);
+    }
+
+    fn finish(&mut self, finish: &Finish, observed: &Observed, diagnosis: &Diagnosis) {
+        let succeeded = finish.cause == GenerationEnd::Succeeded;
+        let phase = if succeeded { Phase::Succeeded } else { Phase::Failed };
+        let report = observed.report.as_ref();
+        self.take_report(report);
+        self.take_workers(report, diagnosis);
+        let now = Time(self.now);
+        let status = &mut self.status;
+        if let Some(record) = status.generations.last_mut() {
+            record.end_time = Some(now.clone());
+            record.cause = Some(finish.cause);
+            record.message = cut(&finish.message, MAX_HISTORY_MESSAGE);
+        }
+        status.completion_time = Some(now);
+        status.outputs.clone_from(&finish.outputs);
+        status.backoff_until = None;
+        status.all_workers_dead_since = None;
+        if succeeded {
+            status.progress = Some("100%".to_owned());
+        }
+        let message = if finish.message.is_empty() { "the job has ended" } else { &finish.message };
+        for kind in [ConditionType::Progressing, ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
+            self.set(kind, false, finish.reason, "the job has ended");
+        }
+        let (degraded, calm) = if succeeded { (Reason::AsExpected, "") } else { (finish.reason, message) };
+        self.set(ConditionType::Degraded, !succeeded, degraded, calm);
+        self.set(ConditionType::Complete, succeeded, finish.reason, message);
+        self.set(ConditionType::Failed, !succeeded, finish.reason, message);
+        self.set(ConditionType::Finished, true, finish.reason, message);
+        self.enter(phase, finish.reason, message);
+    }
+
+    fn follow(&mut self, job: &ValidatedJob, observed: &Observed, diagnosis: &Diagnosis, problem: Option<&WriteProblem>) {
+        let report = observed.report.as_ref().filter(|report| Some(report.generation) == self.status.generation);
+        let in_backoff = self.status.backoff_until.as_ref().is_some_and(|until| self.now < until.0);
+        self.take_report(report);
+        self.take_workers(report, diagnosis);
+        if report.is_some_and(|report| report.progressed) {
+            self.status.generations_without_progress = None;
+        }
+        self.set_accepted(job);
+        if in_backoff {
+            return;
+        }
+        self.status.backoff_until = None;
+        self.take_coordinator(report, diagnosis);
+
+        let progress = progress(report, diagnosis, problem);
+        self.set(ConditionType::Progressing, progress.goes_on, progress.reason, &progress.message);
+        let health = &diagnosis.coordinator;
+        let (reason, message) = match &health.trouble {
+            _ if health.ready => (Reason::CoordinatorReady, "the coordinator's pod is ready"),
+            Some(trouble) => (coordinator_reason(trouble), trouble.message.as_str()),
+            None if health.was_ready => (Reason::CoordinatorUnavailable, "the coordinator's pod is not ready any more"),
+            None => (Reason::Starting, "the coordinator's pod is not ready yet"),
+        };
+        self.set(ConditionType::CoordinatorReady, health.ready, reason, message);
+        let alive = diagnosis.workers.counts.alive() > 0;
+        let (reason, message) = match &diagnosis.workers.trouble {
+            _ if alive => (Reason::WorkersAlive, "at least one worker is alive"),
+            Some(trouble) => (trouble.kind.reason(), trouble.message.as_str()),
+            None if diagnosis.workers.replicas == 0 => (Reason::Starting, "workers start when the plan is known"),
+            None => (Reason::NoWorkersAlive, "no worker is alive"),
+        };
+        self.set(ConditionType::WorkersReady, alive, reason, message);
+        let (degraded, reason, message) = degradation(report, diagnosis, problem);
+        self.set(ConditionType::Degraded, degraded, reason, &message);
+        self.set_unfinished();
+
+        let phase = follow_phase(self.status.phase, report, diagnosis);
+        self.enter(phase, progress.reason, &progress.message);
+    }
+
+    fn take_report(&mut self, report: Option<&RunReport>) {
+        let Some(report) = report else { return };
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        if let Some(stage) = &report.stage {
+            let stages = report.planned.as_ref().map_or(0, |planned| planned.stages);
+            let name = format!("{}/{stages} {}", stage.index, stage.name);
+            self.status.stage = Some(StageStatus::new(
+                &name,
+                stage.done.into(),
+                stage.total.into(),
+                stage.running.into(),
+                stage.failed.into(),
+            ));
+        }
+        if let Some(records) = &report.records {
+            self.status.records = Some(RecordCounts {
+                r#in: number(records.records_in),
+                out: number(records.records_out),
+                bytes_in: number(records.bytes_in),
+                bytes_out: number(records.bytes_out),
+            });
+        }
+        if let Some(percent) = report.tasks_done.saturating_mul(100).checked_div(report.tasks_total) {
+            self.status.progress = Some(format!("{}%", percent.min(100)));
+        }
+    }
+
+    fn take_workers(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {
+        let workers = &diagnosis.workers;
+        if let (Some(record), Some(report)) = (self.status.generations.last_mut(), report) {
+            record.disruptions = i64::try_from(report.disruptions).unwrap_or(i64::MAX).max(record.disruptions);
+        }
+        if self.status.workers.is_some() || workers.replicas > 0 {
+            self.status.workers = Some(workers.counts.clone());
+        }
+        self.status.all_workers_dead_since = workers.dead_since.map(Time);
+    }
+
+    fn take_coordinator(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {
+        let health = &diagnosis.coordinator;
+        let epoch = report.map(|report| i64::try_from(report.epoch).unwrap_or(i64::MAX));
+        let before = self.status.coordinator.take().unwrap_or_default();
+        self.status.coordinator = Some(CoordinatorStatus {
+            pod: health.pod.clone(),
+            restarts: health.restarts,
+            epoch: epoch.or(before.epoch),
+            unavailable_since: health.unavailable_since.map(Time),
+        });
+    }
+
+    fn set_accepted(&mut self, job: &ValidatedJob) {
+        if job.errors.is_empty() {
+            self.set(ConditionType::Accepted, true, Reason::SpecValid, "the spec is accepted");
+        } else {
+            self.set(ConditionType::Accepted, false, Reason::SpecInvalid, &errors_in_words(job));
+        }
+    }
+
+    fn set_unfinished(&mut self) {
+        for kind in [ConditionType::Complete, ConditionType::Failed, ConditionType::Finished] {
+            self.set(kind, false, Reason::NotFinished, "the job has not ended");
+        }
+    }
+
+    /// Sets one condition; the time of its last transition changes only with its status.
+    fn set(&mut self, kind: ConditionType, holds: bool, reason: Reason, message: &str) {
+        let status = ConditionStatus::from(holds);
+        let message = cut(message, MAX_MESSAGE);
+        let observed_generation = self.spec_version;
+        if let Some(condition) = self.status.conditions.iter_mut().find(|condition| condition.r#type == kind) {
+            if condition.status != status {
+                condition.status = status;
+                condition.last_transition_time = Time(self.now);
+            }
+            condition.reason = reason;
+            condition.message = message;
+            condition.observed_generation = observed_generation;
+        } else {
+            let last_transition_time = Time(self.now);
+            self.status.conditions.push(Condition { r#type: kind, status, reason, message, last_transition_time, observed_generation });
+        }
+    }
+
+    /// Changes the phase, and writes the change into history.
+    fn enter(&mut self, phase: Phase, reason: Reason, message: &str) {
+        let status = &mut self.status;
+        if status.phase == Some(phase) {
+            return;
+        }
+        status.history.push(TransitionRecord {
+            time: Time(self.now),
+            generation: status.generation,
+            epoch: status.coordinator.as_ref().and_then(|coordinator| coordinator.epoch),
+            from: status.phase,
+            to: phase,
+            reason: reason.as_str().to_owned(),
+            message: cut(message, MAX_HISTORY_MESSAGE),
+        });
+        if status.history.len() > MAX_HISTORY_SHOWN {
+            status.history.remove(0);
+        }
+        status.phase = Some(phase);
+    }
+}
+
+/// The phase of a generation that lives.
+fn follow_phase(before: Option<Phase>, report: Option<&RunReport>, diagnosis: &Diagnosis) -> Phase {
+    let before = before.unwrap_or(Phase::Pending);
+    let Some(report) = report else { return before };
+    match report.phase {
+        RunPhase::Planning | RunPhase::StorageUnavailable if report.planned.is_none() => match before {
+            Phase::Pending => Phase::Pending,
+            Phase::WaitingForWorkers
+            | Phase::Running
+            | Phase::Restarting
+            | Phase::Succeeding
+            | Phase::Succeeded
+            | Phase::Failed => Phase::Restarting,
+        },
+        RunPhase::Finishing | RunPhase::Ended => Phase::Succeeding,
+        RunPhase::Planning | RunPhase::Running | RunPhase::StorageUnavailable => {
+            let waits = report.planned.as_ref().is_none_or(|planned| planned.max_shards > 0);
+            if diagnosis.workers.counts.alive() == 0 && waits { Phase::WaitingForWorkers } else { Phase::Running }
+        }
+    }
+}
+
+/// Whether and how the work goes on: what is nearest to the beginning comes first, because the rest follows from it.
+fn progress(report: Option<&RunReport>, diagnosis: &Diagnosis, problem: Option<&WriteProblem>) -> Progress {
+    let stopped = |reason, message: &str| Progress { goes_on: false, reason, message: message.to_owned() };
+    let going = |reason, message: &str| Progress { goes_on: true, reason, message: message.to_owned() };
+    let health = &diagnosis.coordinator;
+    if let Some(problem) = problem {
+        return stopped(problem.reason, &problem.message);
+    }
+    if !health.ready {
+        return match &health.trouble {
+            Some(trouble) => stopped(coordinator_reason(trouble), &trouble.message),
+            None if health.was_ready => stopped(Reason::CoordinatorUnavailable, "waiting for the coordinator to come back"),
+            None => going(Reason::Starting, "waiting for the coordinator's pod"),
+        };
+    }
+    let Some(report) = report else { return going(Reason::Starting, "waiting for the coordinator's first report") };
+    if report.phase == RunPhase::StorageUnavailable {
+        return stopped(Reason::StorageUnavailable, &report.message);
+    }
+    let Some(planned) = &report.planned else {
+        let message = if report.message.is_empty() { "making the plan" } else { &report.message };
+        return going(Reason::Planning, message);
+    };
+    if planned.max_shards > 0 && diagnosis.workers.counts.alive() == 0 && report.phase == RunPhase::Running {
+        return match &diagnosis.workers.trouble {
+            Some(trouble) => stopped(trouble.kind.reason(), &trouble.message),
+            None => stopped(Reason::WaitingForWorkers, "no worker is alive"),
+        };
+    }
+    let doing = match (&report.stage, report.message.as_str()) {
+        (_, message) if !message.is_empty() => message.to_owned(),
+        (Some(stage), _) => format!("stage {}/{} {}", stage.index, planned.stages, stage.name),
+        (None, _) => "tasks are running".to_owned(),
+    };
+    going(Reason::Running, &doing)
+}
+
+/// Whether anything is wrong although the job may go on.
+fn degradation(
+    report: Option<&RunReport>,
+    diagnosis: &Diagnosis,
+    problem: Option<&WriteProblem>,
+) -> (bool, Reason, String) {
+    if let Some(problem) = problem {
+        return (true, problem.reason, problem.message.clone());
+    }
+    if let Some(trouble) = &diagnosis.coordinator.trouble {
+        return (true, coordinator_reason(trouble), trouble.message.clone());
+    }
+    if let Some(report) = report.filter(|report| report.phase == RunPhase::StorageUnavailable) {
+        return (true, Reason::StorageUnavailable, report.message.clone());
+    }
+    if let Some(trouble) = &diagnosis.workers.trouble {
+        return (true, trouble.kind.reason(), trouble.message.clone());
+    }
+    if diagnosis.coordinator.was_ready && !diagnosis.coordinator.ready {
+        return (true, Reason::CoordinatorUnavailable, "the coordinator's pod is not ready any more".to_owned());
+    }
+    (false, Reason::AsExpected, String::new())
+}
+
+/// The reason for a trouble of the coordinator.
+fn coordinator_reason(trouble: &Trouble) -> Reason {
+    match trouble.kind {
+        TroubleKind::Crashing => Reason::CoordinatorUnavailable,
+        TroubleKind::Blocked | TroubleKind::ReferenceNotFound | TroubleKind::Capacity | TroubleKind::Image => {
+            trouble.kind.reason()
+        }
+    }
+}
+
+fn errors_in_words(job: &ValidatedJob) -> String {
+    job.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+}
+
+/// The whole message behind a transition, where a condition has it.
+fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
+    let kind = if phase.is_final() { ConditionType::Finished } else { ConditionType::Progressing };
+    find(status, kind).map(|condition| condition.message.clone()).filter(|message| !message.is_empty())
+}
+
+fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.r#type == kind)
+}
+
+/// The status without what changes all the time: counters and wording.
+fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
+    let mut bones = status.clone();
+    bones.stage = bones.stage.map(|stage| StageStatus { name: stage.name, ..StageStatus::default() });
+    bones.progress = None;
+    bones.records = None;
+    bones.workers = None;
+    bones.generations_without_progress = None;
+    for condition in &mut bones.conditions {
+        condition.message.clear();
+    }
+    for record in &mut bones.generations {
+        record.disruptions = 0;
+    }
+    if let Some(coordinator) = &mut bones.coordinator {
+        coordinator.restarts = 0;
+        coordinator.pod = None;
+    }
+    bones
+}
+
+/// Drops the oldest of history until the status is small enough.
+fn bound(status: &mut ZephyrJobStatus) {
+    while serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES) && status.history.len() > 1 {
+        status.history.remove(0);
+    }
+}
+
+/// The first `limit` characters, in one line.
+fn cut(text: &str, limit: usize) -> String {
+    let one_line = |character: char| if character.is_control() { ' ' } else { character };
+    if text.chars().nth(limit).is_none() {
+        return text.chars().map(one_line).collect();
+    }
+    text.chars().take(limit - 1).map(one_line).chain(['…']).collect()
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+//! From what the user wrote to what the plan may rely on. Every mistake of a user is found here, or by admission before.
+//!
+//! Pure: no client, no clock.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use zephyr_crds::duration::DurationText;
+use zephyr_crds::field_error::FieldError;
+use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::status::ZephyrJobStatus;
+use zephyr_crds::validate::{Place, validate as validate_spec};
+
+/// Which job: the uid is the identity, name and namespace say where it lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobIdentity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A job whose settings can be used without looking at them again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedJob {
+    pub identity: JobIdentity,
+    /// Every write of status, and the deletion of the job, is bound to it.
+    pub resource_version: String,
+    /// `metadata.generation`: which version of the spec this is.
+    pub spec_version: Option<i64>,
+    pub spec: ZephyrJobSpec,
+    pub timing: Timing,
+    pub status: ZephyrJobStatus,
+    /// Deletion was asked for.
+    pub deleted: bool,
+    /// What is wrong with the spec. A generation that runs goes on, since its settings are frozen; no new one is started.
+    pub errors: Vec<FieldError>,
+}
+
+/// The durations of the spec, as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub no_workers_timeout: Duration,
+    pub coordinator_timeout: Duration,
+    pub backoff_initial: Duration,
+    pub backoff_factor: u32,
+    pub backoff_max: Duration,
+}
+
+/// An object the API server should never hand out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("read ZephyrJob {name}: metadata.{field} is missing")]
+    Metadata { name: String, field: &'static str },
+}
+
+/// Checks `job` and takes it apart.
+pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
+    let name = job.name_any();
+    let missing = |field| Error::Metadata { name: name.clone(), field };
+    let namespace = job.namespace().ok_or_else(|| missing("namespace"))?;
+    let uid = job.uid().ok_or_else(|| missing("uid"))?;
+    let resource_version = job.resource_version().ok_or_else(|| missing("resourceVersion"))?;
+    Ok(ValidatedJob {
+        spec_version: job.metadata.generation,
+        timing: Timing::of(&job.spec.retries),
+        status: job.status.clone().unwrap_or_default(),
+        deleted: job.metadata.deletion_timestamp.is_some(),
+        errors: validate_spec(&job.spec, &name, Place::Cluster),
+        spec: job.spec.clone(),
+        identity: JobIdentity { namespace, name, uid },
+        resource_version,
+    })
+}
+
+impl Timing {
+    /// A duration that cannot be read is an error of the spec; what runs already goes on by the default.
+    fn of(retries: &RetriesSpec) -> Self {
+        let usual = RetriesSpec::default();
+        let or_default = |text: &DurationText, usual: &DurationText| {
+            text.parse().or_else(|_| usual.parse()).unwrap_or(Duration::from_secs(60))
+        };
+        Self {
+            no_workers_timeout: or_default(&retries.no_workers_timeout, &usual.no_workers_timeout),
+            coordinator_timeout: or_default(&retries.coordinator_timeout, &usual.coordinator_timeout),
+            backoff_initial: or_default(&retries.backoff.initial, &usual.backoff.initial),
+            backoff_factor: retries.backoff.factor.max(1),
+            backoff_max: or_default(&retries.backoff.max, &usual.backoff.max),
+        }
+    }
+
+    /// How long to wait before the generation that follows the `ended`-th of the job (from 1). Saturates: an exponent that
+    /// overflows is the longest wait, never none.
+    pub fn backoff(&self, ended: u32) -> Duration {
+        let factor = self.backoff_factor.checked_pow(ended.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.backoff_initial.checked_mul(factor).unwrap_or(self.backoff_max).min(self.backoff_max)
+    }
+}
+
+/// `from` plus `length`; the far future where that cannot be written.
+pub fn after(from: Timestamp, length: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(length)
+        .ok()
+        .and_then(|length| from.checked_add(length).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing() -> Timing {
+        Timing::of(&RetriesSpec::default())
+    }
+
+    #[test]
+    fn the_wait_grows_by_its_factor_up_to_its_maximum_and_never_overflows() {
+        let waits: Vec<_> = [1, 2, 3, 7, 100, u32::MAX].map(|ended| timing().backoff(ended).as_secs()).into();
+        assert_eq!(waits, [5, 10, 20, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_written_is_the_far_future() {
+        assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::MAX), Timestamp::MAX);
+        assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::from_secs(5)).as_second(), 5);
+    }
+}

@@ -1,0 +1,138 @@
+//! The operator's own metrics. Bounded: no label here grows with jobs or pods.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use zephyr_crds::status::Phase;
+
+/// Upper bounds of the reconcile histogram, in seconds: from a plan without a write to one that waits for the API server.
+const RECONCILE_BUCKETS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+
+/// All metrics of the process.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    reconciles: Family<OutcomeLabel, Counter>,
+    reconcile_seconds: Histogram,
+    actions: Family<ActionLabel, Counter>,
+    status_writes: Counter,
+    jobs: Family<PhaseLabel, Gauge>,
+    /// Phase by job uid: what the gauge is counted from.
+    phases: Mutex<BTreeMap<String, Phase>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabel {
+    action: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("zephyr_operator");
+        let reconciles = Family::default();
+        registry.register("reconciles", "Reconciles by outcome: ok, or the step that failed", reconciles.clone());
+        let reconcile_seconds = Histogram::new(RECONCILE_BUCKETS);
+        registry.register("reconcile_seconds", "How long a reconcile took", reconcile_seconds.clone());
+        let actions = Family::default();
+        registry.register("actions", "Writes to the cluster by kind and outcome", actions.clone());
+        let status_writes = Counter::default();
+        registry.register("status_writes", "Writes of a job's status", status_writes.clone());
+        let jobs = Family::default();
+        registry.register("jobs", "Jobs by phase", jobs.clone());
+        let phases = Mutex::default();
+        Self(Arc::new(Inner { registry, reconciles, reconcile_seconds, actions, status_writes, jobs, phases }))
+    }
+}
+
+impl Metrics {
+    /// A reconcile took this long, and ended well or in the step that failed.
+    pub fn observe_reconcile(&self, took: Duration, failed: Option<&'static str>) {
+        self.0.reconcile_seconds.observe(took.as_secs_f64());
+        self.0.reconciles.get_or_create(&OutcomeLabel { outcome: failed.unwrap_or("ok") }).inc();
+    }
+
+    pub fn count_action(&self, action: &'static str, is_ok: bool) {
+        let outcome = if is_ok { "ok" } else { "failed" };
+        self.0.actions.get_or_create(&ActionLabel { action, outcome }).inc();
+    }
+
+    pub fn count_status_write(&self) {
+        self.0.status_writes.inc();
+    }
+
+    /// A job is in this phase now.
+    pub fn set_phase(&self, uid: &str, phase: Option<Phase>) {
+        let mut phases = self.0.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match phase {
+            Some(phase) => phases.insert(uid.to_owned(), phase),
+            None => phases.remove(uid),
+        };
+        self.move_gauge(before, phase);
+    }
+
+    /// Forgets the jobs for which `is_alive` says no.
+    pub fn retain(&self, is_alive: impl Fn(&str) -> bool) {
+        let mut phases = self.0.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases.retain(|uid, phase| {
+            let keep = is_alive(uid);
+            if !keep {
+                self.move_gauge(Some(*phase), None);
+            }
+            keep
+        });
+    }
+
+    /// The text that `/metrics` serves.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+
+    fn move_gauge(&self, from: Option<Phase>, to: Option<Phase>) {
+        if let Some(phase) = from {
+            self.0.jobs.get_or_create(&PhaseLabel { phase: phase.as_str() }).dec();
+        }
+        if let Some(phase) = to {
+            self.0.jobs.get_or_create(&PhaseLabel { phase: phase.as_str() }).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_counted_once_each_under_their_present_phase() {
+        let metrics = Metrics::default();
+        metrics.set_phase("a", Some(Phase::Pending));
+        metrics.set_phase("a", Some(Phase::Running));
+        metrics.set_phase("b", Some(Phase::Running));
+        metrics.retain(|uid| uid != "b");
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("zephyr_operator_jobs{phase=\"Running\"} 1"), "{text}");
+        assert!(text.contains("zephyr_operator_jobs{phase=\"Pending\"} 0"), "{text}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Which ends of worker pods the coordinator has been told, and which pods vanished before their end could be seen.
+//!
+//! Pure. Holds no more than the pods that exist, and those that vanished untold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pods::{PodEnd, PodEndCause, PodFacts};
+
+/// Pods that vanished while no stream was up; of more, the coordinator learns by their silence.
+const MAX_VANISHED: usize = 20_000;
+
+/// The ends of one generation's worker pods.
+#[derive(Debug, Default)]
+pub(super) struct PodEnds {
+    /// Pods seen at the last look: uid → name.
+    known: BTreeMap<String, String>,
+    /// Pods that were known and are gone: uid → end.
+    vanished: BTreeMap<String, PodEnd>,
+    told: BTreeSet<PodEnd>,
+}
+
+impl PodEnds {
+    /// What has not been told, `pods` being all worker pods that exist now.
+    pub(super) fn untold<'a>(&mut self, pods: impl Iterator<Item = &'a PodFacts>) -> Vec<PodEnd> {
+        let mut current = BTreeMap::new();
+        let mut ends = Vec::new();
+        for pod in pods {
+            current.insert(pod.uid.clone(), pod.name.clone());
+            ends.extend(pod.end());
+        }
+        for (uid, name) in std::mem::take(&mut self.known) {
+            if !current.contains_key(&uid) && self.vanished.len() < MAX_VANISHED {
+                self.vanished.insert(uid.clone(), vanished(uid, name));
+            }
+        }
+        self.known = current;
+        self.told.retain(|end| self.known.contains_key(&end.pod_uid));
+        ends.retain(|end| !self.told.contains(end));
+        ends.extend(self.vanished.values().cloned());
+        ends
+    }
+
+    /// `end` is on its way.
+    pub(super) fn set_told(&mut self, end: &PodEnd) {
+        if self.vanished.get(&end.pod_uid) == Some(end) {
+            self.vanished.remove(&end.pod_uid);
+        } else {
+            self.told.insert(end.clone());
+        }
+    }
+
+    /// Another stream: whoever listens now has heard nothing yet.
+    pub(super) fn forget_told(&mut self) {
+        self.told.clear();
+    }
+}
+
+/// A pod that is gone without a trace: whatever ended it, it was not seen to end by itself.
+fn vanished(pod_uid: String, pod_name: String) -> PodEnd {
+    PodEnd {
+        pod_uid,
+        pod_name,
+        cause: PodEndCause::Disruption,
+        reason: "pod gone".to_owned(),
+        exit_code: 0,
+        memory_limit_bytes: 0,
+        container_restarts: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::tests::worker;
+
+    #[test]
+    fn each_end_is_told_once_on_a_stream_and_again_on_the_next() {
+        let mut pod = worker("w-0");
+        pod.deletion = Some(jiff::Timestamp::UNIX_EPOCH);
+        let mut ends = PodEnds::default();
+        let first = ends.untold([&pod].into_iter());
+        assert_eq!(first.len(), 1);
+        ends.set_told(&first[0]);
+        assert_eq!(ends.untold([&pod].into_iter()), []);
+        ends.forget_told();
+        assert_eq!(ends.untold([&pod].into_iter()), first);
+    }
+
+    #[test]
+    fn a_pod_that_vanishes_is_a_disruption_and_stays_untold_until_it_is_told() {
+        let mut ends = PodEnds::default();
+        assert_eq!(ends.untold([&worker("w-0"), &worker("w-1")].into_iter()), []);
+        for _ in 0..2 {
+            let untold = ends.untold([&worker("w-1")].into_iter());
+            assert_eq!(untold.iter().map(|end| (end.pod_name.as_str(), end.cause)).collect::<Vec<_>>(), [(
+                "w-0",
+                PodEndCause::Disruption
+            )]);
+        }
+        let untold = ends.untold([&worker("w-1")].into_iter());
+        ends.set_told(&untold[0]);
+        assert_eq!(ends.untold([&worker("w-1")].into_iter()), []);
+        assert!(ends.vanished.is_empty() && ends.told.is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! Between the wire's messages (`run.proto`) and the operator's own words. Nothing else touches the generated types.
+
+use crate::pods::{PodEnd, PodEndCause};
+use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, StageReport};
+
+/// The generated client.
+#[expect(unreachable_pub, reason = "generated code")]
+#[allow(clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub(super) mod proto {
+    tonic::include_proto!("zephyr.run.v1");
+}
+
+use proto::operator_message::Message;
+
+/// Why a report is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{field} is missing")]
+    Missing { field: &'static str },
+    #[error("it is of job {found}, and this stream is of another")]
+    OtherJob { found: String },
+    #[error("it is of generation {found}, and this stream is of generation {expected}")]
+    OtherGeneration { found: u32, expected: u32 },
+}
+
+pub(super) fn hello(job_uid: &str, generation: u32) -> proto::OperatorMessage {
+    message(Message::Hello(proto::OperatorHello { job_uid: job_uid.to_owned(), generation }))
+}
+
+pub(super) fn pod_ended(end: &PodEnd) -> proto::OperatorMessage {
+    let cause = match end.cause {
+        PodEndCause::Disruption => proto::PodEndCause::Disruption,
+        PodEndCause::OutOfMemory => proto::PodEndCause::OutOfMemory,
+        PodEndCause::Exit => proto::PodEndCause::Exit,
+    };
+    message(Message::PodEnded(proto::PodEnded {
+        pod_uid: end.pod_uid.clone(),
+        pod_name: end.pod_name.clone(),
+        cause: cause.into(),
+        reason: end.reason.clone(),
+        exit_code: end.exit_code,
+        memory_limit_bytes: end.memory_limit_bytes,
+        container_restarts: end.container_restarts,
+    }))
+}
+
+pub(super) fn result_stored(epoch: u64) -> proto::OperatorMessage {
+    message(Message::ResultStored(proto::ResultStored { epoch }))
+}
+
+/// Reads a report, which must be of this job and generation, and whole.
+pub(super) fn read_report(report: proto::CoordinatorReport, job_uid: &str, generation: u32) -> Result<RunReport, Error> {
+    if report.job_uid != job_uid {
+        return Err(Error::OtherJob { found: report.job_uid });
+    }
+    if report.generation != generation {
+        return Err(Error::OtherGeneration { found: report.generation, expected: generation });
+    }
+    if report.epoch == 0 {
+        return Err(Error::Missing { field: "epoch" });
+    }
+    let snapshot = report.snapshot.ok_or(Error::Missing { field: "snapshot" })?;
+    let phase = match snapshot.phase() {
+        proto::Phase::Unspecified => return Err(Error::Missing { field: "phase" }),
+        proto::Phase::Planning => RunPhase::Planning,
+        proto::Phase::Running => RunPhase::Running,
+        proto::Phase::StorageUnavailable => RunPhase::StorageUnavailable,
+        proto::Phase::Finishing => RunPhase::Finishing,
+        proto::Phase::Ended => RunPhase::Ended,
+    };
+    let workers = snapshot.workers.unwrap_or_default();
+    Ok(RunReport {
+        generation,
+        epoch: report.epoch,
+        connected: true,
+        phase,
+        message: snapshot.message,
+        planned: snapshot.planned.map(|planned| Planned { stages: planned.stages, max_shards: planned.max_shards }),
+        stage: snapshot.stage.map(|stage| StageReport {
+            index: stage.index,
+            name: stage.name,
+            done: stage.done,
+            total: stage.total,
+            running: stage.running,
+            failed: stage.failed,
+        }),
+        records: snapshot.records.map(|records| RecordsReport {
+            records_in: records.records_in,
+            records_out: records.records_out,
+            bytes_in: records.bytes_in,
+            bytes_out: records.bytes_out,
+        }),
+        disruptions: workers.disruptions,
+        busy_pods: workers.busy_pod_uids.into_iter().collect(),
+        tasks_done: snapshot.tasks_done,
+        tasks_total: snapshot.tasks_total,
+        progressed: false,
+        result: snapshot.result.map(|result| RunResult {
+            succeeded: result.succeeded,
+            reason: result.reason,
+            message: result.message,
+            files: result.files,
+            bytes: result.bytes,
+            rows: result.rows,
+            manifest: result.manifest,
+        }),
+    })
+}
+
+fn message(message: Message) -> proto::OperatorMessage {
+    proto::OperatorMessage { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> proto::CoordinatorReport {
+        let snapshot = proto::Snapshot {
+            phase: proto::Phase::Running.into(),
+            workers: Some(proto::WorkerCounts { busy_pod_uids: vec!["a".to_owned()], disruptions: 3, ..Default::default() }),
+            ..Default::default()
+        };
+        proto::CoordinatorReport { job_uid: "uid".to_owned(), generation: 2, epoch: 5, snapshot: Some(snapshot) }
+    }
+
+    #[test]
+    fn a_whole_report_is_read() {
+        let read = read_report(report(), "uid", 2).unwrap();
+        assert_eq!((read.epoch, read.phase, read.disruptions, read.busy_pods.len()), (5, RunPhase::Running, 3, 1));
+    }
+
+    #[test]
+    fn a_report_of_another_job_or_generation_or_with_a_part_missing_is_refused() {
+        let refused = |change: fn(&mut proto::CoordinatorReport)| {
+            let mut changed = report();
+            change(&mut changed);
+            read_report(changed, "uid", 2).unwrap_err()
+        };
+        assert_eq!(refused(|r| r.job_uid = "other".to_owned()), Error::OtherJob { found: "other".to_owned() });
+        assert_eq!(refused(|r| r.generation = 1), Error::OtherGeneration { found: 1, expected: 2 });
+        assert_eq!(refused(|r| r.epoch = 0), Error::Missing { field: "epoch" });
+        assert_eq!(refused(|r| r.snapshot = None), Error::Missing { field: "snapshot" });
+        assert_eq!(
+            refused(|r| r.snapshot.as_mut().unwrap().phase = 0),
+            Error::Missing { field: "phase" }
+        );
+    }
+}

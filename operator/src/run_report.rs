@@ -1,0 +1,83 @@
+//! What the operator knows about a run, in its own words: the latest report of a generation's coordinator.
+//!
+//! Plain values. How they come over the wire is the business of `progress.rs`.
+
+use std::collections::BTreeSet;
+
+/// The latest report of a generation's coordinator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunReport {
+    pub generation: u32,
+    /// Which incarnation of the coordinator speaks.
+    pub epoch: u64,
+    /// Whether the stream is up: otherwise this is what was last heard.
+    pub connected: bool,
+    pub phase: RunPhase,
+    /// What it does or waits for, for people; may be empty.
+    pub message: String,
+    /// Known as soon as the plan is.
+    pub planned: Option<Planned>,
+    pub stage: Option<StageReport>,
+    pub records: Option<RecordsReport>,
+    pub disruptions: u64,
+    /// Pods with at least one task running.
+    pub busy_pods: BTreeSet<String>,
+    pub tasks_done: u64,
+    pub tasks_total: u64,
+    /// Whether tasks were committed since the first report of this generation.
+    pub progressed: bool,
+    /// Present once the run has ended; durable in the ledger before it was sent.
+    pub result: Option<RunResult>,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunPhase {
+    #[default]
+    Planning,
+    Running,
+    StorageUnavailable,
+    Finishing,
+    Ended,
+}
+
+/// What follows from the plan for the number of workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    pub stages: u32,
+    pub max_shards: u32,
+}
+
+/// The stage that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageReport {
+    /// From 1.
+    pub index: u32,
+    pub name: String,
+    pub done: u32,
+    pub total: u32,
+    pub running: u32,
+    pub failed: u32,
+}
+
+/// Records and bytes so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordsReport {
+    pub records_in: u64,
+    pub records_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunResult {
+    pub succeeded: bool,
+    /// One word for conditions: `PlanFailed`, `TaskFailed` …
+    pub reason: String,
+    pub message: String,
+    pub files: u64,
+    pub bytes: u64,
+    pub rows: u64,
+    pub manifest: String,
+}
