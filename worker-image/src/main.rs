@@ -1,1 +1,224 @@
-fn main() {}
+//! `zephyr-worker coordinator|worker`: arguments, signals, exit codes. No logic of either role.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use zephyr_worker::admin::{self, Ready};
+use zephyr_worker::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
+use zephyr_worker::job::{RunJob, RunJobError};
+use zephyr_worker::metrics::{CoordinatorMetrics, WorkerMetrics};
+use zephyr_worker::transport::token::{Token, TokenError};
+use zephyr_worker::worker::{self, Readiness, WorkerError, WorkerOptions};
+use zephyr_worker::{child_main_if_requested, install_crypto_provider, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs one role of a job's generation. Started by the operator's pods.
+#[derive(Parser)]
+#[command(name = "zephyr-worker", version)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Plans the job, gives tasks to workers, keeps the ledger.
+    Coordinator(CoordinatorArguments),
+    /// Runs tasks.
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+struct CommonArguments {
+    /// The frozen job.
+    #[arg(long, env = "ZEPHYR_JOB", default_value = "/etc/zephyr/job.json")]
+    job: PathBuf,
+    /// File with the token of the generation.
+    #[arg(long, env = "ZEPHYR_TOKEN_FILE", default_value = "/var/run/zephyr/token/token")]
+    token_file: PathBuf,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "ZEPHYR_ADMIN_LISTEN", default_value = "0.0.0.0:8081")]
+    admin_listen: SocketAddr,
+}
+
+#[derive(Args)]
+struct CoordinatorArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Where workers and the operator are served.
+    #[arg(long, env = "ZEPHYR_GRPC_LISTEN", default_value = "0.0.0.0:7070")]
+    grpc_listen: SocketAddr,
+}
+
+#[derive(Args)]
+struct WorkerArguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    /// Where the coordinator is; as the frozen job says where not given.
+    #[arg(long, env = "ZEPHYR_COORDINATOR")]
+    coordinator: Option<String>,
+    /// Tasks at once; as the frozen job says where not given, and one for each CPU where that is 0.
+    #[arg(long, env = "ZEPHYR_SLOTS")]
+    slots: Option<u32>,
+    /// CPUs of this container.
+    #[arg(long, env = "ZEPHYR_CPU_LIMIT", default_value_t = 0)]
+    cpu_limit: u32,
+    /// Memory limit of this container; 0 where there is none.
+    #[arg(long, env = "ZEPHYR_MEMORY_LIMIT_BYTES", default_value_t = 0)]
+    memory_limit_bytes: u64,
+    /// Uid of this pod.
+    #[arg(long, env = "POD_UID")]
+    pod_uid: String,
+    /// Name of this pod.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pod_name: String,
+}
+
+/// Why a role ended.
+#[derive(Debug, thiserror::Error)]
+enum MainError {
+    #[error("start the runtime: {source}")]
+    Runtime {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Job(RunJobError),
+    #[error(transparent)]
+    Token(TokenError),
+    #[error("listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("listen for signals: {source}")]
+    Signal {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Coordinator(CoordinatorError),
+    #[error(transparent)]
+    Worker(WorkerError),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = child_main_if_requested() {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    telemetry::start_json("info");
+    install_crypto_provider();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), MainError> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|source| MainError::Runtime { source })?;
+    match arguments.role {
+        Role::Coordinator(arguments) => runtime.block_on(coordinate(arguments)),
+        Role::Worker(arguments) => runtime.block_on(work(arguments)),
+    }
+}
+
+async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
+    let CoordinatorArguments { common, grpc_listen } = arguments;
+    let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
+    let token = Token::read(&common.token_file).map_err(MainError::Token)?;
+    let listener = listen(grpc_listen).await?;
+    tracing::info!(job = job.frozen.name, uid = job.frozen.uid, generation = job.frozen.generation, %grpc_listen, "coordinator");
+    let metrics = CoordinatorMetrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    serve_admin(common.admin_listen, Arc::new(|| Ok(())), registry).await?;
+    let (status, _watched) = watch::channel(Status::planning("opening the storage"));
+    let options = CoordinatorOptions { job, token, listener, metrics };
+    let mut told_to_go = signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
+    tokio::select! {
+        ended = coordinator::run(options, status) => match ended {
+            Ok(never) => match never {},
+            Err(error) => Err(MainError::Coordinator(error)),
+        },
+        _ = told_to_go.recv() => {
+            tracing::info!("told to go; another coordinator resumes from the ledger");
+            Ok(())
+        }
+    }
+}
+
+async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
+    let WorkerArguments { common, coordinator, slots, cpu_limit, memory_limit_bytes, pod_uid, pod_name } = arguments;
+    let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
+    let token = Token::read(&common.token_file).map_err(MainError::Token)?;
+    let address = coordinator.unwrap_or_else(|| job.frozen.coordinator_address.clone());
+    let slots = match slots.unwrap_or(job.frozen.spec.workers.slots) {
+        0 => cpu_limit.max(1),
+        slots => slots,
+    };
+    tracing::info!(job = job.frozen.name, uid = job.frozen.uid, generation = job.frozen.generation, address, slots, "worker");
+    let metrics = WorkerMetrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let (readiness, watched) = watch::channel(Readiness::NoSession);
+    serve_admin(common.admin_listen, readiness_probe(watched), registry).await?;
+    let options = WorkerOptions {
+        job,
+        token,
+        address,
+        pod_uid,
+        pod_name,
+        slots,
+        memory_bytes: memory_limit_bytes,
+        executable: None,
+        spill_directory: std::env::temp_dir(),
+        metrics,
+    };
+    let (terminate, terminated) = oneshot::channel();
+    let mut told_to_go = signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
+    tokio::spawn(async move {
+        told_to_go.recv().await;
+        if terminate.send(()).is_err() {
+            tracing::debug!("the worker was gone before it was told");
+        }
+    });
+    worker::run(options, readiness, terminated).await.map_err(MainError::Worker)
+}
+
+fn readiness_probe(watched: watch::Receiver<Readiness>) -> Ready {
+    Arc::new(move || match &*watched.borrow() {
+        Readiness::Ready => Ok(()),
+        Readiness::NoSession => Err("no session with the coordinator".to_owned()),
+        Readiness::Draining => Err("told to go".to_owned()),
+        Readiness::Refused(why) => Err(why.clone()),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
+    TcpListener::bind(address).await.map_err(|source| MainError::Listen { address, source })
+}
+
+/// The probes are answered beside everything else; where that ends the process does, for want of probes.
+async fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
+    let listener = listen(address).await?;
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, ready, registry, std::future::pending()).await {
+            tracing::error!(%error, "the probes are not answered any more");
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The only places where two of the three type families meet: CRD types, wire types and core types. Decides nothing.
+
+pub mod identity;
+pub mod pipeline;
+pub mod report;
+pub mod wire;

@@ -1,0 +1,228 @@
+//! The manifest's pipeline as the engine's pipeline. Plans nothing, reads no file and compiles no expression.
+
+use zephyr_crds::pipeline::{AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec, StepSpec};
+use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+
+use crate::formats;
+
+/// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has one was changed by
+/// hand.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PipelineError {
+    /// A choice with no or with several fields set.
+    #[error("{path}: {count} of its fields are set (got {got:?}); exactly one of {allowed} is")]
+    NotOne {
+        /// Where in the manifest.
+        path: String,
+        /// How many are set.
+        count: usize,
+        /// Their names.
+        got: Vec<&'static str>,
+        /// The names to choose from.
+        allowed: &'static str,
+    },
+    /// The sink's format is not said and its extension says nothing.
+    #[error("spec.pipeline.sink.files.format: not set, and the extension does not tell it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst")]
+    SinkFormat {
+        /// The sink's path.
+        path: String,
+    },
+    /// An inline item that cannot be written as JSON.
+    #[error("spec.pipeline.source.items.values[{index}]: cannot be written as JSON")]
+    Item {
+        /// Its position.
+        index: usize,
+        /// Why.
+        #[source]
+        source: std::sync::Arc<ItemError>,
+    },
+}
+
+/// Why a JSON value has no text.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ItemError(serde_json::Error);
+
+impl PartialEq for ItemError {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for ItemError {}
+
+/// Converts a manifest's pipeline.
+pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
+    let steps = spec.steps.iter().enumerate().map(|(index, each)| step(index, each)).collect::<Result<_, _>>()?;
+    Ok(Pipeline { source: source(&spec.source)?, steps, sink: sink(spec)? })
+}
+
+/// The writers' word for a compression.
+pub fn compression(compression: Compression) -> formats::Compression {
+    match compression {
+        Compression::Gz => formats::Compression::Gz,
+        Compression::Zst => formats::Compression::Zst,
+        Compression::None => formats::Compression::None,
+    }
+}
+
+/// The engine's word for a file format.
+pub fn format(format: FileFormat) -> Format {
+    match format {
+        FileFormat::Jsonl => Format::Jsonl,
+        FileFormat::Text => Format::Text,
+    }
+}
+
+fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
+    let files = &spec.sink.files;
+    let found = files.effective_format().ok_or_else(|| PipelineError::SinkFormat { path: files.path.clone() })?;
+    Ok(Sink { format: format(found) })
+}
+
+fn source(spec: &SourceSpec) -> Result<Source, PipelineError> {
+    match (&spec.items, &spec.files) {
+        (Some(items), None) => {
+            let text = |(index, value)| {
+                serde_json::to_string(value)
+                    .map_err(|error| PipelineError::Item { index, source: std::sync::Arc::new(ItemError(error)) })
+            };
+            let values = items.values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
+            Ok(Source::Items { values, shards: items.shards })
+        }
+        (None, Some(files)) => Ok(Source::Files { empty_ok: files.empty_ok }),
+        (items, files) => Err(not_one(
+            "spec.pipeline.source".to_owned(),
+            &[("items", items.is_some()), ("files", files.is_some())],
+            "items, files",
+        )),
+    }
+}
+
+fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
+    let path = format!("spec.pipeline.steps[{index}]");
+    let StepSpec { map, filter, flat_map, select, take_per_shard, group_by, deduplicate, count } = spec;
+    let found = [
+        ("map", map.clone().map(|text| Ok(Step::Map(text)))),
+        ("filter", filter.clone().map(|text| Ok(Step::Filter(text)))),
+        ("flatMap", flat_map.clone().map(|text| Ok(Step::FlatMap(text)))),
+        ("select", select.as_deref().map(|columns| Ok(Step::Select(paths(columns))))),
+        ("takePerShard", take_per_shard.map(|records| Ok(Step::TakePerShard(records)))),
+        ("groupBy", group_by.as_ref().map(|spec| grouping(&path, spec).map(Step::GroupBy))),
+        ("deduplicate", deduplicate.clone().map(|DeduplicateSpec { key, shards }| Ok(Step::Deduplicate { key, shards }))),
+        ("count", count.map(|_| Ok(Step::Count))),
+    ];
+    let allowed = "map, filter, flatMap, select, takePerShard, groupBy, deduplicate, count";
+    only(path, found, allowed)?
+}
+
+/// `a.b` is the key `b` in the value of the key `a`.
+fn paths(columns: &[String]) -> Vec<Vec<String>> {
+    columns.iter().map(|column| column.split('.').map(str::to_owned).collect()).collect()
+}
+
+fn grouping(path: &str, spec: &GroupBySpec) -> Result<GroupBy, PipelineError> {
+    let one = |(name, spec): (&String, &AggregateSpec)| {
+        aggregate(format!("{path}.groupBy.aggregate.{name}"), spec).map(|aggregate| (name.clone(), aggregate))
+    };
+    let aggregates = spec.aggregate.iter().map(one).collect::<Result<_, _>>()?;
+    Ok(GroupBy { key: spec.key.clone(), aggregates, shards: spec.shards })
+}
+
+fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineError> {
+    let AggregateSpec { count, sum, min, max, avg, collect } = spec.clone();
+    let found = [
+        ("count", count.map(|_| Aggregate::Count)),
+        ("sum", sum.map(Aggregate::Sum)),
+        ("min", min.map(Aggregate::Min)),
+        ("max", max.map(Aggregate::Max)),
+        ("avg", avg.map(Aggregate::Avg)),
+        ("collect", collect.map(Aggregate::Collect)),
+    ];
+    only(path, found, "count, sum, min, max, avg, collect")
+}
+
+/// The one field that is set.
+fn only<T, const N: usize>(
+    path: String,
+    fields: [(&'static str, Option<T>); N],
+    allowed: &'static str,
+) -> Result<T, PipelineError> {
+    let set = fields.iter().map(|(name, value)| (*name, value.is_some())).collect::<Vec<_>>();
+    let mut values = fields.into_iter().filter_map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (Some(value), None) => Ok(value),
+        (Some(_), Some(_)) | (None, _) => Err(not_one(path, &set, allowed)),
+    }
+}
+
+fn not_one(path: String, fields: &[(&'static str, bool)], allowed: &'static str) -> PipelineError {
+    let got = fields.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect::<Vec<_>>();
+    PipelineError::NotOne { path, count: got.len(), got, allowed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> PipelineSpec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn every_step_and_aggregate_finds_its_counterpart() {
+        let converted = pipeline(&spec(
+            r#"{"source": {"items": {"values": [1, {"a": "b"}], "shards": 2}},
+                "steps": [{"map": "."}, {"filter": "true"}, {"flatMap": ".[]"}, {"select": ["a", "b.c"]}, {"takePerShard": 3},
+                          {"groupBy": {"key": ".k", "shards": 4, "aggregate": {"n": {"count": {}}, "s": {"sum": ".x"}, "i": {"min": ".x"},
+                           "m": {"max": ".x"}, "a": {"avg": ".x"}, "c": {"collect": ".x"}}}},
+                          {"deduplicate": {"key": ".k"}}, {"count": {}}],
+                "sink": {"files": {"path": "s3://b/o-{shard}.jsonl.gz"}}}"#,
+        ))
+        .unwrap();
+        assert_eq!(converted.source, Source::Items { values: vec!["1".into(), r#"{"a":"b"}"#.into()], shards: Some(2) });
+        let x = || ".x".to_owned();
+        let aggregates = vec![
+            ("a".to_owned(), Aggregate::Avg(x())),
+            ("c".to_owned(), Aggregate::Collect(x())),
+            ("i".to_owned(), Aggregate::Min(x())),
+            ("m".to_owned(), Aggregate::Max(x())),
+            ("n".to_owned(), Aggregate::Count),
+            ("s".to_owned(), Aggregate::Sum(x())),
+        ];
+        assert_eq!(
+            converted.steps,
+            vec![
+                Step::Map(".".into()),
+                Step::Filter("true".into()),
+                Step::FlatMap(".[]".into()),
+                Step::Select(vec![vec!["a".into()], vec!["b".into(), "c".into()]]),
+                Step::TakePerShard(3),
+                Step::GroupBy(GroupBy { key: ".k".into(), aggregates, shards: Some(4) }),
+                Step::Deduplicate { key: ".k".into(), shards: None },
+                Step::Count,
+            ]
+        );
+        assert_eq!(converted.sink.format, Format::Jsonl);
+    }
+
+    #[test]
+    fn a_choice_that_is_none_is_named_with_its_path() {
+        let table = [
+            (r#"{"source": {}, "sink": {"files": {"path": "a.txt"}}}"#, "spec.pipeline.source: 0 of its fields are set"),
+            (
+                r#"{"source": {"files": {"paths": []}}, "steps": [{"map": ".", "filter": "."}], "sink": {"files": {"path": "a.txt"}}}"#,
+                "spec.pipeline.steps[0]: 2 of its fields are set (got [\"map\", \"filter\"])",
+            ),
+            (
+                r#"{"source": {"files": {"paths": []}}, "steps": [{"groupBy": {"key": ".", "aggregate": {"n": {}}}}], "sink": {"files": {"path": "a.txt"}}}"#,
+                "spec.pipeline.steps[0].groupBy.aggregate.n: 0 of its fields",
+            ),
+            (r#"{"source": {"files": {"paths": []}}, "sink": {"files": {"path": "a.bin"}}}"#, "spec.pipeline.sink.files.format: not set"),
+        ];
+        for (text, message) in table {
+            let error = pipeline(&spec(text)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
+
+use zephyr_engine::coordinator::event::Event;
+use zephyr_engine::coordinator::record::{FailureClass, FilePlace, OutputFile, TaskOutput};
+use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
+
+use super::identity::{WireError, task_attempt, task_attempts, to_wire};
+use crate::proto::worker as wire;
+use crate::storage::InputFile;
+use crate::task::{Assignment, TaskFailure, TaskInput};
+
+/// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.
+pub const SLOTS_MAX: u32 = 256;
+
+/// What a worker that opens a session says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Greeting {
+    /// Who it is.
+    pub worker: WorkerId,
+    /// Its pod's name, for people.
+    pub pod_name: String,
+    /// How many tasks it runs at once.
+    pub slots: u32,
+    /// What it runs, or has finished without an `Ack`.
+    pub running: Vec<TaskAttempt>,
+}
+
+/// Reads a `Hello`.
+pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
+    let message = "Hello";
+    if hello.pod_uid.is_empty() {
+        return Err(WireError::Missing { message, part: "pod uid" });
+    }
+    if hello.incarnation == 0 {
+        return Err(WireError::Missing { message, part: "incarnation" });
+    }
+    if hello.slots == 0 || hello.slots > SLOTS_MAX {
+        let got = u64::from(hello.slots);
+        return Err(WireError::OutOfRange { message, part: "slots", got, allowed: "allowed are 1 to 256" });
+    }
+    let worker = WorkerId::parse(&hello.pod_uid, hello.incarnation)
+        .map_err(|source| WireError::Identity { message, source })?;
+    let running = task_attempts(message, &hello.running)?;
+    Ok(Greeting { worker, pod_name: hello.pod_name.clone(), slots: hello.slots, running })
+}
+
+/// Reads any message of an open session as the event it is.
+pub fn event(session: SessionId, message: wire::worker_message::Message) -> Result<Event, WireError> {
+    use wire::worker_message::Message;
+    Ok(match message {
+        Message::Hello(hello) => {
+            let Greeting { worker, slots, running, pod_name: _ } = greeting(&hello)?;
+            Event::Hello { session, worker, slots, running }
+        }
+        Message::Heartbeat(wire::Heartbeat { sequence: _ }) => Event::Heartbeat { session },
+        Message::Progress(progress) => {
+            let one = |task: &wire::TaskProgress| Ok((task_attempt("Progress", task.task.as_ref())?, task.records));
+            Event::Progress { session, tasks: progress.tasks.iter().map(one).collect::<Result<_, _>>()? }
+        }
+        Message::Done(done) => {
+            Event::Done { session, tasks: done.tasks.into_iter().map(task_done).collect::<Result<_, _>>()? }
+        }
+        Message::Failed(failed) => {
+            let (task, TaskFailure { class, error, lost_input }) = failure(failed)?;
+            Event::Failed { session, task, class, error, lost_input }
+        }
+        Message::Draining(draining) => {
+            Event::Draining { session, handed_back: task_attempts("Draining", &draining.handed_back)? }
+        }
+        Message::Bye(wire::Bye {}) => Event::SessionClosed { session },
+    })
+}
+
+/// Reads a task that is done.
+pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), WireError> {
+    let message = "Done";
+    let task = task_attempt(message, done.task.as_ref())?;
+    let file = done.file.ok_or(WireError::Missing { message, part: "file" })?;
+    let place = file.place.ok_or(WireError::Missing { message, part: "place of the file" })?;
+    let output = OutputFile { rows: file.rows, bytes: file.bytes, crc32c: file.crc32c, place: file_place(place)? };
+    Ok((task, TaskOutput { file: output, records_in: done.records_in, bytes_in: done.bytes_in }))
+}
+
+fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
+    use wire::output_file::Place;
+    let there = |part: &'static str, text: String| match text.is_empty() {
+        true => Err(WireError::Missing { message: "Done", part }),
+        false => Ok(text),
+    };
+    Ok(match place {
+        Place::Shuffle(wire::ShufflePlace { path }) => FilePlace::Shuffle { path: there("path of the shuffle file", path)? },
+        Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => FilePlace::Multipart {
+            uri: there("uri of the upload", uri)?,
+            upload: there("name of the upload", upload)?,
+            parts,
+        },
+        Place::Staged(wire::StagedPlace { uri, staged }) => FilePlace::Staged {
+            uri: there("uri of the staged file", uri)?,
+            staged: there("name of the staged file", staged)?,
+        },
+    })
+}
+
+/// Writes a task that is done.
+pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
+    use wire::output_file::Place;
+    let OutputFile { rows, bytes, crc32c, place } = output.file;
+    let place = match place {
+        FilePlace::Shuffle { path } => Place::Shuffle(wire::ShufflePlace { path }),
+        FilePlace::Multipart { uri, upload, parts } => Place::Multipart(wire::MultipartPlace { uri, upload, parts }),
+        FilePlace::Staged { uri, staged } => Place::Staged(wire::StagedPlace { uri, staged }),
+    };
+    let file = wire::OutputFile { rows, bytes, crc32c, place: Some(place) };
+    wire::TaskDone {
+        task: Some(to_wire(task)),
+        records_in: output.records_in,
+        bytes_in: output.bytes_in,
+        file: Some(file),
+    }
+}
+
+/// Reads a task that failed.
+pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireError> {
+    let message = "Failed";
+    let task = task_attempt(message, failed.task.as_ref())?;
+    let class = match wire::FailureClass::try_from(failed.class) {
+        Ok(wire::FailureClass::Deterministic) => FailureClass::Deterministic,
+        Ok(wire::FailureClass::Application) => FailureClass::Application,
+        Ok(wire::FailureClass::Disruption) => FailureClass::Disruption,
+        Ok(wire::FailureClass::Unspecified) | Err(_) => return Err(WireError::Missing { message, part: "class" }),
+    };
+    let lost_input = failed.lost_input.as_ref().map(|lost| task_attempt(message, Some(lost))).transpose()?;
+    Ok((task, TaskFailure { class, error: failed.error, lost_input }))
+}
+
+/// Writes a task that failed.
+pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
+    let class = match failure.class {
+        FailureClass::Deterministic => wire::FailureClass::Deterministic,
+        FailureClass::Application => wire::FailureClass::Application,
+        FailureClass::Disruption => wire::FailureClass::Disruption,
+    };
+    wire::Failed {
+        task: Some(to_wire(task)),
+        class: class.into(),
+        error: failure.error,
+        lost_input: failure.lost_input.map(to_wire),
+    }
+}
+
+/// Reads what a child is to run.
+pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
+    use wire::run_task::Input;
+    let message = "Run";
+    let task = task_attempt(message, run.task.as_ref())?;
+    let input = match run.input.ok_or(WireError::Missing { message, part: "input" })? {
+        Input::File(wire::FileInput { uri, size, etag }) => {
+            TaskInput::File(InputFile { uri, size, etag: Some(etag).filter(|etag| !etag.is_empty()) })
+        }
+        Input::Items(wire::ItemsInput { first, count }) => TaskInput::Items { first, count },
+        Input::Shuffle(wire::ShuffleInput { outputs }) if outputs.is_empty() => {
+            return Err(WireError::Missing { message, part: "outputs of the stage before" });
+        }
+        Input::Shuffle(wire::ShuffleInput { outputs }) => TaskInput::Shuffle { outputs },
+    };
+    Ok(Assignment { task, input, trace_records: run.trace_records })
+}
+
+/// What a task reads, in people's words.
+pub fn input_name(run: &wire::RunTask) -> String {
+    use wire::run_task::Input;
+    let shard = run.task.as_ref().map_or(0, |task| task.shard);
+    match &run.input {
+        Some(Input::File(file)) => file.uri.clone(),
+        Some(Input::Items(items)) => format!(
+            "spec.pipeline.source.items.values[{}..{}]",
+            items.first,
+            u64::from(items.first) + u64::from(items.count)
+        ),
+        Some(Input::Shuffle(_)) => format!("shuffled partition {shard}"),
+        None => "no input".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskId};
+
+    fn attempt() -> TaskAttempt {
+        let task = TaskId { stage: StageId(1), shard: ShardId(2) };
+        TaskAttempt { task, attempt: Attempt { epoch: Epoch(3), number: 4 } }
+    }
+
+    fn places() -> [FilePlace; 3] {
+        [
+            FilePlace::Shuffle { path: "data/x".into() },
+            FilePlace::Multipart { uri: "s3://b/o".into(), upload: "u".into(), parts: vec!["p".into()] },
+            FilePlace::Staged { uri: "file:///o".into(), staged: "file:///o.part".into() },
+        ]
+    }
+
+    #[test]
+    fn done_survives_the_wire_whatever_its_place() {
+        for place in places() {
+            let output = TaskOutput { file: OutputFile { rows: 1, bytes: 2, crc32c: 3, place }, records_in: 4, bytes_in: 5 };
+            assert_eq!(task_done(to_task_done(attempt(), output.clone())).unwrap(), (attempt(), output));
+        }
+    }
+
+    #[test]
+    fn failed_survives_the_wire_whatever_its_class() {
+        for class in [FailureClass::Deterministic, FailureClass::Application, FailureClass::Disruption] {
+            for lost_input in [None, Some(attempt())] {
+                let message = to_failed(attempt(), TaskFailure { class, error: "e".into(), lost_input });
+                let (task, back) = failure(message).unwrap();
+                assert_eq!((task, back.class, back.error.as_str(), back.lost_input), (attempt(), class, "e", lost_input));
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_part_of_a_message_is_named() {
+        use wire::worker_message::Message;
+        let hello = wire::Hello { pod_uid: "p".into(), incarnation: 1, slots: 1, ..wire::Hello::default() };
+        let done = |file| Message::Done(wire::Done { tasks: vec![wire::TaskDone { task: Some(to_wire(attempt())), file, ..wire::TaskDone::default() }] });
+        let staged = wire::StagedPlace { uri: "file:///o".into(), staged: String::new() };
+        let table = [
+            (Message::Hello(wire::Hello { pod_uid: String::new(), ..hello.clone() }), "Hello: pod uid is missing"),
+            (Message::Hello(wire::Hello { incarnation: 0, ..hello.clone() }), "Hello: incarnation is missing"),
+            (Message::Hello(wire::Hello { slots: 0, ..hello.clone() }), "Hello: slots is out of range"),
+            (Message::Hello(wire::Hello { slots: 257, ..hello.clone() }), "Hello: slots is out of range"),
+            (Message::Hello(wire::Hello { pod_uid: "../x".into(), ..hello }), "Hello: worker's pod uid: not an identity"),
+            (Message::Progress(wire::Progress { tasks: vec![wire::TaskProgress::default()] }), "Progress: task is missing"),
+            (done(None), "Done: file is missing"),
+            (done(Some(wire::OutputFile::default())), "Done: place of the file is missing"),
+            (
+                done(Some(wire::OutputFile { place: Some(wire::output_file::Place::Staged(staged)), ..wire::OutputFile::default() })),
+                "Done: name of the staged file is missing",
+            ),
+            (Message::Failed(wire::Failed::default()), "Failed: task is missing"),
+            (
+                Message::Failed(wire::Failed { task: Some(to_wire(attempt())), ..wire::Failed::default() }),
+                "Failed: class is missing",
+            ),
+        ];
+        for (message, expected) in table {
+            let error = event(SessionId(1), message).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let error = assignment(wire::RunTask { task: Some(to_wire(attempt())), input: None, trace_records: false }).unwrap_err();
+        assert!(error.to_string().starts_with("Run: input is missing"), "{error}");
+    }
+}

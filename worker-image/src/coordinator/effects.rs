@@ -1,0 +1,228 @@
+//! Carries out what the engine wants done with storage: ledger commits one at a time, everything else side by side.
+//! Chooses nothing; every answer goes back to the loop as an event.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::task::{JoinError, JoinSet};
+use zephyr_engine::coordinator::Event;
+use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
+use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
+
+use super::retry::{Retries, Verdict};
+use crate::finalize::{self, Finalized};
+use crate::job::RunJob;
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::CoordinatorMetrics;
+use crate::shuffle;
+
+/// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for one small pod's memory.
+const CALLS_AT_ONCE: usize = 16;
+/// Most records in one log object: at a few hundred bytes each well below a megabyte or two.
+const RECORDS_PER_COMMIT: usize = 5_000;
+/// Tries to throw a lost attempt's file away. Nothing waits for it.
+const DISCARD_TRIES: u32 = 5;
+
+/// Why an effect cannot be carried out, ever.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// The ledger belongs to another coordinator, or cannot be used.
+    #[error("commit to the ledger: {source}")]
+    Commit {
+        /// Why.
+        #[source]
+        source: LedgerError,
+    },
+    /// A bug: an effect's task panicked.
+    #[error("an effect's task died: {source}")]
+    Died {
+        /// How.
+        #[source]
+        source: JoinError,
+    },
+}
+
+/// What an effect works with.
+struct Tools {
+    job: Arc<RunJob>,
+    plan_digest: String,
+    files_total: u32,
+    epoch: Epoch,
+    retries: Retries,
+    metrics: CoordinatorMetrics,
+}
+
+/// A storage call that waits for its turn.
+pub(super) enum Call {
+    /// See `Effect::PublishStage`.
+    Publish {
+        /// The stage.
+        stage: StageId,
+        /// Times it was published before.
+        version: u32,
+        /// The winners.
+        outputs: Vec<(TaskAttempt, OutputFile)>,
+    },
+    /// See `Effect::Finalize`.
+    Finalize(TaskAttempt, OutputFile),
+    /// See `Effect::Discard`.
+    Discard(TaskAttempt, OutputFile),
+    /// See `Effect::WriteManifest`.
+    WriteManifest(Vec<(TaskAttempt, OutputFile)>),
+}
+
+/// A commit that is over: the ledger comes back, and the last record's index.
+type Commit = JoinSet<Result<(Ledger, u64), LedgerError>>;
+
+/// All effects that are under way or wait.
+pub(super) struct Effects {
+    tools: Arc<Tools>,
+    waiting: VecDeque<Call>,
+    running: JoinSet<Option<Event>>,
+    /// `None` while a put is in flight.
+    ledger: Option<Ledger>,
+    commit: Commit,
+    /// Records that gather while a put is in flight.
+    gathered: VecDeque<LogRecord>,
+    /// Index of the first of them.
+    first_gathered: u64,
+}
+
+impl Effects {
+    /// With nothing to do yet.
+    pub(super) fn new(
+        job: Arc<RunJob>,
+        plan_digest: String,
+        files_total: u32,
+        epoch: Epoch,
+        ledger: Ledger,
+        retries: Retries,
+        metrics: CoordinatorMetrics,
+    ) -> Self {
+        Self {
+            tools: Arc::new(Tools { job, plan_digest, files_total, epoch, retries, metrics }),
+            waiting: VecDeque::new(),
+            running: JoinSet::new(),
+            ledger: Some(ledger),
+            commit: JoinSet::new(),
+            gathered: VecDeque::new(),
+            first_gathered: 0,
+        }
+    }
+
+    /// Takes records for the ledger; they follow those that were taken before.
+    pub(super) fn append(&mut self, records: Vec<LogRecord>) {
+        self.gathered.extend(records);
+        self.commit_gathered();
+    }
+
+    /// Takes a storage call.
+    pub(super) fn call(&mut self, call: Call) {
+        self.waiting.push_back(call);
+        self.start_waiting();
+    }
+
+    /// The next answer. May be cancelled. Waits for ever where nothing is under way.
+    pub(super) async fn next(&mut self) -> Result<Event, EffectError> {
+        loop {
+            tokio::select! {
+                Some(ended) = self.commit.join_next() => {
+                    let ended = ended.map_err(|source| EffectError::Died { source })?;
+                    let (ledger, through) = ended.map_err(|source| EffectError::Commit { source })?;
+                    self.ledger = Some(ledger);
+                    self.commit_gathered();
+                    return Ok(Event::Durable { through });
+                }
+                Some(ended) = self.running.join_next() => {
+                    let ended = ended.map_err(|source| EffectError::Died { source })?;
+                    self.start_waiting();
+                    if let Some(event) = ended {
+                        return Ok(event);
+                    }
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    fn commit_gathered(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let Some(mut ledger) = self.ledger.take() else { return };
+        let count = self.gathered.len().min(RECORDS_PER_COMMIT);
+        let records: Vec<_> = self.gathered.drain(..count).collect();
+        self.first_gathered += count as u64;
+        let through = self.first_gathered - 1;
+        let tools = Arc::clone(&self.tools);
+        self.commit.spawn(async move {
+            commit(&tools, &mut ledger, &records).await?;
+            tools.metrics.ledger_commits.inc();
+            tools.metrics.ledger_records.inc_by(records.len() as u64);
+            Ok((ledger, through))
+        });
+    }
+
+    fn start_waiting(&mut self) {
+        while self.running.len() < CALLS_AT_ONCE {
+            let Some(call) = self.waiting.pop_front() else { break };
+            let tools = Arc::clone(&self.tools);
+            self.running.spawn(async move { carry_out(&tools, call).await });
+        }
+    }
+}
+
+/// The same arguments again until it is known what became of them: the ledger knows its own retried put.
+async fn commit(tools: &Tools, ledger: &mut Ledger, records: &[LogRecord]) -> Result<(), LedgerError> {
+    let ledger = tokio::sync::Mutex::new(ledger);
+    let append = || async { ledger.lock().await.append(records).await };
+    tools.retries.call("commit to the ledger under spec.storage.uri", judge_ledger, append).await
+}
+
+/// Only what may pass by itself is tried again.
+pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
+    if error.is_transient() { Verdict::TryAgain } else { Verdict::GiveUp }
+}
+
+async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
+    let Tools { job, retries, .. } = tools;
+    match call {
+        Call::Publish { stage, version, outputs } => {
+            let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
+            let publish = || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
+            let outputs = retries.for_ever(&name, publish).await;
+            Some(Event::StagePublished { stage, version, outputs })
+        }
+        Call::Finalize(task, file) => {
+            let complete = || finalize::finalize(&job.stores, &file);
+            match retries.for_ever("complete a final file under spec.pipeline.sink.files.path", complete).await {
+                Finalized::Stands => Some(Event::FileFinalized { task: task.task }),
+                Finalized::Lost => Some(Event::FileLost { task }),
+            }
+        }
+        Call::Discard(task, file) => {
+            discard(tools, task, &file).await;
+            None
+        }
+        Call::WriteManifest(files) => {
+            let write = || {
+                let path = &job.frozen.spec.pipeline.sink.files.path;
+                let (uid, digest, total) = (&job.identity.job, &tools.plan_digest, tools.files_total);
+                finalize::write_manifest(&job.stores, path, uid, digest, total, &files)
+            };
+            let manifest = retries.for_ever("write _SUCCESS.json under spec.pipeline.sink.files.path", write).await;
+            Some(Event::ManifestWritten { manifest })
+        }
+    }
+}
+
+async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
+    let mut backoff = super::retry::Backoff::new();
+    for _ in 0..DISCARD_TRIES {
+        match finalize::discard(&tools.job.stores, file).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%task, %error, "cannot throw a beaten attempt's file away"),
+        }
+        backoff.wait().await;
+    }
+}

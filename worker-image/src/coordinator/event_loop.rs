@@ -1,0 +1,236 @@
+//! The one loop that owns the state. Heartbeats come before everything else. It waits for nothing but the next event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Status as CallStatus;
+use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
+use zephyr_engine::id::{Epoch, SessionId, Timestamp};
+use zephyr_engine::plan::Plan;
+
+use super::dispatch::{DispatchError, SourceShards, run_task};
+use super::effects::{Call, EffectError, Effects};
+use super::sessions::{Input, Outlet};
+use super::status::{Outages, Status, show};
+use crate::convert::identity::{RunIdentity, to_wire};
+use crate::convert::report;
+use crate::metrics::CoordinatorMetrics;
+use crate::proto::run::Phase;
+use crate::proto::worker::{Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message};
+
+/// How often time passes for the engine, and how often what is shown is brought up to date.
+const TICK: Duration = Duration::from_millis(200);
+/// Heartbeats looked at before the next other event: all that 10,000 workers send in a second.
+const HEARTBEATS_AT_ONCE: usize = 10_000;
+/// Tasks in one message: with their inputs well below the largest message.
+const TASKS_PER_RUN: usize = 256;
+/// Attempts in one `Ack` or `Cancel`.
+const TASKS_PER_ANSWER: usize = 4096;
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// See [`EffectError`].
+    #[error(transparent)]
+    Effect(EffectError),
+    /// See [`DispatchError`].
+    #[error(transparent)]
+    Dispatch(DispatchError),
+    /// All who could send events are gone.
+    #[error("nobody is left to send events")]
+    NoInput,
+}
+
+/// The loop with all that it holds.
+pub(super) struct EventLoop {
+    /// Whose run this is.
+    pub identity: RunIdentity,
+    /// This coordinator's epoch.
+    pub epoch: Epoch,
+    /// What is known.
+    pub state: State,
+    /// What is run.
+    pub plan: Arc<Plan>,
+    /// Its digest.
+    pub digest: String,
+    /// What the first stage reads.
+    pub source: SourceShards,
+    /// Storage calls.
+    pub effects: Effects,
+    /// Those of them that fail now.
+    pub outages: Outages,
+    /// Heartbeats.
+    pub heartbeats: mpsc::Receiver<SessionId>,
+    /// Everything else from outside.
+    pub inputs: mpsc::Receiver<Input>,
+    /// What is shown.
+    pub status: watch::Sender<Status>,
+    /// Counters for `/metrics`.
+    pub metrics: CoordinatorMetrics,
+    /// When the clock of the state began.
+    pub began: Instant,
+}
+
+impl EventLoop {
+    /// Runs until an error; a job that has ended is still shown.
+    pub(super) async fn run(mut self) -> Result<std::convert::Infallible, LoopError> {
+        let mut outlets = BTreeMap::new();
+        let first = self.state.start(self.now());
+        self.carry_out(first, &mut outlets)?;
+        self.show();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                biased;
+                Some(session) = self.heartbeats.recv() => Some(Event::Heartbeat { session }),
+                _ = tick.tick() => None,
+                event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
+                input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
+                    Input::Happened(event) => Some(event),
+                    Input::Opened(event, session, outlet) => {
+                        outlets.insert(session, outlet);
+                        Some(event)
+                    }
+                },
+            };
+            match event {
+                Some(event) => self.take_in(event, &mut outlets)?,
+                None => self.on_tick(&mut outlets)?,
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Time passes only after all signs of life that came before are seen: nobody is taken for silent who was not.
+    fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+        for _ in 0..HEARTBEATS_AT_ONCE {
+            let Ok(session) = self.heartbeats.try_recv() else { break };
+            self.take_in(Event::Heartbeat { session }, outlets)?;
+        }
+        self.take_in(Event::Tick, outlets)?;
+        self.metrics.sessions.set(i64::try_from(outlets.len()).unwrap_or(i64::MAX));
+        self.show();
+        Ok(())
+    }
+
+    fn take_in(&mut self, event: Event, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+        self.metrics.events.inc();
+        let closed = match &event {
+            Event::SessionClosed { session } => Some(*session),
+            _ => None,
+        };
+        let had_result = self.state.result().is_some();
+        let now = self.now();
+        let effects = step(&mut self.state, event, now);
+        self.carry_out(effects, outlets)?;
+        if let Some(session) = closed {
+            close(outlets, session, "it is over");
+        }
+        if !had_result && let Some(result) = self.state.result() {
+            tracing::info!(?result, "the job has ended");
+            self.show();
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+        for effect in effects {
+            match effect {
+                Effect::Send { session, message } => self.send(session, message, outlets)?,
+                Effect::Close { session, reason } => close(outlets, session, reason),
+                Effect::Append { first_index: _, records } => self.effects.append(records),
+                Effect::PublishStage { stage, version, outputs } => {
+                    self.effects.call(Call::Publish { stage, version, outputs });
+                }
+                Effect::Finalize { task, file } => self.effects.call(Call::Finalize(task, file)),
+                Effect::Discard { task, file } => self.effects.call(Call::Discard(task, file)),
+                Effect::WriteManifest { files } => self.effects.call(Call::WriteManifest(files)),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        session: SessionId,
+        message: ToWorker,
+        outlets: &mut BTreeMap<SessionId, Outlet>,
+    ) -> Result<(), LoopError> {
+        let Some(outlet) = outlets.get(&session) else { return Ok(()) };
+        let mut full = false;
+        for message in self.messages(message)? {
+            let message = CoordinatorMessage {
+                job_uid: self.identity.job.to_string(),
+                generation: self.identity.generation.0,
+                epoch: self.epoch.0,
+                message: Some(message),
+            };
+            full |= outlet.messages.try_send(Ok(message)).is_err();
+        }
+        if full {
+            close(outlets, session, "the worker does not read what it is told");
+        }
+        Ok(())
+    }
+
+    fn messages(&self, message: ToWorker) -> Result<Vec<coordinator_message::Message>, LoopError> {
+        use coordinator_message::Message;
+        Ok(match message {
+            ToWorker::Welcome { heartbeat_interval_ms } => vec![Message::Welcome(Welcome {
+                heartbeat_interval_ms,
+                plan_digest: self.digest.clone(),
+                source_shards: self.source.count(),
+            })],
+            ToWorker::Run(tasks) => {
+                let tasks = self.run_tasks(tasks)?;
+                tasks.chunks(TASKS_PER_RUN).map(|tasks| Message::Run(Run { tasks: tasks.to_vec() })).collect()
+            }
+            ToWorker::Cancel(tasks) => {
+                let cancel = |tasks: &[_]| Message::Cancel(Cancel { tasks: tasks.iter().copied().map(to_wire).collect() });
+                tasks.chunks(TASKS_PER_ANSWER).map(cancel).collect()
+            }
+            ToWorker::Ack(tasks) => {
+                let ack = |tasks: &[_]| Message::Ack(Ack { tasks: tasks.iter().copied().map(to_wire).collect() });
+                tasks.chunks(TASKS_PER_ANSWER).map(ack).collect()
+            }
+            ToWorker::Shutdown => vec![Message::Shutdown(Shutdown {})],
+        })
+    }
+
+    fn run_tasks(&self, tasks: Vec<Dispatch>) -> Result<Vec<RunTask>, LoopError> {
+        let one = |dispatch| run_task(dispatch, &self.plan, &self.source).map_err(LoopError::Dispatch);
+        tasks.into_iter().map(one).collect()
+    }
+
+    fn show(&self) {
+        let report = self.state.report();
+        self.metrics.tasks_done.set(i64::try_from(report.tasks_done).unwrap_or(i64::MAX));
+        self.metrics.tasks_total.set(i64::try_from(report.tasks_total).unwrap_or(i64::MAX));
+        let mut snapshot = report::snapshot(report, &self.digest);
+        let result = self.state.result().cloned();
+        if result.is_none()
+            && let Some(sentence) = self.outages.sentence()
+        {
+            snapshot.phase = Phase::StorageUnavailable.into();
+            snapshot.message = sentence;
+        }
+        show(&self.status, Status { epoch: self.epoch, snapshot, result });
+    }
+}
+
+/// Ends a session; the worker comes back by itself where it has a reason to.
+fn close(outlets: &mut BTreeMap<SessionId, Outlet>, session: SessionId, reason: &str) {
+    if let Some(outlet) = outlets.remove(&session) {
+        tracing::info!(%session, reason, "a session is closed");
+        // Where its queue is full the worker learns from the end of the stream.
+        let _full = outlet.messages.try_send(Err(CallStatus::aborted(reason)));
+        outlet.close.cancel();
+    }
+}

@@ -1,0 +1,186 @@
+//! `zephyr-worker coordinator`: the shell around the engine's state machine. Serves at once, plans, then runs the loop;
+//! after the result it goes on serving it.
+//!
+//! All decisions are the engine's. An error or a panic anywhere in here ends the process: the next one resumes from the
+//! ledger.
+
+mod dispatch;
+mod effects;
+mod event_loop;
+mod operators;
+mod planning;
+mod retry;
+mod sessions;
+mod status;
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use zephyr_engine::coordinator::{Config, ReplayError, State};
+use zephyr_engine::plan::StageOutput;
+
+pub use effects::EffectError;
+pub use event_loop::LoopError;
+pub use planning::PlanningError;
+pub use status::Status;
+
+use self::effects::Effects;
+use self::event_loop::EventLoop;
+use self::operators::OperatorStreams;
+use self::planning::{Planned, Runnable, prepare};
+use self::retry::Retries;
+use self::sessions::{LoopHandle, WorkerSessions};
+use self::status::{Outages, show};
+use crate::convert::report;
+use crate::job::{RunJob, RunJobError};
+use crate::metrics::CoordinatorMetrics;
+use crate::proto::run::{Phase, Snapshot};
+use crate::transport::server::serve;
+use crate::transport::token::{Token, TokenCheck, TokenError};
+
+/// Events that wait for the loop. Senders wait when it is full: that is what slows a flood down.
+const INPUTS_QUEUED: usize = 1024;
+/// Heartbeats that wait for the loop: several of each of 10,000 workers.
+const HEARTBEATS_QUEUED: usize = 65_536;
+
+/// How long one storage call is tried before that is shown; it is tried again for ever.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settings of a coordinator.
+pub struct CoordinatorOptions {
+    /// What is run.
+    pub job: Arc<RunJob>,
+    /// What opens sessions.
+    pub token: Token,
+    /// Where it serves.
+    pub listener: TcpListener,
+    /// Counters for `/metrics`.
+    pub metrics: CoordinatorMetrics,
+}
+
+/// Why a coordinator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The job's storage has no address.
+    #[error(transparent)]
+    Job(RunJobError),
+    /// There is no token to check against.
+    #[error(transparent)]
+    Token(TokenError),
+    /// The server ended.
+    #[error("serve gRPC: {cause}")]
+    Serve {
+        /// Why.
+        cause: String,
+    },
+    /// The job cannot be taken over.
+    #[error(transparent)]
+    Planning(PlanningError),
+    /// The ledger's records contradict the plan.
+    #[error("replay the ledger: {source}")]
+    Replay {
+        /// Why.
+        #[source]
+        source: ReplayError,
+    },
+    /// The loop ended.
+    #[error(transparent)]
+    Loop(LoopError),
+    /// The loop panicked.
+    #[error("the coordinator's loop died: {source}")]
+    Died {
+        /// How.
+        #[source]
+        source: JoinError,
+    },
+}
+
+/// Runs a coordinator. Ends only with an error.
+pub async fn run(options: CoordinatorOptions, status: watch::Sender<Status>) -> Result<Infallible, CoordinatorError> {
+    let CoordinatorOptions { job, token, listener, metrics } = options;
+    let job = Arc::unwrap_or_clone(job).with_patience(STORAGE_PATIENCE).map_err(CoordinatorError::Job)?;
+    let job = Arc::new(job);
+    let check = TokenCheck::new(&token).map_err(CoordinatorError::Token)?;
+    let (handle, watched_handle) = watch::channel(None);
+    let identity = job.identity.clone();
+    let workers =
+        WorkerSessions { identity: identity.clone(), handle: watched_handle.clone(), last_session: AtomicU64::new(0) };
+    let operators = OperatorStreams { identity, status: status.subscribe(), handle: watched_handle };
+    let server = serve(listener, check, workers, operators, pending());
+    let mut working = tokio::task::JoinSet::new();
+    working.spawn(work(job, metrics, handle, status));
+    tokio::select! {
+        served = server => {
+            let cause = served.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
+            Err(CoordinatorError::Serve { cause })
+        }
+        Some(ended) = working.join_next() => ended.map_err(|source| CoordinatorError::Died { source })?,
+    }
+}
+
+async fn work(
+    job: Arc<RunJob>,
+    metrics: CoordinatorMetrics,
+    handle: watch::Sender<Option<LoopHandle>>,
+    status: watch::Sender<Status>,
+) -> Result<Infallible, CoordinatorError> {
+    match prepare(&job, &status).await.map_err(CoordinatorError::Planning)? {
+        Planned::Ended { epoch, result } => {
+            let message = report::result(&result).message;
+            let wire = Some(report::result(&result));
+            let snapshot = Snapshot { phase: Phase::Ended.into(), message, result: wire, ..Snapshot::default() };
+            show(&status, Status { epoch, snapshot, result: Some(result) });
+            pending().await
+        }
+        Planned::Runnable(runnable) => {
+            let event_loop = event_loop(job, *runnable, metrics, &handle, status)?;
+            event_loop.run().await.map_err(CoordinatorError::Loop)
+        }
+    }
+}
+
+fn event_loop(
+    job: Arc<RunJob>,
+    runnable: Runnable,
+    metrics: CoordinatorMetrics,
+    handle: &watch::Sender<Option<LoopHandle>>,
+    status: watch::Sender<Status>,
+) -> Result<EventLoop, CoordinatorError> {
+    let Runnable { epoch, ledger, records, plan, digest, source } = runnable;
+    let retries = &job.frozen.spec.retries;
+    let config = Config::new(retries.task_failures, retries.task_disruptions);
+    let state = State::new(config, &plan, epoch, records).map_err(|source| CoordinatorError::Replay { source })?;
+    let outages = Outages::default();
+    let files_total = plan.stages.last().map_or(0, |stage| match stage.output {
+        StageOutput::Sink { .. } => stage.shards,
+        StageOutput::Shuffle { .. } => 0,
+    });
+    let identity = job.identity.clone();
+    let retries = Retries::new(outages.clone(), metrics.clone());
+    let effects = Effects::new(job, digest.clone(), files_total, epoch, ledger, retries, metrics.clone());
+    let (inputs, received_inputs) = mpsc::channel(INPUTS_QUEUED);
+    let (heartbeats, received_heartbeats) = mpsc::channel(HEARTBEATS_QUEUED);
+    handle.send_replace(Some(LoopHandle { epoch, inputs, heartbeats }));
+    Ok(EventLoop {
+        identity,
+        epoch,
+        state,
+        plan: Arc::new(plan),
+        digest,
+        source,
+        effects,
+        outages,
+        heartbeats: received_heartbeats,
+        inputs: received_inputs,
+        status,
+        metrics,
+        began: Instant::now(),
+    })
+}

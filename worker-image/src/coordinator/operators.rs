@@ -1,0 +1,165 @@
+//! The operator's service: snapshots out, ended pods in. Decides nothing about the run.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status as CallStatus, Streaming};
+use zephyr_engine::coordinator::{Event, PodEndCause};
+
+use super::sessions::{Input, LoopHandle};
+use super::status::Status;
+use crate::convert::identity::{RunIdentity, WireError};
+use crate::proto::run::run_server::Run;
+use crate::proto::run::{self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message};
+
+/// How long a new stream may take to say `Hello`.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shortest time between two snapshots on one stream.
+const REPORT_SPACING: Duration = Duration::from_secs(1);
+/// Snapshots on their way: each is the whole truth, so an old one is never worth keeping.
+const REPORTS_QUEUED: usize = 1;
+
+/// The service.
+pub(super) struct OperatorStreams {
+    /// Whose run this is.
+    pub identity: RunIdentity,
+    /// What is shown.
+    pub status: watch::Receiver<Status>,
+    /// The loop; none while the job is being planned.
+    pub handle: watch::Receiver<Option<LoopHandle>>,
+}
+
+#[tonic::async_trait]
+impl Run for OperatorStreams {
+    type OperateStream = ReceiverStream<Result<CoordinatorReport, CallStatus>>;
+
+    async fn operate(
+        &self,
+        request: Request<Streaming<OperatorMessage>>,
+    ) -> Result<Response<Self::OperateStream>, CallStatus> {
+        let mut inbound = request.into_inner();
+        let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
+        let first = first.map_err(|_| CallStatus::deadline_exceeded("OperatorHello: not said in time"))??;
+        let Some(OperatorMessage { message: Some(operator_message::Message::Hello(hello)) }) = first else {
+            return Err(CallStatus::invalid_argument("OperatorHello: another message came first; a stream begins with it"));
+        };
+        self.identity.check("OperatorHello", &hello.job_uid, hello.generation).map_err(|error| refusal(&error))?;
+        tracing::info!("the operator is here");
+        let (reports, outbound) = mpsc::channel(REPORTS_QUEUED);
+        tokio::spawn(report(self.identity.clone(), self.status.clone(), reports));
+        tokio::spawn(listen(inbound, self.handle.clone()));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+fn refusal(error: &WireError) -> CallStatus {
+    CallStatus::permission_denied(error.to_string())
+}
+
+/// The first snapshot at once, then one whenever there is something new, until the operator or the coordinator is gone.
+async fn report(
+    identity: RunIdentity,
+    mut status: watch::Receiver<Status>,
+    reports: mpsc::Sender<Result<CoordinatorReport, CallStatus>>,
+) {
+    loop {
+        let Status { epoch, snapshot, result: _ } = status.borrow_and_update().clone();
+        let report = CoordinatorReport {
+            job_uid: identity.job.to_string(),
+            generation: identity.generation.0,
+            epoch: epoch.0,
+            snapshot: Some(snapshot),
+        };
+        if reports.send(Ok(report)).await.is_err() {
+            return;
+        }
+        sleep(REPORT_SPACING).await;
+        tokio::select! {
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = reports.closed() => return,
+        }
+    }
+}
+
+async fn listen(mut inbound: Streaming<OperatorMessage>, handle: watch::Receiver<Option<LoopHandle>>) {
+    loop {
+        let message = match inbound.message().await {
+            Ok(Some(OperatorMessage { message: Some(message) })) => message,
+            Ok(Some(OperatorMessage { message: None })) => {
+                tracing::warn!("a message of the operator is empty");
+                continue;
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::info!(code = ?error.code(), "the operator's stream broke");
+                return;
+            }
+        };
+        match message {
+            operator_message::Message::Hello(_) => tracing::warn!("the operator said Hello again"),
+            operator_message::Message::ResultStored(stored) => {
+                tracing::info!(epoch = stored.epoch, "the operator has stored the result");
+            }
+            operator_message::Message::PodEnded(ended) => {
+                // Before there is a loop no worker has a session, so there is nothing an ended pod could mean.
+                let Some(handle) = handle.borrow().clone() else { continue };
+                let event = match pod_ended(ended) {
+                    Ok(event) => event,
+                    Err(error) => {
+                        tracing::warn!(%error, "a message of the operator cannot be taken");
+                        continue;
+                    }
+                };
+                if handle.inputs.send(Input::Happened(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn pod_ended(ended: PodEnded) -> Result<Event, WireError> {
+    let message = "PodEnded";
+    if ended.pod_uid.is_empty() {
+        return Err(WireError::Missing { message, part: "pod uid" });
+    }
+    let cause = match ended.cause() {
+        wire::PodEndCause::Disruption => PodEndCause::Disruption,
+        wire::PodEndCause::OutOfMemory => PodEndCause::OutOfMemory,
+        wire::PodEndCause::Exit => PodEndCause::Exit,
+        wire::PodEndCause::Unspecified => return Err(WireError::Missing { message, part: "cause" }),
+    };
+    let reason = match (cause, ended.memory_limit_bytes) {
+        (PodEndCause::OutOfMemory, 1..) => {
+            format!("{} (memory limit {} MiB)", ended.reason, ended.memory_limit_bytes / (1024 * 1024))
+        }
+        (PodEndCause::Exit, _) => format!("{} (exit code {})", ended.reason, ended.exit_code),
+        (PodEndCause::OutOfMemory | PodEndCause::Disruption, _) => ended.reason,
+    };
+    Ok(Event::PodEnded { pod_uid: ended.pod_uid, cause, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_pod_is_told_with_its_memory_limit_or_exit_code() {
+        let ended = PodEnded { pod_uid: "p".into(), reason: "OOMKilled".into(), memory_limit_bytes: 512 << 20, exit_code: 137, ..PodEnded::default() };
+        let reason_of = |cause: wire::PodEndCause| match pod_ended(PodEnded { cause: cause.into(), ..ended.clone() }) {
+            Ok(Event::PodEnded { reason, .. }) => reason,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(reason_of(wire::PodEndCause::OutOfMemory), "OOMKilled (memory limit 512 MiB)");
+        assert_eq!(reason_of(wire::PodEndCause::Exit), "OOMKilled (exit code 137)");
+        assert_eq!(reason_of(wire::PodEndCause::Disruption), "OOMKilled");
+        assert!(reason_of(wire::PodEndCause::Unspecified).contains("cause"));
+        assert!(pod_ended(PodEnded::default()).unwrap_err().to_string().starts_with("PodEnded: pod uid is missing"));
+    }
+}

@@ -1,0 +1,228 @@
+//! From a job and its storage to a state that can run: takes the ledger over, makes the plan or loads it. Waits visibly
+//! for storage, for ever; ends a job that cannot be planned with a sentence, for good.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use zephyr_engine::coordinator::record::{JobResult, LogRecord};
+use zephyr_engine::id::Epoch;
+use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
+
+use super::dispatch::SourceShards;
+use super::retry::Backoff;
+use super::status::{Status, show};
+use crate::job::RunJob;
+use crate::ledger::{Ledger, LedgerError, PlanFile, TakeOver, WriterToken, keep_plan, load_plan};
+use crate::storage::{ListError, list_inputs, probe};
+
+/// Most expression errors named in one sentence.
+const EXPRESSION_ERRORS_NAMED: usize = 3;
+
+/// What planning ends with.
+pub(super) enum Planned {
+    /// The job can run.
+    Runnable(Box<Runnable>),
+    /// It has a result already, from now or from before.
+    Ended {
+        /// This coordinator's epoch.
+        epoch: Epoch,
+        /// How it ended; durable.
+        result: JobResult,
+    },
+}
+
+/// What running begins with.
+pub(super) struct Runnable {
+    /// This coordinator's epoch.
+    pub epoch: Epoch,
+    /// The ledger, which is this coordinator's from here on.
+    pub ledger: Ledger,
+    /// All that earlier coordinators recorded.
+    pub records: Vec<LogRecord>,
+    /// The plan.
+    pub plan: Plan,
+    /// Its digest.
+    pub digest: String,
+    /// What tasks of the first stage read.
+    pub source: SourceShards,
+}
+
+/// Why a coordinator cannot go on at all.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// The ledger belongs to another coordinator, or is none of ours.
+    #[error("take over the ledger: {source}")]
+    Ledger {
+        /// Why.
+        #[source]
+        source: LedgerError,
+    },
+    /// The system has no random numbers.
+    #[error("write plan.json: {source}")]
+    PlanFile {
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Why there is no plan.
+enum NoPlan {
+    /// It may pass by itself.
+    Wait(String),
+    /// It is the job's own fault.
+    Failed(String),
+    /// This coordinator cannot go on.
+    Fatal(PlanningError),
+}
+
+/// Plans the job. Shows what it waits for.
+pub(super) async fn prepare(job: &Arc<RunJob>, status: &watch::Sender<Status>) -> Result<Planned, PlanningError> {
+    let writer = WriterToken::from_random(rand::random());
+    let mut backoff = Backoff::new();
+    let TakeOver { mut ledger, epoch, records } = loop {
+        match take_over(job, &writer).await {
+            Ok(taken) => break taken,
+            Err(NoPlan::Fatal(error)) => return Err(error),
+            Err(NoPlan::Wait(sentence) | NoPlan::Failed(sentence)) => {
+                tracing::warn!(sentence, "storage does not answer as it should; trying again");
+                show(status, Status::storage_unavailable(&sentence));
+            }
+        }
+        backoff.wait().await;
+    };
+    tracing::info!(%epoch, records = records.len(), "the ledger is ours");
+    let planning = Status { epoch, ..Status::planning("reading the inputs and making the plan") };
+    show(status, planning);
+    if let Some(result) = result_of(&records) {
+        return Ok(Planned::Ended { epoch, result });
+    }
+    let mut backoff = Backoff::new();
+    loop {
+        match plan_or_load(job).await {
+            Ok((plan, digest, source)) => {
+                return Ok(Planned::Runnable(Box::new(Runnable { epoch, ledger, records, plan, digest, source })));
+            }
+            Err(NoPlan::Fatal(error)) => return Err(error),
+            Err(NoPlan::Failed(message)) => {
+                tracing::error!(message, "the job cannot be planned");
+                let result = JobResult::Failed { reason: "PlanFailed".to_owned(), message };
+                record_result(&mut ledger, &result, epoch, status).await?;
+                return Ok(Planned::Ended { epoch, result });
+            }
+            Err(NoPlan::Wait(sentence)) => {
+                tracing::warn!(sentence, "the job cannot be planned yet; trying again");
+                show(status, Status { epoch, ..Status::storage_unavailable(&sentence) });
+            }
+        }
+        backoff.wait().await;
+    }
+}
+
+fn result_of(records: &[LogRecord]) -> Option<JobResult> {
+    records.iter().find_map(|record| match record {
+        LogRecord::Result(result) => Some(result.clone()),
+        LogRecord::Done { .. }
+        | LogRecord::Failed { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. } => None,
+    })
+}
+
+async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
+    let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
+    probe(&job.storage).await.map_err(|error| NoPlan::Wait(field(&error)))?;
+    Ledger::take_over(&job.storage, writer.clone()).await.map_err(|error| ledger_error(error, field))
+}
+
+fn ledger_error(error: LedgerError, sentence: impl Fn(&dyn std::fmt::Display) -> String) -> NoPlan {
+    if error.is_transient() {
+        NoPlan::Wait(sentence(&error))
+    } else {
+        NoPlan::Fatal(PlanningError::Ledger { source: error })
+    }
+}
+
+/// A plan that was kept before stands, whatever a listing would give today.
+async fn plan_or_load(job: &RunJob) -> Result<(Plan, String, SourceShards), NoPlan> {
+    let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: plan.json: {error}");
+    let kept = load_plan(&job.storage).await.map_err(|error| ledger_error(error, field))?;
+    let kept = match kept {
+        Some(kept) => kept,
+        None => {
+            let fresh = fresh_plan(job).await?;
+            keep_plan(&job.storage, fresh).await.map_err(|error| ledger_error(error, field))?
+        }
+    };
+    let pipeline = pipeline_json(job)?;
+    let source = SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files(kept.inputs));
+    let plan = plan(&job.pipeline, kept.source_shards);
+    let digest = plan.digest();
+    if digest != kept.digest || pipeline != kept.pipeline || source.count() != kept.source_shards {
+        return Err(NoPlan::Failed(format!(
+            "plan.json was made from another pipeline or by another release (its digest is {}, ours {digest}); a job keeps the plan it began with, so create a new one",
+            kept.digest
+        )));
+    }
+    Ok((plan, digest, source))
+}
+
+async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
+    let errors = check_expressions(&job.pipeline);
+    if !errors.is_empty() {
+        return Err(NoPlan::Failed(expression_sentence(&errors)));
+    }
+    let (inputs, source) = match SourceShards::of_items(&job.pipeline.source) {
+        Some(items) => (Vec::new(), items),
+        None => {
+            let inputs = inputs(job).await?;
+            (inputs.clone(), SourceShards::Files(inputs))
+        }
+    };
+    let source_shards = source.count();
+    let digest = plan(&job.pipeline, source_shards).digest();
+    Ok(PlanFile { digest, pipeline: pipeline_json(job)?, inputs, source_shards })
+}
+
+async fn inputs(job: &RunJob) -> Result<Vec<crate::storage::InputFile>, NoPlan> {
+    let Some(files) = &job.frozen.spec.pipeline.source.files else { return Ok(Vec::new()) };
+    let listed = list_inputs(&job.stores, &files.paths, files.empty_ok).await;
+    listed.map_err(|error: ListError| {
+        if error.is_transient() { NoPlan::Wait(error.to_string()) } else { NoPlan::Failed(error.to_string()) }
+    })
+}
+
+fn pipeline_json(job: &RunJob) -> Result<serde_json::Value, NoPlan> {
+    serde_json::to_value(&job.frozen.spec.pipeline)
+        .map_err(|source| NoPlan::Fatal(PlanningError::PlanFile { source }))
+}
+
+fn expression_sentence(errors: &[ExpressionError]) -> String {
+    let named: Vec<_> = errors.iter().take(EXPRESSION_ERRORS_NAMED).map(|each| format!("{}: {}", each.path, each.message)).collect();
+    let more = errors.len().saturating_sub(EXPRESSION_ERRORS_NAMED);
+    let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
+    format!("{}{rest}", named.join("; "))
+}
+
+/// The result is told only when it is in the ledger.
+async fn record_result(
+    ledger: &mut Ledger,
+    result: &JobResult,
+    epoch: Epoch,
+    status: &watch::Sender<Status>,
+) -> Result<(), PlanningError> {
+    let records = [LogRecord::Result(result.clone())];
+    let mut backoff = Backoff::new();
+    loop {
+        match ledger.append(&records).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() => {
+                let sentence = format!("spec.storage.uri: {error}");
+                show(status, Status { epoch, ..Status::storage_unavailable(&sentence) });
+            }
+            Err(source) => return Err(PlanningError::Ledger { source }),
+        }
+        backoff.wait().await;
+    }
+}

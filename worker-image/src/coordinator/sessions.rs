@@ -1,0 +1,188 @@
+//! The workers' service: turns each session's messages into events for the loop. Decides nothing but who may speak.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use zephyr_engine::coordinator::Event;
+use zephyr_engine::id::{Epoch, SessionId};
+
+use crate::convert::identity::{RunIdentity, WireError};
+use crate::convert::wire::{event, greeting};
+use crate::proto::worker::worker_server::Worker;
+use crate::proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
+
+/// How long a new session may take to say `Hello`.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages on their way to one worker. More than that and the worker does not read: the session is closed, the worker
+/// comes back and says what it runs.
+pub(super) const OUTBOUND_QUEUED: usize = 1024;
+/// The shortest time between two heartbeats of one session that are passed on.
+const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
+
+/// What the loop is sent.
+pub(super) enum Input {
+    /// A worker opened a session: what it said, and how it is answered.
+    Opened(Event, SessionId, Outlet),
+    /// Something happened.
+    Happened(Event),
+}
+
+/// The coordinator's end of a session.
+pub(super) struct Outlet {
+    /// To the worker.
+    pub messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    /// Ends the session.
+    pub close: CancellationToken,
+}
+
+/// How the services reach the loop, once there is one.
+#[derive(Clone)]
+pub(super) struct LoopHandle {
+    /// The loop's epoch.
+    pub epoch: Epoch,
+    /// Everything but heartbeats.
+    pub inputs: mpsc::Sender<Input>,
+    /// Heartbeats overtake everything else.
+    pub heartbeats: mpsc::Sender<SessionId>,
+}
+
+/// The service.
+pub(super) struct WorkerSessions {
+    /// Whose run this is.
+    pub identity: RunIdentity,
+    /// The loop; none while the job is being planned.
+    pub handle: watch::Receiver<Option<LoopHandle>>,
+    /// The last session's number.
+    pub last_session: AtomicU64,
+}
+
+#[tonic::async_trait]
+impl Worker for WorkerSessions {
+    type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let Some(handle) = self.handle.borrow().clone() else {
+            return Err(Status::unavailable("the coordinator is still planning; come back"));
+        };
+        let mut inbound = request.into_inner();
+        let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))??;
+        let first = first.ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
+        self.identity.check("Hello", &first.job_uid, first.generation).map_err(|error| refusal(&error))?;
+        if first.epoch > handle.epoch.0 {
+            let text = format!("epoch {} was seen by this worker; this coordinator has epoch {} and is of the past", first.epoch, handle.epoch);
+            return Err(Status::failed_precondition(text));
+        }
+        let Some(worker_message::Message::Hello(hello)) = first.message else {
+            return Err(Status::invalid_argument("Hello: another message came first; a session begins with it"));
+        };
+        let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
+        let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
+        tracing::info!(%session, worker = %greeting.worker, pod = greeting.pod_name, slots = greeting.slots, running = greeting.running.len(), "a worker opens a session");
+        let opening = Event::Hello {
+            session,
+            worker: greeting.worker,
+            slots: greeting.slots,
+            running: greeting.running,
+        };
+        let (messages, outbound) = mpsc::channel(OUTBOUND_QUEUED);
+        let close = CancellationToken::new();
+        let outlet = Outlet { messages, close: close.clone() };
+        let opened = handle.inputs.send(Input::Opened(opening, session, outlet)).await;
+        opened.map_err(|_| Status::unavailable("the coordinator ends"))?;
+        let reader = Reader { identity: self.identity.clone(), session, handle, close };
+        tokio::spawn(reader.read(inbound));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+fn refusal(error: &WireError) -> Status {
+    match error {
+        WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => Status::permission_denied(error.to_string()),
+        WireError::Missing { .. } | WireError::Identity { .. } | WireError::OutOfRange { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
+    }
+}
+
+/// Reads one session until its end.
+struct Reader {
+    identity: RunIdentity,
+    session: SessionId,
+    handle: LoopHandle,
+    close: CancellationToken,
+}
+
+/// Why a session is not read any further.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("the stream broke: {code:?}: {message}")]
+    Stream { code: tonic::Code, message: String },
+    #[error("{0}")]
+    Message(WireError),
+    #[error("a message is of epoch {got}; this session is of epoch {expected}")]
+    Epoch { got: u64, expected: Epoch },
+    #[error("a message is empty")]
+    Empty,
+    #[error("Hello was said again")]
+    HelloAgain,
+    #[error("the loop is gone")]
+    NoLoop,
+}
+
+impl Reader {
+    async fn read(self, mut inbound: Streaming<WorkerMessage>) {
+        let session = self.session;
+        match self.pass_on(&mut inbound).await {
+            Ok(()) => tracing::info!(%session, "a session ends"),
+            Err(error) => tracing::info!(%session, %error, "a session ends"),
+        }
+        self.close.cancel();
+        if self.handle.inputs.send(Input::Happened(Event::SessionClosed { session })).await.is_err() {
+            tracing::debug!(%session, "the loop is gone");
+        }
+    }
+
+    async fn pass_on(&self, inbound: &mut Streaming<WorkerMessage>) -> Result<(), ReadError> {
+        let mut last_heartbeat: Option<Instant> = None;
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                () = self.close.cancelled() => return Ok(()),
+            };
+            let message =
+                message.map_err(|status| ReadError::Stream { code: status.code(), message: status.message().to_owned() })?;
+            let Some(WorkerMessage { job_uid, generation, epoch, message }) = message else { return Ok(()) };
+            self.identity.check("worker's message", &job_uid, generation).map_err(ReadError::Message)?;
+            let message = message.ok_or(ReadError::Empty)?;
+            if let worker_message::Message::Heartbeat(_) = message {
+                let now = Instant::now();
+                if last_heartbeat.is_none_or(|last| now.duration_since(last) >= HEARTBEAT_SPACING) {
+                    last_heartbeat = Some(now);
+                    // A full queue holds thousands of signs of life that the loop has not seen: one more says nothing.
+                    let _full = self.handle.heartbeats.try_send(self.session);
+                }
+                continue;
+            }
+            if epoch != self.handle.epoch.0 {
+                return Err(ReadError::Epoch { got: epoch, expected: self.handle.epoch });
+            }
+            if let worker_message::Message::Hello(_) = message {
+                return Err(ReadError::HelloAgain);
+            }
+            if let worker_message::Message::Bye(_) = message {
+                return Ok(());
+            }
+            let event = event(self.session, message).map_err(ReadError::Message)?;
+            self.handle.inputs.send(Input::Happened(event)).await.map_err(|_| ReadError::NoLoop)?;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What is shown of this coordinator: the snapshot of the run, with what only the shell knows, such as that storage does
+//! not answer. Decides nothing about the run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use zephyr_engine::coordinator::record::JobResult;
+use zephyr_engine::id::Epoch;
+
+use crate::proto::run::{Phase, Snapshot};
+
+/// What is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// This coordinator's epoch; 0 until it has one.
+    pub epoch: Epoch,
+    /// The run.
+    pub snapshot: Snapshot,
+    /// How the job ended; durable.
+    pub result: Option<JobResult>,
+}
+
+impl Status {
+    /// Before anything is known.
+    pub fn planning(message: &str) -> Self {
+        Self::before_the_plan(Phase::Planning, message)
+    }
+
+    /// Storage does not answer as it should, and there is no plan yet.
+    pub fn storage_unavailable(message: &str) -> Self {
+        Self::before_the_plan(Phase::StorageUnavailable, message)
+    }
+
+    fn before_the_plan(phase: Phase, message: &str) -> Self {
+        let snapshot = Snapshot { phase: phase.into(), message: message.to_owned(), ..Snapshot::default() };
+        Self { snapshot, ..Self::default() }
+    }
+}
+
+/// Shows a status; those who look are only told where it is another than before.
+pub(super) fn show(shown: &watch::Sender<Status>, status: Status) {
+    shown.send_if_modified(|current| {
+        let other = *current != status;
+        *current = status;
+        other
+    });
+}
+
+/// The storage calls that fail now and are tried again.
+#[derive(Clone, Default)]
+pub(super) struct Outages(Arc<Mutex<BTreeMap<u64, String>>>);
+
+impl Outages {
+    /// A sentence about one of them, where there is any.
+    pub(super) fn sentence(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+    }
+
+    pub(super) fn begin(&self, call: u64, sentence: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call, sentence);
+    }
+
+    pub(super) fn end(&self, call: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&call);
+    }
+}

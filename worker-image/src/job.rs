@@ -1,0 +1,114 @@
+//! The frozen job as this crate uses it: identities parsed, pipeline converted, storage opened by name. Reads no storage.
+
+use std::path::Path;
+use std::time::Duration;
+
+use zephyr_crds::duration::DurationError;
+use zephyr_crds::frozen::{FrozenJob, FrozenJobError};
+use zephyr_engine::id::{Generation, IdentityError, JobUid};
+use zephyr_engine::pipeline::Pipeline;
+
+use crate::convert::identity::RunIdentity;
+use crate::convert::pipeline::{PipelineError, pipeline};
+use crate::storage::{JobStorage, LocationError, Stores};
+
+/// One generation's run of a job, ready to be used.
+#[derive(Clone)]
+pub struct RunJob {
+    /// As it was frozen.
+    pub frozen: FrozenJob,
+    /// Whose run it is.
+    pub identity: RunIdentity,
+    /// What it does.
+    pub pipeline: Pipeline,
+    /// Clients of the stores.
+    pub stores: Stores,
+    /// Where the ledger and the shuffled data lie.
+    pub storage: JobStorage,
+    /// How long a task may go on without progress.
+    pub task_stall_timeout: Duration,
+}
+
+/// Why a frozen job cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunJobError {
+    /// The file cannot be read.
+    #[error("read job file {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no frozen job.
+    #[error("job file: {source}")]
+    Parse {
+        /// Why.
+        #[source]
+        source: FrozenJobError,
+    },
+    /// Its uid is none.
+    #[error("job file: uid: {source}")]
+    Uid {
+        /// Why.
+        #[source]
+        source: IdentityError,
+    },
+    /// Its pipeline is none.
+    #[error("job file: {source}")]
+    Pipeline {
+        /// Why.
+        #[source]
+        source: PipelineError,
+    },
+    /// Its storage is none.
+    #[error("spec.storage.uri: {source}")]
+    Storage {
+        /// Why.
+        #[source]
+        source: LocationError,
+    },
+    /// A duration is none.
+    #[error("spec.retries.taskStallTimeout: {source}")]
+    Duration {
+        /// Why.
+        #[source]
+        source: DurationError,
+    },
+}
+
+impl RunJob {
+    /// Reads the mounted file.
+    pub fn read(path: &Path) -> Result<Self, RunJobError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RunJobError::Read { path: path.display().to_string(), source })?;
+        Self::from_json(&text)
+    }
+
+    /// Reads the document.
+    pub fn from_json(text: &str) -> Result<Self, RunJobError> {
+        Self::new(FrozenJob::from_json(text).map_err(|source| RunJobError::Parse { source })?)
+    }
+
+    /// The same job with another patience for storage calls: how long one is tried again before it fails.
+    pub fn with_patience(self, patience: Duration) -> Result<Self, RunJobError> {
+        let stores = self.stores.with_patience(patience);
+        let storage = JobStorage::new(stores.clone(), &self.frozen.spec.storage.uri, self.identity.job.clone())
+            .map_err(|source| RunJobError::Storage { source })?;
+        Ok(Self { stores, storage, ..self })
+    }
+
+    /// Makes the parts of a frozen job usable.
+    pub fn new(frozen: FrozenJob) -> Result<Self, RunJobError> {
+        let job = JobUid::parse(&frozen.uid).map_err(|source| RunJobError::Uid { source })?;
+        let pipeline = pipeline(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
+        let stores = Stores::new(frozen.storage_options.clone());
+        let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, job.clone())
+            .map_err(|source| RunJobError::Storage { source })?;
+        let task_stall_timeout =
+            frozen.spec.retries.task_stall_timeout.parse().map_err(|source| RunJobError::Duration { source })?;
+        let identity = RunIdentity { job, generation: Generation(frozen.generation) };
+        Ok(Self { frozen, identity, pipeline, stores, storage, task_stall_timeout })
+    }
+}

@@ -1,0 +1,173 @@
+//! A whole run in one process tree: the same coordinator, the same supervisors, the same child processes, over loopback.
+//! For `kubectl-zephyr run`; needs no cluster. Prints nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+use zephyr_crds::frozen::FrozenJob;
+use zephyr_engine::coordinator::record::JobResult;
+
+use crate::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
+use crate::install_crypto_provider;
+use crate::job::{RunJob, RunJobError};
+use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
+use crate::proto::run::Snapshot;
+use crate::transport::token::{Token, TokenError};
+use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
+
+/// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
+/// stores read those from the environment themselves.
+const STORAGE_SETTINGS: [&str; 6] =
+    ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"];
+
+/// What the environment says about stores, for [`FrozenJob::storage_options`].
+pub fn storage_options_from_environment() -> BTreeMap<String, String> {
+    let set = |name: &&str| Some((name.to_ascii_lowercase(), std::env::var(name).ok()?));
+    STORAGE_SETTINGS.iter().filter_map(set).collect()
+}
+
+/// Told how far the run is.
+pub type ProgressListener = Arc<dyn Fn(&Snapshot) + Send + Sync>;
+
+/// Shortest time between two calls of the listener.
+const PROGRESS_SPACING: Duration = Duration::from_millis(200);
+/// How long workers may take to end their children after the result.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of a local run.
+pub struct LocalOptions {
+    /// Supervisors; at least 1.
+    pub workers: u32,
+    /// Child processes of each; at least 1.
+    pub slots: u32,
+    /// Memory for all children together; 0 where it is not known.
+    pub memory_bytes: u64,
+    /// What is started as a child: this very executable where not given. Its `main` has to begin with
+    /// [`child_main_if_requested`](crate::child_main_if_requested).
+    pub child_executable: Option<PathBuf>,
+    /// Told how far the run is: on change, at most five times a second, and once at the end.
+    pub progress: ProgressListener,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The job cannot be run.
+    #[error(transparent)]
+    Job(RunJobError),
+    /// There is no token.
+    #[error(transparent)]
+    Token(TokenError),
+    /// No port on loopback.
+    #[error("listen on 127.0.0.1: {source}")]
+    Listen {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The coordinator ended.
+    #[error(transparent)]
+    Coordinator(CoordinatorError),
+    /// A worker ended.
+    #[error(transparent)]
+    Worker(WorkerError),
+    /// A part of the run panicked.
+    #[error("a part of the run died: {source}")]
+    Died {
+        /// How.
+        #[source]
+        source: JoinError,
+    },
+    /// Nobody says how the run ends.
+    #[error("the run ended without a result")]
+    NoResult,
+}
+
+/// Runs a job to its result. A job that failed is a result too. Dropping the future ends all processes.
+pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResult, LocalError> {
+    install_crypto_provider();
+    let job = Arc::new(RunJob::new(job).map_err(LocalError::Job)?);
+    let token = Token::random().map_err(LocalError::Token)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|source| LocalError::Listen { source })?;
+    let address = listener.local_addr().map_err(|source| LocalError::Listen { source })?;
+    let (status, watched) = watch::channel(Status::planning("opening the storage"));
+    let mut parts = JoinSet::new();
+    let metrics = CoordinatorMetrics::default();
+    let coordinator = CoordinatorOptions { job: Arc::clone(&job), token: token.clone(), listener, metrics };
+    parts.spawn(async move {
+        match coordinator::run(coordinator, status).await {
+            Ok(never) => match never {},
+            Err(error) => LocalError::Coordinator(error),
+        }
+    });
+    let workers = options.workers.max(1);
+    let mut stops = Vec::new();
+    let mut supervisors = JoinSet::new();
+    for number in 0..workers {
+        let (stop, stopped) = oneshot::channel();
+        stops.push(stop);
+        let worker = WorkerOptions {
+            job: Arc::clone(&job),
+            token: token.clone(),
+            address: format!("http://{address}"),
+            pod_uid: format!("local-{number}"),
+            pod_name: format!("local-{number}"),
+            slots: options.slots.max(1),
+            memory_bytes: options.memory_bytes / u64::from(workers),
+            executable: options.child_executable.clone(),
+            spill_directory: std::env::temp_dir(),
+            metrics: WorkerMetrics::default(),
+        };
+        let (readiness, _) = watch::channel(Readiness::NoSession);
+        supervisors.spawn(worker::run(worker, readiness, stopped));
+    }
+    let result = tokio::select! {
+        result = follow(watched, &options.progress) => result,
+        Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
+        Some(ended) = supervisors.join_next() => Err(worker_ended(ended)),
+    };
+    for stop in stops {
+        // A worker that is gone needs no telling.
+        let _gone = stop.send(());
+    }
+    let all_gone = async { while supervisors.join_next().await.is_some() {} };
+    if timeout(STOP_TIMEOUT, all_gone).await.is_err() {
+        tracing::warn!("workers did not stop in time; they are ended");
+    }
+    result
+}
+
+fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError {
+    match ended {
+        Ok(Ok(())) => LocalError::NoResult,
+        Ok(Err(error)) => LocalError::Worker(error),
+        Err(source) => LocalError::Died { source },
+    }
+}
+
+/// Tells the listener of each change until there is a result.
+async fn follow(mut status: watch::Receiver<Status>, progress: &ProgressListener) -> Result<JobResult, LocalError> {
+    loop {
+        let now = status.borrow_and_update().clone();
+        progress(&now.snapshot);
+        if let Some(result) = now.result {
+            return Ok(result);
+        }
+        if timeout(PROGRESS_SPACING, ended(&mut status)).await.is_err() {
+            status.changed().await.map_err(|_| LocalError::NoResult)?;
+        }
+    }
+}
+
+/// Waits for the result, or for the end of the coordinator.
+async fn ended(status: &mut watch::Receiver<Status>) {
+    if status.wait_for(|status| status.result.is_some()).await.is_err() {
+        tracing::debug!("the coordinator is gone");
+    }
+}

@@ -1,0 +1,33 @@
+//! Where log lines go: JSON on stderr in pods, plain text in child processes. Writes no line itself.
+
+use tracing_subscriber::EnvFilter;
+
+/// Logs as JSON, one object a line; what is logged follows RUST_LOG, `default` where that is not set.
+pub fn start_json(default: &str) {
+    let started = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter(default))
+        .with_writer(std::io::stderr)
+        .try_init();
+    if started.is_err() {
+        tracing::debug!("logging was set up before");
+    }
+}
+
+/// Logs as plain text without time and colour: the supervisor logs each line again with its own.
+pub fn start_plain(default: &str) {
+    let started = tracing_subscriber::fmt()
+        .without_time()
+        .with_ansi(false)
+        .with_env_filter(filter(default))
+        .with_writer(std::io::stderr)
+        .try_init();
+    if started.is_err() {
+        tracing::debug!("logging was set up before");
+    }
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+}

@@ -1,0 +1,71 @@
+//! A worker's connection to its coordinator. Each worker has its own; none is shared. Sends nothing by itself.
+
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+use super::token::Token;
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
+use crate::proto::worker::worker_client::WorkerClient;
+
+/// How long a connection may take: the supervisor tries again for ever, so this is short.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address cannot be one.
+    #[error("dial coordinator {address}: not an address: {source}")]
+    Address {
+        /// As configured.
+        address: String,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// Nobody answers there.
+    #[error("dial coordinator {address}: {cause}")]
+    Dial {
+        /// As configured.
+        address: String,
+        /// The innermost cause: the outer ones all say "transport error".
+        cause: String,
+    },
+}
+
+/// A client with the metadata each call has to carry.
+pub struct Connection {
+    /// The client.
+    pub client: WorkerClient<Channel>,
+    /// Value of `authorization`.
+    pub authorization: MetadataValue<Ascii>,
+}
+
+/// Dials the coordinator.
+pub async fn connect(address: &str, token: &Token) -> Result<Connection, ConnectError> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .map_err(|source| ConnectError::Address { address: address.to_owned(), source })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| ConnectError::Dial { address: address.to_owned(), cause: innermost(&error) })?;
+    let client = WorkerClient::new(channel)
+        .max_decoding_message_size(MESSAGE_MAX_BYTES)
+        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+    Ok(Connection { client, authorization: token.to_metadata() })
+}
+
+/// The last error of a chain.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

@@ -1,0 +1,244 @@
+//! One child process as its supervisor sees it: start, frames in and out, the tail of its stderr, its end. Decides nothing
+//! about tasks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::child_main::CHILD_ARGUMENT;
+use super::death::Cause;
+use super::frames::{self, FrameError};
+use crate::proto::task::{FromChild, Setup, ToChild, from_child, to_child};
+
+/// Frames read and not yet looked at.
+const FRAMES_QUEUED: usize = 64;
+/// How much of its stderr is kept for the message when it dies.
+const STDERR_TAIL_BYTES: usize = 4096;
+/// Longest line of stderr that goes to the log in one piece.
+const STDERR_LINE_MAX_BYTES: usize = 4096;
+/// How long a fresh child may take to say that it is ready; it compiles the expressions.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a process may take to be gone after its pipes closed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the rest of stderr is waited for: a process of its own making may hold it open.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why a child cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChildError {
+    /// The system did not start it.
+    #[error("start the task's process {executable}: {source}")]
+    Start {
+        /// The executable.
+        executable: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no pipe.
+    #[error("start the task's process: it has no {pipe}")]
+    NoPipe {
+        /// Which.
+        pipe: &'static str,
+    },
+    /// Its pipe broke.
+    #[error(transparent)]
+    Frame(FrameError),
+    /// It said that it cannot work.
+    #[error("{error}")]
+    Setup {
+        /// Its words.
+        error: String,
+    },
+    /// It did not say that it is ready.
+    #[error("the task's process did not get ready within {} s{last_words}", READY_TIMEOUT.as_secs())]
+    NotReady {
+        /// The end of its stderr.
+        last_words: String,
+    },
+}
+
+/// A running child process. Dropping it kills it.
+pub(super) struct ChildProcess {
+    process: Child,
+    commands: ChildStdin,
+    frames: mpsc::Receiver<Result<from_child::Message, FrameError>>,
+    tail: Tail,
+    stderr: JoinHandle<()>,
+}
+
+impl ChildProcess {
+    /// Starts a child and waits until it is ready.
+    pub(super) async fn start(executable: &Path, slot: u32, setup: &Setup) -> Result<Self, ChildError> {
+        let mut process = Command::new(executable)
+            .arg(CHILD_ARGUMENT)
+            .arg(slot.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| ChildError::Start { executable: executable.display().to_string(), source })?;
+        let commands = process.stdin.take().ok_or(ChildError::NoPipe { pipe: "stdin" })?;
+        let stdout = process.stdout.take().ok_or(ChildError::NoPipe { pipe: "stdout" })?;
+        let stderr = process.stderr.take().ok_or(ChildError::NoPipe { pipe: "stderr" })?;
+        let tail = Tail::default();
+        let stderr = tokio::spawn(forward_stderr(stderr, slot, tail.clone()));
+        let (sender, frames) = mpsc::channel(FRAMES_QUEUED);
+        tokio::spawn(read_frames(stdout, sender));
+        let mut child = Self { process, commands, frames, tail, stderr };
+        child.send(to_child::Message::Setup(setup.clone())).await?;
+        match timeout(READY_TIMEOUT, child.next()).await {
+            Ok(Some(Ok(from_child::Message::Ready(_)))) => Ok(child),
+            Ok(Some(Ok(from_child::Message::SetupFailed(failed)))) => Err(ChildError::Setup { error: failed.error }),
+            Ok(Some(Err(error))) => Err(ChildError::Frame(error)),
+            Ok(Some(Ok(_)) | None) | Err(_) => Err(child.not_ready().await),
+        }
+    }
+
+    async fn not_ready(self) -> ChildError {
+        let (_, tail) = self.end().await;
+        let last_words = if tail.is_empty() { String::new() } else { format!("; its last words: {}", tail.trim()) };
+        ChildError::NotReady { last_words }
+    }
+
+    /// Says something to it.
+    pub(super) async fn send(&mut self, message: to_child::Message) -> Result<(), ChildError> {
+        frames::write(&mut self.commands, &ToChild { message: Some(message) }).await.map_err(ChildError::Frame)
+    }
+
+    /// The next thing it says; `None` when it is gone. May be cancelled.
+    pub(super) async fn next(&mut self) -> Option<Result<from_child::Message, FrameError>> {
+        self.frames.recv().await
+    }
+
+    /// Whether it is gone, as far as is known without waiting.
+    pub(super) fn is_gone(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None)) || self.frames.is_closed()
+    }
+
+    /// Process id, for the log.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(super) async fn kill(mut self) {
+        if let Err(error) = self.process.kill().await {
+            tracing::debug!(%error, "the task's process was gone before it could be killed");
+        }
+    }
+
+    /// Waits for its end, kills it where that does not come, and tells what it died of, with the tail of its stderr.
+    pub(super) async fn end(mut self) -> (Cause, String) {
+        let status = match timeout(EXIT_TIMEOUT, self.process.wait()).await {
+            Ok(Ok(status)) => cause(status),
+            Ok(Err(_)) => Cause::Protocol,
+            Err(_) => {
+                let _gone_meanwhile = self.process.kill().await;
+                Cause::Protocol
+            }
+        };
+        let _held_open = timeout(STDERR_TIMEOUT, &mut self.stderr).await;
+        (status, self.tail.text())
+    }
+}
+
+fn cause(status: ExitStatus) -> Cause {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => Cause::Signal(signal),
+        (None, Some(code)) => Cause::Exit(code),
+        (None, None) => Cause::Protocol,
+    }
+}
+
+/// The executable of this very process, also where its file was replaced meanwhile.
+pub(super) fn own_executable() -> io::Result<PathBuf> {
+    let link = PathBuf::from("/proc/self/exe");
+    if link.exists() { Ok(link) } else { std::env::current_exe() }
+}
+
+async fn read_frames(mut stdout: ChildStdout, sender: mpsc::Sender<Result<from_child::Message, FrameError>>) {
+    loop {
+        let message = match frames::read::<FromChild>(&mut stdout).await {
+            Ok(Some(FromChild { message: Some(message) })) => Ok(message),
+            Ok(Some(FromChild { message: None }) | None) => break,
+            Err(error) => Err(error),
+        };
+        let last = message.is_err();
+        if sender.send(message).await.is_err() || last {
+            break;
+        }
+    }
+}
+
+/// The end of what a child wrote to its stderr.
+#[derive(Clone, Default)]
+struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+impl Tail {
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(bytes);
+        let excess = kept.len().saturating_sub(STDERR_TAIL_BYTES);
+        kept.drain(..excess);
+    }
+
+    fn text(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept.iter().copied().collect::<Vec<_>>()).into_owned()
+    }
+}
+
+async fn forward_stderr(mut stderr: impl AsyncRead + Unpin, slot: u32, tail: Tail) {
+    let mut chunk = vec![0; STDERR_LINE_MAX_BYTES];
+    let mut line = Vec::new();
+    loop {
+        let read = match stderr.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => read,
+        };
+        tail.push(&chunk[..read]);
+        for byte in &chunk[..read] {
+            if *byte != b'\n' {
+                line.push(*byte);
+            }
+            if *byte == b'\n' || line.len() >= STDERR_LINE_MAX_BYTES {
+                log_line(slot, &mut line);
+            }
+        }
+    }
+    log_line(slot, &mut line);
+}
+
+fn log_line(slot: u32, line: &mut Vec<u8>) {
+    if !line.is_empty() {
+        tracing::warn!(slot, line = %String::from_utf8_lossy(line), "stderr of the task's process");
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_end_of_stderr_is_kept() {
+        let tail = Tail::default();
+        let text = format!("{}\nlast words", "x".repeat(10_000));
+        forward_stderr(text.as_bytes(), 0, tail.clone()).await;
+        assert_eq!(tail.text().len(), STDERR_TAIL_BYTES);
+        assert!(tail.text().ends_with("\nlast words"));
+    }
+}

@@ -1,0 +1,214 @@
+//! The child process: one task after the other, as its supervisor says. Ends at once when the supervisor is gone. Knows
+//! no coordinator and no session.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::plan::plan;
+
+use super::frames::{FrameError, read_blocking, write_blocking};
+use crate::convert::identity::to_wire;
+use crate::convert::{pipeline, wire};
+use crate::job::{RunJob, RunJobError};
+use crate::proto::task::{FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child};
+use crate::proto::worker::{RunTask, TaskProgress};
+use crate::task::{self, ProgressCounters, TaskContext, TaskContextError, TaskSetup, Trace};
+use crate::{install_crypto_provider, telemetry};
+
+/// First argument of a child process. No subcommand and no option of any of our programs begins like this.
+pub const CHILD_ARGUMENT: &str = "__task-child";
+
+/// How often running tasks tell how far they are.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// The kernel's largest score: when memory is short the child is ended, not the supervisor.
+const OOM_SCORE: &str = "1000";
+
+/// Runs the child and gives its exit code where this process was started as one; otherwise `None`, at once. Belongs at
+/// the top of `main` of every program that runs workers.
+pub fn child_main_if_requested() -> Option<ExitCode> {
+    let requested = std::env::args_os().nth(1).is_some_and(|argument| argument == CHILD_ARGUMENT);
+    requested.then(|| match child_main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the task's process ends");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Why a child cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    #[error(transparent)]
+    Frame(FrameError),
+    #[error("duplicate stdout: {source}")]
+    Stdout {
+        #[source]
+        source: io::Error,
+    },
+    #[error("start thread {name}: {source}")]
+    Thread {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the supervisor's first message is not Setup")]
+    NoSetup,
+    #[error("read what to run: {0}")]
+    Run(crate::convert::identity::WireError),
+}
+
+/// Why a child cannot begin; told to the supervisor.
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error(transparent)]
+    Job(RunJobError),
+    #[error(transparent)]
+    Context(TaskContextError),
+}
+
+/// Where frames to the supervisor go, whole ones only.
+#[derive(Clone)]
+struct Reports(Arc<Mutex<File>>);
+
+impl Reports {
+    fn open() -> Result<Self, ChildError> {
+        let copy = io::stdout().as_fd().try_clone_to_owned().map_err(|source| ChildError::Stdout { source })?;
+        Ok(Self(Arc::new(Mutex::new(File::from(copy)))))
+    }
+
+    fn send(&self, message: from_child::Message) -> Result<(), ChildError> {
+        let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write_blocking(&mut *pipe, &FromChild { message: Some(message) }).map_err(ChildError::Frame)
+    }
+}
+
+/// What runs now, for the thread that reports progress.
+type Running = Arc<Mutex<Option<(TaskAttempt, Arc<ProgressCounters>)>>>;
+
+fn child_main() -> Result<(), ChildError> {
+    telemetry::start_plain("warn");
+    install_crypto_provider();
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        tracing::debug!(%error, "cannot make this process the first to be ended when memory is short");
+    }
+    let reports = Reports::open()?;
+    let mut commands = io::stdin().lock();
+    let first = read_blocking::<ToChild>(&mut commands).map_err(ChildError::Frame)?;
+    drop(commands);
+    let Some(ToChild { message: Some(to_child::Message::Setup(setup)) }) = first else { return Err(ChildError::NoSetup) };
+    let context = match context(setup) {
+        Ok(context) => context,
+        Err(error) => return reports.send(from_child::Message::SetupFailed(SetupFailed { error: error.to_string() })),
+    };
+    let tasks = listen()?;
+    let running = report_progress(reports.clone())?;
+    reports.send(from_child::Message::Ready(Ready {}))?;
+    while let Ok(run) = tasks.recv() {
+        let answer = run_task(&context, run, &reports, &running)?;
+        reports.send(answer)?;
+    }
+    Ok(())
+}
+
+fn context(setup: Setup) -> Result<TaskContext, SetupError> {
+    let job = RunJob::from_json(&setup.job).map_err(SetupError::Job)?;
+    let spec = &job.frozen.spec.pipeline;
+    let setup = TaskSetup {
+        plan: plan(&job.pipeline, setup.source_shards),
+        sink_path: spec.sink.files.path.clone(),
+        sink_compression: spec.sink.files.compression.map(pipeline::compression),
+        source_format: spec.source.files.as_ref().and_then(|files| files.format).map(pipeline::format),
+        storage: job.storage,
+        memory_bytes: setup.memory_bytes,
+        spill_directory: PathBuf::from(setup.spill_directory),
+        pipeline: job.pipeline,
+    };
+    TaskContext::new(setup).map_err(SetupError::Context)
+}
+
+/// Listens on a thread of its own, so that the end of the supervisor ends this process even while a task hangs.
+fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
+    let (sender, receiver) = mpsc::channel();
+    let listen = move || {
+        let mut commands = io::stdin().lock();
+        loop {
+            match read_blocking::<ToChild>(&mut commands) {
+                Ok(Some(ToChild { message: Some(to_child::Message::Run(run)) })) => {
+                    if sender.send(run).is_err() {
+                        break;
+                    }
+                }
+                Ok(Some(ToChild { message: Some(to_child::Message::Setup(_)) | None }) | None) | Err(_) => break,
+            }
+        }
+        std::process::exit(0);
+    };
+    start_thread("listen", listen)?;
+    Ok(receiver)
+}
+
+fn report_progress(reports: Reports) -> Result<Running, ChildError> {
+    let running = Running::default();
+    let shared = Arc::clone(&running);
+    let report = move || {
+        let mut last = None;
+        loop {
+            std::thread::sleep(PROGRESS_INTERVAL);
+            let current = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some((task, counters)) = current else { continue };
+            let (records, bytes) = (counters.records.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
+            let progress = TaskProgress { task: Some(to_wire(task)), records, bytes };
+            if last.as_ref() == Some(&progress) {
+                continue;
+            }
+            last = Some(progress.clone());
+            if reports.send(from_child::Message::Progress(progress)).is_err() {
+                break;
+            }
+        }
+    };
+    start_thread("progress", report)?;
+    Ok(running)
+}
+
+fn run_task(
+    context: &TaskContext,
+    run: RunTask,
+    reports: &Reports,
+    running: &Running,
+) -> Result<from_child::Message, ChildError> {
+    let assignment = wire::assignment(run).map_err(ChildError::Run)?;
+    let task = assignment.task;
+    let counters = Arc::new(ProgressCounters::default());
+    let trace = assignment.trace_records.then(|| trace(reports.clone()));
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some((task, Arc::clone(&counters)));
+    let outcome = task::run(context, assignment, counters, trace);
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    Ok(match outcome {
+        Ok(output) => from_child::Message::Done(wire::to_task_done(task, output)),
+        Err(failure) => from_child::Message::Failed(wire::to_failed(task, failure)),
+    })
+}
+
+/// Tells the supervisor the record before it is worked on. The pipe keeps the note when this process dies.
+fn trace(reports: Reports) -> Trace {
+    Arc::new(move |place: &str| {
+        let note = from_child::Message::NextRecord(NextRecord { place: place.to_owned() });
+        if let Err(error) = reports.send(note) {
+            tracing::warn!(%error, "cannot note the record");
+        }
+    })
+}
+
+fn start_thread(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), ChildError> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    started.map(drop).map_err(|source| ChildError::Thread { name, source })
+}

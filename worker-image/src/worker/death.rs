@@ -1,0 +1,176 @@
+//! What a child process died of, in one sentence that names the file and the record. Pure: looks at no process.
+
+use std::time::Duration;
+
+use zephyr_engine::coordinator::record::FailureClass;
+
+use crate::task::TaskFailure;
+
+/// Where a task was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// What the task reads.
+    pub input: String,
+    /// Records it had read, as last reported.
+    pub records: u64,
+    /// The record it worked on, where each was noted.
+    pub next_record: Option<String>,
+}
+
+/// What ended the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A signal that was not ours.
+    Signal(i32),
+    /// It ended by itself, with this code.
+    Exit(i32),
+    /// We killed it: no progress for this long.
+    Stalled(Duration),
+    /// It wrote something that is none of our frames.
+    Protocol,
+}
+
+/// All that is known of a death.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Death {
+    /// What ended it.
+    pub cause: Cause,
+    /// Whether the kernel counted an OOM kill since the task began.
+    pub oom_killed: bool,
+    /// The worker's memory limit; 0 where there is none.
+    pub memory_limit_bytes: u64,
+    /// The last lines of its stderr.
+    pub stderr_tail: String,
+    /// Where it was.
+    pub place: Place,
+}
+
+/// Most characters of stderr in a message.
+const TAIL_MAX: usize = 300;
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+
+impl Death {
+    /// The failure of the task that it was working on. Always an application failure: the worker itself is well, so no
+    /// node and no pod was lost.
+    pub(super) fn failure(&self) -> TaskFailure {
+        let error = format!("{}: {}", self.place_text(), self.cause_text());
+        TaskFailure { class: FailureClass::Application, error, lost_input: None }
+    }
+
+    fn place_text(&self) -> String {
+        let Place { input, records, next_record } = &self.place;
+        match next_record {
+            Some(place) => place.clone(),
+            None if *records == 0 => format!("{input}, before the first progress report"),
+            None => format!("{input}, after about {records} records"),
+        }
+    }
+
+    fn cause_text(&self) -> String {
+        let tail = last_line(&self.stderr_tail);
+        match self.cause {
+            Cause::Stalled(limit) => {
+                format!("no progress for {}, the task was ended; the limit is spec.retries.taskStallTimeout", in_words(limit))
+            }
+            Cause::Signal(SIGKILL) if self.oom_killed => self.out_of_memory(),
+            Cause::Signal(SIGSEGV | SIGABRT) if self.stderr_tail.contains("overflowed its stack") => {
+                "the task's process overflowed its stack; an expression that calls itself needs an end".to_owned()
+            }
+            Cause::Signal(SIGABRT) if self.stderr_tail.contains("memory allocation of") => self.out_of_memory(),
+            Cause::Signal(signal) => format!("the task's process was killed by signal {signal}{}{tail}", signal_name(signal)),
+            Cause::Exit(code) => format!("the task's process ended by itself with exit code {code}{tail}"),
+            Cause::Protocol => format!("the task's process wrote something else than reports to its stdout{tail}"),
+        }
+    }
+
+    fn out_of_memory(&self) -> String {
+        match self.memory_limit_bytes {
+            0 => "the task's process was killed for want of memory (OOM)".to_owned(),
+            limit => format!(
+                "the task's process was killed for want of memory (OOM); the worker's limit is {} MiB, set by spec.workers.resources",
+                limit / (1024 * 1024)
+            ),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        SIGABRT => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        SIGKILL => " (SIGKILL)",
+        SIGSEGV => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+/// `; its last words: …`, or nothing.
+fn last_line(tail: &str) -> String {
+    let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else { return String::new() };
+    let line: String = line.trim().chars().take(TAIL_MAX).collect();
+    format!("; its last words: {line}")
+}
+
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn death(cause: Cause) -> Death {
+        let place = Place { input: "s3://b/a.jsonl".into(), records: 40, next_record: None };
+        Death { cause, oom_killed: false, memory_limit_bytes: 512 << 20, stderr_tail: String::new(), place }
+    }
+
+    #[test]
+    fn each_death_is_told_as_what_it_was() {
+        let overflow = "thread 'task' has overflowed its stack\nfatal runtime error: stack overflow, aborting\n";
+        let table = [
+            (
+                Death { oom_killed: true, ..death(Cause::Signal(9)) },
+                "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM); the worker's limit is 512 MiB, set by spec.workers.resources",
+            ),
+            (death(Cause::Signal(9)), "s3://b/a.jsonl, after about 40 records: the task's process was killed by signal 9 (SIGKILL)"),
+            (
+                Death { stderr_tail: overflow.into(), ..death(Cause::Signal(6)) },
+                "s3://b/a.jsonl, after about 40 records: the task's process overflowed its stack; an expression that calls itself needs an end",
+            ),
+            (
+                Death { stderr_tail: "memory allocation of 99 bytes failed\n".into(), memory_limit_bytes: 0, ..death(Cause::Signal(6)) },
+                "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM)",
+            ),
+            (
+                death(Cause::Stalled(Duration::from_secs(600))),
+                "s3://b/a.jsonl, after about 40 records: no progress for 10m, the task was ended; the limit is spec.retries.taskStallTimeout",
+            ),
+            (
+                Death { stderr_tail: "why\n\n".into(), ..death(Cause::Exit(101)) },
+                "s3://b/a.jsonl, after about 40 records: the task's process ended by itself with exit code 101; its last words: why",
+            ),
+        ];
+        for (death, expected) in table {
+            let failure = death.failure();
+            assert_eq!((failure.error.as_str(), failure.class), (expected, FailureClass::Application));
+        }
+    }
+
+    #[test]
+    fn a_noted_record_is_named_instead_of_a_count() {
+        let mut death = death(Cause::Signal(11));
+        death.place.next_record = Some("s3://b/a.jsonl line 17".into());
+        assert!(death.failure().error.starts_with("s3://b/a.jsonl line 17: the task's process was killed by signal 11"));
+    }
+}

@@ -1,0 +1,145 @@
+//! `zephyr-worker worker`: a supervisor that owns the session, and one child process for each slot that runs tasks.
+//!
+//! Whatever a task does takes only its child with it. No storage is touched in the supervisor.
+
+mod child;
+mod child_main;
+mod death;
+mod frames;
+mod memory;
+mod options;
+mod session;
+mod slot;
+mod supervisor;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::RngExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+pub use child_main::{CHILD_ARGUMENT, child_main_if_requested};
+pub use options::{Readiness, WorkerOptions};
+pub use session::StartSessionError;
+pub use supervisor::SupervisorError;
+
+use self::child::own_executable;
+use self::memory::OomCounter;
+use self::session::SessionOptions;
+use self::slot::{Slot, SlotOptions};
+use self::supervisor::Supervisor;
+use crate::proto::task::Setup;
+use crate::proto::worker::Hello;
+
+/// Events on their way into the supervisor's loop, which never waits for anything else.
+const EVENTS_QUEUED: usize = 256;
+/// Commands on their way to a slot: one `Run` and one `Stop` at most are.
+const COMMANDS_QUEUED: usize = 4;
+
+/// Why a worker did not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// It does not know its own executable.
+    #[error("find the own executable: {source}")]
+    Executable {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder for spilled data cannot be made.
+    #[error("make spill directory {path}: {source}")]
+    Spill {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The frozen job cannot be given to a child.
+    #[error("write the job for the task's processes: {source}")]
+    Job {
+        /// Why.
+        #[source]
+        source: zephyr_crds::frozen::FrozenJobError,
+    },
+    /// The session's thread did not start.
+    #[error(transparent)]
+    Session(StartSessionError),
+    /// A part of it died.
+    #[error(transparent)]
+    Supervisor(SupervisorError),
+}
+
+/// Runs a worker until `terminate` is sent. Dropping the future kills its children.
+pub async fn run(
+    options: WorkerOptions,
+    readiness: watch::Sender<Readiness>,
+    terminate: oneshot::Receiver<()>,
+) -> Result<(), WorkerError> {
+    let executable = match options.executable {
+        Some(path) => path,
+        None => own_executable().map_err(|source| WorkerError::Executable { source })?,
+    };
+    let incarnation = rand::rng().random_range(1..=u64::MAX);
+    let spill_directory = options.spill_directory.join(format!("zephyr-{incarnation:016x}"));
+    make_directory(&spill_directory)?;
+    let slots = options.slots.max(1);
+    let job = options.job.frozen.to_json().map_err(|source| WorkerError::Job { source })?;
+    let setup = Setup {
+        job,
+        source_shards: 0,
+        memory_bytes: options.memory_bytes / u64::from(slots),
+        spill_directory: spill_directory.display().to_string(),
+    };
+    let slot_options = Arc::new(SlotOptions {
+        executable,
+        stall_timeout: options.job.task_stall_timeout,
+        memory_limit_bytes: options.memory_bytes,
+        oom: OomCounter::find(),
+    });
+    let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
+    let mut drivers = JoinSet::new();
+    let mut commands = Vec::new();
+    for number in 0..slots {
+        let (sender, receiver) = mpsc::channel(COMMANDS_QUEUED);
+        let (options, events) = (Arc::clone(&slot_options), events.clone());
+        drivers.spawn(Slot { number, options, commands: receiver, events }.drive());
+        commands.push(sender);
+    }
+    let (session_events, session) = mpsc::channel(EVENTS_QUEUED);
+    let identity = options.job.identity.clone();
+    session::start(SessionOptions { identity, address: options.address, token: options.token }, session_events)
+        .map_err(WorkerError::Session)?;
+    let hello = Hello {
+        pod_uid: options.pod_uid,
+        pod_name: options.pod_name,
+        incarnation,
+        slots,
+        memory_bytes: options.memory_bytes,
+        running: Vec::new(),
+    };
+    let job = options.job;
+    let metrics = options.metrics;
+    let supervisor = Supervisor { job, hello, setup, session, slots: commands, slot_events, readiness, metrics };
+    let ended = tokio::select! {
+        ended = supervisor.run(terminate) => ended,
+        () = any_dies(&mut drivers) => Err(SupervisorError::PartDied { part: "task slots" }),
+    };
+    drivers.shutdown().await;
+    if let Err(error) = std::fs::remove_dir_all(&spill_directory) {
+        tracing::debug!(%error, "the spill directory stays");
+    }
+    ended.map_err(WorkerError::Supervisor)
+}
+
+/// Slots end only when the supervisor is gone: before that it is a panic in one.
+async fn any_dies(drivers: &mut JoinSet<()>) {
+    let ended = drivers.join_next().await;
+    tracing::error!(?ended, "a task slot ended");
+}
+
+fn make_directory(path: &Path) -> Result<(), WorkerError> {
+    std::fs::create_dir_all(path).map_err(|source| WorkerError::Spill { path: path.display().to_string(), source })
+}

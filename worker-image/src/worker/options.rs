@@ -1,0 +1,46 @@
+//! What a worker is started with, and what it shows of itself. Reads no environment: `main` and `local` do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::job::RunJob;
+use crate::metrics::WorkerMetrics;
+use crate::transport::token::Token;
+
+/// Settings of one worker.
+pub struct WorkerOptions {
+    /// What is run.
+    pub job: Arc<RunJob>,
+    /// What opens the session.
+    pub token: Token,
+    /// Where the coordinator is dialled.
+    pub address: String,
+    /// Its pod's uid.
+    pub pod_uid: String,
+    /// Its pod's name, for people.
+    pub pod_name: String,
+    /// Child processes; at least 1.
+    pub slots: u32,
+    /// The worker's memory limit; 0 where there is none.
+    pub memory_bytes: u64,
+    /// What is started as a child: this very executable where not given. It has to begin with
+    /// [`child_main_if_requested`](crate::child_main_if_requested).
+    pub executable: Option<PathBuf>,
+    /// Where tasks spill; a folder for each slot is made in it.
+    pub spill_directory: PathBuf,
+    /// Counters for `/metrics`.
+    pub metrics: WorkerMetrics,
+}
+
+/// Whether the worker can take work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// There is no session with the coordinator.
+    NoSession,
+    /// A session with the newest epoch is up.
+    Ready,
+    /// It was told to go.
+    Draining,
+    /// It cannot work for this coordinator, and why.
+    Refused(String),
+}

@@ -1,0 +1,237 @@
+//! The worker's session: on a thread and a runtime of its own, so that nothing the supervisor does can delay a heartbeat.
+//! Reconnects for ever. Knows tasks only as messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+use zephyr_engine::id::Epoch;
+
+use crate::convert::identity::{RunIdentity, WireError, epoch};
+use crate::proto::worker::{
+    CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message,
+};
+use crate::transport::client::{ConnectError, Connection, connect};
+use crate::transport::token::Token;
+
+/// First and longest wait before the next try to connect.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Messages on their way out in the session; more wait in the supervisor, where they are kept anyway.
+const OUTBOUND_QUEUED: usize = 64;
+/// Heartbeats until the coordinator has told its interval.
+const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
+/// Bounds on what the coordinator may tell as its interval.
+const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// What a session needs.
+pub(super) struct SessionOptions {
+    /// Whose run it is.
+    pub identity: RunIdentity,
+    /// Where the coordinator is dialled.
+    pub address: String,
+    /// What opens the session.
+    pub token: Token,
+}
+
+/// What the supervisor brings to a new connection.
+pub(super) struct Opening {
+    /// Who speaks, and what is running.
+    pub hello: Hello,
+    /// What to say from then on, in order. Its end ends the session.
+    pub outbound: mpsc::Receiver<worker_message::Message>,
+}
+
+/// What a session tells the supervisor. Order is the order in which things happened.
+pub(super) enum FromSession {
+    /// There is a connection; what to say first?
+    Connected(oneshot::Sender<Opening>),
+    /// The coordinator of this epoch, the newest seen, said this.
+    Said(Epoch, coordinator_message::Message),
+    /// The session is over. Another is being tried.
+    Over,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Connect(ConnectError),
+    #[error("open session: the coordinator answered {code:?}: {message}")]
+    Open { code: tonic::Code, message: String },
+    #[error("session: the stream broke: {code:?}: {message}")]
+    Stream { code: tonic::Code, message: String },
+    #[error("session: {0}")]
+    Message(WireError),
+    #[error("session: refused a coordinator of epoch {got}; epoch {seen} was seen before")]
+    OldEpoch { got: Epoch, seen: Epoch },
+    #[error("session: a message from the coordinator is empty")]
+    Empty,
+    #[error("session: the supervisor is gone")]
+    NoSupervisor,
+}
+
+/// Why there is no session thread.
+#[derive(Debug, thiserror::Error)]
+#[error("start the session's thread: {source}")]
+pub struct StartSessionError {
+    #[source]
+    source: std::io::Error,
+}
+
+/// Starts the thread. It ends when the supervisor's end of `events` is dropped.
+pub(super) fn start(options: SessionOptions, events: mpsc::Sender<FromSession>) -> Result<(), StartSessionError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|source| StartSessionError { source })?;
+    let session = Session { options: Arc::new(options), events, newest: Epoch(0) };
+    let thread = std::thread::Builder::new().name("session".to_owned());
+    thread.spawn(move || runtime.block_on(session.keep())).map(drop).map_err(|source| StartSessionError { source })
+}
+
+struct Session {
+    options: Arc<SessionOptions>,
+    events: mpsc::Sender<FromSession>,
+    newest: Epoch,
+}
+
+impl Session {
+    /// One session after the other, for ever.
+    async fn keep(mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        while !self.events.is_closed() {
+            let began = Instant::now();
+            match self.hold().await {
+                Ok(()) => tracing::info!("the session ended"),
+                Err(SessionError::NoSupervisor) => return,
+                Err(error) => tracing::warn!(%error, "no session"),
+            }
+            if self.events.send(FromSession::Over).await.is_err() {
+                return;
+            }
+            if began.elapsed() > BACKOFF_MAX {
+                backoff = BACKOFF_FIRST;
+            }
+            let wait = backoff.mul_f64(rand::rng().random_range(0.5..=1.0));
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.events.closed() => return,
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn hold(&mut self) -> Result<(), SessionError> {
+        let Connection { mut client, authorization } =
+            connect(&self.options.address, &self.options.token).await.map_err(SessionError::Connect)?;
+        let (ask, answer) = oneshot::channel();
+        self.events.send(FromSession::Connected(ask)).await.map_err(|_| SessionError::NoSupervisor)?;
+        let Opening { hello, outbound } = answer.await.map_err(|_| SessionError::NoSupervisor)?;
+        let (sender, stream) = mpsc::channel(OUTBOUND_QUEUED);
+        let first = wrap(&self.options.identity, self.newest, worker_message::Message::Hello(hello));
+        sender.send(first).await.map_err(|_| SessionError::NoSupervisor)?;
+        let mut request = Request::new(ReceiverStream::new(stream));
+        request.metadata_mut().insert("authorization", authorization);
+        let opened = client.session(request).await;
+        let inbound = opened.map_err(|status| SessionError::Open { code: status.code(), message: words(&status) })?;
+        let (settings, watched) = watch::channel(Settings { epoch: self.newest, heartbeat: HEARTBEAT_INTERVAL_FIRST });
+        let identity = self.options.identity.clone();
+        let pump = tokio::spawn(speak(identity, outbound, sender, watched));
+        let end = self.listen(inbound.into_inner(), &settings).await;
+        pump.abort();
+        end
+    }
+
+    async fn listen(
+        &mut self,
+        mut inbound: Streaming<CoordinatorMessage>,
+        settings: &watch::Sender<Settings>,
+    ) -> Result<(), SessionError> {
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                () = self.events.closed() => return Err(SessionError::NoSupervisor),
+            };
+            let received = message.map_err(|status| SessionError::Stream { code: status.code(), message: words(&status) })?;
+            let Some(CoordinatorMessage { job_uid, generation, epoch: number, message }) = received else { return Ok(()) };
+            self.options.identity.check("coordinator's message", &job_uid, generation).map_err(SessionError::Message)?;
+            let got = epoch("coordinator's message", number).map_err(SessionError::Message)?;
+            if got < self.newest {
+                return Err(SessionError::OldEpoch { got, seen: self.newest });
+            }
+            self.newest = got;
+            let message = message.ok_or(SessionError::Empty)?;
+            if let coordinator_message::Message::Welcome(welcome) = &message {
+                let told = Duration::from_millis(welcome.heartbeat_interval_ms);
+                let heartbeat = told.clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
+                settings.send_replace(Settings { epoch: got, heartbeat });
+            }
+            self.events.send(FromSession::Said(got, message)).await.map_err(|_| SessionError::NoSupervisor)?;
+        }
+    }
+}
+
+/// What the coordinator settled at the beginning of the session.
+#[derive(Clone, Copy)]
+struct Settings {
+    epoch: Epoch,
+    heartbeat: Duration,
+}
+
+/// Heartbeats in their interval, and whatever the supervisor has to say.
+async fn speak(
+    identity: RunIdentity,
+    mut outbound: mpsc::Receiver<worker_message::Message>,
+    sender: mpsc::Sender<WorkerMessage>,
+    mut settings: watch::Receiver<Settings>,
+) {
+    let mut sequence = 0;
+    let mut beat = beats(settings.borrow_and_update().heartbeat);
+    loop {
+        let message = tokio::select! {
+            biased;
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                beat = beats(settings.borrow_and_update().heartbeat);
+                continue;
+            }
+            _ = beat.tick() => {
+                sequence += 1;
+                worker_message::Message::Heartbeat(Heartbeat { sequence })
+            }
+            message = outbound.recv() => match message {
+                Some(message) => message,
+                None => return,
+            },
+        };
+        let epoch = settings.borrow().epoch;
+        if sender.send(wrap(&identity, epoch, message)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn beats(every: Duration) -> tokio::time::Interval {
+    let mut beats = interval(every);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+fn wrap(identity: &RunIdentity, epoch: Epoch, message: worker_message::Message) -> WorkerMessage {
+    WorkerMessage {
+        job_uid: identity.job.to_string(),
+        generation: identity.generation.0,
+        epoch: epoch.0,
+        message: Some(message),
+    }
+}
+
+fn words(status: &Status) -> String {
+    status.message().chars().take(256).collect()
+}

@@ -1,0 +1,212 @@
+//! One task slot: a child process that is reused, ended where a task hangs, and replaced where it died. Reports to the
+//! supervisor; knows no coordinator.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use zephyr_engine::coordinator::record::FailureClass;
+use zephyr_engine::id::TaskAttempt;
+
+use super::child::{ChildError, ChildProcess};
+use super::death::{Cause, Death, Place};
+use super::memory::OomCounter;
+use crate::convert::wire;
+use crate::proto::task::{Setup, from_child, to_child};
+use crate::proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
+use crate::task::TaskFailure;
+
+/// Wait before it is reported that no process can be started, so that a worker in trouble does not fail a whole stage's
+/// tasks in a moment.
+const START_FAILED_WAIT: Duration = Duration::from_secs(2);
+
+/// What a slot is told.
+pub(super) enum SlotCommand {
+    /// Run this. Only while the slot is idle.
+    Run {
+        /// Which attempt it is.
+        task: TaskAttempt,
+        /// As it came from the coordinator.
+        run: RunTask,
+        /// For a fresh child.
+        setup: Arc<Setup>,
+    },
+    /// Stop whatever runs, without a report of it. Answered by `Stopped`.
+    Stop,
+}
+
+/// What a slot reports.
+pub(super) enum SlotEvent {
+    /// How far the task is.
+    Progress(TaskProgress),
+    /// The task is done; the slot is idle.
+    Done(TaskDone),
+    /// The task failed; the slot is idle.
+    Failed(Failed),
+    /// Answers `Stop`; the slot is idle.
+    Stopped,
+}
+
+/// What slots of one worker share.
+pub(super) struct SlotOptions {
+    /// What to start as a child.
+    pub executable: PathBuf,
+    /// How long a task may go on without progress.
+    pub stall_timeout: Duration,
+    /// The worker's memory limit; 0 where there is none.
+    pub memory_limit_bytes: u64,
+    /// Where this process's OOM kills are counted.
+    pub oom: OomCounter,
+}
+
+/// One slot.
+pub(super) struct Slot {
+    /// Its number.
+    pub number: u32,
+    /// What it shares with the others.
+    pub options: Arc<SlotOptions>,
+    /// Where it is told what to do.
+    pub commands: mpsc::Receiver<SlotCommand>,
+    /// Where it reports, with its number.
+    pub events: mpsc::Sender<(u32, SlotEvent)>,
+}
+
+/// How a run ended, with the child where it can be used again.
+enum Outcome {
+    Finished(SlotEvent, Option<ChildProcess>),
+    /// The supervisor is gone.
+    Abandoned,
+}
+
+impl Slot {
+    /// Works until the supervisor drops its end.
+    pub(super) async fn drive(mut self) {
+        let mut child: Option<ChildProcess> = None;
+        while let Some(command) = self.commands.recv().await {
+            let event = match command {
+                SlotCommand::Stop => SlotEvent::Stopped,
+                SlotCommand::Run { task, run, setup } => match self.run(child.take(), task, run, &setup).await {
+                    Outcome::Finished(event, reusable) => {
+                        child = reusable;
+                        event
+                    }
+                    Outcome::Abandoned => break,
+                },
+            };
+            if self.events.send((self.number, event)).await.is_err() {
+                break;
+            }
+        }
+        if let Some(child) = child {
+            child.kill().await;
+        }
+    }
+
+    async fn run(&mut self, child: Option<ChildProcess>, task: TaskAttempt, run: RunTask, setup: &Setup) -> Outcome {
+        let mut place = Place { input: wire::input_name(&run), ..Place::default() };
+        let oom_kills_before = self.options.oom.read();
+        let mut child = match self.ready_child(child, setup).await {
+            Ok(child) => child,
+            Err(error) => return Outcome::Finished(start_failed(task, &error).await, None),
+        };
+        tracing::debug!(slot = self.number, %task, process = child.id(), "begins");
+        if child.send(to_child::Message::Run(run)).await.is_err() {
+            return self.died(child, task, None, oom_kills_before, place).await;
+        }
+        let mut deadline = Instant::now().checked_add(self.options.stall_timeout);
+        loop {
+            let frame = tokio::select! {
+                command = self.commands.recv() => return stopped(child, command).await,
+                () = at(deadline) => {
+                    let cause = Some(Cause::Stalled(self.options.stall_timeout));
+                    return self.died(child, task, cause, oom_kills_before, place).await;
+                }
+                frame = child.next() => frame,
+            };
+            match frame {
+                Some(Ok(from_child::Message::Progress(progress))) => {
+                    place.records = progress.records;
+                    deadline = Instant::now().checked_add(self.options.stall_timeout);
+                    if self.events.send((self.number, SlotEvent::Progress(progress))).await.is_err() {
+                        child.kill().await;
+                        return Outcome::Abandoned;
+                    }
+                }
+                Some(Ok(from_child::Message::NextRecord(next))) => {
+                    place.next_record = Some(next.place);
+                    deadline = Instant::now().checked_add(self.options.stall_timeout);
+                }
+                Some(Ok(from_child::Message::Done(done))) => return Outcome::Finished(SlotEvent::Done(done), Some(child)),
+                Some(Ok(from_child::Message::Failed(failed))) => {
+                    return Outcome::Finished(SlotEvent::Failed(failed), Some(child));
+                }
+                Some(Ok(from_child::Message::Ready(_) | from_child::Message::SetupFailed(_)) | Err(_)) => {
+                    return self.died(child, task, Some(Cause::Protocol), oom_kills_before, place).await;
+                }
+                None => return self.died(child, task, None, oom_kills_before, place).await,
+            }
+        }
+    }
+
+    async fn ready_child(&self, child: Option<ChildProcess>, setup: &Setup) -> Result<ChildProcess, ChildError> {
+        if let Some(mut child) = child
+            && !child.is_gone()
+        {
+            return Ok(child);
+        }
+        ChildProcess::start(&self.options.executable, self.number, setup).await
+    }
+
+    /// Reports a child that is dead, or is killed here because of `cause`.
+    async fn died(
+        &self,
+        child: ChildProcess,
+        task: TaskAttempt,
+        cause: Option<Cause>,
+        oom_kills_before: u64,
+        place: Place,
+    ) -> Outcome {
+        let (cause, stderr_tail) = match cause {
+            Some(cause) => {
+                child.kill().await;
+                (cause, String::new())
+            }
+            None => child.end().await,
+        };
+        let oom_killed = self.options.oom.read() > oom_kills_before;
+        let memory_limit_bytes = self.options.memory_limit_bytes;
+        let death = Death { cause, oom_killed, memory_limit_bytes, stderr_tail, place };
+        let failure = death.failure();
+        tracing::warn!(slot = self.number, %task, error = %failure.error, "the task's process died");
+        Outcome::Finished(SlotEvent::Failed(wire::to_failed(task, failure)), None)
+    }
+}
+
+async fn stopped(child: ChildProcess, command: Option<SlotCommand>) -> Outcome {
+    child.kill().await;
+    match command {
+        Some(SlotCommand::Stop | SlotCommand::Run { .. }) => Outcome::Finished(SlotEvent::Stopped, None),
+        None => Outcome::Abandoned,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that refuses the job is.
+async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
+    let class = match error {
+        ChildError::Start { .. } | ChildError::NoPipe { .. } | ChildError::Frame(_) => FailureClass::Disruption,
+        ChildError::Setup { .. } | ChildError::NotReady { .. } => FailureClass::Application,
+    };
+    tracing::warn!(%task, %error, "cannot get a process for the task");
+    sleep(START_FAILED_WAIT).await;
+    SlotEvent::Failed(wire::to_failed(task, TaskFailure { class, error: error.to_string(), lost_input: None }))
+}

@@ -1,0 +1,422 @@
+//! The supervisor's loop: it alone knows what is running in which slot, what is finished and not acknowledged, and what
+//! the coordinator wants. Runs no task itself and touches no storage.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use zephyr_engine::coordinator::record::FailureClass;
+use zephyr_engine::id::{Epoch, TaskAttempt};
+use zephyr_engine::plan::plan;
+
+use super::options::Readiness;
+use super::session::{FromSession, Opening};
+use super::slot::{SlotCommand, SlotEvent};
+use crate::convert::identity::{WireError, task_attempt, task_attempts, to_wire};
+use crate::convert::wire::to_failed;
+use crate::job::RunJob;
+use crate::metrics::WorkerMetrics;
+use crate::proto::task::Setup;
+use crate::proto::worker::{
+    Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome, coordinator_message, worker_message,
+};
+use crate::task::TaskFailure;
+
+/// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a mistake of one of us.
+const QUEUE_MAX: usize = 4096;
+/// Messages to the session that wait for it; what does not fit stays here and is said at the next tick.
+const OUTBOUND_QUEUED: usize = 64;
+/// Finished tasks in one message: with the parts of their uploads well below the largest message.
+const DONE_PER_MESSAGE: usize = 64;
+/// How often progress is told and what could not be said is said again.
+const TICK: Duration = Duration::from_millis(500);
+/// How long a worker that was told to go waits for the coordinator to have heard it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the supervisor is made of.
+pub(super) struct Supervisor {
+    /// What is run.
+    pub job: Arc<RunJob>,
+    /// What it says of itself in each `Hello`; `running` is filled in.
+    pub hello: Hello,
+    /// What a child needs, but for the number of source shards.
+    pub setup: Setup,
+    /// From the session's thread.
+    pub session: mpsc::Receiver<FromSession>,
+    /// To each slot.
+    pub slots: Vec<mpsc::Sender<SlotCommand>>,
+    /// From all slots.
+    pub slot_events: mpsc::Receiver<(u32, SlotEvent)>,
+    /// Whether the readiness probe answers.
+    pub readiness: watch::Sender<Readiness>,
+    /// Counters for `/metrics`.
+    pub metrics: WorkerMetrics,
+}
+
+/// What a slot does, as far as the supervisor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occupation {
+    Idle,
+    Running(TaskAttempt),
+    /// Told to stop; what it says before `Stopped` is not wanted any more.
+    Stopping,
+}
+
+/// A finished attempt whose `Ack` has not come.
+struct Report {
+    message: ReportMessage,
+    /// Whether it was said in the present session.
+    said: bool,
+}
+
+enum ReportMessage {
+    Done(TaskDone),
+    Failed(crate::proto::worker::Failed),
+}
+
+/// The loop's own state.
+struct State {
+    occupations: Vec<Occupation>,
+    queue: VecDeque<(TaskAttempt, RunTask)>,
+    reports: BTreeMap<TaskAttempt, Report>,
+    progress: BTreeMap<TaskAttempt, TaskProgress>,
+    /// Into the present session, once it is welcomed or while it is being opened.
+    outbound: Option<mpsc::Sender<worker_message::Message>>,
+    welcomed: bool,
+    setup: Option<Arc<Setup>>,
+    /// Set when this worker was told to go: when to wait no longer.
+    draining: Option<Instant>,
+}
+
+/// Why a supervisor ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// A part of this process died.
+    #[error("the worker's {part} ended unexpectedly")]
+    PartDied {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+impl Supervisor {
+    /// Works until `terminate` says that this worker has to go, and what was to be said then is said.
+    pub(super) async fn run(mut self, terminate: oneshot::Receiver<()>) -> Result<(), SupervisorError> {
+        let mut state = State {
+            occupations: vec![Occupation::Idle; self.slots.len()],
+            queue: VecDeque::new(),
+            reports: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            outbound: None,
+            welcomed: false,
+            setup: None,
+            draining: None,
+        };
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut terminate = Some(terminate);
+        loop {
+            let draining = state.draining;
+            tokio::select! {
+                biased;
+                () = told(&mut terminate) => self.drain(&mut state),
+                () = at(draining) => return Ok(()),
+                event = self.slot_events.recv() => {
+                    let (slot, event) = event.ok_or(SupervisorError::PartDied { part: "task slots" })?;
+                    self.on_slot(&mut state, slot, event);
+                }
+                event = self.session.recv() => {
+                    let event = event.ok_or(SupervisorError::PartDied { part: "session" })?;
+                    if self.on_session(&mut state, event) {
+                        return Ok(());
+                    }
+                }
+                _ = tick.tick() => self.on_tick(&mut state),
+            }
+            self.fill_slots(&mut state);
+        }
+    }
+
+    /// Gives `true` when there is nothing left to wait for.
+    fn on_session(&self, state: &mut State, event: FromSession) -> bool {
+        match event {
+            FromSession::Connected(answer) => {
+                if state.draining.is_none() {
+                    self.open(state, answer);
+                }
+                state.draining.is_some()
+            }
+            FromSession::Over => {
+                state.outbound = None;
+                state.welcomed = false;
+                self.set_ready(state, Readiness::NoSession);
+                state.draining.is_some()
+            }
+            FromSession::Said(epoch, message) => {
+                if let Err(error) = self.on_message(state, epoch, message) {
+                    tracing::error!(%error, "a message of the coordinator cannot be taken; the session is closed");
+                    state.outbound = None;
+                }
+                false
+            }
+        }
+    }
+
+    fn open(&self, state: &mut State, answer: oneshot::Sender<Opening>) {
+        let (sender, outbound) = mpsc::channel(OUTBOUND_QUEUED);
+        for report in state.reports.values_mut() {
+            report.said = false;
+        }
+        let hello = Hello { running: state.held().into_iter().map(to_wire).collect(), ..self.hello.clone() };
+        if answer.send(Opening { hello, outbound }).is_ok() {
+            state.outbound = Some(sender);
+            state.welcomed = false;
+        }
+    }
+
+    fn on_message(
+        &self,
+        state: &mut State,
+        epoch: Epoch,
+        message: coordinator_message::Message,
+    ) -> Result<(), WireError> {
+        match message {
+            coordinator_message::Message::Welcome(welcome) => self.on_welcome(state, epoch, &welcome),
+            coordinator_message::Message::Run(run) => self.on_run(state, run.tasks)?,
+            coordinator_message::Message::Cancel(cancel) => {
+                for task in task_attempts("Cancel", &cancel.tasks)? {
+                    self.forget(state, task);
+                }
+            }
+            coordinator_message::Message::Ack(ack) => {
+                for task in task_attempts("Ack", &ack.tasks)? {
+                    state.reports.remove(&task);
+                }
+            }
+            coordinator_message::Message::Shutdown(_) => {
+                tracing::info!("nothing is left to do; idle from here on");
+                for task in state.held() {
+                    self.forget(state, task);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_welcome(&self, state: &mut State, epoch: Epoch, welcome: &Welcome) {
+        let ours = plan(&self.job.pipeline, welcome.source_shards).digest();
+        if ours != welcome.plan_digest {
+            let why = format!(
+                "plan digest is {ours} here and {} at the coordinator: the two run different releases of this image",
+                welcome.plan_digest
+            );
+            tracing::error!(why, "no work can be taken; the session is closed");
+            self.set_ready(state, Readiness::Refused(why));
+            state.say(worker_message::Message::Bye(Bye {}));
+            state.outbound = None;
+            return;
+        }
+        tracing::info!(%epoch, heartbeat_interval_ms = welcome.heartbeat_interval_ms, "the session is up");
+        let setup = Setup { source_shards: welcome.source_shards, ..self.setup.clone() };
+        state.setup = Some(Arc::new(setup));
+        state.welcomed = true;
+        self.set_ready(state, Readiness::Ready);
+        state.say_reports();
+    }
+
+    fn on_run(&self, state: &mut State, tasks: Vec<RunTask>) -> Result<(), WireError> {
+        let held: BTreeSet<_> = state.held().into_iter().collect();
+        for run in tasks {
+            let task = task_attempt("Run", run.task.as_ref())?;
+            if state.draining.is_some() || held.contains(&task) {
+                continue;
+            }
+            if state.queue.len() >= QUEUE_MAX {
+                let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
+                let failure = TaskFailure { class: FailureClass::Disruption, error, lost_input: None };
+                state.finish(task, ReportMessage::Failed(to_failed(task, failure)));
+                continue;
+            }
+            state.queue.push_back((task, run));
+        }
+        Ok(())
+    }
+
+    /// Stops an attempt and forgets that it was there. What is finished is reported all the same: the coordinator has
+    /// its file to throw away.
+    fn forget(&self, state: &mut State, task: TaskAttempt) {
+        state.queue.retain(|(queued, _)| *queued != task);
+        state.progress.remove(&task);
+        for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
+            if *occupation == Occupation::Running(task) {
+                *occupation = Occupation::Stopping;
+                // A slot's queue holds a Run and a Stop, and it has taken the Run or not: there is always room.
+                if slot.try_send(SlotCommand::Stop).is_err() {
+                    tracing::error!(%task, "the slot takes no command; the attempt goes on unwanted");
+                }
+            }
+        }
+    }
+
+    fn on_slot(&self, state: &mut State, slot: u32, event: SlotEvent) {
+        let Some(occupation) = state.occupations.get_mut(slot as usize) else { return };
+        match (event, *occupation) {
+            (SlotEvent::Stopped, _) => *occupation = Occupation::Idle,
+            (SlotEvent::Progress(progress), Occupation::Running(task)) => {
+                state.progress.insert(task, progress);
+            }
+            (SlotEvent::Done(done), Occupation::Running(task)) => {
+                *occupation = Occupation::Idle;
+                self.metrics.tasks_done.inc();
+                state.finish(task, ReportMessage::Done(done));
+            }
+            (SlotEvent::Failed(failed), Occupation::Running(task)) => {
+                *occupation = Occupation::Idle;
+                self.metrics.tasks_failed.inc();
+                state.finish(task, ReportMessage::Failed(failed));
+            }
+            (SlotEvent::Progress(_) | SlotEvent::Done(_) | SlotEvent::Failed(_), Occupation::Stopping | Occupation::Idle) => {}
+        }
+        state.say_reports();
+    }
+
+    fn on_tick(&self, state: &mut State) {
+        state.say_reports();
+        if state.welcomed && !state.progress.is_empty() {
+            let tasks = std::mem::take(&mut state.progress).into_values().collect();
+            state.say(worker_message::Message::Progress(Progress { tasks }));
+        }
+    }
+
+    fn fill_slots(&self, state: &mut State) {
+        let Some(setup) = state.setup.clone() else { return };
+        for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
+            if *occupation != Occupation::Idle {
+                continue;
+            }
+            let Some((task, run)) = state.queue.pop_front() else { break };
+            if slot.try_send(SlotCommand::Run { task, run: run.clone(), setup: Arc::clone(&setup) }).is_err() {
+                state.queue.push_front((task, run));
+                break;
+            }
+            *occupation = Occupation::Running(task);
+        }
+        let busy = state.occupations.iter().filter(|occupation| **occupation != Occupation::Idle).count();
+        self.metrics.slots_busy.set(i64::try_from(busy).unwrap_or(i64::MAX));
+    }
+
+    /// Gives everything back: the tasks run elsewhere within a second, while this process goes.
+    fn drain(&self, state: &mut State) {
+        if state.draining.is_some() {
+            return;
+        }
+        let handed_back: Vec<_> = state.running();
+        tracing::info!(tasks = handed_back.len(), "told to go; what is running is handed back");
+        state.draining = Some(Instant::now() + DRAIN_TIMEOUT);
+        self.readiness.send_replace(Readiness::Draining);
+        for task in &handed_back {
+            self.forget(state, *task);
+        }
+        if !state.welcomed {
+            state.draining = Some(Instant::now());
+            return;
+        }
+        state.say_reports();
+        let deadline_ms = u64::try_from(DRAIN_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        let handed_back = handed_back.into_iter().map(to_wire).collect();
+        state.say(worker_message::Message::Draining(Draining { deadline_ms, handed_back }));
+        state.say(worker_message::Message::Bye(Bye {}));
+        // Its end lets the coordinator close the stream when it has read everything; that is what is waited for.
+        state.outbound = None;
+    }
+
+    /// Going is for good, and a refusal outlasts the session in which it was found.
+    fn set_ready(&self, state: &State, readiness: Readiness) {
+        let refused = matches!(*self.readiness.borrow(), Readiness::Refused(_));
+        if state.draining.is_none() && !(refused && readiness == Readiness::NoSession) {
+            self.readiness.send_replace(readiness);
+        }
+    }
+}
+
+impl State {
+    /// Attempts in slots and in the queue.
+    fn running(&self) -> Vec<TaskAttempt> {
+        let in_slots = self.occupations.iter().filter_map(|occupation| match occupation {
+            Occupation::Running(task) => Some(*task),
+            Occupation::Idle | Occupation::Stopping => None,
+        });
+        in_slots.chain(self.queue.iter().map(|(task, _)| *task)).collect()
+    }
+
+    /// Attempts this worker answers for: running, or finished and not acknowledged.
+    fn held(&self) -> Vec<TaskAttempt> {
+        let mut held = self.running();
+        held.extend(self.reports.keys());
+        held
+    }
+
+    fn finish(&mut self, task: TaskAttempt, message: ReportMessage) {
+        self.progress.remove(&task);
+        self.reports.insert(task, Report { message, said: false });
+    }
+
+    /// Says what was not said in this session, as far as the session takes it.
+    fn say_reports(&mut self) {
+        let (Some(outbound), true) = (&self.outbound, self.welcomed) else { return };
+        while outbound.capacity() > 0 {
+            let mut tasks = Vec::new();
+            for report in self.reports.values_mut().filter(|report| !report.said) {
+                match &report.message {
+                    ReportMessage::Done(done) if tasks.len() < DONE_PER_MESSAGE => {
+                        tasks.push(done.clone());
+                        report.said = true;
+                    }
+                    ReportMessage::Failed(failed) if outbound.capacity() > 1 => {
+                        let message = worker_message::Message::Failed(failed.clone());
+                        report.said = outbound.try_send(message).is_ok();
+                    }
+                    ReportMessage::Done(_) | ReportMessage::Failed(_) => {}
+                }
+            }
+            if tasks.is_empty() {
+                return;
+            }
+            if outbound.try_send(worker_message::Message::Done(Done { tasks })).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Says something that need not arrive.
+    fn say(&self, message: worker_message::Message) {
+        if let Some(outbound) = &self.outbound
+            && outbound.try_send(message).is_err()
+        {
+            tracing::debug!("the session takes no more messages now");
+        }
+    }
+}
+
+async fn told(terminate: &mut Option<oneshot::Receiver<()>>) {
+    match terminate {
+        // A sender that is gone without a word never told anything.
+        Some(receiver) => match receiver.await {
+            Ok(()) => *terminate = None,
+            Err(_) => {
+                *terminate = None;
+                std::future::pending().await
+            }
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
