@@ -1,6 +1,8 @@
 //! Exact sums: decimal arithmetic without any rounding until the result is written, so that the answer does not depend
 //! on the order of adding or combining. Knows numbers' texts; must not know groups or records' fields.
 
+use std::fmt::Write as _;
+
 use num_bigint::{BigInt, Sign};
 
 use crate::number::{Decimal, NumberError, push_float, shown};
@@ -252,7 +254,8 @@ fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     let rest = (&numerator % count).sign() != Sign::NoSign;
     // A remainder only matters as "a little more", which one more digit says.
     text.push(if rest { '1' } else { '0' });
-    text.push_str(&format!("e{}", exponent - more - 1));
+    // Writing to a string cannot fail.
+    let _ = write!(text, "e{}", exponent - more - 1);
     text
 }
 
@@ -311,13 +314,7 @@ mod tests {
         assert_eq!(total(&["0.1", "0.2"]), "0.3");
         assert_eq!(total(&["1e300", "1", "-1e300"]), "1");
         assert_eq!(total(&["0.5", "0.5"]), "1");
-        assert_eq!(
-            total(&["1e20"]),
-            "100000000000000000000"
-                .parse::<f64>()
-                .map(|_| "1e+20")
-                .unwrap()
-        );
+        assert_eq!(total(&["1e20"]), "1e+20");
         assert_eq!(total(&["1e400", "-1e400", "0.25"]), "0.25");
         assert_eq!(total(&["-0.0"]), "0");
     }
@@ -442,7 +439,7 @@ mod tests {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let sum: f64 = numbers.iter().copied().map(f64::from).sum();
             let expected = sum / numbers.iter().map(|_| 1.0).sum::<f64>();
-            prop_assert_eq!(average(&texts).parse::<f64>().unwrap(), expected);
+            prop_assert_eq!(average(&texts).parse::<f64>().map(f64::to_bits), Ok(expected.to_bits()));
             let mut shifted = sum_of(&texts);
             shifted.small = 0;
             shifted.mantissa = BigInt::from(0);
@@ -451,7 +448,7 @@ mod tests {
             }
             let (mantissa, exponent) = shifted.value();
             let long = quotient(scaled(mantissa, 0) * BigInt::from(1_u128 << 100), exponent, &(BigInt::from(texts.len()) * BigInt::from(1_u128 << 100)));
-            prop_assert_eq!(long.parse::<f64>().unwrap(), expected);
+            prop_assert_eq!(long.parse::<f64>().map(|long| long + 0.0).map(f64::to_bits), Ok((expected + 0.0).to_bits()));
         }
     }
 }

@@ -95,7 +95,12 @@ impl EvaluationError {
             // A message is a string value: shown without the quotes of JSON.
             Ok(error) => match error.into_val() {
                 Val::TStr(message) => excerpt(&String::from_utf8_lossy(&message)),
-                other => excerpt(&other.to_string()),
+                other @ (Val::Null
+                | Val::Bool(_)
+                | Val::Num(_)
+                | Val::BStr(_)
+                | Val::Arr(_)
+                | Val::Obj(_)) => excerpt(&other.to_string()),
             },
             // The fence leaves no filter that halts, and the compiler refuses a break without its label.
             Err(_) => "the expression broke off without a result".to_owned(),

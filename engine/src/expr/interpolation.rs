@@ -84,10 +84,8 @@ fn collect(source: &str, tokens: &[Token<&str>], insertions: &mut Vec<usize>) {
                 }
                 let previous = index.checked_sub(1).map(|previous| &tokens[previous]);
                 // `@base64 "…"` has its format, and a path `."…"` takes none: a field's name is a string in any case.
-                let takes_format = !matches!(
-                    previous,
-                    Some(Token(_, Tok::Fmt)) | Some(Token(".", Tok::Sym))
-                );
+                let takes_format =
+                    !matches!(previous, Some(Token(_, Tok::Fmt) | Token(".", Tok::Sym)));
                 if any && takes_format {
                     insertions.push(span(source, slice).start);
                 }

@@ -1,5 +1,7 @@
 //! What expressions give, write and refuse.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -154,7 +156,7 @@ fn numbers_look_the_same_inside_strings() {
         (r#"{"k\(.)": 1, ("l\(.)"): 2}"#, "1", r#"{"k1":1,"l1":2}"#),
         (r#"[."a\(1)", .["a\(1)"]]"#, r#"{"a1":7}"#, "[7,7]"),
         (
-            r#"tojson"#,
+            "tojson",
             r#"{"a":[0.10,"\u0041"]}"#,
             r#""{\"a\":[0.10,\"A\"]}""#,
         ),
@@ -524,7 +526,7 @@ fn truth_types_and_numbers_can_be_asked_of_a_result() {
                 (
                     value.is_truthy(),
                     value.type_name(),
-                    value.number_text().map(|text| text.into_owned()),
+                    value.number_text().map(Cow::into_owned),
                 )
             })
             .unwrap()

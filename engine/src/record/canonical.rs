@@ -15,7 +15,7 @@ pub(crate) fn is_surely_canonical(view: View<'_>, nodes: &[Node]) -> bool {
 pub(crate) fn push_canonical(text: &mut String, view: View<'_>) {
     match view.kind() {
         Kind::Null | Kind::False | Kind::True | Kind::Number | Kind::PlainString => {
-            text.push_str(view.text())
+            text.push_str(view.text());
         }
         Kind::EscapedString => push_quoted(text, &view.string()),
         Kind::Array => {

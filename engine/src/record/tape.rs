@@ -201,7 +201,7 @@ impl Scanner<'_> {
     fn escape(&mut self) -> Result<(), RecordError> {
         let start = self.position;
         match self.bytes.get(start + 1) {
-            None => Err(self.error_at(self.bytes.len(), RecordProblem::UnexpectedEnd)),
+            None => Err(error_at(self.bytes.len(), RecordProblem::UnexpectedEnd)),
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
                 self.position += 2;
                 Ok(())
@@ -229,9 +229,9 @@ impl Scanner<'_> {
     /// The code unit of the `\uXXXX` whose backslash is at `start`.
     fn unicode_escape(&self, start: usize) -> Result<u32, RecordError> {
         let Some(digits) = self.bytes.get(start + 2..start + 6) else {
-            return Err(self.error_at(self.bytes.len(), RecordProblem::UnexpectedEnd));
+            return Err(error_at(self.bytes.len(), RecordProblem::UnexpectedEnd));
         };
-        code_unit(digits).ok_or_else(|| self.error_at(start, RecordProblem::BadUnicodeEscape))
+        code_unit(digits).ok_or_else(|| error_at(start, RecordProblem::BadUnicodeEscape))
     }
 
     fn number(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
@@ -239,13 +239,13 @@ impl Scanner<'_> {
         if self.bytes[start] == b'-' {
             self.position += 1;
             if self.bytes.get(self.position) == Some(&b'I') {
-                return Err(self.error_at(start, RecordProblem::NotFinite));
+                return Err(error_at(start, RecordProblem::NotFinite));
             }
         }
         let leading_zero = self.bytes.get(self.position) == Some(&b'0');
         let digits = self.digits()?;
         if leading_zero && digits > 1 {
-            return Err(self.error_at(start, RecordProblem::LeadingZero));
+            return Err(error_at(start, RecordProblem::LeadingZero));
         }
         if self.bytes.get(self.position) == Some(&b'.') {
             self.position += 1;
@@ -323,13 +323,12 @@ impl Scanner<'_> {
     }
 
     fn error(&self, problem: RecordProblem) -> RecordError {
-        self.error_at(self.position, problem)
+        error_at(self.position, problem)
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as error(), at another place")]
-    fn error_at(&self, offset: usize, problem: RecordProblem) -> RecordError {
-        RecordError { offset, problem }
-    }
+fn error_at(offset: usize, problem: RecordProblem) -> RecordError {
+    RecordError { offset, problem }
 }
 
 /// The code unit that four hexadecimal digits stand for.

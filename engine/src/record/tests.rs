@@ -41,109 +41,111 @@ fn text_is_kept_but_for_white_space_outside_strings() {
     }
 }
 
+/// Bytes that are no record, and what is said of them.
+const REFUSED: &[(&[u8], &str)] = &[
+    (
+        b"",
+        "byte 0: the record is empty; one JSON value is expected",
+    ),
+    (
+        b" \r",
+        "byte 2: the record is empty; one JSON value is expected",
+    ),
+    (
+        b"\xef\xbb\xbf{}",
+        "byte 0: the text starts with a byte order mark; UTF-8 without it is expected",
+    ),
+    (b"\"a\xffb\"", "byte 2: the text is not valid UTF-8"),
+    (b"\"a\xed\xa0\x80\"", "byte 2: the text is not valid UTF-8"),
+    (b"{\"a\":1", "byte 6: the JSON value is cut off"),
+    (b"\"abc", "byte 4: the JSON value is cut off"),
+    (b"\"abc\\", "byte 5: the JSON value is cut off"),
+    (b"\"\\u12", "byte 5: the JSON value is cut off"),
+    (b"tru", "byte 0: the JSON value is cut off"),
+    (b"hello", "byte 0: a JSON value is expected (got 'h')"),
+    (b"\x00", "byte 0: a JSON value is expected (got byte 0x00)"),
+    (
+        b"{\"a\":NaN}",
+        "byte 5: NaN and Infinity are not JSON; a number, null or a string is expected",
+    ),
+    (
+        b"-Infinity",
+        "byte 0: NaN and Infinity are not JSON; a number, null or a string is expected",
+    ),
+    (
+        b"nan",
+        "byte 0: NaN and Infinity are not JSON; a number, null or a string is expected",
+    ),
+    (b"01", "byte 0: a number may not begin with a superfluous 0"),
+    (
+        b"[-00]",
+        "byte 1: a number may not begin with a superfluous 0",
+    ),
+    (b"+1", "byte 0: a number may not begin with +"),
+    (b"1.", "byte 2: a digit is expected in this number"),
+    (b"1.e5", "byte 2: a digit is expected in this number"),
+    (b"1e", "byte 2: a digit is expected in this number"),
+    (b"-", "byte 1: a digit is expected in this number"),
+    (b".5", "byte 0: a JSON value is expected (got '.')"),
+    (
+        b"[1 2]",
+        "byte 3: ',' or ']' is expected after an element (got '2')",
+    ),
+    (
+        b"{\"a\":1;}",
+        "byte 6: ',' or '}' is expected after a member (got ';')",
+    ),
+    (
+        b"{\"a\" 1}",
+        "byte 5: ':' is expected after a key (got '1')",
+    ),
+    (
+        b"{a:1}",
+        "byte 1: a key in double quotes is expected (got 'a')",
+    ),
+    (b"[1,]", "byte 3: nothing follows the comma before it"),
+    (b"{\"a\":1,}", "byte 7: nothing follows the comma before it"),
+    (
+        b"\"a\nb\"",
+        "byte 2: control character U+000A in a string must be written as an escape",
+    ),
+    (
+        b"\"\0\"",
+        "byte 1: control character U+0000 in a string must be written as an escape",
+    ),
+    (
+        b"\"\\x41\"",
+        "byte 1: unknown escape in a string; \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX are allowed",
+    ),
+    (
+        b"\"\\u00g0\"",
+        "byte 1: \\u must be followed by four hexadecimal digits",
+    ),
+    (
+        b"\"\\ud800\"",
+        "byte 1: half of a \\u surrogate pair stands for no character",
+    ),
+    (
+        b"\"\\ud800x\\udc00\"",
+        "byte 1: half of a \\u surrogate pair stands for no character",
+    ),
+    (
+        b"\"ab\\udc00\"",
+        "byte 3: half of a \\u surrogate pair stands for no character",
+    ),
+    (
+        b"{} {}",
+        "byte 3: only one JSON value is allowed in a record (got '{' behind it)",
+    ),
+    (
+        b"1]",
+        "byte 1: only one JSON value is allowed in a record (got ']' behind it)",
+    ),
+];
+
 #[test]
 fn what_is_wrong_and_where_is_said() {
-    let table: &[(&[u8], &str)] = &[
-        (
-            b"",
-            "byte 0: the record is empty; one JSON value is expected",
-        ),
-        (
-            b" \r",
-            "byte 2: the record is empty; one JSON value is expected",
-        ),
-        (
-            b"\xef\xbb\xbf{}",
-            "byte 0: the text starts with a byte order mark; UTF-8 without it is expected",
-        ),
-        (b"\"a\xffb\"", "byte 2: the text is not valid UTF-8"),
-        (b"\"a\xed\xa0\x80\"", "byte 2: the text is not valid UTF-8"),
-        (b"{\"a\":1", "byte 6: the JSON value is cut off"),
-        (b"\"abc", "byte 4: the JSON value is cut off"),
-        (b"\"abc\\", "byte 5: the JSON value is cut off"),
-        (b"\"\\u12", "byte 5: the JSON value is cut off"),
-        (b"tru", "byte 0: the JSON value is cut off"),
-        (b"hello", "byte 0: a JSON value is expected (got 'h')"),
-        (b"\x00", "byte 0: a JSON value is expected (got byte 0x00)"),
-        (
-            b"{\"a\":NaN}",
-            "byte 5: NaN and Infinity are not JSON; a number, null or a string is expected",
-        ),
-        (
-            b"-Infinity",
-            "byte 0: NaN and Infinity are not JSON; a number, null or a string is expected",
-        ),
-        (
-            b"nan",
-            "byte 0: NaN and Infinity are not JSON; a number, null or a string is expected",
-        ),
-        (b"01", "byte 0: a number may not begin with a superfluous 0"),
-        (
-            b"[-00]",
-            "byte 1: a number may not begin with a superfluous 0",
-        ),
-        (b"+1", "byte 0: a number may not begin with +"),
-        (b"1.", "byte 2: a digit is expected in this number"),
-        (b"1.e5", "byte 2: a digit is expected in this number"),
-        (b"1e", "byte 2: a digit is expected in this number"),
-        (b"-", "byte 1: a digit is expected in this number"),
-        (b".5", "byte 0: a JSON value is expected (got '.')"),
-        (
-            b"[1 2]",
-            "byte 3: ',' or ']' is expected after an element (got '2')",
-        ),
-        (
-            b"{\"a\":1;}",
-            "byte 6: ',' or '}' is expected after a member (got ';')",
-        ),
-        (
-            b"{\"a\" 1}",
-            "byte 5: ':' is expected after a key (got '1')",
-        ),
-        (
-            b"{a:1}",
-            "byte 1: a key in double quotes is expected (got 'a')",
-        ),
-        (b"[1,]", "byte 3: nothing follows the comma before it"),
-        (b"{\"a\":1,}", "byte 7: nothing follows the comma before it"),
-        (
-            b"\"a\nb\"",
-            "byte 2: control character U+000A in a string must be written as an escape",
-        ),
-        (
-            b"\"\0\"",
-            "byte 1: control character U+0000 in a string must be written as an escape",
-        ),
-        (
-            b"\"\\x41\"",
-            "byte 1: unknown escape in a string; \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX are allowed",
-        ),
-        (
-            b"\"\\u00g0\"",
-            "byte 1: \\u must be followed by four hexadecimal digits",
-        ),
-        (
-            b"\"\\ud800\"",
-            "byte 1: half of a \\u surrogate pair stands for no character",
-        ),
-        (
-            b"\"\\ud800x\\udc00\"",
-            "byte 1: half of a \\u surrogate pair stands for no character",
-        ),
-        (
-            b"\"ab\\udc00\"",
-            "byte 3: half of a \\u surrogate pair stands for no character",
-        ),
-        (
-            b"{} {}",
-            "byte 3: only one JSON value is allowed in a record (got '{' behind it)",
-        ),
-        (
-            b"1]",
-            "byte 1: only one JSON value is allowed in a record (got ']' behind it)",
-        ),
-    ];
-    for (bytes, expected) in table {
+    for (bytes, expected) in REFUSED {
         let error = Record::parse(bytes).unwrap_err();
         assert_eq!(
             error.to_string(),
