@@ -133,3 +133,89 @@ fn in_group(error: StateError, key: &str) -> StateError {
         StateError::Damaged(_) => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Aggregate;
+    use crate::record::MAX_RECORD_BYTES;
+
+    fn record(text: &str) -> Record {
+        Record::parse(text.as_bytes()).unwrap()
+    }
+
+    fn step(key: &str, aggregate: Aggregate) -> GroupBy {
+        let step = pipeline::GroupBy { key: key.to_owned(), aggregates: vec![("x".to_owned(), aggregate)], shards: None };
+        GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap()
+    }
+
+    /// The group of the records by themselves; their keys need not be equal.
+    fn group(step: &GroupBy, records: &[&str]) -> Group {
+        let key = step.key(&record(records[0]), |_, text| text()).unwrap();
+        let mut group = step.begin(key, record(records[0])).unwrap();
+        for text in &records[1..] {
+            step.add(&mut group, &record(text)).unwrap();
+        }
+        group
+    }
+
+    #[test]
+    fn a_group_survives_its_encoding_with_the_key_as_first_written() {
+        let step = step(".k", Aggregate::Collect(".v".to_owned()));
+        let first = group(&step, &[r#"{"k":1.0,"v":[1]}"#, r#"{"k":1,"v":null}"#]);
+        let later = group(&step, &[r#"{"k":1e0,"v":"\u0062"}"#]);
+        let mut merged = step.decode(&step.encode(&first)).unwrap();
+        step.absorb(&mut merged, &step.encode(&later)).unwrap();
+        assert_eq!(step.finish(merged).unwrap().as_json_str(), r#"{"key":1.0,"x":[[1],null,"b"]}"#);
+    }
+
+    #[test]
+    fn a_group_without_aggregates_is_its_key() {
+        let step = pipeline::GroupBy { key: ".".to_owned(), aggregates: vec![], shards: None };
+        let step = GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap();
+        let group = step.decode(&step.encode(&group(&step, &["[1]"]))).unwrap();
+        assert_eq!(step.finish(group).unwrap().as_json_str(), r#"{"key":[1]}"#);
+    }
+
+    #[test]
+    fn an_expression_that_fails_names_its_place() {
+        let step = step(".k.l", Aggregate::Sum(".n".to_owned()));
+        let key = |text: &str| step.key(&record(text), |key, _| Ok(key)).unwrap_err().to_string();
+        assert!(key(r#"{"k":"x"}"#).starts_with("spec.pipeline.steps[3].groupBy.key: "), "{}", key(r#"{"k":"x"}"#));
+        let error = step.begin(Record::null(), record(r#"{"n":"7"}"#)).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "spec.pipeline.steps[3].groupBy.aggregate.x.sum: not a number (got \"7\"); numbers and null are allowed"
+        );
+    }
+
+    #[test]
+    fn a_sum_that_no_number_can_hold_names_the_group() {
+        let step = step(".k", Aggregate::Sum(".n".to_owned()));
+        let error = step.finish(group(&step, &[r#"{"k":"big","n":1e400}"#])).unwrap_err().to_string();
+        assert!(error.starts_with("the group of key \"big\": "), "{error}");
+        assert!(error.ends_with("(spec.pipeline.steps[3].groupBy.aggregate.x.sum)"), "{error}");
+    }
+
+    #[test]
+    fn a_list_longer_than_a_record_is_refused_while_it_grows_and_while_it_is_merged() {
+        let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
+        let text = format!("\"{}\"", "x".repeat(MAX_RECORD_BYTES / 2));
+        let mut first = group(&step, &[&text]);
+        let error = step.add(&mut first, &record(&text)).unwrap_err().to_string();
+        assert!(error.contains("longer than a record may be; at most 67108864 bytes are allowed"), "{error}");
+        let payload = step.encode(&first);
+        let error = step.absorb(&mut first, &payload).unwrap_err().to_string();
+        assert!(error.starts_with("the group of key \"k\": the collected values"), "{error}");
+        assert!(step.finish(first).is_ok());
+    }
+
+    #[test]
+    fn a_list_that_nests_too_deep_is_refused() {
+        let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
+        let text = format!("{}{}", "[".repeat(63), "]".repeat(63));
+        let error = step.finish(group(&step, &[&text])).unwrap_err().to_string();
+        assert!(error.starts_with("the group of key \"k\": "), "{error}");
+        assert!(error.contains("at most 64 levels"), "{error}");
+    }
+}

@@ -122,3 +122,156 @@ where
     sink(record)?;
     Ok(flow)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(text: &str) -> Record {
+        Record::parse(text.as_bytes()).unwrap()
+    }
+
+    fn compiled(operations: Vec<RecordOperation>) -> Vec<CompiledStep> {
+        let step = |(index, operation)| RecordStep { path: format!("steps[{index}]"), operation };
+        operations.into_iter().enumerate().map(|indexed| CompiledStep::compile(&step(indexed)).unwrap()).collect()
+    }
+
+    fn map(source: &str) -> RecordOperation {
+        RecordOperation::Map(source.to_owned())
+    }
+
+    fn flat_map(source: &str) -> RecordOperation {
+        RecordOperation::FlatMap(source.to_owned())
+    }
+
+    fn filter(source: &str) -> RecordOperation {
+        RecordOperation::Filter(source.to_owned())
+    }
+
+    /// What comes out, and how many records were read before it was over.
+    fn outputs(operations: Vec<RecordOperation>, inputs: &[&str]) -> Result<(Vec<String>, usize), OperatorError> {
+        let steps = compiled(operations);
+        let mut run = StepRun::new(&steps);
+        let (mut outputs, mut read) = (Vec::new(), 0);
+        for input in inputs {
+            if run.is_finished() {
+                break;
+            }
+            read += 1;
+            let flow = run.push(record(input), &mut |output| {
+                outputs.push(output.as_json_str().to_owned());
+                Ok::<_, OperatorError>(())
+            })?;
+            assert_eq!(flow == Flow::Stop, run.is_finished());
+        }
+        Ok((outputs, read))
+    }
+
+    fn texts(operations: Vec<RecordOperation>, inputs: &[&str]) -> Vec<String> {
+        outputs(operations, inputs).unwrap().0
+    }
+
+    #[test]
+    fn a_map_that_does_not_give_exactly_one_output_says_how_many() {
+        assert_eq!(texts(vec![map(".a")], &[r#"{"a":0.10}"#, "null"]), ["0.10", "null"]);
+        for (input, got) in [("[]", 0), ("[1,2,3]", 3)] {
+            let error = outputs(vec![map(".[]")], &[input]).unwrap_err();
+            let message = format!("steps[0]: the expression must have exactly one result for each record (got {got})");
+            assert_eq!(error.to_string(), message);
+            assert!(!error.damaged);
+        }
+    }
+
+    #[test]
+    fn a_filter_keeps_all_but_false_and_null_and_leaves_the_text_alone() {
+        let inputs = ["false", "null", "0", "\"\"", "[]", "{ }", "1.50", "\"\\u0061\"", "true"];
+        assert_eq!(texts(vec![filter(".")], &inputs), ["0", "\"\"", "[]", "{}", "1.50", "\"\\u0061\"", "true"]);
+        assert!(outputs(vec![filter("empty")], &["1"]).unwrap_err().message.ends_with("(got 0)"));
+    }
+
+    #[test]
+    fn select_keeps_the_order_of_the_list_and_the_nesting() {
+        let select = |paths: &[&[&str]]| {
+            RecordOperation::Select(paths.iter().map(|path| path.iter().map(|&name| name.to_owned()).collect()).collect())
+        };
+        let operation = select(&[&["b", "c"], &["a"], &["x"]]);
+        assert_eq!(
+            texts(vec![operation.clone()], &[r#"{"a": 1.0, "b": {"c": [ 1 ], "d": 2}}"#, "{}"]),
+            [r#"{"b":{"c":[1]},"a":1.0}"#, "{}"]
+        );
+        assert_eq!(
+            outputs(vec![operation], &["[1]"]).unwrap_err().to_string(),
+            "steps[0]: select needs an object (got array)"
+        );
+        let twice = RecordStep { path: "steps[0]".to_owned(), operation: select(&[&["a"], &["a"]]) };
+        assert!(CompiledStep::compile(&twice).is_err());
+    }
+
+    #[test]
+    fn a_filter_on_a_missing_field_answers_the_same_behind_a_projection_and_behind_a_map() {
+        let inputs = [r#"{"a":1,"b":20}"#, r#"{"a":2}"#, r#"{"a":3,"b":null}"#, r#"{"a":4,"b":5}"#];
+        let select = RecordOperation::Select(vec![vec!["a".to_owned()], vec!["b".to_owned()]]);
+        let alone = texts(vec![filter(".b > 10")], &inputs);
+        assert_eq!(alone, [inputs[0]]);
+        assert_eq!(texts(vec![select, filter(".b > 10")], &inputs), alone);
+        assert_eq!(texts(vec![map("."), filter(".b > 10")], &inputs), alone);
+    }
+
+    #[test]
+    fn take_per_shard_stops_the_reading_with_the_last_record_it_lets_pass() {
+        let inputs = ["1", "2", "3", "4", "5"];
+        let take = RecordOperation::TakePerShard;
+        assert_eq!(outputs(vec![take(2)], &inputs).unwrap(), (vec!["1".to_owned(), "2".to_owned()], 2));
+        assert_eq!(outputs(vec![take(0)], &inputs).unwrap(), (vec![], 0));
+        assert_eq!(outputs(vec![filter(". > 2"), take(1), map(". * 10")], &inputs).unwrap(), (vec!["30".to_owned()], 3));
+        assert_eq!(outputs(vec![take(3), filter(". > 3")], &inputs).unwrap(), (vec![], 3));
+        assert_eq!(outputs(vec![take(9)], &inputs).unwrap().1, 5);
+    }
+
+    #[test]
+    fn an_endless_flat_map_is_streamed_and_ends_with_what_is_taken() {
+        let endless = flat_map("recurse(. + 1)");
+        let (taken, read) = outputs(vec![endless.clone(), RecordOperation::TakePerShard(3)], &["1", "7"]).unwrap();
+        assert_eq!((taken, read), (vec!["1".to_owned(), "2".to_owned(), "3".to_owned()], 1));
+        // The results before an error were given; whoever writes them throws the attempt away.
+        let (taken, _) = outputs(vec![flat_map(".[]"), flat_map(".[]")], &["[[1,2],[3]]", "[[]]"]).unwrap();
+        assert_eq!(taken, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn an_error_of_the_sink_comes_back_as_it_was() {
+        let steps = compiled(vec![flat_map(".[]")]);
+        let mut run = StepRun::new(&steps);
+        let full = OperatorError::of_data("disk", "full");
+        let mut given = 0;
+        let result = run.push(record("[1,2,3]"), &mut |_| {
+            given += 1;
+            if given == 2 { Err(full.clone()) } else { Ok(()) }
+        });
+        assert_eq!((result, given), (Err(full), 2));
+    }
+
+    #[test]
+    fn an_error_of_an_expression_names_the_step() {
+        let error = outputs(vec![map("."), map(".a.b")], &[r#"{"a":"x"}"#]).unwrap_err();
+        assert_eq!(error.path, "steps[1]");
+        assert!(error.message.contains("\"x\""), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn taking_is_the_beginning_of_what_would_come_out(
+            inputs in proptest::collection::vec(proptest::collection::vec(0..9_u8, 0..4), 0..12),
+            limit in 0..12_u64,
+        ) {
+            let inputs: Vec<String> = inputs.iter().map(|numbers| format!("{numbers:?}")).collect();
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            let all = texts(vec![flat_map(".[]"), filter(". > 2")], &inputs);
+            let taken = texts(vec![flat_map(".[]"), filter(". > 2"), RecordOperation::TakePerShard(limit)], &inputs);
+            let limit = usize::try_from(limit).unwrap().min(all.len());
+            prop_assert_eq!(&taken, &all[..limit]);
+        }
+    }
+}

@@ -8,12 +8,11 @@ use crate::sum::ExactSum;
 /// Adds a value to a sum.
 pub(super) fn add(sum: &mut ExactSum, value: &Value<'_>) -> Result<(), StateError> {
     let Some(number) = value.number_text() else {
-        let kind = value.type_name();
-        if kind == "null" {
+        if value.type_name() == "null" {
             return Ok(());
         }
         let got = value.to_record().map_or_else(|error| error.to_string(), |record| shown(&record));
-        return Err(StateError::Refused(format!("not a number (got {got}, a {kind}); numbers and null are allowed")));
+        return Err(StateError::Refused(format!("not a number (got {got}); numbers and null are allowed")));
     };
     sum.add(&number).map_err(|error| StateError::Refused(error.to_string()))
 }
