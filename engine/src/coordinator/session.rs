@@ -9,7 +9,7 @@ use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
     JobState, Link, RunningAttempt, State, TaskState, Worker, WorkerNumber,
 };
-use crate::id::{SessionId, TaskAttempt, Timestamp, WorkerId};
+use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
 /// What an attempt that a worker speaks of is, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +149,15 @@ impl State {
         for task in named {
             match self.standing(now, number, task) {
                 Standing::Running => {}
-                Standing::Winner { durable: true } | Standing::DealtWith => out.ack(session, task),
+                Standing::Winner { durable: true } => out.ack(session, task),
                 Standing::Winner { durable: false } => self.set_reporter(task, number),
                 Standing::Adoptable => self.adopt(out, now, number, task),
-                // A beaten attempt that is finished is reported again and then discarded with its file.
-                Standing::Beaten | Standing::RunningElsewhere | Standing::Unknown => {
-                    out.cancel(session, task)
-                }
+                // Whether it still runs or is finished is not known here; a finished one is reported
+                // again, and then acknowledged and its file discarded.
+                Standing::Beaten
+                | Standing::DealtWith
+                | Standing::RunningElsewhere
+                | Standing::Unknown => out.cancel(session, task),
             }
         }
     }
@@ -217,12 +219,7 @@ impl State {
     }
 
     /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by stopping it.
-    fn is_fresh(
-        &self,
-        now: Timestamp,
-        running: &RunningAttempt,
-        other: crate::id::Attempt,
-    ) -> bool {
+    fn is_fresh(&self, now: Timestamp, running: &RunningAttempt, other: Attempt) -> bool {
         running.attempt.epoch == self.epoch
             && running.attempt > other
             && running.records == 0
@@ -231,7 +228,7 @@ impl State {
 
     /// Makes an attempt that came back with its worker the running one of its task.
     fn adopt(&mut self, out: &mut Outbox, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
-        if let TaskState::Running { attempts } = self.take_state(task) {
+        if let TaskState::Running { attempts } = self.take(task.task) {
             for younger in attempts {
                 self.relieve(
                     out,
@@ -256,10 +253,6 @@ impl State {
             },
         );
         self.with_worker(number, |worker| worker.running.insert(task));
-    }
-
-    fn take_state(&mut self, task: TaskAttempt) -> TaskState {
-        self.take(task.task)
     }
 
     /// Tells a worker to stop an attempt and takes it off its list; the task's own state is the caller's to change.

@@ -1,0 +1,374 @@
+//! Failures, the two budgets, waits between tries, and the verdict.
+
+use super::cluster::{TestCluster, attempt};
+use crate::coordinator::record::{FailureClass, LogRecord};
+use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
+
+/// Lets one worker take the first shard again and again until it has it or the job has ended.
+fn next_try(cluster: &mut TestCluster) -> Option<crate::id::TaskAttempt> {
+    for _ in 0..200 {
+        cluster.settle();
+        if let Some(task) = cluster
+            .held("a")
+            .into_iter()
+            .find(|task| task.task.shard.0 == 0)
+        {
+            return Some(task);
+        }
+        cluster.passes(500, &["a"]);
+    }
+    None
+}
+
+#[test]
+fn promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and_tries_and_other_work_is_kept()
+{
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.done("a", attempt(0, 1, 1, 1));
+    let began = cluster.now;
+    let mut tries = 0;
+    while let Some(task) = next_try(&mut cluster) {
+        tries += 1;
+        cluster.fails(
+            "a",
+            task,
+            FailureClass::Application,
+            &format!("killed, try {tries}"),
+        );
+    }
+    cluster.settle();
+    assert_eq!(tries, 3);
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, "TaskFailed");
+    let wanted = "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: killed, try 3";
+    assert_eq!(message, wanted);
+    assert!(cluster.now - began < 120_000, "{} ms", cluster.now - began);
+    assert_eq!(
+        cluster.commits().len(),
+        1,
+        "the other shard's commit stands"
+    );
+    assert_eq!(cluster.told("a").last(), Some(&ToWorker::Shutdown));
+}
+
+#[test]
+fn a_shard_that_fails_on_two_of_three_tries_completes() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    for error in ["one", "two"] {
+        let task = next_try(&mut cluster).unwrap();
+        cluster.fails("a", task, FailureClass::Application, error);
+    }
+    next_try(&mut cluster).unwrap();
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn a_deterministic_error_is_confirmed_by_one_more_try_and_no_more() {
+    let mut cluster = TestCluster::with(Config::new(100, 0), &[1]);
+    cluster.hello("a", 1);
+    let error = "s3://in/a.jsonl record 7: null cannot be added to 1";
+    let first = next_try(&mut cluster).unwrap();
+    cluster.fails("a", first, FailureClass::Deterministic, error);
+    let second = next_try(&mut cluster).unwrap();
+    cluster.fails("a", second, FailureClass::Deterministic, error);
+    cluster.settle();
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, "TaskFailed");
+    assert!(
+        message.contains("twice with the same error") && message.contains(error),
+        "{message}"
+    );
+}
+
+#[test]
+fn deterministic_errors_that_differ_are_tried_until_the_budget_is_used_up() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    for (class, error) in [
+        (FailureClass::Deterministic, "x"),
+        (FailureClass::Application, "x"),
+        (FailureClass::Deterministic, "x"),
+    ] {
+        let task = next_try(&mut cluster).expect(error);
+        cluster.fails("a", task, class, error);
+    }
+    cluster.settle();
+    assert!(
+        cluster.failure().1.contains("failed 3 times"),
+        "{:?}",
+        cluster.failure()
+    );
+}
+
+#[test]
+fn a_budget_of_none_is_taken_as_one() {
+    let mut cluster = TestCluster::with(Config::new(0, 0), &[1]);
+    cluster.hello("a", 1);
+    let task = cluster.only("a");
+    cluster.fails("a", task, FailureClass::Application, "boom");
+    cluster.settle();
+    assert!(
+        cluster
+            .failure()
+            .1
+            .contains("failed 1 times, and retries.taskFailures allows 1")
+    );
+}
+
+#[test]
+fn the_wait_before_each_next_try_doubles() {
+    let mut cluster = TestCluster::with(Config::new(100, 0), &[1]);
+    cluster.hello("a", 1);
+    for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+        let task = cluster.only("a");
+        cluster.fails("a", task, FailureClass::Application, "boom");
+        cluster.passes(wait - 500, &["a"]);
+        assert_eq!(cluster.held("a"), [], "{wait}");
+        cluster.passes(500, &["a"]);
+        assert_eq!(cluster.held("a").len(), 1, "{wait}");
+    }
+}
+
+#[test]
+fn other_tasks_run_while_one_waits_for_its_next_try() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 1);
+    let task = cluster.only("a");
+    cluster.fails("a", task, FailureClass::Application, "boom");
+    assert_eq!(cluster.held("a"), [attempt(0, 1, 1, 1)]);
+}
+
+#[test]
+fn a_failure_is_acknowledged_when_its_record_is_durable() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let task = cluster.only("a");
+    cluster.told("a");
+    cluster.fails("a", task, FailureClass::Application, "boom");
+    assert_eq!(cluster.told("a"), []);
+    cluster.durable();
+    assert_eq!(cluster.told("a"), [ToWorker::Ack(vec![task])]);
+}
+
+#[test]
+fn a_repeated_failure_report_is_charged_once() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let task = cluster.only("a");
+    for _ in 0..5 {
+        cluster.fails("a", task, FailureClass::Application, "boom");
+    }
+    cluster.settle();
+    assert_eq!(cluster.ledger.len(), 1);
+    // And once more after a reconnect that lost the acknowledgement.
+    cluster.disconnects("a");
+    cluster.hello_naming("a", 1, 1, vec![task]);
+    cluster.fails("a", task, FailureClass::Application, "boom");
+    cluster.settle();
+    assert_eq!(cluster.ledger.len(), 1);
+    assert_ne!(next_try(&mut cluster), Some(task));
+}
+
+#[test]
+fn fault_4990_fault_8419_preemptions_do_not_touch_the_failure_budget() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
+    for _ in 0..463 {
+        cluster.hello("a", 1);
+        assert_eq!(cluster.held("a").len(), 1);
+        cluster.pod_ended("a", PodEndCause::Disruption, "preempted");
+        cluster.dies_after_close("a");
+    }
+    assert_eq!(cluster.report().workers.disruptions, 463);
+    assert!(cluster.unwritten.is_empty() && cluster.ledger.is_empty());
+    cluster.hello("a", 1);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn disruptions_end_the_job_only_where_they_are_limited() {
+    let mut cluster = TestCluster::with(Config::new(1, 3), &[1]);
+    for round in 0..3 {
+        assert_eq!(cluster.state.result(), None, "{round}");
+        cluster.hello("a", 1);
+        cluster.pod_ended("a", PodEndCause::Disruption, "preempted");
+        cluster.dies_after_close("a");
+        cluster.settle();
+    }
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, "DisruptionLimit");
+    assert!(
+        message.starts_with(
+            "stage 1/1 map, shard 0: was disrupted 3 times, and retries.taskDisruptions allows 3"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_worker_that_reports_a_disruption_has_its_task_tried_again_after_a_wait_and_free_of_charge() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
+    cluster.hello("a", 1);
+    for _ in 0..50 {
+        let task = next_try(&mut cluster).unwrap();
+        let effects = cluster.fails("a", task, FailureClass::Disruption, "storage answered 503");
+        assert!(
+            !effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Append { .. }))
+        );
+        assert_eq!(
+            cluster.held("a"),
+            [],
+            "not at once: the storage is given time"
+        );
+    }
+    next_try(&mut cluster).unwrap();
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_with_the_reason() {
+    let mut cluster = TestCluster::new(&[1]);
+    for round in 1..=3 {
+        cluster.hello_naming("a", round, 1, Vec::new());
+        next_try(&mut cluster).unwrap();
+        cluster.dies("a");
+        cluster.pod_ended(
+            "a",
+            PodEndCause::OutOfMemory,
+            "OOMKilled (memory limit 512Mi)",
+        );
+    }
+    cluster.settle();
+    let (_, message) = cluster.failure();
+    assert!(
+        message.contains("OOMKilled (memory limit 512Mi)"),
+        "{message}"
+    );
+    assert_eq!(cluster.report().workers.disruptions, 0);
+}
+
+#[test]
+fn the_news_of_a_containers_end_is_charged_right_in_every_order() {
+    // Before the stream breaks, after it, and after the restarted process of the pod said Hello.
+    for order in 0..3 {
+        let mut cluster = TestCluster::new(&[1]);
+        cluster.hello("a", 1);
+        let died = cluster.only("a");
+        let news = |cluster: &mut TestCluster| {
+            cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)")
+        };
+        match order {
+            0 => {
+                news(&mut cluster);
+                cluster.dies("a");
+            }
+            1 => {
+                cluster.dies("a");
+                news(&mut cluster);
+            }
+            _ => {
+                cluster.dies("a");
+                cluster.hello_naming("a", 2, 1, Vec::new());
+                news(&mut cluster);
+                assert_eq!(
+                    cluster.held("a").len(),
+                    1,
+                    "the new process keeps what it runs"
+                );
+                assert_eq!(cluster.told("a").len(), 2);
+            }
+        }
+        cluster.settle();
+        let charged: Vec<_> = cluster
+            .ledger
+            .iter()
+            .map(|record| match record {
+                LogRecord::Failed {
+                    task,
+                    class: FailureClass::Application,
+                    error,
+                } if error.contains("exit code 134") => *task,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(charged, [died], "order {order}");
+        // The operator repeats itself after a reconnect: nobody is charged for it.
+        cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)");
+        cluster.passes(60_000, &["a"]);
+        assert!(cluster.unwritten.is_empty(), "order {order}");
+    }
+}
+
+#[test]
+fn old_news_about_a_connected_pod_does_not_count_when_its_stream_breaks_much_later() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.pod_ended("a", PodEndCause::OutOfMemory, "OOMKilled");
+    cluster.passes(20_000, &["a"]);
+    cluster.disconnects("a");
+    assert_eq!(cluster.report().workers.reconnecting, 1);
+    assert!(cluster.unwritten.is_empty());
+}
+
+#[test]
+fn fault_7121_a_container_that_ends_with_nothing_to_run_charges_nobody() {
+    let mut cluster = TestCluster::with(Config::new(1, 1), &[1]);
+    cluster.hello("b", 1);
+    cluster.hello("a", 1);
+    cluster.dies("a");
+    cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 137)");
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn errors_are_kept_at_a_length_that_fits_a_status() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
+    cluster.hello("a", 1);
+    let task = cluster.only("a");
+    cluster.fails("a", task, FailureClass::Application, &"é".repeat(1 << 20));
+    cluster.settle();
+    assert!(cluster.failure().1.chars().count() < 2_200);
+}
+
+#[test]
+fn the_report_tells_of_the_trouble_that_is_nearest_to_ending_the_job() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.fails("a", attempt(0, 1, 1, 1), FailureClass::Application, "mild");
+    cluster.passes(1_000, &["a"]);
+    let wanted =
+        "stage 1/1 map, shard 1: failed 1 of 3 times, will be tried again; last error: mild";
+    assert_eq!(cluster.report().message, wanted);
+    assert_eq!(cluster.report().stage.failed, 1);
+    cluster.work();
+    assert_eq!(cluster.report().stage.failed, 0);
+}
+
+#[test]
+fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_away() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
+    cluster.hello("a", 1);
+    cluster.hello("b", 1);
+    let (failing, other) = (cluster.only("a"), cluster.only("b"));
+    cluster.fails("a", failing, FailureClass::Application, "boom");
+    assert_eq!(super::cluster::cancelled(&cluster.told("b")), [other]);
+    let effects = cluster.done("b", other);
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Discard { .. }))
+    );
+    cluster.settle();
+    assert_eq!(
+        cluster.report().phase,
+        crate::coordinator::report::Phase::Ended
+    );
+    assert!(matches!(cluster.ledger.last(), Some(LogRecord::Result(_))));
+}

@@ -1,0 +1,591 @@
+//! Hello, adoption, superseding, late and repeated reports, drain.
+
+use super::cluster::{TestCluster, acked, attempt, cancelled, output, task};
+use crate::coordinator::record::{FailureClass, FilePlace};
+use crate::coordinator::{Effect, Event, PodEndCause, ToWorker};
+use crate::id::{SessionId, TaskAttempt, WorkerId};
+
+#[test]
+fn a_worker_is_welcomed_and_given_a_task_for_each_slot() {
+    let mut cluster = TestCluster::new(&[5]);
+    cluster.hello("a", 2);
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(0, 0, 1, 1), attempt(0, 1, 1, 1)]
+    );
+    let told = cluster.told("a");
+    assert_eq!(
+        told[0],
+        ToWorker::Welcome {
+            heartbeat_interval_ms: 5_000
+        }
+    );
+    assert!(
+        matches!(&told[1], ToWorker::Run(tasks) if tasks.len() == 2),
+        "one batch: {told:?}"
+    );
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn a_slot_is_filled_as_soon_as_its_task_is_reported_before_the_commit_is_durable() {
+    let mut cluster = TestCluster::new(&[3]);
+    cluster.hello("a", 1);
+    cluster.now += 60_000;
+    let effects = cluster.done("a", attempt(0, 0, 1, 1));
+    assert_eq!(cluster.held("a"), [attempt(0, 1, 1, 1)]);
+    assert!(
+        matches!(&effects[0], Effect::Append { first_index: 0, records } if records.len() == 1)
+    );
+}
+
+#[test]
+fn the_least_busy_worker_gets_the_next_task() {
+    let mut cluster = TestCluster::new(&[0, 0]);
+    cluster.settle();
+    let mut cluster = TestCluster::new(&[6]);
+    cluster.hello("a", 1);
+    cluster.hello("b", 4);
+    cluster.hello("c", 2);
+    assert_eq!(
+        (
+            cluster.held("a").len(),
+            cluster.held("b").len(),
+            cluster.held("c").len()
+        ),
+        (1, 4, 1)
+    );
+}
+
+#[test]
+fn tiny_tasks_are_given_in_advance_and_long_ones_are_not() {
+    let mut cluster = TestCluster::new(&[100]);
+    cluster.hello("a", 1);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    assert_eq!(
+        cluster.held("a").len(),
+        17,
+        "tasks that take no time: 16 in advance"
+    );
+    let mut cluster = TestCluster::new(&[100]);
+    cluster.hello("a", 1);
+    cluster.passes(5_000, &["a"]);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    assert_eq!(cluster.held("a").len(), 1, "tasks of 5 s: none in advance");
+}
+
+#[test]
+fn a_worker_that_claims_absurd_slots_gets_what_a_machine_can_have() {
+    let mut cluster = TestCluster::new(&[3_000]);
+    cluster.hello("a", u32::MAX);
+    assert_eq!(cluster.held("a").len(), 1_024);
+    cluster.hello("b", 0);
+    assert_eq!(cluster.held("b").len(), 1);
+}
+
+#[test]
+fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
+    let mut cluster = TestCluster::new(&[4]);
+    let old = cluster.hello("a", 2);
+    let held = cluster.held("a");
+    cluster.hello("a", 2);
+    assert_eq!(cluster.closed, [old]);
+    assert_eq!(cluster.held("a"), held);
+    assert_eq!(
+        cluster.told("a"),
+        [ToWorker::Welcome {
+            heartbeat_interval_ms: 5_000
+        }]
+    );
+    assert_eq!(cluster.report().workers.busy, 1);
+    // The old session's end and its late messages mean nothing any more.
+    cluster.event(Event::SessionClosed { session: old });
+    cluster.event(Event::Done {
+        session: old,
+        tasks: vec![(held[0], output(held[0], true))],
+    });
+    assert_eq!(cluster.report().workers.busy, 1);
+    assert!(cluster.unwritten.is_empty());
+}
+
+#[test]
+fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
+    for incarnation in [1, 2] {
+        let mut cluster = TestCluster::new(&[1]);
+        let worker = |incarnation| WorkerId::parse("pod-a", incarnation).unwrap();
+        let hello = |session, incarnation| Event::Hello {
+            session: SessionId(session),
+            worker: worker(incarnation),
+            slots: 1,
+            running: Vec::new(),
+        };
+        cluster.event(hello(7, incarnation));
+        cluster.event(hello(3, 1));
+        assert_eq!(cluster.closed, [SessionId(3)]);
+        assert_eq!(cluster.report().workers.busy, 1);
+    }
+}
+
+#[test]
+fn a_second_hello_in_one_session_closes_it() {
+    let mut cluster = TestCluster::new(&[1]);
+    let session = cluster.hello("a", 1);
+    let worker = WorkerId::parse("pod-x", 9).unwrap();
+    cluster.event(Event::Hello {
+        session,
+        worker,
+        slots: 1,
+        running: Vec::new(),
+    });
+    assert_eq!(cluster.closed, [session]);
+}
+
+#[test]
+fn fault_2961_a_worker_that_comes_back_without_its_task_has_it_requeued_exactly_once() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.disconnects("a");
+    cluster.hello_naming("a", 1, 2, vec![attempt(0, 1, 1, 1)]);
+    // The one it named goes on, the one it did not name is dispatched once more, as another attempt.
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(0, 0, 1, 2), attempt(0, 1, 1, 1)]
+    );
+    cluster.work();
+    cluster.assert_succeeded();
+    assert!(
+        cluster
+            .commits()
+            .values()
+            .all(|attempts| attempts.len() == 1)
+    );
+}
+
+#[test]
+fn fault_2961_a_restarted_process_of_the_same_pod_between_two_heartbeats_loses_no_shard() {
+    let mut cluster = TestCluster::new(&[2]);
+    let old = cluster.hello("a", 2);
+    cluster.hello_naming("a", 2, 2, Vec::new());
+    assert_eq!(cluster.closed, [old]);
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(0, 0, 1, 2), attempt(0, 1, 1, 2)]
+    );
+    assert_eq!(
+        cluster.report().workers.disruptions,
+        0,
+        "a restart is no preemption (3367)"
+    );
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn promise_e5_a_restart_at_any_moment_requeues_once_and_clears_no_failure_count() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.fails(
+        "a",
+        attempt(0, 0, 1, 1),
+        FailureClass::Application,
+        "boom 1",
+    );
+    cluster.passes(1_500, &["a"]);
+    cluster.hello_naming("a", 2, 1, Vec::new());
+    cluster.fails(
+        "a",
+        attempt(0, 0, 1, 3),
+        FailureClass::Application,
+        "boom 2",
+    );
+    cluster.passes(5_000, &["a"]);
+    cluster.hello_naming("a", 3, 1, Vec::new());
+    let last = cluster.only("a");
+    cluster.fails("a", last, FailureClass::Application, "boom 3");
+    cluster.settle();
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, "TaskFailed");
+    assert!(message.contains("failed 3 times"), "{message}");
+}
+
+#[test]
+fn a_running_attempt_of_an_older_epoch_is_adopted_and_its_result_taken() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 1);
+    cluster.hello("b", 1);
+    cluster.restart();
+    cluster.hello("a", 1);
+    cluster.hello("b", 1);
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
+    cluster.work();
+    cluster.assert_succeeded();
+    let commits: Vec<_> = cluster.commits().into_values().flatten().collect();
+    assert_eq!(
+        commits,
+        [attempt(0, 0, 1, 1).attempt, attempt(0, 1, 1, 1).attempt]
+    );
+}
+
+#[test]
+fn after_a_take_over_nothing_is_dispatched_until_workers_could_say_what_they_run() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 1);
+    cluster.restart();
+    cluster.hello("b", 2);
+    assert_eq!(cluster.held("b"), []);
+    cluster.hello("a", 1);
+    cluster.passes(1_000, &["a", "b"]);
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
+    assert_eq!(cluster.held("b"), [attempt(0, 1, 2, 1)]);
+}
+
+#[test]
+fn an_attempt_that_comes_back_a_little_late_is_preferred_to_one_just_dispatched() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.restart();
+    cluster.hello("b", 1);
+    cluster.passes(2_000, &["b"]);
+    assert_eq!(cluster.held("b"), [attempt(0, 0, 2, 1)]);
+    cluster.hello("a", 1);
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
+    assert_eq!(cancelled(&cluster.told("b")), [attempt(0, 0, 2, 1)]);
+}
+
+#[test]
+fn an_attempt_that_comes_back_when_another_has_got_far_is_cancelled() {
+    for read in [true, false] {
+        let mut cluster = TestCluster::new(&[1]);
+        cluster.hello("a", 1);
+        cluster.restart();
+        cluster.hello("b", 1);
+        cluster.passes(2_000, &["b"]);
+        if read {
+            let session = cluster.session("b");
+            cluster.event(Event::Progress {
+                session,
+                tasks: vec![(attempt(0, 0, 2, 1), 5)],
+            });
+        } else {
+            cluster.passes(10_000, &["b"]);
+        }
+        cluster.hello("a", 1);
+        assert_eq!(cancelled(&cluster.told("a")), [attempt(0, 0, 1, 1)]);
+        assert_eq!(cluster.held("b"), [attempt(0, 0, 2, 1)]);
+    }
+}
+
+#[test]
+fn attempts_that_cannot_have_been_dispatched_are_cancelled_and_never_adopted() {
+    let strange = [
+        attempt(7, 0, 1, 1),
+        attempt(0, 99, 1, 1),
+        attempt(0, 0, 2, 1),
+        attempt(0, 0, 3, 1),
+        attempt(0, 0, 1, 0),
+        attempt(1, 0, 1, 1),
+    ];
+    for named in strange {
+        let mut cluster = TestCluster::resuming(
+            crate::coordinator::Config::new(3, 0),
+            &[1, 1],
+            2,
+            Vec::new(),
+        );
+        cluster.hello_naming("a", 1, 1, vec![named]);
+        assert_eq!(cancelled(&cluster.told("a")), [named], "{named}");
+        cluster.passes(1_000, &["a"]);
+        assert_eq!(cluster.held("a"), [attempt(0, 0, 2, 1)]);
+    }
+}
+
+#[test]
+fn an_attempt_running_elsewhere_is_cancelled_at_the_one_who_claims_it() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.hello_naming("b", 1, 1, vec![attempt(0, 0, 1, 1)]);
+    assert_eq!(cancelled(&cluster.told("b")), [attempt(0, 0, 1, 1)]);
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
+    // Its report moves nothing, and the file, which may be the other's, is left alone.
+    let effects = cluster.done("b", attempt(0, 0, 1, 1));
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Discard { .. } | Effect::Append { .. }))
+    );
+}
+
+#[test]
+fn a_result_is_acknowledged_when_it_is_durable_and_not_before() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let only = cluster.only("a");
+    cluster.told("a");
+    cluster.done("a", only);
+    assert_eq!(cluster.told("a"), []);
+    cluster.durable();
+    assert_eq!(cluster.told("a"), [ToWorker::Ack(vec![only])]);
+}
+
+#[test]
+fn internal_a_repeated_result_is_acknowledged_again_and_counted_once() {
+    let mut cluster = TestCluster::new(&[1, 1]);
+    cluster.hello("a", 1);
+    let only = cluster.only("a");
+    cluster.done("a", only);
+    cluster.told("a");
+    cluster.done("a", only);
+    assert_eq!(cluster.told("a"), [], "not durable yet");
+    cluster.durable();
+    assert_eq!(acked(&cluster.told("a")), [only]);
+    let effects = cluster.done("a", only);
+    assert_eq!(acked(&cluster.told("a")), [only]);
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Append { .. } | Effect::Discard { .. }))
+    );
+    assert_eq!(cluster.report().tasks_done, 1);
+}
+
+#[test]
+fn a_worker_that_lost_its_acknowledgement_is_given_it_again_at_hello() {
+    let mut cluster = TestCluster::new(&[1, 1]);
+    cluster.hello("a", 1);
+    let only = cluster.only("a");
+    cluster.done("a", only);
+    cluster.disconnects("a");
+    cluster.hello_naming("a", 1, 1, vec![only]);
+    assert_eq!(acked(&cluster.told("a")), [], "not durable yet");
+    cluster.durable();
+    assert_eq!(acked(&cluster.told("a")), [only]);
+    cluster.restart();
+    cluster.hello_naming("a", 1, 1, vec![only]);
+    assert_eq!(
+        acked(&cluster.told("a")),
+        [only],
+        "by the next coordinator, from the ledger"
+    );
+}
+
+#[test]
+fn promise_e12_of_two_attempts_the_first_wins_and_the_loser_cannot_touch_its_file() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let first = cluster.only("a");
+    cluster.passes(31_000, &[]);
+    cluster.hello_naming("b", 1, 1, Vec::new());
+    let second = cluster.only("b");
+    assert_ne!(first, second);
+    cluster.done("b", second);
+    cluster.durable();
+    // The silent worker is back with a finished attempt.
+    cluster.hello_naming("a", 1, 1, vec![first]);
+    assert_eq!(cancelled(&cluster.told("a")), [first]);
+    let effects = cluster.done("a", first);
+    assert_eq!(acked(&cluster.told("a")), [first]);
+    let file = output(first, true).file;
+    assert!(effects.contains(&Effect::Discard { task: first, file }));
+    // A forged or confused report that names the winner's own file does not have it discarded.
+    let session = cluster.session("a");
+    let effects = cluster.event(Event::Done {
+        session,
+        tasks: vec![(first, output(second, true))],
+    });
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Discard { .. }))
+    );
+}
+
+#[test]
+fn promise_e3_a_report_of_an_attempt_that_nobody_dispatched_here_is_never_trusted() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 1);
+    for stranger in [
+        attempt(0, 1, 1, 1),
+        attempt(0, 1, 0, 1),
+        attempt(9, 9, 1, 1),
+    ] {
+        let effects = cluster.done("a", stranger);
+        assert!(
+            !effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Append { .. })),
+            "{stranger}"
+        );
+        let told = cluster.told("a");
+        assert_eq!((acked(&told), cancelled(&told)), (vec![], vec![stranger]));
+    }
+    assert_eq!(cluster.report().tasks_done, 0);
+}
+
+#[test]
+fn messages_through_a_session_that_never_said_hello_mean_nothing() {
+    let mut cluster = TestCluster::new(&[1]);
+    let session = SessionId(99);
+    let task = attempt(0, 0, 1, 1);
+    let events = [
+        Event::Heartbeat { session },
+        Event::Progress {
+            session,
+            tasks: vec![(task, 1)],
+        },
+        Event::Done {
+            session,
+            tasks: vec![(task, output(task, true))],
+        },
+        Event::Failed {
+            session,
+            task,
+            class: FailureClass::Application,
+            error: String::new(),
+            lost_input: None,
+        },
+        Event::Draining {
+            session,
+            handed_back: vec![task],
+        },
+        Event::SessionClosed { session },
+    ];
+    for event in events {
+        assert_eq!(cluster.event(event.clone()), [], "{event}");
+    }
+}
+
+#[test]
+fn a_result_at_the_wrong_kind_of_place_is_a_failure_of_the_attempt() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let only = cluster.only("a");
+    let session = cluster.session("a");
+    let mut strange = output(only, true);
+    strange.file.place = FilePlace::Shuffle {
+        path: "data/x".to_owned(),
+    };
+    cluster.event(Event::Done {
+        session,
+        tasks: vec![(only, strange)],
+    });
+    cluster.settle();
+    assert_eq!(cluster.report().tasks_done, 0);
+    assert!(
+        cluster.report().message.contains("shuffle file"),
+        "{}",
+        cluster.report().message
+    );
+}
+
+#[test]
+fn promise_e17_what_a_draining_worker_hands_back_runs_elsewhere_at_once_and_costs_nothing() {
+    let mut cluster = TestCluster::with(crate::coordinator::Config::new(1, 1), &[3]);
+    cluster.hello("a", 2);
+    cluster.hello("b", 2);
+    let held = cluster.held("a");
+    cluster.drains("a", vec![held[0]]);
+    assert_eq!(
+        cluster.held("a"),
+        [held[1]],
+        "it still finishes what it did not hand back"
+    );
+    assert_eq!(cluster.held("b").len(), 2);
+    assert!(
+        cluster
+            .held("b")
+            .iter()
+            .any(|task| task.task == held[0].task && *task != held[0])
+    );
+    let told = cluster.told("a");
+    assert_eq!(cancelled(&told), []);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_ends() {
+    let mut cluster = TestCluster::new(&[3]);
+    cluster.hello("a", 1);
+    let held = cluster.only("a");
+    cluster.drains("a", Vec::new());
+    cluster.passes(1_000, &["a"]);
+    cluster.done("a", held);
+    assert_eq!(cluster.held("a"), []);
+    cluster.hello("b", 1);
+    cluster.disconnects("a");
+    let workers = cluster.report().workers;
+    assert_eq!((workers.reconnecting, workers.disruptions), (0, 1));
+    // Without the news of its stream the worker may also open another: it is still draining.
+    cluster.drains("b", Vec::new());
+    let held = cluster.only("b");
+    cluster.hello("b", 1);
+    cluster.done("b", held);
+    assert_eq!(cluster.held("b"), []);
+}
+
+#[test]
+fn a_worker_is_told_to_idle_only_when_the_job_has_ended_and_everyone_who_asks_afterwards_too() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.hello("b", 1);
+    let only = cluster.only("a");
+    cluster.done("a", only);
+    assert!(!cluster.told("b").contains(&ToWorker::Shutdown));
+    cluster.settle();
+    assert_eq!(cluster.told("b"), [ToWorker::Shutdown]);
+    assert!(cluster.told("a").contains(&ToWorker::Shutdown));
+    cluster.hello_naming("c", 1, 1, vec![attempt(0, 0, 1, 7)]);
+    let told = cluster.told("c");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(matches!(told[0], ToWorker::Welcome { .. }));
+    assert_eq!(cancelled(&told), [attempt(0, 0, 1, 7)]);
+    assert_eq!(told[2], ToWorker::Shutdown);
+}
+
+#[test]
+fn a_dispatched_task_knows_where_its_input_is_listed() {
+    let mut cluster = TestCluster::new(&[1, 1]);
+    cluster.hello("a", 1);
+    let first = cluster.only("a");
+    let told = cluster.told("a");
+    assert!(matches!(&told[1], ToWorker::Run(tasks) if tasks[0].input_outputs.is_none()));
+    cluster.done("a", first);
+    cluster.settle();
+    let told = cluster.told("a");
+    let run = told.iter().find_map(|message| {
+        if let ToWorker::Run(tasks) = message {
+            Some(tasks)
+        } else {
+            None
+        }
+    });
+    assert_eq!(
+        run.unwrap()[0].input_outputs.as_deref(),
+        Some("outputs/0/0")
+    );
+    assert_eq!(run.unwrap()[0].task.task, task(1, 0));
+}
+
+#[test]
+fn a_task_whose_process_was_killed_is_traced_from_then_on() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let traced = |cluster: &mut TestCluster| {
+        cluster
+            .told("a")
+            .iter()
+            .any(|message| matches!(message, ToWorker::Run(tasks) if tasks[0].trace_records))
+    };
+    assert!(!traced(&mut cluster));
+    let only: TaskAttempt = cluster.only("a");
+    cluster.fails("a", only, FailureClass::Application, "killed by signal 9");
+    cluster.passes(1_000, &["a"]);
+    assert!(traced(&mut cluster));
+}
+
+#[test]
+fn news_of_a_pod_that_is_not_known_mean_nothing() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.pod_ended("z", PodEndCause::OutOfMemory, "OOMKilled");
+    assert_eq!(cluster.report().workers.disruptions, 0);
+}

@@ -1,0 +1,394 @@
+//! Barriers, lost outputs, final files and the end.
+
+use super::cluster::{TestCluster, attempt, task};
+use crate::coordinator::record::{JobResult, LogRecord};
+use crate::coordinator::report::Phase;
+use crate::coordinator::{Effect, Event};
+use crate::id::StageId;
+
+fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
+    let publications = effects.iter().filter_map(|effect| match effect {
+        Effect::PublishStage {
+            stage,
+            version,
+            outputs,
+        } => Some((stage.0, *version, outputs.len())),
+        Effect::Send { .. }
+        | Effect::Close { .. }
+        | Effect::Append { .. }
+        | Effect::Finalize { .. }
+        | Effect::Discard { .. }
+        | Effect::WriteManifest { .. } => None,
+    });
+    publications.collect()
+}
+
+#[test]
+fn a_stage_begins_only_when_all_of_the_one_before_is_committed_published_and_recorded() {
+    let mut cluster = TestCluster::new(&[2, 1]);
+    cluster.hello("a", 4);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    assert_eq!(published(&cluster.durable()), []);
+    cluster.done("a", attempt(0, 1, 1, 1));
+    assert_eq!(cluster.held("a"), [], "not durable yet");
+    assert_eq!(published(&cluster.durable()), [(0, 0, 2)]);
+    assert_eq!(cluster.held("a"), [], "not published yet");
+    cluster.storage_answers();
+    assert_eq!(cluster.held("a"), [], "not recorded yet");
+    cluster.durable();
+    assert_eq!(cluster.held("a"), [attempt(1, 0, 1, 1)]);
+}
+
+#[test]
+fn promise_e10_a_job_without_any_shard_ends_in_success_with_nothing() {
+    for shards in [&[0_u32][..], &[0, 0], &[0, 0, 0]] {
+        let mut cluster = TestCluster::new(shards);
+        assert_ne!(
+            cluster.report().phase,
+            Phase::Ended,
+            "nothing is finished that is not recorded"
+        );
+        cluster.settle();
+        let manifest = "_SUCCESS.json".to_owned();
+        assert_eq!(
+            cluster.result(),
+            JobResult::Succeeded {
+                files: 0,
+                rows: 0,
+                bytes: 0,
+                manifest
+            }
+        );
+        let finished = cluster
+            .ledger
+            .iter()
+            .filter(|record| matches!(record, LogRecord::StageFinished { .. }));
+        assert_eq!(
+            finished.count(),
+            shards.len(),
+            "each stage was started and finished by itself"
+        );
+    }
+}
+
+#[test]
+fn an_empty_first_stage_lets_the_next_one_run() {
+    let mut cluster = TestCluster::new(&[0, 2]);
+    cluster.hello("a", 1);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn the_end_comes_in_order_final_files_then_manifest_then_result() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    assert!(
+        cluster.asked.is_empty(),
+        "no final file before its commit is durable"
+    );
+    cluster.durable();
+    assert!(
+        matches!(cluster.asked[..], [Effect::Finalize { task, .. }] if task == attempt(0, 0, 1, 1))
+    );
+    assert_eq!(cluster.report().phase, Phase::Running);
+    cluster.storage_answers();
+    cluster.done("a", attempt(0, 1, 1, 1));
+    cluster.durable();
+    assert_eq!(cluster.report().phase, Phase::Finishing);
+    cluster.durable();
+    assert!(
+        matches!(cluster.asked[..], [Effect::Finalize { .. }]),
+        "no manifest yet: {:?}",
+        cluster.asked
+    );
+    cluster.storage_answers();
+    cluster.durable();
+    assert!(matches!(&cluster.asked[..], [Effect::WriteManifest { files }] if files.len() == 2));
+    cluster.storage_answers();
+    assert_eq!(
+        cluster.state.result(),
+        None,
+        "no result before it is durable"
+    );
+    assert_eq!(cluster.report().phase, Phase::Finishing);
+    cluster.durable();
+    assert_eq!(cluster.report().phase, Phase::Ended);
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn answers_that_nobody_waits_for_change_nothing() {
+    let mut cluster = TestCluster::new(&[1, 1]);
+    let outputs = String::new;
+    let events = [
+        Event::StagePublished {
+            stage: StageId(0),
+            version: 0,
+            outputs: outputs(),
+        },
+        Event::StagePublished {
+            stage: StageId(9),
+            version: 0,
+            outputs: outputs(),
+        },
+        Event::FileFinalized { task: task(1, 0) },
+        Event::FileFinalized { task: task(9, 0) },
+        Event::FileLost {
+            task: attempt(1, 0, 1, 1),
+        },
+        Event::FileLost {
+            task: attempt(9, 0, 1, 1),
+        },
+        Event::ManifestWritten {
+            manifest: String::new(),
+        },
+        Event::Durable { through: u64::MAX },
+        Event::Tick,
+    ];
+    for event in events {
+        assert_eq!(cluster.event(event.clone()), [], "{event}");
+    }
+}
+
+/// Two mappers done and published; the reducers run at `a`.
+fn reducing() -> TestCluster {
+    let mut cluster = TestCluster::new(&[2, 2]);
+    cluster.hello("a", 2);
+    for shard in 0..2 {
+        cluster.done("a", attempt(0, shard, 1, 1));
+    }
+    cluster.settle();
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(1, 0, 1, 1), attempt(1, 1, 1, 1)]
+    );
+    cluster
+}
+
+#[test]
+fn promise_e11_a_lost_output_has_its_task_run_again_and_then_the_reader_with_the_new_listing() {
+    let mut cluster = reducing();
+    cluster.finds_input_lost("a", attempt(1, 0, 1, 1), attempt(0, 1, 1, 1));
+    assert_eq!(
+        cluster.unwritten,
+        [LogRecord::Revoked {
+            task: attempt(0, 1, 1, 1)
+        }]
+    );
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(0, 1, 1, 2), attempt(1, 1, 1, 1)],
+        "the producer, no reader"
+    );
+    assert_eq!(cluster.report().stage.done, 1);
+    // The other reader finds the same: the producer is not run a third time.
+    cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 1, 1, 1));
+    assert_eq!(cluster.held("a"), [attempt(0, 1, 1, 2)]);
+    cluster.done("a", attempt(0, 1, 1, 2));
+    assert_eq!(
+        published(&cluster.durable()),
+        [(0, 1, 2)],
+        "another version"
+    );
+    cluster.settle();
+    cluster.passes(1_000, &["a"]);
+    assert_eq!(
+        cluster.held("a"),
+        [attempt(1, 0, 1, 2), attempt(1, 1, 1, 2)]
+    );
+    cluster.work();
+    cluster.assert_succeeded();
+    assert_eq!(cluster.report().stage.failed, 0);
+}
+
+#[test]
+fn an_output_lost_while_the_stage_is_being_published_or_recorded_again_makes_it_run_again() {
+    for recording in [false, true] {
+        let mut cluster = reducing();
+        cluster.finds_input_lost("a", attempt(1, 0, 1, 1), attempt(0, 0, 1, 1));
+        cluster.done("a", attempt(0, 0, 1, 2));
+        cluster.durable();
+        if recording {
+            cluster.storage_answers();
+        }
+        // A reader of the older listing finds another one lost.
+        cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 1, 1, 1));
+        cluster.storage_answers();
+        cluster.durable();
+        assert_eq!(
+            cluster.held("a"),
+            [attempt(0, 1, 1, 2)],
+            "recording: {recording}"
+        );
+        let before = cluster.ledger.clone();
+        cluster.restart();
+        assert_eq!(cluster.report().stage.done, 1, "{before:?}");
+        cluster.hello("a", 2);
+        cluster.passes(1_000, &["a"]);
+        cluster.work();
+        cluster.assert_succeeded();
+    }
+}
+
+#[test]
+fn a_report_that_a_foreign_output_is_lost_revokes_nothing() {
+    let mut cluster = reducing();
+    for foreign in [
+        attempt(1, 0, 1, 1),
+        attempt(0, 7, 1, 1),
+        attempt(8, 0, 1, 1),
+        attempt(0, 0, 1, 9),
+    ] {
+        let Some(mine) = cluster
+            .held("a")
+            .into_iter()
+            .find(|task| task.task == task_of_reader())
+        else {
+            panic!()
+        };
+        cluster.finds_input_lost("a", mine, foreign);
+        assert!(cluster.unwritten.is_empty(), "{foreign}");
+        cluster.passes(60_000, &["a"]);
+    }
+}
+
+fn task_of_reader() -> crate::id::TaskId {
+    task(1, 0)
+}
+
+#[test]
+fn a_store_that_loses_the_same_output_again_and_again_ends_the_job_and_not_the_budget() {
+    let mut cluster = TestCluster::new(&[1, 1]);
+    cluster.hello("a", 1);
+    for _ in 0..50 {
+        cluster.settle();
+        if cluster.state.result().is_some() {
+            break;
+        }
+        cluster.passes(1_000, &["a"]);
+        let held = cluster.only("a");
+        match held.task.stage.0 {
+            0 => {
+                cluster.done("a", held);
+            }
+            _ => {
+                let producer = attempt(
+                    0,
+                    0,
+                    1,
+                    cluster.commits()[&task(0, 0)].len().try_into().unwrap(),
+                );
+                cluster.finds_input_lost("a", held, producer);
+            }
+        }
+    }
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, "OutputLost");
+    assert!(
+        message.contains("stage 1/2 map, shard 0") && message.contains("5 times"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_final_file_that_is_lost_before_it_stands_is_made_again() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    for shard in 0..2 {
+        cluster.done("a", attempt(0, shard, 1, 1));
+    }
+    cluster.durable();
+    cluster.asked.remove(0);
+    cluster.event(Event::FileLost {
+        task: attempt(0, 0, 1, 1),
+    });
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 2)]);
+    // Said twice, it is no further loss.
+    cluster.event(Event::FileLost {
+        task: attempt(0, 0, 1, 1),
+    });
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 2)]);
+    cluster.work();
+    cluster.assert_succeeded();
+    assert_eq!(cluster.commits()[&task(0, 0)].len(), 2);
+}
+
+#[test]
+fn a_rerun_that_nobody_came_to_need_does_not_hold_up_the_end() {
+    let mut cluster = reducing();
+    cluster.hello("b", 1);
+    cluster.hello("c", 1);
+    // Reader 0 moves to b; then reader 1 finds a mapper's output lost, which reader 0 had read before.
+    cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 0, 1, 1));
+    cluster.done("a", attempt(1, 0, 1, 1));
+    cluster.settle();
+    assert_eq!(cluster.report().stage.index, 1);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn fault_3409_progress_counts_what_is_committed_and_what_runs() {
+    let mut cluster = TestCluster::new(&[3, 1]);
+    cluster.hello("a", 2);
+    let session = cluster.session("a");
+    cluster.event(Event::Progress {
+        session,
+        tasks: vec![(attempt(0, 0, 1, 1), 7), (attempt(0, 2, 1, 1), 1_000)],
+    });
+    let report = cluster.report();
+    assert_eq!((report.stage.index, report.stage.name.as_str()), (1, "map"));
+    assert_eq!(
+        (report.stage.done, report.stage.running, report.stage.total),
+        (0, 2, 3)
+    );
+    assert_eq!(
+        report.records.records_in, 7,
+        "only of attempts that run there"
+    );
+    assert_eq!((report.planned.stages, report.planned.max_shards), (2, 3));
+    assert_eq!((report.tasks_done, report.tasks_total), (0, 4));
+    cluster.work();
+    let report = cluster.report();
+    assert_eq!(
+        (report.stage.index, report.stage.name.as_str()),
+        (2, "reduce")
+    );
+    assert_eq!((report.tasks_done, report.tasks_total), (4, 4));
+    assert_eq!(
+        (report.records.records_in, report.records.bytes_in),
+        (60, 600),
+        "of the source"
+    );
+    assert_eq!(
+        (report.records.records_out, report.records.bytes_out),
+        (10, 100),
+        "of the sink"
+    );
+}
+
+#[test]
+fn an_absurd_number_from_a_worker_stops_nobody() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    let session = cluster.session("a");
+    let tasks = cluster.held("a");
+    let reports = tasks.iter().map(|task| {
+        let mut output = super::cluster::output(*task, true);
+        output.file.rows = u64::MAX;
+        output.records_in = u64::MAX;
+        (*task, output)
+    });
+    cluster.event(Event::Progress {
+        session,
+        tasks: tasks.iter().map(|task| (*task, u64::MAX)).collect(),
+    });
+    cluster.event(Event::Done {
+        session,
+        tasks: reports.collect(),
+    });
+    cluster.settle();
+    cluster.report();
+}
