@@ -70,6 +70,22 @@ impl CompileError {
         }
     }
 
+    pub(super) fn no_thread() -> Self {
+        Self {
+            line: 1,
+            column: 1,
+            message: "no thread could be started to compile the expression on".to_owned(),
+        }
+    }
+
+    pub(super) fn panicked() -> Self {
+        Self {
+            line: 1,
+            column: 1,
+            message: "the jq compiler failed on the expression; write it another way".to_owned(),
+        }
+    }
+
     fn at(source: &Rewritten, part: &str, message: String) -> Self {
         let original = source.original();
         let offset = source.original_offset(part).unwrap_or(original.len());

@@ -8,8 +8,11 @@
 //!   `12345678901234567890`.
 //! - Integers are exact however long; with a point or an exponent arithmetic is 64-bit floating point, as in jaq.
 //! - A result that nests deeper than a record may, or holds what JSON cannot write, is an error.
-//! - Endless recursion overflows the stack, which ends the process: evaluation belongs into a process that may die.
-//!   Threads that compile or evaluate need [`STACK_BYTES`] of stack.
+//! - Endless recursion overflows the stack, which ends the process: evaluation belongs into a process that may die, on a
+//!   thread with [`STACK_BYTES`] of stack. Compiling is safe anywhere.
+//! - Where jaq differs from jq, jaq holds, but for what `library` replaces. Known to surprise: assigning to a field of
+//!   null (`.a.b = 1` where there is no `.a`) is an error; `.a |= empty` moves the last key of an object into the gap
+//!   (`del(.a)` does not).
 
 use std::ops::ControlFlow;
 
@@ -40,8 +43,8 @@ pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 /// steps.
 pub const MAX_OUTPUTS: u64 = 1_000_000;
 
-/// Stack that a thread needs that compiles or evaluates expressions: the deepest text that [`MAX_EXPRESSION_BYTES`]
-/// allows compiles within it. Only touched pages cost memory.
+/// Stack that a thread needs that evaluates expressions, and that compiling takes for itself: the deepest text that
+/// [`MAX_EXPRESSION_BYTES`] allows compiles within it. Only touched pages cost memory.
 pub const STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// A compiled expression; shared freely between threads.
@@ -54,10 +57,27 @@ pub struct Expression {
 
 impl Expression {
     /// Compiles jq `source`. The error says where and what in words for the person who wrote it.
+    ///
+    /// jaq's parser recurses, so this runs on a short-lived thread with a stack that no text within
+    /// [`MAX_EXPRESSION_BYTES`] overflows: the coordinator compiles what users wrote and must not die of it.
     pub fn compile(source: &str) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));
         }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("compile".to_owned())
+                .stack_size(STACK_BYTES);
+            let compiled = thread
+                .spawn_scoped(scope, || Self::compile_here(source))
+                .map(std::thread::ScopedJoinHandle::join);
+            compiled
+                .unwrap_or_else(|_| Ok(Err(CompileError::no_thread())))
+                .unwrap_or_else(|_| Err(CompileError::panicked()))
+        })
+    }
+
+    fn compile_here(source: &str) -> Result<Self, CompileError> {
         let rewritten = interpolation::rewrite(source);
         let arena = Arena::default();
         let modules = Loader::new(library::definitions())
