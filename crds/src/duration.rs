@@ -15,6 +15,13 @@ const MAX_DIGITS: usize = 6;
 #[serde(transparent)]
 pub struct DurationText(#[schemars(length(max = 16))] String);
 
+/// The least and the greatest duration that a field takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurationBounds {
+    pub least: &'static str,
+    pub greatest: &'static str,
+}
+
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::duration::DurationText;
+use crate::duration::{DurationBounds, DurationText};
 use crate::pipeline::PipelineSpec;
 use crate::pod_template::PodTemplate;
 use crate::preemptible::PreemptibleSpec;
@@ -17,6 +17,23 @@ pub const MAX_WORKERS: u32 = 10_000;
 pub const MAX_SLOTS: u32 = 256;
 /// Most generations of a job: the generation's number is in the children's names with at most four digits.
 pub const MAX_GENERATIONS: u32 = 100;
+
+/// Most application errors of one shard that can be allowed: more would only hide a poison record.
+pub const MAX_TASK_FAILURES: u32 = 20;
+/// Most losses of a worker with one shard in flight that can be allowed; 0 = no limit.
+pub const MAX_TASK_DISRUPTIONS: u32 = 10_000;
+/// Greatest factor of the wait before the next generation.
+pub const MAX_BACKOFF_FACTOR: u32 = 10;
+/// Bounds of noWorkersTimeout: shorter than pods need to start would never let a job run.
+pub const NO_WORKERS_TIMEOUT: DurationBounds = DurationBounds { least: "30s", greatest: "24h" };
+/// Bounds of coordinatorTimeout: shorter than a container's restart would end generations for nothing.
+pub const COORDINATOR_TIMEOUT: DurationBounds = DurationBounds { least: "10s", greatest: "24h" };
+/// Bounds of taskStallTimeout.
+pub const TASK_STALL_TIMEOUT: DurationBounds = DurationBounds { least: "1s", greatest: "24h" };
+/// Bounds of backoff.initial.
+pub const BACKOFF_INITIAL: DurationBounds = DurationBounds { least: "100ms", greatest: "1h" };
+/// Bounds of backoff.max.
+pub const BACKOFF_MAX: DurationBounds = DurationBounds { least: "100ms", greatest: "24h" };
 
 /// A data pipeline that runs on nodes which may vanish, and writes exactly the right output.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,12 +121,12 @@ pub struct CoordinatorSpec {
 pub struct WorkersSpec {
     /// Worker pods, 1 to 10000; never more run than there are shards. Changed in place.
     #[schemars(range(min = 1, max = 10_000))]
-    #[x_kube(validation = rules::range("spec.workers.replicas", 1, i64::from(MAX_WORKERS)))]
+    #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
     pub replicas: u32,
     /// Tasks that a worker runs at the same time; 0 = as many as it has CPUs, at least one. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 256))]
-    #[x_kube(validation = rules::range("spec.workers.slots", 0, i64::from(MAX_SLOTS)))]
+    #[x_kube(validation = rules::range("spec.workers.slots", 0, MAX_SLOTS.into()))]
     pub slots: u32,
     /// CPU and memory of one worker; not set = 1 CPU and 1Gi. A change applies to the next generation.
     #[serde(default)]
@@ -129,7 +146,7 @@ pub struct RetriesSpec {
     /// Generations until the job fails, 1 to 100. Changed in place.
     #[serde(default = "defaults::max_generations")]
     #[schemars(range(min = 1, max = 100))]
-    #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, i64::from(MAX_GENERATIONS)))]
+    #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, MAX_GENERATIONS.into()))]
     pub max_generations: u32,
     /// The wait before the next generation. Changed in place.
     #[serde(default)]
@@ -137,24 +154,24 @@ pub struct RetriesSpec {
     /// Application errors of one shard until the job fails, 1 to 20. Changed in place.
     #[serde(default = "defaults::task_failures")]
     #[schemars(range(min = 1, max = 20))]
-    #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, 20))]
+    #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, MAX_TASK_FAILURES.into()))]
     pub task_failures: u32,
     /// Losses of a worker with one shard in flight until the job fails; 0 = no limit. Changed in place.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
-    #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, 10_000))]
+    #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
     pub task_disruptions: u32,
     /// How long the job waits without any worker alive until the next generation, 30s to 24h. Changed in place.
     #[serde(default = "defaults::no_workers_timeout")]
-    #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", "30s", "24h"))]
+    #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", NO_WORKERS_TIMEOUT))]
     pub no_workers_timeout: DurationText,
     /// How long the coordinator may be away until the next generation, 10s to 24h. Changed in place.
     #[serde(default = "defaults::coordinator_timeout")]
-    #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", "10s", "24h"))]
+    #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
     /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h. Changed in place.
     #[serde(default = "defaults::task_stall_timeout")]
-    #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", "1s", "24h"))]
+    #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
 }
 
@@ -179,16 +196,16 @@ impl Default for RetriesSpec {
 pub struct BackoffSpec {
     /// The first wait, 100ms to 1h. Changed in place.
     #[serde(default = "defaults::backoff_initial")]
-    #[x_kube(validation = rules::duration("spec.retries.backoff.initial", "100ms", "1h"))]
+    #[x_kube(validation = rules::duration("spec.retries.backoff.initial", BACKOFF_INITIAL))]
     pub initial: DurationText,
     /// By what each further wait is longer, 1 to 10. Changed in place.
     #[serde(default = "defaults::backoff_factor")]
     #[schemars(range(min = 1, max = 10))]
-    #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, 10))]
+    #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, MAX_BACKOFF_FACTOR.into()))]
     pub factor: u32,
     /// The longest wait, 100ms to 24h. Changed in place.
     #[serde(default = "defaults::backoff_max")]
-    #[x_kube(validation = rules::duration("spec.retries.backoff.max", "100ms", "24h"))]
+    #[x_kube(validation = rules::duration("spec.retries.backoff.max", BACKOFF_MAX))]
     pub max: DurationText,
 }
 

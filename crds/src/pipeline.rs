@@ -23,6 +23,8 @@ pub const MAX_PATH: usize = 1024;
 pub const MAX_SHARDS: u32 = 100_000;
 /// Most aggregates of a groupBy.
 pub const MAX_AGGREGATES: usize = 32;
+/// Most records that takePerShard can keep.
+pub const MAX_TAKE: i64 = 1_000_000_000_000;
 /// Most columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
@@ -64,7 +66,7 @@ pub struct ItemsSource {
     /// Shards the records are spread over in order; not set = one for each record. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
-    #[x_kube(validation = rules::range("spec.pipeline.source.items.shards", 1, i64::from(MAX_SHARDS)))]
+    #[x_kube(validation = rules::range("spec.pipeline.source.items.shards", 1, MAX_SHARDS.into()))]
     pub shards: Option<u32>,
 }
 
@@ -110,7 +112,7 @@ pub struct StepSpec {
     /// Records that stay of each shard: the first ones. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
-    #[x_kube(validation = rules::range("takePerShard", 1, 1_000_000_000_000))]
+    #[x_kube(validation = rules::range("takePerShard", 1, MAX_TAKE))]
     pub take_per_shard: Option<u64>,
     /// Brings records of equal key together and aggregates them; output is `{"key": …, "<name>": …}` in order of the key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +145,7 @@ pub struct GroupBySpec {
     /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
-    #[x_kube(validation = rules::range("groupBy.shards", 1, i64::from(MAX_SHARDS)))]
+    #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
     pub shards: Option<u32>,
 }
 
@@ -193,7 +195,7 @@ pub struct DeduplicateSpec {
     /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
-    #[x_kube(validation = rules::range("deduplicate.shards", 1, i64::from(MAX_SHARDS)))]
+    #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]
     pub shards: Option<u32>,
 }
 

@@ -6,6 +6,7 @@
 
 use kube::core::{Message, Rule};
 
+use crate::duration::DurationBounds;
 use crate::names::{MAX_JOB_NAME, RESERVED_PREFIX};
 use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 use crate::preemptible::SPOT_LABELS;
@@ -93,7 +94,7 @@ pub(crate) fn range(path: &str, least: i64, greatest: i64) -> Rule {
 }
 
 /// A duration between two bounds.
-pub(crate) fn duration(path: &str, least: &str, greatest: &str) -> Rule {
+pub(crate) fn duration(path: &str, DurationBounds { least, greatest }: DurationBounds) -> Rule {
     none_of(&[
         fault(
             format!("!self.matches('{DURATION}')"),
@@ -122,7 +123,9 @@ pub(crate) fn backoff_order() -> Rule {
 }
 
 pub(crate) fn image() -> Rule {
-    let host = "[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?/";
+    // As in a container engine: the first part is a host only where it has a dot or a port.
+    let label = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
+    let host = format!("({label}([.]{label})+(:[0-9]{{1,5}})?|{label}:[0-9]{{1,5}})/");
     let part = "[a-z0-9]+([._-]+[a-z0-9]+)*";
     none_of(&[
         fault(
@@ -412,11 +415,13 @@ pub(crate) fn output_is_not_input() -> Rule {
 
 /// The storage prefix as a folder.
 const STORAGE_FOLDER: &str = "(self.storage.uri.endsWith('/') ? self.storage.uri : self.storage.uri + '/')";
+/// A prefix without a bucket is a fault of its own, and would hold everything.
+const STORAGE_HAS_BUCKET: &str = "self.storage.uri.matches('^[a-z0-9]+://[^/]')";
 
 pub(crate) fn output_is_not_storage() -> Rule {
     let sink = "self.pipeline.sink.files.path";
     none_of(&[fault(
-        format!("{sink}.startsWith({STORAGE_FOLDER})"),
+        format!("{STORAGE_HAS_BUCKET} && {sink}.startsWith({STORAGE_FOLDER})"),
         "spec.pipeline.sink.files.path: lies inside spec.storage.uri",
         &Got::Text(sink),
         "write output outside of the storage prefix",
@@ -425,7 +430,7 @@ pub(crate) fn output_is_not_storage() -> Rule {
 
 pub(crate) fn input_is_not_storage() -> Rule {
     Rule::new(format!(
-        "!has(self.pipeline.source.files) || !self.pipeline.source.files.paths.exists(path, path.startsWith({STORAGE_FOLDER}))"
+        "!has(self.pipeline.source.files) || !{STORAGE_HAS_BUCKET} || !self.pipeline.source.files.paths.exists(path, path.startsWith({STORAGE_FOLDER}))"
     ))
     .message("spec.pipeline.source.files.paths: a path lies inside spec.storage.uri; read input from outside of the storage prefix")
 }

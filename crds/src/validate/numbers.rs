@@ -1,0 +1,23 @@
+//! Numbers and durations between two bounds.
+
+use crate::duration::{DurationBounds, DurationText};
+use crate::field_error::FieldError;
+
+pub(super) fn range(path: &str, value: i64, least: i64, greatest: i64) -> Option<FieldError> {
+    (value < least || value > greatest)
+        .then(|| FieldError::new(path, "is out of range", format!("must be {least}..{greatest}")).got(value))
+}
+
+pub(super) fn duration(path: &str, text: &DurationText, bounds: DurationBounds) -> Option<FieldError> {
+    let DurationBounds { least, greatest } = bounds;
+    let length = match text.parse() {
+        Ok(length) => length,
+        Err(error) => {
+            let wrong = format!("is no duration: {error}");
+            return Some(FieldError::new(path, wrong, format!("from {least} to {greatest}")).got(text.as_str()));
+        }
+    };
+    let bound = |text| DurationText::new(text).parse();
+    let is_inside = bound(least).is_ok_and(|least| length >= least) && bound(greatest).is_ok_and(|greatest| length <= greatest);
+    (!is_inside).then(|| FieldError::new(path, "is out of range", format!("must be {least}..{greatest}")).got(text.as_str()))
+}

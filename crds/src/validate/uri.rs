@@ -1,0 +1,136 @@
+//! Uris of objects and prefixes, and where input, output and storage lie to each other.
+
+use super::Place;
+use crate::field_error::FieldError;
+use crate::job::ZephyrJobSpec;
+use crate::pipeline::MAX_PATH;
+
+/// Characters with which a glob begins to name more than one file.
+const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
+
+/// The first thing that is wrong with a uri, whatever it is for. Credentials and control characters are never shown.
+pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError> {
+    let schemes = match place {
+        Place::Cluster => "a uri begins with s3://, gs:// or az:// and a bucket",
+        Place::Local => "a uri begins with s3://, gs:// or az:// and a bucket, or with file:/// and a path",
+    };
+    let error = |wrong: &str, allowed: &str| Some(FieldError::new(path, wrong, allowed));
+    let shown = |wrong: &str, allowed: &str| Some(FieldError::new(path, wrong, allowed).got(uri));
+    if uri.is_empty() {
+        return error("is empty", &format!("required: {schemes}"));
+    }
+    if uri.chars().any(char::is_control) {
+        return error("has a control character", "control characters are not allowed");
+    }
+    if uri.chars().count() > MAX_PATH {
+        return shown("is too long", &format!("at most {MAX_PATH} characters"));
+    }
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return shown("has no scheme", schemes);
+    };
+    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+        return error(
+            "has credentials in it",
+            "credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret",
+        );
+    }
+    match scheme {
+        "s3" | "gs" | "az" => {
+            let bucket = rest.split('/').next().unwrap_or_default();
+            if !is_bucket(bucket) {
+                return shown("has no valid bucket", "a bucket follows the scheme: lower case letters, digits, dots, dashes");
+            }
+        }
+        "file" if place == Place::Local => {
+            if rest.len() < 2 || !rest.starts_with('/') {
+                return shown("has no absolute path", "file:/// and a path");
+            }
+        }
+        _ => return shown("has a scheme that is not allowed", schemes),
+    }
+    let is_dots = |part: &str| {
+        let plain = part.to_ascii_lowercase();
+        part == "." || part == ".." || plain.contains("%2e") || plain.contains("%2f")
+    };
+    if rest.split('/').any(is_dots) {
+        return shown("has . or .. in its path, plain or percent-encoded", ".. is not allowed, every part of the path is a name");
+    }
+    None
+}
+
+/// Output that lies in the input would be read by the next run; either in the storage prefix could be taken for the ledger's.
+pub(super) fn overlaps(spec: &ZephyrJobSpec) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let sink = &spec.pipeline.sink.files.path;
+    let sources = spec.pipeline.source.files.as_ref().map(|files| files.paths.as_slice()).unwrap_or_default();
+    let sink_path = "spec.pipeline.sink.files.path";
+    if sources.iter().any(|source| covers(source, sink)) {
+        let allowed = "output must not overlap input, write to another folder";
+        errors.push(FieldError::new(sink_path, "lies where the input is read", allowed).got(sink));
+    }
+    if is_inside(sink, &spec.storage.uri) {
+        let allowed = "write output outside of the storage prefix";
+        errors.push(FieldError::new(sink_path, "lies inside spec.storage.uri", allowed).got(sink));
+    }
+    for (index, source) in sources.iter().enumerate() {
+        if is_inside(source, &spec.storage.uri) {
+            let path = format!("spec.pipeline.source.files.paths[{index}]");
+            let allowed = "read input from outside of the storage prefix";
+            errors.push(FieldError::new(path, "lies inside spec.storage.uri", allowed).got(source));
+        }
+    }
+    errors
+}
+
+/// Whether files named by `sink` could be read by `source`: a plain path is that file only; a glob is every file below the folder in
+/// which its first wildcard stands.
+fn covers(source: &str, sink: &str) -> bool {
+    match source.find(WILDCARDS) {
+        None => collapsed(source) == collapsed(sink),
+        Some(wildcard) => {
+            let folder = source[..wildcard].rfind('/').map_or("", |slash| &source[..=slash]);
+            !folder.ends_with("://") && collapsed(sink).starts_with(&collapsed(folder))
+        }
+    }
+}
+
+fn is_inside(uri: &str, prefix: &str) -> bool {
+    let folder = collapsed(prefix.trim_end_matches('/')) + "/";
+    prefix.split_once("://").is_some_and(|(_, rest)| !rest.is_empty()) && collapsed(uri).starts_with(&folder)
+}
+
+/// A uri with doubled slashes in its path made single, as the readers take it.
+fn collapsed(uri: &str) -> String {
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let is_absolute = rest.starts_with('/');
+    let is_folder = rest.ends_with('/') && rest.len() > 1;
+    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
+    format!("{scheme}://{}{}{}", if is_absolute { "/" } else { "" }, parts.join("/"), if is_folder { "/" } else { "" })
+}
+
+fn is_bucket(bucket: &str) -> bool {
+    let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    bucket.len() >= 2
+        && bucket.starts_with(is_edge)
+        && bucket.ends_with(is_edge)
+        && bucket.chars().all(|c| is_edge(c) || matches!(c, '.' | '_' | '-'))
+}
+
+/// Brackets and braces of a glob that are not closed, or closed without being open.
+pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
+    let mut open: Option<char> = None;
+    for character in glob.chars() {
+        match (open, character) {
+            (None, '[' | '{') => open = Some(character),
+            (None, ']' | '}') => return Some(unbalanced(path, glob)),
+            (Some('['), ']') | (Some('{'), '}') => open = None,
+            (Some('['), '/') => return Some(unbalanced(path, glob)),
+            _ => {}
+        }
+    }
+    open.map(|_| unbalanced(path, glob))
+}
+
+fn unbalanced(path: &str, glob: &str) -> FieldError {
+    FieldError::new(path, "has brackets or braces that do not match", "globs are *, **, ?, [..] and {a,b}").got(glob)
+}
