@@ -40,7 +40,13 @@ enum Found<T> {
 
 impl<'p, K: Keyed> Buffer<'p, K> {
     pub(crate) fn new(operation: &'p K, partitions: u32) -> Self {
-        Self { operation, partitions, slots: Vec::new(), cells: Vec::new(), heap_bytes: 0 }
+        Self {
+            operation,
+            partitions,
+            slots: Vec::new(),
+            cells: Vec::new(),
+            heap_bytes: 0,
+        }
     }
 
     pub(crate) fn push(&mut self, record: Record) -> Result<(), OperatorError> {
@@ -48,7 +54,11 @@ impl<'p, K: Keyed> Buffer<'p, K> {
             let hash = xxh3_64(key.as_bytes());
             Ok(match self.find(hash, &key) {
                 Some(position) => Found::Known { position },
-                None => Found::New { hash, key, text: text()? },
+                None => Found::New {
+                    hash,
+                    key,
+                    text: text()?,
+                },
             })
         })?;
         match found {
@@ -60,9 +70,15 @@ impl<'p, K: Keyed> Buffer<'p, K> {
             }
             Found::New { hash, key, text } => {
                 let state = self.operation.begin(text, record)?;
-                self.heap_bytes += key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
+                self.heap_bytes +=
+                    key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
                 let partition = shard_of(&key, self.partitions);
-                self.insert(Slot { hash, partition, key, state });
+                self.insert(Slot {
+                    hash,
+                    partition,
+                    key,
+                    state,
+                });
             }
         }
         Ok(())
@@ -87,7 +103,9 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         self.cells = Vec::new();
         self.heap_bytes = 0;
         // In place, and keys are unique, so that nothing depends on the order of equals.
-        slots.sort_unstable_by(|left, right| (left.partition, &left.key).cmp(&(right.partition, &right.key)));
+        slots.sort_unstable_by(|left, right| {
+            (left.partition, &left.key).cmp(&(right.partition, &right.key))
+        });
         slots.into_iter().map(move |slot| Entry {
             partition: slot.partition,
             payload: operation.encode(&slot.state),
@@ -141,7 +159,10 @@ fn place(cells: &mut [u32], hash: u64, position: usize) {
     cells[cell] = u32::try_from(position).unwrap_or(EMPTY - 1);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "only the low bits are wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the low bits are wanted"
+)]
 fn first_cell(hash: u64, cells: usize) -> usize {
     hash as usize & (cells - 1)
 }

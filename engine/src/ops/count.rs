@@ -13,7 +13,9 @@ pub(crate) struct Count {
 
 impl Count {
     pub(crate) fn new(path: &str) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 }
 
@@ -29,7 +31,10 @@ impl Keyed for Count {
     fn key<T>(
         &self,
         _record: &Record,
-        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<(), OperatorError>) -> Result<T, OperatorError>,
+        use_key: impl FnOnce(
+            KeyBytes,
+            &dyn Fn() -> Result<(), OperatorError>,
+        ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
         use_key(KeyBytes::from_encoded(Vec::new()), &|| Ok(()))
     }

@@ -20,7 +20,11 @@ impl Deduplicate {
     pub(crate) fn compile(path: &str, key: &str) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
         let key = expression::compile(&key_path, key)?;
-        Ok(Self { path: path.to_owned(), key_path, key })
+        Ok(Self {
+            path: path.to_owned(),
+            key_path,
+            key,
+        })
     }
 }
 
@@ -36,10 +40,15 @@ impl Keyed for Deduplicate {
     fn key<T>(
         &self,
         record: &Record,
-        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<(), OperatorError>) -> Result<T, OperatorError>,
+        use_key: impl FnOnce(
+            KeyBytes,
+            &dyn Fn() -> Result<(), OperatorError>,
+        ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
         let bytes = expression::one(&self.key_path, &self.key, record, |value| {
-            value.key().map_err(|error| expression::unusable(&self.key_path, &error))
+            value
+                .key()
+                .map_err(|error| expression::unusable(&self.key_path, &error))
         })?;
         use_key(bytes, &|| Ok(()))
     }
@@ -84,17 +93,25 @@ mod tests {
     #[test]
     fn the_first_record_survives_its_encoding_and_later_ones() {
         let step = Deduplicate::compile("spec.pipeline.steps[0].deduplicate", ".id").unwrap();
-        let mut state = step.begin((), record(r#"{"id":1.0, "x":"\u0061"}"#)).unwrap();
+        let mut state = step
+            .begin((), record(r#"{"id":1.0, "x":"\u0061"}"#))
+            .unwrap();
         step.add(&mut state, &record(r#"{"id":1,"x":2}"#)).unwrap();
         let mut state = step.decode(&step.encode(&state)).unwrap();
         step.absorb(&mut state, br#"{"id":1,"x":3}"#).unwrap();
-        assert_eq!(step.finish(state).unwrap().as_json_str(), r#"{"id":1.0,"x":"\u0061"}"#);
+        assert_eq!(
+            step.finish(state).unwrap().as_json_str(),
+            r#"{"id":1.0,"x":"\u0061"}"#
+        );
     }
 
     #[test]
     fn damaged_bytes_are_refused() {
         let step = Deduplicate::compile("spec.pipeline.steps[0].deduplicate", ".id").unwrap();
         let state = step.decode(b"{\"id\":").unwrap();
-        assert_eq!(step.finish(state), Err(StateError::Damaged("a record is not JSON")));
+        assert_eq!(
+            step.finish(state),
+            Err(StateError::Damaged("a record is not JSON"))
+        );
     }
 }

@@ -21,13 +21,21 @@ pub struct OperatorError {
 impl OperatorError {
     /// A mistake of the expression or of the record.
     pub(crate) fn of_data(path: &str, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), message: message.into(), damaged: false }
+        Self {
+            path: path.to_owned(),
+            message: message.into(),
+            damaged: false,
+        }
     }
 
     /// Bytes of a shuffle that no task of ours wrote like that.
     pub(crate) fn of_damage(path: &str, problem: &str) -> Self {
         let message = format!("the shuffle data is damaged: {problem}");
-        Self { path: path.to_owned(), message, damaged: true }
+        Self {
+            path: path.to_owned(),
+            message,
+            damaged: true,
+        }
     }
 }
 

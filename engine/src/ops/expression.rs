@@ -17,7 +17,9 @@ pub(crate) fn one<T>(
     record: &Record,
     take: impl FnOnce(Value<'_>) -> Result<T, OperatorError>,
 ) -> Result<T, OperatorError> {
-    expression.evaluate_one(record, take).map_err(|error| OperatorError::of_data(path, error.to_string()))?
+    expression
+        .evaluate_one(record, take)
+        .map_err(|error| OperatorError::of_data(path, error.to_string()))?
 }
 
 /// Gives every result to `receive` until it breaks off.
@@ -27,7 +29,9 @@ pub(crate) fn each(
     record: &Record,
     receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
 ) -> Result<(), OperatorError> {
-    expression.evaluate(record, receive).map_err(|error| OperatorError::of_data(path, error.to_string()))
+    expression
+        .evaluate(record, receive)
+        .map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
 /// A result that cannot become what the operator needs.

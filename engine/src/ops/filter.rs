@@ -6,6 +6,10 @@ use crate::ops::expression;
 use crate::record::Record;
 
 /// Whether the record stays.
-pub(crate) fn keeps(path: &str, expression: &Expression, record: &Record) -> Result<bool, OperatorError> {
+pub(crate) fn keeps(
+    path: &str,
+    expression: &Expression,
+    record: &Record,
+) -> Result<bool, OperatorError> {
     expression::one(path, expression, record, |value| Ok(value.is_truthy()))
 }

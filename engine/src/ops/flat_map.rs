@@ -15,12 +15,17 @@ pub(crate) fn each(
     receive: &mut dyn FnMut(Record) -> ControlFlow<()>,
 ) -> Result<(), OperatorError> {
     let mut refused = Ok(());
-    expression::each(path, expression, record, &mut |value| match value.to_record() {
-        Ok(record) => receive(record),
-        Err(error) => {
-            refused = Err(expression::unusable(path, &error));
-            ControlFlow::Break(())
-        }
-    })?;
+    expression::each(
+        path,
+        expression,
+        record,
+        &mut |value| match value.to_record() {
+            Ok(record) => receive(record),
+            Err(error) => {
+                refused = Err(expression::unusable(path, &error));
+                ControlFlow::Break(())
+            }
+        },
+    )?;
     refused
 }

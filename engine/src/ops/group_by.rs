@@ -34,13 +34,27 @@ impl GroupBy {
     pub(crate) fn compile(path: &str, step: &pipeline::GroupBy) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
         let key = expression::compile(&key_path, &step.key)?;
-        let aggregates = step.aggregates.iter().map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate));
-        Ok(Self { path: path.to_owned(), key_path, key, aggregates: aggregates.collect::<Result<_, _>>()? })
+        let aggregates = step
+            .aggregates
+            .iter()
+            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate));
+        Ok(Self {
+            path: path.to_owned(),
+            key_path,
+            key,
+            aggregates: aggregates.collect::<Result<_, _>>()?,
+        })
     }
 
-    fn absorb_partials(&self, group: &mut Group, mut reader: PayloadReader<'_>) -> Result<(), StateError> {
+    fn absorb_partials(
+        &self,
+        group: &mut Group,
+        mut reader: PayloadReader<'_>,
+    ) -> Result<(), StateError> {
         for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
-            partial.absorb(&mut reader).map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+            partial
+                .absorb(&mut reader)
+                .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
         }
         reader.end()
     }
@@ -57,7 +71,10 @@ impl Keyed for GroupBy {
     fn key<T>(
         &self,
         record: &Record,
-        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<Record, OperatorError>) -> Result<T, OperatorError>,
+        use_key: impl FnOnce(
+            KeyBytes,
+            &dyn Fn() -> Result<Record, OperatorError>,
+        ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
         expression::one(&self.key_path, &self.key, record, |value| {
             let unusable = |error| expression::unusable(&self.key_path, &error);
@@ -67,8 +84,15 @@ impl Keyed for GroupBy {
     }
 
     fn begin(&self, key: Record, record: Record) -> Result<Group, OperatorError> {
-        let partials = self.aggregates.iter().map(CompiledAggregate::begin).collect();
-        let mut group = Group { key: key.as_json_str().into(), partials };
+        let partials = self
+            .aggregates
+            .iter()
+            .map(CompiledAggregate::begin)
+            .collect();
+        let mut group = Group {
+            key: key.as_json_str().into(),
+            partials,
+        };
         self.add(&mut group, &record)?;
         Ok(group)
     }
@@ -92,7 +116,11 @@ impl Keyed for GroupBy {
     fn decode(&self, payload: &[u8]) -> Result<Group, StateError> {
         let mut reader = PayloadReader::new(payload);
         let key = reader.text()?.into();
-        let partials = self.aggregates.iter().map(CompiledAggregate::begin).collect();
+        let partials = self
+            .aggregates
+            .iter()
+            .map(CompiledAggregate::begin)
+            .collect();
         let mut group = Group { key, partials };
         self.absorb_partials(&mut group, reader)?;
         Ok(group)
@@ -105,11 +133,18 @@ impl Keyed for GroupBy {
     }
 
     fn finish(&self, group: Group) -> Result<Record, StateError> {
-        let key = Record::parse(group.key.as_bytes()).map_err(|_| StateError::Damaged("a key is not JSON"))?;
-        let results = self.aggregates.iter().zip(&group.partials).map(|(aggregate, partial)| {
-            let result = partial.finish().map_err(|error| in_group(aggregate.refused(error), &group.key))?;
-            Ok((aggregate.name.as_str(), result))
-        });
+        let key = Record::parse(group.key.as_bytes())
+            .map_err(|_| StateError::Damaged("a key is not JSON"))?;
+        let results = self
+            .aggregates
+            .iter()
+            .zip(&group.partials)
+            .map(|(aggregate, partial)| {
+                let result = partial
+                    .finish()
+                    .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+                Ok((aggregate.name.as_str(), result))
+            });
         let results = results.collect::<Result<Vec<_>, StateError>>()?;
         let members = results.iter().map(|(name, result)| (*name, result));
         Record::object(std::iter::once((KEY_FIELD, &key)).chain(members))
@@ -127,7 +162,8 @@ impl Keyed for GroupBy {
 fn in_group(error: StateError, key: &str) -> StateError {
     match error {
         StateError::Refused(message) => {
-            let key = Record::parse(key.as_bytes()).map_or_else(|_| "?".to_owned(), |key| shown(&key));
+            let key =
+                Record::parse(key.as_bytes()).map_or_else(|_| "?".to_owned(), |key| shown(&key));
             StateError::Refused(format!("the group of key {key}: {message}"))
         }
         StateError::Damaged(_) => error,
@@ -145,7 +181,11 @@ mod tests {
     }
 
     fn step(key: &str, aggregate: Aggregate) -> GroupBy {
-        let step = pipeline::GroupBy { key: key.to_owned(), aggregates: vec![("x".to_owned(), aggregate)], shards: None };
+        let step = pipeline::GroupBy {
+            key: key.to_owned(),
+            aggregates: vec![("x".to_owned(), aggregate)],
+            shards: None,
+        };
         GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap()
     }
 
@@ -166,12 +206,19 @@ mod tests {
         let later = group(&step, &[r#"{"k":1e0,"v":"\u0062"}"#]);
         let mut merged = step.decode(&step.encode(&first)).unwrap();
         step.absorb(&mut merged, &step.encode(&later)).unwrap();
-        assert_eq!(step.finish(merged).unwrap().as_json_str(), r#"{"key":1.0,"x":[[1],null,"b"]}"#);
+        assert_eq!(
+            step.finish(merged).unwrap().as_json_str(),
+            r#"{"key":1.0,"x":[[1],null,"b"]}"#
+        );
     }
 
     #[test]
     fn a_group_without_aggregates_is_its_key() {
-        let step = pipeline::GroupBy { key: ".".to_owned(), aggregates: vec![], shards: None };
+        let step = pipeline::GroupBy {
+            key: ".".to_owned(),
+            aggregates: vec![],
+            shards: None,
+        };
         let step = GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap();
         let group = step.decode(&step.encode(&group(&step, &["[1]"]))).unwrap();
         assert_eq!(step.finish(group).unwrap().as_json_str(), r#"{"key":[1]}"#);
@@ -180,9 +227,21 @@ mod tests {
     #[test]
     fn an_expression_that_fails_names_its_place() {
         let step = step(".k.l", Aggregate::Sum(".n".to_owned()));
-        let key = |text: &str| step.key(&record(text), |key, _| Ok(key)).unwrap_err().to_string();
-        assert!(key(r#"{"k":"x"}"#).starts_with("spec.pipeline.steps[3].groupBy.key: "), "{}", key(r#"{"k":"x"}"#));
-        let error = step.begin(Record::null(), record(r#"{"n":"7"}"#)).map(|_| ()).unwrap_err().to_string();
+        let key = |text: &str| {
+            step.key(&record(text), |key, _| Ok(key))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            key(r#"{"k":"x"}"#).starts_with("spec.pipeline.steps[3].groupBy.key: "),
+            "{}",
+            key(r#"{"k":"x"}"#)
+        );
+        let error = step
+            .begin(Record::null(), record(r#"{"n":"7"}"#))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "spec.pipeline.steps[3].groupBy.aggregate.x.sum: not a number (got \"7\"); numbers and null are allowed"
@@ -192,9 +251,15 @@ mod tests {
     #[test]
     fn a_sum_that_no_number_can_hold_names_the_group() {
         let step = step(".k", Aggregate::Sum(".n".to_owned()));
-        let error = step.finish(group(&step, &[r#"{"k":"big","n":1e400}"#])).unwrap_err().to_string();
+        let error = step
+            .finish(group(&step, &[r#"{"k":"big","n":1e400}"#]))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("the group of key \"big\": "), "{error}");
-        assert!(error.ends_with("(spec.pipeline.steps[3].groupBy.aggregate.x.sum)"), "{error}");
+        assert!(
+            error.ends_with("(spec.pipeline.steps[3].groupBy.aggregate.x.sum)"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -202,11 +267,20 @@ mod tests {
         let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
         let text = format!("\"{}\"", "x".repeat(MAX_RECORD_BYTES / 2));
         let mut first = group(&step, &[&text]);
-        let error = step.add(&mut first, &record(&text)).unwrap_err().to_string();
-        assert!(error.contains("longer than a record may be; at most 67108864 bytes are allowed"), "{error}");
+        let error = step
+            .add(&mut first, &record(&text))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("longer than a record may be; at most 67108864 bytes are allowed"),
+            "{error}"
+        );
         let payload = step.encode(&first);
         let error = step.absorb(&mut first, &payload).unwrap_err().to_string();
-        assert!(error.starts_with("the group of key \"k\": the collected values"), "{error}");
+        assert!(
+            error.starts_with("the group of key \"k\": the collected values"),
+            "{error}"
+        );
         assert!(step.finish(first).is_ok());
     }
 

@@ -37,7 +37,10 @@ pub(crate) trait Keyed {
     fn key<T>(
         &self,
         record: &Record,
-        use_key: impl FnOnce(KeyBytes, &dyn Fn() -> Result<Self::KeyText, OperatorError>) -> Result<T, OperatorError>,
+        use_key: impl FnOnce(
+            KeyBytes,
+            &dyn Fn() -> Result<Self::KeyText, OperatorError>,
+        ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError>;
 
     /// The group that a record begins.

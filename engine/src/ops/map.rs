@@ -6,8 +6,14 @@ use crate::ops::expression;
 use crate::record::Record;
 
 /// The record that a record becomes.
-pub(crate) fn apply(path: &str, expression: &Expression, record: &Record) -> Result<Record, OperatorError> {
+pub(crate) fn apply(
+    path: &str,
+    expression: &Expression,
+    record: &Record,
+) -> Result<Record, OperatorError> {
     expression::one(path, expression, record, |value| {
-        value.to_record().map_err(|error| expression::unusable(path, &error))
+        value
+            .to_record()
+            .map_err(|error| expression::unusable(path, &error))
     })
 }

@@ -33,11 +33,19 @@ where
     E: From<OperatorError>,
 {
     fn new(operation: &'p K, runs: Vec<S>) -> Self {
-        Self { operation, runs: SortedRuns::new(operation.path(), runs) }
+        Self {
+            operation,
+            runs: SortedRuns::new(operation.path(), runs),
+        }
     }
 
     fn next(&mut self) -> Result<Option<Merged<K::State>>, E> {
-        let Some(Entry { partition, key, payload }) = self.runs.next()? else {
+        let Some(Entry {
+            partition,
+            key,
+            payload,
+        }) = self.runs.next()?
+        else {
             return Ok(None);
         };
         let mut content = Content::Payload(payload);
@@ -55,12 +63,19 @@ where
             });
             content = Content::State(absorbed.map_err(|error| failed(self.operation, &error))?);
         }
-        Ok(Some(Merged { partition, key, content }))
+        Ok(Some(Merged {
+            partition,
+            key,
+            content,
+        }))
     }
 }
 
 /// Merges neighbouring runs into one that takes their place.
-pub(crate) fn entries<'a, K, S, E>(operation: &'a K, runs: Vec<S>) -> impl Iterator<Item = Result<Entry, E>> + 'a
+pub(crate) fn entries<'a, K, S, E>(
+    operation: &'a K,
+    runs: Vec<S>,
+) -> impl Iterator<Item = Result<Entry, E>> + 'a
 where
     K: Keyed,
     S: Iterator<Item = Result<Entry, E>> + 'a,
@@ -69,18 +84,31 @@ where
     let mut groups = Groups::new(operation, runs);
     until_error(move || {
         let merged = groups.next()?;
-        Ok(merged.map(|Merged { partition, key, content }| {
-            let payload = match content {
-                Content::Payload(payload) => payload,
-                Content::State(state) => operation.encode(&state),
-            };
-            Entry { partition, key, payload }
-        }))
+        Ok(merged.map(
+            |Merged {
+                 partition,
+                 key,
+                 content,
+             }| {
+                let payload = match content {
+                    Content::Payload(payload) => payload,
+                    Content::State(state) => operation.encode(&state),
+                };
+                Entry {
+                    partition,
+                    key,
+                    payload,
+                }
+            },
+        ))
     })
 }
 
 /// Merges all runs of a partition into the step's records, in the order of their keys.
-pub(crate) fn records<'a, K, S, E>(operation: &'a K, runs: Vec<S>) -> impl Iterator<Item = Result<Record, E>> + 'a
+pub(crate) fn records<'a, K, S, E>(
+    operation: &'a K,
+    runs: Vec<S>,
+) -> impl Iterator<Item = Result<Record, E>> + 'a
 where
     K: Keyed,
     S: Iterator<Item = Result<Entry, E>> + 'a,
@@ -110,7 +138,9 @@ fn failed<K: Keyed>(operation: &K, error: &StateError) -> OperatorError {
 }
 
 /// An iterator over what `next` gives, which ends with the first error.
-fn until_error<T, E>(mut next: impl FnMut() -> Result<Option<T>, E>) -> impl Iterator<Item = Result<T, E>> {
+fn until_error<T, E>(
+    mut next: impl FnMut() -> Result<Option<T>, E>,
+) -> impl Iterator<Item = Result<T, E>> {
     let mut ended = false;
     std::iter::from_fn(move || {
         if ended {

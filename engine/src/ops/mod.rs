@@ -76,12 +76,24 @@ impl StageProgram {
             StageInput::Source => None,
             StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge)?),
         };
-        let steps = stage.steps.iter().map(CompiledStep::compile).collect::<Result<_, _>>()?;
+        let steps = stage
+            .steps
+            .iter()
+            .map(CompiledStep::compile)
+            .collect::<Result<_, _>>()?;
         let combiner = match &stage.output {
-            StageOutput::Shuffle { partitions, path, merge } => Some((*partitions, Merger::compile(path, merge)?)),
+            StageOutput::Shuffle {
+                partitions,
+                path,
+                merge,
+            } => Some((*partitions, Merger::compile(path, merge)?)),
             StageOutput::Sink { .. } => None,
         };
-        Ok(Self { merger, steps, combiner })
+        Ok(Self {
+            merger,
+            steps,
+            combiner,
+        })
     }
 
     /// The fused record steps, for one attempt of one task.
@@ -97,7 +109,9 @@ impl StageProgram {
     /// The buffer in front of the shuffle that the stage writes, for one attempt of one task; `None` where it writes
     /// final files.
     pub fn combiner(&self) -> Option<Combiner<'_>> {
-        self.combiner.as_ref().map(|(partitions, merger)| Combiner::new(merger, *partitions))
+        self.combiner
+            .as_ref()
+            .map(|(partitions, merger)| Combiner::new(merger, *partitions))
     }
 }
 
@@ -114,7 +128,10 @@ impl Merger {
     /// (mapper's shard, run). In whatever grouping runs are merged, the result is the same in the end.
     ///
     /// Ends with the first error. Damage to an entry that is alone with its key shows in [`Merger::records`].
-    pub fn merge_runs<'a, S, E>(&'a self, runs: Vec<S>) -> Box<dyn Iterator<Item = Result<Entry, E>> + 'a>
+    pub fn merge_runs<'a, S, E>(
+        &'a self,
+        runs: Vec<S>,
+    ) -> Box<dyn Iterator<Item = Result<Entry, E>> + 'a>
     where
         S: Iterator<Item = Result<Entry, E>> + 'a,
         E: From<OperatorError> + 'a,
@@ -128,7 +145,10 @@ impl Merger {
 
     /// The records of one partition: `runs` are all of its runs in the order of (mapper's shard, run). Records come in
     /// the order of their keys, which is jq's order of values. Ends with the first error.
-    pub fn records<'a, S, E>(&'a self, runs: Vec<S>) -> Box<dyn Iterator<Item = Result<Record, E>> + 'a>
+    pub fn records<'a, S, E>(
+        &'a self,
+        runs: Vec<S>,
+    ) -> Box<dyn Iterator<Item = Result<Record, E>> + 'a>
     where
         S: Iterator<Item = Result<Entry, E>> + 'a,
         E: From<OperatorError> + 'a,
@@ -145,7 +165,9 @@ impl<'p> Combiner<'p> {
     fn new(merger: &'p Merger, partitions: u32) -> Self {
         let buffer = match &merger.0 {
             Operation::GroupBy(step) => OperationBuffer::GroupBy(Buffer::new(step, partitions)),
-            Operation::Deduplicate(step) => OperationBuffer::Deduplicate(Buffer::new(step, partitions)),
+            Operation::Deduplicate(step) => {
+                OperationBuffer::Deduplicate(Buffer::new(step, partitions))
+            }
             Operation::Count(step) => OperationBuffer::Count(Buffer::new(step, partitions)),
         };
         Self { merger, buffer }

@@ -40,7 +40,10 @@ impl<'a> PayloadReader<'a> {
     pub(crate) fn number(&mut self) -> Result<u64, StateError> {
         let mut number = 0_u64;
         for shift in (0..u64::BITS).step_by(7) {
-            let (&byte, rest) = self.rest.split_first().ok_or(StateError::Damaged("a number is cut off"))?;
+            let (&byte, rest) = self
+                .rest
+                .split_first()
+                .ok_or(StateError::Damaged("a number is cut off"))?;
             self.rest = rest;
             let bits = u64::from(byte & 0x7f);
             // The tenth byte has one bit left to give.
@@ -57,7 +60,10 @@ impl<'a> PayloadReader<'a> {
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], StateError> {
         let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(StateError::Damaged("a byte string is cut off"))?;
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(StateError::Damaged("a byte string is cut off"))?;
         self.rest = rest;
         Ok(bytes)
     }
@@ -68,7 +74,11 @@ impl<'a> PayloadReader<'a> {
 
     /// Nothing may be left over.
     pub(crate) fn end(self) -> Result<(), StateError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(StateError::Damaged("bytes are left over")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(StateError::Damaged("bytes are left over"))
+        }
     }
 }
 
@@ -80,7 +90,11 @@ mod tests {
 
     #[test]
     fn a_number_longer_than_64_bits_is_damage() {
-        for bytes in [&[0xff_u8; 11][..], &[0x80; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]] {
+        for bytes in [
+            &[0xff_u8; 11][..],
+            &[0x80; 10],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02],
+        ] {
             assert!(PayloadReader::new(bytes).number().is_err(), "{bytes:?}");
         }
     }

@@ -29,12 +29,19 @@ where
 {
     /// `path` is the step that errors name.
     pub(crate) fn new(path: &'p str, runs: Vec<S>) -> Self {
-        Self { path, heads: BinaryHeap::with_capacity(runs.len()), runs, started: false }
+        Self {
+            path,
+            heads: BinaryHeap::with_capacity(runs.len()),
+            runs,
+            started: false,
+        }
     }
 
     /// The partition and key of the entry that comes next, if `next` has been called before.
     pub(crate) fn peek(&self) -> Option<(u32, &[u8])> {
-        self.heads.peek().map(|head| (head.entry.partition, head.entry.key.as_slice()))
+        self.heads
+            .peek()
+            .map(|head| (head.entry.partition, head.entry.key.as_slice()))
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, E> {
@@ -91,13 +98,25 @@ impl Eq for Head {}
 mod tests {
     use super::*;
 
-    fn entry(partition: u32, key: &str, payload: &str) -> Result<Entry, OperatorError> {
-        Ok(Entry { partition, key: key.into(), payload: payload.into() })
+    fn entry(partition: u32, key: &str, payload: &str) -> Entry {
+        Entry {
+            partition,
+            key: key.into(),
+            payload: payload.into(),
+        }
     }
 
     type Run = Vec<Result<Entry, OperatorError>>;
 
-    fn merged(runs: Vec<Run>) -> Result<String, OperatorError> {
+    fn merged(runs: Vec<Vec<Entry>>) -> Result<String, OperatorError> {
+        merged_fallible(
+            runs.into_iter()
+                .map(|run| run.into_iter().map(Ok).collect())
+                .collect(),
+        )
+    }
+
+    fn merged_fallible(runs: Vec<Run>) -> Result<String, OperatorError> {
         let mut runs = SortedRuns::new("step", runs.into_iter().map(Vec::into_iter).collect());
         let mut text = String::new();
         while let Some(entry) = runs.next()? {
@@ -112,7 +131,11 @@ mod tests {
         let runs = vec![
             vec![entry(0, "b", "b0"), entry(1, "a", "a0")],
             vec![],
-            vec![entry(0, "a", "a2"), entry(0, "b", "b2"), entry(0, "c", "c2")],
+            vec![
+                entry(0, "a", "a2"),
+                entry(0, "b", "b2"),
+                entry(0, "c", "c2"),
+            ],
             vec![entry(0, "b", "b3")],
         ];
         assert_eq!(merged(runs).unwrap(), "a2 b0 b2 b3 c2 a0 ");
@@ -127,14 +150,21 @@ mod tests {
         ] {
             let error = merged(vec![run]).unwrap_err();
             assert!(error.damaged);
-            assert_eq!(error.to_string(), "step: the shuffle data is damaged: entries are out of order");
+            assert_eq!(
+                error.to_string(),
+                "step: the shuffle data is damaged: entries are out of order"
+            );
         }
     }
 
     #[test]
     fn a_run_that_cannot_be_read_ends_the_merge_with_its_own_error() {
         let lost = OperatorError::of_damage("elsewhere", "lost");
-        let error = merged(vec![vec![entry(0, "a", "")], vec![entry(0, "a", ""), Err(lost.clone())]]).unwrap_err();
+        let error = merged_fallible(vec![
+            vec![Ok(entry(0, "a", ""))],
+            vec![Ok(entry(0, "a", "")), Err(lost.clone())],
+        ])
+        .unwrap_err();
         assert_eq!(error, lost);
     }
 }

@@ -16,6 +16,12 @@ pub(crate) fn compile(path: &str, fields: &[Vec<String>]) -> Result<Selection, O
 }
 
 /// The projection of one record.
-pub(crate) fn apply(path: &str, selection: &Selection, record: &Record) -> Result<Record, OperatorError> {
-    record.select(selection).map_err(|error| OperatorError::of_data(path, error.to_string()))
+pub(crate) fn apply(
+    path: &str,
+    selection: &Selection,
+    record: &Record,
+) -> Result<Record, OperatorError> {
+    record
+        .select(selection)
+        .map_err(|error| OperatorError::of_data(path, error.to_string()))
 }

@@ -47,8 +47,12 @@ impl CompiledStep {
         let path = step.path.clone();
         let operation = match &step.operation {
             RecordOperation::Map(source) => Operation::Map(expression::compile(&path, source)?),
-            RecordOperation::FlatMap(source) => Operation::FlatMap(expression::compile(&path, source)?),
-            RecordOperation::Filter(source) => Operation::Filter(expression::compile(&path, source)?),
+            RecordOperation::FlatMap(source) => {
+                Operation::FlatMap(expression::compile(&path, source)?)
+            }
+            RecordOperation::Filter(source) => {
+                Operation::Filter(expression::compile(&path, source)?)
+            }
             RecordOperation::Select(fields) => Operation::Select(select::compile(&path, fields)?),
             RecordOperation::TakePerShard(limit) => Operation::TakePerShard(*limit),
         };
@@ -58,8 +62,14 @@ impl CompiledStep {
 
 impl<'p> StepRun<'p> {
     pub(crate) fn new(steps: &'p [CompiledStep]) -> Self {
-        let finished = steps.iter().any(|step| matches!(step.operation, Operation::TakePerShard(0)));
-        Self { steps, taken: vec![0; steps.len()], finished }
+        let finished = steps
+            .iter()
+            .any(|step| matches!(step.operation, Operation::TakePerShard(0)));
+        Self {
+            steps,
+            taken: vec![0; steps.len()],
+            finished,
+        }
     }
 
     /// Whether the output is complete whatever else the input holds; can be so before the first record.
@@ -69,7 +79,11 @@ impl<'p> StepRun<'p> {
 
     /// Sends one record through the steps; what comes out goes to `sink`, one by one and in order. Records pushed
     /// after a [`Flow::Stop`] are ignored.
-    pub fn push<E>(&mut self, record: Record, sink: &mut dyn FnMut(Record) -> Result<(), E>) -> Result<Flow, E>
+    pub fn push<E>(
+        &mut self,
+        record: Record,
+        sink: &mut dyn FnMut(Record) -> Result<(), E>,
+    ) -> Result<Flow, E>
     where
         E: From<OperatorError>,
     {
@@ -103,7 +117,8 @@ where
                     return Ok(flow);
                 }
             }
-            Operation::TakePerShard(limit) => match take_per_shard::take(*limit, &mut taken[index]) {
+            Operation::TakePerShard(limit) => match take_per_shard::take(*limit, &mut taken[index])
+            {
                 Taken::Pass => {}
                 Taken::Last => flow = Flow::Stop,
                 Taken::Nothing => return Ok(Flow::Stop),
@@ -113,9 +128,17 @@ where
                 let mut outcome = Ok(Flow::Continue);
                 flat_map::each(path, expression, &record, &mut |output| {
                     outcome = through(rest, rest_taken, output, sink);
-                    if matches!(outcome, Ok(Flow::Continue)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    if matches!(outcome, Ok(Flow::Continue)) {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
                 })?;
-                return Ok(if outcome? == Flow::Stop { Flow::Stop } else { flow });
+                return Ok(if outcome? == Flow::Stop {
+                    Flow::Stop
+                } else {
+                    flow
+                });
             }
         }
     }
@@ -134,8 +157,15 @@ mod tests {
     }
 
     fn compiled(operations: Vec<RecordOperation>) -> Vec<CompiledStep> {
-        let step = |(index, operation)| RecordStep { path: format!("steps[{index}]"), operation };
-        operations.into_iter().enumerate().map(|indexed| CompiledStep::compile(&step(indexed)).unwrap()).collect()
+        let step = |(index, operation)| RecordStep {
+            path: format!("steps[{index}]"),
+            operation,
+        };
+        operations
+            .into_iter()
+            .enumerate()
+            .map(|indexed| CompiledStep::compile(&step(indexed)).unwrap())
+            .collect()
     }
 
     fn map(source: &str) -> RecordOperation {
@@ -151,7 +181,10 @@ mod tests {
     }
 
     /// What comes out, and how many records were read before it was over.
-    fn outputs(operations: Vec<RecordOperation>, inputs: &[&str]) -> Result<(Vec<String>, usize), OperatorError> {
+    fn outputs(
+        operations: Vec<RecordOperation>,
+        inputs: &[&str],
+    ) -> Result<(Vec<String>, usize), OperatorError> {
         let steps = compiled(operations);
         let mut run = StepRun::new(&steps);
         let (mut outputs, mut read) = (Vec::new(), 0);
@@ -175,10 +208,15 @@ mod tests {
 
     #[test]
     fn a_map_that_does_not_give_exactly_one_output_says_how_many() {
-        assert_eq!(texts(vec![map(".a")], &[r#"{"a":0.10}"#, "null"]), ["0.10", "null"]);
+        assert_eq!(
+            texts(vec![map(".a")], &[r#"{"a":0.10}"#, "null"]),
+            ["0.10", "null"]
+        );
         for (input, got) in [("[]", 0), ("[1,2,3]", 3)] {
             let error = outputs(vec![map(".[]")], &[input]).unwrap_err();
-            let message = format!("steps[0]: the expression must have exactly one result for each record (got {got})");
+            let message = format!(
+                "steps[0]: the expression must have exactly one result for each record (got {got})"
+            );
             assert_eq!(error.to_string(), message);
             assert!(!error.damaged);
         }
@@ -186,32 +224,66 @@ mod tests {
 
     #[test]
     fn a_filter_keeps_all_but_false_and_null_and_leaves_the_text_alone() {
-        let inputs = ["false", "null", "0", "\"\"", "[]", "{ }", "1.50", "\"\\u0061\"", "true"];
-        assert_eq!(texts(vec![filter(".")], &inputs), ["0", "\"\"", "[]", "{}", "1.50", "\"\\u0061\"", "true"]);
-        assert!(outputs(vec![filter("empty")], &["1"]).unwrap_err().message.ends_with("(got 0)"));
+        let inputs = [
+            "false",
+            "null",
+            "0",
+            "\"\"",
+            "[]",
+            "{ }",
+            "1.50",
+            "\"\\u0061\"",
+            "true",
+        ];
+        assert_eq!(
+            texts(vec![filter(".")], &inputs),
+            ["0", "\"\"", "[]", "{}", "1.50", "\"\\u0061\"", "true"]
+        );
+        assert!(
+            outputs(vec![filter("empty")], &["1"])
+                .unwrap_err()
+                .message
+                .ends_with("(got 0)")
+        );
     }
 
     #[test]
     fn select_keeps_the_order_of_the_list_and_the_nesting() {
         let select = |paths: &[&[&str]]| {
-            RecordOperation::Select(paths.iter().map(|path| path.iter().map(|&name| name.to_owned()).collect()).collect())
+            RecordOperation::Select(
+                paths
+                    .iter()
+                    .map(|path| path.iter().map(|&name| name.to_owned()).collect())
+                    .collect(),
+            )
         };
         let operation = select(&[&["b", "c"], &["a"], &["x"]]);
         assert_eq!(
-            texts(vec![operation.clone()], &[r#"{"a": 1.0, "b": {"c": [ 1 ], "d": 2}}"#, "{}"]),
+            texts(
+                vec![operation.clone()],
+                &[r#"{"a": 1.0, "b": {"c": [ 1 ], "d": 2}}"#, "{}"]
+            ),
             [r#"{"b":{"c":[1]},"a":1.0}"#, "{}"]
         );
         assert_eq!(
             outputs(vec![operation], &["[1]"]).unwrap_err().to_string(),
             "steps[0]: select needs an object (got array)"
         );
-        let twice = RecordStep { path: "steps[0]".to_owned(), operation: select(&[&["a"], &["a"]]) };
+        let twice = RecordStep {
+            path: "steps[0]".to_owned(),
+            operation: select(&[&["a"], &["a"]]),
+        };
         assert!(CompiledStep::compile(&twice).is_err());
     }
 
     #[test]
     fn a_filter_on_a_missing_field_answers_the_same_behind_a_projection_and_behind_a_map() {
-        let inputs = [r#"{"a":1,"b":20}"#, r#"{"a":2}"#, r#"{"a":3,"b":null}"#, r#"{"a":4,"b":5}"#];
+        let inputs = [
+            r#"{"a":1,"b":20}"#,
+            r#"{"a":2}"#,
+            r#"{"a":3,"b":null}"#,
+            r#"{"a":4,"b":5}"#,
+        ];
         let select = RecordOperation::Select(vec![vec!["a".to_owned()], vec!["b".to_owned()]]);
         let alone = texts(vec![filter(".b > 10")], &inputs);
         assert_eq!(alone, [inputs[0]]);
@@ -223,20 +295,40 @@ mod tests {
     fn take_per_shard_stops_the_reading_with_the_last_record_it_lets_pass() {
         let inputs = ["1", "2", "3", "4", "5"];
         let take = RecordOperation::TakePerShard;
-        assert_eq!(outputs(vec![take(2)], &inputs).unwrap(), (vec!["1".to_owned(), "2".to_owned()], 2));
+        assert_eq!(
+            outputs(vec![take(2)], &inputs).unwrap(),
+            (vec!["1".to_owned(), "2".to_owned()], 2)
+        );
         assert_eq!(outputs(vec![take(0)], &inputs).unwrap(), (vec![], 0));
-        assert_eq!(outputs(vec![filter(". > 2"), take(1), map(". * 10")], &inputs).unwrap(), (vec!["30".to_owned()], 3));
-        assert_eq!(outputs(vec![take(3), filter(". > 3")], &inputs).unwrap(), (vec![], 3));
+        assert_eq!(
+            outputs(vec![filter(". > 2"), take(1), map(". * 10")], &inputs).unwrap(),
+            (vec!["30".to_owned()], 3)
+        );
+        assert_eq!(
+            outputs(vec![take(3), filter(". > 3")], &inputs).unwrap(),
+            (vec![], 3)
+        );
         assert_eq!(outputs(vec![take(9)], &inputs).unwrap().1, 5);
     }
 
     #[test]
     fn an_endless_flat_map_is_streamed_and_ends_with_what_is_taken() {
         let endless = flat_map("recurse(. + 1)");
-        let (taken, read) = outputs(vec![endless.clone(), RecordOperation::TakePerShard(3)], &["1", "7"]).unwrap();
-        assert_eq!((taken, read), (vec!["1".to_owned(), "2".to_owned(), "3".to_owned()], 1));
+        let (taken, read) = outputs(
+            vec![endless.clone(), RecordOperation::TakePerShard(3)],
+            &["1", "7"],
+        )
+        .unwrap();
+        assert_eq!(
+            (taken, read),
+            (vec!["1".to_owned(), "2".to_owned(), "3".to_owned()], 1)
+        );
         // The results before an error were given; whoever writes them throws the attempt away.
-        let (taken, _) = outputs(vec![flat_map(".[]"), flat_map(".[]")], &["[[1,2],[3]]", "[[]]"]).unwrap();
+        let (taken, _) = outputs(
+            vec![flat_map(".[]"), flat_map(".[]")],
+            &["[[1,2],[3]]", "[[]]"],
+        )
+        .unwrap();
         assert_eq!(taken, ["1", "2", "3"]);
     }
 
@@ -248,7 +340,11 @@ mod tests {
         let mut given = 0;
         let result = run.push(record("[1,2,3]"), &mut |_| {
             given += 1;
-            if given == 2 { Err(full.clone()) } else { Ok(()) }
+            if given == 2 {
+                Err(full.clone())
+            } else {
+                Ok(())
+            }
         });
         assert_eq!((result, given), (Err(full), 2));
     }

@@ -17,7 +17,11 @@ pub(crate) fn take(limit: u64, taken: &mut u64) -> Taken {
         return Taken::Nothing;
     }
     *taken += 1;
-    if *taken == limit { Taken::Last } else { Taken::Pass }
+    if *taken == limit {
+        Taken::Last
+    } else {
+        Taken::Pass
+    }
 }
 
 #[cfg(test)]
@@ -27,7 +31,10 @@ mod tests {
     #[test]
     fn the_last_record_says_that_it_is_the_last() {
         let mut taken = 0;
-        assert_eq!([0; 4].map(|_| take(2, &mut taken)), [Taken::Pass, Taken::Last, Taken::Nothing, Taken::Nothing]);
+        assert_eq!(
+            [0; 4].map(|_| take(2, &mut taken)),
+            [Taken::Pass, Taken::Last, Taken::Nothing, Taken::Nothing]
+        );
         assert_eq!(take(0, &mut 0), Taken::Nothing);
     }
 }

@@ -64,20 +64,30 @@ enum Input {
     Null,
     /// A record without the key's field.
     Keyless { quarters: Option<i32>, value: Cell },
-    Full { key: Cell, quarters: Option<i32>, value: Cell },
+    Full {
+        key: Cell,
+        quarters: Option<i32>,
+        value: Cell,
+    },
 }
 
 impl Input {
     fn key(&self) -> Cell {
         match self {
-            Self::Null | Self::Keyless { .. } => Cell { row: NULL, spelling: 0 },
+            Self::Null | Self::Keyless { .. } => Cell {
+                row: NULL,
+                spelling: 0,
+            },
             Self::Full { key, .. } => *key,
         }
     }
 
     fn value(&self) -> Cell {
         match self {
-            Self::Null => Cell { row: NULL, spelling: 0 },
+            Self::Null => Cell {
+                row: NULL,
+                spelling: 0,
+            },
             Self::Keyless { value, .. } | Self::Full { value, .. } => *value,
         }
     }
@@ -91,10 +101,11 @@ impl Input {
 
     /// The number's text: an integer where it is one.
     fn number(&self) -> String {
-        self.quarters().map_or("null".to_owned(), |quarters| match quarters % 4 {
-            0 => (quarters / 4).to_string(),
-            _ => (f64::from(quarters) / 4.0).to_string(),
-        })
+        self.quarters()
+            .map_or("null".to_owned(), |quarters| match quarters % 4 {
+                0 => (quarters / 4).to_string(),
+                _ => (f64::from(quarters) / 4.0).to_string(),
+            })
     }
 
     fn record(&self) -> Record {
@@ -102,15 +113,21 @@ impl Input {
         let text = match self {
             Self::Null => "null".to_owned(),
             Self::Keyless { .. } => format!(r#"{{"n":{},"v":{value}}}"#, self.number()),
-            Self::Full { key, .. } => format!(r#"{{"k":{},"n":{},"v":{value}}}"#, key.text(), self.number()),
+            Self::Full { key, .. } => format!(
+                r#"{{"k":{},"n":{},"v":{value}}}"#,
+                key.text(),
+                self.number()
+            ),
         };
         Record::parse(text.as_bytes()).unwrap()
     }
 }
 
 fn cell() -> impl Strategy<Value = Cell> {
-    (0..VALUES.len(), any::<prop::sample::Index>())
-        .prop_map(|(row, index)| Cell { row, spelling: index.index(VALUES[row].len()) })
+    (0..VALUES.len(), any::<prop::sample::Index>()).prop_map(|(row, index)| Cell {
+        row,
+        spelling: index.index(VALUES[row].len()),
+    })
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -130,7 +147,11 @@ struct Choices {
 
 impl Choices {
     fn below(&mut self, limit: usize) -> usize {
-        let byte = self.bytes.get(self.position % self.bytes.len().max(1)).copied().unwrap_or(0);
+        let byte = self
+            .bytes
+            .get(self.position % self.bytes.len().max(1))
+            .copied()
+            .unwrap_or(0);
         self.position += 1;
         usize::from(byte) % limit
     }
@@ -143,7 +164,9 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
 type Run = Vec<Entry>;
 
 fn streams(runs: Vec<Run>) -> Vec<impl Iterator<Item = Result<Entry, OperatorError>>> {
-    runs.into_iter().map(|run| run.into_iter().map(Ok)).collect()
+    runs.into_iter()
+        .map(|run| run.into_iter().map(Ok))
+        .collect()
 }
 
 /// Merges random neighbours until few enough runs are left.
@@ -152,8 +175,11 @@ fn merge_some(merger: &Merger, mut runs: Vec<Run>, choices: &mut Choices) -> Vec
         let first = choices.below(runs.len() - 1);
         let count = (2 + choices.below(3)).min(runs.len() - first);
         let neighbours: Vec<Run> = runs.drain(first..first + count).collect();
-        let merged = merger.merge_runs(streams(neighbours)).collect::<Result<Run, OperatorError>>().unwrap();
-        runs.insert(first, merged);
+        let one = merger
+            .merge_runs(streams(neighbours))
+            .collect::<Result<Run, OperatorError>>()
+            .unwrap();
+        runs.insert(first, one);
     }
     runs
 }
@@ -169,7 +195,11 @@ struct Programs {
 fn programs(steps: Vec<Step>) -> Programs {
     let plan = planned(steps);
     let compile = |stage: usize| StageProgram::compile(&plan.stages[stage]).unwrap();
-    Programs { map: compile(0), reduce: compile(1), partitions: plan.stages[1].shards }
+    Programs {
+        map: compile(0),
+        reduce: compile(1),
+        partitions: plan.stages[1].shards,
+    }
 }
 
 /// The most partitions of a random run.
@@ -179,8 +209,12 @@ const PARTITIONS_MAX: usize = 5;
 static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
     let partitions = || 1..=u32::try_from(PARTITIONS_MAX).unwrap();
     [
-        partitions().map(|shards| programs(vec![group_by(shards)])).collect(),
-        partitions().map(|shards| programs(vec![deduplicate(shards)])).collect(),
+        partitions()
+            .map(|shards| programs(vec![group_by(shards)]))
+            .collect(),
+        partitions()
+            .map(|shards| programs(vec![deduplicate(shards)]))
+            .collect(),
         vec![programs(vec![Step::Count])],
     ]
 });
@@ -190,8 +224,16 @@ const DEDUPLICATE: usize = 1;
 const COUNT: usize = 2;
 
 /// Runs two stages over shards of records; gives the texts of each output shard.
-fn execute(programs: &Programs, shards: Vec<Vec<Record>>, choices: &mut Choices) -> Vec<Vec<String>> {
-    let Programs { map, reduce, partitions } = programs;
+fn execute(
+    programs: &Programs,
+    shards: Vec<Vec<Record>>,
+    choices: &mut Choices,
+) -> Vec<Vec<String>> {
+    let Programs {
+        map,
+        reduce,
+        partitions,
+    } = programs;
     let mut runs: Vec<Run> = Vec::new();
     for shard in shards {
         let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
@@ -215,7 +257,12 @@ fn execute(programs: &Programs, shards: Vec<Vec<Record>>, choices: &mut Choices)
     let merger = reduce.merger().unwrap();
     (0..*partitions)
         .map(|partition| {
-            let read = |run: &Run| run.iter().filter(|entry| entry.partition == partition).cloned().collect();
+            let read = |run: &Run| {
+                run.iter()
+                    .filter(|entry| entry.partition == partition)
+                    .cloned()
+                    .collect()
+            };
             let runs = merge_some(merger, runs.iter().map(read).collect(), choices);
             let mut steps = reduce.steps();
             let mut output = Vec::new();
@@ -235,7 +282,16 @@ fn execute(programs: &Programs, shards: Vec<Vec<Record>>, choices: &mut Choices)
 
 fn planned(steps: Vec<Step>) -> Plan {
     let source = Source::Files { empty_ok: true };
-    plan(&Pipeline { source, steps, sink: Sink { format: Format::Jsonl } }, 1)
+    plan(
+        &Pipeline {
+            source,
+            steps,
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+        },
+        1,
+    )
 }
 
 /// The records in their order, cut into shards; some of them may be empty.
@@ -260,19 +316,36 @@ fn group_by(shards: u32) -> Step {
         ("max", Aggregate::Max(value.clone())),
         ("collect", Aggregate::Collect(value)),
     ];
-    let aggregates = aggregates.map(|(name, aggregate)| (name.to_owned(), aggregate)).into();
-    Step::GroupBy(GroupBy { key: format!(".k | {AS_VALUE}"), aggregates, shards: Some(shards) })
+    let aggregates = aggregates
+        .map(|(name, aggregate)| (name.to_owned(), aggregate))
+        .into();
+    Step::GroupBy(GroupBy {
+        key: format!(".k | {AS_VALUE}"),
+        aggregates,
+        shards: Some(shards),
+    })
 }
 
 fn deduplicate(shards: u32) -> Step {
-    Step::Deduplicate { key: format!(".k | {AS_VALUE}"), shards: Some(shards) }
+    Step::Deduplicate {
+        key: format!(".k | {AS_VALUE}"),
+        shards: Some(shards),
+    }
 }
 
 /// What a groupBy gives in one shard, by looking at all records at once.
 fn grouped_by_model(inputs: &[Input]) -> Vec<String> {
     let rows = 0..VALUES.len();
-    let groups = rows.map(|row| inputs.iter().filter(|input| input.key().row == row).collect::<Vec<_>>());
-    groups.filter(|group| !group.is_empty()).map(|group| group_by_model(&group)).collect()
+    let groups = rows.map(|row| {
+        inputs
+            .iter()
+            .filter(|input| input.key().row == row)
+            .collect::<Vec<_>>()
+    });
+    groups
+        .filter(|group| !group.is_empty())
+        .map(|group| group_by_model(&group))
+        .collect()
 }
 
 fn group_by_model(group: &[&Input]) -> String {
@@ -303,15 +376,20 @@ fn group_by_model(group: &[&Input]) -> String {
 
 fn deduplicated_by_model(inputs: &[Input]) -> Vec<String> {
     let first = |row: usize| inputs.iter().find(|input| input.key().row == row);
-    (0..VALUES.len()).filter_map(first).map(|input| input.record().as_json_str().to_owned()).collect()
+    (0..VALUES.len())
+        .filter_map(first)
+        .map(|input| input.record().as_json_str().to_owned())
+        .collect()
 }
 
 /// Small averages that Rust and jq print alike; the others are compared as numbers.
 fn alike(result: &str, model: &str) -> bool {
-    let parts = |text: &str| -> Vec<String> { text.split([',', ':', '}']).map(str::to_owned).collect() };
+    let parts =
+        |text: &str| -> Vec<String> { text.split([',', ':', '}']).map(str::to_owned).collect() };
     let (result, model) = (parts(result), parts(model));
     let equal = |(left, right): (&String, &String)| {
-        left == right || matches!((left.parse::<f64>(), right.parse::<f64>()), (Ok(left), Ok(right)) if left.to_bits() == right.to_bits())
+        left == right
+            || matches!((left.parse::<f64>(), right.parse::<f64>()), (Ok(left), Ok(right)) if left.to_bits() == right.to_bits())
     };
     result.len() == model.len() && result.iter().zip(&model).all(equal)
 }
@@ -425,14 +503,26 @@ fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_stands_between_them
         }
         spread
     };
-    let step = GroupBy { key: ".k".to_owned(), aggregates: vec![("n".to_owned(), Aggregate::Count)], shards: Some(1) };
+    let step = GroupBy {
+        key: ".k".to_owned(),
+        aggregates: vec![("n".to_owned(), Aggregate::Count)],
+        shards: Some(1),
+    };
     let programs = programs(vec![Step::GroupBy(step)]);
     for shards in 1..=7 {
-        let mut choices = Choices { bytes: vec![2, 3, 5, 8], position: shards };
+        let mut choices = Choices {
+            bytes: vec![2, 3, 5, 8],
+            position: shards,
+        };
         let result = execute(&programs, records(shards), &mut choices).remove(0);
         assert_eq!(
             result,
-            [r#"{"key":true,"n":2}"#, r#"{"key":1,"n":3}"#, r#"{"key":2,"n":1}"#, r#"{"key":3,"n":1}"#],
+            [
+                r#"{"key":true,"n":2}"#,
+                r#"{"key":1,"n":3}"#,
+                r#"{"key":2,"n":1}"#,
+                r#"{"key":3,"n":1}"#
+            ],
             "{shards} shards"
         );
     }
@@ -452,19 +542,33 @@ fn steps_before_and_behind_a_shuffle_run_with_it() {
         Step::Map("\"\\(.key): \\(.count)\"".to_owned()),
         Step::TakePerShard(2),
     ];
-    let lines = [["the cat and the dog", ""], ["and the cat sat", "on the mat and sat"]];
-    let shards = lines.map(|shard| shard.map(Record::from_text_line).into()).into();
-    let mut choices = Choices { bytes: vec![7, 4, 9], position: 0 };
+    let lines = [
+        ["the cat and the dog", ""],
+        ["and the cat sat", "on the mat and sat"],
+    ];
+    let shards = lines
+        .map(|shard| shard.map(Record::from_text_line).into())
+        .into();
+    let mut choices = Choices {
+        bytes: vec![7, 4, 9],
+        position: 0,
+    };
     let result = execute(&programs(word_count), shards, &mut choices);
     assert_eq!(result, [[r#""and: 3""#, r#""cat: 2""#]]);
 }
 
 #[test]
 fn no_mapper_at_all_gives_a_count_of_0_and_groups_in_no_shard() {
-    let mut choices = Choices { bytes: vec![1], position: 0 };
+    let mut choices = Choices {
+        bytes: vec![1],
+        position: 0,
+    };
     let count = programs(vec![Step::Count, Step::Map(". + 1".to_owned())]);
     assert_eq!(execute(&count, vec![], &mut choices), [["1"]]);
-    assert_eq!(execute(&programs(vec![group_by(3)]), vec![], &mut choices), [[""; 0]; 3]);
+    assert_eq!(
+        execute(&programs(vec![group_by(3)]), vec![], &mut choices),
+        [[""; 0]; 3]
+    );
 }
 
 #[test]
@@ -475,26 +579,49 @@ fn a_buffer_says_how_much_memory_it_holds() {
     let mut last = 0;
     for number in 0..2000 {
         let text = format!(r#"{{"k":"key {number}","n":1,"v":"{}"}}"#, "x".repeat(100));
-        combiner.push(Record::parse(text.as_bytes()).unwrap()).unwrap();
+        combiner
+            .push(Record::parse(text.as_bytes()).unwrap())
+            .unwrap();
         assert!(combiner.memory_bytes() >= last);
         last = combiner.memory_bytes();
     }
     // At least the values that are kept three times, and not wildly more.
     assert!((2000 * 300..2000 * 2000).contains(&last), "{last}");
     let entries = combiner.drain_sorted().count();
-    assert_eq!((entries, combiner.memory_bytes(), combiner.is_empty()), (2000, 0, true));
+    assert_eq!(
+        (entries, combiner.memory_bytes(), combiner.is_empty()),
+        (2000, 0, true)
+    );
 }
 
 #[test]
 fn compiling_names_the_step_whose_expression_is_wrong() {
     let compile = |steps: Vec<Step>, stage: usize| {
-        StageProgram::compile(&planned(steps).stages[stage]).map(|_| ()).unwrap_err().to_string()
+        StageProgram::compile(&planned(steps).stages[stage])
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
-    let error = compile(vec![Step::Map(".a".to_owned()), Step::Filter("nowhere".to_owned())], 0);
-    assert_eq!(error, "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined");
-    let deduplicate = Step::Deduplicate { key: "nowhere".to_owned(), shards: None };
+    let error = compile(
+        vec![
+            Step::Map(".a".to_owned()),
+            Step::Filter("nowhere".to_owned()),
+        ],
+        0,
+    );
+    assert_eq!(
+        error,
+        "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined"
+    );
+    let deduplicate = Step::Deduplicate {
+        key: "nowhere".to_owned(),
+        shards: None,
+    };
     for stage in [0, 1] {
         let error = compile(vec![deduplicate.clone()], stage);
-        assert!(error.starts_with("spec.pipeline.steps[0].deduplicate.key: "), "{error}");
+        assert!(
+            error.starts_with("spec.pipeline.steps[0].deduplicate.key: "),
+            "{error}"
+        );
     }
 }

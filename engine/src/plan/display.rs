@@ -10,7 +10,12 @@ const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, {}", counted(self.stages.len() as u64, "stage"), counted(self.tasks(), "task"))?;
+        writeln!(
+            f,
+            "{}, {}",
+            counted(self.stages.len() as u64, "stage"),
+            counted(self.tasks(), "task")
+        )?;
         writeln!(f)?;
         table(f, &self.stages)?;
         for stage in &self.stages {
@@ -22,12 +27,22 @@ impl fmt::Display for Plan {
 }
 
 fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage]) -> fmt::Result {
-    let rows: Vec<[String; 5]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(stages.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; 5]> = std::iter::once(HEADINGS.map(str::to_owned))
+        .chain(stages.iter().map(row))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths = [0, 1, 2, 3].map(width);
     for [id, name, shards, reads, writes] in &rows {
         let [w0, w1, w2, w3] = widths;
-        writeln!(f, "{id:<w0$}  {name:<w1$}  {shards:<w2$}  {reads:<w3$}  {writes}")?;
+        writeln!(
+            f,
+            "{id:<w0$}  {name:<w1$}  {shards:<w2$}  {reads:<w3$}  {writes}"
+        )?;
     }
     Ok(())
 }
@@ -40,7 +55,11 @@ fn row(stage: &Stage) -> [String; 5] {
     let writes = match &stage.output {
         StageOutput::Shuffle { partitions, .. } => {
             let ranges = u64::from(stage.shards) * u64::from(*partitions);
-            format!("shuffle, {} x {partitions} = {}", stage.shards, counted(ranges, "range"))
+            format!(
+                "shuffle, {} x {partitions} = {}",
+                stage.shards,
+                counted(ranges, "range")
+            )
         }
         StageOutput::Sink { format } => {
             let format = match format {
@@ -50,7 +69,13 @@ fn row(stage: &Stage) -> [String; 5] {
             counted(u64::from(stage.shards), &format!("{format} file"))
         }
     };
-    [stage.id.to_string(), stage.name.clone(), stage.shards.to_string(), reads, writes]
+    [
+        stage.id.to_string(),
+        stage.name.clone(),
+        stage.shards.to_string(),
+        reads,
+        writes,
+    ]
 }
 
 fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
@@ -66,7 +91,9 @@ fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
     if let StageOutput::Shuffle { path, merge, .. } = &stage.output {
         writeln!(f, "  {path}: combine")?;
         match merge {
-            Merge::GroupBy(GroupBy { key, aggregates, .. }) => {
+            Merge::GroupBy(GroupBy {
+                key, aggregates, ..
+            }) => {
                 writeln!(f, "    key: {}", expression_text(key))?;
                 for (name, aggregate) in aggregates {
                     writeln!(f, "    {name:?}: {}", aggregate_text(aggregate))?;
@@ -89,7 +116,10 @@ fn operation_text(operation: &RecordOperation) -> String {
         | RecordOperation::FlatMap(expression)
         | RecordOperation::Filter(expression) => expression_text(expression),
         RecordOperation::Select(paths) => {
-            let paths: Vec<String> = paths.iter().map(|path| format!("{:?}", path.join("."))).collect();
+            let paths: Vec<String> = paths
+                .iter()
+                .map(|path| format!("{:?}", path.join(".")))
+                .collect();
             paths.join(", ")
         }
         RecordOperation::TakePerShard(records) => records.to_string(),
@@ -139,10 +169,15 @@ mod tests {
                 Step::Filter(".count > 1".to_owned()),
                 Step::Select(vec![vec!["key".to_owned()], vec!["count".to_owned()]]),
                 Step::TakePerShard(100),
-                Step::Deduplicate { key: ".key".to_owned(), shards: None },
+                Step::Deduplicate {
+                    key: ".key".to_owned(),
+                    shards: None,
+                },
                 Step::Count,
             ],
-            sink: Sink { format: Format::Jsonl },
+            sink: Sink {
+                format: Format::Jsonl,
+            },
         }
     }
 
@@ -190,8 +225,13 @@ stage 0 map
     #[test]
     fn a_plan_prints_as_a_table_and_what_each_stage_does() {
         assert_eq!(plan(&word_count(), 32).to_string(), WORD_COUNT);
-        let nothing =
-            Pipeline { source: Source::Files { empty_ok: true }, steps: vec![], sink: Sink { format: Format::Text } };
+        let nothing = Pipeline {
+            source: Source::Files { empty_ok: true },
+            steps: vec![],
+            sink: Sink {
+                format: Format::Text,
+            },
+        };
         assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
     }
 

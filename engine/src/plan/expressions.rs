@@ -20,7 +20,10 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
     let mut check = |path: String, source: &str| {
         if let Err(error) = Expression::compile(source) {
-            errors.push(ExpressionError { path, message: error.to_string() });
+            errors.push(ExpressionError {
+                path,
+                message: error.to_string(),
+            });
         }
     };
     for (index, step) in pipeline.steps.iter().enumerate() {
@@ -28,7 +31,9 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
         match step {
             Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => check(path, source),
             Step::Deduplicate { key, .. } => check(path::key(&path), key),
-            Step::GroupBy(GroupBy { key, aggregates, .. }) => {
+            Step::GroupBy(GroupBy {
+                key, aggregates, ..
+            }) => {
                 check(path::key(&path), key);
                 for (name, aggregate) in aggregates {
                     let (function, source) = match aggregate {
@@ -61,18 +66,29 @@ mod tests {
             ("good", Aggregate::Max(".price".to_owned())),
             ("a b", Aggregate::Collect("nowhere".to_owned())),
         ];
-        let aggregates = aggregates.map(|(name, aggregate)| (name.to_owned(), aggregate)).into();
+        let aggregates = aggregates
+            .map(|(name, aggregate)| (name.to_owned(), aggregate))
+            .into();
         let pipeline = Pipeline {
             source: Source::Files { empty_ok: false },
             steps: vec![
                 Step::Map(".a".to_owned()),
                 Step::Filter(".a ==".to_owned()),
-                Step::GroupBy(GroupBy { key: ".k\n| upcase".to_owned(), aggregates, shards: None }),
-                Step::Deduplicate { key: "]".to_owned(), shards: None },
+                Step::GroupBy(GroupBy {
+                    key: ".k\n| upcase".to_owned(),
+                    aggregates,
+                    shards: None,
+                }),
+                Step::Deduplicate {
+                    key: "]".to_owned(),
+                    shards: None,
+                },
                 Step::FlatMap("input".to_owned()),
                 Step::Select(vec![vec!["a".to_owned()]]),
             ],
-            sink: Sink { format: Format::Jsonl },
+            sink: Sink {
+                format: Format::Jsonl,
+            },
         };
         let errors = check_expressions(&pipeline);
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();

@@ -30,7 +30,10 @@ impl Plan {
 
     /// The number of tasks of all stages.
     pub fn tasks(&self) -> u64 {
-        self.stages.iter().map(|stage| u64::from(stage.shards)).sum()
+        self.stages
+            .iter()
+            .map(|stage| u64::from(stage.shards))
+            .sum()
     }
 }
 

@@ -30,5 +30,9 @@ pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
 /// A name that a person would write behind a dot is written so, any other in brackets and quotes.
 fn member(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if !name.is_empty() && name.chars().all(plain) { format!(".{name}") } else { format!("[{name:?}]") }
+    if !name.is_empty() && name.chars().all(plain) {
+        format!(".{name}")
+    } else {
+        format!("[{name:?}]")
+    }
 }

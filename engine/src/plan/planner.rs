@@ -17,12 +17,19 @@ pub const DEFAULT_SHARDS_MAX: u32 = 256;
 pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
     let mut planner = Planner {
         finished: Vec::new(),
-        open: OpenStage { name: "map", shards: source_shards, input: StageInput::Source, steps: Vec::new() },
+        open: OpenStage {
+            name: "map",
+            shards: source_shards,
+            input: StageInput::Source,
+            steps: Vec::new(),
+        },
     };
     for (index, step) in pipeline.steps.iter().enumerate() {
         planner.add(path::step(index, step), step);
     }
-    planner.finish(StageOutput::Sink { format: pipeline.sink.format })
+    planner.finish(StageOutput::Sink {
+        format: pipeline.sink.format,
+    })
 }
 
 struct Planner {
@@ -47,10 +54,20 @@ impl Planner {
             Step::Select(paths) => RecordOperation::Select(paths.clone()),
             Step::TakePerShard(records) => RecordOperation::TakePerShard(*records),
             Step::GroupBy(group_by) => {
-                return self.shuffle("reduce", group_by.shards, path, Merge::GroupBy(group_by.clone()));
+                return self.shuffle(
+                    "reduce",
+                    group_by.shards,
+                    path,
+                    Merge::GroupBy(group_by.clone()),
+                );
             }
             Step::Deduplicate { key, shards } => {
-                return self.shuffle("deduplicate", *shards, path, Merge::Deduplicate(key.clone()));
+                return self.shuffle(
+                    "deduplicate",
+                    *shards,
+                    path,
+                    Merge::Deduplicate(key.clone()),
+                );
             }
             Step::Count => return self.shuffle("count", Some(1), path, Merge::Count),
         };
@@ -61,9 +78,25 @@ impl Planner {
         let upstream = self.open.shards;
         let shards = shards.unwrap_or(upstream.min(DEFAULT_SHARDS_MAX)).max(1);
         let from = self.next_id();
-        let input = StageInput::Shuffle { from, path: path.clone(), merge: merge.clone() };
-        let next = OpenStage { name, shards, input, steps: Vec::new() };
-        self.close(StageOutput::Shuffle { partitions: shards, path, merge }, next);
+        let input = StageInput::Shuffle {
+            from,
+            path: path.clone(),
+            merge: merge.clone(),
+        };
+        let next = OpenStage {
+            name,
+            shards,
+            input,
+            steps: Vec::new(),
+        };
+        self.close(
+            StageOutput::Shuffle {
+                partitions: shards,
+                path,
+                merge,
+            },
+            next,
+        );
     }
 
     fn close(&mut self, output: StageOutput, next: OpenStage) {
@@ -75,7 +108,9 @@ impl Planner {
     fn finish(mut self, output: StageOutput) -> Plan {
         let id = self.next_id();
         self.finished.push(self.open.with_output(id, output));
-        Plan { stages: self.finished }
+        Plan {
+            stages: self.finished,
+        }
     }
 
     fn next_id(&self) -> StageId {
@@ -86,8 +121,20 @@ impl Planner {
 
 impl OpenStage {
     fn with_output(self, id: StageId, output: StageOutput) -> Stage {
-        let Self { name, shards, input, steps } = self;
-        Stage { id, name: name.to_owned(), shards, input, steps, output }
+        let Self {
+            name,
+            shards,
+            input,
+            steps,
+        } = self;
+        Stage {
+            id,
+            name: name.to_owned(),
+            shards,
+            input,
+            steps,
+            output,
+        }
     }
 }
 
@@ -97,16 +144,29 @@ mod tests {
     use crate::pipeline::{Aggregate, Format, GroupBy, Sink, Source};
 
     fn pipeline(steps: Vec<Step>) -> Pipeline {
-        Pipeline { source: Source::Files { empty_ok: true }, steps, sink: Sink { format: Format::Jsonl } }
+        Pipeline {
+            source: Source::Files { empty_ok: true },
+            steps,
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+        }
     }
 
     fn group_by(shards: Option<u32>) -> Step {
         let aggregates = vec![("n".to_owned(), Aggregate::Count)];
-        Step::GroupBy(GroupBy { key: ".k".to_owned(), aggregates, shards })
+        Step::GroupBy(GroupBy {
+            key: ".k".to_owned(),
+            aggregates,
+            shards,
+        })
     }
 
     fn shape(plan: &Plan) -> Vec<(&str, u32, usize)> {
-        plan.stages.iter().map(|stage| (stage.name.as_str(), stage.shards, stage.steps.len())).collect()
+        plan.stages
+            .iter()
+            .map(|stage| (stage.name.as_str(), stage.shards, stage.steps.len()))
+            .collect()
     }
 
     #[test]
@@ -117,21 +177,47 @@ mod tests {
             group_by(Some(4)),
             Step::FlatMap(".[]".to_owned()),
             Step::TakePerShard(3),
-            Step::Deduplicate { key: ".".to_owned(), shards: None },
+            Step::Deduplicate {
+                key: ".".to_owned(),
+                shards: None,
+            },
             Step::Count,
             Step::Select(vec![vec!["n".to_owned()]]),
         ];
         let plan = plan(&pipeline(steps), 10);
-        assert_eq!(shape(&plan), [("map", 10, 2), ("reduce", 4, 2), ("deduplicate", 4, 0), ("count", 1, 1)]);
+        assert_eq!(
+            shape(&plan),
+            [
+                ("map", 10, 2),
+                ("reduce", 4, 2),
+                ("deduplicate", 4, 0),
+                ("count", 1, 1)
+            ]
+        );
         for (position, stage) in plan.stages.iter().enumerate() {
             assert_eq!(stage.id.0 as usize, position);
         }
-        assert_eq!(plan.stages[3].steps[0].path, "spec.pipeline.steps[7].select");
-        let StageInput::Shuffle { from, path, .. } = &plan.stages[2].input else { panic!("{plan:?}") };
-        assert_eq!((*from, path.as_str()), (StageId(1), "spec.pipeline.steps[5].deduplicate"));
-        let StageOutput::Shuffle { partitions, .. } = plan.stages[0].output else { panic!("{plan:?}") };
+        assert_eq!(
+            plan.stages[3].steps[0].path,
+            "spec.pipeline.steps[7].select"
+        );
+        let StageInput::Shuffle { from, path, .. } = &plan.stages[2].input else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(
+            (*from, path.as_str()),
+            (StageId(1), "spec.pipeline.steps[5].deduplicate")
+        );
+        let StageOutput::Shuffle { partitions, .. } = plan.stages[0].output else {
+            panic!("{plan:?}")
+        };
         assert_eq!(partitions, plan.stages[1].shards);
-        assert_eq!(plan.stages[3].output, StageOutput::Sink { format: Format::Jsonl });
+        assert_eq!(
+            plan.stages[3].output,
+            StageOutput::Sink {
+                format: Format::Jsonl
+            }
+        );
     }
 
     #[test]
@@ -141,15 +227,31 @@ mod tests {
 
     #[test]
     fn a_shuffle_has_as_many_shards_as_its_upstream_but_at_most_256_and_at_least_one() {
-        for (source_shards, expected) in [(0, 1), (1, 1), (7, 7), (256, 256), (257, 256), (u32::MAX, 256)] {
-            assert_eq!(plan(&pipeline(vec![group_by(None)]), source_shards).stages[1].shards, expected);
+        for (source_shards, expected) in [
+            (0, 1),
+            (1, 1),
+            (7, 7),
+            (256, 256),
+            (257, 256),
+            (u32::MAX, 256),
+        ] {
+            assert_eq!(
+                plan(&pipeline(vec![group_by(None)]), source_shards).stages[1].shards,
+                expected
+            );
         }
-        assert_eq!(plan(&pipeline(vec![group_by(Some(300))]), 2).stages[1].shards, 300);
+        assert_eq!(
+            plan(&pipeline(vec![group_by(Some(300))]), 2).stages[1].shards,
+            300
+        );
     }
 
     #[test]
     fn a_job_without_input_has_empty_stages_only_before_its_first_shuffle() {
         assert_eq!(shape(&plan(&pipeline(vec![]), 0)), [("map", 0, 0)]);
-        assert_eq!(shape(&plan(&pipeline(vec![Step::Count]), 0)), [("map", 0, 0), ("count", 1, 0)]);
+        assert_eq!(
+            shape(&plan(&pipeline(vec![Step::Count]), 0)),
+            [("map", 0, 0), ("count", 1, 0)]
+        );
     }
 }

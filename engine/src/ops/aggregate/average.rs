@@ -15,7 +15,8 @@ impl Combine for Average {
     }
 
     fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
-        let later = ExactSum::decode(payload.bytes()?).map_err(|_| StateError::Damaged("an average is damaged"))?;
+        let later = ExactSum::decode(payload.bytes()?)
+            .map_err(|_| StateError::Damaged("an average is damaged"))?;
         self.0.merge(&later);
         Ok(())
     }
@@ -25,7 +26,9 @@ impl Combine for Average {
     }
 
     fn finish(&self) -> Result<Record, StateError> {
-        self.0.average().map_err(|error| StateError::Refused(error.to_string()))
+        self.0
+            .average()
+            .map_err(|error| StateError::Refused(error.to_string()))
     }
 
     fn memory_bytes(&self) -> usize {

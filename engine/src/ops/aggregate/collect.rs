@@ -29,7 +29,9 @@ impl Collected {
 
 impl Combine for Collected {
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError> {
-        let record = value.to_record().map_err(|error| StateError::Refused(error.to_string()))?;
+        let record = value
+            .to_record()
+            .map_err(|error| StateError::Refused(error.to_string()))?;
         self.push(record.as_json())
     }
 
@@ -46,16 +48,24 @@ impl Combine for Collected {
         text.push(b'[');
         text.extend_from_slice(&self.0);
         text.push(b']');
-        Record::parse(&text).map_err(|error| match error.problem {
-            RecordProblem::TooLong => too_long(),
-            RecordProblem::TooDeep => StateError::Refused(error.problem.to_string()),
-            _ => StateError::Damaged("a collected list is not JSON"),
+        Record::parse(&text).map_err(|error| {
+            if error.problem == RecordProblem::TooLong {
+                too_long()
+            } else if error.problem == RecordProblem::TooDeep {
+                StateError::Refused(error.problem.to_string())
+            } else {
+                StateError::Damaged("a collected list is not JSON")
+            }
         })
     }
 
     fn memory_bytes(&self) -> usize {
         let capacity = self.0.capacity();
-        if capacity == 0 { 0 } else { capacity + ALLOCATION_BYTES }
+        if capacity == 0 {
+            0
+        } else {
+            capacity + ALLOCATION_BYTES
+        }
     }
 }
 

@@ -45,14 +45,19 @@ struct Best {
 
 impl<E> Default for Extreme<E> {
     fn default() -> Self {
-        Self { best: None, end: PhantomData }
+        Self {
+            best: None,
+            end: PhantomData,
+        }
     }
 }
 
 impl<E: End> Extreme<E> {
     /// Whether a later value with this key takes the place of the one held.
     fn is_beaten_by(&self, key: &[u8]) -> bool {
-        self.best.as_ref().is_none_or(|best| key.cmp(&best.key) == E::BETTER)
+        self.best
+            .as_ref()
+            .is_none_or(|best| key.cmp(&best.key) == E::BETTER)
     }
 }
 
@@ -65,7 +70,10 @@ impl<E: End> Combine for Extreme<E> {
         let key = value.key().map_err(refused)?;
         if self.is_beaten_by(key.as_bytes()) {
             let text = value.to_record().map_err(refused)?.as_json_str().into();
-            self.best = Some(Best { key: key.into_bytes().into_boxed_slice(), text });
+            self.best = Some(Best {
+                key: key.into_bytes().into_boxed_slice(),
+                text,
+            });
         }
         Ok(())
     }
@@ -76,7 +84,10 @@ impl<E: End> Combine for Extreme<E> {
             1 => {
                 let (key, text) = (payload.bytes()?, payload.text()?);
                 if self.is_beaten_by(key) {
-                    self.best = Some(Best { key: key.into(), text: text.into() });
+                    self.best = Some(Best {
+                        key: key.into(),
+                        text: text.into(),
+                    });
                 }
                 Ok(())
             }
@@ -99,10 +110,13 @@ impl<E: End> Combine for Extreme<E> {
         let Some(best) = &self.best else {
             return Ok(Record::null());
         };
-        Record::parse(best.text.as_bytes()).map_err(|_| StateError::Damaged("a min or max is not JSON"))
+        Record::parse(best.text.as_bytes())
+            .map_err(|_| StateError::Damaged("a min or max is not JSON"))
     }
 
     fn memory_bytes(&self) -> usize {
-        self.best.as_ref().map_or(0, |best| best.key.len() + best.text.len() + 2 * ALLOCATION_BYTES)
+        self.best.as_ref().map_or(0, |best| {
+            best.key.len() + best.text.len() + 2 * ALLOCATION_BYTES
+        })
     }
 }

@@ -76,7 +76,11 @@ trait Combine {
 
 impl CompiledAggregate {
     /// `step` is the path of the groupBy.
-    pub(crate) fn compile(step: &str, name: &str, aggregate: &Aggregate) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(
+        step: &str,
+        name: &str,
+        aggregate: &Aggregate,
+    ) -> Result<Self, OperatorError> {
         let (function, word, argument) = match aggregate {
             // Its value is not looked at, and evaluating `.` costs nothing.
             Aggregate::Count => (Function::Count, "count", "."),
@@ -88,7 +92,12 @@ impl CompiledAggregate {
         };
         let path = path::aggregate(step, name, word);
         let argument = expression::compile(&path, argument)?;
-        Ok(Self { name: name.to_owned(), path, function, argument })
+        Ok(Self {
+            name: name.to_owned(),
+            path,
+            function,
+            argument,
+        })
     }
 
     /// The aggregate of nothing.
@@ -106,14 +115,19 @@ impl CompiledAggregate {
     /// Adds the argument's value for one more record.
     pub(crate) fn add(&self, partial: &mut Partial, record: &Record) -> Result<(), OperatorError> {
         expression::one(&self.path, &self.argument, record, |value| {
-            partial.combine().add(&value).map_err(|error| OperatorError::of_data(&self.path, error.to_string()))
+            partial
+                .combine()
+                .add(&value)
+                .map_err(|error| OperatorError::of_data(&self.path, error.to_string()))
         })
     }
 
     /// The error of a result or a merge, at this aggregate's place.
     pub(crate) fn refused(&self, error: StateError) -> StateError {
         match error {
-            StateError::Refused(message) => StateError::Refused(format!("{} ({})", message, self.path)),
+            StateError::Refused(message) => {
+                StateError::Refused(format!("{} ({})", message, self.path))
+            }
             StateError::Damaged(_) => error,
         }
     }

@@ -11,8 +11,13 @@ pub(super) fn add(sum: &mut ExactSum, value: &Value<'_>) -> Result<(), StateErro
         if value.type_name() == "null" {
             return Ok(());
         }
-        let got = value.to_record().map_or_else(|error| error.to_string(), |record| shown(&record));
-        return Err(StateError::Refused(format!("not a number (got {got}); numbers and null are allowed")));
+        let got = value
+            .to_record()
+            .map_or_else(|error| error.to_string(), |record| shown(&record));
+        return Err(StateError::Refused(format!(
+            "not a number (got {got}); numbers and null are allowed"
+        )));
     };
-    sum.add(&number).map_err(|error| StateError::Refused(error.to_string()))
+    sum.add(&number)
+        .map_err(|error| StateError::Refused(error.to_string()))
 }

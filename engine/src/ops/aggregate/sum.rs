@@ -15,7 +15,8 @@ impl Combine for Sum {
     }
 
     fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
-        let later = ExactSum::decode(payload.bytes()?).map_err(|_| StateError::Damaged("a sum is damaged"))?;
+        let later = ExactSum::decode(payload.bytes()?)
+            .map_err(|_| StateError::Damaged("a sum is damaged"))?;
         self.0.merge(&later);
         Ok(())
     }
@@ -28,7 +29,9 @@ impl Combine for Sum {
         if self.0.count() == 0 {
             return Ok(Record::null());
         }
-        self.0.total().map_err(|error| StateError::Refused(error.to_string()))
+        self.0
+            .total()
+            .map_err(|error| StateError::Refused(error.to_string()))
     }
 
     fn memory_bytes(&self) -> usize {

@@ -64,18 +64,41 @@ fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
 fn results_are_the_same_however_the_values_are_cut_and_encoded() {
     for (values, expected) in [
         (&[][..], ["0", "null", "null", "null", "null", "[]"]),
-        (&["null", "null"], ["2", "null", "null", "null", "null", "[null,null]"]),
-        (&["1", "2.0", "null", "3"], ["4", "6", "1", "3", "2", "[1,2.0,null,3]"]),
-        (&["2", "1.0", "1", "2.0"], ["4", "6", "1.0", "2", "1.5", "[2,1.0,1,2.0]"]),
-        (&["0.1", "0.2", "0.3"], ["3", "0.6", "0.1", "0.3", "0.2", "[0.1,0.2,0.3]"]),
+        (
+            &["null", "null"],
+            ["2", "null", "null", "null", "null", "[null,null]"],
+        ),
+        (
+            &["1", "2.0", "null", "3"],
+            ["4", "6", "1", "3", "2", "[1,2.0,null,3]"],
+        ),
+        (
+            &["2", "1.0", "1", "2.0"],
+            ["4", "6", "1.0", "2", "1.5", "[2,1.0,1,2.0]"],
+        ),
+        (
+            &["0.1", "0.2", "0.3"],
+            ["3", "0.6", "0.1", "0.3", "0.2", "[0.1,0.2,0.3]"],
+        ),
         (
             &["9007199254740993", "9007199254740992"],
-            ["2", "18014398509481985", "9007199254740992", "9007199254740993", "9007199254740992", "[9007199254740993,9007199254740992]"],
+            [
+                "2",
+                "18014398509481985",
+                "9007199254740992",
+                "9007199254740993",
+                "9007199254740992",
+                "[9007199254740993,9007199254740992]",
+            ],
         ),
     ] {
         for first in 0..=values.len() {
             for second in first..=values.len() {
-                assert_eq!(results(values, &[first, second]), expected, "{values:?} cut at {first} and {second}");
+                assert_eq!(
+                    results(values, &[first, second]),
+                    expected,
+                    "{values:?} cut at {first} and {second}"
+                );
             }
         }
     }
@@ -84,21 +107,41 @@ fn results_are_the_same_however_the_values_are_cut_and_encoded() {
 #[test]
 fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
     let long = format!("\"{}\"", "x".repeat(100));
-    for aggregate in [Aggregate::Sum(".".to_owned()), Aggregate::Avg(".".to_owned())] {
+    for aggregate in [
+        Aggregate::Sum(".".to_owned()),
+        Aggregate::Avg(".".to_owned()),
+    ] {
         let aggregate = compiled(&aggregate);
         for (value, expected) in [
-            ("true", "not a number (got true); numbers and null are allowed".to_owned()),
-            ("[1]", "not a number (got [1]); numbers and null are allowed".to_owned()),
-            (&long, format!("not a number (got \"{}…); numbers and null are allowed", "x".repeat(63))),
+            (
+                "true",
+                "not a number (got true); numbers and null are allowed".to_owned(),
+            ),
+            (
+                "[1]",
+                "not a number (got [1]); numbers and null are allowed".to_owned(),
+            ),
+            (
+                &long,
+                format!(
+                    "not a number (got \"{}…); numbers and null are allowed",
+                    "x".repeat(63)
+                ),
+            ),
         ] {
-            let error = aggregate.add(&mut aggregate.begin(), &record(value)).unwrap_err();
+            let error = aggregate
+                .add(&mut aggregate.begin(), &record(value))
+                .unwrap_err();
             assert_eq!(error.message, expected);
             assert!(error.path.starts_with("step.aggregate.x."), "{error}");
         }
     }
     let nan = compiled(&Aggregate::Sum("nan".to_owned()));
     let error = nan.add(&mut nan.begin(), &record("1")).unwrap_err();
-    assert_eq!(error.to_string(), "step.aggregate.x.sum: NaN is not a finite number");
+    assert_eq!(
+        error.to_string(),
+        "step.aggregate.x.sum: NaN is not a finite number"
+    );
 }
 
 #[test]
@@ -110,7 +153,10 @@ fn an_argument_must_have_one_value() {
             assert_eq!(result, Ok(()));
         } else {
             let message = result.unwrap_err().message;
-            assert_eq!(message, "the expression must have exactly one result for each record (got 2)");
+            assert_eq!(
+                message,
+                "the expression must have exactly one result for each record (got 2)"
+            );
         }
     }
 }
@@ -127,11 +173,20 @@ fn min_and_max_order_values_of_all_kinds_as_jq_does() {
         }
         partial.finish().unwrap().as_json_str().to_owned()
     };
-    assert_eq!(result(Aggregate::Min(argument.to_owned()), &values), "false");
+    assert_eq!(
+        result(Aggregate::Min(argument.to_owned()), &values),
+        "false"
+    );
     assert_eq!(result(Aggregate::Max(argument.to_owned()), &values), "{}");
     // NaN is the least number, and JSON writes it as null.
-    assert_eq!(result(Aggregate::Min(argument.to_owned()), &["-1e300", "\"NaN\""]), "null");
-    assert_eq!(result(Aggregate::Max(argument.to_owned()), &["\"NaN\"", "-1e300"]), "-1e300");
+    assert_eq!(
+        result(Aggregate::Min(argument.to_owned()), &["-1e300", "\"NaN\""]),
+        "null"
+    );
+    assert_eq!(
+        result(Aggregate::Max(argument.to_owned()), &["\"NaN\"", "-1e300"]),
+        "-1e300"
+    );
 }
 
 #[test]
@@ -141,12 +196,21 @@ fn damaged_bytes_are_refused_by_every_aggregate() {
         let absorb = |payload: &[u8]| {
             let mut partial = compiled.begin();
             let mut reader = PayloadReader::new(payload);
-            partial.absorb(&mut reader).and_then(|()| reader.end()).and_then(|()| partial.finish().map(|_| ()))
+            partial
+                .absorb(&mut reader)
+                .and_then(|()| reader.end())
+                .and_then(|()| partial.finish().map(|_| ()))
         };
-        assert!(matches!(absorb(&[]), Err(StateError::Damaged(_))), "{aggregate:?}");
+        assert!(
+            matches!(absorb(&[]), Err(StateError::Damaged(_))),
+            "{aggregate:?}"
+        );
         let mut long = Vec::new();
         push_number(&mut long, 1 << 40);
         long.push(1);
-        assert!(matches!(absorb(&long), Err(StateError::Damaged(_))), "{aggregate:?}");
+        assert!(
+            matches!(absorb(&long), Err(StateError::Damaged(_))),
+            "{aggregate:?}"
+        );
     }
 }
