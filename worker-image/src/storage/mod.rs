@@ -3,22 +3,26 @@
 //!
 //! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
 
+mod complete;
 mod error;
 mod exclusive;
 mod job;
 mod list;
 mod location;
+mod object_writer;
 mod probe;
 mod read;
 mod retry;
 mod stores;
 mod upload;
 
+pub use complete::{Completed, abandon, complete};
 pub use error::{Cause, StorageError};
 pub use exclusive::{Placed, put_if_absent};
 pub use job::JobStorage;
 pub use list::{INPUT_FILES_MAX, InputFile, ListError, list_inputs};
 pub use location::{Location, LocationError, Scheme};
+pub use object_writer::ObjectWriter;
 pub use probe::{ProbeError, probe};
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
 pub use retry::persist;

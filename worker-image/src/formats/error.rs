@@ -1,0 +1,84 @@
+//! What can be wrong with a file, with its name and the line or byte.
+
+use std::io;
+
+use crate::storage::StorageError;
+
+/// Why a file could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[source] StorageError),
+    /// The compressed bytes are not what their extension says, end too early, or go on with something else.
+    #[error("{file}: byte {byte} of the compressed file: {problem}")]
+    Decompress {
+        /// The file.
+        file: String,
+        /// How many compressed bytes had been read.
+        byte: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A line is not a record.
+    #[error("{file}: line {line}: {problem}")]
+    ParseRecord {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Neither the manifest nor the extension says how records lie in the file.
+    #[error("{file}: its extension tells no format; name it .jsonl or .txt (before .gz or .zst), or set spec.pipeline.source.files.format")]
+    UnknownFormat {
+        /// The file.
+        file: String,
+    },
+}
+
+/// Why a record could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[source] StorageError),
+    /// A string with a line break would be read back as two records.
+    #[error("{file}: record {record} is a string with a line break (got {shown:?}); a text file has one record a line: remove the break, or write jsonl")]
+    LineBreak {
+        /// The file.
+        file: String,
+        /// The record's position in the file, from 1.
+        record: u64,
+        /// Its first 64 characters.
+        shown: String,
+    },
+    /// The compressor failed.
+    #[error("{file}: cannot be compressed: {source}")]
+    Compress {
+        /// The file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl WriteError {
+    pub(crate) fn from_io(file: &str, error: io::Error) -> Self {
+        match storage_error(error) {
+            Ok(error) => Self::Store(error),
+            Err(source) => Self::Compress { file: file.to_owned(), source },
+        }
+    }
+}
+
+/// The store's error inside an I/O error, where there is one.
+pub(crate) fn storage_error(error: io::Error) -> Result<StorageError, io::Error> {
+    if !error.get_ref().is_some_and(|inner| inner.is::<StorageError>()) {
+        return Err(error);
+    }
+    let (kind, text) = (error.kind(), error.to_string());
+    let inner = error.into_inner().and_then(|inner| inner.downcast::<StorageError>().ok());
+    inner.map(|inner| *inner).ok_or_else(|| io::Error::new(kind, text))
+}
