@@ -7,6 +7,13 @@ use crate::record::{FieldPath, Record, Selection};
 /// The compiled list of paths.
 pub(crate) fn compile(path: &str, fields: &[Vec<String>]) -> Result<Selection, OperatorError> {
     let refused = |message: String| OperatorError::of_data(path, message);
+    // A path is written with dots, and the printed plan shows it so.
+    if let Some(name) = fields.iter().flatten().find(|name| name.contains('.')) {
+        let message = format!(
+            "the field {name:?} has a dot in its name and cannot be selected; a map can pick it"
+        );
+        return Err(refused(message));
+    }
     let fields: Vec<FieldPath> = fields
         .iter()
         .map(|names| names.join(".").parse::<FieldPath>())

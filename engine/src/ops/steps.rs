@@ -269,11 +269,13 @@ mod tests {
             outputs(vec![operation], &["[1]"]).unwrap_err().to_string(),
             "steps[0]: select needs an object (got array)"
         );
-        let twice = RecordStep {
-            path: "steps[0]".to_owned(),
-            operation: select(&[&["a"], &["a"]]),
-        };
-        assert!(CompiledStep::compile(&twice).is_err());
+        for paths in [&[&["a"][..], &["a"]][..], &[&["a.b"]], &[&[""]]] {
+            let refused = RecordStep {
+                path: "steps[0]".to_owned(),
+                operation: select(paths),
+            };
+            assert!(CompiledStep::compile(&refused).is_err(), "{paths:?}");
+        }
     }
 
     #[test]

@@ -529,6 +529,35 @@ fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_stands_between_them
 }
 
 #[test]
+fn three_nan_keys_are_one_group_beside_null_and_lists_are_compared_by_value() {
+    let step = GroupBy {
+        key: AS_VALUE.to_owned(),
+        aggregates: vec![("n".to_owned(), Aggregate::Count)],
+        shards: Some(1),
+    };
+    let keys = [
+        r#""NaN""#, "null", "[1,2]", r#""NaN""#, "[1.0,2]", r#""NaN""#, "null",
+    ];
+    let shards = keys
+        .map(|key| vec![Record::parse(key.as_bytes()).unwrap()])
+        .into();
+    let mut choices = Choices {
+        bytes: vec![3, 1, 4, 1, 5],
+        position: 0,
+    };
+    let result = execute(&programs(vec![Step::GroupBy(step)]), shards, &mut choices);
+    // JSON has no NaN: both keys read null, and stay two groups.
+    assert_eq!(
+        result,
+        [[
+            r#"{"key":null,"n":2}"#,
+            r#"{"key":null,"n":3}"#,
+            r#"{"key":[1,2],"n":2}"#
+        ]]
+    );
+}
+
+#[test]
 fn steps_before_and_behind_a_shuffle_run_with_it() {
     let word_count = vec![
         Step::Filter("length > 0".to_owned()),
