@@ -54,15 +54,32 @@ pub(crate) struct Decompressor {
 
 impl Decompressor {
     /// `size` is the file's own: an empty file has no records, whatever its extension says.
-    pub(crate) fn new(compression: Compression, size: u64, input: impl Read + 'static) -> io::Result<Self> {
+    pub(crate) fn new(
+        compression: Compression,
+        size: u64,
+        input: impl Read + 'static,
+    ) -> io::Result<Self> {
         let compressed = Rc::new(Cell::new(0));
-        let counting = BufReader::with_capacity(READ_BUFFER_BYTES, Counting { inner: input, count: Rc::clone(&compressed) });
+        let counting = BufReader::with_capacity(
+            READ_BUFFER_BYTES,
+            Counting {
+                inner: input,
+                count: Rc::clone(&compressed),
+            },
+        );
         let plain: Box<dyn Read> = match compression {
             Compression::Gz if size > 0 => Box::new(MultiGzDecoder::new(counting)),
-            Compression::Zst if size > 0 => Box::new(zstd::stream::read::Decoder::with_buffer(counting)?),
+            Compression::Zst if size > 0 => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(counting)?)
+            }
             Compression::Gz | Compression::Zst | Compression::None => Box::new(counting),
         };
-        Ok(Self { plain, compressed, decompressed: 0, guarded: compression != Compression::None })
+        Ok(Self {
+            plain,
+            compressed,
+            decompressed: 0,
+            guarded: compression != Compression::None,
+        })
     }
 
     /// Compressed bytes read so far.
@@ -75,9 +92,18 @@ impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.plain.read(buffer)?;
         self.decompressed += count as u64;
-        let allowed = RATIO_FREE_BYTES.max(self.compressed.get().saturating_mul(DECOMPRESSION_RATIO_MAX));
+        let allowed = RATIO_FREE_BYTES.max(
+            self.compressed
+                .get()
+                .saturating_mul(DECOMPRESSION_RATIO_MAX),
+        );
         if self.guarded && self.decompressed > allowed {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("decompression ratio limit exceeded: more than {DECOMPRESSION_RATIO_MAX} times the compressed size")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "decompression ratio limit exceeded: more than {DECOMPRESSION_RATIO_MAX} times the compressed size"
+                ),
+            ));
         }
         Ok(count)
     }
@@ -106,7 +132,12 @@ pub(crate) enum Compressor<W: Write> {
 impl<W: Write> Compressor<W> {
     pub(crate) fn new(compression: Compression, output: W) -> io::Result<Self> {
         Ok(match compression {
-            Compression::Gz => Self::Gz(flate2::GzBuilder::new().mtime(0).operating_system(255).write(output, flate2::Compression::new(GZIP_LEVEL))),
+            Compression::Gz => Self::Gz(
+                flate2::GzBuilder::new()
+                    .mtime(0)
+                    .operating_system(255)
+                    .write(output, flate2::Compression::new(GZIP_LEVEL)),
+            ),
             Compression::Zst => {
                 let mut encoder = zstd::stream::write::Encoder::new(output, ZSTD_LEVEL)?;
                 encoder.include_checksum(true)?;

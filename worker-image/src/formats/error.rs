@@ -31,7 +31,9 @@ pub enum ReadError {
         problem: String,
     },
     /// Neither the manifest nor the extension says how records lie in the file.
-    #[error("{file}: its extension tells no format; name it .jsonl or .txt (before .gz or .zst), or set spec.pipeline.source.files.format")]
+    #[error(
+        "{file}: its extension tells no format; name it .jsonl or .txt (before .gz or .zst), or set spec.pipeline.source.files.format"
+    )]
     UnknownFormat {
         /// The file.
         file: String,
@@ -45,7 +47,9 @@ pub enum WriteError {
     #[error("{0}")]
     Store(#[source] StorageError),
     /// A string with a line break would be read back as two records.
-    #[error("{file}: record {record} is a string with a line break (got {shown:?}); a text file has one record a line: remove the break, or write jsonl")]
+    #[error(
+        "{file}: record {record} is a string with a line break (got {shown:?}); a text file has one record a line: remove the break, or write jsonl"
+    )]
     LineBreak {
         /// The file.
         file: String,
@@ -68,17 +72,27 @@ impl WriteError {
     pub(crate) fn from_io(file: &str, error: io::Error) -> Self {
         match storage_error(error) {
             Ok(error) => Self::Store(error),
-            Err(source) => Self::Compress { file: file.to_owned(), source },
+            Err(source) => Self::Compress {
+                file: file.to_owned(),
+                source,
+            },
         }
     }
 }
 
 /// The store's error inside an I/O error, where there is one.
 pub(crate) fn storage_error(error: io::Error) -> Result<StorageError, io::Error> {
-    if !error.get_ref().is_some_and(|inner| inner.is::<StorageError>()) {
+    if !error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<StorageError>())
+    {
         return Err(error);
     }
     let (kind, text) = (error.kind(), error.to_string());
-    let inner = error.into_inner().and_then(|inner| inner.downcast::<StorageError>().ok());
-    inner.map(|inner| *inner).ok_or_else(|| io::Error::new(kind, text))
+    let inner = error
+        .into_inner()
+        .and_then(|inner| inner.downcast::<StorageError>().ok());
+    inner
+        .map(|inner| *inner)
+        .ok_or_else(|| io::Error::new(kind, text))
 }

@@ -31,7 +31,16 @@ pub(crate) enum LineError {
 
 impl<R: Read> Lines<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, searched: 0, at_end: false, begun: false, line: 0 }
+        Self {
+            input,
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            searched: 0,
+            at_end: false,
+            begun: false,
+            line: 0,
+        }
     }
 
     /// The number of the line given last, or of the one that could not be given; from 1.
@@ -152,7 +161,10 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             for step in [1, 2, 1000] {
-                let found: Vec<String> = lines(bytes, step).into_iter().map(|line| String::from_utf8(line).unwrap()).collect();
+                let found: Vec<String> = lines(bytes, step)
+                    .into_iter()
+                    .map(|line| String::from_utf8(line).unwrap())
+                    .collect();
                 assert_eq!(found, expected, "{bytes:?}");
             }
         }

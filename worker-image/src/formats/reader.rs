@@ -27,16 +27,32 @@ pub fn source_format(file: &str) -> Result<Format, ReadError> {
     match FileFormat::of_path(file) {
         Some(FileFormat::Jsonl) => Ok(Format::Jsonl),
         Some(FileFormat::Text) => Ok(Format::Text),
-        None => Err(ReadError::UnknownFormat { file: file.to_owned() }),
+        None => Err(ReadError::UnknownFormat {
+            file: file.to_owned(),
+        }),
     }
 }
 
 impl FileReader {
     /// Reads from `input`, which gives the file's `size` bytes. The compression is that of its extension.
-    pub fn new(file: &str, size: u64, format: Format, input: impl Read + 'static) -> Result<Self, ReadError> {
+    pub fn new(
+        file: &str,
+        size: u64,
+        format: Format,
+        input: impl Read + 'static,
+    ) -> Result<Self, ReadError> {
         let plain = Decompressor::new(Compression::of_path(file), size, input);
-        let plain = plain.map_err(|error| ReadError::Decompress { file: file.to_owned(), byte: 0, problem: error.to_string() })?;
-        Ok(Self { file: file.to_owned(), format, lines: Lines::new(plain), parser: RecordParser::new() })
+        let plain = plain.map_err(|error| ReadError::Decompress {
+            file: file.to_owned(),
+            byte: 0,
+            problem: error.to_string(),
+        })?;
+        Ok(Self {
+            file: file.to_owned(),
+            format,
+            lines: Lines::new(plain),
+            parser: RecordParser::new(),
+        })
     }
 
     /// The file's name, for messages.
@@ -63,7 +79,11 @@ impl FileReader {
             let line = self.lines.number();
             return match parsed {
                 Ok(record) => Ok(Some((record, line))),
-                Err(problem) => Err(ReadError::ParseRecord { file: self.file.clone(), line, problem }),
+                Err(problem) => Err(ReadError::ParseRecord {
+                    file: self.file.clone(),
+                    line,
+                    problem,
+                }),
             };
         }
     }
@@ -72,15 +92,25 @@ impl FileReader {
 fn failed(file: &str, lines: &Lines<Decompressor>, error: LineError) -> ReadError {
     let file = file.to_owned();
     match error {
-        LineError::TooLong => ReadError::ParseRecord { file, line: lines.number(), problem: format!("the line is longer than {LINE_BYTES_MAX} bytes") },
+        LineError::TooLong => ReadError::ParseRecord {
+            file,
+            line: lines.number(),
+            problem: format!("the line is longer than {LINE_BYTES_MAX} bytes"),
+        },
         LineError::Read(error) => match storage_error(error) {
             Ok(error) => ReadError::Store(error),
             Err(error) => {
                 let problem = match error.kind() {
-                    std::io::ErrorKind::UnexpectedEof => "it ends in the middle: truncated".to_owned(),
+                    std::io::ErrorKind::UnexpectedEof => {
+                        "it ends in the middle: truncated".to_owned()
+                    }
                     _ => error.to_string(),
                 };
-                ReadError::Decompress { file, byte: lines.input().position(), problem }
+                ReadError::Decompress {
+                    file,
+                    byte: lines.input().position(),
+                    problem,
+                }
             }
         },
     }

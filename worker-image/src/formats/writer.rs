@@ -22,9 +22,21 @@ pub struct FileWriter<W: Write> {
 
 impl<W: Write> FileWriter<W> {
     /// Writes to `output`; `file` is its name, for messages.
-    pub fn new(file: &str, format: Format, compression: Compression, output: W) -> Result<Self, WriteError> {
-        let output = Compressor::new(compression, output).map_err(|error| WriteError::from_io(file, error))?;
-        Ok(Self { file: file.to_owned(), format, output, buffer: Vec::with_capacity(BUFFER_BYTES * 2), rows: 0 })
+    pub fn new(
+        file: &str,
+        format: Format,
+        compression: Compression,
+        output: W,
+    ) -> Result<Self, WriteError> {
+        let output = Compressor::new(compression, output)
+            .map_err(|error| WriteError::from_io(file, error))?;
+        Ok(Self {
+            file: file.to_owned(),
+            format,
+            output,
+            buffer: Vec::with_capacity(BUFFER_BYTES * 2),
+            rows: 0,
+        })
     }
 
     /// Writes one more record. In `text`, a string is written as it is and everything else as compact JSON.
@@ -34,11 +46,17 @@ impl<W: Write> FileWriter<W> {
                 // A carriage return before the line's end would be taken for a part of it.
                 if text.contains('\n') || text.ends_with('\r') {
                     let shown = text.chars().take(64).collect();
-                    return Err(WriteError::LineBreak { file: self.file.clone(), record: self.rows + 1, shown });
+                    return Err(WriteError::LineBreak {
+                        file: self.file.clone(),
+                        record: self.rows + 1,
+                        shown,
+                    });
                 }
                 self.buffer.extend_from_slice(text.as_bytes());
             }
-            (Format::Text, None) | (Format::Jsonl, _) => self.buffer.extend_from_slice(record.as_json()),
+            (Format::Text, None) | (Format::Jsonl, _) => {
+                self.buffer.extend_from_slice(record.as_json())
+            }
         }
         self.buffer.push(b'\n');
         self.rows += 1;
@@ -57,7 +75,9 @@ impl<W: Write> FileWriter<W> {
     pub fn finish(mut self) -> Result<W, WriteError> {
         self.drain()?;
         let Self { file, output, .. } = self;
-        output.finish().map_err(|error| WriteError::from_io(&file, error))
+        output
+            .finish()
+            .map_err(|error| WriteError::from_io(&file, error))
     }
 
     /// Gives the output back without an end to what was written, so that it can be thrown away.
@@ -66,7 +86,9 @@ impl<W: Write> FileWriter<W> {
     }
 
     fn drain(&mut self) -> Result<(), WriteError> {
-        self.output.write_all(&self.buffer).map_err(|error| WriteError::from_io(&self.file, error))?;
+        self.output
+            .write_all(&self.buffer)
+            .map_err(|error| WriteError::from_io(&self.file, error))?;
         self.buffer.clear();
         Ok(())
     }
@@ -77,9 +99,17 @@ mod tests {
     use super::*;
     use crate::formats::{FileReader, ReadError};
 
-    const COMPRESSIONS: [(Compression, &str); 3] = [(Compression::None, ""), (Compression::Gz, ".gz"), (Compression::Zst, ".zst")];
+    const COMPRESSIONS: [(Compression, &str); 3] = [
+        (Compression::None, ""),
+        (Compression::Gz, ".gz"),
+        (Compression::Zst, ".zst"),
+    ];
 
-    fn written(records: &[&str], format: Format, compression: Compression) -> Result<Vec<u8>, WriteError> {
+    fn written(
+        records: &[&str],
+        format: Format,
+        compression: Compression,
+    ) -> Result<Vec<u8>, WriteError> {
         let mut writer = FileWriter::new("out", format, compression, Vec::new())?;
         for record in records {
             writer.write(&Record::parse(record.as_bytes()).unwrap())?;
@@ -88,7 +118,12 @@ mod tests {
     }
 
     fn read(file: &str, format: Format, bytes: &[u8]) -> Result<Vec<String>, ReadError> {
-        let mut reader = FileReader::new(file, bytes.len() as u64, format, std::io::Cursor::new(bytes.to_vec()))?;
+        let mut reader = FileReader::new(
+            file,
+            bytes.len() as u64,
+            format,
+            std::io::Cursor::new(bytes.to_vec()),
+        )?;
         let mut records = Vec::new();
         while let Some((record, _)) = reader.next_record()? {
             records.push(record.as_json_str().to_owned());
@@ -98,26 +133,68 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_in_every_format_and_compression() {
-        let records = ["{\"a\":1.0}", "\"text é\\u0000\"", "[1,2]", "null", "\"\"", "1e400"];
+        let records = [
+            "{\"a\":1.0}",
+            "\"text é\\u0000\"",
+            "[1,2]",
+            "null",
+            "\"\"",
+            "1e400",
+        ];
         for (compression, extension) in COMPRESSIONS {
             let bytes = written(&records, Format::Jsonl, compression).unwrap();
-            assert_eq!(read(&format!("x.jsonl{extension}"), Format::Jsonl, &bytes).unwrap(), records);
-            assert_eq!(bytes, written(&records, Format::Jsonl, compression).unwrap(), "the same bytes again");
-            assert!(read(&format!("x.jsonl{extension}"), Format::Jsonl, &written(&[], Format::Jsonl, compression).unwrap()).unwrap().is_empty());
-            assert!(read(&format!("x.jsonl{extension}"), Format::Jsonl, b"").unwrap().is_empty());
+            assert_eq!(
+                read(&format!("x.jsonl{extension}"), Format::Jsonl, &bytes).unwrap(),
+                records
+            );
+            assert_eq!(
+                bytes,
+                written(&records, Format::Jsonl, compression).unwrap(),
+                "the same bytes again"
+            );
+            assert!(
+                read(
+                    &format!("x.jsonl{extension}"),
+                    Format::Jsonl,
+                    &written(&[], Format::Jsonl, compression).unwrap()
+                )
+                .unwrap()
+                .is_empty()
+            );
+            assert!(
+                read(&format!("x.jsonl{extension}"), Format::Jsonl, b"")
+                    .unwrap()
+                    .is_empty()
+            );
 
             let texts = ["\"a b\"", "\"\"", "\"é\\r\\t!\""];
             let bytes = written(&texts, Format::Text, compression).unwrap();
-            assert_eq!(read(&format!("x.txt{extension}"), Format::Text, &bytes).unwrap(), texts);
+            assert_eq!(
+                read(&format!("x.txt{extension}"), Format::Text, &bytes).unwrap(),
+                texts
+            );
         }
-        assert_eq!(written(&["{\"a\": [1, 2]}", "\"s\"", "7"], Format::Text, Compression::None).unwrap(), b"{\"a\":[1,2]}\ns\n7\n");
+        assert_eq!(
+            written(
+                &["{\"a\": [1, 2]}", "\"s\"", "7"],
+                Format::Text,
+                Compression::None
+            )
+            .unwrap(),
+            b"{\"a\":[1,2]}\ns\n7\n"
+        );
     }
 
     #[test]
     fn a_string_with_a_line_break_cannot_be_a_line_of_text() {
         for text in ["\"a\\nb\"", "\"a\\r\""] {
             let error = written(&["1", text], Format::Text, Compression::None).unwrap_err();
-            assert!(error.to_string().starts_with("out: record 2 is a string with a line break"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("out: record 2 is a string with a line break"),
+                "{error}"
+            );
             assert!(written(&[text], Format::Jsonl, Compression::None).is_ok());
         }
     }
@@ -125,15 +202,35 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_by_file_and_line() {
         let check = |format, bytes: &[u8], expected: &str| {
-            let error = read("s3://b/x.jsonl", format, bytes).unwrap_err().to_string();
+            let error = read("s3://b/x.jsonl", format, bytes)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(expected), "{error}");
         };
-        check(Format::Jsonl, b"1\n\n \r\nbad\n", "s3://b/x.jsonl: line 4: byte 0: ");
-        check(Format::Jsonl, b"1\n{\"a\":\"\xFF\"}\n", "s3://b/x.jsonl: line 2: byte 6: ");
+        check(
+            Format::Jsonl,
+            b"1\n\n \r\nbad\n",
+            "s3://b/x.jsonl: line 4: byte 0: ",
+        );
+        check(
+            Format::Jsonl,
+            b"1\n{\"a\":\"\xFF\"}\n",
+            "s3://b/x.jsonl: line 2: byte 6: ",
+        );
         check(Format::Jsonl, b"1\n2\0\n", "s3://b/x.jsonl: line 2: ");
-        check(Format::Text, b"ok\na\xFFb", "s3://b/x.jsonl: line 2: byte 1: not UTF-8");
-        assert_eq!(read("x.jsonl", Format::Jsonl, b"\xEF\xBB\xBF1\r\n\n2").unwrap(), ["1", "2"]);
-        assert_eq!(read("x.txt", Format::Text, b"a\n\nb").unwrap(), ["\"a\"", "\"\"", "\"b\""]);
+        check(
+            Format::Text,
+            b"ok\na\xFFb",
+            "s3://b/x.jsonl: line 2: byte 1: not UTF-8",
+        );
+        assert_eq!(
+            read("x.jsonl", Format::Jsonl, b"\xEF\xBB\xBF1\r\n\n2").unwrap(),
+            ["1", "2"]
+        );
+        assert_eq!(
+            read("x.txt", Format::Text, b"a\n\nb").unwrap(),
+            ["\"a\"", "\"\"", "\"b\""]
+        );
     }
 
     #[test]
@@ -142,11 +239,21 @@ mod tests {
             let file = format!("x.jsonl{extension}");
             let one = written(&["1"], Format::Jsonl, compression).unwrap();
             let two = written(&["2", "3"], Format::Jsonl, compression).unwrap();
-            assert_eq!(read(&file, Format::Jsonl, &[one.clone(), two.clone()].concat()).unwrap(), ["1", "2", "3"]);
-            for broken in [[&one[..], b"garbage!garbage!garbage!"].concat(), two[..two.len() - 3].to_vec(), b"plain text, not compressed".to_vec()] {
+            assert_eq!(
+                read(&file, Format::Jsonl, &[one.clone(), two.clone()].concat()).unwrap(),
+                ["1", "2", "3"]
+            );
+            for broken in [
+                [&one[..], b"garbage!garbage!garbage!"].concat(),
+                two[..two.len() - 3].to_vec(),
+                b"plain text, not compressed".to_vec(),
+            ] {
                 let error = read(&file, Format::Jsonl, &broken).unwrap_err();
                 assert!(matches!(error, ReadError::Decompress { .. }), "{error}");
-                assert!(error.to_string().starts_with(&format!("{file}: byte ")), "{error}");
+                assert!(
+                    error.to_string().starts_with(&format!("{file}: byte ")),
+                    "{error}"
+                );
             }
             let mut flipped = two.clone();
             let at = flipped.len() - 6;
@@ -159,7 +266,12 @@ mod tests {
     fn a_small_file_that_becomes_a_huge_one_is_refused() {
         let bomb = zstd::bulk::compress(&vec![b'\n'; 200 << 20], 1).unwrap();
         let error = read("x.jsonl.zst", Format::Jsonl, &bomb).unwrap_err();
-        assert!(error.to_string().contains("decompression ratio limit exceeded"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("decompression ratio limit exceeded"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -170,7 +282,12 @@ mod tests {
         }
         assert_eq!(source_format("a.txt.zst").unwrap(), Format::Text);
         for file in ["a", "a.gz", "a.csv", "a.parquet"] {
-            assert!(source_format(file).unwrap_err().to_string().starts_with(&format!("{file}: its extension tells no format")));
+            assert!(
+                source_format(file)
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with(&format!("{file}: its extension tells no format"))
+            );
         }
     }
 }

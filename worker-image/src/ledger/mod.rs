@@ -9,6 +9,7 @@
 mod append;
 mod encoding;
 mod error;
+mod inspect;
 mod plan;
 mod record;
 mod take_over;
@@ -18,5 +19,6 @@ mod tests;
 pub use append::Ledger;
 pub use encoding::WriterToken;
 pub use error::LedgerError;
+pub use inspect::inspect;
 pub use plan::{PlanFile, keep_plan, load_plan};
 pub use take_over::TakeOver;

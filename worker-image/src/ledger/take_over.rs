@@ -93,7 +93,7 @@ async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch,
     ))
 }
 
-async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerError> {
+pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerError> {
     let folder = storage.at("epochs").map_err(LedgerError::Address)?;
     let store = storage
         .stores()
@@ -117,7 +117,7 @@ async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerError> {
 }
 
 /// The newest older epoch with a snapshot, with its records; epoch 1 and none where no epoch has one.
-async fn find_base(
+pub(crate) async fn find_base(
     storage: &JobStorage,
     epoch: Epoch,
 ) -> Result<(u64, Vec<LogRecord>), LedgerError> {
@@ -181,7 +181,7 @@ async fn replay_and_seal(
 }
 
 /// Takes a log object's records; whether it was the seal.
-fn is_sealed(
+pub(crate) fn is_sealed(
     storage: &JobStorage,
     location: &Location,
     bytes: &[u8],
@@ -220,7 +220,10 @@ async fn put_own(
     }
 }
 
-async fn look(storage: &JobStorage, location: &Location) -> Result<Option<Bytes>, LedgerError> {
+pub(crate) async fn look(
+    storage: &JobStorage,
+    location: &Location,
+) -> Result<Option<Bytes>, LedgerError> {
     match fetch(storage.stores(), location).await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.cause == Cause::NotFound => Ok(None),

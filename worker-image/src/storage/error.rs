@@ -144,7 +144,15 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
         .max_by_key(String::len)
         .unwrap_or_default();
     // Azure and the store in memory have other words for it; an invalid part was thrown away with its upload.
-    if ["NoSuchUpload", "InvalidBlockList", "InvalidPart", "MultipartUpload not found"].iter().any(|word| text.contains(word)) {
+    if [
+        "NoSuchUpload",
+        "InvalidBlockList",
+        "InvalidPart",
+        "MultipartUpload not found",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
+    {
         return Cause::NoSuchUpload;
     }
     if text.contains("NoSuchBucket")

@@ -7,7 +7,9 @@ use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 
 use crate::storage::upload::PART_BYTES;
-use crate::storage::{Cause, Completed, Location, PartUpload, StorageError, Stores, complete, persist};
+use crate::storage::{
+    Cause, Completed, Location, PartUpload, StorageError, Stores, complete, persist,
+};
 
 /// An object being written. Nothing appears under its name before [`ObjectWriter::finish`].
 pub struct ObjectWriter {
@@ -21,7 +23,13 @@ pub struct ObjectWriter {
 impl ObjectWriter {
     /// Begins an object under a name that nobody else writes.
     pub fn new(runtime: &Handle, stores: &Stores, location: &Location) -> Self {
-        Self { runtime: runtime.clone(), stores: stores.clone(), location: location.clone(), small: Vec::new(), large: None }
+        Self {
+            runtime: runtime.clone(),
+            stores: stores.clone(),
+            location: location.clone(),
+            small: Vec::new(),
+            large: None,
+        }
     }
 
     /// Ends the object; gives its size and CRC-32C once it is stored.
@@ -30,17 +38,27 @@ impl ObjectWriter {
             let (bytes, crc32c) = (self.small.len() as u64, crc32c::crc32c(&self.small));
             let payload = PutPayload::from(self.small);
             let store = self.stores.open(&self.location)?.objects;
-            let put = persist(&self.stores, "writing", &self.location, || store.put(self.location.path(), payload.clone()));
+            let put = persist(&self.stores, "writing", &self.location, || {
+                store.put(self.location.path(), payload.clone())
+            });
             self.runtime.block_on(put)?;
             return Ok((bytes, crc32c));
         };
         let uploaded = upload.finish()?;
-        let completed = self.runtime.block_on(complete(&self.stores, &self.location, &uploaded.place))?;
+        let completed =
+            self.runtime
+                .block_on(complete(&self.stores, &self.location, &uploaded.place))?;
         if completed == Completed::Gone {
             // Completed by a call whose answer was lost, or thrown away by somebody's clean-up.
-            let size = self.runtime.block_on(crate::storage::size_of(&self.stores, &self.location))?;
+            let size = self
+                .runtime
+                .block_on(crate::storage::size_of(&self.stores, &self.location))?;
             if size != Some(uploaded.bytes) {
-                return Err(StorageError::new("writing", &self.location, Cause::NoSuchUpload));
+                return Err(StorageError::new(
+                    "writing",
+                    &self.location,
+                    Cause::NoSuchUpload,
+                ));
             }
         }
         Ok((uploaded.bytes, uploaded.crc32c))
@@ -54,7 +72,8 @@ impl Write for ObjectWriter {
         }
         self.small.extend_from_slice(bytes);
         if self.small.len() >= PART_BYTES {
-            let mut upload = PartUpload::begin(&self.runtime, &self.stores, &self.location, "part").map_err(io::Error::other)?;
+            let mut upload = PartUpload::begin(&self.runtime, &self.stores, &self.location, "part")
+                .map_err(io::Error::other)?;
             upload.write_all(&std::mem::take(&mut self.small))?;
             self.large = Some(upload);
         }

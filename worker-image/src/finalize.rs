@@ -1,0 +1,427 @@
+//! Final files: their names, and what the coordinator does with the winner's upload, with losers', and at the very end.
+//!
+//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
+//! known before.
+
+use std::ops::Range;
+
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::Serialize;
+use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::id::{JobUid, TaskAttempt};
+
+use crate::storage::{
+    Cause, Completed, Location, StorageError, Stores, UploadPlace, abandon, complete, fetch_range,
+    persist, size_of,
+};
+
+/// What of a file is held in memory while it is compared.
+const COMPARE_BYTES: u64 = 8 << 20;
+
+/// The name under which the manifest lies beside the files.
+pub const MANIFEST_NAME: &str = "_SUCCESS.json";
+
+/// The widest number in a name: `{shard:20}`.
+const WIDTH_MAX: usize = 20;
+
+/// Why a sink's path gives no file name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "spec.pipeline.sink.files.path: {problem} (got {path:?}); allowed are {{shard}} and {{total}}, or with a width: {{shard:05}}"
+)]
+pub struct TemplateError {
+    /// The path.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What became of a final file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finalized {
+    /// It stands under its final name, whole.
+    Stands,
+    /// Neither the upload nor the whole file is there: the task has to run again.
+    Lost,
+}
+
+/// The name of a shard's file.
+pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, TemplateError> {
+    let refuse = |problem: &str| TemplateError {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let mut name = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (placeholder, after) = after
+            .split_once('}')
+            .ok_or_else(|| refuse("a '{' is not closed"))?;
+        let (word, width) = placeholder.split_once(':').unwrap_or((placeholder, "1"));
+        let number = match word {
+            "shard" => shard,
+            "total" => total,
+            _ => return Err(refuse(&format!("{{{placeholder}}} is no placeholder"))),
+        };
+        let width: usize = width
+            .parse()
+            .ok()
+            .filter(|width| (1..=WIDTH_MAX).contains(width))
+            .ok_or_else(|| refuse("a width is not a number from 1 to 20"))?;
+        name.push_str(before);
+        name.push_str(&format!("{number:0width$}"));
+        rest = after;
+    }
+    name.push_str(rest);
+    Ok(name)
+}
+
+/// Completes the upload of a committed attempt. Where there is no such upload, the file is compared with what the ledger
+/// says: the upload may have been completed before a crash.
+pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
+    let (location, place) = upload(file)?;
+    match complete(stores, &location, &place).await? {
+        Completed::Stands => Ok(Finalized::Stands),
+        Completed::Gone if stands(stores, &location, file).await? => Ok(Finalized::Stands),
+        Completed::Gone => Ok(Finalized::Lost),
+    }
+}
+
+/// Throws away the upload of an attempt that lost, or its shuffle file.
+pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
+    if let FilePlace::Shuffle { .. } = file.place {
+        // Attempts' shuffle files lie under their own names, harm nobody, and go with the job's folder.
+        return Ok(());
+    }
+    let (location, place) = upload(file)?;
+    abandon(stores, &location, &place).await
+}
+
+/// Writes the manifest beside the sink's files and gives its uri.
+pub async fn write_manifest(
+    stores: &Stores,
+    sink_path: &str,
+    job: &JobUid,
+    plan_digest: &str,
+    files: &[(TaskAttempt, OutputFile)],
+) -> Result<String, StorageError> {
+    let location = manifest_location(sink_path)?;
+    let bytes = manifest(job, plan_digest, files).map_err(|error| {
+        StorageError::new("writing", &location, Cause::Other(error.to_string()))
+    })?;
+    let store = stores.open(&location)?.durable;
+    let payload = PutPayload::from(bytes);
+    persist(stores, "writing", &location, || {
+        store.put(location.path(), payload.clone())
+    })
+    .await?;
+    Ok(location.to_string())
+}
+
+fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
+    let folder = sink_path
+        .split('{')
+        .next()
+        .unwrap_or_default()
+        .rsplit_once('/')
+        .map_or("", |(folder, _)| folder);
+    let wrong = |error: &dyn std::fmt::Display| StorageError {
+        call: "writing",
+        object: sink_path.to_owned(),
+        cause: Cause::Configuration(error.to_string()),
+    };
+    // `s3://bucket/part-{shard}` lies in the bucket itself, and `/part-{shard}` at the root of the disk.
+    let location = Location::parse_local(&format!("{folder}/{MANIFEST_NAME}"))
+        .map_err(|error| wrong(&error))?;
+    Ok(location)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    version: u32,
+    job_uid: &'a str,
+    plan_digest: &'a str,
+    files: Vec<ManifestFile>,
+    totals: Totals,
+}
+
+#[derive(Serialize)]
+struct ManifestFile {
+    uri: String,
+    rows: u64,
+    bytes: u64,
+    crc32c: String,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    files: usize,
+    rows: u64,
+    bytes: u64,
+}
+
+fn manifest(
+    job: &JobUid,
+    plan_digest: &str,
+    files: &[(TaskAttempt, OutputFile)],
+) -> serde_json::Result<Vec<u8>> {
+    let listed = files.iter().map(|(_, file)| ManifestFile {
+        uri: final_uri(file).to_owned(),
+        rows: file.rows,
+        bytes: file.bytes,
+        crc32c: format!("{:08x}", file.crc32c),
+    });
+    let totals = Totals {
+        files: files.len(),
+        rows: files.iter().map(|(_, file)| file.rows).sum(),
+        bytes: files.iter().map(|(_, file)| file.bytes).sum(),
+    };
+    let mut bytes = serde_json::to_vec_pretty(&Manifest {
+        version: 1,
+        job_uid: job.as_str(),
+        plan_digest,
+        files: listed.collect(),
+        totals,
+    })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn final_uri(file: &OutputFile) -> &str {
+    match &file.place {
+        FilePlace::Shuffle { path } => path,
+        FilePlace::Multipart { uri, .. } | FilePlace::Staged { uri, .. } => uri,
+    }
+}
+
+fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
+    let uri = final_uri(file);
+    let parse = |text: &str| {
+        Location::parse(text).map_err(|error| StorageError {
+            call: "completing",
+            object: uri.to_owned(),
+            cause: Cause::Configuration(error.to_string()),
+        })
+    };
+    match &file.place {
+        FilePlace::Multipart { uri, upload, parts } => Ok((
+            parse(uri)?,
+            UploadPlace::Multipart {
+                upload: upload.clone(),
+                parts: parts.clone(),
+            },
+        )),
+        FilePlace::Staged { uri, staged } => Ok((parse(uri)?, UploadPlace::Staged(parse(staged)?))),
+        FilePlace::Shuffle { path } => Err(StorageError {
+            call: "completing",
+            object: path.clone(),
+            cause: Cause::Other("a shuffle file is no final file".to_owned()),
+        }),
+    }
+}
+
+/// Whether the very file stands under its final name.
+async fn stands(
+    stores: &Stores,
+    location: &Location,
+    file: &OutputFile,
+) -> Result<bool, StorageError> {
+    if size_of(stores, location).await? != Some(file.bytes) {
+        return Ok(false);
+    }
+    let mut checksum = 0;
+    for start in (0..file.bytes).step_by(usize::try_from(COMPARE_BYTES).unwrap_or(usize::MAX)) {
+        let range: Range<u64> = start..(start + COMPARE_BYTES).min(file.bytes);
+        match fetch_range(stores, location, file.bytes, range).await {
+            Ok(bytes) => checksum = crc32c::crc32c_append(checksum, &bytes),
+            Err(StorageError {
+                cause: Cause::NotFound | Cause::Changed,
+                ..
+            }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(checksum == file.crc32c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{PartUpload, Uploaded, fetch};
+    use std::io::Write;
+    use tokio::runtime::Handle;
+    use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskId};
+
+    #[test]
+    fn a_path_gives_a_name_for_each_shard() {
+        for (path, expected) in [
+            ("s3://o/part-{shard}.jsonl", "s3://o/part-7.jsonl"),
+            (
+                "s3://o/{total:3}/p-{shard:05}-of-{total}.gz",
+                "s3://o/012/p-00007-of-12.gz",
+            ),
+            ("s3://o/x", "s3://o/x"),
+        ] {
+            assert_eq!(output_path(path, 7, 12).unwrap(), expected);
+        }
+        for path in [
+            "x{shard",
+            "x{shrad}",
+            "x{shard:0}",
+            "x{shard:x}",
+            "x{shard:99}",
+            "x{}",
+        ] {
+            assert!(
+                output_path(path, 0, 1)
+                    .unwrap_err()
+                    .to_string()
+                    .contains(path)
+            );
+        }
+    }
+
+    #[test]
+    fn the_manifest_lies_in_the_folder_of_all_files() {
+        for (path, expected) in [
+            ("s3://o/a/part-{shard}.jsonl", "s3://o/a/_SUCCESS.json"),
+            ("s3://o/a/{shard}/x.jsonl", "s3://o/a/_SUCCESS.json"),
+            ("s3://o/part-{shard}", "s3://o/_SUCCESS.json"),
+            ("s3://o/one.jsonl", "s3://o/_SUCCESS.json"),
+            ("file:///one.jsonl", "file:///_SUCCESS.json"),
+        ] {
+            assert_eq!(manifest_location(path).unwrap().to_string(), expected);
+        }
+    }
+
+    fn write(
+        runtime: &Handle,
+        stores: &Stores,
+        uri: &str,
+        writer: &str,
+        content: &[u8],
+    ) -> OutputFile {
+        let (runtime, stores, location) = (
+            runtime.clone(),
+            stores.clone(),
+            Location::parse(uri).unwrap(),
+        );
+        let (writer, content) = (writer.to_owned(), content.to_vec());
+        let thread = std::thread::spawn(move || {
+            let mut upload = PartUpload::begin(&runtime, &stores, &location, &writer).unwrap();
+            upload.write_all(&content).unwrap();
+            let Uploaded {
+                bytes,
+                crc32c,
+                place,
+            } = upload.finish().unwrap();
+            let uri = location.to_string();
+            let place = match place {
+                UploadPlace::Multipart { upload, parts } => {
+                    FilePlace::Multipart { uri, upload, parts }
+                }
+                UploadPlace::Staged(staged) => FilePlace::Staged {
+                    uri,
+                    staged: staged.to_string(),
+                },
+            };
+            OutputFile {
+                rows: 3,
+                bytes,
+                crc32c,
+                place,
+            }
+        });
+        thread.join().unwrap()
+    }
+
+    fn attempt(shard: u32) -> TaskAttempt {
+        TaskAttempt {
+            task: TaskId {
+                stage: StageId(0),
+                shard: ShardId(shard),
+            },
+            attempt: Attempt {
+                epoch: Epoch(1),
+                number: 1,
+            },
+        }
+    }
+
+    async fn check(uri: &str) {
+        let stores = Stores::in_memory();
+        let location = Location::parse(uri).unwrap();
+        let runtime = Handle::current();
+        let big: Vec<u8> = (0..17_000_000_u32).map(|n| (n % 253) as u8).collect();
+        for content in [&b""[..], b"some", &big] {
+            let winner = write(&runtime, &stores, uri, "w1", content);
+            let loser = write(&runtime, &stores, uri, "w2", b"of another attempt");
+            discard(&stores, &loser).await.unwrap();
+            discard(&stores, &loser).await.unwrap();
+            assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
+            assert!(fetch(&stores, &location).await.unwrap() == content);
+            // The answer was lost in a crash.
+            assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
+            // The loser's upload is gone, and the file under the name is not the loser's.
+            assert_eq!(finalize(&stores, &loser).await.unwrap(), Finalized::Lost);
+            assert!(fetch(&stores, &location).await.unwrap() == content);
+        }
+        let unseen = write(&runtime, &stores, uri, "w3", b"uncompleted");
+        assert!(
+            fetch(&stores, &location).await.unwrap() == big,
+            "an uncompleted upload is not seen"
+        );
+        discard(&stores, &unseen).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_a_committed_upload_becomes_a_file_and_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        check("s3://o/part-0").await;
+        check(&format!("file://{}/deep/part-0", folder.path().display())).await;
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("deep"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["part-0"], "no staged file is left");
+    }
+
+    #[tokio::test]
+    async fn the_manifest_lists_every_file_with_rows_bytes_and_checksum() {
+        let stores = Stores::in_memory();
+        let file = |uri: &str| OutputFile {
+            rows: 2,
+            bytes: 5,
+            crc32c: 0xAB,
+            place: FilePlace::Multipart {
+                uri: uri.to_owned(),
+                upload: "u".to_owned(),
+                parts: vec![],
+            },
+        };
+        let files = [
+            (attempt(0), file("s3://o/0")),
+            (attempt(1), file("s3://o/1")),
+        ];
+        let uri = write_manifest(
+            &stores,
+            "s3://o/{shard}",
+            &JobUid::parse("uid").unwrap(),
+            "digest",
+            &files,
+        )
+        .await
+        .unwrap();
+        let text = fetch(&stores, &Location::parse(&uri).unwrap())
+            .await
+            .unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let listed = |uri: &str| serde_json::json!({"uri": uri, "rows": 2, "bytes": 5, "crc32c": "000000ab"});
+        let expected = serde_json::json!({
+            "version": 1, "jobUid": "uid", "planDigest": "digest", "files": [listed("s3://o/0"), listed("s3://o/1")],
+            "totals": {"files": 2, "rows": 4, "bytes": 10},
+        });
+        assert_eq!(read, expected);
+    }
+}

@@ -1,0 +1,31 @@
+//! A look at a ledger from outside: for tests and tools. Opens no epoch, seals nothing, writes nothing; what it sees may
+//! be out of date by the time it says so.
+
+use zephyr_engine::coordinator::record::LogRecord;
+use zephyr_engine::id::Epoch;
+
+use crate::ledger::LedgerError;
+use crate::ledger::append::log_object;
+use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed};
+use crate::storage::JobStorage;
+
+/// The newest epoch (0 where none was opened yet), and the records that a coordinator taking over now would begin with.
+pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), LedgerError> {
+    let newest = Epoch(newest_listed(storage).await?);
+    if newest.0 == 0 {
+        return Ok((newest, Vec::new()));
+    }
+    let (base, mut records) = find_base(storage, Epoch(newest.0 + 1)).await?;
+    for epoch in (base..=newest.0).map(Epoch) {
+        for seq in 0.. {
+            let location = log_object(storage, epoch, seq)?;
+            let Some(bytes) = look(storage, &location).await? else {
+                break;
+            };
+            if is_sealed(storage, &location, &bytes, epoch, seq, &mut records)? {
+                break;
+            }
+        }
+    }
+    Ok((newest, records))
+}

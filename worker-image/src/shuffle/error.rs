@@ -1,0 +1,34 @@
+//! What can go wrong with a shuffle, on either side.
+
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::OperatorError;
+
+use crate::storage::StorageError;
+
+/// Why a shuffle file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShuffleError {
+    /// The store failed; the file may be well.
+    #[error("{0}")]
+    Store(#[source] StorageError),
+    /// The local disk failed.
+    #[error("spilling to local disk: {0}")]
+    Spill(#[source] StorageError),
+    /// The output of an attempt is gone or damaged: its task has to run again.
+    #[error("the output of {producer} is lost: {problem}")]
+    LoseInput {
+        /// Whose output.
+        producer: TaskAttempt,
+        /// What is wrong with it.
+        problem: StorageError,
+    },
+    /// The step that groups or merges failed.
+    #[error("{0}")]
+    Merge(#[source] OperatorError),
+}
+
+impl From<OperatorError> for ShuffleError {
+    fn from(error: OperatorError) -> Self {
+        Self::Merge(error)
+    }
+}

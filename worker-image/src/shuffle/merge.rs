@@ -1,0 +1,147 @@
+//! Merging sorted streams of entries with bounded fan-in and memory: what is too much at once goes through runs on the
+//! local disk. What merging means is the engine's business; the order of streams is kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zephyr_engine::ops::{Entry, Merger};
+
+use crate::shuffle::ShuffleError;
+use crate::shuffle::run::Run;
+use crate::storage::{Cause, Location, StorageError};
+
+/// Streams merged at a time. Each holds a chunk and what was read ahead: some hundred kilobytes.
+pub const FAN_IN: usize = 64;
+
+/// A stream of sorted entries.
+pub(crate) type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> + 'a>;
+
+/// A local folder for runs.
+#[derive(Clone, Debug)]
+pub struct SpillFolder(Arc<PathBuf>);
+
+impl SpillFolder {
+    /// A folder that exists and can be written.
+    pub fn new(folder: &Path) -> Self {
+        Self(Arc::new(folder.to_owned()))
+    }
+
+    /// Writes a run.
+    pub(crate) fn write(
+        &self,
+        entries: impl Iterator<Item = Result<Entry, ShuffleError>>,
+    ) -> Result<Run, ShuffleError> {
+        Run::write(
+            &self.0,
+            entries.map(|entry| entry.map_err(WriteFailure::Entry)),
+        )
+        .map_err(|failure| match failure {
+            WriteFailure::Entry(error) => error,
+            WriteFailure::Io(error) => self.failed("writing", &error),
+        })
+    }
+
+    /// Reads a run back.
+    pub(crate) fn read<'a>(&self, run: Run) -> Result<EntryStream<'a>, ShuffleError> {
+        let folder = self.clone();
+        let entries = run.read().map_err(|error| self.failed("reading", &error))?;
+        Ok(Box::new(entries.map(move |entry| {
+            entry.map_err(|error| folder.failed("reading", &error))
+        })))
+    }
+
+    fn failed(&self, call: &'static str, error: &io::Error) -> ShuffleError {
+        let folder = self.0.display().to_string();
+        ShuffleError::Spill(match Location::parse_local(&folder) {
+            Ok(location) => StorageError::from_io(call, &location, error),
+            Err(_) => StorageError {
+                call,
+                object: folder,
+                cause: Cause::Other(error.to_string()),
+            },
+        })
+    }
+}
+
+enum WriteFailure {
+    Entry(ShuffleError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for WriteFailure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Gathers streams in order, and merges neighbours into runs whenever there would be too many.
+pub struct PartitionMerge<'a> {
+    merger: &'a Merger,
+    folder: SpillFolder,
+    streams: Vec<EntryStream<'a>>,
+    runs: Vec<Run>,
+}
+
+impl<'a> PartitionMerge<'a> {
+    /// Begins with no stream.
+    pub fn new(merger: &'a Merger, folder: SpillFolder) -> Self {
+        Self {
+            merger,
+            folder,
+            streams: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Takes the next stream, behind all taken before.
+    pub(crate) fn push(&mut self, stream: EntryStream<'a>) -> Result<(), ShuffleError> {
+        if self.streams.len() >= FAN_IN {
+            self.condense()?;
+        }
+        self.streams.push(stream);
+        Ok(())
+    }
+
+    /// Takes a run, behind all taken before.
+    pub(crate) fn push_run(&mut self, run: Run) -> Result<(), ShuffleError> {
+        self.condense()?;
+        self.runs.push(run);
+        Ok(())
+    }
+
+    /// The streams to merge, at most [`FAN_IN`].
+    pub(crate) fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+        if self.runs.len() + self.streams.len() > FAN_IN {
+            self.condense()?;
+        }
+        while self.runs.len() + self.streams.len() > FAN_IN {
+            let runs = std::mem::take(&mut self.runs);
+            let mut groups = runs.into_iter().peekable();
+            while groups.peek().is_some() {
+                let group = groups
+                    .by_ref()
+                    .take(FAN_IN)
+                    .map(|run| self.folder.read(run))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.runs
+                    .push(self.folder.write(self.merger.merge_runs(group))?);
+            }
+        }
+        let runs = self
+            .runs
+            .into_iter()
+            .map(|run| self.folder.read(run))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(runs.into_iter().chain(self.streams).collect())
+    }
+
+    fn condense(&mut self) -> Result<(), ShuffleError> {
+        if !self.streams.is_empty() {
+            let streams = std::mem::take(&mut self.streams);
+            self.runs
+                .push(self.folder.write(self.merger.merge_runs(streams))?);
+        }
+        Ok(())
+    }
+}

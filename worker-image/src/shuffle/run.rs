@@ -1,0 +1,82 @@
+//! A sorted run of entries in a local temporary file, which is gone when its process is. Read back once.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::Path;
+
+use zephyr_engine::ops::Entry;
+
+use crate::shuffle::chunk::{ChunkEntries, ChunkHead, ChunkWriter, HEAD_BYTES};
+
+/// What is read of a run at a time: a merge holds one for each run.
+const READ_BUFFER_BYTES: usize = 128 << 10;
+
+/// A run, written.
+#[derive(Debug)]
+pub(crate) struct Run(File);
+
+impl Run {
+    /// Writes all entries to a file without a name in `folder`.
+    pub(crate) fn write<E: From<io::Error>>(
+        folder: &Path,
+        entries: impl Iterator<Item = Result<Entry, E>>,
+    ) -> Result<Self, E> {
+        let mut output = BufWriter::new(tempfile::tempfile_in(folder)?);
+        let mut chunks = ChunkWriter::new()?;
+        for entry in entries {
+            if chunks.push(&entry?) {
+                output.write_all(chunks.take()?.0)?;
+            }
+        }
+        if !chunks.is_empty() {
+            output.write_all(chunks.take()?.0)?;
+        }
+        let file = output
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        Ok(Self(file))
+    }
+
+    /// Reads the entries back.
+    pub(crate) fn read(mut self) -> io::Result<RunReader> {
+        self.0.rewind()?;
+        Ok(RunReader {
+            input: BufReader::with_capacity(READ_BUFFER_BYTES, self.0),
+            chunk: ChunkEntries::default(),
+        })
+    }
+}
+
+/// Reads a run.
+pub(crate) struct RunReader {
+    input: BufReader<File>,
+    chunk: ChunkEntries,
+}
+
+impl RunReader {
+    fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        let damaged = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
+        loop {
+            if let Some(entry) = self.chunk.next().map_err(damaged)? {
+                return Ok(Some(entry));
+            }
+            let mut head = [0; HEAD_BYTES];
+            if self.input.read(&mut head[..1])? == 0 {
+                return Ok(None);
+            }
+            self.input.read_exact(&mut head[1..])?;
+            let chunk = ChunkHead::parse(&head).map_err(damaged)?;
+            let mut bytes = vec![0; chunk.compressed];
+            self.input.read_exact(&mut bytes)?;
+            self.chunk = chunk.open(&head, &bytes).map_err(damaged)?;
+        }
+    }
+}
+
+impl Iterator for RunReader {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_entry().transpose()
+    }
+}

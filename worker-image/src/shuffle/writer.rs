@@ -1,0 +1,193 @@
+//! The map side: entries in, one shuffle file out. Over the memory budget, sorted runs go to the local disk and are
+//! merged at the end. Sorting and combining are the engine's.
+
+use std::io::Write;
+
+use tokio::runtime::Handle;
+use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::{Combiner, Entry};
+use zephyr_engine::record::Record;
+
+use crate::formats::WriteError;
+use crate::shuffle::chunk::ChunkWriter;
+use crate::shuffle::index::{self, IndexEntry, shuffle_path};
+use crate::shuffle::{PartitionMerge, ShuffleError, SpillFolder};
+use crate::storage::{JobStorage, ObjectWriter, StorageError};
+
+/// Writes the shuffle file of one attempt.
+pub struct ShuffleWriter<'p> {
+    combiner: Combiner<'p>,
+    spilled: PartitionMerge<'p>,
+    has_spilled: bool,
+    folder: SpillFolder,
+    memory_bytes: usize,
+}
+
+impl<'p> ShuffleWriter<'p> {
+    /// Begins; `memory_bytes` is what the buffer may hold.
+    pub fn new(combiner: Combiner<'p>, folder: SpillFolder, memory_bytes: usize) -> Self {
+        let spilled = PartitionMerge::new(combiner.merger(), folder.clone());
+        Self {
+            combiner,
+            spilled,
+            has_spilled: false,
+            folder,
+            memory_bytes,
+        }
+    }
+
+    /// Takes a record, behind all taken before.
+    pub fn push(&mut self, record: Record) -> Result<(), ShuffleError> {
+        self.combiner.push(record)?;
+        if self.combiner.memory_bytes() > self.memory_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<(), ShuffleError> {
+        let run = self.folder.write(self.combiner.drain_sorted().map(Ok))?;
+        self.has_spilled = true;
+        self.spilled.push_run(run)
+    }
+
+    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it.
+    pub fn finish(
+        mut self,
+        runtime: &Handle,
+        storage: &JobStorage,
+        task: TaskAttempt,
+        partitions: u32,
+    ) -> Result<OutputFile, ShuffleError> {
+        let mut file = FileBuilder::new(runtime, storage, task, partitions)?;
+        if self.has_spilled {
+            if !self.combiner.is_empty() {
+                self.spill()?;
+            }
+            let merger = self.combiner.merger();
+            for entry in merger.merge_runs(self.spilled.streams()?) {
+                file.push(&entry?)?;
+            }
+        } else {
+            for entry in self.combiner.drain_sorted() {
+                file.push(&entry)?;
+            }
+        }
+        file.finish()
+    }
+}
+
+/// Cuts sorted entries into partitions and chunks, and keeps the index.
+struct FileBuilder {
+    output: ObjectWriter,
+    object: String,
+    path: String,
+    task: TaskAttempt,
+    chunks: ChunkWriter,
+    /// One for each partition up to the current one.
+    index: Vec<IndexEntry>,
+    partitions: u32,
+    offset: u64,
+}
+
+impl FileBuilder {
+    fn new(
+        runtime: &Handle,
+        storage: &JobStorage,
+        task: TaskAttempt,
+        partitions: u32,
+    ) -> Result<Self, ShuffleError> {
+        let path = shuffle_path(task);
+        let location = storage.at(&path).map_err(|error| {
+            ShuffleError::Store(StorageError {
+                call: "writing",
+                object: path.clone(),
+                cause: crate::storage::Cause::Configuration(error.to_string()),
+            })
+        })?;
+        let object = location.to_string();
+        let output = ObjectWriter::new(runtime, storage.stores(), &location);
+        let chunks = ChunkWriter::new().map_err(|error| failed(&object, error))?;
+        Ok(Self {
+            output,
+            object,
+            path,
+            task,
+            chunks,
+            index: Vec::new(),
+            partitions,
+            offset: 0,
+        })
+    }
+
+    fn push(&mut self, entry: &Entry) -> Result<(), ShuffleError> {
+        if self.index.len() as u64 != u64::from(entry.partition) + 1 {
+            self.flush()?;
+            let next = IndexEntry {
+                offset: self.offset,
+                ..IndexEntry::default()
+            };
+            self.index.resize(entry.partition as usize + 1, next);
+        }
+        if self.chunks.push(entry) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ShuffleError> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        let (bytes, rows) = self
+            .chunks
+            .take()
+            .map_err(|error| failed(&self.object, error))?;
+        self.output
+            .write_all(bytes)
+            .map_err(|error| failed(&self.object, error))?;
+        self.offset += bytes.len() as u64;
+        if let Some(entry) = self.index.last_mut() {
+            entry.length += bytes.len() as u64;
+            entry.rows += u64::from(rows);
+            entry.crc32c = crc32c::crc32c_append(entry.crc32c, bytes);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<OutputFile, ShuffleError> {
+        self.flush()?;
+        self.index.resize(
+            self.partitions as usize,
+            IndexEntry {
+                offset: self.offset,
+                ..IndexEntry::default()
+            },
+        );
+        self.output
+            .write_all(&index::encode(self.task, &self.index))
+            .map_err(|error| failed(&self.object, error))?;
+        let (bytes, crc32c) = self.output.finish().map_err(ShuffleError::Store)?;
+        let rows = self.index.iter().map(|entry| entry.rows).sum();
+        Ok(OutputFile {
+            rows,
+            bytes,
+            crc32c,
+            place: FilePlace::Shuffle { path: self.path },
+        })
+    }
+}
+
+fn failed(object: &str, error: std::io::Error) -> ShuffleError {
+    match WriteError::from_io(object, error) {
+        WriteError::Store(error) => ShuffleError::Store(error),
+        other @ (WriteError::LineBreak { .. } | WriteError::Compress { .. }) => {
+            ShuffleError::Store(StorageError {
+                call: "writing",
+                object: object.to_owned(),
+                cause: crate::storage::Cause::Other(other.to_string()),
+            })
+        }
+    }
+}

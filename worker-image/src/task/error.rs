@@ -1,0 +1,121 @@
+//! Why an attempt failed, and whose fault it was. Decides the class; budgets are the coordinator's.
+
+use zephyr_engine::coordinator::record::FailureClass;
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::OperatorError;
+
+use crate::formats::{ReadError, WriteError};
+use crate::shuffle::ShuffleError;
+use crate::storage::StorageError;
+
+/// Why an attempt failed, as reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskFailure {
+    /// Whose fault it was.
+    pub class: FailureClass,
+    /// One sentence: file, record and error where there are such.
+    pub error: String,
+    /// The output of an earlier stage that is lost, where that is the cause.
+    pub lost_input: Option<TaskAttempt>,
+}
+
+/// Why an attempt failed, as found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TaskError {
+    /// A step failed on a record.
+    #[error("{place}: {source}")]
+    ApplyStep {
+        place: String,
+        source: OperatorError,
+    },
+    /// A step failed with no record at hand.
+    #[error("{0}")]
+    Operate(#[source] OperatorError),
+    /// The input file.
+    #[error("{0}")]
+    ReadInput(#[source] ReadError),
+    /// The output file.
+    #[error("{0}")]
+    WriteOutput(#[source] WriteError),
+    /// The shuffle, either side.
+    #[error("{0}")]
+    Shuffle(#[source] ShuffleError),
+    /// Any other call to the store.
+    #[error("{0}")]
+    Store(#[source] StorageError),
+    /// The assignment does not fit the plan.
+    #[error("the assignment does not fit the plan: {0}")]
+    FollowAssignment(String),
+    /// The thread could not be started, or died.
+    #[error("{0}")]
+    RunThread(String),
+}
+
+impl From<OperatorError> for TaskError {
+    fn from(error: OperatorError) -> Self {
+        Self::Operate(error)
+    }
+}
+
+impl From<ShuffleError> for TaskError {
+    fn from(error: ShuffleError) -> Self {
+        Self::Shuffle(error)
+    }
+}
+
+impl From<TaskError> for TaskFailure {
+    fn from(error: TaskError) -> Self {
+        let lost_input = match &error {
+            TaskError::Shuffle(ShuffleError::LoseInput { producer, .. }) => Some(*producer),
+            _ => None,
+        };
+        Self {
+            class: class(&error),
+            error: error.to_string(),
+            lost_input,
+        }
+    }
+}
+
+fn class(error: &TaskError) -> FailureClass {
+    match error {
+        TaskError::ApplyStep { source, .. }
+        | TaskError::Operate(source)
+        | TaskError::Shuffle(ShuffleError::Merge(source)) => of_operator(source),
+        TaskError::ReadInput(ReadError::Store(error))
+        | TaskError::WriteOutput(WriteError::Store(error))
+        | TaskError::Shuffle(ShuffleError::Store(error))
+        | TaskError::Store(error) => of_store(error),
+        TaskError::ReadInput(
+            ReadError::Decompress { .. }
+            | ReadError::ParseRecord { .. }
+            | ReadError::UnknownFormat { .. },
+        )
+        | TaskError::WriteOutput(WriteError::LineBreak { .. }) => FailureClass::Deterministic,
+        TaskError::WriteOutput(WriteError::Compress { .. })
+        | TaskError::FollowAssignment(_)
+        | TaskError::RunThread(_) => FailureClass::Application,
+        // The producer runs again, and this task with it; neither did wrong.
+        TaskError::Shuffle(ShuffleError::LoseInput { .. } | ShuffleError::Spill(_)) => {
+            FailureClass::Disruption
+        }
+    }
+}
+
+fn of_operator(error: &OperatorError) -> FailureClass {
+    if error.damaged {
+        FailureClass::Application
+    } else {
+        FailureClass::Deterministic
+    }
+}
+
+/// What may pass by itself is the infrastructure's fault; what will not (no such object, access denied, changed since it
+/// was listed) must not be tried for ever.
+fn of_store(error: &StorageError) -> FailureClass {
+    if error.is_transient() {
+        FailureClass::Disruption
+    } else {
+        FailureClass::Application
+    }
+}

@@ -1,0 +1,218 @@
+//! Where an attempt's records come from: a source file, inline items, or one partition of the stage before. Gives each
+//! record with its place, for messages. Applies no step.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::{StreamExt, TryStreamExt};
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::Merger;
+use zephyr_engine::pipeline::Source;
+use zephyr_engine::plan::{Stage, StageInput, StageOutput};
+use zephyr_engine::record::Record;
+
+use crate::formats::{FileReader, ReadError, source_format};
+use crate::shuffle::{
+    FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, load_stage,
+};
+use crate::storage::{InputFile, Location, ObjectReader, ReadCounter};
+use crate::task::context::TaskContext;
+use crate::task::error::TaskError;
+use crate::task::run::ProgressCounters;
+
+/// Partitions opened at a time: each opening is two calls to the store.
+const OPEN_AT_ONCE: usize = 16;
+
+/// Where a record was read, for messages and for the trace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// The file, or what stands for one.
+    pub(super) input: &'a str,
+    /// The record: its line, or its number, from 1.
+    pub(super) number: u64,
+    kind: PlaceKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum PlaceKind {
+    Line,
+    Item,
+    Group,
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            input,
+            number,
+            kind,
+        } = self;
+        match kind {
+            PlaceKind::Line => write!(f, "{input}: line {number}"),
+            PlaceKind::Item => write!(f, "{input}[{}]", number - 1),
+            PlaceKind::Group => write!(f, "{input}: record {number}"),
+        }
+    }
+}
+
+/// Takes a record; whether to go on.
+pub(super) type Taker<'a> = dyn FnMut(Record, Place<'_>) -> Result<bool, TaskError> + 'a;
+
+/// Reads a file.
+pub(super) fn read_file(
+    context: &TaskContext,
+    file: &InputFile,
+    counters: &Arc<ProgressCounters>,
+    take: &mut Taker<'_>,
+) -> Result<(), TaskError> {
+    let setup = &context.setup;
+    let location = Location::parse_local(&file.uri)
+        .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+    let format = match setup.source_format {
+        Some(format) => format,
+        None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
+    };
+    let input = ObjectReader::open(
+        &setup.runtime,
+        setup.storage.stores(),
+        file,
+        &location,
+        counting(counters),
+    );
+    let mut reader =
+        FileReader::new(&file.uri, file.size, format, input).map_err(TaskError::ReadInput)?;
+    while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
+        if !take(
+            record,
+            Place {
+                input: &file.uri,
+                number,
+                kind: PlaceKind::Line,
+            },
+        )? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads inline items.
+pub(super) fn read_items(
+    context: &TaskContext,
+    first: u32,
+    count: u32,
+    take: &mut Taker<'_>,
+) -> Result<(), TaskError> {
+    const ITEMS: &str = "spec.pipeline.source.items.values";
+    let Source::Items { values, .. } = &context.setup.pipeline.source else {
+        return Err(TaskError::FollowAssignment(
+            "items are assigned, and the source has none".to_owned(),
+        ));
+    };
+    let range = first as usize..first as usize + count as usize;
+    let items = values.get(range).ok_or_else(|| {
+        TaskError::FollowAssignment(format!(
+            "items from {first} on, {count} of {}",
+            values.len()
+        ))
+    })?;
+    for (number, text) in (u64::from(first) + 1..).zip(items) {
+        let parsed = Record::parse(text.as_bytes());
+        let record = parsed.map_err(|error| {
+            TaskError::ReadInput(ReadError::ParseRecord {
+                file: ITEMS.to_owned(),
+                line: number,
+                problem: error.to_string(),
+            })
+        })?;
+        if !take(
+            record,
+            Place {
+                input: ITEMS,
+                number,
+                kind: PlaceKind::Item,
+            },
+        )? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads one partition of the stage before, merged.
+pub(super) fn read_shuffle(
+    context: &TaskContext,
+    stage: &Stage,
+    task: TaskAttempt,
+    outputs: &str,
+    merger: &Merger,
+    counters: &Arc<ProgressCounters>,
+    take: &mut Taker<'_>,
+) -> Result<(), TaskError> {
+    let setup = &context.setup;
+    let StageInput::Shuffle { from, .. } = &stage.input else {
+        return Err(TaskError::FollowAssignment(format!(
+            "a shuffle is assigned, and stage {} reads none",
+            stage.id
+        )));
+    };
+    let partitions = match setup
+        .plan
+        .stages
+        .get(from.0 as usize)
+        .map(|stage| &stage.output)
+    {
+        Some(StageOutput::Shuffle { partitions, .. }) => *partitions,
+        Some(StageOutput::Sink { .. }) | None => {
+            return Err(TaskError::FollowAssignment(format!(
+                "stage {from} writes no shuffle"
+            )));
+        }
+    };
+    let files = setup
+        .runtime
+        .block_on(load_stage(&setup.storage, outputs))
+        .map_err(TaskError::Store)?;
+    let source = PartitionSource {
+        runtime: setup.runtime.clone(),
+        storage: setup.storage.clone(),
+        partitions,
+        partition: task.task.shard.0,
+        memory_bytes: context.buffer_bytes(),
+        streams: files.len().min(FAN_IN),
+        counted: counting(counters),
+    };
+    let mut merge = PartitionMerge::new(merger, context.spill.clone());
+    for group in files.chunks(OPEN_AT_ONCE) {
+        let opened = futures::stream::iter(group)
+            .map(|(producer, file)| PartitionStream::open(source.clone(), *producer, file));
+        let opened: Vec<PartitionStream> = setup
+            .runtime
+            .block_on(opened.buffered(OPEN_AT_ONCE).try_collect())?;
+        for stream in opened.into_iter().filter(|stream| !stream.is_empty()) {
+            merge.push(Box::new(stream))?;
+        }
+    }
+    let input = task.task.to_string();
+    for (number, record) in (1..).zip(merger.records(merge.streams()?)) {
+        let record = record.map_err(|error: ShuffleError| TaskError::Shuffle(error))?;
+        if !take(
+            record,
+            Place {
+                input: &input,
+                number,
+                kind: PlaceKind::Group,
+            },
+        )? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {
+    let counters = Arc::clone(counters);
+    Arc::new(move |bytes| {
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+    })
+}

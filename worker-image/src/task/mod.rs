@@ -1,0 +1,14 @@
+//! One attempt of one task, from its input to its output, inside the child process that runs tasks.
+//!
+//! Knows no session and no coordinator: it is given an assignment and gives back what it made or why not. Prints
+//! nothing: the process's standard output belongs to its supervisor.
+
+mod context;
+mod error;
+mod input;
+mod output;
+mod run;
+
+pub use context::{TaskContext, TaskContextError, TaskSetup};
+pub use error::TaskFailure;
+pub use run::{Assignment, ProgressCounters, TASK_STACK_BYTES, TaskInput, Trace, run};

@@ -1,0 +1,135 @@
+//! Where an attempt's records go: a final file's upload, or a shuffle file. Nothing it writes is seen before the
+//! coordinator has committed the attempt.
+
+use std::io::Write;
+
+use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::StageProgram;
+use zephyr_engine::pipeline::Format;
+use zephyr_engine::plan::{Stage, StageOutput};
+use zephyr_engine::record::Record;
+
+use crate::finalize::output_path;
+use crate::formats::{Compression, FileWriter};
+use crate::shuffle::ShuffleWriter;
+use crate::storage::{Location, PartUpload, UploadPlace};
+use crate::task::context::TaskContext;
+use crate::task::error::TaskError;
+
+/// An attempt's output under way.
+pub(super) enum Output<'p> {
+    Final {
+        uri: String,
+        writer: FileWriter<PartUpload>,
+    },
+    Shuffle {
+        writer: ShuffleWriter<'p>,
+        partitions: u32,
+    },
+}
+
+impl<'p> Output<'p> {
+    /// Begins the output of an attempt.
+    pub(super) fn begin(
+        context: &TaskContext,
+        stage: &Stage,
+        program: &'p StageProgram,
+        task: TaskAttempt,
+    ) -> Result<Self, TaskError> {
+        match (&stage.output, program.combiner()) {
+            (StageOutput::Sink { format }, _) => Self::begin_final(context, stage, *format, task),
+            (StageOutput::Shuffle { partitions, .. }, Some(combiner)) => {
+                let writer =
+                    ShuffleWriter::new(combiner, context.spill.clone(), context.buffer_bytes());
+                Ok(Self::Shuffle {
+                    writer,
+                    partitions: *partitions,
+                })
+            }
+            (StageOutput::Shuffle { .. }, None) => Err(TaskError::FollowAssignment(format!(
+                "stage {} has no combiner",
+                stage.id
+            ))),
+        }
+    }
+
+    fn begin_final(
+        context: &TaskContext,
+        stage: &Stage,
+        format: Format,
+        task: TaskAttempt,
+    ) -> Result<Self, TaskError> {
+        let setup = &context.setup;
+        let path = output_path(&setup.sink_path, task.task.shard.0, stage.shards)
+            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+        let location = Location::parse_local(&path)
+            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+        let uri = location.to_string();
+        // On a local disk, jobs and attempts stage their files under names of their own.
+        let writer = format!("{}.{}", setup.storage.job(), task.attempt);
+        let upload = PartUpload::begin(&setup.runtime, setup.storage.stores(), &location, &writer)
+            .map_err(TaskError::Store)?;
+        let compression = setup
+            .sink_compression
+            .unwrap_or_else(|| Compression::of_path(&uri));
+        let writer =
+            FileWriter::new(&uri, format, compression, upload).map_err(TaskError::WriteOutput)?;
+        Ok(Self::Final { uri, writer })
+    }
+
+    /// Takes a record.
+    pub(super) fn push(&mut self, record: Record) -> Result<(), TaskError> {
+        match self {
+            Self::Final { writer, .. } => writer.write(&record).map_err(TaskError::WriteOutput),
+            Self::Shuffle { writer, .. } => writer.push(record).map_err(TaskError::from),
+        }
+    }
+
+    /// Ends the output once all records were taken.
+    pub(super) fn finish(
+        self,
+        context: &TaskContext,
+        task: TaskAttempt,
+    ) -> Result<OutputFile, TaskError> {
+        let setup = &context.setup;
+        match self {
+            Self::Final { uri, writer } => {
+                let rows = writer.rows();
+                let mut upload = writer.finish().map_err(TaskError::WriteOutput)?;
+                upload
+                    .flush()
+                    .map_err(|error| TaskError::RunThread(error.to_string()))?;
+                let uploaded = upload.finish().map_err(TaskError::Store)?;
+                let place = match uploaded.place {
+                    UploadPlace::Multipart { upload, parts } => {
+                        FilePlace::Multipart { uri, upload, parts }
+                    }
+                    UploadPlace::Staged(staged) => FilePlace::Staged {
+                        uri,
+                        staged: staged.to_string(),
+                    },
+                };
+                Ok(OutputFile {
+                    rows,
+                    bytes: uploaded.bytes,
+                    crc32c: uploaded.crc32c,
+                    place,
+                })
+            }
+            Self::Shuffle { writer, partitions } => {
+                Ok(writer.finish(&setup.runtime, &setup.storage, task, partitions)?)
+            }
+        }
+    }
+
+    /// Throws the output away after a failure. What cannot be thrown away is never completed.
+    pub(super) fn abandon(self, context: &TaskContext) {
+        if let Self::Final { writer, uri } = self
+            && let Some(upload) = writer.abandon()
+            && let Err(error) = upload.discard(context.setup.storage.stores())
+        {
+            tracing::info!(%uri, %error, "an unfinished upload stays until the bucket's lifecycle rule removes it");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs one attempt on a thread of its own, with a stack that a deep expression does not exhaust.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zephyr_engine::coordinator::record::TaskOutput;
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::{Flow, StageProgram};
+use zephyr_engine::plan::Stage;
+
+use crate::storage::InputFile;
+use crate::task::context::TaskContext;
+use crate::task::error::{TaskError, TaskFailure};
+use crate::task::input::{Place, read_file, read_items, read_shuffle};
+use crate::task::output::Output;
+
+/// Stack of a task's thread. Expressions recurse, and only what is touched costs memory.
+pub const TASK_STACK_BYTES: usize = 256 << 20;
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The task and the attempt.
+    pub task: TaskAttempt,
+    /// Where its records come from.
+    pub input: TaskInput,
+    /// Whether to tell of each record before it is worked on.
+    pub trace_records: bool,
+}
+
+/// Where a task's records come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskInput {
+    /// A file of the source.
+    File(InputFile),
+    /// Inline items [first, first + count).
+    Items {
+        /// The first one's position.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Its partition of the stage before.
+    Shuffle {
+        /// Path, under the job's storage prefix, of the object that lists that stage's outputs.
+        outputs: String,
+    },
+}
+
+/// How far an attempt is; looked at by others while it runs. Any change is progress.
+#[derive(Debug, Default)]
+pub struct ProgressCounters {
+    /// Records read from the input.
+    pub records: AtomicU64,
+    /// Bytes read from storage.
+    pub bytes: AtomicU64,
+}
+
+/// Is told of each record before it is worked on, so that a process that dies names the record it died of.
+pub trait Trace: Send + Sync {
+    /// `record` is its line or its number, from 1.
+    fn note(&self, input: &str, record: u64);
+}
+
+/// Runs an attempt to its end. Blocks; must not be called inside a runtime.
+pub fn run(
+    context: &TaskContext,
+    assignment: &Assignment,
+    counters: &Arc<ProgressCounters>,
+    trace: Option<&dyn Trace>,
+) -> Result<TaskOutput, TaskFailure> {
+    let work = || {
+        execute(
+            context,
+            assignment,
+            counters,
+            trace.filter(|_| assignment.trace_records),
+        )
+    };
+    let outcome = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name(format!("task {}", assignment.task.task))
+            .stack_size(TASK_STACK_BYTES);
+        let running = thread.spawn_scoped(scope, work).map_err(|error| {
+            TaskError::RunThread(format!("the task's thread could not be started: {error}"))
+        })?;
+        running.join().unwrap_or_else(|panic| {
+            Err(TaskError::RunThread(format!(
+                "the task panicked: {}",
+                panic_text(&*panic)
+            )))
+        })
+    });
+    outcome.map_err(TaskFailure::from)
+}
+
+fn execute(
+    context: &TaskContext,
+    assignment: &Assignment,
+    counters: &Arc<ProgressCounters>,
+    trace: Option<&dyn Trace>,
+) -> Result<TaskOutput, TaskError> {
+    let task = assignment.task;
+    let stage = context
+        .setup
+        .plan
+        .stages
+        .get(task.task.stage.0 as usize)
+        .filter(|stage| task.task.shard.0 < stage.shards);
+    let stage =
+        stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
+    let program = context.program(stage)?;
+    let mut output = Output::begin(context, stage, &program, task)?;
+    match pass_records(
+        context,
+        assignment,
+        stage,
+        &program,
+        &mut output,
+        counters,
+        trace,
+    ) {
+        Ok(records_in) => {
+            let file = output.finish(context, task)?;
+            Ok(TaskOutput {
+                file,
+                records_in,
+                bytes_in: counters.bytes.load(Ordering::Relaxed),
+            })
+        }
+        Err(error) => {
+            output.abandon(context);
+            Err(error)
+        }
+    }
+}
+
+/// Passes every record of the input through the stage's steps to the output; gives how many were read.
+fn pass_records(
+    context: &TaskContext,
+    assignment: &Assignment,
+    stage: &Stage,
+    program: &StageProgram,
+    output: &mut Output<'_>,
+    counters: &Arc<ProgressCounters>,
+    trace: Option<&dyn Trace>,
+) -> Result<u64, TaskError> {
+    let mut steps = program.steps();
+    let mut records_in = 0;
+    if steps.is_finished() {
+        return Ok(records_in);
+    }
+    let mut take = |record, place: Place<'_>| {
+        if let Some(trace) = trace {
+            trace.note(place.input, place.number);
+        }
+        records_in += 1;
+        counters.records.fetch_add(1, Ordering::Relaxed);
+        let flow = steps
+            .push(record, &mut |record| output.push(record))
+            .map_err(|error| placed(error, place))?;
+        Ok(matches!(flow, Flow::Continue))
+    };
+    match (&assignment.input, program.merger()) {
+        (TaskInput::File(file), None) => read_file(context, file, counters, &mut take)?,
+        (TaskInput::Items { first, count }, None) => {
+            read_items(context, *first, *count, &mut take)?
+        }
+        (TaskInput::Shuffle { outputs }, Some(merger)) => read_shuffle(
+            context,
+            stage,
+            assignment.task,
+            outputs,
+            merger,
+            counters,
+            &mut take,
+        )?,
+        (TaskInput::Shuffle { .. }, None)
+        | (TaskInput::File(_) | TaskInput::Items { .. }, Some(_)) => {
+            return Err(TaskError::FollowAssignment(format!(
+                "stage {} reads something else",
+                stage.id
+            )));
+        }
+    }
+    Ok(records_in)
+}
+
+/// Puts file and record in front of what a step says.
+fn placed(error: TaskError, place: Place<'_>) -> TaskError {
+    use crate::shuffle::ShuffleError;
+    match error {
+        TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) => {
+            TaskError::ApplyStep {
+                place: place.to_string(),
+                source,
+            }
+        }
+        other => other,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
