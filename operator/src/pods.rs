@@ -218,12 +218,12 @@ impl PodFacts {
 
     /// How the pod or its last container run ended; `None` while nothing has ended.
     pub fn end(&self) -> Option<PodEnd> {
+        let last = self.container.last_end.as_ref();
         let ended_run = match &self.container.state {
             ContainerRun::Ended(end) => Some((end, self.container.restarts)),
-            // `restarts` counts the run that follows an end, so the end itself belongs to the number before.
-            ContainerRun::Unknown | ContainerRun::Waiting(_) | ContainerRun::Running { .. } => {
-                self.container.last_end.as_ref().map(|end| (end, self.container.restarts - 1))
-            }
+            ContainerRun::Unknown | ContainerRun::Waiting(_) => last.map(|end| (end, self.container.restarts)),
+            // The number counts the run that goes on now, so the end before belongs to the number before.
+            ContainerRun::Running { .. } => last.map(|end| (end, self.container.restarts - 1)),
         };
         let (exit_code, run) = ended_run.map_or((0, self.container.restarts), |(end, run)| (end.exit_code, run));
         let of = |cause, reason: &str| PodEnd {

@@ -93,8 +93,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
         metrics,
         memory: Memory::default(),
     });
-    tasks.spawn(sweep(Arc::clone(&context)));
+    // Only one task may wait for a store: a store wakes the last that asked, and no other.
     stores.wait_until_ready().await.map_err(Error::FillCaches)?;
+    tasks.spawn(sweep(Arc::clone(&context)));
     readiness.set();
     info!(worker_image = %context.installation.worker_image, "operator runs");
 
@@ -149,13 +150,10 @@ async fn require_crd(client: &Client, namespace: Option<&str>) -> Result<(), Err
     }
 }
 
-/// Drops what is kept for jobs that are gone.
+/// Drops what is kept for jobs that are gone, for ever.
 async fn sweep(context: Arc<Context>) -> &'static str {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if context.stores.jobs.wait_until_ready().await.is_err() {
-        return "the watch of ZephyrJobs";
-    }
     loop {
         ticks.tick().await;
         let alive: std::collections::BTreeSet<_> =

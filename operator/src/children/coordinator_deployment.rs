@@ -52,3 +52,150 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         status: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::children::tests::{frozen, labels, owned_metadata, selector};
+
+    /// The expressions that keep every known provider's spot nodes out.
+    fn off_spot() -> Vec<serde_json::Value> {
+        [
+            ("cloud.google.com/gke-spot", "true"),
+            ("cloud.google.com/gke-preemptible", "true"),
+            ("eks.amazonaws.com/capacityType", "SPOT"),
+            ("kubernetes.azure.com/scalesetpriority", "spot"),
+            ("karpenter.sh/capacity-type", "spot"),
+            ("node.kubernetes.io/lifecycle", "spot"),
+        ]
+        .map(|(key, value)| json!({"key": key, "operator": "NotIn", "values": [value]}))
+        .into()
+    }
+
+    fn terms(spec: serde_json::Value) -> serde_json::Value {
+        let built = serde_json::to_value(build(&frozen(spec), "root-uid")).unwrap();
+        built["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            ["nodeSelectorTerms"]
+            .clone()
+    }
+
+    #[test]
+    fn the_coordinator_of_a_job_with_every_default_is_exactly_this() {
+        let built = serde_json::to_value(build(&frozen(json!({})), "root-uid")).unwrap();
+        assert_eq!(built, json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": owned_metadata("count-coordinator-g2", "coordinator"),
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "revisionHistoryLimit": 0,
+                "selector": {"matchLabels": selector("coordinator")},
+                "template": {
+                    "metadata": {
+                        "labels": labels("coordinator"),
+                        "annotations": {
+                            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                            "karpenter.sh/do-not-disrupt": "true",
+                        },
+                    },
+                    "spec": {
+                        "containers": [{
+                            "name": "zephyr",
+                            "image": "registry.example/zephyr-worker:1",
+                            "imagePullPolicy": "IfNotPresent",
+                            "args": ["coordinator"],
+                            "env": [
+                                {"name": "RUST_LOG", "value": "info"},
+                                {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                                {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+                                {"name": "ZEPHYR_CPU_LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}},
+                                {"name": "ZEPHYR_MEMORY_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}}},
+                                {"name": "TMPDIR", "value": "/tmp"},
+                            ],
+                            "envFrom": [{"secretRef": {"name": "s3-credentials"}}],
+                            "ports": [
+                                {"name": "grpc", "containerPort": 7070, "protocol": "TCP"},
+                                {"name": "admin", "containerPort": 8081, "protocol": "TCP"},
+                            ],
+                            "resources": {
+                                "requests": {"cpu": "1", "memory": "512Mi"},
+                                "limits": {"cpu": "1", "memory": "512Mi"},
+                            },
+                            "volumeMounts": [
+                                {"name": "job", "mountPath": "/etc/zephyr", "readOnly": true},
+                                {"name": "token", "mountPath": "/var/run/zephyr/token", "readOnly": true},
+                                {"name": "scratch", "mountPath": "/tmp"},
+                            ],
+                            "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 1},
+                            "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3},
+                            "securityContext": {
+                                "allowPrivilegeEscalation": false,
+                                "privileged": false,
+                                "readOnlyRootFilesystem": true,
+                                "runAsNonRoot": true,
+                                "capabilities": {"drop": ["ALL"]},
+                                "seccompProfile": {"type": "RuntimeDefault"},
+                            },
+                        }],
+                        "volumes": [
+                            {"name": "job", "configMap": {"name": "count-g2"}},
+                            {"name": "token", "secret": {"secretName": "count-token-0a1b2c3d-g2", "defaultMode": 0o440}},
+                            {"name": "scratch", "emptyDir": {}},
+                        ],
+                        "restartPolicy": "Always",
+                        "terminationGracePeriodSeconds": 30,
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                            "nodeSelectorTerms": [{"matchExpressions": off_spot()}],
+                        }}},
+                        "tolerations": [
+                            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+                            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+                        ],
+                        "securityContext": {
+                            "runAsNonRoot": true,
+                            "runAsUser": 65532,
+                            "runAsGroup": 65532,
+                            "fsGroup": 65532,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                    },
+                },
+            },
+        }));
+    }
+
+    #[test]
+    fn outside_a_custom_pool_is_every_node_that_lacks_any_of_its_labels() {
+        let custom = json!({"workers": {"replicas": 1, "preemptible": {
+            "provider": "custom", "nodeSelector": {"arch": "arm64", "pool": "spot"},
+        }}});
+        let term = |key: &str, value: &str| {
+            let mut all = off_spot();
+            all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
+            json!({"matchExpressions": all})
+        };
+        assert_eq!(terms(custom), json!([term("arch", "arm64"), term("pool", "spot")]));
+    }
+
+    #[test]
+    fn a_users_own_terms_hold_beside_ours() {
+        let zone = json!({"key": "zone", "operator": "In", "values": ["a"]});
+        let disk = json!({"key": "disk", "operator": "Exists"});
+        let spec = json!({"coordinator": {"template": {"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [zone]}, {"matchExpressions": [disk]},
+            ]},
+        }}}}});
+        let term = |first: &serde_json::Value| {
+            let mut all = vec![first.clone()];
+            all.extend(off_spot());
+            json!({"matchExpressions": all})
+        };
+        assert_eq!(terms(spec), json!([term(&zone), term(&disk)]));
+    }
+}

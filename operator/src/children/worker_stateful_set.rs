@@ -99,3 +99,146 @@ fn tolerate(key: &str, value: &str) -> Toleration {
         toleration_seconds: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::children::tests::{frozen, labels, owned_metadata, selector};
+
+    fn built(spec: Value) -> Value {
+        serde_json::to_value(build(&frozen(spec), "root-uid")).unwrap()
+    }
+
+    fn pod(spec: Value) -> Value {
+        built(spec)["spec"]["template"]["spec"].clone()
+    }
+
+    fn node_lost() -> Vec<Value> {
+        ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+            .map(|key| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}))
+            .into()
+    }
+
+    #[test]
+    fn the_workers_start_at_none_all_at_once_and_are_never_rolled() {
+        let set = built(json!({}));
+        assert_eq!(set["metadata"], owned_metadata("count-workers-g2", "worker"));
+        let mut spec = set["spec"].clone();
+        let template = spec.as_object_mut().unwrap().remove("template").unwrap();
+        assert_eq!(spec, json!({
+            "replicas": 0,
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "OnDelete"},
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": selector("worker")},
+        }));
+        assert_eq!(template["metadata"], json!({"labels": labels("worker")}));
+        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 15);
+        assert_eq!(template["spec"]["tolerations"], json!(node_lost()));
+        assert_eq!(template["spec"].get("nodeSelector"), None);
+        assert_eq!(template["spec"].get("affinity"), None);
+        let container = &template["spec"]["containers"][0];
+        assert_eq!(container["args"], json!(["worker"]));
+        assert_eq!(container["ports"], json!([{"name": "admin", "containerPort": 8081, "protocol": "TCP"}]));
+        assert_eq!(container["resources"]["limits"], json!({"cpu": "1", "memory": "1Gi"}));
+    }
+
+    #[test]
+    fn each_provider_has_its_label_and_its_taint() {
+        for (provider, key, value) in [
+            ("gke", "cloud.google.com/gke-spot", "true"),
+            ("eks", "eks.amazonaws.com/capacityType", "SPOT"),
+            ("aks", "kubernetes.azure.com/scalesetpriority", "spot"),
+            ("karpenter", "karpenter.sh/capacity-type", "spot"),
+        ] {
+            let pod = pod(json!({"workers": {"replicas": 1, "preemptible": {"provider": provider}}}));
+            assert_eq!(pod["nodeSelector"], json!({key: value}), "{provider}");
+            let mut tolerations = vec![json!({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"})];
+            tolerations.extend(node_lost());
+            assert_eq!(pod["tolerations"], json!(tolerations), "{provider}");
+        }
+    }
+
+    #[test]
+    fn a_custom_pool_is_taken_as_it_is_and_the_template_adds_to_it() {
+        let pod = pod(json!({"workers": {
+            "replicas": 1,
+            "preemptible": {
+                "provider": "custom",
+                "nodeSelector": {"pool": "cheap"},
+                "tolerations": [{"key": "cheap", "operator": "Exists", "effect": "NoSchedule"}],
+            },
+            "template": {
+                "nodeSelector": {"zone": "a"},
+                "tolerations": [{"key": "mine", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 5}],
+            },
+        }}));
+        assert_eq!(pod["nodeSelector"], json!({"pool": "cheap", "zone": "a"}));
+        let mut tolerations = vec![
+            json!({"key": "cheap", "operator": "Exists", "effect": "NoSchedule"}),
+            json!({"key": "mine", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 5}),
+        ];
+        tolerations.extend(node_lost());
+        assert_eq!(pod["tolerations"], json!(tolerations));
+    }
+
+    #[test]
+    fn every_field_of_a_users_template_reaches_the_pod_and_ours_win() {
+        let set = built(json!({"workers": {
+            "replicas": 1,
+            "resources": {"limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"}, "requests": {"cpu": "500m"}},
+            "template": {
+                "labels": {"team": "x"},
+                "annotations": {"note": "y"},
+                "env": [
+                    {"name": "PRICE", "value": "$(HOME) costs $5"},
+                    {"name": "RUST_LOG", "value": "debug"},
+                    {"name": "POD_UID", "value": "forged"},
+                    {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}},
+                    {"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+                ],
+                "envFrom": [{"secretRef": {"name": "more"}}, {"configMapRef": {"name": "settings", "optional": true}}],
+                "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 5, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}},
+                ]}},
+                "imagePullSecrets": [{"name": "pull"}],
+                "serviceAccountName": "plain",
+                "priorityClassName": "low",
+                "schedulerName": "other",
+            },
+        }}));
+        let template = &set["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"]["team"], "x");
+        assert_eq!(template["metadata"]["labels"]["zephyr.dev/job"], "count");
+        assert_eq!(template["metadata"]["annotations"], json!({"note": "y"}));
+        let pod = &template["spec"];
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "pull"}]));
+        assert_eq!(pod["serviceAccountName"], "plain");
+        assert_eq!(pod["priorityClassName"], "low");
+        assert_eq!(pod["schedulerName"], "other");
+        assert_eq!(
+            pod["affinity"]["nodeAffinity"],
+            json!({"preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 5, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}},
+            ]})
+        );
+        let container = &pod["containers"][0];
+        assert_eq!(container["envFrom"], json!([
+            {"secretRef": {"name": "more"}},
+            {"configMapRef": {"name": "settings", "optional": true}},
+            {"secretRef": {"name": "s3-credentials"}},
+        ]));
+        assert_eq!(container["env"].as_array().unwrap()[..4], [
+            json!({"name": "PRICE", "value": "$$(HOME) costs $$5"}),
+            json!({"name": "RUST_LOG", "value": "debug"}),
+            json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}),
+            json!({"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
+        ]);
+        assert_eq!(container["resources"], json!({
+            "requests": {"cpu": "500m", "memory": "4Gi", "ephemeral-storage": "10Gi"},
+            "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"},
+        }));
+    }
+}

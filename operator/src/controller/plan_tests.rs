@@ -1,0 +1,784 @@
+//! Tables of single decisions, and a small world in which plans are carried out, with a crash after every write.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::json;
+use zephyr_crds::status::{Phase, ZephyrJobStatus};
+
+use super::*;
+use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
+use crate::controller::status::{Due, due, project};
+use crate::controller::validate::validate;
+use crate::pods::tests::{at, told, worker};
+use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
+use crate::run_report::{Planned, RunReport};
+
+/// A cluster of one job: what exists, and how plans change it.
+#[derive(Clone)]
+struct World {
+    job: ValidatedJob,
+    generations: BTreeMap<u32, GenerationObjects>,
+    /// Numbers taken by objects of another job of the same name.
+    foreign: u32,
+    pods: Vec<PodFacts>,
+    report: Option<RunReport>,
+    untold_ends: Vec<PodEnd>,
+    now: Timestamp,
+    written: Option<Timestamp>,
+    next_uid: u32,
+    /// Every write, in order.
+    log: Vec<String>,
+    /// The operator is killed after this many more writes.
+    fuse: Option<usize>,
+    deleted: bool,
+}
+
+impl World {
+    fn new(spec: serde_json::Value) -> Self {
+        let job = serde_json::from_value(json!({
+            "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+            "metadata": {"name": "count", "namespace": "team", "uid": "uid", "resourceVersion": "1", "generation": 1},
+            "spec": crate::children::tests::frozen(spec).spec,
+        }))
+        .unwrap();
+        Self {
+            job: validate(&job).unwrap(),
+            generations: BTreeMap::new(),
+            foreign: 0,
+            pods: Vec::new(),
+            report: None,
+            untold_ends: Vec::new(),
+            now: at(1_000),
+            written: None,
+            next_uid: 1,
+            log: Vec::new(),
+            fuse: None,
+            deleted: false,
+        }
+    }
+
+    fn observed(&self, freshness: Freshness) -> Observed {
+        let highest = self.generations.keys().next_back().copied().unwrap_or(0);
+        Observed {
+            freshness,
+            generations: self.generations.clone(),
+            highest_generation: highest.max(self.foreign),
+            pods: self.pods.clone(),
+            report: self.report.clone(),
+            workers_refused: None,
+            untold_ends: self.untold_ends.clone(),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let installation = Installation { worker_image: "w:1".to_owned(), ..Installation::default() };
+        let cached = plan(&self.job, &self.observed(Freshness::Cached), &installation, self.now);
+        if cached.look_live {
+            let live = plan(&self.job, &self.observed(Freshness::Live), &installation, self.now);
+            assert!(!live.look_live, "a live look is enough");
+            return live;
+        }
+        cached
+    }
+
+    /// One reconcile; false when the operator was killed in it.
+    fn reconcile(&mut self) -> bool {
+        if self.deleted {
+            return true;
+        }
+        let plan = self.plan();
+        for action in &plan.actions {
+            self.apply(action);
+            if self.burn() {
+                return false;
+            }
+        }
+        let observed = self.observed(Freshness::Live);
+        let status = project(&self.job, &observed, &plan, None, self.now);
+        if due(&self.job.status, &status, self.written, self.now) == Due::Now {
+            if self.job.status.generation != status.generation {
+                self.log.push(format!("mint {}", status.generation.unwrap()));
+            }
+            self.job.status = status;
+            self.written = Some(self.now);
+            if self.burn() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reconciles until nothing changes any more.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            let before = (self.log.len(), self.job.status.clone());
+            if self.reconcile() && (self.log.len(), self.job.status.clone()) == before {
+                return;
+            }
+        }
+        panic!("it never settles: {:?}", self.log);
+    }
+
+    fn burn(&mut self) -> bool {
+        match &mut self.fuse {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                *left == 0
+            }
+            None => false,
+        }
+    }
+
+    fn uid(&mut self) -> String {
+        self.next_uid += 1;
+        format!("uid-{}", self.next_uid)
+    }
+
+    fn apply(&mut self, action: &Action) {
+        let uid = self.uid();
+        let object = ObjectFacts { uid, terminating: false };
+        match action {
+            Action::CreateRoot { frozen } => {
+                assert_eq!(self.job.status.generation, Some(frozen.generation), "status names it before it exists");
+                let root = RootFacts { object, frozen: Ok(frozen.clone()) };
+                let objects = self.generations.entry(frozen.generation).or_default();
+                assert!(objects.root.replace(root).is_none(), "created once");
+            }
+            Action::CreateTokenSecret { .. } => {}
+            Action::CreateService { frozen, root_uid } => {
+                assert!(self.owned(frozen, root_uid).service.replace(object).is_none(), "created once");
+            }
+            Action::CreateCoordinator { frozen, root_uid } => {
+                let facts = CoordinatorFacts { object, ..CoordinatorFacts::default() };
+                assert!(self.owned(frozen, root_uid).coordinator.replace(facts).is_none(), "created once");
+            }
+            Action::CreateWorkers { frozen, root_uid } => {
+                let facts = WorkersFacts { object, ..WorkersFacts::default() };
+                assert!(self.owned(frozen, root_uid).workers.replace(facts).is_none(), "created once");
+            }
+            Action::ScaleWorkers { uid, from, to, .. } => {
+                let workers = self.workers();
+                assert_eq!((&workers.object.uid, workers.replicas), (uid, *from));
+                workers.replicas = *to;
+                workers.pods = *to;
+            }
+            Action::ForceDeletePod { uid, .. } => self.pods.retain(|pod| pod.uid != *uid),
+            Action::TellPodEnds { .. } => self.untold_ends.clear(),
+            Action::AcknowledgeResult { .. } => self.report = None,
+            Action::DeleteRoot { uid, .. } => {
+                let gone: Vec<u32> = self
+                    .generations
+                    .iter()
+                    .filter(|(_, objects)| objects.root.as_ref().is_some_and(|root| root.object.uid == *uid))
+                    .map(|(generation, _)| *generation)
+                    .collect();
+                for generation in gone {
+                    let ended = self.job.status.phase.is_some_and(Phase::is_final);
+                    assert!(ended || Some(generation) < self.job.status.generation, "never the current generation");
+                    self.generations.remove(&generation);
+                    self.pods.retain(|pod| pod.generation != generation);
+                }
+            }
+            Action::DeleteJob { .. } => self.deleted = true,
+        }
+        self.log.push(action.to_string());
+    }
+
+    fn owned(&mut self, frozen: &FrozenJob, root_uid: &str) -> &mut GenerationObjects {
+        let objects = self.generations.get_mut(&frozen.generation).expect("the generation has a root");
+        assert_eq!(objects.root.as_ref().unwrap().object.uid, root_uid, "owned by the root that is there");
+        objects
+    }
+
+    fn generation(&self) -> u32 {
+        self.job.status.generation.unwrap()
+    }
+
+    fn current(&mut self) -> &mut GenerationObjects {
+        let generation = self.generation();
+        self.generations.get_mut(&generation).unwrap()
+    }
+
+    fn workers(&mut self) -> &mut WorkersFacts {
+        self.current().workers.as_mut().unwrap()
+    }
+
+    fn coordinator_is(&mut self, available: bool) {
+        let since = available.then_some(self.now);
+        self.current().coordinator.as_mut().unwrap().available_since = since;
+    }
+
+    fn coordinator_pod(&mut self, change: impl FnOnce(&mut PodFacts)) {
+        let generation = self.generation();
+        self.pods.retain(|pod| pod.role == Role::Worker);
+        let mut pod = PodFacts { role: Role::Coordinator, generation, ..worker("c") };
+        change(&mut pod);
+        self.pods.push(pod);
+    }
+
+    fn worker_pod(&mut self, name: &str, change: impl FnOnce(&mut PodFacts)) {
+        let generation = self.generation();
+        self.pods.retain(|pod| pod.name != name);
+        let mut pod = PodFacts { generation, ..worker(name) };
+        change(&mut pod);
+        self.pods.push(pod);
+    }
+
+    fn says(&mut self, phase: RunPhase, max_shards: u32) {
+        let generation = self.generation();
+        let planned = (phase != RunPhase::Planning).then_some(Planned { stages: 1, max_shards });
+        self.report = Some(RunReport { generation, epoch: 1, connected: true, phase, planned, ..RunReport::default() });
+    }
+
+    fn ends(&mut self, succeeded: bool, reason: &str) {
+        self.says(RunPhase::Ended, 4);
+        let result = RunResult { succeeded, reason: reason.to_owned(), message: "so it is".to_owned(), files: 1, ..RunResult::default() };
+        self.report.as_mut().unwrap().result = Some(result);
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+        if !self.job.status.generation.is_some_and(|g| self.report.as_ref().is_some_and(|r| r.generation == g)) {
+            self.report = None;
+        }
+    }
+
+    /// A first generation whose coordinator runs and whose four workers are asked for.
+    fn running(spec: serde_json::Value) -> Self {
+        let mut world = Self::new(spec);
+        world.settle();
+        world.coordinator_is(true);
+        world.says(RunPhase::Running, 8);
+        world.settle();
+        world
+    }
+
+    fn phase(&self) -> Phase {
+        self.job.status.phase.unwrap()
+    }
+
+    fn message(&self) -> String {
+        let find = |kind| self.job.status.conditions.iter().find(|c| c.r#type == kind).unwrap().message.clone();
+        find(if self.phase().is_final() { zephyr_crds::conditions::ConditionType::Finished } else { zephyr_crds::conditions::ConditionType::Progressing })
+    }
+}
+
+/// What must be the same whether the operator was killed or not: everything but times and uids.
+fn fingerprint(world: &World) -> (Vec<u32>, Option<u32>, Option<Phase>, Vec<String>, bool) {
+    let mut log = world.log.clone();
+    // A Secret's create is repeated until its Deployment vouches for it; an acknowledgement may be lost.
+    log.retain(|line| !line.starts_with("create token") && !line.starts_with("acknowledge"));
+    (world.generations.keys().copied().collect(), world.job.status.generation, world.job.status.phase, log, world.deleted)
+}
+
+#[test]
+fn a_job_starts_with_its_number_then_its_root_then_the_rest_and_no_worker_before_the_plan() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    assert_eq!(world.log, [
+        "mint 1",
+        "create root of generation 1",
+        "create token of generation 1",
+        "create service of generation 1",
+        "create coordinator of generation 1",
+        "create workers of generation 1",
+    ]);
+    world.coordinator_is(true);
+    world.says(RunPhase::Planning, 0);
+    world.settle();
+    assert_eq!(world.log.len(), 6);
+    world.says(RunPhase::Running, 3);
+    world.settle();
+    assert_eq!(world.log[6..], ["scale count-workers-g1 from 0 to 3"], "three shards, four replicas asked for");
+}
+
+#[test]
+fn the_spec_is_frozen_with_the_image_and_storage_of_the_installation() {
+    let mut world = World::new(json!({"image": ""}));
+    world.settle();
+    let frozen = world.current().root.clone().unwrap().frozen.unwrap();
+    assert_eq!(frozen.spec.image, "w:1");
+    assert_eq!(frozen.coordinator_address, "http://count-coordinator-g1.team.svc:7070");
+    assert_eq!((frozen.uid.as_str(), frozen.generation), ("uid", 1));
+}
+
+#[test]
+fn children_are_made_from_the_frozen_job_and_not_from_a_later_edit() {
+    let mut world = World::new(json!({}));
+    world.fuse = Some(2);
+    world.reconcile();
+    world.reconcile();
+    world.job.spec.image = "edited:2".to_owned();
+    world.fuse = None;
+    let plan = world.plan();
+    let frozen = plan.actions.iter().find_map(|action| match action {
+        Action::CreateCoordinator { frozen, .. } => Some(frozen),
+        _ => None,
+    });
+    assert_eq!(frozen.unwrap().spec.image, "registry.example/zephyr-worker:1");
+}
+
+#[test]
+fn a_number_that_any_object_of_the_name_carries_is_not_used_again() {
+    let mut world = World::new(json!({}));
+    world.foreign = 7;
+    world.settle();
+    assert_eq!(world.generation(), 8);
+}
+
+#[test]
+fn replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
+    let mut world = World::running(json!({}));
+    world.job.spec.workers.replicas = 2;
+    world.settle();
+    world.job.spec.workers.replicas = 100;
+    world.settle();
+    assert_eq!(world.log[6..], [
+        "scale count-workers-g1 from 0 to 4",
+        "scale count-workers-g1 from 4 to 2",
+        "scale count-workers-g1 from 2 to 8",
+    ]);
+    world.report = None;
+    world.settle();
+    assert_eq!(world.log.len(), 9, "an operator that has heard nothing yet scales nothing");
+}
+
+#[test]
+fn a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_next_generation_after_the_backoff() {
+    let mut world = World::running(json!({}));
+    world.coordinator_is(false);
+    world.settle();
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(15)));
+    world.pass(119);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    let logged = world.log.len();
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.log[logged..], ["mint 2", "delete root count-g1"], "the number first, then the old root");
+    assert_eq!(world.phase(), Phase::Restarting);
+    assert!(world.message().contains("the coordinator was not available for 2m"), "{}", world.message());
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(5)));
+    world.pass(5);
+    world.settle();
+    assert_eq!(world.log[logged + 2], "create root of generation 2");
+}
+
+#[test]
+fn a_coordinator_that_is_back_in_time_starts_no_timer_anew() {
+    let mut world = World::running(json!({}));
+    for _ in 0..5 {
+        world.coordinator_is(false);
+        world.settle();
+        world.pass(100);
+        world.settle();
+        world.coordinator_is(true);
+        world.settle();
+    }
+    assert_eq!(world.generation(), 1);
+    assert_eq!(world.job.status.coordinator.as_ref().unwrap().unavailable_since, None);
+}
+
+#[test]
+fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.coordinator_pod(|pod| pod.unschedulable = Some("0/3 nodes are available".to_owned()));
+    world.pass(100_000);
+    world.settle();
+    assert_eq!((world.generation(), world.phase()), (1, Phase::Pending));
+    assert!(world.message().contains("coordinator pod c has no node: 0/3 nodes are available"), "{}", world.message());
+    // It gets one at last: the time it waited does not count against it.
+    let now = world.now;
+    world.coordinator_pod(|pod| pod.scheduled_since = Some(now));
+    world.settle();
+    assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn a_coordinator_that_was_up_and_finds_no_node_again_is_lost() {
+    let mut world = World::running(json!({}));
+    world.coordinator_is(false);
+    world.coordinator_pod(|pod| pod.unschedulable = Some("0/3 nodes are available".to_owned()));
+    world.settle();
+    world.pass(120);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+}
+
+#[test]
+fn a_missing_secret_waits_visibly_and_uses_nothing_up() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    let waiting = ContainerRun::Waiting(told("CreateContainerConfigError", "secret \"s3-credentials\" not found"));
+    world.coordinator_pod(|pod| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.container.state = waiting;
+    });
+    world.pass(100_000);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    assert!(world.message().contains("secret \"s3-credentials\" not found"), "{}", world.message());
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_ends_the_job_after_three_generations_with_its_name() {
+    let mut world = World::new(json!({}));
+    for _ in 0..3 {
+        world.settle();
+        world.pass(300);
+        world.settle();
+        world.coordinator_pod(|pod| {
+            pod.scheduled_since = Some(at(1_000));
+            pod.container.state = ContainerRun::Waiting(told("ImagePullBackOff", "not found"));
+        });
+        world.settle();
+        world.pass(120);
+        world.settle();
+    }
+    assert_eq!((world.generation(), world.phase()), (3, Phase::Failed));
+    assert!(world.message().contains("cannot start image registry.example/zephyr-worker:1"), "{}", world.message());
+    assert!(world.message().contains("3 generations in a row"), "{}", world.message());
+    assert!(world.generations.is_empty());
+}
+
+#[test]
+fn progress_between_two_losses_keeps_the_job_from_being_given_up_early() {
+    let mut world = World::running(json!({}));
+    for generation in 2..=6 {
+        world.report.as_mut().unwrap().progressed = true;
+        world.coordinator_is(false);
+        world.settle();
+        world.pass(120);
+        world.settle();
+        world.pass(300);
+        world.settle();
+        assert_eq!(world.generation(), generation);
+        world.coordinator_is(true);
+        world.says(RunPhase::Running, 8);
+        world.settle();
+    }
+}
+
+#[test]
+fn the_last_generation_that_is_allowed_ends_the_job() {
+    let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
+    world.coordinator_is(false);
+    world.settle();
+    world.pass(120);
+    world.settle();
+    assert_eq!((world.generation(), world.phase()), (1, Phase::Failed));
+    assert!(world.message().starts_with("1 of 1 generations ended without a result"), "{}", world.message());
+}
+
+#[test]
+fn workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_do_not() {
+    let failing = |pod: &mut PodFacts| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.last_end = Some(ContainerEnd { exit_code: 101, reason: "Error".to_owned() });
+    };
+    let pending = |pod: &mut PodFacts| pod.unschedulable = Some("0/3 nodes are available".to_owned());
+    let preempted = |pod: &mut PodFacts| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.disruption = Some(told("PreemptionByScheduler", ""));
+    };
+    let pulling = |pod: &mut PodFacts| {
+        pod.scheduled_since = Some(at(2_700));
+        pod.container.state = ContainerRun::Waiting(told("ContainerCreating", ""));
+    };
+    let alive = |pod: &mut PodFacts| {
+        pod.container.state = ContainerRun::Running { since: Some(at(1_000)) };
+        pod.ready = true;
+    };
+    type Change = fn(&mut PodFacts);
+    let cases: [(&str, Vec<Change>, u32); 6] = [
+        ("failing", vec![failing], 2),
+        ("failing beside pending ones", vec![pending, failing], 2),
+        ("pending", vec![pending, pending], 1),
+        ("preempted again and again", vec![preempted, preempted], 1),
+        ("placed a moment ago, after a long wait for a node", vec![pulling], 1),
+        ("one alive beside failing ones", vec![failing, alive], 1),
+    ];
+    for (name, changes, expected) in cases {
+        let mut world = World::running(json!({}));
+        for (number, change) in changes.into_iter().enumerate() {
+            world.worker_pod(&format!("w-{number}"), change);
+        }
+        world.settle();
+        world.pass(1_800);
+        world.settle();
+        assert_eq!(world.generation(), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_timer_of_dead_workers_begins_anew_when_one_was_alive() {
+    let mut world = World::running(json!({}));
+    let failing = |pod: &mut PodFacts| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+    };
+    world.worker_pod("w-0", failing);
+    world.settle();
+    assert_eq!(world.job.status.all_workers_dead_since, Some(Time(at(1_000))));
+    world.pass(1_700);
+    world.worker_pod("w-0", |pod| {
+        pod.container.state = ContainerRun::Running { since: Some(at(1_000)) };
+        pod.ready = true;
+    });
+    world.settle();
+    assert_eq!(world.job.status.all_workers_dead_since, None);
+    world.worker_pod("w-0", failing);
+    world.settle();
+    world.pass(1_700);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn pods_that_a_lost_node_keeps_are_force_deleted_half_a_minute_after_their_grace_period() {
+    let mut world = World::running(json!({}));
+    world.worker_pod("w-0", |pod| pod.deletion = Some(at(1_000)));
+    let logged = world.log.len();
+    world.settle();
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(15)));
+    world.pass(29);
+    world.settle();
+    assert_eq!(world.log.len(), logged);
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(1)));
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.log[logged..], ["force-delete pod w-0"]);
+}
+
+#[test]
+fn ended_pods_are_told_to_a_coordinator_that_listens() {
+    let mut world = World::running(json!({}));
+    let end = PodEnd {
+        pod_uid: "u".to_owned(),
+        pod_name: "w-0".to_owned(),
+        cause: PodEndCause::Disruption,
+        reason: "pod gone".to_owned(),
+        exit_code: 0,
+        memory_limit_bytes: 0,
+        container_restarts: 0,
+    };
+    world.untold_ends = vec![end];
+    let logged = world.log.len();
+    world.report.as_mut().unwrap().connected = false;
+    world.settle();
+    assert_eq!(world.log.len(), logged);
+    world.report.as_mut().unwrap().connected = true;
+    world.settle();
+    assert_eq!(world.log[logged..], ["tell generation 1 of 1 pod ends"]);
+}
+
+#[test]
+fn a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_deleted() {
+    for (succeeded, reason, phase) in
+        [(true, "Succeeded", Phase::Succeeded), (false, "PlanFailed", Phase::Failed), (false, "TaskFailed", Phase::Failed)]
+    {
+        let mut world = World::running(json!({}));
+        world.ends(succeeded, reason);
+        let logged = world.log.len();
+        assert!(world.plan().actions.is_empty(), "first the status");
+        world.settle();
+        assert_eq!(world.log[logged..], ["acknowledge result of generation 1", "delete root count-g1"]);
+        assert_eq!(world.phase(), phase);
+        assert_eq!(world.message(), "so it is");
+        assert_eq!(world.job.status.outputs.is_some(), succeeded);
+        let at_rest = world.job.status.clone();
+        world.pass(100_000);
+        assert!(world.plan().is_idle() && world.plan().requeue_after.is_none(), "nothing at rest");
+        world.settle();
+        assert_eq!(world.job.status, at_rest);
+    }
+}
+
+#[test]
+fn a_finished_job_is_deleted_after_its_time() {
+    let mut world = World::running(json!({"ttlSecondsAfterFinished": 60}));
+    world.ends(true, "Succeeded");
+    world.settle();
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(60)));
+    world.pass(59);
+    world.settle();
+    assert!(!world.deleted);
+    world.pass(1);
+    world.settle();
+    assert!(world.deleted);
+}
+
+#[test]
+fn a_deleted_job_is_left_to_its_owner_references() {
+    let mut world = World::running(json!({}));
+    world.job.deleted = true;
+    world.coordinator_is(false);
+    world.pass(100_000);
+    assert_eq!(world.plan(), Plan::default());
+}
+
+#[test]
+fn a_root_that_somebody_deletes_is_followed_by_the_next_generation_and_never_made_again() {
+    let mut world = World::running(json!({}));
+    world.current().root = None;
+    world.settle();
+    assert_eq!(world.generation(), 2);
+    assert!(world.message().contains("the root of generation 1 was deleted"), "{}", world.message());
+}
+
+#[test]
+fn a_status_that_was_set_back_never_leads_to_an_old_number() {
+    let mut world = World::running(json!({}));
+    let objects = world.generations.remove(&1).unwrap();
+    world.generations.insert(5, objects);
+    world.settle();
+    assert_eq!(world.generation(), 6);
+    world.job.status = ZephyrJobStatus::default();
+    world.pass(0);
+    world.settle();
+    assert_eq!(world.generation(), 7);
+}
+
+#[test]
+fn a_refused_spec_starts_nothing_and_its_repair_does() {
+    let mut world = World::new(json!({}));
+    world.job.errors = vec![zephyr_crds::field_error::FieldError::new("spec.image", "is wrong", "name:tag")];
+    world.settle();
+    assert!(world.generations.is_empty() && world.log.is_empty());
+    world.job.errors.clear();
+    world.settle();
+    assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn a_plan_is_one_line() {
+    let world = World::new(json!({}));
+    assert_eq!(world.plan().to_string(), "start generation 1");
+    let mut world = World::running(json!({}));
+    world.job.spec.workers.replicas = 2;
+    assert_eq!(world.plan().to_string(), "stay; scale count-workers-g1 from 4 to 2; look again in 15000 ms");
+}
+
+/// One thing that happens to a cluster.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    CoordinatorUp,
+    CoordinatorAway,
+    CoordinatorUnschedulable,
+    Planned(u32),
+    Progressed,
+    WorkerReady,
+    WorkerCrashes,
+    WorkerDisrupted,
+    RootDeleted,
+    Scaled(u32),
+    Passes(i64),
+    Succeeds,
+    Fails,
+}
+
+fn happen(world: &mut World, happening: Happening) {
+    let exists = world.job.status.generation.is_some_and(|g| {
+        world.generations.get(&g).is_some_and(|o| o.coordinator.is_some() && o.workers.is_some() && o.root.is_some())
+    });
+    match happening {
+        Happening::Passes(seconds) => world.pass(seconds),
+        Happening::Scaled(replicas) => world.job.spec.workers.replicas = replicas,
+        _ if !exists => {}
+        Happening::CoordinatorUp => world.coordinator_is(true),
+        Happening::CoordinatorAway => world.coordinator_is(false),
+        Happening::CoordinatorUnschedulable => {
+            world.coordinator_is(false);
+            world.coordinator_pod(|pod| pod.unschedulable = Some("no node".to_owned()));
+        }
+        Happening::Planned(shards) => world.says(RunPhase::Running, shards),
+        Happening::Progressed => {
+            if let Some(report) = &mut world.report {
+                report.progressed = true;
+            }
+        }
+        Happening::WorkerReady => world.worker_pod("w-0", |pod| {
+            pod.container.state = ContainerRun::Running { since: Some(at(1_000)) };
+            pod.ready = true;
+        }),
+        Happening::WorkerCrashes => world.worker_pod("w-0", |pod| {
+            pod.scheduled_since = Some(at(1_000));
+            pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        }),
+        Happening::WorkerDisrupted => {
+            let now = world.now;
+            world.worker_pod("w-0", |pod| pod.deletion = Some(now));
+        }
+        Happening::RootDeleted => world.current().root = None,
+        Happening::Succeeds => world.ends(true, "Succeeded"),
+        Happening::Fails => world.ends(false, "TaskFailed"),
+    }
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => Just(Happening::CoordinatorUp),
+        1 => Just(Happening::CoordinatorAway),
+        1 => Just(Happening::CoordinatorUnschedulable),
+        2 => (0..9_u32).prop_map(Happening::Planned),
+        1 => Just(Happening::Progressed),
+        1 => Just(Happening::WorkerReady),
+        1 => Just(Happening::WorkerCrashes),
+        1 => Just(Happening::WorkerDisrupted),
+        1 => Just(Happening::RootDeleted),
+        1 => (1..9_u32).prop_map(Happening::Scaled),
+        4 => prop_oneof![Just(1), Just(31), Just(130), Just(2_000)].prop_map(Happening::Passes),
+        1 => Just(Happening::Succeeds),
+        1 => Just(Happening::Fails),
+    ]
+}
+
+fn play(happenings: &[Happening], fuse: Option<usize>) -> World {
+    let mut world = World::new(json!({"retries": {"maxGenerations": 4}, "ttlSecondsAfterFinished": 1_000}));
+    world.fuse = fuse;
+    world.settle();
+    for happening in happenings {
+        happen(&mut world, *happening);
+        world.settle();
+    }
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Rule 8 of the house: planning on the world just applied yields no action. And generations only ever grow.
+    #[test]
+    fn planning_on_the_world_just_applied_yields_no_action(happenings in prop::collection::vec(any_happening(), 0..20)) {
+        let mut world = play(&[], None);
+        let mut generation = world.generation();
+        for happening in happenings {
+            happen(&mut world, happening);
+            world.settle();
+            if world.deleted {
+                break;
+            }
+            let plan = world.plan();
+            prop_assert!(plan.is_idle(), "{happening:?}: {plan}");
+            prop_assert!(world.generation() >= generation);
+            generation = world.generation();
+            prop_assert!(world.generations.len() <= 1, "one generation at rest");
+        }
+    }
+
+    /// C1: killed after any write, the operator brings the cluster to where it would have been, and creates nothing twice.
+    #[test]
+    fn an_operator_killed_after_any_write_changes_nothing_in_the_end(
+        happenings in prop::collection::vec(any_happening(), 0..12),
+        fuse in 1..30_usize,
+    ) {
+        let undisturbed = play(&happenings, None);
+        let disturbed = play(&happenings, Some(fuse));
+        prop_assert_eq!(fingerprint(&disturbed), fingerprint(&undisturbed));
+    }
+}
