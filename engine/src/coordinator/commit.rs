@@ -4,7 +4,7 @@
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile, TaskOutput};
-use crate::coordinator::session::Standing;
+use crate::coordinator::session::Claim;
 use crate::coordinator::state::{
     JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
 };
@@ -25,16 +25,23 @@ impl State {
             return;
         };
         for (task, output) in tasks {
-            match self.standing(now, number, task) {
-                Standing::Running => self.commit(out, now, number, task, output),
-                Standing::Winner { durable: true } | Standing::DealtWith => out.ack(session, task),
-                Standing::Winner { durable: false } => self.set_reporter(task, number),
-                Standing::Beaten => {
+            match self.claim(now, number, task) {
+                Claim::Running => self.commit(out, now, number, task, output),
+                Claim::Winner { durable: true } => out.ack(session, task),
+                Claim::DealtWith => {
+                    // A revoked output is left alone: readers of an older listing may be at it.
+                    if !self.is_revoked(task) {
+                        self.discard(out, task, output.file);
+                    }
+                    self.ack_when_recorded(out, session, number, task);
+                }
+                Claim::Winner { durable: false } => self.set_reporter(task, number),
+                Claim::Beaten => {
                     self.discard(out, task, output.file);
                     out.ack(session, task);
                 }
-                Standing::RunningElsewhere => out.cancel(session, task),
-                Standing::Adoptable | Standing::Unknown => {
+                Claim::RunningElsewhere => out.cancel(session, task),
+                Claim::Adoptable | Claim::Unknown => {
                     self.discard(out, task, output.file);
                     out.cancel(session, task);
                 }

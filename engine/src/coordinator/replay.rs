@@ -218,7 +218,14 @@ impl State {
                 self.put(task, TaskState::Finalized { attempt, output });
                 Ok(())
             }
-            other => {
+            other @ (TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. }) => {
                 self.put(task, other);
                 Err(ReplayProblem::FinalizedNotDone(task))
             }

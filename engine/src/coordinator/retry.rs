@@ -8,7 +8,7 @@
 use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
-use crate::coordinator::session::Standing;
+use crate::coordinator::session::Claim;
 use crate::coordinator::state::{
     Failure, JobState, Recorded, StageProgress, State, TaskState, WorkerNumber,
 };
@@ -40,18 +40,18 @@ impl State {
         let Some(number) = self.heard_from(now, session) else {
             return;
         };
-        match self.standing(now, number, task) {
-            Standing::Running => {}
-            Standing::RunningElsewhere => {
+        match self.claim(now, number, task) {
+            Claim::Running => {}
+            Claim::RunningElsewhere => {
                 out.cancel(session, task);
                 return;
             }
+            Claim::DealtWith => {
+                self.ack_when_recorded(out, session, number, task);
+                return;
+            }
             // There is no output to lose or to clean up, so nothing is left to be said about it.
-            Standing::Winner { .. }
-            | Standing::Beaten
-            | Standing::DealtWith
-            | Standing::Adoptable
-            | Standing::Unknown => {
+            Claim::Winner { .. } | Claim::Beaten | Claim::Adoptable | Claim::Unknown => {
                 out.ack(session, task);
                 return;
             }
@@ -132,6 +132,37 @@ impl State {
             LogRecord::Failed { task, class, error },
             Recorded::Failed { task, reporter },
         );
+    }
+
+    /// Acknowledges the report of a failure that was taken in before: at once, or when its record is durable.
+    pub(crate) fn ack_when_recorded(
+        &mut self,
+        out: &mut Outbox,
+        session: SessionId,
+        number: WorkerNumber,
+        repeated: TaskAttempt,
+    ) {
+        let on_its_way = self
+            .recording
+            .iter_mut()
+            .find_map(|(_, recorded)| match recorded {
+                Recorded::Failed { task, reporter } if *task == repeated => Some(reporter),
+                Recorded::Failed { .. }
+                | Recorded::Done(_)
+                | Recorded::Revoked
+                | Recorded::StageFinished(_)
+                | Recorded::Finalized(_)
+                | Recorded::Result => None,
+            });
+        match on_its_way {
+            Some(reporter) => *reporter = Some(number),
+            None => out.ack(session, repeated),
+        }
+    }
+
+    pub(crate) fn is_revoked(&self, task: TaskAttempt) -> bool {
+        let history = self.histories.get(&task.task);
+        history.is_some_and(|history| history.revoked.contains(&task.attempt))
     }
 
     /// Ends the job where one of these tasks has used up a budget.

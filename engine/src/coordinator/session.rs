@@ -13,7 +13,7 @@ use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
 /// What an attempt that a worker speaks of is, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Claim {
     /// It is this worker's to run.
     Running,
     /// Another worker is running it.
@@ -147,45 +147,44 @@ impl State {
             self.detach(number, *task);
         }
         for task in named {
-            match self.standing(now, number, task) {
-                Standing::Running => {}
-                Standing::Winner { durable: true } => out.ack(session, task),
-                Standing::Winner { durable: false } => self.set_reporter(task, number),
-                Standing::Adoptable => self.adopt(out, now, number, task),
+            match self.claim(now, number, task) {
+                Claim::Running => {}
+                Claim::Winner { durable: true } => out.ack(session, task),
+                Claim::Winner { durable: false } => self.set_reporter(task, number),
+                Claim::Adoptable => self.adopt(out, now, number, task),
                 // Whether it still runs or is finished is not known here; a finished one is reported
                 // again, and then acknowledged and its file discarded.
-                Standing::Beaten
-                | Standing::DealtWith
-                | Standing::RunningElsewhere
-                | Standing::Unknown => out.cancel(session, task),
+                Claim::Beaten | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
+                    out.cancel(session, task)
+                }
             }
         }
     }
 
     /// What an attempt that a worker speaks of is, seen from here.
-    pub(crate) fn standing(
+    pub(crate) fn claim(
         &self,
         now: Timestamp,
         number: WorkerNumber,
         spoken_of: TaskAttempt,
-    ) -> Standing {
+    ) -> Claim {
         let attempt = spoken_of.attempt;
         let Some(task) = self.task(spoken_of.task) else {
-            return Standing::Unknown;
+            return Claim::Unknown;
         };
         if self
             .histories
             .get(&spoken_of.task)
             .is_some_and(|history| history.has_dealt_with(attempt))
         {
-            return Standing::DealtWith;
+            return Claim::DealtWith;
         }
         if let Some((winner, _)) = task.state.winner() {
             let durable = task.state.committed().is_some();
             return if winner == attempt {
-                Standing::Winner { durable }
+                Claim::Winner { durable }
             } else {
-                Standing::Beaten
+                Claim::Beaten
             };
         }
         let possible = attempt.number > 0
@@ -195,26 +194,26 @@ impl State {
         match &task.state {
             TaskState::Running { attempts } => {
                 match attempts.iter().find(|running| running.attempt == attempt) {
-                    Some(running) if running.worker == number => Standing::Running,
-                    Some(_) => Standing::RunningElsewhere,
+                    Some(running) if running.worker == number => Claim::Running,
+                    Some(_) => Claim::RunningElsewhere,
                     // Its head start is worth more than an attempt that was only just sent out.
                     None if possible
                         && attempts
                             .iter()
                             .all(|running| self.is_fresh(now, running, attempt)) =>
                     {
-                        Standing::Adoptable
+                        Claim::Adoptable
                     }
-                    None => Standing::Unknown,
+                    None => Claim::Unknown,
                 }
             }
-            TaskState::Queued { .. } if possible => Standing::Adoptable,
-            TaskState::Queued { .. } | TaskState::Waiting => Standing::Unknown,
+            TaskState::Queued { .. } if possible => Claim::Adoptable,
+            TaskState::Queued { .. } | TaskState::Waiting => Claim::Unknown,
             TaskState::Committing { .. }
             | TaskState::Done { .. }
             | TaskState::Finalizing { .. }
             | TaskState::Standing { .. }
-            | TaskState::Finalized { .. } => Standing::Beaten,
+            | TaskState::Finalized { .. } => Claim::Beaten,
         }
     }
 

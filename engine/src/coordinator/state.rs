@@ -350,11 +350,11 @@ impl State {
     /// Takes a task's state out of the counts and queues; `put` follows at once.
     pub(crate) fn take(&mut self, task: TaskId) -> TaskState {
         let stage = &mut self.stages[task.stage.0 as usize];
-        let state = mem::replace(
+        let taken = mem::replace(
             &mut stage.tasks[task.shard.0 as usize].state,
             TaskState::Waiting,
         );
-        match &state {
+        match &taken {
             TaskState::Waiting | TaskState::Committing { .. } => {}
             TaskState::Queued { not_before: None } => {
                 stage.ready.remove(&task.shard);
@@ -377,13 +377,13 @@ impl State {
                 stage.totals.subtract(output);
             }
         }
-        state
+        taken
     }
 
     /// Gives a task that was taken its next state, and brings the counts and queues in line.
-    pub(crate) fn put(&mut self, task: TaskId, state: TaskState) {
+    pub(crate) fn put(&mut self, task: TaskId, next: TaskState) {
         let stage = &mut self.stages[task.stage.0 as usize];
-        match &state {
+        match &next {
             TaskState::Waiting | TaskState::Committing { .. } => {}
             TaskState::Queued { not_before: None } => {
                 stage.ready.insert(task.shard);
@@ -406,7 +406,7 @@ impl State {
                 stage.totals.add(output);
             }
         }
-        stage.tasks[task.shard.0 as usize].state = state;
+        stage.tasks[task.shard.0 as usize].state = next;
     }
 
     /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is started already.

@@ -261,7 +261,7 @@ fn the_news_of_a_containers_end_is_charged_right_in_every_order() {
         cluster.hello("a", 1);
         let died = cluster.only("a");
         let news = |cluster: &mut TestCluster| {
-            cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)")
+            cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)");
         };
         match order {
             0 => {
@@ -288,13 +288,13 @@ fn the_news_of_a_containers_end_is_charged_right_in_every_order() {
         let charged: Vec<_> = cluster
             .ledger
             .iter()
-            .map(|record| match record {
-                LogRecord::Failed {
-                    task,
-                    class: FailureClass::Application,
-                    error,
-                } if error.contains("exit code 134") => *task,
-                other => panic!("{other:?}"),
+            .map(|record| {
+                let LogRecord::Failed { task, class, error } = record else {
+                    panic!("{record:?}");
+                };
+                assert_eq!(*class, FailureClass::Application);
+                assert!(error.contains("exit code 134"), "{error}");
+                *task
             })
             .collect();
         assert_eq!(charged, [died], "order {order}");

@@ -69,7 +69,7 @@ impl Fleet {
                         });
                     }
                     Effect::Finalize { task, .. } => {
-                        events.push(Event::FileFinalized { task: task.task })
+                        events.push(Event::FileFinalized { task: task.task });
                     }
                     Effect::WriteManifest { .. } => {
                         events.push(Event::ManifestWritten {

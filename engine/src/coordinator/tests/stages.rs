@@ -4,7 +4,7 @@ use super::cluster::{TestCluster, attempt, task};
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::report::Phase;
 use crate::coordinator::{Effect, Event};
-use crate::id::StageId;
+use crate::id::{StageId, TaskAttempt};
 
 fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
     let publications = effects.iter().filter_map(|effect| match effect {
@@ -269,19 +269,15 @@ fn a_store_that_loses_the_same_output_again_and_again_ends_the_job_and_not_the_b
         }
         cluster.passes(1_000, &["a"]);
         let held = cluster.only("a");
-        match held.task.stage.0 {
-            0 => {
-                cluster.done("a", held);
-            }
-            _ => {
-                let producer = attempt(
-                    0,
-                    0,
-                    1,
-                    cluster.commits()[&task(0, 0)].len().try_into().unwrap(),
-                );
-                cluster.finds_input_lost("a", held, producer);
-            }
+        if held.task.stage.0 == 0 {
+            cluster.done("a", held);
+        } else {
+            let commits = cluster.commits()[&task(0, 0)].clone();
+            let producer = TaskAttempt {
+                task: task(0, 0),
+                attempt: *commits.last().unwrap(),
+            };
+            cluster.finds_input_lost("a", held, producer);
         }
     }
     let (reason, message) = cluster.failure();

@@ -348,7 +348,9 @@ impl World {
                     );
                     let path = format!("outputs/{stage}/e{}v{version}", self.era);
                     let tasks: Vec<TaskAttempt> = outputs.iter().map(|(task, _)| *task).collect();
-                    tasks.iter().for_each(|task| self.expect_committed(*task));
+                    for task in &tasks {
+                        self.expect_committed(*task);
+                    }
                     assert!(
                         self.listings.insert(path.clone(), tasks).is_none(),
                         "{path} is written twice"
