@@ -1,195 +1,29 @@
 //! The promise of the ledger under lost replies, errors, false answers and races: a commit is either seen by the
 //! successor or was never acknowledged.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 
 use super::{Ledger, LedgerError, TakeOver, WriterToken};
-use crate::storage::{JobStorage, Location, Store, Stores};
-
-/// What happens to one call.
-enum Trick {
-    Pass,
-    /// The call does not reach the store.
-    Fail,
-    /// The call is carried out and its answer lost.
-    LoseReply,
-    /// The call is carried out, and answered as if the object had been there.
-    SayExists,
-    /// The call is not carried out, and answered as if the object were there.
-    SayConflict,
-}
-
-type Tricks = Arc<dyn Fn(&'static str, &Path) -> BoxFuture<'static, Trick> + Send + Sync>;
-
-/// A store in memory that does not behave.
-struct TrickyStore {
-    inner: Arc<InMemory>,
-    tricks: Tricks,
-}
-
-impl fmt::Debug for TrickyStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TrickyStore")
-    }
-}
-
-impl fmt::Display for TrickyStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TrickyStore")
-    }
-}
-
-fn unavailable() -> object_store::Error {
-    object_store::Error::Generic {
-        store: "tricky",
-        source: "Server returned non-2xx status code: 503 Service Unavailable: ".into(),
-    }
-}
-
-fn exists(path: &Path) -> object_store::Error {
-    object_store::Error::AlreadyExists {
-        path: path.to_string(),
-        source: "412".into(),
-    }
-}
-
-impl TrickyStore {
-    async fn tricked<T>(
-        &self,
-        call: &'static str,
-        path: &Path,
-        answer: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        match (self.tricks)(call, path).await {
-            Trick::Pass => answer.await,
-            Trick::Fail => Err(unavailable()),
-            Trick::LoseReply => {
-                let _ = answer.await;
-                Err(unavailable())
-            }
-            Trick::SayExists => {
-                let _ = answer.await;
-                Err(exists(path))
-            }
-            Trick::SayConflict => Err(exists(path)),
-        }
-    }
-}
-
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
-
-impl ObjectStore for TrickyStore {
-    fn put_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Answer<'c, PutResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(self.tricked(
-            "put",
-            location,
-            self.inner.put_opts(location, payload, opts),
-        ))
-    }
-
-    fn put_multipart_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        opts: PutMultipartOptions,
-    ) -> Answer<'c, Box<dyn MultipartUpload>>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        self.inner.put_multipart_opts(location, opts)
-    }
-
-    fn get_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        options: GetOptions,
-    ) -> Answer<'c, GetResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(self.tricked("get", location, self.inner.get_opts(location, options)))
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(async move {
-            let path = prefix.cloned().unwrap_or_default();
-            self.tricked("list", &path, self.inner.list_with_delimiter(prefix))
-                .await
-        })
-    }
-
-    fn copy_opts<'a, 'b, 'c, 'd>(
-        &'a self,
-        from: &'b Path,
-        to: &'c Path,
-        options: CopyOptions,
-    ) -> Answer<'d, ()>
-    where
-        'a: 'd,
-        'b: 'd,
-        'c: 'd,
-    {
-        self.inner.copy_opts(from, to, options)
-    }
-}
+use crate::storage::tricky::{Trick, Tricks, tricky};
+use crate::storage::{JobStorage, Location, Stores};
 
 /// The job's storage on this store, as one coordinator sees it.
 fn storage(inner: &Arc<InMemory>, tricks: Tricks) -> JobStorage {
-    let tricky: Arc<dyn ObjectStore> = Arc::new(TrickyStore {
-        inner: Arc::clone(inner),
-        tricks,
-    });
-    let store = Store {
-        objects: Arc::clone(&tricky),
-        durable: tricky,
-        multipart: None,
-    };
-    let stores = Stores::in_memory()
-        .with_store("s3://b", store)
-        .with_patience(Duration::from_secs(20));
-    JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap()
+    JobStorage::new(
+        tricky(inner, tricks),
+        "s3://b/jobs",
+        JobUid::parse("uid").unwrap(),
+    )
+    .unwrap()
 }
 
 fn no_tricks() -> Tricks {

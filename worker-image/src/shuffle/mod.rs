@@ -12,6 +12,8 @@ mod merge;
 mod outputs;
 mod partition;
 mod run;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::ShuffleError;

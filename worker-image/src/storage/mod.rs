@@ -14,6 +14,8 @@ mod probe;
 mod read;
 mod retry;
 mod stores;
+#[cfg(test)]
+pub(crate) mod tricky;
 mod upload;
 
 pub use complete::{Completed, abandon, complete};

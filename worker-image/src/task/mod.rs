@@ -8,6 +8,8 @@ mod error;
 mod input;
 mod output;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use context::{TaskContext, TaskContextError, TaskSetup};
 pub use error::TaskFailure;

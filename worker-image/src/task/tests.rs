@@ -1,0 +1,507 @@
+//! Whole stages by hand, without a coordinator: what a job's files hold, and how failures are told.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::runtime::Runtime;
+use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
+use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use zephyr_engine::plan::{Plan, StageOutput, plan};
+
+use super::*;
+use crate::finalize::{Finalized, finalize};
+use crate::shuffle::publish_stage;
+use crate::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
+
+struct Job {
+    runtime: Runtime,
+    folder: tempfile::TempDir,
+    pipeline: Pipeline,
+    sink_path: String,
+    storage: JobStorage,
+    inputs: Vec<InputFile>,
+    memory_bytes: u64,
+}
+
+impl Job {
+    fn new(steps: Vec<Step>, files: &[(&str, &[u8])], sink_path: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let stores = Stores::in_memory();
+        for (key, content) in files {
+            let location = Location::parse(&format!("s3://in/{key}")).unwrap();
+            let store = stores.open(&location).unwrap().objects;
+            runtime
+                .block_on(store.put(location.path(), PutPayload::from(content.to_vec())))
+                .unwrap();
+        }
+        let inputs = runtime
+            .block_on(list_inputs(&stores, &["s3://in/**".to_owned()], true))
+            .unwrap();
+        let pipeline = Pipeline {
+            source: Source::Files { empty_ok: true },
+            steps,
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+        };
+        let storage =
+            JobStorage::new(stores, "s3://work/jobs", JobUid::parse("uid").unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            runtime,
+            folder,
+            pipeline,
+            sink_path: sink_path.to_owned(),
+            storage,
+            inputs,
+            memory_bytes: 0,
+        }
+    }
+
+    fn with_items(mut self, values: &[&str]) -> Self {
+        self.pipeline.source = Source::Items {
+            values: values.iter().map(|value| (*value).to_owned()).collect(),
+            shards: Some(1),
+        };
+        self
+    }
+
+    fn plan(&self) -> Plan {
+        let shards = match &self.pipeline.source {
+            Source::Files { .. } => u32::try_from(self.inputs.len()).unwrap(),
+            Source::Items { .. } => 1,
+        };
+        plan(&self.pipeline, shards)
+    }
+
+    fn context(&self) -> TaskContext {
+        self.context_in(self.folder.path()).unwrap()
+    }
+
+    fn context_in(&self, spill_folder: &Path) -> Result<TaskContext, TaskContextError> {
+        TaskContext::new(TaskSetup {
+            pipeline: self.pipeline.clone(),
+            plan: self.plan(),
+            sink_path: self.sink_path.clone(),
+            sink_compression: None,
+            source_format: None,
+            storage: self.storage.clone(),
+            memory_bytes: self.memory_bytes,
+            spill_folder: spill_folder.to_owned(),
+            runtime: self.runtime.handle().clone(),
+        })
+    }
+
+    fn input(&self, stage: u32, shard: u32, outputs: Option<&String>) -> TaskInput {
+        match (&self.pipeline.source, outputs) {
+            (_, Some(outputs)) if stage > 0 => TaskInput::Shuffle {
+                outputs: outputs.clone(),
+            },
+            (Source::Files { .. }, _) => TaskInput::File(self.inputs[shard as usize].clone()),
+            (Source::Items { values, .. }, _) => TaskInput::Items {
+                first: 0,
+                count: u32::try_from(values.len()).unwrap(),
+            },
+        }
+    }
+
+    /// Runs every task of every stage; gives the last stage's outputs.
+    fn run(&self) -> Result<Vec<(TaskAttempt, TaskOutput)>, TaskFailure> {
+        let (context, plan) = (self.context(), self.plan());
+        let mut listed = None;
+        let mut last = Vec::new();
+        for stage in &plan.stages {
+            last.clear();
+            for shard in 0..stage.shards {
+                let task = attempt(stage.id.0, shard);
+                let input = self.input(stage.id.0, shard, listed.as_ref());
+                let output = run(
+                    &context,
+                    &Assignment {
+                        task,
+                        input,
+                        trace_records: false,
+                    },
+                    &Arc::default(),
+                    None,
+                )?;
+                last.push((task, output));
+            }
+            if let StageOutput::Shuffle { .. } = stage.output {
+                let files: Vec<_> = last
+                    .iter()
+                    .map(|(task, output)| (*task, output.file.clone()))
+                    .collect();
+                listed = Some(
+                    self.runtime
+                        .block_on(publish_stage(&self.storage, Epoch(1), stage.id, 0, &files))
+                        .unwrap(),
+                );
+            }
+        }
+        Ok(last)
+    }
+
+    /// The final files' names and texts.
+    fn files(&self) -> Vec<(String, String)> {
+        let finished = |(_, output): (TaskAttempt, TaskOutput)| {
+            let stores = self.storage.stores();
+            assert_eq!(
+                self.runtime
+                    .block_on(finalize(stores, &output.file))
+                    .unwrap(),
+                Finalized::Stands
+            );
+            let (FilePlace::Multipart { uri, .. } | FilePlace::Staged { uri, .. }) =
+                &output.file.place
+            else {
+                panic!("{:?}", output.file.place)
+            };
+            let bytes = self
+                .runtime
+                .block_on(fetch(stores, &Location::parse(uri).unwrap()))
+                .unwrap();
+            assert_eq!(
+                (bytes.len() as u64, crc32c::crc32c(&bytes)),
+                (output.file.bytes, output.file.crc32c)
+            );
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert_eq!(text.lines().count() as u64, output.file.rows);
+            (uri.clone(), text)
+        };
+        self.run().unwrap().into_iter().map(finished).collect()
+    }
+
+    fn fail(&self) -> TaskFailure {
+        self.run().unwrap_err()
+    }
+}
+
+fn attempt(stage: u32, shard: u32) -> TaskAttempt {
+    TaskAttempt {
+        task: TaskId {
+            stage: StageId(stage),
+            shard: ShardId(shard),
+        },
+        attempt: Attempt {
+            epoch: Epoch(1),
+            number: 1,
+        },
+    }
+}
+
+fn word_count() -> Vec<Step> {
+    let group = GroupBy {
+        key: ".".to_owned(),
+        aggregates: vec![("n".to_owned(), Aggregate::Count)],
+        shards: Some(2),
+    };
+    vec![
+        Step::FlatMap("split(\" \")[]".to_owned()),
+        Step::GroupBy(group),
+    ]
+}
+
+#[test]
+fn words_are_counted_over_files_and_shards_with_little_and_with_much_memory() {
+    let text: String = (0..20_000)
+        .map(|n| format!("w{} common\n", n * 31 % 5000))
+        .collect();
+    let mut results = Vec::new();
+    for memory_bytes in [1, 1 << 30] {
+        let files: [(&str, &[u8]); 2] = [("a.txt", text.as_bytes()), ("b.txt", b"common end")];
+        let mut job = Job::new(
+            word_count(),
+            &files,
+            "s3://out/part-{shard:02}-of-{total}.jsonl",
+        );
+        job.memory_bytes = memory_bytes;
+        let files = job.files();
+        assert_eq!(
+            files
+                .iter()
+                .map(|(uri, _)| uri.as_str())
+                .collect::<Vec<_>>(),
+            ["s3://out/part-00-of-2.jsonl", "s3://out/part-01-of-2.jsonl"]
+        );
+        let mut lines: Vec<String> = files
+            .iter()
+            .flat_map(|(_, text)| text.lines().map(str::to_owned))
+            .collect();
+        lines.sort();
+        assert_eq!(lines.len(), 5002);
+        assert!(lines.contains(&"{\"key\":\"common\",\"n\":20001}".to_owned()));
+        assert!(lines.contains(&"{\"key\":\"w7\",\"n\":4}".to_owned()));
+        results.push(files);
+    }
+    assert_eq!(results[0], results[1]);
+}
+
+#[test]
+fn final_files_on_a_local_disk_appear_under_their_names_only_when_finalized() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("{}/o/{{shard}}.jsonl", folder.path().display());
+    let job =
+        Job::new(vec![Step::Filter(". > 1".to_owned())], &[], &path).with_items(&["1", "2", "3"]);
+    job.run().unwrap();
+    assert!(!folder.path().join("o/0.jsonl").exists());
+    assert_eq!(job.files()[0].1, "2\n3\n");
+    assert!(folder.path().join("o/0.jsonl").exists());
+}
+
+#[test]
+fn a_shard_without_records_and_a_count_of_nothing_are_files_too() {
+    let job = Job::new(
+        vec![Step::Filter("false".to_owned())],
+        &[("a.jsonl", b"1\n")],
+        "s3://out/{shard}.jsonl",
+    );
+    assert_eq!(
+        job.files(),
+        [("s3://out/0.jsonl".to_owned(), String::new())]
+    );
+    let job = Job::new(
+        vec![Step::Count],
+        &[("a.jsonl", b"")],
+        "s3://out/{shard}.jsonl",
+    );
+    assert_eq!(job.files()[0].1, "0\n");
+    let job = Job::new(
+        vec![Step::TakePerShard(2)],
+        &[("a.jsonl", b"1\n2\nnot read as a record\n")],
+        "s3://out/{shard}.jsonl",
+    );
+    assert_eq!(job.files()[0].1, "1\n2\n");
+}
+
+#[test]
+fn a_record_that_breaks_an_expression_is_named_with_file_line_and_step() {
+    let job = Job::new(
+        vec![Step::Map(".a + 1".to_owned())],
+        &[("a.jsonl", b"{\"a\":1}\n\n{\"a\":\"x\"}\n")],
+        "s3://out/{shard}.jsonl",
+    );
+    let failure = job.fail();
+    assert_eq!(failure.class, FailureClass::Deterministic);
+    assert!(
+        failure
+            .error
+            .starts_with("s3://in/a.jsonl: line 3: spec.pipeline.steps[0].map: "),
+        "{}",
+        failure.error
+    );
+    let failure = Job::new(
+        vec![Step::Map(".a + 1".to_owned())],
+        &[],
+        "s3://out/{shard}.jsonl",
+    )
+    .with_items(&["{}", "[]"])
+    .fail();
+    assert!(
+        failure
+            .error
+            .starts_with("spec.pipeline.source.items.values[1]: spec.pipeline.steps[0].map: "),
+        "{}",
+        failure.error
+    );
+}
+
+#[test]
+fn bad_data_is_deterministic_and_a_vanished_or_changed_file_is_not() {
+    let bad = Job::new(vec![], &[("a.jsonl", b"1\n{\n")], "s3://out/{shard}.jsonl").fail();
+    assert_eq!(bad.class, FailureClass::Deterministic);
+    assert!(
+        bad.error.starts_with("s3://in/a.jsonl: line 2: "),
+        "{}",
+        bad.error
+    );
+    let unknown = Job::new(vec![], &[("a.csv", b"1\n")], "s3://out/{shard}.jsonl").fail();
+    assert_eq!(unknown.class, FailureClass::Deterministic);
+    assert!(
+        unknown
+            .error
+            .starts_with("s3://in/a.csv: its extension tells no format"),
+        "{}",
+        unknown.error
+    );
+
+    let job = Job::new(vec![], &[("a.jsonl", b"1\n")], "s3://out/{shard}.jsonl");
+    let location = Location::parse("s3://in/a.jsonl").unwrap();
+    let store = job.storage.stores().open(&location).unwrap().objects;
+    job.runtime
+        .block_on(store.put(location.path(), PutPayload::from_static(b"2\n")))
+        .unwrap();
+    let changed = job.fail();
+    assert_eq!(changed.class, FailureClass::Application);
+    assert!(
+        changed.error.contains("changed while reading"),
+        "{}",
+        changed.error
+    );
+    job.runtime.block_on(store.delete(location.path())).unwrap();
+    assert!(
+        job.fail()
+            .error
+            .contains("reading s3://in/a.jsonl: there is no such object (404)")
+    );
+}
+
+#[test]
+fn a_lost_output_of_the_stage_before_is_reported_as_such() {
+    let job = Job::new(word_count(), &[("a.txt", b"a b")], "s3://out/{shard}.jsonl");
+    let context = job.context();
+    let first = attempt(0, 0);
+    let output = run(
+        &context,
+        &Assignment {
+            task: first,
+            input: job.input(0, 0, None),
+            trace_records: false,
+        },
+        &Arc::default(),
+        None,
+    )
+    .unwrap();
+    let outputs = job
+        .runtime
+        .block_on(publish_stage(
+            &job.storage,
+            Epoch(1),
+            StageId(0),
+            0,
+            &[(first, output.file.clone())],
+        ))
+        .unwrap();
+    let location = job.storage.at("data/0/0/e1a1/shuffle").unwrap();
+    let store = job.storage.stores().open(&location).unwrap().objects;
+    job.runtime.block_on(store.delete(location.path())).unwrap();
+    let second = Assignment {
+        task: attempt(1, 0),
+        input: TaskInput::Shuffle { outputs },
+        trace_records: false,
+    };
+    let failure = run(&context, &second, &Arc::default(), None).unwrap_err();
+    assert_eq!(
+        (failure.class, failure.lost_input),
+        (FailureClass::Disruption, Some(first))
+    );
+}
+
+#[test]
+fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
+    let text: String = (0..200_000).map(|n| format!("word{n}\n")).collect();
+    let mut job = Job::new(
+        word_count(),
+        &[("a.txt", text.as_bytes())],
+        "s3://out/{shard}.jsonl",
+    );
+    job.memory_bytes = 1;
+    assert!(job.context_in(Path::new("/nowhere")).is_err());
+    let gone = tempfile::tempdir().unwrap();
+    let context = job.context_in(gone.path()).unwrap();
+    std::fs::remove_dir_all(gone.path()).unwrap();
+    let failure = run(
+        &context,
+        &Assignment {
+            task: attempt(0, 0),
+            input: job.input(0, 0, None),
+            trace_records: false,
+        },
+        &Arc::default(),
+        None,
+    )
+    .unwrap_err();
+    assert_eq!(failure.class, FailureClass::Disruption);
+    assert!(
+        failure.error.starts_with("spilling to local disk: "),
+        "{}",
+        failure.error
+    );
+}
+
+#[test]
+fn a_trace_hears_of_every_record_before_it_is_worked_on_and_progress_is_counted() {
+    struct Notes(Mutex<Vec<(String, u64)>>);
+    impl Trace for Notes {
+        fn note(&self, input: &str, record: u64) {
+            self.0.lock().unwrap().push((input.to_owned(), record));
+        }
+    }
+    let job = Job::new(
+        vec![Step::Map("error(\"no\")".to_owned())],
+        &[("a.jsonl", b"\n7\n8\n")],
+        "s3://out/{shard}.jsonl",
+    );
+    let notes = Notes(Mutex::default());
+    let counters = Arc::new(ProgressCounters::default());
+    let assignment = Assignment {
+        task: attempt(0, 0),
+        input: job.input(0, 0, None),
+        trace_records: true,
+    };
+    run(&job.context(), &assignment, &counters, Some(&notes)).unwrap_err();
+    assert_eq!(
+        *notes.0.lock().unwrap(),
+        [("s3://in/a.jsonl".to_owned(), 2)]
+    );
+    assert_eq!(
+        (
+            counters.records.load(Ordering::Relaxed),
+            counters.bytes.load(Ordering::Relaxed)
+        ),
+        (1, 5)
+    );
+    let silent = Notes(Mutex::default());
+    run(
+        &job.context(),
+        &Assignment {
+            trace_records: false,
+            ..assignment
+        },
+        &counters,
+        Some(&silent),
+    )
+    .unwrap_err();
+    assert!(silent.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn an_assignment_that_does_not_fit_the_plan_is_refused() {
+    let job = Job::new(vec![], &[("a.jsonl", b"1\n")], "s3://out/{shard}.jsonl");
+    let refused = |task, input| {
+        let failure = run(
+            &job.context(),
+            &Assignment {
+                task,
+                input,
+                trace_records: false,
+            },
+            &Arc::default(),
+            None,
+        )
+        .unwrap_err();
+        assert!(
+            failure
+                .error
+                .starts_with("the assignment does not fit the plan"),
+            "{}",
+            failure.error
+        );
+    };
+    refused(attempt(9, 0), job.input(0, 0, None));
+    refused(attempt(0, 9), job.input(0, 0, None));
+    refused(
+        attempt(0, 0),
+        TaskInput::Shuffle {
+            outputs: "data/0/outputs-e1-0".to_owned(),
+        },
+    );
+    refused(attempt(0, 0), TaskInput::Items { first: 0, count: 1 });
+}
