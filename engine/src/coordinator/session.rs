@@ -155,7 +155,7 @@ impl State {
                 // Whether it still runs or is finished is not known here; a finished one is reported
                 // again, and then acknowledged and its file discarded.
                 Claim::Beaten | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
-                    out.cancel(session, task)
+                    out.cancel(session, task);
                 }
             }
         }
