@@ -34,15 +34,29 @@ impl Readiness {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("serve on {address}: {source}")]
-    Serve { address: SocketAddr, source: std::io::Error },
+    Serve {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
 }
 
 /// Serves until the process ends.
-pub async fn serve(address: SocketAddr, metrics: Metrics, readiness: Readiness) -> Result<(), Error> {
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    axum::serve(listener, router(metrics, readiness)).await.map_err(|source| Error::Serve { address, source })
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Metrics,
+    readiness: Readiness,
+) -> Result<(), Error> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Listen { address, source })?;
+    axum::serve(listener, router(metrics, readiness))
+        .await
+        .map_err(|source| Error::Serve { address, source })
 }
 
 fn router(metrics: Metrics, readiness: Readiness) -> Router {
@@ -56,7 +70,11 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
     if readiness.holds() {
         "ok".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the caches are not filled yet",
+        )
+            .into_response()
     }
 }
 

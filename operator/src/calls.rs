@@ -32,14 +32,23 @@ pub enum Refusal {
 }
 
 /// Awaits `call` for [`CALL_TIMEOUT`] at most.
-pub async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
-    timeout(CALL_TIMEOUT, call).await.map_err(|_| CallError::Timeout)?.map_err(|error| CallError::Answer(Box::new(error)))
+pub async fn bounded<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CallError> {
+    timeout(CALL_TIMEOUT, call)
+        .await
+        .map_err(|_| CallError::Timeout)?
+        .map_err(|error| CallError::Answer(Box::new(error)))
 }
 
 impl CallError {
     pub fn refusal(&self) -> Refusal {
-        let Self::Answer(error) = self else { return Refusal::Transient };
-        let kube::Error::Api(status) = error.as_ref() else { return Refusal::Transient };
+        let Self::Answer(error) = self else {
+            return Refusal::Transient;
+        };
+        let kube::Error::Api(status) = error.as_ref() else {
+            return Refusal::Transient;
+        };
         match (status.code, status.reason.as_str()) {
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,
@@ -96,9 +105,15 @@ pub mod tests {
 
     #[test]
     fn the_two_kinds_of_409_are_told_apart() {
-        assert_eq!(answer(409, "AlreadyExists", "").refusal(), Refusal::AlreadyExists);
+        assert_eq!(
+            answer(409, "AlreadyExists", "").refusal(),
+            Refusal::AlreadyExists
+        );
         assert_eq!(answer(409, "Conflict", "").refusal(), Refusal::Conflict);
-        assert_eq!(answer(503, "ServiceUnavailable", "").refusal(), Refusal::Transient);
+        assert_eq!(
+            answer(503, "ServiceUnavailable", "").refusal(),
+            Refusal::Transient
+        );
         assert_eq!(CallError::Timeout.refusal(), Refusal::Transient);
     }
 }

@@ -40,7 +40,12 @@ pub fn labels(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
 fn selector(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
     let mut all = labels(frozen, component);
     all.retain(|key, _| {
-        [names::LABEL_JOB_UID, names::LABEL_GENERATION, names::LABEL_COMPONENT].contains(&key.as_str())
+        [
+            names::LABEL_JOB_UID,
+            names::LABEL_GENERATION,
+            names::LABEL_COMPONENT,
+        ]
+        .contains(&key.as_str())
     });
     all
 }

@@ -45,14 +45,22 @@ pub struct Endpoint(String);
 impl Config {
     /// What this installation adds to every job. Empty values count as absent: charts set variables to nothing.
     pub fn installation(&self) -> Installation {
-        let endpoint = self.storage_endpoint.as_ref().map(|endpoint| endpoint.0.clone());
+        let endpoint = self
+            .storage_endpoint
+            .as_ref()
+            .map(|endpoint| endpoint.0.clone());
         let options = [
             ("aws_endpoint", present(endpoint)),
             ("aws_region", present(self.storage_region.clone())),
-            ("aws_allow_http", self.storage_allow_http.then(|| "true".to_owned())),
+            (
+                "aws_allow_http",
+                self.storage_allow_http.then(|| "true".to_owned()),
+            ),
         ];
-        let storage_options: BTreeMap<_, _> =
-            options.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect();
+        let storage_options: BTreeMap<_, _> = options
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)))
+            .collect();
         Installation {
             worker_image: self.worker_image.clone(),
             storage_options,
@@ -62,7 +70,9 @@ impl Config {
 
     /// The only namespace to look at, if there is one.
     pub fn only_namespace(&self) -> Option<&str> {
-        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+        self.namespace
+            .as_deref()
+            .filter(|namespace| !namespace.is_empty())
     }
 }
 
@@ -71,11 +81,17 @@ fn present(value: Option<String>) -> Option<String> {
 }
 
 fn not_empty(value: &str) -> Result<String, String> {
-    if value.is_empty() { Err("must not be empty; name an image".to_owned()) } else { Ok(value.to_owned()) }
+    if value.is_empty() {
+        Err("must not be empty; name an image".to_owned())
+    } else {
+        Ok(value.to_owned())
+    }
 }
 
 fn endpoint(value: &str) -> Result<Endpoint, String> {
-    let host = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let host = value
+        .strip_prefix("https://")
+        .or_else(|| value.strip_prefix("http://"));
     if value.is_empty() || host.is_some_and(|host| !host.is_empty() && !host.contains('@')) {
         Ok(Endpoint(value.to_owned()))
     } else {
@@ -95,18 +111,40 @@ mod tests {
     #[test]
     fn storage_settings_become_the_keys_of_the_object_store_and_empty_ones_are_left_out() {
         let config = parse(&[
-            "--worker-image", "w:1", "--storage-endpoint", "http://minio:9000", "--storage-region", "", "--storage-allow-http", "true",
+            "--worker-image",
+            "w:1",
+            "--storage-endpoint",
+            "http://minio:9000",
+            "--storage-region",
+            "",
+            "--storage-allow-http",
+            "true",
         ])
         .unwrap();
         let options: Vec<_> = config.installation().storage_options.into_iter().collect();
-        assert_eq!(options, [("aws_allow_http", "true"), ("aws_endpoint", "http://minio:9000")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(
+            options,
+            [
+                ("aws_allow_http", "true"),
+                ("aws_endpoint", "http://minio:9000")
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
     }
 
     #[test]
     fn an_empty_image_and_an_endpoint_that_is_none_are_refused() {
         assert!(parse(&["--worker-image", ""]).is_err());
-        for bad in ["minio:9000", "ftp://minio", "http://", "http://user:secret@minio"] {
-            assert!(parse(&["--worker-image", "w:1", "--storage-endpoint", bad]).is_err(), "{bad}");
+        for bad in [
+            "minio:9000",
+            "ftp://minio",
+            "http://",
+            "http://user:secret@minio",
+        ] {
+            assert!(
+                parse(&["--worker-image", "w:1", "--storage-endpoint", bad]).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -70,7 +70,10 @@ pub enum Error {
 pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Next, Error> {
     let started = Instant::now();
     let outcome = reconcile_job(&job, &context).await;
-    context.metrics.observe_reconcile(started.elapsed(), outcome.as_ref().err().map(Error::variant));
+    context.metrics.observe_reconcile(
+        started.elapsed(),
+        outcome.as_ref().err().map(Error::variant),
+    );
     if let (Ok(_), Some(uid)) = (&outcome, job.uid()) {
         context.memory.forgive(&uid);
     }
@@ -80,7 +83,9 @@ pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Ne
 /// What to do about a failed step: by its cause.
 pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) -> Next {
     let failures = job.uid().map_or(1, |uid| context.memory.blame(&uid));
-    let backoff = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_RETRY);
+    let backoff = FIRST_RETRY
+        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
+        .min(LONGEST_RETRY);
     match error {
         // Nothing gets better before somebody changes the object.
         Error::Decode { .. } | Error::Validate(_) => {
@@ -92,7 +97,9 @@ pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) 
             Next::requeue(backoff)
         }
         Error::Apply(cause) => {
-            let is_race = cause.call().is_some_and(|call| call.refusal() == Refusal::Conflict);
+            let is_race = cause
+                .call()
+                .is_some_and(|call| call.refusal() == Refusal::Conflict);
             if is_race {
                 debug!(error = %cause, "another writer was first");
                 return Next::requeue(CONFLICT_RETRY.max(backoff / 2));
@@ -129,13 +136,18 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
     observe_run(context, &valid, &mut observed, now).await?;
     let mut plan = plan::plan(&valid, &observed, &context.installation, now);
     if plan.look_live {
-        match observe::live_job(&context.client, &identity).await.map_err(Error::Observe)? {
+        match observe::live_job(&context.client, &identity)
+            .await
+            .map_err(Error::Observe)?
+        {
             Some(live) if live.uid().as_ref() == Some(&identity.uid) => job = live,
             // Deleted, and perhaps created again: the watch tells.
             Some(_) | None => return Ok(Next::await_change()),
         }
         valid = validate::validate(&job).map_err(Error::Validate)?;
-        observed = observe::live(&context.client, &identity).await.map_err(Error::Observe)?;
+        observed = observe::live(&context.client, &identity)
+            .await
+            .map_err(Error::Observe)?;
         observe_run(context, &valid, &mut observed, now).await?;
         plan = plan::plan(&valid, &observed, &context.installation, now);
     }
@@ -153,14 +165,24 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
         job: &identity,
     };
     let applied = apply_all(&writer, &plan, context).await;
-    if valid.deleted || plan.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })) {
+    if valid.deleted
+        || plan
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::DeleteJob { .. }))
+    {
         applied.map_err(Error::Apply)?;
         return Ok(Next::await_change());
     }
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
     let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
     context.metrics.set_phase(&identity.uid, status.phase);
-    let status_due = status::due(&valid.status, &status, context.memory.written_at(&identity.uid), now);
+    let status_due = status::due(
+        &valid.status,
+        &status,
+        context.memory.written_at(&identity.uid),
+        now,
+    );
     let mut wait = plan.requeue_after;
     match status_due {
         Due::Now => write_status(&writer, context, job, valid.status, status, now).await?,
@@ -181,22 +203,42 @@ async fn observe_run(
     observed: &mut Observed,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(generation) = job.status.generation else { return Ok(()) };
+    let Some(generation) = job.status.generation else {
+        return Ok(());
+    };
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
-    observed.untold_ends = context.streams.untold_ends(&identity.uid, generation, observed.workers(generation));
-    let Some(workers) = observed.generation(generation).and_then(|objects| objects.workers.as_ref()) else {
+    observed.untold_ends =
+        context
+            .streams
+            .untold_ends(&identity.uid, generation, observed.workers(generation));
+    let Some(workers) = observed
+        .generation(generation)
+        .and_then(|objects| objects.workers.as_ref())
+    else {
         return Ok(());
     };
     let is_short = workers.pods < workers.replicas;
-    if context.memory.must_ask_for_refusal(&identity.uid, is_short, now) {
+    if context
+        .memory
+        .must_ask_for_refusal(&identity.uid, is_short, now)
+    {
         let name = names::workers(&identity.name, generation);
-        let refusal = observe::pod_refusal(&context.client, &identity.namespace, &name, &workers.object.uid)
-            .await
-            .map_err(Error::Observe)?;
+        let refusal = observe::pod_refusal(
+            &context.client,
+            &identity.namespace,
+            &name,
+            &workers.object.uid,
+        )
+        .await
+        .map_err(Error::Observe)?;
         context.memory.set_refusal(&identity.uid, refusal);
     }
-    observed.workers_refused = if is_short { context.memory.refusal(&identity.uid) } else { None };
+    observed.workers_refused = if is_short {
+        context.memory.refusal(&identity.uid)
+    } else {
+        None
+    };
     Ok(())
 }
 
@@ -204,18 +246,36 @@ async fn observe_run(
 /// generation is gone.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     let identity = &job.identity;
-    let is_over = job.deleted || job.status.phase.is_some_and(zephyr_crds::status::Phase::is_final);
+    let is_over = job.deleted
+        || job
+            .status
+            .phase
+            .is_some_and(zephyr_crds::status::Phase::is_final);
     let Some(generation) = job.status.generation.filter(|_| !is_over) else {
         let is_gone = observed.generations.values().all(|objects| {
-            objects.root.as_ref().is_none_or(|root| root.object.terminating)
+            objects
+                .root
+                .as_ref()
+                .is_none_or(|root| root.object.terminating)
         });
         if job.deleted || is_gone {
             context.streams.close(&identity.uid);
         }
         return;
     };
-    let Some(objects) = observed.generation(generation).filter(|objects| objects.coordinator.is_some()) else { return };
-    let Some(frozen) = objects.root.as_ref().and_then(|root| root.frozen.as_ref().ok()) else { return };
+    let Some(objects) = observed
+        .generation(generation)
+        .filter(|objects| objects.coordinator.is_some())
+    else {
+        return;
+    };
+    let Some(frozen) = objects
+        .root
+        .as_ref()
+        .and_then(|root| root.frozen.as_ref().ok())
+    else {
+        return;
+    };
     context.streams.ensure(StreamTarget {
         job: identity.clone(),
         generation,
@@ -225,7 +285,11 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
 }
 
 /// Carries the plan out, up to the first failure: a later action may rest on an earlier one.
-async fn apply_all(writer: &Writer<'_>, plan: &Plan, context: &Context) -> Result<(), apply::Error> {
+async fn apply_all(
+    writer: &Writer<'_>,
+    plan: &Plan,
+    context: &Context,
+) -> Result<(), apply::Error> {
     for action in &plan.actions {
         let outcome = writer.apply(action).await;
         context.metrics.count_action(action.verb(), outcome.is_ok());
@@ -248,7 +312,13 @@ async fn write_status(
     let written = match writer.write_status(job, status).await {
         Ok(written) => written,
         // Deleted in between: there is nobody left to tell.
-        Err(error) if error.call().is_some_and(|call| call.refusal() == Refusal::NotFound) => return Ok(()),
+        Err(error)
+            if error
+                .call()
+                .is_some_and(|call| call.refusal() == Refusal::NotFound) =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(Error::Apply(error)),
     };
     context.memory.remember(written, now);
@@ -272,7 +342,11 @@ async fn announce(
         note.pop();
     }
     let event = Event {
-        type_: if announcement.is_warning { EventType::Warning } else { EventType::Normal },
+        type_: if announcement.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
         reason: announcement.reason.clone(),
         note: Some(note),
         action: "Reconcile".to_owned(),
@@ -287,14 +361,24 @@ async fn announce(
 async fn refuse_unreadable(job: &GuardedJob, message: &str, context: &Context) -> Error {
     let reference = job.object_ref(&());
     let note = format!("the object cannot be read as a ZephyrJob of this release: {message}");
-    let announcement = Announcement { is_warning: true, reason: "SpecInvalid".to_owned(), note };
+    let announcement = Announcement {
+        is_warning: true,
+        reason: "SpecInvalid".to_owned(),
+        note,
+    };
     announce(context, &reference, &announcement).await;
-    Error::Decode { message: message.to_owned() }
+    Error::Decode {
+        message: message.to_owned(),
+    }
 }
 
 /// The identity of a job that is still there, for what is kept by uid.
 pub fn identity_of(job: &GuardedJob) -> Option<JobIdentity> {
-    Some(JobIdentity { namespace: job.namespace()?, name: job.name_any(), uid: job.uid()? })
+    Some(JobIdentity {
+        namespace: job.namespace()?,
+        name: job.name_any(),
+        uid: job.uid()?,
+    })
 }
 
 /// Whether a plan makes a decision about the job's life.

@@ -51,17 +51,41 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("zephyr_operator");
         let reconciles = Family::default();
-        registry.register("reconciles", "Reconciles by outcome: ok, or the step that failed", reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Reconciles by outcome: ok, or the step that failed",
+            reconciles.clone(),
+        );
         let reconcile_seconds = Histogram::new(RECONCILE_BUCKETS);
-        registry.register("reconcile_seconds", "How long a reconcile took", reconcile_seconds.clone());
+        registry.register(
+            "reconcile_seconds",
+            "How long a reconcile took",
+            reconcile_seconds.clone(),
+        );
         let actions = Family::default();
-        registry.register("actions", "Writes to the cluster by kind and outcome", actions.clone());
+        registry.register(
+            "actions",
+            "Writes to the cluster by kind and outcome",
+            actions.clone(),
+        );
         let status_writes = Counter::default();
-        registry.register("status_writes", "Writes of a job's status", status_writes.clone());
+        registry.register(
+            "status_writes",
+            "Writes of a job's status",
+            status_writes.clone(),
+        );
         let jobs = Family::default();
         registry.register("jobs", "Jobs by phase", jobs.clone());
         let phases = Mutex::default();
-        Self(Arc::new(Inner { registry, reconciles, reconcile_seconds, actions, status_writes, jobs, phases }))
+        Self(Arc::new(Inner {
+            registry,
+            reconciles,
+            reconcile_seconds,
+            actions,
+            status_writes,
+            jobs,
+            phases,
+        }))
     }
 }
 
@@ -69,12 +93,20 @@ impl Metrics {
     /// A reconcile took this long, and ended well or in the step that failed.
     pub fn observe_reconcile(&self, took: Duration, failed: Option<&'static str>) {
         self.0.reconcile_seconds.observe(took.as_secs_f64());
-        self.0.reconciles.get_or_create(&OutcomeLabel { outcome: failed.unwrap_or("ok") }).inc();
+        self.0
+            .reconciles
+            .get_or_create(&OutcomeLabel {
+                outcome: failed.unwrap_or("ok"),
+            })
+            .inc();
     }
 
     pub fn count_action(&self, action: &'static str, is_ok: bool) {
         let outcome = if is_ok { "ok" } else { "failed" };
-        self.0.actions.get_or_create(&ActionLabel { action, outcome }).inc();
+        self.0
+            .actions
+            .get_or_create(&ActionLabel { action, outcome })
+            .inc();
     }
 
     pub fn count_status_write(&self) {
@@ -112,10 +144,20 @@ impl Metrics {
 
     fn move_gauge(&self, from: Option<Phase>, to: Option<Phase>) {
         if let Some(phase) = from {
-            self.0.jobs.get_or_create(&PhaseLabel { phase: phase.as_str() }).dec();
+            self.0
+                .jobs
+                .get_or_create(&PhaseLabel {
+                    phase: phase.as_str(),
+                })
+                .dec();
         }
         if let Some(phase) = to {
-            self.0.jobs.get_or_create(&PhaseLabel { phase: phase.as_str() }).inc();
+            self.0
+                .jobs
+                .get_or_create(&PhaseLabel {
+                    phase: phase.as_str(),
+                })
+                .inc();
         }
     }
 }
@@ -132,7 +174,13 @@ mod tests {
         metrics.set_phase("b", Some(Phase::Running));
         metrics.retain(|uid| uid != "b");
         let text = metrics.encode().unwrap();
-        assert!(text.contains("zephyr_operator_jobs{phase=\"Running\"} 1"), "{text}");
-        assert!(text.contains("zephyr_operator_jobs{phase=\"Pending\"} 0"), "{text}");
+        assert!(
+            text.contains("zephyr_operator_jobs{phase=\"Running\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("zephyr_operator_jobs{phase=\"Pending\"} 0"),
+            "{text}"
+        );
     }
 }

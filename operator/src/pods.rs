@@ -138,10 +138,25 @@ pub enum PodEndCause {
 /// What keeps a pod from running, or ends it again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodTrouble {
-    Unschedulable { pod: String, message: String },
-    ImageError { pod: String, image: String, message: String },
-    ReferenceNotFound { pod: String, message: String },
-    Crashing { pod: String, exit_code: i32, reason: String, restarts: i32 },
+    Unschedulable {
+        pod: String,
+        message: String,
+    },
+    ImageError {
+        pod: String,
+        image: String,
+        message: String,
+    },
+    ReferenceNotFound {
+        pod: String,
+        message: String,
+    },
+    Crashing {
+        pod: String,
+        exit_code: i32,
+        reason: String,
+        restarts: i32,
+    },
 }
 
 impl PodFacts {
@@ -155,9 +170,12 @@ impl PodFacts {
         };
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
-        let container = spec.and_then(|spec| spec.containers.iter().find(|c| c.name == CONTAINER_NAME));
+        let container =
+            spec.and_then(|spec| spec.containers.iter().find(|c| c.name == CONTAINER_NAME));
         let condition = |name: &str| {
-            status.and_then(|s| s.conditions.as_ref()).and_then(|all| all.iter().find(|c| c.type_ == name))
+            status
+                .and_then(|s| s.conditions.as_ref())
+                .and_then(|all| all.iter().find(|c| c.type_ == name))
         };
         let scheduled = condition("PodScheduled");
         let ready = condition("Ready");
@@ -171,17 +189,26 @@ impl PodFacts {
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             disruption: condition("DisruptionTarget").filter(|c| holds(c)).map(told),
-            verdict: status.and_then(|s| s.reason.as_ref().map(|reason| (reason, s.message.as_ref()))).map(
-                |(reason, message)| Told { reason: reason.clone(), message: message.cloned().unwrap_or_default() },
-            ),
-            over: status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| phase == "Failed" || phase == "Succeeded"),
+            verdict: status
+                .and_then(|s| s.reason.as_ref().map(|reason| (reason, s.message.as_ref())))
+                .map(|(reason, message)| Told {
+                    reason: reason.clone(),
+                    message: message.cloned().unwrap_or_default(),
+                }),
+            over: status
+                .and_then(|s| s.phase.as_deref())
+                .is_some_and(|phase| phase == "Failed" || phase == "Succeeded"),
             ready: ready.is_some_and(holds),
-            ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+            ready_changed: ready
+                .and_then(|c| c.last_transition_time.as_ref())
+                .map(|time| time.0),
             scheduled_since: scheduled
                 .filter(|c| holds(c))
                 .and_then(|c| c.last_transition_time.as_ref())
                 .map(|time| time.0),
-            unschedulable: scheduled.filter(|c| !holds(c)).map(|c| c.message.clone().unwrap_or_default()),
+            unschedulable: scheduled
+                .filter(|c| !holds(c))
+                .map(|c| c.message.clone().unwrap_or_default()),
             container: statuses
                 .and_then(|all| all.iter().find(|c| c.name == CONTAINER_NAME))
                 .map(ContainerFacts::read)
@@ -206,11 +233,17 @@ impl PodFacts {
             return WorkerState::Failed;
         }
         match &self.container.state {
-            ContainerRun::Ended(end) if end.exit_code == 0 || end.exit_code == EXIT_CODE_SIGTERM => WorkerState::Dead,
+            ContainerRun::Ended(end)
+                if end.exit_code == 0 || end.exit_code == EXIT_CODE_SIGTERM =>
+            {
+                WorkerState::Dead
+            }
             ContainerRun::Ended(_) => WorkerState::Failed,
             ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => WorkerState::Failed,
             ContainerRun::Waiting(_) | ContainerRun::Unknown => WorkerState::Init,
-            ContainerRun::Running { .. } if self.ready && sessions.busy.contains(&self.uid) => WorkerState::Busy,
+            ContainerRun::Running { .. } if self.ready && sessions.busy.contains(&self.uid) => {
+                WorkerState::Busy
+            }
             ContainerRun::Running { .. } if self.ready => WorkerState::Ready,
             ContainerRun::Running { since } => self.not_ready_state(*since, sessions, now),
         }
@@ -221,11 +254,15 @@ impl PodFacts {
         let last = self.container.last_end.as_ref();
         let ended_run = match &self.container.state {
             ContainerRun::Ended(end) => Some((end, self.container.restarts)),
-            ContainerRun::Unknown | ContainerRun::Waiting(_) => last.map(|end| (end, self.container.restarts)),
+            ContainerRun::Unknown | ContainerRun::Waiting(_) => {
+                last.map(|end| (end, self.container.restarts))
+            }
             // The number counts the run that goes on now, so the end before belongs to the number before.
             ContainerRun::Running { .. } => last.map(|end| (end, self.container.restarts - 1)),
         };
-        let (exit_code, run) = ended_run.map_or((0, self.container.restarts), |(end, run)| (end.exit_code, run));
+        let (exit_code, run) = ended_run.map_or((0, self.container.restarts), |(end, run)| {
+            (end.exit_code, run)
+        });
         let of = |cause, reason: &str| PodEnd {
             pod_uid: self.uid.clone(),
             pod_name: self.name.clone(),
@@ -243,9 +280,24 @@ impl PodFacts {
             return Some(of(PodEndCause::Disruption, &disruption.reason));
         }
         if let Some(verdict) = &self.verdict {
-            let cause = if self.verdict_is_disruption() { PodEndCause::Disruption } else { PodEndCause::Exit };
-            let reason = if cause == PodEndCause::Exit { &verdict.message } else { &verdict.reason };
-            return Some(of(cause, if reason.is_empty() { &verdict.reason } else { reason }));
+            let cause = if self.verdict_is_disruption() {
+                PodEndCause::Disruption
+            } else {
+                PodEndCause::Exit
+            };
+            let reason = if cause == PodEndCause::Exit {
+                &verdict.message
+            } else {
+                &verdict.reason
+            };
+            return Some(of(
+                cause,
+                if reason.is_empty() {
+                    &verdict.reason
+                } else {
+                    reason
+                },
+            ));
         }
         if self.deletion.is_some() {
             return Some(of(PodEndCause::Disruption, "Deleted"));
@@ -265,25 +317,45 @@ impl PodFacts {
         }
         let pod = self.name.clone();
         if let Some(message) = &self.unschedulable {
-            return Some(PodTrouble::Unschedulable { pod, message: message.clone() });
+            return Some(PodTrouble::Unschedulable {
+                pod,
+                message: message.clone(),
+            });
         }
         match &self.container.state {
             ContainerRun::Waiting(told) if told.reason == "CreateContainerConfigError" => {
-                Some(PodTrouble::ReferenceNotFound { pod, message: told.message.clone() })
+                Some(PodTrouble::ReferenceNotFound {
+                    pod,
+                    message: told.message.clone(),
+                })
             }
-            ContainerRun::Waiting(told) if told.reason == "CrashLoopBackOff" => Some(self.crashing()),
-            ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => Some(PodTrouble::ImageError {
-                pod,
-                image: self.image.clone(),
-                message: format!("{}: {}", told.reason, told.message),
-            }),
+            ContainerRun::Waiting(told) if told.reason == "CrashLoopBackOff" => {
+                Some(self.crashing())
+            }
+            ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => {
+                Some(PodTrouble::ImageError {
+                    pod,
+                    image: self.image.clone(),
+                    message: format!("{}: {}", told.reason, told.message),
+                })
+            }
             ContainerRun::Ended(end) if cannot_start(end) => Some(PodTrouble::ImageError {
                 pod,
                 image: self.image.clone(),
-                message: format!("the container cannot be started ({}, exit code {})", end.reason, end.exit_code),
+                message: format!(
+                    "the container cannot be started ({}, exit code {})",
+                    end.reason, end.exit_code
+                ),
             }),
-            ContainerRun::Ended(end) if end.exit_code != 0 && end.exit_code != EXIT_CODE_SIGTERM => Some(self.crashing()),
-            ContainerRun::Ended(_) | ContainerRun::Waiting(_) | ContainerRun::Unknown | ContainerRun::Running { .. } => None,
+            ContainerRun::Ended(end)
+                if end.exit_code != 0 && end.exit_code != EXIT_CODE_SIGTERM =>
+            {
+                Some(self.crashing())
+            }
+            ContainerRun::Ended(_)
+            | ContainerRun::Waiting(_)
+            | ContainerRun::Unknown
+            | ContainerRun::Running { .. } => None,
         }
     }
 
@@ -294,17 +366,27 @@ impl PodFacts {
 
     /// From when on the pod counts as stuck, if it is being deleted.
     pub fn stuck_from(&self) -> Option<Timestamp> {
-        self.deletion.and_then(|deletion| deletion.checked_add(STUCK_AFTER_GRACE).ok())
+        self.deletion
+            .and_then(|deletion| deletion.checked_add(STUCK_AFTER_GRACE).ok())
     }
 
     /// A running container that is not ready: it was ready before exactly when `Ready` changed after the container started.
-    fn not_ready_state(&self, since: Option<Timestamp>, sessions: &SessionView, now: Timestamp) -> WorkerState {
-        let (Some(started), Some(changed)) = (since, self.ready_changed) else { return WorkerState::Init };
+    fn not_ready_state(
+        &self,
+        since: Option<Timestamp>,
+        sessions: &SessionView,
+        now: Timestamp,
+    ) -> WorkerState {
+        let (Some(started), Some(changed)) = (since, self.ready_changed) else {
+            return WorkerState::Init;
+        };
         if changed <= started {
             return WorkerState::Init;
         }
         // Nobody is silent towards a coordinator that is not there.
-        let Some(coordinator_since) = sessions.coordinator_since else { return WorkerState::Reconnecting };
+        let Some(coordinator_since) = sessions.coordinator_since else {
+            return WorkerState::Reconnecting;
+        };
         if now.duration_since(changed.max(coordinator_since)) > RECONNECT_SILENCE {
             WorkerState::Dead
         } else {
@@ -314,11 +396,14 @@ impl PodFacts {
 
     /// Evicted for the node's sake, shut down with the node, or preempted; going beyond its own limits is not a disruption.
     fn verdict_is_disruption(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|told| match told.reason.as_str() {
-            "Evicted" => !is_own_limit(&told.message),
-            "NodeShutdown" | "Shutdown" | "Terminated" | "Preempting" | "Preempted" | "NodeLost" | "NodeAffinity" => true,
-            _ => false,
-        })
+        self.verdict
+            .as_ref()
+            .is_some_and(|told| match told.reason.as_str() {
+                "Evicted" => !is_own_limit(&told.message),
+                "NodeShutdown" | "Shutdown" | "Terminated" | "Preempting" | "Preempted"
+                | "NodeLost" | "NodeAffinity" => true,
+                _ => false,
+            })
     }
 
     fn crashing(&self) -> PodTrouble {
@@ -332,7 +417,10 @@ impl PodFacts {
             return PodTrouble::ImageError {
                 pod: self.name.clone(),
                 image: self.image.clone(),
-                message: format!("the container cannot be started ({}, exit code {})", end.reason, end.exit_code),
+                message: format!(
+                    "the container cannot be started ({}, exit code {})",
+                    end.reason, end.exit_code
+                ),
             };
         }
         PodTrouble::Crashing {
@@ -348,11 +436,19 @@ impl ContainerFacts {
     fn read(status: &ContainerStatus) -> Self {
         Self {
             restarts: status.restart_count,
-            state: status.state.as_ref().map(ContainerRun::read).unwrap_or_default(),
-            last_end: status.last_state.as_ref().and_then(|last| last.terminated.as_ref()).map(|end| ContainerEnd {
-                exit_code: end.exit_code,
-                reason: end.reason.clone().unwrap_or_default(),
-            }),
+            state: status
+                .state
+                .as_ref()
+                .map(ContainerRun::read)
+                .unwrap_or_default(),
+            last_end: status
+                .last_state
+                .as_ref()
+                .and_then(|last| last.terminated.as_ref())
+                .map(|end| ContainerEnd {
+                    exit_code: end.exit_code,
+                    reason: end.reason.clone().unwrap_or_default(),
+                }),
         }
     }
 }
@@ -360,10 +456,15 @@ impl ContainerFacts {
 impl ContainerRun {
     fn read(state: &ContainerState) -> Self {
         if let Some(end) = &state.terminated {
-            return Self::Ended(ContainerEnd { exit_code: end.exit_code, reason: end.reason.clone().unwrap_or_default() });
+            return Self::Ended(ContainerEnd {
+                exit_code: end.exit_code,
+                reason: end.reason.clone().unwrap_or_default(),
+            });
         }
         if let Some(running) = &state.running {
-            return Self::Running { since: running.started_at.as_ref().map(|time| time.0) };
+            return Self::Running {
+                since: running.started_at.as_ref().map(|time| time.0),
+            };
         }
         state.waiting.as_ref().map_or(Self::Unknown, |waiting| {
             Self::Waiting(Told {
@@ -381,7 +482,10 @@ pub fn count_workers<'a>(
     sessions: &SessionView,
     now: Timestamp,
 ) -> WorkerCounts {
-    let mut counts = WorkerCounts { desired: i32::try_from(desired).unwrap_or(i32::MAX), ..WorkerCounts::default() };
+    let mut counts = WorkerCounts {
+        desired: i32::try_from(desired).unwrap_or(i32::MAX),
+        ..WorkerCounts::default()
+    };
     let mut pods = 0;
     for pod in workers {
         pods += 1;
@@ -434,7 +538,9 @@ fn cannot_start(end: &ContainerEnd) -> bool {
 
 /// Whether an eviction's message speaks of the pod's own limits and not of its node's pressure.
 fn is_own_limit(message: &str) -> bool {
-    message.contains("exceeds the total limit") || message.contains("exceeds the limit") || message.contains("exceeded its local ephemeral storage limit")
+    message.contains("exceeds the total limit")
+        || message.contains("exceeds the limit")
+        || message.contains("exceeded its local ephemeral storage limit")
 }
 
 #[cfg(test)]

@@ -31,11 +31,17 @@ pub fn at(second: i64) -> Timestamp {
 }
 
 pub fn told(reason: &str, message: &str) -> Told {
-    Told { reason: reason.to_owned(), message: message.to_owned() }
+    Told {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 fn ended(exit_code: i32, reason: &str) -> ContainerRun {
-    ContainerRun::Ended(ContainerEnd { exit_code, reason: reason.to_owned() })
+    ContainerRun::Ended(ContainerEnd {
+        exit_code,
+        reason: reason.to_owned(),
+    })
 }
 
 fn with(change: impl FnOnce(&mut PodFacts)) -> PodFacts {
@@ -47,7 +53,9 @@ fn with(change: impl FnOnce(&mut PodFacts)) -> PodFacts {
 /// A running worker whose container started at 100 and whose readiness changed at `changed`.
 fn running(ready: bool, changed: i64) -> PodFacts {
     with(|pod| {
-        pod.container.state = ContainerRun::Running { since: Some(at(100)) };
+        pod.container.state = ContainerRun::Running {
+            since: Some(at(100)),
+        };
         pod.ready = ready;
         pod.ready_changed = Some(at(changed));
     })
@@ -55,14 +63,30 @@ fn running(ready: bool, changed: i64) -> PodFacts {
 
 #[test]
 fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_statuses() {
-    let sessions = SessionView { busy: ["uid-busy".to_owned()].into(), coordinator_since: Some(at(50)) };
+    let sessions = SessionView {
+        busy: ["uid-busy".to_owned()].into(),
+        coordinator_since: Some(at(50)),
+    };
     let disrupted = |reason: &str| with(|pod| pod.disruption = Some(told(reason, "")));
-    let waiting = |reason: &str| with(|pod| pod.container.state = ContainerRun::Waiting(told(reason, "")));
+    let waiting =
+        |reason: &str| with(|pod| pod.container.state = ContainerRun::Waiting(told(reason, "")));
     let cases = [
         ("no container status yet", worker("w-0"), WorkerState::Init),
-        ("pending, being created", waiting("ContainerCreating"), WorkerState::Init),
-        ("running, not ready for the first time", running(false, 90), WorkerState::Init),
-        ("restarted, not ready since before", running(false, 99), WorkerState::Init),
+        (
+            "pending, being created",
+            waiting("ContainerCreating"),
+            WorkerState::Init,
+        ),
+        (
+            "running, not ready for the first time",
+            running(false, 90),
+            WorkerState::Init,
+        ),
+        (
+            "restarted, not ready since before",
+            running(false, 99),
+            WorkerState::Init,
+        ),
         ("ready, no task", running(true, 110), WorkerState::Ready),
         (
             "ready, a task",
@@ -73,23 +97,107 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
             },
             WorkerState::Busy,
         ),
-        ("was ready, is not, 60 s of silence", running(false, 940), WorkerState::Reconnecting),
-        ("was ready, is not, more silence", running(false, 939), WorkerState::Dead),
-        ("exited non-zero", with(|pod| pod.container.state = ended(1, "Error")), WorkerState::Failed),
-        ("out of memory", with(|pod| pod.container.state = ended(137, "OOMKilled")), WorkerState::Failed),
-        ("crash loop", waiting("CrashLoopBackOff"), WorkerState::Failed),
-        ("image pull", waiting("ImagePullBackOff"), WorkerState::Failed),
-        ("image pull, first try", waiting("ErrImagePull"), WorkerState::Failed),
-        ("image name", waiting("InvalidImageName"), WorkerState::Failed),
-        ("missing Secret", waiting("CreateContainerConfigError"), WorkerState::Failed),
-        ("asked to stop", with(|pod| pod.container.state = ended(143, "Error")), WorkerState::Dead),
-        ("preempted", disrupted("PreemptionByScheduler"), WorkerState::Dead),
-        ("being deleted", with(|pod| pod.deletion = Some(at(1))), WorkerState::Dead),
-        ("evicted", with(|pod| pod.verdict = Some(told("Evicted", "The node was low on resource: memory."))), WorkerState::Dead),
-        ("node shut down", with(|pod| pod.verdict = Some(told("Terminated", "Pod was terminated in response to imminent node shutdown."))), WorkerState::Dead),
-        ("beyond its own disk limit", with(|pod| pod.verdict = Some(told("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."))), WorkerState::Failed),
-        ("over, without a verdict", with(|pod| pod.over = true), WorkerState::Failed),
-        ("ready, but being deleted", { let mut pod = running(true, 110); pod.deletion = Some(at(1)); pod }, WorkerState::Dead),
+        (
+            "was ready, is not, 60 s of silence",
+            running(false, 940),
+            WorkerState::Reconnecting,
+        ),
+        (
+            "was ready, is not, more silence",
+            running(false, 939),
+            WorkerState::Dead,
+        ),
+        (
+            "exited non-zero",
+            with(|pod| pod.container.state = ended(1, "Error")),
+            WorkerState::Failed,
+        ),
+        (
+            "out of memory",
+            with(|pod| pod.container.state = ended(137, "OOMKilled")),
+            WorkerState::Failed,
+        ),
+        (
+            "crash loop",
+            waiting("CrashLoopBackOff"),
+            WorkerState::Failed,
+        ),
+        (
+            "image pull",
+            waiting("ImagePullBackOff"),
+            WorkerState::Failed,
+        ),
+        (
+            "image pull, first try",
+            waiting("ErrImagePull"),
+            WorkerState::Failed,
+        ),
+        (
+            "image name",
+            waiting("InvalidImageName"),
+            WorkerState::Failed,
+        ),
+        (
+            "missing Secret",
+            waiting("CreateContainerConfigError"),
+            WorkerState::Failed,
+        ),
+        (
+            "asked to stop",
+            with(|pod| pod.container.state = ended(143, "Error")),
+            WorkerState::Dead,
+        ),
+        (
+            "preempted",
+            disrupted("PreemptionByScheduler"),
+            WorkerState::Dead,
+        ),
+        (
+            "being deleted",
+            with(|pod| pod.deletion = Some(at(1))),
+            WorkerState::Dead,
+        ),
+        (
+            "evicted",
+            with(|pod| {
+                pod.verdict = Some(told("Evicted", "The node was low on resource: memory."))
+            }),
+            WorkerState::Dead,
+        ),
+        (
+            "node shut down",
+            with(|pod| {
+                pod.verdict = Some(told(
+                    "Terminated",
+                    "Pod was terminated in response to imminent node shutdown.",
+                ))
+            }),
+            WorkerState::Dead,
+        ),
+        (
+            "beyond its own disk limit",
+            with(|pod| {
+                pod.verdict = Some(told(
+                    "Evicted",
+                    "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+                ))
+            }),
+            WorkerState::Failed,
+        ),
+        (
+            "over, without a verdict",
+            with(|pod| pod.over = true),
+            WorkerState::Failed,
+        ),
+        (
+            "ready, but being deleted",
+            {
+                let mut pod = running(true, 110);
+                pod.deletion = Some(at(1));
+                pod
+            },
+            WorkerState::Dead,
+        ),
     ];
     for (name, pod, expected) in cases {
         assert_eq!(pod.worker_state(&sessions, at(1000)), expected, "{name}");
@@ -100,7 +208,10 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
 fn nobody_is_silent_towards_a_coordinator_that_is_away_or_just_came_back() {
     let pod = running(false, 200);
     let state = |since: Option<i64>| {
-        let sessions = SessionView { coordinator_since: since.map(at), ..SessionView::default() };
+        let sessions = SessionView {
+            coordinator_since: since.map(at),
+            ..SessionView::default()
+        };
         pod.worker_state(&sessions, at(1000))
     };
     assert_eq!(state(None), WorkerState::Reconnecting);
@@ -124,22 +235,86 @@ fn preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itsel
             pod.over = true;
         })
     };
-    let ended = |exit_code, reason: &str| with(|pod| pod.container.state = ended(exit_code, reason));
+    let ended =
+        |exit_code, reason: &str| with(|pod| pod.container.state = ended(exit_code, reason));
     use PodEndCause::{Disruption, Exit, OutOfMemory};
     let cases = [
-        ("preempted by the scheduler", disrupted("PreemptionByScheduler"), Disruption, "PreemptionByScheduler"),
-        ("taint manager: the node is lost", disrupted("DeletionByTaintManager"), Disruption, "DeletionByTaintManager"),
-        ("drained", disrupted("EvictionByEvictionAPI"), Disruption, "EvictionByEvictionAPI"),
-        ("node deleted", disrupted("DeletionByPodGC"), Disruption, "DeletionByPodGC"),
-        ("kubelet, for the node's sake", disrupted("TerminationByKubelet"), Disruption, "TerminationByKubelet"),
-        ("evicted for the node's memory", verdict("Evicted", "The node was low on resource: memory."), Disruption, "Evicted"),
-        ("node shutdown", verdict("Terminated", "Pod was terminated in response to imminent node shutdown."), Disruption, "Terminated"),
-        ("node shutdown, as older kubelets say it", verdict("Shutdown", ""), Disruption, "Shutdown"),
-        ("deleted by somebody", with(|pod| pod.deletion = Some(at(1))), Disruption, "Deleted"),
-        ("asked to stop, nothing more is known", ended(143, "Error"), Disruption, "Error"),
+        (
+            "preempted by the scheduler",
+            disrupted("PreemptionByScheduler"),
+            Disruption,
+            "PreemptionByScheduler",
+        ),
+        (
+            "taint manager: the node is lost",
+            disrupted("DeletionByTaintManager"),
+            Disruption,
+            "DeletionByTaintManager",
+        ),
+        (
+            "drained",
+            disrupted("EvictionByEvictionAPI"),
+            Disruption,
+            "EvictionByEvictionAPI",
+        ),
+        (
+            "node deleted",
+            disrupted("DeletionByPodGC"),
+            Disruption,
+            "DeletionByPodGC",
+        ),
+        (
+            "kubelet, for the node's sake",
+            disrupted("TerminationByKubelet"),
+            Disruption,
+            "TerminationByKubelet",
+        ),
+        (
+            "evicted for the node's memory",
+            verdict("Evicted", "The node was low on resource: memory."),
+            Disruption,
+            "Evicted",
+        ),
+        (
+            "node shutdown",
+            verdict(
+                "Terminated",
+                "Pod was terminated in response to imminent node shutdown.",
+            ),
+            Disruption,
+            "Terminated",
+        ),
+        (
+            "node shutdown, as older kubelets say it",
+            verdict("Shutdown", ""),
+            Disruption,
+            "Shutdown",
+        ),
+        (
+            "deleted by somebody",
+            with(|pod| pod.deletion = Some(at(1))),
+            Disruption,
+            "Deleted",
+        ),
+        (
+            "asked to stop, nothing more is known",
+            ended(143, "Error"),
+            Disruption,
+            "Error",
+        ),
         ("exit 1", ended(1, "Error"), Exit, "Error"),
-        ("exit 137, and nothing says why", ended(137, "Error"), Exit, "Error"),
-        ("exit 137, out of memory", ended(137, "OOMKilled"), OutOfMemory, "OOMKilled"),
+        (
+            "exit 137, and nothing says why",
+            ended(137, "Error"),
+            Exit,
+            "Error",
+        ),
+        (
+            "exit 137, out of memory",
+            ended(137, "OOMKilled"),
+            OutOfMemory,
+            "OOMKilled",
+        ),
         (
             "out of memory, and the pod is deleted a moment later",
             {
@@ -152,13 +327,19 @@ fn preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itsel
         ),
         (
             "beyond its own ephemeral-storage limit",
-            verdict("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."),
+            verdict(
+                "Evicted",
+                "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+            ),
             Exit,
             "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
         ),
         (
             "beyond the limit of its scratch volume",
-            verdict("Evicted", "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Gi\"."),
+            verdict(
+                "Evicted",
+                "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Gi\".",
+            ),
             Exit,
             "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Gi\".",
         ),
@@ -175,11 +356,20 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
     assert_eq!(running(true, 110).end(), None);
     let mut pod = running(false, 90);
     pod.container.restarts = 2;
-    pod.container.last_end = Some(ContainerEnd { exit_code: 137, reason: "OOMKilled".to_owned() });
+    pod.container.last_end = Some(ContainerEnd {
+        exit_code: 137,
+        reason: "OOMKilled".to_owned(),
+    });
     let end = pod.end().unwrap();
-    assert_eq!((end.cause, end.container_restarts, end.memory_limit_bytes), (PodEndCause::OutOfMemory, 1, 1 << 30));
+    assert_eq!(
+        (end.cause, end.container_restarts, end.memory_limit_bytes),
+        (PodEndCause::OutOfMemory, 1, 1 << 30)
+    );
 
-    for state in [ended(137, "OOMKilled"), ContainerRun::Waiting(told("CrashLoopBackOff", ""))] {
+    for state in [
+        ended(137, "OOMKilled"),
+        ContainerRun::Waiting(told("CrashLoopBackOff", "")),
+    ] {
         pod.container.restarts = 1;
         pod.container.state = state;
         assert_eq!(pod.end().unwrap(), end, "the same run, before its restart");
@@ -196,31 +386,55 @@ fn what_keeps_a_pod_from_running_names_the_pod_and_the_image() {
     let image = "registry.example/zephyr-worker:1".to_owned();
     assert_eq!(
         waiting("ImagePullBackOff", "Back-off pulling image"),
-        Some(PodTrouble::ImageError { pod: pod.clone(), image: image.clone(), message: "ImagePullBackOff: Back-off pulling image".to_owned() })
+        Some(PodTrouble::ImageError {
+            pod: pod.clone(),
+            image: image.clone(),
+            message: "ImagePullBackOff: Back-off pulling image".to_owned()
+        })
     );
     assert_eq!(
         waiting("CreateContainerConfigError", "secret \"x\" not found"),
-        Some(PodTrouble::ReferenceNotFound { pod: pod.clone(), message: "secret \"x\" not found".to_owned() })
+        Some(PodTrouble::ReferenceNotFound {
+            pod: pod.clone(),
+            message: "secret \"x\" not found".to_owned()
+        })
     );
     assert_eq!(waiting("ContainerCreating", ""), None);
     let unschedulable = with(|pod| pod.unschedulable = Some("0/3 nodes are available".to_owned()));
     assert_eq!(
         unschedulable.trouble(),
-        Some(PodTrouble::Unschedulable { pod: pod.clone(), message: "0/3 nodes are available".to_owned() })
+        Some(PodTrouble::Unschedulable {
+            pod: pod.clone(),
+            message: "0/3 nodes are available".to_owned()
+        })
     );
     let missing_program = with(|pod| {
         pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
-        pod.container.last_end = Some(ContainerEnd { exit_code: 128, reason: "StartError".to_owned() });
+        pod.container.last_end = Some(ContainerEnd {
+            exit_code: 128,
+            reason: "StartError".to_owned(),
+        });
     });
-    assert!(matches!(missing_program.trouble(), Some(PodTrouble::ImageError { .. })));
+    assert!(matches!(
+        missing_program.trouble(),
+        Some(PodTrouble::ImageError { .. })
+    ));
     let crashing = with(|pod| {
         pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
-        pod.container.last_end = Some(ContainerEnd { exit_code: 101, reason: "Error".to_owned() });
+        pod.container.last_end = Some(ContainerEnd {
+            exit_code: 101,
+            reason: "Error".to_owned(),
+        });
         pod.container.restarts = 4;
     });
     assert_eq!(
         crashing.trouble(),
-        Some(PodTrouble::Crashing { pod, exit_code: 101, reason: "Error".to_owned(), restarts: 4 })
+        Some(PodTrouble::Crashing {
+            pod,
+            exit_code: 101,
+            reason: "Error".to_owned(),
+            restarts: 4
+        })
     );
 }
 
@@ -237,9 +451,21 @@ fn workers_without_a_pod_count_as_init_and_alive_ones_are_summed_up() {
     let mut dead = worker("w-2");
     dead.deletion = Some(at(1));
     let pods = [running(true, 110), running(false, 990), dead];
-    let sessions = SessionView { coordinator_since: Some(at(50)), ..SessionView::default() };
+    let sessions = SessionView {
+        coordinator_since: Some(at(50)),
+        ..SessionView::default()
+    };
     let counts = count_workers(&pods, 5, &sessions, at(1000));
-    assert_eq!((counts.desired, counts.init, counts.ready, counts.reconnecting, counts.dead), (5, 2, 1, 1, 1));
+    assert_eq!(
+        (
+            counts.desired,
+            counts.init,
+            counts.ready,
+            counts.reconnecting,
+            counts.dead
+        ),
+        (5, 2, 1, 1, 1)
+    );
     assert_eq!(counts.summary, "2/5");
 }
 
@@ -271,27 +497,35 @@ fn a_pod_of_the_api_server_is_read_whole() {
     }))
     .unwrap();
     let time = |text: &str| text.parse::<Timestamp>().unwrap();
-    assert_eq!(PodFacts::read(&pod), Some(PodFacts {
-        name: "count-workers-g2-0".to_owned(),
-        uid: "pod-uid".to_owned(),
-        role: Role::Worker,
-        job_uid: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
-        generation: 2,
-        created: Some(time("2026-01-01T00:00:00Z")),
-        deletion: Some(time("2026-01-01T00:01:00Z")),
-        disruption: Some(told("PreemptionByScheduler", "why")),
-        verdict: None,
-        over: false,
-        ready: true,
-        ready_changed: Some(time("2026-01-01T00:00:05Z")),
-        scheduled_since: Some(time("2026-01-01T00:00:01Z")),
-        unschedulable: None,
-        container: ContainerFacts {
-            restarts: 3,
-            state: ContainerRun::Running { since: Some(time("2026-01-01T00:00:03Z")) },
-            last_end: Some(ContainerEnd { exit_code: 137, reason: "OOMKilled".to_owned() }),
-        },
-        memory_limit_bytes: 2 << 30,
-        image: "registry.example/zephyr-worker:1".to_owned(),
-    }));
+    assert_eq!(
+        PodFacts::read(&pod),
+        Some(PodFacts {
+            name: "count-workers-g2-0".to_owned(),
+            uid: "pod-uid".to_owned(),
+            role: Role::Worker,
+            job_uid: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
+            generation: 2,
+            created: Some(time("2026-01-01T00:00:00Z")),
+            deletion: Some(time("2026-01-01T00:01:00Z")),
+            disruption: Some(told("PreemptionByScheduler", "why")),
+            verdict: None,
+            over: false,
+            ready: true,
+            ready_changed: Some(time("2026-01-01T00:00:05Z")),
+            scheduled_since: Some(time("2026-01-01T00:00:01Z")),
+            unschedulable: None,
+            container: ContainerFacts {
+                restarts: 3,
+                state: ContainerRun::Running {
+                    since: Some(time("2026-01-01T00:00:03Z"))
+                },
+                last_end: Some(ContainerEnd {
+                    exit_code: 137,
+                    reason: "OOMKilled".to_owned()
+                }),
+            },
+            memory_limit_bytes: 2 << 30,
+            image: "registry.example/zephyr-worker:1".to_owned(),
+        })
+    );
 }

@@ -70,8 +70,10 @@ struct RunStream {
 #[derive(Default)]
 struct StreamState {
     report: Option<RunReport>,
-    /// Tasks committed when this operator first heard of the generation.
-    first_tasks_done: u64,
+    /// The newest epoch that spoke.
+    newest_epoch: u64,
+    /// Tasks committed when this operator first heard of the generation's plan.
+    first_tasks_done: Option<u64>,
     outbox: Option<mpsc::Sender<proto::OperatorMessage>>,
     pod_ends: PodEnds,
 }
@@ -80,7 +82,10 @@ struct StreamState {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("address {address}: {source}")]
-    Address { address: String, source: tonic::transport::Error },
+    Address {
+        address: String,
+        source: tonic::transport::Error,
+    },
     #[error("the token is not a header value")]
     Token,
     #[error("dial: {0}")]
@@ -104,21 +109,38 @@ enum Error {
 impl RunStreams {
     /// `changed` gets a job's identity whenever its report or its stream changes.
     pub fn new(changed: mpsc::Sender<JobIdentity>) -> Self {
-        Self { streams: Arc::default(), changed }
+        Self {
+            streams: Arc::default(),
+            changed,
+        }
     }
 
     /// Keeps a stream to `target`'s generation, and to no other of that job.
     pub fn ensure(&self, target: StreamTarget) {
         let mut streams = lock(&self.streams);
-        if streams.get(&target.job.uid).is_some_and(|stream| stream.generation == target.generation) {
+        if streams
+            .get(&target.job.uid)
+            .is_some_and(|stream| stream.generation == target.generation)
+        {
             return;
         }
         let state = Arc::new(Mutex::new(StreamState::default()));
         let generation = target.generation;
         let uid = target.job.uid.clone();
-        let dialler = tokio::spawn(dial_for_ever(target, Arc::clone(&state), self.changed.clone()));
+        let dialler = tokio::spawn(dial_for_ever(
+            target,
+            Arc::clone(&state),
+            self.changed.clone(),
+        ));
         let _dialler = AbortOnDropHandle::new(dialler);
-        streams.insert(uid, RunStream { generation, state, _dialler });
+        streams.insert(
+            uid,
+            RunStream {
+                generation,
+                state,
+                _dialler,
+            },
+        );
     }
 
     /// Closes the stream of a job.
@@ -135,13 +157,22 @@ impl RunStreams {
     pub fn report(&self, job_uid: &str, generation: u32) -> Option<RunReport> {
         self.with(job_uid, generation, |state| {
             let connected = state.outbox.is_some();
-            state.report.clone().map(|report| RunReport { connected, ..report })
+            state.report.clone().map(|report| RunReport {
+                connected,
+                ..report
+            })
         })?
     }
 
     /// Ends of worker pods, `pods` being all that exist now, which the coordinator has not been told on its stream.
-    pub fn untold_ends<'a>(&self, job_uid: &str, generation: u32, pods: impl Iterator<Item = &'a PodFacts>) -> Vec<PodEnd> {
-        self.with(job_uid, generation, |state| state.pod_ends.untold(pods)).unwrap_or_default()
+    pub fn untold_ends<'a>(
+        &self,
+        job_uid: &str,
+        generation: u32,
+        pods: impl Iterator<Item = &'a PodFacts>,
+    ) -> Vec<PodEnd> {
+        self.with(job_uid, generation, |state| state.pod_ends.untold(pods))
+            .unwrap_or_default()
     }
 
     /// Tells the coordinator of ended pods. What does not fit, or finds no stream, remains untold.
@@ -167,10 +198,17 @@ impl RunStreams {
         });
     }
 
-    fn with<T>(&self, job_uid: &str, generation: u32, act: impl FnOnce(&mut StreamState) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        job_uid: &str,
+        generation: u32,
+        act: impl FnOnce(&mut StreamState) -> T,
+    ) -> Option<T> {
         let state = {
             let streams = lock(&self.streams);
-            let stream = streams.get(job_uid).filter(|stream| stream.generation == generation)?;
+            let stream = streams
+                .get(job_uid)
+                .filter(|stream| stream.generation == generation)?;
             Arc::clone(&stream.state)
         };
         let mut state = lock(&state);
@@ -179,7 +217,11 @@ impl RunStreams {
 }
 
 /// Dials again and again until the handle is dropped: a coordinator may come back at any time.
-async fn dial_for_ever(target: StreamTarget, state: Arc<Mutex<StreamState>>, changed: mpsc::Sender<JobIdentity>) {
+async fn dial_for_ever(
+    target: StreamTarget,
+    state: Arc<Mutex<StreamState>>,
+    changed: mpsc::Sender<JobIdentity>,
+) {
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
     loop {
@@ -211,7 +253,10 @@ async fn run_stream(
     was_heard: &mut bool,
 ) -> Result<std::convert::Infallible, Error> {
     let channel = Endpoint::from_shared(target.address.clone())
-        .map_err(|source| Error::Address { address: target.address.clone(), source })?
+        .map_err(|source| Error::Address {
+            address: target.address.clone(),
+            source,
+        })?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
@@ -220,7 +265,10 @@ async fn run_stream(
         .await
         .map_err(Error::Dial)?;
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    if outbox.try_send(wire::hello(&target.job.uid, target.generation)).is_err() {
+    if outbox
+        .try_send(wire::hello(&target.job.uid, target.generation))
+        .is_err()
+    {
         return Err(Error::Ending);
     }
     let mut request = tonic::Request::new(ReceiverStream::new(messages));
@@ -232,11 +280,19 @@ async fn run_stream(
         .map_err(|_| Error::OpenTimeout)?
         .map_err(|status| Error::Open(Box::new(status)))?
         .into_inner();
-    while let Some(message) = reports.message().await.map_err(|status| Error::Read(Box::new(status)))? {
-        let report = wire::read_report(message, &target.job.uid, target.generation).map_err(Error::Report)?;
+    while let Some(message) = reports
+        .message()
+        .await
+        .map_err(|status| Error::Read(Box::new(status)))?
+    {
+        let report = wire::read_report(message, &target.job.uid, target.generation)
+            .map_err(Error::Report)?;
         take_report(&mut lock(state), report, &outbox)?;
         *was_heard = true;
-        changed.send(target.job.clone()).await.map_err(|_| Error::Ending)?;
+        changed
+            .send(target.job.clone())
+            .await
+            .map_err(|_| Error::Ending)?;
     }
     Err(Error::Closed)
 }
@@ -247,15 +303,16 @@ fn take_report(
     mut report: RunReport,
     outbox: &mpsc::Sender<proto::OperatorMessage>,
 ) -> Result<(), Error> {
-    if let Some(newest) = state.report.as_ref().map(|last| last.epoch).filter(|newest| *newest > report.epoch) {
-        return Err(Error::OldEpoch { found: report.epoch, newest });
+    if let Some(found) = report.epoch {
+        let newest = state.newest_epoch;
+        if found < newest {
+            return Err(Error::OldEpoch { found, newest });
+        }
+        state.newest_epoch = found;
     }
     // Planning reports no tasks yet: the base is what was committed when the plan was first known.
-    let has_base = state.report.as_ref().is_some_and(|last| last.planned.is_some());
-    if !has_base && report.planned.is_some() {
-        state.first_tasks_done = report.tasks_done;
-    }
-    let progressed = report.planned.is_some() && report.tasks_done > state.first_tasks_done;
+    let progressed = report.planned.is_some()
+        && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
     report.progressed = progressed || state.report.as_ref().is_some_and(|last| last.progressed);
     state.report = Some(report);
     if state.outbox.is_none() {
@@ -283,7 +340,15 @@ mod tests {
     use crate::run_report::Planned;
 
     fn report(epoch: u64, tasks_done: u64) -> RunReport {
-        RunReport { epoch, tasks_done, planned: Some(Planned { stages: 1, max_shards: 4 }), ..RunReport::default() }
+        RunReport {
+            epoch: Some(epoch),
+            tasks_done,
+            planned: Some(Planned {
+                stages: 1,
+                max_shards: 4,
+            }),
+            ..RunReport::default()
+        }
     }
 
     #[test]
@@ -291,8 +356,14 @@ mod tests {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
         take_report(&mut state, report(2, 0), &outbox).unwrap();
-        assert!(matches!(take_report(&mut state, report(1, 0), &outbox), Err(Error::OldEpoch { found: 1, newest: 2 })));
-        assert_eq!(state.report.map(|report| report.epoch), Some(2));
+        assert!(matches!(
+            take_report(&mut state, report(1, 0), &outbox),
+            Err(Error::OldEpoch {
+                found: 1,
+                newest: 2
+            })
+        ));
+        assert_eq!(state.report.map(|report| report.epoch), Some(Some(2)));
     }
 
     #[test]
@@ -300,11 +371,18 @@ mod tests {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
         let mut progressed = Vec::new();
-        take_report(&mut state, RunReport { epoch: 1, ..RunReport::default() }, &outbox).unwrap();
-        for next in [report(1, 7), report(1, 7), report(1, 8), report(2, 8)] {
+        let waiting = RunReport::default();
+        for next in [
+            waiting.clone(),
+            report(1, 7),
+            report(1, 7),
+            report(1, 8),
+            waiting,
+            report(2, 8),
+        ] {
             take_report(&mut state, next, &outbox).unwrap();
             progressed.push(state.report.as_ref().unwrap().progressed);
         }
-        assert_eq!(progressed, [false, false, true, true]);
+        assert_eq!(progressed, [false, false, false, true, true, true]);
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunReport {
     pub generation: u32,
-    /// Which incarnation of the coordinator speaks.
-    pub epoch: u64,
+    /// Which incarnation of the coordinator speaks; absent until it has taken the ledger over.
+    pub epoch: Option<u64>,
     /// Whether the stream is up: otherwise this is what was last heard.
     pub connected: bool,
     pub phase: RunPhase,

@@ -39,7 +39,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("read the signing key {path}: {source}")]
-    ReadKey { path: String, source: std::io::Error },
+    ReadKey {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("use the signing key {path}: {source}")]
     UseKey { path: String, source: KeyTooShort },
     #[error("find the cluster: {0}")]
@@ -68,7 +71,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let metrics = Metrics::default();
     let readiness = Readiness::default();
     let mut tasks = JoinSet::new();
-    let mut served = tokio::spawn(admin::serve(config.listen, metrics.clone(), readiness.clone()));
+    let mut served = tokio::spawn(admin::serve(
+        config.listen,
+        metrics.clone(),
+        readiness.clone(),
+    ));
     require_crd(&client, config.only_namespace()).await?;
 
     let (triggers, questions) = mpsc::channel::<Trigger>(TRIGGERS);
@@ -76,8 +83,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let (changed, mut changes) = mpsc::channel(TRIGGERS);
     tasks.spawn(async move {
         while let Some(job) = changes.recv().await {
-            let crate::controller::validate::JobIdentity { namespace, name, .. } = job;
-            if triggers.send(ObjectRef::new(&name).within(&namespace)).await.is_err() {
+            let crate::controller::validate::JobIdentity {
+                namespace, name, ..
+            } = job;
+            if triggers
+                .send(ObjectRef::new(&name).within(&namespace))
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -132,8 +145,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
 fn read_key(config: &Config) -> Result<SigningKey, Error> {
     let path = config.signing_key_file.display().to_string();
-    let bytes = std::fs::read(&config.signing_key_file)
-        .map_err(|source| Error::ReadKey { path: path.clone(), source })?;
+    let bytes = std::fs::read(&config.signing_key_file).map_err(|source| Error::ReadKey {
+        path: path.clone(),
+        source,
+    })?;
     SigningKey::new(&bytes).map_err(|source| Error::UseKey { path, source })
 }
 
@@ -156,8 +171,13 @@ async fn sweep(context: Arc<Context>) -> &'static str {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let alive: std::collections::BTreeSet<_> =
-            context.stores.jobs.state().iter().filter_map(|job| job.uid()).collect();
+        let alive: std::collections::BTreeSet<_> = context
+            .stores
+            .jobs
+            .state()
+            .iter()
+            .filter_map(|job| job.uid())
+            .collect();
         context.streams.retain(|uid| alive.contains(uid));
         context.memory.retain(|uid| alive.contains(uid));
         context.metrics.retain(|uid| alive.contains(uid));
@@ -165,7 +185,10 @@ async fn sweep(context: Arc<Context>) -> &'static str {
 }
 
 fn reporter() -> Reporter {
-    Reporter { controller: names::MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() }
+    Reporter {
+        controller: names::MANAGER.to_owned(),
+        instance: std::env::var("POD_NAME").ok(),
+    }
 }
 
 fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {

@@ -55,23 +55,80 @@ impl Stores {
     ) -> Self {
         let children = watcher::Config::default().labels(names::LABEL_JOB);
         Self {
-            jobs: watch(scoped(client, namespace), watcher::Config::default(), triggers, tasks, job_itself, drop_fields),
-            config_maps: watch(scoped(client, namespace), children.clone(), triggers, tasks, job_of, drop_fields),
-            services: watch(scoped(client, namespace), children.clone(), triggers, tasks, job_of, drop_fields),
-            deployments: watch(scoped(client, namespace), children.clone(), triggers, tasks, job_of, drop_fields),
-            stateful_sets: watch(scoped(client, namespace), children.clone(), triggers, tasks, job_of, drop_fields),
-            pods: watch(scoped(client, namespace), children, triggers, tasks, job_of, drop_pod_fields),
+            jobs: watch(
+                scoped(client, namespace),
+                watcher::Config::default(),
+                triggers,
+                tasks,
+                job_itself,
+                drop_fields,
+            ),
+            config_maps: watch(
+                scoped(client, namespace),
+                children.clone(),
+                triggers,
+                tasks,
+                job_of,
+                drop_fields,
+            ),
+            services: watch(
+                scoped(client, namespace),
+                children.clone(),
+                triggers,
+                tasks,
+                job_of,
+                drop_fields,
+            ),
+            deployments: watch(
+                scoped(client, namespace),
+                children.clone(),
+                triggers,
+                tasks,
+                job_of,
+                drop_fields,
+            ),
+            stateful_sets: watch(
+                scoped(client, namespace),
+                children.clone(),
+                triggers,
+                tasks,
+                job_of,
+                drop_fields,
+            ),
+            pods: watch(
+                scoped(client, namespace),
+                children,
+                triggers,
+                tasks,
+                job_of,
+                drop_pod_fields,
+            ),
         }
     }
 
     /// Waits until every cache holds what is there.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
         let ended = |kind| move |_| Error { kind };
-        self.jobs.wait_until_ready().await.map_err(ended("ZephyrJobs"))?;
-        self.config_maps.wait_until_ready().await.map_err(ended("ConfigMaps"))?;
-        self.services.wait_until_ready().await.map_err(ended("Services"))?;
-        self.deployments.wait_until_ready().await.map_err(ended("Deployments"))?;
-        self.stateful_sets.wait_until_ready().await.map_err(ended("StatefulSets"))?;
+        self.jobs
+            .wait_until_ready()
+            .await
+            .map_err(ended("ZephyrJobs"))?;
+        self.config_maps
+            .wait_until_ready()
+            .await
+            .map_err(ended("ConfigMaps"))?;
+        self.services
+            .wait_until_ready()
+            .await
+            .map_err(ended("Services"))?;
+        self.deployments
+            .wait_until_ready()
+            .await
+            .map_err(ended("Deployments"))?;
+        self.stateful_sets
+            .wait_until_ready()
+            .await
+            .map_err(ended("StatefulSets"))?;
         self.pods.wait_until_ready().await.map_err(ended("Pods"))
     }
 }
@@ -79,7 +136,12 @@ impl Stores {
 /// Whether an object carries the name of the job, in the job's namespace.
 pub fn belongs_to<K: Resource>(object: &K, job: &JobIdentity) -> bool {
     object.meta().namespace.as_deref() == Some(job.namespace.as_str())
-        && object.meta().labels.as_ref().and_then(|labels| labels.get(names::LABEL_JOB)) == Some(&job.name)
+        && object
+            .meta()
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(names::LABEL_JOB))
+            == Some(&job.name)
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -105,7 +167,11 @@ where
     (): Eq + Hash,
 {
     let (reader, writer) = store();
-    let changes = watcher(api, config).default_backoff().modify(trim).reflect(writer).touched_objects();
+    let changes = watcher(api, config)
+        .default_backoff()
+        .modify(trim)
+        .reflect(writer)
+        .touched_objects();
     tasks.spawn(forward(changes, triggers.clone(), job));
     reader
 }

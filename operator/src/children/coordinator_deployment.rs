@@ -12,8 +12,10 @@ use super::pod::{self, PodInput};
 const GRACE_SECONDS: i64 = 30;
 
 /// Annotations by which autoscalers leave the coordinator's node alone.
-const STAY_ANNOTATIONS: [(&str, &str); 2] =
-    [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
+const STAY_ANNOTATIONS: [(&str, &str); 2] = [
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
+    ("karpenter.sh/do-not-disrupt", "true"),
+];
 
 /// The coordinator of `frozen`'s generation.
 pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
@@ -22,11 +24,18 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         frozen,
         component: names::COMPONENT_COORDINATOR,
         argument: "coordinator",
-        resources: frozen.spec.coordinator.resources.effective(Role::Coordinator),
+        resources: frozen
+            .spec
+            .coordinator
+            .resources
+            .effective(Role::Coordinator),
         template,
         annotations: &STAY_ANNOTATIONS,
         node_selector: template.node_selector.clone(),
-        affinity: pod::coordinator_affinity(template.affinity.as_ref(), &frozen.spec.workers.preemptible),
+        affinity: pod::coordinator_affinity(
+            template.affinity.as_ref(),
+            &frozen.spec.workers.preemptible,
+        ),
         tolerations: template.tolerations.iter().map(pod::toleration).collect(),
         grace_seconds: GRACE_SECONDS,
         serves_grpc: true,
@@ -40,7 +49,10 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         ),
         spec: Some(DeploymentSpec {
             replicas: Some(1),
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("Recreate".to_owned()),
+                rolling_update: None,
+            }),
             selector: LabelSelector {
                 match_labels: Some(super::selector(frozen, names::COMPONENT_COORDINATOR)),
                 match_expressions: None,
@@ -84,89 +96,92 @@ mod tests {
     #[test]
     fn the_coordinator_of_a_job_with_every_default_is_exactly_this() {
         let built = serde_json::to_value(build(&frozen(json!({})), "root-uid")).unwrap();
-        assert_eq!(built, json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": owned_metadata("count-coordinator-g2", "coordinator"),
-            "spec": {
-                "replicas": 1,
-                "strategy": {"type": "Recreate"},
-                "revisionHistoryLimit": 0,
-                "selector": {"matchLabels": selector("coordinator")},
-                "template": {
-                    "metadata": {
-                        "labels": labels("coordinator"),
-                        "annotations": {
-                            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                            "karpenter.sh/do-not-disrupt": "true",
-                        },
-                    },
-                    "spec": {
-                        "containers": [{
-                            "name": "zephyr",
-                            "image": "registry.example/zephyr-worker:1",
-                            "imagePullPolicy": "IfNotPresent",
-                            "args": ["coordinator"],
-                            "env": [
-                                {"name": "RUST_LOG", "value": "info"},
-                                {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                                {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
-                                {"name": "ZEPHYR_CPU_LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}},
-                                {"name": "ZEPHYR_MEMORY_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}}},
-                                {"name": "TMPDIR", "value": "/tmp"},
-                            ],
-                            "envFrom": [{"secretRef": {"name": "s3-credentials"}}],
-                            "ports": [
-                                {"name": "grpc", "containerPort": 7070, "protocol": "TCP"},
-                                {"name": "admin", "containerPort": 8081, "protocol": "TCP"},
-                            ],
-                            "resources": {
-                                "requests": {"cpu": "1", "memory": "512Mi"},
-                                "limits": {"cpu": "1", "memory": "512Mi"},
+        assert_eq!(
+            built,
+            json!({
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": owned_metadata("count-coordinator-g2", "coordinator"),
+                "spec": {
+                    "replicas": 1,
+                    "strategy": {"type": "Recreate"},
+                    "revisionHistoryLimit": 0,
+                    "selector": {"matchLabels": selector("coordinator")},
+                    "template": {
+                        "metadata": {
+                            "labels": labels("coordinator"),
+                            "annotations": {
+                                "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                                "karpenter.sh/do-not-disrupt": "true",
                             },
-                            "volumeMounts": [
-                                {"name": "job", "mountPath": "/etc/zephyr", "readOnly": true},
-                                {"name": "token", "mountPath": "/var/run/zephyr/token", "readOnly": true},
-                                {"name": "scratch", "mountPath": "/tmp"},
+                        },
+                        "spec": {
+                            "containers": [{
+                                "name": "zephyr",
+                                "image": "registry.example/zephyr-worker:1",
+                                "imagePullPolicy": "IfNotPresent",
+                                "args": ["coordinator"],
+                                "env": [
+                                    {"name": "RUST_LOG", "value": "info"},
+                                    {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                                    {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+                                    {"name": "ZEPHYR_CPU_LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}},
+                                    {"name": "ZEPHYR_MEMORY_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}}},
+                                    {"name": "TMPDIR", "value": "/tmp"},
+                                ],
+                                "envFrom": [{"secretRef": {"name": "s3-credentials"}}],
+                                "ports": [
+                                    {"name": "grpc", "containerPort": 7070, "protocol": "TCP"},
+                                    {"name": "admin", "containerPort": 8081, "protocol": "TCP"},
+                                ],
+                                "resources": {
+                                    "requests": {"cpu": "1", "memory": "512Mi"},
+                                    "limits": {"cpu": "1", "memory": "512Mi"},
+                                },
+                                "volumeMounts": [
+                                    {"name": "job", "mountPath": "/etc/zephyr", "readOnly": true},
+                                    {"name": "token", "mountPath": "/var/run/zephyr/token", "readOnly": true},
+                                    {"name": "scratch", "mountPath": "/tmp"},
+                                ],
+                                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 1},
+                                "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3},
+                                "securityContext": {
+                                    "allowPrivilegeEscalation": false,
+                                    "privileged": false,
+                                    "readOnlyRootFilesystem": true,
+                                    "runAsNonRoot": true,
+                                    "capabilities": {"drop": ["ALL"]},
+                                    "seccompProfile": {"type": "RuntimeDefault"},
+                                },
+                            }],
+                            "volumes": [
+                                {"name": "job", "configMap": {"name": "count-g2"}},
+                                {"name": "token", "secret": {"secretName": "count-token-0a1b2c3d-g2", "defaultMode": 0o440}},
+                                {"name": "scratch", "emptyDir": {}},
                             ],
-                            "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 1},
-                            "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3},
+                            "restartPolicy": "Always",
+                            "terminationGracePeriodSeconds": 30,
+                            "automountServiceAccountToken": false,
+                            "enableServiceLinks": false,
+                            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [{"matchExpressions": off_spot()}],
+                            }}},
+                            "tolerations": [
+                                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+                                {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+                            ],
                             "securityContext": {
-                                "allowPrivilegeEscalation": false,
-                                "privileged": false,
-                                "readOnlyRootFilesystem": true,
                                 "runAsNonRoot": true,
-                                "capabilities": {"drop": ["ALL"]},
+                                "runAsUser": 65532,
+                                "runAsGroup": 65532,
+                                "fsGroup": 65532,
                                 "seccompProfile": {"type": "RuntimeDefault"},
                             },
-                        }],
-                        "volumes": [
-                            {"name": "job", "configMap": {"name": "count-g2"}},
-                            {"name": "token", "secret": {"secretName": "count-token-0a1b2c3d-g2", "defaultMode": 0o440}},
-                            {"name": "scratch", "emptyDir": {}},
-                        ],
-                        "restartPolicy": "Always",
-                        "terminationGracePeriodSeconds": 30,
-                        "automountServiceAccountToken": false,
-                        "enableServiceLinks": false,
-                        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-                            "nodeSelectorTerms": [{"matchExpressions": off_spot()}],
-                        }}},
-                        "tolerations": [
-                            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
-                            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
-                        ],
-                        "securityContext": {
-                            "runAsNonRoot": true,
-                            "runAsUser": 65532,
-                            "runAsGroup": 65532,
-                            "fsGroup": 65532,
-                            "seccompProfile": {"type": "RuntimeDefault"},
                         },
                     },
                 },
-            },
-        }));
+            })
+        );
     }
 
     #[test]
@@ -179,7 +194,10 @@ mod tests {
             all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
             json!({"matchExpressions": all})
         };
-        assert_eq!(terms(custom), json!([term("arch", "arm64"), term("pool", "spot")]));
+        assert_eq!(
+            terms(custom),
+            json!([term("arch", "arm64"), term("pool", "spot")])
+        );
     }
 
     #[test]

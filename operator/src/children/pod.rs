@@ -5,18 +5,22 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort,
-    EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PodSecurityContext, PodSpec,
-    PodTemplateSpec, PreferredSchedulingTerm, Probe, ResourceFieldSelector, ResourceRequirements, SeccompProfile,
-    SecretEnvSource, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, ConfigMapVolumeSource,
+    Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource,
+    HTTPGetAction, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
+    PreferredSchedulingTerm, Probe, ResourceFieldSelector, ResourceRequirements, SeccompProfile,
+    SecretEnvSource, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
-use zephyr_crds::pod_template::{self as user, NodeOperator, PodTemplate, TaintEffect, TolerationOperator};
+use zephyr_crds::pod_template::{
+    self as user, NodeOperator, PodTemplate, TaintEffect, TolerationOperator,
+};
 use zephyr_crds::preemptible::{PreemptibleSpec, SPOT_LABELS, SpotProvider};
 use zephyr_crds::resources::{EffectiveResources, ResourceAmounts};
 
@@ -35,7 +39,10 @@ const TOKEN_MODE: i32 = 0o440;
 /// Seconds after which a pod leaves a node that is not ready or unreachable; the default of 300 is long for a job's worker.
 const NODE_LOST_SECONDS: i64 = 30;
 /// Taints of a node that does not answer.
-const NODE_LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const NODE_LOST_TAINTS: [&str; 2] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
 /// Seconds between two looks at readiness: short, because it is what status counts and what the Service routes by.
 const READINESS_PERIOD_SECONDS: i32 = 3;
 /// Seconds between two looks at liveness: a restart is the last resort.
@@ -66,7 +73,12 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     let mut labels = input.template.labels.clone();
     labels.extend(super::labels(input.frozen, input.component));
     let mut annotations = input.template.annotations.clone();
-    annotations.extend(input.annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    annotations.extend(
+        input
+            .annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+    );
     let mut tolerations = input.tolerations.clone();
     tolerations.extend(NODE_LOST_TAINTS.iter().map(|key| Toleration {
         key: Some((*key).to_owned()),
@@ -75,8 +87,14 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
         effect: Some("NoExecute".to_owned()),
         toleration_seconds: Some(NODE_LOST_SECONDS),
     }));
-    let pull_secrets: Vec<_> =
-        input.template.image_pull_secrets.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect();
+    let pull_secrets: Vec<_> = input
+        .template
+        .image_pull_secrets
+        .iter()
+        .map(|s| LocalObjectReference {
+            name: s.name.clone(),
+        })
+        .collect();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
@@ -102,7 +120,10 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
                 run_as_user: Some(USER_ID),
                 run_as_group: Some(USER_ID),
                 fs_group: Some(USER_ID),
-                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    localhost_profile: None,
+                }),
                 ..PodSecurityContext::default()
             }),
             ..PodSpec::default()
@@ -112,13 +133,21 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
 
 /// Where the coordinator may run: on no node that any known provider, or the job itself, calls preemptible, and where the
 /// user's own terms allow it.
-pub(super) fn coordinator_affinity(wanted: Option<&user::Affinity>, preemptible: &PreemptibleSpec) -> Option<Affinity> {
-    let known: Vec<_> = SPOT_LABELS.iter().map(|label| is_not(label.key, label.value)).collect();
+pub(super) fn coordinator_affinity(
+    wanted: Option<&user::Affinity>,
+    preemptible: &PreemptibleSpec,
+) -> Option<Affinity> {
+    let known: Vec<_> = SPOT_LABELS
+        .iter()
+        .map(|label| is_not(label.key, label.value))
+        .collect();
     // A custom pool is the nodes that have *all* of its labels; outside it are those that lack any: one term for each.
     let outside: Vec<Vec<NodeSelectorRequirement>> = match preemptible.provider {
-        SpotProvider::Custom if !preemptible.node_selector.is_empty() => {
-            preemptible.node_selector.iter().map(|(key, value)| vec![is_not(key, value)]).collect()
-        }
+        SpotProvider::Custom if !preemptible.node_selector.is_empty() => preemptible
+            .node_selector
+            .iter()
+            .map(|(key, value)| vec![is_not(key, value)])
+            .collect(),
         SpotProvider::Gke
         | SpotProvider::Eks
         | SpotProvider::Aks
@@ -127,23 +156,33 @@ pub(super) fn coordinator_affinity(wanted: Option<&user::Affinity>, preemptible:
         | SpotProvider::None => vec![Vec::new()],
     };
     let node = wanted.and_then(|affinity| affinity.node_affinity.as_ref());
-    let wanted_terms: Vec<Vec<NodeSelectorRequirement>> =
-        match node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref()) {
-            Some(required) => required.node_selector_terms.iter().map(requirements).collect(),
-            None => vec![Vec::new()],
-        };
+    let wanted_terms: Vec<Vec<NodeSelectorRequirement>> = match node.and_then(|node| {
+        node.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    }) {
+        Some(required) => required
+            .node_selector_terms
+            .iter()
+            .map(requirements)
+            .collect(),
+        None => vec![Vec::new()],
+    };
     let terms = wanted_terms
         .iter()
         .flat_map(|wanted| {
             outside.iter().map(|outside| NodeSelectorTerm {
-                match_expressions: Some([wanted.as_slice(), known.as_slice(), outside.as_slice()].concat()),
+                match_expressions: Some(
+                    [wanted.as_slice(), known.as_slice(), outside.as_slice()].concat(),
+                ),
                 match_fields: None,
             })
         })
         .collect();
     Some(Affinity {
         node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms: terms }),
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: terms,
+            }),
             preferred_during_scheduling_ignored_during_execution: node.and_then(preferred),
         }),
         ..Affinity::default()
@@ -214,14 +253,24 @@ fn container(input: &PodInput<'_>) -> Container {
             mount("scratch", SCRATCH_DIRECTORY, false),
         ]),
         readiness_probe: Some(probe("/readyz", READINESS_PERIOD_SECONDS, 1)),
-        liveness_probe: Some(probe("/healthz", LIVENESS_PERIOD_SECONDS, LIVENESS_FAILURES)),
+        liveness_probe: Some(probe(
+            "/healthz",
+            LIVENESS_PERIOD_SECONDS,
+            LIVENESS_FAILURES,
+        )),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             privileged: Some(false),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            capabilities: Some(Capabilities {
+                add: None,
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
             ..SecurityContext::default()
         }),
         ..Container::default()
@@ -235,12 +284,24 @@ fn environment(template: &PodTemplate) -> Vec<EnvVar> {
         from_field("POD_UID", "metadata.uid"),
         from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
         from_limit("ZEPHYR_MEMORY_LIMIT_BYTES", "limits.memory"),
-        EnvVar { name: "TMPDIR".to_owned(), value: Some(SCRATCH_DIRECTORY.to_owned()), value_from: None },
+        EnvVar {
+            name: "TMPDIR".to_owned(),
+            value: Some(SCRATCH_DIRECTORY.to_owned()),
+            value_from: None,
+        },
     ];
-    let mut all: Vec<_> =
-        template.env.iter().filter(|wanted| ours.iter().all(|own| own.name != wanted.name)).map(variable).collect();
+    let mut all: Vec<_> = template
+        .env
+        .iter()
+        .filter(|wanted| ours.iter().all(|own| own.name != wanted.name))
+        .map(variable)
+        .collect();
     if all.iter().all(|wanted| wanted.name != "RUST_LOG") {
-        all.push(EnvVar { name: "RUST_LOG".to_owned(), value: Some("info".to_owned()), value_from: None });
+        all.push(EnvVar {
+            name: "RUST_LOG".to_owned(),
+            value: Some("info".to_owned()),
+            value_from: None,
+        });
     }
     all.extend(ours);
     all
@@ -271,21 +332,24 @@ fn variable(wanted: &user::EnvVar) -> EnvVar {
 
 fn environment_sources(frozen: &FrozenJob, template: &PodTemplate) -> Option<Vec<EnvFromSource>> {
     let secret = |name: &str, optional: Option<bool>| EnvFromSource {
-        secret_ref: Some(SecretEnvSource { name: name.to_owned(), optional }),
+        secret_ref: Some(SecretEnvSource {
+            name: name.to_owned(),
+            optional,
+        }),
         ..EnvFromSource::default()
     };
     let mut all: Vec<_> = template
         .env_from
         .iter()
         .map(|from| EnvFromSource {
-            secret_ref: from
-                .secret_ref
-                .as_ref()
-                .map(|s| SecretEnvSource { name: s.name.clone(), optional: s.optional }),
-            config_map_ref: from
-                .config_map_ref
-                .as_ref()
-                .map(|c| ConfigMapEnvSource { name: c.name.clone(), optional: c.optional }),
+            secret_ref: from.secret_ref.as_ref().map(|s| SecretEnvSource {
+                name: s.name.clone(),
+                optional: s.optional,
+            }),
+            config_map_ref: from.config_map_ref.as_ref().map(|c| ConfigMapEnvSource {
+                name: c.name.clone(),
+                optional: c.optional,
+            }),
             prefix: None,
         })
         .collect();
@@ -308,7 +372,11 @@ fn volumes(frozen: &FrozenJob) -> Vec<Volume> {
         Volume {
             name: "token".to_owned(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(token_secret::name(&frozen.name, &frozen.uid, frozen.generation)),
+                secret_name: Some(token_secret::name(
+                    &frozen.name,
+                    &frozen.uid,
+                    frozen.generation,
+                )),
                 default_mode: Some(TOKEN_MODE),
                 ..SecretVolumeSource::default()
             }),
@@ -323,7 +391,10 @@ fn volumes(frozen: &FrozenJob) -> Vec<Volume> {
 }
 
 fn amounts(wanted: &ResourceAmounts) -> BTreeMap<String, Quantity> {
-    wanted.entries().map(|(name, amount)| (name.to_owned(), Quantity(amount.as_str().to_owned()))).collect()
+    wanted
+        .entries()
+        .map(|(name, amount)| (name.to_owned(), Quantity(amount.as_str().to_owned())))
+        .collect()
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {
@@ -363,7 +434,10 @@ fn from_field(name: &str, path: &str) -> EnvVar {
         name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { api_version: None, field_path: path.to_owned() }),
+            field_ref: Some(ObjectFieldSelector {
+                api_version: None,
+                field_path: path.to_owned(),
+            }),
             ..EnvVarSource::default()
         }),
     }
@@ -396,13 +470,19 @@ fn preferred(node: &user::NodeAffinity) -> Option<Vec<PreferredSchedulingTerm>> 
     let all: Vec<_> = node
         .preferred_during_scheduling_ignored_during_execution
         .iter()
-        .map(|wanted| PreferredSchedulingTerm { weight: wanted.weight, preference: term(&wanted.preference) })
+        .map(|wanted| PreferredSchedulingTerm {
+            weight: wanted.weight,
+            preference: term(&wanted.preference),
+        })
         .collect();
     (!all.is_empty()).then_some(all)
 }
 
 fn term(wanted: &user::NodeSelectorTerm) -> NodeSelectorTerm {
-    NodeSelectorTerm { match_expressions: Some(requirements(wanted)), match_fields: None }
+    NodeSelectorTerm {
+        match_expressions: Some(requirements(wanted)),
+        match_fields: None,
+    }
 }
 
 fn requirements(wanted: &user::NodeSelectorTerm) -> Vec<NodeSelectorRequirement> {

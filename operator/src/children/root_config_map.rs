@@ -38,20 +38,23 @@ mod tests {
     #[test]
     fn the_root_is_immutable_owned_by_the_job_and_holds_the_frozen_job() {
         let built = build(&frozen(json!({})), "{}".to_owned());
-        assert_eq!(serde_json::to_value(built).unwrap(), json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": "count-g2",
-                "namespace": "team",
-                "labels": labels("generation"),
-                "ownerReferences": [{
-                    "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob", "name": "count",
-                    "uid": "0a1b2c3d-0000-4000-8000-000000000001", "controller": true, "blockOwnerDeletion": false,
-                }],
-            },
-            "immutable": true,
-            "data": {"job.json": "{}"},
-        }));
+        assert_eq!(
+            serde_json::to_value(built).unwrap(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": "count-g2",
+                    "namespace": "team",
+                    "labels": labels("generation"),
+                    "ownerReferences": [{
+                        "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob", "name": "count",
+                        "uid": "0a1b2c3d-0000-4000-8000-000000000001", "controller": true, "blockOwnerDeletion": false,
+                    }],
+                },
+                "immutable": true,
+                "data": {"job.json": "{}"},
+            })
+        );
     }
 }

@@ -42,15 +42,18 @@ mod tests {
     #[test]
     fn the_service_selects_the_coordinator_of_this_uid_and_generation_only() {
         let built = build(&frozen(json!({})), "root-uid");
-        assert_eq!(serde_json::to_value(built).unwrap(), json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": owned_metadata("count-coordinator-g2", "coordinator"),
-            "spec": {
-                "type": "ClusterIP",
-                "selector": selector("coordinator"),
-                "ports": [{"name": "grpc", "protocol": "TCP", "port": 7070, "targetPort": 7070}],
-            },
-        }));
+        assert_eq!(
+            serde_json::to_value(built).unwrap(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": owned_metadata("count-coordinator-g2", "coordinator"),
+                "spec": {
+                    "type": "ClusterIP",
+                    "selector": selector("coordinator"),
+                    "ports": [{"name": "grpc", "protocol": "TCP", "port": 7070, "targetPort": 7070}],
+                },
+            })
+        );
     }
 }

@@ -13,7 +13,11 @@ const UID_CHARACTERS: usize = 8;
 /// The Secret's name. It carries a part of the job's uid: the operator may not read Secrets, so "already exists" must be
 /// enough to know that it is this job's own and not one of a namesake that is being collected.
 pub fn name(job: &str, uid: &str, generation: u32) -> String {
-    let part: String = uid.chars().filter(char::is_ascii_hexdigit).take(UID_CHARACTERS).collect();
+    let part: String = uid
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(UID_CHARACTERS)
+        .collect();
     format!("{job}-token-{part}-g{generation}")
 }
 
@@ -28,7 +32,13 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, token: &str) -> Secret {
         ),
         type_: Some("Opaque".to_owned()),
         immutable: Some(true),
-        data: Some([(names::TOKEN_KEY.to_owned(), ByteString(token.as_bytes().to_vec()))].into()),
+        data: Some(
+            [(
+                names::TOKEN_KEY.to_owned(),
+                ByteString(token.as_bytes().to_vec()),
+            )]
+            .into(),
+        ),
         string_data: None,
     }
 }
@@ -43,14 +53,20 @@ mod tests {
     #[test]
     fn the_secret_is_immutable_and_its_name_tells_jobs_of_one_name_apart() {
         let built = build(&frozen(json!({})), "root-uid", "abc");
-        assert_eq!(serde_json::to_value(built).unwrap(), json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": owned_metadata("count-token-0a1b2c3d-g2", "generation"),
-            "type": "Opaque",
-            "immutable": true,
-            "data": {"token": "YWJj"},
-        }));
-        assert_ne!(name("count", "1a1b2c3d-0000", 1), name("count", "0a1b2c3d-0000", 1));
+        assert_eq!(
+            serde_json::to_value(built).unwrap(),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": owned_metadata("count-token-0a1b2c3d-g2", "generation"),
+                "type": "Opaque",
+                "immutable": true,
+                "data": {"token": "YWJj"},
+            })
+        );
+        assert_ne!(
+            name("count", "1a1b2c3d-0000", 1),
+            name("count", "0a1b2c3d-0000", 1)
+        );
     }
 }

@@ -46,7 +46,10 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
         spec: Some(StatefulSetSpec {
             replicas: Some(0),
             pod_management_policy: Some("Parallel".to_owned()),
-            update_strategy: Some(StatefulSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_owned()),
+                rolling_update: None,
+            }),
             selector: LabelSelector {
                 match_labels: Some(super::selector(frozen, names::COMPONENT_WORKER)),
                 match_expressions: None,
@@ -69,24 +72,40 @@ struct SpotNodes {
 fn spot_nodes(spec: &PreemptibleSpec) -> SpotNodes {
     let preset = |key: &str, value: &str, taints: &[(&str, &str)]| SpotNodes {
         node_selector: [(key.to_owned(), value.to_owned())].into(),
-        tolerations: taints.iter().map(|(key, value)| tolerate(key, value)).collect(),
+        tolerations: taints
+            .iter()
+            .map(|(key, value)| tolerate(key, value))
+            .collect(),
     };
     match spec.provider {
-        SpotProvider::Gke => preset("cloud.google.com/gke-spot", "true", &[("cloud.google.com/gke-spot", "true")]),
-        SpotProvider::Eks => {
-            preset("eks.amazonaws.com/capacityType", "SPOT", &[("eks.amazonaws.com/capacityType", "SPOT")])
-        }
-        SpotProvider::Aks => {
-            preset("kubernetes.azure.com/scalesetpriority", "spot", &[("kubernetes.azure.com/scalesetpriority", "spot")])
-        }
-        SpotProvider::Karpenter => {
-            preset("karpenter.sh/capacity-type", "spot", &[("karpenter.sh/capacity-type", "spot")])
-        }
+        SpotProvider::Gke => preset(
+            "cloud.google.com/gke-spot",
+            "true",
+            &[("cloud.google.com/gke-spot", "true")],
+        ),
+        SpotProvider::Eks => preset(
+            "eks.amazonaws.com/capacityType",
+            "SPOT",
+            &[("eks.amazonaws.com/capacityType", "SPOT")],
+        ),
+        SpotProvider::Aks => preset(
+            "kubernetes.azure.com/scalesetpriority",
+            "spot",
+            &[("kubernetes.azure.com/scalesetpriority", "spot")],
+        ),
+        SpotProvider::Karpenter => preset(
+            "karpenter.sh/capacity-type",
+            "spot",
+            &[("karpenter.sh/capacity-type", "spot")],
+        ),
         SpotProvider::Custom => SpotNodes {
             node_selector: spec.node_selector.clone(),
             tolerations: spec.tolerations.iter().map(pod::toleration).collect(),
         },
-        SpotProvider::None => SpotNodes { node_selector: BTreeMap::new(), tolerations: Vec::new() },
+        SpotProvider::None => SpotNodes {
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+        },
     }
 }
 
@@ -124,16 +143,22 @@ mod tests {
     #[test]
     fn the_workers_start_at_none_all_at_once_and_are_never_rolled() {
         let set = built(json!({}));
-        assert_eq!(set["metadata"], owned_metadata("count-workers-g2", "worker"));
+        assert_eq!(
+            set["metadata"],
+            owned_metadata("count-workers-g2", "worker")
+        );
         let mut spec = set["spec"].clone();
         let template = spec.as_object_mut().unwrap().remove("template").unwrap();
-        assert_eq!(spec, json!({
-            "replicas": 0,
-            "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "OnDelete"},
-            "revisionHistoryLimit": 0,
-            "selector": {"matchLabels": selector("worker")},
-        }));
+        assert_eq!(
+            spec,
+            json!({
+                "replicas": 0,
+                "podManagementPolicy": "Parallel",
+                "updateStrategy": {"type": "OnDelete"},
+                "revisionHistoryLimit": 0,
+                "selector": {"matchLabels": selector("worker")},
+            })
+        );
         assert_eq!(template["metadata"], json!({"labels": labels("worker")}));
         assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 15);
         assert_eq!(template["spec"]["tolerations"], json!(node_lost()));
@@ -141,8 +166,14 @@ mod tests {
         assert_eq!(template["spec"].get("affinity"), None);
         let container = &template["spec"]["containers"][0];
         assert_eq!(container["args"], json!(["worker"]));
-        assert_eq!(container["ports"], json!([{"name": "admin", "containerPort": 8081, "protocol": "TCP"}]));
-        assert_eq!(container["resources"]["limits"], json!({"cpu": "1", "memory": "1Gi"}));
+        assert_eq!(
+            container["ports"],
+            json!([{"name": "admin", "containerPort": 8081, "protocol": "TCP"}])
+        );
+        assert_eq!(
+            container["resources"]["limits"],
+            json!({"cpu": "1", "memory": "1Gi"})
+        );
     }
 
     #[test]
@@ -153,9 +184,12 @@ mod tests {
             ("aks", "kubernetes.azure.com/scalesetpriority", "spot"),
             ("karpenter", "karpenter.sh/capacity-type", "spot"),
         ] {
-            let pod = pod(json!({"workers": {"replicas": 1, "preemptible": {"provider": provider}}}));
+            let pod =
+                pod(json!({"workers": {"replicas": 1, "preemptible": {"provider": provider}}}));
             assert_eq!(pod["nodeSelector"], json!({key: value}), "{provider}");
-            let mut tolerations = vec![json!({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"})];
+            let mut tolerations = vec![
+                json!({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}),
+            ];
             tolerations.extend(node_lost());
             assert_eq!(pod["tolerations"], json!(tolerations), "{provider}");
         }
@@ -225,20 +259,29 @@ mod tests {
             ]})
         );
         let container = &pod["containers"][0];
-        assert_eq!(container["envFrom"], json!([
-            {"secretRef": {"name": "more"}},
-            {"configMapRef": {"name": "settings", "optional": true}},
-            {"secretRef": {"name": "s3-credentials"}},
-        ]));
-        assert_eq!(container["env"].as_array().unwrap()[..4], [
-            json!({"name": "PRICE", "value": "$$(HOME) costs $$5"}),
-            json!({"name": "RUST_LOG", "value": "debug"}),
-            json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}),
-            json!({"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
-        ]);
-        assert_eq!(container["resources"], json!({
-            "requests": {"cpu": "500m", "memory": "4Gi", "ephemeral-storage": "10Gi"},
-            "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"},
-        }));
+        assert_eq!(
+            container["envFrom"],
+            json!([
+                {"secretRef": {"name": "more"}},
+                {"configMapRef": {"name": "settings", "optional": true}},
+                {"secretRef": {"name": "s3-credentials"}},
+            ])
+        );
+        assert_eq!(
+            container["env"].as_array().unwrap()[..4],
+            [
+                json!({"name": "PRICE", "value": "$$(HOME) costs $$5"}),
+                json!({"name": "RUST_LOG", "value": "debug"}),
+                json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}),
+                json!({"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
+            ]
+        );
+        assert_eq!(
+            container["resources"],
+            json!({
+                "requests": {"cpu": "500m", "memory": "4Gi", "ephemeral-storage": "10Gi"},
+                "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"},
+            })
+        );
     }
 }

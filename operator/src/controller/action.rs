@@ -11,12 +11,29 @@ use crate::pods::PodEnd;
 pub enum Action {
     /// Creates the root of a generation that status already names.
     CreateRoot { frozen: Box<FrozenJob> },
-    CreateTokenSecret { frozen: Box<FrozenJob>, root_uid: String },
-    CreateService { frozen: Box<FrozenJob>, root_uid: String },
-    CreateCoordinator { frozen: Box<FrozenJob>, root_uid: String },
-    CreateWorkers { frozen: Box<FrozenJob>, root_uid: String },
+    CreateTokenSecret {
+        frozen: Box<FrozenJob>,
+        root_uid: String,
+    },
+    CreateService {
+        frozen: Box<FrozenJob>,
+        root_uid: String,
+    },
+    CreateCoordinator {
+        frozen: Box<FrozenJob>,
+        root_uid: String,
+    },
+    CreateWorkers {
+        frozen: Box<FrozenJob>,
+        root_uid: String,
+    },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid.
-    ScaleWorkers { name: String, uid: String, from: u32, to: u32 },
+    ScaleWorkers {
+        name: String,
+        uid: String,
+        from: u32,
+        to: u32,
+    },
     /// Ends a pod whose node does not answer, so that the `StatefulSet` makes another.
     ForceDeletePod { name: String, uid: String },
     /// Tells the coordinator how pods ended.
@@ -26,7 +43,11 @@ pub enum Action {
     /// Deletes a generation with everything it owns.
     DeleteRoot { name: String, uid: String },
     /// Deletes the job itself, some time after its end.
-    DeleteJob { name: String, uid: String, resource_version: String },
+    DeleteJob {
+        name: String,
+        uid: String,
+        resource_version: String,
+    },
 }
 
 impl Action {
@@ -51,19 +72,45 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateRoot { frozen } => write!(formatter, "create root of generation {}", frozen.generation),
-            Self::CreateTokenSecret { frozen, .. } => write!(formatter, "create token of generation {}", frozen.generation),
-            Self::CreateService { frozen, .. } => write!(formatter, "create service of generation {}", frozen.generation),
-            Self::CreateCoordinator { frozen, .. } => {
-                write!(formatter, "create coordinator of generation {}", frozen.generation)
+            Self::CreateRoot { frozen } => {
+                write!(formatter, "create root of generation {}", frozen.generation)
             }
-            Self::CreateWorkers { frozen, .. } => write!(formatter, "create workers of generation {}", frozen.generation),
-            Self::ScaleWorkers { name, from, to, .. } => write!(formatter, "scale {name} from {from} to {to}"),
+            Self::CreateTokenSecret { frozen, .. } => write!(
+                formatter,
+                "create token of generation {}",
+                frozen.generation
+            ),
+            Self::CreateService { frozen, .. } => write!(
+                formatter,
+                "create service of generation {}",
+                frozen.generation
+            ),
+            Self::CreateCoordinator { frozen, .. } => {
+                write!(
+                    formatter,
+                    "create coordinator of generation {}",
+                    frozen.generation
+                )
+            }
+            Self::CreateWorkers { frozen, .. } => write!(
+                formatter,
+                "create workers of generation {}",
+                frozen.generation
+            ),
+            Self::ScaleWorkers { name, from, to, .. } => {
+                write!(formatter, "scale {name} from {from} to {to}")
+            }
             Self::ForceDeletePod { name, .. } => write!(formatter, "force-delete pod {name}"),
             Self::TellPodEnds { generation, ends } => {
-                write!(formatter, "tell generation {generation} of {} pod ends", ends.len())
+                write!(
+                    formatter,
+                    "tell generation {generation} of {} pod ends",
+                    ends.len()
+                )
             }
-            Self::AcknowledgeResult { generation, .. } => write!(formatter, "acknowledge result of generation {generation}"),
+            Self::AcknowledgeResult { generation, .. } => {
+                write!(formatter, "acknowledge result of generation {generation}")
+            }
             Self::DeleteRoot { name, .. } => write!(formatter, "delete root {name}"),
             Self::DeleteJob { name, .. } => write!(formatter, "delete job {name}"),
         }

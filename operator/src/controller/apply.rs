@@ -20,7 +20,9 @@ use super::action::Action;
 use super::status::WriteProblem;
 use super::validate::JobIdentity;
 use crate::calls::{CallError, Refusal, bounded};
-use crate::children::{coordinator_deployment, root_config_map, service, token_secret, worker_stateful_set};
+use crate::children::{
+    coordinator_deployment, root_config_map, service, token_secret, worker_stateful_set,
+};
 use crate::progress::RunStreams;
 use crate::progress::token::SigningKey;
 
@@ -28,23 +30,61 @@ use crate::progress::token::SigningKey;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("create {kind} {namespace}/{name}: {source}")]
-    Create { kind: &'static str, namespace: String, name: String, source: CallError },
-    #[error("create {kind} {namespace}/{name}: an object of this name exists that is not this job's; delete or rename it")]
-    Collide { kind: &'static str, namespace: String, name: String },
+    Create {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
+    #[error(
+        "create {kind} {namespace}/{name}: an object of this name exists that is not this job's; delete or rename it"
+    )]
+    Collide {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
     #[error("create {kind} {namespace}/{name}: one of this name is still being deleted")]
-    StillThere { kind: &'static str, namespace: String, name: String },
+    StillThere {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
     #[error("freeze job {name}: {source}")]
-    Freeze { name: String, source: FrozenJobError },
+    Freeze {
+        name: String,
+        source: FrozenJobError,
+    },
     #[error("scale StatefulSet {namespace}/{name}: {source}")]
-    Scale { namespace: String, name: String, source: CallError },
+    Scale {
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
     #[error("force-delete Pod {namespace}/{name}: {source}")]
-    ForceDelete { namespace: String, name: String, source: CallError },
+    ForceDelete {
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
     #[error("delete ConfigMap {namespace}/{name}: {source}")]
-    DeleteRoot { namespace: String, name: String, source: CallError },
+    DeleteRoot {
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
     #[error("delete ZephyrJob {namespace}/{name}: {source}")]
-    DeleteJob { namespace: String, name: String, source: CallError },
+    DeleteJob {
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
     #[error("write status of ZephyrJob {namespace}/{name}: {source}")]
-    WriteStatus { namespace: String, name: String, source: CallError },
+    WriteStatus {
+        namespace: String,
+        name: String,
+        source: CallError,
+    },
 }
 
 impl Error {
@@ -79,18 +119,35 @@ impl Error {
     /// What the job's user should know of it; absent for what goes away by trying again.
     pub fn problem(&self) -> Option<WriteProblem> {
         let reason = match (self, self.call().map(CallError::refusal)) {
-            (Self::Collide { .. } | Self::Freeze { .. }, _) | (_, Some(Refusal::Invalid)) => Reason::Blocked,
+            (Self::Collide { .. } | Self::Freeze { .. }, _) | (_, Some(Refusal::Invalid)) => {
+                Reason::Blocked
+            }
             (_, Some(Refusal::Forbidden)) => {
                 // Both are 403: missing rights are "cannot <verb> resource", quota and admission say what they refuse.
-                let is_rights = self.call().is_some_and(|call| call.message().contains("cannot "));
-                if is_rights { Reason::Forbidden } else { Reason::Blocked }
+                let is_rights = self
+                    .call()
+                    .is_some_and(|call| call.message().contains("cannot "));
+                if is_rights {
+                    Reason::Forbidden
+                } else {
+                    Reason::Blocked
+                }
             }
             (
                 _,
-                Some(Refusal::NotFound | Refusal::AlreadyExists | Refusal::Conflict | Refusal::Transient) | None,
+                Some(
+                    Refusal::NotFound
+                    | Refusal::AlreadyExists
+                    | Refusal::Conflict
+                    | Refusal::Transient,
+                )
+                | None,
             ) => return None,
         };
-        Some(WriteProblem { reason, message: self.to_string() })
+        Some(WriteProblem {
+            reason,
+            message: self.to_string(),
+        })
     }
 }
 
@@ -107,61 +164,96 @@ impl Writer<'_> {
     pub async fn apply(&self, action: &Action) -> Result<(), Error> {
         match action {
             Action::CreateRoot { frozen } => {
-                let document =
-                    frozen.to_json().map_err(|source| Error::Freeze { name: frozen.name.clone(), source })?;
+                let document = frozen.to_json().map_err(|source| Error::Freeze {
+                    name: frozen.name.clone(),
+                    source,
+                })?;
                 let root = root_config_map::build(frozen, document);
-                self.create::<ConfigMap>("ConfigMap", root, &self.job.uid).await
+                self.create::<ConfigMap>("ConfigMap", root, &self.job.uid)
+                    .await
             }
             Action::CreateTokenSecret { frozen, root_uid } => {
                 let token = self.signing_key.token(&frozen.uid, frozen.generation);
-                self.create_secret(token_secret::build(frozen, root_uid, token.expose())).await
+                self.create_secret(token_secret::build(frozen, root_uid, token.expose()))
+                    .await
             }
             Action::CreateService { frozen, root_uid } => {
-                self.create::<Service>("Service", service::build(frozen, root_uid), root_uid).await
+                self.create::<Service>("Service", service::build(frozen, root_uid), root_uid)
+                    .await
             }
             Action::CreateCoordinator { frozen, root_uid } => {
                 let deployment = coordinator_deployment::build(frozen, root_uid);
-                self.create::<Deployment>("Deployment", deployment, root_uid).await
+                self.create::<Deployment>("Deployment", deployment, root_uid)
+                    .await
             }
             Action::CreateWorkers { frozen, root_uid } => {
                 let set = worker_stateful_set::build(frozen, root_uid);
-                self.create::<StatefulSet>("StatefulSet", set, root_uid).await
+                self.create::<StatefulSet>("StatefulSet", set, root_uid)
+                    .await
             }
             Action::ScaleWorkers { name, uid, to, .. } => self.scale(name, uid, *to).await,
             Action::ForceDeletePod { name, uid } => {
-                let parameters = DeleteParams::default().grace_period(0).preconditions(only(uid, None));
+                let parameters = DeleteParams::default()
+                    .grace_period(0)
+                    .preconditions(only(uid, None));
                 let deleted = self.delete::<Pod>(name, &parameters).await;
-                deleted.map_err(|source| Error::ForceDelete { namespace: self.namespace(), name: name.clone(), source })
+                deleted.map_err(|source| Error::ForceDelete {
+                    namespace: self.namespace(),
+                    name: name.clone(),
+                    source,
+                })
             }
             Action::TellPodEnds { generation, ends } => {
                 self.streams.tell_pod_ends(&self.job.uid, *generation, ends);
                 Ok(())
             }
             Action::AcknowledgeResult { generation, epoch } => {
-                self.streams.acknowledge_result(&self.job.uid, *generation, *epoch);
+                self.streams
+                    .acknowledge_result(&self.job.uid, *generation, *epoch);
                 Ok(())
             }
             Action::DeleteRoot { name, uid } => {
                 let parameters = DeleteParams::background().preconditions(only(uid, None));
                 let deleted = self.delete::<ConfigMap>(name, &parameters).await;
-                deleted.map_err(|source| Error::DeleteRoot { namespace: self.namespace(), name: name.clone(), source })
+                deleted.map_err(|source| Error::DeleteRoot {
+                    namespace: self.namespace(),
+                    name: name.clone(),
+                    source,
+                })
             }
-            Action::DeleteJob { name, uid, resource_version } => {
-                let parameters = DeleteParams::background().preconditions(only(uid, Some(resource_version)));
+            Action::DeleteJob {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let parameters =
+                    DeleteParams::background().preconditions(only(uid, Some(resource_version)));
                 let deleted = self.delete::<ZephyrJob>(name, &parameters).await;
-                deleted.map_err(|source| Error::DeleteJob { namespace: self.namespace(), name: name.clone(), source })
+                deleted.map_err(|source| Error::DeleteJob {
+                    namespace: self.namespace(),
+                    name: name.clone(),
+                    source,
+                })
             }
         }
     }
 
     /// Writes `status` over the version of the job that it was computed from, and gives back the job as it is now.
-    pub async fn write_status(&self, mut job: ZephyrJob, status: ZephyrJobStatus) -> Result<ZephyrJob, Error> {
+    pub async fn write_status(
+        &self,
+        mut job: ZephyrJob,
+        status: ZephyrJobStatus,
+    ) -> Result<ZephyrJob, Error> {
         job.status = Some(status);
         job.metadata.managed_fields = None;
         let api: Api<ZephyrJob> = self.api();
-        bounded(api.replace_status(&self.job.name, &post_parameters(), &job)).await.map_err(|source| {
-            Error::WriteStatus { namespace: self.namespace(), name: self.job.name.clone(), source }
-        })
+        bounded(api.replace_status(&self.job.name, &post_parameters(), &job))
+            .await
+            .map_err(|source| Error::WriteStatus {
+                namespace: self.namespace(),
+                name: self.job.name.clone(),
+                source,
+            })
     }
 
     /// Creates an object whose owner has `owner_uid`. One that exists already must have the same owner.
@@ -179,20 +271,56 @@ impl Writer<'_> {
         let source = match bounded(api.create(&post_parameters(), &object)).await {
             Ok(_) => return Ok(()),
             Err(source) if source.refusal() == Refusal::AlreadyExists => source,
-            Err(source) => return Err(Error::Create { kind, namespace, name, source }),
+            Err(source) => {
+                return Err(Error::Create {
+                    kind,
+                    namespace,
+                    name,
+                    source,
+                });
+            }
         };
         // Also the answer to one's own create whose first answer was lost.
         let existing = match bounded(api.get_opt(&name)).await {
             Ok(Some(existing)) => existing,
             // Gone in between: the next reconcile creates it.
-            Ok(None) => return Err(Error::Create { kind, namespace, name, source }),
-            Err(source) => return Err(Error::Create { kind, namespace, name, source }),
+            Ok(None) => {
+                return Err(Error::Create {
+                    kind,
+                    namespace,
+                    name,
+                    source,
+                });
+            }
+            Err(source) => {
+                return Err(Error::Create {
+                    kind,
+                    namespace,
+                    name,
+                    source,
+                });
+            }
         };
-        let is_ours = existing.owner_references().iter().any(|owner| owner.uid == owner_uid);
+        let is_ours = existing
+            .owner_references()
+            .iter()
+            .any(|owner| owner.uid == owner_uid);
         if existing.meta().deletion_timestamp.is_some() {
-            return Err(Error::StillThere { kind, namespace, name });
+            return Err(Error::StillThere {
+                kind,
+                namespace,
+                name,
+            });
         }
-        if is_ours { Ok(()) } else { Err(Error::Collide { kind, namespace, name }) }
+        if is_ours {
+            Ok(())
+        } else {
+            Err(Error::Collide {
+                kind,
+                namespace,
+                name,
+            })
+        }
     }
 
     /// Creates the token. One that exists already is this job's and generation's, since its name says so.
@@ -201,9 +329,12 @@ impl Writer<'_> {
         match bounded(api.create(&post_parameters(), &secret)).await {
             Ok(_) => Ok(()),
             Err(source) if source.refusal() == Refusal::AlreadyExists => Ok(()),
-            Err(source) => {
-                Err(Error::Create { kind: "Secret", namespace: self.namespace(), name: secret.name_any(), source })
-            }
+            Err(source) => Err(Error::Create {
+                kind: "Secret",
+                namespace: self.namespace(),
+                name: secret.name_any(),
+                source,
+            }),
         }
     }
 
@@ -211,22 +342,34 @@ impl Writer<'_> {
         let api: Api<StatefulSet> = self.api();
         // A uid in a patch is a precondition: another object of this name is not touched.
         let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
-        let parameters = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+        let parameters = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         bounded(api.patch(name, &parameters, &Patch::Merge(&patch)))
             .await
             .map(drop)
-            .map_err(|source| Error::Scale { namespace: self.namespace(), name: name.to_owned(), source })
+            .map_err(|source| Error::Scale {
+                namespace: self.namespace(),
+                name: name.to_owned(),
+                source,
+            })
     }
 
     /// Deletes an object; one that is gone, or is another by now, is as good as deleted.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
     {
         let api: Api<K> = self.api();
         match bounded(api.delete(name, parameters)).await {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.refusal(), Refusal::NotFound | Refusal::Conflict) => Ok(()),
+            Err(error) if matches!(error.refusal(), Refusal::NotFound | Refusal::Conflict) => {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -241,9 +384,15 @@ impl Writer<'_> {
 }
 
 fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {
-    Preconditions { uid: Some(uid.to_owned()), resource_version: resource_version.map(str::to_owned) }
+    Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: resource_version.map(str::to_owned),
+    }
 }
 
 fn post_parameters() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(names::MANAGER.to_owned()) }
+    PostParams {
+        dry_run: false,
+        field_manager: Some(names::MANAGER.to_owned()),
+    }
 }

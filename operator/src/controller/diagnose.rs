@@ -91,31 +91,62 @@ impl TroubleKind {
 }
 
 /// How `generation` is. Timers that status holds go on from there.
-pub fn diagnose(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> Diagnosis {
+pub fn diagnose(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> Diagnosis {
     let coordinator = coordinator_health(job, observed, generation, now);
     let workers = workers_health(job, observed, generation, now);
-    Diagnosis { coordinator, workers }
+    Diagnosis {
+        coordinator,
+        workers,
+    }
 }
 
-fn coordinator_health(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> CoordinatorHealth {
+fn coordinator_health(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> CoordinatorHealth {
     let before = job.status.coordinator.clone().unwrap_or_default();
-    let Some(facts) = observed.generation(generation).and_then(|objects| objects.coordinator.as_ref()) else {
+    let Some(facts) = observed
+        .generation(generation)
+        .and_then(|objects| objects.coordinator.as_ref())
+    else {
         return CoordinatorHealth::default();
     };
     let pod = observed.coordinator_pod(generation);
     let ready = facts.available_since.is_some();
-    let heard = observed.report.as_ref().is_some_and(|report| report.generation == generation);
-    let unavailable_since = (!ready).then(|| before.unavailable_since.as_ref().map_or(now, |since| since.0));
+    let heard = observed
+        .report
+        .as_ref()
+        .is_some_and(|report| report.generation == generation);
+    let unavailable_since = (!ready).then(|| {
+        before
+            .unavailable_since
+            .as_ref()
+            .map_or(now, |since| since.0)
+    });
     let silent_since = unavailable_since.map(|since| {
-        let begun = pod.into_iter().flat_map(|pod| [pod.scheduled_since, pod.running_since()]).flatten().max();
+        let begun = pod
+            .into_iter()
+            .flat_map(|pod| [pod.scheduled_since, pod.running_since()])
+            .flatten()
+            .max();
         begun.map_or(since, |begun| begun.max(since))
     });
     let trouble = match (&facts.refused, pod) {
         _ if ready => None,
-        (Some(refused), None) => {
-            Some(Trouble { kind: TroubleKind::Blocked, message: format!("the coordinator's pod is refused: {refused}") })
-        }
-        (_, Some(pod)) => pod.trouble().map(|trouble| Trouble::of(trouble, "coordinator")),
+        (Some(refused), None) => Some(Trouble {
+            kind: TroubleKind::Blocked,
+            message: format!("the coordinator's pod is refused: {refused}"),
+        }),
+        (_, Some(pod)) => pod
+            .trouble()
+            .map(|trouble| Trouble::of(trouble, "coordinator")),
         (None, None) => None,
     };
     CoordinatorHealth {
@@ -129,17 +160,38 @@ fn coordinator_health(job: &ValidatedJob, observed: &Observed, generation: u32, 
     }
 }
 
-fn workers_health(job: &ValidatedJob, observed: &Observed, generation: u32, now: Timestamp) -> WorkersHealth {
-    let Some(objects) = observed.generation(generation) else { return WorkersHealth::default() };
-    let replicas = objects.workers.as_ref().map_or(0, |workers| workers.replicas);
+fn workers_health(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> WorkersHealth {
+    let Some(objects) = observed.generation(generation) else {
+        return WorkersHealth::default();
+    };
+    let replicas = objects
+        .workers
+        .as_ref()
+        .map_or(0, |workers| workers.replicas);
     let sessions = SessionView {
-        busy: observed.report.as_ref().map(|report| report.busy_pods.clone()).unwrap_or_default(),
-        coordinator_since: objects.coordinator.as_ref().and_then(|coordinator| coordinator.available_since),
+        busy: observed
+            .report
+            .as_ref()
+            .map(|report| report.busy_pods.clone())
+            .unwrap_or_default(),
+        coordinator_since: objects
+            .coordinator
+            .as_ref()
+            .and_then(|coordinator| coordinator.available_since),
     };
     let mut counts = count_workers(observed.workers(generation), replicas, &sessions, now);
     counts.disruptions = disruptions(job, observed);
-    let dead_since = (replicas > 0 && counts.alive() == 0)
-        .then(|| job.status.all_workers_dead_since.as_ref().map_or(now, |since| since.0));
+    let dead_since = (replicas > 0 && counts.alive() == 0).then(|| {
+        job.status
+            .all_workers_dead_since
+            .as_ref()
+            .map_or(now, |since| since.0)
+    });
     let is_failing = |pod: &&PodFacts| match pod.worker_state(&sessions, now) {
         WorkerState::Init | WorkerState::Failed => true,
         WorkerState::Dead => pod.deletion.is_none() && pod.disruption.is_none(),
@@ -147,7 +199,8 @@ fn workers_health(job: &ValidatedJob, observed: &Observed, generation: u32, now:
     };
     // A pod that waits for a missing Secret or for a node has failed at nothing.
     let has_failed = |pod: &&PodFacts| {
-        !pod.trouble().is_some_and(|trouble| Trouble::of(trouble, "worker").kind.is_outside())
+        !pod.trouble()
+            .is_some_and(|trouble| Trouble::of(trouble, "worker").kind.is_outside())
     };
     let failing_since = observed
         .workers(generation)
@@ -155,18 +208,27 @@ fn workers_health(job: &ValidatedJob, observed: &Observed, generation: u32, now:
         .filter(has_failed)
         .filter_map(|pod| pod.scheduled_since)
         .min();
-    WorkersHealth { trouble: workers_trouble(observed, generation), counts, replicas, dead_since, failing_since }
+    WorkersHealth {
+        trouble: workers_trouble(observed, generation),
+        counts,
+        replicas,
+        dead_since,
+        failing_since,
+    }
 }
 
 /// The trouble that helps most to know: of several pods, the kind that needs people most, and of these the first pod.
 fn workers_trouble(observed: &Observed, generation: u32) -> Option<Trouble> {
-    let refused = observed
-        .workers_refused
-        .as_ref()
-        .map(|refused| Trouble { kind: TroubleKind::Blocked, message: format!("worker pods are refused: {refused}") });
+    let refused = observed.workers_refused.as_ref().map(|refused| Trouble {
+        kind: TroubleKind::Blocked,
+        message: format!("worker pods are refused: {refused}"),
+    });
     let mut all: Vec<_> = observed
         .workers(generation)
-        .filter_map(|pod| pod.trouble().map(|trouble| (Trouble::of(trouble, "worker"), &pod.name)))
+        .filter_map(|pod| {
+            pod.trouble()
+                .map(|trouble| (Trouble::of(trouble, "worker"), &pod.name))
+        })
         .collect();
     all.sort_by_key(|(trouble, name)| (trouble.kind, *name));
     refused.or_else(|| all.into_iter().next().map(|(trouble, _)| trouble))
@@ -174,9 +236,21 @@ fn workers_trouble(observed: &Observed, generation: u32) -> Option<Trouble> {
 
 /// Workers lost to disruptions since the job began: earlier generations are added up in status.
 fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
-    let before: i64 = job.status.generations.iter().filter(|past| past.end_time.is_some()).map(|past| past.disruptions).sum();
-    let shown = job.status.workers.as_ref().map_or(0, |workers| workers.disruptions);
-    let now = observed.report.as_ref().map_or(0, |report| i64::try_from(report.disruptions).unwrap_or(i64::MAX));
+    let before: i64 = job
+        .status
+        .generations
+        .iter()
+        .filter(|past| past.end_time.is_some())
+        .map(|past| past.disruptions)
+        .sum();
+    let shown = job
+        .status
+        .workers
+        .as_ref()
+        .map_or(0, |workers| workers.disruptions);
+    let now = observed.report.as_ref().map_or(0, |report| {
+        i64::try_from(report.disruptions).unwrap_or(i64::MAX)
+    });
     shown.max(before.saturating_add(now))
 }
 
@@ -200,17 +274,30 @@ impl Trouble {
                 kind: TroubleKind::Capacity,
                 message: format!("{role} pod {pod} has no node: {message}"),
             },
-            PodTrouble::ImageError { pod, image, message } => Self {
+            PodTrouble::ImageError {
+                pod,
+                image,
+                message,
+            } => Self {
                 kind: TroubleKind::Image,
                 message: format!("{role} pod {pod} cannot start image {image}: {message}"),
             },
             PodTrouble::ReferenceNotFound { pod, message } => Self {
                 kind: TroubleKind::ReferenceNotFound,
-                message: format!("{role} pod {pod} cannot start: {message}; create it in the job's namespace"),
+                message: format!(
+                    "{role} pod {pod} cannot start: {message}; create it in the job's namespace"
+                ),
             },
-            PodTrouble::Crashing { pod, exit_code, reason, restarts } => Self {
+            PodTrouble::Crashing {
+                pod,
+                exit_code,
+                reason,
+                restarts,
+            } => Self {
                 kind: TroubleKind::Crashing,
-                message: format!("{role} pod {pod} ends by itself ({reason}, exit code {exit_code}, {restarts} restarts); see its log"),
+                message: format!(
+                    "{role} pod {pod} ends by itself ({reason}, exit code {exit_code}, {restarts} restarts); see its log"
+                ),
             },
         }
     }

@@ -32,9 +32,13 @@ impl Memory {
     /// The newer of what the watch has and what we wrote ourselves: a plan made on a status from before one's own write
     /// would repeat it.
     pub fn newest(&self, cached: &ZephyrJob) -> ZephyrJob {
-        let Some(uid) = cached.uid() else { return cached.clone() };
+        let Some(uid) = cached.uid() else {
+            return cached.clone();
+        };
         let mut jobs = self.lock();
-        let Some(memory) = jobs.get_mut(&uid) else { return cached.clone() };
+        let Some(memory) = jobs.get_mut(&uid) else {
+            return cached.clone();
+        };
         match &memory.written {
             Some(written) if is_newer(written, cached) => written.clone(),
             Some(_) => {
@@ -85,7 +89,9 @@ impl Memory {
             return false;
         }
         let since = *memory.short_since.get_or_insert(now);
-        let is_due = memory.asked_at.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
+        let is_due = memory
+            .asked_at
+            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
         let must_ask = is_due && now.duration_since(since) >= SHORT_BEFORE_ASKING;
         if must_ask {
             memory.asked_at = Some(now);
@@ -98,7 +104,9 @@ impl Memory {
     }
 
     pub fn refusal(&self, uid: &str) -> Option<String> {
-        self.lock().get(uid).and_then(|memory| memory.refusal.clone())
+        self.lock()
+            .get(uid)
+            .and_then(|memory| memory.refusal.clone())
     }
 
     /// Forgets the jobs for which `is_alive` says no.
@@ -115,7 +123,10 @@ impl Memory {
 /// Whether `one` is a later version than `other` of the same object. The API promises that versions can be compared as
 /// numbers; where they cannot, the watch is believed, and a stale write is refused by its version.
 fn is_newer(one: &ZephyrJob, other: &ZephyrJob) -> bool {
-    let number = |job: &ZephyrJob| job.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let number = |job: &ZephyrJob| {
+        job.resource_version()
+            .and_then(|version| version.parse::<u64>().ok())
+    };
     matches!((number(one), number(other)), (Some(one), Some(other)) if one > other)
 }
 
@@ -141,14 +152,20 @@ mod tests {
         let newest = |cached: &str| memory.newest(&job(cached)).resource_version().unwrap();
         assert_eq!(newest("9"), "10");
         assert_eq!(newest("10"), "10");
-        assert_eq!(newest("9"), "9", "after the watch had version 10 the memory is gone");
+        assert_eq!(
+            newest("9"),
+            "9",
+            "after the watch had version 10 the memory is gone"
+        );
     }
 
     #[test]
     fn the_reason_for_missing_pods_is_asked_for_only_now_and_then() {
         let memory = Memory::default();
         let at = |second| Timestamp::from_second(second).unwrap();
-        let asked: Vec<_> = [0, 4, 5, 6, 19, 20].map(|s| memory.must_ask_for_refusal("uid", true, at(s))).into();
+        let asked: Vec<_> = [0, 4, 5, 6, 19, 20]
+            .map(|s| memory.must_ask_for_refusal("uid", true, at(s)))
+            .into();
         assert_eq!(asked, [false, false, true, false, false, true]);
         assert!(!memory.must_ask_for_refusal("uid", false, at(40)));
         assert!(!memory.must_ask_for_refusal("uid", true, at(41)));

@@ -27,7 +27,11 @@ const MAX_EVENTS: u32 = 50;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("list {kind} of job {job}: {source}")]
-    List { kind: &'static str, job: String, source: CallError },
+    List {
+        kind: &'static str,
+        job: String,
+        source: CallError,
+    },
     #[error("get job {job}: {source}")]
     GetJob { job: String, source: CallError },
     #[error("list events of {name}: {source}")]
@@ -38,7 +42,9 @@ impl Error {
     /// The call behind it.
     pub fn call(&self) -> &CallError {
         match self {
-            Self::List { source, .. } | Self::GetJob { source, .. } | Self::ListEvents { source, .. } => source,
+            Self::List { source, .. }
+            | Self::GetJob { source, .. }
+            | Self::ListEvents { source, .. } => source,
         }
     }
 }
@@ -55,10 +61,18 @@ struct Objects {
 /// What the watches know of the job.
 pub fn from_caches(stores: &Stores, job: &JobIdentity) -> Observed {
     let objects = Objects {
-        roots: stores.config_maps.state_filter(|object| belongs_to(object, job)),
-        services: stores.services.state_filter(|object| belongs_to(object, job)),
-        deployments: stores.deployments.state_filter(|object| belongs_to(object, job)),
-        stateful_sets: stores.stateful_sets.state_filter(|object| belongs_to(object, job)),
+        roots: stores
+            .config_maps
+            .state_filter(|object| belongs_to(object, job)),
+        services: stores
+            .services
+            .state_filter(|object| belongs_to(object, job)),
+        deployments: stores
+            .deployments
+            .state_filter(|object| belongs_to(object, job)),
+        stateful_sets: stores
+            .stateful_sets
+            .state_filter(|object| belongs_to(object, job)),
         pods: stores.pods.state_filter(|object| belongs_to(object, job)),
     };
     objects.read(job, Freshness::Cached)
@@ -79,24 +93,51 @@ pub async fn live(client: &Client, job: &JobIdentity) -> Result<Observed, Error>
 /// The job itself, now; `None` when it is gone.
 pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<ZephyrJob>, Error> {
     let api: Api<ZephyrJob> = Api::namespaced(client.clone(), &job.namespace);
-    bounded(api.get_opt(&job.name)).await.map_err(|source| Error::GetJob { job: job.name.clone(), source })
+    bounded(api.get_opt(&job.name))
+        .await
+        .map_err(|source| Error::GetJob {
+            job: job.name.clone(),
+            source,
+        })
 }
 
 /// Why pods of a `StatefulSet` are refused, in the API server's words: it has no condition for that, only events.
-pub async fn pod_refusal(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<Option<String>, Error> {
+pub async fn pod_refusal(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Option<String>, Error> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
     let events = bounded(api.list(&ListParams::default().fields(&selector).limit(MAX_EVENTS)))
         .await
-        .map_err(|source| Error::ListEvents { name: name.to_owned(), source })?;
+        .map_err(|source| Error::ListEvents {
+            name: name.to_owned(),
+            source,
+        })?;
     let time = |event: &Event| {
-        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
-        series.max(event.last_timestamp.as_ref().map(|time| time.0)).max(event.event_time.as_ref().map(|time| time.0))
+        let series = event
+            .series
+            .as_ref()
+            .and_then(|series| series.last_observed_time.as_ref())
+            .map(|time| time.0);
+        series
+            .max(event.last_timestamp.as_ref().map(|time| time.0))
+            .max(event.event_time.as_ref().map(|time| time.0))
     };
-    Ok(events.items.into_iter().max_by_key(time).and_then(|event| event.message))
+    Ok(events
+        .items
+        .into_iter()
+        .max_by_key(time)
+        .and_then(|event| event.message))
 }
 
-async fn list<K>(client: &Client, job: &JobIdentity, kind: &'static str) -> Result<Vec<Arc<K>>, Error>
+async fn list<K>(
+    client: &Client,
+    job: &JobIdentity,
+    kind: &'static str,
+) -> Result<Vec<Arc<K>>, Error>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -107,13 +148,20 @@ where
     let parameters = ListParams::default().labels(&format!("{}={}", names::LABEL_JOB, job.name));
     let found = bounded(api.list(&parameters))
         .await
-        .map_err(|source| Error::List { kind, job: job.name.clone(), source })?;
+        .map_err(|source| Error::List {
+            kind,
+            job: job.name.clone(),
+            source,
+        })?;
     Ok(found.items.into_iter().map(Arc::new).collect())
 }
 
 impl Objects {
     fn read(&self, job: &JobIdentity, freshness: Freshness) -> Observed {
-        let mut observed = Observed { freshness, ..Observed::default() };
+        let mut observed = Observed {
+            freshness,
+            ..Observed::default()
+        };
         for root in &self.roots {
             let is_ours = root
                 .metadata
@@ -122,7 +170,10 @@ impl Objects {
                 .flatten()
                 .any(|owner| owner.uid == job.uid && owner.controller == Some(true));
             if let Some(objects) = entry(&mut observed, &root.metadata, job).filter(|_| is_ours) {
-                objects.root = Some(RootFacts { object: object(&root.metadata), frozen: read_frozen(root, job) });
+                objects.root = Some(RootFacts {
+                    object: object(&root.metadata),
+                    frozen: read_frozen(root, job),
+                });
             }
         }
         for service in &self.services {
@@ -141,17 +192,27 @@ impl Objects {
             }
         }
         for pod in &self.pods {
-            observed.highest_generation = observed.highest_generation.max(generation(&pod.metadata).unwrap_or(0));
-            observed.pods.extend(PodFacts::read(pod).filter(|facts| facts.job_uid == job.uid));
+            observed.highest_generation = observed
+                .highest_generation
+                .max(generation(&pod.metadata).unwrap_or(0));
+            observed
+                .pods
+                .extend(PodFacts::read(pod).filter(|facts| facts.job_uid == job.uid));
         }
         // One order, whatever the caches' order: the same facts make the same plan.
-        observed.pods.sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+        observed
+            .pods
+            .sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
         observed
     }
 }
 
 /// The generation an object belongs to, if it is this job's; every number seen is noted as taken.
-fn entry<'a>(observed: &'a mut Observed, metadata: &ObjectMeta, job: &JobIdentity) -> Option<&'a mut GenerationObjects> {
+fn entry<'a>(
+    observed: &'a mut Observed,
+    metadata: &ObjectMeta,
+    job: &JobIdentity,
+) -> Option<&'a mut GenerationObjects> {
     let generation = generation(metadata)?;
     observed.highest_generation = observed.highest_generation.max(generation);
     let uid = metadata.labels.as_ref()?.get(names::LABEL_JOB_UID)?;
@@ -159,7 +220,12 @@ fn entry<'a>(observed: &'a mut Observed, metadata: &ObjectMeta, job: &JobIdentit
 }
 
 fn generation(metadata: &ObjectMeta) -> Option<u32> {
-    metadata.labels.as_ref()?.get(names::LABEL_GENERATION)?.parse().ok()
+    metadata
+        .labels
+        .as_ref()?
+        .get(names::LABEL_GENERATION)?
+        .parse()
+        .ok()
 }
 
 fn object(metadata: &ObjectMeta) -> ObjectFacts {
@@ -188,9 +254,15 @@ fn coordinator(deployment: &Deployment) -> CoordinatorFacts {
     let condition = |name: &str| {
         status
             .and_then(|status| status.conditions.as_ref())
-            .and_then(|all| all.iter().find(|condition| condition.type_ == name && condition.status == "True"))
+            .and_then(|all| {
+                all.iter()
+                    .find(|condition| condition.type_ == name && condition.status == "True")
+            })
     };
-    let is_available = status.and_then(|status| status.available_replicas).unwrap_or(0) > 0;
+    let is_available = status
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0)
+        > 0;
     CoordinatorFacts {
         object: object(&deployment.metadata),
         available_since: is_available.then(|| {
@@ -203,7 +275,11 @@ fn coordinator(deployment: &Deployment) -> CoordinatorFacts {
 }
 
 fn workers(set: &StatefulSet) -> WorkersFacts {
-    let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+    let count = |number: Option<i32>| {
+        number
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(0)
+    };
     WorkersFacts {
         object: object(&set.metadata),
         replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),

@@ -87,7 +87,9 @@ impl Observed {
 
     /// The worker pods of one generation.
     pub fn workers(&self, generation: u32) -> impl Iterator<Item = &PodFacts> {
-        self.pods.iter().filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
+        self.pods
+            .iter()
+            .filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
     }
 
     /// The coordinator's pod: of several, one that is not being deleted, and of these the newest.

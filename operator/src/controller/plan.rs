@@ -98,12 +98,21 @@ pub struct Finish {
 }
 
 /// Plans the next step of `job`.
-pub fn plan(job: &ValidatedJob, observed: &Observed, installation: &Installation, now: Timestamp) -> Plan {
+pub fn plan(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> Plan {
     if job.deleted {
         // Owner references take everything along.
         return Plan::default();
     }
-    if job.status.phase.is_some_and(zephyr_crds::status::Phase::is_final) {
+    if job
+        .status
+        .phase
+        .is_some_and(zephyr_crds::status::Phase::is_final)
+    {
         return plan_ended(job, observed, now);
     }
     match job.status.generation {
@@ -115,23 +124,43 @@ pub fn plan(job: &ValidatedJob, observed: &Observed, installation: &Installation
 /// No generation yet: refuse the spec, or mint a number that nobody has used.
 fn plan_first(job: &ValidatedJob, observed: &Observed) -> Plan {
     if !job.errors.is_empty() {
-        return Plan { lifecycle: Lifecycle::Reject, ..Plan::default() };
+        return Plan {
+            lifecycle: Lifecycle::Reject,
+            ..Plan::default()
+        };
     }
     if observed.freshness == Freshness::Cached {
         return Plan::look();
     }
-    let start =
-        Start { generation: observed.highest_generation + 1, ended: None, not_before: None, without_progress: 0 };
-    Plan { lifecycle: Lifecycle::Start(start), ..Plan::default() }
+    let start = Start {
+        generation: observed.highest_generation + 1,
+        ended: None,
+        not_before: None,
+        without_progress: 0,
+    };
+    Plan {
+        lifecycle: Lifecycle::Start(start),
+        ..Plan::default()
+    }
 }
 
 /// The job has ended and status says so: the generation goes, and after its time the job itself.
 fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
     let mut actions = Vec::new();
-    if let Some(report) = observed.report.as_ref().filter(|report| report.connected && report.result.is_some()) {
-        let root = observed.generation(report.generation).and_then(|objects| objects.root.as_ref());
+    if let Some(report) = observed
+        .report
+        .as_ref()
+        .filter(|report| report.connected && report.result.is_some())
+        && let Some(epoch) = report.epoch
+    {
+        let root = observed
+            .generation(report.generation)
+            .and_then(|objects| objects.root.as_ref());
         if root.is_some_and(|root| !root.object.terminating) {
-            actions.push(Action::AcknowledgeResult { generation: report.generation, epoch: report.epoch });
+            actions.push(Action::AcknowledgeResult {
+                generation: report.generation,
+                epoch,
+            });
         }
     }
     actions.extend(delete_roots(job, observed, u32::MAX));
@@ -153,7 +182,12 @@ fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
             requeue_after = Some(until(expires, now));
         }
     }
-    Plan { actions, lifecycle: Lifecycle::Ended, requeue_after, ..Plan::default() }
+    Plan {
+        actions,
+        lifecycle: Lifecycle::Ended,
+        requeue_after,
+        ..Plan::default()
+    }
 }
 
 /// Status names a generation: end it, or bring its objects to where they should be.
@@ -165,11 +199,23 @@ fn plan_running(
     now: Timestamp,
 ) -> Plan {
     let diagnosis = diagnose(job, observed, generation, now);
-    let report = observed.report.as_ref().filter(|report| report.generation == generation);
+    let report = observed
+        .report
+        .as_ref()
+        .filter(|report| report.generation == generation);
     if let Some(result) = report.and_then(|report| report.result.as_ref()) {
-        return Plan { lifecycle: Lifecycle::Finish(finish_by(result)), diagnosis, ..Plan::default() };
+        return Plan {
+            lifecycle: Lifecycle::Finish(finish_by(result)),
+            diagnosis,
+            ..Plan::default()
+        };
     }
-    let backoff_until = job.status.backoff_until.as_ref().map(|time| time.0).filter(|until| now < *until);
+    let backoff_until = job
+        .status
+        .backoff_until
+        .as_ref()
+        .map(|time| time.0)
+        .filter(|until| now < *until);
     let ended = generation_lost(observed, generation)
         .or_else(|| coordinator_lost(job, &diagnosis, now))
         .or_else(|| workers_lost(job, &diagnosis, now))
@@ -184,13 +230,29 @@ fn plan_running(
         actions.extend(scale(job, observed, generation));
         actions.extend(force_deletes(observed, generation, now));
         if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
-            actions.push(Action::TellPodEnds { generation, ends: observed.untold_ends.clone() });
+            actions.push(Action::TellPodEnds {
+                generation,
+                ends: observed.untold_ends.clone(),
+            });
         }
     }
     // Only now: the new generation never waits for the old one, and its number is in status already.
     actions.extend(delete_roots(job, observed, generation));
-    let requeue_after = Some(requeue(job, observed, &diagnosis, generation, backoff_until, now));
-    Plan { look_live: false, actions, lifecycle: Lifecycle::Stay, diagnosis, requeue_after }
+    let requeue_after = Some(requeue(
+        job,
+        observed,
+        &diagnosis,
+        generation,
+        backoff_until,
+        now,
+    ));
+    Plan {
+        look_live: false,
+        actions,
+        lifecycle: Lifecycle::Stay,
+        diagnosis,
+        requeue_after,
+    }
 }
 
 /// The generation has ended without a result: the next one, or the end of the job.
@@ -205,26 +267,54 @@ fn plan_next(
     if observed.freshness == Freshness::Cached {
         return Plan::look();
     }
-    let first = job.status.generations.first().map_or(generation, |record| record.generation);
+    let first = job
+        .status
+        .generations
+        .first()
+        .map_or(generation, |record| record.generation);
     let used = generation.saturating_sub(first) + 1;
-    let progressed = observed.report.as_ref().is_some_and(|report| report.progressed);
+    let progressed = observed
+        .report
+        .as_ref()
+        .is_some_and(|report| report.progressed);
     let before = job.status.generations_without_progress.unwrap_or(0);
     let without_progress = if progressed { 0 } else { before + 1 };
     let finish = |reason, message| {
-        let finish = Finish { cause: ended.cause, reason, message, outputs: None };
-        Plan { lifecycle: Lifecycle::Finish(finish), diagnosis: diagnosis.clone(), ..Plan::default() }
+        let finish = Finish {
+            cause: ended.cause,
+            reason,
+            message,
+            outputs: None,
+        };
+        Plan {
+            lifecycle: Lifecycle::Finish(finish),
+            diagnosis: diagnosis.clone(),
+            ..Plan::default()
+        }
     };
     if used >= job.spec.retries.max_generations {
-        let message = format!("{used} of {used} generations ended without a result, the last one: {}", ended.message);
+        let message = format!(
+            "{used} of {used} generations ended without a result, the last one: {}",
+            ended.message
+        );
         return finish(Reason::GenerationsExhausted, message);
     }
-    if without_progress >= MAX_GENERATIONS_WITHOUT_PROGRESS && same_cause(job, ended.cause, without_progress) {
-        let message = format!("{without_progress} generations in a row ended in the same way without progress: {}", ended.message);
+    if without_progress >= MAX_GENERATIONS_WITHOUT_PROGRESS
+        && same_cause(job, ended.cause, without_progress)
+    {
+        let message = format!(
+            "{without_progress} generations in a row ended in the same way without progress: {}",
+            ended.message
+        );
         return finish(Reason::NoProgress, message);
     }
     if !job.errors.is_empty() {
         // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.
-        return Plan { lifecycle: Lifecycle::Stay, diagnosis, ..Plan::default() };
+        return Plan {
+            lifecycle: Lifecycle::Stay,
+            diagnosis,
+            ..Plan::default()
+        };
     }
     let start = Start {
         generation: observed.highest_generation.max(generation) + 1,
@@ -232,36 +322,70 @@ fn plan_next(
         not_before: Some(after(now, job.timing.backoff(used))),
         without_progress,
     };
-    Plan { lifecycle: Lifecycle::Start(start), diagnosis, ..Plan::default() }
+    Plan {
+        lifecycle: Lifecycle::Start(start),
+        diagnosis,
+        ..Plan::default()
+    }
 }
 
 /// Whether the last `count` generations, the one that ends now included, ended by `cause`.
 fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
-    let ended: Vec<_> = job.status.generations.iter().filter_map(|record| record.cause).collect();
-    let earlier = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(1);
+    let ended: Vec<_> = job
+        .status
+        .generations
+        .iter()
+        .filter_map(|record| record.cause)
+        .collect();
+    let earlier = usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(1);
     ended.len() >= earlier && ended.iter().rev().take(earlier).all(|one| *one == cause)
 }
 
 /// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
 /// one.
 fn generation_lost(observed: &Observed, generation: u32) -> Option<EndedGeneration> {
-    let lost = |message: String| Some(EndedGeneration { cause: GenerationEnd::CoordinatorLost, message });
-    if let Some(later) = observed.generations.keys().next_back().filter(|later| **later > generation) {
-        return lost(format!("status names generation {generation}, but objects of generation {later} exist"));
+    let lost = |message: String| {
+        Some(EndedGeneration {
+            cause: GenerationEnd::CoordinatorLost,
+            message,
+        })
+    };
+    if let Some(later) = observed
+        .generations
+        .keys()
+        .next_back()
+        .filter(|later| **later > generation)
+    {
+        return lost(format!(
+            "status names generation {generation}, but objects of generation {later} exist"
+        ));
     }
     let objects = observed.generation(generation)?;
     match &objects.root {
-        None if objects.has_children() => lost(format!("the root of generation {generation} was deleted")),
-        Some(root) if root.object.terminating => lost(format!("the root of generation {generation} is being deleted")),
-        Some(RootFacts { frozen: Err(reason), .. }) => {
-            lost(format!("the root of generation {generation} cannot be read: {reason}"))
+        None if objects.has_children() => {
+            lost(format!("the root of generation {generation} was deleted"))
         }
+        Some(root) if root.object.terminating => lost(format!(
+            "the root of generation {generation} is being deleted"
+        )),
+        Some(RootFacts {
+            frozen: Err(reason),
+            ..
+        }) => lost(format!(
+            "the root of generation {generation} cannot be read: {reason}"
+        )),
         None | Some(_) => None,
     }
 }
 
 /// The coordinator does not come back in time, and nothing outside the job explains it.
-fn coordinator_lost(job: &ValidatedJob, diagnosis: &Diagnosis, now: Timestamp) -> Option<EndedGeneration> {
+fn coordinator_lost(
+    job: &ValidatedJob,
+    diagnosis: &Diagnosis,
+    now: Timestamp,
+) -> Option<EndedGeneration> {
     let deadline = coordinator_deadline(job, diagnosis)?;
     let trouble = diagnosis.coordinator.trouble.as_ref();
     (now >= deadline).then(|| EndedGeneration {
@@ -277,26 +401,43 @@ fn coordinator_lost(job: &ValidatedJob, diagnosis: &Diagnosis, now: Timestamp) -
 /// When the generation ends for want of a coordinator; absent while it need not.
 fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.coordinator;
-    let waits = health.trouble.as_ref().is_some_and(|trouble| match trouble.kind {
-        TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
-        // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
-        // next generation either.
-        TroubleKind::Capacity => !health.was_ready,
-        TroubleKind::Image | TroubleKind::Crashing => false,
-    });
-    health.silent_since.filter(|_| !waits).map(|since| after(since, job.timing.coordinator_timeout))
+    let waits = health
+        .trouble
+        .as_ref()
+        .is_some_and(|trouble| match trouble.kind {
+            TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
+            // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
+            // next generation either.
+            TroubleKind::Capacity => !health.was_ready,
+            TroubleKind::Image | TroubleKind::Crashing => false,
+        });
+    health
+        .silent_since
+        .filter(|_| !waits)
+        .map(|since| after(since, job.timing.coordinator_timeout))
 }
 
 /// No worker was alive for too long although pods had their nodes.
-fn workers_lost(job: &ValidatedJob, diagnosis: &Diagnosis, now: Timestamp) -> Option<EndedGeneration> {
+fn workers_lost(
+    job: &ValidatedJob,
+    diagnosis: &Diagnosis,
+    now: Timestamp,
+) -> Option<EndedGeneration> {
     let deadline = workers_deadline(job, diagnosis)?;
-    let trouble = diagnosis.workers.trouble.as_ref().filter(|trouble| !trouble.kind.is_outside());
+    let trouble = diagnosis
+        .workers
+        .trouble
+        .as_ref()
+        .filter(|trouble| !trouble.kind.is_outside());
     (now >= deadline).then(|| EndedGeneration {
         cause: GenerationEnd::NoWorkers,
         message: format!(
             "no worker was alive for {}: {}",
             job.spec.retries.no_workers_timeout.as_str(),
-            trouble.map_or("worker pods have nodes but do not become ready", |trouble| &trouble.message)
+            trouble.map_or(
+                "worker pods have nodes but do not become ready",
+                |trouble| &trouble.message
+            )
         ),
     })
 }
@@ -306,7 +447,10 @@ fn workers_lost(job: &ValidatedJob, diagnosis: &Diagnosis, now: Timestamp) -> Op
 fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.workers;
     let since = health.dead_since?.max(health.failing_since?);
-    diagnosis.coordinator.ready.then(|| after(since, job.timing.no_workers_timeout))
+    diagnosis
+        .coordinator
+        .ready
+        .then(|| after(since, job.timing.no_workers_timeout))
 }
 
 /// The root first, alone, since the rest names its uid; then whatever is missing, from the frozen job in it.
@@ -317,25 +461,43 @@ fn create_missing(
     generation: u32,
 ) -> Vec<Action> {
     let objects = observed.generation(generation).cloned().unwrap_or_default();
-    let GenerationObjects { root, service, coordinator, workers } = objects;
+    let GenerationObjects {
+        root,
+        service,
+        coordinator,
+        workers,
+    } = objects;
     let Some(root) = root else {
         if job.errors.is_empty() {
-            return vec![Action::CreateRoot { frozen: Box::new(freeze(job, installation, generation)) }];
+            return vec![Action::CreateRoot {
+                frozen: Box::new(freeze(job, installation, generation)),
+            }];
         }
         return Vec::new();
     };
-    let Ok(frozen) = root.frozen else { return Vec::new() };
+    let Ok(frozen) = root.frozen else {
+        return Vec::new();
+    };
     let root_uid = root.object.uid;
     let mut actions = Vec::new();
     if coordinator.is_none() {
         // Secrets cannot be seen; this one is created before the Deployment, so the Deployment vouches for it.
-        actions.push(Action::CreateTokenSecret { frozen: frozen.clone(), root_uid: root_uid.clone() });
+        actions.push(Action::CreateTokenSecret {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
     }
     if service.is_none() {
-        actions.push(Action::CreateService { frozen: frozen.clone(), root_uid: root_uid.clone() });
+        actions.push(Action::CreateService {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
     }
     if coordinator.is_none() {
-        actions.push(Action::CreateCoordinator { frozen: frozen.clone(), root_uid: root_uid.clone() });
+        actions.push(Action::CreateCoordinator {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
     }
     if workers.is_none() {
         actions.push(Action::CreateWorkers { frozen, root_uid });
@@ -373,34 +535,63 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
 
 /// Workers as many as asked for, and never more than there are shards; none before the plan is known.
 fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
-    let report = observed.report.as_ref().filter(|report| report.generation == generation)?;
-    let to = job.spec.workers.replicas.min(report.planned.as_ref()?.max_shards);
+    let report = observed
+        .report
+        .as_ref()
+        .filter(|report| report.generation == generation)?;
+    let to = job
+        .spec
+        .workers
+        .replicas
+        .min(report.planned.as_ref()?.max_shards);
     let workers = observed.generation(generation)?.workers.as_ref()?;
     let is_over = matches!(report.phase, RunPhase::Ended);
-    (workers.replicas != to && !is_over && !workers.object.terminating).then(|| Action::ScaleWorkers {
-        name: names::workers(&job.identity.name, generation),
-        uid: workers.object.uid.clone(),
-        from: workers.replicas,
-        to,
+    (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
+        Action::ScaleWorkers {
+            name: names::workers(&job.identity.name, generation),
+            uid: workers.object.uid.clone(),
+            from: workers.replicas,
+            to,
+        }
     })
 }
 
 /// Worker pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so
 /// a pod that still runs there can do no harm.
-fn force_deletes(observed: &Observed, generation: u32, now: Timestamp) -> impl Iterator<Item = Action> {
+fn force_deletes(
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> impl Iterator<Item = Action> {
     observed
         .workers(generation)
         .filter(move |pod| pod.is_stuck(now))
-        .map(|pod| Action::ForceDeletePod { name: pod.name.clone(), uid: pod.uid.clone() })
+        .map(|pod| Action::ForceDeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        })
 }
 
 /// Deletes the roots of all generations below `below`.
-fn delete_roots(job: &ValidatedJob, observed: &Observed, below: u32) -> impl Iterator<Item = Action> {
+fn delete_roots(
+    job: &ValidatedJob,
+    observed: &Observed,
+    below: u32,
+) -> impl Iterator<Item = Action> {
     let name = job.identity.name.clone();
-    observed.generations.range(..below).filter_map(move |(generation, objects)| {
-        let root = objects.root.as_ref().filter(|root| !root.object.terminating)?;
-        Some(Action::DeleteRoot { name: names::generation_root(&name, *generation), uid: root.object.uid.clone() })
-    })
+    observed
+        .generations
+        .range(..below)
+        .filter_map(move |(generation, objects)| {
+            let root = objects
+                .root
+                .as_ref()
+                .filter(|root| !root.object.terminating)?;
+            Some(Action::DeleteRoot {
+                name: names::generation_root(&name, *generation),
+                uid: root.object.uid.clone(),
+            })
+        })
 }
 
 /// The end that the coordinator reports.
@@ -413,7 +604,11 @@ fn finish_by(result: &RunResult) -> Finish {
     };
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     Finish {
-        cause: if result.succeeded { GenerationEnd::Succeeded } else { GenerationEnd::Failed },
+        cause: if result.succeeded {
+            GenerationEnd::Succeeded
+        } else {
+            GenerationEnd::Failed
+        },
         reason,
         message: result.message.clone(),
         outputs: result.succeeded.then(|| OutputsStatus {
@@ -434,31 +629,46 @@ fn requeue(
     backoff_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Duration {
-    let stuck = observed.workers(generation).filter_map(crate::pods::PodFacts::stuck_from);
+    let stuck = observed
+        .workers(generation)
+        .filter_map(crate::pods::PodFacts::stuck_from);
     let counts = &diagnosis.workers.counts;
     let is_settled = diagnosis.coordinator.ready
         && diagnosis.coordinator.trouble.is_none()
         && diagnosis.workers.trouble.is_none()
         && counts.alive() == counts.desired
         && counts.reconnecting == 0;
-    let usual = if is_settled { SETTLED_REQUEUE } else { UNSETTLED_REQUEUE };
-    [backoff_until, coordinator_deadline(job, diagnosis), workers_deadline(job, diagnosis)]
-        .into_iter()
-        .flatten()
-        .chain(stuck)
-        .map(|deadline| until(deadline, now))
-        .fold(usual, Duration::min)
+    let usual = if is_settled {
+        SETTLED_REQUEUE
+    } else {
+        UNSETTLED_REQUEUE
+    };
+    [
+        backoff_until,
+        coordinator_deadline(job, diagnosis),
+        workers_deadline(job, diagnosis),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(stuck)
+    .map(|deadline| until(deadline, now))
+    .fold(usual, Duration::min)
 }
 
 /// From `now` to `deadline`; never none, so that a deadline that just passed is not asked for in a loop.
 fn until(deadline: Timestamp, now: Timestamp) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(100);
-    Duration::try_from(deadline.duration_since(now)).unwrap_or(SHORTEST).max(SHORTEST)
+    Duration::try_from(deadline.duration_since(now))
+        .unwrap_or(SHORTEST)
+        .max(SHORTEST)
 }
 
 impl Plan {
     fn look() -> Self {
-        Self { look_live: true, ..Self::default() }
+        Self {
+            look_live: true,
+            ..Self::default()
+        }
     }
 
     /// Whether it changes nothing.
@@ -488,11 +698,28 @@ impl fmt::Display for Lifecycle {
         match self {
             Self::Stay => formatter.write_str("stay"),
             Self::Reject => formatter.write_str("reject the spec"),
-            Self::Start(Start { generation, ended: None, .. }) => write!(formatter, "start generation {generation}"),
-            Self::Start(Start { generation, ended: Some(ended), .. }) => {
-                write!(formatter, "start generation {generation}, because {}", ended.message)
+            Self::Start(Start {
+                generation,
+                ended: None,
+                ..
+            }) => write!(formatter, "start generation {generation}"),
+            Self::Start(Start {
+                generation,
+                ended: Some(ended),
+                ..
+            }) => {
+                write!(
+                    formatter,
+                    "start generation {generation}, because {}",
+                    ended.message
+                )
             }
-            Self::Finish(finish) => write!(formatter, "finish with {}: {}", finish.reason.as_str(), finish.message),
+            Self::Finish(finish) => write!(
+                formatter,
+                "finish with {}: {}",
+                finish.reason.as_str(),
+                finish.message
+            ),
             Self::Ended => formatter.write_str("ended"),
         }
     }

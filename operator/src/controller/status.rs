@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
 use zephyr_crds::status::{
-    CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE, MAX_HISTORY_SHOWN,
-    Phase, RecordCounts, StageStatus, TransitionRecord, WorkerCounts, ZephyrJobStatus,
+    CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE,
+    MAX_HISTORY_SHOWN, Phase, RecordCounts, StageStatus, TransitionRecord, WorkerCounts,
+    ZephyrJobStatus,
 };
 
 use super::diagnose::{Diagnosis, Trouble, TroubleKind};
@@ -56,7 +57,11 @@ pub fn project(
     problem: Option<&WriteProblem>,
     now: Timestamp,
 ) -> ZephyrJobStatus {
-    let mut next = Projection { status: job.status.clone(), spec_version: job.spec_version, now };
+    let mut next = Projection {
+        status: job.status.clone(),
+        spec_version: job.spec_version,
+        now,
+    };
     next.status.observed_generation = job.spec_version;
     match &plan.lifecycle {
         Lifecycle::Ended => {}
@@ -70,7 +75,12 @@ pub fn project(
 }
 
 /// When `next` is to be written over `before`, which was last written at `written`.
-pub fn due(before: &ZephyrJobStatus, next: &ZephyrJobStatus, written: Option<Timestamp>, now: Timestamp) -> Due {
+pub fn due(
+    before: &ZephyrJobStatus,
+    next: &ZephyrJobStatus,
+    written: Option<Timestamp>,
+    now: Timestamp,
+) -> Due {
     if before == next {
         return Due::Never;
     }
@@ -95,10 +105,17 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
         });
     }
-    for (kind, is_bad) in [(ConditionType::Accepted, ConditionStatus::False), (ConditionType::Degraded, ConditionStatus::True)] {
-        let known = find(before, kind).filter(|condition| condition.status == is_bad).map(|condition| condition.reason);
+    for (kind, is_bad) in [
+        (ConditionType::Accepted, ConditionStatus::False),
+        (ConditionType::Degraded, ConditionStatus::True),
+    ] {
+        let known = find(before, kind)
+            .filter(|condition| condition.status == is_bad)
+            .map(|condition| condition.reason);
         if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
             && known != Some(condition.reason)
+            // An end, or a next generation, is told already.
+            && condition.reason != Reason::Backoff
             && !next.phase.is_some_and(Phase::is_final)
         {
             all.push(Announcement {
@@ -128,8 +145,18 @@ struct Progress {
 impl Projection {
     fn reject(&mut self, job: &ValidatedJob) {
         let message = errors_in_words(job);
-        self.set(ConditionType::Accepted, false, Reason::SpecInvalid, &message);
-        self.set(ConditionType::Progressing, false, Reason::SpecInvalid, "nothing runs: the spec is refused");
+        self.set(
+            ConditionType::Accepted,
+            false,
+            Reason::SpecInvalid,
+            &message,
+        );
+        self.set(
+            ConditionType::Progressing,
+            false,
+            Reason::SpecInvalid,
+            "nothing runs: the spec is refused",
+        );
         self.set(ConditionType::Degraded, true, Reason::SpecInvalid, &message);
         self.set_unfinished();
         self.enter(Phase::Pending, Reason::SpecInvalid, &message);
@@ -160,20 +187,49 @@ impl Projection {
         status.coordinator = None;
         status.all_workers_dead_since = None;
         status.backoff_until = start.not_before.map(Time);
-        status.generations_without_progress = (start.without_progress > 0).then_some(start.without_progress);
+        status.generations_without_progress =
+            (start.without_progress > 0).then_some(start.without_progress);
         status.workers = status.workers.take().map(|workers| {
-            WorkerCounts { disruptions: workers.disruptions, ..WorkerCounts::default() }.with_summary()
+            WorkerCounts {
+                disruptions: workers.disruptions,
+                ..WorkerCounts::default()
+            }
+            .with_summary()
         });
         self.set_accepted(job);
         let (phase, reason, message) = match &start.ended {
-            None => (Phase::Pending, Reason::Starting, format!("generation {} starts", start.generation)),
-            Some(ended) => {
-                (Phase::Restarting, Reason::Backoff, format!("generation {} follows, because {}", start.generation, ended.message))
-            }
+            None => (
+                Phase::Pending,
+                Reason::Starting,
+                format!("generation {} starts", start.generation),
+            ),
+            Some(ended) => (
+                Phase::Restarting,
+                Reason::Backoff,
+                format!(
+                    "generation {} follows, because {}",
+                    start.generation, ended.message
+                ),
+            ),
         };
-        self.set(ConditionType::Progressing, start.ended.is_none(), reason, &message);
-        self.set(ConditionType::CoordinatorReady, false, Reason::Starting, "the coordinator's pod is not there yet");
-        self.set(ConditionType::WorkersReady, false, Reason::Starting, "workers start when the plan is known");
+        self.set(
+            ConditionType::Progressing,
+            start.ended.is_none(),
+            reason,
+            &message,
+        );
+        self.set(
+            ConditionType::CoordinatorReady,
+            false,
+            Reason::Starting,
+            "the coordinator's pod is not there yet",
+        );
+        self.set(
+            ConditionType::WorkersReady,
+            false,
+            Reason::Starting,
+            "workers start when the plan is known",
+        );
         match &start.ended {
             None => self.set(ConditionType::Degraded, false, Reason::AsExpected, ""),
             Some(_) => self.set(ConditionType::Degraded, true, reason, &message),
@@ -184,7 +240,11 @@ impl Projection {
 
     fn finish(&mut self, finish: &Finish, observed: &Observed, diagnosis: &Diagnosis) {
         let succeeded = finish.cause == GenerationEnd::Succeeded;
-        let phase = if succeeded { Phase::Succeeded } else { Phase::Failed };
+        let phase = if succeeded {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        };
         let report = observed.report.as_ref();
         self.take_report(report);
         self.take_workers(report, diagnosis);
@@ -202,11 +262,23 @@ impl Projection {
         if succeeded {
             status.progress = Some("100%".to_owned());
         }
-        let message = if finish.message.is_empty() { "the job has ended" } else { &finish.message };
-        for kind in [ConditionType::Progressing, ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
+        let message = if finish.message.is_empty() {
+            "the job has ended"
+        } else {
+            &finish.message
+        };
+        for kind in [
+            ConditionType::Progressing,
+            ConditionType::CoordinatorReady,
+            ConditionType::WorkersReady,
+        ] {
             self.set(kind, false, finish.reason, "the job has ended");
         }
-        let (degraded, calm) = if succeeded { (Reason::AsExpected, "") } else { (finish.reason, message) };
+        let (degraded, calm) = if succeeded {
+            (Reason::AsExpected, "")
+        } else {
+            (finish.reason, message)
+        };
         self.set(ConditionType::Degraded, !succeeded, degraded, calm);
         self.set(ConditionType::Complete, succeeded, finish.reason, message);
         self.set(ConditionType::Failed, !succeeded, finish.reason, message);
@@ -214,9 +286,22 @@ impl Projection {
         self.enter(phase, finish.reason, message);
     }
 
-    fn follow(&mut self, job: &ValidatedJob, observed: &Observed, diagnosis: &Diagnosis, problem: Option<&WriteProblem>) {
-        let report = observed.report.as_ref().filter(|report| Some(report.generation) == self.status.generation);
-        let in_backoff = self.status.backoff_until.as_ref().is_some_and(|until| self.now < until.0);
+    fn follow(
+        &mut self,
+        job: &ValidatedJob,
+        observed: &Observed,
+        diagnosis: &Diagnosis,
+        problem: Option<&WriteProblem>,
+    ) {
+        let report = observed
+            .report
+            .as_ref()
+            .filter(|report| Some(report.generation) == self.status.generation);
+        let in_backoff = self
+            .status
+            .backoff_until
+            .as_ref()
+            .is_some_and(|until| self.now < until.0);
         self.take_report(report);
         self.take_workers(report, diagnosis);
         if report.is_some_and(|report| report.progressed) {
@@ -230,20 +315,35 @@ impl Projection {
         self.take_coordinator(report, diagnosis);
 
         let progress = progress(report, diagnosis, problem);
-        self.set(ConditionType::Progressing, progress.goes_on, progress.reason, &progress.message);
+        self.set(
+            ConditionType::Progressing,
+            progress.goes_on,
+            progress.reason,
+            &progress.message,
+        );
         let health = &diagnosis.coordinator;
         let (reason, message) = match &health.trouble {
             _ if health.ready => (Reason::CoordinatorReady, "the coordinator's pod is ready"),
             Some(trouble) => (coordinator_reason(trouble), trouble.message.as_str()),
-            None if health.was_ready => (Reason::CoordinatorUnavailable, "the coordinator's pod is not ready any more"),
+            None if health.was_ready => (
+                Reason::CoordinatorUnavailable,
+                "the coordinator's pod is not ready any more",
+            ),
             None => (Reason::Starting, "the coordinator's pod is not ready yet"),
         };
-        self.set(ConditionType::CoordinatorReady, health.ready, reason, message);
+        self.set(
+            ConditionType::CoordinatorReady,
+            health.ready,
+            reason,
+            message,
+        );
         let alive = diagnosis.workers.counts.alive() > 0;
         let (reason, message) = match &diagnosis.workers.trouble {
             _ if alive => (Reason::WorkersAlive, "at least one worker is alive"),
             Some(trouble) => (trouble.kind.reason(), trouble.message.as_str()),
-            None if diagnosis.workers.replicas == 0 => (Reason::Starting, "workers start when the plan is known"),
+            None if diagnosis.workers.replicas == 0 => {
+                (Reason::Starting, "workers start when the plan is known")
+            }
             None => (Reason::NoWorkersAlive, "no worker is alive"),
         };
         self.set(ConditionType::WorkersReady, alive, reason, message);
@@ -277,7 +377,11 @@ impl Projection {
                 bytes_out: number(records.bytes_out),
             });
         }
-        if let Some(percent) = report.tasks_done.saturating_mul(100).checked_div(report.tasks_total) {
+        if let Some(percent) = report
+            .tasks_done
+            .saturating_mul(100)
+            .checked_div(report.tasks_total)
+        {
             self.status.progress = Some(format!("{}%", percent.min(100)));
         }
     }
@@ -285,7 +389,9 @@ impl Projection {
     fn take_workers(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {
         let workers = &diagnosis.workers;
         if let (Some(record), Some(report)) = (self.status.generations.last_mut(), report) {
-            record.disruptions = i64::try_from(report.disruptions).unwrap_or(i64::MAX).max(record.disruptions);
+            record.disruptions = i64::try_from(report.disruptions)
+                .unwrap_or(i64::MAX)
+                .max(record.disruptions);
         }
         if self.status.workers.is_some() || workers.replicas > 0 {
             self.status.workers = Some(workers.counts.clone());
@@ -295,7 +401,9 @@ impl Projection {
 
     fn take_coordinator(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {
         let health = &diagnosis.coordinator;
-        let epoch = report.map(|report| i64::try_from(report.epoch).unwrap_or(i64::MAX));
+        let epoch = report
+            .and_then(|report| report.epoch)
+            .map(|epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
         let before = self.status.coordinator.take().unwrap_or_default();
         self.status.coordinator = Some(CoordinatorStatus {
             pod: health.pod.clone(),
@@ -307,14 +415,28 @@ impl Projection {
 
     fn set_accepted(&mut self, job: &ValidatedJob) {
         if job.errors.is_empty() {
-            self.set(ConditionType::Accepted, true, Reason::SpecValid, "the spec is accepted");
+            self.set(
+                ConditionType::Accepted,
+                true,
+                Reason::SpecValid,
+                "the spec is accepted",
+            );
         } else {
-            self.set(ConditionType::Accepted, false, Reason::SpecInvalid, &errors_in_words(job));
+            self.set(
+                ConditionType::Accepted,
+                false,
+                Reason::SpecInvalid,
+                &errors_in_words(job),
+            );
         }
     }
 
     fn set_unfinished(&mut self) {
-        for kind in [ConditionType::Complete, ConditionType::Failed, ConditionType::Finished] {
+        for kind in [
+            ConditionType::Complete,
+            ConditionType::Failed,
+            ConditionType::Finished,
+        ] {
             self.set(kind, false, Reason::NotFinished, "the job has not ended");
         }
     }
@@ -324,7 +446,12 @@ impl Projection {
         let status = ConditionStatus::from(holds);
         let message = cut(message, MAX_MESSAGE);
         let observed_generation = self.spec_version;
-        if let Some(condition) = self.status.conditions.iter_mut().find(|condition| condition.r#type == kind) {
+        if let Some(condition) = self
+            .status
+            .conditions
+            .iter_mut()
+            .find(|condition| condition.r#type == kind)
+        {
             if condition.status != status {
                 condition.status = status;
                 condition.last_transition_time = Time(self.now);
@@ -334,7 +461,14 @@ impl Projection {
             condition.observed_generation = observed_generation;
         } else {
             let last_transition_time = Time(self.now);
-            self.status.conditions.push(Condition { r#type: kind, status, reason, message, last_transition_time, observed_generation });
+            self.status.conditions.push(Condition {
+                r#type: kind,
+                status,
+                reason,
+                message,
+                last_transition_time,
+                observed_generation,
+            });
         }
     }
 
@@ -347,7 +481,10 @@ impl Projection {
         status.history.push(TransitionRecord {
             time: Time(self.now),
             generation: status.generation,
-            epoch: status.coordinator.as_ref().and_then(|coordinator| coordinator.epoch),
+            epoch: status
+                .coordinator
+                .as_ref()
+                .and_then(|coordinator| coordinator.epoch),
             from: status.phase,
             to: phase,
             reason: reason.as_str().to_owned(),
@@ -365,27 +502,48 @@ fn follow_phase(before: Option<Phase>, report: Option<&RunReport>, diagnosis: &D
     let before = before.unwrap_or(Phase::Pending);
     let Some(report) = report else { return before };
     match report.phase {
-        RunPhase::Planning | RunPhase::StorageUnavailable if report.planned.is_none() => match before {
-            Phase::Pending => Phase::Pending,
-            Phase::WaitingForWorkers
-            | Phase::Running
-            | Phase::Restarting
-            | Phase::Succeeding
-            | Phase::Succeeded
-            | Phase::Failed => Phase::Restarting,
-        },
+        RunPhase::Planning | RunPhase::StorageUnavailable if report.planned.is_none() => {
+            match before {
+                Phase::Pending => Phase::Pending,
+                Phase::WaitingForWorkers
+                | Phase::Running
+                | Phase::Restarting
+                | Phase::Succeeding
+                | Phase::Succeeded
+                | Phase::Failed => Phase::Restarting,
+            }
+        }
         RunPhase::Finishing | RunPhase::Ended => Phase::Succeeding,
         RunPhase::Planning | RunPhase::Running | RunPhase::StorageUnavailable => {
-            let waits = report.planned.as_ref().is_none_or(|planned| planned.max_shards > 0);
-            if diagnosis.workers.counts.alive() == 0 && waits { Phase::WaitingForWorkers } else { Phase::Running }
+            let waits = report
+                .planned
+                .as_ref()
+                .is_none_or(|planned| planned.max_shards > 0);
+            if diagnosis.workers.counts.alive() == 0 && waits {
+                Phase::WaitingForWorkers
+            } else {
+                Phase::Running
+            }
         }
     }
 }
 
 /// Whether and how the work goes on: what is nearest to the beginning comes first, because the rest follows from it.
-fn progress(report: Option<&RunReport>, diagnosis: &Diagnosis, problem: Option<&WriteProblem>) -> Progress {
-    let stopped = |reason, message: &str| Progress { goes_on: false, reason, message: message.to_owned() };
-    let going = |reason, message: &str| Progress { goes_on: true, reason, message: message.to_owned() };
+fn progress(
+    report: Option<&RunReport>,
+    diagnosis: &Diagnosis,
+    problem: Option<&WriteProblem>,
+) -> Progress {
+    let stopped = |reason, message: &str| Progress {
+        goes_on: false,
+        reason,
+        message: message.to_owned(),
+    };
+    let going = |reason, message: &str| Progress {
+        goes_on: true,
+        reason,
+        message: message.to_owned(),
+    };
     let health = &diagnosis.coordinator;
     if let Some(problem) = problem {
         return stopped(problem.reason, &problem.message);
@@ -393,19 +551,34 @@ fn progress(report: Option<&RunReport>, diagnosis: &Diagnosis, problem: Option<&
     if !health.ready {
         return match &health.trouble {
             Some(trouble) => stopped(coordinator_reason(trouble), &trouble.message),
-            None if health.was_ready => stopped(Reason::CoordinatorUnavailable, "waiting for the coordinator to come back"),
+            None if health.was_ready => stopped(
+                Reason::CoordinatorUnavailable,
+                "waiting for the coordinator to come back",
+            ),
             None => going(Reason::Starting, "waiting for the coordinator's pod"),
         };
     }
-    let Some(report) = report else { return going(Reason::Starting, "waiting for the coordinator's first report") };
+    let Some(report) = report else {
+        return going(
+            Reason::Starting,
+            "waiting for the coordinator's first report",
+        );
+    };
     if report.phase == RunPhase::StorageUnavailable {
         return stopped(Reason::StorageUnavailable, &report.message);
     }
     let Some(planned) = &report.planned else {
-        let message = if report.message.is_empty() { "making the plan" } else { &report.message };
+        let message = if report.message.is_empty() {
+            "making the plan"
+        } else {
+            &report.message
+        };
         return going(Reason::Planning, message);
     };
-    if planned.max_shards > 0 && diagnosis.workers.counts.alive() == 0 && report.phase == RunPhase::Running {
+    if planned.max_shards > 0
+        && diagnosis.workers.counts.alive() == 0
+        && report.phase == RunPhase::Running
+    {
         return match &diagnosis.workers.trouble {
             Some(trouble) => stopped(trouble.kind.reason(), &trouble.message),
             None => stopped(Reason::WaitingForWorkers, "no worker is alive"),
@@ -438,7 +611,11 @@ fn degradation(
         return (true, trouble.kind.reason(), trouble.message.clone());
     }
     if diagnosis.coordinator.was_ready && !diagnosis.coordinator.ready {
-        return (true, Reason::CoordinatorUnavailable, "the coordinator's pod is not ready any more".to_owned());
+        return (
+            true,
+            Reason::CoordinatorUnavailable,
+            "the coordinator's pod is not ready any more".to_owned(),
+        );
     }
     (false, Reason::AsExpected, String::new())
 }
@@ -447,30 +624,47 @@ fn degradation(
 fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
         TroubleKind::Crashing => Reason::CoordinatorUnavailable,
-        TroubleKind::Blocked | TroubleKind::ReferenceNotFound | TroubleKind::Capacity | TroubleKind::Image => {
-            trouble.kind.reason()
-        }
+        TroubleKind::Blocked
+        | TroubleKind::ReferenceNotFound
+        | TroubleKind::Capacity
+        | TroubleKind::Image => trouble.kind.reason(),
     }
 }
 
 fn errors_in_words(job: &ValidatedJob) -> String {
-    job.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+    job.errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" | ")
 }
 
 /// The whole message behind a transition, where a condition has it.
 fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
-    let kind = if phase.is_final() { ConditionType::Finished } else { ConditionType::Progressing };
-    find(status, kind).map(|condition| condition.message.clone()).filter(|message| !message.is_empty())
+    let kind = if phase.is_final() {
+        ConditionType::Finished
+    } else {
+        ConditionType::Progressing
+    };
+    find(status, kind)
+        .map(|condition| condition.message.clone())
+        .filter(|message| !message.is_empty())
 }
 
 fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.r#type == kind)
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type == kind)
 }
 
 /// The status without what changes all the time: counters and wording.
 fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
     let mut bones = status.clone();
-    bones.stage = bones.stage.map(|stage| StageStatus { name: stage.name, ..StageStatus::default() });
+    bones.stage = bones.stage.map(|stage| StageStatus {
+        name: stage.name,
+        ..StageStatus::default()
+    });
     bones.progress = None;
     bones.records = None;
     bones.workers = None;
@@ -490,18 +684,30 @@ fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
 
 /// Drops the oldest of history until the status is small enough.
 fn bound(status: &mut ZephyrJobStatus) {
-    while serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES) && status.history.len() > 1 {
+    while serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
+        && status.history.len() > 1
+    {
         status.history.remove(0);
     }
 }
 
 /// The first `limit` characters, in one line.
 fn cut(text: &str, limit: usize) -> String {
-    let one_line = |character: char| if character.is_control() { ' ' } else { character };
+    let one_line = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
     if text.chars().nth(limit).is_none() {
         return text.chars().map(one_line).collect();
     }
-    text.chars().take(limit - 1).map(one_line).chain(['…']).collect()
+    text.chars()
+        .take(limit - 1)
+        .map(one_line)
+        .chain(['…'])
+        .collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,12 @@ fn at(second: i64) -> Timestamp {
 
 /// A job whose status is that of a first generation just started.
 fn started() -> ValidatedJob {
-    let start = Start { generation: 1, ended: None, not_before: None, without_progress: 0 };
+    let start = Start {
+        generation: 1,
+        ended: None,
+        not_before: None,
+        without_progress: 0,
+    };
     after_step(&new_job(), Lifecycle::Start(start), 100)
 }
 
@@ -30,24 +35,57 @@ fn new_job() -> ValidatedJob {
 }
 
 fn after_step(job: &ValidatedJob, lifecycle: Lifecycle, second: i64) -> ValidatedJob {
-    let plan = Plan { lifecycle, ..Plan::default() };
+    let plan = Plan {
+        lifecycle,
+        ..Plan::default()
+    };
     let status = project(job, &Observed::default(), &plan, None, at(second));
-    ValidatedJob { status, ..job.clone() }
+    ValidatedJob {
+        status,
+        ..job.clone()
+    }
 }
 
-fn follow(job: &ValidatedJob, report: Option<RunReport>, diagnosis: Diagnosis, problem: Option<&WriteProblem>) -> ZephyrJobStatus {
-    let observed = Observed { report, ..Observed::default() };
-    project(job, &observed, &Plan { diagnosis, ..Plan::default() }, problem, at(200))
+fn follow(
+    job: &ValidatedJob,
+    report: Option<RunReport>,
+    diagnosis: Diagnosis,
+    problem: Option<&WriteProblem>,
+) -> ZephyrJobStatus {
+    let observed = Observed {
+        report,
+        ..Observed::default()
+    };
+    project(
+        job,
+        &observed,
+        &Plan {
+            diagnosis,
+            ..Plan::default()
+        },
+        problem,
+        at(200),
+    )
 }
 
 fn report(phase: RunPhase) -> RunReport {
     RunReport {
         generation: 1,
-        epoch: 4,
+        epoch: Some(4),
         connected: true,
         phase,
-        planned: Some(Planned { stages: 2, max_shards: 8 }),
-        stage: Some(StageReport { index: 1, name: "map".to_owned(), done: 3, total: 8, running: 2, failed: 1 }),
+        planned: Some(Planned {
+            stages: 2,
+            max_shards: 8,
+        }),
+        stage: Some(StageReport {
+            index: 1,
+            name: "map".to_owned(),
+            done: 3,
+            total: 8,
+            running: 2,
+            failed: 1,
+        }),
         tasks_done: 3,
         tasks_total: 12,
         ..RunReport::default()
@@ -56,9 +94,20 @@ fn report(phase: RunPhase) -> RunReport {
 
 fn healthy(alive: i32) -> Diagnosis {
     Diagnosis {
-        coordinator: CoordinatorHealth { ready: true, was_ready: true, pod: Some("c".to_owned()), ..CoordinatorHealth::default() },
+        coordinator: CoordinatorHealth {
+            ready: true,
+            was_ready: true,
+            pod: Some("c".to_owned()),
+            ..CoordinatorHealth::default()
+        },
         workers: WorkersHealth {
-            counts: WorkerCounts { desired: 4, ready: alive, init: 4 - alive, ..WorkerCounts::default() }.with_summary(),
+            counts: WorkerCounts {
+                desired: 4,
+                ready: alive,
+                init: 4 - alive,
+                ..WorkerCounts::default()
+            }
+            .with_summary(),
             replicas: 4,
             ..WorkersHealth::default()
         },
@@ -80,142 +129,376 @@ fn a_started_job_has_every_field_that_its_objects_will_follow_from() {
     assert_eq!(status.start_time, Some(Time(at(100))));
     assert_eq!(status.generations.len(), 1);
     assert_eq!(status.conditions.len(), ConditionType::ALL.len());
-    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
-    assert_eq!(condition(&status, ConditionType::Accepted), (true, Reason::SpecValid));
-    assert_eq!(condition(&status, ConditionType::Progressing), (true, Reason::Starting));
-    assert_eq!(condition(&status, ConditionType::Finished), (false, Reason::NotFinished));
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(3))
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Accepted),
+        (true, Reason::SpecValid)
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Progressing),
+        (true, Reason::Starting)
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Finished),
+        (false, Reason::NotFinished)
+    );
 }
 
 #[test]
 fn the_phase_follows_the_run_and_the_workers() {
     let job = started();
-    let planning = RunReport { planned: None, ..report(RunPhase::Planning) };
-    let empty = RunReport { planned: Some(Planned { stages: 1, max_shards: 0 }), ..report(RunPhase::Running) };
+    let planning = RunReport {
+        planned: None,
+        ..report(RunPhase::Planning)
+    };
+    let empty = RunReport {
+        planned: Some(Planned {
+            stages: 1,
+            max_shards: 0,
+        }),
+        ..report(RunPhase::Running)
+    };
     let cases = [
         (None, 0, Phase::Pending, Reason::Starting),
         (Some(planning.clone()), 0, Phase::Pending, Reason::Planning),
-        (Some(report(RunPhase::Running)), 0, Phase::WaitingForWorkers, Reason::WaitingForWorkers),
-        (Some(report(RunPhase::Running)), 1, Phase::Running, Reason::Running),
+        (
+            Some(report(RunPhase::Running)),
+            0,
+            Phase::WaitingForWorkers,
+            Reason::WaitingForWorkers,
+        ),
+        (
+            Some(report(RunPhase::Running)),
+            1,
+            Phase::Running,
+            Reason::Running,
+        ),
         (Some(empty), 0, Phase::Running, Reason::Running),
-        (Some(report(RunPhase::Finishing)), 0, Phase::Succeeding, Reason::Running),
-        (Some(report(RunPhase::StorageUnavailable)), 1, Phase::Running, Reason::StorageUnavailable),
+        (
+            Some(report(RunPhase::Finishing)),
+            0,
+            Phase::Succeeding,
+            Reason::Running,
+        ),
+        (
+            Some(report(RunPhase::StorageUnavailable)),
+            1,
+            Phase::Running,
+            Reason::StorageUnavailable,
+        ),
     ];
     for (report, alive, phase, reason) in cases {
         let status = follow(&job, report.clone(), healthy(alive), None);
-        assert_eq!((status.phase, condition(&status, ConditionType::Progressing).1), (Some(phase), reason), "{report:?}");
+        assert_eq!(
+            (
+                status.phase,
+                condition(&status, ConditionType::Progressing).1
+            ),
+            (Some(phase), reason),
+            "{report:?}"
+        );
     }
-    let running = ValidatedJob { status: follow(&job, Some(report(RunPhase::Running)), healthy(1), None), ..job };
-    assert_eq!(follow(&running, Some(planning), healthy(1), None).phase, Some(Phase::Restarting));
-    assert_eq!(follow(&running, None, healthy(1), None).phase, Some(Phase::Running), "an operator that just started");
+    let running = ValidatedJob {
+        status: follow(&job, Some(report(RunPhase::Running)), healthy(1), None),
+        ..job
+    };
+    assert_eq!(
+        follow(&running, Some(planning), healthy(1), None).phase,
+        Some(Phase::Restarting)
+    );
+    assert_eq!(
+        follow(&running, None, healthy(1), None).phase,
+        Some(Phase::Running),
+        "an operator that just started"
+    );
 }
 
 #[test]
 fn counters_come_from_the_report_and_the_pods() {
-    let status = follow(&started(), Some(report(RunPhase::Running)), healthy(2), None);
-    assert_eq!(status.stage.as_ref().map(|stage| (stage.name.as_str(), stage.summary.as_str())), Some(("1/2 map", "3/8")));
+    let status = follow(
+        &started(),
+        Some(report(RunPhase::Running)),
+        healthy(2),
+        None,
+    );
+    assert_eq!(
+        status
+            .stage
+            .as_ref()
+            .map(|stage| (stage.name.as_str(), stage.summary.as_str())),
+        Some(("1/2 map", "3/8"))
+    );
     assert_eq!(status.progress.as_deref(), Some("25%"));
-    assert_eq!(status.workers.as_ref().map(|workers| workers.summary.as_str()), Some("2/4"));
-    assert_eq!(status.coordinator.as_ref().and_then(|coordinator| coordinator.epoch), Some(4));
+    assert_eq!(
+        status
+            .workers
+            .as_ref()
+            .map(|workers| workers.summary.as_str()),
+        Some("2/4")
+    );
+    assert_eq!(
+        status
+            .coordinator
+            .as_ref()
+            .and_then(|coordinator| coordinator.epoch),
+        Some(4)
+    );
 }
 
 #[test]
 fn a_trouble_is_told_in_the_conditions_it_concerns_with_its_sentence() {
-    let trouble = Trouble { kind: TroubleKind::Image, message: "coordinator pod c cannot start image x".to_owned() };
+    let trouble = Trouble {
+        kind: TroubleKind::Image,
+        message: "coordinator pod c cannot start image x".to_owned(),
+    };
     let coordinator = CoordinatorHealth {
         trouble: Some(trouble),
         unavailable_since: Some(at(150)),
         ..CoordinatorHealth::default()
     };
-    let status = follow(&started(), None, Diagnosis { coordinator, ..Diagnosis::default() }, None);
+    let status = follow(
+        &started(),
+        None,
+        Diagnosis {
+            coordinator,
+            ..Diagnosis::default()
+        },
+        None,
+    );
     for kind in [ConditionType::Progressing, ConditionType::CoordinatorReady] {
-        assert_eq!(condition(&status, kind), (false, Reason::ImageError), "{kind:?}");
+        assert_eq!(
+            condition(&status, kind),
+            (false, Reason::ImageError),
+            "{kind:?}"
+        );
     }
-    assert_eq!(condition(&status, ConditionType::Degraded), (true, Reason::ImageError));
-    assert_eq!(find(&status, ConditionType::Progressing).unwrap().message, "coordinator pod c cannot start image x");
-    let unavailable = status.coordinator.and_then(|coordinator| coordinator.unavailable_since);
+    assert_eq!(
+        condition(&status, ConditionType::Degraded),
+        (true, Reason::ImageError)
+    );
+    assert_eq!(
+        find(&status, ConditionType::Progressing).unwrap().message,
+        "coordinator pod c cannot start image x"
+    );
+    let unavailable = status
+        .coordinator
+        .and_then(|coordinator| coordinator.unavailable_since);
     assert_eq!(unavailable, Some(Time(at(150))));
 }
 
 #[test]
 fn a_refused_write_is_told_before_anything_else() {
-    let problem = WriteProblem { reason: Reason::Forbidden, message: "create Service: forbidden".to_owned() };
-    let status = follow(&started(), Some(report(RunPhase::Running)), healthy(1), Some(&problem));
-    assert_eq!(condition(&status, ConditionType::Progressing), (false, Reason::Forbidden));
-    assert_eq!(condition(&status, ConditionType::Degraded), (true, Reason::Forbidden));
+    let problem = WriteProblem {
+        reason: Reason::Forbidden,
+        message: "create Service: forbidden".to_owned(),
+    };
+    let status = follow(
+        &started(),
+        Some(report(RunPhase::Running)),
+        healthy(1),
+        Some(&problem),
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Progressing),
+        (false, Reason::Forbidden)
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Degraded),
+        (true, Reason::Forbidden)
+    );
 }
 
 #[test]
 fn a_next_generation_closes_the_record_of_the_one_before_and_forgets_its_timers() {
     let mut job = started();
     job.status.all_workers_dead_since = Some(Time(at(150)));
-    job.status.coordinator = Some(CoordinatorStatus { epoch: Some(4), ..CoordinatorStatus::default() });
-    let ended = EndedGeneration { cause: GenerationEnd::CoordinatorLost, message: "the node is gone".to_owned() };
-    let start = Start { generation: 2, ended: Some(ended), not_before: Some(at(305)), without_progress: 1 };
+    job.status.coordinator = Some(CoordinatorStatus {
+        epoch: Some(4),
+        ..CoordinatorStatus::default()
+    });
+    let ended = EndedGeneration {
+        cause: GenerationEnd::CoordinatorLost,
+        message: "the node is gone".to_owned(),
+    };
+    let start = Start {
+        generation: 2,
+        ended: Some(ended),
+        not_before: Some(at(305)),
+        without_progress: 1,
+    };
     let status = after_step(&job, Lifecycle::Start(start), 300).status;
-    assert_eq!((status.generation, status.phase), (Some(2), Some(Phase::Restarting)));
+    assert_eq!(
+        (status.generation, status.phase),
+        (Some(2), Some(Phase::Restarting))
+    );
     assert_eq!(status.backoff_until, Some(Time(at(305))));
-    assert_eq!(status.start_time, Some(Time(at(100))), "of the job, not of the generation");
-    assert_eq!((status.all_workers_dead_since, status.coordinator), (None, None));
+    assert_eq!(
+        status.start_time,
+        Some(Time(at(100))),
+        "of the job, not of the generation"
+    );
+    assert_eq!(
+        (&status.all_workers_dead_since, &status.coordinator),
+        (&None, &None)
+    );
     assert_eq!(status.generations_without_progress, Some(1));
-    let records: Vec<_> = status.generations.iter().map(|record| (record.generation, record.cause)).collect();
-    assert_eq!(records, [(1, Some(GenerationEnd::CoordinatorLost)), (2, None)]);
-    assert_eq!(condition(&ValidatedJob { status: status.clone(), ..job }.status, ConditionType::Progressing), (false, Reason::Backoff));
+    let records: Vec<_> = status
+        .generations
+        .iter()
+        .map(|record| (record.generation, record.cause))
+        .collect();
+    assert_eq!(
+        records,
+        [(1, Some(GenerationEnd::CoordinatorLost)), (2, None)]
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Progressing),
+        (false, Reason::Backoff)
+    );
     let transition = status.history.last().unwrap();
-    assert_eq!((transition.from, transition.to, transition.generation), (Some(Phase::Pending), Phase::Restarting, Some(2)));
+    assert_eq!(
+        (transition.from, transition.to, transition.generation),
+        (Some(Phase::Pending), Phase::Restarting, Some(2))
+    );
 }
 
 #[test]
 fn an_end_sets_finished_and_says_which_end() {
-    let finish = |cause, reason| Finish { cause, reason, message: "because".to_owned(), outputs: None };
+    let finish = |cause, reason| Finish {
+        cause,
+        reason,
+        message: "because".to_owned(),
+        outputs: None,
+    };
     for (cause, reason, phase) in [
-        (GenerationEnd::Succeeded, Reason::OutputComplete, Phase::Succeeded),
+        (
+            GenerationEnd::Succeeded,
+            Reason::OutputComplete,
+            Phase::Succeeded,
+        ),
         (GenerationEnd::Failed, Reason::PlanFailed, Phase::Failed),
     ] {
         let status = after_step(&started(), Lifecycle::Finish(finish(cause, reason)), 400).status;
         let succeeded = phase == Phase::Succeeded;
         assert_eq!(status.phase, Some(phase));
         assert_eq!(condition(&status, ConditionType::Finished), (true, reason));
-        assert_eq!(condition(&status, ConditionType::Complete), (succeeded, reason));
-        assert_eq!(condition(&status, ConditionType::Failed), (!succeeded, reason));
+        assert_eq!(
+            condition(&status, ConditionType::Complete),
+            (succeeded, reason)
+        );
+        assert_eq!(
+            condition(&status, ConditionType::Failed),
+            (!succeeded, reason)
+        );
         assert_eq!(status.completion_time, Some(Time(at(400))));
-        assert_eq!(status.generations.last().and_then(|record| record.cause), Some(cause));
-        assert_eq!(find(&status, ConditionType::Finished).unwrap().message, "because");
+        assert_eq!(
+            status.generations.last().and_then(|record| record.cause),
+            Some(cause)
+        );
+        assert_eq!(
+            find(&status, ConditionType::Finished).unwrap().message,
+            "because"
+        );
     }
 }
 
 #[test]
 fn a_refused_spec_is_told_with_the_field_and_starts_nothing() {
     let mut job = new_job();
-    job.errors = vec![zephyr_crds::field_error::FieldError::new("spec.image", "is wrong", "name:tag")];
+    job.errors = vec![zephyr_crds::field_error::FieldError::new(
+        "spec.image",
+        "is wrong",
+        "name:tag",
+    )];
     let status = after_step(&job, Lifecycle::Reject, 100).status;
-    assert_eq!((status.generation, status.phase), (None, Some(Phase::Pending)));
-    assert_eq!(condition(&status, ConditionType::Accepted), (false, Reason::SpecInvalid));
-    assert_eq!(find(&status, ConditionType::Accepted).unwrap().message, "spec.image: is wrong; name:tag");
+    assert_eq!(
+        (status.generation, status.phase),
+        (None, Some(Phase::Pending))
+    );
+    assert_eq!(
+        condition(&status, ConditionType::Accepted),
+        (false, Reason::SpecInvalid)
+    );
+    assert_eq!(
+        find(&status, ConditionType::Accepted).unwrap().message,
+        "spec.image: is wrong; name:tag"
+    );
 }
 
 #[test]
 fn a_condition_keeps_the_time_of_its_transition_while_only_its_wording_changes() {
     let job = started();
     let first = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
-    let job = ValidatedJob { status: first, ..job };
-    let other = RunReport { message: "something else".to_owned(), ..report(RunPhase::Running) };
-    let status = project(&job, &Observed { report: Some(other), ..Observed::default() }, &Plan { diagnosis: healthy(1), ..Plan::default() }, None, at(900));
+    let job = ValidatedJob {
+        status: first,
+        ..job
+    };
+    let other = RunReport {
+        message: "something else".to_owned(),
+        ..report(RunPhase::Running)
+    };
+    let status = project(
+        &job,
+        &Observed {
+            report: Some(other),
+            ..Observed::default()
+        },
+        &Plan {
+            diagnosis: healthy(1),
+            ..Plan::default()
+        },
+        None,
+        at(900),
+    );
     let progressing = find(&status, ConditionType::Progressing).unwrap();
-    assert_eq!((progressing.message.as_str(), &progressing.last_transition_time), ("something else", &Time(at(100))));
+    assert_eq!(
+        (
+            progressing.message.as_str(),
+            &progressing.last_transition_time
+        ),
+        ("something else", &Time(at(100)))
+    );
 }
 
 #[test]
 fn nothing_new_is_not_written_counters_wait_and_a_phase_does_not() {
     let job = started();
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
-    let job = ValidatedJob { status: running.clone(), ..job };
-    assert_eq!(follow(&job, Some(report(RunPhase::Running)), healthy(1), None), running, "the same facts, the same status");
+    let job = ValidatedJob {
+        status: running.clone(),
+        ..job
+    };
+    assert_eq!(
+        follow(&job, Some(report(RunPhase::Running)), healthy(1), None),
+        running,
+        "the same facts, the same status"
+    );
     assert_eq!(due(&running, &running, Some(at(0)), at(200)), Due::Never);
 
-    let more = follow(&job, Some(RunReport { tasks_done: 5, ..report(RunPhase::Running) }), healthy(2), None);
-    assert_eq!(due(&running, &more, Some(at(195)), at(200)), Due::At(at(205)));
+    let more = follow(
+        &job,
+        Some(RunReport {
+            tasks_done: 5,
+            ..report(RunPhase::Running)
+        }),
+        healthy(2),
+        None,
+    );
+    assert_eq!(
+        due(&running, &more, Some(at(195)), at(200)),
+        Due::At(at(205))
+    );
     assert_eq!(due(&running, &more, Some(at(190)), at(200)), Due::Now);
-    assert_eq!(due(&running, &more, None, at(200)), Due::Now, "an operator that just started");
+    assert_eq!(
+        due(&running, &more, None, at(200)),
+        Due::Now,
+        "an operator that just started"
+    );
 
     let finishing = follow(&job, Some(report(RunPhase::Finishing)), healthy(1), None);
     assert_eq!(due(&running, &finishing, Some(at(199)), at(200)), Due::Now);
@@ -225,14 +508,28 @@ fn nothing_new_is_not_written_counters_wait_and_a_phase_does_not() {
 fn people_are_told_of_phases_and_of_each_new_trouble_once() {
     let job = started();
     let told = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {
-        announcements(before, next).into_iter().map(|one| (one.is_warning, one.reason)).collect::<Vec<_>>()
+        announcements(before, next)
+            .into_iter()
+            .map(|one| (one.is_warning, one.reason))
+            .collect::<Vec<_>>()
     };
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
     assert_eq!(told(&job.status, &running), [(false, "Running".to_owned())]);
     assert_eq!(told(&running, &running), []);
-    let job = ValidatedJob { status: running.clone(), ..job };
-    let blocked = follow(&job, Some(report(RunPhase::StorageUnavailable)), healthy(1), None);
-    assert_eq!(told(&running, &blocked), [(true, "StorageUnavailable".to_owned())]);
+    let job = ValidatedJob {
+        status: running.clone(),
+        ..job
+    };
+    let blocked = follow(
+        &job,
+        Some(report(RunPhase::StorageUnavailable)),
+        healthy(1),
+        None,
+    );
+    assert_eq!(
+        told(&running, &blocked),
+        [(true, "StorageUnavailable".to_owned())]
+    );
     assert_eq!(told(&blocked, &blocked), []);
 }
 
@@ -241,20 +538,48 @@ fn a_status_stays_below_eight_kibibytes_whatever_happened() {
     let long = "a message that goes on and on, ".repeat(100);
     let mut job = started();
     for generation in 2..=40 {
-        let ended = EndedGeneration { cause: GenerationEnd::CoordinatorLost, message: long.clone() };
-        let start = Start { generation, ended: Some(ended), not_before: None, without_progress: generation };
+        let ended = EndedGeneration {
+            cause: GenerationEnd::CoordinatorLost,
+            message: long.clone(),
+        };
+        let start = Start {
+            generation,
+            ended: Some(ended),
+            not_before: None,
+            without_progress: generation,
+        };
         job = after_step(&job, Lifecycle::Start(start), i64::from(generation) * 1000);
-        let trouble = Some(Trouble { kind: TroubleKind::Crashing, message: long.clone() });
+        let trouble = Some(Trouble {
+            kind: TroubleKind::Crashing,
+            message: long.clone(),
+        });
         let mut diagnosis = healthy(0);
         diagnosis.workers.trouble = trouble;
-        let spoken = RunReport { generation, message: long.clone(), epoch: u64::MAX, tasks_done: u64::MAX, tasks_total: u64::MAX, ..report(RunPhase::Running) };
+        let spoken = RunReport {
+            generation,
+            message: long.clone(),
+            epoch: Some(u64::MAX),
+            tasks_done: u64::MAX,
+            tasks_total: u64::MAX,
+            ..report(RunPhase::Running)
+        };
         for diagnosis in [diagnosis, healthy(1)] {
             job.status = follow(&job, Some(spoken.clone()), diagnosis, None);
             let bytes = serde_json::to_vec(&job.status).unwrap().len();
-            assert!(bytes <= MAX_STATUS_BYTES, "{bytes} bytes in generation {generation}");
+            assert!(
+                bytes <= MAX_STATUS_BYTES,
+                "{bytes} bytes in generation {generation}"
+            );
         }
     }
     assert_eq!(job.status.generations.len(), MAX_GENERATIONS_SHOWN);
-    assert_eq!(job.status.generations[0].generation, 1, "the number of generations used is counted from the first");
-    assert!(job.status.history.len() > 5, "{} entries of history are left", job.status.history.len());
+    assert_eq!(
+        job.status.generations[0].generation, 1,
+        "the number of generations used is counted from the first"
+    );
+    assert!(
+        job.status.history.len() > 5,
+        "{} entries of history are left",
+        job.status.history.len()
+    );
 }

@@ -57,10 +57,15 @@ pub enum Error {
 /// Checks `job` and takes it apart.
 pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
     let name = job.name_any();
-    let missing = |field| Error::Metadata { name: name.clone(), field };
+    let missing = |field| Error::Metadata {
+        name: name.clone(),
+        field,
+    };
     let namespace = job.namespace().ok_or_else(|| missing("namespace"))?;
     let uid = job.uid().ok_or_else(|| missing("uid"))?;
-    let resource_version = job.resource_version().ok_or_else(|| missing("resourceVersion"))?;
+    let resource_version = job
+        .resource_version()
+        .ok_or_else(|| missing("resourceVersion"))?;
     Ok(ValidatedJob {
         spec_version: job.metadata.generation,
         timing: Timing::of(&job.spec.retries),
@@ -68,7 +73,11 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         deleted: job.metadata.deletion_timestamp.is_some(),
         errors: validate_spec(&job.spec, &name, Place::Cluster),
         spec: job.spec.clone(),
-        identity: JobIdentity { namespace, name, uid },
+        identity: JobIdentity {
+            namespace,
+            name,
+            uid,
+        },
         resource_version,
     })
 }
@@ -78,11 +87,16 @@ impl Timing {
     fn of(retries: &RetriesSpec) -> Self {
         let usual = RetriesSpec::default();
         let or_default = |text: &DurationText, usual: &DurationText| {
-            text.parse().or_else(|_| usual.parse()).unwrap_or(Duration::from_secs(60))
+            text.parse()
+                .or_else(|_| usual.parse())
+                .unwrap_or(Duration::from_secs(60))
         };
         Self {
             no_workers_timeout: or_default(&retries.no_workers_timeout, &usual.no_workers_timeout),
-            coordinator_timeout: or_default(&retries.coordinator_timeout, &usual.coordinator_timeout),
+            coordinator_timeout: or_default(
+                &retries.coordinator_timeout,
+                &usual.coordinator_timeout,
+            ),
             backoff_initial: or_default(&retries.backoff.initial, &usual.backoff.initial),
             backoff_factor: retries.backoff.factor.max(1),
             backoff_max: or_default(&retries.backoff.max, &usual.backoff.max),
@@ -92,8 +106,14 @@ impl Timing {
     /// How long to wait before the generation that follows the `ended`-th of the job (from 1). Saturates: an exponent that
     /// overflows is the longest wait, never none.
     pub fn backoff(&self, ended: u32) -> Duration {
-        let factor = self.backoff_factor.checked_pow(ended.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.backoff_initial.checked_mul(factor).unwrap_or(self.backoff_max).min(self.backoff_max)
+        let factor = self
+            .backoff_factor
+            .checked_pow(ended.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        self.backoff_initial
+            .checked_mul(factor)
+            .unwrap_or(self.backoff_max)
+            .min(self.backoff_max)
     }
 }
 
@@ -115,13 +135,18 @@ mod tests {
 
     #[test]
     fn the_wait_grows_by_its_factor_up_to_its_maximum_and_never_overflows() {
-        let waits: Vec<_> = [1, 2, 3, 7, 100, u32::MAX].map(|ended| timing().backoff(ended).as_secs()).into();
+        let waits: Vec<_> = [1, 2, 3, 7, 100, u32::MAX]
+            .map(|ended| timing().backoff(ended).as_secs())
+            .into();
         assert_eq!(waits, [5, 10, 20, 300, 300, 300]);
     }
 
     #[test]
     fn a_time_that_cannot_be_written_is_the_far_future() {
         assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::MAX), Timestamp::MAX);
-        assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::from_secs(5)).as_second(), 5);
+        assert_eq!(
+            after(Timestamp::UNIX_EPOCH, Duration::from_secs(5)).as_second(),
+            5
+        );
     }
 }

@@ -34,7 +34,8 @@ impl PodEnds {
             }
         }
         self.known = current;
-        self.told.retain(|end| self.known.contains_key(&end.pod_uid));
+        self.told
+            .retain(|end| self.known.contains_key(&end.pod_uid));
         ends.retain(|end| !self.told.contains(end));
         ends.extend(self.vanished.values().cloned());
         ends
@@ -89,13 +90,19 @@ mod tests {
     #[test]
     fn a_pod_that_vanishes_is_a_disruption_and_stays_untold_until_it_is_told() {
         let mut ends = PodEnds::default();
-        assert_eq!(ends.untold([&worker("w-0"), &worker("w-1")].into_iter()), []);
+        assert_eq!(
+            ends.untold([&worker("w-0"), &worker("w-1")].into_iter()),
+            []
+        );
         for _ in 0..2 {
             let untold = ends.untold([&worker("w-1")].into_iter());
-            assert_eq!(untold.iter().map(|end| (end.pod_name.as_str(), end.cause)).collect::<Vec<_>>(), [(
-                "w-0",
-                PodEndCause::Disruption
-            )]);
+            assert_eq!(
+                untold
+                    .iter()
+                    .map(|end| (end.pod_name.as_str(), end.cause))
+                    .collect::<Vec<_>>(),
+                [("w-0", PodEndCause::Disruption)]
+            );
         }
         let untold = ends.untold([&worker("w-1")].into_iter());
         ends.set_told(&untold[0]);

@@ -33,8 +33,16 @@ impl SigningKey {
 
     /// The token of one generation of the job with this uid.
     pub fn token(&self, job_uid: &str, generation: u32) -> Token {
-        let tag = hmac::sign(&self.0, format!("{CONTEXT}\n{job_uid}\n{generation}").as_bytes());
-        Token(tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        let tag = hmac::sign(
+            &self.0,
+            format!("{CONTEXT}\n{job_uid}\n{generation}").as_bytes(),
+        );
+        Token(
+            tag.as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
     }
 }
 

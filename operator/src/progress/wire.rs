@@ -5,7 +5,11 @@ use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, 
 
 /// The generated client.
 #[expect(unreachable_pub, reason = "generated code")]
-#[allow(clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub(super) mod proto {
     tonic::include_proto!("zephyr.run.v1");
 }
@@ -24,7 +28,10 @@ pub(super) enum Error {
 }
 
 pub(super) fn hello(job_uid: &str, generation: u32) -> proto::OperatorMessage {
-    message(Message::Hello(proto::OperatorHello { job_uid: job_uid.to_owned(), generation }))
+    message(Message::Hello(proto::OperatorHello {
+        job_uid: job_uid.to_owned(),
+        generation,
+    }))
 }
 
 pub(super) fn pod_ended(end: &PodEnd) -> proto::OperatorMessage {
@@ -49,17 +56,26 @@ pub(super) fn result_stored(epoch: u64) -> proto::OperatorMessage {
 }
 
 /// Reads a report, which must be of this job and generation, and whole.
-pub(super) fn read_report(report: proto::CoordinatorReport, job_uid: &str, generation: u32) -> Result<RunReport, Error> {
+pub(super) fn read_report(
+    report: proto::CoordinatorReport,
+    job_uid: &str,
+    generation: u32,
+) -> Result<RunReport, Error> {
     if report.job_uid != job_uid {
-        return Err(Error::OtherJob { found: report.job_uid });
+        return Err(Error::OtherJob {
+            found: report.job_uid,
+        });
     }
     if report.generation != generation {
-        return Err(Error::OtherGeneration { found: report.generation, expected: generation });
+        return Err(Error::OtherGeneration {
+            found: report.generation,
+            expected: generation,
+        });
     }
-    if report.epoch == 0 {
-        return Err(Error::Missing { field: "epoch" });
-    }
-    let snapshot = report.snapshot.ok_or(Error::Missing { field: "snapshot" })?;
+    let epoch = (report.epoch > 0).then_some(report.epoch);
+    let snapshot = report
+        .snapshot
+        .ok_or(Error::Missing { field: "snapshot" })?;
     let phase = match snapshot.phase() {
         proto::Phase::Unspecified => return Err(Error::Missing { field: "phase" }),
         proto::Phase::Planning => RunPhase::Planning,
@@ -68,14 +84,21 @@ pub(super) fn read_report(report: proto::CoordinatorReport, job_uid: &str, gener
         proto::Phase::Finishing => RunPhase::Finishing,
         proto::Phase::Ended => RunPhase::Ended,
     };
+    // Before it has taken the ledger over a coordinator may say what it waits for, and nothing about the run.
+    if epoch.is_none() && (snapshot.planned.is_some() || snapshot.result.is_some()) {
+        return Err(Error::Missing { field: "epoch" });
+    }
     let workers = snapshot.workers.unwrap_or_default();
     Ok(RunReport {
         generation,
-        epoch: report.epoch,
+        epoch,
         connected: true,
         phase,
         message: snapshot.message,
-        planned: snapshot.planned.map(|planned| Planned { stages: planned.stages, max_shards: planned.max_shards }),
+        planned: snapshot.planned.map(|planned| Planned {
+            stages: planned.stages,
+            max_shards: planned.max_shards,
+        }),
         stage: snapshot.stage.map(|stage| StageReport {
             index: stage.index,
             name: stage.name,
@@ -108,7 +131,9 @@ pub(super) fn read_report(report: proto::CoordinatorReport, job_uid: &str, gener
 }
 
 fn message(message: Message) -> proto::OperatorMessage {
-    proto::OperatorMessage { message: Some(message) }
+    proto::OperatorMessage {
+        message: Some(message),
+    }
 }
 
 #[cfg(test)]
@@ -118,16 +143,49 @@ mod tests {
     fn report() -> proto::CoordinatorReport {
         let snapshot = proto::Snapshot {
             phase: proto::Phase::Running.into(),
-            workers: Some(proto::WorkerCounts { busy_pod_uids: vec!["a".to_owned()], disruptions: 3, ..Default::default() }),
+            workers: Some(proto::WorkerCounts {
+                busy_pod_uids: vec!["a".to_owned()],
+                disruptions: 3,
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        proto::CoordinatorReport { job_uid: "uid".to_owned(), generation: 2, epoch: 5, snapshot: Some(snapshot) }
+        proto::CoordinatorReport {
+            job_uid: "uid".to_owned(),
+            generation: 2,
+            epoch: 5,
+            snapshot: Some(snapshot),
+        }
     }
 
     #[test]
     fn a_whole_report_is_read() {
         let read = read_report(report(), "uid", 2).unwrap();
-        assert_eq!((read.epoch, read.phase, read.disruptions, read.busy_pods.len()), (5, RunPhase::Running, 3, 1));
+        assert_eq!(
+            (
+                read.epoch,
+                read.phase,
+                read.disruptions,
+                read.busy_pods.len()
+            ),
+            (Some(5), RunPhase::Running, 3, 1)
+        );
+    }
+
+    #[test]
+    fn a_coordinator_without_an_epoch_may_say_what_it_waits_for() {
+        let mut report = report();
+        report.epoch = 0;
+        report
+            .snapshot
+            .as_mut()
+            .unwrap()
+            .set_phase(proto::Phase::StorageUnavailable);
+        let read = read_report(report, "uid", 2).unwrap();
+        assert_eq!(
+            (read.epoch, read.phase),
+            (None, RunPhase::StorageUnavailable)
+        );
     }
 
     #[test]
@@ -137,10 +195,30 @@ mod tests {
             change(&mut changed);
             read_report(changed, "uid", 2).unwrap_err()
         };
-        assert_eq!(refused(|r| r.job_uid = "other".to_owned()), Error::OtherJob { found: "other".to_owned() });
-        assert_eq!(refused(|r| r.generation = 1), Error::OtherGeneration { found: 1, expected: 2 });
-        assert_eq!(refused(|r| r.epoch = 0), Error::Missing { field: "epoch" });
-        assert_eq!(refused(|r| r.snapshot = None), Error::Missing { field: "snapshot" });
+        assert_eq!(
+            refused(|r| r.job_uid = "other".to_owned()),
+            Error::OtherJob {
+                found: "other".to_owned()
+            }
+        );
+        assert_eq!(
+            refused(|r| r.generation = 1),
+            Error::OtherGeneration {
+                found: 1,
+                expected: 2
+            }
+        );
+        assert_eq!(
+            refused(|r| {
+                r.epoch = 0;
+                r.snapshot.as_mut().unwrap().result = Some(proto::Result::default());
+            }),
+            Error::Missing { field: "epoch" }
+        );
+        assert_eq!(
+            refused(|r| r.snapshot = None),
+            Error::Missing { field: "snapshot" }
+        );
         assert_eq!(
             refused(|r| r.snapshot.as_mut().unwrap().phase = 0),
             Error::Missing { field: "phase" }
