@@ -72,8 +72,15 @@ pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
 impl Record {
     /// The key of the whole record. Fails for a number with an exponent beyond ±[`MAX_KEY_EXPONENT`].
     pub fn key(&self) -> Result<KeyBytes, NumberError> {
+        self.view().key()
+    }
+}
+
+impl View<'_> {
+    /// The key of this value; fails as [`Record::key`] does.
+    pub(crate) fn key(self) -> Result<KeyBytes, NumberError> {
         let mut writer = KeyWriter::default();
-        writer.view(self.view())?;
+        writer.view(self)?;
         Ok(writer.finish())
     }
 }

@@ -127,10 +127,9 @@ impl ExactSum {
         let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;
         let (exponent, mantissa) = rest.split_first_chunk::<4>().ok_or(NumberError::Damaged)?;
         let exponent = i32::from_be_bytes(*exponent);
-        // Digits behind the point count against the exponent as well.
-        let lowest = -2 * MAX_SUM_EXPONENT;
-        if fractional > 1 || mantissa.is_empty() || !(lowest..=MAX_SUM_EXPONENT).contains(&exponent)
-        {
+        // Digits behind the point count against the exponent, and many large numbers together pass the largest.
+        let exponents = -2 * MAX_SUM_EXPONENT..=2 * MAX_SUM_EXPONENT;
+        if fractional > 1 || mantissa.is_empty() || !exponents.contains(&exponent) {
             return Err(NumberError::Damaged);
         }
         Ok(Self {
@@ -373,6 +372,20 @@ mod tests {
             ExactSum::new().add("\"1\""),
             Err(NumberError::NotANumber { .. })
         ));
+    }
+
+    #[test]
+    fn sums_at_the_limits_survive_encoding() {
+        let digits = format!("1.{}1e-10000", "0".repeat(9_998));
+        for number in ["1e9999", "-9e9999", "1e-10000", digits.as_str()] {
+            let sum = sum_of(&[number; 100]);
+            assert_eq!(
+                ExactSum::decode(&sum.encode()),
+                Ok(sum),
+                "{}",
+                shown(number)
+            );
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ use jaq_json::Val;
 pub use error::{CompileError, EvaluationError, ValueError};
 pub use value::Value;
 
+use path::{Found, PlainPath};
+
 use crate::record::Record;
 
 mod delete;
@@ -32,6 +34,7 @@ mod fence;
 mod interpolation;
 mod library;
 mod number;
+mod path;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -50,8 +53,8 @@ pub const STACK_BYTES: usize = 256 * 1024 * 1024;
 /// A compiled expression; shared freely between threads.
 pub struct Expression {
     source: String,
-    /// The expression is `.`: its result is its input, so that nothing need be converted.
-    identity: bool,
+    /// The expression is a plain path: its result is looked up, and nothing is converted.
+    path: Option<PlainPath>,
     filter: Filter<JustLut<Val>>,
 }
 
@@ -95,7 +98,7 @@ impl Expression {
             .map_err(|errors| error::compiling(&rewritten, errors))?;
         Ok(Self {
             source: source.to_owned(),
-            identity: source.trim() == ".",
+            path: PlainPath::of(source),
             filter,
         })
     }
@@ -112,9 +115,18 @@ impl Expression {
         record: &Record,
         receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> Result<(), EvaluationError> {
-        if self.identity {
-            let _ = receive(Value::source(record));
-            return Ok(());
+        if let Some(path) = &self.path {
+            let value = match path.find(record.view()) {
+                Found::Value(_) if path.is_identity() => Some(Value::source(record)),
+                Found::Value(view) => Some(Value::inside(view)),
+                Found::Null => Some(Value::computed(Val::Null)),
+                Found::Error => None,
+            };
+            if let Some(value) = value {
+                // The one result is given, so there is nothing to break off.
+                let _ = receive(value);
+                return Ok(());
+            }
         }
         let input = value::from_view(record.view());
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new([]));

@@ -484,6 +484,47 @@ fn the_receiver_may_break_off() {
 }
 
 #[test]
+fn plain_paths_are_recognized_and_nothing_else() {
+    let is_path = |source: &str| Expression::compile(source).unwrap().path.is_some();
+    for source in [
+        ".",
+        " . ",
+        ".a",
+        ".a.b.c",
+        ".[\"a b\"].c",
+        ".\"a b\"",
+        ".a # a comment",
+    ] {
+        assert!(is_path(source), "{source}");
+    }
+    for source in [
+        ".a?",
+        ".[0]",
+        ".a[]",
+        ".a, .b",
+        ".a | .b",
+        "..",
+        ".a[.b]",
+        ".\"a\\(1)\"",
+        ".a.b?",
+        "def f: .; .a",
+        "$x.a",
+    ] {
+        assert!(
+            !Expression::compile(source).is_ok_and(|expression| expression.path.is_some()),
+            "{source}"
+        );
+    }
+    check(".[\"a b\"].c", r#"{"a b":{"c":"\u0041"}}"#, &[r#""A""#]);
+    check(
+        ".a.b",
+        r#"{"a":{"b":1,"b":{"x":1,"x":2}}}"#,
+        &[r#"{"x":2}"#],
+    );
+    check_error(".a.b", r#"{"a":[1]}"#, r#"cannot index [1] with "b""#);
+}
+
+#[test]
 fn exactly_one_result_is_one_and_the_error_says_how_many_there_were() {
     let one = |expression: &str| {
         Expression::compile(expression)
@@ -639,6 +680,25 @@ proptest! {
         let again = Record::parse(text.as_json()).unwrap();
         prop_assert_eq!(&again, &text);
         prop_assert_eq!(again.key().ok(), record.key().ok());
+    }
+
+    #[test]
+    fn the_short_way_of_paths_never_shows(json in json(), names in proptest::collection::vec("[a-c]", 1..4)) {
+        let path = format!(".{}", names.join("."));
+        let short = Expression::compile(&path).unwrap();
+        prop_assert!(short.path.is_some());
+        let long = Expression::compile(&format!(". | {path}")).unwrap();
+        prop_assert!(long.path.is_none());
+        for json in [&json, &format!("{{\"a\":{json},\"b\":{{\"c\":{json}}},\"c\":null}}")] {
+            let record = Record::parse(json.as_bytes()).unwrap();
+            let ask = |expression: &Expression| {
+                expression.evaluate_one(&record, |value| {
+                    let number = value.number_text().map(Cow::into_owned);
+                    (value.to_record(), value.key(), value.is_truthy(), value.type_name(), number)
+                })
+            };
+            prop_assert_eq!(ask(&short), ask(&long));
+        }
     }
 
     #[test]

@@ -15,12 +15,18 @@ pub struct Value<'record>(Inner<'record>);
 enum Inner<'record> {
     /// The input itself, never converted.
     Source(&'record Record),
+    /// A part of the input, never converted.
+    Inside(View<'record>),
     Computed(Val),
 }
 
 impl<'record> Value<'record> {
     pub(super) fn source(record: &'record Record) -> Self {
         Self(Inner::Source(record))
+    }
+
+    pub(super) fn inside(view: View<'record>) -> Self {
+        Self(Inner::Inside(view))
     }
 
     pub(super) fn computed(value: Val) -> Self {
@@ -31,6 +37,7 @@ impl<'record> Value<'record> {
     pub fn is_truthy(&self) -> bool {
         match &self.0 {
             Inner::Source(record) => record.is_truthy(),
+            Inner::Inside(view) => !matches!(view.kind(), Kind::Null | Kind::False),
             Inner::Computed(value) => !matches!(value, Val::Null | Val::Bool(false)),
         }
     }
@@ -39,6 +46,7 @@ impl<'record> Value<'record> {
     pub fn type_name(&self) -> &'static str {
         match &self.0 {
             Inner::Source(record) => record.type_name(),
+            Inner::Inside(view) => view.type_name(),
             Inner::Computed(Val::Null) => "null",
             Inner::Computed(Val::Bool(_)) => "boolean",
             Inner::Computed(Val::Num(_)) => "number",
@@ -52,6 +60,7 @@ impl<'record> Value<'record> {
     pub fn to_record(&self) -> Result<Record, ValueError> {
         match &self.0 {
             Inner::Source(record) => Ok(record.to_canonical()),
+            Inner::Inside(view) => Ok(view.to_canonical()),
             Inner::Computed(value) => to_text(value).map(Record::trusted),
         }
     }
@@ -60,6 +69,7 @@ impl<'record> Value<'record> {
     pub fn key(&self) -> Result<KeyBytes, ValueError> {
         match &self.0 {
             Inner::Source(record) => record.key().map_err(ValueError::Number),
+            Inner::Inside(view) => view.key().map_err(ValueError::Number),
             Inner::Computed(value) => {
                 let mut writer = KeyWriter::default();
                 write_key(&mut writer, value, 0)?;
@@ -75,6 +85,7 @@ impl<'record> Value<'record> {
             Inner::Source(record) => {
                 (record.type_name() == "number").then(|| record.as_json_str().into())
             }
+            Inner::Inside(view) => (view.kind() == Kind::Number).then(|| view.text().into()),
             Inner::Computed(Val::Num(Num::Dec(decimal))) => Some(decimal.as_str().into()),
             Inner::Computed(Val::Num(Num::Float(float))) if float.is_nan() => Some("NaN".into()),
             Inner::Computed(Val::Num(Num::Float(float))) if float.is_infinite() => Some(

@@ -1,6 +1,7 @@
 //! The canonical text of a record that passes through an expression unchanged: compact, strings with the fewest
 //! escapes, each key once. Numbers keep their text. It must agree byte for byte with what `expr` writes for `.`.
 
+use super::Record;
 use super::string::push_quoted;
 use super::tape::{Kind, Node};
 use super::view::View;
@@ -9,6 +10,15 @@ use super::view::View;
 pub(crate) fn is_surely_canonical(view: View<'_>, nodes: &[Node]) -> bool {
     let escapes = nodes.iter().any(|node| node.kind == Kind::EscapedString);
     !escapes && !has_repeated_key(view)
+}
+
+impl View<'_> {
+    /// This value as a record of its own, in the canonical form.
+    pub(crate) fn to_canonical(self) -> Record {
+        let mut text = String::with_capacity(self.text().len());
+        push_canonical(&mut text, self);
+        Record::trusted(text)
+    }
 }
 
 /// Appends the canonical text of `view`; a repeated key keeps its first place and its last value.

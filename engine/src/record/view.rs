@@ -26,6 +26,18 @@ impl<'a> View<'a> {
         self.node().kind
     }
 
+    /// What kind of value this is, as jq's `type` names it.
+    pub(crate) fn type_name(self) -> &'static str {
+        match self.kind() {
+            Kind::Null => "null",
+            Kind::False | Kind::True => "boolean",
+            Kind::Number => "number",
+            Kind::PlainString | Kind::EscapedString => "string",
+            Kind::Array => "array",
+            Kind::Object => "object",
+        }
+    }
+
     /// The value's text as it stands in the record.
     pub(crate) fn text(self) -> &'a str {
         let node = self.node();
