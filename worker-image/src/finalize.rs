@@ -3,6 +3,7 @@
 //! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
 //! known before.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 use object_store::{ObjectStoreExt, PutPayload};
@@ -69,7 +70,7 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
             .filter(|width| (1..=WIDTH_MAX).contains(width))
             .ok_or_else(|| refuse("a width is not a number from 1 to 20"))?;
         name.push_str(before);
-        name.push_str(&format!("{number:0width$}"));
+        let _ = write!(name, "{number:0width$}");
         rest = after;
     }
     name.push_str(rest);

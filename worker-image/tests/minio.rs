@@ -1,7 +1,13 @@
-//! The data part against a real S3 server: the cluster's MinIO. What a store in memory cannot show: that answers are
+//! The data part against a real S3 server: the cluster's `MinIO`. What a store in memory cannot show: that answers are
 //! understood, that an empty file can be completed, that conditional writes exclude.
 //!
 //! Needs the cluster: `eval "$(make -s cluster-env)"`. Without it every test here fails and says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

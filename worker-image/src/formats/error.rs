@@ -84,7 +84,7 @@ impl WriteError {
 pub(crate) fn storage_error(error: io::Error) -> Result<StorageError, io::Error> {
     if !error
         .get_ref()
-        .is_some_and(|inner| inner.is::<StorageError>())
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<StorageError>)
     {
         return Err(error);
     }

@@ -100,11 +100,11 @@ fn failed(file: &str, lines: &Lines<Decompressor>, error: LineError) -> ReadErro
         LineError::Read(error) => match storage_error(error) {
             Ok(error) => ReadError::Store(error),
             Err(error) => {
-                let problem = match error.kind() {
-                    std::io::ErrorKind::UnexpectedEof => {
-                        "it ends in the middle: truncated".to_owned()
-                    }
-                    _ => error.to_string(),
+                let is_truncated = error.kind() == std::io::ErrorKind::UnexpectedEof;
+                let problem = if is_truncated {
+                    "it ends in the middle: truncated".to_owned()
+                } else {
+                    error.to_string()
                 };
                 ReadError::Decompress {
                     file,

@@ -41,22 +41,23 @@ impl<W: Write> FileWriter<W> {
 
     /// Writes one more record. In `text`, a string is written as it is and everything else as compact JSON.
     pub fn write(&mut self, record: &Record) -> Result<(), WriteError> {
-        match (self.format, record.as_string()) {
-            (Format::Text, Some(text)) => {
-                // A carriage return before the line's end would be taken for a part of it.
-                if text.contains('\n') || text.ends_with('\r') {
-                    let shown = text.chars().take(64).collect();
-                    return Err(WriteError::LineBreak {
-                        file: self.file.clone(),
-                        record: self.rows + 1,
-                        shown,
-                    });
-                }
-                self.buffer.extend_from_slice(text.as_bytes());
+        // A jsonl file has records as they are: only for text are escapes resolved.
+        let text = match self.format {
+            Format::Text => record.as_string(),
+            Format::Jsonl => None,
+        };
+        match text {
+            // A carriage return before the line's end would be taken for a part of it.
+            Some(text) if text.contains('\n') || text.ends_with('\r') => {
+                let shown = text.chars().take(64).collect();
+                return Err(WriteError::LineBreak {
+                    file: self.file.clone(),
+                    record: self.rows + 1,
+                    shown,
+                });
             }
-            (Format::Text, None) | (Format::Jsonl, _) => {
-                self.buffer.extend_from_slice(record.as_json())
-            }
+            Some(text) => self.buffer.extend_from_slice(text.as_bytes()),
+            None => self.buffer.extend_from_slice(record.as_json()),
         }
         self.buffer.push(b'\n');
         self.rows += 1;

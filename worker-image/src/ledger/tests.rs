@@ -55,9 +55,11 @@ fn fact(shard: u32) -> LogRecord {
 }
 
 fn shards(records: &[LogRecord]) -> Vec<u32> {
-    let shard = |record: &LogRecord| match record {
-        LogRecord::Revoked { task } => task.task.shard.0,
-        other => panic!("{other:?}"),
+    let shard = |record: &LogRecord| {
+        let LogRecord::Revoked { task } = record else {
+            panic!("{record:?}")
+        };
+        task.task.shard.0
     };
     records.iter().map(shard).collect()
 }

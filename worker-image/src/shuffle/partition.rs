@@ -98,14 +98,12 @@ impl PartitionStream {
             return Err(stream.damaged("the file is smaller than its index".to_owned()));
         };
         let first = stream.get(range.clone()).await?;
-        stream.entry = match decode_entry(producer, size, partitions, partition, &first) {
-            Ok(entry) => entry,
-            Err(_) => {
-                let again = stream.get(range).await?;
-                decode_entry(producer, size, partitions, partition, &again)
-                    .map_err(|problem| stream.damaged(problem))?
-            }
-        };
+        let mut entry = decode_entry(producer, size, partitions, partition, &first);
+        if entry.is_err() {
+            let again = stream.get(range).await?;
+            entry = decode_entry(producer, size, partitions, partition, &again);
+        }
+        stream.entry = entry.map_err(|problem| stream.damaged(problem))?;
         stream.asked = stream.entry.offset;
         stream.fetch_more(0).await?;
         Ok(stream)

@@ -215,7 +215,7 @@ fn outputs(
 fn more_mappers_than_are_merged_at_once_give_the_same_groups() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
-    let mappers: Vec<Vec<(u32, u32)>> = (0..FAN_IN as u32 * 2 + 7)
+    let mappers: Vec<Vec<(u32, u32)>> = (0..u32::try_from(FAN_IN).unwrap() * 2 + 7)
         .map(|shard| {
             (0..20)
                 .map(|n| ((shard + n) % 37, shard * 100 + n))

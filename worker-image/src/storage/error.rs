@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt;
 
-use object_store::client::HttpError;
+use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::storage::Location;
 
@@ -127,17 +127,17 @@ impl fmt::Display for Cause {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the client's errors are not exhaustive; what is not named is told by its text"
+)]
 fn classify(object: &Location, error: &object_store::Error) -> Cause {
-    if let Some(cause) = chain(error)
-        .find_map(|e| e.downcast_ref::<std::io::Error>())
-        .and_then(|e| {
-            let place = object
-                .local_path()
-                .map_or_else(|| object.to_string(), |path| path.display().to_string());
-            classify_io(&place, e)
-        })
-    {
-        return cause;
+    // A connection has I/O errors of its own, which mean something else than a disk's.
+    if let Some(path) = object.local_path() {
+        let on_disk = chain(error).find_map(|e| e.downcast_ref::<std::io::Error>());
+        if let Some(cause) = on_disk.and_then(|e| classify_io(&path.display().to_string(), e)) {
+            return cause;
+        }
     }
     let text = chain(error)
         .map(ToString::to_string)
@@ -214,15 +214,21 @@ fn classify_text(error: &object_store::Error, text: &str) -> Cause {
     }
     if let Some(http) = chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
         let detail = cut(&deepest(http));
-        return match http.kind() {
-            object_store::client::HttpErrorKind::Timeout => Cause::TimedOut(detail),
-            _ => Cause::Unreachable(detail),
+        let is_late = http.kind() == HttpErrorKind::Timeout;
+        return if is_late {
+            Cause::TimedOut(detail)
+        } else {
+            Cause::Unreachable(detail)
         };
     }
     Cause::Other(cut(text))
 }
 
 /// Reads what the file system said about a file; nothing where it says nothing special.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds are not exhaustive; the others say nothing special"
+)]
 fn classify_io(place: &str, error: &std::io::Error) -> Option<Cause> {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -273,8 +279,8 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(error: object_store::Error) -> StorageError {
-        StorageError::from_store("reading", &Location::parse("s3://b/k").unwrap(), &error)
+    fn of(error: &object_store::Error) -> StorageError {
+        StorageError::from_store("reading", &Location::parse("s3://b/k").unwrap(), error)
     }
 
     fn said(text: &str) -> Box<dyn Error + Send + Sync> {
@@ -284,7 +290,7 @@ mod tests {
     #[test]
     fn an_error_names_call_bucket_and_key() {
         let body = "Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>";
-        let error = of(object_store::Error::NotFound {
+        let error = of(&object_store::Error::NotFound {
             path: "k".to_owned(),
             source: said(body),
         });
@@ -295,7 +301,7 @@ mod tests {
         assert!(!error.is_transient());
 
         let body = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
-        let error = of(object_store::Error::PermissionDenied {
+        let error = of(&object_store::Error::PermissionDenied {
             path: "k".to_owned(),
             source: said(body),
         });
@@ -309,7 +315,7 @@ mod tests {
     #[test]
     fn a_store_that_is_busy_may_recover_and_a_wrong_key_may_not() {
         let generic = |text: &str| {
-            of(object_store::Error::Generic {
+            of(&object_store::Error::Generic {
                 store: "S3",
                 source: said(text),
             })

@@ -151,18 +151,18 @@ async fn match_pattern(
         pattern: pattern.to_owned(),
         problem: error.kind().to_string(),
     })?;
-    let matcher = glob.compile_matcher();
+    let glob = glob.compile_matcher();
     let folder = location.with_path(literal_folder(location.path()));
     let in_store = |source| ListError::Store { index, source };
     let store = stores.open(location).map_err(in_store)?.objects;
     let found = persist(stores, "listing", &folder, || async {
-        let matches = store
+        let listed = store
             .list(Some(folder.path()))
-            .try_filter(|meta| std::future::ready(matcher.is_match(meta.location.as_ref())));
+            .try_filter(|meta| std::future::ready(glob.is_match(meta.location.as_ref())));
         // One more than allowed tells that there are too many, and no more are held.
-        let mut matches = std::pin::pin!(matches);
+        let mut listed = std::pin::pin!(listed);
         let mut found = Vec::new();
-        while let Some(meta) = matches.try_next().await? {
+        while let Some(meta) = listed.try_next().await? {
             found.push(input_file(location, &meta));
             if found.len() > INPUT_FILES_MAX {
                 break;

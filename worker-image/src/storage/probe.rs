@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::storage::{Cause, JobStorage, Location, LocationError, StorageError, persist};
+use crate::storage::{Cause, JobStorage, LocationError, StorageError, persist};
 
 /// Why the storage cannot be used (now).
 #[derive(Debug, thiserror::Error)]
@@ -62,18 +62,14 @@ pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     };
     match persist(stores, "writing", &location, second).await {
         Err(error) if error.cause == Cause::AlreadyExists => Ok(()),
-        Ok(_) => Err(lacking(&location)),
-        Err(StorageError {
+        Ok(_)
+        | Err(StorageError {
             cause: Cause::Configuration(_),
             ..
-        }) => Err(lacking(&location)),
+        }) => Err(ProbeError::LacksConditionalWrites {
+            store: location.store_key(),
+        }),
         Err(error) => Err(ProbeError::Store(error)),
-    }
-}
-
-fn lacking(location: &Location) -> ProbeError {
-    ProbeError::LacksConditionalWrites {
-        store: location.store_key(),
     }
 }
 

@@ -232,9 +232,9 @@ mod tests {
         );
         let thread = std::thread::spawn(move || {
             let total = Arc::new(AtomicU64::new(0));
-            let counter = Arc::clone(&total);
+            let sum = Arc::clone(&total);
             let counted: ReadCounter = Arc::new(move |n| {
-                counter.fetch_add(n, Ordering::Relaxed);
+                sum.fetch_add(n, Ordering::Relaxed);
             });
             let mut bytes = Vec::new();
             ObjectReader::open(&runtime, &stores, &file, &location, counted)

@@ -8,7 +8,7 @@ use crate::storage::{Location, StorageError, Stores};
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often a store that stays away is mentioned in the log.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Makes a call until it succeeds, fails for a reason that will not pass, or the patience of `stores` is used up.
 pub async fn persist<T, F, Answer>(

@@ -21,7 +21,7 @@ use crate::storage::{Cause, Location, Scheme, StorageError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No single request is larger than a part (8 MiB): slower than 140 kB/s is as good as dead.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Longest silence in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ const CLIENT_RETRIES: usize = 2;
 const CLIENT_RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a call is tried in all, unless said otherwise.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The pause before the first repetition; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

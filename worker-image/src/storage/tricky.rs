@@ -212,13 +212,13 @@ impl ObjectStore for TrickyStore {
 
 /// Stores of which `s3://b` is `inner`, with these tricks.
 pub(crate) fn tricky(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
-    let tricky: Arc<dyn ObjectStore> = Arc::new(TrickyStore {
+    let store: Arc<dyn ObjectStore> = Arc::new(TrickyStore {
         inner: Arc::clone(inner),
         tricks,
     });
     let store = Store {
-        objects: Arc::clone(&tricky),
-        durable: tricky,
+        objects: Arc::clone(&store),
+        durable: store,
         multipart: None,
     };
     Stores::in_memory()

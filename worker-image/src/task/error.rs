@@ -65,10 +65,10 @@ impl From<ShuffleError> for TaskError {
 
 impl From<TaskError> for TaskFailure {
     fn from(error: TaskError) -> Self {
-        let lost_input = match &error {
-            TaskError::Shuffle(ShuffleError::LoseInput { producer, .. }) => Some(*producer),
-            _ => None,
-        };
+        let mut lost_input = None;
+        if let TaskError::Shuffle(ShuffleError::LoseInput { producer, .. }) = &error {
+            lost_input = Some(*producer);
+        }
         Self {
             class: class(&error),
             error: error.to_string(),

@@ -21,7 +21,7 @@ use crate::task::error::TaskError;
 pub(super) enum Output<'p> {
     Final {
         uri: String,
-        writer: FileWriter<PartUpload>,
+        writer: Box<FileWriter<PartUpload>>,
     },
     Shuffle {
         writer: ShuffleWriter<'p>,
@@ -75,7 +75,10 @@ impl<'p> Output<'p> {
             .unwrap_or_else(|| Compression::of_path(&uri));
         let writer =
             FileWriter::new(&uri, format, compression, upload).map_err(TaskError::WriteOutput)?;
-        Ok(Self::Final { uri, writer })
+        Ok(Self::Final {
+            uri,
+            writer: Box::new(writer),
+        })
     }
 
     /// Takes a record.

@@ -164,7 +164,7 @@ fn pass_records(
     match (&assignment.input, program.merger()) {
         (TaskInput::File(file), None) => read_file(context, file, counters, &mut take)?,
         (TaskInput::Items { first, count }, None) => {
-            read_items(context, *first, *count, &mut take)?
+            read_items(context, *first, *count, &mut take)?;
         }
         (TaskInput::Shuffle { outputs }, Some(merger)) => read_shuffle(
             context,
@@ -189,15 +189,11 @@ fn pass_records(
 /// Puts file and record in front of what a step says.
 fn placed(error: TaskError, place: Place<'_>) -> TaskError {
     use crate::shuffle::ShuffleError;
-    match error {
-        TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) => {
-            TaskError::ApplyStep {
-                place: place.to_string(),
-                source,
-            }
-        }
-        other => other,
+    if let TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) = error {
+        let place = place.to_string();
+        return TaskError::ApplyStep { place, source };
     }
+    error
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -211,9 +211,10 @@ fn word_count() -> Vec<Step> {
 
 #[test]
 fn words_are_counted_over_files_and_shards_with_little_and_with_much_memory() {
-    let text: String = (0..20_000)
-        .map(|n| format!("w{} common\n", n * 31 % 5000))
+    let lines: Vec<String> = (0..20_000)
+        .map(|n| format!("w{} common", n * 31 % 5000))
         .collect();
+    let text = lines.join("\n");
     let mut results = Vec::new();
     for memory_bytes in [1, 1 << 30] {
         let files: [(&str, &[u8]); 2] = [("a.txt", text.as_bytes()), ("b.txt", b"common end")];
@@ -396,7 +397,8 @@ fn a_lost_output_of_the_stage_before_is_reported_as_such() {
 
 #[test]
 fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
-    let text: String = (0..200_000).map(|n| format!("word{n}\n")).collect();
+    let lines: Vec<String> = (0..200_000).map(|n| format!("word{n}")).collect();
+    let text = lines.join("\n");
     let mut job = Job::new(
         word_count(),
         &[("a.txt", text.as_bytes())],
