@@ -32,8 +32,13 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Admin { ready, registry: Arc::new(registry) });
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+        .with_state(Admin {
+            ready,
+            registry: Arc::new(registry),
+        });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop)
+        .await
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {

@@ -81,8 +81,10 @@ pub enum RunJobError {
 impl RunJob {
     /// Reads the mounted file.
     pub fn read(path: &Path) -> Result<Self, RunJobError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| RunJobError::Read { path: path.display().to_string(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| RunJobError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::from_json(&text)
     }
 
@@ -94,21 +96,44 @@ impl RunJob {
     /// The same job with another patience for storage calls: how long one is tried again before it fails.
     pub fn with_patience(self, patience: Duration) -> Result<Self, RunJobError> {
         let stores = self.stores.with_patience(patience);
-        let storage = JobStorage::new(stores.clone(), &self.frozen.spec.storage.uri, self.identity.job.clone())
-            .map_err(|source| RunJobError::Storage { source })?;
-        Ok(Self { stores, storage, ..self })
+        let storage = JobStorage::new(
+            stores.clone(),
+            &self.frozen.spec.storage.uri,
+            self.identity.job.clone(),
+        )
+        .map_err(|source| RunJobError::Storage { source })?;
+        Ok(Self {
+            stores,
+            storage,
+            ..self
+        })
     }
 
     /// Makes the parts of a frozen job usable.
     pub fn new(frozen: FrozenJob) -> Result<Self, RunJobError> {
         let job = JobUid::parse(&frozen.uid).map_err(|source| RunJobError::Uid { source })?;
-        let pipeline = pipeline(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
+        let pipeline =
+            pipeline(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
         let stores = Stores::new(frozen.storage_options.clone());
         let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, job.clone())
             .map_err(|source| RunJobError::Storage { source })?;
-        let task_stall_timeout =
-            frozen.spec.retries.task_stall_timeout.parse().map_err(|source| RunJobError::Duration { source })?;
-        let identity = RunIdentity { job, generation: Generation(frozen.generation) };
-        Ok(Self { frozen, identity, pipeline, stores, storage, task_stall_timeout })
+        let task_stall_timeout = frozen
+            .spec
+            .retries
+            .task_stall_timeout
+            .parse()
+            .map_err(|source| RunJobError::Duration { source })?;
+        let identity = RunIdentity {
+            job,
+            generation: Generation(frozen.generation),
+        };
+        Ok(Self {
+            frozen,
+            identity,
+            pipeline,
+            stores,
+            storage,
+            task_stall_timeout,
+        })
     }
 }

@@ -23,8 +23,14 @@ use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 
 /// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
 /// stores read those from the environment themselves.
-const STORAGE_SETTINGS: [&str; 6] =
-    ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"];
+const STORAGE_SETTINGS: [&str; 6] = [
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ALLOW_HTTP",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+];
 
 /// What the environment says about stores, for [`FrozenJob::storage_options`].
 pub fn storage_options_from_environment() -> BTreeMap<String, String> {
@@ -94,12 +100,21 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     install_crypto_provider();
     let job = Arc::new(RunJob::new(job).map_err(LocalError::Job)?);
     let token = Token::random().map_err(LocalError::Token)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|source| LocalError::Listen { source })?;
-    let address = listener.local_addr().map_err(|source| LocalError::Listen { source })?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|source| LocalError::Listen { source })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| LocalError::Listen { source })?;
     let (status, watched) = watch::channel(Status::planning("opening the storage"));
     let mut parts = JoinSet::new();
     let metrics = CoordinatorMetrics::default();
-    let coordinator = CoordinatorOptions { job: Arc::clone(&job), token: token.clone(), listener, metrics };
+    let coordinator = CoordinatorOptions {
+        job: Arc::clone(&job),
+        token: token.clone(),
+        listener,
+        metrics,
+    };
     parts.spawn(async move {
         match coordinator::run(coordinator, status).await {
             Ok(never) => match never {},
@@ -152,7 +167,10 @@ fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError
 }
 
 /// Tells the listener of each change until there is a result.
-async fn follow(mut status: watch::Receiver<Status>, progress: &ProgressListener) -> Result<JobResult, LocalError> {
+async fn follow(
+    mut status: watch::Receiver<Status>,
+    progress: &ProgressListener,
+) -> Result<JobResult, LocalError> {
     loop {
         let now = status.borrow_and_update().clone();
         progress(&now.snapshot);
@@ -167,7 +185,11 @@ async fn follow(mut status: watch::Receiver<Status>, progress: &ProgressListener
 
 /// Waits for the result, or for the end of the coordinator.
 async fn ended(status: &mut watch::Receiver<Status>) {
-    if status.wait_for(|status| status.result.is_some()).await.is_err() {
+    if status
+        .wait_for(|status| status.result.is_some())
+        .await
+        .is_err()
+    {
         tracing::debug!("the coordinator is gone");
     }
 }

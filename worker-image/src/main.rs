@@ -43,7 +43,11 @@ struct CommonArguments {
     #[arg(long, env = "ZEPHYR_JOB", default_value = "/etc/zephyr/job.json")]
     job: PathBuf,
     /// File with the token of the generation.
-    #[arg(long, env = "ZEPHYR_TOKEN_FILE", default_value = "/var/run/zephyr/token/token")]
+    #[arg(
+        long,
+        env = "ZEPHYR_TOKEN_FILE",
+        default_value = "/var/run/zephyr/token/token"
+    )]
     token_file: PathBuf,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "ZEPHYR_ADMIN_LISTEN", default_value = "0.0.0.0:8081")]
@@ -137,7 +141,10 @@ fn run(arguments: Arguments) -> Result<(), MainError> {
 }
 
 async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
-    let CoordinatorArguments { common, grpc_listen } = arguments;
+    let CoordinatorArguments {
+        common,
+        grpc_listen,
+    } = arguments;
     let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
     let token = Token::read(&common.token_file).map_err(MainError::Token)?;
     let listener = listen(grpc_listen).await?;
@@ -147,8 +154,14 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
     metrics.register(&mut registry);
     serve_admin(common.admin_listen, Arc::new(|| Ok(())), registry).await?;
     let (status, _watched) = watch::channel(Status::planning("opening the storage"));
-    let options = CoordinatorOptions { job, token, listener, metrics };
-    let mut told_to_go = signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
+    let options = CoordinatorOptions {
+        job,
+        token,
+        listener,
+        metrics,
+    };
+    let mut told_to_go =
+        signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
     tokio::select! {
         ended = coordinator::run(options, status) => match ended {
             Ok(never) => match never {},
@@ -162,7 +175,15 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
 }
 
 async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
-    let WorkerArguments { common, coordinator, slots, cpu_limit, memory_limit_bytes, pod_uid, pod_name } = arguments;
+    let WorkerArguments {
+        common,
+        coordinator,
+        slots,
+        cpu_limit,
+        memory_limit_bytes,
+        pod_uid,
+        pod_name,
+    } = arguments;
     let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
     let token = Token::read(&common.token_file).map_err(MainError::Token)?;
     let address = coordinator.unwrap_or_else(|| job.frozen.coordinator_address.clone());
@@ -170,7 +191,14 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         0 => cpu_limit.max(1),
         slots => slots,
     };
-    tracing::info!(job = job.frozen.name, uid = job.frozen.uid, generation = job.frozen.generation, address, slots, "worker");
+    tracing::info!(
+        job = job.frozen.name,
+        uid = job.frozen.uid,
+        generation = job.frozen.generation,
+        address,
+        slots,
+        "worker"
+    );
     let metrics = WorkerMetrics::default();
     let mut registry = Registry::default();
     metrics.register(&mut registry);
@@ -189,14 +217,17 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         metrics,
     };
     let (terminate, terminated) = oneshot::channel();
-    let mut told_to_go = signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
+    let mut told_to_go =
+        signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
     tokio::spawn(async move {
         told_to_go.recv().await;
         if terminate.send(()).is_err() {
             tracing::debug!("the worker was gone before it was told");
         }
     });
-    worker::run(options, readiness, terminated).await.map_err(MainError::Worker)
+    worker::run(options, readiness, terminated)
+        .await
+        .map_err(MainError::Worker)
 }
 
 fn readiness_probe(watched: watch::Receiver<Readiness>) -> Ready {
@@ -209,11 +240,17 @@ fn readiness_probe(watched: watch::Receiver<Readiness>) -> Ready {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
-    TcpListener::bind(address).await.map_err(|source| MainError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| MainError::Listen { address, source })
 }
 
 /// The probes are answered beside everything else; where that ends the process does, for want of probes.
-async fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
+async fn serve_admin(
+    address: SocketAddr,
+    ready: Ready,
+    registry: Registry,
+) -> Result<(), MainError> {
     let listener = listen(address).await?;
     tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, ready, registry, std::future::pending()).await {

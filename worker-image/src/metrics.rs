@@ -18,9 +18,21 @@ pub struct WorkerMetrics {
 impl WorkerMetrics {
     /// Makes them readable.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("zephyr_worker_tasks_done", "Tasks that ended well on this worker", self.tasks_done.clone());
-        registry.register("zephyr_worker_tasks_failed", "Tasks that failed on this worker", self.tasks_failed.clone());
-        registry.register("zephyr_worker_slots_busy", "Task slots that are not idle", self.slots_busy.clone());
+        registry.register(
+            "zephyr_worker_tasks_done",
+            "Tasks that ended well on this worker",
+            self.tasks_done.clone(),
+        );
+        registry.register(
+            "zephyr_worker_tasks_failed",
+            "Tasks that failed on this worker",
+            self.tasks_failed.clone(),
+        );
+        registry.register(
+            "zephyr_worker_slots_busy",
+            "Task slots that are not idle",
+            self.slots_busy.clone(),
+        );
     }
 }
 
@@ -46,12 +58,40 @@ pub struct CoordinatorMetrics {
 impl CoordinatorMetrics {
     /// Makes them readable.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("zephyr_coordinator_events", "Events handled by the coordinator's loop", self.events.clone());
-        registry.register("zephyr_ledger_records", "Records put into the ledger", self.ledger_records.clone());
-        registry.register("zephyr_ledger_commits", "Group commits put into the ledger", self.ledger_commits.clone());
-        registry.register("zephyr_storage_failures", "Storage calls that failed and are tried again", self.storage_failures.clone());
-        registry.register("zephyr_coordinator_sessions", "Worker sessions that are up", self.sessions.clone());
-        registry.register("zephyr_coordinator_tasks_done", "Tasks committed", self.tasks_done.clone());
-        registry.register("zephyr_coordinator_tasks_total", "Tasks planned", self.tasks_total.clone());
+        registry.register(
+            "zephyr_coordinator_events",
+            "Events handled by the coordinator's loop",
+            self.events.clone(),
+        );
+        registry.register(
+            "zephyr_ledger_records",
+            "Records put into the ledger",
+            self.ledger_records.clone(),
+        );
+        registry.register(
+            "zephyr_ledger_commits",
+            "Group commits put into the ledger",
+            self.ledger_commits.clone(),
+        );
+        registry.register(
+            "zephyr_storage_failures",
+            "Storage calls that failed and are tried again",
+            self.storage_failures.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_sessions",
+            "Worker sessions that are up",
+            self.sessions.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_tasks_done",
+            "Tasks committed",
+            self.tasks_done.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_tasks_total",
+            "Tasks planned",
+            self.tasks_total.clone(),
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Identities between wire and core: a part that is missing or cannot be one is an error that names it. No default.
 
-use zephyr_engine::id::{Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::id::{
+    Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId,
+};
 
 use crate::proto::worker as wire;
 
@@ -69,19 +71,38 @@ pub struct RunIdentity {
 
 impl RunIdentity {
     /// Refuses a message of another job or generation.
-    pub fn check(&self, message: &'static str, job_uid: &str, generation: u32) -> Result<(), WireError> {
+    pub fn check(
+        &self,
+        message: &'static str,
+        job_uid: &str,
+        generation: u32,
+    ) -> Result<(), WireError> {
         if job_uid.is_empty() {
-            return Err(WireError::Missing { message, part: "job uid" });
+            return Err(WireError::Missing {
+                message,
+                part: "job uid",
+            });
         }
         if generation == 0 {
-            return Err(WireError::Missing { message, part: "generation" });
+            return Err(WireError::Missing {
+                message,
+                part: "generation",
+            });
         }
         if job_uid != self.job.as_str() {
             let got = job_uid.chars().take(64).collect();
-            return Err(WireError::OtherJob { message, got, expected: self.job.clone() });
+            return Err(WireError::OtherJob {
+                message,
+                got,
+                expected: self.job.clone(),
+            });
         }
         if generation != self.generation.0 {
-            return Err(WireError::OtherGeneration { message, got: generation, expected: self.generation });
+            return Err(WireError::OtherGeneration {
+                message,
+                got: generation,
+                expected: self.generation,
+            });
         }
         Ok(())
     }
@@ -90,24 +111,51 @@ impl RunIdentity {
 /// Reads an epoch; 0 is none.
 pub fn epoch(message: &'static str, epoch: u64) -> Result<Epoch, WireError> {
     match epoch {
-        0 => Err(WireError::Missing { message, part: "epoch" }),
+        0 => Err(WireError::Missing {
+            message,
+            part: "epoch",
+        }),
         number => Ok(Epoch(number)),
     }
 }
 
 /// Reads a task attempt.
-pub fn task_attempt(message: &'static str, task: Option<&wire::TaskAttempt>) -> Result<TaskAttempt, WireError> {
-    let task = task.ok_or(WireError::Missing { message, part: "task" })?;
+pub fn task_attempt(
+    message: &'static str,
+    task: Option<&wire::TaskAttempt>,
+) -> Result<TaskAttempt, WireError> {
+    let task = task.ok_or(WireError::Missing {
+        message,
+        part: "task",
+    })?;
     if task.number == 0 {
-        return Err(WireError::Missing { message, part: "attempt number" });
+        return Err(WireError::Missing {
+            message,
+            part: "attempt number",
+        });
     }
-    let attempt = Attempt { epoch: epoch(message, task.epoch)?, number: task.number };
-    Ok(TaskAttempt { task: TaskId { stage: StageId(task.stage), shard: ShardId(task.shard) }, attempt })
+    let attempt = Attempt {
+        epoch: epoch(message, task.epoch)?,
+        number: task.number,
+    };
+    Ok(TaskAttempt {
+        task: TaskId {
+            stage: StageId(task.stage),
+            shard: ShardId(task.shard),
+        },
+        attempt,
+    })
 }
 
 /// Reads a list of task attempts.
-pub fn task_attempts(message: &'static str, tasks: &[wire::TaskAttempt]) -> Result<Vec<TaskAttempt>, WireError> {
-    tasks.iter().map(|task| task_attempt(message, Some(task))).collect()
+pub fn task_attempts(
+    message: &'static str,
+    tasks: &[wire::TaskAttempt],
+) -> Result<Vec<TaskAttempt>, WireError> {
+    tasks
+        .iter()
+        .map(|task| task_attempt(message, Some(task)))
+        .collect()
 }
 
 /// Writes a task attempt.
@@ -126,12 +174,23 @@ mod tests {
 
     #[test]
     fn an_attempt_survives_the_wire_and_a_missing_part_is_named() {
-        let whole = wire::TaskAttempt { stage: 0, shard: 7, epoch: 3, number: 2 };
+        let whole = wire::TaskAttempt {
+            stage: 0,
+            shard: 7,
+            epoch: 3,
+            number: 2,
+        };
         assert_eq!(to_wire(task_attempt("Done", Some(&whole)).unwrap()), whole);
         let table = [
             (None, "Done: task is missing"),
-            (Some(wire::TaskAttempt { epoch: 0, ..whole }), "Done: epoch is missing"),
-            (Some(wire::TaskAttempt { number: 0, ..whole }), "Done: attempt number is missing"),
+            (
+                Some(wire::TaskAttempt { epoch: 0, ..whole }),
+                "Done: epoch is missing",
+            ),
+            (
+                Some(wire::TaskAttempt { number: 0, ..whole }),
+                "Done: attempt number is missing",
+            ),
         ];
         for (task, message) in table {
             let error = task_attempt("Done", task.as_ref()).unwrap_err().to_string();
@@ -141,7 +200,10 @@ mod tests {
 
     #[test]
     fn a_message_of_another_job_or_generation_is_refused() {
-        let ours = RunIdentity { job: JobUid::parse("a").unwrap(), generation: Generation(2) };
+        let ours = RunIdentity {
+            job: JobUid::parse("a").unwrap(),
+            generation: Generation(2),
+        };
         assert_eq!(ours.check("Hello", "a", 2), Ok(()));
         for (uid, generation, message) in [
             ("", 2, "Hello: job uid is missing"),
@@ -149,7 +211,10 @@ mod tests {
             ("b", 2, "Hello: job uid is \"b\""),
             ("a", 1, "Hello: generation is 1; this is generation 2"),
         ] {
-            let error = ours.check("Hello", uid, generation).unwrap_err().to_string();
+            let error = ours
+                .check("Hello", uid, generation)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(message), "{error}");
         }
     }

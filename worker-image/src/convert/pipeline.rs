@@ -1,6 +1,9 @@
 //! The manifest's pipeline as the engine's pipeline. Plans nothing, reads no file and compiles no expression.
 
-use zephyr_crds::pipeline::{AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec, StepSpec};
+use zephyr_crds::pipeline::{
+    AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
+    StepSpec,
+};
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
 
 use crate::formats;
@@ -22,7 +25,9 @@ pub enum PipelineError {
         allowed: &'static str,
     },
     /// The sink's format is not said and its extension says nothing.
-    #[error("spec.pipeline.sink.files.format: not set, and the extension does not tell it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst")]
+    #[error(
+        "spec.pipeline.sink.files.format: not set, and the extension does not tell it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst"
+    )]
     SinkFormat {
         /// The sink's path.
         path: String,
@@ -53,8 +58,17 @@ impl Eq for ItemError {}
 
 /// Converts a manifest's pipeline.
 pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
-    let steps = spec.steps.iter().enumerate().map(|(index, each)| step(index, each)).collect::<Result<_, _>>()?;
-    Ok(Pipeline { source: source(&spec.source)?, steps, sink: sink(spec)? })
+    let steps = spec
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, each)| step(index, each))
+        .collect::<Result<_, _>>()?;
+    Ok(Pipeline {
+        source: source(&spec.source)?,
+        steps,
+        sink: sink(spec)?,
+    })
 }
 
 /// The writers' word for a compression.
@@ -76,21 +90,39 @@ pub fn format(format: FileFormat) -> Format {
 
 fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
     let files = &spec.sink.files;
-    let found = files.effective_format().ok_or_else(|| PipelineError::SinkFormat { path: files.path.clone() })?;
-    Ok(Sink { format: format(found) })
+    let found = files
+        .effective_format()
+        .ok_or_else(|| PipelineError::SinkFormat {
+            path: files.path.clone(),
+        })?;
+    Ok(Sink {
+        format: format(found),
+    })
 }
 
 fn source(spec: &SourceSpec) -> Result<Source, PipelineError> {
     match (&spec.items, &spec.files) {
         (Some(items), None) => {
             let text = |(index, value)| {
-                serde_json::to_string(value)
-                    .map_err(|error| PipelineError::Item { index, source: std::sync::Arc::new(ItemError(error)) })
+                serde_json::to_string(value).map_err(|error| PipelineError::Item {
+                    index,
+                    source: std::sync::Arc::new(ItemError(error)),
+                })
             };
-            let values = items.values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
-            Ok(Source::Items { values, shards: items.shards })
+            let values = items
+                .values
+                .iter()
+                .enumerate()
+                .map(text)
+                .collect::<Result<_, _>>()?;
+            Ok(Source::Items {
+                values,
+                shards: items.shards,
+            })
         }
-        (None, Some(files)) => Ok(Source::Files { empty_ok: files.empty_ok }),
+        (None, Some(files)) => Ok(Source::Files {
+            empty_ok: files.empty_ok,
+        }),
         (items, files) => Err(not_one(
             "spec.pipeline.source".to_owned(),
             &[("items", items.is_some()), ("files", files.is_some())],
@@ -101,15 +133,45 @@ fn source(spec: &SourceSpec) -> Result<Source, PipelineError> {
 
 fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
     let path = format!("spec.pipeline.steps[{index}]");
-    let StepSpec { map, filter, flat_map, select, take_per_shard, group_by, deduplicate, count } = spec;
+    let StepSpec {
+        map,
+        filter,
+        flat_map,
+        select,
+        take_per_shard,
+        group_by,
+        deduplicate,
+        count,
+    } = spec;
     let found = [
         ("map", map.clone().map(|text| Ok(Step::Map(text)))),
         ("filter", filter.clone().map(|text| Ok(Step::Filter(text)))),
-        ("flatMap", flat_map.clone().map(|text| Ok(Step::FlatMap(text)))),
-        ("select", select.as_deref().map(|columns| Ok(Step::Select(paths(columns))))),
-        ("takePerShard", take_per_shard.map(|records| Ok(Step::TakePerShard(records)))),
-        ("groupBy", group_by.as_ref().map(|spec| grouping(&path, spec).map(Step::GroupBy))),
-        ("deduplicate", deduplicate.clone().map(|DeduplicateSpec { key, shards }| Ok(Step::Deduplicate { key, shards }))),
+        (
+            "flatMap",
+            flat_map.clone().map(|text| Ok(Step::FlatMap(text))),
+        ),
+        (
+            "select",
+            select
+                .as_deref()
+                .map(|columns| Ok(Step::Select(paths(columns)))),
+        ),
+        (
+            "takePerShard",
+            take_per_shard.map(|records| Ok(Step::TakePerShard(records))),
+        ),
+        (
+            "groupBy",
+            group_by
+                .as_ref()
+                .map(|spec| grouping(&path, spec).map(Step::GroupBy)),
+        ),
+        (
+            "deduplicate",
+            deduplicate
+                .clone()
+                .map(|DeduplicateSpec { key, shards }| Ok(Step::Deduplicate { key, shards })),
+        ),
         ("count", count.map(|_| Ok(Step::Count))),
     ];
     let allowed = "map, filter, flatMap, select, takePerShard, groupBy, deduplicate, count";
@@ -118,19 +180,34 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
 
 /// `a.b` is the key `b` in the value of the key `a`.
 fn paths(columns: &[String]) -> Vec<Vec<String>> {
-    columns.iter().map(|column| column.split('.').map(str::to_owned).collect()).collect()
+    columns
+        .iter()
+        .map(|column| column.split('.').map(str::to_owned).collect())
+        .collect()
 }
 
 fn grouping(path: &str, spec: &GroupBySpec) -> Result<GroupBy, PipelineError> {
     let one = |(name, spec): (&String, &AggregateSpec)| {
-        aggregate(format!("{path}.groupBy.aggregate.{name}"), spec).map(|aggregate| (name.clone(), aggregate))
+        aggregate(format!("{path}.groupBy.aggregate.{name}"), spec)
+            .map(|aggregate| (name.clone(), aggregate))
     };
     let aggregates = spec.aggregate.iter().map(one).collect::<Result<_, _>>()?;
-    Ok(GroupBy { key: spec.key.clone(), aggregates, shards: spec.shards })
+    Ok(GroupBy {
+        key: spec.key.clone(),
+        aggregates,
+        shards: spec.shards,
+    })
 }
 
 fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineError> {
-    let AggregateSpec { count, sum, min, max, avg, collect } = spec.clone();
+    let AggregateSpec {
+        count,
+        sum,
+        min,
+        max,
+        avg,
+        collect,
+    } = spec.clone();
     let found = [
         ("count", count.map(|_| Aggregate::Count)),
         ("sum", sum.map(Aggregate::Sum)),
@@ -148,7 +225,10 @@ fn only<T, const N: usize>(
     fields: [(&'static str, Option<T>); N],
     allowed: &'static str,
 ) -> Result<T, PipelineError> {
-    let set = fields.iter().map(|(name, value)| (*name, value.is_some())).collect::<Vec<_>>();
+    let set = fields
+        .iter()
+        .map(|(name, value)| (*name, value.is_some()))
+        .collect::<Vec<_>>();
     let mut values = fields.into_iter().filter_map(|(_, value)| value);
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value),
@@ -157,8 +237,17 @@ fn only<T, const N: usize>(
 }
 
 fn not_one(path: String, fields: &[(&'static str, bool)], allowed: &'static str) -> PipelineError {
-    let got = fields.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect::<Vec<_>>();
-    PipelineError::NotOne { path, count: got.len(), got, allowed }
+    let got = fields
+        .iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>();
+    PipelineError::NotOne {
+        path,
+        count: got.len(),
+        got,
+        allowed,
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +269,13 @@ mod tests {
                 "sink": {"files": {"path": "s3://b/o-{shard}.jsonl.gz"}}}"#,
         ))
         .unwrap();
-        assert_eq!(converted.source, Source::Items { values: vec!["1".into(), r#"{"a":"b"}"#.into()], shards: Some(2) });
+        assert_eq!(
+            converted.source,
+            Source::Items {
+                values: vec!["1".into(), r#"{"a":"b"}"#.into()],
+                shards: Some(2)
+            }
+        );
         let x = || ".x".to_owned();
         let aggregates = vec![
             ("a".to_owned(), Aggregate::Avg(x())),
@@ -198,8 +293,15 @@ mod tests {
                 Step::FlatMap(".[]".into()),
                 Step::Select(vec![vec!["a".into()], vec!["b".into(), "c".into()]]),
                 Step::TakePerShard(3),
-                Step::GroupBy(GroupBy { key: ".k".into(), aggregates, shards: Some(4) }),
-                Step::Deduplicate { key: ".k".into(), shards: None },
+                Step::GroupBy(GroupBy {
+                    key: ".k".into(),
+                    aggregates,
+                    shards: Some(4)
+                }),
+                Step::Deduplicate {
+                    key: ".k".into(),
+                    shards: None
+                },
                 Step::Count,
             ]
         );
@@ -209,7 +311,10 @@ mod tests {
     #[test]
     fn a_choice_that_is_none_is_named_with_its_path() {
         let table = [
-            (r#"{"source": {}, "sink": {"files": {"path": "a.txt"}}}"#, "spec.pipeline.source: 0 of its fields are set"),
+            (
+                r#"{"source": {}, "sink": {"files": {"path": "a.txt"}}}"#,
+                "spec.pipeline.source: 0 of its fields are set",
+            ),
             (
                 r#"{"source": {"files": {"paths": []}}, "steps": [{"map": ".", "filter": "."}], "sink": {"files": {"path": "a.txt"}}}"#,
                 "spec.pipeline.steps[0]: 2 of its fields are set (got [\"map\", \"filter\"])",
@@ -218,7 +323,10 @@ mod tests {
                 r#"{"source": {"files": {"paths": []}}, "steps": [{"groupBy": {"key": ".", "aggregate": {"n": {}}}}], "sink": {"files": {"path": "a.txt"}}}"#,
                 "spec.pipeline.steps[0].groupBy.aggregate.n: 0 of its fields",
             ),
-            (r#"{"source": {"files": {"paths": []}}, "sink": {"files": {"path": "a.bin"}}}"#, "spec.pipeline.sink.files.format: not set"),
+            (
+                r#"{"source": {"files": {"paths": []}}, "sink": {"files": {"path": "a.bin"}}}"#,
+                "spec.pipeline.sink.files.format: not set",
+            ),
         ];
         for (text, message) in table {
             let error = pipeline(&spec(text)).unwrap_err().to_string();

@@ -51,7 +51,12 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
 /// How the job ended.
 pub fn result(result: &JobResult) -> wire::Result {
     match result {
-        JobResult::Succeeded { files, rows, bytes, manifest } => wire::Result {
+        JobResult::Succeeded {
+            files,
+            rows,
+            bytes,
+            manifest,
+        } => wire::Result {
             succeeded: true,
             reason: "Succeeded".to_owned(),
             message: format!("{files} files with {rows} records"),

@@ -29,44 +29,97 @@ pub struct Greeting {
 pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     let message = "Hello";
     if hello.pod_uid.is_empty() {
-        return Err(WireError::Missing { message, part: "pod uid" });
+        return Err(WireError::Missing {
+            message,
+            part: "pod uid",
+        });
     }
     if hello.incarnation == 0 {
-        return Err(WireError::Missing { message, part: "incarnation" });
+        return Err(WireError::Missing {
+            message,
+            part: "incarnation",
+        });
     }
     if hello.slots == 0 || hello.slots > SLOTS_MAX {
         let got = u64::from(hello.slots);
-        return Err(WireError::OutOfRange { message, part: "slots", got, allowed: "allowed are 1 to 256" });
+        return Err(WireError::OutOfRange {
+            message,
+            part: "slots",
+            got,
+            allowed: "allowed are 1 to 256",
+        });
     }
     let worker = WorkerId::parse(&hello.pod_uid, hello.incarnation)
         .map_err(|source| WireError::Identity { message, source })?;
     let running = task_attempts(message, &hello.running)?;
-    Ok(Greeting { worker, pod_name: hello.pod_name.clone(), slots: hello.slots, running })
+    Ok(Greeting {
+        worker,
+        pod_name: hello.pod_name.clone(),
+        slots: hello.slots,
+        running,
+    })
 }
 
 /// Reads any message of an open session as the event it is.
-pub fn event(session: SessionId, message: wire::worker_message::Message) -> Result<Event, WireError> {
+pub fn event(
+    session: SessionId,
+    message: wire::worker_message::Message,
+) -> Result<Event, WireError> {
     use wire::worker_message::Message;
     Ok(match message {
         Message::Hello(hello) => {
-            let Greeting { worker, slots, running, pod_name: _ } = greeting(&hello)?;
-            Event::Hello { session, worker, slots, running }
+            let Greeting {
+                worker,
+                slots,
+                running,
+                pod_name: _,
+            } = greeting(&hello)?;
+            Event::Hello {
+                session,
+                worker,
+                slots,
+                running,
+            }
         }
         Message::Heartbeat(wire::Heartbeat { sequence: _ }) => Event::Heartbeat { session },
         Message::Progress(progress) => {
-            let one = |task: &wire::TaskProgress| Ok((task_attempt("Progress", task.task.as_ref())?, task.records));
-            Event::Progress { session, tasks: progress.tasks.iter().map(one).collect::<Result<_, _>>()? }
+            let one = |task: &wire::TaskProgress| {
+                Ok((task_attempt("Progress", task.task.as_ref())?, task.records))
+            };
+            Event::Progress {
+                session,
+                tasks: progress.tasks.iter().map(one).collect::<Result<_, _>>()?,
+            }
         }
-        Message::Done(done) => {
-            Event::Done { session, tasks: done.tasks.into_iter().map(task_done).collect::<Result<_, _>>()? }
-        }
+        Message::Done(done) => Event::Done {
+            session,
+            tasks: done
+                .tasks
+                .into_iter()
+                .map(task_done)
+                .collect::<Result<_, _>>()?,
+        },
         Message::Failed(failed) => {
-            let (task, TaskFailure { class, error, lost_input }) = failure(failed)?;
-            Event::Failed { session, task, class, error, lost_input }
+            let (
+                task,
+                TaskFailure {
+                    class,
+                    error,
+                    lost_input,
+                },
+            ) = failure(failed)?;
+            Event::Failed {
+                session,
+                task,
+                class,
+                error,
+                lost_input,
+            }
         }
-        Message::Draining(draining) => {
-            Event::Draining { session, handed_back: task_attempts("Draining", &draining.handed_back)? }
-        }
+        Message::Draining(draining) => Event::Draining {
+            session,
+            handed_back: task_attempts("Draining", &draining.handed_back)?,
+        },
         Message::Bye(wire::Bye {}) => Event::SessionClosed { session },
     })
 }
@@ -75,20 +128,43 @@ pub fn event(session: SessionId, message: wire::worker_message::Message) -> Resu
 pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), WireError> {
     let message = "Done";
     let task = task_attempt(message, done.task.as_ref())?;
-    let file = done.file.ok_or(WireError::Missing { message, part: "file" })?;
-    let place = file.place.ok_or(WireError::Missing { message, part: "place of the file" })?;
-    let output = OutputFile { rows: file.rows, bytes: file.bytes, crc32c: file.crc32c, place: file_place(place)? };
-    Ok((task, TaskOutput { file: output, records_in: done.records_in, bytes_in: done.bytes_in }))
+    let file = done.file.ok_or(WireError::Missing {
+        message,
+        part: "file",
+    })?;
+    let place = file.place.ok_or(WireError::Missing {
+        message,
+        part: "place of the file",
+    })?;
+    let output = OutputFile {
+        rows: file.rows,
+        bytes: file.bytes,
+        crc32c: file.crc32c,
+        place: file_place(place)?,
+    };
+    Ok((
+        task,
+        TaskOutput {
+            file: output,
+            records_in: done.records_in,
+            bytes_in: done.bytes_in,
+        },
+    ))
 }
 
 fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
     use wire::output_file::Place;
     let there = |part: &'static str, text: String| match text.is_empty() {
-        true => Err(WireError::Missing { message: "Done", part }),
+        true => Err(WireError::Missing {
+            message: "Done",
+            part,
+        }),
         false => Ok(text),
     };
     Ok(match place {
-        Place::Shuffle(wire::ShufflePlace { path }) => FilePlace::Shuffle { path: there("path of the shuffle file", path)? },
+        Place::Shuffle(wire::ShufflePlace { path }) => FilePlace::Shuffle {
+            path: there("path of the shuffle file", path)?,
+        },
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => FilePlace::Multipart {
             uri: there("uri of the upload", uri)?,
             upload: there("name of the upload", upload)?,
@@ -104,13 +180,25 @@ fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
 /// Writes a task that is done.
 pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
     use wire::output_file::Place;
-    let OutputFile { rows, bytes, crc32c, place } = output.file;
+    let OutputFile {
+        rows,
+        bytes,
+        crc32c,
+        place,
+    } = output.file;
     let place = match place {
         FilePlace::Shuffle { path } => Place::Shuffle(wire::ShufflePlace { path }),
-        FilePlace::Multipart { uri, upload, parts } => Place::Multipart(wire::MultipartPlace { uri, upload, parts }),
+        FilePlace::Multipart { uri, upload, parts } => {
+            Place::Multipart(wire::MultipartPlace { uri, upload, parts })
+        }
         FilePlace::Staged { uri, staged } => Place::Staged(wire::StagedPlace { uri, staged }),
     };
-    let file = wire::OutputFile { rows, bytes, crc32c, place: Some(place) };
+    let file = wire::OutputFile {
+        rows,
+        bytes,
+        crc32c,
+        place: Some(place),
+    };
     wire::TaskDone {
         task: Some(to_wire(task)),
         records_in: output.records_in,
@@ -127,10 +215,26 @@ pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireE
         Ok(wire::FailureClass::Deterministic) => FailureClass::Deterministic,
         Ok(wire::FailureClass::Application) => FailureClass::Application,
         Ok(wire::FailureClass::Disruption) => FailureClass::Disruption,
-        Ok(wire::FailureClass::Unspecified) | Err(_) => return Err(WireError::Missing { message, part: "class" }),
+        Ok(wire::FailureClass::Unspecified) | Err(_) => {
+            return Err(WireError::Missing {
+                message,
+                part: "class",
+            });
+        }
     };
-    let lost_input = failed.lost_input.as_ref().map(|lost| task_attempt(message, Some(lost))).transpose()?;
-    Ok((task, TaskFailure { class, error: failed.error, lost_input }))
+    let lost_input = failed
+        .lost_input
+        .as_ref()
+        .map(|lost| task_attempt(message, Some(lost)))
+        .transpose()?;
+    Ok((
+        task,
+        TaskFailure {
+            class,
+            error: failed.error,
+            lost_input,
+        },
+    ))
 }
 
 /// Writes a task that failed.
@@ -153,17 +257,29 @@ pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
     use wire::run_task::Input;
     let message = "Run";
     let task = task_attempt(message, run.task.as_ref())?;
-    let input = match run.input.ok_or(WireError::Missing { message, part: "input" })? {
-        Input::File(wire::FileInput { uri, size, etag }) => {
-            TaskInput::File(InputFile { uri, size, etag: Some(etag).filter(|etag| !etag.is_empty()) })
-        }
+    let input = match run.input.ok_or(WireError::Missing {
+        message,
+        part: "input",
+    })? {
+        Input::File(wire::FileInput { uri, size, etag }) => TaskInput::File(InputFile {
+            uri,
+            size,
+            etag: Some(etag).filter(|etag| !etag.is_empty()),
+        }),
         Input::Items(wire::ItemsInput { first, count }) => TaskInput::Items { first, count },
         Input::Shuffle(wire::ShuffleInput { outputs }) if outputs.is_empty() => {
-            return Err(WireError::Missing { message, part: "outputs of the stage before" });
+            return Err(WireError::Missing {
+                message,
+                part: "outputs of the stage before",
+            });
         }
         Input::Shuffle(wire::ShuffleInput { outputs }) => TaskInput::Shuffle { outputs },
     };
-    Ok(Assignment { task, input, trace_records: run.trace_records })
+    Ok(Assignment {
+        task,
+        input,
+        trace_records: run.trace_records,
+    })
 }
 
 /// What a task reads, in people's words.
@@ -188,33 +304,77 @@ mod tests {
     use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskId};
 
     fn attempt() -> TaskAttempt {
-        let task = TaskId { stage: StageId(1), shard: ShardId(2) };
-        TaskAttempt { task, attempt: Attempt { epoch: Epoch(3), number: 4 } }
+        let task = TaskId {
+            stage: StageId(1),
+            shard: ShardId(2),
+        };
+        TaskAttempt {
+            task,
+            attempt: Attempt {
+                epoch: Epoch(3),
+                number: 4,
+            },
+        }
     }
 
     fn places() -> [FilePlace; 3] {
         [
-            FilePlace::Shuffle { path: "data/x".into() },
-            FilePlace::Multipart { uri: "s3://b/o".into(), upload: "u".into(), parts: vec!["p".into()] },
-            FilePlace::Staged { uri: "file:///o".into(), staged: "file:///o.part".into() },
+            FilePlace::Shuffle {
+                path: "data/x".into(),
+            },
+            FilePlace::Multipart {
+                uri: "s3://b/o".into(),
+                upload: "u".into(),
+                parts: vec!["p".into()],
+            },
+            FilePlace::Staged {
+                uri: "file:///o".into(),
+                staged: "file:///o.part".into(),
+            },
         ]
     }
 
     #[test]
     fn done_survives_the_wire_whatever_its_place() {
         for place in places() {
-            let output = TaskOutput { file: OutputFile { rows: 1, bytes: 2, crc32c: 3, place }, records_in: 4, bytes_in: 5 };
-            assert_eq!(task_done(to_task_done(attempt(), output.clone())).unwrap(), (attempt(), output));
+            let output = TaskOutput {
+                file: OutputFile {
+                    rows: 1,
+                    bytes: 2,
+                    crc32c: 3,
+                    place,
+                },
+                records_in: 4,
+                bytes_in: 5,
+            };
+            assert_eq!(
+                task_done(to_task_done(attempt(), output.clone())).unwrap(),
+                (attempt(), output)
+            );
         }
     }
 
     #[test]
     fn failed_survives_the_wire_whatever_its_class() {
-        for class in [FailureClass::Deterministic, FailureClass::Application, FailureClass::Disruption] {
+        for class in [
+            FailureClass::Deterministic,
+            FailureClass::Application,
+            FailureClass::Disruption,
+        ] {
             for lost_input in [None, Some(attempt())] {
-                let message = to_failed(attempt(), TaskFailure { class, error: "e".into(), lost_input });
+                let message = to_failed(
+                    attempt(),
+                    TaskFailure {
+                        class,
+                        error: "e".into(),
+                        lost_input,
+                    },
+                );
                 let (task, back) = failure(message).unwrap();
-                assert_eq!((task, back.class, back.error.as_str(), back.lost_input), (attempt(), class, "e", lost_input));
+                assert_eq!(
+                    (task, back.class, back.error.as_str(), back.lost_input),
+                    (attempt(), class, "e", lost_input)
+                );
             }
         }
     }
@@ -222,25 +382,88 @@ mod tests {
     #[test]
     fn a_missing_part_of_a_message_is_named() {
         use wire::worker_message::Message;
-        let hello = wire::Hello { pod_uid: "p".into(), incarnation: 1, slots: 1, ..wire::Hello::default() };
-        let done = |file| Message::Done(wire::Done { tasks: vec![wire::TaskDone { task: Some(to_wire(attempt())), file, ..wire::TaskDone::default() }] });
-        let staged = wire::StagedPlace { uri: "file:///o".into(), staged: String::new() };
+        let hello = wire::Hello {
+            pod_uid: "p".into(),
+            incarnation: 1,
+            slots: 1,
+            ..wire::Hello::default()
+        };
+        let done = |file| {
+            Message::Done(wire::Done {
+                tasks: vec![wire::TaskDone {
+                    task: Some(to_wire(attempt())),
+                    file,
+                    ..wire::TaskDone::default()
+                }],
+            })
+        };
+        let staged = wire::StagedPlace {
+            uri: "file:///o".into(),
+            staged: String::new(),
+        };
         let table = [
-            (Message::Hello(wire::Hello { pod_uid: String::new(), ..hello.clone() }), "Hello: pod uid is missing"),
-            (Message::Hello(wire::Hello { incarnation: 0, ..hello.clone() }), "Hello: incarnation is missing"),
-            (Message::Hello(wire::Hello { slots: 0, ..hello.clone() }), "Hello: slots is out of range"),
-            (Message::Hello(wire::Hello { slots: 257, ..hello.clone() }), "Hello: slots is out of range"),
-            (Message::Hello(wire::Hello { pod_uid: "../x".into(), ..hello }), "Hello: worker's pod uid: not an identity"),
-            (Message::Progress(wire::Progress { tasks: vec![wire::TaskProgress::default()] }), "Progress: task is missing"),
-            (done(None), "Done: file is missing"),
-            (done(Some(wire::OutputFile::default())), "Done: place of the file is missing"),
             (
-                done(Some(wire::OutputFile { place: Some(wire::output_file::Place::Staged(staged)), ..wire::OutputFile::default() })),
+                Message::Hello(wire::Hello {
+                    pod_uid: String::new(),
+                    ..hello.clone()
+                }),
+                "Hello: pod uid is missing",
+            ),
+            (
+                Message::Hello(wire::Hello {
+                    incarnation: 0,
+                    ..hello.clone()
+                }),
+                "Hello: incarnation is missing",
+            ),
+            (
+                Message::Hello(wire::Hello {
+                    slots: 0,
+                    ..hello.clone()
+                }),
+                "Hello: slots is out of range",
+            ),
+            (
+                Message::Hello(wire::Hello {
+                    slots: 257,
+                    ..hello.clone()
+                }),
+                "Hello: slots is out of range",
+            ),
+            (
+                Message::Hello(wire::Hello {
+                    pod_uid: "../x".into(),
+                    ..hello
+                }),
+                "Hello: worker's pod uid: not an identity",
+            ),
+            (
+                Message::Progress(wire::Progress {
+                    tasks: vec![wire::TaskProgress::default()],
+                }),
+                "Progress: task is missing",
+            ),
+            (done(None), "Done: file is missing"),
+            (
+                done(Some(wire::OutputFile::default())),
+                "Done: place of the file is missing",
+            ),
+            (
+                done(Some(wire::OutputFile {
+                    place: Some(wire::output_file::Place::Staged(staged)),
+                    ..wire::OutputFile::default()
+                })),
                 "Done: name of the staged file is missing",
             ),
-            (Message::Failed(wire::Failed::default()), "Failed: task is missing"),
             (
-                Message::Failed(wire::Failed { task: Some(to_wire(attempt())), ..wire::Failed::default() }),
+                Message::Failed(wire::Failed::default()),
+                "Failed: task is missing",
+            ),
+            (
+                Message::Failed(wire::Failed {
+                    task: Some(to_wire(attempt())),
+                    ..wire::Failed::default()
+                }),
                 "Failed: class is missing",
             ),
         ];
@@ -248,7 +471,17 @@ mod tests {
             let error = event(SessionId(1), message).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        let error = assignment(wire::RunTask { task: Some(to_wire(attempt())), input: None, trace_records: false }).unwrap_err();
-        assert!(error.to_string().starts_with("Run: input is missing"), "{error}");
+        let run = wire::RunTask {
+            task: Some(to_wire(attempt())),
+            input: None,
+            trace_records: false,
+        };
+        let Err(error) = assignment(run) else {
+            panic!("a task without input was taken")
+        };
+        assert!(
+            error.to_string().starts_with("Run: input is missing"),
+            "{error}"
+        );
     }
 }

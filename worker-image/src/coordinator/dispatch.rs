@@ -62,7 +62,10 @@ impl SourceShards {
         match source {
             Source::Items { values, shards } => {
                 let items = u32::try_from(values.len()).unwrap_or(u32::MAX);
-                Some(Self::Items { items, shards: shards.unwrap_or(items) })
+                Some(Self::Items {
+                    items,
+                    shards: shards.unwrap_or(items),
+                })
             }
             Source::Files { .. } => None,
         }
@@ -72,30 +75,57 @@ impl SourceShards {
         match self {
             Self::Files(files) => {
                 let InputFile { uri, size, etag } = files.get(shard as usize)?.clone();
-                Some(Input::File(FileInput { uri, size, etag: etag.unwrap_or_default() }))
+                Some(Input::File(FileInput {
+                    uri,
+                    size,
+                    etag: etag.unwrap_or_default(),
+                }))
             }
             Self::Items { items, shards } => {
                 let (items, shards) = (u64::from(*items), u64::from(*shards));
-                let bound = |shard: u64| u32::try_from(shard * items / shards.max(1)).unwrap_or(u32::MAX);
+                let bound =
+                    |shard: u64| u32::try_from(shard * items / shards.max(1)).unwrap_or(u32::MAX);
                 let first = bound(u64::from(shard));
                 let end = bound(u64::from(shard) + 1);
-                (u64::from(shard) < shards).then(|| Input::Items(ItemsInput { first, count: end - first }))
+                (u64::from(shard) < shards).then(|| {
+                    Input::Items(ItemsInput {
+                        first,
+                        count: end - first,
+                    })
+                })
             }
         }
     }
 }
 
 /// What the worker is told.
-pub(super) fn run_task(dispatch: Dispatch, plan: &Plan, source: &SourceShards) -> Result<RunTask, DispatchError> {
-    let Dispatch { task, input_outputs, trace_records } = dispatch;
+pub(super) fn run_task(
+    dispatch: Dispatch,
+    plan: &Plan,
+    source: &SourceShards,
+) -> Result<RunTask, DispatchError> {
+    let Dispatch {
+        task,
+        input_outputs,
+        trace_records,
+    } = dispatch;
     let StageId(stage) = task.task.stage;
-    let stage = plan.stages.get(stage as usize).ok_or(DispatchError::NoSuchStage { task })?;
+    let stage = plan
+        .stages
+        .get(stage as usize)
+        .ok_or(DispatchError::NoSuchStage { task })?;
     let input = match (&stage.input, input_outputs) {
-        (StageInput::Source, _) => source.input(task.task.shard.0).ok_or(DispatchError::NoSuchShard { task })?,
+        (StageInput::Source, _) => source
+            .input(task.task.shard.0)
+            .ok_or(DispatchError::NoSuchShard { task })?,
         (StageInput::Shuffle { .. }, Some(outputs)) => Input::Shuffle(ShuffleInput { outputs }),
         (StageInput::Shuffle { .. }, None) => return Err(DispatchError::NoOutputs { task }),
     };
-    Ok(RunTask { task: Some(to_wire(task)), input: Some(input), trace_records })
+    Ok(RunTask {
+        task: Some(to_wire(task)),
+        input: Some(input),
+        trace_records,
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +159,14 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_not_there_has_no_input() {
-        assert_eq!(SourceShards::Items { items: 3, shards: 2 }.input(2), None);
+        assert_eq!(
+            SourceShards::Items {
+                items: 3,
+                shards: 2
+            }
+            .input(2),
+            None
+        );
         assert_eq!(SourceShards::Files(vec![]).input(0), None);
     }
 }

@@ -46,7 +46,6 @@ pub enum EffectError {
 struct Tools {
     job: Arc<RunJob>,
     plan_digest: String,
-    files_total: u32,
     epoch: Epoch,
     retries: Retries,
     metrics: CoordinatorMetrics,
@@ -93,14 +92,19 @@ impl Effects {
     pub(super) fn new(
         job: Arc<RunJob>,
         plan_digest: String,
-        files_total: u32,
         epoch: Epoch,
         ledger: Ledger,
         retries: Retries,
         metrics: CoordinatorMetrics,
     ) -> Self {
         Self {
-            tools: Arc::new(Tools { job, plan_digest, files_total, epoch, retries, metrics }),
+            tools: Arc::new(Tools {
+                job,
+                plan_digest,
+                epoch,
+                retries,
+                metrics,
+            }),
             waiting: VecDeque::new(),
             running: JoinSet::new(),
             ledger: Some(ledger),
@@ -149,7 +153,9 @@ impl Effects {
         if self.gathered.is_empty() {
             return;
         }
-        let Some(mut ledger) = self.ledger.take() else { return };
+        let Some(mut ledger) = self.ledger.take() else {
+            return;
+        };
         let count = self.gathered.len().min(RECORDS_PER_COMMIT);
         let records: Vec<_> = self.gathered.drain(..count).collect();
         self.first_gathered += count as u64;
@@ -165,37 +171,70 @@ impl Effects {
 
     fn start_waiting(&mut self) {
         while self.running.len() < CALLS_AT_ONCE {
-            let Some(call) = self.waiting.pop_front() else { break };
+            let Some(call) = self.waiting.pop_front() else {
+                break;
+            };
             let tools = Arc::clone(&self.tools);
-            self.running.spawn(async move { carry_out(&tools, call).await });
+            self.running
+                .spawn(async move { carry_out(&tools, call).await });
         }
     }
 }
 
 /// The same arguments again until it is known what became of them: the ledger knows its own retried put.
-async fn commit(tools: &Tools, ledger: &mut Ledger, records: &[LogRecord]) -> Result<(), LedgerError> {
+async fn commit(
+    tools: &Tools,
+    ledger: &mut Ledger,
+    records: &[LogRecord],
+) -> Result<(), LedgerError> {
     let ledger = tokio::sync::Mutex::new(ledger);
     let append = || async { ledger.lock().await.append(records).await };
-    tools.retries.call("commit to the ledger under spec.storage.uri", judge_ledger, append).await
+    tools
+        .retries
+        .call(
+            "commit to the ledger under spec.storage.uri",
+            judge_ledger,
+            append,
+        )
+        .await
 }
 
 /// Only what may pass by itself is tried again.
 pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
-    if error.is_transient() { Verdict::TryAgain } else { Verdict::GiveUp }
+    if error.is_transient() {
+        Verdict::TryAgain
+    } else {
+        Verdict::GiveUp
+    }
 }
 
 async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
     let Tools { job, retries, .. } = tools;
     match call {
-        Call::Publish { stage, version, outputs } => {
+        Call::Publish {
+            stage,
+            version,
+            outputs,
+        } => {
             let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
-            let publish = || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
+            let publish =
+                || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
             let outputs = retries.for_ever(&name, publish).await;
-            Some(Event::StagePublished { stage, version, outputs })
+            Some(Event::StagePublished {
+                stage,
+                version,
+                outputs,
+            })
         }
         Call::Finalize(task, file) => {
             let complete = || finalize::finalize(&job.stores, &file);
-            match retries.for_ever("complete a final file under spec.pipeline.sink.files.path", complete).await {
+            match retries
+                .for_ever(
+                    "complete a final file under spec.pipeline.sink.files.path",
+                    complete,
+                )
+                .await
+            {
                 Finalized::Stands => Some(Event::FileFinalized { task: task.task }),
                 Finalized::Lost => Some(Event::FileLost { task }),
             }
@@ -207,10 +246,20 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
         Call::WriteManifest(files) => {
             let write = || {
                 let path = &job.frozen.spec.pipeline.sink.files.path;
-                let (uid, digest, total) = (&job.identity.job, &tools.plan_digest, tools.files_total);
-                finalize::write_manifest(&job.stores, path, uid, digest, total, &files)
+                finalize::write_manifest(
+                    &job.stores,
+                    path,
+                    &job.identity.job,
+                    &tools.plan_digest,
+                    &files,
+                )
             };
-            let manifest = retries.for_ever("write _SUCCESS.json under spec.pipeline.sink.files.path", write).await;
+            let manifest = retries
+                .for_ever(
+                    "write _SUCCESS.json under spec.pipeline.sink.files.path",
+                    write,
+                )
+                .await;
             Some(Event::ManifestWritten { manifest })
         }
     }
@@ -221,7 +270,9 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
     for _ in 0..DISCARD_TRIES {
         match finalize::discard(&tools.job.stores, file).await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(%task, %error, "cannot throw a beaten attempt's file away"),
+            Err(error) => {
+                tracing::warn!(%task, %error, "cannot throw a beaten attempt's file away")
+            }
         }
         backoff.wait().await;
     }

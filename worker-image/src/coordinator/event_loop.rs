@@ -13,13 +13,16 @@ use zephyr_engine::plan::Plan;
 
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
+use super::ownership;
 use super::sessions::{Input, Outlet};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
 use crate::metrics::CoordinatorMetrics;
 use crate::proto::run::Phase;
-use crate::proto::worker::{Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message};
+use crate::proto::worker::{
+    Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
+};
 
 /// How often time passes for the engine, and how often what is shown is brought up to date.
 const TICK: Duration = Duration::from_millis(200);
@@ -58,6 +61,8 @@ pub(super) struct EventLoop {
     pub digest: String,
     /// What the first stage reads.
     pub source: SourceShards,
+    /// `spec.pipeline.sink.files.path`.
+    pub sink_path: String,
     /// Storage calls.
     pub effects: Effects,
     /// Those of them that fail now.
@@ -90,7 +95,7 @@ impl EventLoop {
                 _ = tick.tick() => None,
                 event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
-                    Input::Happened(event) => Some(event),
+                    Input::Happened(event) => Some(self.without_foreign_files(event, &mut outlets)),
                     Input::Opened(event, session, outlet) => {
                         outlets.insert(session, outlet);
                         Some(event)
@@ -104,6 +109,31 @@ impl EventLoop {
         }
     }
 
+    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come back and explain itself.
+    fn without_foreign_files(
+        &self,
+        event: Event,
+        outlets: &mut BTreeMap<SessionId, Outlet>,
+    ) -> Event {
+        let Event::Done { session, mut tasks } = event else {
+            return event;
+        };
+        let reported = tasks.len();
+        tasks.retain(|(task, output)| {
+            match ownership::check(&self.plan, &self.sink_path, *task, &output.file) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(%session, %error, "a report is refused");
+                    false
+                }
+            }
+        });
+        if tasks.len() < reported {
+            close(outlets, session, "it reported a file that is not its own");
+        }
+        Event::Done { session, tasks }
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -111,16 +141,24 @@ impl EventLoop {
     /// Time passes only after all signs of life that came before are seen: nobody is taken for silent who was not.
     fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
         for _ in 0..HEARTBEATS_AT_ONCE {
-            let Ok(session) = self.heartbeats.try_recv() else { break };
+            let Ok(session) = self.heartbeats.try_recv() else {
+                break;
+            };
             self.take_in(Event::Heartbeat { session }, outlets)?;
         }
         self.take_in(Event::Tick, outlets)?;
-        self.metrics.sessions.set(i64::try_from(outlets.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .sessions
+            .set(i64::try_from(outlets.len()).unwrap_or(i64::MAX));
         self.show();
         Ok(())
     }
 
-    fn take_in(&mut self, event: Event, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+    fn take_in(
+        &mut self,
+        event: Event,
+        outlets: &mut BTreeMap<SessionId, Outlet>,
+    ) -> Result<(), LoopError> {
         self.metrics.events.inc();
         let closed = match &event {
             Event::SessionClosed { session } => Some(*session),
@@ -140,14 +178,29 @@ impl EventLoop {
         Ok(())
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+    fn carry_out(
+        &mut self,
+        effects: Vec<Effect>,
+        outlets: &mut BTreeMap<SessionId, Outlet>,
+    ) -> Result<(), LoopError> {
         for effect in effects {
             match effect {
                 Effect::Send { session, message } => self.send(session, message, outlets)?,
                 Effect::Close { session, reason } => close(outlets, session, reason),
-                Effect::Append { first_index: _, records } => self.effects.append(records),
-                Effect::PublishStage { stage, version, outputs } => {
-                    self.effects.call(Call::Publish { stage, version, outputs });
+                Effect::Append {
+                    first_index: _,
+                    records,
+                } => self.effects.append(records),
+                Effect::PublishStage {
+                    stage,
+                    version,
+                    outputs,
+                } => {
+                    self.effects.call(Call::Publish {
+                        stage,
+                        version,
+                        outputs,
+                    });
                 }
                 Effect::Finalize { task, file } => self.effects.call(Call::Finalize(task, file)),
                 Effect::Discard { task, file } => self.effects.call(Call::Discard(task, file)),
@@ -163,7 +216,9 @@ impl EventLoop {
         message: ToWorker,
         outlets: &mut BTreeMap<SessionId, Outlet>,
     ) -> Result<(), LoopError> {
-        let Some(outlet) = outlets.get(&session) else { return Ok(()) };
+        let Some(outlet) = outlets.get(&session) else {
+            return Ok(());
+        };
         let mut full = false;
         for message in self.messages(message)? {
             let message = CoordinatorMessage {
@@ -183,21 +238,38 @@ impl EventLoop {
     fn messages(&self, message: ToWorker) -> Result<Vec<coordinator_message::Message>, LoopError> {
         use coordinator_message::Message;
         Ok(match message {
-            ToWorker::Welcome { heartbeat_interval_ms } => vec![Message::Welcome(Welcome {
+            ToWorker::Welcome {
+                heartbeat_interval_ms,
+            } => vec![Message::Welcome(Welcome {
                 heartbeat_interval_ms,
                 plan_digest: self.digest.clone(),
                 source_shards: self.source.count(),
             })],
             ToWorker::Run(tasks) => {
                 let tasks = self.run_tasks(tasks)?;
-                tasks.chunks(TASKS_PER_RUN).map(|tasks| Message::Run(Run { tasks: tasks.to_vec() })).collect()
+                tasks
+                    .chunks(TASKS_PER_RUN)
+                    .map(|tasks| {
+                        Message::Run(Run {
+                            tasks: tasks.to_vec(),
+                        })
+                    })
+                    .collect()
             }
             ToWorker::Cancel(tasks) => {
-                let cancel = |tasks: &[_]| Message::Cancel(Cancel { tasks: tasks.iter().copied().map(to_wire).collect() });
+                let cancel = |tasks: &[_]| {
+                    Message::Cancel(Cancel {
+                        tasks: tasks.iter().copied().map(to_wire).collect(),
+                    })
+                };
                 tasks.chunks(TASKS_PER_ANSWER).map(cancel).collect()
             }
             ToWorker::Ack(tasks) => {
-                let ack = |tasks: &[_]| Message::Ack(Ack { tasks: tasks.iter().copied().map(to_wire).collect() });
+                let ack = |tasks: &[_]| {
+                    Message::Ack(Ack {
+                        tasks: tasks.iter().copied().map(to_wire).collect(),
+                    })
+                };
                 tasks.chunks(TASKS_PER_ANSWER).map(ack).collect()
             }
             ToWorker::Shutdown => vec![Message::Shutdown(Shutdown {})],
@@ -205,14 +277,19 @@ impl EventLoop {
     }
 
     fn run_tasks(&self, tasks: Vec<Dispatch>) -> Result<Vec<RunTask>, LoopError> {
-        let one = |dispatch| run_task(dispatch, &self.plan, &self.source).map_err(LoopError::Dispatch);
+        let one =
+            |dispatch| run_task(dispatch, &self.plan, &self.source).map_err(LoopError::Dispatch);
         tasks.into_iter().map(one).collect()
     }
 
     fn show(&self) {
         let report = self.state.report();
-        self.metrics.tasks_done.set(i64::try_from(report.tasks_done).unwrap_or(i64::MAX));
-        self.metrics.tasks_total.set(i64::try_from(report.tasks_total).unwrap_or(i64::MAX));
+        self.metrics
+            .tasks_done
+            .set(i64::try_from(report.tasks_done).unwrap_or(i64::MAX));
+        self.metrics
+            .tasks_total
+            .set(i64::try_from(report.tasks_total).unwrap_or(i64::MAX));
         let mut snapshot = report::snapshot(report, &self.digest);
         let result = self.state.result().cloned();
         if result.is_none()
@@ -221,7 +298,14 @@ impl EventLoop {
             snapshot.phase = Phase::StorageUnavailable.into();
             snapshot.message = sentence;
         }
-        show(&self.status, Status { epoch: self.epoch, snapshot, result });
+        show(
+            &self.status,
+            Status {
+                epoch: self.epoch,
+                snapshot,
+                result,
+            },
+        );
     }
 }
 

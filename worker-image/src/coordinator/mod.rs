@@ -8,6 +8,7 @@ mod dispatch;
 mod effects;
 mod event_loop;
 mod operators;
+mod ownership;
 mod planning;
 mod retry;
 mod sessions;
@@ -24,7 +25,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use zephyr_engine::coordinator::{Config, ReplayError, State};
-use zephyr_engine::plan::StageOutput;
 
 pub use effects::EffectError;
 pub use event_loop::LoopError;
@@ -103,16 +103,33 @@ pub enum CoordinatorError {
 }
 
 /// Runs a coordinator. Ends only with an error.
-pub async fn run(options: CoordinatorOptions, status: watch::Sender<Status>) -> Result<Infallible, CoordinatorError> {
-    let CoordinatorOptions { job, token, listener, metrics } = options;
-    let job = Arc::unwrap_or_clone(job).with_patience(STORAGE_PATIENCE).map_err(CoordinatorError::Job)?;
+pub async fn run(
+    options: CoordinatorOptions,
+    status: watch::Sender<Status>,
+) -> Result<Infallible, CoordinatorError> {
+    let CoordinatorOptions {
+        job,
+        token,
+        listener,
+        metrics,
+    } = options;
+    let job = Arc::unwrap_or_clone(job)
+        .with_patience(STORAGE_PATIENCE)
+        .map_err(CoordinatorError::Job)?;
     let job = Arc::new(job);
     let check = TokenCheck::new(&token).map_err(CoordinatorError::Token)?;
     let (handle, watched_handle) = watch::channel(None);
     let identity = job.identity.clone();
-    let workers =
-        WorkerSessions { identity: identity.clone(), handle: watched_handle.clone(), last_session: AtomicU64::new(0) };
-    let operators = OperatorStreams { identity, status: status.subscribe(), handle: watched_handle };
+    let workers = WorkerSessions {
+        identity: identity.clone(),
+        handle: watched_handle.clone(),
+        last_session: AtomicU64::new(0),
+    };
+    let operators = OperatorStreams {
+        identity,
+        status: status.subscribe(),
+        handle: watched_handle,
+    };
     let server = serve(listener, check, workers, operators, pending());
     let mut working = tokio::task::JoinSet::new();
     working.spawn(work(job, metrics, handle, status));
@@ -131,12 +148,27 @@ async fn work(
     handle: watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<Infallible, CoordinatorError> {
-    match prepare(&job, &status).await.map_err(CoordinatorError::Planning)? {
+    match prepare(&job, &status)
+        .await
+        .map_err(CoordinatorError::Planning)?
+    {
         Planned::Ended { epoch, result } => {
             let message = report::result(&result).message;
             let wire = Some(report::result(&result));
-            let snapshot = Snapshot { phase: Phase::Ended.into(), message, result: wire, ..Snapshot::default() };
-            show(&status, Status { epoch, snapshot, result: Some(result) });
+            let snapshot = Snapshot {
+                phase: Phase::Ended.into(),
+                message,
+                result: wire,
+                ..Snapshot::default()
+            };
+            show(
+                &status,
+                Status {
+                    epoch,
+                    snapshot,
+                    result: Some(result),
+                },
+            );
             pending().await
         }
         Planned::Runnable(runnable) => {
@@ -153,21 +185,30 @@ fn event_loop(
     handle: &watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<EventLoop, CoordinatorError> {
-    let Runnable { epoch, ledger, records, plan, digest, source } = runnable;
+    let Runnable {
+        epoch,
+        ledger,
+        records,
+        plan,
+        digest,
+        source,
+    } = runnable;
     let retries = &job.frozen.spec.retries;
     let config = Config::new(retries.task_failures, retries.task_disruptions);
-    let state = State::new(config, &plan, epoch, records).map_err(|source| CoordinatorError::Replay { source })?;
+    let state = State::new(config, &plan, epoch, records)
+        .map_err(|source| CoordinatorError::Replay { source })?;
     let outages = Outages::default();
-    let files_total = plan.stages.last().map_or(0, |stage| match stage.output {
-        StageOutput::Sink { .. } => stage.shards,
-        StageOutput::Shuffle { .. } => 0,
-    });
     let identity = job.identity.clone();
+    let sink_path = job.frozen.spec.pipeline.sink.files.path.clone();
     let retries = Retries::new(outages.clone(), metrics.clone());
-    let effects = Effects::new(job, digest.clone(), files_total, epoch, ledger, retries, metrics.clone());
+    let effects = Effects::new(job, digest.clone(), epoch, ledger, retries, metrics.clone());
     let (inputs, received_inputs) = mpsc::channel(INPUTS_QUEUED);
     let (heartbeats, received_heartbeats) = mpsc::channel(HEARTBEATS_QUEUED);
-    handle.send_replace(Some(LoopHandle { epoch, inputs, heartbeats }));
+    handle.send_replace(Some(LoopHandle {
+        epoch,
+        inputs,
+        heartbeats,
+    }));
     Ok(EventLoop {
         identity,
         epoch,
@@ -175,6 +216,7 @@ fn event_loop(
         plan: Arc::new(plan),
         digest,
         source,
+        sink_path,
         effects,
         outages,
         heartbeats: received_heartbeats,

@@ -12,7 +12,9 @@ use super::sessions::{Input, LoopHandle};
 use super::status::Status;
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::proto::run::run_server::Run;
-use crate::proto::run::{self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message};
+use crate::proto::run::{
+    self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message,
+};
 
 /// How long a new stream may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,11 +43,19 @@ impl Run for OperatorStreams {
     ) -> Result<Response<Self::OperateStream>, CallStatus> {
         let mut inbound = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
-        let first = first.map_err(|_| CallStatus::deadline_exceeded("OperatorHello: not said in time"))??;
-        let Some(OperatorMessage { message: Some(operator_message::Message::Hello(hello)) }) = first else {
-            return Err(CallStatus::invalid_argument("OperatorHello: another message came first; a stream begins with it"));
+        let first = first
+            .map_err(|_| CallStatus::deadline_exceeded("OperatorHello: not said in time"))??;
+        let Some(OperatorMessage {
+            message: Some(operator_message::Message::Hello(hello)),
+        }) = first
+        else {
+            return Err(CallStatus::invalid_argument(
+                "OperatorHello: another message came first; a stream begins with it",
+            ));
         };
-        self.identity.check("OperatorHello", &hello.job_uid, hello.generation).map_err(|error| refusal(&error))?;
+        self.identity
+            .check("OperatorHello", &hello.job_uid, hello.generation)
+            .map_err(|error| refusal(&error))?;
         tracing::info!("the operator is here");
         let (reports, outbound) = mpsc::channel(REPORTS_QUEUED);
         tokio::spawn(report(self.identity.clone(), self.status.clone(), reports));
@@ -65,7 +75,11 @@ async fn report(
     reports: mpsc::Sender<Result<CoordinatorReport, CallStatus>>,
 ) {
     loop {
-        let Status { epoch, snapshot, result: _ } = status.borrow_and_update().clone();
+        let Status {
+            epoch,
+            snapshot,
+            result: _,
+        } = status.borrow_and_update().clone();
         let report = CoordinatorReport {
             job_uid: identity.job.to_string(),
             generation: identity.generation.0,
@@ -87,10 +101,15 @@ async fn report(
     }
 }
 
-async fn listen(mut inbound: Streaming<OperatorMessage>, handle: watch::Receiver<Option<LoopHandle>>) {
+async fn listen(
+    mut inbound: Streaming<OperatorMessage>,
+    handle: watch::Receiver<Option<LoopHandle>>,
+) {
     loop {
         let message = match inbound.message().await {
-            Ok(Some(OperatorMessage { message: Some(message) })) => message,
+            Ok(Some(OperatorMessage {
+                message: Some(message),
+            })) => message,
             Ok(Some(OperatorMessage { message: None })) => {
                 tracing::warn!("a message of the operator is empty");
                 continue;
@@ -108,7 +127,9 @@ async fn listen(mut inbound: Streaming<OperatorMessage>, handle: watch::Receiver
             }
             operator_message::Message::PodEnded(ended) => {
                 // Before there is a loop no worker has a session, so there is nothing an ended pod could mean.
-                let Some(handle) = handle.borrow().clone() else { continue };
+                let Some(handle) = handle.borrow().clone() else {
+                    continue;
+                };
                 let event = match pod_ended(ended) {
                     Ok(event) => event,
                     Err(error) => {
@@ -127,22 +148,38 @@ async fn listen(mut inbound: Streaming<OperatorMessage>, handle: watch::Receiver
 fn pod_ended(ended: PodEnded) -> Result<Event, WireError> {
     let message = "PodEnded";
     if ended.pod_uid.is_empty() {
-        return Err(WireError::Missing { message, part: "pod uid" });
+        return Err(WireError::Missing {
+            message,
+            part: "pod uid",
+        });
     }
     let cause = match ended.cause() {
         wire::PodEndCause::Disruption => PodEndCause::Disruption,
         wire::PodEndCause::OutOfMemory => PodEndCause::OutOfMemory,
         wire::PodEndCause::Exit => PodEndCause::Exit,
-        wire::PodEndCause::Unspecified => return Err(WireError::Missing { message, part: "cause" }),
+        wire::PodEndCause::Unspecified => {
+            return Err(WireError::Missing {
+                message,
+                part: "cause",
+            });
+        }
     };
     let reason = match (cause, ended.memory_limit_bytes) {
         (PodEndCause::OutOfMemory, 1..) => {
-            format!("{} (memory limit {} MiB)", ended.reason, ended.memory_limit_bytes / (1024 * 1024))
+            format!(
+                "{} (memory limit {} MiB)",
+                ended.reason,
+                ended.memory_limit_bytes / (1024 * 1024)
+            )
         }
         (PodEndCause::Exit, _) => format!("{} (exit code {})", ended.reason, ended.exit_code),
         (PodEndCause::OutOfMemory | PodEndCause::Disruption, _) => ended.reason,
     };
-    Ok(Event::PodEnded { pod_uid: ended.pod_uid, cause, reason })
+    Ok(Event::PodEnded {
+        pod_uid: ended.pod_uid,
+        cause,
+        reason,
+    })
 }
 
 #[cfg(test)]
@@ -151,15 +188,35 @@ mod tests {
 
     #[test]
     fn an_ended_pod_is_told_with_its_memory_limit_or_exit_code() {
-        let ended = PodEnded { pod_uid: "p".into(), reason: "OOMKilled".into(), memory_limit_bytes: 512 << 20, exit_code: 137, ..PodEnded::default() };
-        let reason_of = |cause: wire::PodEndCause| match pod_ended(PodEnded { cause: cause.into(), ..ended.clone() }) {
+        let ended = PodEnded {
+            pod_uid: "p".into(),
+            reason: "OOMKilled".into(),
+            memory_limit_bytes: 512 << 20,
+            exit_code: 137,
+            ..PodEnded::default()
+        };
+        let reason_of = |cause: wire::PodEndCause| match pod_ended(PodEnded {
+            cause: cause.into(),
+            ..ended.clone()
+        }) {
             Ok(Event::PodEnded { reason, .. }) => reason,
             other => format!("{other:?}"),
         };
-        assert_eq!(reason_of(wire::PodEndCause::OutOfMemory), "OOMKilled (memory limit 512 MiB)");
-        assert_eq!(reason_of(wire::PodEndCause::Exit), "OOMKilled (exit code 137)");
+        assert_eq!(
+            reason_of(wire::PodEndCause::OutOfMemory),
+            "OOMKilled (memory limit 512 MiB)"
+        );
+        assert_eq!(
+            reason_of(wire::PodEndCause::Exit),
+            "OOMKilled (exit code 137)"
+        );
         assert_eq!(reason_of(wire::PodEndCause::Disruption), "OOMKilled");
         assert!(reason_of(wire::PodEndCause::Unspecified).contains("cause"));
-        assert!(pod_ended(PodEnded::default()).unwrap_err().to_string().starts_with("PodEnded: pod uid is missing"));
+        assert!(
+            pod_ended(PodEnded::default())
+                .unwrap_err()
+                .to_string()
+                .starts_with("PodEnded: pod uid is missing")
+        );
     }
 }

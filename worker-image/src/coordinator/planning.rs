@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use zephyr_engine::coordinator::record::{JobResult, LogRecord};
+use zephyr_engine::expr::STACK_BYTES;
 use zephyr_engine::id::Epoch;
+use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
 use super::dispatch::SourceShards;
@@ -57,7 +59,17 @@ pub enum PlanningError {
         #[source]
         source: LedgerError,
     },
-    /// The system has no random numbers.
+    /// No thread to compile expressions on.
+    #[error("compile the expressions: start a thread: {source}")]
+    StartCompiler {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The thread that compiled them died.
+    #[error("compile the expressions: the thread died")]
+    Compile,
+    /// The pipeline cannot be written as JSON.
     #[error("write plan.json: {source}")]
     PlanFile {
         /// Why.
@@ -77,22 +89,35 @@ enum NoPlan {
 }
 
 /// Plans the job. Shows what it waits for.
-pub(super) async fn prepare(job: &Arc<RunJob>, status: &watch::Sender<Status>) -> Result<Planned, PlanningError> {
+pub(super) async fn prepare(
+    job: &Arc<RunJob>,
+    status: &watch::Sender<Status>,
+) -> Result<Planned, PlanningError> {
     let writer = WriterToken::from_random(rand::random());
     let mut backoff = Backoff::new();
-    let TakeOver { mut ledger, epoch, records } = loop {
+    let TakeOver {
+        mut ledger,
+        epoch,
+        records,
+    } = loop {
         match take_over(job, &writer).await {
             Ok(taken) => break taken,
             Err(NoPlan::Fatal(error)) => return Err(error),
             Err(NoPlan::Wait(sentence) | NoPlan::Failed(sentence)) => {
-                tracing::warn!(sentence, "storage does not answer as it should; trying again");
+                tracing::warn!(
+                    sentence,
+                    "storage does not answer as it should; trying again"
+                );
                 show(status, Status::storage_unavailable(&sentence));
             }
         }
         backoff.wait().await;
     };
     tracing::info!(%epoch, records = records.len(), "the ledger is ours");
-    let planning = Status { epoch, ..Status::planning("reading the inputs and making the plan") };
+    let planning = Status {
+        epoch,
+        ..Status::planning("reading the inputs and making the plan")
+    };
     show(status, planning);
     if let Some(result) = result_of(&records) {
         return Ok(Planned::Ended { epoch, result });
@@ -101,18 +126,34 @@ pub(super) async fn prepare(job: &Arc<RunJob>, status: &watch::Sender<Status>) -
     loop {
         match plan_or_load(job).await {
             Ok((plan, digest, source)) => {
-                return Ok(Planned::Runnable(Box::new(Runnable { epoch, ledger, records, plan, digest, source })));
+                return Ok(Planned::Runnable(Box::new(Runnable {
+                    epoch,
+                    ledger,
+                    records,
+                    plan,
+                    digest,
+                    source,
+                })));
             }
             Err(NoPlan::Fatal(error)) => return Err(error),
             Err(NoPlan::Failed(message)) => {
                 tracing::error!(message, "the job cannot be planned");
-                let result = JobResult::Failed { reason: "PlanFailed".to_owned(), message };
+                let result = JobResult::Failed {
+                    reason: "PlanFailed".to_owned(),
+                    message,
+                };
                 record_result(&mut ledger, &result, epoch, status).await?;
                 return Ok(Planned::Ended { epoch, result });
             }
             Err(NoPlan::Wait(sentence)) => {
                 tracing::warn!(sentence, "the job cannot be planned yet; trying again");
-                show(status, Status { epoch, ..Status::storage_unavailable(&sentence) });
+                show(
+                    status,
+                    Status {
+                        epoch,
+                        ..Status::storage_unavailable(&sentence)
+                    },
+                );
             }
         }
         backoff.wait().await;
@@ -132,8 +173,12 @@ fn result_of(records: &[LogRecord]) -> Option<JobResult> {
 
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
-    probe(&job.storage).await.map_err(|error| NoPlan::Wait(field(&error)))?;
-    Ledger::take_over(&job.storage, writer.clone()).await.map_err(|error| ledger_error(error, field))
+    probe(&job.storage)
+        .await
+        .map_err(|error| NoPlan::Wait(field(&error)))?;
+    Ledger::take_over(&job.storage, writer.clone())
+        .await
+        .map_err(|error| ledger_error(error, field))
 }
 
 fn ledger_error(error: LedgerError, sentence: impl Fn(&dyn std::fmt::Display) -> String) -> NoPlan {
@@ -147,16 +192,21 @@ fn ledger_error(error: LedgerError, sentence: impl Fn(&dyn std::fmt::Display) ->
 /// A plan that was kept before stands, whatever a listing would give today.
 async fn plan_or_load(job: &RunJob) -> Result<(Plan, String, SourceShards), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: plan.json: {error}");
-    let kept = load_plan(&job.storage).await.map_err(|error| ledger_error(error, field))?;
+    let kept = load_plan(&job.storage)
+        .await
+        .map_err(|error| ledger_error(error, field))?;
     let kept = match kept {
         Some(kept) => kept,
         None => {
             let fresh = fresh_plan(job).await?;
-            keep_plan(&job.storage, fresh).await.map_err(|error| ledger_error(error, field))?
+            keep_plan(&job.storage, fresh)
+                .await
+                .map_err(|error| ledger_error(error, field))?
         }
     };
     let pipeline = pipeline_json(job)?;
-    let source = SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files(kept.inputs));
+    let source =
+        SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files(kept.inputs));
     let plan = plan(&job.pipeline, kept.source_shards);
     let digest = plan.digest();
     if digest != kept.digest || pipeline != kept.pipeline || source.count() != kept.source_shards {
@@ -169,7 +219,7 @@ async fn plan_or_load(job: &RunJob) -> Result<(Plan, String, SourceShards), NoPl
 }
 
 async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
-    let errors = check_expressions(&job.pipeline);
+    let errors = check_on_a_big_stack(job.pipeline.clone()).await?;
     if !errors.is_empty() {
         return Err(NoPlan::Failed(expression_sentence(&errors)));
     }
@@ -182,14 +232,43 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     };
     let source_shards = source.count();
     let digest = plan(&job.pipeline, source_shards).digest();
-    Ok(PlanFile { digest, pipeline: pipeline_json(job)?, inputs, source_shards })
+    Ok(PlanFile {
+        digest,
+        pipeline: pipeline_json(job)?,
+        inputs,
+        source_shards,
+    })
+}
+
+/// Compiling a deeply nested expression needs more stack than a thread of the runtime has.
+async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
+    let (answer, errors) = oneshot::channel();
+    let check = move || {
+        // Nobody waits any more where the coordinator is going.
+        let _gone = answer.send(check_expressions(&pipeline));
+    };
+    let thread = std::thread::Builder::new()
+        .name("compile".to_owned())
+        .stack_size(STACK_BYTES);
+    thread
+        .spawn(check)
+        .map_err(|source| NoPlan::Fatal(PlanningError::StartCompiler { source }))?;
+    errors
+        .await
+        .map_err(|_| NoPlan::Fatal(PlanningError::Compile))
 }
 
 async fn inputs(job: &RunJob) -> Result<Vec<crate::storage::InputFile>, NoPlan> {
-    let Some(files) = &job.frozen.spec.pipeline.source.files else { return Ok(Vec::new()) };
+    let Some(files) = &job.frozen.spec.pipeline.source.files else {
+        return Ok(Vec::new());
+    };
     let listed = list_inputs(&job.stores, &files.paths, files.empty_ok).await;
     listed.map_err(|error: ListError| {
-        if error.is_transient() { NoPlan::Wait(error.to_string()) } else { NoPlan::Failed(error.to_string()) }
+        if error.is_transient() {
+            NoPlan::Wait(error.to_string())
+        } else {
+            NoPlan::Failed(error.to_string())
+        }
     })
 }
 
@@ -199,9 +278,17 @@ fn pipeline_json(job: &RunJob) -> Result<serde_json::Value, NoPlan> {
 }
 
 fn expression_sentence(errors: &[ExpressionError]) -> String {
-    let named: Vec<_> = errors.iter().take(EXPRESSION_ERRORS_NAMED).map(|each| format!("{}: {}", each.path, each.message)).collect();
+    let named: Vec<_> = errors
+        .iter()
+        .take(EXPRESSION_ERRORS_NAMED)
+        .map(|each| format!("{}: {}", each.path, each.message))
+        .collect();
     let more = errors.len().saturating_sub(EXPRESSION_ERRORS_NAMED);
-    let rest = if more == 0 { String::new() } else { format!("; and {more} more") };
+    let rest = if more == 0 {
+        String::new()
+    } else {
+        format!("; and {more} more")
+    };
     format!("{}{rest}", named.join("; "))
 }
 
@@ -219,7 +306,13 @@ async fn record_result(
             Ok(()) => return Ok(()),
             Err(error) if error.is_transient() => {
                 let sentence = format!("spec.storage.uri: {error}");
-                show(status, Status { epoch, ..Status::storage_unavailable(&sentence) });
+                show(
+                    status,
+                    Status {
+                        epoch,
+                        ..Status::storage_unavailable(&sentence)
+                    },
+                );
             }
             Err(source) => return Err(PlanningError::Ledger { source }),
         }

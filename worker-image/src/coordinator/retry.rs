@@ -3,8 +3,8 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -25,7 +25,9 @@ pub(super) struct Backoff {
 impl Backoff {
     /// From the shortest.
     pub(super) fn new() -> Self {
-        Self { next: BACKOFF_FIRST }
+        Self {
+            next: BACKOFF_FIRST,
+        }
     }
 
     /// Waits once.
@@ -55,7 +57,11 @@ pub(super) enum Verdict {
 impl Retries {
     /// Shows failures in `outages`.
     pub(super) fn new(outages: Outages, metrics: CoordinatorMetrics) -> Self {
-        Self { outages, metrics, calls: Arc::default() }
+        Self {
+            outages,
+            metrics,
+            calls: Arc::default(),
+        }
     }
 
     /// Makes a call until it succeeds, or until `judge` says that trying again is of no use.

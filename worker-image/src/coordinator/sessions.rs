@@ -70,19 +70,29 @@ impl Worker for WorkerSessions {
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let Some(handle) = self.handle.borrow().clone() else {
-            return Err(Status::unavailable("the coordinator is still planning; come back"));
+            return Err(Status::unavailable(
+                "the coordinator is still planning; come back",
+            ));
         };
         let mut inbound = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))??;
-        let first = first.ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
-        self.identity.check("Hello", &first.job_uid, first.generation).map_err(|error| refusal(&error))?;
+        let first =
+            first.ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
+        self.identity
+            .check("Hello", &first.job_uid, first.generation)
+            .map_err(|error| refusal(&error))?;
         if first.epoch > handle.epoch.0 {
-            let text = format!("epoch {} was seen by this worker; this coordinator has epoch {} and is of the past", first.epoch, handle.epoch);
+            let text = format!(
+                "epoch {} was seen by this worker; this coordinator has epoch {} and is of the past",
+                first.epoch, handle.epoch
+            );
             return Err(Status::failed_precondition(text));
         }
         let Some(worker_message::Message::Hello(hello)) = first.message else {
-            return Err(Status::invalid_argument("Hello: another message came first; a session begins with it"));
+            return Err(Status::invalid_argument(
+                "Hello: another message came first; a session begins with it",
+            ));
         };
         let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
@@ -95,10 +105,21 @@ impl Worker for WorkerSessions {
         };
         let (messages, outbound) = mpsc::channel(OUTBOUND_QUEUED);
         let close = CancellationToken::new();
-        let outlet = Outlet { messages, close: close.clone() };
-        let opened = handle.inputs.send(Input::Opened(opening, session, outlet)).await;
+        let outlet = Outlet {
+            messages,
+            close: close.clone(),
+        };
+        let opened = handle
+            .inputs
+            .send(Input::Opened(opening, session, outlet))
+            .await;
         opened.map_err(|_| Status::unavailable("the coordinator ends"))?;
-        let reader = Reader { identity: self.identity.clone(), session, handle, close };
+        let reader = Reader {
+            identity: self.identity.clone(),
+            session,
+            handle,
+            close,
+        };
         tokio::spawn(reader.read(inbound));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
@@ -106,7 +127,9 @@ impl Worker for WorkerSessions {
 
 fn refusal(error: &WireError) -> Status {
     match error {
-        WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => Status::permission_denied(error.to_string()),
+        WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
+            Status::permission_denied(error.to_string())
+        }
         WireError::Missing { .. } | WireError::Identity { .. } | WireError::OutOfRange { .. } => {
             Status::invalid_argument(error.to_string())
         }
@@ -146,7 +169,13 @@ impl Reader {
             Err(error) => tracing::info!(%session, %error, "a session ends"),
         }
         self.close.cancel();
-        if self.handle.inputs.send(Input::Happened(Event::SessionClosed { session })).await.is_err() {
+        if self
+            .handle
+            .inputs
+            .send(Input::Happened(Event::SessionClosed { session }))
+            .await
+            .is_err()
+        {
             tracing::debug!(%session, "the loop is gone");
         }
     }
@@ -158,10 +187,22 @@ impl Reader {
                 message = inbound.message() => message,
                 () = self.close.cancelled() => return Ok(()),
             };
-            let message =
-                message.map_err(|status| ReadError::Stream { code: status.code(), message: status.message().to_owned() })?;
-            let Some(WorkerMessage { job_uid, generation, epoch, message }) = message else { return Ok(()) };
-            self.identity.check("worker's message", &job_uid, generation).map_err(ReadError::Message)?;
+            let message = message.map_err(|status| ReadError::Stream {
+                code: status.code(),
+                message: status.message().to_owned(),
+            })?;
+            let Some(WorkerMessage {
+                job_uid,
+                generation,
+                epoch,
+                message,
+            }) = message
+            else {
+                return Ok(());
+            };
+            self.identity
+                .check("worker's message", &job_uid, generation)
+                .map_err(ReadError::Message)?;
             let message = message.ok_or(ReadError::Empty)?;
             if let worker_message::Message::Heartbeat(_) = message {
                 let now = Instant::now();
@@ -173,7 +214,10 @@ impl Reader {
                 continue;
             }
             if epoch != self.handle.epoch.0 {
-                return Err(ReadError::Epoch { got: epoch, expected: self.handle.epoch });
+                return Err(ReadError::Epoch {
+                    got: epoch,
+                    expected: self.handle.epoch,
+                });
             }
             if let worker_message::Message::Hello(_) = message {
                 return Err(ReadError::HelloAgain);
@@ -182,7 +226,11 @@ impl Reader {
                 return Ok(());
             }
             let event = event(self.session, message).map_err(ReadError::Message)?;
-            self.handle.inputs.send(Input::Happened(event)).await.map_err(|_| ReadError::NoLoop)?;
+            self.handle
+                .inputs
+                .send(Input::Happened(event))
+                .await
+                .map_err(|_| ReadError::NoLoop)?;
         }
     }
 }

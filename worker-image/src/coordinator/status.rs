@@ -33,8 +33,15 @@ impl Status {
     }
 
     fn before_the_plan(phase: Phase, message: &str) -> Self {
-        let snapshot = Snapshot { phase: phase.into(), message: message.to_owned(), ..Snapshot::default() };
-        Self { snapshot, ..Self::default() }
+        let snapshot = Snapshot {
+            phase: phase.into(),
+            message: message.to_owned(),
+            ..Snapshot::default()
+        };
+        Self {
+            snapshot,
+            ..Self::default()
+        }
     }
 }
 
@@ -54,14 +61,25 @@ pub(super) struct Outages(Arc<Mutex<BTreeMap<u64, String>>>);
 impl Outages {
     /// A sentence about one of them, where there is any.
     pub(super) fn sentence(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .next()
+            .cloned()
     }
 
     pub(super) fn begin(&self, call: u64, sentence: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call, sentence);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(call, sentence);
     }
 
     pub(super) fn end(&self, call: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&call);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&call);
     }
 }

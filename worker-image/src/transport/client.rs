@@ -45,7 +45,10 @@ pub struct Connection {
 /// Dials the coordinator.
 pub async fn connect(address: &str, token: &Token) -> Result<Connection, ConnectError> {
     let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(|source| ConnectError::Address { address: address.to_owned(), source })?
+        .map_err(|source| ConnectError::Address {
+            address: address.to_owned(),
+            source,
+        })?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -54,11 +57,17 @@ pub async fn connect(address: &str, token: &Token) -> Result<Connection, Connect
     let channel = endpoint
         .connect()
         .await
-        .map_err(|error| ConnectError::Dial { address: address.to_owned(), cause: innermost(&error) })?;
+        .map_err(|error| ConnectError::Dial {
+            address: address.to_owned(),
+            cause: innermost(&error),
+        })?;
     let client = WorkerClient::new(channel)
         .max_decoding_message_size(MESSAGE_MAX_BYTES)
         .max_encoding_message_size(MESSAGE_MAX_BYTES);
-    Ok(Connection { client, authorization: token.to_metadata() })
+    Ok(Connection {
+        client,
+        authorization: token.to_metadata(),
+    })
 }
 
 /// The last error of a chain.

@@ -63,7 +63,10 @@ impl Token {
     /// Reads the mounted token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let name = || path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| TokenError::Read { path: name(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| TokenError::Read {
+            path: name(),
+            source,
+        })?;
         let text = text.trim_end_matches('\n');
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() == TOKEN_LENGTH && text.bytes().all(digit) {
@@ -83,10 +86,12 @@ impl Token {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Lets only calls with the right token through, whatever they call.
@@ -100,7 +105,8 @@ impl TokenCheck {
     /// Checks against this token. Both sides are signed with a key that lives only in this process, and the signatures
     /// are compared, so that neither time nor place of a difference can be seen from outside.
     pub fn new(token: &Token) -> Result<Self, TokenError> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| TokenError::Random)?;
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| TokenError::Random)?;
         let expected = hmac::sign(&key, token.0.as_bytes());
         Ok(Self { key, expected })
     }
@@ -108,8 +114,13 @@ impl TokenCheck {
     /// Deny by default: anything but the right token in the right place is refused with the same words.
     pub fn check(&self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut presented = request.metadata().get_all(METADATA_KEY).iter();
-        let (Some(first), None) = (presented.next(), presented.next()) else { return Err(refusal()) };
-        let token = first.as_bytes().strip_prefix(SCHEME.as_bytes()).ok_or_else(refusal)?;
+        let (Some(first), None) = (presented.next(), presented.next()) else {
+            return Err(refusal());
+        };
+        let token = first
+            .as_bytes()
+            .strip_prefix(SCHEME.as_bytes())
+            .ok_or_else(refusal)?;
         hmac::verify(&self.key, token, self.expected.as_ref()).map_err(|_| refusal())?;
         Ok(request)
     }
@@ -130,7 +141,9 @@ mod tests {
     fn with(values: &[&str]) -> Request<()> {
         let mut request = Request::new(());
         for value in values {
-            request.metadata_mut().append(METADATA_KEY, value.parse().unwrap());
+            request
+                .metadata_mut()
+                .append(METADATA_KEY, value.parse().unwrap());
         }
         request
     }
@@ -139,7 +152,10 @@ mod tests {
     fn the_token_is_the_documented_signature() {
         // printf 'zephyr.dev/session/v1\n<uid>\n1' | openssl dgst -sha256 -hmac key
         let token = Token::derive(b"key", &job(), Generation(1));
-        assert_eq!(token.0, "42086674b3a7ede3007136f67c75cfd837841a4ac30f6ed863685ab8d0510e12");
+        assert_eq!(
+            token.0,
+            "42086674b3a7ede3007136f67c75cfd837841a4ac30f6ed863685ab8d0510e12"
+        );
     }
 
     #[test]
@@ -171,9 +187,17 @@ mod tests {
     fn a_file_that_holds_no_token_is_refused_without_showing_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        for text in ["", "secret", &"g".repeat(64), &"A".repeat(64), &"a".repeat(65)] {
+        for text in [
+            "",
+            "secret",
+            &"g".repeat(64),
+            &"A".repeat(64),
+            &"a".repeat(65),
+        ] {
             std::fs::write(&path, text).unwrap();
-            let Err(error) = Token::read(&path) else { panic!("{text:?} was taken") };
+            let Err(error) = Token::read(&path) else {
+                panic!("{text:?} was taken")
+            };
             assert!(error.to_string().contains("not a token"), "{error}");
             assert!(text.is_empty() || !error.to_string().contains(text));
         }

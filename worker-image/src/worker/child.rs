@@ -79,7 +79,11 @@ pub(super) struct ChildProcess {
 
 impl ChildProcess {
     /// Starts a child and waits until it is ready.
-    pub(super) async fn start(executable: &Path, slot: u32, setup: &Setup) -> Result<Self, ChildError> {
+    pub(super) async fn start(
+        executable: &Path,
+        slot: u32,
+        setup: &Setup,
+    ) -> Result<Self, ChildError> {
         let mut process = Command::new(executable)
             .arg(CHILD_ARGUMENT)
             .arg(slot.to_string())
@@ -89,19 +93,39 @@ impl ChildProcess {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| ChildError::Start { executable: executable.display().to_string(), source })?;
-        let commands = process.stdin.take().ok_or(ChildError::NoPipe { pipe: "stdin" })?;
-        let stdout = process.stdout.take().ok_or(ChildError::NoPipe { pipe: "stdout" })?;
-        let stderr = process.stderr.take().ok_or(ChildError::NoPipe { pipe: "stderr" })?;
+            .map_err(|source| ChildError::Start {
+                executable: executable.display().to_string(),
+                source,
+            })?;
+        let commands = process
+            .stdin
+            .take()
+            .ok_or(ChildError::NoPipe { pipe: "stdin" })?;
+        let stdout = process
+            .stdout
+            .take()
+            .ok_or(ChildError::NoPipe { pipe: "stdout" })?;
+        let stderr = process
+            .stderr
+            .take()
+            .ok_or(ChildError::NoPipe { pipe: "stderr" })?;
         let tail = Tail::default();
         let stderr = tokio::spawn(forward_stderr(stderr, slot, tail.clone()));
         let (sender, frames) = mpsc::channel(FRAMES_QUEUED);
         tokio::spawn(read_frames(stdout, sender));
-        let mut child = Self { process, commands, frames, tail, stderr };
+        let mut child = Self {
+            process,
+            commands,
+            frames,
+            tail,
+            stderr,
+        };
         child.send(to_child::Message::Setup(setup.clone())).await?;
         match timeout(READY_TIMEOUT, child.next()).await {
             Ok(Some(Ok(from_child::Message::Ready(_)))) => Ok(child),
-            Ok(Some(Ok(from_child::Message::SetupFailed(failed)))) => Err(ChildError::Setup { error: failed.error }),
+            Ok(Some(Ok(from_child::Message::SetupFailed(failed)))) => Err(ChildError::Setup {
+                error: failed.error,
+            }),
             Ok(Some(Err(error))) => Err(ChildError::Frame(error)),
             Ok(Some(Ok(_)) | None) | Err(_) => Err(child.not_ready().await),
         }
@@ -109,13 +133,24 @@ impl ChildProcess {
 
     async fn not_ready(self) -> ChildError {
         let (_, tail) = self.end().await;
-        let last_words = if tail.is_empty() { String::new() } else { format!("; its last words: {}", tail.trim()) };
+        let last_words = if tail.is_empty() {
+            String::new()
+        } else {
+            format!("; its last words: {}", tail.trim())
+        };
         ChildError::NotReady { last_words }
     }
 
     /// Says something to it.
     pub(super) async fn send(&mut self, message: to_child::Message) -> Result<(), ChildError> {
-        frames::write(&mut self.commands, &ToChild { message: Some(message) }).await.map_err(ChildError::Frame)
+        frames::write(
+            &mut self.commands,
+            &ToChild {
+                message: Some(message),
+            },
+        )
+        .await
+        .map_err(ChildError::Frame)
     }
 
     /// The next thing it says; `None` when it is gone. May be cancelled.
@@ -166,13 +201,22 @@ fn cause(status: ExitStatus) -> Cause {
 /// The executable of this very process, also where its file was replaced meanwhile.
 pub(super) fn own_executable() -> io::Result<PathBuf> {
     let link = PathBuf::from("/proc/self/exe");
-    if link.exists() { Ok(link) } else { std::env::current_exe() }
+    if link.exists() {
+        Ok(link)
+    } else {
+        std::env::current_exe()
+    }
 }
 
-async fn read_frames(mut stdout: ChildStdout, sender: mpsc::Sender<Result<from_child::Message, FrameError>>) {
+async fn read_frames(
+    mut stdout: ChildStdout,
+    sender: mpsc::Sender<Result<from_child::Message, FrameError>>,
+) {
     loop {
         let message = match frames::read::<FromChild>(&mut stdout).await {
-            Ok(Some(FromChild { message: Some(message) })) => Ok(message),
+            Ok(Some(FromChild {
+                message: Some(message),
+            })) => Ok(message),
             Ok(Some(FromChild { message: None }) | None) => break,
             Err(error) => Err(error),
         };

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::plan::plan;
 
@@ -17,14 +18,20 @@ use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
 use crate::convert::{pipeline, wire};
 use crate::job::{RunJob, RunJobError};
-use crate::proto::task::{FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child};
+use crate::proto::task::{
+    FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
+};
 use crate::proto::worker::{RunTask, TaskProgress};
-use crate::task::{self, ProgressCounters, TaskContext, TaskContextError, TaskSetup, Trace};
+use crate::task::{
+    self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
+};
 use crate::{install_crypto_provider, telemetry};
 
 /// First argument of a child process. No subcommand and no option of any of our programs begins like this.
 pub const CHILD_ARGUMENT: &str = "__task-child";
 
+/// Threads for calls to the store, which wait more than they work.
+const STORAGE_THREADS: usize = 1;
 /// How often running tasks tell how far they are.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// The kernel's largest score: when memory is short the child is ended, not the supervisor.
@@ -33,7 +40,9 @@ const OOM_SCORE: &str = "1000";
 /// Runs the child and gives its exit code where this process was started as one; otherwise `None`, at once. Belongs at
 /// the top of `main` of every program that runs workers.
 pub fn child_main_if_requested() -> Option<ExitCode> {
-    let requested = std::env::args_os().nth(1).is_some_and(|argument| argument == CHILD_ARGUMENT);
+    let requested = std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == CHILD_ARGUMENT);
     requested.then(|| match child_main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,6 +62,11 @@ enum ChildError {
         #[source]
         source: io::Error,
     },
+    #[error("start the runtime: {source}")]
+    Runtime {
+        #[source]
+        source: io::Error,
+    },
     #[error("start thread {name}: {source}")]
     Thread {
         name: &'static str,
@@ -68,6 +82,12 @@ enum ChildError {
 /// Why a child cannot begin; told to the supervisor.
 #[derive(Debug, thiserror::Error)]
 enum SetupError {
+    #[error("make spill folder {folder}: {source}")]
+    Spill {
+        folder: String,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Job(RunJobError),
     #[error(transparent)]
@@ -80,13 +100,22 @@ struct Reports(Arc<Mutex<File>>);
 
 impl Reports {
     fn open() -> Result<Self, ChildError> {
-        let copy = io::stdout().as_fd().try_clone_to_owned().map_err(|source| ChildError::Stdout { source })?;
+        let copy = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| ChildError::Stdout { source })?;
         Ok(Self(Arc::new(Mutex::new(File::from(copy)))))
     }
 
     fn send(&self, message: from_child::Message) -> Result<(), ChildError> {
         let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        write_blocking(&mut *pipe, &FromChild { message: Some(message) }).map_err(ChildError::Frame)
+        write_blocking(
+            &mut *pipe,
+            &FromChild {
+                message: Some(message),
+            },
+        )
+        .map_err(ChildError::Frame)
     }
 }
 
@@ -103,10 +132,24 @@ fn child_main() -> Result<(), ChildError> {
     let mut commands = io::stdin().lock();
     let first = read_blocking::<ToChild>(&mut commands).map_err(ChildError::Frame)?;
     drop(commands);
-    let Some(ToChild { message: Some(to_child::Message::Setup(setup)) }) = first else { return Err(ChildError::NoSetup) };
-    let context = match context(setup) {
+    let Some(ToChild {
+        message: Some(to_child::Message::Setup(setup)),
+    }) = first
+    else {
+        return Err(ChildError::NoSetup);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(STORAGE_THREADS)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|source| ChildError::Runtime { source })?;
+    let context = match context(setup, runtime.handle().clone()) {
         Ok(context) => context,
-        Err(error) => return reports.send(from_child::Message::SetupFailed(SetupFailed { error: error.to_string() })),
+        Err(error) => {
+            return reports.send(from_child::Message::SetupFailed(SetupFailed {
+                error: error.to_string(),
+            }));
+        }
     };
     let tasks = listen()?;
     let running = report_progress(reports.clone())?;
@@ -118,18 +161,28 @@ fn child_main() -> Result<(), ChildError> {
     Ok(())
 }
 
-fn context(setup: Setup) -> Result<TaskContext, SetupError> {
+fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
+    std::fs::create_dir_all(&setup.spill_directory).map_err(|source| SetupError::Spill {
+        folder: setup.spill_directory.clone(),
+        source,
+    })?;
     let job = RunJob::from_json(&setup.job).map_err(SetupError::Job)?;
     let spec = &job.frozen.spec.pipeline;
     let setup = TaskSetup {
         plan: plan(&job.pipeline, setup.source_shards),
         sink_path: spec.sink.files.path.clone(),
         sink_compression: spec.sink.files.compression.map(pipeline::compression),
-        source_format: spec.source.files.as_ref().and_then(|files| files.format).map(pipeline::format),
+        source_format: spec
+            .source
+            .files
+            .as_ref()
+            .and_then(|files| files.format)
+            .map(pipeline::format),
         storage: job.storage,
         memory_bytes: setup.memory_bytes,
-        spill_directory: PathBuf::from(setup.spill_directory),
+        spill_folder: PathBuf::from(setup.spill_directory),
         pipeline: job.pipeline,
+        runtime,
     };
     TaskContext::new(setup).map_err(SetupError::Context)
 }
@@ -141,12 +194,20 @@ fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
         let mut commands = io::stdin().lock();
         loop {
             match read_blocking::<ToChild>(&mut commands) {
-                Ok(Some(ToChild { message: Some(to_child::Message::Run(run)) })) => {
+                Ok(Some(ToChild {
+                    message: Some(to_child::Message::Run(run)),
+                })) => {
                     if sender.send(run).is_err() {
                         break;
                     }
                 }
-                Ok(Some(ToChild { message: Some(to_child::Message::Setup(_)) | None }) | None) | Err(_) => break,
+                Ok(
+                    Some(ToChild {
+                        message: Some(to_child::Message::Setup(_)) | None,
+                    })
+                    | None,
+                )
+                | Err(_) => break,
             }
         }
         std::process::exit(0);
@@ -162,15 +223,30 @@ fn report_progress(reports: Reports) -> Result<Running, ChildError> {
         let mut last = None;
         loop {
             std::thread::sleep(PROGRESS_INTERVAL);
-            let current = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some((task, counters)) = current else { continue };
-            let (records, bytes) = (counters.records.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
-            let progress = TaskProgress { task: Some(to_wire(task)), records, bytes };
+            let current = shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let Some((task, counters)) = current else {
+                continue;
+            };
+            let (records, bytes) = (
+                counters.records.load(Ordering::Relaxed),
+                counters.bytes.load(Ordering::Relaxed),
+            );
+            let progress = TaskProgress {
+                task: Some(to_wire(task)),
+                records,
+                bytes,
+            };
             if last.as_ref() == Some(&progress) {
                 continue;
             }
             last = Some(progress.clone());
-            if reports.send(from_child::Message::Progress(progress)).is_err() {
+            if reports
+                .send(from_child::Message::Progress(progress))
+                .is_err()
+            {
                 break;
             }
         }
@@ -188,9 +264,12 @@ fn run_task(
     let assignment = wire::assignment(run).map_err(ChildError::Run)?;
     let task = assignment.task;
     let counters = Arc::new(ProgressCounters::default());
-    let trace = assignment.trace_records.then(|| trace(reports.clone()));
+    let notes = Notes {
+        reports: reports.clone(),
+        input: assignment.input.clone(),
+    };
     *running.lock().unwrap_or_else(PoisonError::into_inner) = Some((task, Arc::clone(&counters)));
-    let outcome = task::run(context, assignment, counters, trace);
+    let outcome = task::run(context, &assignment, &counters, Some(&notes));
     *running.lock().unwrap_or_else(PoisonError::into_inner) = None;
     Ok(match outcome {
         Ok(output) => from_child::Message::Done(wire::to_task_done(task, output)),
@@ -199,16 +278,35 @@ fn run_task(
 }
 
 /// Tells the supervisor the record before it is worked on. The pipe keeps the note when this process dies.
-fn trace(reports: Reports) -> Trace {
-    Arc::new(move |place: &str| {
-        let note = from_child::Message::NextRecord(NextRecord { place: place.to_owned() });
-        if let Err(error) = reports.send(note) {
-            tracing::warn!(%error, "cannot note the record");
-        }
-    })
+struct Notes {
+    reports: Reports,
+    input: TaskInput,
 }
 
-fn start_thread(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), ChildError> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    started.map(drop).map_err(|source| ChildError::Thread { name, source })
+impl Trace for Notes {
+    fn note(&self, input: &str, record: u64) {
+        let place = match self.input {
+            TaskInput::File(_) => format!("{input}: line {record}"),
+            TaskInput::Items { .. } => format!("{input}[{}]", record.saturating_sub(1)),
+            TaskInput::Shuffle { .. } => format!("{input}: record {record}"),
+        };
+        if let Err(error) = self
+            .reports
+            .send(from_child::Message::NextRecord(NextRecord { place }))
+        {
+            tracing::warn!(%error, "cannot note the record");
+        }
+    }
+}
+
+fn start_thread(
+    name: &'static str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), ChildError> {
+    let started = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body);
+    started
+        .map(drop)
+        .map_err(|source| ChildError::Thread { name, source })
 }

@@ -57,11 +57,19 @@ impl Death {
     /// node and no pod was lost.
     pub(super) fn failure(&self) -> TaskFailure {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
-        TaskFailure { class: FailureClass::Application, error, lost_input: None }
+        TaskFailure {
+            class: FailureClass::Application,
+            error,
+            lost_input: None,
+        }
     }
 
     fn place_text(&self) -> String {
-        let Place { input, records, next_record } = &self.place;
+        let Place {
+            input,
+            records,
+            next_record,
+        } = &self.place;
         match next_record {
             Some(place) => place.clone(),
             None if *records == 0 => format!("{input}, before the first progress report"),
@@ -112,7 +120,9 @@ fn signal_name(signal: i32) -> &'static str {
 
 /// `; its last words: …`, or nothing.
 fn last_line(tail: &str) -> String {
-    let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else { return String::new() };
+    let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else {
+        return String::new();
+    };
     let line: String = line.trim().chars().take(TAIL_MAX).collect();
     format!("; its last words: {line}")
 }
@@ -131,8 +141,18 @@ mod tests {
     use super::*;
 
     fn death(cause: Cause) -> Death {
-        let place = Place { input: "s3://b/a.jsonl".into(), records: 40, next_record: None };
-        Death { cause, oom_killed: false, memory_limit_bytes: 512 << 20, stderr_tail: String::new(), place }
+        let place = Place {
+            input: "s3://b/a.jsonl".into(),
+            records: 40,
+            next_record: None,
+        };
+        Death {
+            cause,
+            oom_killed: false,
+            memory_limit_bytes: 512 << 20,
+            stderr_tail: String::new(),
+            place,
+        }
     }
 
     #[test]
@@ -140,16 +160,29 @@ mod tests {
         let overflow = "thread 'task' has overflowed its stack\nfatal runtime error: stack overflow, aborting\n";
         let table = [
             (
-                Death { oom_killed: true, ..death(Cause::Signal(9)) },
+                Death {
+                    oom_killed: true,
+                    ..death(Cause::Signal(9))
+                },
                 "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM); the worker's limit is 512 MiB, set by spec.workers.resources",
             ),
-            (death(Cause::Signal(9)), "s3://b/a.jsonl, after about 40 records: the task's process was killed by signal 9 (SIGKILL)"),
             (
-                Death { stderr_tail: overflow.into(), ..death(Cause::Signal(6)) },
+                death(Cause::Signal(9)),
+                "s3://b/a.jsonl, after about 40 records: the task's process was killed by signal 9 (SIGKILL)",
+            ),
+            (
+                Death {
+                    stderr_tail: overflow.into(),
+                    ..death(Cause::Signal(6))
+                },
                 "s3://b/a.jsonl, after about 40 records: the task's process overflowed its stack; an expression that calls itself needs an end",
             ),
             (
-                Death { stderr_tail: "memory allocation of 99 bytes failed\n".into(), memory_limit_bytes: 0, ..death(Cause::Signal(6)) },
+                Death {
+                    stderr_tail: "memory allocation of 99 bytes failed\n".into(),
+                    memory_limit_bytes: 0,
+                    ..death(Cause::Signal(6))
+                },
                 "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM)",
             ),
             (
@@ -157,13 +190,19 @@ mod tests {
                 "s3://b/a.jsonl, after about 40 records: no progress for 10m, the task was ended; the limit is spec.retries.taskStallTimeout",
             ),
             (
-                Death { stderr_tail: "why\n\n".into(), ..death(Cause::Exit(101)) },
+                Death {
+                    stderr_tail: "why\n\n".into(),
+                    ..death(Cause::Exit(101))
+                },
                 "s3://b/a.jsonl, after about 40 records: the task's process ended by itself with exit code 101; its last words: why",
             ),
         ];
         for (death, expected) in table {
             let failure = death.failure();
-            assert_eq!((failure.error.as_str(), failure.class), (expected, FailureClass::Application));
+            assert_eq!(
+                (failure.error.as_str(), failure.class),
+                (expected, FailureClass::Application)
+            );
         }
     }
 
@@ -171,6 +210,11 @@ mod tests {
     fn a_noted_record_is_named_instead_of_a_count() {
         let mut death = death(Cause::Signal(11));
         death.place.next_record = Some("s3://b/a.jsonl line 17".into());
-        assert!(death.failure().error.starts_with("s3://b/a.jsonl line 17: the task's process was killed by signal 11"));
+        assert!(
+            death
+                .failure()
+                .error
+                .starts_with("s3://b/a.jsonl line 17: the task's process was killed by signal 11")
+        );
     }
 }

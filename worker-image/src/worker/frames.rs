@@ -22,7 +22,9 @@ pub(super) enum FrameError {
         source: io::Error,
     },
     /// Something else than us wrote into the pipe.
-    #[error("read a frame of the task's process: its length is {length}; at most {FRAME_MAX_BYTES} bytes are")]
+    #[error(
+        "read a frame of the task's process: its length is {length}; at most {FRAME_MAX_BYTES} bytes are"
+    )]
     Length {
         /// What stood there.
         length: usize,
@@ -38,7 +40,10 @@ pub(super) enum FrameError {
 
 fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
     let length = message.encoded_len();
-    let prefix = u32::try_from(length).ok().filter(|_| length <= FRAME_MAX_BYTES).ok_or(FrameError::Length { length })?;
+    let prefix = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= FRAME_MAX_BYTES)
+        .ok_or(FrameError::Length { length })?;
     let mut frame = Vec::with_capacity(LENGTH_BYTES + length);
     frame.extend_from_slice(&prefix.to_le_bytes());
     frame.extend_from_slice(&message.encode_to_vec());
@@ -47,7 +52,11 @@ fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
 
 fn checked_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
     let length = u32::from_le_bytes(prefix) as usize;
-    if length <= FRAME_MAX_BYTES { Ok(length) } else { Err(FrameError::Length { length }) }
+    if length <= FRAME_MAX_BYTES {
+        Ok(length)
+    } else {
+        Err(FrameError::Length { length })
+    }
 }
 
 fn decode<M: Message + Default>(frame: &[u8]) -> Result<M, FrameError> {
@@ -59,13 +68,18 @@ fn pipe(source: io::Error) -> FrameError {
 }
 
 /// Writes one frame.
-pub(super) async fn write(pipe_end: &mut (impl AsyncWrite + Unpin), message: &impl Message) -> Result<(), FrameError> {
+pub(super) async fn write(
+    pipe_end: &mut (impl AsyncWrite + Unpin),
+    message: &impl Message,
+) -> Result<(), FrameError> {
     pipe_end.write_all(&encode(message)?).await.map_err(pipe)?;
     pipe_end.flush().await.map_err(pipe)
 }
 
 /// Reads one frame; `None` at the end. Not to be cancelled half-way: what was read would be lost.
-pub(super) async fn read<M: Message + Default>(pipe_end: &mut (impl AsyncRead + Unpin)) -> Result<Option<M>, FrameError> {
+pub(super) async fn read<M: Message + Default>(
+    pipe_end: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<M>, FrameError> {
     let mut prefix = [0; LENGTH_BYTES];
     match pipe_end.read_exact(&mut prefix).await {
         Ok(_) => {}
@@ -78,13 +92,18 @@ pub(super) async fn read<M: Message + Default>(pipe_end: &mut (impl AsyncRead + 
 }
 
 /// Writes one frame; for the child's plain threads.
-pub(super) fn write_blocking(pipe_end: &mut impl Write, message: &impl Message) -> Result<(), FrameError> {
+pub(super) fn write_blocking(
+    pipe_end: &mut impl Write,
+    message: &impl Message,
+) -> Result<(), FrameError> {
     pipe_end.write_all(&encode(message)?).map_err(pipe)?;
     pipe_end.flush().map_err(pipe)
 }
 
 /// Reads one frame, `None` at the end; for the child's plain threads.
-pub(super) fn read_blocking<M: Message + Default>(pipe_end: &mut impl Read) -> Result<Option<M>, FrameError> {
+pub(super) fn read_blocking<M: Message + Default>(
+    pipe_end: &mut impl Read,
+) -> Result<Option<M>, FrameError> {
     let mut prefix = [0; LENGTH_BYTES];
     match pipe_end.read_exact(&mut prefix) {
         Ok(()) => {}
@@ -104,12 +123,17 @@ mod tests {
     #[tokio::test]
     async fn what_one_side_writes_the_other_reads_until_the_end() {
         let mut bytes = Vec::new();
-        let first = NextRecord { place: "a line 1".into() };
+        let first = NextRecord {
+            place: "a line 1".into(),
+        };
         write(&mut bytes, &first).await.unwrap();
         write_blocking(&mut bytes, &NextRecord::default()).unwrap();
         let mut rest = bytes.as_slice();
         assert_eq!(read::<NextRecord>(&mut rest).await.unwrap(), Some(first));
-        assert_eq!(read_blocking::<NextRecord>(&mut rest).unwrap(), Some(NextRecord::default()));
+        assert_eq!(
+            read_blocking::<NextRecord>(&mut rest).unwrap(),
+            Some(NextRecord::default())
+        );
         assert_eq!(read::<NextRecord>(&mut rest).await.unwrap(), None);
         assert_eq!(read_blocking::<NextRecord>(&mut rest).unwrap(), None);
     }

@@ -13,7 +13,11 @@ impl OomCounter {
     /// Finds the file, of either version of control groups; there is none outside Linux.
     pub(super) fn find() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self { file: candidates(&own).into_iter().find(|path| count(path).is_some()) }
+        Self {
+            file: candidates(&own)
+                .into_iter()
+                .find(|path| count(path).is_some()),
+        }
     }
 
     /// OOM kills so far; 0 where nobody counts.
@@ -27,12 +31,20 @@ fn candidates(own: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in own.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
         let path = path.trim_start_matches('/');
         if controllers.is_empty() {
             found.push(Path::new("/sys/fs/cgroup").join(path).join("memory.events"));
         } else if controllers.split(',').any(|each| each == "memory") {
-            found.push(Path::new("/sys/fs/cgroup/memory").join(path).join("memory.oom_control"));
+            found.push(
+                Path::new("/sys/fs/cgroup/memory")
+                    .join(path)
+                    .join("memory.oom_control"),
+            );
         }
     }
     found.push(PathBuf::from("/sys/fs/cgroup/memory.events"));
@@ -46,7 +58,8 @@ fn count(path: &Path) -> Option<u64> {
 
 /// Both versions have a line `oom_kill <number>`.
 fn parse(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -55,15 +68,27 @@ mod tests {
 
     #[test]
     fn both_versions_of_the_file_are_understood() {
-        assert_eq!(parse("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n"), Some(2));
-        assert_eq!(parse("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"), Some(7));
+        assert_eq!(
+            parse("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n"),
+            Some(2)
+        );
+        assert_eq!(
+            parse("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"),
+            Some(7)
+        );
         assert_eq!(parse("oom_kill_disable 0\n"), None);
     }
 
     #[test]
     fn the_own_group_is_looked_at_before_the_root() {
         let found = candidates("12:memory:/kubepods/x\n0::/kubepods/y\n");
-        assert_eq!(found[0], Path::new("/sys/fs/cgroup/memory/kubepods/x/memory.oom_control"));
-        assert_eq!(found[1], Path::new("/sys/fs/cgroup/kubepods/y/memory.events"));
+        assert_eq!(
+            found[0],
+            Path::new("/sys/fs/cgroup/memory/kubepods/x/memory.oom_control")
+        );
+        assert_eq!(
+            found[1],
+            Path::new("/sys/fs/cgroup/kubepods/y/memory.events")
+        );
     }
 }

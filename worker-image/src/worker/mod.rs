@@ -83,10 +83,16 @@ pub async fn run(
         None => own_executable().map_err(|source| WorkerError::Executable { source })?,
     };
     let incarnation = rand::rng().random_range(1..=u64::MAX);
-    let spill_directory = options.spill_directory.join(format!("zephyr-{incarnation:016x}"));
+    let spill_directory = options
+        .spill_directory
+        .join(format!("zephyr-{incarnation:016x}"));
     make_directory(&spill_directory)?;
     let slots = options.slots.max(1);
-    let job = options.job.frozen.to_json().map_err(|source| WorkerError::Job { source })?;
+    let job = options
+        .job
+        .frozen
+        .to_json()
+        .map_err(|source| WorkerError::Job { source })?;
     let setup = Setup {
         job,
         source_shards: 0,
@@ -105,13 +111,28 @@ pub async fn run(
     for number in 0..slots {
         let (sender, receiver) = mpsc::channel(COMMANDS_QUEUED);
         let (options, events) = (Arc::clone(&slot_options), events.clone());
-        drivers.spawn(Slot { number, options, commands: receiver, events }.drive());
+        drivers.spawn(
+            Slot {
+                number,
+                options,
+                commands: receiver,
+                events,
+            }
+            .drive(),
+        );
         commands.push(sender);
     }
     let (session_events, session) = mpsc::channel(EVENTS_QUEUED);
     let identity = options.job.identity.clone();
-    session::start(SessionOptions { identity, address: options.address, token: options.token }, session_events)
-        .map_err(WorkerError::Session)?;
+    session::start(
+        SessionOptions {
+            identity,
+            address: options.address,
+            token: options.token,
+        },
+        session_events,
+    )
+    .map_err(WorkerError::Session)?;
     let hello = Hello {
         pod_uid: options.pod_uid,
         pod_name: options.pod_name,
@@ -122,7 +143,16 @@ pub async fn run(
     };
     let job = options.job;
     let metrics = options.metrics;
-    let supervisor = Supervisor { job, hello, setup, session, slots: commands, slot_events, readiness, metrics };
+    let supervisor = Supervisor {
+        job,
+        hello,
+        setup,
+        session,
+        slots: commands,
+        slot_events,
+        readiness,
+        metrics,
+    };
     let ended = tokio::select! {
         ended = supervisor.run(terminate) => ended,
         () = any_dies(&mut drivers) => Err(SupervisorError::PartDied { part: "task slots" }),
@@ -141,5 +171,8 @@ async fn any_dies(drivers: &mut JoinSet<()>) {
 }
 
 fn make_directory(path: &Path) -> Result<(), WorkerError> {
-    std::fs::create_dir_all(path).map_err(|source| WorkerError::Spill { path: path.display().to_string(), source })
+    std::fs::create_dir_all(path).map_err(|source| WorkerError::Spill {
+        path: path.display().to_string(),
+        source,
+    })
 }

@@ -86,11 +86,24 @@ pub struct StartSessionError {
 }
 
 /// Starts the thread. It ends when the supervisor's end of `events` is dropped.
-pub(super) fn start(options: SessionOptions, events: mpsc::Sender<FromSession>) -> Result<(), StartSessionError> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|source| StartSessionError { source })?;
-    let session = Session { options: Arc::new(options), events, newest: Epoch(0) };
+pub(super) fn start(
+    options: SessionOptions,
+    events: mpsc::Sender<FromSession>,
+) -> Result<(), StartSessionError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartSessionError { source })?;
+    let session = Session {
+        options: Arc::new(options),
+        events,
+        newest: Epoch(0),
+    };
     let thread = std::thread::Builder::new().name("session".to_owned());
-    thread.spawn(move || runtime.block_on(session.keep())).map(drop).map_err(|source| StartSessionError { source })
+    thread
+        .spawn(move || runtime.block_on(session.keep()))
+        .map(drop)
+        .map_err(|source| StartSessionError { source })
 }
 
 struct Session {
@@ -126,19 +139,41 @@ impl Session {
     }
 
     async fn hold(&mut self) -> Result<(), SessionError> {
-        let Connection { mut client, authorization } =
-            connect(&self.options.address, &self.options.token).await.map_err(SessionError::Connect)?;
+        let Connection {
+            mut client,
+            authorization,
+        } = connect(&self.options.address, &self.options.token)
+            .await
+            .map_err(SessionError::Connect)?;
         let (ask, answer) = oneshot::channel();
-        self.events.send(FromSession::Connected(ask)).await.map_err(|_| SessionError::NoSupervisor)?;
+        self.events
+            .send(FromSession::Connected(ask))
+            .await
+            .map_err(|_| SessionError::NoSupervisor)?;
         let Opening { hello, outbound } = answer.await.map_err(|_| SessionError::NoSupervisor)?;
         let (sender, stream) = mpsc::channel(OUTBOUND_QUEUED);
-        let first = wrap(&self.options.identity, self.newest, worker_message::Message::Hello(hello));
-        sender.send(first).await.map_err(|_| SessionError::NoSupervisor)?;
+        let first = wrap(
+            &self.options.identity,
+            self.newest,
+            worker_message::Message::Hello(hello),
+        );
+        sender
+            .send(first)
+            .await
+            .map_err(|_| SessionError::NoSupervisor)?;
         let mut request = Request::new(ReceiverStream::new(stream));
-        request.metadata_mut().insert("authorization", authorization);
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
         let opened = client.session(request).await;
-        let inbound = opened.map_err(|status| SessionError::Open { code: status.code(), message: words(&status) })?;
-        let (settings, watched) = watch::channel(Settings { epoch: self.newest, heartbeat: HEARTBEAT_INTERVAL_FIRST });
+        let inbound = opened.map_err(|status| SessionError::Open {
+            code: status.code(),
+            message: words(&status),
+        })?;
+        let (settings, watched) = watch::channel(Settings {
+            epoch: self.newest,
+            heartbeat: HEARTBEAT_INTERVAL_FIRST,
+        });
         let identity = self.options.identity.clone();
         let pump = tokio::spawn(speak(identity, outbound, sender, watched));
         let end = self.listen(inbound.into_inner(), &settings).await;
@@ -156,21 +191,44 @@ impl Session {
                 message = inbound.message() => message,
                 () = self.events.closed() => return Err(SessionError::NoSupervisor),
             };
-            let received = message.map_err(|status| SessionError::Stream { code: status.code(), message: words(&status) })?;
-            let Some(CoordinatorMessage { job_uid, generation, epoch: number, message }) = received else { return Ok(()) };
-            self.options.identity.check("coordinator's message", &job_uid, generation).map_err(SessionError::Message)?;
+            let received = message.map_err(|status| SessionError::Stream {
+                code: status.code(),
+                message: words(&status),
+            })?;
+            let Some(CoordinatorMessage {
+                job_uid,
+                generation,
+                epoch: number,
+                message,
+            }) = received
+            else {
+                return Ok(());
+            };
+            self.options
+                .identity
+                .check("coordinator's message", &job_uid, generation)
+                .map_err(SessionError::Message)?;
             let got = epoch("coordinator's message", number).map_err(SessionError::Message)?;
             if got < self.newest {
-                return Err(SessionError::OldEpoch { got, seen: self.newest });
+                return Err(SessionError::OldEpoch {
+                    got,
+                    seen: self.newest,
+                });
             }
             self.newest = got;
             let message = message.ok_or(SessionError::Empty)?;
             if let coordinator_message::Message::Welcome(welcome) = &message {
                 let told = Duration::from_millis(welcome.heartbeat_interval_ms);
                 let heartbeat = told.clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
-                settings.send_replace(Settings { epoch: got, heartbeat });
+                settings.send_replace(Settings {
+                    epoch: got,
+                    heartbeat,
+                });
             }
-            self.events.send(FromSession::Said(got, message)).await.map_err(|_| SessionError::NoSupervisor)?;
+            self.events
+                .send(FromSession::Said(got, message))
+                .await
+                .map_err(|_| SessionError::NoSupervisor)?;
         }
     }
 }

@@ -88,13 +88,15 @@ impl Slot {
         while let Some(command) = self.commands.recv().await {
             let event = match command {
                 SlotCommand::Stop => SlotEvent::Stopped,
-                SlotCommand::Run { task, run, setup } => match self.run(child.take(), task, run, &setup).await {
-                    Outcome::Finished(event, reusable) => {
-                        child = reusable;
-                        event
+                SlotCommand::Run { task, run, setup } => {
+                    match self.run(child.take(), task, run, &setup).await {
+                        Outcome::Finished(event, reusable) => {
+                            child = reusable;
+                            event
+                        }
+                        Outcome::Abandoned => break,
                     }
-                    Outcome::Abandoned => break,
-                },
+                }
             };
             if self.events.send((self.number, event)).await.is_err() {
                 break;
@@ -105,8 +107,17 @@ impl Slot {
         }
     }
 
-    async fn run(&mut self, child: Option<ChildProcess>, task: TaskAttempt, run: RunTask, setup: &Setup) -> Outcome {
-        let mut place = Place { input: wire::input_name(&run), ..Place::default() };
+    async fn run(
+        &mut self,
+        child: Option<ChildProcess>,
+        task: TaskAttempt,
+        run: RunTask,
+        setup: &Setup,
+    ) -> Outcome {
+        let mut place = Place {
+            input: wire::input_name(&run),
+            ..Place::default()
+        };
         let oom_kills_before = self.options.oom.read();
         let mut child = match self.ready_child(child, setup).await {
             Ok(child) => child,
@@ -130,7 +141,12 @@ impl Slot {
                 Some(Ok(from_child::Message::Progress(progress))) => {
                     place.records = progress.records;
                     deadline = Instant::now().checked_add(self.options.stall_timeout);
-                    if self.events.send((self.number, SlotEvent::Progress(progress))).await.is_err() {
+                    if self
+                        .events
+                        .send((self.number, SlotEvent::Progress(progress)))
+                        .await
+                        .is_err()
+                    {
                         child.kill().await;
                         return Outcome::Abandoned;
                     }
@@ -139,19 +155,30 @@ impl Slot {
                     place.next_record = Some(next.place);
                     deadline = Instant::now().checked_add(self.options.stall_timeout);
                 }
-                Some(Ok(from_child::Message::Done(done))) => return Outcome::Finished(SlotEvent::Done(done), Some(child)),
+                Some(Ok(from_child::Message::Done(done))) => {
+                    return Outcome::Finished(SlotEvent::Done(done), Some(child));
+                }
                 Some(Ok(from_child::Message::Failed(failed))) => {
                     return Outcome::Finished(SlotEvent::Failed(failed), Some(child));
                 }
-                Some(Ok(from_child::Message::Ready(_) | from_child::Message::SetupFailed(_)) | Err(_)) => {
-                    return self.died(child, task, Some(Cause::Protocol), oom_kills_before, place).await;
+                Some(
+                    Ok(from_child::Message::Ready(_) | from_child::Message::SetupFailed(_))
+                    | Err(_),
+                ) => {
+                    return self
+                        .died(child, task, Some(Cause::Protocol), oom_kills_before, place)
+                        .await;
                 }
                 None => return self.died(child, task, None, oom_kills_before, place).await,
             }
         }
     }
 
-    async fn ready_child(&self, child: Option<ChildProcess>, setup: &Setup) -> Result<ChildProcess, ChildError> {
+    async fn ready_child(
+        &self,
+        child: Option<ChildProcess>,
+        setup: &Setup,
+    ) -> Result<ChildProcess, ChildError> {
         if let Some(mut child) = child
             && !child.is_gone()
         {
@@ -178,7 +205,13 @@ impl Slot {
         };
         let oom_killed = self.options.oom.read() > oom_kills_before;
         let memory_limit_bytes = self.options.memory_limit_bytes;
-        let death = Death { cause, oom_killed, memory_limit_bytes, stderr_tail, place };
+        let death = Death {
+            cause,
+            oom_killed,
+            memory_limit_bytes,
+            stderr_tail,
+            place,
+        };
         let failure = death.failure();
         tracing::warn!(slot = self.number, %task, error = %failure.error, "the task's process died");
         Outcome::Finished(SlotEvent::Failed(wire::to_failed(task, failure)), None)
@@ -188,7 +221,9 @@ impl Slot {
 async fn stopped(child: ChildProcess, command: Option<SlotCommand>) -> Outcome {
     child.kill().await;
     match command {
-        Some(SlotCommand::Stop | SlotCommand::Run { .. }) => Outcome::Finished(SlotEvent::Stopped, None),
+        Some(SlotCommand::Stop | SlotCommand::Run { .. }) => {
+            Outcome::Finished(SlotEvent::Stopped, None)
+        }
         None => Outcome::Abandoned,
     }
 }
@@ -203,10 +238,19 @@ async fn at(deadline: Option<Instant>) {
 /// A worker that cannot start processes is in trouble itself: not the task's fault. A child that refuses the job is.
 async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
     let class = match error {
-        ChildError::Start { .. } | ChildError::NoPipe { .. } | ChildError::Frame(_) => FailureClass::Disruption,
+        ChildError::Start { .. } | ChildError::NoPipe { .. } | ChildError::Frame(_) => {
+            FailureClass::Disruption
+        }
         ChildError::Setup { .. } | ChildError::NotReady { .. } => FailureClass::Application,
     };
     tracing::warn!(%task, %error, "cannot get a process for the task");
     sleep(START_FAILED_WAIT).await;
-    SlotEvent::Failed(wire::to_failed(task, TaskFailure { class, error: error.to_string(), lost_input: None }))
+    SlotEvent::Failed(wire::to_failed(
+        task,
+        TaskFailure {
+            class,
+            error: error.to_string(),
+            lost_input: None,
+        },
+    ))
 }

@@ -20,7 +20,8 @@ use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::proto::task::Setup;
 use crate::proto::worker::{
-    Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome, coordinator_message, worker_message,
+    Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome,
+    coordinator_message, worker_message,
 };
 use crate::task::TaskFailure;
 
@@ -103,7 +104,10 @@ pub enum SupervisorError {
 
 impl Supervisor {
     /// Works until `terminate` says that this worker has to go, and what was to be said then is said.
-    pub(super) async fn run(mut self, terminate: oneshot::Receiver<()>) -> Result<(), SupervisorError> {
+    pub(super) async fn run(
+        mut self,
+        terminate: oneshot::Receiver<()>,
+    ) -> Result<(), SupervisorError> {
         let mut state = State {
             occupations: vec![Occupation::Idle; self.slots.len()],
             queue: VecDeque::new(),
@@ -169,7 +173,10 @@ impl Supervisor {
         for report in state.reports.values_mut() {
             report.said = false;
         }
-        let hello = Hello { running: state.held().into_iter().map(to_wire).collect(), ..self.hello.clone() };
+        let hello = Hello {
+            running: state.held().into_iter().map(to_wire).collect(),
+            ..self.hello.clone()
+        };
         if answer.send(Opening { hello, outbound }).is_ok() {
             state.outbound = Some(sender);
             state.welcomed = false;
@@ -183,7 +190,9 @@ impl Supervisor {
         message: coordinator_message::Message,
     ) -> Result<(), WireError> {
         match message {
-            coordinator_message::Message::Welcome(welcome) => self.on_welcome(state, epoch, &welcome),
+            coordinator_message::Message::Welcome(welcome) => {
+                self.on_welcome(state, epoch, &welcome)
+            }
             coordinator_message::Message::Run(run) => self.on_run(state, run.tasks)?,
             coordinator_message::Message::Cancel(cancel) => {
                 for task in task_attempts("Cancel", &cancel.tasks)? {
@@ -219,7 +228,10 @@ impl Supervisor {
             return;
         }
         tracing::info!(%epoch, heartbeat_interval_ms = welcome.heartbeat_interval_ms, "the session is up");
-        let setup = Setup { source_shards: welcome.source_shards, ..self.setup.clone() };
+        let setup = Setup {
+            source_shards: welcome.source_shards,
+            ..self.setup.clone()
+        };
         state.setup = Some(Arc::new(setup));
         state.welcomed = true;
         self.set_ready(state, Readiness::Ready);
@@ -235,7 +247,11 @@ impl Supervisor {
             }
             if state.queue.len() >= QUEUE_MAX {
                 let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
-                let failure = TaskFailure { class: FailureClass::Disruption, error, lost_input: None };
+                let failure = TaskFailure {
+                    class: FailureClass::Disruption,
+                    error,
+                    lost_input: None,
+                };
                 state.finish(task, ReportMessage::Failed(to_failed(task, failure)));
                 continue;
             }
@@ -261,7 +277,9 @@ impl Supervisor {
     }
 
     fn on_slot(&self, state: &mut State, slot: u32, event: SlotEvent) {
-        let Some(occupation) = state.occupations.get_mut(slot as usize) else { return };
+        let Some(occupation) = state.occupations.get_mut(slot as usize) else {
+            return;
+        };
         match (event, *occupation) {
             (SlotEvent::Stopped, _) => *occupation = Occupation::Idle,
             (SlotEvent::Progress(progress), Occupation::Running(task)) => {
@@ -277,7 +295,10 @@ impl Supervisor {
                 self.metrics.tasks_failed.inc();
                 state.finish(task, ReportMessage::Failed(failed));
             }
-            (SlotEvent::Progress(_) | SlotEvent::Done(_) | SlotEvent::Failed(_), Occupation::Stopping | Occupation::Idle) => {}
+            (
+                SlotEvent::Progress(_) | SlotEvent::Done(_) | SlotEvent::Failed(_),
+                Occupation::Stopping | Occupation::Idle,
+            ) => {}
         }
         state.say_reports();
     }
@@ -291,20 +312,37 @@ impl Supervisor {
     }
 
     fn fill_slots(&self, state: &mut State) {
-        let Some(setup) = state.setup.clone() else { return };
+        let Some(setup) = state.setup.clone() else {
+            return;
+        };
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation != Occupation::Idle {
                 continue;
             }
-            let Some((task, run)) = state.queue.pop_front() else { break };
-            if slot.try_send(SlotCommand::Run { task, run: run.clone(), setup: Arc::clone(&setup) }).is_err() {
+            let Some((task, run)) = state.queue.pop_front() else {
+                break;
+            };
+            if slot
+                .try_send(SlotCommand::Run {
+                    task,
+                    run: run.clone(),
+                    setup: Arc::clone(&setup),
+                })
+                .is_err()
+            {
                 state.queue.push_front((task, run));
                 break;
             }
             *occupation = Occupation::Running(task);
         }
-        let busy = state.occupations.iter().filter(|occupation| **occupation != Occupation::Idle).count();
-        self.metrics.slots_busy.set(i64::try_from(busy).unwrap_or(i64::MAX));
+        let busy = state
+            .occupations
+            .iter()
+            .filter(|occupation| **occupation != Occupation::Idle)
+            .count();
+        self.metrics
+            .slots_busy
+            .set(i64::try_from(busy).unwrap_or(i64::MAX));
     }
 
     /// Gives everything back: the tasks run elsewhere within a second, while this process goes.
@@ -313,7 +351,10 @@ impl Supervisor {
             return;
         }
         let handed_back: Vec<_> = state.running();
-        tracing::info!(tasks = handed_back.len(), "told to go; what is running is handed back");
+        tracing::info!(
+            tasks = handed_back.len(),
+            "told to go; what is running is handed back"
+        );
         state.draining = Some(Instant::now() + DRAIN_TIMEOUT);
         self.readiness.send_replace(Readiness::Draining);
         for task in &handed_back {
@@ -326,7 +367,10 @@ impl Supervisor {
         state.say_reports();
         let deadline_ms = u64::try_from(DRAIN_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let handed_back = handed_back.into_iter().map(to_wire).collect();
-        state.say(worker_message::Message::Draining(Draining { deadline_ms, handed_back }));
+        state.say(worker_message::Message::Draining(Draining {
+            deadline_ms,
+            handed_back,
+        }));
         state.say(worker_message::Message::Bye(Bye {}));
         // Its end lets the coordinator close the stream when it has read everything; that is what is waited for.
         state.outbound = None;
@@ -344,11 +388,16 @@ impl Supervisor {
 impl State {
     /// Attempts in slots and in the queue.
     fn running(&self) -> Vec<TaskAttempt> {
-        let in_slots = self.occupations.iter().filter_map(|occupation| match occupation {
-            Occupation::Running(task) => Some(*task),
-            Occupation::Idle | Occupation::Stopping => None,
-        });
-        in_slots.chain(self.queue.iter().map(|(task, _)| *task)).collect()
+        let in_slots = self
+            .occupations
+            .iter()
+            .filter_map(|occupation| match occupation {
+                Occupation::Running(task) => Some(*task),
+                Occupation::Idle | Occupation::Stopping => None,
+            });
+        in_slots
+            .chain(self.queue.iter().map(|(task, _)| *task))
+            .collect()
     }
 
     /// Attempts this worker answers for: running, or finished and not acknowledged.
@@ -360,12 +409,20 @@ impl State {
 
     fn finish(&mut self, task: TaskAttempt, message: ReportMessage) {
         self.progress.remove(&task);
-        self.reports.insert(task, Report { message, said: false });
+        self.reports.insert(
+            task,
+            Report {
+                message,
+                said: false,
+            },
+        );
     }
 
     /// Says what was not said in this session, as far as the session takes it.
     fn say_reports(&mut self) {
-        let (Some(outbound), true) = (&self.outbound, self.welcomed) else { return };
+        let (Some(outbound), true) = (&self.outbound, self.welcomed) else {
+            return;
+        };
         while outbound.capacity() > 0 {
             let mut tasks = Vec::new();
             for report in self.reports.values_mut().filter(|report| !report.said) {
@@ -384,7 +441,10 @@ impl State {
             if tasks.is_empty() {
                 return;
             }
-            if outbound.try_send(worker_message::Message::Done(Done { tasks })).is_err() {
+            if outbound
+                .try_send(worker_message::Message::Done(Done { tasks }))
+                .is_err()
+            {
                 return;
             }
         }

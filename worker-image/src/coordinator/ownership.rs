@@ -1,0 +1,206 @@
+//! Whether a file that a worker reports is where its attempt has to write: nobody can have another object completed,
+//! renamed or read by naming it. Pure.
+
+use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::id::{StageId, TaskAttempt};
+use zephyr_engine::plan::{Plan, StageOutput};
+
+use crate::finalize::output_path;
+use crate::shuffle::shuffle_path;
+use crate::storage::Location;
+
+/// Why a reported file is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum OwnershipError {
+    /// The plan has no such task.
+    #[error("the plan has no {task}")]
+    NoSuchTask {
+        /// The attempt.
+        task: TaskAttempt,
+    },
+    /// It lies somewhere else.
+    #[error("{task} reports a file at {got}; its own is {own}")]
+    NotOwn {
+        /// The attempt.
+        task: TaskAttempt,
+        /// Where it says that the file is.
+        got: String,
+        /// Where the file has to be.
+        own: String,
+    },
+}
+
+/// Checks one reported file.
+pub(super) fn check(
+    plan: &Plan,
+    sink_path: &str,
+    task: TaskAttempt,
+    file: &OutputFile,
+) -> Result<(), OwnershipError> {
+    let StageId(stage) = task.task.stage;
+    let stage = plan
+        .stages
+        .get(stage as usize)
+        .filter(|stage| task.task.shard.0 < stage.shards);
+    let stage = stage.ok_or(OwnershipError::NoSuchTask { task })?;
+    let own = match &stage.output {
+        StageOutput::Shuffle { .. } => shuffle_path(task),
+        StageOutput::Sink { .. } => final_uri(sink_path, task, stage.shards),
+    };
+    let (got, is_own) = match (&stage.output, &file.place) {
+        (StageOutput::Shuffle { .. }, FilePlace::Shuffle { path }) => (path, *path == own),
+        (StageOutput::Sink { .. }, FilePlace::Multipart { uri, .. }) => (uri, *uri == own),
+        (StageOutput::Sink { .. }, FilePlace::Staged { uri, staged }) if *uri == own => {
+            (staged, is_beside(&own, staged))
+        }
+        (
+            _,
+            FilePlace::Shuffle { path: place }
+            | FilePlace::Multipart { uri: place, .. }
+            | FilePlace::Staged { uri: place, .. },
+        ) => (place, false),
+    };
+    if is_own {
+        Ok(())
+    } else {
+        Err(OwnershipError::NotOwn {
+            task,
+            got: got.chars().take(256).collect(),
+            own,
+        })
+    }
+}
+
+/// As the task writes it; a path that has none was refused before any task ran.
+fn final_uri(sink_path: &str, task: TaskAttempt, total: u32) -> String {
+    let path = output_path(sink_path, task.task.shard.0, total).unwrap_or_default();
+    Location::parse_local(&path)
+        .map(|location| location.to_string())
+        .unwrap_or_default()
+}
+
+/// A staged file has a hidden name in the final file's folder.
+fn is_beside(own: &str, staged: &str) -> bool {
+    let Some((folder, name)) = own.rsplit_once('/') else {
+        return false;
+    };
+    let Some((staged_folder, staged_name)) = staged.rsplit_once('/') else {
+        return false;
+    };
+    folder == staged_folder && staged_name.starts_with(&format!(".{name}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zephyr_engine::id::{Attempt, Epoch, ShardId, TaskId};
+    use zephyr_engine::pipeline::{Format, GroupBy, Pipeline, Sink, Source, Step};
+    use zephyr_engine::plan::plan;
+
+    const SINK: &str = "s3://out/part-{shard:02}";
+
+    fn task(stage: u32, shard: u32, number: u32) -> TaskAttempt {
+        let task = TaskId {
+            stage: StageId(stage),
+            shard: ShardId(shard),
+        };
+        TaskAttempt {
+            task,
+            attempt: Attempt {
+                epoch: Epoch(1),
+                number,
+            },
+        }
+    }
+
+    fn is_taken(task: TaskAttempt, place: FilePlace) -> bool {
+        let group = GroupBy {
+            key: ".".into(),
+            aggregates: vec![],
+            shards: Some(2),
+        };
+        let source = Source::Files { empty_ok: false };
+        let pipeline = Pipeline {
+            source,
+            steps: vec![Step::GroupBy(group)],
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+        };
+        check(
+            &plan(&pipeline, 3),
+            SINK,
+            task,
+            &OutputFile {
+                rows: 0,
+                bytes: 0,
+                crc32c: 0,
+                place,
+            },
+        )
+        .is_ok()
+    }
+
+    #[test]
+    fn only_the_files_of_the_attempt_itself_are_taken() {
+        let shuffle = |path: &str| FilePlace::Shuffle {
+            path: path.to_owned(),
+        };
+        let multipart = |uri: &str| FilePlace::Multipart {
+            uri: uri.to_owned(),
+            upload: "u".into(),
+            parts: vec![],
+        };
+        let staged = |uri: &str, staged: &str| FilePlace::Staged {
+            uri: uri.to_owned(),
+            staged: staged.to_owned(),
+        };
+        assert!(is_taken(
+            task(0, 1, 2),
+            shuffle(&shuffle_path(task(0, 1, 2)))
+        ));
+        assert!(is_taken(task(1, 1, 1), multipart("s3://out/part-01")));
+        assert!(is_taken(
+            task(1, 1, 1),
+            staged("s3://out/part-01", "s3://out/.part-01.x.e1a1")
+        ));
+        assert!(
+            !is_taken(task(0, 1, 2), shuffle(&shuffle_path(task(0, 1, 1)))),
+            "another attempt's"
+        );
+        assert!(
+            !is_taken(task(0, 1, 2), multipart("s3://out/part-01")),
+            "a final file of a stage that has none"
+        );
+        assert!(
+            !is_taken(task(1, 1, 1), multipart("s3://out/part-00")),
+            "another shard's"
+        );
+        assert!(
+            !is_taken(task(1, 1, 1), shuffle("data/1/1/e1a1/shuffle")),
+            "a shuffle file of the sink"
+        );
+        assert!(
+            !is_taken(
+                task(1, 1, 1),
+                staged("s3://out/part-01", "s3://in/.part-01.x")
+            ),
+            "another folder's"
+        );
+        assert!(
+            !is_taken(
+                task(1, 1, 1),
+                staged("s3://out/part-01", "s3://out/part-00")
+            ),
+            "another final file"
+        );
+        assert!(
+            !is_taken(task(1, 2, 1), multipart("s3://out/part-02")),
+            "a shard that the plan has not"
+        );
+        assert!(
+            !is_taken(task(7, 0, 1), multipart("s3://out/part-00")),
+            "a stage that the plan has not"
+        );
+    }
+}

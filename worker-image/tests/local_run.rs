@@ -1,0 +1,337 @@
+//! Whole runs with real processes over loopback: what comes out, and what happens when something dies in the middle.
+
+mod processes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use processes::{Processes, children_of, is_alive, signal};
+use serde_json::{Value, json};
+use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
+use zephyr_engine::id::{Epoch, TaskId};
+
+const FILES: u32 = 6;
+const LINES: u32 = 400;
+
+fn word_count() -> Value {
+    json!({
+        "source": {"files": {"paths": ["$IN/*.txt"]}},
+        "steps": [
+            {"flatMap": "ascii_downcase | split(\" \")[] | select(. != \"\")"},
+            {"groupBy": {"key": ".", "aggregate": {"count": {"count": {}}}, "shards": 3}},
+        ],
+        "sink": {"files": {"path": "$OUT/part-{shard:03}-of-{total:03}.jsonl"}},
+    })
+}
+
+/// Text whose words follow from their place alone.
+fn text(file: u32) -> String {
+    let word = |line: u32, place: u32| {
+        format!(
+            "W{}",
+            (file * 7919 + line * 104_729 + place * place * 31) % 257
+        )
+    };
+    let line = |line| {
+        (0..12)
+            .map(|place| word(line, place))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    (0..LINES).map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+fn write_texts(processes: &Processes) {
+    for file in 0..FILES {
+        processes.write_input(&format!("{file:02}.txt"), &text(file));
+    }
+}
+
+/// The same by other means.
+fn counted_here() -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for file in 0..FILES {
+        for word in text(file).to_lowercase().split_whitespace() {
+            *counts.entry(word.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let mut lines: Vec<_> = counts
+        .iter()
+        .map(|(word, count)| format!("{{\"key\":\"{word}\",\"count\":{count}}}"))
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Items that each take a while, so that something can die in the middle.
+fn slow_items(items: u32) -> Value {
+    json!({
+        "source": {"items": {"values": (0..items).collect::<Vec<_>>()}},
+        "steps": [{"map": ". as $n | reduce range(0; 400000) as $i (0; . + 1) | $n"}, {"count": {}}],
+        "sink": {"files": {"path": "$OUT/count.jsonl"}},
+    })
+}
+
+async fn in_the_middle(processes: &Processes, done: u64) {
+    processes
+        .wait_for("some tasks to be done", |snapshot| {
+            snapshot.tasks_done >= done
+        })
+        .await;
+}
+
+async fn success(processes: &Processes) {
+    let result = processes.result().await;
+    assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+}
+
+fn failures(records: &[LogRecord]) -> Vec<(FailureClass, String)> {
+    let failure = |record: &LogRecord| match record {
+        LogRecord::Failed { class, error, .. } => Some((*class, error.clone())),
+        _ => None,
+    };
+    records.iter().filter_map(failure).collect()
+}
+
+/// Tasks with the epoch of the attempt that won.
+fn winners(records: &[LogRecord]) -> BTreeMap<TaskId, Epoch> {
+    let mut winners = BTreeMap::new();
+    for record in records {
+        if let LogRecord::Done { task, .. } = record {
+            assert!(
+                winners.insert(task.task, task.attempt.epoch).is_none(),
+                "{task} is done twice"
+            );
+        }
+    }
+    winners
+}
+
+#[tokio::test]
+async fn a_word_count_equals_an_independent_one() {
+    let mut processes = Processes::of(&word_count(), &json!({}));
+    write_texts(&processes);
+    processes.start_coordinator();
+    processes.start_worker(2);
+    processes.start_worker(1);
+    success(&processes).await;
+    assert_eq!(processes.output(), counted_here());
+    assert!(processes.path("out/_SUCCESS.json").exists());
+    assert_eq!(winners(&processes.ledger().await).len(), 9);
+}
+
+#[tokio::test]
+async fn a_killed_task_process_costs_one_failure_and_not_the_output() {
+    let mut processes = Processes::of(&slow_items(12), &json!({}));
+    processes.start_coordinator();
+    let worker = processes.start_worker(2);
+    in_the_middle(&processes, 2).await;
+    let child = processes
+        .eventually("a child", || children_of(worker).first().copied())
+        .await;
+    signal("KILL", child);
+    success(&processes).await;
+    assert_eq!(processes.output(), ["12"]);
+    let failures = failures(&processes.ledger().await);
+    assert!(failures.len() <= 1, "{failures:?}");
+    for (class, error) in failures {
+        assert_eq!(class, FailureClass::Application);
+        assert!(error.contains("killed by signal 9 (SIGKILL)"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_children_along_and_no_budget() {
+    let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    let doomed = processes.start_worker(2);
+    in_the_middle(&processes, 2).await;
+    let children = processes
+        .eventually("children", || {
+            Some(children_of(doomed)).filter(|all| !all.is_empty())
+        })
+        .await;
+    processes.kill_worker(doomed);
+    processes
+        .eventually("the children's end", || {
+            children.iter().all(|child| !is_alive(*child)).then_some(())
+        })
+        .await;
+    processes.start_worker(2);
+    success(&processes).await;
+    assert_eq!(processes.output(), ["16"]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_go_hands_back_and_goes_at_once() {
+    let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    let first = processes.start_worker(2);
+    in_the_middle(&processes, 2).await;
+    let took = processes.terminate_worker(first);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    processes.start_worker(2);
+    success(&processes).await;
+    assert_eq!(processes.output(), ["16"]);
+    assert_eq!(failures(&processes.ledger().await), []);
+}
+
+#[tokio::test]
+async fn a_killed_coordinator_resumes_and_runs_no_completed_task_again() {
+    let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    processes.start_worker(2);
+    in_the_middle(&processes, 4).await;
+    processes.kill_coordinator();
+    processes.start_coordinator();
+    success(&processes).await;
+    assert_eq!(processes.output(), ["16"]);
+    let records = processes.ledger().await;
+    assert_eq!(failures(&records), []);
+    let winners = winners(&records);
+    assert_eq!(winners.len(), 17);
+    let before = winners.values().filter(|epoch| **epoch == Epoch(1)).count();
+    assert!(
+        before >= 4,
+        "{before} tasks are done by attempts of the first epoch"
+    );
+    for (task, epoch) in winners {
+        let folder = processes.path(&format!(
+            "storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7/data/{}/{}",
+            task.stage, task.shard
+        ));
+        let Ok(attempts) = std::fs::read_dir(folder) else {
+            continue;
+        };
+        let attempts: BTreeSet<_> = attempts
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            epoch != Epoch(1) || attempts.iter().all(|name| name.starts_with("e1a")),
+            "{task}: {attempts:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_that_comes_back_after_the_end_still_serves_the_result() {
+    let mut processes = Processes::of(&slow_items(1), &json!({}));
+    processes.start_coordinator();
+    processes.start_worker(1);
+    success(&processes).await;
+    processes.kill_coordinator();
+    processes.start_coordinator();
+    success(&processes).await;
+    assert_eq!(processes.output(), ["1"]);
+}
+
+#[tokio::test]
+async fn an_expression_that_calls_itself_without_end_is_told_as_that_and_spares_the_worker() {
+    let pipeline = json!({
+        "source": {"items": {"values": [1]}},
+        "steps": [{"map": "def f: 1 + f; f"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 2}));
+    processes.start_coordinator();
+    let worker = processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(!result.succeeded);
+    assert!(
+        result.message.contains("overflowed its stack"),
+        "{result:?}\n{}",
+        processes.logs()
+    );
+    assert!(processes.terminate_worker(worker) < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_told_as_that() {
+    let pipeline = json!({
+        "source": {"items": {"values": [1, 2], "shards": 1}},
+        "steps": [{"map": "if . == 2 then last(repeat(1)) else . end"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(
+        &pipeline,
+        &json!({"taskFailures": 2, "taskStallTimeout": "1s"}),
+    );
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(!result.succeeded);
+    assert!(
+        result.message.contains("no progress for 1s"),
+        "{result:?}\n{}",
+        processes.logs()
+    );
+    assert!(
+        result.message.contains("values[1]"),
+        "the record is not named: {result:?}\n{}",
+        processes.logs()
+    );
+}
+
+#[tokio::test]
+async fn an_expression_that_does_not_compile_ends_the_job_before_any_worker_and_for_good() {
+    let pipeline = json!({
+        "source": {"items": {"values": [1]}},
+        "steps": [{"map": ". |"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({}));
+    processes.start_coordinator();
+    for _ in 0..2 {
+        let result = processes.result().await;
+        assert_eq!(result.reason, "PlanFailed", "{result:?}");
+        assert!(
+            result.message.starts_with("spec.pipeline.steps[0].map:"),
+            "{result:?}"
+        );
+        processes.kill_coordinator();
+        processes.start_coordinator();
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_matches_nothing_ends_the_job_and_names_the_pattern() {
+    let mut processes = Processes::of(&word_count(), &json!({}));
+    processes.start_coordinator();
+    let result = processes.result().await;
+    assert_eq!(result.reason, "PlanFailed", "{result:?}");
+    assert!(result.message.contains("/in/*.txt"), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
+    let mut processes = Processes::of(&slow_items(1), &json!({}));
+    processes.start_coordinator();
+    processes
+        .wait_for("the plan", |snapshot| snapshot.planned.is_some())
+        .await;
+    for (token, job, refusal) in [
+        (
+            "wrong-token",
+            "job.json",
+            "not the bearer token of this job's generation",
+        ),
+        (
+            "token",
+            "other-generation.json",
+            "generation is 7; this is generation 1",
+        ),
+    ] {
+        let worker = processes.start_worker_with(1, token, job);
+        let refused = || processes.logs().contains(refusal).then_some(());
+        processes.eventually(refusal, refused).await;
+        processes.kill_worker(worker);
+    }
+    let snapshot = processes.wait_for("a report", |_| true).await;
+    let workers = snapshot.workers.unwrap();
+    assert_eq!(
+        (workers.idle, workers.busy, workers.reconnecting),
+        (0, 0, 0)
+    );
+    processes.start_worker(1);
+    success(&processes).await;
+}
