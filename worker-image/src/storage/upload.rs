@@ -312,3 +312,112 @@ fn join(
         )
     })?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Store;
+    use object_store::memory::InMemory;
+    use object_store::multipart::PartId;
+    use object_store::path::Path;
+    use object_store::{MultipartId, PutResult, Result};
+    use std::pin::Pin;
+
+    /// Takes one part and refuses all others.
+    struct OnePartStore;
+
+    type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+    impl MultipartStore for OnePartStore {
+        fn create_multipart<'a, 'b, 'c>(&'a self, _: &'b Path) -> Answer<'c, MultipartId>
+        where
+            'a: 'c,
+            'b: 'c,
+        {
+            Box::pin(std::future::ready(Ok("upload".to_owned())))
+        }
+
+        fn put_part<'a, 'b, 'c, 'd>(
+            &'a self,
+            path: &'b Path,
+            _: &'c MultipartId,
+            index: usize,
+            _: PutPayload,
+        ) -> Answer<'d, PartId>
+        where
+            'a: 'd,
+            'b: 'd,
+            'c: 'd,
+        {
+            let denied = object_store::Error::PermissionDenied {
+                path: path.to_string(),
+                source: "no".into(),
+            };
+            let content_id = "part".to_owned();
+            Box::pin(std::future::ready(match index {
+                0 => Ok(PartId { content_id }),
+                _ => Err(denied),
+            }))
+        }
+
+        fn complete_multipart<'a, 'b, 'c, 'd>(
+            &'a self,
+            _: &'b Path,
+            _: &'c MultipartId,
+            _: Vec<PartId>,
+        ) -> Answer<'d, PutResult>
+        where
+            'a: 'd,
+            'b: 'd,
+            'c: 'd,
+        {
+            Box::pin(std::future::ready(Err(
+                object_store::Error::NotImplemented {
+                    operation: "complete".to_owned(),
+                    implementer: "OnePartStore".to_owned(),
+                },
+            )))
+        }
+
+        fn abort_multipart<'a, 'b, 'c, 'd>(
+            &'a self,
+            _: &'b Path,
+            _: &'c MultipartId,
+        ) -> Answer<'d, ()>
+        where
+            'a: 'd,
+            'b: 'd,
+            'c: 'd,
+        {
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_refused_ends_the_upload_with_its_reason() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let objects = Arc::new(InMemory::new());
+        let multipart: Arc<dyn MultipartStore> = Arc::new(OnePartStore);
+        let store = Store {
+            objects: Arc::clone(&objects) as _,
+            durable: objects,
+            multipart: Some(multipart),
+        };
+        let stores = Stores::in_memory().with_store("s3://b", store);
+        let location = Location::parse("s3://b/k").unwrap();
+        for bytes in [PART_BYTES + 1, PART_BYTES * 8] {
+            let mut upload = PartUpload::begin(runtime.handle(), &stores, &location, "w").unwrap();
+            let error = match upload.write_all(&vec![7; bytes]) {
+                Ok(()) => upload.finish().unwrap_err().to_string(),
+                Err(error) => {
+                    upload.discard(&stores).unwrap();
+                    error.to_string()
+                }
+            };
+            assert!(
+                error.starts_with("writing s3://b/k: access denied"),
+                "{error}"
+            );
+        }
+    }
+}
