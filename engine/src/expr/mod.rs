@@ -14,6 +14,7 @@
 //!   null (`.a.b = 1` where there is no `.a`) is an error; `.a |= empty` moves the last key of an object into the gap
 //!   (`del(.a)` does not).
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use jaq_core::data::JustLut;
@@ -31,6 +32,7 @@ use crate::record::Record;
 mod delete;
 mod error;
 mod fence;
+mod fields;
 mod interpolation;
 mod library;
 mod number;
@@ -55,6 +57,8 @@ pub struct Expression {
     source: String,
     /// The expression is a plain path: its result is looked up, and nothing is converted.
     path: Option<PlainPath>,
+    /// The members of an object that the expression can look at; `None` for all.
+    fields: Option<BTreeSet<String>>,
     filter: Filter<JustLut<Val>>,
 }
 
@@ -99,6 +103,7 @@ impl Expression {
         Ok(Self {
             source: source.to_owned(),
             path: PlainPath::of(source),
+            fields: fields::of(rewritten.text()),
             filter,
         })
     }
@@ -128,7 +133,7 @@ impl Expression {
                 return Ok(());
             }
         }
-        let input = value::from_view(record.view());
+        let input = value::of_record(record.view(), self.fields.as_ref());
         let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
         let mut outputs = 0_u64;
         for output in self.filter.id.run((context, input)) {

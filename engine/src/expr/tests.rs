@@ -484,6 +484,65 @@ fn the_receiver_may_break_off() {
 }
 
 #[test]
+fn the_members_an_expression_looks_at_are_known() {
+    let fields = |source: &str| {
+        let fields = Expression::compile(source).unwrap().fields;
+        fields.map(|fields| fields.into_iter().collect::<Vec<_>>().join(" "))
+    };
+    for (source, expected) in [
+        (".amount > 500", "amount"),
+        (".a == 1 and (.b.c | length > 2) or .d", "a b d"),
+        (
+            "{id, user: .user.name, total: (.amount * 1.19)}",
+            "amount id user",
+        ),
+        ("{(.k): 1, l: 2}", "k"),
+        (".a as $x | {$x, b}", "a b"),
+        (".items | map(select(.n > 3)) | {m: .}", "items"),
+        ("select(.a > 1) | .b", "a b"),
+        ("\"x\\(.a)\"", "a"),
+        ("[.a, .b[.c]]", "a b c"),
+        ("if .a then .b else .c end", "a b c"),
+        (".a as $x | .b + $x", "a b"),
+        (".a // .b?", "a b"),
+        ("try .a catch .b", "a"),
+        ("1", ""),
+    ] {
+        assert_eq!(fields(source).as_deref(), Some(expected), "{source}");
+    }
+    for source in [
+        ".",
+        "[.]",
+        "{a: .}",
+        "..",
+        "keys",
+        ".[]",
+        ".[.a]",
+        ". as $x | $x",
+        "\"\\(.)\"",
+        "if .a then .b end",
+        "select(.a)",
+        "tojson",
+        ".a |= 1",
+        "del(.a)",
+        "def f: .; f",
+        ". == .a",
+        "(.a, .)",
+        "to_entries",
+        "reduce .a as $x (.; .)",
+        "[.a, (., .b)]",
+        "length",
+        "first(.a)",
+        ".[\"a\", \"b\"]",
+        ".[0]",
+        "try error catch .",
+        "label $f | .",
+    ] {
+        assert_eq!(fields(source), None, "{source}");
+    }
+}
+
+#[test]
 fn plain_paths_are_recognized_and_nothing_else() {
     let is_path = |source: &str| Expression::compile(source).unwrap().path.is_some();
     for source in [
@@ -662,6 +721,66 @@ fn the_deepest_record_is_evaluated() {
     check("[..] | length", &deep, &["64"]);
 }
 
+/// jq over the members a, b, c and d, of all the forms whose members are counted and some that are not.
+fn expression() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        "\\.[a-d]".prop_map(String::from),
+        "\\.[a-d]\\.[a-d]".prop_map(String::from),
+        "\\.[a-d]\\?".prop_map(String::from),
+        "\\.[a-d]\\[\\]\\?".prop_map(String::from),
+        Just(".".to_owned()),
+        Just("1".to_owned()),
+        Just("\"x\"".to_owned()),
+        Just("null".to_owned()),
+        Just("empty".to_owned()),
+        Just("length".to_owned()),
+        Just("error".to_owned()),
+        "\\{[a-d], x: \\.[a-d]\\}".prop_map(String::from),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        let two = (inner.clone(), inner.clone());
+        prop_oneof![
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} | {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left}, {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} // {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} + {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} < {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} and {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("(try {left} catch {right})")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} as $x | [$x, {right}])")),
+            two.clone()
+                .prop_map(|(left, right)| format!("(if {left} then {right} end)")),
+            two.clone()
+                .prop_map(|(left, right)| format!("(if {left} then .a else {right} end)")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left} | .[{right}]?)")),
+            two.clone()
+                .prop_map(|(left, right)| format!("{{k: {left}, b, \"s\\({right})\": 1}}")),
+            two.clone()
+                .prop_map(|(left, right)| format!("({left})[{right}]?")),
+            two.prop_map(|(left, right)| format!("({left} |= {right})")),
+            inner.clone().prop_map(|inner| format!("select({inner})")),
+            inner.clone().prop_map(|inner| format!("[{inner}]")),
+            inner.clone().prop_map(|inner| format!("\"<\\({inner})>\"")),
+            inner
+                .clone()
+                .prop_map(|inner| format!("(.a | map({inner})?)")),
+            inner
+                .clone()
+                .prop_map(|inner| format!("(.a | def f: {inner}; f)")),
+            inner.prop_map(|inner| format!("(reduce {inner} as $x (0; [., $x]))")),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -698,6 +817,26 @@ proptest! {
                 })
             };
             prop_assert_eq!(ask(&short), ask(&long));
+        }
+    }
+
+    #[test]
+    fn that_only_some_members_are_converted_never_shows(source in expression(), record in json(), other in json()) {
+        let Ok(short) = Expression::compile(&source) else { return Ok(()) };
+        // A record that is bound to a variable is needed whole.
+        let long = Expression::compile(&format!(". as $whole | {source}")).unwrap();
+        prop_assert!(long.fields.is_none());
+        for json in [&record, &format!("{{\"a\":{record},\"b\":{{\"c\":{other}}},\"d\":{other},\"\\u0061\":{other},\"c\":3}}")] {
+            let record = Record::parse(json.as_bytes()).unwrap();
+            let ask = |expression: &Expression| {
+                let mut given = Vec::new();
+                let evaluated = expression.evaluate(&record, &mut |value| {
+                    given.push((value.to_record(), value.key()));
+                    if given.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                (given, evaluated)
+            };
+            prop_assert_eq!(ask(&short), ask(&long), "{} on {}", source, json);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Results of expressions, and the way between them and records.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use jaq_json::{Map, Num, Val};
 
@@ -108,6 +109,19 @@ impl<'record> Value<'record> {
     }
 }
 
+/// jaq's value of a record; of an object only the members called `names`, where they are given.
+pub(super) fn of_record(view: View<'_>, names: Option<&BTreeSet<String>>) -> Val {
+    match names {
+        Some(names) if view.kind() == Kind::Object => {
+            let wanted = view
+                .members()
+                .filter(|(key, _)| names.iter().any(|name| key.is_string(name)));
+            members(wanted)
+        }
+        Some(_) | None => from_view(view),
+    }
+}
+
 /// jaq's value of a record. Recurses no deeper than records nest.
 pub(super) fn from_view(view: View<'_>) -> Val {
     match view.kind() {
@@ -119,15 +133,17 @@ pub(super) fn from_view(view: View<'_>) -> Val {
             Val::utf8_str(view.string().into_owned().into_bytes())
         }
         Kind::Array => view.elements().map(from_view).collect(),
-        Kind::Object => {
-            // A repeated key keeps its first place and takes its last value, as in jq.
-            let members = view.members().map(|(key, value)| {
-                let key = Val::utf8_str(key.string().into_owned().into_bytes());
-                (key, from_view(value))
-            });
-            Val::obj(members.collect::<Map>())
-        }
+        Kind::Object => members(view.members()),
     }
+}
+
+/// An object; a repeated key keeps its first place and takes its last value, as in jq.
+fn members<'record>(members: impl Iterator<Item = (View<'record>, View<'record>)>) -> Val {
+    let members = members.map(|(key, value)| {
+        let key = Val::utf8_str(key.string().into_owned().into_bytes());
+        (key, from_view(value))
+    });
+    Val::obj(members.collect::<Map>())
 }
 
 /// The canonical text of a value.

@@ -97,7 +97,8 @@ impl<'a> View<'a> {
             .map(|(_, value)| value)
     }
 
-    fn is_string(self, value: &str) -> bool {
+    /// Whether this is a string or key with this value.
+    pub(crate) fn is_string(self, value: &str) -> bool {
         match self.kind() {
             Kind::PlainString => {
                 let text = self.text();
