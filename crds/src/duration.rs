@@ -77,9 +77,17 @@ fn parse(text: &str) -> Result<Duration, DurationError> {
             "m" => Duration::from_secs(count * 60),
             "s" => Duration::from_secs(count),
             "ms" => Duration::from_millis(count),
-            "" if next.is_empty() => return Err(DurationError::UnitMissing { number: number.to_owned() }),
+            "" if next.is_empty() => {
+                return Err(DurationError::UnitMissing {
+                    number: number.to_owned(),
+                });
+            }
             "" => return Err(DurationError::NumberMissing),
-            other => return Err(DurationError::UnitUnknown { unit: other.to_owned() }),
+            other => {
+                return Err(DurationError::UnitUnknown {
+                    unit: other.to_owned(),
+                });
+            }
         };
         total += length;
         rest = next;
@@ -93,9 +101,16 @@ mod tests {
 
     #[test]
     fn durations_are_sums_of_whole_numbers_with_a_unit() {
-        for (text, millis) in
-            [("5s", 5_000), ("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0), ("24h", 86_400_000), ("1m1s1ms", 61_001)]
-        {
+        for (text, millis) in [
+            ("5s", 5_000),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("0s", 0),
+            ("24h", 86_400_000),
+            ("1m1s1ms", 61_001),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }
@@ -108,14 +123,35 @@ mod tests {
             ("1h5", "a duration needs a unit after 5, such as 5m"),
             ("5d", "d is not a unit of time; units are h, m, s, ms"),
             ("5M", "M is not a unit of time; units are h, m, s, ms"),
-            ("-5m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
-            ("1.5h", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
-            ("m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
-            ("5 m", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
-            ("5m ", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
-            ("5µs", "a duration is written in whole numbers of h, m, s, ms, such as 1h30m"),
+            (
+                "-5m",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
+            (
+                "1.5h",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
+            (
+                "m",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
+            (
+                "5 m",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
+            (
+                "5m ",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
+            (
+                "5µs",
+                "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
+            ),
             ("9999999h", "a number in a duration has at most 6 digits"),
-            ("1h1h1h1h1h1h1h1h1h", "a number in a duration has at most 6 digits"),
+            (
+                "1h1h1h1h1h1h1h1h1h",
+                "a number in a duration has at most 6 digits",
+            ),
         ] {
             assert_eq!(parse(text).expect_err(text).to_string(), message, "{text}");
         }

@@ -19,8 +19,17 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    pub fn new(path: impl Into<String>, wrong: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { path: path.into(), wrong: wrong.into(), got: None, allowed: allowed.into() }
+    pub fn new(
+        path: impl Into<String>,
+        wrong: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            wrong: wrong.into(),
+            got: None,
+            allowed: allowed.into(),
+        }
     }
 
     /// The same error with the value shown.
@@ -70,13 +79,20 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_that_names_path_fault_value_and_what_is_allowed() {
-        let error = FieldError::new("spec.image", "is not an image reference", "name:tag").got("a b");
-        assert_eq!(error.to_string(), "spec.image: is not an image reference (got a b); name:tag");
+        let error =
+            FieldError::new("spec.image", "is not an image reference", "name:tag").got("a b");
+        assert_eq!(
+            error.to_string(),
+            "spec.image: is not an image reference (got a b); name:tag"
+        );
     }
 
     #[test]
     fn a_value_is_shown_cut_and_without_characters_that_act_on_a_terminal() {
-        assert_eq!(shown("a\n\u{1b}[31m\u{202e}"), "a\\u{a}\\u{1b}[31m\\u{202e}");
+        assert_eq!(
+            shown("a\n\u{1b}[31m\u{202e}"),
+            "a\\u{a}\\u{1b}[31m\\u{202e}"
+        );
         assert_eq!(shown(&"x".repeat(65)), format!("{}…", "x".repeat(64)));
         assert_eq!(shown(&"x".repeat(64)), "x".repeat(64));
     }

@@ -38,7 +38,9 @@ pub struct FrozenJob {
 pub enum FrozenJobError {
     #[error("parse job.json: {0}")]
     Parse(#[source] serde_json::Error),
-    #[error("job.json: version {found} is not supported; this release reads version {FROZEN_JOB_VERSION}")]
+    #[error(
+        "job.json: version {found} is not supported; this release reads version {FROZEN_JOB_VERSION}"
+    )]
     Version { found: u64 },
     #[error("job.json: {field} is missing; every generation carries it")]
     Missing { field: &'static str },
@@ -55,18 +57,25 @@ impl FrozenJob {
         }
         let header: Header = serde_json::from_str(text).map_err(FrozenJobError::Parse)?;
         if header.version != u64::from(FROZEN_JOB_VERSION) {
-            return Err(FrozenJobError::Version { found: header.version });
+            return Err(FrozenJobError::Version {
+                found: header.version,
+            });
         }
         let job: Self = serde_json::from_str(text).map_err(FrozenJobError::Parse)?;
-        for (field, value) in
-            [("namespace", &job.namespace), ("name", &job.name), ("uid", &job.uid), ("coordinatorAddress", &job.coordinator_address)]
-        {
+        for (field, value) in [
+            ("namespace", &job.namespace),
+            ("name", &job.name),
+            ("uid", &job.uid),
+            ("coordinatorAddress", &job.coordinator_address),
+        ] {
             if value.is_empty() {
                 return Err(FrozenJobError::Missing { field });
             }
         }
         if job.generation == 0 {
-            return Err(FrozenJobError::Missing { field: "generation" });
+            return Err(FrozenJobError::Missing {
+                field: "generation",
+            });
         }
         Ok(job)
     }

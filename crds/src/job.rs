@@ -25,15 +25,30 @@ pub const MAX_TASK_DISRUPTIONS: u32 = 10_000;
 /// Greatest factor of the wait before the next generation.
 pub const MAX_BACKOFF_FACTOR: u32 = 10;
 /// Bounds of noWorkersTimeout: shorter than pods need to start would never let a job run.
-pub const NO_WORKERS_TIMEOUT: DurationBounds = DurationBounds { least: "30s", greatest: "24h" };
+pub const NO_WORKERS_TIMEOUT: DurationBounds = DurationBounds {
+    least: "30s",
+    greatest: "24h",
+};
 /// Bounds of coordinatorTimeout: shorter than a container's restart would end generations for nothing.
-pub const COORDINATOR_TIMEOUT: DurationBounds = DurationBounds { least: "10s", greatest: "24h" };
+pub const COORDINATOR_TIMEOUT: DurationBounds = DurationBounds {
+    least: "10s",
+    greatest: "24h",
+};
 /// Bounds of taskStallTimeout.
-pub const TASK_STALL_TIMEOUT: DurationBounds = DurationBounds { least: "1s", greatest: "24h" };
+pub const TASK_STALL_TIMEOUT: DurationBounds = DurationBounds {
+    least: "1s",
+    greatest: "24h",
+};
 /// Bounds of backoff.initial.
-pub const BACKOFF_INITIAL: DurationBounds = DurationBounds { least: "100ms", greatest: "1h" };
+pub const BACKOFF_INITIAL: DurationBounds = DurationBounds {
+    least: "100ms",
+    greatest: "1h",
+};
 /// Bounds of backoff.max.
-pub const BACKOFF_MAX: DurationBounds = DurationBounds { least: "100ms", greatest: "24h" };
+pub const BACKOFF_MAX: DurationBounds = DurationBounds {
+    least: "100ms",
+    greatest: "24h",
+};
 
 /// A data pipeline that runs on nodes which may vanish, and writes exactly the right output.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,7 +226,11 @@ pub struct BackoffSpec {
 
 impl Default for BackoffSpec {
     fn default() -> Self {
-        Self { initial: defaults::backoff_initial(), factor: defaults::backoff_factor(), max: defaults::backoff_max() }
+        Self {
+            initial: defaults::backoff_initial(),
+            factor: defaults::backoff_factor(),
+            max: defaults::backoff_max(),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! No client, no I/O, no engine type: the operator, the worker and the CLI convert from here, never the other way round.
 
-#![expect(unreachable_pub, reason = "the KubeSchema derive copies each public struct into a function body, where pub cannot reach")]
+#![expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive copies each public struct into a function body, where pub cannot reach"
+)]
 
 pub mod conditions;
 pub mod crd;

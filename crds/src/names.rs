@@ -68,7 +68,10 @@ pub fn token(job: &str, n: u32) -> String {
 
 /// Where the coordinator of generation `n` is dialled inside the cluster.
 pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
-    format!("http://{}.{namespace}.svc:{COORDINATOR_PORT}", coordinator(job, n))
+    format!(
+        "http://{}.{namespace}.svc:{COORDINATOR_PORT}",
+        coordinator(job, n)
+    )
 }
 
 #[cfg(test)]
@@ -81,7 +84,10 @@ mod tests {
         assert_eq!(coordinator("count", 2), "count-coordinator-g2");
         assert_eq!(workers("count", 2), "count-workers-g2");
         assert_eq!(token("count", 2), "count-token-g2");
-        assert_eq!(coordinator_address("count", "team", 2), "http://count-coordinator-g2.team.svc:7070");
+        assert_eq!(
+            coordinator_address("count", "team", 2),
+            "http://count-coordinator-g2.team.svc:7070"
+        );
     }
 
     #[test]

@@ -225,7 +225,9 @@ pub struct FilesSink {
 }
 
 /// How records lie in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum FileFormat {
     Jsonl,
@@ -233,7 +235,9 @@ pub enum FileFormat {
 }
 
 /// How a file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     Gz,
@@ -244,13 +248,10 @@ pub enum Compression {
 impl Compression {
     /// By the last extension of a path: .gz, .zst, or none.
     pub fn of_path(path: &str) -> Self {
-        let path = path.to_ascii_lowercase();
-        if path.ends_with(".gz") {
-            Self::Gz
-        } else if path.ends_with(".zst") {
-            Self::Zst
-        } else {
-            Self::None
+        match path.to_ascii_lowercase().rsplit('.').next() {
+            Some("gz") => Self::Gz,
+            Some("zst") => Self::Zst,
+            _ => Self::None,
         }
     }
 }
@@ -259,7 +260,10 @@ impl FileFormat {
     /// By the extension of a path, not counting that of its compression; `None` where it tells nothing.
     pub fn of_path(path: &str) -> Option<Self> {
         let path = path.to_ascii_lowercase();
-        let stem = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".zst")).unwrap_or(&path);
+        let stem = path
+            .strip_suffix(".gz")
+            .or_else(|| path.strip_suffix(".zst"))
+            .unwrap_or(&path);
         let name = stem.rsplit('/').next()?;
         let (_, extension) = name.rsplit_once('.')?;
         match extension {
@@ -278,6 +282,7 @@ impl FilesSink {
 
     /// The compression that is written: as said, or by the extension.
     pub fn effective_compression(&self) -> Compression {
-        self.compression.unwrap_or_else(|| Compression::of_path(&self.path))
+        self.compression
+            .unwrap_or_else(|| Compression::of_path(&self.path))
     }
 }

@@ -9,12 +9,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
+/// Most environment variables of a template.
+pub const MAX_ENV: usize = 100;
+/// Longest value of an environment variable.
+pub const MAX_ENV_VALUE: usize = 4096;
+/// Most objects in envFrom.
+pub const MAX_ENV_FROM: usize = 20;
+/// Most tolerations of a template.
+pub const MAX_TOLERATIONS: usize = 20;
+/// Most secrets to pull an image with.
+pub const MAX_PULL_SECRETS: usize = 10;
+/// Most labels, annotations or node labels of a template.
+pub const MAX_LABELS: usize = 32;
+/// Longest value of an annotation: as many as are allowed stay far below what a pod may carry.
+pub const MAX_ANNOTATION_VALUE: usize = 1024;
+/// Most terms of an affinity.
+pub const MAX_TERMS: usize = 10;
 /// Prefixes of environment variables that users cannot set: ours, and those that change how a program is loaded.
 pub const RESERVED_ENV_PREFIXES: [&str; 2] = ["ZEPHYR_", "LD_"];
 /// Environment variables that the operator sets itself.
 pub const RESERVED_ENV_NAMES: [&str; 4] = ["POD_NAME", "POD_UID", "RUST_LOG", "TMPDIR"];
 /// The taints of the control plane: workers there could take the cluster down.
-pub const CONTROL_PLANE_TAINTS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+pub const CONTROL_PLANE_TAINTS: [&str; 2] = [
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/master",
+];
 
 /// Pod settings of one role.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

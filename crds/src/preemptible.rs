@@ -28,7 +28,20 @@ pub struct PreemptibleSpec {
 }
 
 /// Whose spot nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum SpotProvider {
     Gke,
@@ -49,10 +62,28 @@ pub struct SpotLabel {
 
 /// Every label by which a known provider marks preemptible nodes: the coordinator stays away from all of them.
 pub const SPOT_LABELS: [SpotLabel; 6] = [
-    SpotLabel { key: "cloud.google.com/gke-spot", value: "true" },
-    SpotLabel { key: "cloud.google.com/gke-preemptible", value: "true" },
-    SpotLabel { key: "eks.amazonaws.com/capacityType", value: "SPOT" },
-    SpotLabel { key: "kubernetes.azure.com/scalesetpriority", value: "spot" },
-    SpotLabel { key: "karpenter.sh/capacity-type", value: "spot" },
-    SpotLabel { key: "node.kubernetes.io/lifecycle", value: "spot" },
+    SpotLabel {
+        key: "cloud.google.com/gke-spot",
+        value: "true",
+    },
+    SpotLabel {
+        key: "cloud.google.com/gke-preemptible",
+        value: "true",
+    },
+    SpotLabel {
+        key: "eks.amazonaws.com/capacityType",
+        value: "SPOT",
+    },
+    SpotLabel {
+        key: "kubernetes.azure.com/scalesetpriority",
+        value: "spot",
+    },
+    SpotLabel {
+        key: "karpenter.sh/capacity-type",
+        value: "spot",
+    },
+    SpotLabel {
+        key: "node.kubernetes.io/lifecycle",
+        value: "spot",
+    },
 ];

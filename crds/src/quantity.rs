@@ -26,7 +26,9 @@ pub enum QuantityError {
     Malformed,
     #[error("{suffix} is not a suffix of a quantity; write {instead}")]
     BytesSuffix { suffix: String, instead: String },
-    #[error("{suffix} is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei")]
+    #[error(
+        "{suffix} is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"
+    )]
     SuffixUnknown { suffix: String },
     #[error("the quantity is too large")]
     TooLarge,
@@ -50,7 +52,9 @@ impl QuantityText {
 impl Quantity {
     /// `mebibytes` times 1024 times 1024 bytes.
     pub const fn mebibytes(mebibytes: i64) -> Self {
-        Self { thousandths: mebibytes as i128 * 1024 * 1024 * 1000 }
+        Self {
+            thousandths: mebibytes as i128 * 1024 * 1024 * 1000,
+        }
     }
 
     /// Thousandths of the unit: millicores of a CPU amount.
@@ -105,20 +109,33 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
         return Err(QuantityError::TooLarge);
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let number_length = unsigned.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let number_length = unsigned
+        .bytes()
+        .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
+        .count();
     let (number, suffix) = unsigned.split_at(number_length);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return Err(QuantityError::Malformed);
     }
     let scale = suffix_scale(suffix)?;
-    let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| QuantityError::TooLarge)?;
+    let digits: i128 = format!("{whole}{fraction}")
+        .parse()
+        .map_err(|_| QuantityError::TooLarge)?;
     let fraction_length = u32::try_from(fraction.len()).map_err(|_| QuantityError::TooLarge)?;
-    let divisor = 10_i128.checked_pow(fraction_length).ok_or(QuantityError::TooLarge)?;
+    let divisor = 10_i128
+        .checked_pow(fraction_length)
+        .ok_or(QuantityError::TooLarge)?;
     let scaled = digits.checked_mul(scale).ok_or(QuantityError::TooLarge)?;
     // Kubernetes rounds up what is finer than its smallest unit.
     let thousandths = scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) > 0);
-    Ok(Quantity { thousandths: if text.starts_with('-') { -thousandths } else { thousandths } })
+    Ok(Quantity {
+        thousandths: if text.starts_with('-') {
+            -thousandths
+        } else {
+            thousandths
+        },
+    })
 }
 
 /// How many thousandths one unit with this suffix is.
@@ -141,11 +158,17 @@ fn suffix_scale(suffix: &str) -> Result<i128, QuantityError> {
         "Ti" => power(KIBI, 4),
         "Pi" => power(KIBI, 5),
         "Ei" => power(KIBI, 6),
-        "KB" | "MB" | "GB" | "TB" | "kB" | "KiB" | "MiB" | "GiB" | "TiB" | "K" | "ki" | "mi" | "gi" => {
+        "KB" | "MB" | "GB" | "TB" | "kB" | "KiB" | "MiB" | "GiB" | "TiB" | "K" | "ki" | "mi"
+        | "gi" => {
             let instead = format!("{}i", suffix[..1].to_uppercase());
-            Err(QuantityError::BytesSuffix { suffix: suffix.to_owned(), instead })
+            Err(QuantityError::BytesSuffix {
+                suffix: suffix.to_owned(),
+                instead,
+            })
         }
-        other => Err(QuantityError::SuffixUnknown { suffix: other.chars().take(8).collect() }),
+        other => Err(QuantityError::SuffixUnknown {
+            suffix: other.chars().take(8).collect(),
+        }),
     }
 }
 
@@ -171,24 +194,52 @@ mod tests {
             ("128Mi", 134_217_728_000),
             ("2E", 2_000_000_000_000_000_000_000),
         ] {
-            assert_eq!(parse(text).map(Quantity::thousandths), Ok(thousandths), "{text}");
+            assert_eq!(
+                parse(text).map(Quantity::thousandths),
+                Ok(thousandths),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_quantity_says_why() {
         for (text, message) in [
-            ("", "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi"),
-            ("lots", "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi"),
-            (".", "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi"),
-            ("1.2.3", "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi"),
-            ("--1", "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi"),
+            (
+                "",
+                "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+            ),
+            (
+                "lots",
+                "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+            ),
+            (
+                ".",
+                "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+            ),
+            (
+                "1.2.3",
+                "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+            ),
+            (
+                "--1",
+                "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+            ),
             ("1GB", "GB is not a suffix of a quantity; write Gi"),
             ("1kB", "kB is not a suffix of a quantity; write Ki"),
-            ("1x", "x is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"),
-            ("1 Gi", " Gi is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"),
+            (
+                "1x",
+                "x is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei",
+            ),
+            (
+                "1 Gi",
+                " Gi is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei",
+            ),
             ("999999999999999999999999Ei", "the quantity is too large"),
-            ("1000000000000000000000000000000000", "the quantity is too large"),
+            (
+                "1000000000000000000000000000000000",
+                "the quantity is too large",
+            ),
         ] {
             assert_eq!(parse(text).expect_err(text).to_string(), message, "{text}");
         }

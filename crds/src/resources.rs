@@ -68,9 +68,13 @@ impl ResourcesSpec {
         let requests = self.requests.clone().unwrap_or_default();
         let limits = self.limits.clone().unwrap_or_default();
         let fill = |mine: &Option<QuantityText>, other: &Option<QuantityText>, default: &str| {
-            mine.clone().or_else(|| other.clone()).or_else(|| Some(QuantityText::new(default)))
+            mine.clone()
+                .or_else(|| other.clone())
+                .or_else(|| Some(QuantityText::new(default)))
         };
-        let either = |mine: &Option<QuantityText>, other: &Option<QuantityText>| mine.clone().or_else(|| other.clone());
+        let either = |mine: &Option<QuantityText>, other: &Option<QuantityText>| {
+            mine.clone().or_else(|| other.clone())
+        };
         EffectiveResources {
             requests: ResourceAmounts {
                 cpu: fill(&requests.cpu, &limits.cpu, "1"),
@@ -89,9 +93,13 @@ impl ResourcesSpec {
 impl ResourceAmounts {
     /// The amounts that are set, by the name Kubernetes knows them under.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &QuantityText)> {
-        [("cpu", &self.cpu), ("memory", &self.memory), ("ephemeral-storage", &self.ephemeral_storage)]
-            .into_iter()
-            .filter_map(|(name, amount)| amount.as_ref().map(|amount| (name, amount)))
+        [
+            ("cpu", &self.cpu),
+            ("memory", &self.memory),
+            ("ephemeral-storage", &self.ephemeral_storage),
+        ]
+        .into_iter()
+        .filter_map(|(name, amount)| amount.as_ref().map(|amount| (name, amount)))
     }
 }
 
@@ -100,7 +108,11 @@ mod tests {
     use super::*;
 
     fn amounts(cpu: Option<&str>, memory: Option<&str>) -> ResourceAmounts {
-        ResourceAmounts { cpu: cpu.map(QuantityText::new), memory: memory.map(QuantityText::new), ephemeral_storage: None }
+        ResourceAmounts {
+            cpu: cpu.map(QuantityText::new),
+            memory: memory.map(QuantityText::new),
+            ephemeral_storage: None,
+        }
     }
 
     #[test]
@@ -109,7 +121,10 @@ mod tests {
         assert_eq!(nothing.requests, amounts(Some("1"), Some("512Mi")));
         assert_eq!(nothing.limits, nothing.requests);
 
-        let spec = ResourcesSpec { requests: Some(amounts(Some("250m"), None)), limits: Some(amounts(None, Some("2Gi"))) };
+        let spec = ResourcesSpec {
+            requests: Some(amounts(Some("250m"), None)),
+            limits: Some(amounts(None, Some("2Gi"))),
+        };
         let filled = spec.effective(Role::Worker);
         assert_eq!(filled.requests, amounts(Some("250m"), Some("2Gi")));
         assert_eq!(filled.limits, amounts(Some("250m"), Some("2Gi")));

@@ -38,17 +38,29 @@ struct Fault {
 fn fault(condition: impl Into<String>, wrong: &str, got: &Got<'_>, allowed: &str) -> Fault {
     let message = match got {
         Got::Nothing => format!("'{wrong}; {allowed}'"),
-        Got::Text(text) => format!("'{wrong} (got %s); {allowed}'.format([size({text}) > 64 ? {text}.substring(0, 64) : {text}])"),
+        Got::Text(text) => format!(
+            "'{wrong} (got %s); {allowed}'.format([size({text}) > 64 ? {text}.substring(0, 64) : {text}])"
+        ),
         Got::Number(number) => format!("'{wrong} (got %d); {allowed}'.format([{number}])"),
     };
-    Fault { condition: condition.into(), message }
+    Fault {
+        condition: condition.into(),
+        message,
+    }
 }
 
 /// Holds when no fault does; says the first that does.
 fn none_of(faults: &[Fault]) -> Rule {
-    let holds: Vec<String> = faults.iter().map(|fault| format!("!({})", fault.condition)).collect();
+    let holds: Vec<String> = faults
+        .iter()
+        .map(|fault| format!("!({})", fault.condition))
+        .collect();
     let message = faults.iter().rev().fold(String::new(), |rest, fault| {
-        if rest.is_empty() { fault.message.clone() } else { format!("{} ? {} : ({rest})", fault.condition, fault.message) }
+        if rest.is_empty() {
+            fault.message.clone()
+        } else {
+            format!("{} ? {} : ({rest})", fault.condition, fault.message)
+        }
     });
     Rule::new(holds.join(" && ")).message(Message::Expression(message))
 }
@@ -79,7 +91,8 @@ pub(crate) fn job_name() -> Rule {
 }
 
 pub(crate) fn immutable(path: &str) -> Rule {
-    Rule::new("self == oldSelf").message(format!("{path}: cannot be changed; it is immutable, create a new job").as_str())
+    Rule::new("self == oldSelf")
+        .message(format!("{path}: cannot be changed; it is immutable, create a new job").as_str())
 }
 
 /// A whole number between two bounds.
@@ -100,10 +113,14 @@ pub(crate) fn duration(path: &str, DurationBounds { least, greatest }: DurationB
             format!("!self.matches('{DURATION}')"),
             &format!("{path}: is no duration"),
             &Got::Text("self"),
-            &format!("a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from {least} to {greatest}"),
+            &format!(
+                "a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from {least} to {greatest}"
+            ),
         ),
         fault(
-            format!("self.matches('{DURATION}') && (duration(self) < duration('{least}') || duration(self) > duration('{greatest}'))"),
+            format!(
+                "self.matches('{DURATION}') && (duration(self) < duration('{least}') || duration(self) > duration('{greatest}'))"
+            ),
             &format!("{path}: is out of range"),
             &Got::Text("self"),
             &format!("must be {least}..{greatest}"),
@@ -149,7 +166,12 @@ pub(crate) fn image() -> Rule {
 fn uri_faults(path: &str) -> Vec<Fault> {
     let schemes = "a uri begins with s3://, gs:// or az:// and a bucket";
     vec![
-        fault("self == ''", &format!("{path}is empty"), &Got::Nothing, &format!("required: {schemes}")),
+        fault(
+            "self == ''",
+            &format!("{path}is empty"),
+            &Got::Nothing,
+            &format!("required: {schemes}"),
+        ),
         fault(
             format!("self.matches('{CONTROL}')"),
             &format!("{path}has a control character"),
@@ -162,8 +184,18 @@ fn uri_faults(path: &str) -> Vec<Fault> {
             &Got::Nothing,
             "credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret",
         ),
-        fault("!self.contains('://')", &format!("{path}has no scheme"), &Got::Text("self"), schemes),
-        fault("!self.matches('^(s3|gs|az)://')", &format!("{path}has a scheme that is not allowed"), &Got::Text("self"), schemes),
+        fault(
+            "!self.contains('://')",
+            &format!("{path}has no scheme"),
+            &Got::Text("self"),
+            schemes,
+        ),
+        fault(
+            "!self.matches('^(s3|gs|az)://')",
+            &format!("{path}has a scheme that is not allowed"),
+            &Got::Text("self"),
+            schemes,
+        ),
         fault(
             format!("!self.matches('{BUCKET}')"),
             &format!("{path}has no valid bucket"),
@@ -242,13 +274,18 @@ pub(crate) fn jq_expression() -> Rule {
 }
 
 pub(crate) fn column() -> Rule {
-    Rule::new("size(self) > 0 && !self.startsWith('.') && !self.endsWith('.') && !self.contains('..')")
-        .message("is no column; names joined by dots, such as a or b.c")
+    Rule::new(
+        "size(self) > 0 && !self.startsWith('.') && !self.endsWith('.') && !self.contains('..')",
+    )
+    .message("is no column; names joined by dots, such as a or b.c")
 }
 
 /// Exactly one of the optional fields is set.
 pub(crate) fn exactly_one(fields: &[&str]) -> Rule {
-    let count: Vec<String> = fields.iter().map(|field| format!("(has(self.{field}) ? 1 : 0)")).collect();
+    let count: Vec<String> = fields
+        .iter()
+        .map(|field| format!("(has(self.{field}) ? 1 : 0)"))
+        .collect();
     let count = count.join(" + ");
     none_of(&[fault(
         format!("{count} != 1"),
@@ -263,8 +300,14 @@ pub(crate) fn aggregate_names() -> Rule {
 }
 
 pub(crate) fn environment_name() -> Rule {
-    let prefixes: Vec<String> = RESERVED_ENV_PREFIXES.iter().map(|prefix| format!("self.startsWith('{prefix}')")).collect();
-    let names: Vec<String> = RESERVED_ENV_NAMES.iter().map(|name| format!("'{name}'")).collect();
+    let prefixes: Vec<String> = RESERVED_ENV_PREFIXES
+        .iter()
+        .map(|prefix| format!("self.startsWith('{prefix}')"))
+        .collect();
+    let names: Vec<String> = RESERVED_ENV_NAMES
+        .iter()
+        .map(|name| format!("'{name}'"))
+        .collect();
     none_of(&[
         fault(
             "!self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
@@ -273,26 +316,38 @@ pub(crate) fn environment_name() -> Rule {
             "letters, digits and underscores, no digit first",
         ),
         fault(
-            format!("{} || self in [{}]", prefixes.join(" || "), names.join(", ")),
+            format!(
+                "{} || self in [{}]",
+                prefixes.join(" || "),
+                names.join(", ")
+            ),
             "is a reserved name",
             &Got::Text("self"),
-            &format!("any name but {}* and {}", RESERVED_ENV_PREFIXES.join("*, "), RESERVED_ENV_NAMES.join(", ")),
+            &format!(
+                "any name but {}* and {}",
+                RESERVED_ENV_PREFIXES.join("*, "),
+                RESERVED_ENV_NAMES.join(", ")
+            ),
         ),
     ])
 }
 
 pub(crate) fn environment_source() -> Rule {
-    Rule::new("!(has(self.value) && has(self.valueFrom))").message("has both value and valueFrom; one of them")
+    Rule::new("!(has(self.value) && has(self.valueFrom))")
+        .message("has both value and valueFrom; one of them")
 }
 
 /// Keys with our own prefix.
 pub(crate) fn reserved_keys(kind: &str) -> Rule {
     Rule::new(format!("self.all(key, !key.startsWith('{RESERVED_PREFIX}') && !key.startsWith('app.kubernetes.io/'))"))
-        .message(format!("has a {kind} with a reserved prefix; any {kind} but {RESERVED_PREFIX}* and app.kubernetes.io/*").as_str())
+        .message(format!("has a key with a reserved prefix; any {kind} but {RESERVED_PREFIX}* and app.kubernetes.io/*").as_str())
 }
 
 pub(crate) fn toleration() -> Rule {
-    let taints: Vec<String> = CONTROL_PLANE_TAINTS.iter().map(|taint| format!("'{taint}'")).collect();
+    let taints: Vec<String> = CONTROL_PLANE_TAINTS
+        .iter()
+        .map(|taint| format!("'{taint}'"))
+        .collect();
     none_of(&[
         fault(
             format!("self.key in [{}]", taints.join(", ")),
@@ -330,7 +385,12 @@ pub(crate) fn custom_provider() -> Rule {
 pub(crate) fn coordinator_is_not_preemptible() -> Rule {
     let any: Vec<String> = SPOT_LABELS
         .iter()
-        .map(|label| format!("('{0}' in self.nodeSelector && self.nodeSelector['{0}'] == '{1}')", label.key, label.value))
+        .map(|label| {
+            format!(
+                "('{0}' in self.nodeSelector && self.nodeSelector['{0}'] == '{1}')",
+                label.key, label.value
+            )
+        })
         .collect();
     Rule::new(format!("!has(self.nodeSelector) || !({})", any.join(" || "))).message(
         "spec.coordinator.template.nodeSelector: selects preemptible nodes; the coordinator must not be preemptible, select other nodes or none",
@@ -392,7 +452,9 @@ pub(crate) fn shard_in_path() -> Rule {
     );
     let source_is_many = "(has(self.source.items) && has(self.source.items.shards) && self.source.items.shards > 1) \
                           || (has(self.source.files) && size(self.source.files.paths) > 1)";
-    let is_many = format!("(has(self.steps) && size({STEPS_THAT_FIX_SHARDS}) > 0 ? ({last_is_many}) : ({source_is_many}))");
+    let is_many = format!(
+        "(has(self.steps) && size({STEPS_THAT_FIX_SHARDS}) > 0 ? ({last_is_many}) : ({source_is_many}))"
+    );
     none_of(&[fault(
         format!("!self.sink.files.path.matches('[{{]shard(:0[1-9])?[}}]') && {is_many}"),
         "spec.pipeline.sink.files.path: has no {shard} and more than one shard is written",
@@ -404,9 +466,13 @@ pub(crate) fn shard_in_path() -> Rule {
 pub(crate) fn output_is_not_input() -> Rule {
     let sink = "self.pipeline.sink.files.path";
     // A plain path is that file only; a glob is every file below the folder in which its first wildcard stands.
-    let overlaps = format!("(path.matches('[*?{{\\\\[]') ? {sink}.startsWith(path.find('^[^*?{{\\\\[]*/')) : {sink} == path)");
+    let overlaps = format!(
+        "(path.matches('[*?{{\\\\[]') ? {sink}.startsWith(path.find('^[^*?{{\\\\[]*/')) : {sink} == path)"
+    );
     none_of(&[fault(
-        format!("has(self.pipeline.source.files) && self.pipeline.source.files.paths.exists(path, {overlaps})"),
+        format!(
+            "has(self.pipeline.source.files) && self.pipeline.source.files.paths.exists(path, {overlaps})"
+        ),
         "spec.pipeline.sink.files.path: lies where the input is read",
         &Got::Text(sink),
         "output must not overlap input, write to another folder",
@@ -414,7 +480,8 @@ pub(crate) fn output_is_not_input() -> Rule {
 }
 
 /// The storage prefix as a folder.
-const STORAGE_FOLDER: &str = "(self.storage.uri.endsWith('/') ? self.storage.uri : self.storage.uri + '/')";
+const STORAGE_FOLDER: &str =
+    "(self.storage.uri.endsWith('/') ? self.storage.uri : self.storage.uri + '/')";
 /// A prefix without a bucket is a fault of its own, and would hold everything.
 const STORAGE_HAS_BUCKET: &str = "self.storage.uri.matches('^[a-z0-9]+://[^/]')";
 

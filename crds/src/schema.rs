@@ -3,16 +3,13 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::pipeline::{AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS};
+use crate::pod_template::{MAX_ANNOTATION_VALUE, MAX_LABELS};
 use crate::rules;
 
-/// Most labels, annotations or node labels of a template.
-const MAX_LABELS: usize = 32;
 /// Longest name of a column.
 const MAX_COLUMN: usize = 256;
 /// Longest value of a label, as Kubernetes has it.
 const MAX_LABEL_VALUE: usize = 63;
-/// Longest value of an annotation: 32 of them stay far below what a pod may carry.
-const MAX_ANNOTATION_VALUE: usize = 1024;
 
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     texts(MAX_LABEL_VALUE)

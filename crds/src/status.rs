@@ -78,7 +78,9 @@ pub struct ZephyrJobStatus {
 }
 
 /// One word for where the job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Phase {
     Pending,
     WaitingForWorkers,
@@ -136,7 +138,14 @@ impl StageStatus {
     /// The stage with its printed summary.
     pub fn new(name: &str, done: i64, total: i64, running: i64, failed: i64) -> Self {
         let name = name.chars().take(64).collect();
-        Self { name, done, total, running, failed, summary: format!("{done}/{total}") }
+        Self {
+            name,
+            done,
+            total,
+            running,
+            failed,
+            summary: format!("{done}/{total}"),
+        }
     }
 }
 
@@ -255,7 +264,9 @@ pub struct GenerationRecord {
 }
 
 /// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum GenerationEnd {
     Succeeded,
     Failed,

@@ -1,14 +1,14 @@
 //! What holds for the definition as a whole: generated files are current, every field is described and bounded, the size allows a
 //! plain `kubectl apply`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zephyr_crds::crd;
 
 /// What `kubectl apply` can keep in its annotation.
 const MAX_DEFINITION_BYTES: usize = 262_144;
 
 fn definition() -> Value {
-    serde_json::to_value(crd::definition()).expect("serialize the definition")
+    json!(crd::definition())
 }
 
 fn schema() -> Value {
@@ -37,14 +37,23 @@ fn the_printed_definition_is_what_the_types_say() {
         "crds/zephyrjobs.yaml is not what the types say; run `make generate`"
     );
     let read: Value = serde_saphyr::from_str(&printed).expect("read the printed definition");
-    let numbers_as_written = |value: &Value| serde_json::to_string(value).expect("JSON").replace(".0", "");
-    assert_eq!(numbers_as_written(&read), numbers_as_written(&definition()), "printing loses nothing");
+    let numbers_as_written = |value: &Value| {
+        serde_json::to_string(value)
+            .expect("JSON")
+            .replace(".0", "")
+    };
+    assert_eq!(
+        numbers_as_written(&read),
+        numbers_as_written(&definition()),
+        "printing loses nothing"
+    );
 }
 
 #[test]
 fn the_chart_ships_the_same_definition() {
     assert!(
-        include_str!("../zephyrjobs.yaml") == include_str!("../../charts/zephyr-operator/crd/zephyrjobs.yaml"),
+        include_str!("../zephyrjobs.yaml")
+            == include_str!("../../charts/zephyr-operator/crd/zephyrjobs.yaml"),
         "the chart's definition is another than crds/zephyrjobs.yaml; run `make generate`"
     );
 }
@@ -56,10 +65,47 @@ fn plain_kubectl_apply_can_keep_the_definition() {
 }
 
 #[test]
+fn kubectl_get_shows_phase_stage_tasks_workers_generation_progress_and_age() {
+    let version = definition()["spec"]["versions"][0].clone();
+    let columns = version["additionalPrinterColumns"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let names: Vec<_> = columns
+        .iter()
+        .map(|column| column["name"].as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Phase", "Stage", "Done", "Workers", "Gen", "Progress", "Age"
+        ]
+    );
+    for column in columns {
+        let path = column["jsonPath"]
+            .as_str()
+            .unwrap_or_default()
+            .replace('.', "/properties/");
+        let is_there =
+            path.starts_with("/properties/metadata") || schema().pointer(&path).is_some();
+        assert!(
+            is_there,
+            "{} shows {}, which no field is",
+            column["name"], column["jsonPath"]
+        );
+    }
+    assert!(
+        version["subresources"]["status"].is_object(),
+        "status is a subresource"
+    );
+}
+
+#[test]
 fn every_field_has_a_description() {
     let mut without = Vec::new();
     walk("", &schema(), &mut |path, schema| {
-        let is_field = !path.is_empty() && !path.ends_with("[]") && !path.ends_with(".*") && path != ".status";
+        let is_field =
+            !path.is_empty() && !path.ends_with("[]") && !path.ends_with(".*") && path != ".status";
         if is_field && schema["description"].as_str().is_none_or(str::is_empty) {
             without.push(path.to_owned());
         }
@@ -73,10 +119,19 @@ fn every_string_list_map_and_number_is_bounded() {
     walk("", &schema(), &mut |path, schema| {
         let kind = schema["type"].as_str().unwrap_or_default();
         let is_bounded = match kind {
-            "string" => !schema["maxLength"].is_null() || !schema["enum"].is_null() || schema["format"] == "date-time",
-            "integer" | "number" => !schema["minimum"].is_null() && (!schema["maximum"].is_null() || path.starts_with(".status")),
+            "string" => {
+                !schema["maxLength"].is_null()
+                    || !schema["enum"].is_null()
+                    || schema["format"] == "date-time"
+            }
+            "integer" | "number" => {
+                !schema["minimum"].is_null()
+                    && (!schema["maximum"].is_null() || path.starts_with(".status"))
+            }
             "array" => !schema["maxItems"].is_null(),
-            "object" => schema["additionalProperties"].is_null() || !schema["maxProperties"].is_null(),
+            "object" => {
+                schema["additionalProperties"].is_null() || !schema["maxProperties"].is_null()
+            }
             _ => true,
         };
         if !is_bounded {
@@ -90,8 +145,15 @@ fn every_string_list_map_and_number_is_bounded() {
 fn every_rule_has_a_message_of_one_line_in_the_house_form() {
     let mut wrong = Vec::new();
     walk("", &schema(), &mut |path, schema| {
-        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-            let message = rule["message"].as_str().or_else(|| rule["messageExpression"].as_str()).unwrap_or_default();
+        for rule in schema["x-kubernetes-validations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let message = rule["message"]
+                .as_str()
+                .or_else(|| rule["messageExpression"].as_str())
+                .unwrap_or_default();
             if message.contains('\n') || !message.contains("; ") {
                 wrong.push(format!("{path}: {message}"));
             }
@@ -102,13 +164,33 @@ fn every_rule_has_a_message_of_one_line_in_the_house_form() {
 
 #[test]
 fn every_field_of_the_spec_says_when_a_change_of_it_applies() {
-    const CLASSES: [&str; 4] = ["Changed in place.", "A change applies to the next generation.", "Immutable", "All fields are changed in place."];
+    const CLASSES: [&str; 4] = [
+        "Changed in place.",
+        "A change applies to the next generation.",
+        "Immutable",
+        "All fields are changed in place.",
+    ];
     let spec = schema()["properties"]["spec"].clone();
     let mut silent = Vec::new();
     for (name, field) in spec["properties"].as_object().into_iter().flatten() {
-        let says = |schema: &Value| CLASSES.iter().any(|class| schema["description"].as_str().is_some_and(|text| text.contains(class)));
-        let children: Vec<_> = field["properties"].as_object().into_iter().flatten().collect();
-        if !says(field) && (children.is_empty() || !children.iter().all(|(_, child)| says(child) || child["properties"].is_object())) {
+        let says = |schema: &Value| {
+            CLASSES.iter().any(|class| {
+                schema["description"]
+                    .as_str()
+                    .is_some_and(|text| text.contains(class))
+            })
+        };
+        let children: Vec<_> = field["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .collect();
+        if !says(field)
+            && (children.is_empty()
+                || !children
+                    .iter()
+                    .all(|(_, child)| says(child) || child["properties"].is_object()))
+        {
             silent.push(name.clone());
         }
     }

@@ -34,39 +34,73 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     errors.extend(storage(&spec.storage, place));
     errors.extend(uri::overlaps(spec));
     errors.extend(text::image(&spec.image));
-    errors.extend(resources::validate("spec.coordinator.resources", &spec.coordinator.resources, Role::Coordinator));
-    errors.extend(pods::template("spec.coordinator.template", &spec.coordinator.template));
+    errors.extend(resources::validate(
+        "spec.coordinator.resources",
+        &spec.coordinator.resources,
+        Role::Coordinator,
+    ));
+    errors.extend(pods::template(
+        "spec.coordinator.template",
+        &spec.coordinator.template,
+    ));
     errors.extend(pods::coordinator_is_not_preemptible(spec));
     errors.extend(workers(&spec.workers));
     errors.extend(retries(&spec.retries));
     if let Some(seconds) = spec.ttl_seconds_after_finished {
-        errors.extend(numbers::range("spec.ttlSecondsAfterFinished", i64::from(seconds), 0, i64::from(i32::MAX)));
+        errors.extend(numbers::range(
+            "spec.ttlSecondsAfterFinished",
+            i64::from(seconds),
+            0,
+            i64::from(i32::MAX),
+        ));
     }
     errors
 }
 
 fn job_name(name: &str) -> Option<FieldError> {
-    let error = |wrong: &str, allowed: &str| Some(FieldError::new("metadata.name", wrong, allowed).got(name));
+    let error = |wrong: &str, allowed: &str| {
+        Some(FieldError::new("metadata.name", wrong, allowed).got(name))
+    };
     if name.is_empty() {
-        return Some(FieldError::new("metadata.name", "is missing", "a name of lower case letters, digits and dashes"));
+        return Some(FieldError::new(
+            "metadata.name",
+            "is missing",
+            "a name of lower case letters, digits and dashes",
+        ));
     }
     if name.len() > MAX_JOB_NAME {
-        let allowed = format!("at most {MAX_JOB_NAME} characters, because the names of its pods add to it");
+        let allowed =
+            format!("at most {MAX_JOB_NAME} characters, because the names of its pods add to it");
         return error("is too long", &allowed);
     }
     if name.contains('.') {
         return error("has a dot", "no dots, because the name becomes a host name");
     }
-    let inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    let is_host = name.starts_with(|first: char| first.is_ascii_lowercase()) && !name.ends_with('-') && name.chars().all(inner);
-    if is_host { None } else { error("is no host name", "lower case letters, digits and dashes, a letter first and no dash last") }
+    let inner = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+    };
+    let is_host = name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(inner);
+    if is_host {
+        None
+    } else {
+        error(
+            "is no host name",
+            "lower case letters, digits and dashes, a letter first and no dash last",
+        )
+    }
 }
 
 fn size(spec: &ZephyrJobSpec) -> Option<FieldError> {
     let bytes = serde_json::to_value(spec).map_or(0, |value: Value| value.to_string().len());
     (bytes > MAX_SPEC_BYTES).then(|| {
-        FieldError::new("spec", "is too large", format!("at most {MAX_SPEC_BYTES} bytes as JSON, put records into a file"))
-            .got(format!("{bytes} bytes"))
+        FieldError::new(
+            "spec",
+            "is too large",
+            format!("at most {MAX_SPEC_BYTES} bytes as JSON, put records into a file"),
+        )
+        .got(format!("{bytes} bytes"))
     })
 }
 
@@ -76,7 +110,12 @@ fn storage(storage: &StorageSpec, place: Place) -> Vec<FieldError> {
     match uri::validate(path, &storage.uri, place) {
         Some(error) => errors.push(error),
         None if storage.uri.contains(['?', '#', '*', '[', ']', '{', '}']) => errors.push(
-            FieldError::new(path, "has a character that is not allowed", "a plain prefix, without ? # * [ ] { }").got(&storage.uri),
+            FieldError::new(
+                path,
+                "has a character that is not allowed",
+                "a plain prefix, without ? # * [ ] { }",
+            )
+            .got(&storage.uri),
         ),
         None => {}
     }
@@ -88,10 +127,27 @@ fn storage(storage: &StorageSpec, place: Place) -> Vec<FieldError> {
 
 fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    errors.extend(numbers::range("spec.workers.replicas", workers.replicas.into(), 1, MAX_WORKERS.into()));
-    errors.extend(numbers::range("spec.workers.slots", workers.slots.into(), 0, MAX_SLOTS.into()));
-    errors.extend(resources::validate("spec.workers.resources", &workers.resources, Role::Worker));
-    errors.extend(pods::preemptible("spec.workers.preemptible", &workers.preemptible));
+    errors.extend(numbers::range(
+        "spec.workers.replicas",
+        workers.replicas.into(),
+        1,
+        MAX_WORKERS.into(),
+    ));
+    errors.extend(numbers::range(
+        "spec.workers.slots",
+        workers.slots.into(),
+        0,
+        MAX_SLOTS.into(),
+    ));
+    errors.extend(resources::validate(
+        "spec.workers.resources",
+        &workers.resources,
+        Role::Worker,
+    ));
+    errors.extend(pods::preemptible(
+        "spec.workers.preemptible",
+        &workers.preemptible,
+    ));
     errors.extend(pods::template("spec.workers.template", &workers.template));
     errors
 }
@@ -99,23 +155,67 @@ fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
 fn retries(retries: &RetriesSpec) -> Vec<FieldError> {
     use crate::job;
     let mut errors = Vec::new();
-    errors.extend(numbers::range("spec.retries.maxGenerations", retries.max_generations.into(), 1, job::MAX_GENERATIONS.into()));
-    errors.extend(numbers::range("spec.retries.taskFailures", retries.task_failures.into(), 1, job::MAX_TASK_FAILURES.into()));
-    errors.extend(numbers::range("spec.retries.taskDisruptions", retries.task_disruptions.into(), 0, job::MAX_TASK_DISRUPTIONS.into()));
-    errors.extend(numbers::range("spec.retries.backoff.factor", retries.backoff.factor.into(), 1, job::MAX_BACKOFF_FACTOR.into()));
+    errors.extend(numbers::range(
+        "spec.retries.maxGenerations",
+        retries.max_generations.into(),
+        1,
+        job::MAX_GENERATIONS.into(),
+    ));
+    errors.extend(numbers::range(
+        "spec.retries.taskFailures",
+        retries.task_failures.into(),
+        1,
+        job::MAX_TASK_FAILURES.into(),
+    ));
+    errors.extend(numbers::range(
+        "spec.retries.taskDisruptions",
+        retries.task_disruptions.into(),
+        0,
+        job::MAX_TASK_DISRUPTIONS.into(),
+    ));
+    errors.extend(numbers::range(
+        "spec.retries.backoff.factor",
+        retries.backoff.factor.into(),
+        1,
+        job::MAX_BACKOFF_FACTOR.into(),
+    ));
     for (path, text, bounds) in [
-        ("spec.retries.backoff.initial", &retries.backoff.initial, job::BACKOFF_INITIAL),
-        ("spec.retries.backoff.max", &retries.backoff.max, job::BACKOFF_MAX),
-        ("spec.retries.noWorkersTimeout", &retries.no_workers_timeout, job::NO_WORKERS_TIMEOUT),
-        ("spec.retries.coordinatorTimeout", &retries.coordinator_timeout, job::COORDINATOR_TIMEOUT),
-        ("spec.retries.taskStallTimeout", &retries.task_stall_timeout, job::TASK_STALL_TIMEOUT),
+        (
+            "spec.retries.backoff.initial",
+            &retries.backoff.initial,
+            job::BACKOFF_INITIAL,
+        ),
+        (
+            "spec.retries.backoff.max",
+            &retries.backoff.max,
+            job::BACKOFF_MAX,
+        ),
+        (
+            "spec.retries.noWorkersTimeout",
+            &retries.no_workers_timeout,
+            job::NO_WORKERS_TIMEOUT,
+        ),
+        (
+            "spec.retries.coordinatorTimeout",
+            &retries.coordinator_timeout,
+            job::COORDINATOR_TIMEOUT,
+        ),
+        (
+            "spec.retries.taskStallTimeout",
+            &retries.task_stall_timeout,
+            job::TASK_STALL_TIMEOUT,
+        ),
     ] {
         errors.extend(numbers::duration(path, text, bounds));
     }
     if let (Ok(initial), Ok(max)) = (retries.backoff.initial.parse(), retries.backoff.max.parse())
         && initial > max
     {
-        let error = FieldError::new("spec.retries.backoff.initial", "is longer than max", "at most spec.retries.backoff.max");
+        let error = FieldError::new(
+            "spec.retries.backoff.initial",
+            "is longer than max",
+            "at most spec.retries.backoff.max",
+        );
         errors.push(error.got(retries.backoff.initial.as_str()));
     }
     errors

@@ -4,20 +4,53 @@ use crate::duration::{DurationBounds, DurationText};
 use crate::field_error::FieldError;
 
 pub(super) fn range(path: &str, value: i64, least: i64, greatest: i64) -> Option<FieldError> {
-    (value < least || value > greatest)
-        .then(|| FieldError::new(path, "is out of range", format!("must be {least}..{greatest}")).got(value))
+    (value < least || value > greatest).then(|| {
+        FieldError::new(
+            path,
+            "is out of range",
+            format!("must be {least}..{greatest}"),
+        )
+        .got(value)
+    })
 }
 
-pub(super) fn duration(path: &str, text: &DurationText, bounds: DurationBounds) -> Option<FieldError> {
+/// Too many of a thing, or too long a text.
+pub(super) fn at_most(path: &str, what: &str, count: usize, greatest: usize) -> Option<FieldError> {
+    (count > greatest).then(|| {
+        FieldError::new(
+            path,
+            format!("has too many {what}"),
+            format!("at most {greatest}"),
+        )
+        .got(count)
+    })
+}
+
+pub(super) fn duration(
+    path: &str,
+    text: &DurationText,
+    bounds: DurationBounds,
+) -> Option<FieldError> {
     let DurationBounds { least, greatest } = bounds;
     let length = match text.parse() {
         Ok(length) => length,
         Err(error) => {
             let wrong = format!("is no duration: {error}");
-            return Some(FieldError::new(path, wrong, format!("from {least} to {greatest}")).got(text.as_str()));
+            return Some(
+                FieldError::new(path, wrong, format!("from {least} to {greatest}"))
+                    .got(text.as_str()),
+            );
         }
     };
     let bound = |text| DurationText::new(text).parse();
-    let is_inside = bound(least).is_ok_and(|least| length >= least) && bound(greatest).is_ok_and(|greatest| length <= greatest);
-    (!is_inside).then(|| FieldError::new(path, "is out of range", format!("must be {least}..{greatest}")).got(text.as_str()))
+    let is_inside = bound(least).is_ok_and(|least| length >= least)
+        && bound(greatest).is_ok_and(|greatest| length <= greatest);
+    (!is_inside).then(|| {
+        FieldError::new(
+            path,
+            "is out of range",
+            format!("must be {least}..{greatest}"),
+        )
+        .got(text.as_str())
+    })
 }

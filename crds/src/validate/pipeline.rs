@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{Place, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
-    AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATHS, MAX_SHARDS,
-    MAX_STEPS, MAX_TAKE, PipelineSpec, SourceSpec, StepSpec,
+    AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, MAX_AGGREGATES, MAX_COLUMNS,
+    MAX_ITEMS, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE, PipelineSpec, SourceSpec, StepSpec,
 };
 
 /// Shards of a shuffle that says nothing, at most.
@@ -17,13 +17,21 @@ const MAX_AGGREGATE_NAME: usize = 63;
 pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError> {
     let mut errors = source(&pipeline.source, place);
     if pipeline.steps.len() > MAX_STEPS {
-        errors.push(FieldError::new("spec.pipeline.steps", "has too many steps", format!("at most {MAX_STEPS}")).got(pipeline.steps.len()));
+        errors.push(
+            FieldError::new(
+                "spec.pipeline.steps",
+                "has too many steps",
+                format!("at most {MAX_STEPS}"),
+            )
+            .got(pipeline.steps.len()),
+        );
     }
     for (index, each) in pipeline.steps.iter().enumerate() {
         errors.extend(step(&format!("spec.pipeline.steps[{index}]"), each));
     }
     let sink_errors = sink(&pipeline.sink.files, place);
-    if sink_errors.is_empty() && known_shards(pipeline) > 1 && !has_shard(&pipeline.sink.files.path) {
+    if sink_errors.is_empty() && known_shards(pipeline) > 1 && !has_shard(&pipeline.sink.files.path)
+    {
         errors.push(
             FieldError::new(
                 "spec.pipeline.sink.files.path",
@@ -40,7 +48,13 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
 fn source(source: &SourceSpec, place: Place) -> Vec<FieldError> {
     let path = "spec.pipeline.source";
     let mut errors = Vec::new();
-    errors.extend(exactly_one(path, &[("items", source.items.is_some()), ("files", source.files.is_some())]));
+    errors.extend(exactly_one(
+        path,
+        &[
+            ("items", source.items.is_some()),
+            ("files", source.files.is_some()),
+        ],
+    ));
     if let Some(items) = &source.items {
         errors.extend(items_source(items));
     }
@@ -53,10 +67,18 @@ fn source(source: &SourceSpec, place: Place) -> Vec<FieldError> {
 fn items_source(items: &ItemsSource) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if items.values.len() > MAX_ITEMS {
-        let error = FieldError::new("spec.pipeline.source.items.values", "has too many items", format!("at most {MAX_ITEMS}, put records into a file"));
+        let error = FieldError::new(
+            "spec.pipeline.source.items.values",
+            "has too many items",
+            format!("at most {MAX_ITEMS}, put records into a file"),
+        );
         errors.push(error.got(items.values.len()));
     }
-    errors.extend(items.shards.and_then(|shards| shard_range("spec.pipeline.source.items.shards", shards)));
+    errors.extend(
+        items
+            .shards
+            .and_then(|shards| shard_range("spec.pipeline.source.items.shards", shards)),
+    );
     errors
 }
 
@@ -64,7 +86,14 @@ fn files_source(files: &FilesSource, place: Place) -> Vec<FieldError> {
     let path = "spec.pipeline.source.files.paths";
     let mut errors = Vec::new();
     if files.paths.is_empty() || files.paths.len() > MAX_PATHS {
-        errors.push(FieldError::new(path, "has no paths, or too many", format!("1..{MAX_PATHS} paths or globs")).got(files.paths.len()));
+        errors.push(
+            FieldError::new(
+                path,
+                "has no paths, or too many",
+                format!("1..{MAX_PATHS} paths or globs"),
+            )
+            .got(files.paths.len()),
+        );
     }
     for (index, each) in files.paths.iter().enumerate() {
         let path = format!("{path}[{index}]");
@@ -88,15 +117,28 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             ("count", step.count.is_some()),
         ],
     ));
-    for (name, expression) in [("map", &step.map), ("filter", &step.filter), ("flatMap", &step.flat_map)] {
-        errors.extend(expression.as_ref().and_then(|expression| text::expression(&format!("{path}.{name}"), expression)));
+    for (name, expression) in [
+        ("map", &step.map),
+        ("filter", &step.filter),
+        ("flatMap", &step.flat_map),
+    ] {
+        errors.extend(
+            expression
+                .as_ref()
+                .and_then(|expression| text::expression(&format!("{path}.{name}"), expression)),
+        );
     }
     if let Some(columns) = &step.select {
         errors.extend(select(&format!("{path}.select"), columns));
     }
     if let Some(count) = step.take_per_shard {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        errors.extend(numbers::range(&format!("{path}.takePerShard"), count, 1, MAX_TAKE));
+        errors.extend(numbers::range(
+            &format!("{path}.takePerShard"),
+            count,
+            1,
+            MAX_TAKE,
+        ));
     }
     if let Some(group) = &step.group_by {
         errors.extend(group_by(&format!("{path}.groupBy"), group));
@@ -104,7 +146,11 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
     if let Some(deduplicate) = &step.deduplicate {
         let path = format!("{path}.deduplicate");
         errors.extend(text::expression(&format!("{path}.key"), &deduplicate.key));
-        errors.extend(deduplicate.shards.and_then(|shards| shard_range(&format!("{path}.shards"), shards)));
+        errors.extend(
+            deduplicate
+                .shards
+                .and_then(|shards| shard_range(&format!("{path}.shards"), shards)),
+        );
     }
     errors
 }
@@ -112,15 +158,31 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
 fn select(path: &str, columns: &[String]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if columns.is_empty() || columns.len() > MAX_COLUMNS {
-        errors.push(FieldError::new(path, "has no columns, or too many", format!("1..{MAX_COLUMNS} columns")).got(columns.len()));
+        errors.push(
+            FieldError::new(
+                path,
+                "has no columns, or too many",
+                format!("1..{MAX_COLUMNS} columns"),
+            )
+            .got(columns.len()),
+        );
     }
     let mut seen = BTreeSet::new();
     for (index, column) in columns.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if column.split('.').any(str::is_empty) || column.chars().any(char::is_control) {
-            errors.push(FieldError::new(path, "is no column", "names joined by dots, such as a or b.c").got(column));
+            errors.push(
+                FieldError::new(
+                    path,
+                    "is no column",
+                    "names joined by dots, such as a or b.c",
+                )
+                .got(column),
+            );
         } else if !seen.insert(column) {
-            errors.push(FieldError::new(path, "names a column twice", "each column once").got(column));
+            errors.push(
+                FieldError::new(path, "names a column twice", "each column once").got(column),
+            );
         }
     }
     errors
@@ -131,28 +193,39 @@ fn group_by(path: &str, group: &GroupBySpec) -> Vec<FieldError> {
     errors.extend(text::expression(&format!("{path}.key"), &group.key));
     let aggregates = format!("{path}.aggregate");
     if group.aggregate.is_empty() || group.aggregate.len() > MAX_AGGREGATES {
-        let error = FieldError::new(&aggregates, "has no aggregates, or too many", format!("1..{MAX_AGGREGATES} aggregates"));
+        let error = FieldError::new(
+            &aggregates,
+            "has no aggregates, or too many",
+            format!("1..{MAX_AGGREGATES} aggregates"),
+        );
         errors.push(error.got(group.aggregate.len()));
     }
     for (name, each) in &group.aggregate {
         errors.extend(aggregate_name(&aggregates, name));
         errors.extend(aggregate(&format!("{aggregates}.{name}"), each));
     }
-    errors.extend(group.shards.and_then(|shards| shard_range(&format!("{path}.shards"), shards)));
+    errors.extend(
+        group
+            .shards
+            .and_then(|shards| shard_range(&format!("{path}.shards"), shards)),
+    );
     errors
 }
 
 fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
     if name == "key" {
         let allowed = "key is reserved for the key of the group";
-        return Some(FieldError::new(path, "must have no aggregate of the name key", allowed).got(name));
+        return Some(
+            FieldError::new(path, "must have no aggregate of the name key", allowed).got(name),
+        );
     }
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let is_name = name.len() <= MAX_AGGREGATE_NAME
         && name.chars().all(is_word)
         && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     (!is_name).then(|| {
-        let allowed = format!("at most {MAX_AGGREGATE_NAME} letters, digits and underscores, no digit first");
+        let allowed =
+            format!("at most {MAX_AGGREGATE_NAME} letters, digits and underscores, no digit first");
         FieldError::new(path, "has a name that is not valid", allowed).got(name)
     })
 }
@@ -166,10 +239,18 @@ fn aggregate(path: &str, aggregate: &AggregateSpec) -> Vec<FieldError> {
         ("collect", &aggregate.collect),
     ];
     let mut fields = vec![("count", aggregate.count.is_some())];
-    fields.extend(expressions.iter().map(|(name, expression)| (*name, expression.is_some())));
+    fields.extend(
+        expressions
+            .iter()
+            .map(|(name, expression)| (*name, expression.is_some())),
+    );
     let mut errors: Vec<FieldError> = exactly_one(path, &fields).into_iter().collect();
     for (name, expression) in expressions {
-        errors.extend(expression.as_ref().and_then(|expression| text::expression(&format!("{path}.{name}"), expression)));
+        errors.extend(
+            expression
+                .as_ref()
+                .and_then(|expression| text::expression(&format!("{path}.{name}"), expression)),
+        );
     }
     errors
 }
@@ -177,14 +258,24 @@ fn aggregate(path: &str, aggregate: &AggregateSpec) -> Vec<FieldError> {
 fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
     let path = "spec.pipeline.sink.files.path";
     let shown = |wrong: &str, allowed: &str| FieldError::new(path, wrong, allowed).got(&files.path);
-    let name = files.path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, name)| name);
+    let name = files
+        .path
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('/'))
+        .map_or("", |(_, name)| name);
     let fault = uri::validate(path, &files.path, place).or_else(|| {
         if without_placeholders(&files.path).contains(['{', '}']) {
-            Some(shown("has a placeholder that is not known", "{shard} and {total}, or with a width {shard:05}"))
+            Some(shown(
+                "has a placeholder that is not known",
+                "{shard} and {total}, or with a width {shard:05}",
+            ))
         } else if name.is_empty() || name.ends_with('/') {
             Some(shown("names no file", "a bucket and the name of a file"))
         } else if files.path.contains(['?', '#', '*', '[', ']']) {
-            Some(shown("has a character that is not allowed", "the name of a file, without ? # * [ ]"))
+            Some(shown(
+                "has a character that is not allowed",
+                "the name of a file, without ? # * [ ]",
+            ))
         } else {
             None
         }
@@ -192,7 +283,14 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = fault.into_iter().collect();
     if errors.is_empty() && files.effective_format().is_none() {
         let path = "spec.pipeline.sink.files.format";
-        errors.push(FieldError::new(path, "cannot be told from the extension of path", "set jsonl or text").got(&files.path));
+        errors.push(
+            FieldError::new(
+                path,
+                "cannot be told from the extension of path",
+                "set jsonl or text",
+            )
+            .got(&files.path),
+        );
     }
     errors
 }
@@ -216,11 +314,20 @@ fn has_shard(path: &str) -> bool {
 /// As many shards as surely come out; a glob may match one file only, so it counts as one.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
-    let items = pipeline.source.items.as_ref().map(|items| items.shards.map_or(items.values.len(), as_count));
-    let files = pipeline.source.files.as_ref().map(|files| files.paths.len());
+    let items = pipeline
+        .source
+        .items
+        .as_ref()
+        .map(|items| items.shards.map_or(items.values.len(), as_count));
+    let files = pipeline
+        .source
+        .files
+        .as_ref()
+        .map(|files| files.paths.len());
     let source = items.or(files).unwrap_or(1);
     pipeline.steps.iter().fold(source, |upstream, step| {
-        let shuffle = |shards: Option<u32>| shards.map_or(upstream.min(MAX_DEFAULT_SHARDS), as_count);
+        let shuffle =
+            |shards: Option<u32>| shards.map_or(upstream.min(MAX_DEFAULT_SHARDS), as_count);
         if step.count.is_some() {
             1
         } else if let Some(group) = &step.group_by {
@@ -241,6 +348,11 @@ fn exactly_one(path: &str, fields: &[(&str, bool)]) -> Option<FieldError> {
     let count = fields.iter().filter(|(_, is_set)| *is_set).count();
     (count != 1).then(|| {
         let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-        FieldError::new(path, "must have exactly one field", format!("exactly one of {}", names.join(", "))).got(count)
+        FieldError::new(
+            path,
+            "must have exactly one field",
+            format!("exactly one of {}", names.join(", ")),
+        )
+        .got(count)
     })
 }

@@ -21,30 +21,58 @@ pub(super) fn object_name(path: &str, name: &str) -> Option<FieldError> {
 
 pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {
     if text.trim().is_empty() {
-        return Some(FieldError::new(path, "is empty", "a jq expression, . for the record itself"));
+        return Some(FieldError::new(
+            path,
+            "is empty",
+            "a jq expression, . for the record itself",
+        ));
     }
     let length = text.chars().count();
     (length > MAX_EXPRESSION).then(|| {
-        FieldError::new(path, "is too long", format!("at most {MAX_EXPRESSION} characters")).got(format!("{length} characters"))
+        FieldError::new(
+            path,
+            "is too long",
+            format!("at most {MAX_EXPRESSION} characters"),
+        )
+        .got(format!("{length} characters"))
     })
 }
 
 pub(super) fn environment_name(path: &str, name: &str) -> Option<FieldError> {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
+    if name.is_empty()
+        || name.starts_with(|first: char| first.is_ascii_digit())
+        || !name.chars().all(is_word)
+    {
         let allowed = "letters, digits and underscores, no digit first";
-        return Some(FieldError::new(path, "is not a valid name of an environment variable", allowed).got(name));
+        return Some(
+            FieldError::new(
+                path,
+                "is not a valid name of an environment variable",
+                allowed,
+            )
+            .got(name),
+        );
     }
-    let is_reserved = RESERVED_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || RESERVED_ENV_NAMES.contains(&name);
+    let is_reserved = RESERVED_ENV_PREFIXES
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || RESERVED_ENV_NAMES.contains(&name);
     is_reserved.then(|| {
-        let allowed = format!("any name but {}* and {}", RESERVED_ENV_PREFIXES.join("*, "), RESERVED_ENV_NAMES.join(", "));
+        let allowed = format!(
+            "any name but {}* and {}",
+            RESERVED_ENV_PREFIXES.join("*, "),
+            RESERVED_ENV_NAMES.join(", ")
+        );
         FieldError::new(path, "is a reserved name", allowed).got(name)
     })
 }
 
 /// A key of labels, annotations or node labels: an optional prefix and a name.
 pub(super) fn qualified_key(path: &str, key: &str) -> Option<FieldError> {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_valid = prefix.is_none_or(is_subdomain) && !name.is_empty() && is_label(name);
     (!is_valid).then(|| {
         let allowed = "an optional host name and a slash, then at most 63 letters, digits, dashes, underscores and dots";
@@ -61,10 +89,12 @@ pub(super) fn label_value(path: &str, value: &str) -> Option<FieldError> {
 
 /// Keys that only the operator sets.
 pub(super) fn reserved_key(path: &str, kind: &str, key: &str) -> Option<FieldError> {
-    let is_reserved = [RESERVED_PREFIX, "app.kubernetes.io/"].iter().any(|prefix| key.starts_with(prefix));
+    let is_reserved = [RESERVED_PREFIX, "app.kubernetes.io/"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix));
     is_reserved.then(|| {
         let allowed = format!("any {kind} but {RESERVED_PREFIX}* and app.kubernetes.io/*");
-        FieldError::new(path, format!("has a {kind} with a reserved prefix"), allowed).got(key)
+        FieldError::new(path, "has a key with a reserved prefix", allowed).got(key)
     })
 }
 
@@ -77,18 +107,27 @@ pub(super) fn image(image: &str) -> Option<FieldError> {
 }
 
 fn is_image(image: &str) -> bool {
-    let (image, digest) = image.split_once('@').map_or((image, None), |(image, digest)| (image, Some(digest)));
+    let (image, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(image, digest)| (image, Some(digest)));
     let is_digest = |digest: &str| {
-        digest.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        digest.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        })
     };
     let (host, rest) = match image.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) => (Some(first), rest),
         _ => (None, image),
     };
-    let (repository, tag) = rest.rsplit_once(':').map_or((rest, None), |(repository, tag)| (repository, Some(tag)));
+    let (repository, tag) = rest
+        .rsplit_once(':')
+        .map_or((rest, None), |(repository, tag)| (repository, Some(tag)));
     let is_tag = |tag: &str| {
         let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        !tag.is_empty() && tag.len() <= 128 && tag.chars().all(is_word) && !tag.starts_with(['.', '-'])
+        !tag.is_empty()
+            && tag.len() <= 128
+            && tag.chars().all(is_word)
+            && !tag.starts_with(['.', '-'])
     };
     image.len() <= MAX_IMAGE
         && digest.is_none_or(is_digest)
@@ -98,15 +137,24 @@ fn is_image(image: &str) -> bool {
 }
 
 fn is_host(host: &str) -> bool {
-    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let (name, port) = host
+        .split_once(':')
+        .map_or((host, None), |(name, port)| (name, Some(port)));
     let is_part = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !part.starts_with('-') && !part.ends_with('-')
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
     };
-    name.split('.').all(is_part) && port.is_none_or(|port| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()))
+    name.split('.').all(is_part)
+        && port.is_none_or(|port| {
+            (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
+        })
 }
 
 fn is_repository_part(part: &str) -> bool {
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    let is_inner =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     part.starts_with(is_edge) && part.ends_with(is_edge) && part.chars().all(is_inner)
 }
@@ -114,11 +162,19 @@ fn is_repository_part(part: &str) -> bool {
 fn is_label(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_edge = |c: char| c.is_ascii_alphanumeric();
-    text.is_empty() || (text.len() <= MAX_LABEL && text.starts_with(is_edge) && text.ends_with(is_edge) && text.chars().all(is_inner))
+    text.is_empty()
+        || (text.len() <= MAX_LABEL
+            && text.starts_with(is_edge)
+            && text.ends_with(is_edge)
+            && text.chars().all(is_inner))
 }
 
 fn is_subdomain(text: &str) -> bool {
     let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_part = |part: &str| part.starts_with(is_edge) && part.ends_with(is_edge) && part.chars().all(|c| is_edge(c) || c == '-');
+    let is_part = |part: &str| {
+        part.starts_with(is_edge)
+            && part.ends_with(is_edge)
+            && part.chars().all(|c| is_edge(c) || c == '-')
+    };
     text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_part)
 }

@@ -12,7 +12,9 @@ const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
 pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError> {
     let schemes = match place {
         Place::Cluster => "a uri begins with s3://, gs:// or az:// and a bucket",
-        Place::Local => "a uri begins with s3://, gs:// or az:// and a bucket, or with file:/// and a path",
+        Place::Local => {
+            "a uri begins with s3://, gs:// or az:// and a bucket, or with file:/// and a path"
+        }
     };
     let error = |wrong: &str, allowed: &str| Some(FieldError::new(path, wrong, allowed));
     let shown = |wrong: &str, allowed: &str| Some(FieldError::new(path, wrong, allowed).got(uri));
@@ -20,7 +22,10 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         return error("is empty", &format!("required: {schemes}"));
     }
     if uri.chars().any(char::is_control) {
-        return error("has a control character", "control characters are not allowed");
+        return error(
+            "has a control character",
+            "control characters are not allowed",
+        );
     }
     if uri.chars().count() > MAX_PATH {
         return shown("is too long", &format!("at most {MAX_PATH} characters"));
@@ -28,7 +33,11 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
     let Some((scheme, rest)) = uri.split_once("://") else {
         return shown("has no scheme", schemes);
     };
-    if rest.split('/').next().is_some_and(|authority| authority.contains('@')) {
+    if rest
+        .split('/')
+        .next()
+        .is_some_and(|authority| authority.contains('@'))
+    {
         return error(
             "has credentials in it",
             "credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret",
@@ -38,7 +47,10 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         "s3" | "gs" | "az" => {
             let bucket = rest.split('/').next().unwrap_or_default();
             if !is_bucket(bucket) {
-                return shown("has no valid bucket", "a bucket follows the scheme: lower case letters, digits, dots, dashes");
+                return shown(
+                    "has no valid bucket",
+                    "a bucket follows the scheme: lower case letters, digits, dots, dashes",
+                );
             }
         }
         "file" if place == Place::Local => {
@@ -53,7 +65,10 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         part == "." || part == ".." || plain.contains("%2e") || plain.contains("%2f")
     };
     if rest.split('/').any(is_dots) {
-        return shown("has . or .. in its path, plain or percent-encoded", ".. is not allowed, every part of the path is a name");
+        return shown(
+            "has . or .. in its path, plain or percent-encoded",
+            ".. is not allowed, every part of the path is a name",
+        );
     }
     None
 }
@@ -62,7 +77,13 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
 pub(super) fn overlaps(spec: &ZephyrJobSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let sink = &spec.pipeline.sink.files.path;
-    let sources = spec.pipeline.source.files.as_ref().map(|files| files.paths.as_slice()).unwrap_or_default();
+    let sources = spec
+        .pipeline
+        .source
+        .files
+        .as_ref()
+        .map(|files| files.paths.as_slice())
+        .unwrap_or_default();
     let sink_path = "spec.pipeline.sink.files.path";
     if sources.iter().any(|source| covers(source, sink)) {
         let allowed = "output must not overlap input, write to another folder";
@@ -88,7 +109,9 @@ fn covers(source: &str, sink: &str) -> bool {
     match source.find(WILDCARDS) {
         None => collapsed(source) == collapsed(sink),
         Some(wildcard) => {
-            let folder = source[..wildcard].rfind('/').map_or("", |slash| &source[..=slash]);
+            let folder = source[..wildcard]
+                .rfind('/')
+                .map_or("", |slash| &source[..=slash]);
             !folder.ends_with("://") && collapsed(sink).starts_with(&collapsed(folder))
         }
     }
@@ -96,7 +119,10 @@ fn covers(source: &str, sink: &str) -> bool {
 
 fn is_inside(uri: &str, prefix: &str) -> bool {
     let folder = collapsed(prefix.trim_end_matches('/')) + "/";
-    prefix.split_once("://").is_some_and(|(_, rest)| !rest.is_empty()) && collapsed(uri).starts_with(&folder)
+    prefix
+        .split_once("://")
+        .is_some_and(|(_, rest)| !rest.is_empty())
+        && collapsed(uri).starts_with(&folder)
 }
 
 /// A uri with doubled slashes in its path made single, as the readers take it.
@@ -105,7 +131,12 @@ fn collapsed(uri: &str) -> String {
     let is_absolute = rest.starts_with('/');
     let is_folder = rest.ends_with('/') && rest.len() > 1;
     let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
-    format!("{scheme}://{}{}{}", if is_absolute { "/" } else { "" }, parts.join("/"), if is_folder { "/" } else { "" })
+    format!(
+        "{scheme}://{}{}{}",
+        if is_absolute { "/" } else { "" },
+        parts.join("/"),
+        if is_folder { "/" } else { "" }
+    )
 }
 
 fn is_bucket(bucket: &str) -> bool {
@@ -113,7 +144,9 @@ fn is_bucket(bucket: &str) -> bool {
     bucket.len() >= 2
         && bucket.starts_with(is_edge)
         && bucket.ends_with(is_edge)
-        && bucket.chars().all(|c| is_edge(c) || matches!(c, '.' | '_' | '-'))
+        && bucket
+            .chars()
+            .all(|c| is_edge(c) || matches!(c, '.' | '_' | '-'))
 }
 
 /// Brackets and braces of a glob that are not closed, or closed without being open.
@@ -122,9 +155,8 @@ pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
     for character in glob.chars() {
         match (open, character) {
             (None, '[' | '{') => open = Some(character),
-            (None, ']' | '}') => return Some(unbalanced(path, glob)),
+            (None, ']' | '}') | (Some('['), '/') => return Some(unbalanced(path, glob)),
             (Some('['), ']') | (Some('{'), '}') => open = None,
-            (Some('['), '/') => return Some(unbalanced(path, glob)),
             _ => {}
         }
     }
@@ -132,5 +164,10 @@ pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
 }
 
 fn unbalanced(path: &str, glob: &str) -> FieldError {
-    FieldError::new(path, "has brackets or braces that do not match", "globs are *, **, ?, [..] and {a,b}").got(glob)
+    FieldError::new(
+        path,
+        "has brackets or braces that do not match",
+        "globs are *, **, ?, [..] and {a,b}",
+    )
+    .got(glob)
 }

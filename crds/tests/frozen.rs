@@ -1,0 +1,81 @@
+//! The frozen job survives its own text, and a text that is another's is refused with the field that is wrong.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
+
+fn frozen() -> Result<FrozenJob, serde_json::Error> {
+    let spec = json!({
+        "pipeline": {
+            "source": {"items": {"values": [1, 1.5, "a", null, {"b": [true]}]}},
+            "steps": [{"select": ["a", "b.c"]}, {"groupBy": {"key": ".", "aggregate": {"n": {"sum": ".n"}}}}],
+            "sink": {"files": {"path": "s3://out/{shard}.jsonl", "compression": "zst"}},
+        },
+        "storage": {"uri": "s3://scratch/zephyr"},
+        "workers": {"replicas": 2, "resources": {"limits": {"cpu": 2}}},
+    });
+    Ok(FrozenJob {
+        version: FROZEN_JOB_VERSION,
+        namespace: "team".to_owned(),
+        name: "count".to_owned(),
+        uid: "0f45bab7".to_owned(),
+        generation: 3,
+        spec: serde_json::from_value(spec)?,
+        storage_options: BTreeMap::from([(
+            "aws_endpoint".to_owned(),
+            "http://minio:9000".to_owned(),
+        )]),
+        coordinator_address: "http://count-coordinator-g3.team.svc:7070".to_owned(),
+    })
+}
+
+/// What is said of the document with one change in it; empty where it is taken.
+fn changed(change: impl FnOnce(&mut Value)) -> Result<String, serde_json::Error> {
+    let mut document = json!(frozen()?);
+    change(&mut document);
+    Ok(FrozenJob::from_json(&document.to_string())
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default())
+}
+
+#[test]
+fn a_frozen_job_is_read_as_it_was_written() {
+    let job = frozen().expect("a frozen job");
+    let text = job.to_json().expect("text");
+    assert_eq!(FrozenJob::from_json(&text).expect("read"), job);
+}
+
+#[test]
+fn another_version_is_told_before_anything_else() {
+    let document = json!({"version": 2, "something": "new", "spec": "not a spec"});
+    let error = FrozenJob::from_json(&document.to_string()).expect_err("must be refused");
+    assert_eq!(
+        error.to_string(),
+        "job.json: version 2 is not supported; this release reads version 1"
+    );
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_named() {
+    for (field, nothing) in [
+        ("namespace", json!("")),
+        ("name", json!("")),
+        ("uid", json!("")),
+        ("coordinatorAddress", json!("")),
+        ("generation", json!(0)),
+    ] {
+        let said = changed(|document| document[field] = nothing).expect("a document");
+        assert_eq!(
+            said,
+            format!("job.json: {field} is missing; every generation carries it")
+        );
+    }
+    let without_uid =
+        changed(|document| drop(document.as_object_mut().expect("object").remove("uid")))
+            .expect("a document");
+    assert!(without_uid.contains("missing field `uid`"), "{without_uid}");
+    let unknown = changed(|document| document["epoch"] = json!(1)).expect("a document");
+    assert!(unknown.contains("unknown field `epoch`"), "{unknown}");
+}

@@ -1,0 +1,220 @@
+//! The chart without a cluster: values that cannot work are refused with a sentence, and what it renders grants no more than is used.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/zephyr-operator");
+/// Values with which the chart can be installed.
+const WORKING: [&str; 2] = ["image.tag=1.0", "workerImage.tag=1.0"];
+
+/// What helm renders, or its words where it refuses.
+fn render(values: &[&str]) -> Result<Result<Vec<Value>, String>> {
+    let mut command = Command::new("helm");
+    command.args(["template", "release", CHART, "--namespace", "zephyr-system"]);
+    for value in values {
+        command.args([
+            if value.contains("tag=") {
+                "--set-string"
+            } else {
+                "--set"
+            },
+            value,
+        ]);
+    }
+    let output = command
+        .output()
+        .context("helm is not on PATH: run `make test`, or eval \"$(make -s cluster-env)\"")?;
+    if !output.status.success() {
+        return Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let objects = text
+        .split("\n---\n")
+        .map(|document| {
+            serde_saphyr::from_str::<Value>(document).context("parse what helm rendered")
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Ok(objects
+        .into_iter()
+        .filter(|object| !object.is_null())
+        .collect()))
+}
+
+fn rendered(more: &[&str]) -> Result<Vec<Value>> {
+    render(&[&WORKING, more].concat())?.map_err(anyhow::Error::msg)
+}
+
+fn object(objects: &[Value], kind: &str) -> Result<Value> {
+    objects
+        .iter()
+        .find(|object| object["kind"] == kind)
+        .cloned()
+        .with_context(|| format!("no {kind} is rendered"))
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_with_a_sentence() -> Result<()> {
+    for (row, values, words) in [
+        (
+            "63",
+            vec![],
+            "image.tag: is empty; the tag of a release, such as --set image.tag=0.1.0",
+        ),
+        (
+            "63",
+            vec!["image.tag=latest", "workerImage.tag=1"],
+            "image.tag: must name a release (got latest)",
+        ),
+        ("63", vec!["image.tag=1"], "workerImage.tag: is empty"),
+        (
+            "61",
+            vec!["image.tag=1", "workerImage.tag=1", "replicas=3"],
+            "replicas: must be 1 (got 3); there is no leader election yet",
+        ),
+        (
+            "61",
+            vec!["image.tag=1", "workerImage.tag=1", "replicas=0"],
+            "replicas: must be 1 (got 0)",
+        ),
+        (
+            "62",
+            vec!["image.tag=1", "workerImage.tag=1", "replica=1"],
+            "additional properties 'replica' not allowed",
+        ),
+        (
+            "62",
+            vec![
+                "image.tag=1",
+                "workerImage.tag=1",
+                "storage.allowHttp=maybe",
+            ],
+            "at '/storage/allowHttp': got string, want boolean",
+        ),
+        (
+            "62",
+            vec![
+                "image.tag=1",
+                "workerImage.tag=1",
+                "storage.endpoint=minio:9000",
+            ],
+            "at '/storage/endpoint'",
+        ),
+        (
+            "-",
+            vec![
+                "image.tag=1",
+                "workerImage.tag=1",
+                "storage.endpoint=http://minio",
+            ],
+            "storage.endpoint: is without TLS (got http://minio)",
+        ),
+    ] {
+        let refusal = render(&values)?
+            .err()
+            .with_context(|| format!("row {row}: accepted: {values:?}"))?;
+        ensure!(refusal.contains(words), "row {row}: {values:?}: {refusal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
+    let expected = json!([
+        {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs"], "verbs": ["get", "list", "watch", "delete"]},
+        {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs/status"], "verbs": ["update"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "delete"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "create"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list", "watch", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "delete"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]);
+    ensure!(
+        object(&rendered(&[])?, "ClusterRole")?["rules"] == expected,
+        "the rights are others than this list says"
+    );
+    let in_one_namespace = rendered(&["watchNamespace=team"])?;
+    let role = object(&in_one_namespace, "Role")?;
+    ensure!(
+        role["rules"] == expected && role["metadata"]["namespace"] == "team",
+        "the same rights, in that namespace only"
+    );
+    ensure!(
+        object(&in_one_namespace, "ClusterRole").is_err(),
+        "nothing is granted in the whole cluster"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_operators_pod_is_one_and_can_do_nothing_on_its_node() -> Result<()> {
+    let deployment = object(&rendered(&[])?, "Deployment")?["spec"].clone();
+    ensure!(
+        deployment["replicas"] == 1 && deployment["strategy"]["type"] == "Recreate",
+        "never two at a time"
+    );
+    let pod = &deployment["template"]["spec"];
+    ensure!(
+        pod["securityContext"]["runAsNonRoot"] == true
+            && pod["securityContext"]["runAsUser"] == 65532,
+        "not root"
+    );
+    ensure!(
+        pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault",
+        "the default seccomp profile"
+    );
+    let container = &pod["containers"][0]["securityContext"];
+    ensure!(
+        container["allowPrivilegeEscalation"] == false
+            && container["readOnlyRootFilesystem"] == true,
+        "a read-only root"
+    );
+    ensure!(
+        container["capabilities"] == json!({"drop": ["ALL"]}),
+        "no capabilities"
+    );
+    let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        ["nodeSelectorTerms"];
+    let avoided: Vec<_> = terms[0]["matchExpressions"]
+        .as_array()
+        .context("expressions")?
+        .iter()
+        .map(|term| term["key"].as_str())
+        .collect();
+    let known: Vec<_> = zephyr_crds::preemptible::SPOT_LABELS
+        .iter()
+        .map(|label| Some(label.key))
+        .collect();
+    ensure!(
+        avoided == known,
+        "away from every kind of spot node that is known: {avoided:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_must_outlive_a_release_is_kept() -> Result<()> {
+    let objects = rendered(&[])?;
+    for kind in ["CustomResourceDefinition", "Secret"] {
+        let kept =
+            object(&objects, kind)?["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
+        ensure!(kept, "{kind} goes with the release, and the jobs with it");
+    }
+    ensure!(
+        object(
+            &rendered(&["installCRDs=false"])?,
+            "CustomResourceDefinition"
+        )
+        .is_err(),
+        "installCRDs=false leaves it out"
+    );
+    ensure!(
+        object(&rendered(&["signingKeySecret=mine"])?, "Secret").is_err(),
+        "a key that is named is not made"
+    );
+    Ok(())
+}
