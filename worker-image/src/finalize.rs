@@ -3,8 +3,10 @@
 //! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
 //! known before.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::Serialize;
@@ -116,7 +118,40 @@ pub async fn write_manifest(
         store.put(location.path(), payload.clone())
     })
     .await?;
+    remove_leftovers(job, files).await;
     Ok(location.to_string())
+}
+
+/// Removes what attempts that were killed have staged beside the final files on a local disk. They harm nobody, so what
+/// cannot be removed is only mentioned.
+async fn remove_leftovers(job: &JobUid, files: &[(TaskAttempt, OutputFile)]) {
+    let staged = files.iter().filter_map(|(_, file)| match &file.place {
+        FilePlace::Staged { uri, .. } => Location::parse(uri).ok()?.local_path(),
+        FilePlace::Multipart { .. } | FilePlace::Shuffle { .. } => None,
+    });
+    let folders: BTreeSet<PathBuf> = staged
+        .filter_map(|path| path.parent().map(Path::to_owned))
+        .collect();
+    let mark = format!(".{job}.e");
+    let sweep = move || {
+        folders.iter().try_for_each(|folder| {
+            std::fs::read_dir(folder)?.try_for_each(|entry| {
+                let entry = entry?;
+                let name = entry.file_name().into_string().unwrap_or_default();
+                let is_leftover = name.starts_with('.') && name.contains(&mark);
+                if is_leftover {
+                    std::fs::remove_file(entry.path())
+                } else {
+                    Ok(())
+                }
+            })
+        })
+    };
+    match tokio::task::spawn_blocking(sweep).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::info!(%error, "staged files of killed attempts stay"),
+        Err(error) => tracing::info!(%error, "staged files of killed attempts stay"),
+    }
 }
 
 fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
@@ -386,6 +421,30 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(left, ["part-0"], "no staged file is left");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_killed_attempts_staged_on_a_local_disk_is_removed_with_the_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("file://{}/{name}", folder.path().display());
+        let stores = Stores::in_memory();
+        let runtime = Handle::current();
+        let winner = write(&runtime, &stores, &path("0"), "uid.e1a2", b"x");
+        for writer in ["uid.e1a1", "uid.e2a1", "other.e1a1"] {
+            write(&runtime, &stores, &path("0"), writer, b"never completed");
+        }
+        finalize(&stores, &winner).await.unwrap();
+        let job = JobUid::parse("uid").unwrap();
+        let files = [(attempt(0), winner)];
+        write_manifest(&stores, &path("{shard}"), &job, "digest", &files)
+            .await
+            .unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: BTreeSet<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let expected = [".0.other.e1a1", "0", "_SUCCESS.json"].map(str::to_owned);
+        assert_eq!(names, BTreeSet::from(expected));
     }
 
     #[tokio::test]

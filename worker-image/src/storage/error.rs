@@ -167,6 +167,14 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
             "no credentials were given and this machine has none of its own".to_owned(),
         );
     }
+    // Two writers at once: nothing was written, and the same call may succeed.
+    if text.contains("OperationAborted") || text.contains("ConditionalRequestConflict") {
+        return Cause::Busy(answer("409", &text));
+    }
+    if text.contains("scheme is not allowed") {
+        let hint = "the endpoint is http://, which is used only with aws_allow_http: \"true\"";
+        return Cause::Configuration(hint.to_owned());
+    }
     match error {
         object_store::Error::NotFound { .. } => Cause::NotFound,
         object_store::Error::AlreadyExists { .. } => Cause::AlreadyExists,

@@ -28,6 +28,9 @@ pub type ReadCounter = Arc<dyn Fn(u64) + Send + Sync>;
 pub struct ObjectReader {
     ranges: mpsc::Receiver<Result<Bytes, StorageError>>,
     current: Bytes,
+    /// What is still to come: the end of the ranges is the end of the object only when nothing is.
+    remaining: u64,
+    location: Location,
     counted: ReadCounter,
     task: tokio::task::JoinHandle<()>,
 }
@@ -41,33 +44,15 @@ impl ObjectReader {
         location: &Location,
         counted: ReadCounter,
     ) -> Self {
-        Self::open_range(
-            runtime,
-            stores,
-            location,
-            Known {
-                size: file.size,
-                etag: file.etag.clone(),
-            },
-            0..file.size,
-            counted,
-        )
-    }
-
-    fn open_range(
-        runtime: &Handle,
-        stores: &Stores,
-        location: &Location,
-        known: Known,
-        range: Range<u64>,
-        counted: ReadCounter,
-    ) -> Self {
+        let known = Known {
+            size: file.size,
+            etag: file.etag.clone(),
+        };
         let (sender, ranges) = mpsc::channel(1);
-        let (stores, location) = (stores.clone(), location.clone());
+        let (stores, place) = (stores.clone(), location.clone());
         let task = runtime.spawn(async move {
-            let known = &known;
-            let (stores, location) = (&stores, &location);
-            let mut parts = futures::stream::iter(split(range))
+            let (stores, location, known) = (&stores, &place, &known);
+            let mut parts = futures::stream::iter(split(known.size))
                 .map(|part| get(stores, location, known, part))
                 .buffered(RANGES_AHEAD);
             while let Some(part) = parts.next().await {
@@ -80,6 +65,8 @@ impl ObjectReader {
         Self {
             ranges,
             current: Bytes::new(),
+            remaining: file.size,
+            location: location.clone(),
             counted,
             task,
         }
@@ -92,10 +79,16 @@ impl Read for ObjectReader {
             match self.ranges.blocking_recv() {
                 Some(Ok(bytes)) => {
                     (self.counted)(bytes.len() as u64);
+                    self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
                     self.current = bytes;
                 }
                 Some(Err(error)) => return Err(io::Error::other(error)),
-                None => return Ok(0),
+                None if self.remaining == 0 => return Ok(0),
+                None => {
+                    let cause = Cause::Unreachable("reading was ended early".to_owned());
+                    let error = StorageError::new("reading", &self.location, cause);
+                    return Err(io::Error::other(error));
+                }
             }
         }
         let count = buffer.len().min(self.current.len());
@@ -118,12 +111,10 @@ struct Known {
     etag: Option<String>,
 }
 
-fn split(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+fn split(size: u64) -> impl Iterator<Item = Range<u64>> {
     // An empty file is read too: it may have vanished or grown since it was listed.
-    let count = (range.end - range.start).div_ceil(RANGE_BYTES).max(1);
-    (0..count).map(move |n| {
-        range.start + n * RANGE_BYTES..(range.start + (n + 1) * RANGE_BYTES).min(range.end)
-    })
+    let count = size.div_ceil(RANGE_BYTES).max(1);
+    (0..count).map(move |n| n * RANGE_BYTES..((n + 1) * RANGE_BYTES).min(size))
 }
 
 async fn get(
@@ -255,6 +246,23 @@ mod tests {
         assert_eq!(counted, content.len() as u64);
         let empty = put(&stores, &location, Vec::new()).await;
         assert_eq!(read(&stores, &empty, &location).unwrap().0, b"");
+    }
+
+    #[test]
+    fn a_runtime_that_ends_is_not_taken_for_the_end_of_the_file() {
+        let stores = Stores::in_memory();
+        let location = Location::parse("s3://b/k").unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let file = runtime.block_on(put(&stores, &location, vec![1; 30 << 20]));
+        let counted: ReadCounter = Arc::new(|_| ());
+        let mut reader = ObjectReader::open(runtime.handle(), &stores, &file, &location, counted);
+        reader.read_exact(&mut [0; 10]).unwrap();
+        runtime.shutdown_background();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(
+            error.to_string().contains("reading was ended early"),
+            "{error}"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

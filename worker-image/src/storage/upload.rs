@@ -420,4 +420,23 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_full_disk_is_named_and_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        // Every write to this device fails for want of space.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(".out.w")).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let location = Location::parse_local(folder.path().join("out").to_str().unwrap()).unwrap();
+        let stores = Stores::in_memory();
+        let mut upload = PartUpload::begin(runtime.handle(), &stores, &location, "w").unwrap();
+        upload.write_all(b"some").unwrap();
+        let error = upload.finish().unwrap_err();
+        assert!(error.is_transient());
+        let expected = format!(
+            "writing {location}: no space on {}/out",
+            folder.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
 }

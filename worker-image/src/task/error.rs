@@ -8,6 +8,9 @@ use crate::formats::{ReadError, WriteError};
 use crate::shuffle::ShuffleError;
 use crate::storage::StorageError;
 
+/// The longest sentence reported: it goes into the ledger and into a Kubernetes event.
+const ERROR_CHARS_MAX: usize = 1000;
+
 /// Why an attempt failed, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFailure {
@@ -71,7 +74,7 @@ impl From<TaskError> for TaskFailure {
         }
         Self {
             class: class(&error),
-            error: error.to_string(),
+            error: error.to_string().chars().take(ERROR_CHARS_MAX).collect(),
             lost_input,
         }
     }
