@@ -25,9 +25,10 @@ use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
 use self::observed::Observed;
-use self::plan::{Installation, Lifecycle, Plan};
-use self::status::{Announcement, Due};
-use self::validate::{JobIdentity, ValidatedJob};
+use self::plan::{Installation, Plan};
+use self::status::announce::{Announcement, announcements};
+use self::status::due::{Due, due};
+use self::validate::ValidatedJob;
 use crate::calls::{Refusal, bounded};
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
@@ -40,6 +41,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// The wait after another writer was first: the watch brings its version in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
+/// How long after its start the operator takes silence of a coordinator for its own fault.
+const WARM_UP: Duration = Duration::from_secs(30);
 
 /// Everything a reconcile works with.
 pub struct Context {
@@ -51,6 +54,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub memory: Memory,
+    pub started: Instant,
 }
 
 /// Which step failed.
@@ -177,7 +181,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
     let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
     context.metrics.set_phase(&identity.uid, status.phase);
-    let status_due = status::due(
+    let status_due = due(
         &valid.status,
         &status,
         context.memory.written_at(&identity.uid),
@@ -208,6 +212,7 @@ async fn observe_run(
     };
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
+    observed.warming_up = context.started.elapsed() < WARM_UP;
     observed.untold_ends =
         context
             .streams
@@ -308,7 +313,7 @@ async fn write_status(
     now: Timestamp,
 ) -> Result<(), Error> {
     let reference = job.object_ref(&());
-    let announcements = status::announcements(&before, &status);
+    let news = announcements(&before, &status);
     let written = match writer.write_status(job, status).await {
         Ok(written) => written,
         // Deleted in between: there is nobody left to tell.
@@ -323,7 +328,7 @@ async fn write_status(
     };
     context.memory.remember(written, now);
     context.metrics.count_status_write();
-    for announcement in announcements {
+    for announcement in news {
         announce(context, &reference, &announcement).await;
     }
     Ok(())
@@ -370,18 +375,4 @@ async fn refuse_unreadable(job: &GuardedJob, message: &str, context: &Context) -
     Error::Decode {
         message: message.to_owned(),
     }
-}
-
-/// The identity of a job that is still there, for what is kept by uid.
-pub fn identity_of(job: &GuardedJob) -> Option<JobIdentity> {
-    Some(JobIdentity {
-        namespace: job.namespace()?,
-        name: job.name_any(),
-        uid: job.uid()?,
-    })
-}
-
-/// Whether a plan makes a decision about the job's life.
-pub fn is_lifecycle_step(plan: &Plan) -> bool {
-    matches!(plan.lifecycle, Lifecycle::Start(_) | Lifecycle::Finish(_))
 }

@@ -1,7 +1,7 @@
 //! From arguments to a running controller: the wiring, and what must hold before it starts. No decision about a job.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 use kube::api::{Api, ListParams};
@@ -105,6 +105,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         signing_key,
         metrics,
         memory: Memory::default(),
+        started: Instant::now(),
     });
     // Only one task may wait for a store: a store wakes the last that asked, and no other.
     stores.wait_until_ready().await.map_err(Error::FillCaches)?;

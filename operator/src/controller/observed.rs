@@ -21,6 +21,8 @@ pub struct Observed {
     pub pods: Vec<PodFacts>,
     /// What the coordinator of the current generation last said.
     pub report: Option<RunReport>,
+    /// The operator started a moment ago: a coordinator it has not heard of may well be fine.
+    pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.

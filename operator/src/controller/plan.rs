@@ -3,21 +3,26 @@
 //! Pure: no client, no clock. Every decision about a job's life is made here; `apply.rs` has no choice left. Decisions that
 //! must survive a crash are [`Lifecycle`] steps: they become one status write, and objects follow from status.
 
+mod loss;
+mod objects;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use zephyr_crds::conditions::Reason;
-use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
-use zephyr_crds::names;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 
+use self::loss::{
+    coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
+};
+use self::objects::{create_missing, delete_roots, force_deletes, scale};
 use super::action::Action;
-use super::diagnose::{Diagnosis, TroubleKind, diagnose};
-use super::observed::{Freshness, GenerationObjects, Observed, RootFacts};
+use super::diagnose::{Diagnosis, diagnose};
+use super::observed::{Freshness, Observed};
 use super::validate::{ValidatedJob, after};
-use crate::run_report::{RunPhase, RunResult};
+use crate::run_report::RunResult;
 
 /// Generations in a row that may end in the same way without one task committed between them. Two can be bad luck of the
 /// cluster; the third shows that it is the job.
@@ -343,257 +348,6 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
     ended.len() >= earlier && ended.iter().rev().take(earlier).all(|one| *one == cause)
 }
 
-/// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
-/// one.
-fn generation_lost(observed: &Observed, generation: u32) -> Option<EndedGeneration> {
-    let lost = |message: String| {
-        Some(EndedGeneration {
-            cause: GenerationEnd::CoordinatorLost,
-            message,
-        })
-    };
-    if let Some(later) = observed
-        .generations
-        .keys()
-        .next_back()
-        .filter(|later| **later > generation)
-    {
-        return lost(format!(
-            "status names generation {generation}, but objects of generation {later} exist"
-        ));
-    }
-    let objects = observed.generation(generation)?;
-    match &objects.root {
-        None if objects.has_children() => {
-            lost(format!("the root of generation {generation} was deleted"))
-        }
-        Some(root) if root.object.terminating => lost(format!(
-            "the root of generation {generation} is being deleted"
-        )),
-        Some(RootFacts {
-            frozen: Err(reason),
-            ..
-        }) => lost(format!(
-            "the root of generation {generation} cannot be read: {reason}"
-        )),
-        None | Some(_) => None,
-    }
-}
-
-/// The coordinator does not come back in time, and nothing outside the job explains it.
-fn coordinator_lost(
-    job: &ValidatedJob,
-    diagnosis: &Diagnosis,
-    now: Timestamp,
-) -> Option<EndedGeneration> {
-    let deadline = coordinator_deadline(job, diagnosis)?;
-    let trouble = diagnosis.coordinator.trouble.as_ref();
-    (now >= deadline).then(|| EndedGeneration {
-        cause: GenerationEnd::CoordinatorLost,
-        message: format!(
-            "the coordinator was not available for {}: {}",
-            job.spec.retries.coordinator_timeout.as_str(),
-            trouble.map_or("its pod is not ready", |trouble| &trouble.message)
-        ),
-    })
-}
-
-/// When the generation ends for want of a coordinator; absent while it need not.
-fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
-    let health = &diagnosis.coordinator;
-    let waits = health
-        .trouble
-        .as_ref()
-        .is_some_and(|trouble| match trouble.kind {
-            TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
-            // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
-            // next generation either.
-            TroubleKind::Capacity => !health.was_ready,
-            TroubleKind::Image | TroubleKind::Crashing => false,
-        });
-    health
-        .silent_since
-        .filter(|_| !waits)
-        .map(|since| after(since, job.timing.coordinator_timeout))
-}
-
-/// No worker was alive for too long although pods had their nodes.
-fn workers_lost(
-    job: &ValidatedJob,
-    diagnosis: &Diagnosis,
-    now: Timestamp,
-) -> Option<EndedGeneration> {
-    let deadline = workers_deadline(job, diagnosis)?;
-    let trouble = diagnosis
-        .workers
-        .trouble
-        .as_ref()
-        .filter(|trouble| !trouble.kind.is_outside());
-    (now >= deadline).then(|| EndedGeneration {
-        cause: GenerationEnd::NoWorkers,
-        message: format!(
-            "no worker was alive for {}: {}",
-            job.spec.retries.no_workers_timeout.as_str(),
-            trouble.map_or(
-                "worker pods have nodes but do not become ready",
-                |trouble| &trouble.message
-            )
-        ),
-    })
-}
-
-/// When the generation ends for want of workers; absent while the wait is for something outside the job. While the
-/// coordinator is away, its own timer is in charge.
-fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
-    let health = &diagnosis.workers;
-    let since = health.dead_since?.max(health.failing_since?);
-    diagnosis
-        .coordinator
-        .ready
-        .then(|| after(since, job.timing.no_workers_timeout))
-}
-
-/// The root first, alone, since the rest names its uid; then whatever is missing, from the frozen job in it.
-fn create_missing(
-    job: &ValidatedJob,
-    observed: &Observed,
-    installation: &Installation,
-    generation: u32,
-) -> Vec<Action> {
-    let objects = observed.generation(generation).cloned().unwrap_or_default();
-    let GenerationObjects {
-        root,
-        service,
-        coordinator,
-        workers,
-    } = objects;
-    let Some(root) = root else {
-        if job.errors.is_empty() {
-            return vec![Action::CreateRoot {
-                frozen: Box::new(freeze(job, installation, generation)),
-            }];
-        }
-        return Vec::new();
-    };
-    let Ok(frozen) = root.frozen else {
-        return Vec::new();
-    };
-    let root_uid = root.object.uid;
-    let mut actions = Vec::new();
-    if coordinator.is_none() {
-        // Secrets cannot be seen; this one is created before the Deployment, so the Deployment vouches for it.
-        actions.push(Action::CreateTokenSecret {
-            frozen: frozen.clone(),
-            root_uid: root_uid.clone(),
-        });
-    }
-    if service.is_none() {
-        actions.push(Action::CreateService {
-            frozen: frozen.clone(),
-            root_uid: root_uid.clone(),
-        });
-    }
-    if coordinator.is_none() {
-        actions.push(Action::CreateCoordinator {
-            frozen: frozen.clone(),
-            root_uid: root_uid.clone(),
-        });
-    }
-    if workers.is_none() {
-        actions.push(Action::CreateWorkers { frozen, root_uid });
-    }
-    actions
-}
-
-/// The job as this generation will run it.
-fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
-    let identity = &job.identity;
-    let mut spec = job.spec.clone();
-    if spec.image.is_empty() {
-        spec.image.clone_from(&installation.worker_image);
-    }
-    let coordinator_address = match &installation.cluster_domain {
-        None => names::coordinator_address(&identity.name, &identity.namespace, generation),
-        Some(domain) => format!(
-            "http://{}.{}.svc.{domain}:{}",
-            names::coordinator(&identity.name, generation),
-            identity.namespace,
-            names::COORDINATOR_PORT
-        ),
-    };
-    FrozenJob {
-        version: FROZEN_JOB_VERSION,
-        namespace: identity.namespace.clone(),
-        name: identity.name.clone(),
-        uid: identity.uid.clone(),
-        generation,
-        spec,
-        storage_options: installation.storage_options.clone(),
-        coordinator_address,
-    }
-}
-
-/// Workers as many as asked for, and never more than there are shards; none before the plan is known.
-fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
-    let report = observed
-        .report
-        .as_ref()
-        .filter(|report| report.generation == generation)?;
-    let to = job
-        .spec
-        .workers
-        .replicas
-        .min(report.planned.as_ref()?.max_shards);
-    let workers = observed.generation(generation)?.workers.as_ref()?;
-    let is_over = matches!(report.phase, RunPhase::Ended);
-    (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
-        Action::ScaleWorkers {
-            name: names::workers(&job.identity.name, generation),
-            uid: workers.object.uid.clone(),
-            from: workers.replicas,
-            to,
-        }
-    })
-}
-
-/// Worker pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so
-/// a pod that still runs there can do no harm.
-fn force_deletes(
-    observed: &Observed,
-    generation: u32,
-    now: Timestamp,
-) -> impl Iterator<Item = Action> {
-    observed
-        .workers(generation)
-        .filter(move |pod| pod.is_stuck(now))
-        .map(|pod| Action::ForceDeletePod {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-        })
-}
-
-/// Deletes the roots of all generations below `below`.
-fn delete_roots(
-    job: &ValidatedJob,
-    observed: &Observed,
-    below: u32,
-) -> impl Iterator<Item = Action> {
-    let name = job.identity.name.clone();
-    observed
-        .generations
-        .range(..below)
-        .filter_map(move |(generation, objects)| {
-            let root = objects
-                .root
-                .as_ref()
-                .filter(|root| !root.object.terminating)?;
-            Some(Action::DeleteRoot {
-                name: names::generation_root(&name, *generation),
-                uid: root.object.uid.clone(),
-            })
-        })
-}
-
 /// The end that the coordinator reports.
 fn finish_by(result: &RunResult) -> Finish {
     let reason = match (result.succeeded, result.reason.as_str()) {
@@ -726,5 +480,4 @@ impl fmt::Display for Lifecycle {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

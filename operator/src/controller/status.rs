@@ -1,8 +1,12 @@
-//! What the job's status says, given the plan and how its writes went. And when a new status is worth a write.
+//! What the job's status says, given the plan and how its writes went.
 //!
 //! Pure: `apply.rs` writes it, last.
 
-use jiff::{SignedDuration, Timestamp};
+pub mod announce;
+pub mod due;
+mod progress;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
 use zephyr_crds::status::{
@@ -11,14 +15,12 @@ use zephyr_crds::status::{
     ZephyrJobStatus,
 };
 
-use super::diagnose::{Diagnosis, Trouble, TroubleKind};
+use self::progress::{coordinator_reason, degradation, follow_phase, progress};
+use super::diagnose::Diagnosis;
 use super::observed::Observed;
 use super::plan::{Finish, Lifecycle, Plan, Start};
 use super::validate::ValidatedJob;
-use crate::run_report::{RunPhase, RunReport};
-
-/// How long a status that differs in counters and wording only waits for its write.
-pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+use crate::run_report::RunReport;
 
 /// Bytes of a status: etcd objects are small, and so is what `kubectl get -o yaml` should print.
 pub const MAX_STATUS_BYTES: usize = 8 * 1024;
@@ -31,22 +33,6 @@ const MAX_MESSAGE: usize = 400;
 pub struct WriteProblem {
     pub reason: Reason,
     pub message: String,
-}
-
-/// Something that happened, as an event for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    pub is_warning: bool,
-    pub reason: String,
-    pub note: String,
-}
-
-/// When a status is to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    Now,
-    At(Timestamp),
-    Never,
 }
 
 /// The status that follows from `plan`.
@@ -74,72 +60,11 @@ pub fn project(
     next.status
 }
 
-/// When `next` is to be written over `before`, which was last written at `written`.
-pub fn due(
-    before: &ZephyrJobStatus,
-    next: &ZephyrJobStatus,
-    written: Option<Timestamp>,
-    now: Timestamp,
-) -> Due {
-    if before == next {
-        return Due::Never;
-    }
-    if skeleton(before) != skeleton(next) {
-        return Due::Now;
-    }
-    match written.and_then(|written| written.checked_add(COUNTERS_INTERVAL).ok()) {
-        Some(at) if at > now => Due::At(at),
-        Some(_) | None => Due::Now,
-    }
-}
-
-/// What people should hear of the step from `before` to `next`.
-pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<Announcement> {
-    let mut all = Vec::new();
-    if before.phase != next.phase
-        && let Some(last) = next.history.last()
-    {
-        all.push(Announcement {
-            is_warning: matches!(last.to, Phase::Failed | Phase::Restarting),
-            reason: last.to.as_str().to_owned(),
-            note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
-        });
-    }
-    for (kind, is_bad) in [
-        (ConditionType::Accepted, ConditionStatus::False),
-        (ConditionType::Degraded, ConditionStatus::True),
-    ] {
-        let known = find(before, kind)
-            .filter(|condition| condition.status == is_bad)
-            .map(|condition| condition.reason);
-        if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
-            && known != Some(condition.reason)
-            // An end, or a next generation, is told already.
-            && condition.reason != Reason::Backoff
-            && !next.phase.is_some_and(Phase::is_final)
-        {
-            all.push(Announcement {
-                is_warning: true,
-                reason: condition.reason.as_str().to_owned(),
-                note: condition.message.clone(),
-            });
-        }
-    }
-    all
-}
-
 /// A status on its way.
 struct Projection {
     status: ZephyrJobStatus,
     spec_version: Option<i64>,
     now: Timestamp,
-}
-
-/// How the work goes on, as the condition `Progressing` says it.
-struct Progress {
-    goes_on: bool,
-    reason: Reason,
-    message: String,
 }
 
 impl Projection {
@@ -302,6 +227,11 @@ impl Projection {
             .backoff_until
             .as_ref()
             .is_some_and(|until| self.now < until.0);
+        if observed.warming_up && self.is_unheard(report, diagnosis, problem) {
+            // What the operator before this one wrote is better than what this one knows.
+            self.status.all_workers_dead_since = diagnosis.workers.dead_since.map(Time);
+            return;
+        }
         self.take_report(report);
         self.take_workers(report, diagnosis);
         if report.is_some_and(|report| report.progressed) {
@@ -353,6 +283,25 @@ impl Projection {
 
         let phase = follow_phase(self.status.phase, report, diagnosis);
         self.enter(phase, progress.reason, &progress.message);
+    }
+
+    /// Whether the coordinator is well by all signs, was heard before, and has not been heard by this operator.
+    fn is_unheard(
+        &self,
+        report: Option<&RunReport>,
+        diagnosis: &Diagnosis,
+        problem: Option<&WriteProblem>,
+    ) -> bool {
+        let was_heard = self
+            .status
+            .coordinator
+            .as_ref()
+            .is_some_and(|coordinator| coordinator.epoch.is_some());
+        was_heard
+            && report.is_none()
+            && problem.is_none()
+            && diagnosis.coordinator.ready
+            && diagnosis.workers.trouble.is_none()
     }
 
     fn take_report(&mut self, report: Option<&RunReport>) {
@@ -497,140 +446,6 @@ impl Projection {
     }
 }
 
-/// The phase of a generation that lives.
-fn follow_phase(before: Option<Phase>, report: Option<&RunReport>, diagnosis: &Diagnosis) -> Phase {
-    let before = before.unwrap_or(Phase::Pending);
-    let Some(report) = report else { return before };
-    match report.phase {
-        RunPhase::Planning | RunPhase::StorageUnavailable if report.planned.is_none() => {
-            match before {
-                Phase::Pending => Phase::Pending,
-                Phase::WaitingForWorkers
-                | Phase::Running
-                | Phase::Restarting
-                | Phase::Succeeding
-                | Phase::Succeeded
-                | Phase::Failed => Phase::Restarting,
-            }
-        }
-        RunPhase::Finishing | RunPhase::Ended => Phase::Succeeding,
-        RunPhase::Planning | RunPhase::Running | RunPhase::StorageUnavailable => {
-            let waits = report
-                .planned
-                .as_ref()
-                .is_none_or(|planned| planned.max_shards > 0);
-            if diagnosis.workers.counts.alive() == 0 && waits {
-                Phase::WaitingForWorkers
-            } else {
-                Phase::Running
-            }
-        }
-    }
-}
-
-/// Whether and how the work goes on: what is nearest to the beginning comes first, because the rest follows from it.
-fn progress(
-    report: Option<&RunReport>,
-    diagnosis: &Diagnosis,
-    problem: Option<&WriteProblem>,
-) -> Progress {
-    let stopped = |reason, message: &str| Progress {
-        goes_on: false,
-        reason,
-        message: message.to_owned(),
-    };
-    let going = |reason, message: &str| Progress {
-        goes_on: true,
-        reason,
-        message: message.to_owned(),
-    };
-    let health = &diagnosis.coordinator;
-    if let Some(problem) = problem {
-        return stopped(problem.reason, &problem.message);
-    }
-    if !health.ready {
-        return match &health.trouble {
-            Some(trouble) => stopped(coordinator_reason(trouble), &trouble.message),
-            None if health.was_ready => stopped(
-                Reason::CoordinatorUnavailable,
-                "waiting for the coordinator to come back",
-            ),
-            None => going(Reason::Starting, "waiting for the coordinator's pod"),
-        };
-    }
-    let Some(report) = report else {
-        return going(
-            Reason::Starting,
-            "waiting for the coordinator's first report",
-        );
-    };
-    if report.phase == RunPhase::StorageUnavailable {
-        return stopped(Reason::StorageUnavailable, &report.message);
-    }
-    let Some(planned) = &report.planned else {
-        let message = if report.message.is_empty() {
-            "making the plan"
-        } else {
-            &report.message
-        };
-        return going(Reason::Planning, message);
-    };
-    if planned.max_shards > 0
-        && diagnosis.workers.counts.alive() == 0
-        && report.phase == RunPhase::Running
-    {
-        return match &diagnosis.workers.trouble {
-            Some(trouble) => stopped(trouble.kind.reason(), &trouble.message),
-            None => stopped(Reason::WaitingForWorkers, "no worker is alive"),
-        };
-    }
-    let doing = match (&report.stage, report.message.as_str()) {
-        (_, message) if !message.is_empty() => message.to_owned(),
-        (Some(stage), _) => format!("stage {}/{} {}", stage.index, planned.stages, stage.name),
-        (None, _) => "tasks are running".to_owned(),
-    };
-    going(Reason::Running, &doing)
-}
-
-/// Whether anything is wrong although the job may go on.
-fn degradation(
-    report: Option<&RunReport>,
-    diagnosis: &Diagnosis,
-    problem: Option<&WriteProblem>,
-) -> (bool, Reason, String) {
-    if let Some(problem) = problem {
-        return (true, problem.reason, problem.message.clone());
-    }
-    if let Some(trouble) = &diagnosis.coordinator.trouble {
-        return (true, coordinator_reason(trouble), trouble.message.clone());
-    }
-    if let Some(report) = report.filter(|report| report.phase == RunPhase::StorageUnavailable) {
-        return (true, Reason::StorageUnavailable, report.message.clone());
-    }
-    if let Some(trouble) = &diagnosis.workers.trouble {
-        return (true, trouble.kind.reason(), trouble.message.clone());
-    }
-    if diagnosis.coordinator.was_ready && !diagnosis.coordinator.ready {
-        return (
-            true,
-            Reason::CoordinatorUnavailable,
-            "the coordinator's pod is not ready any more".to_owned(),
-        );
-    }
-    (false, Reason::AsExpected, String::new())
-}
-
-/// The reason for a trouble of the coordinator.
-fn coordinator_reason(trouble: &Trouble) -> Reason {
-    match trouble.kind {
-        TroubleKind::Crashing => Reason::CoordinatorUnavailable,
-        TroubleKind::Blocked
-        | TroubleKind::ReferenceNotFound
-        | TroubleKind::Capacity
-        | TroubleKind::Image => trouble.kind.reason(),
-    }
-}
-
 fn errors_in_words(job: &ValidatedJob) -> String {
     job.errors
         .iter()
@@ -639,47 +454,11 @@ fn errors_in_words(job: &ValidatedJob) -> String {
         .join(" | ")
 }
 
-/// The whole message behind a transition, where a condition has it.
-fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
-    let kind = if phase.is_final() {
-        ConditionType::Finished
-    } else {
-        ConditionType::Progressing
-    };
-    find(status, kind)
-        .map(|condition| condition.message.clone())
-        .filter(|message| !message.is_empty())
-}
-
 fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
     status
         .conditions
         .iter()
         .find(|condition| condition.r#type == kind)
-}
-
-/// The status without what changes all the time: counters and wording.
-fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
-    let mut bones = status.clone();
-    bones.stage = bones.stage.map(|stage| StageStatus {
-        name: stage.name,
-        ..StageStatus::default()
-    });
-    bones.progress = None;
-    bones.records = None;
-    bones.workers = None;
-    bones.generations_without_progress = None;
-    for condition in &mut bones.conditions {
-        condition.message.clear();
-    }
-    for record in &mut bones.generations {
-        record.disruptions = 0;
-    }
-    if let Some(coordinator) = &mut bones.coordinator {
-        coordinator.restarts = 0;
-        coordinator.pod = None;
-    }
-    bones
 }
 
 /// Drops the oldest of history until the status is small enough.
@@ -711,5 +490,4 @@ fn cut(text: &str, limit: usize) -> String {
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

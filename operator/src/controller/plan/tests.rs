@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
+use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use super::*;
-use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
-use crate::controller::status::{Due, due, project};
+use crate::controller::observed::{
+    CoordinatorFacts, GenerationObjects, ObjectFacts, RootFacts, WorkersFacts,
+};
+use crate::controller::status::due::{Due, due};
+use crate::controller::status::project;
 use crate::controller::validate::validate;
 use crate::pods::tests::{at, told, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
-use crate::run_report::{Planned, RunReport};
+use crate::run_report::{Planned, RunPhase, RunReport};
 
 /// A cluster of one job: what exists, and how plans change it.
 #[derive(Clone)]
@@ -67,6 +71,7 @@ impl World {
             highest_generation: highest.max(self.foreign),
             pods: self.pods.clone(),
             report: self.report.clone(),
+            warming_up: false,
             workers_refused: None,
             untold_ends: self.untold_ends.clone(),
         }
@@ -82,6 +87,10 @@ impl World {
             &self.observed(Freshness::Cached),
             &installation,
             self.now,
+        );
+        assert!(
+            !matches!(cached.lifecycle, Lifecycle::Start(_)),
+            "no generation is decided from a cache"
         );
         if cached.look_live {
             let live = plan(

@@ -3,11 +3,13 @@
 use serde_json::json;
 use zephyr_crds::status::WorkerCounts;
 
+use super::announce::announcements;
+use super::due::{Due, due};
 use super::*;
-use crate::controller::diagnose::{CoordinatorHealth, WorkersHealth};
+use crate::controller::diagnose::{CoordinatorHealth, Trouble, TroubleKind, WorkersHealth};
 use crate::controller::plan::EndedGeneration;
 use crate::controller::validate::validate;
-use crate::run_report::{Planned, StageReport};
+use crate::run_report::{Planned, RunPhase, StageReport};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -582,4 +584,32 @@ fn a_status_stays_below_eight_kibibytes_whatever_happened() {
         "{} entries of history are left",
         job.status.history.len()
     );
+}
+
+#[test]
+fn an_operator_that_just_started_writes_nothing_before_it_has_heard_of_the_coordinator() {
+    let job = started();
+    let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
+    let job = ValidatedJob {
+        status: running.clone(),
+        ..job
+    };
+    let project_at = |warming_up| {
+        let observed = Observed {
+            warming_up,
+            ..Observed::default()
+        };
+        project(
+            &job,
+            &observed,
+            &Plan {
+                diagnosis: healthy(1),
+                ..Plan::default()
+            },
+            None,
+            at(900),
+        )
+    };
+    assert_eq!(project_at(true), running);
+    assert_ne!(project_at(false), running);
 }

@@ -1,0 +1,121 @@
+//! When a generation is lost: its root, its coordinator or all its workers are gone for too long.
+//!
+//! Pure. What follows from a loss decides `plan.rs`.
+
+use jiff::Timestamp;
+use zephyr_crds::status::GenerationEnd;
+
+use super::EndedGeneration;
+use crate::controller::diagnose::{Diagnosis, TroubleKind};
+use crate::controller::observed::{Observed, RootFacts};
+use crate::controller::validate::{ValidatedJob, after};
+
+/// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
+/// one.
+pub(super) fn generation_lost(observed: &Observed, generation: u32) -> Option<EndedGeneration> {
+    let lost = |message: String| {
+        Some(EndedGeneration {
+            cause: GenerationEnd::CoordinatorLost,
+            message,
+        })
+    };
+    if let Some(later) = observed
+        .generations
+        .keys()
+        .next_back()
+        .filter(|later| **later > generation)
+    {
+        return lost(format!(
+            "status names generation {generation}, but objects of generation {later} exist"
+        ));
+    }
+    let objects = observed.generation(generation)?;
+    match &objects.root {
+        None if objects.has_children() => {
+            lost(format!("the root of generation {generation} was deleted"))
+        }
+        Some(root) if root.object.terminating => lost(format!(
+            "the root of generation {generation} is being deleted"
+        )),
+        Some(RootFacts {
+            frozen: Err(reason),
+            ..
+        }) => lost(format!(
+            "the root of generation {generation} cannot be read: {reason}"
+        )),
+        None | Some(_) => None,
+    }
+}
+
+/// The coordinator does not come back in time, and nothing outside the job explains it.
+pub(super) fn coordinator_lost(
+    job: &ValidatedJob,
+    diagnosis: &Diagnosis,
+    now: Timestamp,
+) -> Option<EndedGeneration> {
+    let deadline = coordinator_deadline(job, diagnosis)?;
+    let trouble = diagnosis.coordinator.trouble.as_ref();
+    (now >= deadline).then(|| EndedGeneration {
+        cause: GenerationEnd::CoordinatorLost,
+        message: format!(
+            "the coordinator was not available for {}: {}",
+            job.spec.retries.coordinator_timeout.as_str(),
+            trouble.map_or("its pod is not ready", |trouble| &trouble.message)
+        ),
+    })
+}
+
+/// When the generation ends for want of a coordinator; absent while it need not.
+pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
+    let health = &diagnosis.coordinator;
+    let waits = health
+        .trouble
+        .as_ref()
+        .is_some_and(|trouble| match trouble.kind {
+            TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
+            // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
+            // next generation either.
+            TroubleKind::Capacity => !health.was_ready,
+            TroubleKind::Image | TroubleKind::Crashing => false,
+        });
+    health
+        .silent_since
+        .filter(|_| !waits)
+        .map(|since| after(since, job.timing.coordinator_timeout))
+}
+
+/// No worker was alive for too long although pods had their nodes.
+pub(super) fn workers_lost(
+    job: &ValidatedJob,
+    diagnosis: &Diagnosis,
+    now: Timestamp,
+) -> Option<EndedGeneration> {
+    let deadline = workers_deadline(job, diagnosis)?;
+    let trouble = diagnosis
+        .workers
+        .trouble
+        .as_ref()
+        .filter(|trouble| !trouble.kind.is_outside());
+    (now >= deadline).then(|| EndedGeneration {
+        cause: GenerationEnd::NoWorkers,
+        message: format!(
+            "no worker was alive for {}: {}",
+            job.spec.retries.no_workers_timeout.as_str(),
+            trouble.map_or(
+                "worker pods have nodes but do not become ready",
+                |trouble| &trouble.message
+            )
+        ),
+    })
+}
+
+/// When the generation ends for want of workers; absent while the wait is for something outside the job. While the
+/// coordinator is away, its own timer is in charge.
+pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
+    let health = &diagnosis.workers;
+    let since = health.dead_since?.max(health.failing_since?);
+    diagnosis
+        .coordinator
+        .ready
+        .then(|| after(since, job.timing.no_workers_timeout))
+}

@@ -1,0 +1,154 @@
+//! What a generation's objects need to be as status and spec want them: created, scaled, deleted.
+//!
+//! Pure.
+
+use jiff::Timestamp;
+use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
+use zephyr_crds::names;
+
+use super::Installation;
+use crate::controller::action::Action;
+use crate::controller::observed::{GenerationObjects, Observed};
+use crate::controller::validate::ValidatedJob;
+use crate::run_report::RunPhase;
+
+/// The root first, alone, since the rest names its uid; then whatever is missing, from the frozen job in it.
+pub(super) fn create_missing(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    generation: u32,
+) -> Vec<Action> {
+    let objects = observed.generation(generation).cloned().unwrap_or_default();
+    let GenerationObjects {
+        root,
+        service,
+        coordinator,
+        workers,
+    } = objects;
+    let Some(root) = root else {
+        if job.errors.is_empty() {
+            return vec![Action::CreateRoot {
+                frozen: Box::new(freeze(job, installation, generation)),
+            }];
+        }
+        return Vec::new();
+    };
+    let Ok(frozen) = root.frozen else {
+        return Vec::new();
+    };
+    let root_uid = root.object.uid;
+    let mut actions = Vec::new();
+    if coordinator.is_none() {
+        // Secrets cannot be seen; this one is created before the Deployment, so the Deployment vouches for it.
+        actions.push(Action::CreateTokenSecret {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
+    }
+    if service.is_none() {
+        actions.push(Action::CreateService {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
+    }
+    if coordinator.is_none() {
+        actions.push(Action::CreateCoordinator {
+            frozen: frozen.clone(),
+            root_uid: root_uid.clone(),
+        });
+    }
+    if workers.is_none() {
+        actions.push(Action::CreateWorkers { frozen, root_uid });
+    }
+    actions
+}
+
+/// The job as this generation will run it.
+fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
+    let identity = &job.identity;
+    let mut spec = job.spec.clone();
+    if spec.image.is_empty() {
+        spec.image.clone_from(&installation.worker_image);
+    }
+    let coordinator_address = match &installation.cluster_domain {
+        None => names::coordinator_address(&identity.name, &identity.namespace, generation),
+        Some(domain) => format!(
+            "http://{}.{}.svc.{domain}:{}",
+            names::coordinator(&identity.name, generation),
+            identity.namespace,
+            names::COORDINATOR_PORT
+        ),
+    };
+    FrozenJob {
+        version: FROZEN_JOB_VERSION,
+        namespace: identity.namespace.clone(),
+        name: identity.name.clone(),
+        uid: identity.uid.clone(),
+        generation,
+        spec,
+        storage_options: installation.storage_options.clone(),
+        coordinator_address,
+    }
+}
+
+/// Workers as many as asked for, and never more than there are shards; none before the plan is known.
+pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
+    let report = observed
+        .report
+        .as_ref()
+        .filter(|report| report.generation == generation)?;
+    let to = job
+        .spec
+        .workers
+        .replicas
+        .min(report.planned.as_ref()?.max_shards);
+    let workers = observed.generation(generation)?.workers.as_ref()?;
+    let is_over = matches!(report.phase, RunPhase::Ended);
+    (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
+        Action::ScaleWorkers {
+            name: names::workers(&job.identity.name, generation),
+            uid: workers.object.uid.clone(),
+            from: workers.replicas,
+            to,
+        }
+    })
+}
+
+/// Worker pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so
+/// a pod that still runs there can do no harm.
+pub(super) fn force_deletes(
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> impl Iterator<Item = Action> {
+    observed
+        .workers(generation)
+        .filter(move |pod| pod.is_stuck(now))
+        .map(|pod| Action::ForceDeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        })
+}
+
+/// Deletes the roots of all generations below `below`.
+pub(super) fn delete_roots(
+    job: &ValidatedJob,
+    observed: &Observed,
+    below: u32,
+) -> impl Iterator<Item = Action> {
+    let name = job.identity.name.clone();
+    observed
+        .generations
+        .range(..below)
+        .filter_map(move |(generation, objects)| {
+            let root = objects
+                .root
+                .as_ref()
+                .filter(|root| !root.object.terminating)?;
+            Some(Action::DeleteRoot {
+                name: names::generation_root(&name, *generation),
+                uid: root.object.uid.clone(),
+            })
+        })
+}

@@ -1,0 +1,63 @@
+//! What people should hear of a new status, as events.
+//!
+//! Pure: `controller.rs` publishes them.
+
+use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
+use zephyr_crds::status::{Phase, ZephyrJobStatus};
+
+use super::find;
+
+/// Something that happened, as an event for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub is_warning: bool,
+    pub reason: String,
+    pub note: String,
+}
+
+/// What people should hear of the step from `before` to `next`.
+pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<Announcement> {
+    let mut all = Vec::new();
+    if before.phase != next.phase
+        && let Some(last) = next.history.last()
+    {
+        all.push(Announcement {
+            is_warning: matches!(last.to, Phase::Failed | Phase::Restarting),
+            reason: last.to.as_str().to_owned(),
+            note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
+        });
+    }
+    for (kind, is_bad) in [
+        (ConditionType::Accepted, ConditionStatus::False),
+        (ConditionType::Degraded, ConditionStatus::True),
+    ] {
+        let known = find(before, kind)
+            .filter(|condition| condition.status == is_bad)
+            .map(|condition| condition.reason);
+        if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
+            && known != Some(condition.reason)
+            // An end, or a next generation, is told already.
+            && condition.reason != Reason::Backoff
+            && !next.phase.is_some_and(Phase::is_final)
+        {
+            all.push(Announcement {
+                is_warning: true,
+                reason: condition.reason.as_str().to_owned(),
+                note: condition.message.clone(),
+            });
+        }
+    }
+    all
+}
+
+/// The whole message behind a transition, where a condition has it.
+fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
+    let kind = if phase.is_final() {
+        ConditionType::Finished
+    } else {
+        ConditionType::Progressing
+    };
+    find(status, kind)
+        .map(|condition| condition.message.clone())
+        .filter(|message| !message.is_empty())
+}

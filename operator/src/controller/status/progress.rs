@@ -1,0 +1,155 @@
+//! How the work goes on, in one reason and one sentence: what the conditions `Progressing` and `Degraded` and the phase say.
+//!
+//! Pure. Sets nothing.
+
+use zephyr_crds::conditions::Reason;
+use zephyr_crds::status::Phase;
+
+use super::WriteProblem;
+use crate::controller::diagnose::{Diagnosis, Trouble, TroubleKind};
+use crate::run_report::{RunPhase, RunReport};
+
+/// How the work goes on, as the condition `Progressing` says it.
+pub(super) struct Progress {
+    pub(super) goes_on: bool,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+/// The phase of a generation that lives.
+pub(super) fn follow_phase(
+    before: Option<Phase>,
+    report: Option<&RunReport>,
+    diagnosis: &Diagnosis,
+) -> Phase {
+    let before = before.unwrap_or(Phase::Pending);
+    let Some(report) = report else { return before };
+    match report.phase {
+        RunPhase::Planning | RunPhase::StorageUnavailable if report.planned.is_none() => {
+            match before {
+                Phase::Pending => Phase::Pending,
+                Phase::WaitingForWorkers
+                | Phase::Running
+                | Phase::Restarting
+                | Phase::Succeeding
+                | Phase::Succeeded
+                | Phase::Failed => Phase::Restarting,
+            }
+        }
+        RunPhase::Finishing | RunPhase::Ended => Phase::Succeeding,
+        RunPhase::Planning | RunPhase::Running | RunPhase::StorageUnavailable => {
+            let waits = report
+                .planned
+                .as_ref()
+                .is_none_or(|planned| planned.max_shards > 0);
+            if diagnosis.workers.counts.alive() == 0 && waits {
+                Phase::WaitingForWorkers
+            } else {
+                Phase::Running
+            }
+        }
+    }
+}
+
+/// Whether and how the work goes on: what is nearest to the beginning comes first, because the rest follows from it.
+pub(super) fn progress(
+    report: Option<&RunReport>,
+    diagnosis: &Diagnosis,
+    problem: Option<&WriteProblem>,
+) -> Progress {
+    let stopped = |reason, message: &str| Progress {
+        goes_on: false,
+        reason,
+        message: message.to_owned(),
+    };
+    let going = |reason, message: &str| Progress {
+        goes_on: true,
+        reason,
+        message: message.to_owned(),
+    };
+    let health = &diagnosis.coordinator;
+    if let Some(problem) = problem {
+        return stopped(problem.reason, &problem.message);
+    }
+    if !health.ready {
+        return match &health.trouble {
+            Some(trouble) => stopped(coordinator_reason(trouble), &trouble.message),
+            None if health.was_ready => stopped(
+                Reason::CoordinatorUnavailable,
+                "waiting for the coordinator to come back",
+            ),
+            None => going(Reason::Starting, "waiting for the coordinator's pod"),
+        };
+    }
+    let Some(report) = report else {
+        return going(
+            Reason::Starting,
+            "waiting for the coordinator's first report",
+        );
+    };
+    if report.phase == RunPhase::StorageUnavailable {
+        return stopped(Reason::StorageUnavailable, &report.message);
+    }
+    let Some(planned) = &report.planned else {
+        let message = if report.message.is_empty() {
+            "making the plan"
+        } else {
+            &report.message
+        };
+        return going(Reason::Planning, message);
+    };
+    if planned.max_shards > 0
+        && diagnosis.workers.counts.alive() == 0
+        && report.phase == RunPhase::Running
+    {
+        return match &diagnosis.workers.trouble {
+            Some(trouble) => stopped(trouble.kind.reason(), &trouble.message),
+            None => stopped(Reason::WaitingForWorkers, "no worker is alive"),
+        };
+    }
+    let doing = match (&report.stage, report.message.as_str()) {
+        (_, message) if !message.is_empty() => message.to_owned(),
+        (Some(stage), _) => format!("stage {}/{} {}", stage.index, planned.stages, stage.name),
+        (None, _) => "tasks are running".to_owned(),
+    };
+    going(Reason::Running, &doing)
+}
+
+/// Whether anything is wrong although the job may go on.
+pub(super) fn degradation(
+    report: Option<&RunReport>,
+    diagnosis: &Diagnosis,
+    problem: Option<&WriteProblem>,
+) -> (bool, Reason, String) {
+    if let Some(problem) = problem {
+        return (true, problem.reason, problem.message.clone());
+    }
+    if let Some(trouble) = &diagnosis.coordinator.trouble {
+        return (true, coordinator_reason(trouble), trouble.message.clone());
+    }
+    if let Some(report) = report.filter(|report| report.phase == RunPhase::StorageUnavailable) {
+        return (true, Reason::StorageUnavailable, report.message.clone());
+    }
+    if let Some(trouble) = &diagnosis.workers.trouble {
+        return (true, trouble.kind.reason(), trouble.message.clone());
+    }
+    if diagnosis.coordinator.was_ready && !diagnosis.coordinator.ready {
+        return (
+            true,
+            Reason::CoordinatorUnavailable,
+            "the coordinator's pod is not ready any more".to_owned(),
+        );
+    }
+    (false, Reason::AsExpected, String::new())
+}
+
+/// The reason for a trouble of the coordinator.
+pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
+    match trouble.kind {
+        TroubleKind::Crashing => Reason::CoordinatorUnavailable,
+        TroubleKind::Blocked
+        | TroubleKind::ReferenceNotFound
+        | TroubleKind::Capacity
+        | TroubleKind::Image => trouble.kind.reason(),
+    }
+}

@@ -1,0 +1,128 @@
+//! What keeps a pod from running, or ends it again and again.
+//!
+//! Pure. The sentence for people is made in `controller/diagnose.rs`.
+
+use super::end::EXIT_CODE_SIGTERM;
+use super::{ContainerEnd, ContainerRun, PodFacts};
+
+/// What keeps a pod from running, or ends it again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodTrouble {
+    Unschedulable {
+        pod: String,
+        message: String,
+    },
+    ImageError {
+        pod: String,
+        image: String,
+        message: String,
+    },
+    ReferenceNotFound {
+        pod: String,
+        message: String,
+    },
+    Crashing {
+        pod: String,
+        exit_code: i32,
+        reason: String,
+        restarts: i32,
+    },
+}
+
+impl PodFacts {
+    /// What keeps the pod from running, if anything that people should know.
+    pub fn trouble(&self) -> Option<PodTrouble> {
+        if self.deletion.is_some() {
+            return None;
+        }
+        let pod = self.name.clone();
+        if let Some(message) = &self.unschedulable {
+            return Some(PodTrouble::Unschedulable {
+                pod,
+                message: message.clone(),
+            });
+        }
+        match &self.container.state {
+            ContainerRun::Waiting(told) if told.reason == "CreateContainerConfigError" => {
+                Some(PodTrouble::ReferenceNotFound {
+                    pod,
+                    message: told.message.clone(),
+                })
+            }
+            ContainerRun::Waiting(told) if told.reason == "CrashLoopBackOff" => {
+                Some(self.crashing())
+            }
+            ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => {
+                Some(PodTrouble::ImageError {
+                    pod,
+                    image: self.image.clone(),
+                    message: format!("{}: {}", told.reason, told.message),
+                })
+            }
+            ContainerRun::Ended(end) if cannot_start(end) => Some(PodTrouble::ImageError {
+                pod,
+                image: self.image.clone(),
+                message: format!(
+                    "the container cannot be started ({}, exit code {})",
+                    end.reason, end.exit_code
+                ),
+            }),
+            ContainerRun::Ended(end)
+                if end.exit_code != 0 && end.exit_code != EXIT_CODE_SIGTERM =>
+            {
+                Some(self.crashing())
+            }
+            ContainerRun::Ended(_)
+            | ContainerRun::Waiting(_)
+            | ContainerRun::Unknown
+            | ContainerRun::Running { .. } => None,
+        }
+    }
+
+    fn crashing(&self) -> PodTrouble {
+        let end = match &self.container.state {
+            ContainerRun::Ended(end) => Some(end),
+            ContainerRun::Unknown | ContainerRun::Waiting(_) | ContainerRun::Running { .. } => {
+                self.container.last_end.as_ref()
+            }
+        };
+        if let Some(end) = end.filter(|end| cannot_start(end)) {
+            return PodTrouble::ImageError {
+                pod: self.name.clone(),
+                image: self.image.clone(),
+                message: format!(
+                    "the container cannot be started ({}, exit code {})",
+                    end.reason, end.exit_code
+                ),
+            };
+        }
+        PodTrouble::Crashing {
+            pod: self.name.clone(),
+            exit_code: end.map_or(0, |end| end.exit_code),
+            reason: end.map_or_else(String::new, |end| end.reason.clone()),
+            restarts: self.container.restarts,
+        }
+    }
+}
+
+/// Reasons of a waiting container that do not go away by waiting a moment.
+pub(super) fn is_failure_to_start(reason: &str) -> bool {
+    matches!(
+        reason,
+        "CrashLoopBackOff"
+            | "ImagePullBackOff"
+            | "ErrImagePull"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "RunContainerError"
+    )
+}
+
+/// The container's program is missing or made for another machine: containerd reports it as an end, not as waiting.
+fn cannot_start(end: &ContainerEnd) -> bool {
+    end.reason == "StartError" || end.reason == "ContainerCannotRun"
+}
