@@ -23,7 +23,10 @@ pub use worker::child_main_if_requested;
 
 /// Makes ring the process's provider of cryptography, once; every client and server of TLS needs it.
 pub fn install_crypto_provider() {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("a provider of cryptography was installed before");
     }
 }

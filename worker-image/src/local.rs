@@ -135,6 +135,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
             pod_name: format!("local-{number}"),
             slots: options.slots.max(1),
             memory_bytes: options.memory_bytes / u64::from(workers),
+            memory_is_limited: false,
             executable: options.child_executable.clone(),
             spill_directory: std::env::temp_dir(),
             metrics: WorkerMetrics::default(),

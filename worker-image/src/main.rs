@@ -212,6 +212,7 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         pod_name,
         slots,
         memory_bytes: memory_limit_bytes,
+        memory_is_limited: true,
         executable: None,
         spill_directory: std::env::temp_dir(),
         metrics,

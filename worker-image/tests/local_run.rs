@@ -3,12 +3,16 @@
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use processes::{Processes, children_of, is_alive, signal};
+use processes::{Processes, children_of, end, is_alive, signal};
 use serde_json::{Value, json};
-use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
+use zephyr_engine::coordinator::record::{FailureClass, JobResult, LogRecord};
 use zephyr_engine::id::{Epoch, TaskId};
+use zephyr_worker::local::{LocalOptions, run_local};
+use zephyr_worker::proto::run::{Phase, Snapshot};
+use zephyr_worker::proto::worker::{CoordinatorMessage, WorkerMessage};
 
 const FILES: u32 = 6;
 const LINES: u32 = 400;
@@ -88,7 +92,11 @@ async fn success(processes: &Processes) {
 fn failures(records: &[LogRecord]) -> Vec<(FailureClass, String)> {
     let failure = |record: &LogRecord| match record {
         LogRecord::Failed { class, error, .. } => Some((*class, error.clone())),
-        _ => None,
+        LogRecord::Done { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. }
+        | LogRecord::Result(_) => None,
     };
     records.iter().filter_map(failure).collect()
 }
@@ -246,6 +254,29 @@ async fn an_expression_that_calls_itself_without_end_is_told_as_that_and_spares_
 }
 
 #[tokio::test]
+async fn a_task_that_eats_all_memory_is_ended_alone_and_told_with_the_limit() {
+    let pipeline = json!({
+        "source": {"items": {"values": [1]}},
+        "steps": [{"map": "[range(0; 1e18)]"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
+    processes.memory_limit_bytes = 256 * 1024 * 1024;
+    processes.start_coordinator();
+    let worker = processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(!result.succeeded);
+    assert!(
+        result
+            .message
+            .contains("for want of memory (OOM); the worker's limit is 256 MiB"),
+        "{result:?}\n{}",
+        processes.logs()
+    );
+    assert!(processes.terminate_worker(worker) < Duration::from_secs(3));
+}
+
+#[tokio::test]
 async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_told_as_that() {
     let pipeline = json!({
         "source": {"items": {"values": [1, 2], "shards": 1}},
@@ -334,4 +365,105 @@ async fn a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
     );
     processes.start_worker(1);
     success(&processes).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_that_was_replaced_ends_with_an_error_and_the_job_goes_on() {
+    let mut processes = Processes::of(&slow_items(40), &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    processes.start_worker(2);
+    in_the_middle(&processes, 2).await;
+    let mut usurper = processes.start_another_coordinator();
+    assert!(processes.coordinator_fails().await);
+    assert!(
+        processes.logs().contains("this one is fenced"),
+        "{}",
+        processes.logs()
+    );
+    end(&mut usurper);
+    processes.start_coordinator();
+    success(&processes).await;
+    assert_eq!(processes.output(), ["40"]);
+    assert_eq!(failures(&processes.ledger().await), []);
+}
+
+#[tokio::test]
+async fn storage_that_does_not_answer_is_waited_for_visibly() {
+    let mut processes = Processes::of(&slow_items(1), &json!({}));
+    processes.lose_storage();
+    processes.start_coordinator();
+    let unavailable = |snapshot: &Snapshot| snapshot.phase() == Phase::StorageUnavailable;
+    let snapshot = processes
+        .wait_for("the outage to be shown", unavailable)
+        .await;
+    assert!(
+        snapshot.message.starts_with("spec.storage.uri: "),
+        "{snapshot:?}"
+    );
+    assert!(snapshot.message.contains("s3://bucket"), "{snapshot:?}");
+    assert_eq!(snapshot.result, None);
+}
+
+#[tokio::test]
+async fn no_call_to_any_path_is_let_in_without_the_token() {
+    let mut processes = Processes::of(&slow_items(1), &json!({}));
+    processes.start_coordinator();
+    processes
+        .wait_for("the plan", |snapshot| snapshot.planned.is_some())
+        .await;
+    for path in [
+        "/zephyr.worker.v1.Worker/Session",
+        "/zephyr.run.v1.Run/Operate",
+        "/zephyr.run.v1.Run/Other",
+        "/",
+        "/healthz",
+    ] {
+        for token in [
+            None,
+            Some(""),
+            Some("Bearer "),
+            Some("Bearer bbbb"),
+            Some("Basic YTph"),
+        ] {
+            let mut client = tonic::client::Grpc::new(processes.channel().await.unwrap());
+            client.ready().await.unwrap();
+            let mut request = tonic::Request::new(WorkerMessage::default());
+            if let Some(token) = token {
+                request
+                    .metadata_mut()
+                    .insert("authorization", token.parse().unwrap());
+            }
+            let codec: tonic_prost::ProstCodec<WorkerMessage, CoordinatorMessage> =
+                tonic_prost::ProstCodec::default();
+            let answer = client.unary(request, path.parse().unwrap(), codec).await;
+            assert_eq!(
+                answer.unwrap_err().code(),
+                tonic::Code::Unauthenticated,
+                "{path} with {token:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_run_fits_into_one_process_tree() {
+    let processes = Processes::of(&word_count(), &json!({}));
+    write_texts(&processes);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&seen);
+    let options = LocalOptions {
+        workers: 2,
+        slots: 1,
+        memory_bytes: 0,
+        child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
+        progress: Arc::new(move |snapshot| listener.lock().unwrap().push(snapshot.phase())),
+    };
+    let result = run_local(processes.job(), options).await.unwrap();
+    assert!(
+        matches!(result, JobResult::Succeeded { files: 3, .. }),
+        "{result:?}"
+    );
+    assert_eq!(processes.output(), counted_here());
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.last(), Some(&Phase::Ended), "{seen:?}");
 }

@@ -154,12 +154,13 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
 
 fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
     use wire::output_file::Place;
-    let there = |part: &'static str, text: String| match text.is_empty() {
-        true => Err(WireError::Missing {
-            message: "Done",
-            part,
-        }),
-        false => Ok(text),
+    let there = |part: &'static str, text: String| {
+        let message = "Done";
+        if text.is_empty() {
+            Err(WireError::Missing { message, part })
+        } else {
+            Ok(text)
+        }
     };
     Ok(match place {
         Place::Shuffle(wire::ShufflePlace { path }) => FilePlace::Shuffle {
@@ -471,6 +472,10 @@ mod tests {
             let error = event(SessionId(1), message).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_task_without_input_is_no_assignment() {
         let run = wire::RunTask {
             task: Some(to_wire(attempt())),
             input: None,

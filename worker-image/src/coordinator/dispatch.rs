@@ -30,19 +30,19 @@ pub(super) enum SourceShards {
 pub enum DispatchError {
     /// The plan has no such stage.
     #[error("dispatch {task}: the plan has no such stage")]
-    NoSuchStage {
+    UnknownStage {
         /// The attempt.
         task: TaskAttempt,
     },
     /// The source has no such shard.
     #[error("dispatch {task}: the plan file has no such source shard")]
-    NoSuchShard {
+    UnknownShard {
         /// The attempt.
         task: TaskAttempt,
     },
     /// The stage reads a shuffle and nothing says where it lies.
     #[error("dispatch {task}: the outputs of the stage before are missing")]
-    NoOutputs {
+    MissingOutputs {
         /// The attempt.
         task: TaskAttempt,
     },
@@ -113,13 +113,13 @@ pub(super) fn run_task(
     let stage = plan
         .stages
         .get(stage as usize)
-        .ok_or(DispatchError::NoSuchStage { task })?;
+        .ok_or(DispatchError::UnknownStage { task })?;
     let input = match (&stage.input, input_outputs) {
         (StageInput::Source, _) => source
             .input(task.task.shard.0)
-            .ok_or(DispatchError::NoSuchShard { task })?,
+            .ok_or(DispatchError::UnknownShard { task })?,
         (StageInput::Shuffle { .. }, Some(outputs)) => Input::Shuffle(ShuffleInput { outputs }),
-        (StageInput::Shuffle { .. }, None) => return Err(DispatchError::NoOutputs { task }),
+        (StageInput::Shuffle { .. }, None) => return Err(DispatchError::MissingOutputs { task }),
     };
     Ok(RunTask {
         task: Some(to_wire(task)),

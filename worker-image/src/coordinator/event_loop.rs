@@ -160,9 +160,10 @@ impl EventLoop {
         outlets: &mut BTreeMap<SessionId, Outlet>,
     ) -> Result<(), LoopError> {
         self.metrics.events.inc();
-        let closed = match &event {
-            Event::SessionClosed { session } => Some(*session),
-            _ => None,
+        let closed = if let Event::SessionClosed { session } = &event {
+            Some(*session)
+        } else {
+            None
         };
         let had_result = self.state.result().is_some();
         let now = self.now();

@@ -131,14 +131,14 @@ pub async fn run(
         handle: watched_handle,
     };
     let server = serve(listener, check, workers, operators, pending());
-    let mut working = tokio::task::JoinSet::new();
-    working.spawn(work(job, metrics, handle, status));
+    let mut parts = tokio::task::JoinSet::new();
+    parts.spawn(work(job, metrics, handle, status));
     tokio::select! {
-        served = server => {
-            let cause = served.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
+        stopped = server => {
+            let cause = stopped.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
             Err(CoordinatorError::Serve { cause })
         }
-        Some(ended) = working.join_next() => ended.map_err(|source| CoordinatorError::Died { source })?,
+        Some(ended) = parts.join_next() => ended.map_err(|source| CoordinatorError::Died { source })?,
     }
 }
 

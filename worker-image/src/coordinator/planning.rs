@@ -195,14 +195,12 @@ async fn plan_or_load(job: &RunJob) -> Result<(Plan, String, SourceShards), NoPl
     let kept = load_plan(&job.storage)
         .await
         .map_err(|error| ledger_error(error, field))?;
-    let kept = match kept {
-        Some(kept) => kept,
-        None => {
-            let fresh = fresh_plan(job).await?;
-            keep_plan(&job.storage, fresh)
-                .await
-                .map_err(|error| ledger_error(error, field))?
-        }
+    let kept = if let Some(kept) = kept {
+        kept
+    } else {
+        let fresh = fresh_plan(job).await?;
+        let kept = keep_plan(&job.storage, fresh).await;
+        kept.map_err(|error| ledger_error(error, field))?
     };
     let pipeline = pipeline_json(job)?;
     let source =
@@ -223,12 +221,11 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     if !errors.is_empty() {
         return Err(NoPlan::Failed(expression_sentence(&errors)));
     }
-    let (inputs, source) = match SourceShards::of_items(&job.pipeline.source) {
-        Some(items) => (Vec::new(), items),
-        None => {
-            let inputs = inputs(job).await?;
-            (inputs.clone(), SourceShards::Files(inputs))
-        }
+    let (inputs, source) = if let Some(items) = SourceShards::of_items(&job.pipeline.source) {
+        (Vec::new(), items)
+    } else {
+        let inputs = inputs(job).await?;
+        (inputs.clone(), SourceShards::Files(inputs))
     };
     let source_shards = source.count();
     let digest = plan(&job.pipeline, source_shards).digest();

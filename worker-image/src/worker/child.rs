@@ -27,7 +27,7 @@ const STDERR_TAIL_BYTES: usize = 4096;
 /// Longest line of stderr that goes to the log in one piece.
 const STDERR_LINE_MAX_BYTES: usize = 4096;
 /// How long a fresh child may take to say that it is ready; it compiles the expressions.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a process may take to be gone after its pipes closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the rest of stderr is waited for: a process of its own making may hold it open.

@@ -192,22 +192,12 @@ fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
     let (sender, receiver) = mpsc::channel();
     let listen = move || {
         let mut commands = io::stdin().lock();
-        loop {
-            match read_blocking::<ToChild>(&mut commands) {
-                Ok(Some(ToChild {
-                    message: Some(to_child::Message::Run(run)),
-                })) => {
-                    if sender.send(run).is_err() {
-                        break;
-                    }
-                }
-                Ok(
-                    Some(ToChild {
-                        message: Some(to_child::Message::Setup(_)) | None,
-                    })
-                    | None,
-                )
-                | Err(_) => break,
+        while let Ok(Some(ToChild {
+            message: Some(to_child::Message::Run(run)),
+        })) = read_blocking(&mut commands)
+        {
+            if sender.send(run).is_err() {
+                break;
             }
         }
         std::process::exit(0);
@@ -242,7 +232,7 @@ fn report_progress(reports: Reports) -> Result<Running, ChildError> {
             if last.as_ref() == Some(&progress) {
                 continue;
             }
-            last = Some(progress.clone());
+            last = Some(progress);
             if reports
                 .send(from_child::Message::Progress(progress))
                 .is_err()

@@ -26,6 +26,8 @@ pub(super) enum Cause {
     Exit(i32),
     /// We killed it: no progress for this long.
     Stalled(Duration),
+    /// We killed it: the worker's memory was nearly used up, mostly by it.
+    OutOfMemory,
     /// It wrote something that is none of our frames.
     Protocol,
 }
@@ -83,6 +85,7 @@ impl Death {
             Cause::Stalled(limit) => {
                 format!("no progress for {}, the task was ended; the limit is spec.retries.taskStallTimeout", in_words(limit))
             }
+            Cause::OutOfMemory => self.out_of_memory(),
             Cause::Signal(SIGKILL) if self.oom_killed => self.out_of_memory(),
             Cause::Signal(SIGSEGV | SIGABRT) if self.stderr_tail.contains("overflowed its stack") => {
                 "the task's process overflowed its stack; an expression that calls itself needs an end".to_owned()
@@ -186,7 +189,7 @@ mod tests {
                 "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM)",
             ),
             (
-                death(Cause::Stalled(Duration::from_secs(600))),
+                death(Cause::Stalled(Duration::from_mins(10))),
                 "s3://b/a.jsonl, after about 40 records: no progress for 10m, the task was ended; the limit is spec.retries.taskStallTimeout",
             ),
             (

@@ -7,6 +7,7 @@ mod child_main;
 mod death;
 mod frames;
 mod memory;
+mod memory_watch;
 mod options;
 mod session;
 mod slot;
@@ -27,6 +28,7 @@ pub use supervisor::SupervisorError;
 
 use self::child::own_executable;
 use self::memory::OomCounter;
+use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
 use self::supervisor::Supervisor;
@@ -99,10 +101,16 @@ pub async fn run(
         memory_bytes: options.memory_bytes / u64::from(slots),
         spill_directory: spill_directory.display().to_string(),
     };
+    let memory_limit_bytes = if options.memory_is_limited {
+        options.memory_bytes
+    } else {
+        0
+    };
     let slot_options = Arc::new(SlotOptions {
         executable,
         stall_timeout: options.job.task_stall_timeout,
-        memory_limit_bytes: options.memory_bytes,
+        memory_limit_bytes,
+        memory: MemoryWatch::new(memory_limit_bytes, slots),
         oom: OomCounter::find(),
     });
     let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);

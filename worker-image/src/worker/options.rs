@@ -21,8 +21,10 @@ pub struct WorkerOptions {
     pub pod_name: String,
     /// Child processes; at least 1.
     pub slots: u32,
-    /// The worker's memory limit; 0 where there is none.
+    /// Memory that the tasks may plan with together; 0 where it is not known.
     pub memory_bytes: u64,
+    /// Whether that is the container's limit, beyond which the kernel ends processes.
+    pub memory_is_limited: bool,
     /// What is started as a child: this very executable where not given. It has to begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,

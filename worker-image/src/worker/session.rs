@@ -28,7 +28,7 @@ const OUTBOUND_QUEUED: usize = 64;
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// Bounds on what the coordinator may tell as its interval.
 const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
 /// What a session needs.
 pub(super) struct SessionOptions {

@@ -14,6 +14,7 @@ use zephyr_engine::id::TaskAttempt;
 use super::child::{ChildError, ChildProcess};
 use super::death::{Cause, Death, Place};
 use super::memory::OomCounter;
+use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
 use crate::proto::task::{Setup, from_child, to_child};
 use crate::proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
@@ -58,6 +59,8 @@ pub(super) struct SlotOptions {
     pub stall_timeout: Duration,
     /// The worker's memory limit; 0 where there is none.
     pub memory_limit_bytes: u64,
+    /// Memory of all task processes of this worker.
+    pub(super) memory: MemoryWatch,
     /// Where this process's OOM kills are counted.
     pub oom: OomCounter,
 }
@@ -76,7 +79,7 @@ pub(super) struct Slot {
 
 /// How a run ended, with the child where it can be used again.
 enum Outcome {
-    Finished(SlotEvent, Option<ChildProcess>),
+    Finished(SlotEvent, Option<Box<ChildProcess>>),
     /// The supervisor is gone.
     Abandoned,
 }
@@ -84,14 +87,14 @@ enum Outcome {
 impl Slot {
     /// Works until the supervisor drops its end.
     pub(super) async fn drive(mut self) {
-        let mut child: Option<ChildProcess> = None;
+        let mut child: Option<Box<ChildProcess>> = None;
         while let Some(command) = self.commands.recv().await {
             let event = match command {
                 SlotCommand::Stop => SlotEvent::Stopped,
                 SlotCommand::Run { task, run, setup } => {
                     match self.run(child.take(), task, run, &setup).await {
                         Outcome::Finished(event, reusable) => {
-                            child = reusable;
+                            child = self.kept(reusable).await;
                             event
                         }
                         Outcome::Abandoned => break,
@@ -107,9 +110,22 @@ impl Slot {
         }
     }
 
+    /// A process that holds on to more than its share of the memory is not used again.
+    async fn kept(&self, child: Option<Box<ChildProcess>>) -> Option<Box<ChildProcess>> {
+        let process = child.as_ref().and_then(|child| child.id());
+        if !self.options.memory.holds_too_much(self.number, process) {
+            return child;
+        }
+        if let Some(child) = child {
+            child.kill().await;
+        }
+        self.options.memory.forget(self.number);
+        None
+    }
+
     async fn run(
         &mut self,
-        child: Option<ChildProcess>,
+        child: Option<Box<ChildProcess>>,
         task: TaskAttempt,
         run: RunTask,
         setup: &Setup,
@@ -128,6 +144,7 @@ impl Slot {
             return self.died(child, task, None, oom_kills_before, place).await;
         }
         let mut deadline = Instant::now().checked_add(self.options.stall_timeout);
+        let mut next_look = Instant::now();
         loop {
             let frame = tokio::select! {
                 command = self.commands.recv() => return stopped(child, command).await,
@@ -135,6 +152,16 @@ impl Slot {
                     let cause = Some(Cause::Stalled(self.options.stall_timeout));
                     return self.died(child, task, cause, oom_kills_before, place).await;
                 }
+                () = sleep_until(next_look) => match self.options.memory.look(self.number, child.id()) {
+                    Finding::Fine(wait) => {
+                        next_look = Instant::now() + wait;
+                        continue;
+                    }
+                    Finding::TooMuch => {
+                        let cause = Some(Cause::OutOfMemory);
+                        return self.died(child, task, cause, oom_kills_before, place).await;
+                    }
+                },
                 frame = child.next() => frame,
             };
             match frame {
@@ -176,21 +203,22 @@ impl Slot {
 
     async fn ready_child(
         &self,
-        child: Option<ChildProcess>,
+        child: Option<Box<ChildProcess>>,
         setup: &Setup,
-    ) -> Result<ChildProcess, ChildError> {
+    ) -> Result<Box<ChildProcess>, ChildError> {
         if let Some(mut child) = child
             && !child.is_gone()
         {
             return Ok(child);
         }
-        ChildProcess::start(&self.options.executable, self.number, setup).await
+        let child = ChildProcess::start(&self.options.executable, self.number, setup).await?;
+        Ok(Box::new(child))
     }
 
     /// Reports a child that is dead, or is killed here because of `cause`.
     async fn died(
         &self,
-        child: ChildProcess,
+        child: Box<ChildProcess>,
         task: TaskAttempt,
         cause: Option<Cause>,
         oom_kills_before: u64,
@@ -218,7 +246,7 @@ impl Slot {
     }
 }
 
-async fn stopped(child: ChildProcess, command: Option<SlotCommand>) -> Outcome {
+async fn stopped(child: Box<ChildProcess>, command: Option<SlotCommand>) -> Outcome {
     child.kill().await;
     match command {
         Some(SlotCommand::Stop | SlotCommand::Run { .. }) => {

@@ -137,7 +137,7 @@ impl Supervisor {
                         return Ok(());
                     }
                 }
-                _ = tick.tick() => self.on_tick(&mut state),
+                _ = tick.tick() => state.say_what_waits(),
             }
             self.fill_slots(&mut state);
         }
@@ -191,9 +191,9 @@ impl Supervisor {
     ) -> Result<(), WireError> {
         match message {
             coordinator_message::Message::Welcome(welcome) => {
-                self.on_welcome(state, epoch, &welcome)
+                self.on_welcome(state, epoch, &welcome);
             }
-            coordinator_message::Message::Run(run) => self.on_run(state, run.tasks)?,
+            coordinator_message::Message::Run(run) => state.take_tasks(run.tasks)?,
             coordinator_message::Message::Cancel(cancel) => {
                 for task in task_attempts("Cancel", &cancel.tasks)? {
                     self.forget(state, task);
@@ -238,28 +238,6 @@ impl Supervisor {
         state.say_reports();
     }
 
-    fn on_run(&self, state: &mut State, tasks: Vec<RunTask>) -> Result<(), WireError> {
-        let held: BTreeSet<_> = state.held().into_iter().collect();
-        for run in tasks {
-            let task = task_attempt("Run", run.task.as_ref())?;
-            if state.draining.is_some() || held.contains(&task) {
-                continue;
-            }
-            if state.queue.len() >= QUEUE_MAX {
-                let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
-                let failure = TaskFailure {
-                    class: FailureClass::Disruption,
-                    error,
-                    lost_input: None,
-                };
-                state.finish(task, ReportMessage::Failed(to_failed(task, failure)));
-                continue;
-            }
-            state.queue.push_back((task, run));
-        }
-        Ok(())
-    }
-
     /// Stops an attempt and forgets that it was there. What is finished is reported all the same: the coordinator has
     /// its file to throw away.
     fn forget(&self, state: &mut State, task: TaskAttempt) {
@@ -301,14 +279,6 @@ impl Supervisor {
             ) => {}
         }
         state.say_reports();
-    }
-
-    fn on_tick(&self, state: &mut State) {
-        state.say_reports();
-        if state.welcomed && !state.progress.is_empty() {
-            let tasks = std::mem::take(&mut state.progress).into_values().collect();
-            state.say(worker_message::Message::Progress(Progress { tasks }));
-        }
     }
 
     fn fill_slots(&self, state: &mut State) {
@@ -407,6 +377,36 @@ impl State {
         held
     }
 
+    fn take_tasks(&mut self, tasks: Vec<RunTask>) -> Result<(), WireError> {
+        let held: BTreeSet<_> = self.held().into_iter().collect();
+        for run in tasks {
+            let task = task_attempt("Run", run.task.as_ref())?;
+            if self.draining.is_some() || held.contains(&task) {
+                continue;
+            }
+            if self.queue.len() >= QUEUE_MAX {
+                let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
+                let failure = TaskFailure {
+                    class: FailureClass::Disruption,
+                    error,
+                    lost_input: None,
+                };
+                self.finish(task, ReportMessage::Failed(to_failed(task, failure)));
+                continue;
+            }
+            self.queue.push_back((task, run));
+        }
+        Ok(())
+    }
+
+    fn say_what_waits(&mut self) {
+        self.say_reports();
+        if self.welcomed && !self.progress.is_empty() {
+            let tasks = std::mem::take(&mut self.progress).into_values().collect();
+            self.say(worker_message::Message::Progress(Progress { tasks }));
+        }
+    }
+
     fn finish(&mut self, task: TaskAttempt, message: ReportMessage) {
         self.progress.remove(&task);
         self.reports.insert(
@@ -461,22 +461,20 @@ impl State {
 }
 
 async fn told(terminate: &mut Option<oneshot::Receiver<()>>) {
-    match terminate {
-        // A sender that is gone without a word never told anything.
-        Some(receiver) => match receiver.await {
-            Ok(()) => *terminate = None,
-            Err(_) => {
-                *terminate = None;
-                std::future::pending().await
-            }
-        },
-        None => std::future::pending().await,
+    if let Some(receiver) = terminate {
+        let told = receiver.await;
+        *terminate = None;
+        if told.is_ok() {
+            return;
+        }
     }
+    // Nobody tells any more: a sender that is gone without a word never told anything.
+    std::future::pending::<()>().await;
 }
 
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
+        None => std::future::pending::<()>().await,
     }
 }

@@ -1,5 +1,7 @@
 //! Real coordinator and worker processes over loopback, with `file://` storage. Judges nothing.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use zephyr_worker::proto::run::{
 };
 
 /// Nothing in these tests takes this long; a test that waits longer has found a hang.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -28,6 +30,8 @@ const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 pub(super) struct Processes {
     folder: TempDir,
     pub(super) port: u16,
+    /// What a worker and its task processes may use together; 0 for no limit.
+    pub(super) memory_limit_bytes: u64,
     job: FrozenJob,
     coordinator: Option<Child>,
     workers: Vec<Child>,
@@ -60,6 +64,7 @@ impl Processes {
         let processes = Self {
             folder,
             port,
+            memory_limit_bytes: 0,
             job,
             coordinator: None,
             workers: Vec::new(),
@@ -95,6 +100,12 @@ impl Processes {
             .arg(self.path(job))
             .arg("--token-file")
             .arg(self.path(token))
+            .env(
+                "ZEPHYR_MEMORY_LIMIT_BYTES",
+                self.memory_limit_bytes.to_string(),
+            )
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null())
             .stderr(
@@ -111,6 +122,38 @@ impl Processes {
         let mut command = self.command("coordinator", "token", "job.json");
         command.args(["--grpc-listen", &format!("127.0.0.1:{}", self.port)]);
         self.coordinator = Some(command.spawn().unwrap());
+    }
+
+    /// A second coordinator of the same generation, as when a node is only thought to be lost. Its process.
+    pub(super) fn start_another_coordinator(&self) -> Child {
+        self.command("coordinator", "token", "job.json")
+            .args(["--grpc-listen", "127.0.0.1:0"])
+            .spawn()
+            .unwrap()
+    }
+
+    /// Waits until the coordinator ends by itself; whether it says that it failed.
+    pub(super) async fn coordinator_fails(&mut self) -> bool {
+        let mut coordinator = self.coordinator.take().unwrap();
+        let status = self
+            .eventually("the coordinator's end", || coordinator.try_wait().unwrap())
+            .await;
+        !status.success()
+    }
+
+    /// Moves the job's storage to where nobody answers.
+    pub(super) fn lose_storage(&mut self) {
+        "s3://bucket/prefix".clone_into(&mut self.job.spec.storage.uri);
+        let options = [
+            ("aws_endpoint", "http://127.0.0.1:1"),
+            ("aws_allow_http", "true"),
+            ("aws_region", "r"),
+        ];
+        self.job.storage_options = options
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        fs::write(self.path("job.json"), self.job.to_json().unwrap()).unwrap();
     }
 
     pub(super) fn kill_coordinator(&mut self) {
@@ -186,6 +229,11 @@ impl Processes {
             .map(tonic::Response::into_inner)
     }
 
+    /// The job, to be run by other means.
+    pub(super) fn job(&self) -> FrozenJob {
+        self.job.clone()
+    }
+
     pub(super) async fn channel(&self) -> Option<Channel> {
         Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))
             .unwrap()
@@ -195,8 +243,11 @@ impl Processes {
     }
 
     /// Waits for a report that is as wanted, over as many connections as it takes.
-    pub(super) async fn wait_for(&self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
-        let mut last = None;
+    pub(super) async fn wait_for(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Snapshot {
         let wait = async {
             loop {
                 if let Some(mut reports) = self.reports().await {
@@ -205,20 +256,16 @@ impl Processes {
                         if wanted(&snapshot) {
                             return snapshot;
                         }
-                        last = Some(snapshot);
                     }
                 }
                 tokio::task::yield_now().await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(snapshot) => snapshot,
-            Err(_) => panic!(
-                "waited in vain for {what}; last was {last:?}\n{}",
-                self.logs()
-            ),
+        if let Ok(snapshot) = tokio::time::timeout(PATIENCE, wait).await {
+            return snapshot;
         }
+        panic!("waited in vain for {what}\n{}", self.logs())
     }
 
     pub(super) async fn result(&self) -> zephyr_worker::proto::run::Result {
@@ -275,7 +322,7 @@ impl Drop for Processes {
     }
 }
 
-fn end(process: &mut Child) {
+pub(super) fn end(process: &mut Child) {
     let _gone_before = process.kill();
     process.wait().unwrap();
 }

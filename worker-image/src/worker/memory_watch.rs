@@ -1,0 +1,146 @@
+//! Ends the largest task process of a worker shortly before the container's memory is used up. The kernel would often
+//! end the whole container instead (`memory.oom.group`), and the supervisor and all other tasks with it. Only measures
+//! and compares: the slot kills.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What is left of the limit when a process is ended: a process that fills memory as fast as it can needs longer for
+/// this than it takes to look again.
+const RESERVE_SHARE: u64 = 10;
+/// The reserve of a small container.
+const RESERVE_MIN_BYTES: u64 = 32 * 1024 * 1024;
+/// How often to look while there is plenty, and once half of the limit is used.
+const LOOK_SELDOM: Duration = Duration::from_millis(250);
+const LOOK_OFTEN: Duration = Duration::from_millis(10);
+/// What `statm` counts in. All our platforms have pages of this size.
+const PAGE_BYTES: u64 = 4096;
+
+/// Memory of the task processes of one worker.
+pub(super) struct MemoryWatch {
+    limit_bytes: u64,
+    used: Vec<AtomicU64>,
+}
+
+/// What a slot has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Look again after this long.
+    Fine(Duration),
+    /// End this slot's process.
+    TooMuch,
+}
+
+impl MemoryWatch {
+    /// For this many slots. A limit of 0 is none.
+    pub(super) fn new(limit_bytes: u64, slots: u32) -> Self {
+        Self {
+            limit_bytes,
+            used: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Looks at a slot's process; `None` is one without a process.
+    pub(super) fn look(&self, slot: u32, process: Option<u32>) -> Finding {
+        if self.limit_bytes == 0 {
+            return Finding::Fine(LOOK_SELDOM);
+        }
+        let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
+        let own = anonymous_bytes(std::process::id()).unwrap_or(0);
+        self.judge(slot, bytes, own)
+    }
+
+    /// Whether a process without a task keeps more than half of a slot's share.
+    pub(super) fn holds_too_much(&self, slot: u32, process: Option<u32>) -> bool {
+        let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
+        self.note(slot, bytes);
+        self.limit_bytes > 0 && bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
+    }
+
+    /// The slot has no process any more.
+    pub(super) fn forget(&self, slot: u32) {
+        self.note(slot, 0);
+    }
+
+    fn note(&self, slot: u32, bytes: u64) {
+        if let Some(used) = self.used.get(slot as usize) {
+            used.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn judge(&self, slot: u32, bytes: u64, supervisor_bytes: u64) -> Finding {
+        self.note(slot, bytes);
+        let all = self.used.iter().map(|used| used.load(Ordering::Relaxed));
+        let total = all.clone().fold(supervisor_bytes, u64::saturating_add);
+        let reserve = (self.limit_bytes / RESERVE_SHARE).max(RESERVE_MIN_BYTES);
+        let is_largest = all.max().is_none_or(|largest| bytes >= largest);
+        if total > self.limit_bytes.saturating_sub(reserve) && bytes > 0 && is_largest {
+            self.forget(slot);
+            return Finding::TooMuch;
+        }
+        Finding::Fine(if total > self.limit_bytes / 2 {
+            LOOK_OFTEN
+        } else {
+            LOOK_SELDOM
+        })
+    }
+}
+
+/// Memory of a process that is not backed by a file: what the kernel cannot take back.
+fn anonymous_bytes(process: u32) -> Option<u64> {
+    parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
+}
+
+/// Fields are size, resident, shared …, in pages.
+fn parse(statm: &str) -> Option<u64> {
+    let mut fields = statm.split_whitespace().skip(1);
+    let resident: u64 = fields.next()?.parse().ok()?;
+    let shared: u64 = fields.next()?.parse().ok()?;
+    Some(resident.saturating_sub(shared).saturating_mul(PAGE_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn only_the_largest_process_is_ended_and_only_when_memory_is_short() {
+        let watch = MemoryWatch::new(1000 * MIB, 2);
+        assert_eq!(
+            watch.judge(0, 100 * MIB, 50 * MIB),
+            Finding::Fine(LOOK_SELDOM)
+        );
+        assert_eq!(
+            watch.judge(1, 600 * MIB, 50 * MIB),
+            Finding::Fine(LOOK_OFTEN)
+        );
+        assert_eq!(
+            watch.judge(0, 300 * MIB, 50 * MIB),
+            Finding::Fine(LOOK_OFTEN),
+            "not the largest"
+        );
+        assert_eq!(watch.judge(1, 601 * MIB, 50 * MIB), Finding::TooMuch);
+        assert_eq!(
+            watch.judge(0, 300 * MIB, 50 * MIB),
+            Finding::Fine(LOOK_SELDOM),
+            "the other one is gone"
+        );
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_ended() {
+        assert_eq!(
+            MemoryWatch::new(0, 1).look(0, Some(std::process::id())),
+            Finding::Fine(LOOK_SELDOM)
+        );
+    }
+
+    #[test]
+    fn pages_backed_by_files_do_not_count() {
+        assert_eq!(parse("5000 300 100 10 0 900 0\n"), Some(200 * PAGE_BYTES));
+        assert_eq!(parse(""), None);
+    }
+}
