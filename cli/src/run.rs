@@ -54,7 +54,13 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let progress = Progress::start(options.quiet);
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let slots = if options.slots == 0 { (cores / options.workers).max(1) } else { options.slots };
-    let local = LocalOptions { workers: options.workers, slots, memory_bytes: task_memory(), progress: progress.callback() };
+    let local = LocalOptions {
+        workers: options.workers,
+        slots,
+        memory_bytes: task_memory(),
+        child_executable: None,
+        progress: progress.callback(),
+    };
     let result = tokio::select! {
         result = run_local(frozen, local) => result?,
         interrupt = tokio::signal::ctrl_c() => {

@@ -13,7 +13,7 @@ struct Mistake {
     step: String,
     storage_bucket: String,
     more: String,
-    more_workers: String,
+    memory: String,
 }
 
 impl Mistake {
@@ -23,7 +23,7 @@ impl Mistake {
             step: "map: '.'".to_owned(),
             storage_bucket: SCRATCH.to_owned(),
             more: String::new(),
-            more_workers: String::new(),
+            memory: "256Mi".to_owned(),
         }
     }
 
@@ -45,14 +45,14 @@ spec:
     replicas: 1
     slots: 1
     preemptible: {{ provider: none }}
-    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
-{more_workers}{more}"#,
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: {memory} }} }}
+{more}"#,
             source = self.source,
             step = self.step,
             bucket = self.storage_bucket,
             namespace = namespace.name,
             more = self.more,
-            more_workers = self.more_workers,
+            memory = self.memory,
         )
     }
 
@@ -175,7 +175,9 @@ async fn a_line_that_is_not_json_is_named_by_file_and_line() -> Result<()> {
 async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_as_that() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
-    mistake.fails_with("overflow", &["stack"]).await
+    // More than the stack of a task's thread, so that the stack ends before the memory does.
+    mistake.memory = "1Gi".to_owned();
+    mistake.fails_with("overflow", &["stack", "spec.pipeline.source.items.values[1]"]).await
 }
 
 #[tokio::test]
@@ -190,5 +192,5 @@ async fn a_task_that_never_ends_takes_only_its_process_and_is_reported_as_that()
 async fn a_task_that_eats_all_memory_is_reported_with_the_limit() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'if . == 2 then [range(1000000000)] | length else . end'".to_owned();
-    mistake.fails_with("memory", &["memory", "256Mi"]).await
+    mistake.fails_with("memory", &["memory", "256 MiB", "spec.workers.resources"]).await
 }
