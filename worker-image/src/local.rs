@@ -122,6 +122,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         }
     });
     let workers = options.workers.max(1);
+    // Other runs on this machine have workers of their own.
+    let run: u32 = rand::random();
     let mut stops = Vec::new();
     let mut supervisors = JoinSet::new();
     for number in 0..workers {
@@ -131,8 +133,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
             job: Arc::clone(&job),
             token: token.clone(),
             address: format!("http://{address}"),
-            pod_uid: format!("local-{number}"),
-            pod_name: format!("local-{number}"),
+            pod_uid: format!("local-{run:08x}-{number}"),
+            pod_name: format!("local-{run:08x}-{number}"),
             slots: options.slots.max(1),
             memory_bytes: options.memory_bytes / u64::from(workers),
             memory_is_limited: false,

@@ -474,6 +474,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_reading_a_message_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..256)) {
+            use prost::Message as _;
+            if let Ok(wire::WorkerMessage { message: Some(message), .. }) = wire::WorkerMessage::decode(bytes.as_slice()) {
+                let _refused = event(SessionId(1), message);
+            }
+            if let Ok(run) = wire::RunTask::decode(bytes.as_slice()) {
+                let _refused = assignment(run);
+            }
+        }
+    }
+
     #[test]
     fn a_task_without_input_is_no_assignment() {
         let run = wire::RunTask {

@@ -9,7 +9,7 @@ use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
-use super::retry::{Retries, Verdict};
+use super::retry::{Retries, judge_ledger};
 use crate::finalize::{self, Finalized};
 use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError};
@@ -197,15 +197,6 @@ async fn commit(
             append,
         )
         .await
-}
-
-/// Only what may pass by itself is tried again.
-pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
-    if error.is_transient() {
-        Verdict::TryAgain
-    } else {
-        Verdict::GiveUp
-    }
 }
 
 async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {

@@ -11,7 +11,7 @@ use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
 use super::dispatch::SourceShards;
-use super::retry::Backoff;
+use super::retry::{Backoff, Verdict, judge_ledger};
 use super::status::{Status, show};
 use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError, PlanFile, TakeOver, WriterToken, keep_plan, load_plan};
@@ -182,10 +182,9 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
 }
 
 fn ledger_error(error: LedgerError, sentence: impl Fn(&dyn std::fmt::Display) -> String) -> NoPlan {
-    if error.is_transient() {
-        NoPlan::Wait(sentence(&error))
-    } else {
-        NoPlan::Fatal(PlanningError::Ledger { source: error })
+    match judge_ledger(&error) {
+        Verdict::TryAgain => NoPlan::Wait(sentence(&error)),
+        Verdict::GiveUp => NoPlan::Fatal(PlanningError::Ledger { source: error }),
     }
 }
 
@@ -301,7 +300,7 @@ async fn record_result(
     loop {
         match ledger.append(&records).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_transient() => {
+            Err(error) if matches!(judge_ledger(&error), Verdict::TryAgain) => {
                 let sentence = format!("spec.storage.uri: {error}");
                 show(
                     status,

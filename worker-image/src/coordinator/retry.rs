@@ -11,6 +11,7 @@ use rand::RngExt;
 use tokio::time::sleep;
 
 use super::status::Outages;
+use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
 
 /// First and longest wait between two tries of one call.
@@ -35,6 +36,18 @@ impl Backoff {
         let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
         self.next = (self.next * 2).min(BACKOFF_MAX);
         sleep(wait).await;
+    }
+}
+
+/// What may pass by itself, or when somebody mends bucket or credentials, is tried again. A ledger that belongs to another
+/// coordinator, or holds what is not ours, is none that waiting could mend.
+pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
+    match error {
+        LedgerError::Unavailable(_) | LedgerError::Store(_) => Verdict::TryAgain,
+        LedgerError::Fenced { .. }
+        | LedgerError::Refused { .. }
+        | LedgerError::Address(_)
+        | LedgerError::InDoubt => Verdict::GiveUp,
     }
 }
 

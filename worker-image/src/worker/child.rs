@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::child_main::CHILD_ARGUMENT;
 use super::death::Cause;
@@ -26,6 +26,8 @@ const FRAMES_QUEUED: usize = 64;
 const STDERR_TAIL_BYTES: usize = 4096;
 /// Longest line of stderr that goes to the log in one piece.
 const STDERR_LINE_MAX_BYTES: usize = 4096;
+/// Lines of one child's stderr that go to the log in a second: a flood must not drown everything else.
+const STDERR_LINES_PER_SECOND: u32 = 50;
 /// How long a fresh child may take to say that it is ready; it compiles the expressions.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a process may take to be gone after its pipes closed.
@@ -247,7 +249,7 @@ impl Tail {
 
 async fn forward_stderr(mut stderr: impl AsyncRead + Unpin, slot: u32, tail: Tail) {
     let mut chunk = vec![0; STDERR_LINE_MAX_BYTES];
-    let mut line = Vec::new();
+    let mut lines = Lines::new(slot);
     loop {
         let read = match stderr.read(&mut chunk).await {
             Ok(0) | Err(_) => break,
@@ -255,21 +257,73 @@ async fn forward_stderr(mut stderr: impl AsyncRead + Unpin, slot: u32, tail: Tai
         };
         tail.push(&chunk[..read]);
         for byte in &chunk[..read] {
-            if *byte != b'\n' {
-                line.push(*byte);
-            }
-            if *byte == b'\n' || line.len() >= STDERR_LINE_MAX_BYTES {
-                log_line(slot, &mut line);
-            }
+            lines.push(*byte);
         }
     }
-    log_line(slot, &mut line);
+    lines.end();
 }
 
-fn log_line(slot: u32, line: &mut Vec<u8>) {
-    if !line.is_empty() {
-        tracing::warn!(slot, line = %String::from_utf8_lossy(line), "stderr of the task's process");
-        line.clear();
+/// Puts what a child writes into the log, line by line, and only so many.
+struct Lines {
+    slot: u32,
+    line: Vec<u8>,
+    second_began: Instant,
+    logged: u32,
+    left_out: u64,
+}
+
+impl Lines {
+    fn new(slot: u32) -> Self {
+        Self {
+            slot,
+            line: Vec::new(),
+            second_began: Instant::now(),
+            logged: 0,
+            left_out: 0,
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        if byte != b'\n' {
+            self.line.push(byte);
+        }
+        if byte == b'\n' || self.line.len() >= STDERR_LINE_MAX_BYTES {
+            self.log();
+        }
+    }
+
+    fn end(&mut self) {
+        self.log();
+        self.tell_left_out();
+    }
+
+    fn log(&mut self) {
+        if self.line.is_empty() {
+            return;
+        }
+        if self.second_began.elapsed() >= Duration::from_secs(1) {
+            self.tell_left_out();
+            self.second_began = Instant::now();
+            self.logged = 0;
+        }
+        if self.logged < STDERR_LINES_PER_SECOND {
+            self.logged += 1;
+            tracing::warn!(slot = self.slot, line = %String::from_utf8_lossy(&self.line), "stderr of the task's process");
+        } else {
+            self.left_out += 1;
+        }
+        self.line.clear();
+    }
+
+    fn tell_left_out(&mut self) {
+        if self.left_out > 0 {
+            tracing::warn!(
+                slot = self.slot,
+                lines = self.left_out,
+                "stderr of the task's process: too many lines, left out"
+            );
+            self.left_out = 0;
+        }
     }
 }
 
@@ -284,5 +338,15 @@ mod tests {
         forward_stderr(text.as_bytes(), 0, tail.clone()).await;
         assert_eq!(tail.text().len(), STDERR_TAIL_BYTES);
         assert!(tail.text().ends_with("\nlast words"));
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_cut_and_counted() {
+        let mut lines = Lines::new(0);
+        for byte in b"x\n".repeat(1000) {
+            lines.push(byte);
+        }
+        assert_eq!(lines.logged, STDERR_LINES_PER_SECOND);
+        assert_eq!(lines.left_out, 1000 - u64::from(STDERR_LINES_PER_SECOND));
     }
 }

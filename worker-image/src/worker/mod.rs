@@ -85,9 +85,10 @@ pub async fn run(
         None => own_executable().map_err(|source| WorkerError::Executable { source })?,
     };
     let incarnation = rand::rng().random_range(1..=u64::MAX);
-    let spill_directory = options
-        .spill_directory
-        .join(format!("zephyr-{incarnation:016x}"));
+    let spill_name = format!("zephyr-{}-", options.pod_uid);
+    remove_leftovers(&options.spill_directory, &spill_name);
+    let spill_name = format!("{spill_name}{incarnation:016x}");
+    let spill_directory = options.spill_directory.join(spill_name);
     make_directory(&spill_directory)?;
     let slots = options.slots.max(1);
     let job = options
@@ -176,6 +177,26 @@ pub async fn run(
 async fn any_dies(drivers: &mut JoinSet<()>) {
     let ended = drivers.join_next().await;
     tracing::error!(?ended, "a task slot ended");
+}
+
+/// What earlier processes of this very pod left behind when they were killed.
+fn remove_leftovers(folder: &Path, name: &str) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::debug!(%error, "the spill folder cannot be looked at");
+            return;
+        }
+    };
+    for entry in entries.flatten() {
+        let is_ours = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|text| text.starts_with(name));
+        if is_ours && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, folder = %entry.path().display(), "a spill directory of before stays");
+        }
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), WorkerError> {
