@@ -17,7 +17,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs, plans and watches Zephyr jobs.
 #[derive(Parser)]
-#[command(name = "kubectl-zephyr", bin_name = "kubectl zephyr", version, arg_required_else_help = true)]
+#[command(
+    name = "kubectl-zephyr",
+    bin_name = "kubectl zephyr",
+    version,
+    arg_required_else_help = true
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -38,12 +43,18 @@ fn main() -> ExitCode {
     if let Some(code) = zephyr_worker::child_main_if_requested() {
         return code;
     }
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         terminal::error("install the TLS provider: another one is installed");
         return ExitCode::FAILURE;
     }
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             terminal::error(&format!("start the runtime: {error}"));

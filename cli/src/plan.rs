@@ -26,11 +26,20 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     let pipeline = convert::pipeline::pipeline(&job.spec.pipeline)?;
     let mistakes = plan::check_expressions(&pipeline);
     if !mistakes.is_empty() {
-        let lines: Vec<_> = mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
-        bail!("{}: the job is refused\n{}", options.filename, lines.join("\n"));
+        let lines: Vec<_> = mistakes
+            .iter()
+            .map(|mistake| format!("  {mistake}"))
+            .collect();
+        bail!(
+            "{}: the job is refused\n{}",
+            options.filename,
+            lines.join("\n")
+        );
     }
     let shards = match &pipeline.source {
-        Source::Items { values, shards } => shards.map_or(u32::try_from(values.len()), Ok).context("too many items")?,
+        Source::Items { values, shards } => shards
+            .map_or(u32::try_from(values.len()), Ok)
+            .context("too many items")?,
         Source::Files { empty_ok } => match options.files {
             Some(files) => files,
             None => list(&job.spec.pipeline.source, *empty_ok).await?,
@@ -42,11 +51,18 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
 }
 
 async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Result<u32> {
-    let files = source.files.as_ref().context("spec.pipeline.source.files: missing")?;
+    let files = source
+        .files
+        .as_ref()
+        .context("spec.pipeline.source.files: missing")?;
     let stores = Stores::new(zephyr_worker::local::storage_options_from_environment());
     let inputs = list_inputs(&stores, &files.paths, empty_ok)
         .await
         .context("list the input (--files N plans without a look at the storage)")?;
-    note(&format!("input: {} files, {}", inputs.len(), bytes(inputs.iter().map(|input| input.size).sum())));
+    note(&format!(
+        "input: {} files, {}",
+        inputs.len(),
+        bytes(inputs.iter().map(|input| input.size).sum())
+    ));
     u32::try_from(inputs.len()).context("too many input files")
 }

@@ -49,11 +49,19 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let temporary = choose_storage(&mut job, options.storage.as_deref())?;
     let frozen = freeze(job, options.resume)?;
     if !options.quiet && temporary.is_none() {
-        note(&format!("run {}: ledger under {}", frozen.uid, frozen.spec.storage.uri));
+        note(&format!(
+            "run {}: ledger under {}",
+            frozen.uid, frozen.spec.storage.uri
+        ));
     }
     let progress = Progress::start(options.quiet);
-    let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let slots = if options.slots == 0 { (cores / options.workers).max(1) } else { options.slots };
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let slots = if options.slots == 0 {
+        (cores / options.workers).max(1)
+    } else {
+        options.slots
+    };
     let local = LocalOptions {
         workers: options.workers,
         slots,
@@ -71,8 +79,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     progress.finish();
     drop(temporary);
     match result {
-        JobResult::Succeeded { files, rows, bytes: size, manifest } => {
-            print(&format!("{files} files, {rows} records, {}: {}", bytes(size), printable(&manifest)))?;
+        JobResult::Succeeded {
+            files,
+            rows,
+            bytes: size,
+            manifest,
+        } => {
+            print(&format!(
+                "{files} files, {rows} records, {}: {}",
+                bytes(size),
+                printable(&manifest)
+            ))?;
             Ok(())
         }
         JobResult::Failed { reason, message } => bail!("{reason}: {}", printable(&message)),
@@ -82,25 +99,38 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 /// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the run.
 fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<tempfile::TempDir>> {
     if let Some(storage) = storage {
-        job.spec.storage.uri = if storage.contains("://") { storage.to_owned() } else { folder_uri(PathBuf::from(storage))? };
+        job.spec.storage.uri = if storage.contains("://") {
+            storage.to_owned()
+        } else {
+            folder_uri(PathBuf::from(storage))?
+        };
         return Ok(None);
     }
     if job.spec.storage.uri.starts_with("file://") {
         return Ok(None);
     }
-    let folder = tempfile::Builder::new().prefix("zephyr-run-").tempdir().context("make a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("zephyr-run-")
+        .tempdir()
+        .context("make a temporary folder")?;
     job.spec.storage.uri = folder_uri(folder.path().to_owned())?;
     Ok(Some(folder))
 }
 
 fn folder_uri(folder: PathBuf) -> Result<String> {
-    let absolute = std::path::absolute(&folder).with_context(|| format!("--storage {}", folder.display()))?;
-    let text = absolute.to_str().with_context(|| format!("--storage {}: not UTF-8", absolute.display()))?;
+    let absolute =
+        std::path::absolute(&folder).with_context(|| format!("--storage {}", folder.display()))?;
+    let text = absolute
+        .to_str()
+        .with_context(|| format!("--storage {}: not UTF-8", absolute.display()))?;
     Ok(format!("file://{text}"))
 }
 
 fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob> {
-    let name = job.metadata.name.context("metadata.name: missing; give the job a name")?;
+    let name = job
+        .metadata
+        .name
+        .context("metadata.name: missing; give the job a name")?;
     Ok(FrozenJob {
         version: FROZEN_JOB_VERSION,
         namespace: "local".to_owned(),
@@ -121,9 +151,18 @@ fn new_uid() -> String {
 /// Bytes of memory that all task processes together may plan with; 0 where the machine does not tell.
 fn task_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = available.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an estimate")]
+    let available = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = available
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .unwrap_or(0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an estimate"
+    )]
     let share = (kilobytes as f64 * 1024.0 * MEMORY_SHARE) as u64;
     share
 }
@@ -135,8 +174,13 @@ struct Progress {
 
 impl Progress {
     fn start(quiet: bool) -> Self {
-        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} tasks  {msg}");
+        let bar = if quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        let style =
+            ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} tasks  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar }
     }
@@ -157,9 +201,20 @@ impl Progress {
 
 /// What stands behind the bar.
 fn message(snapshot: &Snapshot) -> String {
-    let stages = snapshot.planned.as_ref().map_or(0, |planned| planned.stages);
-    let stage = snapshot.stage.as_ref().map(|stage| format!("{}/{stages} {}", stage.index, stage.name)).unwrap_or_default();
-    let read = snapshot.records.as_ref().map(|records| format!(", {} records read", records.records_in)).unwrap_or_default();
+    let stages = snapshot
+        .planned
+        .as_ref()
+        .map_or(0, |planned| planned.stages);
+    let stage = snapshot
+        .stage
+        .as_ref()
+        .map(|stage| format!("{}/{stages} {}", stage.index, stage.name))
+        .unwrap_or_default();
+    let read = snapshot
+        .records
+        .as_ref()
+        .map(|records| format!(", {} records read", records.records_in))
+        .unwrap_or_default();
     if snapshot.phase() == Phase::StorageUnavailable || stage.is_empty() {
         return printable(&snapshot.message);
     }

@@ -29,33 +29,59 @@ pub(crate) struct Options {
 
 /// Prints the job's status.
 pub(crate) async fn status(options: Options) -> Result<()> {
-    let kubeconfig = Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
-    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &choice).await.context("read the kubeconfig")?;
+    let kubeconfig =
+        Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
+    let choice = KubeConfigOptions {
+        context: options.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
+        .await
+        .context("read the kubeconfig")?;
     let server = config.cluster_url.to_string();
-    let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let api: Api<ZephyrJob> = Api::namespaced(Client::try_from(config).context("make a client")?, &namespace);
+    let namespace = options
+        .namespace
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let api: Api<ZephyrJob> = Api::namespaced(
+        Client::try_from(config).context("make a client")?,
+        &namespace,
+    );
     let name = printable(&options.name);
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(&options.name)).await;
     let Ok(answer) = answer else {
-        bail!("{server} does not answer within {} s", ANSWER_TIMEOUT.as_secs());
+        bail!(
+            "{server} does not answer within {} s",
+            ANSWER_TIMEOUT.as_secs()
+        );
     };
-    let job = answer.with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
+    let job =
+        answer.with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
     let Some(job) = job else {
         bail!("job {name} not found in namespace {namespace}");
     };
-    print(&describe(&name, &namespace, &job.status.unwrap_or_default()))?;
+    print(&describe(
+        &name,
+        &namespace,
+        &job.status.unwrap_or_default(),
+    ))?;
     Ok(())
 }
 
 fn condition(status: &ZephyrJobStatus, condition_type: ConditionType) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.r#type == condition_type)
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type == condition_type)
 }
 
 /// The condition that says best why the job is where it is.
 fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
-    let holds = |condition_type| condition(status, condition_type).filter(|c| c.status == ConditionStatus::True);
-    let lacks = |condition_type| condition(status, condition_type).filter(|c| c.status == ConditionStatus::False);
+    let holds = |condition_type| {
+        condition(status, condition_type).filter(|c| c.status == ConditionStatus::True)
+    };
+    let lacks = |condition_type| {
+        condition(status, condition_type).filter(|c| c.status == ConditionStatus::False)
+    };
     holds(ConditionType::Failed)
         .or_else(|| holds(ConditionType::Complete))
         .or_else(|| lacks(ConditionType::Accepted))
@@ -72,38 +98,103 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
         }
     };
     line("Job", format!("{namespace}/{name}"));
-    line("Phase", status.phase.map_or("not seen by the operator yet", |phase| phase.as_str()).to_owned());
-    line("Why", reason(status).map(|c| format!("{}: {}", c.reason.as_str(), c.message)).unwrap_or_default());
+    line(
+        "Phase",
+        status
+            .phase
+            .map_or("not seen by the operator yet", |phase| phase.as_str())
+            .to_owned(),
+    );
+    line(
+        "Why",
+        reason(status)
+            .map(|c| format!("{}: {}", c.reason.as_str(), c.message))
+            .unwrap_or_default(),
+    );
     if let Some(stage) = &status.stage {
-        line("Stage", format!("{}, {} done, {} running", stage.name, stage.summary, stage.running));
+        line(
+            "Stage",
+            format!(
+                "{}, {} done, {} running",
+                stage.name, stage.summary, stage.running
+            ),
+        );
     }
     line("Progress", status.progress.clone().unwrap_or_default());
     if let Some(workers) = &status.workers {
         let counts = [
-            ("ready", workers.ready), ("busy", workers.busy), ("starting", workers.init),
-            ("reconnecting", workers.reconnecting), ("failed", workers.failed), ("dead", workers.dead),
+            ("ready", workers.ready),
+            ("busy", workers.busy),
+            ("starting", workers.init),
+            ("reconnecting", workers.reconnecting),
+            ("failed", workers.failed),
+            ("dead", workers.dead),
         ];
-        let counts: Vec<_> = counts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}")).collect();
-        line("Workers", format!("{} alive ({}), {} disruptions so far", workers.summary, counts.join(", "), workers.disruptions));
+        let counts: Vec<_> = counts
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(word, n)| format!("{n} {word}"))
+            .collect();
+        line(
+            "Workers",
+            format!(
+                "{} alive ({}), {} disruptions so far",
+                workers.summary,
+                counts.join(", "),
+                workers.disruptions
+            ),
+        );
     }
     if let Some(coordinator) = &status.coordinator {
-        let epoch = coordinator.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+        let epoch = coordinator
+            .epoch
+            .map(|epoch| format!(", epoch {epoch}"))
+            .unwrap_or_default();
         let pod = coordinator.pod.as_deref().unwrap_or("no pod yet");
-        line("Coordinator", format!("{pod}{epoch}, {} restarts", coordinator.restarts));
+        line(
+            "Coordinator",
+            format!("{pod}{epoch}, {} restarts", coordinator.restarts),
+        );
     }
-    line("Generation", status.generation.map(|n| n.to_string()).unwrap_or_default());
+    line(
+        "Generation",
+        status.generation.map(|n| n.to_string()).unwrap_or_default(),
+    );
     if let Some(records) = &status.records {
         let read = bytes(records.bytes_in.unsigned_abs());
         let written = bytes(records.bytes_out.unsigned_abs());
-        line("Records", format!("{} read ({read}), {} written ({written})", records.r#in, records.out));
+        line(
+            "Records",
+            format!(
+                "{} read ({read}), {} written ({written})",
+                records.r#in, records.out
+            ),
+        );
     }
     if let Some(outputs) = &status.outputs {
         let size = bytes(outputs.bytes.unsigned_abs());
-        line("Output", format!("{} files, {} records, {size}: {}", outputs.files, outputs.rows, outputs.manifest));
+        line(
+            "Output",
+            format!(
+                "{} files, {} records, {size}: {}",
+                outputs.files, outputs.rows, outputs.manifest
+            ),
+        );
     }
     for entry in &status.history {
-        let from = entry.from.map(|phase| format!("{} → ", phase.as_str())).unwrap_or_default();
-        line("History", format!("{} {from}{} {}", entry.time.0, entry.to.as_str(), entry.message));
+        let from = entry
+            .from
+            .map(|phase| format!("{} → ", phase.as_str()))
+            .unwrap_or_default();
+        line(
+            "History",
+            format!(
+                "{} {from}{} {}",
+                entry.time.0,
+                entry.to.as_str(),
+                entry.message
+            ),
+        );
     }
     page
 }
@@ -115,7 +206,13 @@ mod tests {
 
     #[test]
     fn a_running_job_is_told_in_a_few_lines() {
-        let workers = WorkerCounts { desired: 3, busy: 2, init: 1, disruptions: 4, ..WorkerCounts::default() };
+        let workers = WorkerCounts {
+            desired: 3,
+            busy: 2,
+            init: 1,
+            disruptions: 4,
+            ..WorkerCounts::default()
+        };
         let status = ZephyrJobStatus {
             phase: Some(Phase::Running),
             generation: Some(2),

@@ -15,7 +15,9 @@ pub const JOB_UID_MAX_LENGTH: usize = 64;
 
 /// Why a text is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{part}: not an identity (got {got:?}); allowed are 1 to {max} characters of a-z, A-Z, 0-9, '-', '_' and '.', not beginning with '.'")]
+#[error(
+    "{part}: not an identity (got {got:?}); allowed are 1 to {max} characters of a-z, A-Z, 0-9, '-', '_' and '.', not beginning with '.'"
+)]
 pub struct IdentityError {
     /// Which part of the key it was meant to be.
     pub part: &'static str,
@@ -165,7 +167,10 @@ pub const POD_UID_MAX_LENGTH: usize = 64;
 impl WorkerId {
     /// Takes a pod uid that is fit to be an identity, and the random number of this process.
     pub fn parse(pod_uid: &str, incarnation: u64) -> Result<Self, IdentityError> {
-        Ok(Self { pod_uid: identity("worker's pod uid", pod_uid, POD_UID_MAX_LENGTH)?, incarnation })
+        Ok(Self {
+            pod_uid: identity("worker's pod uid", pod_uid, POD_UID_MAX_LENGTH)?,
+            incarnation,
+        })
     }
 
     /// The pod's uid.
@@ -191,7 +196,17 @@ mod tests {
 
     #[test]
     fn an_identity_that_could_leave_its_folder_is_refused() {
-        for text in ["", "..", ".x", "a/b", "a\\b", "a b", "a\0", "é", &"x".repeat(65)] {
+        for text in [
+            "",
+            "..",
+            ".x",
+            "a/b",
+            "a\\b",
+            "a b",
+            "a\0",
+            "é",
+            &"x".repeat(65),
+        ] {
             assert!(JobUid::parse(text).is_err(), "{text:?}");
             assert!(WorkerId::parse(text, 1).is_err(), "{text:?}");
         }

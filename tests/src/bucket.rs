@@ -39,20 +39,34 @@ impl Bucket {
 
     /// Writes an object.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
-        self.store.put(&Path::parse(key)?, bytes.into().into()).await.with_context(|| format!("put {key}"))?;
+        self.store
+            .put(&Path::parse(key)?, bytes.into().into())
+            .await
+            .with_context(|| format!("put {key}"))?;
         Ok(())
     }
 
     /// Reads an object.
     pub async fn get(&self, key: &str) -> Result<Bytes> {
-        let read = self.store.get(&Path::parse(key)?).await.with_context(|| format!("get {key}"))?;
+        let read = self
+            .store
+            .get(&Path::parse(key)?)
+            .await
+            .with_context(|| format!("get {key}"))?;
         Ok(read.bytes().await?)
     }
 
     /// All keys below a prefix, in order.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
-        let found: Vec<_> = self.store.list(Some(&Path::parse(prefix)?)).try_collect().await?;
-        let mut keys: Vec<_> = found.into_iter().map(|object| object.location.to_string()).collect();
+        let found: Vec<_> = self
+            .store
+            .list(Some(&Path::parse(prefix)?))
+            .try_collect()
+            .await?;
+        let mut keys: Vec<_> = found
+            .into_iter()
+            .map(|object| object.location.to_string())
+            .collect();
         keys.sort();
         Ok(keys)
     }
@@ -69,7 +83,10 @@ impl Bucket {
 
     /// Deletes an object.
     pub async fn delete(&self, key: &str) -> Result<()> {
-        self.store.delete(&Path::parse(key)?).await.with_context(|| format!("delete {key}"))?;
+        self.store
+            .delete(&Path::parse(key)?)
+            .await
+            .with_context(|| format!("delete {key}"))?;
         Ok(())
     }
 }

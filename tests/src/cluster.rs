@@ -52,10 +52,19 @@ impl Environment {
 pub async fn client() -> Result<Client> {
     // Another test of this process may have installed it already: then it is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT").ok().filter(|name| !name.is_empty());
-    let kubeconfig = Kubeconfig::read().context("no cluster to test on: `make cluster` makes one, ZEPHYR_TEST_KUBECONTEXT names one")?;
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context("read the kubeconfig")?;
+    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let kubeconfig = Kubeconfig::read().context(
+        "no cluster to test on: `make cluster` makes one, ZEPHYR_TEST_KUBECONTEXT names one",
+    )?;
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .context("read the kubeconfig")?;
     Client::try_from(config).context("make a client of the kubeconfig")
 }
 
@@ -78,27 +87,53 @@ impl TestNamespace {
         let client = client().await?;
         let metadata = ObjectMeta {
             generate_name: Some(format!("zephyr-test-{test}-")),
-            labels: Some([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())].into()),
+            labels: Some(
+                [(
+                    "pod-security.kubernetes.io/enforce".to_owned(),
+                    "restricted".to_owned(),
+                )]
+                .into(),
+            ),
             ..ObjectMeta::default()
         };
-        let namespace = Namespace { metadata, ..Namespace::default() };
-        let namespace = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        let this = Self { client, name: namespace.name_any(), environment };
+        let namespace = Namespace {
+            metadata,
+            ..Namespace::default()
+        };
+        let namespace = Api::all(client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
+        let this = Self {
+            client,
+            name: namespace.name_any(),
+            environment,
+        };
         this.create_credentials("s3-credentials").await?;
         Ok(this)
     }
 
     async fn create_credentials(&self, name: &str) -> Result<()> {
         let data = [
-            ("AWS_ACCESS_KEY_ID".to_owned(), self.environment.access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY".to_owned(), self.environment.secret_key.clone()),
+            (
+                "AWS_ACCESS_KEY_ID".to_owned(),
+                self.environment.access_key.clone(),
+            ),
+            (
+                "AWS_SECRET_ACCESS_KEY".to_owned(),
+                self.environment.secret_key.clone(),
+            ),
         ];
         let secret = Secret {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
             string_data: Some(data.into()),
             ..Secret::default()
         };
-        Api::<Secret>::namespaced(self.client.clone(), &self.name).create(&PostParams::default(), &secret).await?;
+        Api::<Secret>::namespaced(self.client.clone(), &self.name)
+            .create(&PostParams::default(), &secret)
+            .await?;
         Ok(())
     }
 
@@ -114,13 +149,22 @@ impl TestNamespace {
     /// Pods of a job with this component (`coordinator` or `worker`), by name.
     pub async fn pods(&self, job: &str, component: &str) -> Result<Vec<Pod>> {
         let selector = format!("zephyr.dev/job={job},app.kubernetes.io/component={component}");
-        let mut pods = self.api::<Pod>().list(&ListParams::default().labels(&selector)).await?.items;
+        let mut pods = self
+            .api::<Pod>()
+            .list(&ListParams::default().labels(&selector))
+            .await?
+            .items;
         pods.sort_by_key(ResourceExt::name_any);
         Ok(pods)
     }
 
     /// Looks again and again until `look` gives something.
-    pub async fn eventually<T, F>(&self, what: &str, patience: Duration, mut look: impl FnMut() -> F) -> Result<T>
+    pub async fn eventually<T, F>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut look: impl FnMut() -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<Option<T>>>,
     {
@@ -132,7 +176,10 @@ impl TestNamespace {
                 Err(error) => format!(" (last error: {error:#})"),
             };
             if tokio::time::Instant::now() >= deadline {
-                bail!("not seen within {patience:?}: {what}{last}\n{}", self.describe().await);
+                bail!(
+                    "not seen within {patience:?}: {what}{last}\n{}",
+                    self.describe().await
+                );
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -142,7 +189,11 @@ impl TestNamespace {
     pub async fn describe(&self) -> String {
         use std::fmt::Write as _;
         let mut text = format!("namespace {}:\n", self.name);
-        if let Ok(jobs) = self.api::<zephyr_crds::job::ZephyrJob>().list(&ListParams::default()).await {
+        if let Ok(jobs) = self
+            .api::<zephyr_crds::job::ZephyrJob>()
+            .list(&ListParams::default())
+            .await
+        {
             for job in jobs {
                 let status = serde_json::to_string(&job.status).unwrap_or_default();
                 let _ = writeln!(text, "  job {}: {status}", job.name_any());
@@ -150,19 +201,37 @@ impl TestNamespace {
         }
         if let Ok(pods) = self.api::<Pod>().list(&ListParams::default()).await {
             for pod in pods {
-                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+                let node = pod
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.node_name.clone())
+                    .unwrap_or_default();
                 let status = pod.status.clone().unwrap_or_default();
-                let states: Vec<_> = status.container_statuses.iter().flatten().map(|c| (&c.state, &c.last_state)).collect();
+                let states: Vec<_> = status
+                    .container_statuses
+                    .iter()
+                    .flatten()
+                    .map(|c| (&c.state, &c.last_state))
+                    .collect();
                 let states = serde_json::to_string(&states).unwrap_or_default();
                 let phase = status.phase.clone().unwrap_or_default();
                 let deleted = pod.metadata.deletion_timestamp.is_some();
-                let _ = writeln!(text, "  pod {} on {node}: {phase}, being deleted: {deleted}, {states}", pod.name_any());
+                let _ = writeln!(
+                    text,
+                    "  pod {} on {node}: {phase}, being deleted: {deleted}, {states}",
+                    pod.name_any()
+                );
             }
         }
         if let Ok(events) = self.api::<Event>().list(&ListParams::default()).await {
             for event in events {
                 let about = event.involved_object.name.unwrap_or_default();
-                let _ = writeln!(text, "  event {about}: {:?} {:?}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+                let _ = writeln!(
+                    text,
+                    "  event {about}: {:?} {:?}",
+                    event.reason.unwrap_or_default(),
+                    event.message.unwrap_or_default()
+                );
             }
         }
         text
@@ -170,7 +239,9 @@ impl TestNamespace {
 
     /// Deletes the namespace; does not wait for it.
     pub async fn finish(self) -> Result<()> {
-        Api::<Namespace>::all(self.client).delete(&self.name, &DeleteParams::default()).await?;
+        Api::<Namespace>::all(self.client)
+            .delete(&self.name, &DeleteParams::default())
+            .await?;
         Ok(())
     }
 }

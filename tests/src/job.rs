@@ -25,20 +25,34 @@ pub struct AppliedJob {
 
 /// Applies a manifest. Its namespace is the test's.
 pub async fn apply(namespace: &TestNamespace, manifest: &str) -> Result<AppliedJob> {
-    let job: ZephyrJob = serde_saphyr::from_str(manifest).map_err(|error| anyhow!("{error}\n{manifest}"))?;
-    let job = namespace.api::<ZephyrJob>().create(&PostParams::default(), &job).await.context("apply the job")?;
+    let job: ZephyrJob =
+        serde_saphyr::from_str(manifest).map_err(|error| anyhow!("{error}\n{manifest}"))?;
+    let job = namespace
+        .api::<ZephyrJob>()
+        .create(&PostParams::default(), &job)
+        .await
+        .context("apply the job")?;
     let uid = job.uid().context("the API server gives a uid")?;
-    Ok(AppliedJob { namespace: namespace.clone(), name: job.name_any(), uid })
+    Ok(AppliedJob {
+        namespace: namespace.clone(),
+        name: job.name_any(),
+        uid,
+    })
 }
 
 /// The condition of a type, where the status has it.
 pub fn condition(job: &ZephyrJob, condition_type: ConditionType) -> Option<&Condition> {
-    job.status.as_ref()?.conditions.iter().find(|condition| condition.r#type == condition_type)
+    job.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type == condition_type)
 }
 
 /// Whether a condition is `True`.
 pub fn is_true(job: &ZephyrJob, condition_type: ConditionType) -> bool {
-    condition(job, condition_type).is_some_and(|condition| condition.status == ConditionStatus::True)
+    condition(job, condition_type)
+        .is_some_and(|condition| condition.status == ConditionStatus::True)
 }
 
 impl AppliedJob {
@@ -52,9 +66,17 @@ impl AppliedJob {
     }
 
     /// Watches the job until `holds` is true of it.
-    pub async fn wait_until(&self, what: &str, patience: Duration, holds: impl Fn(&ZephyrJob) -> bool) -> Result<ZephyrJob> {
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        holds: impl Fn(&ZephyrJob) -> bool,
+    ) -> Result<ZephyrJob> {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
-        let mut changes = watcher(self.api(), config).default_backoff().applied_objects().boxed();
+        let mut changes = watcher(self.api(), config)
+            .default_backoff()
+            .applied_objects()
+            .boxed();
         let seen = async {
             while let Some(job) = changes.try_next().await? {
                 if job.uid().as_deref() == Some(&self.uid) && holds(&job) {
@@ -65,27 +87,45 @@ impl AppliedJob {
         };
         match tokio::time::timeout(patience, seen).await {
             Ok(result) => result,
-            Err(_) => bail!("job {} within {patience:?}: {what}\n{}", self.name, self.namespace.describe().await),
+            Err(_) => bail!(
+                "job {} within {patience:?}: {what}\n{}",
+                self.name,
+                self.namespace.describe().await
+            ),
         }
     }
 
     /// Waits for the end, whichever it is.
     pub async fn finished(&self, patience: Duration) -> Result<ZephyrJob> {
-        self.wait_until("Finished=True", patience, |job| is_true(job, ConditionType::Finished)).await
+        self.wait_until("Finished=True", patience, |job| {
+            is_true(job, ConditionType::Finished)
+        })
+        .await
     }
 
     /// Waits for the end and fails unless it is success.
     pub async fn succeeded(&self, patience: Duration) -> Result<ZephyrJob> {
         let job = self.finished(patience).await?;
         if !is_true(&job, ConditionType::Complete) {
-            let why = condition(&job, ConditionType::Failed).map(|c| c.message.clone()).unwrap_or_default();
-            bail!("job {} failed: {why}\n{}", self.name, self.namespace.describe().await);
+            let why = condition(&job, ConditionType::Failed)
+                .map(|c| c.message.clone())
+                .unwrap_or_default();
+            bail!(
+                "job {} failed: {why}\n{}",
+                self.name,
+                self.namespace.describe().await
+            );
         }
         Ok(job)
     }
 
     /// Waits until this many tasks of any stage are committed, as the ledger in `bucket` tells.
-    pub async fn committed(&self, ledger: &crate::ledger::LedgerView, at_least: usize, patience: Duration) -> Result<()> {
+    pub async fn committed(
+        &self,
+        ledger: &crate::ledger::LedgerView,
+        at_least: usize,
+        patience: Duration,
+    ) -> Result<()> {
         let what = format!("{at_least} committed tasks of job {}", self.name);
         self.namespace
             .eventually(&what, patience, || async {
@@ -98,13 +138,23 @@ impl AppliedJob {
     /// Messages of all events about the job.
     pub async fn events(&self) -> Result<Vec<String>> {
         let about = format!("involvedObject.uid={}", self.uid);
-        let events = self.namespace.api::<Event>().list(&ListParams::default().fields(&about)).await?;
-        Ok(events.items.into_iter().filter_map(|event| event.message).collect())
+        let events = self
+            .namespace
+            .api::<Event>()
+            .list(&ListParams::default().fields(&about))
+            .await?;
+        Ok(events
+            .items
+            .into_iter()
+            .filter_map(|event| event.message)
+            .collect())
     }
 
     /// Deletes the job, in the background as kubectl does.
     pub async fn delete(&self) -> Result<()> {
-        self.api().delete(&self.name, &kube::api::DeleteParams::background()).await?;
+        self.api()
+            .delete(&self.name, &kube::api::DeleteParams::background())
+            .await?;
         Ok(())
     }
 }

@@ -33,10 +33,18 @@ impl LedgerState {
     /// Fails where a task that had been committed `before` was committed again since.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {
-            anyhow::ensure!(self.done.get(task) == Some(attempts), "{task}: {attempts:?} before, {:?} now", self.done.get(task));
+            anyhow::ensure!(
+                self.done.get(task) == Some(attempts),
+                "{task}: {attempts:?} before, {:?} now",
+                self.done.get(task)
+            );
         }
         for (task, attempts) in &self.done {
-            anyhow::ensure!(attempts.len() == 1, "{task} was committed {} times", attempts.len());
+            anyhow::ensure!(
+                attempts.len() == 1,
+                "{task} was committed {} times",
+                attempts.len()
+            );
         }
         Ok(())
     }
@@ -53,7 +61,10 @@ impl LedgerView {
             ("aws_secret_access_key", &environment.secret_key),
             ("aws_allow_http", "true"),
         ];
-        let options = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let options = options
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
         let storage = JobStorage::new(Stores::new(options), storage_uri, JobUid::parse(job_uid)?)?;
         Ok(Self { storage })
     }
@@ -61,13 +72,25 @@ impl LedgerView {
     /// Reads it as it is now.
     pub async fn read(&self) -> Result<LedgerState> {
         let (epoch, records) = zephyr_worker::ledger::inspect(&self.storage).await?;
-        let mut state = LedgerState { epoch: epoch.0, ..LedgerState::default() };
+        let mut state = LedgerState {
+            epoch: epoch.0,
+            ..LedgerState::default()
+        };
         for record in records {
             match record {
-                LogRecord::Done { task, .. } => state.done.entry(task.task).or_default().push(task.attempt),
-                LogRecord::Failed { class: FailureClass::Disruption, error, .. } => state.disruptions.push(error),
+                LogRecord::Done { task, .. } => {
+                    state.done.entry(task.task).or_default().push(task.attempt)
+                }
+                LogRecord::Failed {
+                    class: FailureClass::Disruption,
+                    error,
+                    ..
+                } => state.disruptions.push(error),
                 LogRecord::Failed { error, .. } => state.application_failures.push(error),
-                LogRecord::Revoked { .. } | LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } | LogRecord::Result(_) => {}
+                LogRecord::Revoked { .. }
+                | LogRecord::StageFinished { .. }
+                | LogRecord::Finalized { .. }
+                | LogRecord::Result(_) => {}
             }
         }
         Ok(state)

@@ -4,9 +4,17 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 async fn docker(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("docker").args(arguments).output().await.context("run docker")?;
+    let output = Command::new("docker")
+        .args(arguments)
+        .output()
+        .await
+        .context("run docker")?;
     if !output.status.success() {
-        bail!("docker {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "docker {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

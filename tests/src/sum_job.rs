@@ -94,24 +94,45 @@ spec:
     pub async fn check_output(&self, namespace: &TestNamespace) -> Result<()> {
         let bucket = Bucket::open(&namespace.environment, DATA)?;
         let files = bucket.read_all(&self.folder(namespace)).await?;
-        let names: Vec<_> = files.keys().filter_map(|key| key.rsplit('/').next()).collect();
-        let wanted = ["_SUCCESS.json", "part-00000-of-00004.jsonl", "part-00001-of-00004.jsonl", "part-00002-of-00004.jsonl", "part-00003-of-00004.jsonl"];
+        let names: Vec<_> = files
+            .keys()
+            .filter_map(|key| key.rsplit('/').next())
+            .collect();
+        let wanted = [
+            "_SUCCESS.json",
+            "part-00000-of-00004.jsonl",
+            "part-00001-of-00004.jsonl",
+            "part-00002-of-00004.jsonl",
+            "part-00003-of-00004.jsonl",
+        ];
         ensure!(names == wanted, "files {names:?}");
         let mut lines = Vec::new();
         for (key, bytes) in &files {
             if !key.ends_with("_SUCCESS.json") {
-                lines.extend(std::str::from_utf8(bytes).context("UTF-8")?.lines().map(str::to_owned));
+                lines.extend(
+                    std::str::from_utf8(bytes)
+                        .context("UTF-8")?
+                        .lines()
+                        .map(str::to_owned),
+                );
             }
         }
         lines.sort();
         let mut expected: Vec<_> = (0..GROUPS)
             .map(|key| {
                 let numbers: Vec<_> = (1..=self.numbers).filter(|n| n % GROUPS == key).collect();
-                format!("{{\"key\":{key},\"count\":{},\"sum\":{}}}", numbers.len(), numbers.iter().sum::<u64>())
+                format!(
+                    "{{\"key\":{key},\"count\":{},\"sum\":{}}}",
+                    numbers.len(),
+                    numbers.iter().sum::<u64>()
+                )
             })
             .collect();
         expected.sort();
-        ensure!(lines == expected, "output {lines:#?}, expected {expected:#?}");
+        ensure!(
+            lines == expected,
+            "output {lines:#?}, expected {expected:#?}"
+        );
         Ok(())
     }
 }

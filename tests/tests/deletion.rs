@@ -17,11 +17,20 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 async fn names<K>(namespace: &TestNamespace) -> Result<Vec<String>>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
     K::DynamicType: Default,
 {
     let ours = ListParams::default().labels("zephyr.dev/job");
-    Ok(namespace.api::<K>().list(&ours).await?.iter().map(ResourceExt::name_any).collect())
+    Ok(namespace
+        .api::<K>()
+        .list(&ours)
+        .await?
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect())
 }
 
 async fn children(namespace: &TestNamespace) -> Result<Vec<String>> {
@@ -38,10 +47,18 @@ async fn children(namespace: &TestNamespace) -> Result<Vec<String>> {
 async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> Result<()> {
     job.delete().await?;
     namespace
-        .eventually("every object of the deleted job gone", GONE_WITHIN, || async {
-            let left = children(namespace).await?;
-            if left.is_empty() { Ok(Some(())) } else { anyhow::bail!("left: {left:?}") }
-        })
+        .eventually(
+            "every object of the deleted job gone",
+            GONE_WITHIN,
+            || async {
+                let left = children(namespace).await?;
+                if left.is_empty() {
+                    Ok(Some(()))
+                } else {
+                    anyhow::bail!("left: {left:?}")
+                }
+            },
+        )
         .await
 }
 
@@ -56,7 +73,10 @@ async fn a_job_deleted_at_any_moment_leaves_nothing_and_its_name_runs_afresh() -
 
     // When it has a generation.
     let job = apply(&namespace, &manifest).await?;
-    job.wait_until("a generation", PATIENCE, |job| job.status.as_ref().is_some_and(|s| s.generation.is_some())).await?;
+    job.wait_until("a generation", PATIENCE, |job| {
+        job.status.as_ref().is_some_and(|s| s.generation.is_some())
+    })
+    .await?;
     delete_and_see_it_gone(&namespace, &job).await?;
 
     // When its coordinator is there.
@@ -70,22 +90,40 @@ async fn a_job_deleted_at_any_moment_leaves_nothing_and_its_name_runs_afresh() -
 
     // In the middle of its work.
     let job = apply(&namespace, &manifest).await?;
-    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
     job.committed(&ledger, 8, PATIENCE).await?;
     delete_and_see_it_gone(&namespace, &job).await?;
 
     // Created again under the same name it sees nothing of the old ones.
     let job = apply(&namespace, &manifest).await?;
-    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
     let done = job.succeeded(PATIENCE).await?;
-    anyhow::ensure!(done.status.as_ref().and_then(|s| s.generation) == Some(1), "it begins with generation 1");
+    anyhow::ensure!(
+        done.status.as_ref().and_then(|s| s.generation) == Some(1),
+        "it begins with generation 1"
+    );
     let tasks = ledger.read().await?.done.len();
-    anyhow::ensure!(tasks as u64 == sum.numbers + 4, "all {} tasks are its own, {tasks} found", sum.numbers + 4);
+    anyhow::ensure!(
+        tasks as u64 == sum.numbers + 4,
+        "all {} tasks are its own, {tasks} found",
+        sum.numbers + 4
+    );
     sum.check_output(&namespace).await?;
 
     // After its end.
     delete_and_see_it_gone(&namespace, &job).await?;
-    let gone = namespace.api::<zephyr_crds::job::ZephyrJob>().get_opt("sum").await?;
+    let gone = namespace
+        .api::<zephyr_crds::job::ZephyrJob>()
+        .get_opt("sum")
+        .await?;
     anyhow::ensure!(gone.is_none(), "the job is gone");
     namespace.finish().await
 }
@@ -98,10 +136,17 @@ async fn a_finished_job_goes_by_itself_when_its_time_has_passed() -> Result<()> 
     sum.rounds = 10;
     sum.more = "  ttlSecondsAfterFinished: 3\n".to_owned();
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    job.succeeded(PATIENCE).await.context("it is seen finished before it goes")?;
+    job.succeeded(PATIENCE)
+        .await
+        .context("it is seen finished before it goes")?;
     namespace
         .eventually("the job gone", GONE_WITHIN, || async {
-            Ok(namespace.api::<zephyr_crds::job::ZephyrJob>().get_opt("sum").await?.is_none().then_some(()))
+            Ok(namespace
+                .api::<zephyr_crds::job::ZephyrJob>()
+                .get_opt("sum")
+                .await?
+                .is_none()
+                .then_some(()))
         })
         .await?;
     sum.check_output(&namespace).await?;

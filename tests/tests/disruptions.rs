@@ -30,10 +30,20 @@ async fn strike(test: &str) -> Result<Struck> {
     let namespace = TestNamespace::create(test).await?;
     let sum = SumJob::new("sum");
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
     job.committed(&ledger, MIDDLE, PATIENCE).await?;
     let before = ledger.read().await?;
-    Ok(Struck { namespace, sum, job, ledger, before })
+    Ok(Struck {
+        namespace,
+        sum,
+        job,
+        ledger,
+        before,
+    })
 }
 
 impl Struck {
@@ -44,14 +54,30 @@ impl Struck {
 
     async fn running(&self, component: &str) -> Result<(Pod, String)> {
         let pods = self.namespace.pods("sum", component).await?;
-        let runs = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-        let pod = pods.into_iter().rev().find(runs).with_context(|| format!("a {component} runs"))?;
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a running pod has a node")?;
+        let runs = |pod: &Pod| {
+            pod.status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                == Some("Running")
+        };
+        let pod = pods
+            .into_iter()
+            .rev()
+            .find(runs)
+            .with_context(|| format!("a {component} runs"))?;
+        let node = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .context("a running pod has a node")?;
         Ok((pod, node))
     }
 
     async fn delete_at_once(&self, pod: &Pod) -> Result<()> {
-        self.namespace.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+        self.namespace
+            .api::<Pod>()
+            .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await?;
         Ok(())
     }
 
@@ -60,7 +86,11 @@ impl Struck {
         let done = self.job.succeeded(PATIENCE).await?;
         let after = self.ledger.read().await?;
         after.repeats_nothing_of(&self.before)?;
-        anyhow::ensure!(after.application_failures.is_empty(), "charged: {:?}", after.application_failures);
+        anyhow::ensure!(
+            after.application_failures.is_empty(),
+            "charged: {:?}",
+            after.application_failures
+        );
         let generation = done.status.as_ref().and_then(|status| status.generation);
         anyhow::ensure!(generation == Some(1), "it is generation {generation:?}");
         self.sum.check_output(&self.namespace).await?;
@@ -80,7 +110,11 @@ async fn a_worker_pod_deleted_without_grace_costs_only_its_running_task() -> Res
 async fn a_worker_pod_deleted_with_grace_hands_its_task_back() -> Result<()> {
     let struck = strike("worker-term").await?;
     let (pod, _) = struck.worker().await?;
-    struck.namespace.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await?;
+    struck
+        .namespace
+        .api::<Pod>()
+        .delete(&pod.name_any(), &DeleteParams::default())
+        .await?;
     struck.ends_well().await
 }
 
@@ -96,18 +130,26 @@ async fn a_coordinator_pod_deleted_is_replaced_within_the_generation() -> Result
 async fn a_coordinator_process_killed_resumes_in_the_next_epoch() -> Result<()> {
     let struck = strike("coordinator-process").await?;
     let (pod, node) = struck.running("coordinator").await?;
-    node::kill_process(&node, &pod.uid().context("a uid")?, "zephyr-worker coordinator").await?;
+    node::kill_process(
+        &node,
+        &pod.uid().context("a uid")?,
+        "zephyr-worker coordinator",
+    )
+    .await?;
     let (ledger, before) = (&struck.ledger, struck.before.epoch);
     struck
         .namespace
-        .eventually("a later epoch", PATIENCE, || async { Ok((ledger.read().await?.epoch > before).then_some(())) })
+        .eventually("a later epoch", PATIENCE, || async {
+            Ok((ledger.read().await?.epoch > before).then_some(()))
+        })
         .await?;
     struck.ends_well().await
 }
 
 /// Nodes are few and shared: one test after the other, in this order.
 #[tokio::test]
-async fn a_node_that_vanishes_takes_nothing_with_it_whether_its_object_stays_or_goes() -> Result<()> {
+async fn a_node_that_vanishes_takes_nothing_with_it_whether_its_object_stays_or_goes() -> Result<()>
+{
     let struck = strike("node-stays").await?;
     let (_, node) = struck.worker().await?;
     node::kill(&node).await?;
@@ -133,11 +175,20 @@ async fn wait_until_ready(node: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let found = nodes.get_opt(node).await?;
-        let conditions = found.and_then(|node| node.status).and_then(|status| status.conditions).unwrap_or_default();
-        if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+        let conditions = found
+            .and_then(|node| node.status)
+            .and_then(|status| status.conditions)
+            .unwrap_or_default();
+        if conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+        {
             return Ok(());
         }
-        anyhow::ensure!(tokio::time::Instant::now() < deadline, "node {node} is not ready again");
+        anyhow::ensure!(
+            tokio::time::Instant::now() < deadline,
+            "node {node} is not ready again"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

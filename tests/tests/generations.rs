@@ -14,7 +14,9 @@ use zephyr_tests::sum_job::SumJob;
 /// Puts a label on a node, or takes it off.
 async fn label(client: &kube::Client, node: &str, key: &str, value: Option<&str>) -> Result<()> {
     let patch = serde_json::json!({ "metadata": { "labels": { key: value } } });
-    Api::<Node>::all(client.clone()).patch(node, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Api::<Node>::all(client.clone())
+        .patch(node, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
     Ok(())
 }
 
@@ -22,14 +24,54 @@ async fn label(client: &kube::Client, node: &str, key: &str, value: Option<&str>
 async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
     let of = ListParams::default().labels(&format!("zephyr.dev/generation={n}"));
     let mut names: Vec<String> = Vec::new();
-    names.extend(namespace.api::<ConfigMap>().list(&of).await?.iter().map(|o| format!("ConfigMap/{}", o.name_any())));
-    names.extend(namespace.api::<Service>().list(&of).await?.iter().map(|o| format!("Service/{}", o.name_any())));
-    names.extend(namespace.api::<Deployment>().list(&of).await?.iter().map(|o| format!("Deployment/{}", o.name_any())));
-    names.extend(namespace.api::<StatefulSet>().list(&of).await?.iter().map(|o| format!("StatefulSet/{}", o.name_any())));
     names.extend(
-        namespace.api::<k8s_openapi::api::core::v1::Secret>().list(&of).await?.iter().map(|o| format!("Secret/{}", o.name_any())),
+        namespace
+            .api::<ConfigMap>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("ConfigMap/{}", o.name_any())),
     );
-    names.extend(namespace.api::<Pod>().list(&of).await?.iter().map(|o| format!("Pod/{}", o.name_any())));
+    names.extend(
+        namespace
+            .api::<Service>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("Service/{}", o.name_any())),
+    );
+    names.extend(
+        namespace
+            .api::<Deployment>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("Deployment/{}", o.name_any())),
+    );
+    names.extend(
+        namespace
+            .api::<StatefulSet>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("StatefulSet/{}", o.name_any())),
+    );
+    names.extend(
+        namespace
+            .api::<k8s_openapi::api::core::v1::Secret>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("Secret/{}", o.name_any())),
+    );
+    names.extend(
+        namespace
+            .api::<Pod>()
+            .list(&of)
+            .await?
+            .iter()
+            .map(|o| format!("Pod/{}", o.name_any())),
+    );
     names.sort();
     Ok(names)
 }
@@ -38,9 +80,19 @@ async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
 async fn a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2() -> Result<()> {
     let namespace = TestNamespace::create("generation").await?;
     let client = namespace.client.clone();
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-    let free = |node: &Node| node.spec.as_ref().is_some_and(|spec| spec.taints.iter().flatten().count() == 0);
-    let node = nodes.iter().find(|node| free(node)).context("a node without taints")?.name_any();
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await?;
+    let free = |node: &Node| {
+        node.spec
+            .as_ref()
+            .is_some_and(|spec| spec.taints.iter().flatten().count() == 0)
+    };
+    let node = nodes
+        .iter()
+        .find(|node| free(node))
+        .context("a node without taints")?
+        .name_any();
     // A label of this test alone, so that no other test's pods are touched.
     let key = format!("zephyr-test/{}", namespace.name);
     label(&client, &node, &key, Some("here")).await?;
@@ -52,26 +104,55 @@ async fn a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2()
         &format!("  coordinator:\n    template: {{ nodeSelector: {{ \"{key}\": here }} }}\n"),
     );
     let job = apply(&namespace, &manifest).await?;
-    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(&namespace), &job.uid)?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
     job.committed(&ledger, 8, PATIENCE).await?;
     let first = objects_of(&namespace, 1).await?;
-    for wanted in ["ConfigMap/sum-g1", "Deployment/sum-coordinator-g1", "Service/sum-coordinator-g1", "StatefulSet/sum-workers-g1"] {
-        anyhow::ensure!(first.iter().any(|name| name == wanted), "{wanted} is not among {first:?}");
+    for wanted in [
+        "ConfigMap/sum-g1",
+        "Deployment/sum-coordinator-g1",
+        "Service/sum-coordinator-g1",
+        "StatefulSet/sum-workers-g1",
+    ] {
+        anyhow::ensure!(
+            first.iter().any(|name| name == wanted),
+            "{wanted} is not among {first:?}"
+        );
     }
 
     label(&client, &node, &key, None).await?;
     let before = ledger.read().await?;
     for pod in namespace.pods("sum", "coordinator").await? {
-        namespace.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+        namespace
+            .api::<Pod>()
+            .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await?;
     }
-    job.wait_until("generation 2", PATIENCE, |job| job.status.as_ref().and_then(|s| s.generation) >= Some(2)).await?;
+    job.wait_until("generation 2", PATIENCE, |job| {
+        job.status.as_ref().and_then(|s| s.generation) >= Some(2)
+    })
+    .await?;
     label(&client, &node, &key, Some("here")).await?;
 
     let second = namespace
         .eventually("objects of generation 2 alone", PATIENCE, || async {
-            let now = job.get().await?.status.and_then(|s| s.generation).context("a generation")?;
-            let (old, new) = (objects_of(&namespace, 1).await?, objects_of(&namespace, now).await?);
-            Ok((old.is_empty() && new.iter().any(|name| name.starts_with("Pod/"))).then_some((now, new)))
+            let now = job
+                .get()
+                .await?
+                .status
+                .and_then(|s| s.generation)
+                .context("a generation")?;
+            let (old, new) = (
+                objects_of(&namespace, 1).await?,
+                objects_of(&namespace, now).await?,
+            );
+            Ok(
+                (old.is_empty() && new.iter().any(|name| name.starts_with("Pod/")))
+                    .then_some((now, new)),
+            )
         })
         .await?;
     let suffix = format!("-g{}", second.0);
@@ -82,7 +163,10 @@ async fn a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2()
     ledger.read().await?.repeats_nothing_of(&before)?;
     sum.check_output(&namespace).await?;
     let generations = done.status.map(|s| s.generations).unwrap_or_default();
-    anyhow::ensure!(generations.len() >= 2, "the status tells of each generation: {generations:?}");
+    anyhow::ensure!(
+        generations.len() >= 2,
+        "the status tells of each generation: {generations:?}"
+    );
     label(&client, &node, &key, None).await?;
     namespace.finish().await
 }

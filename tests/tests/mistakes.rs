@@ -66,12 +66,18 @@ spec:
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
         let done = job.finished(PATIENCE).await?;
         ensure!(is_true(&done, ConditionType::Failed), "it fails");
-        let message = condition(&done, ConditionType::Failed).context("a condition")?.message.clone();
+        let message = condition(&done, ConditionType::Failed)
+            .context("a condition")?
+            .message
+            .clone();
         check_sentence(&message, words)?;
         namespace
             .eventually("an event with the sentence", PATIENCE, || async {
                 let events = job.events().await?;
-                Ok(events.iter().any(|event| words.iter().all(|word| event.contains(word))).then_some(()))
+                Ok(events
+                    .iter()
+                    .any(|event| words.iter().all(|word| event.contains(word)))
+                    .then_some(()))
             })
             .await?;
         namespace.finish().await
@@ -82,12 +88,21 @@ spec:
         let namespace = TestNamespace::create(test).await?;
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
         let says = |job: &zephyr_crds::job::ZephyrJob| {
-            condition(job, ConditionType::Progressing)
-                .is_some_and(|c| c.status == ConditionStatus::False && words.iter().all(|word| c.message.contains(word)))
+            condition(job, ConditionType::Progressing).is_some_and(|c| {
+                c.status == ConditionStatus::False
+                    && words.iter().all(|word| c.message.contains(word))
+            })
         };
-        let waiting = job.wait_until(&format!("waits and says {words:?}"), PATIENCE, says).await?;
+        let waiting = job
+            .wait_until(&format!("waits and says {words:?}"), PATIENCE, says)
+            .await?;
         ensure!(!is_true(&waiting, ConditionType::Finished), "it waits");
-        check_sentence(&condition(&waiting, ConditionType::Progressing).context("a condition")?.message, words)?;
+        check_sentence(
+            &condition(&waiting, ConditionType::Progressing)
+                .context("a condition")?
+                .message,
+            words,
+        )?;
         namespace.finish().await
     }
 }
@@ -96,7 +111,10 @@ fn check_sentence(message: &str, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(message.contains(word), "{word:?} is not in {message:?}");
     }
-    ensure!(!message.contains('\n') && message.len() <= 1024, "it is one sentence: {message:?}");
+    ensure!(
+        !message.contains('\n') && message.len() <= 1024,
+        "it is one sentence: {message:?}"
+    );
     for noise in ["Error {", "Some(", "panicked", "stack backtrace"] {
         ensure!(!message.contains(noise), "it is for people: {message:?}");
     }
@@ -107,18 +125,24 @@ fn check_sentence(message: &str, words: &[&str]) -> Result<()> {
 async fn an_image_that_does_not_exist_is_named() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.more = "  image: registry.invalid/no/such-image:1\n".to_owned();
-    mistake.waits_with("image", &["registry.invalid/no/such-image:1"]).await
+    mistake
+        .waits_with("image", &["registry.invalid/no/such-image:1"])
+        .await
 }
 
 #[tokio::test]
 async fn a_secret_that_does_not_exist_is_named() -> Result<()> {
     let namespace = TestNamespace::create("secret").await?;
-    let manifest = Mistake::new().manifest(&namespace).replace("s3-credentials", "no-such-secret");
+    let manifest = Mistake::new()
+        .manifest(&namespace)
+        .replace("s3-credentials", "no-such-secret");
     let job = apply(&namespace, &manifest).await?;
     let says = |job: &zephyr_crds::job::ZephyrJob| {
-        condition(job, ConditionType::Progressing).is_some_and(|c| c.message.contains("no-such-secret"))
+        condition(job, ConditionType::Progressing)
+            .is_some_and(|c| c.message.contains("no-such-secret"))
     };
-    job.wait_until("the Secret is named", PATIENCE, says).await?;
+    job.wait_until("the Secret is named", PATIENCE, says)
+        .await?;
     namespace.finish().await
 }
 
@@ -126,58 +150,90 @@ async fn a_secret_that_does_not_exist_is_named() -> Result<()> {
 async fn an_expression_that_does_not_compile_is_named_by_its_field() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: '.a | nosuchfunction'".to_owned();
-    mistake.fails_with("expression", &["spec.pipeline.steps[0].map", "nosuchfunction"]).await
+    mistake
+        .fails_with(
+            "expression",
+            &["spec.pipeline.steps[0].map", "nosuchfunction"],
+        )
+        .await
 }
 
 #[tokio::test]
 async fn an_input_that_matches_nothing_is_named() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.source = format!("files: {{ paths: [\"s3://{DATA}/no/such/folder/*.jsonl\"] }}");
-    mistake.fails_with("no-input", &["spec.pipeline.source.files.paths", "no/such/folder/*.jsonl"]).await
+    mistake
+        .fails_with(
+            "no-input",
+            &["spec.pipeline.source.files.paths", "no/such/folder/*.jsonl"],
+        )
+        .await
 }
 
 #[tokio::test]
 async fn a_source_bucket_that_does_not_exist_is_named() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.source = "files: { paths: [\"s3://no-such-bucket/*.jsonl\"] }".to_owned();
-    mistake.fails_with("source-bucket", &["no-such-bucket"]).await
+    mistake
+        .fails_with("source-bucket", &["no-such-bucket"])
+        .await
 }
 
 #[tokio::test]
 async fn a_storage_bucket_that_does_not_exist_is_waited_for_and_named() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.storage_bucket = "no-such-bucket".to_owned();
-    mistake.waits_with("bucket", &["spec.storage.uri", "no-such-bucket"]).await
+    mistake
+        .waits_with("bucket", &["spec.storage.uri", "no-such-bucket"])
+        .await
 }
 
 #[tokio::test]
 async fn a_record_that_breaks_the_expression_is_named_by_file_and_line() -> Result<()> {
     let namespace = TestNamespace::create("record").await?;
     let key = format!("in/{}/b.jsonl", namespace.name);
-    Bucket::open(&namespace.environment, DATA)?.put(&key, "{\"a\":{\"b\":1}}\n{\"a\":{\"b\":2}}\n{\"a\":[3]}\n").await?;
+    Bucket::open(&namespace.environment, DATA)?
+        .put(&key, "{\"a\":{\"b\":1}}\n{\"a\":{\"b\":2}}\n{\"a\":[3]}\n")
+        .await?;
     let mut mistake = Mistake::new();
-    mistake.source = format!("files: {{ paths: [\"s3://{DATA}/in/{}/*.jsonl\"] }}", namespace.name);
+    mistake.source = format!(
+        "files: {{ paths: [\"s3://{DATA}/in/{}/*.jsonl\"] }}",
+        namespace.name
+    );
     mistake.step = "map: '.a.b + 1'".to_owned();
-    mistake.fails_in(namespace, &["spec.pipeline.steps[0].map", &key, "line 3"]).await
+    mistake
+        .fails_in(namespace, &["spec.pipeline.steps[0].map", &key, "line 3"])
+        .await
 }
 
 #[tokio::test]
 async fn a_line_that_is_not_json_is_named_by_file_and_line() -> Result<()> {
     let namespace = TestNamespace::create("line").await?;
     let key = format!("in/{}/c.jsonl", namespace.name);
-    Bucket::open(&namespace.environment, DATA)?.put(&key, "{\"a\":1}\n{\"a\":\n").await?;
+    Bucket::open(&namespace.environment, DATA)?
+        .put(&key, "{\"a\":1}\n{\"a\":\n")
+        .await?;
     let mut mistake = Mistake::new();
-    mistake.source = format!("files: {{ paths: [\"s3://{DATA}/in/{}/*.jsonl\"] }}", namespace.name);
+    mistake.source = format!(
+        "files: {{ paths: [\"s3://{DATA}/in/{}/*.jsonl\"] }}",
+        namespace.name
+    );
     mistake.fails_in(namespace, &[&key, "line 2"]).await
 }
 
 #[tokio::test]
-async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_as_that() -> Result<()> {
+async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_as_that()
+-> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
     // More than the stack of a task's thread, so that the stack ends before the memory does.
     mistake.memory = "1Gi".to_owned();
-    mistake.fails_with("overflow", &["stack", "spec.pipeline.source.items.values[1]"]).await
+    mistake
+        .fails_with(
+            "overflow",
+            &["stack", "spec.pipeline.source.items.values[1]"],
+        )
+        .await
 }
 
 #[tokio::test]
@@ -192,5 +248,7 @@ async fn a_task_that_never_ends_takes_only_its_process_and_is_reported_as_that()
 async fn a_task_that_eats_all_memory_is_reported_with_the_limit() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'if . == 2 then [range(1000000000)] | length else . end'".to_owned();
-    mistake.fails_with("memory", &["memory", "256 MiB", "spec.workers.resources"]).await
+    mistake
+        .fails_with("memory", &["memory", "256 MiB", "spec.workers.resources"])
+        .await
 }

@@ -20,9 +20,13 @@ async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), OPERATOR_NAMESPACE);
     let operator = ListParams::default().labels("app.kubernetes.io/name=zephyr-operator");
     let found = pods.list(&operator).await?.items;
-    anyhow::ensure!(!found.is_empty(), "an operator runs in {OPERATOR_NAMESPACE}");
+    anyhow::ensure!(
+        !found.is_empty(),
+        "an operator runs in {OPERATOR_NAMESPACE}"
+    );
     for pod in found {
-        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await?;
     }
     Ok(())
 }
@@ -31,7 +35,9 @@ async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
 async fn children(namespace: &TestNamespace) -> Result<BTreeMap<String, String>> {
     let ours = ListParams::default().labels("zephyr.dev/job");
     let mut all = BTreeMap::new();
-    let mut add = |kind: &str, name: String, uid: Option<String>| all.insert(format!("{kind}/{name}"), uid.unwrap_or_default());
+    let mut add = |kind: &str, name: String, uid: Option<String>| {
+        all.insert(format!("{kind}/{name}"), uid.unwrap_or_default())
+    };
     for object in namespace.api::<ConfigMap>().list(&ours).await? {
         add("ConfigMap", object.name_any(), object.uid());
     }
@@ -48,16 +54,30 @@ async fn children(namespace: &TestNamespace) -> Result<BTreeMap<String, String>>
 }
 
 /// The children are those of generation 1, and each that was there before is the same object.
-fn nothing_twice(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Result<()> {
+fn nothing_twice(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Result<()> {
     for (name, uid) in before {
         anyhow::ensure!(after.get(name) == Some(uid), "{name} was made again");
     }
-    anyhow::ensure!(after.keys().all(|name| name.ends_with("-g1")), "one generation: {after:?}");
+    anyhow::ensure!(
+        after.keys().all(|name| name.ends_with("-g1")),
+        "one generation: {after:?}"
+    );
     Ok(())
 }
 
-async fn wait_for_middle(namespace: &TestNamespace, job: &AppliedJob, tasks: usize) -> Result<LedgerView> {
-    let ledger = LedgerView::open(&namespace.environment, &SumJob::storage_uri(namespace), &job.uid)?;
+async fn wait_for_middle(
+    namespace: &TestNamespace,
+    job: &AppliedJob,
+    tasks: usize,
+) -> Result<LedgerView> {
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(namespace),
+        &job.uid,
+    )?;
     job.committed(&ledger, tasks, PATIENCE).await?;
     Ok(ledger)
 }
@@ -70,7 +90,9 @@ async fn an_operator_killed_again_and_again_doubles_nothing_and_the_job_goes_on(
 
     // As soon as the first child is there, the others may be half made.
     namespace
-        .eventually("a first child", PATIENCE, || async { Ok((!children(&namespace).await?.is_empty()).then_some(())) })
+        .eventually("a first child", PATIENCE, || async {
+            Ok((!children(&namespace).await?.is_empty()).then_some(()))
+        })
         .await?;
     let early = children(&namespace).await?;
     kill_operator(&namespace).await?;
@@ -86,10 +108,16 @@ async fn an_operator_killed_again_and_again_doubles_nothing_and_the_job_goes_on(
     kill_operator(&namespace).await?;
 
     let done = job.succeeded(PATIENCE).await?;
-    anyhow::ensure!(done.status.as_ref().and_then(|s| s.generation) == Some(1), "no new generation");
+    anyhow::ensure!(
+        done.status.as_ref().and_then(|s| s.generation) == Some(1),
+        "no new generation"
+    );
     let after = ledger.read().await?;
     after.repeats_nothing_of(&before)?;
-    anyhow::ensure!(after.epoch == before.epoch, "the coordinator was left alone");
+    anyhow::ensure!(
+        after.epoch == before.epoch,
+        "the coordinator was left alone"
+    );
     sum.check_output(&namespace).await?;
     namespace.finish().await
 }

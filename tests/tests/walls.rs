@@ -14,15 +14,35 @@ fn reachable_from(package: &str) -> BTreeSet<String> {
         .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
         .exec()
         .expect("cargo metadata runs in the workspace");
-    let names: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
-    let nodes: BTreeMap<_, _> =
-        metadata.resolve.as_ref().expect("metadata has a graph").nodes.iter().map(|n| (&n.id, n)).collect();
-    let start = metadata.workspace_packages().into_iter().find(|p| p.name.as_str() == package);
+    let names: BTreeMap<_, _> = metadata
+        .packages
+        .iter()
+        .map(|p| (&p.id, p.name.to_string()))
+        .collect();
+    let nodes: BTreeMap<_, _> = metadata
+        .resolve
+        .as_ref()
+        .expect("metadata has a graph")
+        .nodes
+        .iter()
+        .map(|n| (&n.id, n))
+        .collect();
+    let start = metadata
+        .workspace_packages()
+        .into_iter()
+        .find(|p| p.name.as_str() == package);
     let mut seen = BTreeSet::new();
-    let mut todo = vec![&start.unwrap_or_else(|| panic!("{package} is not in the workspace")).id];
+    let mut todo = vec![
+        &start
+            .unwrap_or_else(|| panic!("{package} is not in the workspace"))
+            .id,
+    ];
     while let Some(id) = todo.pop() {
         for dependency in &nodes[id].deps {
-            let linked = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            let linked = dependency
+                .dep_kinds
+                .iter()
+                .any(|kind| kind.kind == DependencyKind::Normal);
             if linked && seen.insert(names[&dependency.pkg].clone()) {
                 todo.push(&dependency.pkg);
             }
@@ -34,32 +54,72 @@ fn reachable_from(package: &str) -> BTreeSet<String> {
 /// Fails with every forbidden package that `package` reaches.
 fn check(package: &str, forbidden: &[&str]) {
     let reached = reachable_from(package);
-    let broken: Vec<_> = forbidden.iter().filter(|name| reached.contains(**name)).collect();
-    assert!(broken.is_empty(), "{package} must not link {broken:?}: see the walls in ARCHITECTURE.md");
+    let broken: Vec<_> = forbidden
+        .iter()
+        .filter(|name| reached.contains(**name))
+        .collect();
+    assert!(
+        broken.is_empty(),
+        "{package} must not link {broken:?}: see the walls in ARCHITECTURE.md"
+    );
 }
 
 #[test]
 fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() {
-    check("zephyr-engine", &[
-        "tokio", "async-std", "futures", "tonic", "hyper", "reqwest", "kube", "kube-core", "k8s-openapi",
-        "object_store", "rand", "getrandom", "uuid", "chrono", "tempfile", "tracing",
-        "zephyr-crds", "zephyr-worker", "zephyr-operator",
-    ]);
+    check(
+        "zephyr-engine",
+        &[
+            "tokio",
+            "async-std",
+            "futures",
+            "tonic",
+            "hyper",
+            "reqwest",
+            "kube",
+            "kube-core",
+            "k8s-openapi",
+            "object_store",
+            "rand",
+            "getrandom",
+            "uuid",
+            "chrono",
+            "tempfile",
+            "tracing",
+            "zephyr-crds",
+            "zephyr-worker",
+            "zephyr-operator",
+        ],
+    );
 }
 
 #[test]
 fn the_operator_links_neither_engine_nor_worker() {
-    check("zephyr-operator", &["zephyr-engine", "zephyr-worker", "object_store", "jaq-core"]);
+    check(
+        "zephyr-operator",
+        &["zephyr-engine", "zephyr-worker", "object_store", "jaq-core"],
+    );
 }
 
 #[test]
 fn the_types_of_the_api_link_nothing_of_ours() {
-    check("zephyr-crds", &["zephyr-engine", "zephyr-worker", "zephyr-operator", "kubectl-zephyr", "tokio"]);
+    check(
+        "zephyr-crds",
+        &[
+            "zephyr-engine",
+            "zephyr-worker",
+            "zephyr-operator",
+            "kubectl-zephyr",
+            "tokio",
+        ],
+    );
 }
 
 #[test]
 fn the_pods_of_a_job_link_no_kubernetes_client() {
-    check("zephyr-worker", &["kube-client", "kube-runtime", "zephyr-operator"]);
+    check(
+        "zephyr-worker",
+        &["kube-client", "kube-runtime", "zephyr-operator"],
+    );
 }
 
 #[test]

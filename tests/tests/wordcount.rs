@@ -29,7 +29,10 @@ fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<Str
     spec["storage"]["uri"] = serde_json::json!(storage);
     spec["workers"]["replicas"] = serde_json::json!(workers);
     job["metadata"]["name"] = serde_json::json!(format!("words-{workers}"));
-    job["metadata"].as_object_mut().context("metadata")?.remove("namespace");
+    job["metadata"]
+        .as_object_mut()
+        .context("metadata")?
+        .remove("namespace");
     Ok(serde_json::to_string(&job)?)
 }
 
@@ -42,7 +45,10 @@ fn output_files(all: impl IntoIterator<Item = (String, Bytes)>) -> Result<BTreeM
         let name = key.rsplit('/').next().context("a name")?.to_owned();
         files.insert(name, bytes);
     }
-    ensure!(files.remove("_SUCCESS.json").is_some(), "the manifest of the output is there");
+    ensure!(
+        files.remove("_SUCCESS.json").is_some(),
+        "the manifest of the output is there"
+    );
     Ok(files)
 }
 
@@ -51,24 +57,56 @@ fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
     let at = |name: &str| format!("file://{}", folder.path().join(name).display());
     let source = format!("file://{}/*", dataset.display());
     let job = folder.path().join("job.json");
-    std::fs::write(&job, manifest(&source, &format!("{}/{FILES}", at("out")), &at("scratch"), 2)?)?;
+    std::fs::write(
+        &job,
+        manifest(
+            &source,
+            &format!("{}/{FILES}", at("out")),
+            &at("scratch"),
+            2,
+        )?,
+    )?;
     // This test's own program lies in the folder below the one of the programs under test.
     let test = std::env::current_exe()?;
-    let program = test.ancestors().nth(2).context("a folder of programs")?.join("kubectl-zephyr");
-    ensure!(program.exists(), "{} is not built: run the tests by `make test`", program.display());
-    let output = std::process::Command::new(&program).arg("run").arg("-f").arg(&job).output()?;
-    ensure!(output.status.success(), "kubectl-zephyr run: {}", String::from_utf8_lossy(&output.stderr));
+    let program = test
+        .ancestors()
+        .nth(2)
+        .context("a folder of programs")?
+        .join("kubectl-zephyr");
+    ensure!(
+        program.exists(),
+        "{} is not built: run the tests by `make test`",
+        program.display()
+    );
+    let output = std::process::Command::new(&program)
+        .arg("run")
+        .arg("-f")
+        .arg(&job)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "kubectl-zephyr run: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let files = words::read_folder(&folder.path().join("out"))?;
-    output_files(files.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))))
+    output_files(
+        files
+            .into_iter()
+            .map(|(name, bytes)| (name, Bytes::from(bytes))),
+    )
 }
 
 #[tokio::test]
-async fn the_word_count_is_the_same_with_1_3_and_6_workers_and_without_a_cluster_and_is_right() -> Result<()> {
+async fn the_word_count_is_the_same_with_1_3_and_6_workers_and_without_a_cluster_and_is_right()
+-> Result<()> {
     let dataset = dataset()?;
     let expected = words::count(&dataset)?;
     ensure!(expected.lines().count() > 1000, "the data set has words");
     let here = run_on_this_machine(&dataset)?;
-    ensure!(words::canonical(here.values())? == expected, "the run on this machine counts what the standard tools count");
+    ensure!(
+        words::canonical(here.values())? == expected,
+        "the run on this machine counts what the standard tools count"
+    );
 
     let namespace = TestNamespace::create("words").await?;
     let bucket = Bucket::open(&namespace.environment, DATA)?;
@@ -79,13 +117,25 @@ async fn the_word_count_is_the_same_with_1_3_and_6_workers_and_without_a_cluster
     for workers in [1, 3, 6] {
         let output = format!("out/{}/{workers}", namespace.name);
         let storage = format!("s3://{SCRATCH}/{}", namespace.name);
-        let text = manifest(&format!("s3://{DATA}/{input}/*"), &format!("s3://{DATA}/{output}/{FILES}"), &storage, workers)?;
+        let text = manifest(
+            &format!("s3://{DATA}/{input}/*"),
+            &format!("s3://{DATA}/{output}/{FILES}"),
+            &storage,
+            workers,
+        )?;
         let job = apply(&namespace, &text).await?;
         job.succeeded(PATIENCE).await?;
         let files = output_files(bucket.read_all(&output).await?)?;
-        ensure!(files.keys().eq(here.keys()), "files with {workers} workers: {:?}", files.keys());
+        ensure!(
+            files.keys().eq(here.keys()),
+            "files with {workers} workers: {:?}",
+            files.keys()
+        );
         for (name, bytes) in &files {
-            ensure!(bytes == &here[name], "{name} with {workers} workers differs from the run on this machine");
+            ensure!(
+                bytes == &here[name],
+                "{name} with {workers} workers differs from the run on this machine"
+            );
         }
         job.delete().await?;
     }
