@@ -118,16 +118,14 @@ spec:
             }
         }
         lines.sort();
-        let mut expected: Vec<_> = (0..GROUPS)
-            .map(|key| {
-                let numbers: Vec<_> = (1..=self.numbers).filter(|n| n % GROUPS == key).collect();
-                format!(
-                    "{{\"key\":{key},\"count\":{},\"sum\":{}}}",
-                    numbers.len(),
-                    numbers.iter().sum::<u64>()
-                )
-            })
-            .collect();
+        let mut expected = Vec::new();
+        for key in 0..GROUPS {
+            let numbers: Vec<_> = (1..=self.numbers).filter(|n| n % GROUPS == key).collect();
+            if !numbers.is_empty() {
+                let (count, sum) = (numbers.len(), numbers.iter().sum::<u64>());
+                expected.push(format!("{{\"key\":{key},\"count\":{count},\"sum\":{sum}}}"));
+            }
+        }
         expected.sort();
         ensure!(
             lines == expected,
