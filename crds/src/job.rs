@@ -154,7 +154,7 @@ pub struct WorkersSpec {
     pub template: PodTemplate,
 }
 
-/// How often, and how long, the job tries again. All fields are changed in place.
+/// How often, and how long, the job tries again. Each field says when a change applies.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetriesSpec {
@@ -166,12 +166,12 @@ pub struct RetriesSpec {
     /// The wait before the next generation. Changed in place.
     #[serde(default)]
     pub backoff: BackoffSpec,
-    /// Application errors of one shard until the job fails, 1 to 20. Changed in place.
+    /// Application errors of one shard until the job fails, 1 to 20. A change applies to the next generation.
     #[serde(default = "defaults::task_failures")]
     #[schemars(range(min = 1, max = 20))]
     #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, MAX_TASK_FAILURES.into()))]
     pub task_failures: u32,
-    /// Losses of a worker with one shard in flight until the job fails; 0 = no limit. Changed in place.
+    /// Losses of a worker with one shard in flight until the job fails; 0 = no limit. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
     #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
@@ -184,7 +184,7 @@ pub struct RetriesSpec {
     #[serde(default = "defaults::coordinator_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
-    /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h. Changed in place.
+    /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h. A change applies to the next generation.
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
