@@ -192,10 +192,10 @@ async fn check(rows: Vec<Row>) -> Result<()> {
                 "{label}: was accepted, must be refused with {words:?}"
             )),
             Err(message) if !message.contains(words) => {
-                wrong.push(format!("{label}: must say {words:?}, says {message:?}"))
+                wrong.push(format!("{label}: must say {words:?}, says {message:?}"));
             }
             Err(message) if !message.starts_with("ZephyrJob") => {
-                wrong.push(format!("{label}: names no kind: {message:?}"))
+                wrong.push(format!("{label}: names no kind: {message:?}"));
             }
             Err(message) => {
                 let is_unknown_field = message.contains("unknown field");
