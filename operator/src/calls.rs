@@ -27,6 +27,8 @@ pub enum Refusal {
     /// Missing rights, quota, admission: `CallError::message` says which.
     Forbidden,
     Invalid,
+    /// The namespace is being deleted, and the job with it.
+    NamespaceEnding,
     /// Anything that may be different the next time.
     Transient,
 }
@@ -49,6 +51,13 @@ impl CallError {
         let kube::Error::Api(status) = error.as_ref() else {
             return Refusal::Transient;
         };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        if causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+        {
+            return Refusal::NamespaceEnding;
+        }
         match (status.code, status.reason.as_str()) {
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,
@@ -70,22 +79,20 @@ impl CallError {
 
 /// The server's own sentence, without the client's envelope.
 fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => {
-            // The client's outermost error says only that the service failed.
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(inner) = source {
-                let inner_text = inner.to_string();
-                if !text.contains(&inner_text) {
-                    text = format!("{text}: {inner_text}");
-                }
-                source = inner.source();
-            }
-            text
-        }
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
     }
+    // The client's outermost error says only that the service failed.
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -115,5 +122,16 @@ pub mod tests {
             Refusal::Transient
         );
         assert_eq!(CallError::Timeout.refusal(), Refusal::Transient);
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_no_want_of_rights() {
+        let status: kube::core::Status = serde_json::from_value(serde_json::json!({
+            "code": 403, "reason": "Forbidden", "message": "unable to create new content",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": "metadata.namespace"}]},
+        }))
+        .unwrap();
+        let error = CallError::Answer(Box::new(kube::Error::Api(Box::new(status))));
+        assert_eq!(error.refusal(), Refusal::NamespaceEnding);
     }
 }

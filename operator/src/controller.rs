@@ -38,7 +38,7 @@ use crate::watches::{GuardedJob, Stores};
 /// How long a reconcile waits after a failure, at first and at most; doubled each time. At most ten tries a minute even at
 /// the start.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 /// The wait after another writer was first: the watch brings its version in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
 /// How long after its start the operator takes silence of a coordinator for its own fault.
@@ -73,7 +73,7 @@ pub enum Error {
 /// Brings one job a step further, from whatever state it is in.
 pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Next, Error> {
     let started = Instant::now();
-    let outcome = reconcile_job(&job, &context).await;
+    let outcome = Box::pin(reconcile_job(&job, &context)).await;
     context.metrics.observe_reconcile(
         started.elapsed(),
         outcome.as_ref().err().map(Error::variant),
@@ -85,6 +85,7 @@ pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Ne
 }
 
 /// What to do about a failed step: by its cause.
+#[expect(clippy::needless_pass_by_value, reason = "the runner hands them over")]
 pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) -> Next {
     let failures = job.uid().map_or(1, |uid| context.memory.blame(&uid));
     let backoff = FIRST_RETRY
@@ -107,6 +108,13 @@ pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) 
             if is_race {
                 debug!(error = %cause, "another writer was first");
                 return Next::requeue(CONFLICT_RETRY.max(backoff / 2));
+            }
+            if cause
+                .call()
+                .is_some_and(|call| call.refusal() == Refusal::NamespaceEnding)
+            {
+                debug!(error = %cause, "the namespace is being deleted, and the job with it");
+                return Next::requeue(LONGEST_RETRY);
             }
             warn!(error = %cause, retry_ms = backoff.as_millis(), "writing failed");
             Next::requeue(backoff)
@@ -357,7 +365,9 @@ async fn announce(
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = bounded(context.recorder.publish(&event, reference)).await {
+    if let Err(error) = bounded(context.recorder.publish(&event, reference)).await
+        && error.refusal() != Refusal::NamespaceEnding
+    {
         warn!(%error, reason = announcement.reason, "event not published");
     }
 }

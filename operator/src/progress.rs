@@ -63,7 +63,8 @@ pub struct StreamTarget {
 struct RunStream {
     generation: u32,
     state: Arc<Mutex<StreamState>>,
-    _dialler: AbortOnDropHandle<()>,
+    #[expect(dead_code, reason = "dropping it ends the dialling")]
+    dialler: AbortOnDropHandle<()>,
 }
 
 /// What a stream's task and the reconciles share.
@@ -127,18 +128,17 @@ impl RunStreams {
         let state = Arc::new(Mutex::new(StreamState::default()));
         let generation = target.generation;
         let uid = target.job.uid.clone();
-        let dialler = tokio::spawn(dial_for_ever(
+        let dialler = AbortOnDropHandle::new(tokio::spawn(dial_for_ever(
             target,
             Arc::clone(&state),
             self.changed.clone(),
-        ));
-        let _dialler = AbortOnDropHandle::new(dialler);
+        )));
         streams.insert(
             uid,
             RunStream {
                 generation,
                 state,
-                _dialler,
+                dialler,
             },
         );
     }

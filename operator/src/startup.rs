@@ -80,9 +80,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let (triggers, questions) = mpsc::channel::<Trigger>(TRIGGERS);
     let stores = Stores::start(&client, config.only_namespace(), &triggers, &mut tasks);
-    let (changed, mut changes) = mpsc::channel(TRIGGERS);
+    let (changed, mut progressed) = mpsc::channel(TRIGGERS);
     tasks.spawn(async move {
-        while let Some(job) = changes.recv().await {
+        while let Some(job) = progressed.recv().await {
             let crate::controller::validate::JobIdentity {
                 namespace, name, ..
             } = job;

@@ -32,10 +32,10 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         template,
         annotations: &STAY_ANNOTATIONS,
         node_selector: template.node_selector.clone(),
-        affinity: pod::coordinator_affinity(
+        affinity: Some(pod::coordinator_affinity(
             template.affinity.as_ref(),
             &frozen.spec.workers.preemptible,
-        ),
+        )),
         tolerations: template.tolerations.iter().map(pod::toleration).collect(),
         grace_seconds: GRACE_SECONDS,
         serves_grpc: true,
@@ -143,7 +143,7 @@ mod tests {
                                     {"name": "token", "mountPath": "/var/run/zephyr/token", "readOnly": true},
                                     {"name": "scratch", "mountPath": "/tmp"},
                                 ],
-                                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 1},
+                                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 2},
                                 "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8081}, "periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 3},
                                 "securityContext": {
                                     "allowPrivilegeEscalation": false,

@@ -49,7 +49,8 @@ const READINESS_PERIOD_SECONDS: i32 = 3;
 const LIVENESS_PERIOD_SECONDS: i32 = 20;
 /// Seconds a probe waits for its answer: long enough for a starved CPU.
 const PROBE_TIMEOUT_SECONDS: i32 = 5;
-/// Probes in a row that must fail.
+/// Probes in a row that must fail: one slow answer of a busy machine is no sign of anything.
+const READINESS_FAILURES: i32 = 2;
 const LIVENESS_FAILURES: i32 = 3;
 
 /// What the two roles' templates differ in.
@@ -136,7 +137,7 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
-) -> Option<Affinity> {
+) -> Affinity {
     let known: Vec<_> = SPOT_LABELS
         .iter()
         .map(|label| is_not(label.key, label.value))
@@ -178,7 +179,7 @@ pub(super) fn coordinator_affinity(
             })
         })
         .collect();
-    Some(Affinity {
+    Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
                 node_selector_terms: terms,
@@ -186,7 +187,7 @@ pub(super) fn coordinator_affinity(
             preferred_during_scheduling_ignored_during_execution: node.and_then(preferred),
         }),
         ..Affinity::default()
-    })
+    }
 }
 
 /// The user's affinity as it is.
@@ -252,7 +253,11 @@ fn container(input: &PodInput<'_>) -> Container {
             mount("token", TOKEN_DIRECTORY, true),
             mount("scratch", SCRATCH_DIRECTORY, false),
         ]),
-        readiness_probe: Some(probe("/readyz", READINESS_PERIOD_SECONDS, 1)),
+        readiness_probe: Some(probe(
+            "/readyz",
+            READINESS_PERIOD_SECONDS,
+            READINESS_FAILURES,
+        )),
         liveness_probe: Some(probe(
             "/healthz",
             LIVENESS_PERIOD_SECONDS,

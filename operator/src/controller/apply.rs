@@ -124,9 +124,9 @@ impl Error {
             }
             (_, Some(Refusal::Forbidden)) => {
                 // Both are 403: missing rights are "cannot <verb> resource", quota and admission say what they refuse.
-                let is_rights = self
-                    .call()
-                    .is_some_and(|call| call.message().contains("cannot "));
+                let is_rights = self.call().is_some_and(|call| {
+                    call.message().contains("cannot ") && call.message().contains(" resource ")
+                });
                 if is_rights {
                     Reason::Forbidden
                 } else {
@@ -139,6 +139,7 @@ impl Error {
                     Refusal::NotFound
                     | Refusal::AlreadyExists
                     | Refusal::Conflict
+                    | Refusal::NamespaceEnding
                     | Refusal::Transient,
                 )
                 | None,
@@ -394,5 +395,70 @@ fn post_parameters() -> PostParams {
     PostParams {
         dry_run: false,
         field_manager: Some(names::MANAGER.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::tests::answer;
+
+    fn refused(code: u16, reason: &str, message: &str) -> Option<WriteProblem> {
+        let (namespace, name) = ("team".to_owned(), "count-coordinator-g1".to_owned());
+        Error::Create {
+            kind: "Service",
+            namespace,
+            name,
+            source: answer(code, reason, message),
+        }
+        .problem()
+    }
+
+    #[test]
+    fn missing_rights_and_quota_are_told_apart_and_name_the_object() {
+        let rights = "services is forbidden: User \"o\" cannot create resource \"services\" in API group \"\"";
+        assert_eq!(
+            refused(403, "Forbidden", rights),
+            Some(WriteProblem {
+                reason: Reason::Forbidden,
+                message: format!("create Service team/count-coordinator-g1: {rights}"),
+            })
+        );
+        let quota = refused(
+            403,
+            "Forbidden",
+            "exceeded quota: none, requested: services=1",
+        );
+        assert_eq!(quota.map(|problem| problem.reason), Some(Reason::Blocked));
+        let invalid = refused(422, "Invalid", "spec.ports: Required value");
+        assert_eq!(invalid.map(|problem| problem.reason), Some(Reason::Blocked));
+    }
+
+    #[test]
+    fn what_goes_away_by_trying_again_is_no_problem_of_the_users() {
+        for (code, reason) in [
+            (500, "InternalError"),
+            (429, "TooManyRequests"),
+            (409, "Conflict"),
+            (404, "NotFound"),
+        ] {
+            assert_eq!(refused(code, reason, ""), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_object_in_the_way_is_named() {
+        let (namespace, name) = ("team".to_owned(), "count-workers-g1".to_owned());
+        let problem = Error::Collide {
+            kind: "StatefulSet",
+            namespace,
+            name,
+        }
+        .problem()
+        .unwrap();
+        assert_eq!(problem.reason, Reason::Blocked);
+        assert!(problem.message.starts_with(
+            "create StatefulSet team/count-workers-g1: an object of this name exists"
+        ));
     }
 }

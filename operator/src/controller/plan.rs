@@ -32,7 +32,7 @@ pub const MAX_GENERATIONS_WITHOUT_PROGRESS: u32 = 3;
 const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 
 /// How soon to look again at a job that runs undisturbed: heals what a lost event would have told.
-const SETTLED_REQUEUE: Duration = Duration::from_secs(300);
+const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
 /// What the operator's installation adds to a job when it is frozen.
 #[derive(Clone, Debug, Default, PartialEq)]

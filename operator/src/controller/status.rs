@@ -205,8 +205,13 @@ impl Projection {
             (finish.reason, message)
         };
         self.set(ConditionType::Degraded, !succeeded, degraded, calm);
-        self.set(ConditionType::Complete, succeeded, finish.reason, message);
-        self.set(ConditionType::Failed, !succeeded, finish.reason, message);
+        let (complete, failed) = if succeeded {
+            (message, "the job succeeded")
+        } else {
+            ("the job failed", message)
+        };
+        self.set(ConditionType::Complete, succeeded, finish.reason, complete);
+        self.set(ConditionType::Failed, !succeeded, finish.reason, failed);
         self.set(ConditionType::Finished, true, finish.reason, message);
         self.enter(phase, finish.reason, message);
     }

@@ -89,7 +89,7 @@ impl Timing {
         let or_default = |text: &DurationText, usual: &DurationText| {
             text.parse()
                 .or_else(|_| usual.parse())
-                .unwrap_or(Duration::from_secs(60))
+                .unwrap_or(Duration::from_mins(1))
         };
         Self {
             no_workers_timeout: or_default(&retries.no_workers_timeout, &usual.no_workers_timeout),

@@ -1,5 +1,6 @@
 //! Tables: every way a pod can be, and every way it can end.
 
+use super::PodEndCause::{Disruption, Exit, OutOfMemory};
 use super::*;
 
 /// A worker pod of generation 1 that has nothing yet.
@@ -26,6 +27,7 @@ pub fn worker(name: &str) -> PodFacts {
 }
 
 /// The moment `second` after the epoch.
+#[expect(clippy::missing_panics_doc, reason = "a test may panic")]
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -62,6 +64,7 @@ fn running(ready: bool, changed: i64) -> PodFacts {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_statuses() {
     let sessions = SessionView {
         busy: ["uid-busy".to_owned()].into(),
@@ -160,7 +163,7 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
         (
             "evicted",
             with(|pod| {
-                pod.verdict = Some(told("Evicted", "The node was low on resource: memory."))
+                pod.verdict = Some(told("Evicted", "The node was low on resource: memory."));
             }),
             WorkerState::Dead,
         ),
@@ -170,7 +173,7 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
                 pod.verdict = Some(told(
                     "Terminated",
                     "Pod was terminated in response to imminent node shutdown.",
-                ))
+                ));
             }),
             WorkerState::Dead,
         ),
@@ -180,7 +183,7 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
                 pod.verdict = Some(told(
                     "Evicted",
                     "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
-                ))
+                ));
             }),
             WorkerState::Failed,
         ),
@@ -221,6 +224,7 @@ fn nobody_is_silent_towards_a_coordinator_that_is_away_or_just_came_back() {
 
 /// C14: the sixteen ways a pod ends, each on the right account.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itself_is_not() {
     let disrupted = |reason: &str| {
         with(|pod| {
@@ -237,7 +241,6 @@ fn preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itsel
     };
     let ended =
         |exit_code, reason: &str| with(|pod| pod.container.state = ended(exit_code, reason));
-    use PodEndCause::{Disruption, Exit, OutOfMemory};
     let cases = [
         (
             "preempted by the scheduler",

@@ -37,10 +37,13 @@ impl SigningKey {
             &self.0,
             format!("{CONTEXT}\n{job_uid}\n{generation}").as_bytes(),
         );
+        let digits = tag
+            .as_ref()
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 0x0f]);
         Token(
-            tag.as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
+            digits
+                .filter_map(|digit| char::from_digit(digit.into(), 16))
                 .collect(),
         )
     }

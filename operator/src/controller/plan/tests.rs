@@ -148,12 +148,11 @@ impl World {
 
     fn burn(&mut self) -> bool {
         match &mut self.fuse {
-            Some(0) => false,
-            Some(left) => {
+            Some(left) if *left > 0 => {
                 *left -= 1;
                 *left == 0
             }
-            None => false,
+            Some(_) | None => false,
         }
     }
 
@@ -341,14 +340,11 @@ impl World {
             .now
             .checked_add(jiff::SignedDuration::from_secs(seconds))
             .unwrap();
-        if !self
-            .job
-            .status
-            .generation
-            .is_some_and(|g| self.report.as_ref().is_some_and(|r| r.generation == g))
-        {
-            self.report = None;
-        }
+        let generation = self.job.status.generation;
+        self.report = self
+            .report
+            .take()
+            .filter(|report| Some(report.generation) == generation);
     }
 
     /// A first generation whose coordinator runs and whose four workers are asked for.
@@ -448,9 +444,12 @@ fn children_are_made_from_the_frozen_job_and_not_from_a_later_edit() {
     world.job.spec.image = "edited:2".to_owned();
     world.fuse = None;
     let plan = world.plan();
-    let frozen = plan.actions.iter().find_map(|action| match action {
-        Action::CreateCoordinator { frozen, .. } => Some(frozen),
-        _ => None,
+    let frozen = plan.actions.iter().find_map(|action| {
+        if let Action::CreateCoordinator { frozen, .. } = action {
+            Some(frozen)
+        } else {
+            None
+        }
     });
     assert_eq!(
         frozen.unwrap().spec.image,
@@ -669,6 +668,9 @@ fn the_last_generation_that_is_allowed_ends_the_job() {
     );
 }
 
+/// Makes a pod what a case wants it to be.
+type Change = fn(&mut PodFacts);
+
 #[test]
 fn workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_do_not() {
     let failing = |pod: &mut PodFacts| {
@@ -695,7 +697,6 @@ fn workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_
         };
         pod.ready = true;
     };
-    type Change = fn(&mut PodFacts);
     let cases: [(&str, Vec<Change>, u32); 6] = [
         ("failing", vec![failing], 2),
         ("failing beside pending ones", vec![pending, failing], 2),
@@ -822,7 +823,7 @@ fn a_finished_job_is_deleted_after_its_time() {
     let mut world = World::running(json!({"ttlSecondsAfterFinished": 60}));
     world.ends(true, "Succeeded");
     world.settle();
-    assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(60)));
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_mins(1)));
     world.pass(59);
     world.settle();
     assert!(!world.deleted);
