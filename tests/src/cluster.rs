@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
 /// How long a test waits for something that is expected within seconds, on a machine whose cores are all busy.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// How often a condition that cannot be watched is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -207,18 +207,18 @@ impl TestNamespace {
                     .and_then(|spec| spec.node_name.clone())
                     .unwrap_or_default();
                 let status = pod.status.clone().unwrap_or_default();
-                let states: Vec<_> = status
+                let containers: Vec<_> = status
                     .container_statuses
                     .iter()
                     .flatten()
                     .map(|c| (&c.state, &c.last_state))
                     .collect();
-                let states = serde_json::to_string(&states).unwrap_or_default();
+                let containers = serde_json::to_string(&containers).unwrap_or_default();
                 let phase = status.phase.clone().unwrap_or_default();
                 let deleted = pod.metadata.deletion_timestamp.is_some();
                 let _ = writeln!(
                     text,
-                    "  pod {} on {node}: {phase}, being deleted: {deleted}, {states}",
+                    "  pod {} on {node}: {phase}, being deleted: {deleted}, {containers}",
                     pod.name_any()
                 );
             }

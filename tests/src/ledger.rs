@@ -79,14 +79,18 @@ impl LedgerView {
         for record in records {
             match record {
                 LogRecord::Done { task, .. } => {
-                    state.done.entry(task.task).or_default().push(task.attempt)
+                    state.done.entry(task.task).or_default().push(task.attempt);
                 }
                 LogRecord::Failed {
                     class: FailureClass::Disruption,
                     error,
                     ..
-                } => state.disruptions.push(error),
-                LogRecord::Failed { error, .. } => state.application_failures.push(error),
+                } => {
+                    state.disruptions.push(error);
+                }
+                LogRecord::Failed { error, .. } => {
+                    state.application_failures.push(error);
+                }
                 LogRecord::Revoked { .. }
                 | LogRecord::StageFinished { .. }
                 | LogRecord::Finalized { .. }

@@ -13,7 +13,7 @@ use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
 /// Within this time of its deletion nothing of a job is left: what we promise.
-const GONE_WITHIN: Duration = Duration::from_secs(60);
+const GONE_WITHIN: Duration = Duration::from_mins(1);
 
 async fn names<K>(namespace: &TestNamespace) -> Result<Vec<String>>
 where
