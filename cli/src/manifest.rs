@@ -169,10 +169,10 @@ fn collect_unknown(value: &Value, schema: &Value, path: &str, errors: &mut Vec<S
                 let path = format!("{path}.{name}");
                 match (known.and_then(|known| known.get(name)), others, known) {
                     (Some(schema), _, _) | (None, Some(schema), _) => {
-                        collect_unknown(field, schema, &path, errors)
+                        collect_unknown(field, schema, &path, errors);
                     }
                     (None, None, Some(known)) => {
-                        errors.push(unknown_field(&path, name, known.keys()))
+                        errors.push(unknown_field(&path, name, known.keys()));
                     }
                     (None, None, None) => {}
                 }

@@ -2,7 +2,7 @@
 //! task in a child process of its own. Touches no cluster.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -102,7 +102,7 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
         job.spec.storage.uri = if storage.contains("://") {
             storage.to_owned()
         } else {
-            folder_uri(PathBuf::from(storage))?
+            folder_uri(Path::new(storage))?
         };
         return Ok(None);
     }
@@ -113,7 +113,7 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
         .prefix("zephyr-run-")
         .tempdir()
         .context("make a temporary folder")?;
-    job.spec.storage.uri = folder_uri(folder.path().to_owned())?;
+    job.spec.storage.uri = folder_uri(folder.path())?;
     Ok(Some(folder))
 }
 

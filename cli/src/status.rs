@@ -9,6 +9,7 @@ use kube::{Api, Client, Config};
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::status::WorkerCounts;
 
 use crate::terminal::{bytes, print, printable};
 
@@ -88,6 +89,25 @@ fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
         .or_else(|| condition(status, ConditionType::Progressing))
 }
 
+/// Who is alive and what they do, in a line.
+fn describe_workers(workers: &WorkerCounts) -> String {
+    let counts = [
+        ("ready", workers.ready),
+        ("busy", workers.busy),
+        ("starting", workers.init),
+        ("reconnecting", workers.reconnecting),
+        ("failed", workers.failed),
+        ("dead", workers.dead),
+    ];
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(word, n)| format!("{n} {word}"))
+        .collect();
+    let (summary, counts, disruptions) = (&workers.summary, counts.join(", "), workers.disruptions);
+    format!("{summary} alive ({counts}), {disruptions} disruptions so far")
+}
+
 /// The status as a page for people. Pure.
 fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
     let mut page = String::new();
@@ -121,30 +141,14 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
         );
     }
     line("Progress", status.progress.clone().unwrap_or_default());
-    if let Some(workers) = &status.workers {
-        let counts = [
-            ("ready", workers.ready),
-            ("busy", workers.busy),
-            ("starting", workers.init),
-            ("reconnecting", workers.reconnecting),
-            ("failed", workers.failed),
-            ("dead", workers.dead),
-        ];
-        let counts: Vec<_> = counts
-            .iter()
-            .filter(|(_, n)| *n > 0)
-            .map(|(word, n)| format!("{n} {word}"))
-            .collect();
-        line(
-            "Workers",
-            format!(
-                "{} alive ({}), {} disruptions so far",
-                workers.summary,
-                counts.join(", "),
-                workers.disruptions
-            ),
-        );
-    }
+    line(
+        "Workers",
+        status
+            .workers
+            .as_ref()
+            .map(describe_workers)
+            .unwrap_or_default(),
+    );
     if let Some(coordinator) = &status.coordinator {
         let epoch = coordinator
             .epoch
@@ -202,7 +206,7 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zephyr_crds::status::{Phase, StageStatus, WorkerCounts};
+    use zephyr_crds::status::{Phase, StageStatus};
 
     #[test]
     fn a_running_job_is_told_in_a_few_lines() {
