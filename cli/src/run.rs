@@ -117,9 +117,9 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
     Ok(Some(folder))
 }
 
-fn folder_uri(folder: PathBuf) -> Result<String> {
+fn folder_uri(folder: &Path) -> Result<String> {
     let absolute =
-        std::path::absolute(&folder).with_context(|| format!("--storage {}", folder.display()))?;
+        std::path::absolute(folder).with_context(|| format!("--storage {}", folder.display()))?;
     let text = absolute
         .to_str()
         .with_context(|| format!("--storage {}: not UTF-8", absolute.display()))?;
