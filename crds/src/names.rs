@@ -61,11 +61,6 @@ pub fn workers(job: &str, n: u32) -> String {
     format!("{job}-workers-g{n}")
 }
 
-/// The Secret with the bearer token of the generation.
-pub fn token(job: &str, n: u32) -> String {
-    format!("{job}-token-g{n}")
-}
-
 /// Where the coordinator of generation `n` is dialled inside the cluster.
 pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     format!(
@@ -83,7 +78,6 @@ mod tests {
         assert_eq!(generation_root("count", 2), "count-g2");
         assert_eq!(coordinator("count", 2), "count-coordinator-g2");
         assert_eq!(workers("count", 2), "count-workers-g2");
-        assert_eq!(token("count", 2), "count-token-g2");
         assert_eq!(
             coordinator_address("count", "team", 2),
             "http://count-coordinator-g2.team.svc:7070"
