@@ -17,11 +17,15 @@ pub enum ConditionType {
     Complete,
     Failed,
     Finished,
+    /// For tools (kstatus): the job has not ended.
+    Reconciling,
+    /// For tools (kstatus): the job is refused or has failed.
+    Stalled,
 }
 
 impl ConditionType {
     /// Every condition, in the order in which status shows them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Progressing,
         Self::CoordinatorReady,
@@ -30,6 +34,8 @@ impl ConditionType {
         Self::Complete,
         Self::Failed,
         Self::Finished,
+        Self::Reconciling,
+        Self::Stalled,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -42,6 +48,8 @@ impl ConditionType {
             Self::Complete => "Complete",
             Self::Failed => "Failed",
             Self::Finished => "Finished",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
         }
     }
 }

@@ -56,6 +56,9 @@ pub fn project(
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
         Lifecycle::Stay => next.follow(job, observed, &plan.diagnosis, problem),
     }
+    if plan.lifecycle != Lifecycle::Ended {
+        next.set_for_tools();
+    }
     bound(&mut next.status);
     next.status
 }
@@ -392,6 +395,35 @@ impl Projection {
             ConditionType::Finished,
         ] {
             self.set(kind, false, Reason::NotFinished, "the job has not ended");
+        }
+    }
+
+    /// The two conditions by which tools that know no kind in particular (`helm --wait`, Argo CD) tell whether to wait
+    /// on (kstatus). They follow from the others.
+    fn set_for_tools(&mut self) {
+        let refused = find(&self.status, ConditionType::Accepted)
+            .filter(|condition| condition.status == ConditionStatus::False);
+        let failed = find(&self.status, ConditionType::Failed)
+            .filter(|condition| condition.status == ConditionStatus::True);
+        let stalled = refused
+            .or(failed)
+            .map(|condition| (condition.r#type, condition.reason));
+        let ended = self.status.phase.is_some_and(Phase::is_final);
+        match stalled {
+            Some((kind, reason)) => {
+                let message = format!("see condition {}", kind.as_str());
+                self.set(ConditionType::Stalled, true, reason, &message);
+                self.set(ConditionType::Reconciling, false, reason, &message);
+            }
+            None => {
+                let reason = if ended {
+                    Reason::OutputComplete
+                } else {
+                    Reason::NotFinished
+                };
+                self.set(ConditionType::Stalled, false, reason, "");
+                self.set(ConditionType::Reconciling, !ended, reason, "");
+            }
         }
     }
 

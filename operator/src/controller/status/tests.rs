@@ -145,6 +145,8 @@ fn a_started_job_has_every_field_that_its_objects_will_follow_from() {
         condition(&status, ConditionType::Progressing),
         (true, Reason::Starting)
     );
+    assert!(condition(&status, ConditionType::Reconciling).0);
+    assert!(!condition(&status, ConditionType::Stalled).0);
     assert_eq!(
         condition(&status, ConditionType::Finished),
         (false, Reason::NotFinished)
@@ -395,6 +397,11 @@ fn an_end_sets_finished_and_says_which_end() {
         );
         assert_eq!(
             condition(&status, ConditionType::Failed),
+            (!succeeded, reason)
+        );
+        assert!(!condition(&status, ConditionType::Reconciling).0);
+        assert_eq!(
+            condition(&status, ConditionType::Stalled),
             (!succeeded, reason)
         );
         assert_eq!(status.completion_time, Some(Time(at(400))));
