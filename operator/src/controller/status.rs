@@ -409,22 +409,19 @@ impl Projection {
             .or(failed)
             .map(|condition| (condition.r#type, condition.reason));
         let ended = self.status.phase.is_some_and(Phase::is_final);
-        match stalled {
-            Some((kind, reason)) => {
-                let message = format!("see condition {}", kind.as_str());
-                self.set(ConditionType::Stalled, true, reason, &message);
-                self.set(ConditionType::Reconciling, false, reason, &message);
-            }
-            None => {
-                let reason = if ended {
-                    Reason::OutputComplete
-                } else {
-                    Reason::NotFinished
-                };
-                self.set(ConditionType::Stalled, false, reason, "");
-                self.set(ConditionType::Reconciling, !ended, reason, "");
-            }
+        if let Some((kind, reason)) = stalled {
+            let message = format!("see condition {}", kind.as_str());
+            self.set(ConditionType::Stalled, true, reason, &message);
+            self.set(ConditionType::Reconciling, false, reason, &message);
+            return;
         }
+        let reason = if ended {
+            Reason::OutputComplete
+        } else {
+            Reason::NotFinished
+        };
+        self.set(ConditionType::Stalled, false, reason, "");
+        self.set(ConditionType::Reconciling, !ended, reason, "");
     }
 
     /// Sets one condition; the time of its last transition changes only with its status.
