@@ -1,8 +1,9 @@
-//! The walls between the crates, read off `cargo metadata`: which package may reach which other, at any depth.
+//! The walls between the crates, read off `cargo metadata` and, where features matter, `cargo tree`: which package may reach which other, at any depth.
 //!
 //! ARCHITECTURE.md names each wall; a dependency that breaks one fails here before anybody gets used to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
@@ -43,9 +44,40 @@ fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// Fails with every forbidden package that `package` reaches.
-fn check(package: &str, forbidden: &[&str]) -> Result<()> {
-    let reached = reachable_from(package)?;
+/// Names of all packages that a package links when it is built by itself, with the features that it asks for and not
+/// those that other members of the workspace add.
+fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "-p",
+            package,
+        ])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo tree -p {package}: {errors}");
+    let lines = String::from_utf8(output.stdout)?;
+    let names: BTreeSet<_> = lines
+        .lines()
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect();
+    ensure!(
+        names.contains(package),
+        "cargo tree -p {package} does not name it: {lines}"
+    );
+    Ok(names)
+}
+
+/// Fails with every forbidden package among those that `package` reaches.
+fn check(package: &str, reached: &BTreeSet<String>, forbidden: &[&str]) -> Result<()> {
     let broken: Vec<_> = forbidden
         .iter()
         .filter(|name| reached.contains(**name))
@@ -61,6 +93,7 @@ fn check(package: &str, forbidden: &[&str]) -> Result<()> {
 fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> Result<()> {
     check(
         "zephyr-engine",
+        &reachable_from("zephyr-engine")?,
         &[
             "tokio",
             "async-std",
@@ -89,6 +122,7 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
 fn the_operator_links_neither_engine_nor_worker() -> Result<()> {
     check(
         "zephyr-operator",
+        &reachable_from("zephyr-operator")?,
         &["zephyr-engine", "zephyr-worker", "object_store", "jaq-core"],
     )
 }
@@ -97,6 +131,7 @@ fn the_operator_links_neither_engine_nor_worker() -> Result<()> {
 fn the_types_of_the_api_link_nothing_of_ours() -> Result<()> {
     check(
         "zephyr-crds",
+        &linked_alone_by("zephyr-crds")?,
         &[
             "zephyr-engine",
             "zephyr-worker",
@@ -111,6 +146,7 @@ fn the_types_of_the_api_link_nothing_of_ours() -> Result<()> {
 fn the_pods_of_a_job_link_no_kubernetes_client() -> Result<()> {
     check(
         "zephyr-worker",
+        &linked_alone_by("zephyr-worker")?,
         &["kube-client", "kube-runtime", "zephyr-operator"],
     )
 }
@@ -118,7 +154,11 @@ fn the_pods_of_a_job_link_no_kubernetes_client() -> Result<()> {
 #[test]
 fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
     for package in ["zephyr-operator", "zephyr-worker", "kubectl-zephyr"] {
-        check(package, &["aws-lc-sys", "openssl-sys", "native-tls"])?;
+        check(
+            package,
+            &reachable_from(package)?,
+            &["aws-lc-sys", "openssl-sys", "native-tls"],
+        )?;
     }
     Ok(())
 }
