@@ -1,9 +1,11 @@
 //! The cluster under test and a namespace per test. Creates and deletes only namespaces of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, Service};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
@@ -66,6 +68,29 @@ pub async fn client() -> Result<Client> {
         .await
         .context("read the kubeconfig")?;
     Client::try_from(config).context("make a client of the kubeconfig")
+}
+
+/// Looks again and again until `look` gives something, for at most `patience`.
+pub async fn eventually<T, F>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let last = match look().await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => String::new(),
+            Err(error) => format!(" (last error: {error:#})"),
+        };
+        if tokio::time::Instant::now() >= deadline {
+            bail!("not seen within {patience:?}: {what}{last}");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// A namespace for one test, with the Secret `s3-credentials`. Deleted with everything in it by `finish`; left for a look
@@ -158,30 +183,55 @@ impl TestNamespace {
         Ok(pods)
     }
 
-    /// Looks again and again until `look` gives something.
+    /// Uids of the objects that the operator and Kubernetes made for jobs, by `Kind/name`: those that `selector` picks
+    /// among the objects with the label of a job.
+    pub async fn children(&self, selector: &str) -> Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        self.add_children::<ConfigMap>(selector, &mut all).await?;
+        self.add_children::<Secret>(selector, &mut all).await?;
+        self.add_children::<Service>(selector, &mut all).await?;
+        self.add_children::<Deployment>(selector, &mut all).await?;
+        self.add_children::<ReplicaSet>(selector, &mut all).await?;
+        self.add_children::<StatefulSet>(selector, &mut all).await?;
+        self.add_children::<Pod>(selector, &mut all).await?;
+        Ok(all)
+    }
+
+    async fn add_children<K>(
+        &self,
+        selector: &str,
+        all: &mut BTreeMap<String, String>,
+    ) -> Result<()>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        for object in self
+            .api::<K>()
+            .list(&ListParams::default().labels(selector))
+            .await?
+        {
+            let name = format!("{}/{}", K::kind(&()), object.name_any());
+            all.insert(name, object.uid().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Looks again and again until `look` gives something; a failure tells what is in the namespace.
     pub async fn eventually<T, F>(
         &self,
         what: &str,
         patience: Duration,
-        mut look: impl FnMut() -> F,
+        look: impl FnMut() -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<Option<T>>>,
     {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            let last = match look().await {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => String::new(),
-                Err(error) => format!(" (last error: {error:#})"),
-            };
-            if tokio::time::Instant::now() >= deadline {
-                bail!(
-                    "not seen within {patience:?}: {what}{last}\n{}",
-                    self.describe().await
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        match eventually(what, patience, look).await {
+            Ok(found) => Ok(found),
+            Err(error) => bail!("{error:#}\n{}", self.describe().await),
         }
     }
 

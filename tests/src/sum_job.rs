@@ -22,8 +22,6 @@ pub struct SumJob {
     pub workers: u32,
     /// More lines below `spec`, indented by two.
     pub more: String,
-    /// More lines below `spec.workers`, indented by four.
-    pub more_workers: String,
 }
 
 impl SumJob {
@@ -35,7 +33,6 @@ impl SumJob {
             rounds: 400_000,
             workers: 3,
             more: String::new(),
-            more_workers: String::new(),
         }
     }
 
@@ -78,14 +75,13 @@ spec:
     slots: 1
     preemptible: {{ provider: none }}
     resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
-{more_workers}{more}"#,
+{more}"#,
             name = self.name,
             values = values.join(", "),
             rounds = self.rounds,
             folder = self.folder(namespace),
             storage = Self::storage_uri(namespace),
             workers = self.workers,
-            more_workers = self.more_workers,
             more = self.more,
         )
     }

@@ -3,10 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::ListParams;
-use kube::{Resource, ResourceExt};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
@@ -15,35 +11,6 @@ use zephyr_tests::sum_job::SumJob;
 /// Within this time of its deletion nothing of a job is left: what we promise.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
 
-async fn names<K>(namespace: &TestNamespace) -> Result<Vec<String>>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
-{
-    let ours = ListParams::default().labels("zephyr.dev/job");
-    Ok(namespace
-        .api::<K>()
-        .list(&ours)
-        .await?
-        .iter()
-        .map(ResourceExt::name_any)
-        .collect())
-}
-
-async fn children(namespace: &TestNamespace) -> Result<Vec<String>> {
-    let mut all = names::<ConfigMap>(namespace).await?;
-    all.extend(names::<Secret>(namespace).await?);
-    all.extend(names::<Service>(namespace).await?);
-    all.extend(names::<Deployment>(namespace).await?);
-    all.extend(names::<ReplicaSet>(namespace).await?);
-    all.extend(names::<StatefulSet>(namespace).await?);
-    all.extend(names::<Pod>(namespace).await?);
-    Ok(all)
-}
-
 async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> Result<()> {
     job.delete().await?;
     namespace
@@ -51,11 +18,11 @@ async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> 
             "every object of the deleted job gone",
             GONE_WITHIN,
             || async {
-                let left = children(namespace).await?;
+                let left = namespace.children("zephyr.dev/job").await?;
                 if left.is_empty() {
                     Ok(Some(()))
                 } else {
-                    anyhow::bail!("left: {left:?}")
+                    anyhow::bail!("left: {:?}", left.keys())
                 }
             },
         )

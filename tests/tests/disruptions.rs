@@ -1,13 +1,11 @@
 //! Pods, processes and nodes vanish in the middle of a job, on the real cluster: the output is the same each time,
 //! nothing that was committed is run again, and the application budget is untouched.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{self, PATIENCE, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::{LedgerState, LedgerView};
 use zephyr_tests::node;
@@ -170,25 +168,14 @@ async fn a_node_that_vanishes_takes_nothing_with_it_whether_its_object_stays_or_
 }
 
 async fn wait_until_ready(node: &str) -> Result<()> {
-    let client = zephyr_tests::cluster::client().await?;
-    let nodes: Api<Node> = Api::all(client);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let found = nodes.get_opt(node).await?;
-        let conditions = found
-            .and_then(|node| node.status)
-            .and_then(|status| status.conditions)
-            .unwrap_or_default();
-        if conditions
-            .iter()
+    let nodes: Api<Node> = Api::all(cluster::client().await?);
+    let nodes = &nodes;
+    cluster::eventually(&format!("node {node} ready"), PATIENCE, || async move {
+        let status = nodes.get_opt(node).await?.and_then(|node| node.status);
+        let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+        Ok(conditions
             .any(|c| c.type_ == "Ready" && c.status == "True")
-        {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            tokio::time::Instant::now() < deadline,
-            "node {node} is not ready again"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+            .then_some(()))
+    })
+    .await
 }

@@ -2,8 +2,7 @@
 //! the old objects go by owner references.
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
@@ -20,60 +19,12 @@ async fn label(client: &kube::Client, node: &str, key: &str, value: Option<&str>
     Ok(())
 }
 
-/// Names of all objects that generation `n` may own.
+/// Names of all objects that generation `n` owns, directly or not.
 async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
-    let of = ListParams::default().labels(&format!("zephyr.dev/generation={n}"));
-    let mut names: Vec<String> = Vec::new();
-    names.extend(
-        namespace
-            .api::<ConfigMap>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("ConfigMap/{}", o.name_any())),
-    );
-    names.extend(
-        namespace
-            .api::<Service>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("Service/{}", o.name_any())),
-    );
-    names.extend(
-        namespace
-            .api::<Deployment>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("Deployment/{}", o.name_any())),
-    );
-    names.extend(
-        namespace
-            .api::<StatefulSet>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("StatefulSet/{}", o.name_any())),
-    );
-    names.extend(
-        namespace
-            .api::<k8s_openapi::api::core::v1::Secret>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("Secret/{}", o.name_any())),
-    );
-    names.extend(
-        namespace
-            .api::<Pod>()
-            .list(&of)
-            .await?
-            .iter()
-            .map(|o| format!("Pod/{}", o.name_any())),
-    );
-    names.sort();
-    Ok(names)
+    let children = namespace
+        .children(&format!("zephyr.dev/generation={n}"))
+        .await?;
+    Ok(children.into_keys().collect())
 }
 
 #[tokio::test]
@@ -155,8 +106,9 @@ async fn a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2()
             )
         })
         .await?;
+    // Kubernetes adds to the name of what it makes itself: ReplicaSets and pods.
     let suffix = format!("-g{}", second.0);
-    let named = |name: &String| name.starts_with("Pod/") || name.ends_with(&suffix);
+    let named = |name: &String| name.ends_with(&suffix) || name.contains(&format!("{suffix}-"));
     anyhow::ensure!(second.1.iter().all(named), "{:?}", second.1);
 
     let done = job.succeeded(PATIENCE).await?;

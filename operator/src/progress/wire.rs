@@ -5,7 +5,7 @@ use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, 
 
 /// The generated client.
 #[expect(unreachable_pub, reason = "generated code")]
-#[allow(
+#[expect(
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
     reason = "generated code"
