@@ -1,14 +1,11 @@
 //! Compiles the client of the coordinator's `run.proto`. Needs no protoc on the machine.
 
-use std::path::Path;
+/// Seen from this package's folder, where Cargo runs this: no path of the machine gets into the program.
+const PROTOS: &str = "../worker-image/proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker-image/proto");
-    println!(
-        "cargo::rerun-if-changed={}",
-        protos.join("run.proto").display()
-    );
-    let descriptors = protox::compile(["run.proto"], [&protos])?;
+    println!("cargo::rerun-if-changed={PROTOS}/run.proto");
+    let descriptors = protox::compile(["run.proto"], [PROTOS])?;
     tonic_prost_build::configure()
         .build_server(false)
         .compile_fds(descriptors)?;
