@@ -69,12 +69,9 @@ impl State {
                 number
             }
             Some(number) => {
-                let replaced = self
-                    .workers
-                    .get(&number)
-                    .map(|worker| worker.running.iter().copied().collect::<Vec<_>>());
-                self.lose(out, now, number, &Loss::Replaced);
-                self.register(now, session, id, replaced.filter(|tasks| !tasks.is_empty()))
+                let (loss, replaced) = self.replaced_by_another(now, number);
+                self.lose(out, now, number, &loss);
+                self.register(now, session, id, replaced)
             }
             None => self.register(now, session, id, None),
         };
@@ -93,6 +90,28 @@ impl State {
         self.compare_running(out, now, number, session, running);
         if matches!(self.job, JobState::Ended { .. }) {
             out.shutdown(session);
+        }
+    }
+
+    /// How a process ended that another of its pod replaces: as the news said that came before, or as the news will say
+    /// that come yet about what it was running.
+    fn replaced_by_another(
+        &mut self,
+        now: Timestamp,
+        number: WorkerNumber,
+    ) -> (Loss, Option<Vec<TaskAttempt>>) {
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return (Loss::Replaced, None);
+        };
+        match worker.early_news.take() {
+            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
+                (Loss::Ended { reason }, None)
+            }
+            Some(_) | None if worker.running.is_empty() => (Loss::Replaced, None),
+            Some(_) | None => {
+                let running = worker.running.iter().copied().collect();
+                (Loss::Replaced, Some(running))
+            }
         }
     }
 
