@@ -1,0 +1,269 @@
+//! What a seed decides before its run begins: the job, the fleet, which faults there are and how often. A seed has only
+//! some of the faults, because what one of them shows another would hide.
+
+use super::rng::Rng;
+use crate::coordinator::Config;
+use crate::coordinator::tests::cluster::task;
+use crate::id::TaskId;
+
+/// One run in this many is a large one.
+pub(super) const LARGE_EVERY: u64 = 500;
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) is_large: bool,
+    pub(super) mode: Mode,
+    pub(super) shards: Vec<u32>,
+    pub(super) pods: u64,
+    pub(super) slots: u32,
+    pub(super) task_ms_max: u64,
+    pub(super) storage_ms_max: u64,
+    pub(super) trouble: Trouble,
+    pub(super) task_disruptions: u32,
+    pub(super) nemeses: Vec<Nemesis>,
+    /// Mean time between two faults.
+    pub(super) fault_every_ms: u64,
+    /// How many of a hundred broken streams the coordinator does not notice.
+    pub(super) unnoticed: u64,
+    /// How many of a hundred messages to the coordinator arrive twice.
+    pub(super) repeats: u64,
+    /// How many of a thousand messages are lost with their stream.
+    pub(super) lost_messages: u64,
+    /// How many of a hundred puts the coordinator does not survive.
+    pub(super) deaths_at_put: u64,
+    /// A broken stream may lose what was under way, or bring it much later.
+    pub(super) harsh_streams: bool,
+    /// Faults are so few and so clear that what is charged to whom can be foretold.
+    pub(super) is_exact: bool,
+}
+
+/// What is checked at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Faults to the end: nothing wrong may ever happen, but the job need not end.
+    Safety { until_ms: u64 },
+    /// From a moment on nothing breaks: the job must end within a bound.
+    Liveness { heals_at_ms: u64 },
+}
+
+/// How tasks fail by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Never,
+    /// Each try with this chance in percent, for this or that reason, and the budget is ample.
+    Often(u64),
+    /// Each task fails at most twice of the three times that it may.
+    Twice,
+    /// This task fails always.
+    Poison(TaskId),
+    /// Now and then, and the budget is small: the job may fail, if it fails for the right reason.
+    Scarce(u64),
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nemesis {
+    /// A pod is preempted.
+    PodDies,
+    /// A pod's process ends by itself or for want of memory, and another begins.
+    ContainerEnds,
+    StreamBreaks,
+    PodStalls,
+    PodDrains,
+    CoordinatorDies,
+    CoordinatorStalls,
+    /// It stands still, is replaced, and wakes up.
+    CoordinatorIsReplacedAlive,
+    OutputIsLost,
+    StorageIsSlow,
+    /// Most pods are preempted at once, with or without notice.
+    Wave,
+    /// All of them are, and stay away.
+    AllDie,
+}
+
+const ALL: [Nemesis; 12] = [
+    Nemesis::PodDies,
+    Nemesis::ContainerEnds,
+    Nemesis::StreamBreaks,
+    Nemesis::PodStalls,
+    Nemesis::PodDrains,
+    Nemesis::CoordinatorDies,
+    Nemesis::CoordinatorStalls,
+    Nemesis::CoordinatorIsReplacedAlive,
+    Nemesis::OutputIsLost,
+    Nemesis::StorageIsSlow,
+    Nemesis::Wave,
+    Nemesis::AllDie,
+];
+
+/// Those after which it is still clear who is to blame.
+const CLEAR: [Nemesis; 5] = [
+    Nemesis::PodDies,
+    Nemesis::ContainerEnds,
+    Nemesis::PodDrains,
+    Nemesis::StorageIsSlow,
+    Nemesis::Wave,
+];
+
+/// More failures than any run has.
+const AMPLE: u32 = 100_000;
+
+impl Settings {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let is_large = seed % LARGE_EVERY == LARGE_EVERY - 1;
+        let is_exact = rng.percent(20);
+        let shards = draw_shards(&mut rng, is_large);
+        let trouble = draw_trouble(&mut rng, &shards, is_exact);
+        let nemeses = draw_nemeses(&mut rng, trouble, is_exact);
+        let limit = rng.pick(&[0, AMPLE]).unwrap_or(0);
+        let heals_at_ms = rng.between(5_000, 150_000);
+        let is_liveness = rng.percent(70);
+        let mut settings = Self {
+            is_large,
+            mode: if is_liveness {
+                Mode::Liveness { heals_at_ms }
+            } else {
+                Mode::Safety {
+                    until_ms: heals_at_ms * 2,
+                }
+            },
+            pods: if is_large {
+                rng.between(200, 1_000)
+            } else {
+                rng.between(1, 8)
+            },
+            slots: u32::try_from(rng.between(1, 4)).unwrap_or(1),
+            task_ms_max: rng.pick(&[5, 2_000, 10_000, 40_000]).unwrap_or(5),
+            storage_ms_max: rng.pick(&[20, 500, 3_000]).unwrap_or(20),
+            task_disruptions: match trouble {
+                Trouble::Scarce(_) => rng.pick(&[0, 3]).unwrap_or(0),
+                Trouble::Never | Trouble::Often(_) | Trouble::Twice | Trouble::Poison(_) => limit,
+            },
+            fault_every_ms: rng.pick(&[300, 2_000, 10_000]).unwrap_or(300),
+            unnoticed: rng.pick(&[0, 50, 100]).unwrap_or(0),
+            repeats: rng.pick(&[0, 0, 5, 30]).unwrap_or(0),
+            lost_messages: rng.pick(&[0, 0, 5, 30]).unwrap_or(0),
+            deaths_at_put: rng.pick(&[0, 0, 3, 15]).unwrap_or(0),
+            harsh_streams: rng.percent(50),
+            shards,
+            trouble,
+            nemeses,
+            is_exact,
+        };
+        if is_large {
+            settings.soften();
+        }
+        if is_exact {
+            settings.fault_every_ms = settings.fault_every_ms.max(2_000);
+            settings.harsh_streams = false;
+            settings.unnoticed = 0;
+            settings.repeats = 0;
+            settings.lost_messages = 0;
+            settings.deaths_at_put = 0;
+        }
+        settings
+    }
+
+    /// With a thousand workers a fault each third of a second is no time at all, but a death at each tenth put is for ever.
+    fn soften(&mut self) {
+        self.task_ms_max = self.task_ms_max.max(500);
+        self.deaths_at_put = self.deaths_at_put.min(1);
+        self.lost_messages = self.lost_messages.min(5);
+    }
+
+    /// Whether anything breaks at this moment.
+    pub(super) fn is_healed(&self, now: u64) -> bool {
+        match self.mode {
+            Mode::Safety { .. } => false,
+            Mode::Liveness { heals_at_ms } => now >= heals_at_ms,
+        }
+    }
+
+    /// Faults are over by then.
+    pub(super) fn faults_end_ms(&self) -> u64 {
+        match self.mode {
+            Mode::Safety { until_ms } => until_ms,
+            Mode::Liveness { heals_at_ms } => heals_at_ms,
+        }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        let task_failures = match self.trouble {
+            Trouble::Never | Trouble::Often(_) => AMPLE,
+            Trouble::Twice | Trouble::Poison(_) | Trouble::Scarce(_) => 3,
+        };
+        Config::new(task_failures, self.task_disruptions)
+    }
+
+    pub(super) fn is_last_stage(&self, task: TaskId) -> bool {
+        task.stage.0 as usize + 1 == self.shards.len()
+    }
+}
+
+fn draw_shards(rng: &mut Rng, is_large: bool) -> Vec<u32> {
+    let stages = rng.between(1, 4);
+    let mut shards = Vec::new();
+    for _ in 0..stages {
+        let size = match rng.between(0, 9) {
+            0 | 1 => 0,
+            2 | 3 => 1,
+            _ if is_large => rng.between(500, 2_000),
+            _ => rng.between(2, 40),
+        };
+        shards.push(u32::try_from(size).unwrap_or(0));
+    }
+    // A large run has at least one large stage.
+    if is_large && let Some(first) = shards.first_mut() {
+        *first = (*first).max(2_000);
+    }
+    shards
+}
+
+fn draw_trouble(rng: &mut Rng, shards: &[u32], is_exact: bool) -> Trouble {
+    let often = rng.pick(&[5, 30]).unwrap_or(5);
+    if is_exact {
+        return rng
+            .pick(&[Trouble::Never, Trouble::Often(often)])
+            .unwrap_or(Trouble::Never);
+    }
+    match rng.between(0, 9) {
+        0..=2 => Trouble::Never,
+        3..=5 => Trouble::Often(often),
+        6 | 7 => Trouble::Twice,
+        8 => Trouble::Scarce(often),
+        _ => {
+            let stages: Vec<u32> = (0..)
+                .zip(shards)
+                .filter(|(_, shards)| **shards > 0)
+                .map(|(stage, _)| stage)
+                .collect();
+            let Some(stage) = rng.pick(&stages) else {
+                return Trouble::Never;
+            };
+            let last = u64::from(shards[stage as usize]) - 1;
+            let shard = u32::try_from(rng.between(0, last)).unwrap_or(0);
+            Trouble::Poison(task(stage, shard))
+        }
+    }
+}
+
+fn draw_nemeses(rng: &mut Rng, trouble: Trouble, is_exact: bool) -> Vec<Nemesis> {
+    let possible: &[Nemesis] = if is_exact { &CLEAR } else { &ALL };
+    let chance = rng.pick(&[25, 50, 100]).unwrap_or(50);
+    let mut nemeses: Vec<Nemesis> = possible
+        .iter()
+        .copied()
+        .filter(|_| rng.percent(chance))
+        .collect();
+    if is_exact && !nemeses.contains(&Nemesis::ContainerEnds) {
+        nemeses.push(Nemesis::ContainerEnds);
+    }
+    // A container's end counts against the same small budget as the failures that are counted out beforehand.
+    if matches!(trouble, Trouble::Twice | Trouble::Poison(_)) {
+        nemeses.retain(|nemesis| *nemesis != Nemesis::ContainerEnds);
+    }
+    nemeses
+}

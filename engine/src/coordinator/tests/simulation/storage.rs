@@ -1,0 +1,207 @@
+//! Object storage and the ledger in it: what was written, what of it is gone, and whose put comes too late. A record here
+//! is a number of rows and a hash of all that it was made from, so that a loss, a duplicate and a mix-up all show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::book::Book;
+use super::settings::Settings;
+use crate::coordinator::record::{LogRecord, OutputFile};
+use crate::coordinator::tests::cluster::output;
+use crate::id::{Attempt, TaskAttempt, TaskId};
+
+/// What an object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) rows: u64,
+    hash: u64,
+}
+
+/// What a stage's listing leads to.
+struct Listing {
+    tasks: Vec<TaskAttempt>,
+    all: Content,
+}
+
+/// The log of all epochs. A new epoch seals the older ones.
+pub(super) struct Ledger {
+    pub(super) records: Vec<LogRecord>,
+    pub(super) book: Book,
+    pub(super) newest_epoch: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            records: Vec::new(),
+            book: Book::new(settings),
+            newest_epoch: 0,
+        }
+    }
+
+    pub(super) fn is_sealed(&self, epoch: u64) -> bool {
+        epoch < self.newest_epoch
+    }
+
+    /// A put of an epoch that is not sealed.
+    pub(super) fn put(&mut self, records: &[LogRecord]) {
+        for record in records {
+            self.book.enter(record);
+        }
+        self.records.extend_from_slice(records);
+    }
+}
+
+/// See the file's head.
+pub(super) struct Storage {
+    shards: Vec<u32>,
+    written: BTreeMap<TaskAttempt, Content>,
+    /// Written once, and not there any more.
+    gone: BTreeSet<TaskAttempt>,
+    listings: BTreeMap<String, Listing>,
+    /// Final files that stand, by the attempt that made them.
+    pub(super) final_files: BTreeMap<TaskId, (Attempt, Content)>,
+}
+
+impl Storage {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            shards: settings.shards.clone(),
+            written: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            listings: BTreeMap::new(),
+            final_files: BTreeMap::new(),
+        }
+    }
+
+    /// What each task of each stage makes where nothing goes wrong.
+    pub(super) fn reference(&self) -> Vec<Vec<Content>> {
+        let mut stages: Vec<Vec<Content>> = Vec::new();
+        for (stage, shards) in (0..).zip(&self.shards) {
+            let all = stages.last().map(|before| sum(before.iter().copied()));
+            let make = |shard| {
+                made(
+                    crate::coordinator::tests::cluster::task(stage, shard),
+                    *shards,
+                    all,
+                )
+            };
+            stages.push((0..*shards).map(make).collect());
+        }
+        stages
+    }
+
+    /// An attempt reads what its stage reads and writes its file; `Err` names an input that is not there.
+    pub(super) fn write(
+        &mut self,
+        task: TaskAttempt,
+        input: Option<&str>,
+    ) -> Result<(), TaskAttempt> {
+        let all = match input {
+            None => None,
+            Some(path) => {
+                let listing = self.listings.get(path);
+                let listing = listing.unwrap_or_else(|| panic!("{path} was never published"));
+                let is_listed = |gone: &&TaskAttempt| {
+                    listing.tasks.get(gone.task.shard.0 as usize) == Some(*gone)
+                };
+                if let Some(gone) = self.gone.iter().find(is_listed) {
+                    return Err(*gone);
+                }
+                Some(listing.all)
+            }
+        };
+        let shards = self.shards[task.task.stage.0 as usize];
+        self.written.insert(task, made(task.task, shards, all));
+        Ok(())
+    }
+
+    /// The file of an attempt, as its worker reports it.
+    pub(super) fn file(&self, task: TaskAttempt) -> OutputFile {
+        let is_last = task.task.stage.0 as usize + 1 == self.shards.len();
+        let content = self.written[&task];
+        OutputFile {
+            rows: content.rows,
+            bytes: content.rows * 10,
+            crc32c: crc(content),
+            ..output(task, is_last).file
+        }
+    }
+
+    /// A listing of these files is written.
+    pub(super) fn publish(&mut self, path: &str, outputs: &[(TaskAttempt, OutputFile)]) {
+        let tasks: Vec<TaskAttempt> = outputs.iter().map(|(task, _)| *task).collect();
+        let all = sum(tasks.iter().map(|task| self.written[task]));
+        let before = self
+            .listings
+            .insert(path.to_owned(), Listing { tasks, all });
+        assert!(before.is_none(), "{path} is written twice");
+    }
+
+    /// A final file is completed; `false` where it cannot be any more.
+    pub(super) fn complete(&mut self, task: TaskAttempt) -> bool {
+        let standing = self
+            .final_files
+            .get(&task.task)
+            .map(|(attempt, _)| *attempt);
+        if standing == Some(task.attempt) {
+            return true;
+        }
+        if self.gone.contains(&task) {
+            return false;
+        }
+        assert_eq!(
+            standing, None,
+            "another file stands where {task} is completed"
+        );
+        let content = self.written[&task];
+        self.final_files.insert(task.task, (task.attempt, content));
+        true
+    }
+
+    /// A file is thrown away or lost. A final file that stands is not touched by it.
+    pub(super) fn remove(&mut self, task: TaskAttempt) {
+        if self.written.contains_key(&task) {
+            self.gone.insert(task);
+        }
+    }
+
+    pub(super) fn gone(&self) -> &BTreeSet<TaskAttempt> {
+        &self.gone
+    }
+}
+
+fn crc(content: Content) -> u32 {
+    u32::try_from(content.hash & 0xffff_ffff).unwrap_or_default()
+}
+
+fn mix(one: u64, other: u64) -> u64 {
+    let mixed = (one ^ other.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
+}
+
+fn sum(contents: impl Iterator<Item = Content>) -> Content {
+    let nothing = Content { rows: 0, hash: 1 };
+    contents.fold(nothing, |all, content| Content {
+        rows: all.rows + content.rows,
+        hash: mix(all.hash, content.hash),
+    })
+}
+
+/// A task's output follows from all that the stage before made: rows are dealt out to the shards. Some have none.
+fn made(task: TaskId, shards: u32, all: Option<Content>) -> Content {
+    let shard = u64::from(task.shard.0);
+    let (rows, from) = match all {
+        None => ((shard * 7) % 11, 0),
+        Some(all) => {
+            let shards = u64::from(shards);
+            (
+                all.rows / shards + u64::from(shard < all.rows % shards),
+                all.hash,
+            )
+        }
+    };
+    Content {
+        rows,
+        hash: mix(mix(from, u64::from(task.stage.0)), shard + 1),
+    }
+}

@@ -1,0 +1,199 @@
+//! What really happened to attempts and workers, and whether what the coordinator writes and says agrees with it. It
+//! knows nothing of how a coordinator decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::book::Book;
+use crate::coordinator::config::EARLY_NEWS_MS;
+use crate::coordinator::record::{FailureClass, LogRecord};
+use crate::id::{Attempt, TaskAttempt, TaskId};
+
+/// A pod and an incarnation of its process.
+pub(super) type Process = (u64, u64);
+
+/// How an attempt ended at its worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    Failed {
+        class: FailureClass,
+        error: String,
+        lost_input: Option<TaskAttempt>,
+    },
+}
+
+/// A container's end by no disruption.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) at: u64,
+    /// When a coordinator heard of it.
+    pub(super) heard_at: Option<u64>,
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Truth {
+    fates: BTreeMap<TaskAttempt, Fate>,
+    /// Attempts that were reported before their process ended, if it did.
+    pub(super) reported: BTreeSet<TaskAttempt>,
+    /// The processes that each attempt was sent to.
+    holders: BTreeMap<TaskAttempt, BTreeSet<Process>>,
+    /// The newest attempt of each task that was sent out.
+    newest: BTreeMap<TaskId, Attempt>,
+    cancelled: BTreeSet<TaskAttempt>,
+    pub(super) ends: BTreeMap<Process, End>,
+    /// When a coordinator last heard that a container of this pod ended.
+    news: BTreeMap<u64, u64>,
+    /// When a coordinator decided that a task is done, as far as that stood.
+    done_at: BTreeMap<TaskId, u64>,
+    /// Failures that each task has had by itself.
+    pub(super) own_failures: BTreeMap<TaskId, u32>,
+}
+
+impl Truth {
+    pub(super) fn ended(&mut self, task: TaskAttempt, fate: Fate) {
+        if matches!(&fate, Fate::Failed { class, .. } if *class != FailureClass::Disruption) {
+            *self.own_failures.entry(task.task).or_default() += 1;
+        }
+        let before = self.fates.insert(task, fate);
+        assert_eq!(before, None, "{task} ran twice");
+    }
+
+    pub(super) fn sent(&mut self, task: TaskAttempt, process: Process) {
+        let is_new = self.holders.entry(task).or_default().insert(process);
+        assert!(is_new, "{task} was sent to the same process twice");
+        assert_eq!(self.holders[&task].len(), 1, "{task} was sent out twice");
+        self.newest.insert(task.task, task.attempt);
+    }
+
+    pub(super) fn is_cancelled(&mut self, task: TaskAttempt) {
+        self.cancelled.insert(task);
+    }
+
+    pub(super) fn container_ended(&mut self, process: Process, at: u64) {
+        let heard_at = None;
+        self.ends.insert(process, End { at, heard_at });
+    }
+
+    /// A coordinator hears that a container of a pod ended: one of those that had ended by then.
+    pub(super) fn news(&mut self, pod: u64, now: u64) {
+        self.news.insert(pod, now);
+        for (_, end) in self.ends.range_mut((pod, 0)..=(pod, u64::MAX)) {
+            end.heard_at.get_or_insert(now);
+        }
+    }
+
+    /// Whether what a record says is what happened.
+    pub(super) fn expect(&mut self, record: &LogRecord, now: u64) {
+        match record {
+            LogRecord::Done { task, .. } => {
+                let fate = self.fates.get(task);
+                assert_eq!(fate, Some(&Fate::Done), "{task} is said to be done");
+                self.done_at.insert(task.task, now);
+            }
+            LogRecord::Failed { task, class, error } => {
+                self.expect_failure(*task, *class, error, now);
+            }
+            LogRecord::Revoked { .. }
+            | LogRecord::StageFinished { .. }
+            | LogRecord::Finalized { .. }
+            | LogRecord::Result(_) => {}
+        }
+    }
+
+    fn expect_failure(&self, task: TaskAttempt, charged: FailureClass, error: &str, now: u64) {
+        if charged == FailureClass::Disruption {
+            return;
+        }
+        if error.starts_with("the worker's container ended") {
+            let is_right = self.holders.get(&task).is_some_and(|holders| {
+                holders
+                    .iter()
+                    .any(|process| self.may_have_ended(*process, now))
+            });
+            assert!(
+                is_right,
+                "{task} is charged for a container that did not end: {error}"
+            );
+            return;
+        }
+        let is_right = matches!(self.fates.get(&task),
+            Some(Fate::Failed { class, error: own, .. }) if *class == charged && own == error);
+        let fate = self.fates.get(&task);
+        assert!(
+            is_right,
+            "{task} is charged with {charged:?} {error}, but was {fate:?}"
+        );
+    }
+
+    /// Whether a process ended by itself. The news name only its pod: what ends within seconds of it is taken for it.
+    fn may_have_ended(&self, process: Process, now: u64) -> bool {
+        let (pod, incarnation) = process;
+        let is_recent = self
+            .news
+            .get(&pod)
+            .is_some_and(|heard| now - heard <= EARLY_NEWS_MS);
+        let earlier = self
+            .ends
+            .range((pod, 0)..(pod, incarnation))
+            .next()
+            .is_some();
+        self.ends.contains_key(&process) || earlier && is_recent
+    }
+
+    /// A worker forgets what is acknowledged: it must be dealt with for good, in the ledger itself where it counts.
+    pub(super) fn expect_acknowledgement(&self, task: TaskAttempt, durable: &Book, soon: &Book) {
+        let is_over = soon.result().is_some() || soon.is_revoked(task) || durable.is_revoked(task);
+        let is_beaten = soon
+            .winner(task.task)
+            .is_some_and(|winner| winner != task.attempt);
+        let is_given_up = self.cancelled.contains(&task)
+            || self
+                .newest
+                .get(&task.task)
+                .is_some_and(|newest| *newest != task.attempt);
+        let is_right = match self.fates.get(&task) {
+            None => false,
+            // It may have been taken for one that went with its container.
+            Some(Fate::Done) => {
+                durable.is_winner(task) || durable.is_charged(task) || is_beaten || is_over
+            }
+            Some(Fate::Failed {
+                class, lost_input, ..
+            }) => {
+                *class == FailureClass::Disruption && !soon.is_charged(task)
+                    || lost_input.is_some() && !soon.is_charged(task)
+                    || durable.is_charged(task)
+                    || !soon.is_charged(task) && (is_beaten || is_over || is_given_up)
+            }
+        };
+        let fate = self.fates.get(&task);
+        assert!(
+            is_right,
+            "{task} is acknowledged and not dealt with: {fate:?}"
+        );
+    }
+
+    /// Where it is clear what happened: all that containers took with them is charged, and all that was reported.
+    pub(super) fn expect_all_charged(&self, book: &Book, ended_at: u64) {
+        for (task, holders) in &self.holders {
+            let Some((process, end)) = holders
+                .iter()
+                .find_map(|process| Some((process, self.ends.get(process)?)))
+            else {
+                continue;
+            };
+            let was_out = !self.reported.contains(task) && !self.cancelled.contains(task);
+            let in_time = end.at + 25_000 < ended_at;
+            let was_open = end.heard_at.is_some_and(|heard| {
+                self.done_at
+                    .get(&task.task)
+                    .is_none_or(|done| heard < *done)
+            });
+            assert!(
+                !(was_out && in_time && was_open) || book.is_charged(*task),
+                "{task} went with the container of {process:?} at {end:?} and is not charged"
+            );
+        }
+    }
+}
