@@ -1,6 +1,7 @@
 //! How a task's result becomes final: the first valid report wins, its record goes into the ledger, and only when that
 //! is durable the worker is acknowledged, a stage counts the task, and the next one may see it.
 
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile, TaskOutput};
@@ -25,7 +26,11 @@ impl State {
             return;
         };
         for (task, output) in tasks {
-            match self.claim(now, number, task) {
+            let mut claim = self.claim(now, number, task);
+            if defect::takes(claim, task.attempt.epoch < self.epoch) {
+                claim = Claim::Running;
+            }
+            match claim {
                 Claim::Running => self.commit(out, now, number, task, output),
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::DealtWith => {
@@ -92,6 +97,17 @@ impl State {
             output: output.clone(),
         };
         let index = self.append(out, record, Recorded::Done(task.task));
+        if defect::is(Defect::AckBeforeDurable)
+            && let Some(session) = self.session_of(number)
+        {
+            out.ack(session, task);
+        }
+        if defect::is(Defect::FinalizeBeforeDurable) && self.is_last_stage(task.task.stage) {
+            out.other(Effect::Finalize {
+                task,
+                file: output.file.clone(),
+            });
+        }
         self.put(
             task.task,
             TaskState::Committing {
@@ -192,7 +208,10 @@ impl State {
             };
             let stage = StageId(position);
             let known = self.stage(stage);
-            if known.progress == StageProgress::Running && known.committed == known.total() {
+            let has_started = known.progress == StageProgress::Running
+                || defect::is(Defect::TotalZeroIsDone)
+                    && known.progress == StageProgress::NotStarted;
+            if has_started && known.committed == known.total() {
                 self.finish_stage(out, stage);
             }
         }
@@ -262,6 +281,9 @@ impl State {
         };
         let index = self.append(out, record, Recorded::StageFinished(stage));
         self.stage_mut(stage).progress = StageProgress::Recording { index, outputs };
+        if defect::is(Defect::StageFinishNotAwaited) {
+            self.on_stage_finish_durable(stage, index);
+        }
     }
 
     fn on_stage_finish_durable(&mut self, stage: StageId, durable: u64) {

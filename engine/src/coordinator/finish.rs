@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{JobResult, LogRecord};
@@ -132,6 +133,11 @@ impl State {
     /// Ends the job: nothing runs any more, and the result is on its way into the ledger.
     pub(crate) fn conclude(&mut self, out: &mut Outbox, result: JobResult) {
         self.stop_all(out);
+        if defect::is(Defect::DismissedBeforeTheEnd) {
+            self.sessions
+                .keys()
+                .for_each(|session| out.shutdown(*session));
+        }
         let index = self.append(out, LogRecord::Result(result.clone()), Recorded::Result);
         self.job = JobState::Concluding { result, index };
     }

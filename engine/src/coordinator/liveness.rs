@@ -2,6 +2,7 @@
 //! a lost worker was running is queued again, once. It judges no task: budgets are in `retry`.
 
 use crate::coordinator::config::REPLACED_NEWS_MS;
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::event::PodEndCause;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::FailureClass;
@@ -109,7 +110,8 @@ impl State {
     /// Expires silent workers. A tick that comes more than a heartbeat interval after the one before shows that this
     /// process itself stood still: then what it did not hear proves nothing, and all periods begin again.
     pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
-        if now.since_ms(self.last_tick) > self.config.heartbeat.interval_min_ms {
+        let stood_still = now.since_ms(self.last_tick) > self.config.heartbeat.interval_min_ms;
+        if stood_still && !defect::is(Defect::ExpiryWhileStalled) {
             self.observing_since = now;
         }
         self.last_tick = now;
@@ -190,7 +192,7 @@ impl State {
             out.close(session, loss.closing_reason());
         }
         self.pods.remove(worker.id.pod_uid());
-        if self.workers.is_empty() {
+        if self.workers.is_empty() && !defect::is(Defect::CountsEverRegistered) {
             self.no_worker_since = Some(now);
         }
         if loss.is_disruption() {
@@ -198,12 +200,18 @@ impl State {
         }
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
         match loss {
+            Loss::Replaced if defect::is(Defect::NoRequeueOfReplaced) => {}
             Loss::Replaced => tasks.iter().for_each(|task| self.requeue(*task, None)),
             Loss::Silent | Loss::Disrupted | Loss::Drained => {
                 for task in &tasks {
                     self.requeue(*task, None);
                     let error = format!("worker {} was lost: {}", worker.id, loss.closing_reason());
-                    self.charge(out, *task, FailureClass::Disruption, &error, None);
+                    let class = if defect::is(Defect::PreemptionChargedAsFailure) {
+                        FailureClass::Application
+                    } else {
+                        FailureClass::Disruption
+                    };
+                    self.charge(out, *task, class, &error, None);
                 }
             }
             Loss::Ended { reason } => {
@@ -219,6 +227,9 @@ impl State {
 
     /// Charges tasks whose worker process ended under them with no sign of a disruption.
     fn charge_all(&mut self, out: &mut Outbox, tasks: &[TaskAttempt], reason: &str) {
+        if defect::is(Defect::ContainerEndNotCharged) {
+            return;
+        }
         let error = format!("the worker's container ended while it ran this task: {reason}");
         for task in tasks {
             self.charge(out, *task, FailureClass::Application, &error, None);

@@ -14,6 +14,7 @@ pub mod state;
 pub mod step;
 
 mod commit;
+mod defect;
 mod finish;
 mod liveness;
 mod outbox;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::coordinator::config::Config;
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::{
     Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
@@ -149,6 +150,9 @@ impl State {
                 self.expect_past(task)?;
                 self.task(task.task)
                     .ok_or(ReplayProblem::NoSuchTask(task.task))?;
+                if defect::is(Defect::TakeOverClearsFailures) {
+                    return Ok(());
+                }
                 self.history_mut(task.task).failures.push(Failure {
                     attempt: task.attempt,
                     class,

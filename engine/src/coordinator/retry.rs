@@ -6,6 +6,7 @@
 //! until `taskFailures` is used up; a disruption only where `taskDisruptions` limits them.
 
 use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::session::Claim;
@@ -263,7 +264,9 @@ impl State {
         self.history_mut(lost.task).revoked.push(lost.attempt);
         self.take(lost.task);
         self.put(lost.task, TaskState::Queued { not_before: None });
-        self.reopen_stage(lost.task.stage);
+        if !defect::is(Defect::LostOutputKeepsStage) {
+            self.reopen_stage(lost.task.stage);
+        }
     }
 
     fn reopen_stage(&mut self, stage: StageId) {

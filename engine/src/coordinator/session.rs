@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::coordinator::config::{ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, SLOTS_MAX};
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::liveness::Loss;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
@@ -46,6 +47,9 @@ impl State {
         if self.sessions.contains_key(&session) {
             out.close(session, "the worker said Hello twice in one session");
             return;
+        }
+        if defect::is(Defect::ReregisterClearsFailures) {
+            self.histories.clear();
         }
         let known = self.pods.get(id.pod_uid()).copied();
         if known
@@ -163,7 +167,9 @@ impl State {
             .map(|worker| worker.running.clone())
             .unwrap_or_default();
         for task in known.difference(&named) {
-            self.detach(number, *task);
+            if !defect::is(Defect::NoRequeueOnReregister) {
+                self.detach(number, *task);
+            }
         }
         for task in named {
             match self.claim(now, number, task) {

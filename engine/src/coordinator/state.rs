@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use crate::coordinator::config::Config;
+use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord, TaskOutput};
 use crate::id::{
@@ -245,7 +246,8 @@ impl Worker {
 
     /// Its place among the workers that may be given tasks: attempts per thousand slots.
     pub(crate) fn load(&self) -> Option<u64> {
-        let takes_tasks = self.session().is_some() && !self.draining;
+        let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
+        let takes_tasks = self.session().is_some() && !goes;
         takes_tasks.then(|| self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)))
     }
 }

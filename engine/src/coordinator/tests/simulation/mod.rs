@@ -6,6 +6,7 @@
 
 mod book;
 mod coordinators;
+mod defects;
 mod nemesis;
 mod rng;
 mod settings;

@@ -1,0 +1,43 @@
+//! The tests of the tests: a check that never failed proves nothing, so each of these mistakes is made on purpose, and the
+//! random runs of CI have to find it.
+
+use std::panic::catch_unwind;
+
+use super::{CI_SEEDS, run};
+use crate::coordinator::defect::{self, Defect};
+
+/// The first seed of CI's small runs that finds the mistake.
+fn found_by(defect: Defect) -> Option<u64> {
+    (0..CI_SEEDS).find(|seed| defect::with(defect, || catch_unwind(|| run(*seed, false)).is_err()))
+}
+
+#[test]
+fn every_seeded_defect_is_found_by_the_random_runs() {
+    let defects = [
+        Defect::CountsEverRegistered,
+        Defect::NoRequeueOnReregister,
+        Defect::NoRequeueOfReplaced,
+        Defect::ReregisterClearsFailures,
+        Defect::TakeOverClearsFailures,
+        Defect::TotalZeroIsDone,
+        Defect::ResultWithoutAttemptCheck,
+        Defect::SecondCommitWins,
+        Defect::OlderEpochAccepted,
+        Defect::ExpiryWhileStalled,
+        Defect::PreemptionChargedAsFailure,
+        Defect::ContainerEndNotCharged,
+        Defect::AckBeforeDurable,
+        Defect::FinalizeBeforeDurable,
+        Defect::StageFinishNotAwaited,
+        Defect::LostOutputKeepsStage,
+        Defect::DrainingTakesTasks,
+        Defect::DismissedBeforeTheEnd,
+    ];
+    let found: Vec<(Defect, Option<u64>)> = defects
+        .into_iter()
+        .map(|defect| (defect, found_by(defect)))
+        .collect();
+    let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+    println!("found by seed: {found:?}");
+}
