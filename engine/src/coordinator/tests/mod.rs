@@ -2,9 +2,10 @@
 
 mod budgets;
 mod cluster;
-mod incident;
+mod fleet;
 mod liveness;
 mod replay;
+mod scenarios;
 mod sessions;
 mod simulation;
 mod stages;
