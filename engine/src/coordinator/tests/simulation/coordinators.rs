@@ -42,6 +42,11 @@ impl Coordinator {
     pub(super) fn report(&self) -> Report {
         self.state.report()
     }
+
+    /// The account of all that it has written, durable or on its way.
+    pub(super) fn account(&self) -> &Book {
+        &self.soon
+    }
 }
 
 const TICK_MS: u64 = 500;
@@ -184,17 +189,24 @@ impl World {
         if self.is_held_up(epoch, &event) {
             return;
         }
+        if let Some(session) = session_of(&event)
+            && let Some(coordinator) = self.coordinators.get_mut(&epoch)
+        {
+            coordinator.arrived.insert(session, self.now);
+        }
+        self.takes_in(epoch, event);
+    }
+
+    /// What has arrived waits for a process that stands still, whatever becomes of its stream.
+    pub(super) fn takes_in(&mut self, epoch: u64, event: Event) {
         let now = self.now;
         let Some(coordinator) = self.coordinators.get_mut(&epoch) else {
             return;
         };
         let speaker = session_of(&event);
-        if let Some(session) = speaker {
-            coordinator.arrived.insert(session, now);
-        }
         if now < coordinator.stalled_until {
             let delay = coordinator.stalled_until - now;
-            self.again_after(delay, Happening::Learns { epoch, event });
+            self.again_after(delay, Happening::TakesIn { epoch, event });
             return;
         }
         match &event {

@@ -22,6 +22,11 @@ pub(super) enum Happening {
         epoch: u64,
         event: Event,
     },
+    /// It gets to what it learnt while it stood still.
+    TakesIn {
+        epoch: u64,
+        event: Event,
+    },
     /// A message reaches a pod.
     Hears {
         session: SessionId,
@@ -179,6 +184,7 @@ impl World {
     fn happens(&mut self, happening: Happening) {
         match happening {
             Happening::Learns { epoch, event } => self.learns(epoch, event),
+            Happening::TakesIn { epoch, event } => self.takes_in(epoch, event),
             Happening::Hears { session, message } => self.hears(session, message),
             Happening::TaskEnds {
                 pod,
@@ -258,9 +264,12 @@ impl World {
                 self.newest().map(Coordinator::report)
             ),
         }
-        if self.settings.is_exact {
+        if self.settings.is_exact
+            && let Some(coordinator) = self.newest()
+        {
             let ended_at = self.ended_at.unwrap_or(self.now);
-            self.truth.expect_all_charged(book, ended_at);
+            self.truth
+                .expect_all_charged(coordinator.account(), ended_at);
         }
     }
 
