@@ -40,7 +40,9 @@ pub(crate) enum Kind {
     Log,
     /// The end of an epoch's log, written by a later epoch.
     Seal,
-    /// All records before this epoch's log.
+    /// Records of many log objects, in order.
+    Merged,
+    /// Which merged objects hold all records before a position of this epoch's log.
     Snapshot,
 }
 
@@ -52,12 +54,25 @@ pub(crate) struct Header {
     pub(crate) job: String,
     /// The epoch in whose folder it lies.
     pub(crate) epoch: u64,
-    /// Its position in the log; 0 where it is not of the log.
+    /// Of a log object its position; of a snapshot the position of the first log object that it does not cover; of a merged
+    /// object its number; else 0.
     pub(crate) seq: u64,
     pub(crate) writer: String,
     /// The epoch that wrote it: another one than `epoch` only for a seal.
     pub(crate) by: u64,
+    /// Lines that follow.
     pub(crate) records: usize,
+}
+
+/// A merged object, as a snapshot names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Part {
+    /// Its path under the job's folder.
+    pub(crate) object: String,
+    pub(crate) records: usize,
+    /// CRC-32C of all its bytes.
+    pub(crate) crc32c: u32,
 }
 
 impl Header {
@@ -83,26 +98,74 @@ impl Header {
 
 /// An object, read.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LedgerObject {
+pub(crate) struct LedgerObject<T = LogRecord> {
     pub(crate) header: Header,
-    pub(crate) records: Vec<LogRecord>,
+    pub(crate) records: Vec<T>,
 }
 
-pub(crate) fn encode(mut header: Header, records: &[LogRecord]) -> Result<Vec<u8>, String> {
-    header.records = records.len();
-    let mut body = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
-    body.push(b'\n');
-    for record in records {
-        serde_json::to_writer(&mut body, &StoredRecord::from(record)).map_err(|e| e.to_string())?;
-        body.push(b'\n');
+/// Records as lines: what several objects' lines make one object of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub(crate) text: Vec<u8>,
+    pub(crate) count: usize,
+}
+
+impl Lines {
+    pub(crate) fn of(records: &[LogRecord]) -> Result<Self, String> {
+        let mut lines = Self::default();
+        for record in records {
+            lines.push(&StoredRecord::from(record))?;
+        }
+        Ok(lines)
     }
-    let mut bytes = format!("{MAGIC} {VERSION} {:08x}\n", crc32c::crc32c(&body)).into_bytes();
-    bytes.extend(body);
+
+    pub(crate) fn of_parts(parts: &[Part]) -> Result<Self, String> {
+        let mut lines = Self::default();
+        for part in parts {
+            lines.push(part)?;
+        }
+        Ok(lines)
+    }
+
+    fn push(&mut self, line: &impl Serialize) -> Result<(), String> {
+        serde_json::to_writer(&mut self.text, line).map_err(|e| e.to_string())?;
+        self.text.push(b'\n');
+        self.count += 1;
+        Ok(())
+    }
+
+    pub(crate) fn extend(&mut self, more: &Self) {
+        self.text.extend_from_slice(&more.text);
+        self.count += more.count;
+    }
+}
+
+pub(crate) fn encode(mut header: Header, lines: &Lines) -> Result<Vec<u8>, String> {
+    header.records = lines.count;
+    let mut head = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
+    head.push(b'\n');
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&head), &lines.text);
+    let mut bytes = format!("{MAGIC} {VERSION} {checksum:08x}\n").into_bytes();
+    bytes.reserve_exact(head.len() + lines.text.len());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(&lines.text);
     Ok(bytes)
 }
 
-/// Reads an object; the error says what is wrong with it.
+/// Reads an object of records; the error says what is wrong with it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
+    decode_as(bytes, |stored: StoredRecord| LogRecord::from(stored))
+}
+
+/// Reads a snapshot.
+pub(crate) fn decode_snapshot(bytes: &[u8]) -> Result<LedgerObject<Part>, String> {
+    decode_as(bytes, |part: Part| part)
+}
+
+fn decode_as<S: for<'a> Deserialize<'a>, T>(
+    bytes: &[u8],
+    convert: impl Fn(S) -> T,
+) -> Result<LedgerObject<T>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     let (first, body) = text.split_once('\n').ok_or("it has no first line")?;
     let [magic, version, checksum] = first.split(' ').collect::<Vec<_>>()[..] else {
@@ -119,15 +182,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
     if checksum != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
         return Err("its checksum is wrong: it is damaged".to_owned());
     }
-    let mut lines = body.lines();
-    let header: Header = serde_json::from_str(lines.next().unwrap_or_default())
-        .map_err(|e| format!("its header cannot be read: {e}"))?;
-    let records = lines.map(|line| {
-        let stored: StoredRecord =
+    let (first, body) = body.split_once('\n').ok_or("it has no header")?;
+    let header: Header =
+        serde_json::from_str(first).map_err(|e| format!("its header cannot be read: {e}"))?;
+    // The number is only what the object says of itself.
+    let mut records = Vec::with_capacity(header.records.min(body.len()));
+    for line in body.lines() {
+        let stored: S =
             serde_json::from_str(line).map_err(|e| format!("a record cannot be read: {e}"))?;
-        Ok(LogRecord::from(stored))
-    });
-    let records: Vec<LogRecord> = records.collect::<Result<_, String>>()?;
+        records.push(convert(stored));
+    }
     if records.len() != header.records {
         return Err(format!(
             "it has {} records and says {}",

@@ -6,7 +6,7 @@ use zephyr_engine::id::Epoch;
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::log_object;
-use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed};
+use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed, read_parts};
 use crate::storage::JobStorage;
 
 /// The newest epoch (0 where none was opened yet), and the records that a coordinator taking over now would begin with.
@@ -15,9 +15,11 @@ pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), Le
     if newest.0 == 0 {
         return Ok((newest, Vec::new()));
     }
-    let (base, mut records) = find_base(storage, Epoch(newest.0 + 1)).await?;
-    for epoch in (base..=newest.0).map(Epoch) {
-        for seq in 0.. {
+    let base = find_base(storage, Epoch(newest.0 + 1)).await?;
+    let mut records = read_parts(storage, &base.parts).await?;
+    for epoch in (base.epoch..=newest.0).map(Epoch) {
+        let first = if epoch.0 == base.epoch { base.seq } else { 0 };
+        for seq in first.. {
             let location = log_object(storage, epoch, seq)?;
             let Some(bytes) = look(storage, &location).await? else {
                 break;

@@ -4,18 +4,27 @@
 //! newest older epoch with a snapshot; an epoch that died before its snapshot harms nobody.
 
 use bytes::Bytes;
-use futures::StreamExt;
-use object_store::ObjectStore;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ListResult, ObjectStore};
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
 
-use crate::ledger::append::{log_object, refused};
-use crate::ledger::encoding::{Header, Kind, LedgerObject, WriterToken, decode, encode};
+use crate::ledger::append::{MergePolicy, log_object, refused, snapshot_object};
+use crate::ledger::encoding::{
+    Header, Kind, LedgerObject, Lines, Part, WriterToken, decode, decode_snapshot, encode,
+};
 use crate::ledger::{Ledger, LedgerError};
 use crate::storage::{Cause, JobStorage, Location, Placed, fetch, persist, put_if_absent};
 
-/// Log objects fetched ahead of the one that is replayed: the log of a large job is thousands of objects.
+/// Log objects fetched ahead of the one that is replayed.
 const LOG_OBJECTS_AHEAD: usize = 16;
+
+/// Merged objects fetched and read at once: some 8 MB each.
+const PARTS_AHEAD: usize = 4;
+
+/// Records of older logs that one merged object takes: some 8 MB.
+const RECORDS_PER_PART: usize = 25_000;
 
 /// The most epochs a job can have: a coordinator that restarted once a minute for two years.
 const EPOCHS_MAX: u64 = 1_000_000;
@@ -31,35 +40,84 @@ pub struct TakeOver {
     pub records: Vec<LogRecord>,
 }
 
+/// An epoch that is this process's own, and of which nothing is read yet.
+#[derive(Debug)]
+pub struct OpenedEpoch {
+    storage: JobStorage,
+    writer: WriterToken,
+    epoch: Epoch,
+}
+
+/// Where replay begins, and what was before.
+pub(crate) struct Base {
+    pub(crate) epoch: u64,
+    /// The first log object of that epoch which the snapshot does not cover.
+    pub(crate) seq: u64,
+    pub(crate) parts: Vec<Part>,
+}
+
 impl Ledger {
-    /// Opens the next epoch, replays and seals all older ones, and writes this epoch's snapshot. Only after that may
-    /// anything be dispatched. After `Unavailable` it can be called again; that opens a further epoch.
+    /// Opens the next epoch: from here on this process competes with nobody but later ones. After `Unavailable` it can be
+    /// called again; that opens a further epoch.
+    pub async fn open(
+        storage: &JobStorage,
+        writer: WriterToken,
+    ) -> Result<OpenedEpoch, LedgerError> {
+        let epoch = open_epoch(storage, &writer).await?;
+        Ok(OpenedEpoch {
+            storage: storage.clone(),
+            writer,
+            epoch,
+        })
+    }
+
+    /// Opens the next epoch and takes over from all older ones.
     pub async fn take_over(
         storage: &JobStorage,
         writer: WriterToken,
     ) -> Result<TakeOver, LedgerError> {
-        let epoch = open_epoch(storage, &writer).await?;
-        let (base, mut records) = find_base(storage, epoch).await?;
-        for older in base..epoch.0 {
-            replay_and_seal(storage, Epoch(older), epoch, &writer, &mut records).await?;
-        }
-        let location = snapshot_object(storage, epoch)?;
-        put_own(
+        let opened = Self::open(storage, writer).await?;
+        opened.take_over(MergePolicy::default()).await
+    }
+}
+
+impl OpenedEpoch {
+    /// The epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Only after that may anything be
+    /// dispatched.
+    pub async fn take_over(self, policy: MergePolicy) -> Result<TakeOver, LedgerError> {
+        let Self {
             storage,
-            &location,
-            Header::new(
-                Kind::Snapshot,
-                storage.job().as_str(),
-                epoch,
-                0,
-                &writer,
-                epoch,
-            ),
-            &records,
-        )
-        .await?;
+            writer,
+            epoch,
+        } = self;
+        let base = find_base(&storage, epoch).await?;
+        let mut records = read_parts(&storage, &base.parts).await?;
+        let merged = records.len();
+        for older in base.epoch..epoch.0 {
+            let first = if older == base.epoch { base.seq } else { 0 };
+            let older = Epoch(older);
+            replay_and_seal(&storage, older, first, epoch, &writer, &mut records).await?;
+        }
+        let mut ledger = Ledger::opened(storage, epoch, writer, policy, base.parts);
+        for chunk in records
+            .get(merged..)
+            .unwrap_or_default()
+            .chunks(RECORDS_PER_PART)
+        {
+            let lines = Lines::of(chunk).map_err(|problem| LedgerError::Refused {
+                object: format!("the log before epoch {epoch}"),
+                problem,
+            })?;
+            ledger.put_part(&lines).await?;
+        }
+        ledger.put_snapshot().await?;
         Ok(TakeOver {
-            ledger: Self::opened(storage.clone(), epoch, writer),
+            ledger,
             epoch,
             records,
         })
@@ -74,8 +132,9 @@ async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch,
             .at(&format!("epochs/{epoch}/open"))
             .map_err(LedgerError::Address)?;
         let header = Header::new(Kind::Open, storage.job().as_str(), epoch, 0, writer, epoch);
-        let bytes =
-            Bytes::from(encode(header, &[]).map_err(|problem| refused(&location, problem))?);
+        let bytes = Bytes::from(
+            encode(header, &Lines::default()).map_err(|problem| refused(&location, problem))?,
+        );
         match put_if_absent(storage.stores(), &location, bytes)
             .await
             .map_err(LedgerError::from_storage)?
@@ -95,57 +154,134 @@ async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch,
 
 pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerError> {
     let folder = storage.at("epochs").map_err(LedgerError::Address)?;
+    let listed = list(storage, &folder).await?;
+    let folders = listed
+        .map(|listed| listed.common_prefixes)
+        .unwrap_or_default();
+    Ok(folders.iter().filter_map(number).max().unwrap_or(0))
+}
+
+/// What lies in a folder; nothing where there is no such folder, which a local one may not be yet.
+async fn list(storage: &JobStorage, folder: &Location) -> Result<Option<ListResult>, LedgerError> {
     let store = storage
         .stores()
-        .open(&folder)
+        .open(folder)
         .map_err(LedgerError::from_storage)?
         .objects;
-    let listed = persist(storage.stores(), "listing", &folder, || {
+    let listed = persist(storage.stores(), "listing", folder, || {
         store.list_with_delimiter(Some(folder.path()))
     })
     .await;
-    let prefixes = match listed {
-        Ok(listed) => listed.common_prefixes,
-        // A local folder that was not made yet.
-        Err(error) if error.cause == Cause::NotFound => Vec::new(),
-        Err(error) => return Err(LedgerError::from_storage(error)),
-    };
-    let numbers = prefixes
-        .iter()
-        .filter_map(|prefix| prefix.filename()?.parse::<u64>().ok());
-    Ok(numbers.max().unwrap_or(0))
+    match listed {
+        Ok(listed) => Ok(Some(listed)),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(LedgerError::from_storage(error)),
+    }
 }
 
-/// The newest older epoch with a snapshot, with its records; epoch 1 and none where no epoch has one.
-pub(crate) async fn find_base(
-    storage: &JobStorage,
-    epoch: Epoch,
-) -> Result<(u64, Vec<LogRecord>), LedgerError> {
+/// The last part of a path, where it is a number.
+fn number(path: &Path) -> Option<u64> {
+    path.filename()?.parse().ok()
+}
+
+/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 where none has.
+pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base, LedgerError> {
     for older in (1..epoch.0).rev() {
-        let location = snapshot_object(storage, Epoch(older))?;
-        if let Some(bytes) = look(storage, &location).await? {
-            let snapshot = expect(
-                storage,
-                &location,
-                &bytes,
-                Epoch(older),
-                0,
-                &[Kind::Snapshot],
-            )?;
-            return Ok((older, snapshot.records));
+        // A listing that leaves snapshots out costs reads and nothing else: any of them is right.
+        for seq in listed_snapshots(storage, Epoch(older))
+            .await?
+            .into_iter()
+            .rev()
+        {
+            let location = snapshot_object(storage, Epoch(older), seq)?;
+            let Some(bytes) = look(storage, &location).await? else {
+                continue;
+            };
+            let object = decode_snapshot(&bytes).map_err(|problem| refused(&location, problem))?;
+            let kinds = &[Kind::Snapshot];
+            check_header(storage, &location, &object.header, Epoch(older), seq, kinds)?;
+            return Ok(Base {
+                epoch: older,
+                seq,
+                parts: object.records,
+            });
         }
     }
-    Ok((1, Vec::new()))
+    Ok(Base {
+        epoch: 1,
+        seq: 0,
+        parts: Vec::new(),
+    })
+}
+
+/// Positions of an epoch's snapshots, as listed, in order; the first is always among them.
+async fn listed_snapshots(storage: &JobStorage, epoch: Epoch) -> Result<Vec<u64>, LedgerError> {
+    let folder = storage
+        .at(&format!("epochs/{epoch}/snapshots"))
+        .map_err(LedgerError::Address)?;
+    let listed = list(storage, &folder).await?;
+    let objects = listed.map(|listed| listed.objects).unwrap_or_default();
+    let mut positions: Vec<u64> = objects
+        .iter()
+        .filter_map(|object| number(&object.location))
+        .collect();
+    positions.push(0);
+    positions.sort_unstable();
+    positions.dedup();
+    Ok(positions)
+}
+
+/// All records that merged objects hold, in order.
+pub(crate) async fn read_parts(
+    storage: &JobStorage,
+    parts: &[Part],
+) -> Result<Vec<LogRecord>, LedgerError> {
+    let mut records = Vec::new();
+    records.reserve_exact(parts.iter().map(|part| part.records).sum());
+    let reads = futures::stream::iter(parts.to_vec())
+        .map(|part| async move { read_part(storage, &part).await });
+    let mut reads = std::pin::pin!(reads.buffered(PARTS_AHEAD));
+    while let Some(part) = reads.try_next().await? {
+        records.extend(part);
+    }
+    Ok(records)
+}
+
+async fn read_part(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
+    let location = storage.at(&part.object).map_err(LedgerError::Address)?;
+    let refuse = |problem: &str| refused(&location, problem.to_owned());
+    let Some(bytes) = look(storage, &location).await? else {
+        return Err(refuse("it is missing, and a snapshot names it"));
+    };
+    if crc32c::crc32c(&bytes) != part.crc32c {
+        return Err(refuse(
+            "it is not the object that the snapshot names: its checksum differs",
+        ));
+    }
+    // Some 50 ms of work: on a thread of its own, so that several are read at once.
+    let decoded = tokio::task::spawn_blocking(move || decode(&bytes)).await;
+    let object = decoded
+        .map_err(|died| refuse(&died.to_string()))?
+        .map_err(|problem| refuse(&problem))?;
+    let is_ours = object.header.kind == Kind::Merged
+        && object.header.job == storage.job().as_str()
+        && object.records.len() == part.records;
+    if is_ours {
+        Ok(object.records)
+    } else {
+        Err(refuse(&described(&object.header)))
+    }
 }
 
 async fn replay_and_seal(
     storage: &JobStorage,
     older: Epoch,
+    first: u64,
     by: Epoch,
     writer: &WriterToken,
     records: &mut Vec<LogRecord>,
 ) -> Result<(), LedgerError> {
-    let mut next = 0;
+    let mut next = first;
     loop {
         // What was there when it was looked for; the first gap ends it.
         let ahead = futures::stream::iter(next..).map(|seq| async move {
@@ -163,7 +299,9 @@ async fn replay_and_seal(
         }
         let location = log_object(storage, older, next)?;
         let header = Header::new(Kind::Seal, storage.job().as_str(), older, next, writer, by);
-        let seal = Bytes::from(encode(header, &[]).map_err(|problem| refused(&location, problem))?);
+        let seal = Bytes::from(
+            encode(header, &Lines::default()).map_err(|problem| refused(&location, problem))?,
+        );
         match put_if_absent(storage.stores(), &location, seal)
             .await
             .map_err(LedgerError::from_storage)?
@@ -201,25 +339,6 @@ pub(crate) fn is_sealed(
     Ok(object.header.kind == Kind::Seal)
 }
 
-async fn put_own(
-    storage: &JobStorage,
-    location: &Location,
-    header: Header,
-    records: &[LogRecord],
-) -> Result<(), LedgerError> {
-    let bytes = Bytes::from(encode(header, records).map_err(|problem| refused(location, problem))?);
-    match put_if_absent(storage.stores(), location, bytes)
-        .await
-        .map_err(LedgerError::from_storage)?
-    {
-        Placed::Mine => Ok(()),
-        Placed::Theirs(_) => Err(refused(
-            location,
-            "another process wrote into this epoch".to_owned(),
-        )),
-    }
-}
-
 pub(crate) async fn look(
     storage: &JobStorage,
     location: &Location,
@@ -241,25 +360,32 @@ fn expect(
     kinds: &[Kind],
 ) -> Result<LedgerObject, LedgerError> {
     let object = decode(bytes).map_err(|problem| refused(location, problem))?;
-    let header = &object.header;
+    check_header(storage, location, &object.header, epoch, seq, kinds)?;
+    Ok(object)
+}
+
+fn check_header(
+    storage: &JobStorage,
+    location: &Location,
+    header: &Header,
+    epoch: Epoch,
+    seq: u64,
+    kinds: &[Kind],
+) -> Result<(), LedgerError> {
     let fits = header.job == storage.job().as_str()
         && header.epoch == epoch.0
         && header.seq == seq
         && kinds.contains(&header.kind);
-    if !fits {
-        return Err(refused(
-            location,
-            format!(
-                "it says that it is {:?} {} of epoch {} of job {}",
-                header.kind, header.seq, header.epoch, header.job
-            ),
-        ));
+    if fits {
+        Ok(())
+    } else {
+        Err(refused(location, described(header)))
     }
-    Ok(object)
 }
 
-fn snapshot_object(storage: &JobStorage, epoch: Epoch) -> Result<Location, LedgerError> {
-    storage
-        .at(&format!("epochs/{epoch}/snapshot-0"))
-        .map_err(LedgerError::Address)
+fn described(header: &Header) -> String {
+    format!(
+        "it says that it is {:?} {} of epoch {} of job {}",
+        header.kind, header.seq, header.epoch, header.job
+    )
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use object_store::memory::InMemory;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 
-use super::{Ledger, LedgerError, TakeOver, WriterToken};
+use super::{Ledger, LedgerError, MergePolicy, TakeOver, WriterToken};
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores};
 
@@ -45,6 +45,22 @@ fn attempt(shard: u32) -> TaskAttempt {
             number: 1,
         },
     }
+}
+
+/// A coordinator that merges its log after so many objects.
+async fn take_over(
+    storage: &JobStorage,
+    writer: u128,
+    merge_after: u64,
+) -> Result<TakeOver, LedgerError> {
+    let policy = MergePolicy {
+        objects: merge_after,
+        ..MergePolicy::default()
+    };
+    Ledger::open(storage, token(writer))
+        .await?
+        .take_over(policy)
+        .await
 }
 
 /// A record that can be told from others.
@@ -171,6 +187,108 @@ async fn a_log_longer_than_what_is_fetched_ahead_is_read_whole() {
 }
 
 #[tokio::test]
+async fn a_long_log_is_merged_and_a_successor_reads_few_objects_and_writes_only_what_is_new() {
+    let inner = Arc::new(InMemory::new());
+    let plain = storage(&inner, no_tricks());
+    let mut first = take_over(&plain, 1, 10).await.unwrap();
+    for shard in 0..95 {
+        first.ledger.append(&[fact(shard)]).await.unwrap();
+    }
+    let gets = Arc::new(AtomicUsize::new(0));
+    let tricks: Tricks = {
+        let gets = Arc::clone(&gets);
+        Arc::new(move |call, _| {
+            gets.fetch_add(usize::from(call == "get"), Ordering::SeqCst);
+            Box::pin(std::future::ready(Trick::Pass))
+        })
+    };
+    let counted = storage(&inner, tricks);
+    let mut second = take_over(&counted, 2, 10).await.unwrap();
+    assert_eq!(shards(&second.records), (0..95).collect::<Vec<_>>());
+    // A snapshot, nine merged objects, five of the log, and those that are looked for in vain.
+    let read = gets.load(Ordering::SeqCst);
+    assert!(read < 15 + 20, "{read} reads");
+    let written = |epoch| {
+        let folder = plain.at(&format!("epochs/{epoch}/merged")).unwrap();
+        let inner = Arc::clone(&inner);
+        async move {
+            let listed = inner
+                .list_with_delimiter(Some(folder.path()))
+                .await
+                .unwrap();
+            listed.objects.len()
+        }
+    };
+    assert_eq!((written(1).await, written(2).await), (9, 1));
+
+    second.ledger.append(&[fact(95)]).await.unwrap();
+    let third = take_over(&plain, 3, 10).await.unwrap();
+    assert_eq!(shards(&third.records), (0..96).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_merged_object_that_is_missing_damaged_or_another_is_refused_by_name() {
+    let inner = Arc::new(InMemory::new());
+    let plain = storage(&inner, no_tricks());
+    let mut first = take_over(&plain, 1, 2).await.unwrap();
+    for shard in 0..4 {
+        first.ledger.append(&[fact(shard)]).await.unwrap();
+    }
+    let object = |name: &str| plain.at(&format!("epochs/1/{name}")).unwrap();
+    let (part, other) = (object("merged/0"), object("merged/1"));
+    let read = |location: Location| {
+        let inner = Arc::clone(&inner);
+        async move {
+            inner
+                .get(location.path())
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap()
+        }
+    };
+    let (good, foreign) = (read(part.clone()).await, read(other).await);
+    for bytes in [&good[..good.len() - 1], &foreign, b""] {
+        inner
+            .put(part.path(), PutPayload::from(bytes.to_vec()))
+            .await
+            .unwrap();
+        let error = take_over(&plain, 5, 2).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("s3://b/jobs/uid/epochs/1/merged/0: not a part of this job's ledger"),
+            "{error}"
+        );
+    }
+    inner.delete(part.path()).await.unwrap();
+    let error = take_over(&plain, 5, 2).await.unwrap_err().to_string();
+    assert!(
+        error.contains("merged/0") && error.contains("is missing"),
+        "{error}"
+    );
+    inner
+        .put(part.path(), PutPayload::from(good))
+        .await
+        .unwrap();
+
+    // A snapshot is refused as well, and no older one is taken instead.
+    let snapshot = object("snapshots/4");
+    inner
+        .put(snapshot.path(), PutPayload::from_static(b"hello"))
+        .await
+        .unwrap();
+    let error = take_over(&plain, 5, 2).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("s3://b/jobs/uid/epochs/1/snapshots/4:"),
+        "{error}"
+    );
+    // One that is not there at all costs reads only.
+    inner.delete(snapshot.path()).await.unwrap();
+    let next = take_over(&plain, 6, 2).await.unwrap();
+    assert_eq!(shards(&next.records), [0, 1, 2, 3]);
+}
+
+#[tokio::test]
 async fn lost_replies_errors_and_false_answers_change_nothing() {
     for seed in 0..60_u64 {
         let inner = Arc::new(InMemory::new());
@@ -192,7 +310,7 @@ async fn lost_replies_errors_and_false_answers_change_nothing() {
         let storage = storage(&inner, tricks);
         let mut expected = Vec::new();
         for epoch in 1..=3 {
-            let mut coordinator = Ledger::take_over(&storage, token(u128::from(epoch)))
+            let mut coordinator = take_over(&storage, u128::from(epoch), seed % 4 + 1)
                 .await
                 .unwrap();
             assert_eq!(coordinator.epoch, Epoch(epoch), "seed {seed}");
@@ -212,10 +330,10 @@ async fn lost_replies_errors_and_false_answers_change_nothing() {
 
 /// Runs one coordinator, and at its n-th call to the store, before or after it, a whole second one; then a third, which
 /// must have read each acknowledged record exactly once and in order.
-async fn race(interrupted_call: usize, before: bool) -> bool {
+async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
     let inner = Arc::new(InMemory::new());
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let mut old = Ledger::take_over(&storage(&inner, no_tricks()), token(1))
+    let mut old = take_over(&storage(&inner, no_tricks()), 1, merge_after)
         .await
         .unwrap();
     old.ledger.append(&[fact(1)]).await.unwrap();
@@ -234,9 +352,8 @@ async fn race(interrupted_call: usize, before: bool) -> bool {
             let (inner, acknowledged) = (Arc::clone(&inner), Arc::clone(&acknowledged));
             Box::pin(async move {
                 let second = async {
-                    let mut second = Ledger::take_over(&storage(&inner, no_tricks()), token(2))
-                        .await
-                        .unwrap();
+                    let plain = storage(&inner, no_tricks());
+                    let mut second = take_over(&plain, 2, merge_after).await.unwrap();
                     for shard in [20, 21] {
                         second.ledger.append(&[fact(shard)]).await.unwrap();
                         acknowledged.lock().unwrap().push(shard);
@@ -255,7 +372,7 @@ async fn race(interrupted_call: usize, before: bool) -> bool {
         })
     };
     let racing = storage(&inner, tricks);
-    if let Ok(TakeOver { mut ledger, .. }) = Ledger::take_over(&racing, token(3)).await {
+    if let Ok(TakeOver { mut ledger, .. }) = take_over(&racing, 3, merge_after).await {
         for shard in [30, 31, 32] {
             match ledger.append(&[fact(shard)]).await {
                 Ok(()) => acknowledged.lock().unwrap().push(shard),
@@ -283,9 +400,16 @@ async fn race(interrupted_call: usize, before: bool) -> bool {
 
 #[tokio::test]
 async fn two_coordinators_that_race_at_any_step_lose_and_double_no_acknowledged_record() {
-    for before in [true, false] {
+    for (before, merge_after) in [
+        (true, 1),
+        (false, 1),
+        (true, 2),
+        (false, 2),
+        (true, 100),
+        (false, 100),
+    ] {
         let mut call = 0;
-        while race(call, before).await {
+        while race(call, before, merge_after).await {
             call += 1;
         }
         assert!(call > 8, "only {call} calls were interrupted");
