@@ -1,6 +1,7 @@
 //! The spec of a `ZephyrJob`: what a user asks for. Types, defaults and bounds; what is wrong in a value says [`crate::validate`].
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{DurationBounds, DurationText};
@@ -188,6 +189,20 @@ pub struct RetriesSpec {
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
+    /// Whether an idle slot may run a second attempt of a task that takes much longer than the others of its stage did; the first
+    /// that is done counts. A change applies to the next generation.
+    #[serde(default)]
+    pub speculation: Speculation,
+}
+
+/// When a straggler gets a second attempt. `Auto`: when three quarters of its stage's tasks are done and it has run three times
+/// as long as the middle one of them took, and at least five seconds. `Never` is not
+/// called `Off`, because YAML takes that word for `false` where it is not quoted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Speculation {
+    #[default]
+    Auto,
+    Never,
 }
 
 impl Default for RetriesSpec {
@@ -200,6 +215,7 @@ impl Default for RetriesSpec {
             no_workers_timeout: defaults::no_workers_timeout(),
             coordinator_timeout: defaults::coordinator_timeout(),
             task_stall_timeout: defaults::task_stall_timeout(),
+            speculation: Speculation::default(),
         }
     }
 }

@@ -63,8 +63,8 @@ fn sessions_workers_and_pods_name_each_other(state: &State) -> Result<(), Violat
             || format!("the pod of {} is not its own", worker.id),
         )?;
         let listed = worker
-            .load()
-            .is_none_or(|load| state.by_load.contains(&(load, *number)));
+            .place()
+            .is_none_or(|place| state.by_load.contains(&(place, *number)));
         require(listed, rule, || {
             format!("{} is not listed by its load", worker.id)
         })?;
@@ -77,7 +77,7 @@ fn sessions_workers_and_pods_name_each_other(state: &State) -> Result<(), Violat
     let takers = state
         .workers
         .values()
-        .filter(|worker| worker.load().is_some())
+        .filter(|worker| worker.place().is_some())
         .count();
     require(state.sessions.len() == connected, rule, || {
         "there are sessions of nobody".to_owned()
@@ -394,7 +394,7 @@ fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation
     let free = state
         .by_load
         .first()
-        .is_some_and(|(load, _)| *load < FULL_LOAD);
+        .is_some_and(|(place, _)| place.load < FULL_LOAD);
     let watching = state.last_tick >= state.dispatch_from;
     if !free || !watching || state.job != JobState::Running {
         return Ok(());

@@ -24,6 +24,8 @@ pub struct RunReport {
     pub busy_pods: BTreeSet<String>,
     pub tasks_done: u64,
     pub tasks_total: u64,
+    /// How many workers can still be of use, by ordinal from 0; all where it is absent.
+    pub useful_workers: Option<u32>,
     /// Whether tasks were committed since the first report of this generation.
     pub progressed: bool,
     /// Present once the run has ended; durable in the ledger before it was sent.

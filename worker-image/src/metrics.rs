@@ -49,6 +49,8 @@ pub struct CoordinatorMetrics {
     pub storage_failures: Counter,
     /// Worker sessions that are up.
     pub sessions: Gauge,
+    /// Second attempts of stragglers.
+    pub speculations: Gauge,
     /// Tasks committed, of all stages.
     pub tasks_done: Gauge,
     /// Tasks planned, of all stages.
@@ -82,6 +84,11 @@ impl CoordinatorMetrics {
             "zephyr_coordinator_sessions",
             "Worker sessions that are up",
             self.sessions.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_speculations",
+            "Second attempts of stragglers, since this coordinator took over",
+            self.speculations.clone(),
         );
         registry.register(
             "zephyr_coordinator_tasks_done",

@@ -147,6 +147,7 @@ impl State {
                 mean.saturating_mul(LATENCY_MEMORY).saturating_add(latest) / (LATENCY_MEMORY + 1)
             };
             stage.latency_ms = Some(stage.latency_ms.map_or(latest, mean));
+            stage.durations.add(latest);
         }
     }
 

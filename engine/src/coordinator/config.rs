@@ -13,6 +13,8 @@ pub struct Config {
     pub advance: AdvancePolicy,
     /// How long a task that failed waits for its next try.
     pub backoff: BackoffPolicy,
+    /// When a straggler gets a second attempt; never where there is none.
+    pub speculation: Option<SpeculationPolicy>,
     /// How long a coordinator that took over waits before it dispatches, so that workers that come back can first
     /// name what they are still running. Milliseconds.
     pub adoption_grace_ms: u64,
@@ -55,6 +57,7 @@ impl Config {
             heartbeat: HeartbeatPolicy::default(),
             advance: AdvancePolicy::default(),
             backoff: BackoffPolicy::default(),
+            speculation: Some(SpeculationPolicy::default()),
             adoption_grace_ms: ADOPTION_GRACE_MS,
         }
     }
@@ -129,6 +132,29 @@ impl AdvancePolicy {
         latency_ms.map_or(0, |latency| {
             (self.window_ms / latency.max(1)).min(self.per_slot_max)
         })
+    }
+}
+
+/// When a task in the tail of a stage counts as a straggler, which an idle slot may run a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpeculationPolicy {
+    /// Share of the stage's tasks that must be committed, in percent: before, the usual time is not known.
+    pub committed_percent: u64,
+    /// How many times the median of the committed tasks' times an attempt must have run.
+    pub times_median: u64,
+    /// How long it must have run at least: a second attempt of a short task costs more than it can save.
+    pub elapsed_min_ms: u64,
+}
+
+impl Default for SpeculationPolicy {
+    /// Three quarters are what Spark waits for; its factor of 1.5 takes ordinary skew for trouble, three times the median
+    /// does not; five seconds are one heartbeat.
+    fn default() -> Self {
+        Self {
+            committed_percent: 75,
+            times_median: 3,
+            elapsed_min_ms: 5_000,
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Event {
         session: SessionId,
         /// Who speaks.
         worker: WorkerId,
+        /// The number of its pod in the set of workers, where it has one: when workers are released, the highest go.
+        ordinal: Option<u32>,
         /// Tasks it can run at once; at least 1.
         slots: u32,
         /// Attempts it is running or has finished without an `Ack`, from before.
@@ -124,6 +126,7 @@ impl fmt::Display for Event {
             Self::Hello {
                 session,
                 worker,
+                ordinal: _,
                 slots,
                 running,
             } => {

@@ -181,11 +181,15 @@ impl State {
         number: WorkerNumber,
         loss: &Loss,
     ) {
+        let was_wanted = self
+            .workers
+            .get(&number)
+            .is_some_and(|worker| !self.is_dispensable(worker));
         let Some(worker) = self.workers.remove(&number) else {
             return;
         };
-        if let Some(load) = worker.load() {
-            self.by_load.remove(&(load, number));
+        if let Some(place) = worker.place() {
+            self.by_load.remove(&(place, number));
         }
         if let Some(session) = worker.session() {
             self.sessions.remove(&session);
@@ -195,7 +199,7 @@ impl State {
         if self.workers.is_empty() && !defect::is(Defect::CountsEverRegistered) {
             self.no_worker_since = Some(now);
         }
-        if loss.is_disruption() {
+        if loss.is_disruption() && was_wanted {
             self.disruptions += 1;
         }
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();

@@ -15,12 +15,15 @@ pub mod step;
 
 mod commit;
 mod defect;
+mod durations;
 mod finish;
 mod liveness;
 mod outbox;
+mod release;
 mod retry;
 mod schedule;
 mod session;
+mod speculate;
 
 pub use config::Config;
 pub use effect::{Dispatch, Effect, ToWorker};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
+use crate::coordinator::durations::Durations;
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::{
     Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
@@ -103,6 +104,7 @@ impl State {
             next_index: 0,
             recording: VecDeque::new(),
             disruptions: 0,
+            speculations: 0,
             last_tick: Timestamp(0),
             observing_since: Timestamp(0),
             dispatch_from: Timestamp(0),
@@ -265,5 +267,6 @@ fn empty_stage(stage: &Stage) -> StageState {
         totals: Totals::default(),
         published: 0,
         latency_ms: None,
+        durations: Durations::default(),
     }
 }

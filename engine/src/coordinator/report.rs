@@ -29,6 +29,10 @@ pub struct Report {
     pub tasks_total: u64,
     /// Since when no worker is known: neither connected nor expected back.
     pub no_worker_since: Option<Timestamp>,
+    /// How many workers can still be of use, counted by ordinal from 0; all of them where there is no number.
+    pub useful_workers: Option<u32>,
+    /// Second attempts of stragglers in this epoch.
+    pub speculations: u64,
 }
 
 /// How far a job is, as far as the state machine knows.
@@ -128,6 +132,8 @@ impl State {
                 .map(|stage| u64::from(stage.total()))
                 .sum(),
             no_worker_since: self.no_worker_since,
+            useful_workers: self.useful_workers(),
+            speculations: self.speculations,
         }
     }
 

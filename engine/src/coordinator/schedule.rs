@@ -35,8 +35,8 @@ impl State {
     /// The next task of the stage and the worker for it, while there are both.
     fn next_match(&self, stage: StageId, room: u64) -> Option<(ShardId, WorkerNumber)> {
         let shard = self.stage(stage).ready.first()?;
-        let (load, number) = self.by_load.first()?;
-        (*load < room).then_some((*shard, *number))
+        let (place, number) = self.by_load.first()?;
+        (place.load < room).then_some((*shard, *number))
     }
 
     fn release_delayed(&mut self, now: Timestamp) {
@@ -48,7 +48,8 @@ impl State {
         }
     }
 
-    fn run(
+    /// Sends an attempt out: the first of a queued task, or a further one of a task that runs.
+    pub(crate) fn run(
         &mut self,
         out: &mut Outbox,
         now: Timestamp,
@@ -66,19 +67,23 @@ impl State {
             number: known.next_number,
         };
         known.next_number += 1;
-        self.take(task);
-        let running = RunningAttempt {
+        let mut attempts = match self.take(task) {
+            TaskState::Running { attempts } => attempts,
+            TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. }
+            | TaskState::Finalizing { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. } => Vec::new(),
+        };
+        attempts.push(RunningAttempt {
             attempt,
             worker: number,
             since: now,
             records: 0,
-        };
-        self.put(
-            task,
-            TaskState::Running {
-                attempts: vec![running],
-            },
-        );
+        });
+        self.put(task, TaskState::Running { attempts });
         let task = TaskAttempt { task, attempt };
         self.with_worker(number, |worker| worker.running.insert(task));
         let trace_records = self.has_taken_its_process_along(task.task);

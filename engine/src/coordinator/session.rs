@@ -12,6 +12,14 @@ use crate::coordinator::state::{
 };
 use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
+/// Who a worker says that it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Greeting {
+    pub(crate) id: WorkerId,
+    pub(crate) ordinal: Option<u32>,
+    pub(crate) slots: u32,
+}
+
 /// What an attempt that a worker speaks of is, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
@@ -40,10 +48,10 @@ impl State {
         out: &mut Outbox,
         now: Timestamp,
         session: SessionId,
-        id: WorkerId,
-        slots: u32,
+        greeting: Greeting,
         running: &[TaskAttempt],
     ) {
+        let Greeting { id, ordinal, slots } = greeting;
         if self.sessions.contains_key(&session) {
             out.close(session, "the worker said Hello twice in one session");
             return;
@@ -75,9 +83,9 @@ impl State {
             Some(number) => {
                 let (loss, replaced) = self.replaced_by_another(now, number);
                 self.lose(out, now, number, &loss);
-                self.register(now, session, id, replaced)
+                self.register(now, session, id, ordinal, replaced)
             }
-            None => self.register(now, session, id, None),
+            None => self.register(now, session, id, ordinal, None),
         };
         self.sessions.insert(session, number);
         let interval_ms = self.config.heartbeat.interval_ms(self.workers.len());
@@ -125,6 +133,7 @@ impl State {
         now: Timestamp,
         session: SessionId,
         id: WorkerId,
+        ordinal: Option<u32>,
         replaced: Option<Vec<TaskAttempt>>,
     ) -> WorkerNumber {
         let number = self.next_worker;
@@ -132,6 +141,7 @@ impl State {
         self.pods.insert(id.pod_uid().to_owned(), number);
         let worker = Worker {
             id,
+            ordinal,
             link: Link::Reconnecting,
             newest_session: session,
             slots: 1,

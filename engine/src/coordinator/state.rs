@@ -6,6 +6,7 @@ use std::mem;
 
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
+use crate::coordinator::durations::Durations;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord, TaskOutput};
 use crate::id::{
@@ -24,8 +25,8 @@ pub struct State {
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
     pub(crate) sessions: BTreeMap<SessionId, WorkerNumber>,
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
-    /// Workers that may be given tasks, least busy first: attempts per thousand slots, and the worker.
-    pub(crate) by_load: BTreeSet<(u64, WorkerNumber)>,
+    /// Workers that may be given tasks, least busy first.
+    pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
     /// Queued tasks that wait for a moment.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) next_worker: WorkerNumber,
@@ -33,8 +34,10 @@ pub struct State {
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
-    /// Workers lost while registered, by no fault of a task.
+    /// Workers lost while registered and wanted, by no fault of a task.
     pub(crate) disruptions: u64,
+    /// Second attempts that were given to idle slots.
+    pub(crate) speculations: u64,
     pub(crate) last_tick: Timestamp,
     /// Since when this process has watched without a stall.
     pub(crate) observing_since: Timestamp,
@@ -77,6 +80,8 @@ pub(crate) struct StageState {
     pub(crate) published: u32,
     /// Moving mean of the time from dispatch to report.
     pub(crate) latency_ms: Option<u64>,
+    /// The times from dispatch to report.
+    pub(crate) durations: Durations,
 }
 
 /// How far a stage is. A stage that never started is in no way finished, however few tasks it has.
@@ -210,6 +215,8 @@ pub(crate) struct WorkerNumber(pub(crate) u64);
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
+    /// The number of its pod in the set of workers, where it has one.
+    pub(crate) ordinal: Option<u32>,
     pub(crate) link: Link,
     /// The newest session it had: a Hello through an older one is late.
     pub(crate) newest_session: SessionId,
@@ -244,12 +251,25 @@ impl Worker {
         }
     }
 
-    /// Its place among the workers that may be given tasks: attempts per thousand slots.
-    pub(crate) fn load(&self) -> Option<u64> {
+    /// Its place among the workers that may be given tasks, where it may.
+    pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
         let takes_tasks = self.session().is_some() && !goes;
-        takes_tasks.then(|| self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)))
+        takes_tasks.then(|| Place {
+            load: self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)),
+            ordinal: self.ordinal.unwrap_or(u32::MAX),
+        })
     }
+}
+
+/// Where a worker stands among those that may be given tasks. Of equally busy ones the lowest ordinal is first, so that the
+/// highest are free to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Attempts per thousand slots.
+    pub(crate) load: u64,
+    /// `u32::MAX` where it has none.
+    pub(crate) ordinal: u32,
 }
 
 /// The load of a worker that has one attempt for each slot.
@@ -448,15 +468,15 @@ impl State {
         change: impl FnOnce(&mut Worker) -> T,
     ) -> Option<T> {
         let worker = self.workers.get_mut(&number)?;
-        let before = worker.load();
+        let before = worker.place();
         let result = change(worker);
-        let after = worker.load();
+        let after = worker.place();
         if before != after {
-            if let Some(load) = before {
-                self.by_load.remove(&(load, number));
+            if let Some(place) = before {
+                self.by_load.remove(&(place, number));
             }
-            if let Some(load) = after {
-                self.by_load.insert((load, number));
+            if let Some(place) = after {
+                self.by_load.insert((place, number));
             }
         }
         Some(result)

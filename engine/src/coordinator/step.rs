@@ -3,19 +3,29 @@
 use crate::coordinator::effect::Effect;
 use crate::coordinator::event::Event;
 use crate::coordinator::outbox::Outbox;
+use crate::coordinator::session::Greeting;
 use crate::coordinator::state::State;
 use crate::id::Timestamp;
 
 /// Takes in one event and says what to do about it. `now` never goes back from one call to the next.
 pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
     let mut out = Outbox::default();
+    let time_passed = matches!(event, Event::Tick);
     match event {
         Event::Hello {
             session,
             worker,
+            ordinal,
             slots,
             running,
-        } => state.on_hello(&mut out, now, session, worker, slots, &running),
+        } => {
+            let greeting = Greeting {
+                id: worker,
+                ordinal,
+                slots,
+            };
+            state.on_hello(&mut out, now, session, greeting, &running);
+        }
         Event::Heartbeat { session } => state.on_heartbeat(now, session),
         Event::Progress { session, tasks } => state.on_progress(now, session, &tasks),
         Event::Done { session, tasks } => state.on_done(&mut out, now, session, tasks),
@@ -50,6 +60,9 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Tick => state.on_tick(&mut out, now),
     }
     state.dispatch(&mut out, now);
+    if time_passed {
+        state.speculate(&mut out, now);
+    }
     out.into_effects()
 }
 

@@ -36,6 +36,11 @@ pub struct SessionView {
 }
 
 impl PodFacts {
+    /// Its number in the set of workers: what its `StatefulSet` put behind the last dash of its name.
+    pub fn ordinal(&self) -> Option<u32> {
+        self.name.rsplit_once('-')?.1.parse().ok()
+    }
+
     /// What its worker counts as.
     pub fn worker_state(&self, sessions: &SessionView, now: Timestamp) -> WorkerState {
         if self.deletion.is_some() || self.disruption.is_some() || self.verdict_is_disruption() {
@@ -86,7 +91,8 @@ impl PodFacts {
     }
 }
 
-/// Counts workers by state. A worker that has no pod yet is INIT.
+/// Counts workers by state. A worker that has no pod yet is INIT; one that was released, so that its pod goes and none takes
+/// its place, is not counted.
 pub fn count_workers<'a>(
     workers: impl IntoIterator<Item = &'a PodFacts>,
     desired: u32,
@@ -98,7 +104,10 @@ pub fn count_workers<'a>(
         ..WorkerCounts::default()
     };
     let mut pods = 0;
-    for pod in workers {
+    let is_released = |pod: &&PodFacts| {
+        pod.deletion.is_some() && pod.ordinal().is_some_and(|ordinal| ordinal >= desired)
+    };
+    for pod in workers.into_iter().filter(|pod| !is_released(pod)) {
         pods += 1;
         counts.restarts += i64::from(pod.container.restarts);
         match pod.worker_state(sessions, now) {

@@ -473,6 +473,17 @@ fn workers_without_a_pod_count_as_init_and_alive_ones_are_summed_up() {
 }
 
 #[test]
+fn a_released_worker_is_not_counted_while_its_pod_goes() {
+    let mut released = worker("w-2");
+    released.deletion = Some(at(1));
+    let mut disrupted = worker("w-1");
+    disrupted.deletion = Some(at(1));
+    let pods = [running(true, 110), disrupted, released];
+    let counts = count_workers(&pods, 2, &SessionView::default(), at(1000));
+    assert_eq!((counts.desired, counts.dead, counts.init), (2, 1, 0));
+}
+
+#[test]
 fn a_pod_of_the_api_server_is_read_whole() {
     let pod: Pod = serde_json::from_value(serde_json::json!({
         "metadata": {

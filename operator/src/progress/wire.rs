@@ -117,6 +117,7 @@ pub(super) fn read_report(
         busy_pods: workers.busy_pod_uids.into_iter().collect(),
         tasks_done: snapshot.tasks_done,
         tasks_total: snapshot.tasks_total,
+        useful_workers: snapshot.useful_workers,
         progressed: false,
         result: snapshot.result.map(|result| RunResult {
             succeeded: result.succeeded,

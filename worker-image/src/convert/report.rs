@@ -45,6 +45,7 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
         result: report.result.as_ref().map(result),
         tasks_done: report.tasks_done,
         tasks_total: report.tasks_total,
+        useful_workers: report.useful_workers,
     }
 }
 

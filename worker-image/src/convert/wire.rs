@@ -19,6 +19,8 @@ pub struct Greeting {
     pub worker: WorkerId,
     /// Its pod's name, for people.
     pub pod_name: String,
+    /// The number at the end of that name: its place in the set of workers.
+    pub ordinal: Option<u32>,
     /// How many tasks it runs at once.
     pub slots: u32,
     /// What it runs, or has finished without an `Ack`.
@@ -55,9 +57,17 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     Ok(Greeting {
         worker,
         pod_name: hello.pod_name.clone(),
+        ordinal: ordinal(&hello.pod_name),
         slots: hello.slots,
         running,
     })
+}
+
+/// What a `StatefulSet` puts behind the last dash of a pod's name.
+fn ordinal(pod_name: &str) -> Option<u32> {
+    let (_, digits) = pod_name.rsplit_once('-')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 /// Reads any message of an open session as the event it is.
@@ -70,6 +80,7 @@ pub fn event(
         Message::Hello(hello) => {
             let Greeting {
                 worker,
+                ordinal,
                 slots,
                 running,
                 pod_name: _,
@@ -77,6 +88,7 @@ pub fn event(
             Event::Hello {
                 session,
                 worker,
+                ordinal,
                 slots,
                 running,
             }
@@ -333,6 +345,22 @@ mod tests {
                 staged: "file:///o.part".into(),
             },
         ]
+    }
+
+    #[test]
+    fn the_ordinal_is_the_number_behind_the_last_dash() {
+        for (name, number) in [
+            ("count-workers-g1-0", Some(0)),
+            ("count-workers-g1-1023", Some(1023)),
+            ("count-workers-g1", None),
+            ("5", None),
+            ("w-", None),
+            ("w-+5", None),
+            ("w-4294967296", None),
+            ("", None),
+        ] {
+            assert_eq!(ordinal(name), number, "{name:?}");
+        }
     }
 
     #[test]

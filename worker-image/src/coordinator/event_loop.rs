@@ -291,6 +291,9 @@ impl EventLoop {
         self.metrics
             .tasks_total
             .set(i64::try_from(report.tasks_total).unwrap_or(i64::MAX));
+        self.metrics
+            .speculations
+            .set(i64::try_from(report.speculations).unwrap_or(i64::MAX));
         let mut snapshot = report::snapshot(report, &self.digest);
         let result = self.state.result().cloned();
         if result.is_none()

@@ -100,6 +100,7 @@ impl Worker for WorkerSessions {
         let opening = Event::Hello {
             session,
             worker: greeting.worker,
+            ordinal: greeting.ordinal,
             slots: greeting.slots,
             running: greeting.running,
         };

@@ -199,7 +199,7 @@ fn disruptions_end_the_job_only_where_they_are_limited() {
         cluster.settle();
     }
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "DisruptionLimit");
+    assert_eq!(reason, "TaskDisrupted");
     assert!(
         message.starts_with(
             "stage 1/1 map, shard 0: was disrupted 3 times, and retries.taskDisruptions allows 3"

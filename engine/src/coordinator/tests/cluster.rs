@@ -235,6 +235,10 @@ impl TestCluster {
         self.event(Event::Hello {
             session,
             worker,
+            // "w7" is the worker with ordinal 7.
+            ordinal: name
+                .strip_prefix('w')
+                .and_then(|digits| digits.parse().ok()),
             slots,
             running,
         });
@@ -251,6 +255,10 @@ impl TestCluster {
         let held = self.held(name);
         assert_eq!(held.len(), 1, "{name} holds {held:?}");
         held[0]
+    }
+
+    pub(super) fn is_connected(&self, name: &'static str) -> bool {
+        self.sessions.contains_key(name)
     }
 
     pub(super) fn session(&self, name: &'static str) -> SessionId {

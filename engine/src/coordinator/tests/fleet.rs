@@ -339,6 +339,7 @@ impl Fleet {
         self.hears(Event::Hello {
             session,
             worker: id,
+            ordinal: None,
             slots: 1,
             running,
         });

@@ -9,3 +9,4 @@ mod scenarios;
 mod sessions;
 mod simulation;
 mod stages;
+mod tail;

@@ -116,6 +116,7 @@ fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
         let hello = |session, incarnation| Event::Hello {
             session: SessionId(session),
             worker: worker(incarnation),
+            ordinal: None,
             slots: 1,
             running: Vec::new(),
         };
@@ -134,6 +135,7 @@ fn a_second_hello_in_one_session_closes_it() {
     cluster.event(Event::Hello {
         session,
         worker,
+        ordinal: None,
         slots: 1,
         running: Vec::new(),
     });

@@ -92,18 +92,21 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     }
 }
 
-/// Workers as many as asked for, and never more than there are shards; none before the plan is known.
+/// Workers as many as asked for, and never more than there are shards; none before the plan is known. In the tail of the job
+/// those that cannot be needed any more are released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
         .report
         .as_ref()
         .filter(|report| report.generation == generation)?;
-    let to = job
+    let asked_for = job
         .spec
         .workers
         .replicas
         .min(report.planned.as_ref()?.max_shards);
     let workers = observed.generation(generation)?.workers.as_ref()?;
+    let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
+    let to = released(workers.replicas.min(asked_for), useful);
     let is_over = matches!(report.phase, RunPhase::Ended);
     (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
         Action::ScaleWorkers {
@@ -113,6 +116,17 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
             to,
         }
     })
+}
+
+/// Lowers a number of workers to the useful ones only where that releases a quarter of them, so that a tail of 10,000 workers
+/// takes 32 writes and not 10,000; raises it at once.
+fn released(now: u32, useful: u32) -> u32 {
+    let lowered_enough = u64::from(useful) * 4 <= u64::from(now) * 3;
+    if useful > now || lowered_enough {
+        useful
+    } else {
+        now
+    }
 }
 
 /// Worker pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so

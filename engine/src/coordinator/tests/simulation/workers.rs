@@ -96,6 +96,7 @@ impl World {
         let hello = Event::Hello {
             session,
             worker,
+            ordinal: None,
             slots,
             running,
         };

@@ -1,0 +1,109 @@
+//! Stragglers in the tail of a stage: when slots are idle and a task takes much longer than the others did, a second
+//! attempt of it runs at another worker. The first commit wins, as it always does; nothing here commits or cancels.
+
+use crate::coordinator::outbox::Outbox;
+use crate::coordinator::state::{
+    FULL_LOAD, JobState, StageProgress, State, TaskState, WorkerNumber,
+};
+use crate::id::{StageId, TaskId, Timestamp};
+
+/// Attempts of one task at once.
+const ATTEMPTS_MAX: usize = 2;
+
+impl State {
+    /// Gives idle slots second attempts of stragglers, the one that runs longest first. Called after `dispatch`, so that
+    /// a slot that is still idle has nothing else to do.
+    pub(crate) fn speculate(&mut self, out: &mut Outbox, now: Timestamp) {
+        if self.job != JobState::Running || now < self.dispatch_from || !self.has_idle_slot() {
+            return;
+        }
+        for position in 0..self.stages.len() {
+            let Ok(position) = u32::try_from(position) else {
+                return;
+            };
+            let stage = StageId(position);
+            let Some(limit_ms) = self.straggles_after_ms(stage) else {
+                continue;
+            };
+            for (task, worker) in self.stragglers(stage, limit_ms, now) {
+                let Some(other) = self.idle_worker_but(worker) else {
+                    break;
+                };
+                let input = self.stage_input(stage).unwrap_or_default();
+                let input = (!input.is_empty()).then(|| input.to_owned());
+                self.run(out, now, task, other, input);
+                self.speculations += 1;
+            }
+        }
+    }
+
+    fn has_idle_slot(&self) -> bool {
+        self.by_load
+            .first()
+            .is_some_and(|(place, _)| place.load < FULL_LOAD)
+    }
+
+    /// The least busy worker with an idle slot that is not this one.
+    fn idle_worker_but(&self, not: WorkerNumber) -> Option<WorkerNumber> {
+        self.by_load
+            .iter()
+            .take_while(|(place, _)| place.load < FULL_LOAD)
+            .map(|(_, number)| *number)
+            .find(|number| *number != not)
+    }
+
+    /// How long an attempt of this stage may run until it counts as a straggler; nothing where that cannot be said yet.
+    fn straggles_after_ms(&self, stage: StageId) -> Option<u64> {
+        let policy = self.config.speculation?;
+        let known = self.stage(stage);
+        let is_tail = known.progress == StageProgress::Running
+            && known.ready.is_empty()
+            && known.running > 0
+            && u64::from(known.committed) * 100
+                >= u64::from(known.total()) * policy.committed_percent;
+        // Without its input a second attempt could not run.
+        if !is_tail || self.stage_input(stage).is_none() {
+            return None;
+        }
+        let median = known.durations.median_ms()?;
+        Some(
+            median
+                .saturating_mul(policy.times_median)
+                .max(policy.elapsed_min_ms),
+        )
+    }
+
+    /// Tasks with one attempt that has run for longer than this, longest first, with the worker that has it. A task that
+    /// failed before is left out: it is slow or poisoned by itself, and a second attempt would be charged as well.
+    fn stragglers(
+        &self,
+        stage: StageId,
+        limit_ms: u64,
+        now: Timestamp,
+    ) -> Vec<(TaskId, WorkerNumber)> {
+        let running = self.workers.iter().flat_map(|(number, worker)| {
+            worker.running.iter().map(move |task| (task.task, *number))
+        });
+        let mut late: Vec<_> = running
+            .filter(|(task, _)| task.stage == stage)
+            .filter_map(|(task, number)| {
+                let TaskState::Running { attempts } = &self.task(task)?.state else {
+                    return None;
+                };
+                let [only] = attempts.as_slice() else {
+                    return None;
+                };
+                let has_failed = self
+                    .histories
+                    .get(&task)
+                    .is_some_and(|history| history.own_failures().next().is_some());
+                let is_late = now.since_ms(only.since) >= limit_ms && attempts.len() < ATTEMPTS_MAX;
+                (is_late && !has_failed).then_some((only.since, task, number))
+            })
+            .collect();
+        late.sort_unstable();
+        late.into_iter()
+            .map(|(_, task, number)| (task, number))
+            .collect()
+    }
+}

@@ -1,0 +1,238 @@
+//! The tail of a stage: stragglers get a second attempt, idle workers can be released, and nobody is left without.
+
+use super::cluster::{TestCluster, attempt};
+use crate::coordinator::config::SpeculationPolicy;
+use crate::coordinator::record::FailureClass;
+use crate::coordinator::{Config, Event, PodEndCause, ToWorker};
+
+/// A stage of eight tasks at four workers, of which `left` run on at "w0", "w1" … since the beginning, while others took a
+/// second each.
+fn tail(left: u32) -> TestCluster {
+    tail_with(Config::new(3, 0), left)
+}
+
+fn tail_with(config: Config, left: u32) -> TestCluster {
+    let mut cluster = TestCluster::with(config, &[8]);
+    for name in ["w0", "w1", "w2", "w3"] {
+        cluster.hello(name, 1);
+    }
+    let busy = &["w0", "w1", "w2"][..left as usize];
+    let mut finished = 0;
+    while finished + left < 8 {
+        cluster.now += 1_000;
+        for name in ["w0", "w1", "w2", "w3"] {
+            if !busy.contains(&name)
+                && let Some(task) = cluster.held(name).first().copied()
+            {
+                cluster.done(name, task);
+                cluster.settle();
+                finished += 1;
+            }
+        }
+    }
+    for name in ["w0", "w1", "w2", "w3"] {
+        cluster.told(name);
+    }
+    cluster
+}
+
+/// Time passes for the coordinator as it does for workers that are alive.
+fn pass(cluster: &mut TestCluster, milliseconds: u64) {
+    for _ in 0..milliseconds / 1_000 {
+        cluster.now += 1_000;
+        for name in ["w0", "w1", "w2", "w3"] {
+            if cluster.is_connected(name) {
+                let session = cluster.session(name);
+                cluster.event(Event::Heartbeat { session });
+            }
+        }
+        cluster.event(Event::Tick);
+    }
+}
+
+#[test]
+fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wins() {
+    for winner in ["w0", "w1"] {
+        let mut cluster = tail(1);
+        let straggler = cluster.only("w0");
+        pass(&mut cluster, 10_000);
+        let second = cluster.only("w1");
+        assert_eq!(second, attempt(0, straggler.task.shard.0, 1, 2));
+        assert_eq!(
+            cluster.report().speculations,
+            1,
+            "one, however long it takes"
+        );
+        assert!(cluster.held("w2").is_empty() && cluster.held("w3").is_empty());
+
+        let (won, lost, loser) = if winner == "w0" {
+            (straggler, second, "w1")
+        } else {
+            (second, straggler, "w0")
+        };
+        cluster.done(winner, won);
+        cluster.settle();
+        assert!(cluster.told(loser).contains(&ToWorker::Cancel(vec![lost])));
+        assert!(cluster.held(loser).is_empty());
+        assert!(cluster.report().result.is_some());
+    }
+}
+
+#[test]
+fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_thrown_away() {
+    let mut cluster = tail(1);
+    let straggler = cluster.only("w0");
+    pass(&mut cluster, 10_000);
+    let second = cluster.only("w1");
+    cluster.done("w1", second);
+    let effects = cluster.done("w0", straggler);
+    let is_discard = |effect: &&crate::coordinator::Effect| matches!(effect, crate::coordinator::Effect::Discard { task, .. } if *task == straggler);
+    assert_eq!(effects.iter().filter(is_discard).count(), 1);
+    cluster.settle();
+    let committed: Vec<_> = cluster
+        .ledger
+        .iter()
+        .filter(|record| record_is_of(record, straggler))
+        .collect();
+    assert!(committed.is_empty(), "{committed:?}");
+}
+
+fn record_is_of(
+    record: &crate::coordinator::record::LogRecord,
+    task: crate::id::TaskAttempt,
+) -> bool {
+    matches!(record, crate::coordinator::record::LogRecord::Done { task: done, .. } if *done == task)
+}
+
+#[test]
+fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
+    // Two tasks of eight are left, but only just.
+    let mut cluster = tail(2);
+    pass(&mut cluster, 1_000);
+    assert_eq!(cluster.report().speculations, 0, "five seconds at least");
+    // Less than three quarters are done.
+    let mut cluster = tail(3);
+    pass(&mut cluster, 60_000);
+    assert_eq!(cluster.report().speculations, 0, "5 of 8");
+    // Three times the median, where tasks are long.
+    let policy = SpeculationPolicy {
+        elapsed_min_ms: 0,
+        times_median: 20,
+        ..SpeculationPolicy::default()
+    };
+    let mut config = Config::new(3, 0);
+    config.speculation = Some(policy);
+    let mut cluster = tail_with(config, 1);
+    pass(&mut cluster, 10_000);
+    assert_eq!(cluster.report().speculations, 0);
+    pass(&mut cluster, 10_000);
+    assert_eq!(cluster.report().speculations, 1);
+}
+
+#[test]
+fn speculation_can_be_switched_off_and_leaves_tasks_that_failed_alone() {
+    let mut config = Config::new(3, 0);
+    config.speculation = None;
+    let mut cluster = tail_with(config, 1);
+    pass(&mut cluster, 60_000);
+    assert_eq!(cluster.report().speculations, 0);
+
+    let mut cluster = tail(1);
+    let task = cluster.only("w0");
+    cluster.fails("w0", task, FailureClass::Application, "out of memory");
+    cluster.settle();
+    pass(&mut cluster, 60_000);
+    assert_eq!(cluster.report().speculations, 0);
+}
+
+#[test]
+fn losing_one_of_two_attempts_leaves_the_other_to_run_and_charges_nothing() {
+    for lost in ["w0", "w1"] {
+        let mut cluster = tail(1);
+        pass(&mut cluster, 10_000);
+        let (kept, left) = if lost == "w0" {
+            ("w1", cluster.only("w1"))
+        } else {
+            ("w0", cluster.only("w0"))
+        };
+        cluster.pod_ended(lost, PodEndCause::Disruption, "preempted");
+        assert_eq!(cluster.only(kept), left);
+        cluster.done(kept, left);
+        cluster.settle();
+        assert!(cluster.report().result.is_some());
+    }
+}
+
+#[test]
+fn fault_4200_two_workers_stay_for_every_task_that_is_not_committed_and_none_that_is_busy_goes() {
+    let mut cluster = TestCluster::new(&[8]);
+    assert_eq!(
+        cluster.report().useful_workers,
+        Some(16),
+        "before any is there"
+    );
+    for name in ["w0", "w1", "w2", "w3"] {
+        cluster.hello(name, 1);
+    }
+    assert_eq!(
+        cluster.report().useful_workers,
+        Some(16),
+        "four are there, twelve more would be of use"
+    );
+    let cluster = tail(1);
+    assert_eq!(cluster.report().useful_workers, Some(2));
+
+    // The last task runs at the highest ordinal: then all below it stay.
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("w3", 1);
+    for name in ["w0", "w1", "w2"] {
+        cluster.hello(name, 1);
+    }
+    assert_eq!(cluster.report().useful_workers, Some(4));
+    // The highest is lost: its task goes to the lowest.
+    cluster.dies("w3");
+    cluster.pod_ended("w3", PodEndCause::Disruption, "preempted");
+    assert_eq!(cluster.held("w0").len(), 1);
+    assert_eq!(cluster.report().useful_workers, Some(2));
+    // One of the two is lost too: it is waited for, and nobody else is called.
+    cluster.dies("w1");
+    cluster.pod_ended("w1", PodEndCause::Disruption, "preempted");
+    assert_eq!(
+        cluster.report().useful_workers,
+        Some(3),
+        "w0 and w2 are there"
+    );
+    cluster.dies("w2");
+    cluster.pod_ended("w2", PodEndCause::Disruption, "preempted");
+    assert_eq!(cluster.report().useful_workers, Some(2));
+}
+
+#[test]
+fn workers_without_a_number_are_never_released() {
+    let mut cluster = TestCluster::new(&[1]);
+    for name in ["a", "b", "w0"] {
+        cluster.hello(name, 1);
+    }
+    assert_eq!(cluster.report().useful_workers, None);
+}
+
+#[test]
+fn of_two_idle_workers_the_lower_ordinal_is_given_the_task() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("w2", 1);
+    let task = cluster.only("w2");
+    cluster.hello("w1", 1);
+    cluster.hello("w0", 1);
+    cluster.drains("w2", vec![task]);
+    assert_eq!(cluster.held("w0").len(), 1);
+}
+
+#[test]
+fn fault_3014_a_released_worker_that_goes_is_no_disruption() {
+    let mut cluster = tail(1);
+    for (name, disruptions) in [("w3", 0), ("w2", 0), ("w1", 1)] {
+        cluster.drains(name, Vec::new());
+        cluster.dies(name);
+        assert_eq!(cluster.report().workers.disruptions, disruptions, "{name}");
+    }
+}
