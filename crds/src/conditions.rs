@@ -117,6 +117,10 @@ pub enum Reason {
     TaskFailed,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
+    /// Storage lost or damaged what a task had written, again and again.
+    OutputLost,
+    /// The ledger in the bucket is damaged, or not this job's.
+    LedgerDamaged,
     /// As many generations as `maxGenerations` allows have ended without a result.
     GenerationsExhausted,
     /// The same cause ended several generations without any progress between them.
@@ -153,6 +157,8 @@ impl Reason {
             Self::PlanFailed => "PlanFailed",
             Self::TaskFailed => "TaskFailed",
             Self::TaskDisrupted => "TaskDisrupted",
+            Self::OutputLost => "OutputLost",
+            Self::LedgerDamaged => "LedgerDamaged",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::OutputComplete => "OutputComplete",

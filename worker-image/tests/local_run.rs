@@ -222,6 +222,53 @@ async fn a_killed_coordinator_resumes_and_runs_no_completed_task_again() {
 }
 
 #[tokio::test]
+async fn fault_6719_a_task_that_stands_still_is_run_a_second_time_elsewhere() {
+    let mut processes = Processes::of(&slow_items(12), &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    let stuck = processes.start_worker(1);
+    processes.start_worker(1);
+    in_the_middle(&processes, 2).await;
+    let child = processes
+        .eventually("a child", || children_of(stuck).first().copied())
+        .await;
+    signal("STOP", child);
+    success(&processes).await;
+    assert_eq!(processes.output(), ["12"]);
+    let records = processes.ledger().await;
+    assert_eq!(winners(&records).len(), 13);
+    assert_eq!(failures(&records), []);
+    processes
+        .eventually("the end of the child that stood still", || {
+            (!is_alive(child)).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_ends_the_job_with_the_objects_name_and_no_output() {
+    let mut processes = Processes::of(&slow_items(16), &json!({}));
+    processes.start_coordinator();
+    processes.start_worker(2);
+    in_the_middle(&processes, 4).await;
+    processes.kill_coordinator();
+    let object = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7/epochs/1/log/0";
+    let path = processes.path(&format!("storage/{object}"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    processes.start_coordinator();
+    let result = processes.result().await;
+    assert_eq!(
+        (result.succeeded, result.reason.as_str()),
+        (false, "LedgerDamaged")
+    );
+    let told = format!("{object}: not a part of this job's ledger: its checksum is wrong");
+    assert!(result.message.contains(&told), "{result:?}");
+    assert_eq!(processes.output(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_coordinator_that_comes_back_after_the_end_still_serves_the_result() {
     let mut processes = Processes::of(&slow_items(1), &json!({}));
     processes.start_coordinator();

@@ -123,7 +123,7 @@ pub enum JobResult {
     },
     /// It cannot be done.
     Failed {
-        /// One CamelCase word: `PlanFailed`, `TaskFailed`, `DisruptionLimit`.
+        /// One CamelCase word: `PlanFailed`, `TaskFailed`, `TaskDisrupted`, `OutputLost`.
         reason: String,
         /// One sentence for people.
         message: String,

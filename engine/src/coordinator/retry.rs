@@ -223,7 +223,7 @@ impl State {
             let message = format!(
                 "{place}: was disrupted {losses} times, and retries.taskDisruptions allows {limit}; last cause: {error}"
             );
-            return failed("DisruptionLimit", message);
+            return failed("TaskDisrupted", message);
         }
 
         let lost = history.revoked.len();

@@ -354,6 +354,8 @@ fn finish_by(result: &RunResult) -> Finish {
         (true, _) => Reason::OutputComplete,
         (false, "PlanFailed") => Reason::PlanFailed,
         (false, "TaskDisrupted") => Reason::TaskDisrupted,
+        (false, "OutputLost") => Reason::OutputLost,
+        (false, "LedgerDamaged") => Reason::LedgerDamaged,
         (false, _) => Reason::TaskFailed,
     };
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -24,7 +24,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
+use zephyr_crds::job::Speculation;
+use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::coordinator::{Config, ReplayError, State};
+use zephyr_engine::id::Epoch;
 
 pub use effects::EffectError;
 pub use event_loop::LoopError;
@@ -34,7 +37,7 @@ pub use status::Status;
 use self::effects::Effects;
 use self::event_loop::EventLoop;
 use self::operators::OperatorStreams;
-use self::planning::{Planned, Runnable, prepare};
+use self::planning::{Planned, Runnable, damaged, prepare};
 use self::retry::Retries;
 use self::sessions::{LoopHandle, WorkerSessions};
 use self::status::{Outages, show};
@@ -83,13 +86,6 @@ pub enum CoordinatorError {
     /// The job cannot be taken over.
     #[error(transparent)]
     Planning(PlanningError),
-    /// The ledger's records contradict the plan.
-    #[error("replay the ledger: {source}")]
-    Replay {
-        /// Why.
-        #[source]
-        source: ReplayError,
-    },
     /// The loop ended.
     #[error(transparent)]
     Loop(LoopError),
@@ -152,30 +148,44 @@ async fn work(
         .await
         .map_err(CoordinatorError::Planning)?
     {
-        Planned::Ended { epoch, result } => {
-            let message = report::result(&result).message;
-            let wire = Some(report::result(&result));
-            let snapshot = Snapshot {
-                phase: Phase::Ended.into(),
-                message,
-                result: wire,
-                ..Snapshot::default()
-            };
-            show(
-                &status,
-                Status {
-                    epoch,
-                    snapshot,
-                    result: Some(result),
-                },
-            );
-            pending().await
-        }
+        Planned::Ended { epoch, result } => show_for_ever(&status, epoch, result).await,
         Planned::Runnable(runnable) => {
-            let event_loop = event_loop(job, *runnable, metrics, &handle, status)?;
-            event_loop.run().await.map_err(CoordinatorError::Loop)
+            let epoch = runnable.epoch;
+            match event_loop(job, *runnable, metrics, &handle, status.clone()) {
+                Ok(event_loop) => event_loop.run().await.map_err(CoordinatorError::Loop),
+                Err(source) => {
+                    let message =
+                        format!("spec.storage.uri: the ledger contradicts the plan: {source}");
+                    tracing::error!(message, "the ledger cannot be used");
+                    show_for_ever(&status, epoch, damaged(&message)).await
+                }
+            }
         }
     }
+}
+
+async fn show_for_ever(
+    status: &watch::Sender<Status>,
+    epoch: Epoch,
+    result: JobResult,
+) -> Result<Infallible, CoordinatorError> {
+    let wire = report::result(&result);
+    let snapshot = Snapshot {
+        phase: Phase::Ended.into(),
+        message: wire.message.clone(),
+        result: Some(wire),
+        ..Snapshot::default()
+    };
+    let result = Some(result);
+    show(
+        status,
+        Status {
+            epoch,
+            snapshot,
+            result,
+        },
+    );
+    pending().await
 }
 
 fn event_loop(
@@ -184,7 +194,7 @@ fn event_loop(
     metrics: CoordinatorMetrics,
     handle: &watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
-) -> Result<EventLoop, CoordinatorError> {
+) -> Result<EventLoop, ReplayError> {
     let Runnable {
         epoch,
         ledger,
@@ -194,9 +204,11 @@ fn event_loop(
         source,
     } = runnable;
     let retries = &job.frozen.spec.retries;
-    let config = Config::new(retries.task_failures, retries.task_disruptions);
-    let state = State::new(config, &plan, epoch, records)
-        .map_err(|source| CoordinatorError::Replay { source })?;
+    let mut config = Config::new(retries.task_failures, retries.task_disruptions);
+    if retries.speculation == Speculation::Never {
+        config.speculation = None;
+    }
+    let state = State::new(config, &plan, epoch, records)?;
     let outages = Outages::default();
     let identity = job.identity.clone();
     let sink_path = job.frozen.spec.pipeline.sink.files.path.clone();

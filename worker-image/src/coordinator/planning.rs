@@ -14,8 +14,13 @@ use super::dispatch::SourceShards;
 use super::retry::{Backoff, Verdict, judge_ledger};
 use super::status::{Status, show};
 use crate::job::RunJob;
-use crate::ledger::{Ledger, LedgerError, PlanFile, TakeOver, WriterToken, keep_plan, load_plan};
+use crate::ledger::{
+    Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
+};
 use crate::storage::{ListError, list_inputs, probe};
+
+/// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may have gone wrong.
+const LEDGER_READS: u32 = 3;
 
 /// Most expression errors named in one sentence.
 const EXPRESSION_ERRORS_NAMED: usize = 3;
@@ -84,6 +89,13 @@ enum NoPlan {
     Wait(String),
     /// It is the job's own fault.
     Failed(String),
+    /// What is in the ledger cannot be used.
+    Damaged {
+        /// The epoch that found that.
+        epoch: Epoch,
+        /// Which object, and what is wrong with it.
+        message: String,
+    },
     /// This coordinator cannot go on.
     Fatal(PlanningError),
 }
@@ -95,6 +107,7 @@ pub(super) async fn prepare(
 ) -> Result<Planned, PlanningError> {
     let writer = WriterToken::from_random(rand::random());
     let mut backoff = Backoff::new();
+    let mut damaged_reads = 0;
     let TakeOver {
         mut ledger,
         epoch,
@@ -103,6 +116,14 @@ pub(super) async fn prepare(
         match take_over(job, &writer).await {
             Ok(taken) => break taken,
             Err(NoPlan::Fatal(error)) => return Err(error),
+            Err(NoPlan::Damaged { epoch, message }) => {
+                damaged_reads += 1;
+                tracing::error!(message, damaged_reads, "the ledger cannot be used");
+                if damaged_reads == LEDGER_READS {
+                    let result = damaged(&message);
+                    return Ok(Planned::Ended { epoch, result });
+                }
+            }
             Err(NoPlan::Wait(sentence) | NoPlan::Failed(sentence)) => {
                 tracing::warn!(
                     sentence,
@@ -124,7 +145,7 @@ pub(super) async fn prepare(
     }
     let mut backoff = Backoff::new();
     loop {
-        match plan_or_load(job).await {
+        match plan_or_load(job, epoch).await {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -136,7 +157,7 @@ pub(super) async fn prepare(
                 })));
             }
             Err(NoPlan::Fatal(error)) => return Err(error),
-            Err(NoPlan::Failed(message)) => {
+            Err(NoPlan::Failed(message) | NoPlan::Damaged { epoch: _, message }) => {
                 tracing::error!(message, "the job cannot be planned");
                 let result = JobResult::Failed {
                     reason: "PlanFailed".to_owned(),
@@ -176,30 +197,54 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
     probe(&job.storage)
         .await
         .map_err(|error| NoPlan::Wait(field(&error)))?;
-    Ledger::take_over(&job.storage, writer.clone())
+    let opened = Ledger::open(&job.storage, writer.clone())
         .await
-        .map_err(|error| ledger_error(error, field))
+        .map_err(|error| ledger_error(error, None, field))?;
+    let epoch = opened.epoch();
+    opened
+        .take_over(MergePolicy::default())
+        .await
+        .map_err(|error| ledger_error(error, Some(epoch), field))
 }
 
-fn ledger_error(error: LedgerError, sentence: impl Fn(&dyn std::fmt::Display) -> String) -> NoPlan {
-    match judge_ledger(&error) {
-        Verdict::TryAgain => NoPlan::Wait(sentence(&error)),
-        Verdict::GiveUp => NoPlan::Fatal(PlanningError::Ledger { source: error }),
+/// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator finds the same.
+pub(super) fn damaged(message: &str) -> JobResult {
+    JobResult::Failed {
+        reason: "LedgerDamaged".to_owned(),
+        message: format!(
+            "{message}; what was done before cannot be trusted without it, so nothing is guessed: create a new job, under which nothing of this ledger is used"
+        ),
+    }
+}
+
+/// Without an epoch of its own a coordinator has nothing to say that the operator could rely on.
+fn ledger_error(
+    error: LedgerError,
+    epoch: Option<Epoch>,
+    sentence: impl Fn(&dyn std::fmt::Display) -> String,
+) -> NoPlan {
+    match (judge_ledger(&error), &error, epoch) {
+        (Verdict::TryAgain, ..) => NoPlan::Wait(sentence(&error)),
+        (Verdict::GiveUp, LedgerError::Refused { .. }, Some(epoch)) => NoPlan::Damaged {
+            epoch,
+            message: sentence(&error),
+        },
+        (Verdict::GiveUp, ..) => NoPlan::Fatal(PlanningError::Ledger { source: error }),
     }
 }
 
 /// A plan that was kept before stands, whatever a listing would give today.
-async fn plan_or_load(job: &RunJob) -> Result<(Plan, String, SourceShards), NoPlan> {
+async fn plan_or_load(job: &RunJob, epoch: Epoch) -> Result<(Plan, String, SourceShards), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: plan.json: {error}");
     let kept = load_plan(&job.storage)
         .await
-        .map_err(|error| ledger_error(error, field))?;
+        .map_err(|error| ledger_error(error, Some(epoch), field))?;
     let kept = if let Some(kept) = kept {
         kept
     } else {
         let fresh = fresh_plan(job).await?;
         let kept = keep_plan(&job.storage, fresh).await;
-        kept.map_err(|error| ledger_error(error, field))?
+        kept.map_err(|error| ledger_error(error, Some(epoch), field))?
     };
     let pipeline = pipeline_json(job)?;
     let source =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
+use zephyr_crds::conditions::{Condition, ConditionType};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
@@ -361,22 +362,22 @@ impl World {
         self.job.status.phase.unwrap()
     }
 
+    fn condition(&self, kind: ConditionType) -> &Condition {
+        let mut conditions = self.job.status.conditions.iter();
+        conditions.find(|c| c.r#type == kind).unwrap()
+    }
+
     fn message(&self) -> String {
-        let find = |kind| {
-            self.job
-                .status
-                .conditions
-                .iter()
-                .find(|c| c.r#type == kind)
-                .unwrap()
-                .message
-                .clone()
-        };
-        find(if self.phase().is_final() {
-            zephyr_crds::conditions::ConditionType::Finished
+        let kind = if self.phase().is_final() {
+            ConditionType::Finished
         } else {
-            zephyr_crds::conditions::ConditionType::Progressing
-        })
+            ConditionType::Progressing
+        };
+        self.condition(kind).message.clone()
+    }
+
+    fn finished_reason(&self) -> &str {
+        self.condition(ConditionType::Finished).reason.as_str()
     }
 }
 
@@ -487,6 +488,29 @@ fn replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
         9,
         "an operator that has heard nothing yet scales nothing"
     );
+}
+
+#[test]
+fn fault_2978_workers_that_can_be_of_no_more_use_are_released_a_quarter_at_a_time() {
+    let mut world = World::running(json!({}));
+    world.job.spec.workers.replicas = 100;
+    for (useful, scaled) in [
+        (None, Some("scale count-workers-g1 from 4 to 8")),
+        (Some(200), None),
+        (Some(7), None),
+        (Some(6), Some("scale count-workers-g1 from 8 to 6")),
+        (Some(5), None),
+        (Some(2), Some("scale count-workers-g1 from 6 to 2")),
+        // A task runs again, because its output was lost.
+        (Some(3), Some("scale count-workers-g1 from 2 to 3")),
+        (None, Some("scale count-workers-g1 from 3 to 8")),
+    ] {
+        world.report.as_mut().unwrap().useful_workers = useful;
+        let before = world.log.len();
+        world.settle();
+        let said: Vec<_> = world.log[before..].iter().map(String::as_str).collect();
+        assert_eq!(said, Vec::from_iter(scaled), "{useful:?}");
+    }
 }
 
 #[test]
@@ -794,6 +818,9 @@ fn a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_d
         (true, "Succeeded", Phase::Succeeded),
         (false, "PlanFailed", Phase::Failed),
         (false, "TaskFailed", Phase::Failed),
+        (false, "TaskDisrupted", Phase::Failed),
+        (false, "OutputLost", Phase::Failed),
+        (false, "LedgerDamaged", Phase::Failed),
     ] {
         let mut world = World::running(json!({}));
         world.ends(succeeded, reason);
@@ -806,6 +833,10 @@ fn a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_d
         );
         assert_eq!(world.phase(), phase);
         assert_eq!(world.message(), "so it is");
+        assert_eq!(
+            world.finished_reason(),
+            if succeeded { "OutputComplete" } else { reason }
+        );
         assert_eq!(world.job.status.outputs.is_some(), succeeded);
         let at_rest = world.job.status.clone();
         world.pass(100_000);
