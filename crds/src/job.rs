@@ -116,6 +116,19 @@ pub struct StorageSpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::object_name())]
     pub credentials_secret: Option<String>,
+    /// When the intermediate data under `uri` is kept after the job: `Never`, `OnFailure` or `Always`. The ledger, which is small, is
+    /// always kept. Immutable.
+    #[serde(default)]
+    pub retain: Retain,
+}
+
+/// When intermediate data is kept after the job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retain {
+    Never,
+    #[default]
+    OnFailure,
+    Always,
 }
 
 /// The coordinator: one pod, never on preemptible nodes.

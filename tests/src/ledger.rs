@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
-use zephyr_engine::id::{Attempt, JobUid, TaskId};
+use zephyr_engine::id::{Attempt, JobUid, TaskAttempt, TaskId};
 use zephyr_worker::storage::{JobStorage, Stores};
 
 use crate::cluster::Environment;
@@ -21,6 +21,8 @@ pub struct LedgerView {
 pub struct LedgerState {
     /// Committed attempts by task, in the order of commits; more than one only where an output was lost and made again.
     pub done: BTreeMap<TaskId, Vec<Attempt>>,
+    /// Committed attempts whose output was lost.
+    pub revoked: Vec<TaskAttempt>,
     /// Failures charged to the application budget.
     pub application_failures: Vec<String>,
     /// Losses charged to the disruption budget.
@@ -91,8 +93,8 @@ impl LedgerView {
                 LogRecord::Failed { error, .. } => {
                     state.application_failures.push(error);
                 }
-                LogRecord::Revoked { .. }
-                | LogRecord::StageFinished { .. }
+                LogRecord::Revoked { task } => state.revoked.push(task),
+                LogRecord::StageFinished { .. }
                 | LogRecord::Finalized { .. }
                 | LogRecord::Result(_) => {}
             }

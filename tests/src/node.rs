@@ -29,13 +29,16 @@ pub async fn start(node: &str) -> Result<()> {
     docker(&["start", node]).await
 }
 
-/// Kills one process of a pod with SIGKILL, as the kernel would, by the pod's uid and a word of its command line.
-pub async fn kill_process(node: &str, pod_uid: &str, word: &str) -> Result<()> {
+/// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of a pod, by the pod's uid and a word of their command line.
+pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str) -> Result<()> {
     // The uid is in the path of the process's control group, with dashes or underscores as the driver has it.
-    let script = r#"killed=1
+    let script = r#"none=1
         for pid in $(pgrep -f "$2"); do
-            if tr _ - <"/proc/$pid/cgroup" | grep -q "$1"; then kill -9 "$pid" && killed=0; fi
+            if tr _ - <"/proc/$pid/cgroup" | grep -q "$1"; then kill -s "$3" "$pid" && none=0; fi
         done
-        exit $killed"#;
-    docker(&["exec", node, "sh", "-c", script, "kill", pod_uid, word]).await
+        exit $none"#;
+    docker(&[
+        "exec", node, "sh", "-c", script, "signal", pod_uid, word, signal,
+    ])
+    .await
 }

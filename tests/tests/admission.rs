@@ -631,6 +631,7 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
         ("49", at("annotations"), json!({"a": "x".repeat(256 << 10)}), "Too long"),
         ("-", "spec/workers/preemptible", json!({"provider": "custom"}), "spec.workers.preemptible.nodeSelector: is missing; provider custom needs the labels of its nodes"),
         ("-", "spec/workers/preemptible", json!({"provider": "gke", "nodeSelector": {"a": "b"}}), "has nodeSelector or tolerations without provider custom (got gke); remove them or set provider: custom"),
+        ("-", "spec/storage/retain", json!("Sometimes"), "supported values: \"Never\", \"OnFailure\", \"Always\""),
         ("-", "spec/retries/speculation", json!("Maybe"), "supported values: \"Auto\", \"Never\""),
         ("-", "spec/workers/preemptible", json!({"provider": "azure"}), "supported values: \"gke\", \"eks\", \"aks\", \"karpenter\", \"custom\", \"none\""),
     ])

@@ -1,9 +1,11 @@
 //! Pods, processes and nodes vanish in the middle of a job, on the real cluster: the output is the same each time,
 //! nothing that was committed is run again, and the application budget is untouched.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, EvictParams};
 use kube::{Api, ResourceExt};
 use zephyr_tests::cluster::{self, PATIENCE, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply};
@@ -13,6 +15,12 @@ use zephyr_tests::sum_job::SumJob;
 
 /// Committed tasks after which a test strikes: the job is then in the middle of its first stage.
 const MIDDLE: usize = 8;
+
+/// A word of the coordinator's command line.
+const COORDINATOR: &str = "zephyr-worker coordinator";
+
+/// How long a coordinator is made to stand still.
+const STANDSTILL: Duration = Duration::from_secs(40);
 
 /// A job in the middle of its work.
 struct Struck {
@@ -128,12 +136,8 @@ async fn a_coordinator_pod_deleted_is_replaced_within_the_generation() -> Result
 async fn a_coordinator_process_killed_resumes_in_the_next_epoch() -> Result<()> {
     let struck = strike("coordinator-process").await?;
     let (pod, node) = struck.running("coordinator").await?;
-    node::kill_process(
-        &node,
-        &pod.uid().context("a uid")?,
-        "zephyr-worker coordinator",
-    )
-    .await?;
+    let uid = pod.uid().context("a uid")?;
+    node::signal_process(&node, &uid, COORDINATOR, "KILL").await?;
     let (ledger, before) = (&struck.ledger, struck.before.epoch);
     struck
         .namespace
@@ -141,6 +145,40 @@ async fn a_coordinator_process_killed_resumes_in_the_next_epoch() -> Result<()> 
             Ok((ledger.read().await?.epoch > before).then_some(()))
         })
         .await?;
+    struck.ends_well().await
+}
+
+#[tokio::test]
+async fn promise_e15_a_coordinator_that_stands_still_gives_nobody_up_and_goes_on() -> Result<()> {
+    let struck = strike("coordinator-stop").await?;
+    let (pod, node) = struck.running("coordinator").await?;
+    let uid = pod.uid().context("a uid")?;
+    node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
+    // Longer than any worker may be silent (30 s), shorter than the liveness probe's patience (60 s).
+    tokio::time::sleep(STANDSTILL).await;
+    node::signal_process(&node, &uid, COORDINATOR, "CONT").await?;
+    let done = struck.job.succeeded(PATIENCE).await?;
+    let disruptions = done
+        .status
+        .and_then(|status| status.workers)
+        .map(|workers| workers.disruptions);
+    anyhow::ensure!(disruptions == Some(0), "{disruptions:?} disruptions");
+    let epoch = struck.ledger.read().await?.epoch;
+    anyhow::ensure!(epoch == struck.before.epoch, "it is epoch {epoch}");
+    struck.ends_well().await
+}
+
+#[tokio::test]
+async fn evicted_pods_of_both_roles_cost_nothing() -> Result<()> {
+    let struck = strike("evicted").await?;
+    for component in ["worker", "coordinator"] {
+        let (pod, _) = struck.running(component).await?;
+        struck
+            .namespace
+            .api::<Pod>()
+            .evict(&pod.name_any(), &EvictParams::default())
+            .await?;
+    }
     struck.ends_well().await
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use processes::{Processes, children_of, end, is_alive, signal};
 use serde_json::{Value, json};
+use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{FailureClass, JobResult, LogRecord};
 use zephyr_engine::id::{Epoch, TaskId};
 use zephyr_worker::local::{LocalOptions, run_local};
@@ -266,6 +267,51 @@ async fn a_damaged_ledger_ends_the_job_with_the_objects_name_and_no_output() {
     let told = format!("{object}: not a part of this job's ledger: its checksum is wrong");
     assert!(result.message.contains(&told), "{result:?}");
     assert_eq!(processes.output(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn fault_2628_intermediate_data_goes_as_retain_says_and_the_ledger_stays() {
+    let failing = json!({
+        "source": {"items": {"values": [1, 2], "shards": 2}},
+        "steps": [
+            {"groupBy": {"key": ".", "aggregate": {"count": {"count": {}}}, "shards": 1}},
+            {"map": "error(\"no\")"},
+        ],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    for (pipeline, succeeds, retain, stays) in [
+        (&slow_items(2), true, Retain::OnFailure, false),
+        (&slow_items(2), true, Retain::Always, true),
+        (&failing, false, Retain::OnFailure, true),
+        (&failing, false, Retain::Never, false),
+    ] {
+        let mut processes = Processes::of(pipeline, &json!({"taskFailures": 1}));
+        processes.retain(retain);
+        processes.start_coordinator();
+        processes.start_worker(1);
+        let result = processes.result().await;
+        assert_eq!(result.succeeded, succeeds, "{result:?}");
+        let data = processes.path("storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7/data");
+        assert_eq!(
+            holds_files(&data),
+            stays,
+            "{retain:?}, succeeded: {succeeds}"
+        );
+        // A coordinator that is started once more finds the result.
+        processes.kill_coordinator();
+        processes.start_coordinator();
+        assert_eq!(processes.result().await, result);
+    }
+}
+
+fn holds_files(folder: &std::path::Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        path.is_file() || holds_files(&path)
+    })
 }
 
 #[tokio::test]

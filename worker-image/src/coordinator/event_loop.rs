@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status as CallStatus;
 use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
 use zephyr_engine::id::{Epoch, SessionId, Timestamp};
 use zephyr_engine::plan::Plan;
 
+use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
 use super::ownership;
@@ -18,6 +20,7 @@ use super::sessions::{Input, Outlet};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
+use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 use crate::proto::run::Phase;
 use crate::proto::worker::{
@@ -49,13 +52,19 @@ pub enum LoopError {
 
 /// The loop with all that it holds.
 pub(super) struct EventLoop {
+    /// What is run.
+    pub job: Arc<RunJob>,
+    /// The removal of intermediate data, after the end.
+    pub cleanup: JoinSet<()>,
+    /// Whether that is over: only then is the result shown, because whoever sees it may stop this process.
+    pub is_clean: bool,
     /// Whose run this is.
     pub identity: RunIdentity,
     /// This coordinator's epoch.
     pub epoch: Epoch,
     /// What is known.
     pub state: State,
-    /// What is run.
+    /// How it is run.
     pub plan: Arc<Plan>,
     /// Its digest.
     pub digest: String,
@@ -93,6 +102,14 @@ impl EventLoop {
                 biased;
                 Some(session) = self.heartbeats.recv() => Some(Event::Heartbeat { session }),
                 _ = tick.tick() => None,
+                Some(ended) = self.cleanup.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::warn!(%error, "the removal of intermediate data died");
+                    }
+                    self.is_clean = true;
+                    self.show();
+                    continue;
+                }
                 event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
                     Input::Happened(event) => Some(self.without_foreign_files(event, &mut outlets)),
@@ -174,6 +191,9 @@ impl EventLoop {
         }
         if !had_result && let Some(result) = self.state.result() {
             tracing::info!(?result, "the job has ended");
+            let (job, result) = (Arc::clone(&self.job), result.clone());
+            self.cleanup
+                .spawn(async move { cleanup::clean_up(&job, &result).await });
             self.show();
         }
         Ok(())
@@ -295,8 +315,12 @@ impl EventLoop {
             .speculations
             .set(i64::try_from(report.speculations).unwrap_or(i64::MAX));
         let mut snapshot = report::snapshot(report, &self.digest);
-        let result = self.state.result().cloned();
-        if result.is_none()
+        let result = self.state.result().filter(|_| self.is_clean).cloned();
+        if self.state.result().is_some() && !self.is_clean {
+            snapshot.phase = Phase::Finishing.into();
+            snapshot.result = None;
+            cleanup::MESSAGE.clone_into(&mut snapshot.message);
+        } else if result.is_none()
             && let Some(sentence) = self.outages.sentence()
         {
             snapshot.phase = Phase::StorageUnavailable.into();

@@ -4,6 +4,7 @@
 //! All decisions are the engine's. An error or a panic anywhere in here ends the process: the next one resumes from the
 //! ledger.
 
+mod cleanup;
 mod dispatch;
 mod effects;
 mod event_loop;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use zephyr_crds::job::Speculation;
 use zephyr_engine::coordinator::record::JobResult;
@@ -127,7 +128,7 @@ pub async fn run(
         handle: watched_handle,
     };
     let server = serve(listener, check, workers, operators, pending());
-    let mut parts = tokio::task::JoinSet::new();
+    let mut parts = JoinSet::new();
     parts.spawn(work(job, metrics, handle, status));
     tokio::select! {
         stopped = server => {
@@ -148,7 +149,10 @@ async fn work(
         .await
         .map_err(CoordinatorError::Planning)?
     {
-        Planned::Ended { epoch, result } => show_for_ever(&status, epoch, result).await,
+        Planned::Ended { epoch, result } => {
+            cleanup::clean_up(&job, &result).await;
+            show_for_ever(&status, epoch, result).await
+        }
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
             match event_loop(job, *runnable, metrics, &handle, status.clone()) {
@@ -213,7 +217,14 @@ fn event_loop(
     let identity = job.identity.clone();
     let sink_path = job.frozen.spec.pipeline.sink.files.path.clone();
     let retries = Retries::new(outages.clone(), metrics.clone());
-    let effects = Effects::new(job, digest.clone(), epoch, ledger, retries, metrics.clone());
+    let effects = Effects::new(
+        Arc::clone(&job),
+        digest.clone(),
+        epoch,
+        ledger,
+        retries,
+        metrics.clone(),
+    );
     let (inputs, received_inputs) = mpsc::channel(INPUTS_QUEUED);
     let (heartbeats, received_heartbeats) = mpsc::channel(HEARTBEATS_QUEUED);
     handle.send_replace(Some(LoopHandle {
@@ -222,6 +233,9 @@ fn event_loop(
         heartbeats,
     }));
     Ok(EventLoop {
+        job,
+        cleanup: JoinSet::new(),
+        is_clean: false,
         identity,
         epoch,
         state,

@@ -12,6 +12,7 @@ mod location;
 mod object_writer;
 mod probe;
 mod read;
+mod remove;
 mod retry;
 mod stores;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use location::{Location, LocationError, Scheme};
 pub use object_writer::ObjectWriter;
 pub use probe::{ProbeError, probe};
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
+pub use remove::remove_folder;
 pub use retry::persist;
 pub use stores::{Store, Stores};
 pub use upload::{PartUpload, UploadPlace, Uploaded};

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_worker::job::RunJob;
 use zephyr_worker::ledger::{Ledger, WriterToken};
@@ -58,7 +59,7 @@ impl Processes {
         let job = json!({
             "version": 1, "namespace": "test", "name": "test", "uid": UID, "generation": 1,
             "coordinatorAddress": format!("http://127.0.0.1:{port}"),
-            "spec": {"pipeline": pipeline, "storage": {"uri": at("storage")}, "workers": {"replicas": 2}, "retries": retries},
+            "spec": {"pipeline": pipeline, "storage": {"uri": at("storage"), "retain": "Always"}, "workers": {"replicas": 2}, "retries": retries},
         });
         let job = FrozenJob::from_json(&job.to_string()).unwrap();
         let processes = Self {
@@ -139,6 +140,12 @@ impl Processes {
             .eventually("the coordinator's end", || coordinator.try_wait().unwrap())
             .await;
         !status.success()
+    }
+
+    /// Sets `spec.storage.retain`.
+    pub(super) fn retain(&mut self, retain: Retain) {
+        self.job.spec.storage.retain = retain;
+        fs::write(self.path("job.json"), self.job.to_json().unwrap()).unwrap();
     }
 
     /// Moves the job's storage to where nobody answers.

@@ -257,10 +257,6 @@ impl TestCluster {
         held[0]
     }
 
-    pub(super) fn is_connected(&self, name: &'static str) -> bool {
-        self.sessions.contains_key(name)
-    }
-
     pub(super) fn session(&self, name: &'static str) -> SessionId {
         self.sessions[name]
     }

@@ -3,6 +3,7 @@
 mod budgets;
 mod cluster;
 mod fleet;
+mod incidents;
 mod liveness;
 mod replay;
 mod scenarios;

@@ -3,7 +3,9 @@
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::config::SpeculationPolicy;
 use crate::coordinator::record::FailureClass;
-use crate::coordinator::{Config, Event, PodEndCause, ToWorker};
+use crate::coordinator::{Config, PodEndCause, ToWorker};
+
+const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
 /// A stage of eight tasks at four workers, of which `left` run on at "w0", "w1" … since the beginning, while others took a
 /// second each.
@@ -13,14 +15,14 @@ fn tail(left: u32) -> TestCluster {
 
 fn tail_with(config: Config, left: u32) -> TestCluster {
     let mut cluster = TestCluster::with(config, &[8]);
-    for name in ["w0", "w1", "w2", "w3"] {
+    for name in ALL {
         cluster.hello(name, 1);
     }
     let busy = &["w0", "w1", "w2"][..left as usize];
     let mut finished = 0;
     while finished + left < 8 {
         cluster.now += 1_000;
-        for name in ["w0", "w1", "w2", "w3"] {
+        for name in ALL {
             if !busy.contains(&name)
                 && let Some(task) = cluster.held(name).first().copied()
             {
@@ -30,24 +32,10 @@ fn tail_with(config: Config, left: u32) -> TestCluster {
             }
         }
     }
-    for name in ["w0", "w1", "w2", "w3"] {
+    for name in ALL {
         cluster.told(name);
     }
     cluster
-}
-
-/// Time passes for the coordinator as it does for workers that are alive.
-fn pass(cluster: &mut TestCluster, milliseconds: u64) {
-    for _ in 0..milliseconds / 1_000 {
-        cluster.now += 1_000;
-        for name in ["w0", "w1", "w2", "w3"] {
-            if cluster.is_connected(name) {
-                let session = cluster.session(name);
-                cluster.event(Event::Heartbeat { session });
-            }
-        }
-        cluster.event(Event::Tick);
-    }
 }
 
 #[test]
@@ -55,7 +43,7 @@ fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wi
     for winner in ["w0", "w1"] {
         let mut cluster = tail(1);
         let straggler = cluster.only("w0");
-        pass(&mut cluster, 10_000);
+        cluster.passes(10_000, &ALL);
         let second = cluster.only("w1");
         assert_eq!(second, attempt(0, straggler.task.shard.0, 1, 2));
         assert_eq!(
@@ -82,7 +70,7 @@ fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wi
 fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_thrown_away() {
     let mut cluster = tail(1);
     let straggler = cluster.only("w0");
-    pass(&mut cluster, 10_000);
+    cluster.passes(10_000, &ALL);
     let second = cluster.only("w1");
     cluster.done("w1", second);
     let effects = cluster.done("w0", straggler);
@@ -108,11 +96,11 @@ fn record_is_of(
 fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
     // Two tasks of eight are left, but only just.
     let mut cluster = tail(2);
-    pass(&mut cluster, 1_000);
+    cluster.passes(1_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "five seconds at least");
     // Less than three quarters are done.
     let mut cluster = tail(3);
-    pass(&mut cluster, 60_000);
+    cluster.passes(60_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "5 of 8");
     // Three times the median, where tasks are long.
     let policy = SpeculationPolicy {
@@ -123,9 +111,9 @@ fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
     let mut config = Config::new(3, 0);
     config.speculation = Some(policy);
     let mut cluster = tail_with(config, 1);
-    pass(&mut cluster, 10_000);
+    cluster.passes(10_000, &ALL);
     assert_eq!(cluster.report().speculations, 0);
-    pass(&mut cluster, 10_000);
+    cluster.passes(10_000, &ALL);
     assert_eq!(cluster.report().speculations, 1);
 }
 
@@ -134,14 +122,14 @@ fn speculation_can_be_switched_off_and_leaves_tasks_that_failed_alone() {
     let mut config = Config::new(3, 0);
     config.speculation = None;
     let mut cluster = tail_with(config, 1);
-    pass(&mut cluster, 60_000);
+    cluster.passes(60_000, &ALL);
     assert_eq!(cluster.report().speculations, 0);
 
     let mut cluster = tail(1);
     let task = cluster.only("w0");
     cluster.fails("w0", task, FailureClass::Application, "out of memory");
     cluster.settle();
-    pass(&mut cluster, 60_000);
+    cluster.passes(60_000, &ALL);
     assert_eq!(cluster.report().speculations, 0);
 }
 
@@ -149,7 +137,7 @@ fn speculation_can_be_switched_off_and_leaves_tasks_that_failed_alone() {
 fn losing_one_of_two_attempts_leaves_the_other_to_run_and_charges_nothing() {
     for lost in ["w0", "w1"] {
         let mut cluster = tail(1);
-        pass(&mut cluster, 10_000);
+        cluster.passes(10_000, &ALL);
         let (kept, left) = if lost == "w0" {
             ("w1", cluster.only("w1"))
         } else {
@@ -171,7 +159,7 @@ fn fault_4200_two_workers_stay_for_every_task_that_is_not_committed_and_none_tha
         Some(16),
         "before any is there"
     );
-    for name in ["w0", "w1", "w2", "w3"] {
+    for name in ALL {
         cluster.hello(name, 1);
     }
     assert_eq!(

@@ -96,7 +96,7 @@ impl World {
         let hello = Event::Hello {
             session,
             worker,
-            ordinal: None,
+            ordinal: u32::try_from(number).ok(),
             slots,
             running,
         };
