@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn children_carry_the_generation_at_the_end_of_their_name() {
+    fn fault_seed_4494_children_carry_the_generation_at_the_end_of_their_name() {
         assert_eq!(generation_root("count", 2), "count-g2");
         assert_eq!(coordinator("count", 2), "count-coordinator-g2");
         assert_eq!(workers("count", 2), "count-workers-g2");

@@ -30,7 +30,8 @@ async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> 
 }
 
 #[tokio::test]
-async fn a_job_deleted_at_any_moment_leaves_nothing_and_its_name_runs_afresh() -> Result<()> {
+async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name_runs_afresh()
+-> Result<()> {
     let namespace = TestNamespace::create("deletion").await?;
     let sum = SumJob::new("sum");
     let manifest = sum.manifest(&namespace);

@@ -125,7 +125,7 @@ async fn a_worker_pod_deleted_with_grace_hands_its_task_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_coordinator_pod_deleted_is_replaced_within_the_generation() -> Result<()> {
+async fn fault_8615_a_coordinator_pod_deleted_is_replaced_within_the_generation() -> Result<()> {
     let struck = strike("coordinator-pod").await?;
     let (pod, _) = struck.running("coordinator").await?;
     struck.delete_at_once(&pod).await?;

@@ -28,7 +28,8 @@ async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2() -> Result<()> {
+async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_by_generation_2()
+-> Result<()> {
     let namespace = TestNamespace::create("generation").await?;
     let client = namespace.client.clone();
     let nodes = Api::<Node>::all(client.clone())

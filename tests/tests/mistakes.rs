@@ -245,7 +245,7 @@ async fn a_task_that_never_ends_takes_only_its_process_and_is_reported_as_that()
 }
 
 #[tokio::test]
-async fn a_task_that_eats_all_memory_is_reported_with_the_limit() -> Result<()> {
+async fn fault_3598_a_task_that_eats_all_memory_is_reported_with_the_limit() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'if . == 2 then [range(1000000000)] | length else . end'".to_owned();
     mistake

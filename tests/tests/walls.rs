@@ -143,7 +143,7 @@ fn the_types_of_the_api_link_nothing_of_ours() -> Result<()> {
 }
 
 #[test]
-fn the_pods_of_a_job_link_no_kubernetes_client() -> Result<()> {
+fn fault_4199_the_pods_of_a_job_link_no_kubernetes_client() -> Result<()> {
     check(
         "zephyr-worker",
         &linked_alone_by("zephyr-worker")?,

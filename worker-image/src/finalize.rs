@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn only_a_committed_upload_becomes_a_file_and_only_once() {
+    async fn fault_2725_only_a_committed_upload_becomes_a_file_and_only_once() {
         let folder = tempfile::tempdir().unwrap();
         check("s3://o/part-0").await;
         check(&format!("file://{}/deep/part-0", folder.path().display())).await;

@@ -186,7 +186,7 @@ async fn a_worker_that_is_told_to_go_hands_back_and_goes_at_once() {
 }
 
 #[tokio::test]
-async fn a_killed_coordinator_resumes_and_runs_no_completed_task_again() {
+async fn fault_2927_5907_a_killed_coordinator_resumes_and_runs_no_completed_task_again() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     processes.start_worker(2);
@@ -427,7 +427,7 @@ async fn an_input_that_matches_nothing_ends_the_job_and_names_the_pattern() {
 }
 
 #[tokio::test]
-async fn a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
+async fn fault_6445_a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
     let mut processes = Processes::of(&slow_items(1), &json!({}));
     processes.start_coordinator();
     processes
@@ -461,7 +461,7 @@ async fn a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_was_replaced_ends_with_an_error_and_the_job_goes_on() {
+async fn fault_3705_3996_a_coordinator_that_was_replaced_ends_with_an_error_and_the_job_goes_on() {
     let mut processes = Processes::of(&slow_items(40), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     processes.start_worker(2);

@@ -119,7 +119,8 @@ async fn the_probe_accepts_a_store_with_conditional_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_coordinators_that_start_at_once_each_gets_an_epoch_and_only_the_last_can_append() {
+async fn fault_3459_of_many_coordinators_that_start_at_once_each_gets_an_epoch_and_only_the_last_can_append()
+ {
     let storage =
         JobStorage::new(stores(), &folder("ledger"), JobUid::parse("uid").unwrap()).unwrap();
     let mut first = Ledger::take_over(&storage, WriterToken::from_random(1))

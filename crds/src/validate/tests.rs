@@ -420,7 +420,7 @@ fn a_source_is_exactly_one_thing_with_bounds() {
 }
 
 #[test]
-fn a_spec_is_no_place_for_data() {
+fn fault_3908_a_spec_is_no_place_for_data() {
     let errors = errors_of(
         &[(
             "pipeline/source",
@@ -648,7 +648,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
 }
 
 #[test]
-fn the_coordinator_never_selects_preemptible_nodes() {
+fn fault_4956_the_coordinator_never_selects_preemptible_nodes() {
     let nowhere = "spec.coordinator.template.nodeSelector: selects preemptible nodes; the coordinator must not be preemptible, select other nodes or none";
     check(
         "coordinator/template/nodeSelector",

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_longer_than_a_record_is_refused_while_it_grows_and_while_it_is_merged() {
+    fn fault_3994_a_list_longer_than_a_record_is_refused_while_it_grows_and_while_it_is_merged() {
         let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
         let text = format!("\"{}\"", "x".repeat(MAX_RECORD_BYTES / 2));
         let mut first = group(&step, &[&text]);

@@ -422,7 +422,7 @@ proptest! {
     }
 
     #[test]
-    fn count_counts_every_record_and_the_records_of_an_empty_input(
+    fn fault_internal_count_counts_every_record_and_the_records_of_an_empty_input(
         inputs in proptest::collection::vec(input(), 0..60),
         choices in choices(),
     ) {
@@ -433,7 +433,7 @@ proptest! {
     }
 
     #[test]
-    fn the_bytes_of_the_output_do_not_depend_on_mappers_buffers_and_passes(
+    fn fault_7177_the_bytes_of_the_output_do_not_depend_on_mappers_buffers_and_passes(
         inputs in proptest::collection::vec(input(), 0..60),
         partitions in 0..PARTITIONS_MAX,
         left in choices(),
@@ -601,7 +601,7 @@ fn no_mapper_at_all_gives_a_count_of_0_and_groups_in_no_shard() {
 }
 
 #[test]
-fn a_buffer_says_how_much_memory_it_holds() {
+fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
     let programs = programs(vec![group_by(4)]);
     let mut combiner = programs.map.combiner().unwrap();
     assert_eq!(combiner.memory_bytes(), 0);

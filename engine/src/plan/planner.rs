@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shuffle_has_as_many_shards_as_its_upstream_but_at_most_256_and_at_least_one() {
+    fn fault_5162_a_shuffle_has_as_many_shards_as_its_upstream_but_at_most_256_and_at_least_one() {
         for (source_shards, expected) in [
             (0, 1),
             (1, 1),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coordinator_of_a_job_with_every_default_is_exactly_this() {
+    fn fault_4956_the_coordinator_of_a_job_with_every_default_is_exactly_this() {
         let built = serde_json::to_value(build(&frozen(json!({})), "root-uid")).unwrap();
         assert_eq!(
             built,

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_grows_by_its_factor_up_to_its_maximum_and_never_overflows() {
+    fn fault_2829_the_wait_grows_by_its_factor_up_to_its_maximum_and_never_overflows() {
         let waits: Vec<_> = [1, 2, 3, 7, 100, u32::MAX]
             .map(|ended| timing().backoff(ended).as_secs())
             .into();

@@ -225,7 +225,8 @@ fn nobody_is_silent_towards_a_coordinator_that_is_away_or_just_came_back() {
 /// C14: the sixteen ways a pod ends, each on the right account.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itself_is_not() {
+fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itself_is_not()
+ {
     let disrupted = |reason: &str| {
         with(|pod| {
             pod.disruption = Some(told(reason, ""));

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_vanishes_is_a_disruption_and_stays_untold_until_it_is_told() {
+    fn fault_7652_a_pod_that_vanishes_is_a_disruption_and_stays_untold_until_it_is_told() {
         let mut ends = PodEnds::default();
         assert_eq!(
             ends.untold([&worker("w-0"), &worker("w-1")].into_iter()),

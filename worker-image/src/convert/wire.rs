@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_survives_the_wire_whatever_its_class() {
+    fn fault_6265_failed_survives_the_wire_whatever_its_class() {
         for class in [
             FailureClass::Deterministic,
             FailureClass::Application,

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_files_of_the_attempt_itself_are_taken() {
+    fn fault_found_here_only_the_files_of_the_attempt_itself_are_taken() {
         let shuffle = |path: &str| FilePlace::Shuffle {
             path: path.to_owned(),
         };

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_beyond_the_limit_is_refused_and_one_at_it_is_not() {
+    fn fault_7499_a_line_beyond_the_limit_is_refused_and_one_at_it_is_not() {
         let mut long = vec![b'x'; LINE_BYTES_MAX];
         long.push(b'\n');
         assert_eq!(lines(&long, usize::MAX)[0].len(), LINE_BYTES_MAX);

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_that_becomes_a_huge_one_is_refused() {
+    fn fault_8434_a_small_file_that_becomes_a_huge_one_is_refused() {
         let bomb = zstd::bulk::compress(&vec![b'\n'; 200 << 20], 1).unwrap();
         let error = read("x.jsonl.zst", Format::Jsonl, &bomb).unwrap_err();
         assert!(

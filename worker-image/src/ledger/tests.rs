@@ -399,7 +399,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
 }
 
 #[tokio::test]
-async fn two_coordinators_that_race_at_any_step_lose_and_double_no_acknowledged_record() {
+async fn fault_3459_two_coordinators_that_race_at_any_step_lose_and_double_no_acknowledged_record()
+{
     for (before, merge_after) in [
         (true, 1),
         (false, 1),
@@ -489,7 +490,7 @@ async fn an_append_whose_fate_is_unknown_is_settled_by_the_same_append() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_damaged_or_of_another_job_is_refused_by_name() {
+async fn fault_2974_an_object_that_is_damaged_or_of_another_job_is_refused_by_name() {
     let inner = Arc::new(InMemory::new());
     let plain = storage(&inner, no_tricks());
     let mut first = Ledger::take_over(&plain, token(1)).await.unwrap();

@@ -230,7 +230,7 @@ fn more_mappers_than_are_merged_at_once_give_the_same_groups() {
 }
 
 #[test]
-fn a_buffer_over_its_budget_is_spilled_and_gives_the_same_file() {
+fn fault_4782_a_buffer_over_its_budget_is_spilled_and_gives_the_same_file() {
     let bench = Bench::new();
     let (roomy, tight) = (job(Stores::in_memory()), job(Stores::in_memory()));
     let records: Vec<(u32, u32)> = (0..3000).map(|n| (n * 7919 % 101, n)).collect();
@@ -322,7 +322,7 @@ fn any_flipped_byte_is_detected() {
 }
 
 #[test]
-fn a_missing_truncated_or_other_attempts_file_is_lost_input() {
+fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
     let file = bench.write(&storage, 0, &[(1, 1), (2, 2)], usize::MAX);
@@ -356,7 +356,7 @@ fn a_missing_truncated_or_other_attempts_file_is_lost_input() {
 }
 
 #[test]
-fn damage_on_the_way_is_read_once_more() {
+fn fault_8309_damage_on_the_way_is_read_once_more() {
     let bench = Bench::new();
     let inner = Arc::new(InMemory::new());
     let none: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)));

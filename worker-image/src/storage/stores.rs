@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_opened_once() {
+    fn fault_8402_a_bucket_is_opened_once() {
         let stores = Stores::in_memory();
         let first = stores.open(&Location::parse("s3://b/x").unwrap()).unwrap();
         let second = stores.open(&Location::parse("s3://b/y").unwrap()).unwrap();

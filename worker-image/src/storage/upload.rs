@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_refused_ends_the_upload_with_its_reason() {
+    fn fault_8665_a_part_that_is_refused_ends_the_upload_with_its_reason() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let objects = Arc::new(InMemory::new());
         let multipart: Arc<dyn MultipartStore> = Arc::new(OnePartStore);

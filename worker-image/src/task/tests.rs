@@ -246,7 +246,7 @@ fn words_are_counted_over_files_and_shards_with_little_and_with_much_memory() {
 }
 
 #[test]
-fn final_files_on_a_local_disk_appear_under_their_names_only_when_finalized() {
+fn fault_2725_final_files_on_a_local_disk_appear_under_their_names_only_when_finalized() {
     let folder = tempfile::tempdir().unwrap();
     let path = format!("{}/o/{{shard}}.jsonl", folder.path().display());
     let job =
@@ -283,7 +283,7 @@ fn a_shard_without_records_and_a_count_of_nothing_are_files_too() {
 }
 
 #[test]
-fn a_record_that_breaks_an_expression_is_named_with_file_line_and_step() {
+fn fault_6265_a_record_that_breaks_an_expression_is_named_with_file_line_and_step() {
     let job = Job::new(
         vec![Step::Map(".a + 1".to_owned())],
         &[("a.jsonl", b"{\"a\":1}\n\n{\"a\":\"x\"}\n")],

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_lines_is_cut_and_counted() {
+    fn fault_3707_a_flood_of_lines_is_cut_and_counted() {
         let mut lines = Lines::new(0);
         for byte in b"x\n".repeat(1000) {
             lines.push(byte);

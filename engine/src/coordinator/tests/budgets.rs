@@ -21,8 +21,8 @@ fn next_try(cluster: &mut TestCluster) -> Option<crate::id::TaskAttempt> {
 }
 
 #[test]
-fn promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and_tries_and_other_work_is_kept()
-{
+fn fault_4575_promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and_tries_and_other_work_is_kept()
+ {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.done("a", attempt(0, 1, 1, 1));
@@ -254,7 +254,7 @@ fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_w
 }
 
 #[test]
-fn the_news_of_a_containers_end_is_charged_right_in_every_order() {
+fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
     // Before the stream breaks, after it, after the restarted process of the pod said Hello, and before that where nobody
     // saw the stream break.
     for order in 0..4 {

@@ -140,8 +140,7 @@ fn fault_7948_a_reducer_that_fails_runs_again_alone() {
 }
 
 #[test]
-fn fault_5890_fault_5050_an_idle_worker_is_left_in_peace_until_the_next_stage_and_then_gets_it_at_once()
- {
+fn fault_5890_5050_an_idle_worker_is_left_in_peace_until_the_next_stage_and_then_gets_it_at_once() {
     let mut cluster = TestCluster::new(&[1, 2]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -161,7 +160,7 @@ fn fault_5890_fault_5050_an_idle_worker_is_left_in_peace_until_the_next_stage_an
 }
 
 #[test]
-fn fault_4117_fault_5484_nothing_that_ends_after_the_result_changes_it() {
+fn fault_4117_5484_nothing_that_ends_after_the_result_changes_it() {
     let mut cluster = TestCluster::new(&[2]);
     for name in ["a", "b", "c"] {
         cluster.hello(name, 1);

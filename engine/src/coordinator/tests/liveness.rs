@@ -37,7 +37,7 @@ fn any_message_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_broken_stream_leaves_a_worker_its_tasks_until_the_silence_timeout() {
+fn fault_3367_a_broken_stream_leaves_a_worker_its_tasks_until_the_silence_timeout() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -99,7 +99,7 @@ fn a_timer_begins_at_the_workers_own_registration() {
 }
 
 #[test]
-fn with_many_workers_the_interval_and_the_silence_grow() {
+fn fault_5050_with_many_workers_the_interval_and_the_silence_grow() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.state.config.heartbeat.workers_per_second = 1;
     let names = [
@@ -125,7 +125,7 @@ fn with_many_workers_the_interval_and_the_silence_grow() {
 }
 
 #[test]
-fn a_disrupted_pod_is_lost_at_once_and_its_tasks_run_elsewhere() {
+fn fault_3367_a_disrupted_pod_is_lost_at_once_and_its_tasks_run_elsewhere() {
     let mut cluster = TestCluster::new(&[1]);
     let session = cluster.hello("a", 1);
     cluster.hello("b", 1);

@@ -26,7 +26,8 @@ fn resume(records: &[LogRecord], shards: &[u32]) -> TestCluster {
 }
 
 #[test]
-fn promise_e6_a_coordinator_killed_at_every_durable_record_reruns_only_what_has_no_commit() {
+fn fault_2927_2960_promise_e6_a_coordinator_killed_at_every_durable_record_reruns_only_what_has_no_commit()
+ {
     // How many log objects a whole run has, and then a run for each of them that is cut there.
     let mut cluster = TestCluster::new(&[3, 2]);
     cluster.hello("a", 1);
@@ -66,7 +67,7 @@ fn what_was_not_durable_is_lost_and_done_again() {
 }
 
 #[test]
-fn a_take_over_publishes_a_stage_that_was_committed_and_not_recorded() {
+fn fault_4853_a_take_over_publishes_a_stage_that_was_committed_and_not_recorded() {
     let mut cluster = resume(&[done_record(attempt(0, 0, 1, 1), false)], &[1, 1]);
     assert!(
         matches!(&cluster.asked[..], [Effect::PublishStage { version: 0, outputs, .. }] if outputs.len() == 1)

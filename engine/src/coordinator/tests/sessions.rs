@@ -183,7 +183,7 @@ fn fault_2961_a_restarted_process_of_the_same_pod_between_two_heartbeats_loses_n
 }
 
 #[test]
-fn promise_e5_a_restart_at_any_moment_requeues_once_and_clears_no_failure_count() {
+fn fault_4093_promise_e5_a_restart_at_any_moment_requeues_once_and_clears_no_failure_count() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.fails(
@@ -330,7 +330,7 @@ fn a_result_is_acknowledged_when_it_is_durable_and_not_before() {
 }
 
 #[test]
-fn internal_a_repeated_result_is_acknowledged_again_and_counted_once() {
+fn fault_internal_a_repeated_result_is_acknowledged_again_and_counted_once() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     let only = cluster.only("a");
@@ -371,7 +371,8 @@ fn a_worker_that_lost_its_acknowledgement_is_given_it_again_at_hello() {
 }
 
 #[test]
-fn promise_e12_of_two_attempts_the_first_wins_and_the_loser_cannot_touch_its_file() {
+fn fault_found_here_promise_e12_of_two_attempts_the_first_wins_and_the_loser_cannot_touch_its_file()
+{
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     let first = cluster.only("a");
@@ -505,7 +506,7 @@ fn promise_e17_what_a_draining_worker_hands_back_runs_elsewhere_at_once_and_cost
 }
 
 #[test]
-fn a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_ends() {
+fn fault_3014_a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_ends() {
     let mut cluster = TestCluster::new(&[3]);
     cluster.hello("a", 1);
     let held = cluster.only("a");
@@ -526,7 +527,8 @@ fn a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_ends() {
 }
 
 #[test]
-fn a_worker_is_told_to_idle_only_when_the_job_has_ended_and_everyone_who_asks_afterwards_too() {
+fn fault_4200_a_worker_is_told_to_idle_only_when_the_job_has_ended_and_everyone_who_asks_afterwards_too()
+ {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -545,7 +547,7 @@ fn a_worker_is_told_to_idle_only_when_the_job_has_ended_and_everyone_who_asks_af
 }
 
 #[test]
-fn a_dispatched_task_knows_where_its_input_is_listed() {
+fn fault_2982_a_dispatched_task_knows_where_its_input_is_listed() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     let first = cluster.only("a");

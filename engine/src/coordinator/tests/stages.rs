@@ -24,7 +24,7 @@ fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
 }
 
 #[test]
-fn a_stage_begins_only_when_all_of_the_one_before_is_committed_published_and_recorded() {
+fn fault_5890_a_stage_begins_only_when_all_of_the_one_before_is_committed_published_and_recorded() {
     let mut cluster = TestCluster::new(&[2, 1]);
     cluster.hello("a", 4);
     cluster.done("a", attempt(0, 0, 1, 1));
@@ -80,7 +80,7 @@ fn an_empty_first_stage_lets_the_next_one_run() {
 }
 
 #[test]
-fn the_end_comes_in_order_final_files_then_manifest_then_result() {
+fn fault_seed_the_end_comes_in_order_final_files_then_manifest_then_result() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.done("a", attempt(0, 0, 1, 1));

@@ -396,7 +396,8 @@ fn fingerprint(world: &World) -> (Vec<u32>, Option<u32>, Option<Phase>, Vec<Stri
 }
 
 #[test]
-fn a_job_starts_with_its_number_then_its_root_then_the_rest_and_no_worker_before_the_plan() {
+fn fault_3203_a_job_starts_with_its_number_then_its_root_then_the_rest_and_no_worker_before_the_plan()
+ {
     let mut world = World::new(json!({}));
     world.settle();
     assert_eq!(
@@ -459,7 +460,7 @@ fn children_are_made_from_the_frozen_job_and_not_from_a_later_edit() {
 }
 
 #[test]
-fn a_number_that_any_object_of_the_name_carries_is_not_used_again() {
+fn fault_seed_a_number_that_any_object_of_the_name_carries_is_not_used_again() {
     let mut world = World::new(json!({}));
     world.foreign = 7;
     world.settle();
@@ -467,7 +468,7 @@ fn a_number_that_any_object_of_the_name_carries_is_not_used_again() {
 }
 
 #[test]
-fn replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
+fn fault_4079_replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
     let mut world = World::running(json!({}));
     world.job.spec.workers.replicas = 2;
     world.settle();
@@ -514,7 +515,7 @@ fn fault_2978_workers_that_can_be_of_no_more_use_are_released_a_quarter_at_a_tim
 }
 
 #[test]
-fn a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_next_generation_after_the_backoff()
+fn fault_4199_a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_next_generation_after_the_backoff()
  {
     let mut world = World::running(json!({}));
     world.coordinator_is(false);
@@ -546,7 +547,7 @@ fn a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_next_generat
 }
 
 #[test]
-fn a_coordinator_that_is_back_in_time_starts_no_timer_anew() {
+fn fault_3034_a_coordinator_that_is_back_in_time_starts_no_timer_anew() {
     let mut world = World::running(json!({}));
     for _ in 0..5 {
         world.coordinator_is(false);
@@ -627,7 +628,7 @@ fn a_missing_secret_waits_visibly_and_uses_nothing_up() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_ends_the_job_after_three_generations_with_its_name() {
+fn fault_6264_an_image_that_cannot_be_pulled_ends_the_job_after_three_generations_with_its_name() {
     let mut world = World::new(json!({}));
     for _ in 0..3 {
         world.settle();
@@ -658,7 +659,7 @@ fn an_image_that_cannot_be_pulled_ends_the_job_after_three_generations_with_its_
 }
 
 #[test]
-fn progress_between_two_losses_keeps_the_job_from_being_given_up_early() {
+fn fault_6673_progress_between_two_losses_keeps_the_job_from_being_given_up_early() {
     let mut world = World::running(json!({}));
     for generation in 2..=6 {
         world.report.as_mut().unwrap().progressed = true;
@@ -696,7 +697,8 @@ fn the_last_generation_that_is_allowed_ends_the_job() {
 type Change = fn(&mut PodFacts);
 
 #[test]
-fn workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_do_not() {
+fn fault_3598_5041_workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_do_not()
+ {
     let failing = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(1_000));
         pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
@@ -746,7 +748,7 @@ fn workers_that_fail_for_too_long_end_the_generation_and_workers_without_a_node_
 }
 
 #[test]
-fn the_timer_of_dead_workers_begins_anew_when_one_was_alive() {
+fn fault_5041_the_timer_of_dead_workers_begins_anew_when_one_was_alive() {
     let mut world = World::running(json!({}));
     let failing = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(1_000));
@@ -813,7 +815,8 @@ fn ended_pods_are_told_to_a_coordinator_that_listens() {
 }
 
 #[test]
-fn a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_deleted() {
+fn fault_4913_4117_5484_a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_deleted()
+ {
     for (succeeded, reason, phase) in [
         (true, "Succeeded", Phase::Succeeded),
         (false, "PlanFailed", Phase::Failed),
@@ -888,7 +891,7 @@ fn a_root_that_somebody_deletes_is_followed_by_the_next_generation_and_never_mad
 }
 
 #[test]
-fn a_status_that_was_set_back_never_leads_to_an_old_number() {
+fn fault_4494_a_status_that_was_set_back_never_leads_to_an_old_number() {
     let mut world = World::running(json!({}));
     let objects = world.generations.remove(&1).unwrap();
     world.generations.insert(5, objects);
@@ -1043,7 +1046,7 @@ proptest! {
 
     /// C1: killed after any write, the operator brings the cluster to where it would have been, and creates nothing twice.
     #[test]
-    fn an_operator_killed_after_any_write_changes_nothing_in_the_end(
+    fn fault_2967_an_operator_killed_after_any_write_changes_nothing_in_the_end(
         happenings in prop::collection::vec(any_happening(), 0..12),
         fuse in 1..30_usize,
     ) {

@@ -296,7 +296,7 @@ fn a_trouble_is_told_in_the_conditions_it_concerns_with_its_sentence() {
 }
 
 #[test]
-fn a_refused_write_is_told_before_anything_else() {
+fn fault_3908_a_refused_write_is_told_before_anything_else() {
     let problem = WriteProblem {
         reason: Reason::Forbidden,
         message: "create Service: forbidden".to_owned(),
