@@ -11,6 +11,7 @@ pub mod job;
 pub mod ledger;
 pub mod local;
 pub mod metrics;
+pub mod open_files;
 pub mod proto;
 pub mod shuffle;
 pub mod storage;

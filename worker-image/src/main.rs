@@ -14,6 +14,7 @@ use zephyr_worker::admin::{self, Ready};
 use zephyr_worker::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
 use zephyr_worker::job::{RunJob, RunJobError};
 use zephyr_worker::metrics::{CoordinatorMetrics, WorkerMetrics};
+use zephyr_worker::open_files::raise_open_files_limit;
 use zephyr_worker::transport::token::{Token, TokenError};
 use zephyr_worker::worker::{self, Readiness, WorkerError, WorkerOptions};
 use zephyr_worker::{child_main_if_requested, install_crypto_provider, telemetry};
@@ -147,6 +148,7 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
     } = arguments;
     let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
     let token = Token::read(&common.token_file).map_err(MainError::Token)?;
+    raise_open_files_limit();
     let listener = listen(grpc_listen).await?;
     tracing::info!(job = job.frozen.name, uid = job.frozen.uid, generation = job.frozen.generation, %grpc_listen, "coordinator");
     let metrics = CoordinatorMetrics::default();
