@@ -1,0 +1,428 @@
+//! One real coordinator and thousands of light workers, and what may happen to them: storms, waves of deaths, a coordinator
+//! that stands still or dies, messages that come late or twice. What must come of it is read from the ledger.
+
+#![expect(clippy::unwrap_used, reason = "only tests are in here")]
+
+mod light;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
+use tokio::sync::{Mutex, MutexGuard};
+use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
+use zephyr_engine::id::{Attempt, Epoch, StageId, TaskAttempt, TaskId};
+use zephyr_worker::convert::identity::to_wire;
+use zephyr_worker::proto::run::WorkerCounts;
+use zephyr_worker::proto::worker::{
+    self as wire, Draining, Hello, coordinator_message, worker_message,
+};
+
+const WORKERS: usize = 2_000;
+
+/// One of these tests at a time: each takes all that a small machine has.
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
+/// A coordinator with its workers.
+struct Scene {
+    coordinator: Coordinator,
+    fleet: Fleet,
+    /// Times that workers were told to run each task of the first stage.
+    runs: Arc<Vec<AtomicU32>>,
+    _machine: MutexGuard<'static, ()>,
+}
+
+/// All workers register at once; each has one slot.
+async fn scene(workers: usize, tasks: u32, work: Work) -> Scene {
+    let machine = MACHINE.lock().await;
+    let mut coordinator = Coordinator::of(tasks);
+    coordinator.start();
+    let runs: Arc<Vec<AtomicU32>> = Arc::new((0..tasks).map(|_| AtomicU32::new(0)).collect());
+    let counted = Arc::clone(&runs);
+    let witness = move |_worker, task: TaskAttempt| {
+        if task.task.stage == StageId(0) {
+            counted[task.task.shard.0 as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let mut fleet = Fleet::new(coordinator.link(), 1, work, witness);
+    fleet.add(workers);
+    let scene = Scene {
+        coordinator,
+        fleet,
+        runs,
+        _machine: machine,
+    };
+    scene.all_are_connected(workers).await;
+    scene
+}
+
+impl Scene {
+    async fn all_are_connected(&self, workers: usize) {
+        until("all workers' sessions", async || {
+            self.fleet.connected() == workers
+                && self
+                    .counts()
+                    .await
+                    .is_some_and(|counts| sessions(&counts) == workers)
+        })
+        .await;
+    }
+
+    async fn counts(&self) -> Option<WorkerCounts> {
+        self.coordinator.snapshot().await?.workers
+    }
+
+    /// All workers have one task each and have nothing to report.
+    async fn all_hold(&self, workers: usize) {
+        until("a task in every slot", async || {
+            self.fleet.holding() == workers
+        })
+        .await;
+    }
+
+    /// All tasks of the first stage are committed.
+    async fn all_is_done(&self) {
+        let tasks = self.runs.len() as u64;
+        until("the commit of all tasks", async || {
+            let snapshot = self.coordinator.snapshot().await;
+            snapshot.is_some_and(|snapshot| snapshot.tasks_done == tasks)
+        })
+        .await;
+    }
+
+    fn all_runs(&self) -> u32 {
+        self.runs
+            .iter()
+            .map(|runs| runs.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The attempts that won, after it was found that each task has exactly one and none was lost.
+    async fn winners(&self) -> BTreeMap<TaskId, Attempt> {
+        let (_, records) = self.coordinator.ledger().await;
+        let mut winners = BTreeMap::new();
+        let mut others = Vec::new();
+        for record in records {
+            match record {
+                LogRecord::Done { task, .. } => {
+                    let before = winners.insert(task.task, task.attempt);
+                    assert_eq!(before, None, "{task} was committed a second time");
+                }
+                LogRecord::Failed { class, error, .. } => {
+                    assert_eq!(class, FailureClass::Disruption, "{error}");
+                }
+                LogRecord::StageFinished { .. } => {}
+                LogRecord::Revoked { .. } | LogRecord::Finalized { .. } | LogRecord::Result(_) => {
+                    others.push(record);
+                }
+            }
+        }
+        assert_eq!(others, [], "nothing of the kind happened");
+        assert_eq!(winners.len(), self.runs.len(), "tasks were lost");
+        winners
+    }
+}
+
+fn sessions(counts: &WorkerCounts) -> usize {
+    (counts.idle + counts.busy) as usize
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once() {
+    const TASKS: u32 = 6_000;
+    const DEAD: usize = WORKERS * 62 / 100;
+    let mut scene = scene(WORKERS, TASKS, Work::Hold).await;
+    let counts = scene.counts().await.unwrap();
+    assert_eq!((counts.reconnecting, counts.disruptions), (0, 0));
+    assert_eq!(scene.fleet.welcomed(1), WORKERS, "one session each");
+    assert_eq!(scene.fleet.ended(), 0, "nobody was told to go");
+    let metrics = scene.coordinator.metrics().await.unwrap();
+    let shown = format!("\nzephyr_coordinator_sessions {WORKERS}\n");
+    assert!(metrics.contains(&shown), "{metrics}");
+    scene.all_hold(WORKERS).await;
+
+    (0..DEAD).for_each(|place| scene.fleet.kill(place));
+    until("the end of the dead workers' sessions", async || {
+        let counts = scene.counts().await;
+        counts.is_some_and(|counts| sessions(&counts) == WORKERS - DEAD)
+    })
+    .await;
+    // Half of them are containers that the kubelet starts again, half were on nodes that were taken away.
+    let operator = scene.coordinator.operator().await.unwrap();
+    for place in 0..DEAD {
+        if place % 2 == 0 {
+            scene.fleet.restart(place);
+        } else {
+            operator
+                .pod_was_preempted(&scene.fleet.replace(place))
+                .await;
+        }
+    }
+    scene.all_are_connected(WORKERS).await;
+    scene.fleet.set_work(Work::AtOnce);
+    scene.all_is_done().await;
+
+    let winners = scene.winners().await;
+    let second = winners.values().filter(|attempt| attempt.number == 2);
+    assert_eq!(
+        second.count(),
+        DEAD,
+        "what the dead held and nothing else ran again"
+    );
+    assert_eq!(scene.all_runs() as usize, TASKS as usize + DEAD);
+    let counts = scene.counts().await.unwrap();
+    assert_eq!(counts.disruptions, DEAD as u64 / 2);
+    assert_eq!(scene.fleet.ended(), 0);
+    assert!(scene.coordinator.process_id().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_lost_their_connection_go_on_with_what_they_hold() {
+    const TASKS: u32 = 4_000;
+    let scene = scene(WORKERS, TASKS, Work::Hold).await;
+    scene.all_hold(WORKERS).await;
+    (0..WORKERS).for_each(|place| scene.fleet.cut(place));
+    until("a second session of each worker", async || {
+        scene.fleet.welcomed(2) == WORKERS
+    })
+    .await;
+    scene.fleet.set_work(Work::AtOnce);
+    scene.all_is_done().await;
+    scene.winners().await;
+    assert_eq!(scene.all_runs(), TASKS, "nothing ran again");
+    assert_eq!(scene.counts().await.unwrap().disruptions, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_stood_still_takes_no_worker_for_dead() {
+    const TASKS: u32 = 4_000;
+    let mut scene = scene(WORKERS, TASKS, Work::Hold).await;
+    scene.all_hold(WORKERS).await;
+    let before = scene.fleet.heartbeats();
+    scene.coordinator.signal("STOP");
+    // The second of two heartbeats comes a whole interval after the first.
+    until(
+        "two heartbeats of each worker that nobody heard",
+        async || {
+            let now = scene.fleet.heartbeats();
+            now.iter()
+                .zip(&before)
+                .all(|(now, before)| *now >= before + 2)
+        },
+    )
+    .await;
+    scene.coordinator.signal("CONT");
+    scene.fleet.set_work(Work::AtOnce);
+    scene.all_is_done().await;
+    scene.winners().await;
+    let counts = scene.counts().await.unwrap();
+    assert_eq!((counts.reconnecting, counts.disruptions), (0, 0));
+    assert_eq!(sessions(&counts), WORKERS);
+    assert_eq!(scene.fleet.welcomed(1), WORKERS, "no session was broken");
+    assert_eq!(scene.all_runs(), TASKS, "nothing ran again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_coordinators_successor_runs_nothing_again() {
+    const TASKS: u32 = 12_000;
+    // So long that no worker is given tasks in advance: each holds one, and none is idle.
+    let mut scene = scene(WORKERS, TASKS, Work::Lasting(Duration::from_millis(300))).await;
+    until("the first commits", async || {
+        scene.fleet.acknowledged() >= WORKERS as u64
+    })
+    .await;
+    scene.fleet.set_work(Work::Hold);
+    scene.all_hold(WORKERS).await;
+    let committed = scene.fleet.acknowledged();
+    assert!(committed < u64::from(TASKS) - WORKERS as u64);
+    assert_eq!(u64::from(scene.all_runs()), committed + WORKERS as u64);
+
+    scene.coordinator.kill();
+    until("the end of all sessions", async || {
+        scene.fleet.connected() == 0
+    })
+    .await;
+    scene.coordinator.start();
+    scene.all_are_connected(WORKERS).await;
+    assert_eq!(scene.fleet.holding(), WORKERS, "nothing was taken away");
+    scene.fleet.set_work(Work::AtOnce);
+    scene.all_is_done().await;
+
+    assert_eq!(scene.all_runs(), TASKS, "each task was run once");
+    let winners = scene.winners().await;
+    let of_the_first = winners
+        .values()
+        .filter(|attempt| attempt.epoch == Epoch(1))
+        .count();
+    assert_eq!(of_the_first as u64, committed + WORKERS as u64);
+    assert_eq!(scene.coordinator.ledger().await.0, Epoch(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_draining_worker_hands_back_runs_elsewhere() {
+    const TASKS: u32 = 8;
+    let scene = scene(0, TASKS, Work::Hold).await;
+    let link = scene.coordinator.link();
+    let hello = |pod: &str| hello(pod, TASKS, &[]);
+    let mut going = open_when_it_serves(&link, Epoch(0), &hello("going")).await;
+    let held = hear_runs(&mut going, TASKS as usize).await;
+    let mut other = Dialogue::open(&link, Epoch(0), hello("other"))
+        .await
+        .unwrap();
+    let handed_back = held.iter().copied().map(to_wire);
+    let draining = Draining {
+        deadline_ms: 2_000,
+        handed_back: handed_back.collect(),
+    };
+    going
+        .say(Epoch(1), worker_message::Message::Draining(draining))
+        .await;
+    let taken_up = hear_runs(&mut other, TASKS as usize).await;
+    assert_eq!(
+        taken_up,
+        held.iter()
+            .map(|task| attempt(*task, 1, 2))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
+    const FIRST: Epoch = Epoch(1);
+    const SECOND: Epoch = Epoch(2);
+    let mut scene = scene(0, 4, Work::Hold).await;
+    let link = scene.coordinator.link();
+    let hello = |running: &[TaskAttempt]| hello("pod", 2, running);
+    let mut first = open_when_it_serves(&link, Epoch(0), &hello(&[])).await;
+    let held = hear_runs(&mut first, 2).await;
+    let (one, two) = (held[0], held[1]);
+    for said in ["in time", "after its Ack"] {
+        first.say_done(FIRST, &[one]).await;
+        assert_eq!(hear_acks(&mut first).await, [one], "{said}");
+    }
+    for never_dispatched in [attempt(two, 1, 99), attempt(two, 0x0100, 1)] {
+        first.say_done(FIRST, &[never_dispatched]).await;
+        assert_eq!(hear_cancels(&mut first).await, [never_dispatched]);
+    }
+    drop(first);
+
+    // The same process comes back and does not name what it had: that is given out again.
+    let mut second = Dialogue::open(&link, FIRST, hello(&[])).await.unwrap();
+    let again = hear_runs(&mut second, 2).await;
+    assert!(again.contains(&attempt(two, 1, 2)), "{again:?}");
+    second.say_done(FIRST, &[one]).await;
+    assert_eq!(hear_acks(&mut second).await, [one], "in another session");
+    second.say_done(FIRST, &[attempt(two, 1, 2)]).await;
+    assert_eq!(hear_acks(&mut second).await, [attempt(two, 1, 2)]);
+    second.say_done(FIRST, &[two]).await;
+    assert_eq!(hear_acks(&mut second).await, [two], "beaten");
+    drop(second);
+
+    scene.coordinator.kill();
+    scene.coordinator.start();
+    let mut third = open_when_it_serves(&link, FIRST, &hello(&[])).await;
+    for late in [one, two, attempt(two, 1, 2)] {
+        third.say_done(SECOND, &[late]).await;
+        assert_eq!(hear_acks(&mut third).await, [late], "of the epoch before");
+    }
+    // What speaks as if the first coordinator were still there is not listened to.
+    third.say_done(FIRST, &[one]).await;
+    while third.hear().await.is_some() {}
+    let from_the_future = Dialogue::open(&link, Epoch(3), hello(&[])).await;
+    assert!(
+        from_the_future.is_err(),
+        "a coordinator of the past took a worker"
+    );
+
+    let (epoch, records) = scene.coordinator.ledger().await;
+    assert_eq!(epoch, SECOND);
+    let winner = |record: &LogRecord| match record {
+        LogRecord::Done { task, .. } => Some(*task),
+        LogRecord::Failed { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. }
+        | LogRecord::Result(_) => None,
+    };
+    let committed: Vec<_> = records.iter().map(winner).collect();
+    assert_eq!(committed, [Some(one), Some(attempt(two, 1, 2))]);
+}
+
+fn hello(pod_uid: &str, slots: u32, running: &[TaskAttempt]) -> Hello {
+    Hello {
+        pod_uid: pod_uid.to_owned(),
+        pod_name: pod_uid.to_owned(),
+        incarnation: 1,
+        slots,
+        memory_bytes: 0,
+        running: running.iter().copied().map(to_wire).collect(),
+    }
+}
+
+/// Another attempt of the same task.
+fn attempt(task: TaskAttempt, epoch: u64, number: u32) -> TaskAttempt {
+    TaskAttempt {
+        attempt: Attempt {
+            epoch: Epoch(epoch),
+            number,
+        },
+        ..task
+    }
+}
+
+/// So many attempts that a worker is told to run, in order.
+async fn hear_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
+    let mut tasks = Vec::new();
+    while tasks.len() < count {
+        let (_, message) = dialogue.hear().await.unwrap();
+        if let coordinator_message::Message::Run(run) = message {
+            tasks.extend(
+                run.tasks
+                    .iter()
+                    .map(|run| task_attempt_of(run.task.as_ref())),
+            );
+        }
+    }
+    tasks.sort();
+    tasks
+}
+
+/// What the next `Ack` names.
+async fn hear_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
+    loop {
+        let (_, message) = dialogue.hear().await.unwrap();
+        if let coordinator_message::Message::Ack(ack) = message {
+            return attempts(&ack.tasks);
+        }
+    }
+}
+
+/// What the next `Cancel` names.
+async fn hear_cancels(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
+    loop {
+        let (_, message) = dialogue.hear().await.unwrap();
+        if let coordinator_message::Message::Cancel(cancel) = message {
+            return attempts(&cancel.tasks);
+        }
+    }
+}
+
+fn attempts(tasks: &[wire::TaskAttempt]) -> Vec<TaskAttempt> {
+    tasks
+        .iter()
+        .map(|task| task_attempt_of(Some(task)))
+        .collect()
+}
+
+/// A session with a coordinator that was only just started.
+async fn open_when_it_serves(link: &Link, seen: Epoch, hello: &Hello) -> Dialogue {
+    let mut opened = None;
+    until("a session", async || {
+        opened = Dialogue::open(link, seen, hello.clone()).await.ok();
+        opened.is_some()
+    })
+    .await;
+    opened.unwrap()
+}

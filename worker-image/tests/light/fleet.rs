@@ -1,0 +1,168 @@
+//! Many light workers of one job in this process: made, killed, brought back. Waits for nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use zephyr_engine::id::TaskAttempt;
+use zephyr_worker::proto::worker::Hello;
+
+use super::dialogue::Link;
+use super::worker::{Shared, View, Work, Worker};
+
+/// The workers. They end with it.
+pub(crate) struct Fleet {
+    shared: Arc<Shared>,
+    slots: u32,
+    members: Vec<Member>,
+}
+
+struct Member {
+    pod: u32,
+    view: Arc<View>,
+    cut: Arc<Notify>,
+    life: JoinHandle<Infallible>,
+}
+
+impl Fleet {
+    /// With nobody in it. `witness` is called with worker and attempt whenever a worker is told to run one.
+    pub(crate) fn new(
+        link: Link,
+        slots: u32,
+        work: Work,
+        witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
+    ) -> Self {
+        let (work, _) = watch::channel(work);
+        let witness = Box::new(witness);
+        Self {
+            shared: Arc::new(Shared {
+                link,
+                work,
+                witness,
+            }),
+            slots,
+            members: Vec::new(),
+        }
+    }
+
+    /// Adds workers, all at one instant.
+    pub(crate) fn add(&mut self, count: usize) {
+        for place in self.members.len()..self.members.len() + count {
+            let member = self.begin(place, 0);
+            self.members.push(member);
+        }
+    }
+
+    fn begin(&self, place: usize, pod: u32) -> Member {
+        let hello = Hello {
+            pod_uid: pod_uid(place, pod),
+            pod_name: format!("test-workers-g1-{place}"),
+            // 0 is no incarnation.
+            incarnation: rand::random::<u64>() | 1,
+            slots: self.slots,
+            memory_bytes: 0,
+            running: Vec::new(),
+        };
+        let view = Arc::new(View::default());
+        let cut = Arc::new(Notify::new());
+        let shared = Arc::clone(&self.shared);
+        let worker = Worker::new(place, shared, Arc::clone(&view), Arc::clone(&cut), hello);
+        Member {
+            pod,
+            view,
+            cut,
+            life: tokio::spawn(worker.live()),
+        }
+    }
+
+    /// From now on all tasks end as `work` says.
+    pub(crate) fn set_work(&self, work: Work) {
+        self.shared.work.send_replace(work);
+    }
+
+    /// The worker ends without a word, and its connection with it.
+    pub(crate) fn kill(&self, place: usize) {
+        self.members[place].life.abort();
+    }
+
+    /// Another process in the same pod, as when the kubelet starts a container again.
+    pub(crate) fn restart(&mut self, place: usize) {
+        let pod = self.members[place].pod;
+        self.kill(place);
+        self.members[place] = self.begin(place, pod);
+    }
+
+    /// Another pod of the same name, as when a node was taken away; the uid of the one before.
+    pub(crate) fn replace(&mut self, place: usize) -> String {
+        let pod = self.members[place].pod;
+        self.kill(place);
+        self.members[place] = self.begin(place, pod + 1);
+        pod_uid(place, pod)
+    }
+
+    /// The worker's connection breaks; it lives on and connects again.
+    pub(crate) fn cut(&self, place: usize) {
+        self.members[place].cut.notify_one();
+    }
+
+    /// Workers that have a session, as far as they know.
+    pub(crate) fn connected(&self) -> usize {
+        self.count(|view| view.connected.load(Ordering::Relaxed))
+    }
+
+    /// Workers that have ended by themselves. None ever should.
+    pub(crate) fn ended(&self) -> usize {
+        let ended = |member: &&Member| member.life.is_finished();
+        self.members.iter().filter(ended).count()
+    }
+
+    /// Workers that were welcomed so often.
+    pub(crate) fn welcomed(&self, times: u32) -> usize {
+        self.count(|view| view.welcomes.load(Ordering::Relaxed) == times)
+    }
+
+    /// Heartbeats that each has sent.
+    pub(crate) fn heartbeats(&self) -> Vec<u64> {
+        self.members
+            .iter()
+            .map(|member| member.view.heartbeats.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Workers that have work in every slot and nothing to report.
+    pub(crate) fn holding(&self) -> usize {
+        self.count(|view| {
+            view.held.load(Ordering::Relaxed) >= self.slots
+                && view.reports.load(Ordering::Relaxed) == 0
+        })
+    }
+
+    /// Tasks whose `Ack` came to the worker that had reported them.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.members
+            .iter()
+            .map(|member| member.view.acknowledged.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn count(&self, is_so: impl Fn(&View) -> bool) -> usize {
+        self.members
+            .iter()
+            .filter(|member| is_so(&member.view))
+            .count()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for member in &self.members {
+            member.life.abort();
+        }
+    }
+}
+
+fn pod_uid(place: usize, pod: u32) -> String {
+    format!("pod-{place}-{pod}")
+}

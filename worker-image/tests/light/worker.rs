@@ -1,0 +1,297 @@
+//! One light worker: heartbeats in the interval it is told, reports as soon as its work is over, reconnects for ever and says
+//! what it holds. Runs nothing.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
+use zephyr_worker::convert::identity::to_wire;
+use zephyr_worker::proto::worker::{
+    CoordinatorMessage, Done, Heartbeat, Hello, Run, WorkerMessage, coordinator_message,
+    worker_message,
+};
+
+use super::dialogue::{Dialogue, Link, done, task_attempt_of, wrap};
+
+/// First and longest wait before the next try to connect, as in a worker.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Heartbeats until the coordinator has told its interval.
+const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
+/// Finished tasks in one message, as in a worker.
+const DONE_PER_MESSAGE: usize = 64;
+
+/// What becomes of the tasks of the first stage at a worker. Those of later stages are held for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// They do not end.
+    Hold,
+    /// They take no time.
+    AtOnce,
+    /// Each takes this long in its slot.
+    Lasting(Duration),
+}
+
+/// Called whenever a worker is told to run a task, with the worker's place in the fleet.
+pub(super) type Witness = dyn Fn(usize, TaskAttempt) + Send + Sync;
+
+/// What all workers of a fleet share.
+pub(super) struct Shared {
+    pub(super) link: Link,
+    pub(super) work: watch::Sender<Work>,
+    pub(super) witness: Box<Witness>,
+}
+
+/// What can be seen of a worker while it lives.
+#[derive(Default)]
+pub(super) struct View {
+    /// It was welcomed in a session that is up as far as it knows.
+    pub(super) connected: AtomicBool,
+    /// Times it was welcomed.
+    pub(super) welcomes: AtomicU32,
+    /// Heartbeats it has sent.
+    pub(super) heartbeats: AtomicU64,
+    /// Tasks it was given that are not finished.
+    pub(super) held: AtomicU32,
+    /// Tasks it has finished that are not acknowledged.
+    pub(super) reports: AtomicU32,
+    /// Tasks that were acknowledged.
+    pub(super) acknowledged: AtomicU64,
+}
+
+/// A light worker.
+pub(super) struct Worker {
+    place: usize,
+    shared: Arc<Shared>,
+    view: Arc<View>,
+    /// Cuts its connection.
+    cut: Arc<Notify>,
+    hello: Hello,
+    /// The newest epoch it has seen.
+    newest: Epoch,
+    /// Given, and without a slot.
+    queue: VecDeque<TaskAttempt>,
+    /// In a slot, and when that is over.
+    running: Vec<(TaskAttempt, Option<Instant>)>,
+    /// Finished and not acknowledged.
+    reports: BTreeSet<TaskAttempt>,
+    /// Those of them that were not said in this session.
+    unsaid: VecDeque<TaskAttempt>,
+}
+
+/// A session is over, for whatever reason. Another is tried.
+struct Over;
+
+impl Worker {
+    pub(super) fn new(
+        place: usize,
+        shared: Arc<Shared>,
+        view: Arc<View>,
+        cut: Arc<Notify>,
+        hello: Hello,
+    ) -> Self {
+        Self {
+            place,
+            shared,
+            view,
+            cut,
+            hello,
+            newest: Epoch(0),
+            queue: VecDeque::new(),
+            running: Vec::new(),
+            reports: BTreeSet::new(),
+            unsaid: VecDeque::new(),
+        }
+    }
+
+    /// One session after the other, for ever.
+    pub(super) async fn live(mut self) -> Infallible {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let began = Instant::now();
+            let Over = self.session().await;
+            self.view.connected.store(false, Ordering::Relaxed);
+            if began.elapsed() > BACKOFF_MAX {
+                backoff = BACKOFF_FIRST;
+            }
+            sleep(backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn session(&mut self) -> Over {
+        let hello = Hello {
+            running: self.answers_for().map(to_wire).collect(),
+            ..self.hello.clone()
+        };
+        self.unsaid = self.reports.iter().copied().collect();
+        let shared = Arc::clone(&self.shared);
+        let cut = Arc::clone(&self.cut);
+        let Ok(dialogue) = Dialogue::open(&shared.link, self.newest, hello).await else {
+            return Over;
+        };
+        let Dialogue {
+            outbound,
+            mut inbound,
+            ..
+        } = dialogue;
+        let mut work = shared.work.subscribe();
+        let mut beat = beats(HEARTBEAT_INTERVAL_FIRST);
+        let mut welcomed = false;
+        loop {
+            let next_end = self.running.iter().filter_map(|(_, end)| *end).min();
+            tokio::select! {
+                biased;
+                () = cut.notified() => return Over,
+                message = inbound.message() => {
+                    let Ok(Some(message)) = message else { return Over };
+                    match self.take_in(message) {
+                        Ok(None) => {}
+                        Ok(Some(heartbeat_interval)) => {
+                            welcomed = true;
+                            beat = beats(heartbeat_interval);
+                        }
+                        Err(over) => return over,
+                    }
+                }
+                _ = beat.tick() => self.say_alive(&outbound),
+                permit = outbound.reserve(), if welcomed && !self.unsaid.is_empty() => {
+                    let Ok(permit) = permit else { return Over };
+                    permit.send(self.report());
+                }
+                () = at(next_end) => {}
+                changed = work.changed() => {
+                    if changed.is_err() {
+                        return Over;
+                    }
+                }
+            }
+            let work = *work.borrow_and_update();
+            self.go_on(work);
+        }
+    }
+
+    /// Gives the heartbeat interval where this was `Welcome`.
+    fn take_in(&mut self, message: CoordinatorMessage) -> Result<Option<Duration>, Over> {
+        use coordinator_message::Message;
+        let epoch = Epoch(message.epoch);
+        if epoch < self.newest {
+            return Err(Over);
+        }
+        self.newest = epoch;
+        match message.message.ok_or(Over)? {
+            Message::Welcome(welcome) => {
+                self.view.connected.store(true, Ordering::Relaxed);
+                self.view.welcomes.fetch_add(1, Ordering::Relaxed);
+                return Ok(Some(Duration::from_millis(welcome.heartbeat_interval_ms)));
+            }
+            Message::Run(run) => self.take_tasks(&run),
+            Message::Cancel(cancel) => {
+                for task in &cancel.tasks {
+                    let task = task_attempt_of(Some(task));
+                    self.queue.retain(|queued| *queued != task);
+                    self.running.retain(|(running, _)| *running != task);
+                }
+            }
+            Message::Ack(ack) => {
+                for task in &ack.tasks {
+                    if self.reports.remove(&task_attempt_of(Some(task))) {
+                        self.view.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            Message::Shutdown(_) => {
+                self.queue.clear();
+                self.running.clear();
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_tasks(&mut self, run: &Run) {
+        for task in &run.tasks {
+            let task = task_attempt_of(task.task.as_ref());
+            (self.shared.witness)(self.place, task);
+            self.queue.push_back(task);
+        }
+    }
+
+    /// Finishes what is over and fills the slots.
+    fn go_on(&mut self, work: Work) {
+        let now = Instant::now();
+        let ends = |task: &TaskAttempt| match work {
+            Work::Lasting(time) if task.task.stage == StageId(0) => Some(now + time),
+            Work::AtOnce if task.task.stage == StageId(0) => Some(now),
+            Work::Hold | Work::AtOnce | Work::Lasting(_) => None,
+        };
+        for (task, end) in &mut self.running {
+            *end = ends(task).map(|fresh| end.map_or(fresh, |end| end.min(fresh)));
+        }
+        loop {
+            let (over, running) = std::mem::take(&mut self.running)
+                .into_iter()
+                .partition(|(_, end)| end.is_some_and(|end| end <= now));
+            self.running = running;
+            for (task, _) in over {
+                self.reports.insert(task);
+                self.unsaid.push_back(task);
+            }
+            let free = (self.hello.slots as usize).saturating_sub(self.running.len());
+            let next: Vec<_> = self.queue.drain(..free.min(self.queue.len())).collect();
+            if next.is_empty() {
+                break;
+            }
+            self.running
+                .extend(next.into_iter().map(|task| (task, ends(&task))));
+        }
+        let count = |length: usize| u32::try_from(length).unwrap();
+        let held = count(self.queue.len() + self.running.len());
+        self.view.held.store(held, Ordering::Relaxed);
+        self.view
+            .reports
+            .store(count(self.reports.len()), Ordering::Relaxed);
+    }
+
+    /// Running, waiting for a slot, or finished and not acknowledged.
+    fn answers_for(&self) -> impl Iterator<Item = TaskAttempt> {
+        let running = self.running.iter().map(|(task, _)| *task);
+        running
+            .chain(self.queue.iter().copied())
+            .chain(self.reports.iter().copied())
+    }
+
+    /// A worker whose messages are not taken does not wait with its next one.
+    fn say_alive(&self, outbound: &mpsc::Sender<WorkerMessage>) {
+        let sequence = self.view.heartbeats.fetch_add(1, Ordering::Relaxed) + 1;
+        let heartbeat = worker_message::Message::Heartbeat(Heartbeat { sequence });
+        let _full = outbound.try_send(self.wrap(heartbeat));
+    }
+
+    fn report(&mut self) -> WorkerMessage {
+        let count = self.unsaid.len().min(DONE_PER_MESSAGE);
+        let tasks = self.unsaid.drain(..count).map(done).collect();
+        self.wrap(worker_message::Message::Done(Done { tasks }))
+    }
+
+    fn wrap(&self, message: worker_message::Message) -> WorkerMessage {
+        wrap(&self.shared.link.identity, self.newest, message)
+    }
+}
+
+fn beats(every: Duration) -> Interval {
+    let mut beats = interval(every);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
