@@ -2,7 +2,13 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+/// Seconds. Finest around what a loop may take that has no more to do than it can, 50 ms being the promise.
+const WAIT_BUCKETS: [f64; 13] = [
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
 
 /// What a worker counts.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +43,7 @@ impl WorkerMetrics {
 }
 
 /// What a coordinator counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CoordinatorMetrics {
     /// Events the loop has handled.
     pub events: Counter,
@@ -55,6 +61,23 @@ pub struct CoordinatorMetrics {
     pub tasks_done: Gauge,
     /// Tasks planned, of all stages.
     pub tasks_total: Gauge,
+    /// How long heartbeats wait for the loop.
+    pub heartbeat_wait_seconds: Histogram,
+}
+
+impl Default for CoordinatorMetrics {
+    fn default() -> Self {
+        Self {
+            events: Counter::default(),
+            ledger_records: Counter::default(),
+            ledger_commits: Counter::default(),
+            storage_failures: Counter::default(),
+            sessions: Gauge::default(),
+            tasks_done: Gauge::default(),
+            tasks_total: Gauge::default(),
+            heartbeat_wait_seconds: Histogram::new(WAIT_BUCKETS),
+        }
+    }
 }
 
 impl CoordinatorMetrics {
@@ -99,6 +122,11 @@ impl CoordinatorMetrics {
             "zephyr_coordinator_tasks_total",
             "Tasks planned",
             self.tasks_total.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_heartbeat_wait_seconds",
+            "Time from a heartbeat's arrival until the loop has seen it",
+            self.heartbeat_wait_seconds.clone(),
         );
     }
 }

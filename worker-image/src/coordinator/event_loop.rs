@@ -16,7 +16,7 @@ use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
 use super::ownership;
-use super::sessions::{Input, Outlet};
+use super::sessions::{Beat, Input, Outlet};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
@@ -77,7 +77,7 @@ pub(super) struct EventLoop {
     /// Those of them that fail now.
     pub outages: Outages,
     /// Heartbeats.
-    pub heartbeats: mpsc::Receiver<SessionId>,
+    pub heartbeats: mpsc::Receiver<Beat>,
     /// Everything else from outside.
     pub inputs: mpsc::Receiver<Input>,
     /// What is shown.
@@ -100,7 +100,7 @@ impl EventLoop {
         loop {
             let event = tokio::select! {
                 biased;
-                Some(session) = self.heartbeats.recv() => Some(Event::Heartbeat { session }),
+                Some(beat) = self.heartbeats.recv() => Some(self.heard(&beat)),
                 _ = tick.tick() => None,
                 Some(ended) = self.cleanup.join_next() => {
                     if let Err(error) = ended {
@@ -151,6 +151,16 @@ impl EventLoop {
         Event::Done { session, tasks }
     }
 
+    fn heard(&self, beat: &Beat) -> Event {
+        let waited = beat.received.elapsed();
+        self.metrics
+            .heartbeat_wait_seconds
+            .observe(waited.as_secs_f64());
+        Event::Heartbeat {
+            session: beat.session,
+        }
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -158,10 +168,11 @@ impl EventLoop {
     /// Time passes only after all signs of life that came before are seen: nobody is taken for silent who was not.
     fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
         for _ in 0..HEARTBEATS_AT_ONCE {
-            let Ok(session) = self.heartbeats.try_recv() else {
+            let Ok(beat) = self.heartbeats.try_recv() else {
                 break;
             };
-            self.take_in(Event::Heartbeat { session }, outlets)?;
+            let event = self.heard(&beat);
+            self.take_in(event, outlets)?;
         }
         self.take_in(Event::Tick, outlets)?;
         self.metrics

@@ -32,6 +32,14 @@ pub(super) enum Input {
     Happened(Event),
 }
 
+/// A sign of life.
+pub(super) struct Beat {
+    /// Whose.
+    pub session: SessionId,
+    /// When it came.
+    pub received: Instant,
+}
+
 /// The coordinator's end of a session.
 pub(super) struct Outlet {
     /// To the worker.
@@ -48,7 +56,7 @@ pub(super) struct LoopHandle {
     /// Everything but heartbeats.
     pub inputs: mpsc::Sender<Input>,
     /// Heartbeats overtake everything else.
-    pub heartbeats: mpsc::Sender<SessionId>,
+    pub heartbeats: mpsc::Sender<Beat>,
 }
 
 /// The service.
@@ -210,7 +218,10 @@ impl Reader {
                 if last_heartbeat.is_none_or(|last| now.duration_since(last) >= HEARTBEAT_SPACING) {
                     last_heartbeat = Some(now);
                     // A full queue holds thousands of signs of life that the loop has not seen: one more says nothing.
-                    let _full = self.handle.heartbeats.try_send(self.session);
+                    let _full = self.handle.heartbeats.try_send(Beat {
+                        session: self.session,
+                        received: now,
+                    });
                 }
                 continue;
             }
