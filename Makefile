@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help dataset cluster cluster-down cluster-env images install check generate test demo bench simulate soak
+.PHONY: help dataset cluster cluster-down cluster-env images install check generate test demo bench bench-recovery \
+  simulate soak
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +40,9 @@ demo: ## From nothing to a finished word count of a real text
 
 bench: ## kubectl-zephyr run beside jq, DuckDB and Polars
 	@tests/bench/run
+
+bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
+	@tests/bench/recovery
 
 simulate: ## One random run of the coordinator, by its seed: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)

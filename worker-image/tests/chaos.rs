@@ -228,7 +228,7 @@ async fn a_coordinator_that_stood_still_takes_no_worker_for_dead() {
 async fn a_killed_coordinators_successor_runs_nothing_again() {
     const TASKS: u32 = 12_000;
     // So long that no worker is given tasks in advance: each holds one, and none is idle.
-    let mut scene = scene(WORKERS, TASKS, Work::Lasting(Duration::from_millis(300))).await;
+    let mut scene = scene(WORKERS, TASKS, Work::Lasting(Duration::from_secs(1))).await;
     until("the first commits", async || {
         scene.fleet.acknowledged() >= WORKERS as u64
     })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
@@ -33,7 +34,8 @@ pub(crate) enum Work {
     Hold,
     /// They take no time.
     AtOnce,
-    /// Each takes this long in its slot.
+    /// Each takes about this long in its slot: half as long at least, half as much more at most. Tasks that began
+    /// together do not end together.
     Lasting(Duration),
 }
 
@@ -119,7 +121,8 @@ impl Worker {
             if began.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_FIRST;
             }
-            sleep(backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            let wait = backoff.mul_f64(rand::rng().random_range(0.5..=1.0));
+            sleep(wait).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
@@ -224,13 +227,14 @@ impl Worker {
     /// Finishes what is over and fills the slots.
     fn go_on(&mut self, work: Work) {
         let now = Instant::now();
-        let ends = |task: &TaskAttempt| match work {
-            Work::Lasting(time) if task.task.stage == StageId(0) => Some(now + time),
-            Work::AtOnce if task.task.stage == StageId(0) => Some(now),
-            Work::Hold | Work::AtOnce | Work::Lasting(_) => None,
+        let end_of = |task: &TaskAttempt, known: Option<Instant>| match work {
+            _ if task.task.stage != StageId(0) => None,
+            Work::Hold => None,
+            Work::AtOnce => Some(now),
+            Work::Lasting(time) => Some(known.unwrap_or_else(|| now + spread(time))),
         };
         for (task, end) in &mut self.running {
-            *end = ends(task).map(|fresh| end.map_or(fresh, |end| end.min(fresh)));
+            *end = end_of(task, *end);
         }
         loop {
             let (over, running) = std::mem::take(&mut self.running)
@@ -247,7 +251,7 @@ impl Worker {
                 break;
             }
             self.running
-                .extend(next.into_iter().map(|task| (task, ends(&task))));
+                .extend(next.into_iter().map(|task| (task, end_of(&task, None))));
         }
         let count = |length: usize| u32::try_from(length).unwrap();
         let held = count(self.queue.len() + self.running.len());
@@ -281,6 +285,10 @@ impl Worker {
     fn wrap(&self, message: worker_message::Message) -> WorkerMessage {
         wrap(&self.shared.link.identity, self.newest, message)
     }
+}
+
+fn spread(time: Duration) -> Duration {
+    time.mul_f64(rand::rng().random_range(0.5..1.5))
 }
 
 fn beats(every: Duration) -> Interval {

@@ -1,0 +1,194 @@
+//! As many workers as a job can have: whether they all get in, whether their heartbeats are heard in time, and what memory
+//! they and their tasks take.
+
+use std::time::{Duration, Instant};
+
+use zephyr_engine::id::Epoch;
+use zephyr_worker::proto::worker::{Hello, coordinator_message};
+
+use crate::dispatch::rate;
+use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
+use crate::observe::{committed, cpu_time, heartbeat_waits, memory_mib};
+use crate::table::{Table, percentile, time};
+
+/// Shortest time of a crowd's tasks while its heartbeats are watched.
+const TASK_TIME_MIN: Duration = Duration::from_secs(15);
+/// How often a report is sent whose answer is waited for.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tasks: u32) {
+    let watched = Duration::from_mins(minutes);
+    // Twice the time in which they would be done just when it is over.
+    let worth =
+        watched.mul_f64(2.0 * f64::from(u32::try_from(workers).unwrap()) / f64::from(tasks));
+    let work = Work::Lasting(worth.max(TASK_TIME_MIN));
+    let mut coordinator = Coordinator::of(tasks);
+    coordinator.start();
+    until("a coordinator", async || {
+        coordinator
+            .snapshot()
+            .await
+            .is_some_and(|snapshot| snapshot.planned.is_some())
+    })
+    .await;
+    let process = coordinator.process_id().unwrap();
+    let mut fleet = Fleet::new(coordinator.link(), 1, work, |_, _| {});
+
+    let began = Instant::now();
+    fleet.add(workers);
+    until("sessions", async || fleet.connected() == workers).await;
+    table.row(
+        format!("{workers} workers at one instant -> all registered"),
+        time(began.elapsed()),
+        "<= 30 s",
+    );
+    let again = workers - fleet.welcomed(1);
+    table.row(
+        "... of which needed a second session",
+        again.to_string(),
+        "0",
+    );
+    let wrong = fleet.ended() + usize::from(coordinator.process_id().is_none());
+    table.row("... wrong exits", wrong.to_string(), "0");
+    let [now, most] = memory_mib(process);
+    table.row(
+        format!("... the coordinator's memory ({tasks} tasks, none done)"),
+        format!("{now} MiB (most: {most})"),
+        "<= 1 GiB",
+    );
+
+    watch(table, &coordinator, process, &fleet, watched).await;
+    let counts = coordinator.snapshot().await.unwrap().workers.unwrap();
+    table.row(
+        "... workers wrongly taken for dead",
+        counts.disruptions.to_string(),
+        "0",
+    );
+
+    let began = Instant::now();
+    let before = coordinator.snapshot().await.unwrap().tasks_done;
+    let used = cpu_time(process);
+    fleet.set_work(Work::AtOnce);
+    let took = committed(&coordinator, tasks).await - began;
+    let rest = tasks - u32::try_from(before).unwrap();
+    let used = cpu_time(process).saturating_sub(used);
+    table.row(
+        format!("the {rest} tasks that are left, empty: dispatched, committed durably"),
+        format!(
+            "{} tasks/s; {} for a second of its CPU",
+            rate(rest, took),
+            rate(rest, used)
+        ),
+        "-",
+    );
+    until("the next stage", async || {
+        coordinator
+            .snapshot()
+            .await
+            .is_some_and(|snapshot| snapshot.stage.is_some_and(|stage| stage.index == 2))
+    })
+    .await;
+    let [now, most] = memory_mib(process);
+    table.row(
+        format!("the coordinator's memory with {workers} workers and {tasks} tasks done"),
+        format!("{now} MiB (most: {most})"),
+        "<= 1 GiB",
+    );
+}
+
+/// Heartbeats and answers for this long.
+async fn watch(
+    table: &mut Table,
+    coordinator: &Coordinator,
+    process: u32,
+    fleet: &Fleet,
+    watched: Duration,
+) {
+    let before = heartbeat_waits(coordinator).await;
+    let sent: u64 = fleet.heartbeats().iter().sum();
+    let used = cpu_time(process);
+    let mut answers = probe(&coordinator.link(), watched).await;
+    let used = cpu_time(process).saturating_sub(used);
+    let sent = fleet.heartbeats().iter().sum::<u64>() - sent;
+    let after = heartbeat_waits(coordinator).await;
+    let waits: Vec<_> = after
+        .into_iter()
+        .zip(before)
+        .map(|((bound, after), (_, before))| (bound, after - before))
+        .collect();
+    let heard = waits.last().map_or(0, |(_, count)| *count);
+    let within = |percent: u64| {
+        let found = waits
+            .iter()
+            .find(|(_, count)| count * 100 >= heard * percent);
+        found.map_or_else(|| "?".to_owned(), |(bound, _)| format!("<= {bound} s"))
+    };
+    table.row(
+        format!(
+            "heartbeats in {} s: wait for the loop, p99",
+            watched.as_secs()
+        ),
+        format!(
+            "{} (p50 {}, all {}; {sent} sent, {heard} heard)",
+            within(99),
+            within(50),
+            within(100)
+        ),
+        "<= 0.05 s",
+    );
+    table.row(
+        "... a report's answer, there and back, p99",
+        format!(
+            "{} (p50 {}, longest {})",
+            time(percentile(&mut answers, 99)),
+            time(percentile(&mut answers, 50)),
+            time(percentile(&mut answers, 100))
+        ),
+        "<= 100 ms",
+    );
+    table.row(
+        "... CPU of the coordinator",
+        format!(
+            "{:.0} % of one",
+            100.0 * used.as_secs_f64() / watched.as_secs_f64()
+        ),
+        "-",
+    );
+}
+
+/// Reports the same task again and again, which is answered as soon as the loop gets to it.
+async fn probe(link: &Link, watched: Duration) -> Vec<Duration> {
+    let hello = Hello {
+        pod_uid: "probe".to_owned(),
+        pod_name: "probe".to_owned(),
+        incarnation: 1,
+        slots: 1,
+        memory_bytes: 0,
+        running: Vec::new(),
+    };
+    let mut dialogue = Dialogue::open(link, Epoch(0), hello).await.unwrap();
+    let task = loop {
+        if let Some((_, coordinator_message::Message::Run(run))) = dialogue.hear().await {
+            break task_attempt_of(run.tasks[0].task.as_ref());
+        }
+    };
+    let mut answers = Vec::new();
+    let mut next = tokio::time::interval(PROBE_INTERVAL);
+    let began = Instant::now();
+    // The first answer waits for the ledger; the others do not.
+    let mut is_committed = false;
+    while began.elapsed() < watched {
+        next.tick().await;
+        let said = Instant::now();
+        dialogue.say_done(Epoch(1), &[task]).await;
+        while !matches!(
+            dialogue.hear().await,
+            Some((_, coordinator_message::Message::Ack(_)))
+        ) {}
+        if is_committed {
+            answers.push(said.elapsed());
+        }
+        is_committed = true;
+    }
+    answers
+}

@@ -1,0 +1,66 @@
+//! How many tasks a second go through dispatch, report, durable commit and `Ack`.
+
+use std::time::{Duration, Instant};
+
+use crate::light::{Coordinator, Fleet, Work, until};
+use crate::observe::{committed, cpu_time, memory_mib};
+use crate::table::{Table, time};
+
+/// A few hundred pods of eight slots: the shape of a large job of short tasks.
+const WORKERS: usize = 200;
+const SLOTS: u32 = 8;
+
+pub(crate) async fn measure(table: &mut Table, tasks: u32) {
+    let mut coordinator = Coordinator::of(tasks);
+    coordinator.start();
+    let process = coordinator.process_id().unwrap();
+    let mut fleet = Fleet::new(coordinator.link(), SLOTS, Work::Hold, |_, _| {});
+    fleet.add(WORKERS);
+    until("sessions", async || fleet.holding() == WORKERS).await;
+    let [coordinators_before, ours_before] = [cpu_time(process), cpu_time(std::process::id())];
+    let began = Instant::now();
+    fleet.set_work(Work::AtOnce);
+    let took = committed(&coordinator, tasks).await - began;
+    let used = cpu_time(process).saturating_sub(coordinators_before);
+    let ours = cpu_time(std::process::id()).saturating_sub(ours_before);
+    table.row(
+        format!("{tasks} empty tasks at {WORKERS} workers of {SLOTS} slots: dispatched, committed durably"),
+        format!("{} tasks/s ({})", rate(tasks, took), time(took)),
+        ">= 20000 tasks/s on 2 CPUs, aim 50000",
+    );
+    table.row(
+        "... for a second of the coordinator's CPU",
+        format!(
+            "{} tasks ({} used; the driver {})",
+            rate(tasks, used),
+            time(used),
+            time(ours)
+        ),
+        "-",
+    );
+    table.row(
+        "... records in one group commit",
+        group_size(&coordinator, tasks).await,
+        "-",
+    );
+    let [now, most] = memory_mib(process);
+    table.row(
+        "... the coordinator's memory",
+        format!("{now} MiB (most: {most})"),
+        "-",
+    );
+}
+
+/// Whole tasks in a second.
+pub(crate) fn rate(tasks: u32, time: Duration) -> String {
+    format!("{:.0}", f64::from(tasks) / time.as_secs_f64())
+}
+
+async fn group_size(coordinator: &Coordinator, tasks: u32) -> String {
+    let metrics = coordinator.metrics().await.unwrap();
+    let commits = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("zephyr_ledger_commits_total "));
+    let commits: f64 = commits.unwrap().parse().unwrap();
+    format!("{:.0}", f64::from(tasks) / commits)
+}

@@ -1,0 +1,80 @@
+//! Measures what deaths, silence and sheer number cost one coordinator, with light workers on this machine, and prints a
+//! table beside what is promised. It measures: it sets no limits and fails no build.
+//!
+//! Driver and coordinator share the machine's CPUs, so rates of tasks are also given for a second of the coordinator's CPU.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a table is what it is for, and it has nobody to give an error to"
+)]
+
+#[path = "../../tests/light/mod.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod light;
+
+mod crowd;
+mod dispatch;
+mod losses;
+mod observe;
+mod table;
+
+use clap::Parser;
+use table::Table;
+
+/// Prints what was measured beside what is promised.
+#[derive(Parser)]
+struct Arguments {
+    /// Workers in the parts about a crowd.
+    #[arg(long, default_value_t = 10_000)]
+    workers: usize,
+    /// How long a crowd's heartbeats are watched.
+    #[arg(long, default_value_t = 2)]
+    minutes: u64,
+    /// Tasks of the crowd's job. A manifest can ask for 100,000; the coordinator takes more.
+    #[arg(long, default_value_t = 1_000_000)]
+    tasks: u32,
+    /// Tasks of the job whose tasks take no time.
+    #[arg(long, default_value_t = 300_000)]
+    empty_tasks: u32,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["losses", "dispatch", "crowd"])]
+    parts: Vec<Part>,
+    /// Said by `cargo bench`; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// A coordinator or a worker is lost.
+    Losses,
+    /// As many tasks as go through.
+    Dispatch,
+    /// As many workers as there can be.
+    Crowd,
+}
+
+fn main() {
+    let Arguments {
+        workers,
+        minutes,
+        tasks,
+        empty_tasks,
+        parts,
+        bench: _,
+    } = Arguments::parse();
+    let mut table = Table::default();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        if parts.contains(&Part::Losses) {
+            losses::measure(&mut table).await;
+        }
+        if parts.contains(&Part::Dispatch) {
+            dispatch::measure(&mut table, empty_tasks).await;
+        }
+        if parts.contains(&Part::Crowd) {
+            crowd::measure(&mut table, workers, minutes, tasks).await;
+        }
+    });
+    print!("{table}");
+}

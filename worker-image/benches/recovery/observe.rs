@@ -1,0 +1,113 @@
+//! When which task was given to a worker, and what the coordinator's process uses. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
+
+use crate::light::{Coordinator, until};
+
+/// Ticks of /proc/<process>/stat in a second, on every Linux of today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The moments at which tasks of the first stage were given out.
+pub(crate) struct Runs {
+    began: Instant,
+    /// Microseconds from the beginning until each task was last given out.
+    last: Vec<AtomicU64>,
+    newest_epoch: AtomicU64,
+    first_of_epoch: Mutex<BTreeMap<Epoch, Instant>>,
+}
+
+impl Runs {
+    pub(crate) fn of(tasks: u32) -> Self {
+        Self {
+            began: Instant::now(),
+            last: (0..tasks).map(|_| AtomicU64::new(0)).collect(),
+            newest_epoch: AtomicU64::new(0),
+            first_of_epoch: Mutex::default(),
+        }
+    }
+
+    /// A worker was told to run this.
+    pub(crate) fn note(&self, task: TaskAttempt) {
+        if task.task.stage != StageId(0) {
+            return;
+        }
+        let now = Instant::now();
+        let since = u64::try_from(now.duration_since(self.began).as_micros()).unwrap();
+        self.last[task.task.shard.0 as usize].store(since, Ordering::Relaxed);
+        let epoch = task.attempt.epoch;
+        if epoch.0 > self.newest_epoch.fetch_max(epoch.0, Ordering::Relaxed) {
+            self.first_of_epoch.lock().unwrap().insert(epoch, now);
+        }
+    }
+
+    /// When the first task of an epoch was given out.
+    pub(crate) fn first_of(&self, epoch: Epoch) -> Option<Instant> {
+        self.first_of_epoch.lock().unwrap().get(&epoch).copied()
+    }
+
+    /// Waits until all these tasks were given out after this moment, and says when the last one was.
+    pub(crate) async fn again(&self, tasks: &[TaskAttempt], after: Instant) -> Instant {
+        let mut last = after;
+        until("the tasks at other workers", async || {
+            let moments = tasks.iter().map(|task| {
+                let since = self.last[task.task.shard.0 as usize].load(Ordering::Relaxed);
+                self.began + Duration::from_micros(since)
+            });
+            let moments: Vec<_> = moments.collect();
+            last = moments.iter().copied().max().unwrap_or(after);
+            moments.iter().all(|moment| *moment > after)
+        })
+        .await;
+        last
+    }
+}
+
+/// CPU time that a process has used.
+pub(crate) fn cpu_time(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+    Duration::from_secs_f64(ticks / TICKS_PER_SECOND)
+}
+
+/// Memory that a process has now, and the most it ever had, in MiB.
+pub(crate) fn memory_mib(process: u32) -> [u64; 2] {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib / 1024
+    })
+}
+
+/// How many heartbeats waited at most so many seconds, by bucket.
+pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u64)> {
+    const BUCKET: &str = "zephyr_coordinator_heartbeat_wait_seconds_bucket{le=\"";
+    let metrics = coordinator.metrics().await.unwrap();
+    let bucket = |line: &str| {
+        let (bound, count) = line.strip_prefix(BUCKET)?.split_once("\"} ")?;
+        Some((bound.to_owned(), count.trim().parse().ok()?))
+    };
+    metrics.lines().filter_map(bucket).collect()
+}
+
+/// Waits until so many tasks are committed, however long it takes as long as it goes on; says when.
+pub(crate) async fn committed(coordinator: &Coordinator, tasks: u32) -> Instant {
+    const STEPS: u64 = 20;
+    for step in 1..=STEPS {
+        let wanted = u64::from(tasks) * step / STEPS;
+        until("commits", async || {
+            let snapshot = coordinator.snapshot().await;
+            snapshot.is_some_and(|snapshot| snapshot.tasks_done >= wanted)
+        })
+        .await;
+    }
+    Instant::now()
+}
