@@ -73,6 +73,7 @@ impl Default for CoordinatorMetrics {
             ledger_commits: Counter::default(),
             storage_failures: Counter::default(),
             sessions: Gauge::default(),
+            speculations: Gauge::default(),
             tasks_done: Gauge::default(),
             tasks_total: Gauge::default(),
             heartbeat_wait_seconds: Histogram::new(WAIT_BUCKETS),
