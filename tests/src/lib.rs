@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod job;
 pub mod ledger;
 pub mod node;
+pub mod struck;
 pub mod sum_job;
 pub mod words;

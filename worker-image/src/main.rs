@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use zephyr_worker::admin::{self, Ready};
@@ -21,6 +21,10 @@ use zephyr_worker::{child_main_if_requested, install_crypto_provider, telemetry}
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Connections that wait to be accepted; the system takes fewer where it is set so. Those that do not fit try again after
+/// seconds, and with the usual 128 most of a storm of 10,000 workers does not fit.
+const CONNECTIONS_WAITING: u32 = 4_096;
 
 /// Runs one role of a job's generation. Started by the operator's pods.
 #[derive(Parser)]
@@ -149,12 +153,12 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
     let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
     let token = Token::read(&common.token_file).map_err(MainError::Token)?;
     raise_open_files_limit();
-    let listener = listen(grpc_listen).await?;
+    let listener = listen(grpc_listen)?;
     tracing::info!(job = job.frozen.name, uid = job.frozen.uid, generation = job.frozen.generation, %grpc_listen, "coordinator");
     let metrics = CoordinatorMetrics::default();
     let mut registry = Registry::default();
     metrics.register(&mut registry);
-    serve_admin(common.admin_listen, Arc::new(|| Ok(())), registry).await?;
+    serve_admin(common.admin_listen, Arc::new(|| Ok(())), registry)?;
     let (status, _watched) = watch::channel(Status::planning("opening the storage"));
     let options = CoordinatorOptions {
         job,
@@ -205,7 +209,7 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     let (readiness, watched) = watch::channel(Readiness::NoSession);
-    serve_admin(common.admin_listen, readiness_probe(watched), registry).await?;
+    serve_admin(common.admin_listen, readiness_probe(watched), registry)?;
     let options = WorkerOptions {
         job,
         token,
@@ -242,19 +246,23 @@ fn readiness_probe(watched: watch::Receiver<Readiness>) -> Ready {
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| MainError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A successor on the same address does not wait for the connections of the one before to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(CONNECTIONS_WAITING)
+    };
+    listen().map_err(|source| MainError::Listen { address, source })
 }
 
 /// The probes are answered beside everything else; where that ends the process does, for want of probes.
-async fn serve_admin(
-    address: SocketAddr,
-    ready: Ready,
-    registry: Registry,
-) -> Result<(), MainError> {
-    let listener = listen(address).await?;
+fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
+    let listener = listen(address)?;
     tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, ready, registry, std::future::pending()).await {
             tracing::error!(%error, "the probes are not answered any more");

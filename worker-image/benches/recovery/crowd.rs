@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use zephyr_engine::id::Epoch;
-use zephyr_worker::proto::worker::{Hello, coordinator_message};
+use zephyr_worker::proto::worker::coordinator_message::Message;
+use zephyr_worker::proto::worker::{Bye, Draining, Hello, worker_message};
 
 use crate::dispatch::rate;
 use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
@@ -66,11 +67,13 @@ pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tas
     );
 
     let began = Instant::now();
-    let before = coordinator.snapshot().await.unwrap().tasks_done;
+    let before = fleet.acknowledged();
     let used = cpu_time(process);
     fleet.set_work(Work::AtOnce);
-    let took = committed(&coordinator, tasks).await - began;
-    let rest = tasks - u32::try_from(before).unwrap();
+    // One of them is the probe's.
+    committed(&fleet, u64::from(tasks) - 1).await;
+    let took = began.elapsed();
+    let rest = tasks - 1 - u32::try_from(before).unwrap();
     let used = cpu_time(process).saturating_sub(used);
     table.row(
         format!("the {rest} tasks that are left, empty: dispatched, committed durably"),
@@ -168,11 +171,12 @@ async fn probe(link: &Link, watched: Duration) -> Vec<Duration> {
     };
     let mut dialogue = Dialogue::open(link, Epoch(0), hello).await.unwrap();
     let task = loop {
-        if let Some((_, coordinator_message::Message::Run(run))) = dialogue.hear().await {
+        if let Some((_, Message::Run(run))) = dialogue.hear().await {
             break task_attempt_of(run.tasks[0].task.as_ref());
         }
     };
     let mut answers = Vec::new();
+    let mut held = Vec::new();
     let mut next = tokio::time::interval(PROBE_INTERVAL);
     let began = Instant::now();
     // The first answer waits for the ledger; the others do not.
@@ -181,14 +185,27 @@ async fn probe(link: &Link, watched: Duration) -> Vec<Duration> {
         next.tick().await;
         let said = Instant::now();
         dialogue.say_done(Epoch(1), &[task]).await;
-        while !matches!(
-            dialogue.hear().await,
-            Some((_, coordinator_message::Message::Ack(_)))
-        ) {}
+        loop {
+            match dialogue.hear().await.unwrap().1 {
+                Message::Ack(_) => break,
+                Message::Run(run) => held.extend(run.tasks.into_iter().filter_map(|run| run.task)),
+                Message::Welcome(_) | Message::Cancel(_) | Message::Shutdown(_) => {}
+            }
+        }
         if is_committed {
             answers.push(said.elapsed());
         }
         is_committed = true;
     }
+    let draining = Draining {
+        deadline_ms: 0,
+        handed_back: held,
+    };
+    dialogue
+        .say(Epoch(1), worker_message::Message::Draining(draining))
+        .await;
+    dialogue
+        .say(Epoch(1), worker_message::Message::Bye(Bye {}))
+        .await;
     answers
 }

@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     workers: usize,
     /// How long a crowd's heartbeats are watched.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Tasks of the crowd's job. A manifest can ask for 100,000; the coordinator takes more.
     #[arg(long, default_value_t = 1_000_000)]

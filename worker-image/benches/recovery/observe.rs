@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
-use crate::light::{Coordinator, until};
+use crate::light::{Coordinator, Fleet, until};
 
 /// Ticks of /proc/<process>/stat in a second, on every Linux of today.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -98,16 +98,13 @@ pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// Waits until so many tasks are committed, however long it takes as long as it goes on; says when.
-pub(crate) async fn committed(coordinator: &Coordinator, tasks: u32) -> Instant {
+/// Waits until so many tasks are acknowledged, however long it takes as long as it goes on.
+pub(crate) async fn committed(fleet: &Fleet, tasks: u64) {
     const STEPS: u64 = 20;
     for step in 1..=STEPS {
-        let wanted = u64::from(tasks) * step / STEPS;
         until("commits", async || {
-            let snapshot = coordinator.snapshot().await;
-            snapshot.is_some_and(|snapshot| snapshot.tasks_done >= wanted)
+            fleet.acknowledged() >= tasks * step / STEPS
         })
         .await;
     }
-    Instant::now()
 }

@@ -1,0 +1,103 @@
+//! A job in the middle of its work, for tests that strike then and look what comes of it. Strikes nothing itself.
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+
+use crate::cluster::{PATIENCE, TestNamespace};
+use crate::job::{AppliedJob, apply};
+use crate::ledger::{LedgerState, LedgerView};
+use crate::sum_job::SumJob;
+
+/// Committed tasks after which a test strikes: the job is then in the middle of its first stage.
+const MIDDLE: usize = 8;
+
+/// A job in the middle of its work.
+pub struct Struck {
+    /// Where it runs.
+    pub namespace: TestNamespace,
+    /// The job.
+    pub sum: SumJob,
+    /// The job, applied.
+    pub job: AppliedJob,
+    /// Its ledger.
+    pub ledger: LedgerView,
+    /// What the ledger said then.
+    pub before: LedgerState,
+}
+
+/// Applies a job and waits until it is in the middle.
+pub async fn strike(test: &str) -> Result<Struck> {
+    let namespace = TestNamespace::create(test).await?;
+    let sum = SumJob::new("sum");
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
+    job.committed(&ledger, MIDDLE, PATIENCE).await?;
+    let before = ledger.read().await?;
+    Ok(Struck {
+        namespace,
+        sum,
+        job,
+        ledger,
+        before,
+    })
+}
+
+impl Struck {
+    /// A worker's pod that runs, with its node.
+    pub async fn worker(&self) -> Result<(Pod, String)> {
+        self.running("worker").await
+    }
+
+    /// A pod of this component that runs, with its node.
+    pub async fn running(&self, component: &str) -> Result<(Pod, String)> {
+        let pods = self.namespace.pods("sum", component).await?;
+        let runs = |pod: &Pod| {
+            pod.status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                == Some("Running")
+        };
+        let pod = pods
+            .into_iter()
+            .rev()
+            .find(runs)
+            .with_context(|| format!("a {component} runs"))?;
+        let node = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .context("a running pod has a node")?;
+        Ok((pod, node))
+    }
+
+    /// Deletes a pod without grace.
+    pub async fn delete_at_once(&self, pod: &Pod) -> Result<()> {
+        self.namespace
+            .api::<Pod>()
+            .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await?;
+        Ok(())
+    }
+
+    /// The output is right, nothing was run twice, no budget was used, and it is still generation 1.
+    pub async fn ends_well(self) -> Result<()> {
+        let done = self.job.succeeded(PATIENCE).await?;
+        let after = self.ledger.read().await?;
+        after.repeats_nothing_of(&self.before)?;
+        anyhow::ensure!(
+            after.application_failures.is_empty(),
+            "charged: {:?}",
+            after.application_failures
+        );
+        let generation = done.status.as_ref().and_then(|status| status.generation);
+        anyhow::ensure!(generation == Some(1), "it is generation {generation:?}");
+        self.sum.check_output(&self.namespace).await?;
+        self.namespace.finish().await
+    }
+}
