@@ -1,43 +1,24 @@
-//! Storage that loses, changes or does not answer, under a running job: the output is exact each time, and the ledger says
-//! what was made again.
+//! Storage that loses or changes a file under a running job: the output is exact, and the ledger says what was made again.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
-use zephyr_crds::conditions::{ConditionType, Reason};
+use anyhow::Result;
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_tests::bucket::{Bucket, SCRATCH};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
-use zephyr_tests::job::{apply, condition};
-use zephyr_tests::ledger::LedgerView;
-use zephyr_tests::node;
-use zephyr_tests::sum_job::SumJob;
-
-/// Committed tasks after which a test strikes: the job is then in the middle of its first stage.
-const MIDDLE: usize = 8;
-
-/// How long the object store stands still: longer than the coordinator's patience of 10 s and than any single timeout.
-const OUTAGE: Duration = Duration::from_mins(1);
+use zephyr_tests::cluster::PATIENCE;
+use zephyr_tests::struck::{Struck, strike};
 
 #[tokio::test]
 async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_is_missing()
 -> Result<()> {
-    let namespace = TestNamespace::create("damage").await?;
-    let sum = SumJob::new("sum");
-    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    let ledger = LedgerView::open(
-        &namespace.environment,
-        &SumJob::storage_uri(&namespace),
-        &job.uid,
-    )?;
-    job.committed(&ledger, MIDDLE, PATIENCE).await?;
-    let committed: Vec<TaskAttempt> = ledger
-        .read()
-        .await?
+    let Struck {
+        namespace,
+        sum,
+        job,
+        ledger,
+        before,
+    } = strike("damage").await?;
+    let committed: Vec<TaskAttempt> = before
         .done
         .into_iter()
         .filter(|(task, _)| task.stage == StageId(0))
@@ -89,62 +70,5 @@ async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_
             attempts.len()
         );
     }
-    namespace.finish().await
-}
-
-/// Cargo runs the files of tests one after the other, so that only the test above may have to wait with this one.
-#[tokio::test]
-async fn an_object_store_that_stands_still_for_a_minute_is_waited_for_visibly_and_nothing_is_lost()
--> Result<()> {
-    let namespace = TestNamespace::create("outage").await?;
-    let sum = SumJob::new("sum");
-    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    let ledger = LedgerView::open(
-        &namespace.environment,
-        &SumJob::storage_uri(&namespace),
-        &job.uid,
-    )?;
-    job.committed(&ledger, MIDDLE, PATIENCE).await?;
-    let before = ledger.read().await?;
-
-    let stores = Api::<Pod>::all(namespace.client.clone())
-        .list(&ListParams::default().labels("app=minio"))
-        .await?;
-    let store = stores.items.first().context("a pod of the object store")?;
-    let uid = store.uid().context("a uid")?;
-    let node = store
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.clone())
-        .context("a node")?;
-    node::signal_process(&node, &uid, "minio", "STOP").await?;
-    let outcome = async {
-        let is_told = |job: &zephyr_crds::job::ZephyrJob| {
-            condition(job, ConditionType::Progressing)
-                .is_some_and(|told| told.reason == Reason::StorageUnavailable)
-        };
-        tokio::try_join!(
-            job.wait_until("StorageUnavailable", PATIENCE, is_told),
-            async {
-                tokio::time::sleep(OUTAGE).await;
-                Ok(())
-            }
-        )
-    }
-    .await;
-    node::signal_process(&node, &uid, "minio", "CONT").await?;
-    outcome?;
-
-    let done = job.succeeded(PATIENCE).await?;
-    let after = ledger.read().await?;
-    after.repeats_nothing_of(&before)?;
-    anyhow::ensure!(
-        after.application_failures.is_empty(),
-        "{:?}",
-        after.application_failures
-    );
-    let generation = done.status.and_then(|status| status.generation);
-    anyhow::ensure!(generation == Some(1), "it is generation {generation:?}");
-    sum.check_output(&namespace).await?;
     namespace.finish().await
 }

@@ -54,6 +54,8 @@ pub enum LoopError {
 pub(super) struct EventLoop {
     /// What is run.
     pub job: Arc<RunJob>,
+    /// Ends with the loop.
+    pub _storage_watch: JoinSet<()>,
     /// The removal of intermediate data, after the end.
     pub cleanup: JoinSet<()>,
     /// Whether that is over: only then is the result shown, because whoever sees it may stop this process.

@@ -14,6 +14,7 @@ mod planning;
 mod retry;
 mod sessions;
 mod status;
+mod storage_watch;
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -217,6 +218,11 @@ fn event_loop(
     let identity = job.identity.clone();
     let sink_path = job.frozen.spec.pipeline.sink.files.path.clone();
     let retries = Retries::new(outages.clone(), metrics.clone());
+    let mut storage_watch = JoinSet::new();
+    storage_watch.spawn({
+        let (job, retries) = (Arc::clone(&job), retries.clone());
+        async move { storage_watch::watch_storage(&job, epoch, &retries).await }
+    });
     let effects = Effects::new(
         Arc::clone(&job),
         digest.clone(),
@@ -234,6 +240,7 @@ fn event_loop(
     }));
     Ok(EventLoop {
         job,
+        _storage_watch: storage_watch,
         cleanup: JoinSet::new(),
         is_clean: false,
         identity,

@@ -1,0 +1,32 @@
+//! Asks the store now and then, so that one that does not answer is told even while nobody but workers calls it. Changes
+//! nothing and stops nobody.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use zephyr_engine::id::Epoch;
+
+use super::retry::Retries;
+use crate::job::RunJob;
+use crate::storage::fetch;
+
+/// Time between two questions: one small read, which costs little even for thousands of jobs.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Reads this epoch's first object again and again; a failure is shown until a read succeeds.
+pub(super) async fn watch_storage(job: &RunJob, epoch: Epoch, retries: &Retries) {
+    let opened = match job.storage.at(&format!("epochs/{epoch}/open")) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(%error, "the ledger has no address; an outage is told only by what calls the store");
+            return;
+        }
+    };
+    loop {
+        sleep(INTERVAL).await;
+        let read = || fetch(job.storage.stores(), &opened);
+        retries
+            .for_ever("read the ledger under spec.storage.uri", read)
+            .await;
+    }
+}
