@@ -17,6 +17,8 @@ const WORKERS: usize = 1_000;
 const TASKS: u32 = 100_000;
 /// Long enough for the tasks to last, short enough for a slot to come free every few milliseconds.
 const TASK_TIME: Duration = Duration::from_secs(5);
+/// As many as the workers have slots, twice over.
+const TASKS_FIRST: u32 = 4_000;
 /// Slots of the workers that are lost.
 const SLOTS: u32 = 8;
 /// How much longer than a worker may be silent a coordinator stands still.
@@ -34,6 +36,11 @@ pub(crate) async fn measure(table: &mut Table) {
     let mut fleet = Fleet::new(coordinator.link(), 2, Work::Lasting(TASK_TIME), witness);
     fleet.add(WORKERS);
     until("sessions", async || fleet.connected() == WORKERS).await;
+    // Until then no slot comes free, since all began together.
+    until("the first tasks of all slots", async || {
+        fleet.acknowledged() >= u64::from(TASKS_FIRST)
+    })
+    .await;
     let link = coordinator.link();
 
     let mut drains = Vec::new();
