@@ -110,7 +110,10 @@ async fn watch(
     let before = heartbeat_waits(coordinator).await;
     let sent: u64 = fleet.heartbeats().iter().sum();
     let used = cpu_time(process);
-    let mut answers = probe(&coordinator.link(), watched).await;
+    let (mut answers, standstill) = tokio::join!(
+        probe(coordinator.link(), watched),
+        longest_standstill(watched)
+    );
     let used = cpu_time(process).saturating_sub(used);
     let sent = fleet.heartbeats().iter().sum::<u64>() - sent;
     let after = heartbeat_waits(coordinator).await;
@@ -150,6 +153,11 @@ async fn watch(
         "<= 100 ms",
     );
     table.row(
+        "... longest standstill of the driver itself, in which its workers are silent",
+        time(standstill),
+        "-",
+    );
+    table.row(
         "... CPU of the coordinator",
         format!(
             "{:.0} % of one",
@@ -159,8 +167,20 @@ async fn watch(
     );
 }
 
+/// How long this process was kept from running, at most: what that does to heartbeats is not the coordinator's fault.
+async fn longest_standstill(watched: Duration) -> Duration {
+    let mut longest = Duration::ZERO;
+    let began = Instant::now();
+    while began.elapsed() < watched {
+        let before = Instant::now();
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        longest = longest.max(before.elapsed().saturating_sub(PROBE_INTERVAL));
+    }
+    longest
+}
+
 /// Reports the same task again and again, which is answered as soon as the loop gets to it.
-async fn probe(link: &Link, watched: Duration) -> Vec<Duration> {
+async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
     let hello = Hello {
         pod_uid: "probe".to_owned(),
         pod_name: "probe".to_owned(),
@@ -169,7 +189,7 @@ async fn probe(link: &Link, watched: Duration) -> Vec<Duration> {
         memory_bytes: 0,
         running: Vec::new(),
     };
-    let mut dialogue = Dialogue::open(link, Epoch(0), hello).await.unwrap();
+    let mut dialogue = Dialogue::open(&link, Epoch(0), hello).await.unwrap();
     let task = loop {
         if let Some((_, Message::Run(run))) = dialogue.hear().await {
             break task_attempt_of(run.tasks[0].task.as_ref());
