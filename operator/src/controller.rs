@@ -220,6 +220,7 @@ async fn observe_run(
     };
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
+    observed.unheard = context.streams.unheard(&identity.uid, generation);
     observed.warming_up = context.started.elapsed() < WARM_UP;
     observed.untold_ends =
         context

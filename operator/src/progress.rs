@@ -13,6 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +27,7 @@ use self::token::Token;
 use self::wire::proto;
 use crate::controller::validate::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
-use crate::run_report::RunReport;
+use crate::run_report::{RunReport, Unheard};
 
 /// How long a dial may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,6 +72,7 @@ struct RunStream {
 #[derive(Default)]
 struct StreamState {
     report: Option<RunReport>,
+    unheard: Option<Unheard>,
     /// The newest epoch that spoke.
     newest_epoch: u64,
     /// Tasks committed when this operator first heard of the generation's plan.
@@ -125,7 +127,13 @@ impl RunStreams {
         {
             return;
         }
-        let state = Arc::new(Mutex::new(StreamState::default()));
+        let state = Arc::new(Mutex::new(StreamState {
+            unheard: Some(Unheard {
+                since: Timestamp::now(),
+                why: "it has not answered yet".to_owned(),
+            }),
+            ..StreamState::default()
+        }));
         let generation = target.generation;
         let uid = target.job.uid.clone();
         let dialler = AbortOnDropHandle::new(tokio::spawn(dial_for_ever(
@@ -162,6 +170,11 @@ impl RunStreams {
                 ..report
             })
         })?
+    }
+
+    /// Since when, and why, the coordinator of a job's generation is not heard; nothing while it is.
+    pub fn unheard(&self, job_uid: &str, generation: u32) -> Option<Unheard> {
+        self.with(job_uid, generation, |state| state.unheard.clone())?
     }
 
     /// Ends of worker pods, `pods` being all that exist now, which the coordinator has not been told on its stream.
@@ -227,7 +240,7 @@ async fn dial_for_ever(
     loop {
         let mut was_heard = false;
         let Err(error) = run_stream(&target, &state, &changed, &mut was_heard).await;
-        let was_connected = lock(&state).outbox.take().is_some();
+        let was_connected = end_stream(&mut lock(&state), &error, Timestamp::now());
         let (job, generation) = (&target.job, target.generation);
         if was_connected {
             info!(job = %job.name, namespace = %job.namespace, generation, %error, "stream to the coordinator ended");
@@ -297,6 +310,30 @@ async fn run_stream(
     Err(Error::Closed)
 }
 
+/// Notes that no stream is up; whether one was.
+fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
+    let why = source_last(error);
+    match &mut state.unheard {
+        Some(unheard) => unheard.why = why,
+        None => state.unheard = Some(Unheard { since: now, why }),
+    }
+    state.outbox.take().is_some()
+}
+
+/// An error with its innermost cause, which names what happened.
+fn source_last(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let (outer, inner) = (error.to_string(), cause.to_string());
+    if outer.contains(&inner) {
+        outer
+    } else {
+        format!("{outer}: {inner}")
+    }
+}
+
 /// Takes one report over. The first of a stream makes the stream usable.
 fn take_report(
     state: &mut StreamState,
@@ -315,6 +352,7 @@ fn take_report(
         && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
     report.progressed = progressed || state.report.as_ref().is_some_and(|last| last.progressed);
     state.report = Some(report);
+    state.unheard = None;
     if state.outbox.is_none() {
         state.outbox = Some(outbox.clone());
         state.pod_ends.forget_told();
@@ -364,6 +402,24 @@ mod tests {
             })
         ));
         assert_eq!(state.report.map(|report| report.epoch), Some(Some(2)));
+    }
+
+    #[test]
+    fn a_coordinator_is_unheard_from_the_end_of_its_stream_to_the_next_report() {
+        let (outbox, _messages) = mpsc::channel(1);
+        let mut state = StreamState::default();
+        take_report(&mut state, report(1, 0), &outbox).unwrap();
+        assert_eq!(state.unheard, None);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(end_stream(&mut state, &Error::Closed, at(10)));
+        assert!(!end_stream(&mut state, &Error::OpenTimeout, at(20)));
+        let expected = Unheard {
+            since: at(10),
+            why: "open: no answer within 10 s".to_owned(),
+        };
+        assert_eq!(state.unheard, Some(expected));
+        take_report(&mut state, report(1, 0), &outbox).unwrap();
+        assert_eq!(state.unheard, None);
     }
 
     #[test]

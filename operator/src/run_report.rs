@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 /// The latest report of a generation's coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunReport {
@@ -30,6 +32,15 @@ pub struct RunReport {
     pub progressed: bool,
     /// Present once the run has ended; durable in the ledger before it was sent.
     pub result: Option<RunResult>,
+}
+
+/// A coordinator that the operator does not hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unheard {
+    /// Since when this operator has tried.
+    pub since: Timestamp,
+    /// What came of the last try.
+    pub why: String,
 }
 
 /// Where a run is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, Service};
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
@@ -158,6 +158,19 @@ impl TestNamespace {
         };
         Api::<Secret>::namespaced(self.client.clone(), &self.name)
             .create(&PostParams::default(), &secret)
+            .await?;
+        Ok(())
+    }
+
+    /// Lets jobs reach the object store at another address. Only for jobs that are applied after it.
+    pub async fn reach_store_at(&self, endpoint: &str) -> Result<()> {
+        let patch = serde_json::json!({"stringData": {"AWS_ENDPOINT": endpoint}});
+        self.api::<Secret>()
+            .patch(
+                "s3-credentials",
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
             .await?;
         Ok(())
     }

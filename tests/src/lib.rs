@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod job;
 pub mod ledger;
 pub mod node;
+pub mod proxy;
 pub mod struck;
 pub mod sum_job;
 pub mod words;

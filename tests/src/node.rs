@@ -1,9 +1,10 @@
-//! Hooks on the nodes of the kind cluster: kill, start. The only place that knows that a node is a container.
+//! Hooks on the nodes of the kind cluster: kill, start, and what only their kernel can do to a pod. The only place that knows
+//! that a node is a container.
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-async fn docker(arguments: &[&str]) -> Result<()> {
+async fn docker(arguments: &[&str]) -> Result<String> {
     let output = Command::new("docker")
         .args(arguments)
         .output()
@@ -16,29 +17,106 @@ async fn docker(arguments: &[&str]) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs a shell script on a node; `arguments` are its `$1`, `$2` …
+async fn run(node: &str, script: &str, arguments: &[&str]) -> Result<()> {
+    let mut all = vec!["exec", node, "sh", "-eu", "-c", script, "script"];
+    all.extend(arguments);
+    docker(&all).await.map(drop)
 }
 
 /// Kills a node as a power cut would: no signal reaches its pods, and the Node object stays.
 pub async fn kill(node: &str) -> Result<()> {
-    docker(&["kill", node]).await
+    docker(&["kill", node]).await.map(drop)
 }
 
 /// Starts a killed node again.
 pub async fn start(node: &str) -> Result<()> {
-    docker(&["start", node]).await
+    docker(&["start", node]).await.map(drop)
+}
+
+/// The address of this machine on the nodes' network: pods reach it there.
+pub async fn host_address(node: &str) -> Result<String> {
+    const GATEWAYS: &str = "{{range .NetworkSettings.Networks}}{{println .Gateway}}{{end}}";
+    let gateways = docker(&["inspect", "-f", GATEWAYS, node]).await?;
+    let gateway = gateways.lines().find(|line| line.contains('.'));
+    gateway
+        .map(|address| address.trim().to_owned())
+        .with_context(|| format!("the network of node {node} has no gateway"))
 }
 
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of a pod, by the pod's uid and a word of their command line.
 pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str) -> Result<()> {
-    // The uid is in the path of the process's control group, with dashes or underscores as the driver has it.
-    let script = r#"none=1
-        for pid in $(pgrep -f "$2"); do
-            if tr _ - <"/proc/$pid/cgroup" | grep -q "$1"; then kill -s "$3" "$pid" && none=0; fi
-        done
-        exit $none"#;
-    docker(&[
-        "exec", node, "sh", "-c", script, "signal", pod_uid, word, signal,
-    ])
+    run(
+        node,
+        &format!("{PROCESSES_OF_POD}{SIGNAL}"),
+        &[pod_uid, word, signal],
+    )
     .await
 }
+
+/// Takes memory in the control group of a pod's processes, as much as is told, until the kernel has killed one of them.
+pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u32) -> Result<()> {
+    let script = format!("{PROCESSES_OF_POD}{EXHAUST}");
+    run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
+}
+
+/// Writes a file of this size into a pod's volume `scratch`.
+pub async fn fill_scratch(node: &str, pod_uid: &str, mebibytes: u32) -> Result<()> {
+    let script = format!("{SCRATCH}dd if=/dev/zero of=\"$scratch/filler\" bs=1M count=\"$2\"");
+    run(node, &script, &[pod_uid, &mebibytes.to_string()]).await
+}
+
+/// Puts a file system of this size where the next container of a pod finds its volume `scratch`.
+pub async fn shrink_scratch(node: &str, pod_uid: &str, kibibytes: u32) -> Result<()> {
+    let script = format!("{SCRATCH}mount -t tmpfs -o \"size=$2k,mode=1777\" tmpfs \"$scratch\"");
+    run(node, &script, &[pod_uid, &kibibytes.to_string()]).await
+}
+
+/// Takes it away again, so that the pod can be deleted.
+pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
+    run(
+        node,
+        &format!("{SCRATCH}umount -l \"$scratch\""),
+        &[pod_uid],
+    )
+    .await
+}
+
+const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~empty-dir/scratch
+";
+
+/// Lists the processes of the pod with uid $1 that have the word $2 in their command line, or fails. The uid is in the path of
+/// the process's control group, with dashes or underscores as the driver has it.
+const PROCESSES_OF_POD: &str = r#"
+processes=
+uid=$(echo "$1" | tr _ -)
+for pid in $(pgrep -f "$2"); do
+    if tr _ - <"/proc/$pid/cgroup" 2>/dev/null | grep -q "$uid"; then processes="$processes $pid"; fi
+done
+[ -n "$processes" ]
+"#;
+
+const SIGNAL: &str = r#"
+kill -s "$3" $processes
+"#;
+
+/// `tail` keeps all that it reads until its input ends. It has joined the control group and may not be killed itself; the
+/// input ends when one of the pod's processes is gone.
+const EXHAUST: &str = r#"
+one=${processes##* }
+for group in $(find /sys/fs/cgroup -name cgroup.procs); do
+    case $group in *cpu*|*pids*|*blkio*|*devices*|*freezer*|*net_*|*perf*|*hugetlb*|*rdma*|*misc*|*systemd*) continue ;; esac
+    if grep -qx "$one" "$group"; then found=$group; fi
+done
+(
+    head -c "${3}M" /dev/zero
+    for try in $(seq 300); do
+        for pid in $processes; do [ -d "/proc/$pid" ] || exit 0; done
+        sleep 0.1
+    done
+    echo "no process was killed" >&2
+) | sh -c 'echo -1000 >/proc/self/oom_score_adj; echo $$ >"$1"; exec tail -c "$2" >/dev/null' tail "$found" "${3}M"
+"#;

@@ -30,7 +30,11 @@ pub struct Struck {
 /// Applies a job and waits until it is in the middle.
 pub async fn strike(test: &str) -> Result<Struck> {
     let namespace = TestNamespace::create(test).await?;
-    let sum = SumJob::new("sum");
+    strike_in(namespace, SumJob::new("sum")).await
+}
+
+/// The same with a job of one's own.
+pub async fn strike_in(namespace: TestNamespace, sum: SumJob) -> Result<Struck> {
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = LedgerView::open(
         &namespace.environment,
@@ -56,7 +60,7 @@ impl Struck {
 
     /// A pod of this component that runs, with its node.
     pub async fn running(&self, component: &str) -> Result<(Pod, String)> {
-        let pods = self.namespace.pods("sum", component).await?;
+        let pods = self.namespace.pods(&self.sum.name, component).await?;
         let runs = |pod: &Pod| {
             pod.status
                 .as_ref()
@@ -87,17 +91,23 @@ impl Struck {
 
     /// The output is right, nothing was run twice, no budget was used, and it is still generation 1.
     pub async fn ends_well(self) -> Result<()> {
-        let done = self.job.succeeded(PATIENCE).await?;
-        let after = self.ledger.read().await?;
-        after.repeats_nothing_of(&self.before)?;
+        let after = self.ends_right().await?;
         anyhow::ensure!(
             after.application_failures.is_empty(),
             "charged: {:?}",
             after.application_failures
         );
+        self.namespace.finish().await
+    }
+
+    /// The output is right, nothing was run twice, and it is still generation 1. Gives what the ledger says at the end.
+    pub async fn ends_right(&self) -> Result<LedgerState> {
+        let done = self.job.succeeded(PATIENCE).await?;
+        let after = self.ledger.read().await?;
+        after.repeats_nothing_of(&self.before)?;
         let generation = done.status.as_ref().and_then(|status| status.generation);
         anyhow::ensure!(generation == Some(1), "it is generation {generation:?}");
         self.sum.check_output(&self.namespace).await?;
-        self.namespace.finish().await
+        Ok(after)
     }
 }

@@ -18,8 +18,12 @@ pub struct SumJob {
     pub numbers: u64,
     /// Rounds of a loop that each number is held up by.
     pub rounds: u64,
+    /// Rounds that the group of the last remainder is held up by after it is summed: the tail of the last stage.
+    pub last_rounds: u64,
     /// Workers.
     pub workers: u32,
+    /// More limits of a worker, in YAML, each after a comma.
+    pub worker_limits: String,
     /// More lines below `spec`, indented by two.
     pub more: String,
 }
@@ -31,7 +35,9 @@ impl SumJob {
             name: name.to_owned(),
             numbers: 40,
             rounds: 400_000,
+            last_rounds: 0,
             workers: 3,
+            worker_limits: String::new(),
             more: String::new(),
         }
     }
@@ -63,6 +69,7 @@ spec:
           key: '.n % {GROUPS}'
           aggregate: {{ count: {{ count: {{}} }}, sum: {{ sum: '.n' }} }}
           shards: 4
+      - map: '. as $group | reduce range(if .key == {last_key} then {last_rounds} else 0 end) as $i (0; . + 1) | $group'
     sink:
       files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl" }}
   storage:
@@ -74,14 +81,17 @@ spec:
     replicas: {workers}
     slots: 1
     preemptible: {{ provider: none }}
-    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi{worker_limits} }} }}
 {more}"#,
             name = self.name,
             values = values.join(", "),
             rounds = self.rounds,
             folder = self.folder(namespace),
             storage = Self::storage_uri(namespace),
+            last_key = GROUPS - 1,
+            last_rounds = self.last_rounds,
             workers = self.workers,
+            worker_limits = self.worker_limits,
             more = self.more,
         )
     }

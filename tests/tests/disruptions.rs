@@ -14,11 +14,16 @@ use zephyr_tests::struck::strike;
 /// A word of the coordinator's command line.
 const COORDINATOR: &str = "zephyr-worker coordinator";
 
-/// How long a coordinator is made to stand still.
+/// How long a coordinator is made to stand still: longer than any worker may be silent (30 s), shorter than the liveness
+/// probe's patience (60 s).
 const STANDSTILL: Duration = Duration::from_secs(40);
 
+/// Longer than that patience too: the kubelet ends the process.
+const LONG_STANDSTILL: Duration = Duration::from_secs(90);
+
 #[tokio::test]
-async fn a_worker_pod_deleted_without_grace_costs_only_its_running_task() -> Result<()> {
+async fn promise_e17_a_worker_pod_deleted_with_0_s_of_grace_costs_only_its_running_task()
+-> Result<()> {
     let struck = strike("worker-pod").await?;
     let (pod, _) = struck.worker().await?;
     struck.delete_at_once(&pod).await?;
@@ -26,13 +31,14 @@ async fn a_worker_pod_deleted_without_grace_costs_only_its_running_task() -> Res
 }
 
 #[tokio::test]
-async fn a_worker_pod_deleted_with_grace_hands_its_task_back() -> Result<()> {
+async fn promise_e17_a_worker_pod_deleted_with_15_s_of_grace_hands_its_task_back() -> Result<()> {
     let struck = strike("worker-term").await?;
     let (pod, _) = struck.worker().await?;
+    let grace = DeleteParams::default().grace_period(15);
     struck
         .namespace
         .api::<Pod>()
-        .delete(&pod.name_any(), &DeleteParams::default())
+        .delete(&pod.name_any(), &grace)
         .await?;
     struck.ends_well().await
 }
@@ -67,7 +73,6 @@ async fn promise_e15_a_coordinator_that_stands_still_gives_nobody_up_and_goes_on
     let (pod, node) = struck.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
-    // Longer than any worker may be silent (30 s), shorter than the liveness probe's patience (60 s).
     tokio::time::sleep(STANDSTILL).await;
     node::signal_process(&node, &uid, COORDINATOR, "CONT").await?;
     let done = struck.job.succeeded(PATIENCE).await?;
@@ -78,6 +83,32 @@ async fn promise_e15_a_coordinator_that_stands_still_gives_nobody_up_and_goes_on
     anyhow::ensure!(disruptions == Some(0), "{disruptions:?} disruptions");
     let epoch = struck.ledger.read().await?.epoch;
     anyhow::ensure!(epoch == struck.before.epoch, "it is epoch {epoch}");
+    struck.ends_well().await
+}
+
+#[tokio::test]
+async fn a_coordinator_that_stands_still_for_90_s_is_ended_by_the_kubelet_and_nobody_is_given_up()
+-> Result<()> {
+    let struck = strike("coordinator-long").await?;
+    let (pod, node) = struck.running("coordinator").await?;
+    let uid = pod.uid().context("a uid")?;
+    node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
+    tokio::time::sleep(LONG_STANDSTILL).await;
+    // Where the kubelet has killed it already, there is nobody to wake.
+    if let Err(error) = node::signal_process(&node, &uid, COORDINATOR, "CONT").await {
+        println!("the coordinator is gone: {error:#}");
+    }
+    let after = struck.ends_right().await?;
+    anyhow::ensure!(
+        after.epoch > struck.before.epoch,
+        "it is still epoch {}",
+        after.epoch
+    );
+    anyhow::ensure!(
+        after.disruptions.is_empty(),
+        "given up: {:?}",
+        after.disruptions
+    );
     struck.ends_well().await
 }
 

@@ -7,46 +7,74 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_tests::cluster::PATIENCE;
+use zephyr_crds::job::ZephyrJob;
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
 use zephyr_tests::job::condition;
 use zephyr_tests::node;
-use zephyr_tests::struck::strike;
+use zephyr_tests::proxy::Proxy;
+use zephyr_tests::struck::{Struck, strike, strike_in};
+use zephyr_tests::sum_job::SumJob;
 
-/// How long the object store stands still: longer than any single timeout.
+/// How long the object store is away: longer than any single timeout.
 const OUTAGE: Duration = Duration::from_mins(1);
 
+/// One test after the other: the second needs the store that the first one stops.
 #[tokio::test]
-async fn an_object_store_that_stands_still_for_a_minute_is_waited_for_visibly_and_nothing_is_lost()
+async fn an_object_store_that_is_away_for_a_minute_is_waited_for_visibly_and_nothing_is_lost()
 -> Result<()> {
+    it_stands_still().await?;
+    it_answers_503().await
+}
+
+async fn it_stands_still() -> Result<()> {
     let struck = strike("outage").await?;
-    let stores = Api::<Pod>::all(struck.namespace.client.clone())
-        .list(&ListParams::default().labels("app=minio"))
-        .await?;
-    let store = stores.items.first().context("a pod of the object store")?;
-    let uid = store.uid().context("a uid")?;
-    let node = store
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.node_name.clone())
-        .context("a node")?;
+    let (node, uid) = object_store(&struck.namespace).await?;
     node::signal_process(&node, &uid, "minio", "STOP").await?;
-    let outcome = async {
-        let is_told = |job: &zephyr_crds::job::ZephyrJob| {
-            condition(job, ConditionType::Progressing)
-                .is_some_and(|told| told.reason == Reason::StorageUnavailable)
-        };
-        tokio::try_join!(
-            struck
-                .job
-                .wait_until("StorageUnavailable", PATIENCE, is_told),
-            async {
-                tokio::time::sleep(OUTAGE).await;
-                Ok(())
-            }
-        )
-    }
-    .await;
+    let outcome = told_during_the_outage(&struck).await;
     node::signal_process(&node, &uid, "minio", "CONT").await?;
     outcome?;
     struck.ends_well().await
+}
+
+async fn it_answers_503() -> Result<()> {
+    let namespace = TestNamespace::create("slow-down").await?;
+    let (node, _) = object_store(&namespace).await?;
+    let proxy = Proxy::start(&namespace.environment.s3_host_endpoint).await?;
+    let host = node::host_address(&node).await?;
+    namespace
+        .reach_store_at(&format!("http://{host}:{}", proxy.port))
+        .await?;
+    let struck = strike_in(namespace, SumJob::new("sum")).await?;
+    proxy.overload();
+    told_during_the_outage(&struck).await?;
+    proxy.recover();
+    struck.ends_well().await
+}
+
+async fn told_during_the_outage(struck: &Struck) -> Result<()> {
+    let is_told = |job: &ZephyrJob| {
+        condition(job, ConditionType::Progressing)
+            .is_some_and(|told| told.reason == Reason::StorageUnavailable)
+    };
+    tokio::try_join!(
+        struck
+            .job
+            .wait_until("StorageUnavailable", PATIENCE, is_told),
+        async {
+            tokio::time::sleep(OUTAGE).await;
+            Ok(())
+        }
+    )?;
+    Ok(())
+}
+
+/// The node and the uid of the object store's pod.
+async fn object_store(namespace: &TestNamespace) -> Result<(String, String)> {
+    let pods = Api::<Pod>::all(namespace.client.clone())
+        .list(&ListParams::default().labels("app=minio"))
+        .await?;
+    let pod = pods.items.first().context("a pod of the object store")?;
+    let uid = pod.uid().context("a uid")?;
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    Ok((node.context("a node")?, uid))
 }

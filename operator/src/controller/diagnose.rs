@@ -2,13 +2,17 @@
 //!
 //! Pure. Says what is; what to do about it decides `plan.rs`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::status::WorkerCounts;
 
 use super::observed::Observed;
 use super::validate::ValidatedJob;
 use crate::pods::{PodFacts, PodTrouble, SessionView, WorkerState, count_workers};
+
+/// How long a coordinator whose pod is ready may be unheard before that is called a trouble: dials are up to 11 s apart, and a
+/// fresh pod's address takes a moment to be known everywhere.
+const UNHEARD_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How the running generation is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +31,8 @@ pub struct CoordinatorHealth {
     pub was_ready: bool,
     /// Since when it is not ready; absent while it is, or while there is none yet.
     pub unavailable_since: Option<Timestamp>,
-    /// Since when nothing but itself can keep it from being ready: its pod has a node, and its container runs.
+    /// Since when nothing but itself can keep it from being ready: its pod has a node, and its container runs. While it is
+    /// ready, since when the operator does not hear it.
     pub silent_since: Option<Timestamp>,
     pub trouble: Option<Trouble>,
 }
@@ -67,6 +72,8 @@ pub enum TroubleKind {
     Image,
     /// The container ends by itself.
     Crashing,
+    /// Its pod is well, and the operator does not reach it.
+    Unreachable,
 }
 
 impl TroubleKind {
@@ -78,6 +85,7 @@ impl TroubleKind {
             Self::Capacity => Reason::WaitingForCapacity,
             Self::Image => Reason::ImageError,
             Self::Crashing => Reason::WorkersFailing,
+            Self::Unreachable => Reason::CoordinatorUnavailable,
         }
     }
 
@@ -85,7 +93,7 @@ impl TroubleKind {
     pub fn is_outside(self) -> bool {
         match self {
             Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
-            Self::Image | Self::Crashing => false,
+            Self::Image | Self::Crashing | Self::Unreachable => false,
         }
     }
 }
@@ -130,6 +138,8 @@ fn coordinator_health(
             .as_ref()
             .map_or(now, |since| since.0)
     });
+    let unheard = observed.unheard.as_ref().zip(facts.available_since);
+    let unheard_since = unheard.map(|(unheard, ready)| unheard.since.max(ready));
     let silent_since = unavailable_since.map(|since| {
         let begun = pod
             .into_iter()
@@ -138,8 +148,18 @@ fn coordinator_health(
             .max();
         begun.map_or(since, |begun| begun.max(since))
     });
+    let unreachable = unheard
+        .filter(|_| unheard_since.is_some_and(|since| now.duration_since(since) >= UNHEARD_PATIENCE))
+        .map(|(unheard, _)| Trouble {
+            kind: TroubleKind::Unreachable,
+            message: format!(
+                "the coordinator's pod is ready, but the operator does not reach it ({}); a NetworkPolicy or the \
+                 network of its node may be in the way",
+                unheard.why
+            ),
+        });
     let trouble = match (&facts.refused, pod) {
-        _ if ready => None,
+        _ if ready => unreachable,
         (Some(refused), None) => Some(Trouble {
             kind: TroubleKind::Blocked,
             message: format!("the coordinator's pod is refused: {refused}"),
@@ -155,7 +175,7 @@ fn coordinator_health(
         restarts: pod.map_or(0, |pod| pod.container.restarts),
         was_ready: ready || before.epoch.is_some() || heard,
         unavailable_since,
-        silent_since,
+        silent_since: silent_since.or(unheard_since),
         trouble,
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use zephyr_crds::frozen::FrozenJob;
 
 use crate::pods::{PodEnd, PodFacts, Role};
-use crate::run_report::RunReport;
+use crate::run_report::{RunReport, Unheard};
 
 /// Everything the plan may look at besides the job itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Observed {
     pub pods: Vec<PodFacts>,
     /// What the coordinator of the current generation last said.
     pub report: Option<RunReport>,
+    /// Present while no stream to that coordinator is up.
+    pub unheard: Option<Unheard>,
     /// The operator started a moment ago: a coordinator it has not heard of may well be fine.
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.

@@ -261,7 +261,7 @@ impl Projection {
         );
         let health = &diagnosis.coordinator;
         let (reason, message) = match &health.trouble {
-            _ if health.ready => (Reason::CoordinatorReady, "the coordinator's pod is ready"),
+            None if health.ready => (Reason::CoordinatorReady, "the coordinator's pod is ready"),
             Some(trouble) => (coordinator_reason(trouble), trouble.message.as_str()),
             None if health.was_ready => (
                 Reason::CoordinatorUnavailable,
@@ -271,7 +271,7 @@ impl Projection {
         };
         self.set(
             ConditionType::CoordinatorReady,
-            health.ready,
+            health.ready && health.trouble.is_none(),
             reason,
             message,
         );

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zephyr_engine::ops::{Entry, Merger};
 
@@ -19,12 +20,32 @@ pub(crate) type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleE
 
 /// A local folder for runs.
 #[derive(Clone, Debug)]
-pub struct SpillFolder(Arc<PathBuf>);
+pub struct SpillFolder {
+    path: Arc<PathBuf>,
+    /// Entries that were written for good, to runs and from them.
+    written: Arc<AtomicU64>,
+}
 
 impl SpillFolder {
     /// A folder that exists and can be written.
     pub fn new(folder: &Path) -> Self {
-        Self(Arc::new(folder.to_owned()))
+        Self {
+            path: Arc::new(folder.to_owned()),
+            written: Arc::default(),
+        }
+    }
+
+    /// The same folder, with what is written for one task counted there.
+    pub(crate) fn counting(&self, written: &Arc<AtomicU64>) -> Self {
+        Self {
+            path: Arc::clone(&self.path),
+            written: Arc::clone(written),
+        }
+    }
+
+    /// Counts entries that were written.
+    pub(crate) fn count(&self, entries: u64) {
+        self.written.fetch_add(entries, Ordering::Relaxed);
     }
 
     /// Writes a run.
@@ -33,8 +54,11 @@ impl SpillFolder {
         entries: impl Iterator<Item = Result<Entry, ShuffleError>>,
     ) -> Result<Run, ShuffleError> {
         Run::write(
-            &self.0,
-            entries.map(|entry| entry.map_err(WriteFailure::Entry)),
+            &self.path,
+            entries.map(|entry| {
+                self.count(1);
+                entry.map_err(WriteFailure::Entry)
+            }),
         )
         .map_err(|failure| match failure {
             WriteFailure::Entry(error) => error,
@@ -52,7 +76,7 @@ impl SpillFolder {
     }
 
     fn failed(&self, call: &'static str, error: &io::Error) -> ShuffleError {
-        let folder = self.0.display().to_string();
+        let folder = self.path.display().to_string();
         ShuffleError::Spill(match Location::parse_local(&folder) {
             Ok(location) => StorageError::from_io(call, &location, error),
             Err(_) => StorageError {

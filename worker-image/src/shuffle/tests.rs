@@ -244,6 +244,32 @@ fn fault_4782_a_buffer_over_its_budget_is_spilled_and_gives_the_same_file() {
 }
 
 #[test]
+fn each_entry_that_is_spilled_merged_and_written_is_progress() {
+    const RECORDS: u32 = 200;
+    let bench = Bench::new();
+    let written = Arc::default();
+    let folder = bench.spill().counting(&written);
+    let combiner = bench.programs.map.combiner().unwrap();
+    let mut writer = ShuffleWriter::new(combiner, folder, 0);
+    for key in 0..RECORDS {
+        let record = Record::parse(format!("{{\"k\":{key},\"v\":1}}").as_bytes());
+        writer.push(record.unwrap()).unwrap();
+    }
+    let spilled = written.load(Ordering::Relaxed);
+    assert_eq!(spilled, u64::from(RECORDS), "a run for each record");
+    writer
+        .finish(
+            bench.handle(),
+            &job(Stores::in_memory()),
+            attempt(0),
+            PARTITIONS,
+        )
+        .unwrap();
+    // More runs than are merged at once: once into fewer runs, once into the file.
+    assert_eq!(written.load(Ordering::Relaxed), 3 * u64::from(RECORDS));
+}
+
+#[test]
 fn a_partition_larger_than_one_range_is_read_in_ranges() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());

@@ -68,10 +68,12 @@ impl<'p> ShuffleWriter<'p> {
             let merger = self.combiner.merger();
             for entry in merger.merge_runs(self.spilled.streams()?) {
                 file.push(&entry?)?;
+                self.folder.count(1);
             }
         } else {
             for entry in self.combiner.drain_sorted() {
                 file.push(&entry)?;
+                self.folder.count(1);
             }
         }
         file.finish()

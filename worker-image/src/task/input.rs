@@ -182,7 +182,7 @@ pub(super) fn read_shuffle(
         streams: files.len().min(FAN_IN),
         counted: counting(counters),
     };
-    let mut merge = PartitionMerge::new(merger, context.spill.clone());
+    let mut merge = PartitionMerge::new(merger, context.spill.counting(&counters.written));
     for group in files.chunks(OPEN_AT_ONCE) {
         let opened = futures::stream::iter(group)
             .map(|(producer, file)| PartitionStream::open(source.clone(), *producer, file));

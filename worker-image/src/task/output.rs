@@ -12,7 +12,7 @@ use zephyr_engine::record::Record;
 
 use crate::finalize::output_path;
 use crate::formats::{Compression, FileWriter};
-use crate::shuffle::ShuffleWriter;
+use crate::shuffle::{ShuffleWriter, SpillFolder};
 use crate::storage::{Location, PartUpload, UploadPlace};
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
@@ -36,12 +36,12 @@ impl<'p> Output<'p> {
         stage: &Stage,
         program: &'p StageProgram,
         task: TaskAttempt,
+        spill: SpillFolder,
     ) -> Result<Self, TaskError> {
         match (&stage.output, program.combiner()) {
             (StageOutput::Sink { format }, _) => Self::begin_final(context, stage, *format, task),
             (StageOutput::Shuffle { partitions, .. }, Some(combiner)) => {
-                let writer =
-                    ShuffleWriter::new(combiner, context.spill.clone(), context.buffer_bytes());
+                let writer = ShuffleWriter::new(combiner, spill, context.buffer_bytes());
                 Ok(Self::Shuffle {
                     writer,
                     partitions: *partitions,

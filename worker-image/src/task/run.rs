@@ -54,6 +54,8 @@ pub struct ProgressCounters {
     pub records: AtomicU64,
     /// Bytes read from storage.
     pub bytes: AtomicU64,
+    /// Entries written to sorted runs and shuffle files. A merge of runs reads nothing from storage for a long time.
+    pub written: Arc<AtomicU64>,
 }
 
 /// Is told of each record before it is worked on, so that a process that dies names the record it died of.
@@ -110,7 +112,8 @@ fn execute(
     let stage =
         stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
     let program = context.program(stage)?;
-    let mut output = Output::begin(context, stage, &program, task)?;
+    let spill = context.spill.counting(&counters.written);
+    let mut output = Output::begin(context, stage, &program, task, spill)?;
     match pass_records(
         context,
         assignment,

@@ -220,14 +220,11 @@ fn report_progress(reports: Reports) -> Result<Running, ChildError> {
             let Some((task, counters)) = current else {
                 continue;
             };
-            let (records, bytes) = (
-                counters.records.load(Ordering::Relaxed),
-                counters.bytes.load(Ordering::Relaxed),
-            );
             let progress = TaskProgress {
                 task: Some(to_wire(task)),
-                records,
-                bytes,
+                records: counters.records.load(Ordering::Relaxed),
+                bytes: counters.bytes.load(Ordering::Relaxed),
+                written: counters.written.load(Ordering::Relaxed),
             };
             if last.as_ref() == Some(&progress) {
                 continue;

@@ -55,11 +55,16 @@ pub(super) fn coordinator_lost(
 ) -> Option<EndedGeneration> {
     let deadline = coordinator_deadline(job, diagnosis)?;
     let trouble = diagnosis.coordinator.trouble.as_ref();
+    let patience = if works_unheard(diagnosis) {
+        &job.spec.retries.no_workers_timeout
+    } else {
+        &job.spec.retries.coordinator_timeout
+    };
     (now >= deadline).then(|| EndedGeneration {
         cause: GenerationEnd::CoordinatorLost,
         message: format!(
             "the coordinator was not available for {}: {}",
-            job.spec.retries.coordinator_timeout.as_str(),
+            patience.as_str(),
             trouble.map_or("its pod is not ready", |trouble| &trouble.message)
         ),
     })
@@ -76,12 +81,23 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
             // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
             // next generation either.
             TroubleKind::Capacity => !health.was_ready,
-            TroubleKind::Image | TroubleKind::Crashing => false,
+            TroubleKind::Image | TroubleKind::Crashing | TroubleKind::Unreachable => false,
         });
+    let patience = if works_unheard(diagnosis) {
+        job.timing.no_workers_timeout
+    } else {
+        job.timing.coordinator_timeout
+    };
     health
         .silent_since
         .filter(|_| !waits)
-        .map(|since| after(since, job.timing.coordinator_timeout))
+        .map(|since| after(since, patience))
+}
+
+/// Workers have sessions with a coordinator that the operator does not hear: it may be the operator's own network, and then
+/// nothing would be worse than to end all generations soon.
+fn works_unheard(diagnosis: &Diagnosis) -> bool {
+    diagnosis.coordinator.ready && diagnosis.workers.counts.alive() > 0
 }
 
 /// No worker was alive for too long although pods had their nodes.

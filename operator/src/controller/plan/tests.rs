@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
-use zephyr_crds::conditions::{Condition, ConditionType};
+use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
@@ -18,7 +18,7 @@ use crate::controller::status::project;
 use crate::controller::validate::validate;
 use crate::pods::tests::{at, told, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
-use crate::run_report::{Planned, RunPhase, RunReport};
+use crate::run_report::{Planned, RunPhase, RunReport, Unheard};
 
 /// A cluster of one job: what exists, and how plans change it.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ struct World {
     foreign: u32,
     pods: Vec<PodFacts>,
     report: Option<RunReport>,
+    unheard: Option<Unheard>,
     untold_ends: Vec<PodEnd>,
     now: Timestamp,
     written: Option<Timestamp>,
@@ -54,6 +55,7 @@ impl World {
             foreign: 0,
             pods: Vec::new(),
             report: None,
+            unheard: None,
             untold_ends: Vec::new(),
             now: at(1_000),
             written: None,
@@ -72,6 +74,7 @@ impl World {
             highest_generation: highest.max(self.foreign),
             pods: self.pods.clone(),
             report: self.report.clone(),
+            unheard: self.unheard.clone(),
             warming_up: false,
             workers_refused: None,
             untold_ends: self.untold_ends.clone(),
@@ -544,6 +547,57 @@ fn fault_4199_a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_n
     world.pass(5);
     world.settle();
     assert_eq!(world.log[logged + 2], "create root of generation 2");
+}
+
+#[test]
+fn a_coordinator_that_is_ready_and_never_heard_is_told_of_and_followed_by_the_next_generation() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.coordinator_is(true);
+    world.unheard = Some(Unheard {
+        since: world.now,
+        why: "dial: no route to host".to_owned(),
+    });
+    world.pass(29);
+    world.settle();
+    assert!(!world.message().contains("no route"), "{}", world.message());
+    world.pass(1);
+    world.settle();
+    assert!(
+        world
+            .message()
+            .contains("the operator does not reach it (dial: no route to host)"),
+        "{}",
+        world.message()
+    );
+    let ready = world.condition(ConditionType::CoordinatorReady);
+    assert_eq!(ready.status, ConditionStatus::False);
+    world.pass(89);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+    assert!(world.message().contains("2m"), "{}", world.message());
+}
+
+#[test]
+fn a_coordinator_that_is_not_heard_but_has_workers_is_given_as_long_as_workers_are() {
+    let mut world = World::running(json!({}));
+    world.worker_pod("w-0", |_| ());
+    world.settle();
+    world.report.as_mut().unwrap().connected = false;
+    world.unheard = Some(Unheard {
+        since: world.now,
+        why: "dial: no route to host".to_owned(),
+    });
+    world.pass(30 * 60 - 1);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+    assert!(world.message().contains("30m"), "{}", world.message());
 }
 
 #[test]

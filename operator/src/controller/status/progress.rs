@@ -71,6 +71,9 @@ pub(super) fn progress(
     if let Some(problem) = problem {
         return stopped(problem.reason, &problem.message);
     }
+    if let Some(trouble) = health.trouble.as_ref().filter(|_| health.ready) {
+        return stopped(coordinator_reason(trouble), &trouble.message);
+    }
     if !health.ready {
         return match &health.trouble {
             Some(trouble) => stopped(coordinator_reason(trouble), &trouble.message),
@@ -146,7 +149,7 @@ pub(super) fn degradation(
 /// The reason for a trouble of the coordinator.
 pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
-        TroubleKind::Crashing => Reason::CoordinatorUnavailable,
+        TroubleKind::Crashing | TroubleKind::Unreachable => Reason::CoordinatorUnavailable,
         TroubleKind::Blocked
         | TroubleKind::ReferenceNotFound
         | TroubleKind::Capacity

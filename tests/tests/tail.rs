@@ -1,0 +1,48 @@
+//! The end of a job, when one task is left and most workers have nothing to do.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use zephyr_crds::conditions::ConditionType;
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::job::is_true;
+use zephyr_tests::struck::strike_in;
+use zephyr_tests::sum_job::SumJob;
+
+#[tokio::test]
+async fn fault_2978_idle_workers_are_released_while_the_last_task_runs_and_it_is_left_alone()
+-> Result<()> {
+    let namespace = TestNamespace::create("release").await?;
+    let mut sum = SumJob::new("sum");
+    sum.workers = 6;
+    sum.last_rounds = 12_000_000;
+    let struck = strike_in(namespace, sum).await?;
+    let sets = struck.namespace.api::<StatefulSet>();
+    let job = &struck.job;
+    let had_ended = AtomicBool::new(false);
+    let replicas = struck
+        .namespace
+        .eventually("fewer workers than there were", PATIENCE, || async {
+            let ended = is_true(&job.get().await?, ConditionType::Finished);
+            had_ended.fetch_or(ended, Ordering::Relaxed);
+            let set = sets.get("sum-workers-g1").await?;
+            let replicas = set
+                .spec
+                .and_then(|spec| spec.replicas)
+                .context("replicas")?;
+            Ok((replicas < 6).then_some(replicas))
+        })
+        .await?;
+    ensure!(
+        !had_ended.load(Ordering::Relaxed) && replicas >= 2,
+        "{replicas} workers, and the job had ended"
+    );
+    let after = struck.ends_right().await?;
+    ensure!(
+        after.disruptions.is_empty(),
+        "lost: {:?}",
+        after.disruptions
+    );
+    struck.ends_well().await
+}
