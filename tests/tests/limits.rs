@@ -27,7 +27,8 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_r
     let namespace = TestNamespace::create("disk").await?;
     let mut sum = SumJob::new("sum");
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
-    sum.numbers = 80;
+    // The kubelet measures disks every ten seconds or so.
+    (sum.numbers, sum.rounds) = (60, 1_600_000);
     let struck = strike_in(namespace, sum).await?;
     let (pod, node) = struck.worker().await?;
     node::fill_scratch(&node, &pod.uid().context("a uid")?, 64).await?;

@@ -31,7 +31,10 @@ impl State {
                 claim = Claim::Running;
             }
             match claim {
-                Claim::Running => self.commit(out, now, number, task, output),
+                Claim::Running => {
+                    self.is_well(number);
+                    self.commit(out, now, number, task, output);
+                }
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::DealtWith => {
                     // A revoked output is left alone: readers of an older listing may be at it.

@@ -115,6 +115,7 @@ impl State {
             self.observing_since = now;
         }
         self.last_tick = now;
+        self.end_rests(now);
         let observing_since = self.observing_since;
         let is_silent = |worker: &&crate::coordinator::state::Worker| {
             now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms

@@ -20,6 +20,7 @@ mod finish;
 mod liveness;
 mod outbox;
 mod release;
+mod rest;
 mod retry;
 mod schedule;
 mod session;

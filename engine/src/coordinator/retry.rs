@@ -57,6 +57,9 @@ impl State {
                 return;
             }
         }
+        if class == FailureClass::Disruption && lost_input.is_none() {
+            self.rest(number, now);
+        }
         let class = match lost_input.map(|lost| self.lose_input(out, task.task, lost)) {
             Some(LostInput::Revoked) => {
                 self.detach(number, task);

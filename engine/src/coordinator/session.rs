@@ -153,6 +153,8 @@ impl State {
                 .silence_ms(self.config.heartbeat.interval_min_ms),
             running: BTreeSet::new(),
             replaced: replaced.map(|tasks| (now, tasks)),
+            unwell: 0,
+            rests_until: None,
             early_news: None,
         };
         self.workers.insert(number, worker);

@@ -231,6 +231,10 @@ pub(crate) struct Worker {
     pub(crate) running: BTreeSet<TaskAttempt>,
     /// What another process of the same pod was running when this one took its place, and when that was.
     pub(crate) replaced: Option<(Timestamp, Vec<TaskAttempt>)>,
+    /// Tasks in a row at which it failed through no fault of theirs.
+    pub(crate) unwell: u32,
+    /// It is given no task before, because of that.
+    pub(crate) rests_until: Option<Timestamp>,
     /// News that its container ended, while its session is still up.
     pub(crate) early_news: Option<(Timestamp, String)>,
 }
@@ -254,7 +258,7 @@ impl Worker {
     /// Its place among the workers that may be given tasks, where it may.
     pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
-        let takes_tasks = self.session().is_some() && !goes;
+        let takes_tasks = self.session().is_some() && !goes && self.rests_until.is_none();
         takes_tasks.then(|| Place {
             load: self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)),
             ordinal: self.ordinal.unwrap_or(u32::MAX),

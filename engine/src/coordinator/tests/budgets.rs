@@ -377,3 +377,30 @@ fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_aw
     );
     assert!(matches!(cluster.ledger.last(), Some(LogRecord::Result(_))));
 }
+
+#[test]
+fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewhere() {
+    let mut cluster = TestCluster::with(Config::new(3, 0), &[9]);
+    cluster.hello("ill", 1);
+    cluster.hello("well", 1);
+    for rest in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+        let task = cluster.only("ill");
+        cluster.fails("ill", task, FailureClass::Disruption, "the disk is full");
+        cluster.passes(rest - 500, &["ill", "well"]);
+        assert!(cluster.held("ill").is_empty(), "it rests for {rest} ms");
+        cluster.passes(500, &["ill", "well"]);
+    }
+    let task = cluster.only("ill");
+    // A task that short ones follow would bring more with it.
+    cluster.passes(1_000, &["ill", "well"]);
+    cluster.done("ill", task);
+    let task = cluster.only("ill");
+    cluster.fails("ill", task, FailureClass::Disruption, "the disk is full");
+    cluster.passes(1_000, &["ill", "well"]);
+    cluster.only("ill");
+    // Waits of tasks that failed are up to 30 s.
+    cluster.work();
+    cluster.passes(30_000, &["ill", "well"]);
+    cluster.work();
+    cluster.assert_succeeded();
+}

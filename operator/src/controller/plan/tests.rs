@@ -584,7 +584,10 @@ fn a_coordinator_that_is_ready_and_never_heard_is_told_of_and_followed_by_the_ne
 #[test]
 fn a_coordinator_that_is_not_heard_but_has_workers_is_given_as_long_as_workers_are() {
     let mut world = World::running(json!({}));
-    world.worker_pod("w-0", |_| ());
+    world.worker_pod("w-0", |pod| {
+        pod.ready = true;
+        pod.container.state = ContainerRun::Running { since: None };
+    });
     world.settle();
     world.report.as_mut().unwrap().connected = false;
     world.unheard = Some(Unheard {

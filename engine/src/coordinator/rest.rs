@@ -1,0 +1,42 @@
+//! A worker that fails at tasks through no fault of theirs, because its disk is full or it can start no process, rests
+//! before it is given the next one: it is idle again at once, and would take each retried task from workers that are well.
+//! Gives nobody up and charges nothing.
+
+use crate::coordinator::state::{State, WorkerNumber};
+use crate::id::Timestamp;
+
+/// The longest rest: where all workers are unwell, a task still starts within two of the shortest heartbeat intervals.
+const LONGEST_REST_MS: u64 = 10_000;
+
+impl State {
+    /// Lets a worker rest, longer each time until a task of it is done.
+    pub(crate) fn rest(&mut self, number: WorkerNumber, now: Timestamp) {
+        let backoff = self.config.backoff;
+        self.with_worker(number, |worker| {
+            worker.unwell = worker.unwell.saturating_add(1);
+            let rest_ms = backoff.delay_ms(worker.unwell).min(LONGEST_REST_MS);
+            worker.rests_until = Some(now.after_ms(rest_ms));
+        });
+    }
+
+    /// Ends the rests whose time is over.
+    pub(crate) fn end_rests(&mut self, now: Timestamp) {
+        let rested: Vec<WorkerNumber> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.rests_until.is_some_and(|until| until <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in rested {
+            self.with_worker(number, |worker| worker.rests_until = None);
+        }
+    }
+
+    /// A task is done: the worker is well.
+    pub(crate) fn is_well(&mut self, number: WorkerNumber) {
+        self.with_worker(number, |worker| {
+            worker.unwell = 0;
+            worker.rests_until = None;
+        });
+    }
+}
