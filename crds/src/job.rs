@@ -72,6 +72,7 @@ pub const BACKOFF_MAX: DurationBounds = DurationBounds {
     printcolumn(name = "Workers", type_ = "string", json_path = ".status.workers.summary", description = "Workers alive, of those asked for"),
     printcolumn(name = "Gen", type_ = "integer", json_path = ".status.generation", description = "Generation that runs the job"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Share of all tasks that are committed"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].message", description = "What the job does, waits for or ended with", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the job was created")
 )]
 #[serde(rename_all = "camelCase")]
@@ -116,7 +117,7 @@ pub struct StorageSpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::object_name())]
     pub credentials_secret: Option<String>,
-    /// When the intermediate data under `uri` is kept after the job: `Never`, `OnFailure` or `Always`. The ledger, which is small, is
+    /// When the intermediate data under `uri` is kept after the job: `Never`, `OnFailure` or `Always`; not set = `OnFailure`. The ledger, which is small, is
     /// always kept. Immutable.
     #[serde(default)]
     pub retain: Retain,
@@ -172,7 +173,7 @@ pub struct WorkersSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetriesSpec {
-    /// Generations until the job fails, 1 to 100. Changed in place.
+    /// Generations until the job fails, 1 to 100; not set = 10. Changed in place.
     #[serde(default = "defaults::max_generations")]
     #[schemars(range(min = 1, max = 100))]
     #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, MAX_GENERATIONS.into()))]
@@ -180,30 +181,30 @@ pub struct RetriesSpec {
     /// The wait before the next generation. Changed in place.
     #[serde(default)]
     pub backoff: BackoffSpec,
-    /// Application errors of one shard until the job fails, 1 to 20. A change applies to the next generation.
+    /// Application errors of one shard until the job fails, 1 to 20; not set = 3. An error that comes back with the same words ends the job at once. A change applies to the next generation.
     #[serde(default = "defaults::task_failures")]
     #[schemars(range(min = 1, max = 20))]
     #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, MAX_TASK_FAILURES.into()))]
     pub task_failures: u32,
-    /// Losses of a worker with one shard in flight until the job fails; 0 = no limit. A change applies to the next generation.
+    /// Losses of a worker with one shard in flight until the job fails; 0 or not set = no limit. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
     #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
     pub task_disruptions: u32,
-    /// How long the job waits without any worker alive until the next generation, 30s to 24h. Changed in place.
+    /// How long the job waits without any worker alive until the next generation, 30s to 24h; not set = 30m. Changed in place.
     #[serde(default = "defaults::no_workers_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", NO_WORKERS_TIMEOUT))]
     pub no_workers_timeout: DurationText,
-    /// How long the coordinator may be away until the next generation, 10s to 24h. Changed in place.
+    /// How long the coordinator may be away until the next generation, 10s to 24h; not set = 2m. Changed in place.
     #[serde(default = "defaults::coordinator_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
-    /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h. A change applies to the next generation.
+    /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h; not set = 10m. A change applies to the next generation.
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
     /// Whether an idle slot may run a second attempt of a task that takes much longer than the others of its stage did; the first
-    /// that is done counts. A change applies to the next generation.
+    /// that is done counts; not set = `Auto`. A change applies to the next generation.
     #[serde(default)]
     pub speculation: Speculation,
 }
@@ -238,16 +239,16 @@ impl Default for RetriesSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::backoff_order())]
 pub struct BackoffSpec {
-    /// The first wait, 100ms to 1h. Changed in place.
+    /// The first wait, 100ms to 1h; not set = 5s. Changed in place.
     #[serde(default = "defaults::backoff_initial")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.initial", BACKOFF_INITIAL))]
     pub initial: DurationText,
-    /// By what each further wait is longer, 1 to 10. Changed in place.
+    /// By what each further wait is longer, 1 to 10; not set = 2. Changed in place.
     #[serde(default = "defaults::backoff_factor")]
     #[schemars(range(min = 1, max = 10))]
     #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, MAX_BACKOFF_FACTOR.into()))]
     pub factor: u32,
-    /// The longest wait, 100ms to 24h. Changed in place.
+    /// The longest wait, 100ms to 24h; not set = 5m. Changed in place.
     #[serde(default = "defaults::backoff_max")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.max", BACKOFF_MAX))]
     pub max: DurationText,

@@ -140,7 +140,7 @@ pub struct GroupBySpec {
     pub key: String,
     /// Aggregates by the name they get in the output record; key is reserved. Immutable.
     #[schemars(schema_with = "schema::aggregates")]
-    #[x_kube(validation = rules::aggregate_names())]
+    #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
     /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

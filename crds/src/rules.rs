@@ -299,6 +299,11 @@ pub(crate) fn aggregate_names() -> Rule {
     Rule::new("!('key' in self)").message("must have no aggregate of the name key (got key); key is reserved for the key of the group")
 }
 
+/// What YAML makes of `y`, `n`, `yes`, `no`, `on` and `off` where they are not quoted, for most tools that read it.
+pub(crate) fn aggregate_names_are_words() -> Rule {
+    Rule::new("!('true' in self) && !('false' in self)").message("must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes")
+}
+
 pub(crate) fn environment_name() -> Rule {
     let prefixes: Vec<String> = RESERVED_ENV_PREFIXES
         .iter()

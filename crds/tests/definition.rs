@@ -78,13 +78,14 @@ fn kubectl_get_shows_phase_stage_tasks_workers_generation_progress_and_age() {
     assert_eq!(
         names,
         [
-            "Phase", "Stage", "Done", "Workers", "Gen", "Progress", "Age"
+            "Phase", "Stage", "Done", "Workers", "Gen", "Progress", "Message", "Age"
         ]
     );
     for column in columns {
         let path = column["jsonPath"]
             .as_str()
             .unwrap_or_default()
+            .replace("[?(@.type=='Progressing')]", "/items")
             .replace('.', "/properties/");
         let is_there =
             path.starts_with("/properties/metadata") || schema().pointer(&path).is_some();

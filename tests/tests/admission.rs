@@ -579,6 +579,7 @@ async fn pipelines_say_one_thing_at_a_time_within_bounds() -> Result<()> {
         ("-", step, json!({"select": []}), "spec.pipeline.steps[0].select in body should have at least 1 items"),
         ("-", step, group(json!({})), "aggregate in body should have at least 1 properties"),
         ("-", step, group(json!({"key": {"count": {}}})), "must have no aggregate of the name key (got key); key is reserved for the key of the group"),
+        ("-", step, group(json!({"false": {"count": {}}})), "must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"),
         ("-", step, group(json!({"n": {"count": {}, "sum": "."}})), "must have exactly one field (got 2); exactly one of count, sum, min, max, avg, collect"),
         ("-", "spec/pipeline/steps", json!(vec![json!({"map": "."}); 101]), "spec.pipeline.steps: Too many: 101: must have at most 100 items"),
     ])

@@ -219,6 +219,11 @@ fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
             FieldError::new(path, "must have no aggregate of the name key", allowed).got(name),
         );
     }
+    if ["true", "false"].contains(&name) {
+        let allowed = "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
+        let problem = "must have no aggregate of the name true or false";
+        return Some(FieldError::new(path, problem, allowed));
+    }
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let is_name = name.len() <= MAX_AGGREGATE_NAME
         && name.chars().all(is_word)

@@ -363,6 +363,12 @@ fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
             ),
         ),
         (
+            group(json!({"false": {"count": {}}})),
+            format!(
+                "{step}.groupBy.aggregate: must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"
+            ),
+        ),
+        (
             group(json!({"a b": {"count": {}}})),
             format!(
                 "{step}.groupBy.aggregate: has a name that is not valid (got a b); at most 63 letters, digits and underscores, no digit first"

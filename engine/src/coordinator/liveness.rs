@@ -116,6 +116,8 @@ impl State {
         }
         self.last_tick = now;
         self.end_rests(now);
+        self.handed_back
+            .retain(|_, (at, _)| now.since_ms(*at) < REPLACED_NEWS_MS);
         let observing_since = self.observing_since;
         let is_silent = |worker: &&crate::coordinator::state::Worker| {
             now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms
@@ -139,12 +141,18 @@ impl State {
         cause: PodEndCause,
         reason: &str,
     ) {
-        let Some(number) = self.pods.get(pod_uid).copied() else {
-            return;
-        };
         let cause_is_the_tasks = match cause {
             PodEndCause::Disruption => false,
             PodEndCause::OutOfMemory | PodEndCause::Exit => true,
+        };
+        // A pod that is evicted because it filled its own disk is told to go first, and hands its tasks back.
+        if let Some((_, tasks)) = self.handed_back.remove(pod_uid)
+            && cause_is_the_tasks
+        {
+            self.charge_all(out, &tasks, reason);
+        }
+        let Some(number) = self.pods.get(pod_uid).copied() else {
+            return;
         };
         if !cause_is_the_tasks {
             self.lose(out, now, number, &Loss::Disrupted);

@@ -352,7 +352,17 @@ impl State {
         let Some(number) = self.heard_from(now, session) else {
             return;
         };
-        self.with_worker(number, |worker| worker.draining = true);
+        let left = self.with_worker(number, |worker| {
+            worker.draining = true;
+            let ran = |task: &&TaskAttempt| worker.running.contains(task);
+            let ran: Vec<TaskAttempt> = handed_back.iter().filter(ran).copied().collect();
+            (worker.id.pod_uid().to_owned(), ran)
+        });
+        if let Some((pod_uid, ran)) = left
+            && !ran.is_empty()
+        {
+            self.handed_back.insert(pod_uid, (now, ran));
+        }
         for task in handed_back {
             self.detach(number, *task);
         }

@@ -27,6 +27,8 @@ pub struct State {
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
+    /// What pods handed back when they were told to go, and when: why they had to go may be told later.
+    pub(crate) handed_back: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
     /// Queued tasks that wait for a moment.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) next_worker: WorkerNumber,

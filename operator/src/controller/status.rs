@@ -195,13 +195,11 @@ impl Projection {
         } else {
             &finish.message
         };
-        for kind in [
-            ConditionType::Progressing,
-            ConditionType::CoordinatorReady,
-            ConditionType::WorkersReady,
-        ] {
+        for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
             self.set(kind, false, finish.reason, "the job has ended");
         }
+        // `kubectl get zj -o wide` shows this one.
+        self.set(ConditionType::Progressing, false, finish.reason, message);
         let (degraded, calm) = if succeeded {
             (Reason::AsExpected, "")
         } else {

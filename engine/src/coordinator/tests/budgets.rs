@@ -404,3 +404,28 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewher
     cluster.work();
     cluster.assert_succeeded();
 }
+
+#[test]
+fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
+ {
+    for (cause, charged) in [(PodEndCause::Exit, 1), (PodEndCause::Disruption, 0)] {
+        let mut cluster = TestCluster::with(Config::new(3, 0), &[1]);
+        cluster.hello("full", 1);
+        let task = cluster.only("full");
+        cluster.drains("full", vec![task]);
+        cluster.dies("full");
+        cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        // Told again, as after a new stream of the operator.
+        cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        cluster.hello("other", 1);
+        cluster.passes(30_000, &["other"]);
+        cluster.work();
+        cluster.assert_succeeded();
+        let failures = cluster
+            .ledger
+            .iter()
+            .filter(|record| matches!(record, LogRecord::Failed { task: failed, .. } if *failed == task))
+            .count();
+        assert_eq!(failures, charged, "{cause:?}");
+    }
+}
