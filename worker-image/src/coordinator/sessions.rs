@@ -139,9 +139,10 @@ fn refusal(error: &WireError) -> Status {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
             Status::permission_denied(error.to_string())
         }
-        WireError::Missing { .. } | WireError::Identity { .. } | WireError::OutOfRange { .. } => {
-            Status::invalid_argument(error.to_string())
-        }
+        WireError::Missing { .. }
+        | WireError::Identity { .. }
+        | WireError::OutOfRange { .. }
+        | WireError::NotOwn { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 
