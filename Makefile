@@ -47,8 +47,9 @@ bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 simulate: ## One random run of the coordinator, by its seed: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
 
-soak: ## 20,000 of them
+soak: ## 20,000 of them, then hours of one coordinator process under workers that come and go (ZEPHYR_SOAK_MINUTES)
 	@ZEPHYR_SEEDS=20000 $(simulation)
+	@tests/bench/soak
 
 simulation = cargo test --quiet --locked -p zephyr-engine --lib -- --nocapture --exact \
   coordinator::tests::simulation::what_the_environment_asks_for

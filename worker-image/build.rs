@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(pipes)?;
     // Last, because it writes the services' modules, which the first run knows only as a path.
     let services = protox::compile(SERVICES, ["proto"])?;
-    tonic_prost_build::configure().compile_fds(services)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::transport::codec::SmallBuffers")
+        .compile_fds(services)?;
     Ok(())
 }

@@ -82,9 +82,7 @@ fn done(shard: u32) -> LogRecord {
                 rows: 12_345,
                 bytes: 6_789_012,
                 crc32c: shard,
-                place: FilePlace::Shuffle {
-                    path: format!("data/0/{shard}/e1a1/shuffle"),
-                },
+                place: FilePlace::Shuffle,
             },
             records_in: 23_456,
             bytes_in: 34_567_890,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::Serialize;
-use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{JobUid, TaskAttempt};
 
 use crate::storage::{
@@ -92,7 +92,7 @@ pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, S
 
 /// Throws away the upload of an attempt that lost, or its shuffle file.
 pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
-    if let FilePlace::Shuffle { .. } = file.place {
+    if let FilePlace::Shuffle = file.place {
         // Attempts' shuffle files lie under their own names, harm nobody, and go with the job's folder.
         return Ok(());
     }
@@ -125,9 +125,14 @@ pub async fn write_manifest(
 /// Removes what attempts that were killed have staged beside the final files on a local disk. They harm nobody, so what
 /// cannot be removed is only mentioned.
 async fn remove_leftovers(job: &JobUid, files: &[(TaskAttempt, OutputFile)]) {
-    let staged = files.iter().filter_map(|(_, file)| match &file.place {
-        FilePlace::Staged { uri, .. } => Location::parse(uri).ok()?.local_path(),
-        FilePlace::Multipart { .. } | FilePlace::Shuffle { .. } => None,
+    let staged = files.iter().filter_map(|(_, file)| {
+        let FilePlace::Final(place) = &file.place else {
+            return None;
+        };
+        match &**place {
+            FinalPlace::Staged { uri, .. } => Location::parse(uri).ok()?.local_path(),
+            FinalPlace::Multipart { .. } => None,
+        }
     });
     let folders: BTreeSet<PathBuf> = staged
         .filter_map(|path| path.parent().map(Path::to_owned))
@@ -226,8 +231,8 @@ fn manifest(
 
 fn final_uri(file: &OutputFile) -> &str {
     match &file.place {
-        FilePlace::Shuffle { path } => path,
-        FilePlace::Multipart { uri, .. } | FilePlace::Staged { uri, .. } => uri,
+        FilePlace::Shuffle => "a shuffle file",
+        FilePlace::Final(place) => place.uri(),
     }
 }
 
@@ -240,21 +245,21 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
             cause: Cause::Configuration(error.to_string()),
         })
     };
-    match &file.place {
-        FilePlace::Multipart { uri, upload, parts } => Ok((
-            parse(uri)?,
-            UploadPlace::Multipart {
-                upload: upload.clone(),
-                parts: parts.clone(),
-            },
-        )),
-        FilePlace::Staged { uri, staged } => Ok((parse(uri)?, UploadPlace::Staged(parse(staged)?))),
-        FilePlace::Shuffle { path } => Err(StorageError {
+    let FilePlace::Final(place) = &file.place else {
+        return Err(StorageError {
             call: "completing",
-            object: path.clone(),
+            object: uri.to_owned(),
             cause: Cause::Other("a shuffle file is no final file".to_owned()),
-        }),
-    }
+        });
+    };
+    let upload = match &**place {
+        FinalPlace::Multipart { upload, parts, .. } => UploadPlace::Multipart {
+            upload: upload.clone(),
+            parts: parts.clone(),
+        },
+        FinalPlace::Staged { staged, .. } => UploadPlace::Staged(parse(staged)?),
+    };
+    Ok((parse(uri)?, upload))
 }
 
 /// Whether the very file stands under its final name.
@@ -355,13 +360,14 @@ mod tests {
             let uri = location.to_string();
             let place = match place {
                 UploadPlace::Multipart { upload, parts } => {
-                    FilePlace::Multipart { uri, upload, parts }
+                    FinalPlace::Multipart { uri, upload, parts }
                 }
-                UploadPlace::Staged(staged) => FilePlace::Staged {
+                UploadPlace::Staged(staged) => FinalPlace::Staged {
                     uri,
                     staged: staged.to_string(),
                 },
             };
+            let place = place.into();
             OutputFile {
                 rows: 3,
                 bytes,
@@ -454,11 +460,11 @@ mod tests {
             rows: 2,
             bytes: 5,
             crc32c: 0xAB,
-            place: FilePlace::Multipart {
+            place: FilePlace::from(FinalPlace::Multipart {
                 uri: uri.to_owned(),
                 upload: "u".to_owned(),
                 parts: vec![],
-            },
+            }),
         };
         let files = [
             (attempt(0), file("s3://o/0")),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
+#[expect(dead_code, reason = "the measurements use more of it")]
 mod light;
 
 use std::collections::BTreeMap;

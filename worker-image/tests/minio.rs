@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
-use zephyr_engine::coordinator::record::{FilePlace, LogRecord, OutputFile};
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, LogRecord, OutputFile};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 use zephyr_worker::finalize::{Finalized, discard, finalize, write_manifest};
 use zephyr_worker::ledger::{Ledger, LedgerError, WriterToken};
@@ -93,7 +93,7 @@ async fn upload(stores: &Stores, uri: &str, content: Vec<u8>) -> OutputFile {
         let UploadPlace::Multipart { upload, parts } = uploaded.place else {
             panic!("{:?}", uploaded.place)
         };
-        let place = FilePlace::Multipart { uri, upload, parts };
+        let place = FinalPlace::Multipart { uri, upload, parts }.into();
         OutputFile {
             rows: 1,
             bytes: uploaded.bytes,
@@ -296,9 +296,7 @@ async fn a_list_of_outputs_is_published_and_read() {
         rows: 1,
         bytes: 2,
         crc32c: 3,
-        place: FilePlace::Shuffle {
-            path: "data/0/0/e1a1/shuffle".to_owned(),
-        },
+        place: FilePlace::Shuffle,
     };
     let outputs = [(attempt(0), file)];
     let path = publish_stage(&storage, Epoch(1), StageId(0), 0, &outputs)

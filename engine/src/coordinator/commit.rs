@@ -60,7 +60,11 @@ impl State {
     /// Throws an unwanted file away, unless it is the very one that won.
     fn discard(&self, out: &mut Outbox, task: TaskAttempt, file: OutputFile) {
         let winner = self.task(task.task).and_then(|known| known.state.winner());
-        if winner.is_none_or(|(_, output)| output.file.place != file.place) {
+        let has_won = winner.is_some_and(|(winner, output)| match &file.place {
+            FilePlace::Shuffle => winner == task.attempt,
+            FilePlace::Final(_) => output.file.place == file.place,
+        });
+        if !has_won {
             out.other(Effect::Discard { task, file });
         }
     }
@@ -125,8 +129,8 @@ impl State {
     /// What is wrong with where a worker says its output lies.
     fn misplaced(&self, task: TaskId, output: &TaskOutput) -> Option<String> {
         let is_shuffle_file = match output.file.place {
-            FilePlace::Shuffle { .. } => true,
-            FilePlace::Multipart { .. } | FilePlace::Staged { .. } => false,
+            FilePlace::Shuffle => true,
+            FilePlace::Final(_) => false,
         };
         match (self.is_last_stage(task.stage), is_shuffle_file) {
             (true, false) | (false, true) => None,
@@ -255,10 +259,10 @@ impl State {
                 output.file.clone(),
             ))
         };
-        (0..)
-            .zip(&self.stage(stage).tasks)
-            .filter_map(file)
-            .collect()
+        let stage = self.stage(stage);
+        let mut files = Vec::with_capacity(stage.committed as usize);
+        files.extend((0..).zip(&stage.tasks).filter_map(file));
+        files
     }
 
     pub(crate) fn on_stage_published(

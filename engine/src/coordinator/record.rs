@@ -81,14 +81,18 @@ pub struct OutputFile {
     pub place: FilePlace,
 }
 
-/// Where an attempt's file lies.
+/// Where an attempt's file lies. Small, since a coordinator keeps one of each task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FilePlace {
-    /// A shuffle file, complete, at this path under the job's storage prefix.
-    Shuffle {
-        /// The object's path.
-        path: String,
-    },
+    /// A shuffle file, complete, where its attempt has to write it: the path follows from the attempt.
+    Shuffle,
+    /// A final file, of which there are few beside shuffle files.
+    Final(Box<FinalPlace>),
+}
+
+/// Where a final file lies until it is completed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FinalPlace {
     /// Parts of an uncompleted multipart upload to the final name.
     Multipart {
         /// The final uri.
@@ -105,6 +109,21 @@ pub enum FilePlace {
         /// Where it lies now.
         staged: String,
     },
+}
+
+impl FinalPlace {
+    /// The final uri.
+    pub fn uri(&self) -> &str {
+        match self {
+            Self::Multipart { uri, .. } | Self::Staged { uri, .. } => uri,
+        }
+    }
+}
+
+impl From<FinalPlace> for FilePlace {
+    fn from(place: FinalPlace) -> Self {
+        Self::Final(Box::new(place))
+    }
 }
 
 /// How a job ended.

@@ -40,6 +40,9 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["losses", "dispatch", "crowd"])]
     parts: Vec<Part>,
+    /// A row that was measured elsewhere: `what|measured|target`.
+    #[arg(long)]
+    row: Vec<String>,
     /// Said by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -62,9 +65,16 @@ fn main() {
         tasks,
         empty_tasks,
         parts,
+        row,
         bench: _,
     } = Arguments::parse();
     let mut table = Table::default();
+    for row in row {
+        let cells: Vec<_> = row.splitn(3, '|').collect();
+        if let [what, measured, target] = cells[..] {
+            table.row(what, measured, target);
+        }
+    }
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         if parts.contains(&Part::Losses) {
             losses::measure(&mut table).await;

@@ -98,6 +98,18 @@ pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u
     metrics.lines().filter_map(bucket).collect()
 }
 
+/// The least bound within which so many percent of the heartbeats between two looks were seen, in seconds.
+pub(crate) fn wait_of(before: &[(String, u64)], after: &[(String, u64)], percent: u64) -> String {
+    let between = |(before, after): (&(String, u64), &(String, u64))| after.1 - before.1;
+    let counts: Vec<_> = before.iter().zip(after).map(between).collect();
+    let all = counts.last().copied().unwrap_or(0);
+    let bounds = after.iter().map(|(bound, _)| bound);
+    let found = bounds
+        .zip(counts)
+        .find(|(_, count)| all > 0 && count * 100 >= all * percent);
+    found.map_or_else(|| "?".to_owned(), |(bound, _)| bound.clone())
+}
+
 /// Waits until so many tasks are acknowledged, however long it takes as long as it goes on.
 pub(crate) async fn committed(fleet: &Fleet, tasks: u64) {
     const STEPS: u64 = 20;

@@ -38,6 +38,16 @@ pub enum WireError {
         /// What can be.
         allowed: &'static str,
     },
+    /// A file that is not where its attempt has to write: nobody can have another object read by naming it.
+    #[error("{message}: {task} names a file at {got:?}, which is not its own")]
+    NotOwn {
+        /// Which message.
+        message: &'static str,
+        /// The attempt.
+        task: TaskAttempt,
+        /// Where it says that the file is, cut to 256 characters.
+        got: String,
+    },
     /// The message speaks of another job.
     #[error("{message}: job uid is {got:?}; this is job {expected}")]
     OtherJob {

@@ -1,11 +1,14 @@
 //! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
 
 use zephyr_engine::coordinator::event::Event;
-use zephyr_engine::coordinator::record::{FailureClass, FilePlace, OutputFile, TaskOutput};
+use zephyr_engine::coordinator::record::{
+    FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
+};
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::proto::worker as wire;
+use crate::shuffle::shuffle_path;
 use crate::storage::InputFile;
 use crate::task::{Assignment, TaskFailure, TaskInput};
 
@@ -152,7 +155,7 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
         rows: file.rows,
         bytes: file.bytes,
         crc32c: file.crc32c,
-        place: file_place(place)?,
+        place: file_place(task, place)?,
     };
     Ok((
         task,
@@ -164,10 +167,10 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
     ))
 }
 
-fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
+fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<FilePlace, WireError> {
     use wire::output_file::Place;
+    let message = "Done";
     let there = |part: &'static str, text: String| {
-        let message = "Done";
         if text.is_empty() {
             Err(WireError::Missing { message, part })
         } else {
@@ -175,18 +178,25 @@ fn file_place(place: wire::output_file::Place) -> Result<FilePlace, WireError> {
         }
     };
     Ok(match place {
-        Place::Shuffle(wire::ShufflePlace { path }) => FilePlace::Shuffle {
-            path: there("path of the shuffle file", path)?,
-        },
-        Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => FilePlace::Multipart {
-            uri: there("uri of the upload", uri)?,
-            upload: there("name of the upload", upload)?,
-            parts,
-        },
-        Place::Staged(wire::StagedPlace { uri, staged }) => FilePlace::Staged {
+        Place::Shuffle(wire::ShufflePlace { path }) => {
+            let path = there("path of the shuffle file", path)?;
+            if path != shuffle_path(task) {
+                let got = path.chars().take(256).collect();
+                return Err(WireError::NotOwn { message, task, got });
+            }
+            FilePlace::Shuffle
+        }
+        Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
+            FilePlace::from(FinalPlace::Multipart {
+                uri: there("uri of the upload", uri)?,
+                upload: there("name of the upload", upload)?,
+                parts,
+            })
+        }
+        Place::Staged(wire::StagedPlace { uri, staged }) => FilePlace::from(FinalPlace::Staged {
             uri: there("uri of the staged file", uri)?,
             staged: there("name of the staged file", staged)?,
-        },
+        }),
     })
 }
 
@@ -200,11 +210,15 @@ pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
         place,
     } = output.file;
     let place = match place {
-        FilePlace::Shuffle { path } => Place::Shuffle(wire::ShufflePlace { path }),
-        FilePlace::Multipart { uri, upload, parts } => {
-            Place::Multipart(wire::MultipartPlace { uri, upload, parts })
-        }
-        FilePlace::Staged { uri, staged } => Place::Staged(wire::StagedPlace { uri, staged }),
+        FilePlace::Shuffle => Place::Shuffle(wire::ShufflePlace {
+            path: shuffle_path(task),
+        }),
+        FilePlace::Final(place) => match *place {
+            FinalPlace::Multipart { uri, upload, parts } => {
+                Place::Multipart(wire::MultipartPlace { uri, upload, parts })
+            }
+            FinalPlace::Staged { uri, staged } => Place::Staged(wire::StagedPlace { uri, staged }),
+        },
     };
     let file = wire::OutputFile {
         rows,
@@ -332,18 +346,16 @@ mod tests {
 
     fn places() -> [FilePlace; 3] {
         [
-            FilePlace::Shuffle {
-                path: "data/x".into(),
-            },
-            FilePlace::Multipart {
+            FilePlace::Shuffle,
+            FilePlace::from(FinalPlace::Multipart {
                 uri: "s3://b/o".into(),
                 upload: "u".into(),
                 parts: vec!["p".into()],
-            },
-            FilePlace::Staged {
+            }),
+            FilePlace::from(FinalPlace::Staged {
                 uri: "file:///o".into(),
                 staged: "file:///o.part".into(),
-            },
+            }),
         ]
     }
 
@@ -361,6 +373,29 @@ mod tests {
         ] {
             assert_eq!(ordinal(name), number, "{name:?}");
         }
+    }
+
+    #[test]
+    fn fault_found_here_a_shuffle_file_of_another_attempt_is_no_report() {
+        let file = OutputFile {
+            rows: 1,
+            bytes: 2,
+            crc32c: 3,
+            place: FilePlace::Shuffle,
+        };
+        let output = TaskOutput {
+            file,
+            records_in: 4,
+            bytes_in: 5,
+        };
+        let mut done = to_task_done(attempt(), output);
+        assert_eq!(task_done(done.clone()).map(|(task, _)| task), Ok(attempt()));
+        if let Some(task) = &mut done.task {
+            task.number = 5;
+        }
+        let error = task_done(done).unwrap_err().to_string();
+        assert!(error.contains("data/1/2/e3a4/shuffle"), "{error}");
+        assert!(error.contains("not its own"), "{error}");
     }
 
     #[test]

@@ -261,7 +261,7 @@ impl EventLoop {
                 epoch: self.epoch.0,
                 message: Some(message),
             };
-            full |= outlet.messages.try_send(Ok(message)).is_err();
+            full |= outlet.messages.try_send(Box::new(Ok(message))).is_err();
         }
         if full {
             close(outlets, session, "the worker does not read what it is told");
@@ -355,7 +355,8 @@ fn close(outlets: &mut BTreeMap<SessionId, Outlet>, session: SessionId, reason: 
     if let Some(outlet) = outlets.remove(&session) {
         tracing::info!(%session, reason, "a session is closed");
         // Where its queue is full the worker learns from the end of the stream.
-        let _full = outlet.messages.try_send(Err(CallStatus::aborted(reason)));
+        let end = Box::new(Err(CallStatus::aborted(reason)));
+        let _full = outlet.messages.try_send(end);
         outlet.close.cancel();
     }
 }

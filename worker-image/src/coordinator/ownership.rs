@@ -1,13 +1,15 @@
 //! Whether a file that a worker reports is where its attempt has to write: nobody can have another object completed,
 //! renamed or read by naming it. Pure.
 
-use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::plan::{Plan, StageOutput};
 
 use crate::finalize::output_path;
-use crate::shuffle::shuffle_path;
 use crate::storage::Location;
+
+/// Where it lies follows from its attempt: one that lies elsewhere is no message that can be read.
+const SHUFFLE_FILE: &str = "its attempt's shuffle file";
 
 /// Why a reported file is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,21 +46,22 @@ pub(super) fn check(
         .filter(|stage| task.task.shard.0 < stage.shards);
     let stage = stage.ok_or(OwnershipError::NoSuchTask { task })?;
     let own = match &stage.output {
-        StageOutput::Shuffle { .. } => shuffle_path(task),
+        StageOutput::Shuffle { .. } => SHUFFLE_FILE.to_owned(),
         StageOutput::Sink { .. } => final_uri(sink_path, task, stage.shards),
     };
     let (got, is_own) = match (&stage.output, &file.place) {
-        (StageOutput::Shuffle { .. }, FilePlace::Shuffle { path }) => (path, *path == own),
-        (StageOutput::Sink { .. }, FilePlace::Multipart { uri, .. }) => (uri, *uri == own),
-        (StageOutput::Sink { .. }, FilePlace::Staged { uri, staged }) if *uri == own => {
-            (staged, is_beside(&own, staged))
-        }
-        (
-            _,
-            FilePlace::Shuffle { path: place }
-            | FilePlace::Multipart { uri: place, .. }
-            | FilePlace::Staged { uri: place, .. },
-        ) => (place, false),
+        (StageOutput::Shuffle { .. }, FilePlace::Shuffle) => (SHUFFLE_FILE, true),
+        (StageOutput::Sink { .. }, FilePlace::Shuffle) => (SHUFFLE_FILE, false),
+        (StageOutput::Shuffle { .. }, FilePlace::Final(place)) => (place.uri(), false),
+        (StageOutput::Sink { .. }, FilePlace::Final(place)) => match &**place {
+            FinalPlace::Staged { uri, staged } if *uri == own => {
+                (staged.as_str(), is_beside(&own, staged))
+            }
+            FinalPlace::Multipart { uri, .. } | FinalPlace::Staged { uri, .. } => {
+                let is_multipart = matches!(**place, FinalPlace::Multipart { .. });
+                (uri.as_str(), is_multipart && *uri == own)
+            }
+        },
     };
     if is_own {
         Ok(())
@@ -143,31 +146,25 @@ mod tests {
 
     #[test]
     fn fault_found_here_only_the_files_of_the_attempt_itself_are_taken() {
-        let shuffle = |path: &str| FilePlace::Shuffle {
-            path: path.to_owned(),
+        let multipart = |uri: &str| {
+            FilePlace::from(FinalPlace::Multipart {
+                uri: uri.to_owned(),
+                upload: "u".into(),
+                parts: vec![],
+            })
         };
-        let multipart = |uri: &str| FilePlace::Multipart {
-            uri: uri.to_owned(),
-            upload: "u".into(),
-            parts: vec![],
+        let staged = |uri: &str, staged: &str| {
+            FilePlace::from(FinalPlace::Staged {
+                uri: uri.to_owned(),
+                staged: staged.to_owned(),
+            })
         };
-        let staged = |uri: &str, staged: &str| FilePlace::Staged {
-            uri: uri.to_owned(),
-            staged: staged.to_owned(),
-        };
-        assert!(is_taken(
-            task(0, 1, 2),
-            shuffle(&shuffle_path(task(0, 1, 2)))
-        ));
+        assert!(is_taken(task(0, 1, 2), FilePlace::Shuffle));
         assert!(is_taken(task(1, 1, 1), multipart("s3://out/part-01")));
         assert!(is_taken(
             task(1, 1, 1),
             staged("s3://out/part-01", "s3://out/.part-01.x.e1a1")
         ));
-        assert!(
-            !is_taken(task(0, 1, 2), shuffle(&shuffle_path(task(0, 1, 1)))),
-            "another attempt's"
-        );
         assert!(
             !is_taken(task(0, 1, 2), multipart("s3://out/part-01")),
             "a final file of a stage that has none"
@@ -177,7 +174,7 @@ mod tests {
             "another shard's"
         );
         assert!(
-            !is_taken(task(1, 1, 1), shuffle("data/1/1/e1a1/shuffle")),
+            !is_taken(task(1, 1, 1), FilePlace::Shuffle),
             "a shuffle file of the sink"
         );
         assert!(

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::Map;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,10 +42,13 @@ pub(super) struct Beat {
     pub received: Instant,
 }
 
+/// What a worker is told, or why its session ends. Boxed, because a queue has room for 32 of them from the beginning.
+pub(super) type Letter = Box<Result<CoordinatorMessage, Status>>;
+
 /// The coordinator's end of a session.
 pub(super) struct Outlet {
     /// To the worker.
-    pub messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
+    pub messages: mpsc::Sender<Letter>,
     /// Ends the session.
     pub close: CancellationToken,
 }
@@ -71,7 +76,8 @@ pub(super) struct WorkerSessions {
 
 #[tonic::async_trait]
 impl Worker for WorkerSessions {
-    type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
+    type SessionStream =
+        Map<ReceiverStream<Letter>, fn(Letter) -> Result<CoordinatorMessage, Status>>;
 
     async fn session(
         &self,
@@ -130,7 +136,8 @@ impl Worker for WorkerSessions {
             close,
         };
         tokio::spawn(reader.read(inbound));
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        let outbound = ReceiverStream::new(outbound);
+        Ok(Response::new(outbound.map(|letter| *letter)))
     }
 }
 
@@ -139,9 +146,10 @@ fn refusal(error: &WireError) -> Status {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
             Status::permission_denied(error.to_string())
         }
-        WireError::Missing { .. } | WireError::Identity { .. } | WireError::OutOfRange { .. } => {
-            Status::invalid_argument(error.to_string())
-        }
+        WireError::Missing { .. }
+        | WireError::Identity { .. }
+        | WireError::OutOfRange { .. }
+        | WireError::NotOwn { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 

@@ -154,17 +154,17 @@ pub(crate) fn encode(mut header: Header, lines: &Lines) -> Result<Vec<u8>, Strin
 
 /// Reads an object of records; the error says what is wrong with it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
-    decode_as(bytes, |stored: StoredRecord| LogRecord::from(stored))
+    decode_as(bytes, |stored: StoredRecord| LogRecord::try_from(stored))
 }
 
 /// Reads a snapshot.
 pub(crate) fn decode_snapshot(bytes: &[u8]) -> Result<LedgerObject<Part>, String> {
-    decode_as(bytes, |part: Part| part)
+    decode_as(bytes, |part: Part| Ok(part))
 }
 
 fn decode_as<S: for<'a> Deserialize<'a>, T>(
     bytes: &[u8],
-    convert: impl Fn(S) -> T,
+    convert: impl Fn(S) -> Result<T, String>,
 ) -> Result<LedgerObject<T>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     let (first, body) = text.split_once('\n').ok_or("it has no first line")?;
@@ -190,7 +190,7 @@ fn decode_as<S: for<'a> Deserialize<'a>, T>(
     for line in body.lines() {
         let stored: S =
             serde_json::from_str(line).map_err(|e| format!("a record cannot be read: {e}"))?;
-        records.push(convert(stored));
+        records.push(convert(stored)?);
     }
     if records.len() != header.records {
         return Err(format!(

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::{
-    FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
+    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
+
+use crate::shuffle::shuffle_path;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -72,7 +74,7 @@ pub(crate) struct StoredOutput {
     bytes_in: u64,
 }
 
-/// An output file. Also what the object that lists a stage's outputs holds.
+/// An output file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoredFile {
@@ -105,7 +107,7 @@ impl From<&LogRecord> for StoredRecord {
             LogRecord::Done { task, output } => Self::Done {
                 task: (*task).into(),
                 output: StoredOutput {
-                    file: (&output.file).into(),
+                    file: StoredFile::of(*task, &output.file),
                     records_in: output.records_in,
                     bytes_in: output.bytes_in,
                 },
@@ -145,17 +147,21 @@ impl From<&LogRecord> for StoredRecord {
     }
 }
 
-impl From<StoredRecord> for LogRecord {
-    fn from(stored: StoredRecord) -> Self {
-        match stored {
-            StoredRecord::Done { task, output } => Self::Done {
-                task: task.into(),
-                output: TaskOutput {
-                    file: output.file.into(),
+impl TryFrom<StoredRecord> for LogRecord {
+    /// What of the record cannot be.
+    type Error = String;
+
+    fn try_from(stored: StoredRecord) -> Result<Self, String> {
+        Ok(match stored {
+            StoredRecord::Done { task, output } => {
+                let task = task.into();
+                let output = TaskOutput {
+                    file: output.file.of_attempt(task)?,
                     records_in: output.records_in,
                     bytes_in: output.bytes_in,
-                },
-            },
+                };
+                Self::Done { task, output }
+            }
             StoredRecord::Failed { task, class, error } => Self::Failed {
                 task: task.into(),
                 class: class.into(),
@@ -186,7 +192,7 @@ impl From<StoredRecord> for LogRecord {
             StoredRecord::JobFailed { reason, message } => {
                 Self::Result(JobResult::Failed { reason, message })
             }
-        }
+        })
     }
 }
 
@@ -236,18 +242,23 @@ impl From<StoredClass> for FailureClass {
     }
 }
 
-impl From<&OutputFile> for StoredFile {
-    fn from(file: &OutputFile) -> Self {
+impl StoredFile {
+    /// An attempt's file.
+    fn of(task: TaskAttempt, file: &OutputFile) -> Self {
         let place = match &file.place {
-            FilePlace::Shuffle { path } => StoredPlace::Shuffle { path: path.clone() },
-            FilePlace::Multipart { uri, upload, parts } => StoredPlace::Multipart {
-                uri: uri.clone(),
-                upload: upload.clone(),
-                parts: parts.clone(),
+            FilePlace::Shuffle => StoredPlace::Shuffle {
+                path: shuffle_path(task),
             },
-            FilePlace::Staged { uri, staged } => StoredPlace::Staged {
-                uri: uri.clone(),
-                staged: staged.clone(),
+            FilePlace::Final(place) => match &**place {
+                FinalPlace::Multipart { uri, upload, parts } => StoredPlace::Multipart {
+                    uri: uri.clone(),
+                    upload: upload.clone(),
+                    parts: parts.clone(),
+                },
+                FinalPlace::Staged { uri, staged } => StoredPlace::Staged {
+                    uri: uri.clone(),
+                    staged: staged.clone(),
+                },
             },
         };
         Self {
@@ -257,22 +268,50 @@ impl From<&OutputFile> for StoredFile {
             place,
         }
     }
+
+    /// The file, where it lies where the attempt has to write it.
+    fn of_attempt(self, task: TaskAttempt) -> Result<OutputFile, String> {
+        let place = match self.place {
+            StoredPlace::Shuffle { path } if path == shuffle_path(task) => FilePlace::Shuffle,
+            StoredPlace::Shuffle { path } => {
+                return Err(format!(
+                    "{task} has its file at {path:?}, which is not its own"
+                ));
+            }
+            StoredPlace::Multipart { uri, upload, parts } => {
+                FinalPlace::Multipart { uri, upload, parts }.into()
+            }
+            StoredPlace::Staged { uri, staged } => FinalPlace::Staged { uri, staged }.into(),
+        };
+        Ok(OutputFile {
+            rows: self.rows,
+            bytes: self.bytes,
+            crc32c: self.crc32c,
+            place,
+        })
+    }
 }
 
-impl From<StoredFile> for OutputFile {
-    fn from(stored: StoredFile) -> Self {
-        let place = match stored.place {
-            StoredPlace::Shuffle { path } => FilePlace::Shuffle { path },
-            StoredPlace::Multipart { uri, upload, parts } => {
-                FilePlace::Multipart { uri, upload, parts }
-            }
-            StoredPlace::Staged { uri, staged } => FilePlace::Staged { uri, staged },
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_file_that_is_not_its_attempts_own_is_no_record() {
+        let of = |path: &str| {
+            let stored = serde_json::json!({
+                "type": "done",
+                "task": {"stage": 0, "shard": 7, "epoch": 1, "number": 1},
+                "output": {
+                    "file": {"rows": 1, "bytes": 2, "crc32c": 3, "place": {"shuffle": {"path": path}}},
+                    "recordsIn": 4,
+                    "bytesIn": 5,
+                },
+            });
+            LogRecord::try_from(serde_json::from_value::<StoredRecord>(stored).unwrap())
         };
-        Self {
-            rows: stored.rows,
-            bytes: stored.bytes,
-            crc32c: stored.crc32c,
-            place,
-        }
+        assert!(of("data/0/7/e1a1/shuffle").is_ok());
+        let error = of("data/0/7/e1a2/shuffle").unwrap_err();
+        assert!(error.contains("not its own"), "{error}");
     }
 }

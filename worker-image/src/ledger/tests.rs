@@ -8,7 +8,7 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::{
-    FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
+    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 
@@ -96,18 +96,16 @@ fn every_kind_of_record() -> Vec<LogRecord> {
         },
     };
     vec![
-        done(FilePlace::Shuffle {
-            path: "data/0/7/e1a1/shuffle".to_owned(),
-        }),
-        done(FilePlace::Multipart {
+        done(FilePlace::Shuffle),
+        done(FilePlace::from(FinalPlace::Multipart {
             uri: "s3://o/é".to_owned(),
             upload: "u\"\n".to_owned(),
             parts: vec!["a".to_owned(), String::new()],
-        }),
-        done(FilePlace::Staged {
+        })),
+        done(FilePlace::from(FinalPlace::Staged {
             uri: "file:///o/x".to_owned(),
             staged: "file:///o/.x".to_owned(),
-        }),
+        })),
         LogRecord::Failed {
             task: attempt(1),
             class: FailureClass::Deterministic,

@@ -3,14 +3,18 @@
 //!
 //! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object a line.
 
-use object_store::{ObjectStoreExt, PutPayload};
+use bytes::Bytes;
+use object_store::{ObjectStoreExt, PutPayload, PutPayloadMut};
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 
+use crate::shuffle::index::shuffle_path;
 use crate::storage::{Cause, JobStorage, Location, StorageError, fetch, persist};
 
 const HEAD: &str = "zephyr-outputs 1 ";
+/// A list is written in such pieces.
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// The outputs of a stage in shard order.
 pub type StageOutputs = Vec<(TaskAttempt, OutputFile)>;
@@ -39,10 +43,9 @@ pub async fn publish_stage(
 ) -> Result<String, StorageError> {
     let path = format!("data/{stage}/outputs-e{epoch}-{version}");
     let location = locate(storage, "writing", &path)?;
-    let bytes = encode(outputs)
+    let payload = encode(outputs)
         .map_err(|problem| StorageError::new("writing", &location, Cause::Other(problem)))?;
     let store = storage.stores().open(&location)?.durable;
-    let payload = PutPayload::from(bytes);
     persist(storage.stores(), "writing", &location, || {
         store.put(location.path(), payload.clone())
     })
@@ -66,10 +69,13 @@ fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Locati
     })
 }
 
-fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
+/// In blocks: a million lines are too large to be moved as they grow.
+fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<PutPayload, String> {
+    let mut body = PutPayloadMut::new().with_block_size(BLOCK_BYTES);
+    let mut line = Vec::new();
+    let mut checksum = 0;
     for (task, file) in outputs {
-        let FilePlace::Shuffle { path } = &file.place else {
+        let FilePlace::Shuffle = file.place else {
             return Err(format!("the output of {task} is no shuffle file"));
         };
         let stored = StoredOutput {
@@ -77,17 +83,19 @@ fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<Vec<u8>, String> {
             shard: task.task.shard.0,
             epoch: task.attempt.epoch.0,
             number: task.attempt.number,
-            path: path.clone(),
+            path: shuffle_path(*task),
             rows: file.rows,
             bytes: file.bytes,
             crc32c: file.crc32c,
         };
-        serde_json::to_writer(&mut body, &stored).map_err(|error| error.to_string())?;
-        body.push(b'\n');
+        line.clear();
+        serde_json::to_writer(&mut line, &stored).map_err(|error| error.to_string())?;
+        line.push(b'\n');
+        checksum = crc32c::crc32c_append(checksum, &line);
+        body.extend_from_slice(&line);
     }
-    let mut bytes = format!("{HEAD}{:08x}\n", crc32c::crc32c(&body)).into_bytes();
-    bytes.extend(body);
-    Ok(bytes)
+    let head = Bytes::from(format!("{HEAD}{checksum:08x}\n"));
+    Ok(std::iter::once(head).chain(body.freeze()).collect())
 }
 
 fn decode(bytes: &[u8]) -> Result<StageOutputs, String> {
@@ -109,13 +117,17 @@ fn decode(bytes: &[u8]) -> Result<StageOutputs, String> {
             epoch: Epoch(stored.epoch),
             number: stored.number,
         };
+        let task = TaskAttempt { task, attempt };
+        if stored.path != shuffle_path(task) {
+            return Err(format!("it has {task} at {:?}", stored.path));
+        }
         let file = OutputFile {
             rows: stored.rows,
             bytes: stored.bytes,
             crc32c: stored.crc32c,
-            place: FilePlace::Shuffle { path: stored.path },
+            place: FilePlace::Shuffle,
         };
-        Ok((TaskAttempt { task, attempt }, file))
+        Ok((task, file))
     };
     body.lines().map(output).collect()
 }

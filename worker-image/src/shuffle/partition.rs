@@ -13,7 +13,7 @@ use zephyr_engine::ops::Entry;
 
 use crate::shuffle::ShuffleError;
 use crate::shuffle::chunk::{ChunkEntries, ChunkHead, HEAD_BYTES};
-use crate::shuffle::index::{IndexEntry, decode_entry, entry_range};
+use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
 /// Least range to ask for: below it the call costs more than the bytes.
@@ -65,7 +65,7 @@ impl PartitionStream {
         producer: TaskAttempt,
         file: &OutputFile,
     ) -> Result<Self, ShuffleError> {
-        let FilePlace::Shuffle { path } = &file.place else {
+        let FilePlace::Shuffle = file.place else {
             let problem = StorageError {
                 call: "reading",
                 object: producer.to_string(),
@@ -73,10 +73,11 @@ impl PartitionStream {
             };
             return Err(ShuffleError::LoseInput { producer, problem });
         };
-        let location = source.storage.at(path).map_err(|error| {
+        let path = shuffle_path(producer);
+        let location = source.storage.at(&path).map_err(|error| {
             ShuffleError::Store(StorageError {
                 call: "reading",
-                object: path.clone(),
+                object: path,
                 cause: Cause::Configuration(error.to_string()),
             })
         })?;

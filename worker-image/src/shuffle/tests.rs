@@ -420,6 +420,13 @@ fn the_list_of_outputs_is_read_as_it_was_published_and_damage_is_named() {
         outputs
     );
     let good = content(&bench, &storage, &path);
+    let body = String::from_utf8(good.to_vec()).unwrap();
+    let body = body.split_once('\n').unwrap().1.replace("e1a1/", "e1a2/");
+    let checksum = crc32c::crc32c(body.as_bytes());
+    let foreign = format!("zephyr-outputs 1 {checksum:08x}\n{body}").into_bytes();
+    replace(&bench, &storage, &path, foreign);
+    let read = bench.runtime.block_on(load_stage(&storage, &path));
+    assert!(read.is_err(), "another attempt's file");
     for at in 0..good.len() {
         let mut bad = good.to_vec();
         bad[at] ^= 1;

@@ -84,7 +84,6 @@ impl<'p> ShuffleWriter<'p> {
 struct FileBuilder {
     output: ObjectWriter,
     object: String,
-    path: String,
     task: TaskAttempt,
     chunks: ChunkWriter,
     /// One for each partition up to the current one.
@@ -104,7 +103,7 @@ impl FileBuilder {
         let location = storage.at(&path).map_err(|error| {
             ShuffleError::Store(StorageError {
                 call: "writing",
-                object: path.clone(),
+                object: path,
                 cause: crate::storage::Cause::Configuration(error.to_string()),
             })
         })?;
@@ -114,7 +113,6 @@ impl FileBuilder {
         Ok(Self {
             output,
             object,
-            path,
             task,
             chunks,
             index: Vec::new(),
@@ -176,7 +174,7 @@ impl FileBuilder {
             rows,
             bytes,
             crc32c,
-            place: FilePlace::Shuffle { path: self.path },
+            place: FilePlace::Shuffle,
         })
     }
 }

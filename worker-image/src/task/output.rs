@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use zephyr_engine::coordinator::record::{FinalPlace, OutputFile};
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::Format;
@@ -106,13 +106,14 @@ impl<'p> Output<'p> {
                 let uploaded = upload.finish().map_err(TaskError::Store)?;
                 let place = match uploaded.place {
                     UploadPlace::Multipart { upload, parts } => {
-                        FilePlace::Multipart { uri, upload, parts }
+                        FinalPlace::Multipart { uri, upload, parts }
                     }
-                    UploadPlace::Staged(staged) => FilePlace::Staged {
+                    UploadPlace::Staged(staged) => FinalPlace::Staged {
                         uri,
                         staged: staged.to_string(),
                     },
                 };
+                let place = place.into();
                 Ok(OutputFile {
                     rows,
                     bytes: uploaded.bytes,

@@ -159,14 +159,13 @@ impl Job {
                     .unwrap(),
                 Finalized::Stands
             );
-            let (FilePlace::Multipart { uri, .. } | FilePlace::Staged { uri, .. }) =
-                &output.file.place
-            else {
+            let FilePlace::Final(place) = &output.file.place else {
                 panic!("{:?}", output.file.place)
             };
+            let uri = place.uri().to_owned();
             let bytes = self
                 .runtime
-                .block_on(fetch(stores, &Location::parse(uri).unwrap()))
+                .block_on(fetch(stores, &Location::parse(&uri).unwrap()))
                 .unwrap();
             assert_eq!(
                 (bytes.len() as u64, crc32c::crc32c(&bytes)),

@@ -1,6 +1,7 @@
 //! gRPC: who may call, how large a message may be, how a dead peer is noticed. Knows no message's meaning.
 
 pub mod client;
+pub mod codec;
 pub mod server;
 pub mod token;
 

@@ -167,6 +167,18 @@ impl Coordinator {
         Some(answer)
     }
 
+    /// The port at which workers reach it.
+    pub(crate) fn grpc_port(&self) -> u16 {
+        self.grpc_port
+    }
+
+    /// Lines of its log at this level, such as `WARN`.
+    pub(crate) fn log_lines(&self, level: &str) -> usize {
+        let log = fs::read_to_string(self.log_path()).unwrap();
+        let mark = format!("\"level\":\"{level}\"");
+        log.lines().filter(|line| line.contains(&mark)).count()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("coordinator.log")
     }

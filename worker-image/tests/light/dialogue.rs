@@ -11,7 +11,6 @@ use zephyr_worker::proto::worker::{
     self as wire, CoordinatorMessage, Hello, TaskDone, WorkerMessage, coordinator_message,
     worker_message,
 };
-use zephyr_worker::shuffle::shuffle_path;
 use zephyr_worker::transport::client::{Connection, connect};
 use zephyr_worker::transport::token::Token;
 
@@ -110,9 +109,7 @@ pub(crate) fn done(task: TaskAttempt) -> TaskDone {
         rows: 1,
         bytes: 1,
         crc32c: 1,
-        place: FilePlace::Shuffle {
-            path: shuffle_path(task),
-        },
+        place: FilePlace::Shuffle,
     };
     let output = TaskOutput {
         file,

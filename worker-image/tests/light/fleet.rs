@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_worker::proto::worker::Hello;
 
 use super::dialogue::Link;
-use super::worker::{Shared, View, Work, Worker};
+use super::worker::{ORDERS_QUEUED, Order, Shared, View, Work, Worker};
 
 /// The workers. They end with it.
 pub(crate) struct Fleet {
@@ -22,7 +22,7 @@ pub(crate) struct Fleet {
 struct Member {
     pod: u32,
     view: Arc<View>,
-    cut: Arc<Notify>,
+    orders: mpsc::Sender<Order>,
     life: JoinHandle<Infallible>,
 }
 
@@ -35,16 +35,28 @@ impl Fleet {
         witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
     ) -> Self {
         let (work, _) = watch::channel(work);
-        let witness = Box::new(witness);
         Self {
             shared: Arc::new(Shared {
                 link,
                 work,
-                witness,
+                witness: Box::new(witness),
+                acknowledged: Box::new(|_worker, _task| {}),
+                sessions_again: AtomicU64::new(0),
+                acknowledged_by_all: AtomicU64::new(0),
             }),
             slots,
             members: Vec::new(),
         }
+    }
+
+    /// `witness` is called with worker and attempt whenever a worker is told that an attempt is committed. Only while
+    /// nobody is in it.
+    pub(crate) fn with_acknowledged(
+        mut self,
+        witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
+    ) -> Self {
+        Arc::get_mut(&mut self.shared).unwrap().acknowledged = Box::new(witness);
+        self
     }
 
     /// Adds workers, all at one instant.
@@ -66,13 +78,13 @@ impl Fleet {
             running: Vec::new(),
         };
         let view = Arc::new(View::default());
-        let cut = Arc::new(Notify::new());
+        let (orders, received) = mpsc::channel(ORDERS_QUEUED);
         let shared = Arc::clone(&self.shared);
-        let worker = Worker::new(place, shared, Arc::clone(&view), Arc::clone(&cut), hello);
+        let worker = Worker::new(place, shared, Arc::clone(&view), received, hello);
         Member {
             pod,
             view,
-            cut,
+            orders,
             life: tokio::spawn(worker.live()),
         }
     }
@@ -104,7 +116,36 @@ impl Fleet {
 
     /// The worker's connection breaks; it lives on and connects again.
     pub(crate) fn cut(&self, place: usize) {
-        self.members[place].cut.notify_one();
+        self.order(place, Order::Cut);
+    }
+
+    /// The worker is told to go: it hands back what it runs, takes its leave and is never heard again.
+    pub(crate) fn drain(&self, place: usize) {
+        self.order(place, Order::Drain);
+    }
+
+    /// The worker is never heard again, and its connection stands: nothing but silence tells of it.
+    pub(crate) fn fall_silent(&self, place: usize) {
+        self.order(place, Order::FallSilent);
+    }
+
+    fn order(&self, place: usize, order: Order) {
+        self.members[place].orders.try_send(order).unwrap();
+    }
+
+    /// Whether a worker has a session, as far as it knows.
+    pub(crate) fn is_connected(&self, place: usize) -> bool {
+        self.members[place].view.connected.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that workers opened though they had one before in the same life: something had broken it.
+    pub(crate) fn sessions_again(&self) -> u64 {
+        self.shared.sessions_again.load(Ordering::Relaxed)
+    }
+
+    /// Workers in it, wherever they are.
+    pub(crate) fn size(&self) -> usize {
+        self.members.len()
     }
 
     /// Workers that have a session, as far as they know.
@@ -137,6 +178,11 @@ impl Fleet {
             view.held.load(Ordering::Relaxed) >= self.slots
                 && view.reports.load(Ordering::Relaxed) == 0
         })
+    }
+
+    /// Tasks whose `Ack` came to a worker that had reported them, those who went included.
+    pub(crate) fn acknowledged_by_all(&self) -> u64 {
+        self.shared.acknowledged_by_all.load(Ordering::Relaxed)
     }
 
     /// Tasks whose `Ack` came to the worker that had reported them.

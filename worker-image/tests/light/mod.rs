@@ -12,6 +12,7 @@
 mod coordinator;
 mod dialogue;
 mod fleet;
+pub(crate) mod slope;
 mod worker;
 
 use std::time::{Duration, Instant};

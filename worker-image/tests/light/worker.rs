@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tonic::Streaming;
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 use zephyr_worker::convert::identity::to_wire;
 use zephyr_worker::proto::worker::{
-    CoordinatorMessage, Done, Heartbeat, Hello, Run, WorkerMessage, coordinator_message,
-    worker_message,
+    Bye, CoordinatorMessage, Done, Draining, Heartbeat, Hello, Run, WorkerMessage,
+    coordinator_message, worker_message,
 };
 
 use super::dialogue::{Dialogue, Link, done, task_attempt_of, wrap};
@@ -39,14 +40,37 @@ pub(crate) enum Work {
     Lasting(Duration),
 }
 
-/// Called whenever a worker is told to run a task, with the worker's place in the fleet.
+/// What becomes of a worker by an order of the fleet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Its connection breaks.
+    Cut,
+    /// It was told to go: it hands back what it has not finished, says `Bye` and is never heard again.
+    Drain,
+    /// It is never heard again, and its connection stands.
+    FallSilent,
+}
+
+/// Orders that wait for a worker: whoever gives them gives one or two in a worker's life.
+pub(super) const ORDERS_QUEUED: usize = 16;
+/// How long a node that is taken away lives on.
+const DRAIN_DEADLINE_MS: u64 = 25_000;
+
+/// Called whenever a worker is told to run a task or that one is committed, with the worker's place in the fleet.
 pub(super) type Witness = dyn Fn(usize, TaskAttempt) + Send + Sync;
 
 /// What all workers of a fleet share.
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) work: watch::Sender<Work>,
+    /// Sees what workers are told to run.
     pub(super) witness: Box<Witness>,
+    /// Sees what is acknowledged.
+    pub(super) acknowledged: Box<Witness>,
+    /// Sessions that followed on one of the same worker.
+    pub(super) sessions_again: AtomicU64,
+    /// Tasks that were acknowledged to anybody, ever.
+    pub(super) acknowledged_by_all: AtomicU64,
 }
 
 /// What can be seen of a worker while it lives.
@@ -71,8 +95,7 @@ pub(super) struct Worker {
     place: usize,
     shared: Arc<Shared>,
     view: Arc<View>,
-    /// Cuts its connection.
-    cut: Arc<Notify>,
+    orders: mpsc::Receiver<Order>,
     hello: Hello,
     /// The newest epoch it has seen.
     newest: Epoch,
@@ -94,14 +117,14 @@ impl Worker {
         place: usize,
         shared: Arc<Shared>,
         view: Arc<View>,
-        cut: Arc<Notify>,
+        orders: mpsc::Receiver<Order>,
         hello: Hello,
     ) -> Self {
         Self {
             place,
             shared,
             view,
-            cut,
+            orders,
             hello,
             newest: Epoch(0),
             queue: VecDeque::new(),
@@ -134,7 +157,6 @@ impl Worker {
         };
         self.unsaid = self.reports.iter().copied().collect();
         let shared = Arc::clone(&self.shared);
-        let cut = Arc::clone(&self.cut);
         let Ok(dialogue) = Dialogue::open(&shared.link, self.newest, hello).await else {
             return Over;
         };
@@ -147,10 +169,11 @@ impl Worker {
         let mut beat = beats(HEARTBEAT_INTERVAL_FIRST);
         let mut welcomed = false;
         loop {
+            let mut order = None;
             let next_end = self.running.iter().filter_map(|(_, end)| *end).min();
             tokio::select! {
                 biased;
-                () = cut.notified() => return Over,
+                Some(given) = self.orders.recv() => order = Some(given),
                 message = inbound.message() => {
                     let Ok(Some(message)) = message else { return Over };
                     match self.take_in(message) {
@@ -174,6 +197,16 @@ impl Worker {
                     }
                 }
             }
+            match order {
+                None => {}
+                Some(Order::Cut) => return Over,
+                Some(Order::Drain) => {
+                    self.drain(outbound, inbound).await;
+                    return self.be_gone().await;
+                }
+                // The connection lives as long as its two ends do.
+                Some(Order::FallSilent) => return self.be_gone().await,
+            }
             let work = *work.borrow_and_update();
             self.go_on(work);
         }
@@ -190,7 +223,9 @@ impl Worker {
         match message.message.ok_or(Over)? {
             Message::Welcome(welcome) => {
                 self.view.connected.store(true, Ordering::Relaxed);
-                self.view.welcomes.fetch_add(1, Ordering::Relaxed);
+                if self.view.welcomes.fetch_add(1, Ordering::Relaxed) > 0 {
+                    self.shared.sessions_again.fetch_add(1, Ordering::Relaxed);
+                }
                 return Ok(Some(Duration::from_millis(welcome.heartbeat_interval_ms)));
             }
             Message::Run(run) => self.take_tasks(&run),
@@ -203,7 +238,11 @@ impl Worker {
             }
             Message::Ack(ack) => {
                 for task in &ack.tasks {
-                    if self.reports.remove(&task_attempt_of(Some(task))) {
+                    let task = task_attempt_of(Some(task));
+                    if self.reports.remove(&task) {
+                        (self.shared.acknowledged)(self.place, task);
+                        let all = &self.shared.acknowledged_by_all;
+                        all.fetch_add(1, Ordering::Relaxed);
                         self.view.acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -274,6 +313,38 @@ impl Worker {
         let sequence = self.view.heartbeats.fetch_add(1, Ordering::Relaxed) + 1;
         let heartbeat = worker_message::Message::Heartbeat(Heartbeat { sequence });
         let _full = outbound.try_send(self.wrap(heartbeat));
+    }
+
+    /// Says what is finished, hands back what is not, and takes its leave.
+    async fn drain(
+        &mut self,
+        outbound: mpsc::Sender<WorkerMessage>,
+        mut inbound: Streaming<CoordinatorMessage>,
+    ) {
+        while !self.unsaid.is_empty() {
+            let report = self.report();
+            let _broken = outbound.send(report).await;
+        }
+        let running = self.running.iter().map(|(task, _)| *task);
+        let handed_back = running.chain(self.queue.iter().copied()).map(to_wire);
+        let draining = worker_message::Message::Draining(Draining {
+            deadline_ms: DRAIN_DEADLINE_MS,
+            handed_back: handed_back.collect(),
+        });
+        for message in [draining, worker_message::Message::Bye(Bye {})] {
+            let _broken = outbound.send(self.wrap(message)).await;
+        }
+        drop(outbound);
+        // The coordinator ends the stream when it has read all that.
+        while let Ok(Some(message)) = inbound.message().await {
+            let _nothing_follows = self.take_in(message);
+        }
+    }
+
+    /// Until the fleet ends it.
+    async fn be_gone(&self) -> Over {
+        self.view.connected.store(false, Ordering::Relaxed);
+        std::future::pending().await
     }
 
     fn report(&mut self) -> WorkerMessage {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::record::{
-    FailureClass, FilePlace, JobResult, LogRecord, OutputFile, TaskOutput,
+    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use crate::coordinator::{Config, Effect, Event, PodEndCause, Report, State, ToWorker, step};
 use crate::id::{
@@ -51,14 +51,12 @@ pub(super) fn attempt(stage: u32, shard: u32, epoch: u64, number: u32) -> TaskAt
 /// What an attempt makes: ten rows, at a place of its own.
 pub(super) fn output(task: TaskAttempt, is_last_stage: bool) -> TaskOutput {
     let place = if is_last_stage {
-        FilePlace::Staged {
+        FilePlace::from(FinalPlace::Staged {
             uri: format!("final/{}", task.task),
             staged: format!("staged/{task}"),
-        }
+        })
     } else {
-        FilePlace::Shuffle {
-            path: format!("data/{task}"),
-        }
+        FilePlace::Shuffle
     };
     let file = OutputFile {
         rows: 10,

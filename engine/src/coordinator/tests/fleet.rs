@@ -56,11 +56,25 @@ pub(super) struct Counts {
     pub(super) charged: u64,
 }
 
+/// What workers did with the time in which they lived, in milliseconds of one worker. A worker has one slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WorkerTime {
+    /// All of it.
+    pub(super) lived: u64,
+    /// They had an attempt to run.
+    pub(super) busy: u64,
+    /// They had none, though a task was neither committed nor at a worker that lives.
+    pub(super) idle_beside_work: u64,
+    /// Part of `busy`: what had been done of attempts whose workers then died. No coordinator can save that.
+    pub(super) died_with_workers: u64,
+}
+
 /// See the file's head.
 pub(super) struct Fleet {
     pub(super) state: State,
     pub(super) now: u64,
     pub(super) counts: Counts,
+    pub(super) time: WorkerTime,
     shards: Vec<u32>,
     task_ms: u64,
     epoch: u64,
@@ -89,6 +103,7 @@ impl Fleet {
             state,
             now: 0,
             counts: Counts::default(),
+            time: WorkerTime::default(),
             shards: shards.to_vec(),
             task_ms,
             epoch: 1,
@@ -155,6 +170,9 @@ impl Fleet {
                 continue;
             };
             worker.life = Life::Dead;
+            let left = worker.held.values().map(|end| end - self.now);
+            let done = left.map(|left| self.task_ms - left);
+            self.time.died_with_workers += done.sum::<u64>();
             worker.held.clear();
             worker.unacknowledged.clear();
             let breaks = match notice {
@@ -267,6 +285,7 @@ impl Fleet {
     /// Half a second.
     pub(super) fn passes(&mut self) {
         self.now += STEP_MS;
+        self.count_the_time();
         if self.now == self.stalled_until {
             // The worst order: time first, then all that was said meanwhile.
             self.learns(Event::Tick);
@@ -290,6 +309,32 @@ impl Fleet {
         self.frozen
             .as_ref()
             .is_some_and(|frozen| frozen.state.epoch.0 == self.epoch)
+    }
+
+    /// What the workers did in the step that is over.
+    fn count_the_time(&mut self) {
+        let mut at_workers = BTreeSet::new();
+        let mut idle = 0;
+        for worker in self.workers.values() {
+            if worker.life != Life::Lives {
+                continue;
+            }
+            self.time.lived += STEP_MS;
+            let here = worker.held.keys().chain(&worker.unacknowledged);
+            at_workers.extend(here.map(|task| task.task));
+            if worker.held.is_empty() {
+                idle += STEP_MS;
+            } else {
+                self.time.busy += STEP_MS;
+            }
+        }
+        let all: u64 = self.shards.iter().map(|shards| u64::from(*shards)).sum();
+        let is_open = |task: &&TaskId| !self.committed.contains(task);
+        let unfinished = at_workers.iter().filter(is_open).count();
+        let found = (self.committed.len() + unfinished) as u64;
+        if found < all {
+            self.time.idle_beside_work += idle;
+        }
     }
 
     fn workers_go_on(&mut self) {

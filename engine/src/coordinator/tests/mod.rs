@@ -11,3 +11,4 @@ mod sessions;
 mod simulation;
 mod stages;
 mod tail;
+mod waste;

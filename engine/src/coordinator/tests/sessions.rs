@@ -464,9 +464,7 @@ fn a_result_at_the_wrong_kind_of_place_is_a_failure_of_the_attempt() {
     let only = cluster.only("a");
     let session = cluster.session("a");
     let mut strange = output(only, true);
-    strange.file.place = FilePlace::Shuffle {
-        path: "data/x".to_owned(),
-    };
+    strange.file.place = FilePlace::Shuffle;
     cluster.event(Event::Done {
         session,
         tasks: vec![(only, strange)],

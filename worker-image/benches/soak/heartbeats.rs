@@ -1,0 +1,82 @@
+//! As many workers as a job can have, and nobody dies: whether all are heard in time, for an hour.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::interval;
+
+use crate::light::{Coordinator, Fleet, Work, until};
+use crate::observe::{heartbeat_waits, wait_of};
+use crate::watch::{LOOK_EVERY, Watch};
+
+/// Some ten thousands of workers are a hundred commits a second.
+const TASK_TIME: Duration = Duration::from_mins(2);
+/// In this time the loop has seen 99 of 100 heartbeats.
+const WAIT_MAX_SECONDS: f64 = 0.05;
+
+/// Gives a sentence for whatever went wrong.
+pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
+    let length = Duration::from_mins(minutes.into());
+    // In their first rounds they all begin together, and one more round than fits is never begun.
+    let rounds = minutes / 2 + 2;
+    let tasks = u32::try_from(workers).unwrap() * rounds;
+    println!(
+        "soak: {minutes} min of heartbeats of {workers} workers, {tasks} tasks of about {TASK_TIME:?}"
+    );
+    let mut coordinator = Coordinator::of(tasks);
+    coordinator.start();
+    until("a plan", async || {
+        let snapshot = coordinator.snapshot().await;
+        snapshot.is_some_and(|snapshot| snapshot.planned.is_some())
+    })
+    .await;
+    let process = coordinator.process_id().unwrap();
+    let mut watch = Watch::begin(process, coordinator.grpc_port());
+    let mut fleet = Fleet::new(
+        coordinator.link(),
+        1,
+        Work::Lasting(TASK_TIME),
+        |_worker, _task| {},
+    );
+    fleet.add(workers);
+    until("sessions", async || fleet.connected() == workers).await;
+
+    let before = heartbeat_waits(&coordinator).await;
+    let began = Instant::now();
+    let mut next_look = interval(LOOK_EVERY);
+    while began.elapsed() < length {
+        next_look.tick().await;
+        watch.look(|| {
+            let sent: u64 = fleet.heartbeats().iter().sum();
+            format!(
+                "{} tasks acknowledged, {sent} heartbeats sent",
+                fleet.acknowledged()
+            )
+        });
+    }
+    let after = heartbeat_waits(&coordinator).await;
+    let mut wrong = watch.judge();
+    let [p50, p99, all] = [50, 99, 100].map(|percent| wait_of(&before, &after, percent));
+    println!(
+        "soak: heartbeats waited for the loop: p50 <= {p50} s, p99 <= {p99} s (at most {WAIT_MAX_SECONDS} s), all <= {all} s"
+    );
+    if p99.parse::<f64>().is_ok_and(|p99| p99 > WAIT_MAX_SECONDS) {
+        wrong.push(format!("heartbeats wait for the loop, p99 <= {p99} s"));
+    }
+    let counts = coordinator.snapshot().await.unwrap().workers.unwrap();
+    println!(
+        "soak: {} workers were taken for dead, {} sessions broke under live workers",
+        counts.disruptions,
+        fleet.sessions_again()
+    );
+    if counts.disruptions + fleet.sessions_again() > 0 {
+        wrong.push(format!(
+            "{} workers were taken for dead and {} sessions broke, and nobody died",
+            counts.disruptions,
+            fleet.sessions_again()
+        ));
+    }
+    if coordinator.process_id().is_none() {
+        wrong.push("the coordinator has ended".to_owned());
+    }
+    wrong
+}

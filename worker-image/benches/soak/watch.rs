@@ -1,0 +1,129 @@
+//! What a coordinator's process uses, looked at ten times a minute and told once a minute, and what must not grow. Drives
+//! nothing.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::light::slope;
+
+/// Looks in one minute; what is told and judged is the middle of them, since sessions come and go.
+const LOOKS: usize = 10;
+/// Time between two looks.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(6);
+/// What may be put down to chance.
+const GROWTH_MAX_PERCENT_PER_HOUR: f64 = 1.0;
+/// What is looked at.
+const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
+/// In /proc/net/tcp.
+const TIME_WAIT: &str = "06";
+
+/// One process, watched.
+pub(crate) struct Watch {
+    process: u32,
+    port: u16,
+    began: Instant,
+    /// Resident before the first worker came: the plan's tasks.
+    plan_kib: f64,
+    looks: Vec<[u64; 3]>,
+    minutes: [Vec<(Duration, f64)>; 3],
+}
+
+impl Watch {
+    /// Of a coordinator that serves at this port and has its plan, and no worker yet.
+    pub(crate) fn begin(process: u32, port: u16) -> Self {
+        let [plan_kib, ..] = usage(process);
+        Self {
+            process,
+            port,
+            began: Instant::now(),
+            plan_kib: as_float(plan_kib),
+            looks: Vec::new(),
+            minutes: Default::default(),
+        }
+    }
+
+    /// Looks; once a minute, tells what was seen, with what `more` says.
+    pub(crate) fn look(&mut self, more: impl FnOnce() -> String) {
+        self.looks.push(usage(self.process));
+        if self.looks.len() < LOOKS {
+            return;
+        }
+        let time = self.began.elapsed();
+        let middle = [0, 1, 2].map(|kind| {
+            let mut values: Vec<_> = self.looks.iter().map(|look| look[kind]).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        });
+        self.looks.clear();
+        for (minutes, value) in self.minutes.iter_mut().zip(middle) {
+            minutes.push((time, as_float(value)));
+        }
+        let [kib, descriptors, sockets] = middle;
+        println!(
+            "soak: {:>3} min: {:.1} MiB resident, {descriptors} descriptors, {sockets} sockets and {} in TIME_WAIT; {}",
+            self.minutes[0].len(),
+            as_float(kib) / 1024.0,
+            time_waits(self.port),
+            more()
+        );
+    }
+
+    /// Tells how fast it all grew in the second half; a sentence for each that grew too fast.
+    pub(crate) fn judge(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (kind, points) in KINDS.iter().zip(&self.minutes) {
+            let percent = slope::percent_per_hour(points);
+            let last = points.last().map_or(0.0, |(_, value)| *value);
+            println!(
+                "soak: {kind}: {last:.0} at the end; second half: {:+.1} an hour, {percent:+.2} %/h (at most {GROWTH_MAX_PERCENT_PER_HOUR} %/h)",
+                slope::per_hour(points)
+            );
+            if percent > GROWTH_MAX_PERCENT_PER_HOUR {
+                wrong.push(format!("{kind} grow by {percent:.2} % an hour"));
+            }
+        }
+        let beyond: Vec<_> = self.minutes[0]
+            .iter()
+            .map(|(time, kib)| (*time, kib - self.plan_kib))
+            .collect();
+        println!(
+            "soak: {:.0} KiB were the plan's before the first worker came; of the rest the growth is {:+.2} %/h (not judged)",
+            self.plan_kib,
+            slope::percent_per_hour(&beyond)
+        );
+        wrong
+    }
+}
+
+fn as_float(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
+/// In the order of `KINDS`.
+fn usage(process: u32) -> [u64; 3] {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.unwrap().split_whitespace().next().unwrap();
+    let (mut descriptors, mut sockets) = (0, 0);
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
+        descriptors += 1;
+        // One that is closed meanwhile cannot be read any more.
+        if let Ok(target) = fs::read_link(entry.unwrap().path())
+            && target.to_string_lossy().starts_with("socket:")
+        {
+            sockets += 1;
+        }
+    }
+    [resident.parse().unwrap(), descriptors, sockets]
+}
+
+/// Connections of this port that are closed and not yet forgotten.
+fn time_waits(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let waits = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [_, local, remote, TIME_WAIT, ..] if local.ends_with(&port) || remote.ends_with(&port))
+    };
+    table.lines().filter(waits).count()
+}
