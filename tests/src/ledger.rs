@@ -25,13 +25,19 @@ pub struct LedgerState {
     pub revoked: Vec<TaskAttempt>,
     /// Failures charged to the application budget.
     pub application_failures: Vec<String>,
-    /// Losses charged to the disruption budget.
+    /// Losses charged to the disruption budget; none where `retries.taskDisruptions` sets no limit.
     pub disruptions: Vec<String>,
     /// The newest epoch.
     pub epoch: u64,
 }
 
 impl LedgerState {
+    /// Tasks that were committed by another attempt than their first.
+    pub fn run_again(&self) -> usize {
+        let is_again = |attempts: &&Vec<Attempt>| attempts.iter().any(|attempt| attempt.number > 1);
+        self.done.values().filter(is_again).count()
+    }
+
     /// Fails where a task that had been committed `before` was committed again since.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {

@@ -89,6 +89,12 @@ impl Struck {
         Ok(())
     }
 
+    /// Workers that were lost so far, as status has it.
+    pub async fn workers_lost(&self) -> Result<i64> {
+        let status = self.job.get().await?.status.unwrap_or_default();
+        Ok(status.workers.map_or(0, |workers| workers.disruptions))
+    }
+
     /// The output is right, nothing was run twice, no budget was used, and it is still generation 1.
     pub async fn ends_well(self) -> Result<()> {
         let after = self.ends_right().await?;

@@ -63,7 +63,12 @@ async fn two_waves() -> Result<()> {
         "charged: {:?}",
         after.application_failures
     );
-    eprintln!("two waves: {} disruptions", after.disruptions.len());
+    let lost = struck.workers_lost().await?;
+    anyhow::ensure!(lost > 0, "no worker was lost");
+    eprintln!(
+        "two waves: {lost} workers lost, {} tasks run again",
+        after.run_again()
+    );
     for node in &nodes {
         wait_until_ready(node).await?;
     }
