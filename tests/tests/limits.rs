@@ -1,8 +1,14 @@
 //! Workers that run into the limits of their pods or nodes, through no fault of the job: the output is exact each time.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use zephyr_crds::conditions::ConditionType;
+use zephyr_tests::bucket::{Bucket, DATA};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::job::{apply, condition};
+use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::node;
 use zephyr_tests::struck::{Struck, strike, strike_in};
 use zephyr_tests::sum_job::SumJob;
@@ -41,6 +47,91 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_r
         })
         .await?;
     ends_charged(struck, &["ephemeral"]).await
+}
+
+/// Keys of the job that needs its disk.
+const KEYS: usize = 120_000;
+
+/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, at one worker.
+fn spilling(namespace: &TestNamespace) -> String {
+    let storage = SumJob::storage_uri(namespace);
+    let folder = output_folder(namespace);
+    format!(
+        r#"apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata:
+  name: spill
+spec:
+  pipeline:
+    source:
+      items: {{ values: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] }}
+    steps:
+      - flatMap: 'range({KEYS}) | {{k: (tostring + ("x" * 300))}}'
+      - groupBy: {{ key: '.k', aggregate: {{ count: {{ count: {{}} }} }}, shards: 4 }}
+      - map: '(.key | rtrimstr("x" * 300)) + " " + (.count | tostring)'
+    sink:
+      files: {{ path: "s3://{DATA}/{folder}/part-{{shard}}.txt", format: text }}
+  storage: {{ uri: "{storage}", credentialsSecret: s3-credentials }}
+  coordinator:
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
+  workers:
+    replicas: 1
+    slots: 1
+    preemptible: {{ provider: none }}
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 128Mi }} }}
+"#
+    )
+}
+
+fn output_folder(namespace: &TestNamespace) -> String {
+    format!("out/{}/spill", namespace.name)
+}
+
+#[tokio::test]
+async fn bad_input_116_a_full_disk_is_told_with_its_mount_costs_no_budget_and_is_outlived()
+-> Result<()> {
+    let namespace = TestNamespace::create("no-space").await?;
+    let job = apply(&namespace, &spilling(&namespace)).await?;
+    let uri = SumJob::storage_uri(&namespace);
+    let ledger = LedgerView::open(&namespace.environment, &uri, &job.uid)?;
+    job.committed(&ledger, 1, PATIENCE).await?;
+    let pods = namespace.pods("spill", "worker").await?;
+    let pod = pods.first().context("a worker")?;
+    let uid = pod.uid().context("a uid")?;
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let node = node.context("a node")?;
+
+    node::shrink_scratch(&node, &uid, 64).await?;
+    let outcome = async {
+        // The next container finds the small disk. SIGTERM: nothing is charged for that.
+        node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
+        job.wait_until("told of the full disk", PATIENCE, |job| {
+            condition(job, ConditionType::Progressing)
+                .is_some_and(|told| told.message.contains("no space on"))
+        })
+        .await
+    }
+    .await;
+    node::restore_scratch(&node, &uid).await?;
+    outcome?;
+    node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
+    job.succeeded(PATIENCE).await?;
+    let charged = ledger.read().await?.application_failures;
+    ensure!(charged.is_empty(), "charged: {charged:?}");
+
+    let files = Bucket::open(&namespace.environment, DATA)?
+        .read_all(&output_folder(&namespace))
+        .await?;
+    let mut lines = BTreeSet::new();
+    for (key, bytes) in files {
+        if !key.ends_with("_SUCCESS.json") {
+            let text = String::from_utf8(bytes.to_vec())?;
+            lines.extend(text.lines().map(str::to_owned));
+        }
+    }
+    let expected: BTreeSet<_> = (0..KEYS).map(|key| format!("{key} 12")).collect();
+    ensure!(lines == expected, "{} lines", lines.len());
+    namespace.finish().await
 }
 
 /// The output is right, and at least one task was charged, each with a sentence that has these words.

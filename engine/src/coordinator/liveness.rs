@@ -190,10 +190,9 @@ impl State {
         number: WorkerNumber,
         loss: &Loss,
     ) {
-        let was_wanted = self
-            .workers
-            .get(&number)
-            .is_some_and(|worker| !self.is_dispensable(worker));
+        let known = self.workers.get(&number);
+        let is_a_loss =
+            loss.is_disruption() && known.is_some_and(|known| !self.is_dispensable(known));
         let Some(worker) = self.workers.remove(&number) else {
             return;
         };
@@ -208,7 +207,7 @@ impl State {
         if self.workers.is_empty() && !defect::is(Defect::CountsEverRegistered) {
             self.no_worker_since = Some(now);
         }
-        if loss.is_disruption() && was_wanted {
+        if is_a_loss {
             self.disruptions += 1;
         }
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
