@@ -44,11 +44,12 @@ bench: ## kubectl-zephyr run beside jq, DuckDB and Polars
 bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 	@tests/bench/recovery
 
-simulate: ## One random run of the coordinator, by its seed: make simulate SEED=17
+simulate: ## Random runs by their seed, of the state machine, the ledger and whole jobs: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
 
-soak: ## 20,000 of them
+soak: ## 20,000 of them, and 2,000 whole jobs
 	@ZEPHYR_SEEDS=20000 $(simulation)
 
-simulation = cargo test --quiet --locked -p zephyr-engine --lib -- --nocapture --exact \
-  coordinator::tests::simulation::what_the_environment_asks_for
+# The whole workspace: these are the very units that `make test` builds.
+simulation = cargo test --quiet --locked --workspace --lib -- --nocapture --exact \
+  coordinator::tests::simulation::what_the_environment_asks_for simulation::what_the_environment_asks_for

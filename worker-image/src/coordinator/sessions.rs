@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use zephyr_engine::coordinator::Event;
@@ -25,7 +26,7 @@ pub(super) const OUTBOUND_QUEUED: usize = 1024;
 const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 
 /// What the loop is sent.
-pub(super) enum Input {
+pub(crate) enum Input {
     /// A worker opened a session: what it said, and how it is answered.
     Opened(Event, SessionId, Outlet),
     /// Something happened.
@@ -33,7 +34,7 @@ pub(super) enum Input {
 }
 
 /// A sign of life.
-pub(super) struct Beat {
+pub(crate) struct Beat {
     /// Whose.
     pub session: SessionId,
     /// When it came.
@@ -41,7 +42,7 @@ pub(super) struct Beat {
 }
 
 /// The coordinator's end of a session.
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     /// To the worker.
     pub messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
     /// Ends the session.
@@ -50,7 +51,7 @@ pub(super) struct Outlet {
 
 /// How the services reach the loop, once there is one.
 #[derive(Clone)]
-pub(super) struct LoopHandle {
+pub(crate) struct LoopHandle {
     /// The loop's epoch.
     pub epoch: Epoch,
     /// Everything but heartbeats.
@@ -60,7 +61,7 @@ pub(super) struct LoopHandle {
 }
 
 /// The service.
-pub(super) struct WorkerSessions {
+pub(crate) struct WorkerSessions {
     /// Whose run this is.
     pub identity: RunIdentity,
     /// The loop; none while the job is being planned.
@@ -77,16 +78,29 @@ impl Worker for WorkerSessions {
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        self.open(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl WorkerSessions {
+    /// Opens a session on a stream of messages; gives what the worker is told.
+    pub(crate) async fn open<S>(
+        &self,
+        mut inbound: S,
+    ) -> Result<ReceiverStream<Result<CoordinatorMessage, Status>>, Status>
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin + 'static,
+    {
         let Some(handle) = self.handle.borrow().clone() else {
             return Err(Status::unavailable(
                 "the coordinator is still planning; come back",
             ));
         };
-        let mut inbound = request.into_inner();
-        let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))??;
-        let first =
-            first.ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
+        let first = timeout(HELLO_TIMEOUT, inbound.next()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))?;
+        let first = first
+            .transpose()?
+            .ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
         self.identity
             .check("Hello", &first.job_uid, first.generation)
             .map_err(|error| refusal(&error))?;
@@ -130,7 +144,7 @@ impl Worker for WorkerSessions {
             close,
         };
         tokio::spawn(reader.read(inbound));
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        Ok(ReceiverStream::new(outbound))
     }
 }
 
@@ -171,7 +185,10 @@ enum ReadError {
 }
 
 impl Reader {
-    async fn read(self, mut inbound: Streaming<WorkerMessage>) {
+    async fn read<S>(self, mut inbound: S)
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin,
+    {
         let session = self.session;
         match self.pass_on(&mut inbound).await {
             Ok(()) => tracing::info!(%session, "a session ends"),
@@ -189,14 +206,18 @@ impl Reader {
         }
     }
 
-    async fn pass_on(&self, inbound: &mut Streaming<WorkerMessage>) -> Result<(), ReadError> {
+    async fn pass_on<S>(&self, inbound: &mut S) -> Result<(), ReadError>
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin,
+    {
         let mut last_heartbeat: Option<Instant> = None;
         loop {
             let message = tokio::select! {
-                message = inbound.message() => message,
+                biased;
                 () = self.close.cancelled() => return Ok(()),
+                message = inbound.next() => message,
             };
-            let message = message.map_err(|status| ReadError::Stream {
+            let message = message.transpose().map_err(|status| ReadError::Stream {
                 code: status.code(),
                 message: status.message().to_owned(),
             })?;
