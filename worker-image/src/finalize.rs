@@ -137,6 +137,9 @@ async fn remove_leftovers(job: &JobUid, files: &[(TaskAttempt, OutputFile)]) {
     let folders: BTreeSet<PathBuf> = staged
         .filter_map(|path| path.parent().map(Path::to_owned))
         .collect();
+    if folders.is_empty() {
+        return;
+    }
     let mark = format!(".{job}.e");
     let sweep = move || {
         folders.iter().try_for_each(|folder| {

@@ -3,8 +3,10 @@
 //! All decisions about a run are the engine's; here facts are fed in and effects carried out. No Kubernetes client.
 
 pub mod admin;
+mod chance;
 pub mod convert;
 pub mod coordinator;
+mod defect;
 pub mod finalize;
 pub mod formats;
 pub mod job;
@@ -14,6 +16,8 @@ pub mod metrics;
 pub mod open_files;
 pub mod proto;
 pub mod shuffle;
+#[cfg(test)]
+mod simulation;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

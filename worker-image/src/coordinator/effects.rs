@@ -130,6 +130,7 @@ impl Effects {
     pub(super) async fn next(&mut self) -> Result<Event, EffectError> {
         loop {
             tokio::select! {
+                biased;
                 Some(ended) = self.commit.join_next() => {
                     let ended = ended.map_err(|source| EffectError::Died { source })?;
                     let (ledger, through) = ended.map_err(|source| EffectError::Commit { source })?;
@@ -257,7 +258,7 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
 }
 
 async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
-    let mut backoff = super::retry::Backoff::new();
+    let mut backoff = super::retry::Backoff::new(tools.job.stores.chance());
     for _ in 0..DISCARD_TRIES {
         match finalize::discard(&tools.job.stores, file).await {
             Ok(()) => return,

@@ -34,6 +34,9 @@ use zephyr_engine::id::Epoch;
 pub use effects::EffectError;
 pub use event_loop::LoopError;
 pub use planning::PlanningError;
+#[cfg(test)]
+pub(crate) use sessions::Letters;
+pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;
 
 use self::effects::Effects;
@@ -41,7 +44,6 @@ use self::event_loop::EventLoop;
 use self::operators::OperatorStreams;
 use self::planning::{Planned, Runnable, damaged, prepare};
 use self::retry::Retries;
-use self::sessions::{LoopHandle, WorkerSessions};
 use self::status::{Outages, show};
 use crate::convert::report;
 use crate::job::{RunJob, RunJobError};
@@ -140,7 +142,8 @@ pub async fn run(
     }
 }
 
-async fn work(
+/// All of a coordinator but its server: plans, then runs the loop, which `handle` then leads to.
+pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,
     handle: watch::Sender<Option<LoopHandle>>,
@@ -217,7 +220,7 @@ fn event_loop(
     let outages = Outages::default();
     let identity = job.identity.clone();
     let sink_path = job.frozen.spec.pipeline.sink.files.path.clone();
-    let retries = Retries::new(outages.clone(), metrics.clone());
+    let retries = Retries::new(outages.clone(), metrics.clone(), job.stores.chance());
     let mut storage_watch = JoinSet::new();
     storage_watch.spawn({
         let (job, retries) = (Arc::clone(&job), retries.clone());

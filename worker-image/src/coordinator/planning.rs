@@ -105,8 +105,8 @@ pub(super) async fn prepare(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<Planned, PlanningError> {
-    let writer = WriterToken::from_random(rand::random());
-    let mut backoff = Backoff::new();
+    let writer = WriterToken::from_random(job.stores.chance().unique());
+    let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
     let TakeOver {
         mut ledger,
@@ -143,7 +143,7 @@ pub(super) async fn prepare(
     if let Some(result) = result_of(&records) {
         return Ok(Planned::Ended { epoch, result });
     }
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(job.stores.chance());
     loop {
         match plan_or_load(job, epoch).await {
             Ok((plan, digest, source)) => {
@@ -163,7 +163,7 @@ pub(super) async fn prepare(
                     reason: "PlanFailed".to_owned(),
                     message,
                 };
-                record_result(&mut ledger, &result, epoch, status).await?;
+                record_result(job, &mut ledger, &result, epoch, status).await?;
                 return Ok(Planned::Ended { epoch, result });
             }
             Err(NoPlan::Wait(sentence)) => {
@@ -335,13 +335,14 @@ fn expression_sentence(errors: &[ExpressionError]) -> String {
 
 /// The result is told only when it is in the ledger.
 async fn record_result(
+    job: &RunJob,
     ledger: &mut Ledger,
     result: &JobResult,
     epoch: Epoch,
     status: &watch::Sender<Status>,
 ) -> Result<(), PlanningError> {
     let records = [LogRecord::Result(result.clone())];
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(job.stores.chance());
     loop {
         match ledger.append(&records).await {
             Ok(()) => return Ok(()),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rand::RngExt;
 use tokio::time::sleep;
 
 use super::status::Outages;
+use crate::chance::Chance;
 use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
 
@@ -20,20 +20,22 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// Waits that grow, with jitter so that many callers do not come back at once.
 pub(super) struct Backoff {
+    chance: Chance,
     next: Duration,
 }
 
 impl Backoff {
     /// From the shortest.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(chance: &Chance) -> Self {
         Self {
+            chance: chance.clone(),
             next: BACKOFF_FIRST,
         }
     }
 
     /// Waits once.
     pub(super) async fn wait(&mut self) {
-        let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
+        let wait = self.next.mul_f64(self.chance.jitter());
         self.next = (self.next * 2).min(BACKOFF_MAX);
         sleep(wait).await;
     }
@@ -54,6 +56,7 @@ pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
 /// Tries calls until they succeed.
 #[derive(Clone)]
 pub(super) struct Retries {
+    chance: Chance,
     outages: Outages,
     metrics: CoordinatorMetrics,
     calls: Arc<AtomicU64>,
@@ -69,8 +72,9 @@ pub(super) enum Verdict {
 
 impl Retries {
     /// Shows failures in `outages`.
-    pub(super) fn new(outages: Outages, metrics: CoordinatorMetrics) -> Self {
+    pub(super) fn new(outages: Outages, metrics: CoordinatorMetrics, chance: &Chance) -> Self {
         Self {
+            chance: chance.clone(),
             outages,
             metrics,
             calls: Arc::default(),
@@ -85,7 +89,7 @@ impl Retries {
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, E> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(&self.chance);
         let outcome = loop {
             match attempt().await {
                 Ok(value) => break Ok(value),

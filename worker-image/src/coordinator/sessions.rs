@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::Map;
+use futures::stream::{Map, Stream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +27,7 @@ pub(super) const OUTBOUND_QUEUED: usize = 1024;
 const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 
 /// What the loop is sent.
-pub(super) enum Input {
+pub(crate) enum Input {
     /// A worker opened a session: what it said, and how it is answered.
     Opened(Event, SessionId, Outlet),
     /// Something happened.
@@ -35,7 +35,7 @@ pub(super) enum Input {
 }
 
 /// A sign of life.
-pub(super) struct Beat {
+pub(crate) struct Beat {
     /// Whose.
     pub session: SessionId,
     /// When it came.
@@ -43,10 +43,14 @@ pub(super) struct Beat {
 }
 
 /// What a worker is told, or why its session ends. Boxed, because a queue has room for 32 of them from the beginning.
-pub(super) type Letter = Box<Result<CoordinatorMessage, Status>>;
+pub(crate) type Letter = Box<Result<CoordinatorMessage, Status>>;
+
+/// All that a worker is told in a session.
+pub(crate) type Letters =
+    Map<ReceiverStream<Letter>, fn(Letter) -> Result<CoordinatorMessage, Status>>;
 
 /// The coordinator's end of a session.
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     /// To the worker.
     pub messages: mpsc::Sender<Letter>,
     /// Ends the session.
@@ -55,7 +59,7 @@ pub(super) struct Outlet {
 
 /// How the services reach the loop, once there is one.
 #[derive(Clone)]
-pub(super) struct LoopHandle {
+pub(crate) struct LoopHandle {
     /// The loop's epoch.
     pub epoch: Epoch,
     /// Everything but heartbeats.
@@ -65,7 +69,7 @@ pub(super) struct LoopHandle {
 }
 
 /// The service.
-pub(super) struct WorkerSessions {
+pub(crate) struct WorkerSessions {
     /// Whose run this is.
     pub identity: RunIdentity,
     /// The loop; none while the job is being planned.
@@ -76,23 +80,32 @@ pub(super) struct WorkerSessions {
 
 #[tonic::async_trait]
 impl Worker for WorkerSessions {
-    type SessionStream =
-        Map<ReceiverStream<Letter>, fn(Letter) -> Result<CoordinatorMessage, Status>>;
+    type SessionStream = Letters;
 
     async fn session(
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        self.open(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl WorkerSessions {
+    /// Opens a session on a stream of messages; gives what the worker is told.
+    pub(crate) async fn open<S>(&self, mut inbound: S) -> Result<Letters, Status>
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin + 'static,
+    {
         let Some(handle) = self.handle.borrow().clone() else {
             return Err(Status::unavailable(
                 "the coordinator is still planning; come back",
             ));
         };
-        let mut inbound = request.into_inner();
-        let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))??;
-        let first =
-            first.ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
+        let first = timeout(HELLO_TIMEOUT, inbound.next()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))?;
+        let first = first
+            .transpose()?
+            .ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
         self.identity
             .check("Hello", &first.job_uid, first.generation)
             .map_err(|error| refusal(&error))?;
@@ -136,8 +149,7 @@ impl Worker for WorkerSessions {
             close,
         };
         tokio::spawn(reader.read(inbound));
-        let outbound = ReceiverStream::new(outbound);
-        Ok(Response::new(outbound.map(|letter| *letter)))
+        Ok(ReceiverStream::new(outbound).map(|letter| *letter))
     }
 }
 
@@ -179,7 +191,10 @@ enum ReadError {
 }
 
 impl Reader {
-    async fn read(self, mut inbound: Streaming<WorkerMessage>) {
+    async fn read<S>(self, mut inbound: S)
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin,
+    {
         let session = self.session;
         match self.pass_on(&mut inbound).await {
             Ok(()) => tracing::info!(%session, "a session ends"),
@@ -197,14 +212,18 @@ impl Reader {
         }
     }
 
-    async fn pass_on(&self, inbound: &mut Streaming<WorkerMessage>) -> Result<(), ReadError> {
+    async fn pass_on<S>(&self, inbound: &mut S) -> Result<(), ReadError>
+    where
+        S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin,
+    {
         let mut last_heartbeat: Option<Instant> = None;
         loop {
             let message = tokio::select! {
-                message = inbound.message() => message,
+                biased;
                 () = self.close.cancelled() => return Ok(()),
+                message = inbound.next() => message,
             };
-            let message = message.map_err(|status| ReadError::Stream {
+            let message = message.transpose().map_err(|status| ReadError::Stream {
                 code: status.code(),
                 message: status.message().to_owned(),
             })?;

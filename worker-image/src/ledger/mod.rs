@@ -19,6 +19,9 @@ mod take_over;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use encoding::{Kind, decode, decode_snapshot};
+
 pub use append::{Ledger, MergePolicy};
 pub use encoding::WriterToken;
 pub use error::LedgerError;

@@ -1,7 +1,10 @@
 //! Trying again: which errors, how long, how often said. Holds no connection.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::chance::Chance;
 use crate::storage::{Location, StorageError, Stores};
 
 /// The longest pause: a store that came back is noticed soon.
@@ -38,8 +41,8 @@ where
 }
 
 /// Pauses between attempts: doubling, with jitter, until the patience is used up.
-#[derive(Debug)]
 pub(crate) struct Pauses {
+    chance: Chance,
     start: Instant,
     patience: Duration,
     next: Duration,
@@ -50,6 +53,7 @@ impl Pauses {
     pub(crate) fn new(stores: &Stores) -> Self {
         let (patience, next) = (stores.patience(), stores.first_pause());
         Self {
+            chance: stores.chance().clone(),
             start: Instant::now(),
             patience,
             next,
@@ -69,7 +73,7 @@ impl Pauses {
             self.warned = Some(Instant::now());
             tracing::warn!(%error, "storage call failed, trying again");
         }
-        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
+        let pause = self.next.mul_f64(self.chance.jitter());
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Some(pause)
     }

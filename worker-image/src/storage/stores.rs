@@ -15,6 +15,7 @@ use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use crate::chance::Chance;
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
 /// A store in the same cluster or cloud answers the handshake in milliseconds.
@@ -59,6 +60,7 @@ pub struct Stores {
     clients: Arc<Mutex<BTreeMap<String, Store>>>,
     patience: Duration,
     in_memory: bool,
+    chance: Chance,
 }
 
 impl Stores {
@@ -70,6 +72,7 @@ impl Stores {
             clients: Arc::default(),
             patience: PATIENCE,
             in_memory: false,
+            chance: Chance::system(),
         }
     }
 
@@ -87,6 +90,12 @@ impl Stores {
         Self { patience, ..self }
     }
 
+    /// With random numbers from here.
+    #[cfg(test)]
+    pub(crate) fn with_chance(self, chance: Chance) -> Self {
+        Self { chance, ..self }
+    }
+
     /// With this client for one bucket: `s3://bucket`.
     #[must_use]
     pub fn with_store(self, store_key: &str, store: Store) -> Self {
@@ -97,6 +106,11 @@ impl Stores {
     /// How long a call is tried again before it fails.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Where the random numbers of this process come from.
+    pub(crate) fn chance(&self) -> &Chance {
+        &self.chance
     }
 
     pub(crate) fn first_pause(&self) -> Duration {

@@ -8,6 +8,7 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
 
+use crate::defect;
 use crate::storage::InputFile;
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
@@ -71,14 +72,14 @@ pub fn run(
     counters: &Arc<ProgressCounters>,
     trace: Option<&dyn Trace>,
 ) -> Result<TaskOutput, TaskFailure> {
-    let work = || {
+    let work = defect::inherited(|| {
         execute(
             context,
             assignment,
             counters,
             trace.filter(|_| assignment.trace_records),
         )
-    };
+    });
     let outcome = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(format!("task {}", assignment.task.task))

@@ -24,6 +24,11 @@ use tokio::task::JoinSet;
 pub use child_main::{CHILD_ARGUMENT, child_main_if_requested};
 pub use options::{Readiness, WorkerOptions};
 pub use session::StartSessionError;
+#[cfg(test)]
+pub(crate) use session::{Line, Session};
+#[cfg(test)]
+pub(crate) use slot::{SlotCommand, SlotEvent};
+pub(crate) use supervisor::Supervisor;
 pub use supervisor::SupervisorError;
 
 use self::child::own_executable;
@@ -31,7 +36,6 @@ use self::memory::OomCounter;
 use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
-use self::supervisor::Supervisor;
 use crate::proto::task::Setup;
 use crate::proto::worker::Hello;
 

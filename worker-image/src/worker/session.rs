@@ -1,17 +1,17 @@
 //! The worker's session: on a thread and a runtime of its own, so that nothing the supervisor does can delay a heartbeat.
 //! Reconnects for ever. Knows tasks only as messages.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Status, Streaming};
 use zephyr_engine::id::Epoch;
 
+use crate::chance::Chance;
 use crate::convert::identity::{RunIdentity, WireError, epoch};
 use crate::proto::worker::{
     CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message,
@@ -40,8 +40,58 @@ pub(super) struct SessionOptions {
     pub token: Token,
 }
 
+/// How a coordinator is reached.
+pub(crate) trait Line: Send + 'static {
+    /// A connection on which no session is open yet.
+    type Connection: Send;
+    /// What the coordinator says in a session.
+    type Inbound: Stream<Item = Result<CoordinatorMessage, Status>> + Send + Unpin;
+
+    /// Reaches the coordinator.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
+
+    /// Opens a session in which the worker says this.
+    fn open(
+        connection: Self::Connection,
+        outbound: ReceiverStream<WorkerMessage>,
+    ) -> impl Future<Output = Result<Self::Inbound, Status>> + Send;
+}
+
+/// By gRPC.
+struct Grpc {
+    address: String,
+    token: Token,
+}
+
+impl Line for Grpc {
+    type Connection = Connection;
+    type Inbound = Streaming<CoordinatorMessage>;
+
+    async fn connect(&self) -> Result<Connection, ConnectError> {
+        connect(&self.address, &self.token).await
+    }
+
+    async fn open(
+        connection: Connection,
+        outbound: ReceiverStream<WorkerMessage>,
+    ) -> Result<Self::Inbound, Status> {
+        let Connection {
+            mut client,
+            authorization,
+        } = connection;
+        let mut request = Request::new(outbound);
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
+        client
+            .session(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+}
+
 /// What the supervisor brings to a new connection.
-pub(super) struct Opening {
+pub(crate) struct Opening {
     /// Who speaks, and what is running.
     pub hello: Hello,
     /// What to say from then on, in order. Its end ends the session.
@@ -49,7 +99,7 @@ pub(super) struct Opening {
 }
 
 /// What a session tells the supervisor. Order is the order in which things happened.
-pub(super) enum FromSession {
+pub(crate) enum FromSession {
     /// There is a connection; what to say first?
     Connected(oneshot::Sender<Opening>),
     /// The coordinator of this epoch, the newest seen, said this.
@@ -94,11 +144,13 @@ pub(super) fn start(
         .enable_all()
         .build()
         .map_err(|source| StartSessionError { source })?;
-    let session = Session {
-        options: Arc::new(options),
-        events,
-        newest: Epoch(0),
-    };
+    let SessionOptions {
+        identity,
+        address,
+        token,
+    } = options;
+    let line = Grpc { address, token };
+    let session = Session::new(line, identity, Chance::system(), events);
     let thread = std::thread::Builder::new().name("session".to_owned());
     thread
         .spawn(move || runtime.block_on(session.keep()))
@@ -106,15 +158,34 @@ pub(super) fn start(
         .map_err(|source| StartSessionError { source })
 }
 
-struct Session {
-    options: Arc<SessionOptions>,
+/// A worker's sessions, one after the other.
+pub(crate) struct Session<L> {
+    line: L,
+    identity: RunIdentity,
+    chance: Chance,
     events: mpsc::Sender<FromSession>,
     newest: Epoch,
 }
 
-impl Session {
+impl<L: Line> Session<L> {
+    /// None yet.
+    pub(crate) fn new(
+        line: L,
+        identity: RunIdentity,
+        chance: Chance,
+        events: mpsc::Sender<FromSession>,
+    ) -> Self {
+        Self {
+            line,
+            identity,
+            chance,
+            events,
+            newest: Epoch(0),
+        }
+    }
+
     /// One session after the other, for ever.
-    async fn keep(mut self) {
+    pub(crate) async fn keep(mut self) {
         let mut backoff = BACKOFF_FIRST;
         while !self.events.is_closed() {
             let began = Instant::now();
@@ -129,8 +200,9 @@ impl Session {
             if began.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_FIRST;
             }
-            let wait = backoff.mul_f64(rand::rng().random_range(0.5..=1.0));
+            let wait = backoff.mul_f64(self.chance.jitter());
             tokio::select! {
+                biased;
                 () = sleep(wait) => {}
                 () = self.events.closed() => return,
             }
@@ -139,12 +211,7 @@ impl Session {
     }
 
     async fn hold(&mut self) -> Result<(), SessionError> {
-        let Connection {
-            mut client,
-            authorization,
-        } = connect(&self.options.address, &self.options.token)
-            .await
-            .map_err(SessionError::Connect)?;
+        let connection = self.line.connect().await.map_err(SessionError::Connect)?;
         let (ask, answer) = oneshot::channel();
         self.events
             .send(FromSession::Connected(ask))
@@ -153,7 +220,7 @@ impl Session {
         let Opening { hello, outbound } = answer.await.map_err(|_| SessionError::NoSupervisor)?;
         let (sender, stream) = mpsc::channel(OUTBOUND_QUEUED);
         let first = wrap(
-            &self.options.identity,
+            &self.identity,
             self.newest,
             worker_message::Message::Hello(hello),
         );
@@ -161,11 +228,7 @@ impl Session {
             .send(first)
             .await
             .map_err(|_| SessionError::NoSupervisor)?;
-        let mut request = Request::new(ReceiverStream::new(stream));
-        request
-            .metadata_mut()
-            .insert("authorization", authorization);
-        let opened = client.session(request).await;
+        let opened = L::open(connection, ReceiverStream::new(stream)).await;
         let inbound = opened.map_err(|status| SessionError::Open {
             code: status.code(),
             message: words(&status),
@@ -174,24 +237,25 @@ impl Session {
             epoch: self.newest,
             heartbeat: HEARTBEAT_INTERVAL_FIRST,
         });
-        let identity = self.options.identity.clone();
+        let identity = self.identity.clone();
         let pump = tokio::spawn(speak(identity, outbound, sender, watched));
-        let end = self.listen(inbound.into_inner(), &settings).await;
+        let end = self.listen(inbound, &settings).await;
         pump.abort();
         end
     }
 
     async fn listen(
         &mut self,
-        mut inbound: Streaming<CoordinatorMessage>,
+        mut inbound: L::Inbound,
         settings: &watch::Sender<Settings>,
     ) -> Result<(), SessionError> {
         loop {
             let message = tokio::select! {
-                message = inbound.message() => message,
+                biased;
+                message = inbound.next() => message,
                 () = self.events.closed() => return Err(SessionError::NoSupervisor),
             };
-            let received = message.map_err(|status| SessionError::Stream {
+            let received = message.transpose().map_err(|status| SessionError::Stream {
                 code: status.code(),
                 message: words(&status),
             })?;
@@ -204,8 +268,7 @@ impl Session {
             else {
                 return Ok(());
             };
-            self.options
-                .identity
+            self.identity
                 .check("coordinator's message", &job_uid, generation)
                 .map_err(SessionError::Message)?;
             let got = epoch("coordinator's message", number).map_err(SessionError::Message)?;

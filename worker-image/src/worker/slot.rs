@@ -25,7 +25,7 @@ use crate::task::TaskFailure;
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
 /// What a slot is told.
-pub(super) enum SlotCommand {
+pub(crate) enum SlotCommand {
     /// Run this. Only while the slot is idle.
     Run {
         /// Which attempt it is.
@@ -40,7 +40,7 @@ pub(super) enum SlotCommand {
 }
 
 /// What a slot reports.
-pub(super) enum SlotEvent {
+pub(crate) enum SlotEvent {
     /// How far the task is.
     Progress(TaskProgress),
     /// The task is done; the slot is idle.

@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(500);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the supervisor is made of.
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     /// What is run.
     pub job: Arc<RunJob>,
     /// What it says of itself in each `Hello`; `running` is filled in.
@@ -104,7 +104,7 @@ pub enum SupervisorError {
 
 impl Supervisor {
     /// Works until `terminate` says that this worker has to go, and what was to be said then is said.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         terminate: oneshot::Receiver<()>,
     ) -> Result<(), SupervisorError> {

@@ -1,0 +1,283 @@
+//! How a simulated process reaches the store: its calls take time, stand still with it, and come to the end that was drawn
+//! for them. What is under way when the process dies may still be carried out. Decides nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::faults::{Fate, Kind, Outcome, REQUEST_TIMEOUT};
+use super::process::Process;
+use super::store::{Server, answered, damaged, unavailable};
+use crate::chance::Chance;
+use crate::storage::{Store, Stores};
+
+/// A process's client.
+pub(super) struct Client {
+    server: Arc<Server>,
+    /// Whose it is; nobody's where no time passes, on the thread of a task.
+    process: Option<Process>,
+}
+
+impl Client {
+    async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        call: &'static str,
+        path: &str,
+        apply: impl FnOnce(&Server, Outcome) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(process) = &self.process else {
+            let Fate { outcome, .. } = self.server.fate(kind, call, path, false);
+            return answered(outcome, path, || apply(&self.server, outcome));
+        };
+        process.awake().await;
+        let fate = self.server.fate(kind, call, path, true);
+        let (answer, answers) = oneshot::channel();
+        let (server, path) = (Arc::clone(&self.server), path.to_owned());
+        let line = format!("{} {call} {path}: {:?}", process.name(), fate.outcome);
+        let hangs = matches!(fate.outcome, Outcome::Hung { .. });
+        tokio::spawn(async move {
+            sleep(fate.there + lateness(fate.outcome)).await;
+            let result = answered(fate.outcome, &path, || {
+                let result = apply(&server, fate.outcome);
+                let is_done = result.is_ok();
+                server.journal().note(&format!("{line}, done: {is_done}"));
+                result
+            });
+            sleep(fate.back).await;
+            // The process may have died.
+            let _dead = answer.send(result);
+        });
+        let result = if hangs {
+            sleep(REQUEST_TIMEOUT).await;
+            Err(unavailable("504 Gateway Timeout"))
+        } else {
+            let answer = answers.await;
+            answer.unwrap_or_else(|_| Err(unavailable("500 the store is gone")))
+        };
+        process.awake().await;
+        result
+    }
+}
+
+fn lateness(outcome: Outcome) -> Duration {
+    match outcome {
+        Outcome::Hung { lands_after } => lands_after.unwrap_or_default(),
+        Outcome::Answered
+        | Outcome::Refused
+        | Outcome::ReplyLost
+        | Outcome::FalselyThere { .. }
+        | Outcome::Stale(_)
+        | Outcome::Damaged(_) => Duration::ZERO,
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("simulated")
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("simulated")
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+impl ObjectStore for Client {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let kind = if opts.mode == PutMode::Create {
+            Kind::WriteIfAbsent
+        } else {
+            Kind::Write
+        };
+        let path = location.clone();
+        Box::pin(self.call(kind, "put", location.as_ref(), move |server, _| {
+            server.put(&path, payload, opts)
+        }))
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        _: &'b Path,
+        _: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(std::future::ready(Err(unavailable("501 not simulated"))))
+    }
+
+    fn get_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        options: GetOptions,
+    ) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let path = location.clone();
+        Box::pin(self.call(
+            Kind::Read,
+            "get",
+            location.as_ref(),
+            move |server, outcome| {
+                let is_head = options.head;
+                let found = server.get(&path, options)?;
+                if let Outcome::Damaged(which) = outcome
+                    && !is_head
+                {
+                    return damaged(found, which);
+                }
+                Ok(found)
+            },
+        ))
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let server = Arc::clone(&self.server);
+        locations
+            .map(move |path| {
+                let path = path?;
+                server.delete(&path);
+                Ok(path)
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let all = self.server.all(prefix.unwrap_or(&Path::default()));
+        futures::stream::iter(all.into_iter().map(Ok)).boxed()
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let prefix = prefix.cloned();
+        Box::pin(async move {
+            let path = prefix.clone().unwrap_or_default();
+            let list = move |server: &Server, outcome| {
+                let hidden = if let Outcome::Stale(hidden) = outcome {
+                    hidden
+                } else {
+                    0
+                };
+                Ok(server.list(prefix.as_ref(), hidden))
+            };
+            self.call(Kind::List, "list", path.as_ref(), list).await
+        })
+    }
+
+    fn copy_opts<'a, 'b, 'c, 'd>(
+        &'a self,
+        _: &'b Path,
+        _: &'c Path,
+        _: CopyOptions,
+    ) -> Answer<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        Box::pin(std::future::ready(Err(unavailable("501 not simulated"))))
+    }
+}
+
+#[tonic::async_trait]
+impl MultipartStore for Client {
+    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
+        let place = path.clone();
+        self.call(Kind::Write, "create", path.as_ref(), move |server, _| {
+            server.create_upload(&place)
+        })
+        .await
+    }
+
+    async fn put_part(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        index: usize,
+        data: PutPayload,
+    ) -> Result<PartId> {
+        let (place, upload) = (path.clone(), id.clone());
+        self.call(Kind::Write, "part", path.as_ref(), move |server, _| {
+            server.put_part(&place, &upload, index, data)
+        })
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        let (place, upload) = (path.clone(), id.clone());
+        self.call(Kind::Write, "complete", path.as_ref(), move |server, _| {
+            server.complete(&place, &upload, parts)
+        })
+        .await
+    }
+
+    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
+        let (place, upload) = (path.clone(), id.clone());
+        self.call(Kind::Write, "abort", path.as_ref(), move |server, _| {
+            server.abort(&place, &upload)
+        })
+        .await
+    }
+}
+
+/// The clients of one process: each bucket of `buckets` is this server.
+pub(super) fn stores(
+    server: &Arc<Server>,
+    process: Option<&Process>,
+    chance: Chance,
+    buckets: &[&str],
+) -> Stores {
+    let stores = match process {
+        Some(_) => Stores::new(BTreeMap::new()),
+        // Its pauses are of real time.
+        None => Stores::in_memory(),
+    };
+    let stores = stores.with_chance(chance);
+    buckets.iter().fold(stores, |stores, bucket| {
+        let client = Client {
+            server: Arc::clone(server),
+            process: process.cloned(),
+        };
+        stores.with_store(bucket, Store::remote(Arc::new(client)))
+    })
+}

@@ -1,0 +1,376 @@
+//! A whole job in one thread and on a clock that jumps: real coordinators, real workers, what befalls them, and what must
+//! come out. The faults are those of a seed's settings.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use zephyr_engine::coordinator::record::JobResult;
+use zephyr_engine::id::{TaskAttempt, TaskId};
+
+use super::coordinator::Coordinator;
+use super::faults::Faults;
+use super::job::{OUTPUT, SHAPES, SimulatedJob};
+use super::journal::Journal;
+use super::network::Network;
+use super::process::Process;
+use super::rng::Rng;
+use super::settings::Settings;
+use super::store::{Applied, Server};
+use super::tasks::Tasks;
+use super::truth::Truth;
+use super::worker::Worker;
+use crate::chance::Chance;
+use crate::coordinator::{Status, work};
+use crate::finalize::MANIFEST_NAME;
+use crate::metrics::CoordinatorMetrics;
+
+/// How often it is looked at what has ended and what is due.
+const STEP: Duration = Duration::from_millis(100);
+/// How long a job may take once nothing fails any more: a hundred tasks of half a minute, and all that waits for silence.
+const HEALED_MAX: Duration = Duration::from_mins(30);
+/// How long those that are late may still do harm.
+const AFTERWARDS: Duration = Duration::from_mins(3);
+
+/// What all parts of a run have to do with.
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) settings: Settings,
+    pub(super) job: SimulatedJob,
+    pub(super) server: Arc<Server>,
+    pub(super) journal: Journal,
+    pub(super) network: Arc<Network>,
+    pub(super) tasks: Tasks,
+    truth: Arc<Truth>,
+    is_healed: AtomicBool,
+}
+
+/// The processes, and what is due.
+pub(super) struct Fleet {
+    pub(super) world: Arc<World>,
+    pub(super) rng: Rng,
+    pub(super) coordinators: Vec<Coordinator>,
+    pub(super) workers: Vec<Worker>,
+    /// Processes that stand still, until when.
+    pub(super) stalled: Vec<(Instant, Process)>,
+    /// Places in the set of workers whose pod starts then.
+    pub(super) starting: Vec<(Instant, u64)>,
+    pub(super) coordinator_starts: Option<Instant>,
+    pub(super) next_pod: u64,
+    pub(super) next_coordinator: u64,
+    pub(super) losses: BTreeMap<TaskId, u64>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) trace: u64,
+    pub(super) lines: u64,
+    pub(super) epochs: usize,
+    /// Failures of tasks that were reported, and those that count against a task.
+    pub(super) failures: usize,
+    pub(super) charged: usize,
+    /// The final files.
+    pub(super) files: BTreeMap<String, Bytes>,
+}
+
+/// Runs a seed; gives what it came to, or what was wrong.
+pub(super) fn run(seed: u64, is_printing: bool) -> Result<Outcome, String> {
+    run_with(seed, Settings::draw(seed), is_printing)
+}
+
+/// The same job where nothing goes wrong.
+pub(super) fn calm(shape: u64) -> Result<Outcome, String> {
+    run_with(shape, Settings::calm(), false)
+}
+
+/// A run with settings that no seed has drawn.
+pub(super) fn run_with(
+    seed: u64,
+    settings: Settings,
+    is_printing: bool,
+) -> Result<Outcome, String> {
+    let shown = format!("make simulate SEED={seed}: {settings:?}");
+    if is_printing {
+        println!("{shown}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let (outcome, complaints) = runtime.block_on(async {
+        let journal = Journal::new(is_printing);
+        let truth = Arc::new(Truth::new(journal.clone()));
+        let world = World::new(seed, settings, &journal, truth);
+        let mut fleet = Fleet::new(&world);
+        fleet.run().await;
+        (world.outcome(), journal.complaints())
+    });
+    if complaints.is_empty() {
+        Ok(outcome)
+    } else {
+        Err(format!("{shown}\n{}", complaints.join("\n")))
+    }
+}
+
+impl World {
+    fn new(seed: u64, settings: Settings, journal: &Journal, truth: Arc<Truth>) -> Arc<Self> {
+        let job = SimulatedJob::of_shape(seed % SHAPES);
+        let observer = {
+            let truth = Arc::clone(&truth);
+            Box::new(move |applied: &Applied<'_>| truth.applied(applied))
+        };
+        let server = Server::new(seed, Faults::default(), journal.clone(), observer);
+        let server = Arc::new(server);
+        job.put_input(&server);
+        keep_plan(&job, &server);
+        server.set_faults(settings.faults, settings.task_faults);
+        let tasks = Tasks::new(&job, &server, settings.task_patience);
+        Arc::new(Self {
+            seed,
+            network: Arc::new(Network::new(
+                seed,
+                settings.message_ms_max,
+                Arc::clone(&truth),
+            )),
+            settings,
+            tasks,
+            job,
+            server,
+            journal: journal.clone(),
+            truth,
+            is_healed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn is_healed(&self) -> bool {
+        self.is_healed.load(Ordering::Relaxed)
+    }
+
+    /// The attempts whose shuffle files count, with their objects.
+    pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
+        let mut shuffles = self.truth.committed_shuffles();
+        for (_, path) in &mut shuffles {
+            *path = SimulatedJob::object(path);
+        }
+        shuffles
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            trace: self.journal.trace(),
+            lines: self.journal.count(),
+            epochs: self.truth.epochs(),
+            failures: self.truth.failures(),
+            charged: self.truth.charged(),
+            files: self.final_files(),
+        }
+    }
+
+    fn final_files(&self) -> BTreeMap<String, Bytes> {
+        let listed = self.server.all(&Path::from(OUTPUT));
+        let files = listed.into_iter().filter_map(|object| {
+            let bytes = self.server.bytes(&object.location)?;
+            Some((object.location.to_string(), bytes))
+        });
+        files.collect()
+    }
+
+    /// All that the job promises at its end.
+    fn expect_the_output(&self) {
+        match self.truth.result() {
+            Some(JobResult::Succeeded { .. }) => {}
+            other => {
+                self.journal
+                    .complain(&format!("the job ended with {other:?}"));
+                return;
+            }
+        }
+        let mut files = self.final_files();
+        let manifest = files.remove(&format!("{OUTPUT}/{MANIFEST_NAME}"));
+        if manifest.is_none() {
+            self.journal.complain("the manifest is missing");
+        }
+        let mut lines: Vec<String> = files
+            .values()
+            .flat_map(|bytes| {
+                String::from_utf8_lossy(bytes)
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        lines.sort();
+        if lines != self.job.lines {
+            self.journal.complain(&format!(
+                "the output is {lines:?} and should be {:?}",
+                self.job.lines
+            ));
+        }
+    }
+}
+
+/// Plans the job before the run, on a clock of its own: compiling expressions takes a thread, which no simulated clock
+/// waits for. The coordinator that does it is the first, and ends there.
+fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) {
+    let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
+    let plan = async move {
+        let (handle, mut watched) = watch::channel(None);
+        let (status, _) = watch::channel(Status::planning("before the run"));
+        let metrics = CoordinatorMetrics::default();
+        tokio::select! {
+            biased;
+            _ = watched.wait_for(Option::is_some) => {}
+            _ = work(Arc::new(job), metrics, handle, status) => {}
+        }
+    };
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(plan);
+    });
+    thread.join().unwrap();
+}
+
+impl Fleet {
+    fn new(world: &Arc<World>) -> Self {
+        let mut fleet = Self {
+            rng: Rng::of(world.seed, "nemesis"),
+            world: Arc::clone(world),
+            coordinators: Vec::new(),
+            workers: Vec::new(),
+            stalled: Vec::new(),
+            starting: Vec::new(),
+            coordinator_starts: Some(Instant::now()),
+            next_pod: 0,
+            next_coordinator: 0,
+            losses: BTreeMap::new(),
+        };
+        for ordinal in 0..world.settings.workers {
+            fleet.starting.push((Instant::now(), ordinal));
+        }
+        fleet
+    }
+
+    async fn run(&mut self) {
+        let world = Arc::clone(&self.world);
+        let heals_at = Instant::now() + Duration::from_millis(world.settings.heals_at_ms);
+        let mut next_fault = Instant::now();
+        while world.journal.complaints().is_empty() {
+            let now = Instant::now();
+            self.start_what_is_due(now);
+            if !world.is_healed() && now >= heals_at {
+                self.heal();
+            }
+            if world.is_healed() {
+                if self.coordinators.iter().any(Coordinator::shows_result) {
+                    break;
+                }
+                if now > heals_at + HEALED_MAX {
+                    world.journal.complain("the job does not end");
+                    return;
+                }
+            } else if now >= next_fault {
+                self.strike(now, heals_at);
+                let every = world.settings.fault_every_ms;
+                next_fault = now + Duration::from_millis(self.rng.between(1, 2 * every));
+            }
+            sleep(STEP).await;
+        }
+        world.expect_the_output();
+        let until = Instant::now() + AFTERWARDS;
+        while Instant::now() < until && world.journal.complaints().is_empty() {
+            self.start_what_is_due(Instant::now());
+            sleep(STEP).await;
+        }
+        world.expect_the_output();
+    }
+
+    fn heal(&mut self) {
+        let calm = Faults {
+            latency_ms_max: 20,
+            ..Faults::default()
+        };
+        self.world.server.set_faults(calm, Faults::default());
+        self.world.is_healed.store(true, Ordering::Relaxed);
+        for (_, process) in self.stalled.drain(..) {
+            process.stall(false);
+        }
+        self.world.journal.note("nothing fails any more");
+    }
+
+    /// Kubernetes' part: what has ended is started again.
+    fn start_what_is_due(&mut self, now: Instant) {
+        let world = Arc::clone(&self.world);
+        self.stalled.retain(|(until, process)| {
+            let stands_still = *until > now;
+            if !stands_still {
+                world.journal.note(&format!("{} wakes up", process.name()));
+                process.stall(false);
+            }
+            stands_still
+        });
+        self.coordinators.retain(|coordinator| {
+            if coordinator.is_over() {
+                world.network.leaves(coordinator.process());
+            }
+            !coordinator.is_over()
+        });
+        let is_wanted = |one: &Coordinator| !one.is_replaced;
+        if self.coordinator_starts.is_none() && !self.coordinators.iter().any(is_wanted) {
+            let wait = self.rng.between(500, 10_000);
+            self.coordinator_starts = Some(now + Duration::from_millis(wait));
+        }
+        if self.coordinator_starts.is_some_and(|at| at <= now) {
+            self.coordinator_starts = None;
+            let coordinator = Coordinator::start(&world, self.next_coordinator);
+            self.next_coordinator += 1;
+            world
+                .journal
+                .note(&format!("{} starts", coordinator.process().name()));
+            self.coordinators.push(coordinator);
+        }
+        let over: Vec<usize> = (0..self.workers.len())
+            .rev()
+            .filter(|number| self.workers[*number].is_over())
+            .collect();
+        for number in over {
+            self.worker_is_gone(number, true);
+        }
+        let due: Vec<u64> = self
+            .starting
+            .iter()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, ordinal)| *ordinal)
+            .collect();
+        self.starting.retain(|(at, _)| *at > now);
+        for ordinal in due {
+            let worker = Worker::start(&world, self.next_pod, ordinal);
+            self.next_pod += 1;
+            world
+                .journal
+                .note(&format!("{} starts", worker.process.name()));
+            self.workers.push(worker);
+        }
+    }
+
+    pub(super) fn worker_is_gone(&mut self, number: usize, coordinator_knows: bool) {
+        let worker = self.workers.swap_remove(number);
+        worker.kill();
+        let name = worker.process.name();
+        self.world.journal.note(&format!("{name} is gone"));
+        self.world
+            .network
+            .breaks(worker.pod, true, coordinator_knows);
+        let wait = Duration::from_millis(self.rng.between(500, 20_000));
+        self.starting.push((Instant::now() + wait, worker.ordinal));
+    }
+}

@@ -1,0 +1,87 @@
+//! A simulated coordinator: the real planning, loop, effects and ledger in a process that dies, stands still and wakes up.
+//! Decides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::World;
+use super::network::Endpoint;
+use super::process::Process;
+use super::rng::Rng;
+use crate::chance::Chance;
+use crate::coordinator::{Status, WorkerSessions, work};
+use crate::metrics::CoordinatorMetrics;
+
+/// As in a real coordinator.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A process.
+pub(super) struct Coordinator {
+    endpoint: Arc<Endpoint>,
+    /// Kubernetes has started another one in its place.
+    pub(super) is_replaced: bool,
+    task: JoinHandle<()>,
+    status: watch::Receiver<Status>,
+}
+
+impl Coordinator {
+    pub(super) fn start(world: &World, number: u64) -> Self {
+        let process = Process::new(&format!("coordinator {number}"));
+        let chance = Chance::from_seed(Rng::of(world.seed, process.name()).next());
+        let job = world
+            .job
+            .on(&world.server, Some(&process), chance, STORAGE_PATIENCE);
+        let (handle, watched) = watch::channel(None);
+        let sessions = WorkerSessions {
+            identity: job.identity.clone(),
+            handle: watched,
+            last_session: AtomicU64::new(0),
+        };
+        let endpoint = Arc::new(Endpoint {
+            process: process.clone(),
+            sessions,
+            gone: CancellationToken::new(),
+        });
+        let (sender, status) = watch::channel(Status::planning("it starts"));
+        let (journal, gone) = (world.journal.clone(), endpoint.gone.clone());
+        let name = process.name().to_owned();
+        let work = async move {
+            let ended = work(Arc::new(job), CoordinatorMetrics::default(), handle, sender).await;
+            let why = ended.err().map(|error| error.to_string());
+            journal.note(&format!("{name} ends: {why:?}"));
+            gone.cancel();
+        };
+        world.network.add(Arc::clone(&endpoint));
+        Self {
+            endpoint,
+            is_replaced: false,
+            task: tokio::spawn(process.run(work)),
+            status,
+        }
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.endpoint.process
+    }
+
+    /// Whether its process has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Whether it shows how the job ended.
+    pub(super) fn shows_result(&self) -> bool {
+        self.status.borrow().result.is_some()
+    }
+
+    /// Ends its process at once.
+    pub(super) fn kill(&self) {
+        self.task.abort();
+        self.endpoint.gone.cancel();
+    }
+}

@@ -1,0 +1,166 @@
+//! The jobs that are run: small ones whose output changes with every record that is lost, doubled or mixed up, and what
+//! they must come to, counted here by other means. Runs nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::{PutOptions, PutPayload};
+use serde_json::{Value, json};
+use zephyr_crds::frozen::FrozenJob;
+use zephyr_engine::id::JobUid;
+
+use super::client::stores;
+use super::process::Process;
+use super::rng::Rng;
+use super::store::Server;
+use crate::chance::Chance;
+use crate::job::RunJob;
+use crate::storage::{JobStorage, Stores};
+
+/// Different jobs: each is run by several seeds.
+pub(super) const SHAPES: u64 = 12;
+/// Where the final files lie in the store.
+pub(super) const OUTPUT: &str = "out";
+
+const UID: &str = "5d1a7c00-0000-4000-8000-000000000001";
+const BUCKETS: [&str; 3] = ["s3://b", "s3://in", "s3://out"];
+
+/// A job with its input.
+pub(super) struct SimulatedJob {
+    frozen: FrozenJob,
+    /// The content of each input file, by name.
+    files: BTreeMap<String, String>,
+    pub(super) source_shards: u32,
+    /// The lines of all final files together.
+    pub(super) lines: Vec<String>,
+}
+
+/// One record: some keys are many, some records are equal.
+fn draw_record(rng: &mut Rng) -> (u64, u64) {
+    let key = rng.between(0, rng.clone().between(1, 12));
+    (key, rng.between(0, 30))
+}
+
+impl SimulatedJob {
+    pub(super) fn of_shape(shape: u64) -> Self {
+        let mut rng = Rng::of(shape, "job");
+        let shards = rng.between(1, 7);
+        let has_files = shape.is_multiple_of(2);
+        let has_second_stage = shape.is_multiple_of(3);
+        let mut files = BTreeMap::new();
+        let mut records = Vec::new();
+        for shard in 0..shards {
+            let count = rng.pick(&[0, 1, 20, 60]).unwrap_or(1);
+            let own: Vec<(u64, u64)> = (0..count).map(|_| draw_record(&mut rng)).collect();
+            let lines = own
+                .iter()
+                .map(|(key, value)| format!("{{\"k\":{key},\"v\":{value}}}\n"));
+            files.insert(format!("in/{shard:03}.jsonl"), lines.collect());
+            records.extend(own);
+        }
+        let values: Vec<Value> = records
+            .iter()
+            .map(|(key, value)| json!({"k": key, "v": value}))
+            .collect();
+        let source = if has_files {
+            json!({"files": {"paths": ["s3://in/in/*.jsonl"]}})
+        } else {
+            files.clear();
+            json!({"items": {"values": values, "shards": shards}})
+        };
+        let mut steps = vec![
+            json!({"map": "{k: .k, v: (.v + 1)}"}),
+            json!({"groupBy": {
+                "key": ".k",
+                "aggregate": {"n": {"count": {}}, "s": {"sum": ".v"}},
+                "shards": rng.between(1, 5),
+            }}),
+        ];
+        let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for (key, value) in &records {
+            let sum = sums.entry(*key).or_default();
+            sum.0 += 1;
+            sum.1 += value + 1;
+        }
+        let mut lines: Vec<String> = sums
+            .iter()
+            .map(|(key, (count, sum))| format!("{{\"key\":{key},\"n\":{count},\"s\":{sum}}}"))
+            .collect();
+        if has_second_stage {
+            steps.push(json!({"groupBy": {
+                "key": ".n % 4",
+                "aggregate": {"m": {"count": {}}, "t": {"sum": ".s"}},
+                "shards": rng.between(1, 3),
+            }}));
+            let mut second: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+            for (count, sum) in sums.values() {
+                let group = second.entry(count % 4).or_default();
+                group.0 += 1;
+                group.1 += sum;
+            }
+            lines = second
+                .iter()
+                .map(|(key, (count, sum))| format!("{{\"key\":{key},\"m\":{count},\"t\":{sum}}}"))
+                .collect();
+        }
+        lines.sort();
+        let document = json!({
+            "version": 1, "namespace": "simulation", "name": "job", "uid": UID, "generation": 1,
+            "coordinatorAddress": "http://coordinator:7070",
+            "spec": {
+                "pipeline": {
+                    "source": source,
+                    "steps": steps,
+                    "sink": {"files": {"path": "s3://out/out/part-{shard:03}.jsonl"}},
+                },
+                "storage": {"uri": "s3://b/jobs"},
+                "workers": {"replicas": 1},
+                "retries": {"taskFailures": 1_000, "taskDisruptions": 0},
+            },
+        });
+        Self {
+            frozen: FrozenJob::from_json(&document.to_string()).unwrap(),
+            files,
+            source_shards: u32::try_from(shards).unwrap(),
+            lines,
+        }
+    }
+
+    /// The store's name of an object of the job's folder.
+    pub(super) fn object(path: &str) -> String {
+        format!("jobs/{UID}/{path}")
+    }
+
+    /// Puts the input where the job reads it.
+    pub(super) fn put_input(&self, server: &Server) {
+        for (path, content) in &self.files {
+            let payload = PutPayload::from(content.clone().into_bytes());
+            let options = PutOptions::default();
+            server
+                .put(&Path::from(path.as_str()), payload, options)
+                .unwrap();
+        }
+    }
+
+    /// The job as one process sees it: `None` is a task's thread, for which no time passes.
+    pub(super) fn on(
+        &self,
+        server: &Arc<Server>,
+        process: Option<&Process>,
+        chance: Chance,
+        patience: std::time::Duration,
+    ) -> RunJob {
+        let stores = stores(server, process, chance, &BUCKETS).with_patience(patience);
+        self.with(stores)
+    }
+
+    fn with(&self, stores: Stores) -> RunJob {
+        let uid = JobUid::parse(UID).unwrap();
+        RunJob {
+            storage: JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap(),
+            stores,
+            ..RunJob::new(self.frozen.clone()).unwrap()
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! All that happens in a run, in order, as lines: their hash tells two runs apart. And what was found wrong, which must
+//! not be lost in a task whose panic nobody sees. Judges nothing itself.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::rng::Hash;
+
+/// Complaints that are kept: the first ones tell what happened.
+const COMPLAINTS_MAX: usize = 5;
+
+/// The one of a run. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Journal(Arc<Inner>);
+
+struct Inner {
+    began: Instant,
+    is_printing: bool,
+    lines: Mutex<Lines>,
+}
+
+struct Lines {
+    hash: Hash,
+    count: u64,
+    complaints: Vec<String>,
+}
+
+impl Journal {
+    /// Begins now.
+    pub(super) fn new(is_printing: bool) -> Self {
+        Self(Arc::new(Inner {
+            began: Instant::now(),
+            is_printing,
+            lines: Mutex::new(Lines {
+                hash: Hash::new(),
+                count: 0,
+                complaints: Vec::new(),
+            }),
+        }))
+    }
+
+    /// Milliseconds since the run began.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Something happened.
+    pub(super) fn note(&self, line: &str) {
+        let now = self.now_ms();
+        if self.0.is_printing {
+            println!("{now:>8} {line}");
+        }
+        let mut lines = self.lines();
+        lines.hash.bytes(&now.to_le_bytes());
+        lines.hash.bytes(line.as_bytes());
+        lines.hash.bytes(b"\n");
+        lines.count += 1;
+    }
+
+    /// Something is wrong.
+    pub(super) fn complain(&self, line: &str) {
+        self.note(&format!("WRONG: {line}"));
+        let mut lines = self.lines();
+        if lines.complaints.len() < COMPLAINTS_MAX {
+            lines.complaints.push(line.to_owned());
+        }
+    }
+
+    /// What was found wrong up to now.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        self.lines().complaints.clone()
+    }
+
+    /// Hash of all lines.
+    pub(super) fn trace(&self) -> u64 {
+        self.lines().hash.value()
+    }
+
+    /// How many lines there are.
+    pub(super) fn count(&self) -> u64 {
+        self.lines().count
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

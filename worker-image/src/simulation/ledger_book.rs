@@ -1,0 +1,197 @@
+//! What stands in the ledger at any moment, read from each object when it is put, and what must be true of it. Puts
+//! nothing, and asks no coordinator what it believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zephyr_engine::coordinator::record::LogRecord;
+
+use crate::ledger::{Kind, decode, decode_snapshot};
+
+/// One epoch as it stands in the store.
+#[derive(Default)]
+struct EpochBook {
+    writer: String,
+    log: Vec<Vec<LogRecord>>,
+    /// By whom.
+    sealed: Option<u64>,
+}
+
+/// The whole ledger.
+#[derive(Default)]
+pub(super) struct LedgerBook {
+    epochs: BTreeMap<u64, EpochBook>,
+    /// Records in each merged object.
+    merged: BTreeMap<String, usize>,
+    /// Epochs that have said where everything before them is.
+    based: BTreeSet<u64>,
+    /// What the last take-over replayed, with its epoch: every later one begins with it.
+    replayed: (u64, Vec<LogRecord>),
+}
+
+impl LedgerBook {
+    /// Takes in an object of the ledger; others are none of its business. The error says what is wrong.
+    pub(super) fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let Some((_, path)) = path.split_once("/epochs/") else {
+            return Ok(());
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|_| format!("{path}: no number"))
+        };
+        match parts[..] {
+            [epoch, "open"] => {
+                let open = decode(bytes)?;
+                let book = EpochBook {
+                    writer: open.header.writer,
+                    ..EpochBook::default()
+                };
+                match self.epochs.insert(number(epoch)?, book) {
+                    None => Ok(()),
+                    Some(_) => Err(format!("epoch {epoch} is opened twice")),
+                }
+            }
+            [epoch, "log", seq] => self.put_log(number(epoch)?, number(seq)?, bytes),
+            [_, "merged", _] => {
+                let object = decode(bytes)?;
+                self.merged
+                    .insert(format!("epochs/{path}"), object.records.len());
+                Ok(())
+            }
+            [epoch, "snapshots", seq] => self.put_snapshot(number(epoch)?, number(seq)?, bytes),
+            _ => Err(format!("{path} is no object of a ledger")),
+        }
+    }
+
+    fn put_log(&mut self, epoch: u64, seq: u64, bytes: &[u8]) -> Result<(), String> {
+        let object = decode(bytes)?;
+        let book = self.epochs.get_mut(&epoch);
+        let book = book.ok_or_else(|| format!("epoch {epoch} has a log and is not open"))?;
+        if let Some(by) = book.sealed {
+            return Err(format!(
+                "epoch {epoch} was sealed by {by}, and {seq} is put into its log"
+            ));
+        }
+        if seq != book.log.len() as u64 {
+            return Err(format!("log object {seq} of epoch {epoch} leaves a gap"));
+        }
+        match object.header.kind {
+            Kind::Seal => book.sealed = Some(object.header.by),
+            Kind::Log if object.header.writer == book.writer => book.log.push(object.records),
+            Kind::Log | Kind::Open | Kind::Merged | Kind::Snapshot => {
+                return Err(format!(
+                    "epoch {epoch} has a second writer, or {seq} is no log"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot is whole when it can be seen: what it names is there, and holds all that came before.
+    fn put_snapshot(&mut self, epoch: u64, seq: u64, bytes: &[u8]) -> Result<(), String> {
+        let mut named = 0;
+        for part in decode_snapshot(bytes)?.records {
+            match self.merged.get(&part.object) {
+                Some(records) if *records == part.records => named += part.records,
+                Some(_) | None => {
+                    return Err(format!(
+                        "snapshot {seq} of epoch {epoch} names {}, which is not there",
+                        part.object
+                    ));
+                }
+            }
+        }
+        let own = self.epochs.get(&epoch).map_or(0, |book| {
+            let before = usize::try_from(seq).unwrap_or(usize::MAX);
+            book.log.iter().take(before).map(Vec::len).sum()
+        });
+        let wanted = self.before(epoch).count() + own;
+        if named == wanted {
+            self.based.insert(epoch);
+            Ok(())
+        } else {
+            Err(format!(
+                "snapshot {seq} of epoch {epoch} holds {named} records of {wanted}"
+            ))
+        }
+    }
+
+    /// All records of epochs before this one.
+    pub(super) fn before(&self, epoch: u64) -> impl Iterator<Item = &LogRecord> {
+        let older = self.epochs.range(..epoch);
+        older.flat_map(|(_, book)| book.log.iter().flatten())
+    }
+
+    /// All records of epochs up to this one.
+    pub(super) fn known_to(&self, epoch: u64) -> impl Iterator<Item = &LogRecord> {
+        self.before(epoch + 1)
+    }
+
+    /// All records.
+    pub(super) fn all(&self) -> impl Iterator<Item = &LogRecord> {
+        self.before(u64::MAX)
+    }
+
+    /// Whether this epoch may give out work: all before it are sealed, and it has said where everything is.
+    pub(super) fn expect_taken_over(&self, epoch: u64) -> Result<(), String> {
+        if !self.based.contains(&epoch) {
+            return Err(format!("epoch {epoch} acts and has no snapshot"));
+        }
+        match self
+            .epochs
+            .range(..epoch)
+            .find(|(_, book)| book.sealed.is_none())
+        {
+            Some((older, _)) => Err(format!(
+                "epoch {epoch} has taken over, and epoch {older} is not sealed"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A coordinator believes that its epoch begins with these.
+    pub(super) fn took_over(&mut self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
+        self.expect_taken_over(epoch)?;
+        let expected: Vec<&LogRecord> = self.before(epoch).collect();
+        if expected != records.iter().collect::<Vec<_>>() {
+            return Err(format!(
+                "epoch {epoch} replays {} records, and {} stand in the logs before it",
+                records.len(),
+                expected.len()
+            ));
+        }
+        let (last, replayed) = &self.replayed;
+        let (longer, shorter) = if *last < epoch {
+            (records, &replayed[..])
+        } else {
+            (&replayed[..], records)
+        };
+        if !longer.starts_with(shorter) {
+            return Err(format!(
+                "the replays of epochs {last} and {epoch} contradict each other"
+            ));
+        }
+        if *last < epoch {
+            self.replayed = (epoch, records.to_vec());
+        }
+        Ok(())
+    }
+
+    /// A coordinator believes that these are durable: they stand in its own log.
+    pub(super) fn acknowledged(&self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
+        let book = self.epochs.get(&epoch);
+        let log = book.map(|book| &book.log[..]).unwrap_or_default();
+        if log.iter().any(|object| object == records) {
+            Ok(())
+        } else {
+            Err(format!(
+                "epoch {epoch} acknowledges {} records that are not in its log",
+                records.len()
+            ))
+        }
+    }
+
+    pub(super) fn epochs(&self) -> usize {
+        self.epochs.len()
+    }
+}

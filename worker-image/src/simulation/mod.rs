@@ -1,0 +1,183 @@
+//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks over a store that is slow, fails,
+//! lies and damages and a network that breaks, on a clock that jumps from event to event. Coordinators are killed, stand
+//! still and are replaced alive; workers die, drain and stall. Whatever happens, nothing that is written or said is wrong;
+//! and once nothing fails any more the job ends in time, exactly right.
+//!
+//! `make simulate SEED=17` runs one seed, `make soak` thousands. It lies in this crate because it reaches what no other
+//! crate may see; a program has none of it. The state machine alone is simulated in the engine.
+
+mod checks;
+mod client;
+mod cluster;
+mod coordinator;
+mod defects;
+mod faults;
+mod job;
+mod journal;
+mod ledger;
+mod ledger_book;
+mod nemesis;
+mod network;
+mod process;
+mod rng;
+mod settings;
+mod store;
+mod tasks;
+mod truth;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use faults::Faults;
+use settings::Settings;
+
+/// Runs of the ledger in every CI run.
+const CI_LEDGER_SEEDS: u64 = 300;
+/// Whole jobs in every CI run.
+const CI_SEEDS: u64 = 120;
+
+/// Runs a job; its files have to be those of a quiet day, byte by byte.
+fn run_whole(
+    seed: u64,
+    quiet: &mut BTreeMap<u64, BTreeMap<String, Bytes>>,
+) -> Result<cluster::Outcome, String> {
+    let outcome = cluster::run(seed, false)?;
+    let shape = seed % job::SHAPES;
+    let expected = match quiet.entry(shape) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(cluster::calm(shape)?.files),
+    };
+    if *expected == outcome.files {
+        Ok(outcome)
+    } else {
+        Err(format!(
+            "make simulate SEED={seed}: the files are not those of a quiet day"
+        ))
+    }
+}
+
+#[test]
+fn no_acknowledged_record_is_lost_doubled_or_invented_whatever_befalls_coordinators_and_store() {
+    let wrong: Vec<String> = (0..CI_LEDGER_SEEDS)
+        .filter_map(|seed| ledger::run(seed, false).err())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_whatever_befalls_them() {
+    let mut quiet = BTreeMap::new();
+    let mut epochs = 0;
+    let mut wrong = Vec::new();
+    for seed in 0..CI_SEEDS {
+        match run_whole(seed, &mut quiet) {
+            Ok(outcome) => epochs += outcome.epochs as u64,
+            Err(found) => wrong.push(found),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Were the first coordinator to do it all, nothing would have been shown of its successors.
+    assert!(epochs > 3 * CI_SEEDS, "{epochs} epochs in {CI_SEEDS} runs");
+}
+
+#[test]
+fn promise_e18_the_same_seed_gives_the_same_run() {
+    for seed in 0..20 {
+        assert_eq!(ledger::run(seed, false), ledger::run(seed, false));
+    }
+    assert_ne!(ledger::run(1, false), ledger::run(2, false));
+    for seed in 0..8 {
+        assert_eq!(
+            cluster::run(seed, false),
+            cluster::run(seed, false),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn fault_8389_reads_of_reducers_that_fail_for_a_moment_fail_no_task_and_else_are_charged_to_nobody()
+{
+    let run = |patience| {
+        let settings = Settings {
+            task_faults: Faults {
+                refused: 200,
+                ..Faults::default()
+            },
+            task_patience: patience,
+            heals_at_ms: 60_000,
+            ..Settings::calm()
+        };
+        cluster::run_with(0, settings, false).unwrap()
+    };
+    assert_eq!(run(Duration::from_mins(1)).failures, 0);
+    let impatient = run(Duration::ZERO);
+    assert!(impatient.failures > 0);
+    assert_eq!(impatient.charged, 0);
+}
+
+/// What `make simulate` and `make soak` ask for, through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
+#[test]
+fn what_the_environment_asks_for() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    if let Some(seed) = number("ZEPHYR_SEED") {
+        one(seed);
+    }
+    if let Some(seeds) = number("ZEPHYR_SEEDS") {
+        soak(seeds);
+    }
+}
+
+/// One seed; where it fails, once more with all that happens in it.
+fn one(seed: u64) {
+    match ledger::run(seed, false) {
+        Ok(trace) => println!("seed {seed}: the ledger is right, trace {trace:016x}"),
+        Err(wrong) => {
+            let _again = ledger::run(seed, true);
+            panic!("{wrong}");
+        }
+    }
+    match run_whole(seed, &mut BTreeMap::new()) {
+        Ok(outcome) => println!(
+            "seed {seed}: the whole job is right after {} epochs, {} lines, trace {:016x}",
+            outcome.epochs, outcome.lines, outcome.trace
+        ),
+        Err(wrong) => {
+            let _again = cluster::run(seed, true);
+            panic!("{wrong}");
+        }
+    }
+}
+
+/// As many runs of the ledger; a tenth as many whole jobs, since each takes as long as ten.
+fn soak(seeds: u64) {
+    let mut quiet = BTreeMap::new();
+    let ledgers = wrong_of("the ledger", seeds, |seed| {
+        ledger::run(seed, false).map(drop)
+    });
+    let jobs = wrong_of("whole jobs", seeds.div_ceil(10), |seed| {
+        run_whole(seed, &mut quiet).map(drop)
+    });
+    let is_right = ledgers.is_empty() && jobs.is_empty();
+    assert!(is_right, "make simulate SEED=… shows what happened");
+}
+
+fn wrong_of(what: &str, seeds: u64, mut run: impl FnMut(u64) -> Result<(), String>) -> Vec<u64> {
+    const SHOWN_EVERY: u64 = 500;
+    let mut wrong = Vec::new();
+    for seed in 0..seeds {
+        let ended = catch_unwind(AssertUnwindSafe(|| run(seed)));
+        if !matches!(ended, Ok(Ok(()))) {
+            wrong.push(seed);
+        }
+        if (seed + 1) % SHOWN_EVERY == 0 || seed + 1 == seeds {
+            println!("{} of {seeds} runs of {what}; wrong: {wrong:?}", seed + 1);
+        }
+    }
+    wrong
+}

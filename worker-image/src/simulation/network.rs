@@ -1,0 +1,378 @@
+//! What lies between workers and coordinators: ways that take time, streams that break or go deaf, and a name that leads to
+//! one of the coordinators that run, mostly to the newest. Carries real messages and changes none.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::process::Process;
+use super::rng::Rng;
+use super::truth::Truth;
+use crate::coordinator::{Letters, WorkerSessions};
+use crate::proto::worker::{CoordinatorMessage, WorkerMessage};
+use crate::transport::client::ConnectError;
+use crate::worker::Line;
+
+/// After this long without an answer a side takes its stream for broken: the transport's own keepalive.
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Messages under way in one direction.
+const UNDER_WAY_MAX: usize = 1024;
+
+type FromWorker = Result<WorkerMessage, Status>;
+type FromCoordinator = Result<CoordinatorMessage, Status>;
+
+/// A coordinator as others reach it.
+pub(super) struct Endpoint {
+    pub(super) process: Process,
+    pub(super) sessions: WorkerSessions,
+    /// Its process has ended.
+    pub(super) gone: CancellationToken,
+}
+
+impl Endpoint {
+    pub(super) fn epoch(&self) -> Option<u64> {
+        let handle = self.sessions.handle.borrow();
+        handle.as_ref().map(|handle| handle.epoch.0)
+    }
+}
+
+/// One stream's fate.
+struct Wire {
+    pod: u64,
+    coordinator: Process,
+    /// The worker learns that it is over.
+    broken_for_worker: CancellationToken,
+    /// The coordinator does.
+    broken_for_coordinator: CancellationToken,
+    is_deaf_up: AtomicBool,
+    is_deaf_down: AtomicBool,
+}
+
+/// The one of a run.
+pub(super) struct Network {
+    truth: Arc<Truth>,
+    state: Mutex<State>,
+}
+
+struct State {
+    rng: Rng,
+    message_ms_max: u64,
+    /// The newest is the last.
+    endpoints: Vec<Arc<Endpoint>>,
+    wires: Vec<Arc<Wire>>,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64, message_ms_max: u64, truth: Arc<Truth>) -> Self {
+        Self {
+            truth,
+            state: Mutex::new(State {
+                rng: Rng::of(seed, "network"),
+                message_ms_max,
+                endpoints: Vec::new(),
+                wires: Vec::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, endpoint: Arc<Endpoint>) {
+        let mut state = self.state();
+        state.endpoints.retain(|known| !known.gone.is_cancelled());
+        state.endpoints.push(endpoint);
+    }
+
+    fn way(&self) -> Duration {
+        let mut state = self.state();
+        let longest = state.message_ms_max;
+        Duration::from_millis(state.rng.between(1, longest))
+    }
+
+    /// Whom the service's name leads to: now and then still to one that was replaced.
+    fn dialled(&self) -> Option<Arc<Endpoint>> {
+        const OLD_ONES_PERCENT: u64 = 15;
+        let mut state = self.state();
+        state.endpoints.retain(|known| !known.gone.is_cancelled());
+        let endpoints = state.endpoints.clone();
+        if state.rng.percent(OLD_ONES_PERCENT) {
+            return state.rng.pick(&endpoints);
+        }
+        endpoints.last().cloned()
+    }
+
+    /// The stream of a pod breaks; a side that is not told learns from silence.
+    pub(super) fn breaks(&self, pod: u64, worker_knows: bool, coordinator_knows: bool) {
+        for wire in self.wires(|wire| wire.pod == pod) {
+            wire.is_deaf_up.store(true, Ordering::Relaxed);
+            wire.is_deaf_down.store(true, Ordering::Relaxed);
+            wire.end(worker_knows, coordinator_knows);
+        }
+    }
+
+    /// The stream of a pod carries nothing any more in these directions, until both sides' keepalive finds out.
+    pub(super) fn goes_deaf(&self, pod: u64, up: bool, down: bool) {
+        for wire in self.wires(|wire| wire.pod == pod) {
+            wire.is_deaf_up.fetch_or(up, Ordering::Relaxed);
+            wire.is_deaf_down.fetch_or(down, Ordering::Relaxed);
+            tokio::spawn(async move {
+                sleep(KEEPALIVE).await;
+                wire.end(true, true);
+            });
+        }
+    }
+
+    /// The streams of a coordinator that is gone, or has stood still for too long.
+    pub(super) fn leaves(&self, coordinator: &Process) {
+        for wire in self.wires(|wire| wire.coordinator.name() == coordinator.name()) {
+            wire.end(true, false);
+        }
+    }
+
+    fn wires(&self, which: impl Fn(&Wire) -> bool) -> Vec<Arc<Wire>> {
+        let mut state = self.state();
+        state.wires.retain(|wire| {
+            !wire.broken_for_worker.is_cancelled() || !wire.broken_for_coordinator.is_cancelled()
+        });
+        let wires = state.wires.iter().filter(|wire| which(wire));
+        wires.cloned().collect()
+    }
+}
+
+impl Wire {
+    fn end(&self, worker_knows: bool, coordinator_knows: bool) {
+        if worker_knows {
+            self.broken_for_worker.cancel();
+        }
+        if coordinator_knows {
+            self.broken_for_coordinator.cancel();
+        }
+    }
+}
+
+/// How a worker reaches its coordinator.
+#[derive(Clone)]
+pub(super) struct SimulatedLine {
+    pub(super) network: Arc<Network>,
+    pub(super) process: Process,
+    pub(super) pod: u64,
+}
+
+/// A connection on which no session is open.
+pub(super) struct SimulatedConnection {
+    line: SimulatedLine,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Line for SimulatedLine {
+    type Connection = SimulatedConnection;
+    type Inbound = ReceiverStream<FromCoordinator>;
+
+    async fn connect(&self) -> Result<SimulatedConnection, ConnectError> {
+        self.process.awake().await;
+        let way = self.network.way();
+        sleep(way).await;
+        match self.network.dialled() {
+            Some(endpoint) if !endpoint.process.is_stalled() => Ok(SimulatedConnection {
+                line: self.clone(),
+                endpoint,
+            }),
+            Some(_) | None => Err(ConnectError::Dial {
+                address: "coordinator".to_owned(),
+                cause: "nobody answers".to_owned(),
+            }),
+        }
+    }
+
+    async fn open(
+        connection: SimulatedConnection,
+        outbound: ReceiverStream<WorkerMessage>,
+    ) -> Result<Self::Inbound, Status> {
+        let SimulatedConnection { line, endpoint } = connection;
+        let wire = Arc::new(Wire {
+            pod: line.pod,
+            coordinator: endpoint.process.clone(),
+            broken_for_worker: CancellationToken::new(),
+            broken_for_coordinator: CancellationToken::new(),
+            is_deaf_up: AtomicBool::new(false),
+            is_deaf_down: AtomicBool::new(false),
+        });
+        line.network.state().wires.push(Arc::clone(&wire));
+        let stream = Arc::new(SimulatedStream {
+            line,
+            endpoint,
+            wire,
+        });
+        let (to_coordinator, heard) = mpsc::channel(UNDER_WAY_MAX);
+        tokio::spawn(Arc::clone(&stream).carry_up(outbound, to_coordinator));
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(Arc::clone(&stream).serve(heard, answer));
+        let broken = Status::unavailable("the stream broke");
+        tokio::select! {
+            biased;
+            () = stream.wire.broken_for_worker.cancelled() => Err(broken),
+            opened = answered => opened.unwrap_or(Err(broken)),
+        }
+    }
+}
+
+/// One session's stream.
+struct SimulatedStream {
+    line: SimulatedLine,
+    endpoint: Arc<Endpoint>,
+    wire: Arc<Wire>,
+}
+
+impl SimulatedStream {
+    /// What the worker says, in order and later.
+    async fn carry_up(
+        self: Arc<Self>,
+        mut said: ReceiverStream<WorkerMessage>,
+        to_coordinator: mpsc::Sender<FromWorker>,
+    ) {
+        let (sender, mut under_way) = mpsc::channel::<(Instant, WorkerMessage)>(UNDER_WAY_MAX);
+        let stream = Arc::clone(&self);
+        tokio::spawn(async move {
+            let mut due = Instant::now();
+            while let Some(message) = said.next().await {
+                stream.line.process.awake().await;
+                due = due.max(Instant::now() + stream.line.network.way());
+                if sender.send((due, message)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let broken = &self.wire.broken_for_coordinator;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = broken.cancelled() => {
+                    // The reader may be gone already.
+                    let status = Status::unavailable("the stream broke");
+                    let _gone = to_coordinator.send(Err(status)).await;
+                    return;
+                }
+                next = under_way.recv() => next,
+            };
+            let Some((due, message)) = next else {
+                if self.wire.is_deaf_up.load(Ordering::Relaxed) {
+                    broken.cancelled().await;
+                }
+                return;
+            };
+            sleep_until(due).await;
+            if self.wire.is_deaf_up.load(Ordering::Relaxed) {
+                continue;
+            }
+            self.endpoint.process.awake().await;
+            self.line
+                .network
+                .truth
+                .heard(self.endpoint.epoch(), &message);
+            if to_coordinator.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Opens the session at the coordinator and carries back what it says.
+    async fn serve(
+        self: Arc<Self>,
+        heard: mpsc::Receiver<FromWorker>,
+        answer: oneshot::Sender<Result<ReceiverStream<FromCoordinator>, Status>>,
+    ) {
+        self.endpoint.process.awake().await;
+        let opened = self
+            .endpoint
+            .sessions
+            .open(ReceiverStream::new(heard))
+            .await;
+        let way = self.line.network.way();
+        let said = match opened {
+            Ok(said) => said,
+            Err(status) => {
+                sleep(way).await;
+                // The worker may not wait any more.
+                let _gone = answer.send(Err(status));
+                return;
+            }
+        };
+        let (sender, under_way) = mpsc::channel(UNDER_WAY_MAX);
+        let stream = Arc::clone(&self);
+        tokio::spawn(stream.listen(said, sender));
+        sleep(way).await;
+        let (to_worker, inbound) = mpsc::channel(UNDER_WAY_MAX);
+        if answer.send(Ok(ReceiverStream::new(inbound))).is_ok() {
+            self.carry_down(under_way, to_worker).await;
+        }
+    }
+
+    /// Sees what the coordinator says when it says it.
+    async fn listen(
+        self: Arc<Self>,
+        mut said: Letters,
+        sender: mpsc::Sender<(Instant, FromCoordinator)>,
+    ) {
+        let mut due = Instant::now();
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                () = self.endpoint.gone.cancelled() => return,
+                message = said.next() => message,
+            };
+            let Some(message) = message else { return };
+            if let Ok(message) = &message {
+                self.line.network.truth.said(message);
+            }
+            due = due.max(Instant::now() + self.line.network.way());
+            if sender.send((due, message)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn carry_down(
+        &self,
+        mut under_way: mpsc::Receiver<(Instant, FromCoordinator)>,
+        to_worker: mpsc::Sender<FromCoordinator>,
+    ) {
+        let broken = &self.wire.broken_for_worker;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = broken.cancelled() => {
+                    // The worker may be gone already.
+                    let status = Status::unavailable("the stream broke");
+                    let _gone = to_worker.send(Err(status)).await;
+                    return;
+                }
+                () = to_worker.closed() => return,
+                next = under_way.recv() => next,
+            };
+            let Some((due, message)) = next else {
+                if self.wire.is_deaf_down.load(Ordering::Relaxed) {
+                    broken.cancelled().await;
+                }
+                return;
+            };
+            sleep_until(due).await;
+            if self.wire.is_deaf_down.load(Ordering::Relaxed) {
+                continue;
+            }
+            self.line.process.awake().await;
+            if to_worker.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+}

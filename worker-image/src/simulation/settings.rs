@@ -1,0 +1,127 @@
+//! What a seed decides before its run begins: the fleet, which faults there are and how often. A seed has only some of
+//! them, because what one shows another would hide. The job is drawn for itself.
+
+use std::time::Duration;
+
+use super::faults::{Damages, Faults};
+use super::rng::Rng;
+
+/// A kind of fault, besides those of single calls to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nemesis {
+    /// Its process ends, and another begins some seconds later.
+    CoordinatorDies,
+    /// It stands still for some time.
+    CoordinatorStalls,
+    /// It stands still, is replaced, and wakes up.
+    CoordinatorIsReplacedAlive,
+    /// A pod is gone at once, and another comes.
+    WorkerDies,
+    /// A pod is told to go.
+    WorkerDrains,
+    WorkerStalls,
+    /// A session's stream breaks.
+    StreamBreaks,
+    /// A session's stream carries nothing in one direction, or in both, until somebody notices.
+    StreamGoesDeaf,
+    /// No call to the store is answered for some time.
+    StoreIsAway,
+    /// A shuffle file that was committed vanishes or is damaged where it lies.
+    OutputIsLost,
+}
+
+const ALL: [Nemesis; 10] = [
+    Nemesis::CoordinatorDies,
+    Nemesis::CoordinatorStalls,
+    Nemesis::CoordinatorIsReplacedAlive,
+    Nemesis::WorkerDies,
+    Nemesis::WorkerDrains,
+    Nemesis::WorkerStalls,
+    Nemesis::StreamBreaks,
+    Nemesis::StreamGoesDeaf,
+    Nemesis::StoreIsAway,
+    Nemesis::OutputIsLost,
+];
+
+/// Longer than what a seed makes fail, one after the other.
+const TASK_PATIENCE: Duration = Duration::from_mins(1);
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) workers: u64,
+    pub(super) slots: u32,
+    /// The longest that a task takes.
+    pub(super) task_ms_max: u64,
+    /// The longest way of a message.
+    pub(super) message_ms_max: u64,
+    /// Tasks in a hundred that fail by themselves.
+    pub(super) failures: u64,
+    /// Of the coordinators' calls to the store.
+    pub(super) faults: Faults,
+    /// Of the tasks' calls, for which no time passes.
+    pub(super) task_faults: Faults,
+    /// How long a task's call is tried again, of real time.
+    pub(super) task_patience: Duration,
+    pub(super) nemeses: Vec<Nemesis>,
+    pub(super) fault_every_ms: u64,
+    pub(super) heals_at_ms: u64,
+}
+
+impl Settings {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut rng = Rng::of(seed, "settings");
+        let one_of = |rng: &mut Rng, from: &[u64]| rng.pick(from).unwrap_or_default();
+        let faults = Faults {
+            latency_ms_max: one_of(&mut rng, &[5, 50, 1_000]),
+            refused: one_of(&mut rng, &[0, 20, 150]),
+            replies_lost: one_of(&mut rng, &[0, 50, 300]),
+            falsely_there: one_of(&mut rng, &[0, 50, 200]),
+            hung: one_of(&mut rng, &[0, 0, 10, 50]),
+            stale: one_of(&mut rng, &[0, 300]),
+            ..Faults::default()
+        };
+        let task_faults = Faults {
+            refused: one_of(&mut rng, &[0, 20]),
+            replies_lost: one_of(&mut rng, &[0, 50]),
+            damaged: one_of(&mut rng, &[0, 20]),
+            damages: Damages::Shuffles,
+            ..Faults::default()
+        };
+        Self {
+            workers: rng.between(1, 5),
+            slots: u32::try_from(rng.between(1, 3)).unwrap_or(1),
+            task_ms_max: one_of(&mut rng, &[20, 2_000, 15_000]),
+            message_ms_max: one_of(&mut rng, &[2, 20, 500]),
+            failures: one_of(&mut rng, &[0, 0, 10]),
+            faults,
+            task_faults,
+            task_patience: TASK_PATIENCE,
+            nemeses: draw_nemeses(&mut rng),
+            fault_every_ms: one_of(&mut rng, &[300, 2_000, 8_000]),
+            heals_at_ms: rng.between(3_000, 90_000),
+        }
+    }
+
+    /// Nothing goes wrong.
+    pub(super) fn calm() -> Self {
+        Self {
+            workers: 2,
+            slots: 2,
+            task_ms_max: 20,
+            message_ms_max: 2,
+            failures: 0,
+            faults: Faults::default(),
+            task_faults: Faults::default(),
+            task_patience: TASK_PATIENCE,
+            nemeses: Vec::new(),
+            fault_every_ms: 1_000,
+            heals_at_ms: 0,
+        }
+    }
+}
+
+fn draw_nemeses(rng: &mut Rng) -> Vec<Nemesis> {
+    let chance = rng.pick(&[15, 40, 80]).unwrap_or(40);
+    ALL.into_iter().filter(|_| rng.percent(chance)).collect()
+}

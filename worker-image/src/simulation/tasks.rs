@@ -1,0 +1,88 @@
+//! Runs the real task, with its own threads, while the simulation waits and its clock stands still: what comes out depends
+//! on nothing else that happens. Its calls to the store fail as the seed says, and take no time.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use zephyr_engine::coordinator::record::FailureClass;
+use zephyr_engine::plan::plan;
+
+use super::job::SimulatedJob;
+use super::store::Server;
+use crate::chance::Chance;
+use crate::convert::wire;
+use crate::proto::worker::RunTask;
+use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
+use crate::worker::SlotEvent;
+
+/// Where all tasks of all runs have their calls to the store: these take no time, but the pauses between them do.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap()
+});
+
+/// Runs tasks of one job.
+pub(super) struct Tasks {
+    context: TaskContext,
+    /// For while the store is away: it is not waited for, since no time passes.
+    impatient: TaskContext,
+    server: Arc<Server>,
+    /// For what does not fit into memory, which nothing here does.
+    _spill: tempfile::TempDir,
+}
+
+impl Tasks {
+    pub(super) fn new(job: &SimulatedJob, server: &Arc<Server>, patience: Duration) -> Self {
+        let spill = tempfile::tempdir().unwrap();
+        let context = |patience| {
+            let run_job = job.on(server, None, Chance::from_seed(0), patience);
+            TaskContext::new(TaskSetup {
+                plan: plan(&run_job.pipeline, job.source_shards),
+                sink_path: run_job.frozen.spec.pipeline.sink.files.path.clone(),
+                sink_compression: None,
+                source_format: None,
+                storage: run_job.storage,
+                memory_bytes: 0,
+                spill_folder: spill.path().to_owned(),
+                pipeline: run_job.pipeline,
+                runtime: RUNTIME.handle().clone(),
+            })
+            .unwrap()
+        };
+        Self {
+            context: context(patience),
+            impatient: context(Duration::ZERO),
+            server: Arc::clone(server),
+            _spill: spill,
+        }
+    }
+
+    /// Runs an attempt to its end.
+    pub(super) fn run(&self, task: RunTask) -> SlotEvent {
+        let assignment = wire::assignment(task).unwrap();
+        let attempt = assignment.task;
+        let context = if self.server.is_out() {
+            &self.impatient
+        } else {
+            &self.context
+        };
+        let counters = Arc::new(ProgressCounters::default());
+        match run(context, &assignment, &counters, None) {
+            Ok(output) => SlotEvent::Done(wire::to_task_done(attempt, output)),
+            Err(failure) => SlotEvent::Failed(wire::to_failed(attempt, failure)),
+        }
+    }
+}
+
+/// A failure that is the task's own.
+pub(super) fn own_failure() -> TaskFailure {
+    TaskFailure {
+        class: FailureClass::Application,
+        error: "it failed by itself".to_owned(),
+        lost_input: None,
+    }
+}

@@ -1,0 +1,335 @@
+//! What is true in a run, seen in the store and on the wire, and what must never be said or done against it. Asks neither
+//! coordinators nor workers what they believe.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use zephyr_engine::coordinator::record::{
+    self, FilePlace, FinalPlace, JobResult, LogRecord, TaskOutput,
+};
+use zephyr_engine::id::{TaskAttempt, TaskId};
+
+use super::job::OUTPUT;
+use super::journal::Journal;
+use super::ledger_book::LedgerBook;
+use super::store::Applied;
+use crate::convert::identity::{task_attempt, task_attempts};
+use crate::convert::wire::task_done;
+use crate::finalize::MANIFEST_NAME;
+use crate::proto::worker::{
+    CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
+};
+use crate::shuffle::shuffle_path;
+
+/// How an attempt ended, as its worker told it.
+#[derive(Clone, Debug)]
+enum Report {
+    Done(Box<TaskOutput>),
+    Failed {
+        class: i32,
+        lost_input: Option<TaskAttempt>,
+    },
+}
+
+/// What is true.
+pub(super) struct Truth {
+    journal: Journal,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    book: LedgerBook,
+    reports: BTreeMap<TaskAttempt, Report>,
+    /// Which results have reached which epoch.
+    heard: BTreeMap<u64, BTreeSet<TaskAttempt>>,
+    /// Attempts whose output somebody found to be lost.
+    lost: BTreeSet<TaskAttempt>,
+    /// The last attempt of each task that was sent out, and those that were taken back.
+    newest: BTreeMap<TaskId, TaskAttempt>,
+    cancelled: BTreeSet<TaskAttempt>,
+}
+
+impl Truth {
+    pub(super) fn new(journal: Journal) -> Self {
+        Self {
+            journal,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expect(&self, is_right: Result<(), String>) {
+        if let Err(wrong) = is_right {
+            self.journal.complain(&wrong);
+        }
+    }
+
+    /// Something changed in the store.
+    pub(super) fn applied(&self, applied: &Applied<'_>) {
+        let mut state = self.state();
+        let is_right = match applied {
+            Applied::Put { path, .. } if is_final(path) && !path.ends_with(MANIFEST_NAME) => Err(
+                format!("{path} is put, and only its upload may be completed"),
+            ),
+            Applied::Put { path, bytes } => state.book.put(path, bytes),
+            Applied::Completed { path, upload } if is_final(path) => {
+                let is_committed = state.book.all().any(|record| has_upload(record, upload));
+                let wrong = || format!("{path} is completed, and its commit is not durable");
+                is_committed.then_some(()).ok_or_else(wrong)
+            }
+            Applied::Completed { .. } => Ok(()),
+            Applied::Aborted { upload } => {
+                let aborted = state.reports.iter().find(|(_, report)| {
+                    matches!(report, Report::Done(output)
+                        if upload_of(output) == Some(*upload))
+                });
+                let aborted = aborted.map(|(task, _)| *task);
+                state.lost.extend(aborted);
+                Ok(())
+            }
+        };
+        drop(state);
+        self.expect(is_right);
+    }
+
+    /// A worker's message reaches the coordinator of this epoch.
+    pub(super) fn heard(&self, epoch: Option<u64>, message: &WorkerMessage) {
+        let mut state = self.state();
+        let epoch = epoch.unwrap_or_default();
+        match &message.message {
+            Some(worker_message::Message::Done(done)) => {
+                for task in &done.tasks {
+                    let Ok((task, output)) = task_done(task.clone()) else {
+                        continue;
+                    };
+                    self.journal
+                        .note(&format!("epoch {epoch} hears: {task} is done"));
+                    state.heard.entry(epoch).or_default().insert(task);
+                    state.reports.insert(task, Report::Done(Box::new(output)));
+                }
+            }
+            Some(worker_message::Message::Failed(failed)) => {
+                let Ok(task) = task_attempt("Failed", failed.task.as_ref()) else {
+                    return;
+                };
+                let lost_input = task_attempt("Failed", failed.lost_input.as_ref()).ok();
+                self.journal.note(&format!(
+                    "epoch {epoch} hears: {task} failed: {}",
+                    failed.error
+                ));
+                state.lost.extend(lost_input);
+                let class = failed.class;
+                state
+                    .reports
+                    .insert(task, Report::Failed { class, lost_input });
+            }
+            Some(worker_message::Message::Hello(hello)) => {
+                let running = hello.running.len();
+                self.journal.note(&format!(
+                    "epoch {epoch} hears: {} is there with {running} tasks",
+                    hello.pod_uid
+                ));
+            }
+            Some(worker_message::Message::Draining(_)) => {
+                self.journal
+                    .note(&format!("epoch {epoch} hears: a worker drains"));
+            }
+            Some(
+                worker_message::Message::Heartbeat(_)
+                | worker_message::Message::Progress(_)
+                | worker_message::Message::Bye(_),
+            )
+            | None => {}
+        }
+    }
+
+    /// A coordinator says something.
+    pub(super) fn said(&self, message: &CoordinatorMessage) {
+        let mut state = self.state();
+        let epoch = message.epoch;
+        let mut wrong = Vec::new();
+        match &message.message {
+            Some(coordinator_message::Message::Run(run)) => {
+                for run in &run.tasks {
+                    let Ok(task) = task_attempt("Run", run.task.as_ref()) else {
+                        continue;
+                    };
+                    self.journal
+                        .note(&format!("epoch {epoch} says: run {task}"));
+                    wrong.extend(state.expect_run(epoch, task).err());
+                    state.newest.insert(task.task, task);
+                }
+            }
+            Some(coordinator_message::Message::Ack(ack)) => {
+                for task in &ack.tasks {
+                    let Ok(task) = task_attempt("Ack", Some(task)) else {
+                        continue;
+                    };
+                    self.journal
+                        .note(&format!("epoch {epoch} says: {task} is acknowledged"));
+                    wrong.extend(state.expect_acknowledgement(epoch, task).err());
+                }
+            }
+            Some(coordinator_message::Message::Shutdown(_)) => {
+                if !state.book.known_to(epoch).any(is_result) {
+                    wrong.push(format!(
+                        "epoch {epoch} dismisses a worker, and the result is not durable"
+                    ));
+                }
+            }
+            Some(coordinator_message::Message::Cancel(cancel)) => {
+                let tasks = task_attempts("Cancel", &cancel.tasks).unwrap_or_default();
+                state.cancelled.extend(tasks);
+            }
+            Some(coordinator_message::Message::Welcome(_)) | None => {}
+        }
+        drop(state);
+        for line in wrong {
+            self.journal.complain(&line);
+        }
+    }
+
+    /// The attempts whose shuffle files count, with their paths.
+    pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
+        let state = self.state();
+        let winners = state.winners(u64::MAX - 1);
+        let shuffled = winners.into_values().filter_map(|(task, output)| {
+            let is_shuffle = matches!(output.file.place, FilePlace::Shuffle);
+            is_shuffle.then(|| (task, shuffle_path(task)))
+        });
+        shuffled.collect()
+    }
+
+    /// How the job ended, where that is durable.
+    pub(super) fn result(&self) -> Option<JobResult> {
+        let state = self.state();
+        state.book.all().find_map(|record| match record {
+            LogRecord::Result(result) => Some(result.clone()),
+            LogRecord::Done { .. }
+            | LogRecord::Failed { .. }
+            | LogRecord::Revoked { .. }
+            | LogRecord::StageFinished { .. }
+            | LogRecord::Finalized { .. } => None,
+        })
+    }
+
+    /// Failures that count against a task.
+    pub(super) fn charged(&self) -> usize {
+        let state = self.state();
+        let charged = state.book.all().filter(|record| {
+            matches!(record, LogRecord::Failed { class, .. }
+                if *class != record::FailureClass::Disruption)
+        });
+        charged.count()
+    }
+
+    /// Failures that were reported.
+    pub(super) fn failures(&self) -> usize {
+        let state = self.state();
+        let failed = |report: &&Report| matches!(report, Report::Failed { .. });
+        state.reports.values().filter(failed).count()
+    }
+
+    pub(super) fn epochs(&self) -> usize {
+        self.state().book.epochs()
+    }
+}
+
+impl State {
+    /// What the coordinator of this epoch knows to be committed.
+    fn winners(&self, epoch: u64) -> BTreeMap<TaskId, (TaskAttempt, TaskOutput)> {
+        let mut winners = BTreeMap::new();
+        for record in self.book.known_to(epoch) {
+            match record {
+                LogRecord::Done { task, output } => {
+                    winners.insert(task.task, (*task, output.clone()));
+                }
+                LogRecord::Revoked { task } => {
+                    winners.remove(&task.task);
+                }
+                LogRecord::Failed { .. }
+                | LogRecord::StageFinished { .. }
+                | LogRecord::Finalized { .. }
+                | LogRecord::Result(_) => {}
+            }
+        }
+        winners
+    }
+
+    fn expect_run(&self, epoch: u64, task: TaskAttempt) -> Result<(), String> {
+        self.book.expect_taken_over(epoch)?;
+        match self.winners(epoch).get(&task.task) {
+            Some((winner, _)) if !self.lost.contains(winner) => Err(format!(
+                "epoch {epoch} runs {task}, and {winner} is committed and not lost"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A worker forgets what is acknowledged: where it counts it must be in the ledger.
+    fn expect_acknowledgement(&self, epoch: u64, task: TaskAttempt) -> Result<(), String> {
+        let is_dealt_with = self.book.known_to(epoch).any(|record| match record {
+            // Beaten, where it is another attempt.
+            LogRecord::Done { task: durable, .. } => durable.task == task.task,
+            LogRecord::Failed { task: durable, .. } | LogRecord::Revoked { task: durable } => {
+                *durable == task
+            }
+            LogRecord::Result(_) => true,
+            LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } => false,
+        });
+        // The first of two results is not durable yet; its own worker keeps it until it is.
+        let is_beaten = self.heard.get(&epoch).is_some_and(|heard| {
+            let mut results = heard.iter().filter(|other| other.task == task.task);
+            results.any(|other| *other != task)
+        });
+        let needs_no_record = match self.reports.get(&task) {
+            Some(Report::Done(_)) | None => false,
+            Some(Report::Failed { class, lost_input }) => {
+                lost_input.is_some() || *class == DISRUPTION || self.is_given_up(task)
+            }
+        };
+        if is_dealt_with || is_beaten || needs_no_record {
+            Ok(())
+        } else {
+            Err(format!(
+                "epoch {epoch} acknowledges {task}, which is not in the ledger: {:?}",
+                self.reports.get(&task)
+            ))
+        }
+    }
+
+    /// Whether nobody waits for the attempt any more, so that its failure is nobody's.
+    fn is_given_up(&self, task: TaskAttempt) -> bool {
+        let newest = self.newest.get(&task.task);
+        self.cancelled.contains(&task) || newest.is_some_and(|newest| *newest != task)
+    }
+}
+
+/// The wire's number for it.
+const DISRUPTION: i32 = FailureClass::Disruption as i32;
+
+fn is_final(path: &str) -> bool {
+    path.split('/').next() == Some(OUTPUT)
+}
+
+fn is_result(record: &LogRecord) -> bool {
+    matches!(record, LogRecord::Result(_))
+}
+
+fn upload_of(output: &TaskOutput) -> Option<&str> {
+    let FilePlace::Final(place) = &output.file.place else {
+        return None;
+    };
+    match &**place {
+        FinalPlace::Multipart { upload, .. } => Some(upload),
+        FinalPlace::Staged { .. } => None,
+    }
+}
+
+fn has_upload(record: &LogRecord, upload: &str) -> bool {
+    matches!(record, LogRecord::Done { output, .. } if upload_of(output) == Some(upload))
+}
