@@ -8,6 +8,7 @@ mod cleanup;
 mod dispatch;
 mod effects;
 mod event_loop;
+mod offenders;
 mod operators;
 mod ownership;
 mod planning;
@@ -38,6 +39,7 @@ pub use status::Status;
 
 use self::effects::Effects;
 use self::event_loop::EventLoop;
+use self::offenders::Offenders;
 use self::operators::OperatorStreams;
 use self::planning::{Planned, Runnable, damaged, prepare};
 use self::retry::Retries;
@@ -118,9 +120,11 @@ pub async fn run(
     let check = TokenCheck::new(&token).map_err(CoordinatorError::Token)?;
     let (handle, watched_handle) = watch::channel(None);
     let identity = job.identity.clone();
+    let offenders = Offenders::default();
     let workers = WorkerSessions {
         identity: identity.clone(),
         handle: watched_handle.clone(),
+        offenders: offenders.clone(),
         last_session: AtomicU64::new(0),
     };
     let operators = OperatorStreams {
@@ -128,9 +132,10 @@ pub async fn run(
         status: status.subscribe(),
         handle: watched_handle,
     };
-    let server = serve(listener, check, workers, operators, pending());
+    let refused = metrics.calls_refused.clone();
+    let server = serve(listener, check, refused, workers, operators, pending());
     let mut parts = JoinSet::new();
-    parts.spawn(work(job, metrics, handle, status));
+    parts.spawn(work(job, metrics, offenders, handle, status));
     tokio::select! {
         stopped = server => {
             let cause = stopped.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
@@ -143,6 +148,7 @@ pub async fn run(
 async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,
+    offenders: Offenders,
     handle: watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<Infallible, CoordinatorError> {
@@ -156,7 +162,7 @@ async fn work(
         }
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
-            match event_loop(job, *runnable, metrics, &handle, status.clone()) {
+            match event_loop(job, *runnable, metrics, offenders, &handle, status.clone()) {
                 Ok(event_loop) => event_loop.run().await.map_err(CoordinatorError::Loop),
                 Err(source) => {
                     let message =
@@ -197,6 +203,7 @@ fn event_loop(
     job: Arc<RunJob>,
     runnable: Runnable,
     metrics: CoordinatorMetrics,
+    offenders: Offenders,
     handle: &watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<EventLoop, ReplayError> {
@@ -250,6 +257,7 @@ fn event_loop(
         digest,
         source,
         sink_path,
+        offenders,
         effects,
         outages,
         heartbeats: received_heartbeats,

@@ -9,8 +9,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use zephyr_engine::coordinator::Event;
-use zephyr_engine::id::{Epoch, SessionId};
+use zephyr_engine::id::{Epoch, SessionId, WorkerId};
 
+use super::offenders::{Offenders, REPORTS_MAX};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
 use crate::proto::worker::worker_server::Worker;
@@ -42,6 +43,8 @@ pub(super) struct Beat {
 
 /// The coordinator's end of a session.
 pub(super) struct Outlet {
+    /// Who is at the other end.
+    pub worker: WorkerId,
     /// To the worker.
     pub messages: mpsc::Sender<Result<CoordinatorMessage, Status>>,
     /// Ends the session.
@@ -65,6 +68,8 @@ pub(super) struct WorkerSessions {
     pub identity: RunIdentity,
     /// The loop; none while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
+    /// Who is not let in any more.
+    pub offenders: Offenders,
     /// The last session's number.
     pub last_session: AtomicU64,
 }
@@ -103,8 +108,16 @@ impl Worker for WorkerSessions {
             ));
         };
         let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
+        if self.offenders.is_fenced(&greeting.worker) {
+            let text = format!(
+                "Hello: worker {} reported {REPORTS_MAX} times a file that is not its own and is not listened to any more; only another process of its pod is let in",
+                greeting.worker
+            );
+            return Err(Status::permission_denied(text));
+        }
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         tracing::info!(%session, worker = %greeting.worker, pod = greeting.pod_name, slots = greeting.slots, running = greeting.running.len(), "a worker opens a session");
+        let worker = greeting.worker.clone();
         let opening = Event::Hello {
             session,
             worker: greeting.worker,
@@ -114,7 +127,9 @@ impl Worker for WorkerSessions {
         };
         let (messages, outbound) = mpsc::channel(OUTBOUND_QUEUED);
         let close = CancellationToken::new();
+        let last_words = messages.clone();
         let outlet = Outlet {
+            worker,
             messages,
             close: close.clone(),
         };
@@ -127,6 +142,7 @@ impl Worker for WorkerSessions {
             identity: self.identity.clone(),
             session,
             handle,
+            last_words,
             close,
         };
         tokio::spawn(reader.read(inbound));
@@ -134,7 +150,8 @@ impl Worker for WorkerSessions {
     }
 }
 
-fn refusal(error: &WireError) -> Status {
+/// How a message that cannot be taken is answered.
+pub(super) fn refusal(error: &WireError) -> Status {
     match error {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
             Status::permission_denied(error.to_string())
@@ -150,6 +167,8 @@ struct Reader {
     identity: RunIdentity,
     session: SessionId,
     handle: LoopHandle,
+    /// Where the worker is told why it is not read any further.
+    last_words: mpsc::Sender<Result<CoordinatorMessage, Status>>,
     close: CancellationToken,
 }
 
@@ -162,7 +181,7 @@ enum ReadError {
     Message(WireError),
     #[error("a message is of epoch {got}; this session is of epoch {expected}")]
     Epoch { got: u64, expected: Epoch },
-    #[error("a message is empty")]
+    #[error("a message is empty, or of a kind that this release does not know")]
     Empty,
     #[error("Hello was said again")]
     HelloAgain,
@@ -170,12 +189,31 @@ enum ReadError {
     NoLoop,
 }
 
+impl ReadError {
+    /// What the worker is told; nothing where it would not hear it.
+    fn answer(&self) -> Option<Status> {
+        match self {
+            Self::Stream { .. } => None,
+            Self::Message(error) => Some(refusal(error)),
+            Self::Epoch { .. } => Some(Status::failed_precondition(self.to_string())),
+            Self::Empty | Self::HelloAgain => Some(Status::invalid_argument(self.to_string())),
+            Self::NoLoop => Some(Status::unavailable(self.to_string())),
+        }
+    }
+}
+
 impl Reader {
     async fn read(self, mut inbound: Streaming<WorkerMessage>) {
         let session = self.session;
         match self.pass_on(&mut inbound).await {
             Ok(()) => tracing::info!(%session, "a session ends"),
-            Err(error) => tracing::info!(%session, %error, "a session ends"),
+            Err(error) => {
+                tracing::info!(%session, %error, "a session ends");
+                if let Some(answer) = error.answer() {
+                    // Where its queue is full the worker learns from the end of the stream.
+                    let _full = self.last_words.try_send(Err(answer));
+                }
+            }
         }
         self.close.cancel();
         if self
