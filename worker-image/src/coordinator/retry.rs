@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::time::sleep;
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::status::Outages;
 use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
+use crate::storage::Reminder;
 
 /// First and longest wait between two tries of one call.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -86,6 +87,7 @@ impl Retries {
     ) -> Result<T, E> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut backoff = Backoff::new();
+        let mut reminder = Reminder::default();
         let outcome = loop {
             match attempt().await {
                 Ok(value) => break Ok(value),
@@ -93,7 +95,9 @@ impl Retries {
                     Verdict::GiveUp => break Err(error),
                     Verdict::TryAgain => {
                         self.metrics.storage_failures.inc();
-                        tracing::warn!(%error, call = name, "storage does not answer as it should; trying again");
+                        if reminder.is_due(Instant::now()) {
+                            tracing::warn!(%error, call = name, "storage does not answer as it should; trying again");
+                        }
                         self.outages.begin(number, format!("{name}: {error}"));
                     }
                 },
