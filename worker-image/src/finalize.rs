@@ -462,6 +462,27 @@ mod tests {
         assert_eq!(names, BTreeSet::from(expected));
     }
 
+    #[test]
+    fn absurd_numbers_of_workers_make_a_manifest_all_the_same() {
+        let place = FilePlace::Multipart {
+            uri: "s3://o/0".to_owned(),
+            upload: "u".to_owned(),
+            parts: vec![],
+        };
+        let file = OutputFile {
+            rows: u64::MAX,
+            bytes: u64::MAX,
+            crc32c: 0,
+            place,
+        };
+        let files = [(attempt(0), file.clone()), (attempt(1), file)];
+        let job = JobUid::parse("uid").unwrap();
+        let text = manifest(&job, "ns/name", "digest", &files).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(read["totals"]["rows"], u64::MAX);
+        assert_eq!(read["totals"]["bytes"], u64::MAX);
+    }
+
     #[tokio::test]
     async fn the_manifest_lists_every_file_with_rows_bytes_and_checksum() {
         let stores = Stores::in_memory();

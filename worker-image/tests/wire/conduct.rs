@@ -223,7 +223,9 @@ async fn row_93_thousands_of_registrations_of_one_worker_hold_up_no_other() {
                 reports += 1;
                 reported = None;
             }
-            message => panic!("{message:?}"),
+            message @ (coordinator_message::Message::Welcome(_)
+            | coordinator_message::Message::Cancel(_)
+            | coordinator_message::Message::Shutdown(_)) => panic!("{message:?}"),
         }
         while let Some(ended) = storm.try_join_next() {
             ended.unwrap();

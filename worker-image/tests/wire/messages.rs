@@ -126,7 +126,7 @@ async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_co
             |task| WorkerMessage {
                 epoch: 1,
                 ..says(done(task, |done| {
-                    done.task.as_mut().unwrap().shard = u32::MAX
+                    done.task.as_mut().unwrap().shard = u32::MAX;
                 }))
             },
             Code::Aborted,
