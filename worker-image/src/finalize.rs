@@ -3,6 +3,8 @@
 //! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
 //! known before.
 
+mod owner;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
@@ -17,6 +19,8 @@ use crate::storage::{
     Cause, Completed, Location, StorageError, Stores, UploadPlace, abandon, complete, fetch_range,
     persist, size_of,
 };
+
+pub use owner::{OutputError, check_output};
 
 /// What of a file is held in memory while it is compared.
 const COMPARE_BYTES: u64 = 8 << 20;
@@ -105,11 +109,12 @@ pub async fn write_manifest(
     stores: &Stores,
     sink_path: &str,
     job: &JobUid,
+    job_name: &str,
     plan_digest: &str,
     files: &[(TaskAttempt, OutputFile)],
 ) -> Result<String, StorageError> {
     let location = manifest_location(sink_path)?;
-    let bytes = manifest(job, plan_digest, files).map_err(|error| {
+    let bytes = manifest(job, job_name, plan_digest, files).map_err(|error| {
         StorageError::new("writing", &location, Cause::Other(error.to_string()))
     })?;
     let store = stores.open(&location)?.durable;
@@ -185,6 +190,8 @@ fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
 struct Manifest<'a> {
     version: u32,
     job_uid: &'a str,
+    /// Namespace and name of the job, for people.
+    job: &'a str,
     plan_digest: &'a str,
     files: Vec<ManifestFile>,
     totals: Totals,
@@ -207,6 +214,7 @@ struct Totals {
 
 fn manifest(
     job: &JobUid,
+    job_name: &str,
     plan_digest: &str,
     files: &[(TaskAttempt, OutputFile)],
 ) -> serde_json::Result<Vec<u8>> {
@@ -216,14 +224,21 @@ fn manifest(
         bytes: file.bytes,
         crc32c: format!("{:08x}", file.crc32c),
     });
+    // The numbers are what workers said.
+    let sum = |of: fn(&OutputFile) -> u64| {
+        files
+            .iter()
+            .fold(0_u64, |sum, (_, file)| sum.saturating_add(of(file)))
+    };
     let totals = Totals {
         files: files.len(),
-        rows: files.iter().map(|(_, file)| file.rows).sum(),
-        bytes: files.iter().map(|(_, file)| file.bytes).sum(),
+        rows: sum(|file| file.rows),
+        bytes: sum(|file| file.bytes),
     };
     let mut bytes = serde_json::to_vec_pretty(&Manifest {
         version: 1,
         job_uid: job.as_str(),
+        job: job_name,
         plan_digest,
         files: listed.collect(),
         totals,
@@ -445,7 +460,7 @@ mod tests {
         finalize(&stores, &winner).await.unwrap();
         let job = JobUid::parse("uid").unwrap();
         let files = [(attempt(0), winner)];
-        write_manifest(&stores, &path("{shard}"), &job, "digest", &files)
+        write_manifest(&stores, &path("{shard}"), &job, "ns/name", "digest", &files)
             .await
             .unwrap();
         let names = std::fs::read_dir(folder.path()).unwrap();
@@ -454,6 +469,27 @@ mod tests {
             .collect();
         let expected = [".0.other.e1a1", "0", "_SUCCESS.json"].map(str::to_owned);
         assert_eq!(names, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn absurd_numbers_of_workers_make_a_manifest_all_the_same() {
+        let place = FilePlace::from(FinalPlace::Multipart {
+            uri: "s3://o/0".to_owned(),
+            upload: "u".to_owned(),
+            parts: vec![],
+        });
+        let file = OutputFile {
+            rows: u64::MAX,
+            bytes: u64::MAX,
+            crc32c: 0,
+            place,
+        };
+        let files = [(attempt(0), file.clone()), (attempt(1), file)];
+        let job = JobUid::parse("uid").unwrap();
+        let text = manifest(&job, "ns/name", "digest", &files).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(read["totals"]["rows"], u64::MAX);
+        assert_eq!(read["totals"]["bytes"], u64::MAX);
     }
 
     #[tokio::test]
@@ -477,6 +513,7 @@ mod tests {
             &stores,
             "s3://o/{shard}",
             &JobUid::parse("uid").unwrap(),
+            "ns/name",
             "digest",
             &files,
         )
@@ -488,7 +525,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let listed = |uri: &str| serde_json::json!({"uri": uri, "rows": 2, "bytes": 5, "crc32c": "000000ab"});
         let expected = serde_json::json!({
-            "version": 1, "jobUid": "uid", "planDigest": "digest", "files": [listed("s3://o/0"), listed("s3://o/1")],
+            "version": 1, "jobUid": "uid", "job": "ns/name", "planDigest": "digest", "files": [listed("s3://o/0"), listed("s3://o/1")],
             "totals": {"files": 2, "rows": 4, "bytes": 10},
         });
         assert_eq!(read, expected);

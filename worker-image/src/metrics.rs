@@ -53,6 +53,10 @@ pub struct CoordinatorMetrics {
     pub ledger_commits: Counter,
     /// Storage calls that failed and are tried again.
     pub storage_failures: Counter,
+    /// Calls that did not carry the generation's token.
+    pub calls_refused: Counter,
+    /// Reports that named a file which is not the attempt's own.
+    pub reports_refused: Counter,
     /// Worker sessions that are up.
     pub sessions: Gauge,
     /// Second attempts of stragglers.
@@ -72,6 +76,8 @@ impl Default for CoordinatorMetrics {
             ledger_records: Counter::default(),
             ledger_commits: Counter::default(),
             storage_failures: Counter::default(),
+            calls_refused: Counter::default(),
+            reports_refused: Counter::default(),
             sessions: Gauge::default(),
             speculations: Gauge::default(),
             tasks_done: Gauge::default(),
@@ -103,6 +109,16 @@ impl CoordinatorMetrics {
             "zephyr_storage_failures",
             "Storage calls that failed and are tried again",
             self.storage_failures.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_calls_refused",
+            "Calls that did not carry this generation's token",
+            self.calls_refused.clone(),
+        );
+        registry.register(
+            "zephyr_coordinator_reports_refused",
+            "Reports of workers that named a file which is not their attempt's own",
+            self.reports_refused.clone(),
         );
         registry.register(
             "zephyr_coordinator_sessions",

@@ -208,6 +208,7 @@ async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
         &stores,
         &format!("{folder}/{{shard}}"),
         &JobUid::parse("uid").unwrap(),
+        "ns/name",
         "digest",
         &files,
     )

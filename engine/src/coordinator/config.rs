@@ -45,6 +45,10 @@ pub const REPLACED_NEWS_MS: u64 = 60_000;
 /// repeated: the connected process is not the one that ended.
 pub const EARLY_NEWS_MS: u64 = 10_000;
 
+/// The most replaced processes of one pod that are remembered: of a container that restarts again and again only the last
+/// few can still have a message on its way.
+pub const PREDECESSORS_MAX: usize = 64;
+
 /// The most pod uids that a report lists: the number of workers we design for.
 pub const POD_UIDS_MAX: usize = 10_000;
 

@@ -56,7 +56,7 @@ pub enum Effect {
         /// Its file.
         file: OutputFile,
     },
-    /// Write `_SUCCESS.json`; answered by `ManifestWritten`.
+    /// Write `_SUCCESS.json`; answered by `ManifestWritten` or `OutputTaken`.
     WriteManifest {
         /// The sink's files in shard order.
         files: Vec<(TaskAttempt, OutputFile)>,

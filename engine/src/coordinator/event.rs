@@ -104,6 +104,11 @@ pub enum Event {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
+    /// What `Effect::WriteManifest` asked for must not be done: another job has finished in the same folder.
+    OutputTaken {
+        /// Whose output is there, in one sentence.
+        message: String,
+    },
     /// Time passed. Sent at least twice a second.
     Tick,
 }
@@ -181,6 +186,7 @@ impl fmt::Display for Event {
             Self::FileFinalized { task } => write!(f, "{task}: final file stands"),
             Self::FileLost { task } => write!(f, "{task}: final file lost"),
             Self::ManifestWritten { manifest } => write!(f, "manifest written at {manifest}"),
+            Self::OutputTaken { message } => write!(f, "the output is taken: {message}"),
             Self::Tick => write!(f, "tick"),
         }
     }

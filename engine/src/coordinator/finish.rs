@@ -130,6 +130,14 @@ impl State {
         self.conclude(out, result);
     }
 
+    /// Files of the same names may have been mixed by now, so nothing can be said for them.
+    pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
+        if self.job == JobState::WritingManifest {
+            let reason = "OutputLost".to_owned();
+            self.conclude(out, JobResult::Failed { reason, message });
+        }
+    }
+
     /// Ends the job: nothing runs any more, and the result is on its way into the ledger.
     pub(crate) fn conclude(&mut self, out: &mut Outbox, result: JobResult) {
         self.stop_all(out);

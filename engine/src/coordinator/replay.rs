@@ -106,6 +106,7 @@ impl State {
             recording: VecDeque::new(),
             disruptions: 0,
             speculations: 0,
+            last_setback: None,
             last_tick: Timestamp(0),
             observing_since: Timestamp(0),
             dispatch_from: Timestamp(0),

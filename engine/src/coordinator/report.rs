@@ -311,7 +311,24 @@ impl State {
                 stage.total()
             );
         }
-        self.trouble_message(current).unwrap_or_default()
+        self.trouble_message(current)
+            .or_else(|| self.setback_message(current))
+            .unwrap_or_default()
+    }
+
+    /// What costs the job nothing can hold it up for ever: a full disk, a store that refuses one worker.
+    fn setback_message(&self, stage: StageId) -> Option<String> {
+        let (task, cause) = self.last_setback.as_ref()?;
+        let is_open = task.stage == stage
+            && self
+                .task(*task)
+                .is_some_and(|known| known.state.winner().is_none());
+        is_open.then(|| {
+            format!(
+                "{}: given back for a cause that is not its own, will be tried again; last cause: {cause}",
+                self.describe(*task)
+            )
+        })
     }
 
     /// The trouble that is nearest to ending the job: the task of this stage with the most failures.

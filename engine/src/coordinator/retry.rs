@@ -86,6 +86,10 @@ impl State {
         self.with_worker(number, |worker| worker.running.remove(&task));
         let not_before = self.next_try(task.task, now);
         self.requeue(task, Some(not_before));
+        if class == FailureClass::Disruption {
+            let cause = error.chars().take(ERROR_CHARACTERS_MAX).collect();
+            self.last_setback = Some((task.task, cause));
+        }
         self.charge(out, task, class, error, Some(number));
         self.judge(out, [task.task]);
     }

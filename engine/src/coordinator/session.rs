@@ -1,9 +1,11 @@
 //! Who speaks: sessions that begin, are superseded and break, and workers that leave. What a worker says it runs is
 //! compared with what is known, and each attempt is kept, cancelled or requeued exactly once. No task is chosen here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use crate::coordinator::config::{ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, SLOTS_MAX};
+use crate::coordinator::config::{
+    ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, PREDECESSORS_MAX, SLOTS_MAX,
+};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::liveness::Loss;
 use crate::coordinator::outbox::Outbox;
@@ -80,10 +82,17 @@ impl State {
                 }
                 number
             }
+            Some(number) if self.is_replaced(number, &id) => {
+                out.close(session, "a newer process of the same pod took its place");
+                return;
+            }
             Some(number) => {
+                let predecessors = self.predecessors_after(number);
                 let (loss, replaced) = self.replaced_by_another(now, number);
                 self.lose(out, now, number, &loss);
-                self.register(now, session, id, ordinal, replaced)
+                let successor = self.register(now, session, id, ordinal, replaced);
+                self.with_worker(successor, |worker| worker.predecessors = predecessors);
+                successor
             }
             None => self.register(now, session, id, ordinal, None),
         };
@@ -103,6 +112,27 @@ impl State {
         if matches!(self.job, JobState::Ended { .. }) {
             out.shutdown(session);
         }
+    }
+
+    /// Whether this process was replaced before by another of its pod. Two that live at once would else take the place of
+    /// each other for ever.
+    fn is_replaced(&self, number: WorkerNumber, id: &WorkerId) -> bool {
+        self.workers
+            .get(&number)
+            .is_some_and(|worker| worker.predecessors.contains(&id.incarnation()))
+    }
+
+    /// The processes that whoever takes this worker's place will have replaced.
+    fn predecessors_after(&self, number: WorkerNumber) -> VecDeque<u64> {
+        let Some(worker) = self.workers.get(&number) else {
+            return VecDeque::new();
+        };
+        let mut predecessors = worker.predecessors.clone();
+        if predecessors.len() >= PREDECESSORS_MAX {
+            predecessors.pop_front();
+        }
+        predecessors.push_back(worker.id.incarnation());
+        predecessors
     }
 
     /// How a process ended that another of its pod replaces: as the news said that came before, or as the news will say
@@ -156,6 +186,7 @@ impl State {
             unwell: 0,
             rests_until: None,
             early_news: None,
+            predecessors: VecDeque::new(),
         };
         self.workers.insert(number, worker);
         self.no_worker_since = None;

@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) disruptions: u64,
     /// Second attempts that were given to idle slots.
     pub(crate) speculations: u64,
+    /// The last task that was given back for a cause that was not its own, with that cause.
+    pub(crate) last_setback: Option<(TaskId, String)>,
     pub(crate) last_tick: Timestamp,
     /// Since when this process has watched without a stall.
     pub(crate) observing_since: Timestamp,
@@ -239,6 +241,8 @@ pub(crate) struct Worker {
     pub(crate) rests_until: Option<Timestamp>,
     /// News that its container ended, while its session is still up.
     pub(crate) early_news: Option<(Timestamp, String)>,
+    /// Processes of the same pod that this one and those before it replaced, the latest last: they are not heard again.
+    pub(crate) predecessors: VecDeque<u64>,
 }
 
 /// Whether a worker can be spoken to.

@@ -57,6 +57,7 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::FileFinalized { task } => state.on_file_finalized(&mut out, task),
         Event::FileLost { task } => state.on_file_lost(&mut out, task),
         Event::ManifestWritten { manifest } => state.on_manifest_written(&mut out, manifest),
+        Event::OutputTaken { message } => state.on_output_taken(&mut out, message),
         Event::Tick => state.on_tick(&mut out, now),
     }
     state.dispatch(&mut out, now);

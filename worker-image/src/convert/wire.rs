@@ -15,6 +15,9 @@ use crate::task::{Assignment, TaskFailure, TaskInput};
 /// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.
 pub const SLOTS_MAX: u32 = 256;
 
+/// What is kept of a pod's name: as long as Kubernetes lets one be.
+const POD_NAME_CHARS_MAX: usize = 253;
+
 /// What a worker that opens a session says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Greeting {
@@ -59,7 +62,7 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     let running = task_attempts(message, &hello.running)?;
     Ok(Greeting {
         worker,
-        pod_name: hello.pod_name.clone(),
+        pod_name: hello.pod_name.chars().take(POD_NAME_CHARS_MAX).collect(),
         ordinal: ordinal(&hello.pod_name),
         slots: hello.slots,
         running,

@@ -9,8 +9,8 @@ use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
-use super::retry::{Retries, judge_ledger};
-use crate::finalize::{self, Finalized};
+use super::retry::{Retries, Verdict, judge_ledger};
+use crate::finalize::{self, Finalized, OutputError};
 use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::CoordinatorMetrics;
@@ -235,25 +235,31 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
             discard(tools, task, &file).await;
             None
         }
-        Call::WriteManifest(files) => {
-            let write = || {
-                let path = &job.frozen.spec.pipeline.sink.files.path;
-                finalize::write_manifest(
-                    &job.stores,
-                    path,
-                    &job.identity.job,
-                    &tools.plan_digest,
-                    &files,
-                )
-            };
-            let manifest = retries
-                .for_ever(
-                    "write _SUCCESS.json under spec.pipeline.sink.files.path",
-                    write,
-                )
-                .await;
-            Some(Event::ManifestWritten { manifest })
-        }
+        Call::WriteManifest(files) => Some(write_manifest(tools, &files).await),
+    }
+}
+
+/// Another job may have finished in the same folder since this one was planned.
+async fn write_manifest(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {
+    let Tools { job, retries, .. } = tools;
+    let frozen = &job.frozen;
+    let (path, uid) = (&frozen.spec.pipeline.sink.files.path, &job.identity.job);
+    let name = format!("{}/{}", frozen.namespace, frozen.name);
+    let write = || async {
+        finalize::check_output(&job.stores, path, uid).await?;
+        finalize::write_manifest(&job.stores, path, uid, &name, &tools.plan_digest, files)
+            .await
+            .map_err(OutputError::Store)
+    };
+    let judge = |error: &OutputError| match error {
+        OutputError::Store(_) => Verdict::TryAgain,
+        OutputError::Taken { .. } | OutputError::Unknown { .. } => Verdict::GiveUp,
+    };
+    match retries.call("write _SUCCESS.json", judge, write).await {
+        Ok(manifest) => Event::ManifestWritten { manifest },
+        Err(error) => Event::OutputTaken {
+            message: error.to_string(),
+        },
     }
 }
 

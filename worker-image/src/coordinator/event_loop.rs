@@ -15,6 +15,7 @@ use zephyr_engine::plan::Plan;
 use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
+use super::offenders::Offenders;
 use super::ownership;
 use super::sessions::{Beat, Input, Outlet};
 use super::status::{Outages, Status, show};
@@ -74,6 +75,8 @@ pub(super) struct EventLoop {
     pub source: SourceShards,
     /// `spec.pipeline.sink.files.path`.
     pub sink_path: String,
+    /// Who reported files that are not its own.
+    pub offenders: Offenders,
     /// Storage calls.
     pub effects: Effects,
     /// Those of them that fail now.
@@ -128,7 +131,8 @@ impl EventLoop {
         }
     }
 
-    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come back and explain itself.
+    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come back and explain itself,
+    /// twice.
     fn without_foreign_files(
         &self,
         event: Event,
@@ -148,6 +152,10 @@ impl EventLoop {
             }
         });
         if tasks.len() < reported {
+            self.metrics.reports_refused.inc();
+            if let Some(outlet) = outlets.get(&session) {
+                self.offenders.note(&outlet.worker);
+            }
             close(outlets, session, "it reported a file that is not its own");
         }
         Event::Done { session, tasks }

@@ -8,6 +8,7 @@ mod cleanup;
 mod dispatch;
 mod effects;
 mod event_loop;
+mod offenders;
 mod operators;
 mod ownership;
 mod planning;
@@ -33,6 +34,7 @@ use zephyr_engine::id::Epoch;
 
 pub use effects::EffectError;
 pub use event_loop::LoopError;
+pub(crate) use offenders::Offenders;
 pub use planning::PlanningError;
 #[cfg(test)]
 pub(crate) use sessions::Letters;
@@ -120,9 +122,11 @@ pub async fn run(
     let check = TokenCheck::new(&token).map_err(CoordinatorError::Token)?;
     let (handle, watched_handle) = watch::channel(None);
     let identity = job.identity.clone();
+    let offenders = Offenders::default();
     let workers = WorkerSessions {
         identity: identity.clone(),
         handle: watched_handle.clone(),
+        offenders: offenders.clone(),
         last_session: AtomicU64::new(0),
     };
     let operators = OperatorStreams {
@@ -130,9 +134,10 @@ pub async fn run(
         status: status.subscribe(),
         handle: watched_handle,
     };
-    let server = serve(listener, check, workers, operators, pending());
+    let refused = metrics.calls_refused.clone();
+    let server = serve(listener, check, refused, workers, operators, pending());
     let mut parts = JoinSet::new();
-    parts.spawn(work(job, metrics, handle, status));
+    parts.spawn(work(job, metrics, offenders, handle, status));
     tokio::select! {
         stopped = server => {
             let cause = stopped.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
@@ -146,6 +151,7 @@ pub async fn run(
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,
+    offenders: Offenders,
     handle: watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<Infallible, CoordinatorError> {
@@ -159,7 +165,7 @@ pub(crate) async fn work(
         }
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
-            match event_loop(job, *runnable, metrics, &handle, status.clone()) {
+            match event_loop(job, *runnable, metrics, offenders, &handle, status.clone()) {
                 Ok(event_loop) => event_loop.run().await.map_err(CoordinatorError::Loop),
                 Err(source) => {
                     let message =
@@ -200,6 +206,7 @@ fn event_loop(
     job: Arc<RunJob>,
     runnable: Runnable,
     metrics: CoordinatorMetrics,
+    offenders: Offenders,
     handle: &watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
 ) -> Result<EventLoop, ReplayError> {
@@ -253,6 +260,7 @@ fn event_loop(
         digest,
         source,
         sink_path,
+        offenders,
         effects,
         outages,
         heartbeats: received_heartbeats,

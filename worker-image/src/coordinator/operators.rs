@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as CallStatus, Streaming};
 use zephyr_engine::coordinator::{Event, PodEndCause};
 
-use super::sessions::{Input, LoopHandle};
+use super::sessions::{Input, LoopHandle, refusal};
 use super::status::Status;
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::proto::run::run_server::Run;
@@ -62,10 +62,6 @@ impl Run for OperatorStreams {
         tokio::spawn(listen(inbound, self.handle.clone()));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
-}
-
-fn refusal(error: &WireError) -> CallStatus {
-    CallStatus::permission_denied(error.to_string())
 }
 
 /// The first snapshot at once, then one whenever there is something new, until the operator or the coordinator is gone.

@@ -13,6 +13,7 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, Verdict, judge_ledger};
 use super::status::{Status, show};
+use crate::finalize::{OutputError, check_output};
 use crate::job::RunJob;
 use crate::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
@@ -144,8 +145,9 @@ pub(super) async fn prepare(
         return Ok(Planned::Ended { epoch, result });
     }
     let mut backoff = Backoff::new(job.stores.chance());
+    let mut damaged_reads = 0;
     loop {
-        match plan_or_load(job, epoch).await {
+        match plan_or_load(job, epoch, !records.is_empty()).await {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -157,7 +159,15 @@ pub(super) async fn prepare(
                 })));
             }
             Err(NoPlan::Fatal(error)) => return Err(error),
-            Err(NoPlan::Failed(message) | NoPlan::Damaged { epoch: _, message }) => {
+            Err(NoPlan::Damaged { epoch, message }) => {
+                damaged_reads += 1;
+                tracing::error!(message, damaged_reads, "the ledger cannot be used");
+                if damaged_reads == LEDGER_READS {
+                    let result = damaged(&message);
+                    return Ok(Planned::Ended { epoch, result });
+                }
+            }
+            Err(NoPlan::Failed(message)) => {
                 tracing::error!(message, "the job cannot be planned");
                 let result = JobResult::Failed {
                     reason: "PlanFailed".to_owned(),
@@ -196,7 +206,7 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     probe(&job.storage)
         .await
-        .map_err(|error| NoPlan::Wait(field(&error)))?;
+        .map_err(|error| NoPlan::Wait(error.to_string()))?;
     let opened = Ledger::open(&job.storage, writer.clone())
         .await
         .map_err(|error| ledger_error(error, None, field))?;
@@ -217,14 +227,17 @@ pub(super) fn damaged(message: &str) -> JobResult {
     }
 }
 
-/// Without an epoch of its own a coordinator has nothing to say that the operator could rely on.
+/// Without an epoch of its own a coordinator has no result that the operator could rely on: it says what it found, and
+/// waits until somebody removes that.
 fn ledger_error(
     error: LedgerError,
     epoch: Option<Epoch>,
     sentence: impl Fn(&dyn std::fmt::Display) -> String,
 ) -> NoPlan {
     match (judge_ledger(&error), &error, epoch) {
-        (Verdict::TryAgain, ..) => NoPlan::Wait(sentence(&error)),
+        (Verdict::TryAgain, ..) | (Verdict::GiveUp, LedgerError::Refused { .. }, None) => {
+            NoPlan::Wait(sentence(&error))
+        }
         (Verdict::GiveUp, LedgerError::Refused { .. }, Some(epoch)) => NoPlan::Damaged {
             epoch,
             message: sentence(&error),
@@ -233,10 +246,15 @@ fn ledger_error(
     }
 }
 
-/// A plan that was kept before stands, whatever a listing would give today.
-async fn plan_or_load(job: &RunJob, epoch: Epoch) -> Result<(Plan, String, SourceShards), NoPlan> {
-    let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: plan.json: {error}");
-    let kept = load_plan(&job.storage)
+/// A plan that was kept before stands, whatever a listing would give today. Where something was done by it, it must be there.
+async fn plan_or_load(
+    job: &RunJob,
+    epoch: Epoch,
+    has_begun: bool,
+) -> Result<(Plan, String, SourceShards), NoPlan> {
+    output_is_free(job).await?;
+    let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
+    let kept = load_plan(&job.storage, has_begun)
         .await
         .map_err(|error| ledger_error(error, Some(epoch), field))?;
     let kept = if let Some(kept) = kept {
@@ -258,6 +276,18 @@ async fn plan_or_load(job: &RunJob, epoch: Epoch) -> Result<(Plan, String, Sourc
         )));
     }
     Ok((plan, digest, source))
+}
+
+/// Nobody writes over what another job has finished.
+async fn output_is_free(job: &RunJob) -> Result<(), NoPlan> {
+    let path = &job.frozen.spec.pipeline.sink.files.path;
+    let looked = check_output(&job.stores, path, &job.identity.job).await;
+    looked.map_err(|error| match error {
+        OutputError::Store(_) if error.is_transient() => NoPlan::Wait(error.to_string()),
+        OutputError::Store(_) | OutputError::Taken { .. } | OutputError::Unknown { .. } => {
+            NoPlan::Failed(error.to_string())
+        }
+    })
 }
 
 async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
@@ -361,3 +391,6 @@ async fn record_result(
         backoff.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

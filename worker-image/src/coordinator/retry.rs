@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::status::Outages;
 use crate::chance::Chance;
 use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
+use crate::storage::Reminder;
 
 /// First and longest wait between two tries of one call.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -90,6 +91,7 @@ impl Retries {
     ) -> Result<T, E> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut backoff = Backoff::new(&self.chance);
+        let mut reminder = Reminder::default();
         let outcome = loop {
             match attempt().await {
                 Ok(value) => break Ok(value),
@@ -97,7 +99,9 @@ impl Retries {
                     Verdict::GiveUp => break Err(error),
                     Verdict::TryAgain => {
                         self.metrics.storage_failures.inc();
-                        tracing::warn!(%error, call = name, "storage does not answer as it should; trying again");
+                        if reminder.is_due(Instant::now()) {
+                            tracing::warn!(%error, call = name, "storage does not answer as it should; trying again");
+                        }
                         self.outages.begin(number, format!("{name}: {error}"));
                     }
                 },

@@ -11,8 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use zephyr_engine::coordinator::Event;
-use zephyr_engine::id::{Epoch, SessionId};
+use zephyr_engine::id::{Epoch, SessionId, WorkerId};
 
+use super::offenders::{Offenders, REPORTS_MAX};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
 use crate::proto::worker::worker_server::Worker;
@@ -51,6 +52,8 @@ pub(crate) type Letters =
 
 /// The coordinator's end of a session.
 pub(crate) struct Outlet {
+    /// Who is at the other end.
+    pub worker: WorkerId,
     /// To the worker.
     pub messages: mpsc::Sender<Letter>,
     /// Ends the session.
@@ -74,6 +77,8 @@ pub(crate) struct WorkerSessions {
     pub identity: RunIdentity,
     /// The loop; none while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
+    /// Who is not let in any more.
+    pub offenders: Offenders,
     /// The last session's number.
     pub last_session: AtomicU64,
 }
@@ -122,8 +127,16 @@ impl WorkerSessions {
             ));
         };
         let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
+        if self.offenders.is_fenced(&greeting.worker) {
+            let text = format!(
+                "Hello: worker {} reported {REPORTS_MAX} times a file that is not its own and is not listened to any more; only another process of its pod is let in",
+                greeting.worker
+            );
+            return Err(Status::permission_denied(text));
+        }
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         tracing::info!(%session, worker = %greeting.worker, pod = greeting.pod_name, slots = greeting.slots, running = greeting.running.len(), "a worker opens a session");
+        let worker = greeting.worker.clone();
         let opening = Event::Hello {
             session,
             worker: greeting.worker,
@@ -133,7 +146,9 @@ impl WorkerSessions {
         };
         let (messages, outbound) = mpsc::channel(OUTBOUND_QUEUED);
         let close = CancellationToken::new();
+        let last_words = messages.clone();
         let outlet = Outlet {
+            worker,
             messages,
             close: close.clone(),
         };
@@ -146,6 +161,7 @@ impl WorkerSessions {
             identity: self.identity.clone(),
             session,
             handle,
+            last_words,
             close,
         };
         tokio::spawn(reader.read(inbound));
@@ -153,7 +169,8 @@ impl WorkerSessions {
     }
 }
 
-fn refusal(error: &WireError) -> Status {
+/// How a message that cannot be taken is answered.
+pub(super) fn refusal(error: &WireError) -> Status {
     match error {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
             Status::permission_denied(error.to_string())
@@ -170,6 +187,8 @@ struct Reader {
     identity: RunIdentity,
     session: SessionId,
     handle: LoopHandle,
+    /// Where the worker is told why it is not read any further.
+    last_words: mpsc::Sender<Letter>,
     close: CancellationToken,
 }
 
@@ -182,12 +201,25 @@ enum ReadError {
     Message(WireError),
     #[error("a message is of epoch {got}; this session is of epoch {expected}")]
     Epoch { got: u64, expected: Epoch },
-    #[error("a message is empty")]
+    #[error("a message is empty, or of a kind that this release does not know")]
     Empty,
     #[error("Hello was said again")]
     HelloAgain,
     #[error("the loop is gone")]
     NoLoop,
+}
+
+impl ReadError {
+    /// What the worker is told; nothing where it would not hear it.
+    fn answer(&self) -> Option<Status> {
+        match self {
+            Self::Stream { .. } => None,
+            Self::Message(error) => Some(refusal(error)),
+            Self::Epoch { .. } => Some(Status::failed_precondition(self.to_string())),
+            Self::Empty | Self::HelloAgain => Some(Status::invalid_argument(self.to_string())),
+            Self::NoLoop => Some(Status::unavailable(self.to_string())),
+        }
+    }
 }
 
 impl Reader {
@@ -198,7 +230,13 @@ impl Reader {
         let session = self.session;
         match self.pass_on(&mut inbound).await {
             Ok(()) => tracing::info!(%session, "a session ends"),
-            Err(error) => tracing::info!(%session, %error, "a session ends"),
+            Err(error) => {
+                tracing::info!(%session, %error, "a session ends");
+                if let Some(answer) = error.answer() {
+                    // Where its queue is full the worker learns from the end of the stream.
+                    let _full = self.last_words.try_send(Box::new(Err(answer)));
+                }
+            }
         }
         self.close.cancel();
         if self

@@ -10,6 +10,8 @@
 //! Nothing here depends on the order or completeness of a listing, nor on a clock.
 
 mod append;
+#[cfg(test)]
+mod bad_objects;
 mod encoding;
 mod error;
 mod inspect;

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use zephyr_engine::id::{JOB_UID_MAX_LENGTH, JobUid};
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
 use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
 
-/// The version this program writes, and the only one it reads.
-const VERSION: u32 = 1;
+/// The version this program writes, and the only one it reads. Version 1 did not say whose plan it was.
+const VERSION: u32 = 2;
 
 /// The plan that stands for the whole life of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +25,18 @@ pub struct PlanFile {
     pub source_shards: u32,
 }
 
+/// Looked at before anything else: only what has our version has our fields.
+#[derive(Deserialize)]
+struct StoredVersion {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StoredEnvelope<'a> {
     version: u32,
+    /// Uid of the job.
+    job: String,
     /// CRC-32C, in hex, of the text of `plan`.
     crc32c: String,
     #[serde(borrow)]
@@ -51,13 +60,21 @@ struct StoredInput {
     etag: Option<String>,
 }
 
-/// The plan that stands; nothing where none was kept yet.
-pub async fn load_plan(storage: &JobStorage) -> Result<Option<PlanFile>, LedgerError> {
+/// The plan that stands; nothing where none was kept yet. One that must be there and is not was lost: another one made
+/// today could give the same shards other inputs.
+pub async fn load_plan(
+    storage: &JobStorage,
+    must_be_there: bool,
+) -> Result<Option<PlanFile>, LedgerError> {
     let location = plan_object(storage)?;
     match fetch(storage.stores(), &location).await {
-        Ok(bytes) => parse(&bytes)
+        Ok(bytes) => parse(storage.job(), &bytes)
             .map(Some)
             .map_err(|problem| refused(&location, problem)),
+        Err(error) if error.cause == Cause::NotFound && must_be_there => Err(refused(
+            &location,
+            "it is missing, and the log has records of tasks".to_owned(),
+        )),
         Err(error) if error.cause == Cause::NotFound => Ok(None),
         Err(error) => Err(LedgerError::from_storage(error)),
     }
@@ -66,13 +83,17 @@ pub async fn load_plan(storage: &JobStorage) -> Result<Option<PlanFile>, LedgerE
 /// Keeps a plan where none stands, and gives the one that does: another coordinator may have been first.
 pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
     let location = plan_object(storage)?;
-    let bytes = Bytes::from(print(&plan).map_err(|error| refused(&location, error.to_string()))?);
+    let bytes = Bytes::from(
+        print(storage.job(), &plan).map_err(|error| refused(&location, error.to_string()))?,
+    );
     match put_if_absent(storage.stores(), &location, bytes)
         .await
         .map_err(LedgerError::from_storage)?
     {
         Placed::Mine => Ok(plan),
-        Placed::Theirs(found) => parse(&found).map_err(|problem| refused(&location, problem)),
+        Placed::Theirs(found) => {
+            parse(storage.job(), &found).map_err(|problem| refused(&location, problem))
+        }
     }
 }
 
@@ -80,7 +101,7 @@ fn plan_object(storage: &JobStorage) -> Result<Location, LedgerError> {
     storage.at("plan.json").map_err(LedgerError::Address)
 }
 
-fn print(plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
+fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
     let inputs = plan.inputs.iter().map(|file| StoredInput {
         uri: file.uri.clone(),
         size: file.size,
@@ -96,19 +117,26 @@ fn print(plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
     let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
     serde_json::to_vec(&StoredEnvelope {
         version: VERSION,
+        job: job.to_string(),
         crc32c,
         plan: &text,
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<PlanFile, String> {
-    let envelope: StoredEnvelope<'_> =
+fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
+    let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if envelope.version != VERSION {
+    if version.version != VERSION {
         return Err(format!(
             "it has version {}; this program reads version {VERSION}",
-            envelope.version
+            version.version
         ));
+    }
+    let envelope: StoredEnvelope<'_> =
+        serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
+    if envelope.job != job.as_str() {
+        let other: String = envelope.job.chars().take(JOB_UID_MAX_LENGTH).collect();
+        return Err(format!("it says that it is the plan of job {other}"));
     }
     if envelope.crc32c != format!("{:08x}", crc32c::crc32c(envelope.plan.get().as_bytes())) {
         return Err("its checksum is wrong: it is damaged".to_owned());
@@ -133,7 +161,6 @@ mod tests {
     use super::*;
     use crate::storage::Stores;
     use object_store::{ObjectStoreExt, PutPayload};
-    use zephyr_engine::id::JobUid;
 
     fn plan(digest: &str) -> PlanFile {
         let file = InputFile {
@@ -157,7 +184,7 @@ mod tests {
             JobUid::parse("u").unwrap(),
         )
         .unwrap();
-        assert_eq!(load_plan(&storage).await.unwrap(), None);
+        assert_eq!(load_plan(&storage, false).await.unwrap(), None);
         assert_eq!(
             keep_plan(&storage, plan("first")).await.unwrap(),
             plan("first")
@@ -166,10 +193,13 @@ mod tests {
             keep_plan(&storage, plan("second")).await.unwrap(),
             plan("first")
         );
-        assert_eq!(load_plan(&storage).await.unwrap(), Some(plan("first")));
+        assert_eq!(
+            load_plan(&storage, true).await.unwrap(),
+            Some(plan("first"))
+        );
 
         let location = storage.at("plan.json").unwrap();
-        let damaged = String::from_utf8(print(&plan("first")).unwrap())
+        let damaged = String::from_utf8(print(storage.job(), &plan("first")).unwrap())
             .unwrap()
             .replace("first", "fi_st");
         storage
@@ -180,7 +210,7 @@ mod tests {
             .put(location.path(), PutPayload::from(damaged))
             .await
             .unwrap();
-        let error = load_plan(&storage).await.unwrap_err();
+        let error = load_plan(&storage, true).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "s3://b/jobs/u/plan.json: not a part of this job's ledger: its checksum is wrong: it is damaged"

@@ -30,6 +30,9 @@ const DECODED_AT_ONCE_BYTES: usize = 64 << 10;
 /// Records of older logs that one merged object takes: some 8 MB.
 const RECORDS_PER_PART: usize = 25_000;
 
+/// The most records that room is made for before they are read: two for each of a million tasks.
+const RECORDS_RESERVED_MAX: usize = 2_000_000;
+
 /// The most epochs a job can have: a coordinator that restarted once a minute for two years.
 const EPOCHS_MAX: u64 = 1_000_000;
 
@@ -162,7 +165,17 @@ pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerErr
     let folders = listed
         .map(|listed| listed.common_prefixes)
         .unwrap_or_default();
-    Ok(folders.iter().filter_map(number).max().unwrap_or(0))
+    let newest = folders.iter().filter_map(number).max().unwrap_or(0);
+    if newest > EPOCHS_MAX {
+        let folder = folder
+            .join(&newest.to_string())
+            .map_err(LedgerError::Address)?;
+        return Err(refused(
+            &folder,
+            format!("no job has more than {EPOCHS_MAX} epochs"),
+        ));
+    }
+    Ok(newest)
 }
 
 /// What lies in a folder; nothing where there is no such folder, which a local one may not be yet.
@@ -241,7 +254,11 @@ pub(crate) async fn read_parts(
     parts: &[Part],
 ) -> Result<Vec<LogRecord>, LedgerError> {
     let mut records = Vec::new();
-    records.reserve_exact(parts.iter().map(|part| part.records).sum());
+    // What a snapshot says of itself is believed only as far as it costs nothing.
+    let said = parts
+        .iter()
+        .fold(0_usize, |sum, part| sum.saturating_add(part.records));
+    records.reserve_exact(said.min(RECORDS_RESERVED_MAX));
     let reads = futures::stream::iter(parts.to_vec())
         .map(|part| async move { read_part(storage, &part).await });
     let mut reads = std::pin::pin!(reads.buffered(PARTS_AHEAD));
@@ -252,7 +269,12 @@ pub(crate) async fn read_parts(
 }
 
 async fn read_part(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
-    let location = storage.at(&part.object).map_err(LedgerError::Address)?;
+    let location = storage
+        .at(&part.object)
+        .map_err(|error| LedgerError::Refused {
+            object: storage.root().to_string(),
+            problem: format!("a snapshot names a merged object that cannot be one: {error}"),
+        })?;
     let refuse = |problem: &str| refused(&location, problem.to_owned());
     let Some(bytes) = look(storage, &location).await? else {
         return Err(refuse("it is missing, and a snapshot names it"));
@@ -305,6 +327,11 @@ async fn replay_and_seal(
             }
             next += 1;
         }
+        if is_missing(storage, older, next).await? {
+            let location = log_object(storage, older, next)?;
+            let problem = "it is missing, and the one after it is there";
+            return Err(refused(&location, problem.to_owned()));
+        }
         let location = log_object(storage, older, next)?;
         let header = Header::new(Kind::Seal, storage.job().as_str(), older, next, writer, by);
         let seal = Bytes::from(
@@ -327,6 +354,16 @@ async fn replay_and_seal(
             }
         }
     }
+}
+
+/// Whether a log object that was not found has been there: an object is put only when the one before it stands. A
+/// coordinator that still lives may have put both since.
+async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool, LedgerError> {
+    let there = async |seq| -> Result<bool, LedgerError> {
+        let location = log_object(storage, epoch, seq)?;
+        Ok(look(storage, &location).await?.is_some())
+    };
+    Ok(there(seq + 1).await? && !there(seq).await?)
 }
 
 /// Takes a log object's records; whether it was the seal.

@@ -14,7 +14,7 @@ use super::network::Endpoint;
 use super::process::Process;
 use super::rng::Rng;
 use crate::chance::Chance;
-use crate::coordinator::{Status, WorkerSessions, work};
+use crate::coordinator::{Offenders, Status, WorkerSessions, work};
 use crate::metrics::CoordinatorMetrics;
 
 /// As in a real coordinator.
@@ -37,9 +37,11 @@ impl Coordinator {
             .job
             .on(&world.server, Some(&process), chance, STORAGE_PATIENCE);
         let (handle, watched) = watch::channel(None);
+        let offenders = Offenders::default();
         let sessions = WorkerSessions {
             identity: job.identity.clone(),
             handle: watched,
+            offenders: offenders.clone(),
             last_session: AtomicU64::new(0),
         };
         let endpoint = Arc::new(Endpoint {
@@ -51,7 +53,8 @@ impl Coordinator {
         let (journal, gone) = (world.journal.clone(), endpoint.gone.clone());
         let name = process.name().to_owned();
         let work = async move {
-            let ended = work(Arc::new(job), CoordinatorMetrics::default(), handle, sender).await;
+            let metrics = CoordinatorMetrics::default();
+            let ended = work(Arc::new(job), metrics, offenders, handle, sender).await;
             let why = ended.err().map(|error| error.to_string());
             journal.note(&format!("{name} ends: {why:?}"));
             gone.cancel();

@@ -4,6 +4,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
@@ -73,10 +75,8 @@ impl StorageError {
 
     /// Reads what the file system said.
     pub fn from_io(call: &'static str, object: &Location, error: &std::io::Error) -> Self {
-        let place = object
-            .local_path()
-            .map_or_else(|| object.to_string(), |path| path.display().to_string());
-        let cause = classify_io(&place, error).unwrap_or_else(|| Cause::Other(error.to_string()));
+        let path = object.local_path().unwrap_or_default();
+        let cause = classify_io(&path, error).unwrap_or_else(|| Cause::Other(error.to_string()));
         Self::new(call, object, cause)
     }
 
@@ -135,7 +135,7 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
     // A connection has I/O errors of its own, which mean something else than a disk's.
     if let Some(path) = object.local_path() {
         let on_disk = chain(error).find_map(|e| e.downcast_ref::<std::io::Error>());
-        if let Some(cause) = on_disk.and_then(|e| classify_io(&path.display().to_string(), e)) {
+        if let Some(cause) = on_disk.and_then(|e| classify_io(&path, e)) {
             return cause;
         }
     }
@@ -237,17 +237,29 @@ fn classify_text(error: &object_store::Error, text: &str) -> Cause {
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing special"
 )]
-fn classify_io(place: &str, error: &std::io::Error) -> Option<Cause> {
+fn classify_io(path: &Path, error: &std::io::Error) -> Option<Cause> {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Some(Cause::NoSpace(place.to_owned()))
+            Some(Cause::NoSpace(mount_of(path)))
         }
-        std::io::ErrorKind::ReadOnlyFilesystem => Some(Cause::ReadOnly(place.to_owned())),
+        std::io::ErrorKind::ReadOnlyFilesystem => Some(Cause::ReadOnly(mount_of(path))),
         std::io::ErrorKind::NotFound => Some(Cause::NotFound),
         std::io::ErrorKind::AlreadyExists => Some(Cause::AlreadyExists),
         std::io::ErrorKind::PermissionDenied => Some(Cause::Denied(error.to_string())),
         _ => None,
     }
+}
+
+/// Where the file system of a path is mounted: what is full is that, not the path.
+fn mount_of(path: &Path) -> String {
+    let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
+    let mut there = path.ancestors().filter(|path| device(path).is_some());
+    let nearest = there.next().unwrap_or(path);
+    let mount = nearest
+        .ancestors()
+        .take_while(|above| device(above) == device(nearest))
+        .last();
+    mount.unwrap_or(nearest).display().to_string()
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -345,16 +357,90 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_named_by_its_path() {
-        let location = Location::parse("file:///data/x").unwrap();
-        let error = StorageError::from_io(
-            "writing",
-            &location,
-            &std::io::ErrorKind::StorageFull.into(),
-        );
-        assert_eq!(
-            error.to_string(),
-            "writing file:///data/x: no space on /data/x"
-        );
+    fn a_full_and_a_read_only_disk_are_named_by_their_mount() {
+        let location = Location::parse("file:///proc/self/no/x").unwrap();
+        for (kind, said, passes) in [
+            (std::io::ErrorKind::StorageFull, "no space on /proc", true),
+            (std::io::ErrorKind::QuotaExceeded, "no space on /proc", true),
+            (
+                std::io::ErrorKind::ReadOnlyFilesystem,
+                "cannot write on /proc: it is read-only",
+                false,
+            ),
+        ] {
+            let error = StorageError::from_io("writing", &location, &kind.into());
+            let expected = format!("writing file:///proc/self/no/x: {said}");
+            assert_eq!(
+                (error.to_string(), error.is_transient()),
+                (expected, passes)
+            );
+        }
+    }
+
+    /// What S3 answers, in the words of its client.
+    fn answer(status: &str, code: &str) -> String {
+        let body = format!("<Error><Code>{code}</Code><Message>M.</Message></Error>");
+        format!("Server returned non-2xx status code: {status}: {body}")
+    }
+
+    fn told(text: &str, is_403: bool) -> (String, bool) {
+        let source = said(text);
+        let path = "k".to_owned();
+        let error = of(&if is_403 {
+            object_store::Error::PermissionDenied { path, source }
+        } else {
+            object_store::Error::Generic {
+                store: "S3",
+                source,
+            }
+        });
+        let text = error.to_string();
+        let rest = text.strip_prefix("reading s3://b/k: ").unwrap();
+        (rest.to_owned(), error.is_transient())
+    }
+
+    #[test]
+    fn what_will_not_pass_by_itself_is_told_with_call_and_bucket_and_tried_no_further() {
+        const REGION: &str = "storage configuration: the bucket lies in another region than the one configured (aws_region)";
+        for code in [
+            "AccessDenied",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "RequestTimeTooSkewed",
+        ] {
+            let expected = format!("access denied: 403 {code}: M.");
+            assert_eq!(
+                told(&answer("403 Forbidden", code), true),
+                (expected, false)
+            );
+        }
+        for (text, expected) in [
+            (answer("400 Bad Request", "ExpiredToken"), "access denied: ExpiredToken"),
+            (answer("400 Bad Request", "InvalidToken"), "access denied: InvalidToken"),
+            (answer("400 Bad Request", "AuthorizationHeaderMalformed"), "access denied: AuthorizationHeaderMalformed"),
+            (answer("301 Moved Permanently", "PermanentRedirect"), REGION),
+            ("Received redirect without LOCATION, this normally indicates an incorrectly configured region".to_owned(), REGION),
+            ("error sending request for url (http://169.254.169.254/latest/api/token)".to_owned(), "access denied: no credentials were given and this machine has none of its own"),
+            (answer("405 Method Not Allowed", "MethodNotAllowed"), "405 Method Not Allowed MethodNotAllowed: M."),
+        ] {
+            assert_eq!(told(&text, false), (expected.to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn what_a_store_asks_patience_for_may_pass_by_itself() {
+        for (status, code) in [
+            ("503 Service Unavailable", "SlowDown"),
+            ("500 Internal Server Error", "InternalError"),
+            ("429 Too Many Requests", "TooManyRequests"),
+            ("408 Request Timeout", "RequestTimeout"),
+            ("507 Insufficient Storage", "XMinioStorageFull"),
+        ] {
+            let expected = format!("the store is unavailable: {status} {code}: M.");
+            assert_eq!(told(&answer(status, code), false), (expected, true));
+        }
+        let conflict = answer("409 Conflict", "OperationAborted");
+        let expected = "the store is unavailable: 409 OperationAborted: M.";
+        assert_eq!(told(&conflict, false), (expected.to_owned(), true));
     }
 }

@@ -29,6 +29,7 @@ pub use object_writer::ObjectWriter;
 pub use probe::{ProbeError, probe};
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
 pub use remove::remove_folder;
+pub(crate) use retry::Reminder;
 pub use retry::persist;
 pub use stores::{Store, Stores};
 pub use upload::{PartUpload, UploadPlace, Uploaded};

@@ -40,41 +40,118 @@ where
     }
 }
 
+/// When something that goes on and on is mentioned in the log: at first, and then once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Reminder(Option<Instant>);
+
+impl Reminder {
+    /// Whether it is to be mentioned now.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self
+            .0
+            .is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
+    }
+}
+
 /// Pauses between attempts: doubling, with jitter, until the patience is used up.
 pub(crate) struct Pauses {
     chance: Chance,
     start: Instant,
     patience: Duration,
     next: Duration,
-    warned: Option<Instant>,
+    reminder: Reminder,
 }
 
 impl Pauses {
     pub(crate) fn new(stores: &Stores) -> Self {
-        let (patience, next) = (stores.patience(), stores.first_pause());
+        let chance = stores.chance().clone();
+        let (patience, first) = (stores.patience(), stores.first_pause());
+        Self::begun(chance, patience, first, Instant::now())
+    }
+
+    fn begun(chance: Chance, patience: Duration, first: Duration, now: Instant) -> Self {
         Self {
-            chance: stores.chance().clone(),
-            start: Instant::now(),
+            chance,
+            start: now,
             patience,
-            next,
-            warned: None,
+            next: first,
+            reminder: Reminder::default(),
         }
     }
 
     /// How long to wait before the next attempt; nothing where it is time to give up.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
-        if self.start.elapsed() >= self.patience {
-            return None;
-        }
-        if self
-            .warned
-            .is_none_or(|at| at.elapsed() >= WARNING_INTERVAL)
-        {
-            self.warned = Some(Instant::now());
+        let now = Instant::now();
+        let pause = self.pause_at(now)?;
+        if self.reminder.is_due(now) {
             tracing::warn!(%error, "storage call failed, trying again");
+        }
+        Some(pause)
+    }
+
+    fn pause_at(&mut self, now: Instant) -> Option<Duration> {
+        if now.duration_since(self.start) >= self.patience {
+            return None;
         }
         let pause = self.next.mul_f64(self.chance.jitter());
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tricky::{Trick, Tricks, tricky};
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn ten_minutes_without_an_answer_are_a_hundred_or_two_of_tries_and_ten_lines_of_the_log() {
+        let began = Instant::now();
+        let outage = Duration::from_mins(10);
+        let mut pauses = Pauses::begun(Chance::system(), outage, Duration::from_millis(100), began);
+        let (mut now, mut tries, mut told) = (began, 1, 0);
+        let mut longest = Duration::ZERO;
+        loop {
+            told += u32::from(pauses.reminder.is_due(now));
+            let Some(pause) = pauses.pause_at(now) else {
+                break;
+            };
+            longest = longest.max(pause);
+            now += pause;
+            tries += 1;
+        }
+        assert!(now.duration_since(began) >= outage);
+        assert!(longest <= LONGEST_PAUSE);
+        assert!((60..200).contains(&tries), "{tries} tries");
+        assert!((10..=11).contains(&told), "{told} lines");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_asks_for_patience_is_asked_again_until_it_answers() {
+        let inner = Arc::new(InMemory::new());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let busy: Tricks = Arc::new(move |_, _| {
+            let is_busy = counted.fetch_add(1, Ordering::SeqCst) < 5;
+            let trick = if is_busy { Trick::Fail } else { Trick::Pass };
+            Box::pin(std::future::ready(trick))
+        });
+        let location = Location::parse("s3://b/k").unwrap();
+        let stores = tricky(&inner, busy);
+        let store = stores.open(&location).unwrap().objects;
+        let error = persist(&stores, "reading", &location, || store.get(location.path()))
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.cause, crate::storage::Cause::NotFound);
+        assert_eq!(calls.load(Ordering::SeqCst), 6);
     }
 }

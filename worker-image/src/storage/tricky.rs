@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::storage::{Store, Stores};
@@ -31,6 +31,12 @@ pub(crate) enum Trick {
     SayConflict,
     /// What is read has its first byte flipped.
     Damage,
+    /// A put that was to be only where there is nothing is a put like any other.
+    Overwrite,
+    /// A conditional put is answered as unknown; all else is carried out.
+    SayNotImplemented,
+    /// The call is not allowed.
+    Deny,
 }
 
 pub(crate) type Tricks =
@@ -61,6 +67,13 @@ fn unavailable() -> object_store::Error {
     }
 }
 
+fn not_implemented() -> object_store::Error {
+    object_store::Error::NotImplemented {
+        operation: "a conditional put".to_owned(),
+        implementer: "TrickyStore".to_owned(),
+    }
+}
+
 fn exists(path: &Path) -> object_store::Error {
     object_store::Error::AlreadyExists {
         path: path.to_string(),
@@ -81,7 +94,11 @@ impl TrickyStore {
 
 async fn play<T>(trick: Trick, path: &Path, answer: impl Future<Output = Result<T>>) -> Result<T> {
     match trick {
-        Trick::Pass | Trick::Damage => answer.await,
+        Trick::Pass | Trick::Damage | Trick::Overwrite | Trick::SayNotImplemented => answer.await,
+        Trick::Deny => Err(object_store::Error::PermissionDenied {
+            path: path.to_string(),
+            source: "Server returned non-2xx status code: 403 Forbidden: ".into(),
+        }),
         Trick::Fail => Err(unavailable()),
         Trick::LoseReply => {
             let _ = answer.await;
@@ -132,11 +149,24 @@ impl ObjectStore for TrickyStore {
         'a: 'c,
         'b: 'c,
     {
-        Box::pin(self.tricked(
-            "put",
-            location,
-            self.inner.put_opts(location, payload, opts),
-        ))
+        Box::pin(async move {
+            let trick = (self.tricks)("put", location).await;
+            if matches!(trick, Trick::SayNotImplemented) && opts.mode == PutMode::Create {
+                return Err(not_implemented());
+            }
+            let overwrites = matches!(trick, Trick::Overwrite);
+            let opts = if overwrites {
+                PutOptions::default()
+            } else {
+                opts
+            };
+            play(
+                trick,
+                location,
+                self.inner.put_opts(location, payload, opts),
+            )
+            .await
+        })
     }
 
     fn put_multipart_opts<'a, 'b, 'c>(

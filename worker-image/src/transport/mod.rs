@@ -1,5 +1,6 @@
 //! gRPC: who may call, how large a message may be, how a dead peer is noticed. Knows no message's meaning.
 
+mod arrival;
 pub mod client;
 pub mod codec;
 pub mod server;

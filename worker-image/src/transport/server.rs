@@ -1,17 +1,22 @@
-//! The coordinator's gRPC server: every call, to whatever path, passes the token check first. Answers no call itself.
+//! The coordinator's gRPC server: every call, to whatever path, passes the token check first. Answers no call itself but
+//! those to services that are not there.
 
 use std::future::Future;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
-use tonic::service::InterceptorLayer;
+use tokio_stream::StreamExt;
+use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Status};
 
+use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use crate::proto::run::run_server::{Run, RunServer};
-use crate::proto::worker::worker_server::{Worker, WorkerServer};
+use crate::proto::run::run_server::{self, Run, RunServer};
+use crate::proto::worker::worker_server::{self, Worker, WorkerServer};
 
 /// Streams at once on one connection: a worker and the operator need one each, and a second while the first dies.
 const STREAMS_PER_CONNECTION: u32 = 8;
@@ -22,10 +27,11 @@ const HEADERS_MAX_BYTES: u32 = 8 * 1024;
 /// How long TCP may keep a peer that answers nothing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves both services on this listener until `stop` is done.
+/// Serves both services on this listener until `stop` is done. Calls without the token are counted in `refused`.
 pub async fn serve(
     listener: TcpListener,
     check: TokenCheck,
+    refused: Counter,
     worker: impl Worker,
     run: impl Run,
     stop: impl Future<Output = ()>,
@@ -38,16 +44,34 @@ pub async fn serve(
         .max_encoding_message_size(MESSAGE_MAX_BYTES);
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
-        .with_keepalive(Some(TCP_KEEPALIVE));
+        .with_keepalive(Some(TCP_KEEPALIVE))
+        .map(|accepted| accepted.map(Arrival::new));
+    let gate = move |request: Request<()>| {
+        let let_in = check.check(request).inspect_err(|_| {
+            refused.inc();
+        })?;
+        if let Some(arrival) = let_in.extensions().get::<LetIn>() {
+            arrival.note();
+        }
+        Ok(let_in)
+    };
+    let services = Routes::new(workers).add_service(operators);
+    let services = Routes::from(services.into_axum_router().fallback(unknown_call));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADERS_MAX_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
-        .layer(InterceptorLayer::new(move |request| check.check(request)))
-        .add_service(workers)
-        .add_service(operators)
+        .layer(InterceptorLayer::new(gate))
+        .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop)
         .await
+}
+
+/// The version of a protocol is part of its service's name: a caller of another release is told what there is.
+async fn unknown_call() -> axum::response::Response {
+    let (worker, run) = (worker_server::SERVICE_NAME, run_server::SERVICE_NAME);
+    let text = format!("no such call; this coordinator serves {worker} and {run}");
+    Status::unimplemented(text).into_http()
 }

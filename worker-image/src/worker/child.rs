@@ -61,6 +61,8 @@ pub(super) enum ChildError {
     Setup {
         /// Its words.
         error: String,
+        /// Whether that is the machine's fault, as it says.
+        is_disruption: bool,
     },
     /// It did not say that it is ready.
     #[error("the task's process did not get ready within {} s{last_words}", READY_TIMEOUT.as_secs())]
@@ -127,6 +129,7 @@ impl ChildProcess {
             Ok(Some(Ok(from_child::Message::Ready(_)))) => Ok(child),
             Ok(Some(Ok(from_child::Message::SetupFailed(failed)))) => Err(ChildError::Setup {
                 error: failed.error,
+                is_disruption: failed.is_disruption,
             }),
             Ok(Some(Err(error))) => Err(ChildError::Frame(error)),
             Ok(Some(Ok(_)) | None) | Err(_) => Err(child.not_ready().await),

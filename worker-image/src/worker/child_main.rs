@@ -22,6 +22,7 @@ use crate::proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
 };
 use crate::proto::worker::{RunTask, TaskProgress};
+use crate::storage::{Cause, Location, StorageError};
 use crate::task::{
     self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
 };
@@ -82,16 +83,22 @@ enum ChildError {
 /// Why a child cannot begin; told to the supervisor.
 #[derive(Debug, thiserror::Error)]
 enum SetupError {
-    #[error("make spill folder {folder}: {source}")]
-    Spill {
-        folder: String,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Spill(StorageError),
     #[error(transparent)]
     Job(RunJobError),
     #[error(transparent)]
     Context(TaskContextError),
+}
+
+impl SetupError {
+    /// Another machine, or this one later, may do better.
+    fn is_disruption(&self) -> bool {
+        match self {
+            Self::Spill(_) | Self::Context(TaskContextError::FindSpillFolder { .. }) => true,
+            Self::Job(_) | Self::Context(TaskContextError::ParseSinkPath(_)) => false,
+        }
+    }
 }
 
 /// Where frames to the supervisor go, whole ones only.
@@ -148,6 +155,7 @@ fn child_main() -> Result<(), ChildError> {
         Err(error) => {
             return reports.send(from_child::Message::SetupFailed(SetupFailed {
                 error: error.to_string(),
+                is_disruption: error.is_disruption(),
             }));
         }
     };
@@ -162,10 +170,7 @@ fn child_main() -> Result<(), ChildError> {
 }
 
 fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
-    std::fs::create_dir_all(&setup.spill_directory).map_err(|source| SetupError::Spill {
-        folder: setup.spill_directory.clone(),
-        source,
-    })?;
+    make_spill_folder(&setup.spill_directory).map_err(SetupError::Spill)?;
     let job = RunJob::from_json(&setup.job).map_err(SetupError::Job)?;
     let spec = &job.frozen.spec.pipeline;
     let setup = TaskSetup {
@@ -185,6 +190,16 @@ fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
         runtime,
     };
     TaskContext::new(setup).map_err(SetupError::Context)
+}
+
+fn make_spill_folder(folder: &str) -> Result<(), StorageError> {
+    const CALL: &str = "making the folder for spilling";
+    let location = Location::parse_local(folder).map_err(|error| StorageError {
+        call: CALL,
+        object: folder.to_owned(),
+        cause: Cause::Configuration(error.to_string()),
+    })?;
+    std::fs::create_dir_all(folder).map_err(|error| StorageError::from_io(CALL, &location, &error))
 }
 
 /// Listens on a thread of its own, so that the end of the supervisor ends this process even while a task hangs.
@@ -296,4 +311,22 @@ fn start_thread(
     started
         .map(drop)
         .map_err(|source| ChildError::Thread { name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_8282_a_folder_for_spilling_that_cannot_be_made_is_named_and_is_the_machines_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "in the way").unwrap();
+        let wanted = file.join("spill").display().to_string();
+        let error = SetupError::Spill(make_spill_folder(&wanted).unwrap_err());
+        assert!(error.is_disruption());
+        let expected = format!("making the folder for spilling file://{wanted}: ");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        make_spill_folder(&folder.path().join("a/b").display().to_string()).unwrap();
+    }
 }

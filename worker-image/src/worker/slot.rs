@@ -263,14 +263,8 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that refuses the job is.
 async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
-    let class = match error {
-        ChildError::Start { .. } | ChildError::NoPipe { .. } | ChildError::Frame(_) => {
-            FailureClass::Disruption
-        }
-        ChildError::Setup { .. } | ChildError::NotReady { .. } => FailureClass::Application,
-    };
+    let class = class_of(error);
     tracing::warn!(%task, %error, "cannot get a process for the task");
     sleep(START_FAILED_WAIT).await;
     SlotEvent::Failed(wire::to_failed(
@@ -281,4 +275,40 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
             lost_input: None,
         },
     ))
+}
+
+/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that refuses the job is.
+fn class_of(error: &ChildError) -> FailureClass {
+    match error {
+        ChildError::Start { .. }
+        | ChildError::NoPipe { .. }
+        | ChildError::Frame(_)
+        | ChildError::Setup {
+            is_disruption: true,
+            ..
+        } => FailureClass::Disruption,
+        ChildError::Setup {
+            is_disruption: false,
+            ..
+        }
+        | ChildError::NotReady { .. } => FailureClass::Application,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_8282_a_machine_that_cannot_run_tasks_costs_them_nothing_and_a_job_that_cannot_be_run_does()
+     {
+        let setup = |is_disruption| ChildError::Setup {
+            error: "no space on /tmp".to_owned(),
+            is_disruption,
+        };
+        assert_eq!(class_of(&setup(true)), FailureClass::Disruption);
+        assert_eq!(class_of(&setup(false)), FailureClass::Application);
+        let pipe = ChildError::NoPipe { pipe: "stdin" };
+        assert_eq!(class_of(&pipe), FailureClass::Disruption);
+    }
 }

@@ -357,6 +357,30 @@ fn the_report_tells_of_the_trouble_that_is_nearest_to_ending_the_job() {
 }
 
 #[test]
+fn fault_8282_a_disruption_that_holds_a_task_up_is_told_until_the_task_is_done() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    let full = "spilling to local disk: writing file:///tmp: no space on /tmp";
+    cluster.fails("a", attempt(0, 1, 1, 1), FailureClass::Disruption, full);
+    cluster.passes(1_000, &["a"]);
+    let wanted = format!(
+        "stage 1/1 map, shard 1: given back for a cause that is not its own, will be tried again; last cause: {full}"
+    );
+    assert_eq!(cluster.report().message, wanted);
+    assert_eq!(cluster.report().stage.failed, 0, "and costs nothing");
+    // What may end the job is told first.
+    cluster.fails("a", attempt(0, 0, 1, 1), FailureClass::Application, "mild");
+    assert!(cluster.report().message.contains("last error: mild"));
+    cluster.passes(1_000, &["a"]);
+    cluster.done("a", attempt(0, 0, 1, 2));
+    assert_eq!(cluster.report().message, wanted);
+    cluster.done("a", attempt(0, 1, 1, 2));
+    assert!(!cluster.report().message.contains("no space"));
+    cluster.settle();
+    cluster.assert_succeeded();
+}
+
+#[test]
 fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_away() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
     cluster.hello("a", 1);

@@ -128,6 +128,33 @@ fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
 }
 
 #[test]
+fn of_two_processes_that_claim_one_pod_the_newer_stays_and_the_older_is_not_heard_again() {
+    let mut cluster = TestCluster::new(&[2]);
+    let worker = |incarnation| WorkerId::parse("pod-x", incarnation).unwrap();
+    let hello = |session, incarnation| Event::Hello {
+        session: SessionId(session),
+        worker: worker(incarnation),
+        ordinal: None,
+        slots: 1,
+        running: Vec::new(),
+    };
+    cluster.event(hello(101, 7));
+    cluster.event(hello(102, 3));
+    assert_eq!(cluster.closed, [SessionId(101)]);
+    for session in [103, 104] {
+        cluster.event(hello(session, 7));
+        assert_eq!(cluster.closed.last(), Some(&SessionId(session)));
+    }
+    assert!(!cluster.closed.contains(&SessionId(102)));
+    assert_eq!(cluster.report().workers.busy, 1);
+    cluster.event(hello(105, 9));
+    cluster.event(hello(106, 3));
+    cluster.event(hello(107, 7));
+    let closed = [101, 103, 104, 102, 106, 107].map(SessionId);
+    assert_eq!(cluster.closed, closed);
+}
+
+#[test]
 fn a_second_hello_in_one_session_closes_it() {
     let mut cluster = TestCluster::new(&[1]);
     let session = cluster.hello("a", 1);

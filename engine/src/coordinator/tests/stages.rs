@@ -119,6 +119,24 @@ fn fault_seed_the_end_comes_in_order_final_files_then_manifest_then_result() {
 }
 
 #[test]
+fn a_job_whose_folder_another_job_has_finished_in_meanwhile_fails_and_says_whose_it_is() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    while !matches!(cluster.asked[..], [Effect::WriteManifest { .. }]) {
+        cluster.storage_answers();
+        cluster.durable();
+    }
+    let message = "it is of job ns/other".to_owned();
+    cluster.event(Event::OutputTaken {
+        message: message.clone(),
+    });
+    cluster.asked.clear();
+    cluster.settle();
+    assert_eq!(cluster.failure(), ("OutputLost".to_owned(), message));
+}
+
+#[test]
 fn answers_that_nobody_waits_for_change_nothing() {
     let mut cluster = TestCluster::new(&[1, 1]);
     let outputs = String::new;
@@ -143,6 +161,9 @@ fn answers_that_nobody_waits_for_change_nothing() {
         },
         Event::ManifestWritten {
             manifest: String::new(),
+        },
+        Event::OutputTaken {
+            message: String::new(),
         },
         Event::Durable { through: u64::MAX },
         Event::Tick,

@@ -236,7 +236,8 @@ impl World {
             | Event::StagePublished { .. }
             | Event::FileFinalized { .. }
             | Event::FileLost { .. }
-            | Event::ManifestWritten { .. } => {}
+            | Event::ManifestWritten { .. }
+            | Event::OutputTaken { .. } => {}
         }
         if speaker.is_some() {
             coordinator.heard_at = now;

@@ -55,6 +55,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
         | Event::FileFinalized { .. }
         | Event::FileLost { .. }
         | Event::ManifestWritten { .. }
+        | Event::OutputTaken { .. }
         | Event::Tick => None,
     }
 }

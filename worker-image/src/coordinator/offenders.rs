@@ -1,0 +1,63 @@
+//! Workers that reported files which are not their attempts' own, and how often. Closes no session itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zephyr_engine::id::WorkerId;
+
+/// Such reports of one process after which it is not let in any more. One may come of a mistake that passes; a process
+/// that repeats it would report the same for ever, and its task would never end.
+pub(super) const REPORTS_MAX: u32 = 3;
+
+/// Processes remembered: as many as there are workers. Beyond that the first are forgotten, which costs another three
+/// reports.
+const OFFENDERS_MAX: usize = 10_000;
+
+/// Who it was, and how often. Clones are the same list.
+#[derive(Clone, Default)]
+pub(crate) struct Offenders(Arc<Mutex<BTreeMap<WorkerId, u32>>>);
+
+impl Offenders {
+    /// Notes one more report.
+    pub(super) fn note(&self, worker: &WorkerId) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= OFFENDERS_MAX && !known.contains_key(worker) {
+            known.pop_first();
+        }
+        let reports = known.entry(worker.clone()).or_default();
+        *reports = reports.saturating_add(1);
+    }
+
+    /// Whether this process is not to be let in.
+    pub(super) fn is_fenced(&self, worker: &WorkerId) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(worker)
+            .is_some_and(|reports| *reports >= REPORTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_fenced_after_its_third_report_and_the_next_one_in_its_pod_is_not() {
+        let offenders = Offenders::default();
+        let process = |incarnation| WorkerId::parse("pod", incarnation).unwrap();
+        for fenced in [false, false, true, true] {
+            offenders.note(&process(1));
+            assert_eq!(offenders.is_fenced(&process(1)), fenced);
+        }
+        assert!(!offenders.is_fenced(&process(2)));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_can_be_workers() {
+        let offenders = Offenders::default();
+        for incarnation in 0..OFFENDERS_MAX as u64 + 5 {
+            offenders.note(&WorkerId::parse("pod", incarnation).unwrap());
+        }
+        assert_eq!(offenders.0.lock().unwrap().len(), OFFENDERS_MAX);
+    }
+}

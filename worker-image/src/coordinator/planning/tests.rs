@@ -1,0 +1,306 @@
+//! What a coordinator does about storage that is not as it should be when it begins: whose fault it is said to be, by
+//! which name, and whether that is for good.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt, PutPayload};
+use serde_json::json;
+use zephyr_crds::frozen::FrozenJob;
+use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+
+use super::*;
+use crate::finalize::write_manifest;
+use crate::proto::run::Phase;
+use crate::storage::tricky::{Trick, Tricks, tricky};
+use crate::storage::{JobStorage, Location, Stores, fetch};
+
+const FOLDER: &str = "s3://b/jobs/uid";
+
+fn job(stores: Stores) -> Arc<RunJob> {
+    let frozen = json!({
+        "version": 1, "namespace": "ns", "name": "name", "uid": "uid", "generation": 1,
+        "coordinatorAddress": "http://127.0.0.1:1",
+        "spec": {
+            "pipeline": {
+                "source": {"items": {"values": [1, 2]}},
+                "sink": {"files": {"path": "s3://o/out/part-{shard}.jsonl"}},
+            },
+            "storage": {"uri": "s3://b/jobs"},
+            "workers": {"replicas": 1},
+        },
+    });
+    let frozen = FrozenJob::from_json(&frozen.to_string()).unwrap();
+    let job = RunJob::new(frozen).unwrap();
+    let storage = JobStorage::new(stores.clone(), "s3://b/jobs", job.identity.job.clone()).unwrap();
+    Arc::new(RunJob {
+        stores,
+        storage,
+        ..job
+    })
+}
+
+fn fact(shard: u32) -> LogRecord {
+    let task = TaskId {
+        stage: StageId(0),
+        shard: ShardId(shard),
+    };
+    let attempt = Attempt {
+        epoch: Epoch(1),
+        number: 1,
+    };
+    LogRecord::Failed {
+        task: TaskAttempt { task, attempt },
+        class: zephyr_engine::coordinator::record::FailureClass::Application,
+        error: "e".to_owned(),
+    }
+}
+
+async fn begin(job: &Arc<RunJob>) -> Planned {
+    let (status, _shown) = watch::channel(Status::default());
+    prepare(job, &status).await.unwrap()
+}
+
+async fn runs(job: &Arc<RunJob>) -> Box<Runnable> {
+    match begin(job).await {
+        Planned::Runnable(runnable) => runnable,
+        Planned::Ended { result, .. } => panic!("it ended: {result:?}"),
+    }
+}
+
+async fn fails(job: &Arc<RunJob>) -> (Epoch, String, String) {
+    match begin(job).await {
+        Planned::Ended {
+            epoch,
+            result: JobResult::Failed { reason, message },
+        } => (epoch, reason, message),
+        Planned::Ended { result, .. } => panic!("it ended: {result:?}"),
+        Planned::Runnable(_) => panic!("it runs"),
+    }
+}
+
+/// What it waits for, in the words that are shown.
+async fn waits(job: &Arc<RunJob>) -> String {
+    let (status, mut shown) = watch::channel(Status::default());
+    let is_waiting = |status: &Status| status.snapshot.phase() == Phase::StorageUnavailable;
+    tokio::select! {
+        _ = prepare(job, &status) => panic!("it does not wait"),
+        waiting = shown.wait_for(is_waiting) => waiting.unwrap().snapshot.message.clone(),
+    }
+}
+
+async fn put(stores: &Stores, uri: &str, bytes: impl Into<PutPayload>) {
+    let location = Location::parse(uri).unwrap();
+    let store = stores.open(&location).unwrap().objects;
+    store.put(location.path(), bytes.into()).await.unwrap();
+}
+
+async fn delete(stores: &Stores, uri: &str) {
+    let location = Location::parse(uri).unwrap();
+    let store = stores.open(&location).unwrap().objects;
+    store.delete(location.path()).await.unwrap();
+}
+
+/// A job of which something is in the log, with a snapshot of its own in front of that.
+async fn begun() -> Arc<RunJob> {
+    let job = job(Stores::in_memory());
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    ledger.append(&[fact(0)]).await.unwrap();
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    ledger.append(&[fact(1)]).await.unwrap();
+    ledger.append(&[fact(2)]).await.unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_damaged_object_of_any_kind_ends_the_job_with_its_name_for_as_long_as_it_is_damaged() {
+    let mut cases = Vec::new();
+    for name in [
+        "plan.json",
+        "epochs/2/snapshots/0",
+        "epochs/2/merged/0",
+        "epochs/2/log/0",
+        "epochs/2/log/1",
+    ] {
+        for case in ["cut", "empty", "flipped", "trailing garbage", "missing"] {
+            // Nothing says of a newest snapshot, or of the end of a log, that it was there.
+            let may_be_missing = name.ends_with("snapshots/0") || name.ends_with("log/1");
+            if case != "missing" || !may_be_missing {
+                cases.push(damage(name, case));
+            }
+        }
+    }
+    futures::future::join_all(cases).await;
+}
+
+async fn damage(name: &str, case: &str) {
+    let job = begun().await;
+    let uri = format!("{FOLDER}/{name}");
+    let good = fetch(&job.stores, &Location::parse(&uri).unwrap())
+        .await
+        .unwrap();
+    let half = good.len() / 2;
+    let mut flipped = good.to_vec();
+    flipped[half] ^= 1;
+    match case {
+        "cut" => put(&job.stores, &uri, good.slice(..half)).await,
+        "empty" => put(&job.stores, &uri, Vec::new()).await,
+        "trailing garbage" => put(&job.stores, &uri, [&good[..], b"x"].concat()).await,
+        "flipped" => put(&job.stores, &uri, flipped).await,
+        _ => delete(&job.stores, &uri).await,
+    }
+    let mut newest = Epoch(2);
+    for _ in 0..2 {
+        let (epoch, reason, message) = fails(&job).await;
+        assert_eq!(reason, "LedgerDamaged", "{name}, {case}: {message}");
+        let told = format!("spec.storage.uri: {uri}: not a part of this job's ledger: ");
+        assert!(message.starts_with(&told), "{name}, {case}: {message}");
+        assert!(
+            epoch > newest,
+            "{name}, {case}: an operator would not listen"
+        );
+        newest = epoch;
+    }
+    put(&job.stores, &uri, good).await;
+    let records = runs(&job).await.records;
+    assert_eq!(records, [fact(0), fact(1), fact(2)], "{name}, {case}");
+}
+
+#[tokio::test]
+async fn a_read_that_went_wrong_once_or_twice_ends_nothing() {
+    for name in ["plan.json", "epochs/2/snapshots/0", "epochs/2/log/0"] {
+        for times in [1, 2] {
+            let inner = Arc::new(InMemory::new());
+            let none: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)));
+            let good = job(tricky(&inner, none));
+            for n in 0..2 {
+                let Runnable { mut ledger, .. } = *runs(&good).await;
+                ledger.append(&[fact(n)]).await.unwrap();
+            }
+            let reads = AtomicUsize::new(0);
+            let damaging: Tricks = Arc::new(move |call, path| {
+                let is_it = call == "get" && path.as_ref().ends_with(name);
+                let damages = is_it && reads.fetch_add(1, Ordering::SeqCst) < times;
+                let trick = if damages { Trick::Damage } else { Trick::Pass };
+                Box::pin(std::future::ready(trick))
+            });
+            let records = runs(&job(tricky(&inner, damaging))).await.records;
+            assert_eq!(records, [fact(0), fact(1)], "{name}, {times} times");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_folder_among_the_epochs_is_told_by_name_and_waited_for() {
+    let job = begun().await;
+    let foreign = format!("{FOLDER}/epochs/18446744073709551615");
+    put(&job.stores, &format!("{foreign}/open"), Vec::new()).await;
+    assert_eq!(
+        waits(&job).await,
+        format!(
+            "spec.storage.uri: {foreign}: not a part of this job's ledger: no job has more than 1000000 epochs"
+        )
+    );
+    delete(&job.stores, &format!("{foreign}/open")).await;
+    assert_eq!(runs(&job).await.epoch, Epoch(3));
+}
+
+#[tokio::test]
+async fn a_store_without_conditional_writes_is_told_by_name_and_nothing_is_begun_there() {
+    for overwrites in [true, false] {
+        let inner = Arc::new(InMemory::new());
+        let puts = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&puts);
+        let tricks: Tricks = Arc::new(move |call, path| {
+            if call == "put" {
+                seen.lock().unwrap().push(path.to_string());
+            }
+            let trick = if overwrites {
+                Trick::Overwrite
+            } else {
+                Trick::SayNotImplemented
+            };
+            Box::pin(std::future::ready(trick))
+        });
+        assert_eq!(
+            waits(&job(tricky(&inner, tricks))).await,
+            "spec.storage.uri: s3://b lacks conditional writes (If-None-Match): an object was overwritten that was to be written only if absent; allowed are stores that have them",
+            "it overwrites: {overwrites}"
+        );
+        let puts = puts.lock().unwrap();
+        assert!(
+            puts.len() >= 2 && puts.iter().all(|path| path == "jobs/uid/probe"),
+            "{puts:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn output_of_another_job_is_not_written_over_and_its_own_or_half_written_output_is() {
+    let stores = Stores::in_memory();
+    let path = "s3://o/out/other-{shard}.jsonl";
+    let finished = async |uid: &str| {
+        let uid = JobUid::parse(uid).unwrap();
+        write_manifest(&stores, path, &uid, "ns/nightly", "digest", &[])
+            .await
+            .unwrap();
+    };
+    // What a job left that did not finish.
+    put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
+    let first = job(stores.clone());
+    runs(&first).await;
+    finished("uid").await;
+    runs(&first).await;
+    // Finished by another job while this one ran: its next coordinator does not go on.
+    finished("other").await;
+    for _ in 0..2 {
+        let (_, reason, message) = fails(&first).await;
+        assert_eq!(reason, "PlanFailed");
+        assert_eq!(
+            message,
+            "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or remove that file to have the output replaced"
+        );
+    }
+    let records = runs_again(&stores).await;
+    assert!(
+        records.is_empty(),
+        "a job created anew begins anew: {records:?}"
+    );
+}
+
+/// After the other job's manifest was removed, for a job of another uid.
+async fn runs_again(stores: &Stores) -> Vec<LogRecord> {
+    delete(stores, "s3://o/out/_SUCCESS.json").await;
+    let next = job(stores.clone());
+    let frozen = FrozenJob {
+        uid: "next".to_owned(),
+        ..next.frozen.clone()
+    };
+    let uid = JobUid::parse("next").unwrap();
+    let storage = JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap();
+    let next = RunJob {
+        stores: stores.clone(),
+        storage,
+        ..RunJob::new(frozen).unwrap()
+    };
+    runs(&Arc::new(next)).await.records
+}
+
+#[tokio::test]
+async fn a_sink_that_cannot_be_looked_at_is_named_with_its_field() {
+    let denied: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Deny)));
+    let inner = Arc::new(InMemory::new());
+    let sink = tricky(&inner, denied)
+        .open(&Location::parse("s3://b/x").unwrap())
+        .unwrap();
+    let job = job(Stores::in_memory().with_store("s3://o", sink));
+    let (_, reason, message) = fails(&job).await;
+    assert_eq!(reason, "PlanFailed");
+    assert!(
+        message.starts_with(
+            "spec.pipeline.sink.files.path: looking for s3://o/out/_SUCCESS.json: access denied: "
+        ),
+        "{message}"
+    );
+}
