@@ -1,7 +1,7 @@
 //! What a coordinator is told before it begins, and the limits it keeps, each with its reason. Reads nothing.
 
 /// The settings of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// `spec.retries.taskFailures`: failures of one task that end the job. 0 is taken as 1.
     pub task_failures: u32,
@@ -69,7 +69,7 @@ impl Config {
 
 /// How often workers say that they are alive, and how long they may not. With the defaults `clamp(workers / 500, 5, 20)`
 /// seconds and `max(3 intervals, 30 s)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatPolicy {
     /// Shortest interval: small jobs notice a loss early.
     pub interval_min_ms: u64,
@@ -113,7 +113,7 @@ impl HeartbeatPolicy {
 
 /// How many tasks a worker holds in advance of its slots. None while tasks are long, because a task that waits at a busy
 /// worker could run at an idle one; some when tasks are shorter than the way to the coordinator and back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdvancePolicy {
     /// Work, as time, that a slot may have waiting: small beside any notice period or tail.
     pub window_ms: u64,
@@ -140,7 +140,7 @@ impl AdvancePolicy {
 }
 
 /// When a task in the tail of a stage counts as a straggler, which an idle slot may run a second time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpeculationPolicy {
     /// Share of the stage's tasks that must be committed, in percent: before, the usual time is not known.
     pub committed_percent: u64,
@@ -163,7 +163,7 @@ impl Default for SpeculationPolicy {
 }
 
 /// How long a task that failed waits for its next try: doubled with each failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BackoffPolicy {
     /// The first wait.
     pub initial_ms: u64,

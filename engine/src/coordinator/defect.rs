@@ -12,6 +12,8 @@ pub(crate) enum Defect {
     NoRequeueOnReregister,
     /// What a replaced process was running is not queued again.
     NoRequeueOfReplaced,
+    /// A worker that goes is believed to have handed back all that it had been given.
+    NoRequeueOfDrained,
     /// A Hello forgets what went wrong before.
     ReregisterClearsFailures,
     /// A take-over forgets it.

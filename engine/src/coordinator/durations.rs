@@ -8,7 +8,7 @@ const SHIFT: u32 = PER_DOUBLING.ilog2();
 const BUCKETS: usize = ((u64::BITS - SHIFT + 1) as usize) << SHIFT;
 
 /// Times in milliseconds, counted in buckets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Durations {
     /// Made with the first time: most stages of a large plan have not begun.
     buckets: Vec<u32>,

@@ -64,7 +64,7 @@ pub enum Effect {
 }
 
 /// What a coordinator says to a worker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum ToWorker {
     /// The session is accepted.
     Welcome {
@@ -82,7 +82,7 @@ pub enum ToWorker {
 }
 
 /// One attempt to run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Dispatch {
     /// The task and the attempt.
     pub task: TaskAttempt,

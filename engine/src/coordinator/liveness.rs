@@ -213,6 +213,7 @@ impl State {
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
         match loss {
             Loss::Replaced if defect::is(Defect::NoRequeueOfReplaced) => {}
+            Loss::Drained if defect::is(Defect::NoRequeueOfDrained) => {}
             Loss::Replaced => tasks.iter().for_each(|task| self.requeue(*task, None)),
             Loss::Silent | Loss::Disrupted | Loss::Drained => {
                 for task in &tasks {

@@ -6,7 +6,7 @@
 use crate::id::{StageId, TaskAttempt, TaskId};
 
 /// One fact.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum LogRecord {
     /// The attempt's outputs are the task's outputs from here on.
     Done {
@@ -46,7 +46,7 @@ pub enum LogRecord {
 }
 
 /// Whose fault a failure was, which decides the budget it is charged to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// The data or the expression: the same again would fail the same way. Charged to `taskFailures`.
     Deterministic,
@@ -58,7 +58,7 @@ pub enum FailureClass {
 }
 
 /// What a committed attempt made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct TaskOutput {
     /// Its one file.
     pub file: OutputFile,
@@ -69,7 +69,7 @@ pub struct TaskOutput {
 }
 
 /// One object, whole.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct OutputFile {
     /// Records in it.
     pub rows: u64,
@@ -82,7 +82,7 @@ pub struct OutputFile {
 }
 
 /// Where an attempt's file lies. Small, since a coordinator keeps one of each task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum FilePlace {
     /// A shuffle file, complete, where its attempt has to write it: the path follows from the attempt.
     Shuffle,
@@ -91,7 +91,7 @@ pub enum FilePlace {
 }
 
 /// Where a final file lies until it is completed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum FinalPlace {
     /// Parts of an uncompleted multipart upload to the final name.
     Multipart {
@@ -127,7 +127,7 @@ impl From<FinalPlace> for FilePlace {
 }
 
 /// How a job ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum JobResult {
     /// All final files and the manifest stand.
     Succeeded {

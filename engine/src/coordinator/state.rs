@@ -14,7 +14,7 @@ use crate::id::{
 };
 
 /// All that a coordinator knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct State {
     pub(crate) config: Config,
     pub(crate) epoch: Epoch,
@@ -52,7 +52,7 @@ pub struct State {
 }
 
 /// How far the job is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum JobState {
     /// Tasks run, or final files are being completed.
     Running,
@@ -65,7 +65,7 @@ pub(crate) enum JobState {
 }
 
 /// A stage and its tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct StageState {
     pub(crate) name: String,
     pub(crate) progress: StageProgress,
@@ -89,7 +89,7 @@ pub(crate) struct StageState {
 }
 
 /// How far a stage is. A stage that never started is in no way finished, however few tasks it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StageProgress {
     NotStarted,
     Running,
@@ -108,7 +108,7 @@ pub(crate) enum StageProgress {
 }
 
 /// Sums over committed tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Totals {
     pub(crate) records_in: u64,
     pub(crate) bytes_in: u64,
@@ -117,7 +117,7 @@ pub(crate) struct Totals {
 }
 
 /// A task.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Task {
     pub(crate) state: TaskState,
     /// Number of its next attempt in this epoch.
@@ -125,7 +125,7 @@ pub(crate) struct Task {
 }
 
 /// What a task is doing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum TaskState {
     /// Its stage has not started.
     Waiting,
@@ -164,7 +164,7 @@ pub(crate) enum TaskState {
 }
 
 /// An attempt at a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunningAttempt {
     pub(crate) attempt: Attempt,
     pub(crate) worker: WorkerNumber,
@@ -175,7 +175,7 @@ pub(crate) struct RunningAttempt {
 }
 
 /// What went wrong with a task so far, over all epochs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct History {
     /// Failures that are charged to a budget, oldest first.
     pub(crate) failures: Vec<Failure>,
@@ -186,7 +186,7 @@ pub(crate) struct History {
 }
 
 /// One charged failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Failure {
     pub(crate) attempt: Attempt,
     pub(crate) class: FailureClass,
@@ -216,7 +216,7 @@ impl History {
 pub(crate) struct WorkerNumber(pub(crate) u64);
 
 /// A worker that is not lost.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     /// The number of its pod in the set of workers, where it has one.
@@ -246,7 +246,7 @@ pub(crate) struct Worker {
 }
 
 /// Whether a worker can be spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Link {
     Connected(SessionId),
     Reconnecting,
@@ -274,7 +274,7 @@ impl Worker {
 
 /// Where a worker stands among those that may be given tasks. Of equally busy ones the lowest ordinal is first, so that the
 /// highest are free to be released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// Attempts per thousand slots.
     pub(crate) load: u64,
@@ -286,7 +286,7 @@ pub(crate) struct Place {
 pub(crate) const FULL_LOAD: u64 = 1_000;
 
 /// What follows when a record is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Recorded {
     Done(TaskId),
     Failed {

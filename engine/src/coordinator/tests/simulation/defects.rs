@@ -17,6 +17,7 @@ fn every_seeded_defect_is_found_by_the_random_runs() {
         Defect::CountsEverRegistered,
         Defect::NoRequeueOnReregister,
         Defect::NoRequeueOfReplaced,
+        Defect::NoRequeueOfDrained,
         Defect::ReregisterClearsFailures,
         Defect::TakeOverClearsFailures,
         Defect::TotalZeroIsDone,

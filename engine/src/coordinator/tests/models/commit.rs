@@ -1,0 +1,198 @@
+//! The commit of an attempt and its final file: several attempts of one task (a straggler's second, that of a worker that
+//! was taken for lost and was not, those of before a crash), of which each has its whole upload under the final name.
+//!
+//! The attempts' bytes differ, as those of a pipeline that is not deterministic would, so that a file of the wrong attempt
+//! can be told from the right one. A multipart upload that is completed, and a staged file that is renamed, are the same
+//! here: both are there once, and make a whole file at once.
+
+use stateright::Property;
+
+use super::coordinator::Call;
+use super::holds;
+use super::setting::{Faults, Mistake, Setting, is_found_out};
+use super::world::World;
+use crate::coordinator::defect::Defect;
+use crate::coordinator::record::{JobResult, LogRecord};
+use crate::coordinator::state::TaskState;
+
+const RULES: [&str; 3] = [
+    "a final name has the bytes of the attempt whose commit stands in the ledger, or none",
+    "nothing that may never happen has happened",
+    "where nothing is left to happen the job has succeeded, with all its files",
+];
+
+fn properties() -> Vec<Property<Setting>> {
+    let [bytes, broken, end] = RULES;
+    vec![
+        Property::always(bytes, |_, world: &World| {
+            let mut files = world.store.files.iter();
+            files.all(|(task, bytes)| world.winner(*task) == Some(*bytes))
+        }),
+        Property::always(broken, |_, world: &World| world.broken.is_none()),
+        Property::always(end, has_ended_well),
+        Property::sometimes(
+            "a task has two attempts whose uploads are whole",
+            |_, world: &World| world.store.uploads.len() > 1,
+        ),
+        Property::sometimes(
+            "a loser is thrown away while the winner's file stands",
+            |_, world: &World| {
+                !world.store.files.is_empty() && calls(world, |call| matches!(call, Call::Abort(_)))
+            },
+        ),
+    ]
+}
+
+/// Whether there is something left to happen, or the job has ended as it should.
+pub(super) fn has_ended_well(setting: &Setting, world: &World) -> bool {
+    if world.broken.is_some() || !world.progress().is_empty() {
+        return true;
+    }
+    let files_stand = setting.all_tasks().all(|task| {
+        let file = world.store.files.get(&task).copied();
+        file.is_some() && file == world.winner(task)
+    });
+    let has_succeeded = matches!(world.result(), Some(JobResult::Succeeded { .. }));
+    has_succeeded && files_stand && world.store.has_manifest
+}
+
+fn calls(world: &World, is_meant: impl Fn(&Call) -> bool) -> bool {
+    let mut calls = world.coordinators.iter().flat_map(|known| &known.calls);
+    calls.any(is_meant)
+}
+
+/// A committed upload was found to be gone, and its task runs again.
+fn is_revoked(world: &World) -> bool {
+    let mut records = world.ledger.iter();
+    records.any(|record| matches!(record, LogRecord::Revoked { .. }))
+}
+
+fn setting(faults: Faults) -> Setting {
+    Setting {
+        tasks: 1,
+        workers: 2,
+        faults,
+        has_strays: false,
+        defect: None,
+        mistake: None,
+        properties,
+    }
+}
+
+/// A second attempt while the first one's report is late, and answers of the store that are lost.
+fn stragglers() -> Setting {
+    setting(Faults {
+        speculations: 1,
+        breaks: 1,
+        lost_replies: 1,
+        ..Faults::default()
+    })
+}
+
+/// A worker that is not heard in time, though it lives, and a coordinator that dies.
+fn crash() -> Setting {
+    Setting {
+        properties: || {
+            let mut all = properties();
+            all.push(Property::sometimes(
+                "an attempt of before a crash wins after it",
+                |_, world: &World| {
+                    world.newest().is_some_and(|newest| {
+                        let task = &newest.state.stages[0].tasks[0].state;
+                        matches!(task, TaskState::Committing { attempt, .. } if attempt.epoch.0 < newest.epoch)
+                    })
+                },
+            ));
+            all.push(Property::sometimes(
+                "a file that stands already is found by a look",
+                |_, world: &World| {
+                    calls(world, |call| match call {
+                        Call::Look(task) => world.store.files.get(&task.task) == Some(task),
+                        Call::Complete(_) | Call::Abort(_) | Call::WriteManifest => false,
+                    })
+                },
+            ));
+            all
+        },
+        ..setting(Faults {
+            crashes: 1,
+            silences: 1,
+            lost_replies: 1,
+            ..Faults::default()
+        })
+    }
+}
+
+/// A coordinator that goes on after another has taken over, with calls that reach the store after their caller is gone.
+fn rival() -> Setting {
+    Setting {
+        has_strays: true,
+        properties: || {
+            let mut all = properties();
+            all.push(Property::sometimes(
+                "two coordinators commit the same attempt's file",
+                |_, world: &World| {
+                    let known = world.coordinators.iter().filter(|known| {
+                        let task = &known.state.stages[0].tasks[0].state;
+                        matches!(task, TaskState::Finalizing { .. })
+                    });
+                    known.count() == 2
+                },
+            ));
+            all.push(Property::sometimes(
+                "a call of the past throws a committed upload away, and the task runs again",
+                |_, world: &World| is_revoked(world),
+            ));
+            all
+        },
+        ..setting(Faults {
+            rivals: 1,
+            speculations: 1,
+            ..Faults::default()
+        })
+    }
+}
+
+#[test]
+fn of_a_straggler_and_its_second_attempt_exactly_one_becomes_the_file() {
+    holds("commit, stragglers", &stragglers());
+}
+
+#[test]
+fn a_crash_at_any_moment_leaves_the_file_of_the_attempt_in_the_ledger() {
+    holds("commit, crash", &crash());
+}
+
+#[test]
+fn a_coordinator_of_the_past_cannot_put_a_losers_bytes_under_the_final_name() {
+    holds("commit, rival", &rival());
+}
+
+#[test]
+fn a_commit_that_is_done_wrong_is_found_out() {
+    let [bytes, broken, _] = RULES;
+    for (defect, setting, property) in [
+        (Defect::FinalizeBeforeDurable, stragglers(), bytes),
+        (Defect::AckBeforeDurable, crash(), broken),
+        (Defect::SecondCommitWins, stragglers(), broken),
+        (Defect::ResultWithoutAttemptCheck, stragglers(), broken),
+    ] {
+        let wrong = Setting {
+            defect: Some(defect),
+            ..setting
+        };
+        is_found_out(&format!("{defect:?}"), wrong, &[property]);
+    }
+    for (mistake, setting, property) in [
+        (Mistake::WorkerCompletes, stragglers(), bytes),
+        (Mistake::GoneIsDone, rival(), broken),
+        (Mistake::GoneIsLost, crash(), bytes),
+        (Mistake::DiscardByName, stragglers(), broken),
+    ] {
+        let wrong = Setting {
+            mistake: Some(mistake),
+            ..setting
+        };
+        is_found_out(&format!("{mistake:?}"), wrong, &[property]);
+    }
+}

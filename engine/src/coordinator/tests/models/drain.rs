@@ -1,0 +1,147 @@
+//! The hand-back of a worker that is told to go, at any moment of its tasks' life: while they are on their way to it, run,
+//! are finished, said and not acknowledged; with streams that break, a coordinator that dies meanwhile, and a process that is
+//! killed before it could say what it meant to.
+
+use stateright::Property;
+
+use super::commit::has_ended_well;
+use super::coordinator::Coordinator;
+use super::holds;
+use super::setting::{Faults, Setting, is_found_out};
+use super::worker::Worker;
+use super::world::{Up, World};
+
+use crate::coordinator::ToWorker;
+use crate::coordinator::defect::Defect;
+
+const RULES: [&str; 2] = [
+    "nothing that may never happen has happened",
+    "where nothing is left to happen every task is committed and the job has succeeded",
+];
+
+fn properties() -> Vec<Property<Setting>> {
+    let [broken, end] = RULES;
+    vec![
+        // Among what may never happen: a charge, a task that runs twice, a task that is given to a worker that goes.
+        Property::always(broken, |_, world: &World| world.broken.is_none()),
+        Property::always(end, has_ended_well),
+        Property::sometimes(
+            "what was handed back runs at another worker",
+            |_, world: &World| {
+                let is_second =
+                    |worker: &Worker| worker.running.iter().any(|task| task.attempt.number > 1);
+                world.workers.iter().any(is_second)
+            },
+        ),
+        Property::sometimes(
+            "a task is on its way to a worker that has said that it goes",
+            |_, world: &World| {
+                world.links.iter().any(|link| {
+                    let is_run = |message: &ToWorker| matches!(message, ToWorker::Run(_));
+                    link.up.contains(&Up::Bye) && link.down.iter().any(is_run)
+                })
+            },
+        ),
+        Property::sometimes(
+            "a result and the farewell are on their way together",
+            |_, world: &World| {
+                world.links.iter().any(|link| {
+                    link.up.contains(&Up::Bye)
+                        && link.up.iter().any(|said| matches!(said, Up::Done(_)))
+                })
+            },
+        ),
+        Property::sometimes(
+            "the farewell is lost with its stream",
+            |_, world: &World| {
+                let went = world.left.drains == 0 && world.workers[0].has_ended;
+                let is_believed_to_run = |newest: &Coordinator| {
+                    let mut known = newest.state.workers.values();
+                    known.any(|known| {
+                        !known.draining && known.session().is_none() && !known.running.is_empty()
+                    })
+                };
+                went && world.newest().is_some_and(is_believed_to_run)
+            },
+        ),
+    ]
+}
+
+fn setting(tasks: u32, faults: Faults) -> Setting {
+    Setting {
+        tasks,
+        workers: 2,
+        faults,
+        has_strays: false,
+        defect: None,
+        mistake: None,
+        properties,
+    }
+}
+
+/// Two tasks, two workers, one of which goes.
+fn two_tasks() -> Setting {
+    setting(
+        2,
+        Faults {
+            drains: 1,
+            ..Faults::default()
+        },
+    )
+}
+
+/// A stream that breaks before or after.
+fn broken_stream() -> Setting {
+    setting(
+        1,
+        Faults {
+            drains: 1,
+            breaks: 1,
+            ..Faults::default()
+        },
+    )
+}
+
+/// A coordinator that dies before or after.
+fn restart() -> Setting {
+    setting(
+        1,
+        Faults {
+            drains: 1,
+            crashes: 1,
+            ..Faults::default()
+        },
+    )
+}
+
+#[test]
+fn a_worker_that_goes_hands_its_tasks_back_once_and_nothing_is_lost_or_charged() {
+    holds("drain, two tasks", &two_tasks());
+}
+
+#[test]
+fn a_worker_that_goes_while_streams_break_loses_nothing() {
+    holds("drain, broken stream", &broken_stream());
+}
+
+#[test]
+fn a_worker_that_goes_while_the_coordinator_restarts_loses_nothing() {
+    holds("drain, restart", &restart());
+}
+
+#[test]
+fn a_hand_back_that_is_done_wrong_is_found_out() {
+    let [broken, end] = RULES;
+    for (defect, property) in [
+        (Defect::DrainingTakesTasks, broken),
+        (Defect::PreemptionChargedAsFailure, broken),
+        (Defect::NoRequeueOnReregister, end),
+        (Defect::NoRequeueOfDrained, broken),
+    ] {
+        let wrong = Setting {
+            defect: Some(defect),
+            ..broken_stream()
+        };
+        is_found_out(&format!("{defect:?}"), wrong, &[property]);
+    }
+}

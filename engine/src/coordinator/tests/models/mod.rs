@@ -1,0 +1,183 @@
+//! Three small protocols in every order in which their steps can happen, looked at with stateright: the take-over of an
+//! epoch with the seal, the commit of an attempt with its final file, and the hand-back of a worker that is told to go.
+//!
+//! `commit` and `drain` drive the real `State` through the real `step`; around it, workers, streams, ledger and object store
+//! are small models (`coordinator`, `sessions`, `worker`, `world`), each of which names the code that it stands for. `take_over` is a
+//! model throughout, because what it is about are single calls to a store. Random runs of far larger worlds are in
+//! `simulation`: here little happens, but nothing that can happen is left out.
+
+mod commit;
+mod coordinator;
+mod drain;
+mod sessions;
+mod setting;
+mod take_over;
+mod worker;
+mod world;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
+
+/// More steps than any of the models has: one that grows beyond it is to be made smaller, not to be waited for.
+const STATES_MAX: usize = 20_000_000;
+
+/// Models of up to so many states are gone through once more, to see that none of their runs goes round in a circle.
+const STATES_OF_CIRCLES_MAX: usize = 200_000;
+
+/// Looks at all that can happen. What must always be holds everywhere, and what has to be possible is.
+fn holds<M>(name: &str, model: &M)
+where
+    M: Model + Clone + Send + Sync + 'static,
+    M::State: Clone + PartialEq + Hash + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let checker = model
+        .clone()
+        .checker()
+        .target_state_count(STATES_MAX)
+        .spawn_bfs()
+        .join();
+    let states = checker.unique_state_count();
+    println!(
+        "{name}: {states} states, {} steps, the farthest {} steps from the beginning",
+        checker.state_count(),
+        checker.max_depth()
+    );
+    for property in checker.model().properties() {
+        let found = checker.discovery(property.name).map(listed);
+        let is_as_it_should = match property.expectation {
+            Expectation::Sometimes => found.is_some(),
+            Expectation::Always | Expectation::Eventually => found.is_none(),
+        };
+        assert!(
+            is_as_it_should,
+            "{name}: not {:?} {:?}: {found:#?}",
+            property.expectation, property.name
+        );
+    }
+    assert!(
+        checker.state_count() < STATES_MAX,
+        "{name}: there are too many states to look at all"
+    );
+    if states <= STATES_OF_CIRCLES_MAX {
+        ends(name, model);
+    }
+}
+
+/// Looks for a run that comes to a state where it was before. Where there is none every run ends, and what holds wherever
+/// nothing is left to happen comes about in each.
+fn ends<M: Model>(name: &str, model: &M)
+where
+    M::State: Hash,
+{
+    // Whether a state was left for good; until then it is on the way to where we are.
+    let mut is_left = HashMap::new();
+    let mut way = vec![(0, model.init_states())];
+    while let Some((here, next)) = way.last_mut() {
+        let Some(state) = next.pop() else {
+            is_left.insert(*here, true);
+            way.pop();
+            continue;
+        };
+        let there = digest(&state);
+        match is_left.get(&there) {
+            None => {
+                is_left.insert(there, false);
+                way.push((there, model.next_states(&state)));
+            }
+            Some(is_left) => assert!(is_left, "{name}: a run can go round in a circle for ever"),
+        }
+    }
+}
+
+/// The property that a model which is wrong on purpose contradicts, and the state that does.
+fn counterexample<M>(name: &str, model: M) -> (&'static str, M::State)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + PartialEq + Hash + Send + Sync,
+    M::Action: Clone + PartialEq + Debug,
+{
+    let checker = model
+        .checker()
+        .target_state_count(STATES_MAX)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let mut properties = checker.model().properties().into_iter();
+    let found = properties.find_map(|property| {
+        let is_failure = !matches!(property.expectation, Expectation::Sometimes);
+        let way = checker.discovery(property.name).filter(|_| is_failure)?;
+        Some((property.name, way))
+    });
+    let Some((property, way)) = found else {
+        panic!(
+            "{name}: nothing is found wrong in {} states",
+            checker.unique_state_count()
+        );
+    };
+    let last = way.last_state().clone();
+    println!(
+        "{name}: not {property:?} after {} steps, found in {} states",
+        way.into_actions().len(),
+        checker.unique_state_count()
+    );
+    (property, last)
+}
+
+fn listed<State, Action: Debug>(way: stateright::Path<State, Action>) -> Vec<String> {
+    let actions = way.into_actions();
+    actions.iter().map(|action| format!("{action:?}")).collect()
+}
+
+/// What many states of a model have in common: copied by reference, and hashed once.
+#[derive(Clone, Debug)]
+struct Shared<T> {
+    value: Arc<T>,
+    digest: u64,
+}
+
+impl<T: Clone + Hash> Shared<T> {
+    fn new(value: T) -> Self {
+        let digest = digest(&value);
+        Self {
+            value: Arc::new(value),
+            digest,
+        }
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(Arc::make_mut(&mut self.value));
+        self.digest = digest(&*self.value);
+        result
+    }
+}
+
+impl<T> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl<T> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.digest);
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

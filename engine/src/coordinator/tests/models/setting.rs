@@ -1,0 +1,170 @@
+//! What is looked at: how many tasks and workers, which faults, and which mistake where it is to be found. Lets nothing happen.
+
+use stateright::{Model, Property};
+
+use super::counterexample;
+use super::world::{Action, World};
+use crate::coordinator::defect::{self, Defect};
+use crate::coordinator::record::{FinalPlace, OutputFile, TaskOutput};
+use crate::coordinator::tests::cluster;
+use crate::id::{Attempt, Epoch, TaskAttempt, TaskId};
+use crate::plan::Plan;
+
+/// What a model begins with, and what can happen in it.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) tasks: u32,
+    pub(super) workers: usize,
+    pub(super) faults: Faults,
+    /// Whether calls of a coordinator that has ended can still reach the object store.
+    pub(super) has_strays: bool,
+    /// A mistake of the real code.
+    pub(super) defect: Option<Defect>,
+    /// A mistake of what is around it.
+    pub(super) mistake: Option<Mistake>,
+    pub(super) properties: fn() -> Vec<Property<Setting>>,
+}
+
+/// How often each fault can happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Faults {
+    /// The coordinator dies.
+    pub(super) crashes: u8,
+    /// Another takes over from one that lives.
+    pub(super) rivals: u8,
+    /// A stream breaks.
+    pub(super) breaks: u8,
+    /// A worker that lives is not heard for too long.
+    pub(super) silences: u8,
+    /// A worker's process is killed.
+    pub(super) deaths: u8,
+    /// A worker is told to go.
+    pub(super) drains: u8,
+    /// A straggler gets a second attempt.
+    pub(super) speculations: u8,
+    /// The object store does what it is asked, and the answer is lost.
+    pub(super) lost_replies: u8,
+}
+
+/// A way to do it wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mistake {
+    /// The worker completes its upload itself.
+    WorkerCompletes,
+    /// "No such upload" is taken for success.
+    GoneIsDone,
+    /// "No such upload" is taken for a lost file, without a look.
+    GoneIsLost,
+    /// What a loser wrote is deleted by the name of the file.
+    DiscardByName,
+}
+
+/// What may never happen on the way from one state to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// See `invariants`.
+    StateContradictsItself,
+    ReplayIsRefused,
+    /// An attempt is completed or thrown away with the file of another.
+    AnothersFile,
+    ManifestBeforeFiles,
+    /// A worker may forget a result that is not in the ledger and that nobody has beaten.
+    AckedTooEarly,
+    /// A worker that said that it goes is given a task.
+    GivenToOneThatGoes,
+    /// A task runs twice where nobody speculates.
+    RunsTwice,
+    /// A failure is recorded, and no task has failed.
+    Charged,
+}
+
+impl Setting {
+    /// One stage, whose tasks write final files.
+    pub(super) fn plan(&self) -> Plan {
+        cluster::plan(&[self.tasks])
+    }
+
+    /// Runs the real code, with its mistake where it is to make one.
+    pub(super) fn wrongly<T>(&self, run: impl FnOnce() -> T) -> T {
+        match self.defect {
+            Some(defect) => defect::with(defect, run),
+            None => run(),
+        }
+    }
+
+    pub(super) fn all_tasks(&self) -> impl Iterator<Item = TaskId> {
+        (0..self.tasks).map(|shard| cluster::task(0, shard))
+    }
+}
+
+impl Model for Setting {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        // What befalls a job that has ended, or a world that is wrong already, is of no interest.
+        if world.broken.is_some() {
+            return;
+        }
+        actions.extend(world.progress());
+        if world.result().is_none() {
+            actions.extend(world.faults(self));
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        next.take(self, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        (self.properties)()
+    }
+}
+
+/// What an attempt makes: different bytes from any other attempt's.
+pub(super) fn output(task: TaskAttempt) -> TaskOutput {
+    let Attempt { epoch, number } = task.attempt;
+    let file = OutputFile {
+        rows: 1,
+        bytes: epoch.0,
+        crc32c: number,
+        place: FinalPlace::Multipart {
+            uri: String::new(),
+            upload: task.attempt.to_string(),
+            parts: Vec::new(),
+        }
+        .into(),
+    };
+    TaskOutput {
+        file,
+        records_in: 1,
+        bytes_in: 1,
+    }
+}
+
+/// Whose file this is.
+pub(super) fn written_by(task: TaskId, file: &OutputFile) -> TaskAttempt {
+    let attempt = Attempt {
+        epoch: Epoch(file.bytes),
+        number: file.crc32c,
+    };
+    TaskAttempt { task, attempt }
+}
+
+/// What is wrong on purpose contradicts one of these properties.
+pub(super) fn is_found_out(name: &str, wrong: Setting, properties: &[&str]) {
+    let (property, world) = counterexample(name, wrong);
+    if let Some(rule) = world.broken {
+        println!("{name}: {rule:?}");
+    }
+    assert!(
+        properties.contains(&property),
+        "{name} contradicts another property: {property:?}"
+    );
+}

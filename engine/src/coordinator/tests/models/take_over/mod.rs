@@ -1,0 +1,243 @@
+//! Taking over an epoch, with the seal: two and three coordinators, of which each can end between any two calls to the
+//! store, stand still there for as long as it likes, and find out late or never what became of a call.
+//!
+//! Nothing of the real code runs here: it is asynchronous, and lies in the worker's crate. Each step of the model is one
+//! call to the store, and stands for these lines of `worker-image/src/ledger`:
+//!
+//! | step | code |
+//! | --- | --- |
+//! | `Lists` | `take_over.rs`, `newest_listed`: what a listing leaves out is anything |
+//! | put of `Open` | `take_over.rs`, `open_epoch`: `Mine` is the epoch, `Theirs` means the next number |
+//! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has one, or the beginning |
+//! | `Reads` | `take_over.rs`, `replay_and_seal`: `look` at the next log object, `is_sealed` takes its records |
+//! | put of `Seal` | `take_over.rs`, `replay_and_seal`: `Mine` ends it, `Theirs` is read and the next is tried |
+//! | put of `Snapshot` 0 | `take_over.rs`, `OpenedEpoch::take_over`: `put_part`, then `put_snapshot` |
+//! | put of `Records` | `append.rs`, `Ledger::append`: `Mine` is acknowledged, a seal means `Fenced` |
+//! | put of a later `Snapshot` | `append.rs`, `merge_if_due`: before `append` gives its answer |
+//! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists" a look whose object it is |
+//!
+//! Two things are less here than there. A merged object and the snapshot that names it are one object: nobody reads the one
+//! before the other names it, and neither changes. And log objects are looked at one after the other, where the code looks
+//! at sixteen at once: it takes what it finds in order up to the first gap, and there only the put of the seal decides.
+
+mod process;
+mod world;
+
+use stateright::{Model, Property};
+
+use super::{counterexample, holds};
+use process::{Action, Process, Stage};
+use world::{Name, World};
+
+/// What is tried, and how much of it.
+#[derive(Clone, Copy, Debug)]
+struct Protocol {
+    /// Processes that start, each at any moment.
+    processes: u8,
+    /// Records that each wants to append, one after the other.
+    records: u8,
+    /// Whether the log is merged after each record.
+    merges: bool,
+    /// How many of them can die.
+    crashes: u8,
+    /// How often the store answers "already exists" where nothing exists.
+    conflicts: u8,
+    mistake: Option<Mistake>,
+}
+
+/// A way to do it wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    /// Older logs are read and left open.
+    NoSeal,
+    /// A record is acknowledged before it is put.
+    AckBeforePut,
+    /// Where the put of a seal loses, what was there first is not read.
+    LostSealNotRead,
+    /// "Already exists" is taken for one's own object without a look.
+    ExistsIsMine,
+    /// "Already exists" is taken for another's object without a look.
+    ExistsIsTheirs,
+    /// The epoch is what the listing says, without a put.
+    ListingIsBelieved,
+    /// Only the newest older log is sealed and read.
+    OnlyTheLastLog,
+}
+
+const RULES: [&str; 6] = [
+    "every record that is ever acknowledged is in the replay of every later epoch that dispatches",
+    "a record that is acknowledged stands before the seal of its log",
+    "no replay has a record twice",
+    "the replay of an epoch begins with that of every earlier epoch that dispatched",
+    "nobody is fenced whom nobody has sealed, and no ledger is taken for foreign",
+    "nobody waits for ever",
+];
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(*self)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        world.actions(*self, actions);
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        next.take(*self, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let [acknowledged, sealed, twice, prefix, fenced, waiting] = RULES;
+        vec![
+            Property::always(acknowledged, |_, world: &World| {
+                world.dispatching().all(|later| {
+                    let mut earlier = world.acknowledged.iter();
+                    earlier
+                        .all(|record| record.epoch >= later.epoch || later.replay.contains(record))
+                })
+            }),
+            Property::always(sealed, |_, world: &World| {
+                world
+                    .acknowledged
+                    .iter()
+                    .all(|record| world.stands(*record))
+            }),
+            Property::always(twice, |_, world: &World| {
+                world.dispatching().all(|process| {
+                    let mut records = process.replay.clone();
+                    records.sort_unstable();
+                    records.windows(2).all(|pair| pair[0] != pair[1])
+                })
+            }),
+            Property::always(prefix, |_, world: &World| {
+                world.dispatching().all(|later| {
+                    let mut earlier = world
+                        .dispatching()
+                        .filter(|known| known.epoch < later.epoch);
+                    earlier.all(|known| later.replay.starts_with(&known.replay))
+                })
+            }),
+            Property::always(fenced, |_, world: &World| {
+                world.processes.iter().all(|process| {
+                    process.stage != Stage::Refused
+                        && (process.stage != Stage::Fenced || world.is_sealed(process.epoch))
+                })
+            }),
+            Property::always(waiting, |model, world: &World| {
+                let mut actions = Vec::new();
+                world.actions(*model, &mut actions);
+                !actions.is_empty() || world.processes.iter().all(Process::is_at_rest)
+            }),
+            Property::sometimes(
+                "a successor finds what was acknowledged",
+                |_, world: &World| {
+                    world.dispatching().any(|later| {
+                        later
+                            .replay
+                            .iter()
+                            .any(|record| world.acknowledged.contains(record))
+                    })
+                },
+            ),
+            Property::sometimes(
+                "a successor finds what nobody was told of",
+                |_, world: &World| {
+                    world.dispatching().any(|later| {
+                        later
+                            .replay
+                            .iter()
+                            .any(|record| !world.acknowledged.contains(record))
+                    })
+                },
+            ),
+            Property::sometimes(
+                "one that was replaced alive learns of it",
+                |_, world: &World| {
+                    world
+                        .processes
+                        .iter()
+                        .any(|process| process.stage == Stage::Fenced)
+                },
+            ),
+            Property::sometimes(
+                "one is acknowledged after it was replaced",
+                |_, world: &World| {
+                    world.acknowledged.iter().any(|record| {
+                        world.is_sealed(record.epoch)
+                            && world.processes.iter().any(|process| {
+                                process.epoch == record.epoch && process.stage == Stage::Ready
+                            })
+                    })
+                },
+            ),
+            Property::sometimes(
+                "an epoch without a snapshot is passed over",
+                |_, world: &World| {
+                    world.dispatching().any(|later| {
+                        (1..later.epoch)
+                            .any(|epoch| !world.store.contains_key(&Name::Snapshot(epoch, 0)))
+                    })
+                },
+            ),
+        ]
+    }
+}
+
+/// Two coordinators, with all that a store can do to them.
+const TWO: Protocol = Protocol {
+    processes: 2,
+    records: 2,
+    merges: true,
+    crashes: 2,
+    conflicts: 1,
+    mistake: None,
+};
+
+/// Three coordinators.
+const THREE: Protocol = Protocol {
+    processes: 3,
+    records: 2,
+    merges: false,
+    crashes: 3,
+    conflicts: 0,
+    mistake: None,
+};
+
+#[test]
+fn two_coordinators_never_lose_double_or_hide_an_acknowledged_record() {
+    holds("take-over of two", &TWO);
+}
+
+#[test]
+fn three_coordinators_never_lose_double_or_hide_an_acknowledged_record() {
+    holds("take-over of three", &THREE);
+}
+
+#[test]
+fn a_take_over_that_is_done_wrong_is_found_out() {
+    let [acknowledged, sealed, twice, _, fenced, _] = RULES;
+    for (mistake, protocol, rules) in [
+        (Mistake::NoSeal, TWO, &[acknowledged][..]),
+        (Mistake::AckBeforePut, TWO, &[sealed]),
+        (Mistake::LostSealNotRead, TWO, &[acknowledged]),
+        (Mistake::ExistsIsMine, TWO, &[fenced]),
+        (Mistake::ExistsIsTheirs, TWO, &[fenced]),
+        (Mistake::ListingIsBelieved, TWO, &[fenced, twice]),
+        (Mistake::OnlyTheLastLog, THREE, &[acknowledged]),
+    ] {
+        let wrong = Protocol {
+            mistake: Some(mistake),
+            ..protocol
+        };
+        let (broken, _) = counterexample(&format!("{mistake:?}"), wrong);
+        assert!(
+            rules.contains(&broken),
+            "{mistake:?} breaks another rule: {broken}"
+        );
+    }
+}
