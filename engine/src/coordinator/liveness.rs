@@ -239,7 +239,7 @@ impl State {
     }
 
     /// Charges tasks whose worker process ended under them with no sign of a disruption.
-    fn charge_all(&mut self, out: &mut Outbox, tasks: &[TaskAttempt], reason: &str) {
+    pub(crate) fn charge_all(&mut self, out: &mut Outbox, tasks: &[TaskAttempt], reason: &str) {
         if defect::is(Defect::ContainerEndNotCharged) {
             return;
         }

@@ -376,6 +376,7 @@ impl State {
 
     pub(crate) fn on_draining(
         &mut self,
+        out: &mut Outbox,
         now: Timestamp,
         session: SessionId,
         handed_back: &[TaskAttempt],
@@ -387,15 +388,26 @@ impl State {
             worker.draining = true;
             let ran = |task: &&TaskAttempt| worker.running.contains(task);
             let ran: Vec<TaskAttempt> = handed_back.iter().filter(ran).copied().collect();
-            (worker.id.pod_uid().to_owned(), ran)
+            (
+                worker.id.pod_uid().to_owned(),
+                ran,
+                worker.early_news.clone(),
+            )
         });
-        if let Some((pod_uid, ran)) = left
-            && !ran.is_empty()
-        {
-            self.handed_back.insert(pod_uid, (now, ran));
-        }
         for task in handed_back {
             self.detach(number, *task);
+        }
+        let Some((pod_uid, ran, early_news)) = left else {
+            return;
+        };
+        // The kubelet says why it evicts a pod before it tells its processes to go.
+        match early_news {
+            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
+                self.charge_all(out, &ran, &reason);
+            }
+            Some(_) | None => {
+                self.handed_back.insert(pod_uid, (now, ran));
+            }
         }
     }
 

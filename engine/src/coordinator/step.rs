@@ -41,7 +41,7 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Draining {
             session,
             handed_back,
-        } => state.on_draining(now, session, &handed_back),
+        } => state.on_draining(&mut out, now, session, &handed_back),
         Event::SessionClosed { session } => state.on_session_closed(&mut out, now, session),
         Event::PodEnded {
             pod_uid,

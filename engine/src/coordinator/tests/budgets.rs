@@ -432,10 +432,17 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewher
 #[test]
 fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
  {
-    for (cause, charged) in [(PodEndCause::Exit, 1), (PodEndCause::Disruption, 0)] {
+    for (cause, is_told_first, charged) in [
+        (PodEndCause::Exit, false, 1),
+        (PodEndCause::Exit, true, 1),
+        (PodEndCause::Disruption, false, 0),
+    ] {
         let mut cluster = TestCluster::with(Config::new(3, 0), &[1]);
         cluster.hello("full", 1);
         let task = cluster.only("full");
+        if is_told_first {
+            cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        }
         cluster.drains("full", vec![task]);
         cluster.dies("full");
         cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
