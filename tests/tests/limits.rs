@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
@@ -28,8 +30,7 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
 }
 
 #[tokio::test]
-async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_ran_and_run_again()
--> Result<()> {
+async fn fault_8282_a_worker_that_is_evicted_for_its_own_disk_limit_costs_no_row() -> Result<()> {
     let namespace = TestNamespace::create("disk").await?;
     let mut sum = SumJob::new("sum");
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
@@ -38,15 +39,17 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_r
     let struck = strike_in(namespace, sum).await?;
     let (pod, node) = struck.worker().await?;
     node::fill_scratch(&node, &pod.uid().context("a uid")?, 64).await?;
-    let ledger = &struck.ledger;
+    let events = struck.namespace.api::<Event>();
     struck
         .namespace
-        .eventually("a failure that is charged", PATIENCE, || async {
-            let charged = ledger.read().await?.application_failures;
-            Ok((!charged.is_empty()).then_some(()))
+        .eventually("the eviction", PATIENCE, || async {
+            let evictions = ListParams::default().fields("reason=Evicted");
+            let seen = events.list(&evictions).await?;
+            Ok((!seen.items.is_empty()).then_some(()))
         })
         .await?;
-    ends_charged(struck, &["ephemeral"]).await
+    struck.ends_right().await?;
+    struck.namespace.finish().await
 }
 
 /// Keys of the job that needs its disk.
