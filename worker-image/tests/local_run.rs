@@ -224,7 +224,7 @@ async fn fault_2927_5907_a_killed_coordinator_resumes_and_runs_no_completed_task
 
 #[tokio::test]
 async fn fault_6719_a_task_that_stands_still_is_run_a_second_time_elsewhere() {
-    let mut processes = Processes::of(&slow_items(12), &json!({"taskFailures": 1}));
+    let mut processes = Processes::of(&slow_items(60), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     let stuck = processes.start_worker(1);
     processes.start_worker(1);
@@ -234,9 +234,9 @@ async fn fault_6719_a_task_that_stands_still_is_run_a_second_time_elsewhere() {
         .await;
     signal("STOP", child);
     success(&processes).await;
-    assert_eq!(processes.output(), ["12"]);
+    assert_eq!(processes.output(), ["60"]);
     let records = processes.ledger().await;
-    assert_eq!(winners(&records).len(), 13);
+    assert_eq!(winners(&records).len(), 61);
     assert_eq!(failures(&records), []);
     processes
         .eventually("the end of the child that stood still", || {

@@ -117,6 +117,10 @@ impl EventLoop {
                 }
                 event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
+                    Input::ForeignFile(session) => {
+                        self.close_offender(session, &mut outlets);
+                        continue;
+                    }
                     Input::Happened(event) => Some(self.without_foreign_files(event, &mut outlets)),
                     Input::Opened(event, session, outlet) => {
                         outlets.insert(session, outlet);
@@ -152,13 +156,17 @@ impl EventLoop {
             }
         });
         if tasks.len() < reported {
-            self.metrics.reports_refused.inc();
-            if let Some(outlet) = outlets.get(&session) {
-                self.offenders.note(&outlet.worker);
-            }
-            close(outlets, session, "it reported a file that is not its own");
+            self.close_offender(session, outlets);
         }
         Event::Done { session, tasks }
+    }
+
+    fn close_offender(&self, session: SessionId, outlets: &mut BTreeMap<SessionId, Outlet>) {
+        self.metrics.reports_refused.inc();
+        if let Some(outlet) = outlets.get(&session) {
+            self.offenders.note(&outlet.worker);
+        }
+        close(outlets, session, "it reported a file that is not its own");
     }
 
     fn heard(&self, beat: &Beat) -> Event {

@@ -31,6 +31,8 @@ const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 pub(crate) enum Input {
     /// A worker opened a session: what it said, and how it is answered.
     Opened(Event, SessionId, Outlet),
+    /// A worker reported a file that is not its attempt's own.
+    ForeignFile(SessionId),
     /// Something happened.
     Happened(Event),
 }
@@ -232,7 +234,10 @@ impl Reader {
             Ok(()) => tracing::info!(%session, "a session ends"),
             Err(error) => {
                 tracing::info!(%session, %error, "a session ends");
-                if let Some(answer) = error.answer() {
+                if let ReadError::Message(WireError::NotOwn { .. }) = error {
+                    // Where the loop is gone nobody is to be told.
+                    let _gone = self.handle.inputs.send(Input::ForeignFile(session)).await;
+                } else if let Some(answer) = error.answer() {
                     // Where its queue is full the worker learns from the end of the stream.
                     let _full = self.last_words.try_send(Box::new(Err(answer)));
                 }
