@@ -32,7 +32,7 @@ impl State {
             }
             match claim {
                 Claim::Running => {
-                    self.is_well(number);
+                    self.recover(number);
                     self.commit(out, now, number, task, output);
                 }
                 Claim::Winner { durable: true } => out.ack(session, task),

@@ -2,7 +2,7 @@
 //! before it is given the next one: it is idle again at once, and would take each retried task from workers that are well.
 //! Gives nobody up and charges nothing.
 
-use crate::coordinator::state::{State, WorkerNumber};
+use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;
 
 /// The longest rest: where all workers are unwell, a task still starts within two of the shortest heartbeat intervals.
@@ -32,11 +32,14 @@ impl State {
         }
     }
 
-    /// A task is done: the worker is well.
-    pub(crate) fn is_well(&mut self, number: WorkerNumber) {
-        self.with_worker(number, |worker| {
-            worker.unwell = 0;
-            worker.rests_until = None;
-        });
+    /// A task is done: the worker is well. Called for each report, so it costs no more than a look where it always was.
+    pub(crate) fn recover(&mut self, number: WorkerNumber) {
+        let was_unwell = |worker: &Worker| worker.unwell > 0;
+        if self.workers.get(&number).is_some_and(was_unwell) {
+            self.with_worker(number, |worker| {
+                worker.unwell = 0;
+                worker.rests_until = None;
+            });
+        }
     }
 }

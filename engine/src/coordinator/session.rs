@@ -405,9 +405,10 @@ impl State {
             Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
                 self.charge_all(out, &ran, &reason);
             }
-            Some(_) | None => {
+            Some(_) | None if !ran.is_empty() => {
                 self.handed_back.insert(pod_uid, (now, ran));
             }
+            Some(_) | None => {}
         }
     }
 

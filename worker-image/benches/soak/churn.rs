@@ -165,20 +165,12 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     println!(
         "soak: {minutes} min of {CHURN_PERCENT_PER_MINUTE} %/min churn on {workers} workers, {tasks} tasks of about {TASK_TIME:?}"
     );
-    let mut coordinator = Coordinator::of(tasks);
-    coordinator.start();
-    until("a plan", async || {
-        let snapshot = coordinator.snapshot().await;
-        snapshot.is_some_and(|snapshot| snapshot.planned.is_some())
-    })
-    .await;
-    let process = coordinator.process_id().unwrap();
+    let (mut coordinator, mut watch) = Watch::begin(tasks).await;
     let commits = Arc::new(Commits::of(tasks));
     let (given_out, acknowledged) = (Arc::clone(&commits), Arc::clone(&commits));
     let witness = move |_worker, task| given_out.given_out(task);
     let mut fleet = Fleet::new(coordinator.link(), 1, Work::Lasting(TASK_TIME), witness)
         .with_acknowledged(move |_worker, task| acknowledged.acknowledged(task));
-    let mut watch = Watch::begin(process, coordinator.grpc_port());
     fleet.add(workers);
     until("sessions", async || fleet.connected() == workers).await;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::interval;
 
-use crate::light::{Coordinator, Fleet, Work, until};
+use crate::light::{Fleet, Work, until};
 use crate::observe::{heartbeat_waits, wait_of};
 use crate::watch::{LOOK_EVERY, Watch};
 
@@ -22,15 +22,7 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     println!(
         "soak: {minutes} min of heartbeats of {workers} workers, {tasks} tasks of about {TASK_TIME:?}"
     );
-    let mut coordinator = Coordinator::of(tasks);
-    coordinator.start();
-    until("a plan", async || {
-        let snapshot = coordinator.snapshot().await;
-        snapshot.is_some_and(|snapshot| snapshot.planned.is_some())
-    })
-    .await;
-    let process = coordinator.process_id().unwrap();
-    let mut watch = Watch::begin(process, coordinator.grpc_port());
+    let (mut coordinator, mut watch) = Watch::begin(tasks).await;
     let mut fleet = Fleet::new(
         coordinator.link(),
         1,

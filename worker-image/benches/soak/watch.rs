@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::light::slope;
+use crate::light::{Coordinator, slope, until};
 
 /// Looks in one minute; what is told and judged is the middle of them, since sessions come and go.
 const LOOKS: usize = 10;
@@ -29,17 +29,26 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Of a coordinator that serves at this port and has its plan, and no worker yet.
-    pub(crate) fn begin(process: u32, port: u16) -> Self {
+    /// Starts a coordinator of so many tasks, and watches it from when it has its plan and no worker yet.
+    pub(crate) async fn begin(tasks: u32) -> (Coordinator, Self) {
+        let mut coordinator = Coordinator::of(tasks);
+        coordinator.start();
+        until("a plan", async || {
+            let snapshot = coordinator.snapshot().await;
+            snapshot.is_some_and(|snapshot| snapshot.planned.is_some())
+        })
+        .await;
+        let process = coordinator.process_id().unwrap();
         let [plan_kib, ..] = usage(process);
-        Self {
+        let watch = Self {
             process,
-            port,
+            port: coordinator.grpc_port(),
             began: Instant::now(),
             plan_kib: as_float(plan_kib),
             looks: Vec::new(),
             minutes: Default::default(),
-        }
+        };
+        (coordinator, watch)
     }
 
     /// Looks; once a minute, tells what was seen, with what `more` says.

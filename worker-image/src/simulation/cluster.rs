@@ -18,6 +18,7 @@ use super::faults::Faults;
 use super::job::{OUTPUT, SHAPES, SimulatedJob};
 use super::journal::Journal;
 use super::network::Network;
+use super::on_paused_clock;
 use super::process::Process;
 use super::rng::Rng;
 use super::settings::Settings;
@@ -96,27 +97,14 @@ pub(super) fn run_with(
     is_printing: bool,
 ) -> Result<Outcome, String> {
     let shown = format!("make simulate SEED={seed}: {settings:?}");
-    if is_printing {
-        println!("{shown}");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let (outcome, complaints) = runtime.block_on(async {
+    on_paused_clock(&shown, is_printing, async {
         let journal = Journal::new(is_printing);
         let truth = Arc::new(Truth::new(journal.clone()));
         let world = World::new(seed, settings, &journal, truth);
         let mut fleet = Fleet::new(&world);
         fleet.run().await;
         (world.outcome(), journal.complaints())
-    });
-    if complaints.is_empty() {
-        Ok(outcome)
-    } else {
-        Err(format!("{shown}\n{}", complaints.join("\n")))
-    }
+    })
 }
 
 impl World {

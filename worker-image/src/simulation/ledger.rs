@@ -13,6 +13,7 @@ use super::client::stores;
 use super::faults::{Damages, Faults};
 use super::journal::Journal;
 use super::ledger_book::LedgerBook;
+use super::on_paused_clock;
 use super::process::Process;
 use super::rng::Rng;
 use super::store::{Applied, Server};
@@ -92,24 +93,11 @@ struct Running {
 pub(super) fn run(seed: u64, is_printing: bool) -> Result<u64, String> {
     let settings = Settings::draw(seed);
     let shown = format!("make simulate SEED={seed}: the ledger, {settings:?}");
-    if is_printing {
-        println!("{shown}");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let (trace, complaints) = runtime.block_on(async {
+    on_paused_clock(&shown, is_printing, async {
         let world = World::new(seed, settings, is_printing);
         world.run().await;
         (world.journal.trace(), world.journal.complaints())
-    });
-    if complaints.is_empty() {
-        Ok(trace)
-    } else {
-        Err(format!("{shown}\n{}", complaints.join("\n")))
-    }
+    })
 }
 
 impl World {

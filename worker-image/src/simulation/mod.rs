@@ -38,6 +38,29 @@ use settings::Settings;
 
 /// Runs of the ledger in every CI run.
 const CI_LEDGER_SEEDS: u64 = 300;
+/// Runs a world on a clock that stands while anybody has something to do; `shown` tells which world. Gives what it came to,
+/// or what was wrong.
+fn on_paused_clock<T>(
+    shown: &str,
+    is_printing: bool,
+    world: impl Future<Output = (T, Vec<String>)>,
+) -> Result<T, String> {
+    if is_printing {
+        println!("{shown}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let (outcome, complaints) = runtime.block_on(world);
+    if complaints.is_empty() {
+        Ok(outcome)
+    } else {
+        Err(format!("{shown}\n{}", complaints.join("\n")))
+    }
+}
+
 /// Whole jobs in every CI run.
 const CI_SEEDS: u64 = 120;
 

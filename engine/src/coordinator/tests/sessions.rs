@@ -108,18 +108,21 @@ fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
     assert!(cluster.unwritten.is_empty());
 }
 
+/// A process of the one pod opens a session.
+fn hello(session: u64, incarnation: u64) -> Event {
+    Event::Hello {
+        session: SessionId(session),
+        worker: WorkerId::parse("pod-a", incarnation).unwrap(),
+        ordinal: None,
+        slots: 1,
+        running: Vec::new(),
+    }
+}
+
 #[test]
 fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
     for incarnation in [1, 2] {
         let mut cluster = TestCluster::new(&[1]);
-        let worker = |incarnation| WorkerId::parse("pod-a", incarnation).unwrap();
-        let hello = |session, incarnation| Event::Hello {
-            session: SessionId(session),
-            worker: worker(incarnation),
-            ordinal: None,
-            slots: 1,
-            running: Vec::new(),
-        };
         cluster.event(hello(7, incarnation));
         cluster.event(hello(3, 1));
         assert_eq!(cluster.closed, [SessionId(3)]);
@@ -130,14 +133,6 @@ fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
 #[test]
 fn of_two_processes_that_claim_one_pod_the_newer_stays_and_the_older_is_not_heard_again() {
     let mut cluster = TestCluster::new(&[2]);
-    let worker = |incarnation| WorkerId::parse("pod-x", incarnation).unwrap();
-    let hello = |session, incarnation| Event::Hello {
-        session: SessionId(session),
-        worker: worker(incarnation),
-        ordinal: None,
-        slots: 1,
-        running: Vec::new(),
-    };
     cluster.event(hello(101, 7));
     cluster.event(hello(102, 3));
     assert_eq!(cluster.closed, [SessionId(101)]);
