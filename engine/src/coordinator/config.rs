@@ -37,9 +37,9 @@ pub const ERROR_CHARACTERS_MAX: usize = 2_048;
 /// A task whose committed output was lost this often fails the job: storage does not keep what is written to it.
 pub const LOST_OUTPUTS_MAX: usize = 5;
 
-/// How long after a worker's process was replaced by another in the same pod, or was told to go, the news that a container
-/// of that pod ended still means that process. The operator sees it within seconds.
-pub const REPLACED_NEWS_MS: u64 = 60_000;
+/// How long after a worker's process has gone the news that a container of its pod ended still means that process. The
+/// operator sees it within seconds.
+pub const LATE_NEWS_MS: u64 = 60_000;
 
 /// How long before its stream breaks the news of a container's end may come. Longer, and the news was an old one
 /// repeated: the connected process is not the one that ended.

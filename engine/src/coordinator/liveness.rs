@@ -1,7 +1,7 @@
 //! Who is alive: signs of life, silence as this process itself observed it, and what is known of pods that ended. What
 //! a lost worker was running is queued again, once. It judges no task: budgets are in `retry`.
 
-use crate::coordinator::config::REPLACED_NEWS_MS;
+use crate::coordinator::config::LATE_NEWS_MS;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::event::PodEndCause;
 use crate::coordinator::outbox::Outbox;
@@ -116,8 +116,8 @@ impl State {
         }
         self.last_tick = now;
         self.end_rests(now);
-        self.handed_back
-            .retain(|_, (at, _)| now.since_ms(*at) < REPLACED_NEWS_MS);
+        self.unexplained
+            .retain(|_, (at, _)| now.since_ms(*at) < LATE_NEWS_MS);
         let observing_since = self.observing_since;
         let is_silent = |worker: &&crate::coordinator::state::Worker| {
             now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms
@@ -145,30 +145,28 @@ impl State {
             PodEndCause::Disruption => false,
             PodEndCause::OutOfMemory | PodEndCause::Exit => true,
         };
-        // A pod that is evicted because it filled its own disk is told to go first, and hands its tasks back.
-        if let Some((_, tasks)) = self.handed_back.remove(pod_uid)
-            && cause_is_the_tasks
+        if !cause_is_the_tasks {
+            if let Some(number) = self.pods.get(pod_uid).copied() {
+                self.lose(out, now, number, &Loss::Disrupted);
+            }
+            return;
+        }
+        // A container's end concerns one process of the pod, and the news may be older or younger than what the
+        // streams have shown: the process that is gone, the one whose stream broke, or, where the stream is still
+        // up, the one whose stream is about to break. Old news repeated finds none of these and harms nobody.
+        if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
+            && now.since_ms(gone_at) < LATE_NEWS_MS
         {
             self.charge_all(out, &tasks, reason);
+            return;
         }
         let Some(number) = self.pods.get(pod_uid).copied() else {
             return;
         };
-        if !cause_is_the_tasks {
-            self.lose(out, now, number, &Loss::Disrupted);
-            return;
-        }
         let Some(worker) = self.workers.get_mut(&number) else {
             return;
         };
-        // A container's end concerns one process of the pod, and the news may be older or younger than what the
-        // streams have shown: the process that was replaced, the one whose stream broke, or, where the stream is still
-        // up, the one whose stream is about to break. Old news repeated finds none of these and harms nobody.
-        if let Some((replaced_at, tasks)) = worker.replaced.take()
-            && now.since_ms(replaced_at) < REPLACED_NEWS_MS
-        {
-            self.charge_all(out, &tasks, reason);
-        } else if worker.session().is_none() {
+        if worker.session().is_none() {
             self.lose(
                 out,
                 now,
@@ -212,6 +210,12 @@ impl State {
         }
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
         match loss {
+            Loss::Disrupted | Loss::Drained | Loss::Replaced => {
+                self.await_explanation(now, worker.id.pod_uid(), &tasks);
+            }
+            Loss::Silent | Loss::Ended { .. } => {}
+        }
+        match loss {
             Loss::Replaced if defect::is(Defect::NoRequeueOfReplaced) => {}
             Loss::Drained if defect::is(Defect::NoRequeueOfDrained) => {}
             Loss::Replaced => tasks.iter().for_each(|task| self.requeue(*task, None)),
@@ -236,6 +240,23 @@ impl State {
             }
         }
         self.judge(out, tasks.iter().map(|task| task.task));
+    }
+
+    /// Remembers what a process of this pod was running or handed back when it went. The kubelet may say only afterwards
+    /// that the pod went beyond a limit of its own: one that fills its disk is seen to end as if it had been preempted.
+    pub(crate) fn await_explanation(
+        &mut self,
+        now: Timestamp,
+        pod_uid: &str,
+        tasks: &[TaskAttempt],
+    ) {
+        if tasks.is_empty() {
+            return;
+        }
+        let awaited = self.unexplained.entry(pod_uid.to_owned());
+        let (at, known) = awaited.or_insert_with(|| (now, Vec::new()));
+        *at = now;
+        known.extend(tasks);
     }
 
     /// Charges tasks whose worker process ended under them with no sign of a disruption.

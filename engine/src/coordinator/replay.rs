@@ -99,7 +99,7 @@ impl State {
             sessions: BTreeMap::new(),
             pods: BTreeMap::new(),
             by_load: BTreeSet::new(),
-            handed_back: BTreeMap::new(),
+            unexplained: BTreeMap::new(),
             delayed: BTreeSet::new(),
             next_worker: WorkerNumber(0),
             next_index: 0,

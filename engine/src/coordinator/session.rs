@@ -88,13 +88,18 @@ impl State {
             }
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
-                let (loss, replaced) = self.replaced_by_another(now, number);
+                let loss = self.replaced_by_another(now, number);
+                // What a process before handed back was not the end of the pod: no news of that will come.
+                self.unexplained.remove(id.pod_uid());
                 self.lose(out, now, number, &loss);
-                let successor = self.register(now, session, id, ordinal, replaced);
+                let successor = self.register(now, session, id, ordinal);
                 self.with_worker(successor, |worker| worker.predecessors = predecessors);
                 successor
             }
-            None => self.register(now, session, id, ordinal, None),
+            None => {
+                self.unexplained.remove(id.pod_uid());
+                self.register(now, session, id, ordinal)
+            }
         };
         self.sessions.insert(session, number);
         let interval_ms = self.config.heartbeat.interval_ms(self.workers.len());
@@ -136,24 +141,12 @@ impl State {
     }
 
     /// How a process ended that another of its pod replaces: as the news said that came before, or as the news will say
-    /// that come yet about what it was running.
-    fn replaced_by_another(
-        &mut self,
-        now: Timestamp,
-        number: WorkerNumber,
-    ) -> (Loss, Option<Vec<TaskAttempt>>) {
-        let Some(worker) = self.workers.get_mut(&number) else {
-            return (Loss::Replaced, None);
-        };
-        match worker.early_news.take() {
-            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
-                (Loss::Ended { reason }, None)
-            }
-            Some(_) | None if worker.running.is_empty() => (Loss::Replaced, None),
-            Some(_) | None => {
-                let running = worker.running.iter().copied().collect();
-                (Loss::Replaced, Some(running))
-            }
+    /// that come yet.
+    fn replaced_by_another(&mut self, now: Timestamp, number: WorkerNumber) -> Loss {
+        let news = self.with_worker(number, |worker| worker.early_news.take());
+        match news.flatten() {
+            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => Loss::Ended { reason },
+            Some(_) | None => Loss::Replaced,
         }
     }
 
@@ -164,7 +157,6 @@ impl State {
         session: SessionId,
         id: WorkerId,
         ordinal: Option<u32>,
-        replaced: Option<Vec<TaskAttempt>>,
     ) -> WorkerNumber {
         let number = self.next_worker;
         self.next_worker = WorkerNumber(number.0 + 1);
@@ -182,7 +174,6 @@ impl State {
                 .heartbeat
                 .silence_ms(self.config.heartbeat.interval_min_ms),
             running: BTreeSet::new(),
-            replaced: replaced.map(|tasks| (now, tasks)),
             unwell: 0,
             rests_until: None,
             early_news: None,
@@ -405,10 +396,7 @@ impl State {
             Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
                 self.charge_all(out, &ran, &reason);
             }
-            Some(_) | None if !ran.is_empty() => {
-                self.handed_back.insert(pod_uid, (now, ran));
-            }
-            Some(_) | None => {}
+            Some(_) | None => self.await_explanation(now, &pod_uid, &ran),
         }
     }
 

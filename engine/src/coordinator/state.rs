@@ -27,8 +27,8 @@ pub struct State {
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
-    /// What pods handed back when they were told to go, and when: why they had to go may be told later.
-    pub(crate) handed_back: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
+    /// What the last process of a pod was running or handed back when it went, and when: why it had to go may be told later.
+    pub(crate) unexplained: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
     /// Queued tasks that wait for a moment.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) next_worker: WorkerNumber,
@@ -233,8 +233,6 @@ pub(crate) struct Worker {
     pub(crate) silence_ms: u64,
     /// Attempts it was given, or has from before, and has not reported.
     pub(crate) running: BTreeSet<TaskAttempt>,
-    /// What another process of the same pod was running when this one took its place, and when that was.
-    pub(crate) replaced: Option<(Timestamp, Vec<TaskAttempt>)>,
     /// Tasks in a row at which it failed through no fault of theirs.
     pub(crate) unwell: u32,
     /// It is given no task before, because of that.

@@ -2,10 +2,13 @@
 //!
 //! Pure. What the job did itself is its own; everything else is a disruption.
 
-use super::{ContainerRun, PodFacts};
+use super::{ContainerEnd, ContainerRun, PodFacts};
 
 /// Signal 15 as an exit code: somebody asked the container to stop.
 pub(super) const EXIT_CODE_SIGTERM: i32 = 143;
+
+/// The kubelet's word for a container whose control group ran out of memory.
+const OOM_KILLED: &str = "OOMKilled";
 
 /// How a worker pod, or one run of its container, ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +56,10 @@ impl PodFacts {
             memory_limit_bytes: self.memory_limit_bytes,
             container_restarts: u32::try_from(run).unwrap_or(0),
         };
-        // An OOM kill is one even when the pod is deleted a moment later.
-        if let Some((end, _)) = ended_run.filter(|(end, _)| end.reason == "OOMKilled") {
+        let is_oom_kill = |end: &ContainerEnd| end.reason == OOM_KILLED;
+        // An OOM kill is one even when the pod is deleted a moment later; that of a run before says nothing of this one.
+        let is_running = matches!(self.container.state, ContainerRun::Running { .. });
+        if let Some((end, _)) = ended_run.filter(|(end, _)| is_oom_kill(end) && !is_running) {
             return Some(of(PodEndCause::OutOfMemory, &end.reason));
         }
         if let Some(disruption) = &self.disruption {
@@ -85,6 +90,7 @@ impl PodFacts {
         }
         let (end, _) = ended_run?;
         let cause = match end.exit_code {
+            _ if is_oom_kill(end) => PodEndCause::OutOfMemory,
             0 | EXIT_CODE_SIGTERM => PodEndCause::Disruption,
             _ => PodEndCause::Exit,
         };

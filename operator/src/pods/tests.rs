@@ -378,6 +378,17 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
         pod.container.state = state;
         assert_eq!(pod.end().unwrap(), end, "the same run, before its restart");
     }
+
+    // The run that goes on now is preempted: how the run before ended is no news of it.
+    let mut preempted = running(false, 90);
+    (preempted.container.restarts, preempted.container.last_end) =
+        (pod.container.restarts, pod.container.last_end);
+    preempted.disruption = Some(told("PreemptionByScheduler", ""));
+    let end = preempted.end().unwrap();
+    assert_eq!(
+        (end.cause, end.container_restarts),
+        (PodEndCause::Disruption, 0)
+    );
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
+use crate::id::TaskAttempt;
 
 /// Lets one worker take the first shard again and again until it has it or the job has ended.
-fn next_try(cluster: &mut TestCluster) -> Option<crate::id::TaskAttempt> {
+fn next_try(cluster: &mut TestCluster) -> Option<TaskAttempt> {
     for _ in 0..200 {
         cluster.settle();
         if let Some(task) = cluster
@@ -429,34 +430,63 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewher
     cluster.assert_succeeded();
 }
 
+/// How often the attempt was charged.
+fn failures_of(cluster: &TestCluster, attempt: TaskAttempt) -> usize {
+    let is_it =
+        |record: &&LogRecord| matches!(record, LogRecord::Failed { task, .. } if *task == attempt);
+    cluster.ledger.iter().filter(is_it).count()
+}
+
 #[test]
 fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
  {
-    for (cause, is_told_first, charged) in [
-        (PodEndCause::Exit, false, 1),
-        (PodEndCause::Exit, true, 1),
-        (PodEndCause::Disruption, false, 0),
+    use PodEndCause::{Disruption, Exit};
+    // News before its worker says that it goes, while it goes, and when it is gone. The container may be seen to have
+    // ended with 143 before the kubelet says why it had to.
+    for (before, while_going, after, charged) in [
+        (None, None, Some(Exit), 1),
+        (Some(Exit), None, Some(Exit), 1),
+        (None, None, Some(Disruption), 0),
+        (None, Some(Exit), Some(Exit), 1),
+        (None, Some(Disruption), Some(Exit), 1),
+        (Some(Disruption), None, Some(Exit), 1),
+        (Some(Disruption), Some(Disruption), Some(Disruption), 0),
     ] {
+        let order = format!("{before:?}, {while_going:?}, {after:?}");
         let mut cluster = TestCluster::with(Config::new(3, 0), &[1]);
+        let news = |cluster: &mut TestCluster, cause: Option<PodEndCause>| {
+            if let Some(cause) = cause {
+                cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+            }
+        };
         cluster.hello("full", 1);
         let task = cluster.only("full");
-        if is_told_first {
-            cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
-        }
+        news(&mut cluster, before);
         cluster.drains("full", vec![task]);
+        news(&mut cluster, while_going);
         cluster.dies("full");
-        cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        news(&mut cluster, after);
         // Told again, as after a new stream of the operator.
-        cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        news(&mut cluster, after);
         cluster.hello("other", 1);
         cluster.passes(30_000, &["other"]);
         cluster.work();
         cluster.assert_succeeded();
-        let failures = cluster
-            .ledger
-            .iter()
-            .filter(|record| matches!(record, LogRecord::Failed { task: failed, .. } if *failed == task))
-            .count();
-        assert_eq!(failures, charged, "{cause:?}");
+        assert_eq!(failures_of(&cluster, task), charged, "{order}");
     }
+}
+
+#[test]
+fn fault_8282_what_a_process_handed_back_is_not_charged_for_the_end_of_the_next_one_in_its_pod() {
+    let mut cluster = TestCluster::with(Config::new(3, 0), &[2]);
+    cluster.hello("a", 1);
+    let innocent = cluster.only("a");
+    cluster.drains("a", vec![innocent]);
+    cluster.dies("a");
+    cluster.hello_naming("a", 2, 1, vec![]);
+    let guilty = cluster.only("a");
+    cluster.dies("a");
+    cluster.pod_ended("a", PodEndCause::OutOfMemory, "OOMKilled");
+    assert_eq!(failures_of(&cluster, guilty), 1);
+    assert_eq!(failures_of(&cluster, innocent), 0);
 }
