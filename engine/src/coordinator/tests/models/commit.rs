@@ -123,6 +123,15 @@ fn crash() -> Setting {
     }
 }
 
+/// A worker that is killed, and a coordinator that dies.
+fn death() -> Setting {
+    setting(Faults {
+        crashes: 1,
+        deaths: 1,
+        ..Faults::default()
+    })
+}
+
 /// A coordinator that goes on after another has taken over, with calls that reach the store after their caller is gone.
 fn rival() -> Setting {
     Setting {
@@ -161,6 +170,11 @@ fn of_a_straggler_and_its_second_attempt_exactly_one_becomes_the_file() {
 #[test]
 fn a_crash_at_any_moment_leaves_the_file_of_the_attempt_in_the_ledger() {
     holds("commit, crash", &crash());
+}
+
+#[test]
+fn a_crash_and_a_killed_worker_leave_one_attempt_to_become_the_file() {
+    holds("commit, death", &death());
 }
 
 #[test]

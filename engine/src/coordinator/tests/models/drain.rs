@@ -114,6 +114,18 @@ fn restart() -> Setting {
     )
 }
 
+/// A worker that is taken for lost, before or after.
+fn silence() -> Setting {
+    setting(
+        1,
+        Faults {
+            drains: 1,
+            silences: 1,
+            ..Faults::default()
+        },
+    )
+}
+
 #[test]
 fn a_worker_that_goes_hands_its_tasks_back_once_and_nothing_is_lost_or_charged() {
     holds("drain, two tasks", &two_tasks());
@@ -127,6 +139,11 @@ fn a_worker_that_goes_while_streams_break_loses_nothing() {
 #[test]
 fn a_worker_that_goes_while_the_coordinator_restarts_loses_nothing() {
     holds("drain, restart", &restart());
+}
+
+#[test]
+fn a_worker_that_goes_and_was_taken_for_lost_loses_nothing() {
+    holds("drain, silence", &silence());
 }
 
 #[test]
