@@ -216,7 +216,8 @@ async fn drive(
                     gone.take(fleet, place);
                 }
             }
-            _ = next_look.tick() => {
+            // Not in the end, when all come back and the numbers rise for that.
+            _ = next_look.tick(), if began.elapsed() + SETTLING < length => {
                 watch.look(|| format!("{} tasks acknowledged, {} workers went, {} away", fleet.acknowledged_by_all(), gone.count, workers - fleet.connected()));
                 // What it reports is not read here: another stream before that is felt.
                 operator = None;
