@@ -53,12 +53,18 @@ pub async fn publish_stage(
     Ok(path)
 }
 
-/// Reads a list.
+/// Reads a list; once more where it is damaged, because that may have happened on the way.
 pub async fn load_stage(storage: &JobStorage, path: &str) -> Result<StageOutputs, StorageError> {
     let location = locate(storage, "reading", path)?;
-    let bytes = fetch(storage.stores(), &location).await?;
-    decode(&bytes)
-        .map_err(|problem| StorageError::new("reading", &location, Cause::Damaged(problem)))
+    let read = async || {
+        let bytes = fetch(storage.stores(), &location).await?;
+        decode(&bytes)
+            .map_err(|problem| StorageError::new("reading", &location, Cause::Damaged(problem)))
+    };
+    match read().await {
+        Err(error) if matches!(error.cause, Cause::Damaged(_)) => read().await,
+        read => read,
+    }
 }
 
 fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Location, StorageError> {

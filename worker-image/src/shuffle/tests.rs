@@ -381,28 +381,41 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
     lost();
 }
 
+/// The call of this number, from 0, gives damaged bytes.
+fn damaging(damaged_call: Option<usize>) -> Tricks {
+    let calls = AtomicUsize::new(0);
+    Arc::new(move |_, _| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        let trick = if Some(call) == damaged_call {
+            Trick::Damage
+        } else {
+            Trick::Pass
+        };
+        Box::pin(std::future::ready(trick))
+    })
+}
+
 #[test]
 fn fault_8309_damage_on_the_way_is_read_once_more() {
     let bench = Bench::new();
     let inner = Arc::new(InMemory::new());
-    let none: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)));
     let records = [(1, 1), (2, 2), (5, 3)];
-    let file = bench.write(&job(tricky(&inner, none)), 0, &records, usize::MAX);
-    for damaged_call in 0..2 * PARTITIONS as usize {
-        let calls = AtomicUsize::new(0);
-        let once: Tricks = Arc::new(move |_, _| {
-            let now = calls.fetch_add(1, Ordering::SeqCst) == damaged_call;
-            Box::pin(std::future::ready(if now {
-                Trick::Damage
-            } else {
-                Trick::Pass
-            }))
-        });
+    let good = job(tricky(&inner, damaging(None)));
+    let file = bench.write(&good, 0, &records, usize::MAX);
+    for call in 0..2 * PARTITIONS as usize {
+        let once = job(tricky(&inner, damaging(Some(call))));
         let read = bench
-            .read_all(&job(tricky(&inner, once)), &[(attempt(0), file.clone())], 0)
+            .read_all(&once, &[(attempt(0), file.clone())], 0)
             .unwrap();
-        assert_eq!(read, expected(&[records.to_vec()]), "call {damaged_call}");
+        assert_eq!(read, expected(&[records.to_vec()]), "call {call}");
     }
+
+    let outputs = [(attempt(0), file)];
+    let published = publish_stage(&good, Epoch(1), StageId(0), 0, &outputs);
+    let path = bench.runtime.block_on(published).unwrap();
+    let once = job(tricky(&inner, damaging(Some(0))));
+    let read = bench.runtime.block_on(load_stage(&once, &path));
+    assert_eq!(read.unwrap(), outputs, "the list of outputs");
 }
 
 #[test]
