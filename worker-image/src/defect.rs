@@ -13,6 +13,8 @@ pub(crate) enum Defect {
     SnapshotHalfWritten,
     /// A worker completes its upload to the final name by itself.
     FinalFileCompletedByTheWorker,
+    /// A read that ends too early is taken for an object that has changed.
+    ShortReadNotRepeated,
 }
 
 /// Whether this mistake is to be made.

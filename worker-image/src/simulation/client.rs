@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use super::faults::{Fate, Kind, Outcome, REQUEST_TIMEOUT};
 use super::process::Process;
-use super::store::{Server, answered, damaged, unavailable};
+use super::store::{Server, answered, flipped, unavailable, with_bytes};
 use crate::chance::Chance;
 use crate::storage::{Store, Stores};
 
@@ -81,6 +81,7 @@ fn lateness(outcome: Outcome) -> Duration {
         | Outcome::ReplyLost
         | Outcome::FalselyThere { .. }
         | Outcome::Stale(_)
+        | Outcome::Short
         | Outcome::Damaged(_) => Duration::ZERO,
     }
 }
@@ -150,10 +151,14 @@ impl ObjectStore for Client {
             move |server, outcome| {
                 let is_head = options.head;
                 let found = server.get(&path, options)?;
-                if let Outcome::Damaged(which) = outcome
-                    && !is_head
-                {
-                    return damaged(found, which);
+                if is_head {
+                    return Ok(found);
+                }
+                if let Outcome::Damaged(which) = outcome {
+                    return with_bytes(found, |bytes| flipped(bytes, which));
+                }
+                if outcome == Outcome::Short {
+                    return with_bytes(found, |bytes| bytes.slice(..bytes.len() / 2));
                 }
                 Ok(found)
             },

@@ -1,7 +1,7 @@
 //! The tests of the tests: a check that never failed proves nothing, so each of these mistakes is made on purpose, and the
 //! random runs of CI have to find it.
 
-use super::{CI_LEDGER_SEEDS, CI_SEEDS, cluster, ledger};
+use super::{CI_LEDGER_SEEDS, CI_SEEDS, cluster, failures_by_short_reads, ledger};
 use crate::defect::{self, Defect};
 
 /// The first seed that finds the mistake.
@@ -43,4 +43,10 @@ fn every_seeded_defect_is_found_by_the_random_runs_of_whole_jobs() {
     })
     .map(|(defect, found)| found.is_none().then_some(defect));
     assert_eq!(missed, [None; 4]);
+}
+
+#[test]
+fn a_short_read_that_is_taken_for_a_lost_output_is_found() {
+    let failures = defect::with(Defect::ShortReadNotRepeated, failures_by_short_reads);
+    assert!(failures > 0);
 }

@@ -25,6 +25,8 @@ pub(super) struct Faults {
     pub(super) stale: u64,
     /// Reads of which a bit is flipped.
     pub(super) damaged: u64,
+    /// Reads that end too early.
+    pub(super) short: u64,
     /// What can be damaged.
     pub(super) damages: Damages,
 }
@@ -65,6 +67,8 @@ pub(super) enum Outcome {
     Stale(usize),
     /// One bit of what is read is flipped; the number says which.
     Damaged(u64),
+    /// What is read ends in the middle.
+    Short,
 }
 
 /// What happens to one call, and how long it takes.
@@ -109,6 +113,7 @@ impl Faults {
             Kind::Read if self.damages.has(path) && rng.permille(self.damaged) => {
                 Outcome::Damaged(rng.next())
             }
+            Kind::Read if rng.permille(self.short) => Outcome::Short,
             Kind::Read | Kind::List | Kind::Write | Kind::WriteIfAbsent => Outcome::Answered,
         }
     }

@@ -56,6 +56,7 @@ impl Settings {
             hung: one_of(&mut rng, &[0, 10, 100]),
             stale: one_of(&mut rng, &[0, 300]),
             damaged: one_of(&mut rng, &[1, 5]),
+            short: one_of(&mut rng, &[0, 50]),
             damages,
         };
         Self {

@@ -79,12 +79,14 @@ impl Settings {
             falsely_there: one_of(&mut rng, &[0, 50, 200]),
             hung: one_of(&mut rng, &[0, 0, 10, 50]),
             stale: one_of(&mut rng, &[0, 300]),
+            short: one_of(&mut rng, &[0, 50]),
             ..Faults::default()
         };
         let task_faults = Faults {
             refused: one_of(&mut rng, &[0, 20]),
             replies_lost: one_of(&mut rng, &[0, 50]),
             damaged: one_of(&mut rng, &[0, 20]),
+            short: one_of(&mut rng, &[0, 50]),
             damages: Damages::Shuffles,
             ..Faults::default()
         };

@@ -287,7 +287,7 @@ pub(super) fn answered<T>(
         source: "412".into(),
     };
     match outcome {
-        Outcome::Answered | Outcome::Stale(_) | Outcome::Damaged(_) => carry_out(),
+        Outcome::Answered | Outcome::Stale(_) | Outcome::Damaged(_) | Outcome::Short => carry_out(),
         Outcome::Refused => Err(unavailable("503 Service Unavailable")),
         Outcome::ReplyLost => {
             let _lost = carry_out();
@@ -308,11 +308,14 @@ pub(super) fn answered<T>(
     }
 }
 
-/// The same answer with one bit flipped.
-pub(super) fn damaged(answer: GetResult, which: u64) -> Result<GetResult> {
+/// The same answer with other bytes.
+pub(super) fn with_bytes(
+    answer: GetResult,
+    change: impl FnOnce(&Bytes) -> Bytes,
+) -> Result<GetResult> {
     let (meta, range) = (answer.meta.clone(), answer.range.clone());
     let (attributes, extensions) = (answer.attributes.clone(), answer.extensions.clone());
-    let bytes = flipped(&at_once(answer.bytes())?, which);
+    let bytes = change(&at_once(answer.bytes())?);
     let stream = futures::stream::once(std::future::ready(Ok(bytes))).boxed();
     Ok(GetResult {
         payload: GetResultPayload::Stream(stream),
@@ -323,7 +326,8 @@ pub(super) fn damaged(answer: GetResult, which: u64) -> Result<GetResult> {
     })
 }
 
-fn flipped(bytes: &Bytes, which: u64) -> Bytes {
+/// With one bit flipped.
+pub(super) fn flipped(bytes: &Bytes, which: u64) -> Bytes {
     let mut bytes = bytes.to_vec();
     let position = usize::try_from(which % (bytes.len() as u64).max(1)).unwrap_or(0);
     if let Some(byte) = bytes.get_mut(position) {

@@ -5,8 +5,9 @@
 //! none at all means to try again.
 
 use bytes::Bytes;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
 
+use crate::storage::read::whole;
 use crate::storage::retry::Pauses;
 use crate::storage::{Cause, Location, StorageError, Stores};
 
@@ -41,11 +42,7 @@ pub async fn put_if_absent(
             Err(error) => StorageError::from_store("writing", location, &error),
         };
         let error = if error.cause == Cause::AlreadyExists {
-            let found = match store.get(location.path()).await {
-                Ok(answer) => answer.bytes().await,
-                Err(error) => Err(error),
-            };
-            match found {
+            match whole(&*store, location.path()).await {
                 Ok(found) if found == bytes => return Ok(Placed::Mine),
                 Ok(found) => return Ok(Placed::Theirs(found)),
                 // Neither there nor put: a conflict in which both lost.

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::defect::{self, Defect};
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
 /// One range request: large enough that its latency does not show, small enough that a failure costs little.
@@ -144,7 +147,13 @@ async fn get(
         if answer.meta.size != known.size {
             return Ok(None);
         }
-        answer.bytes().await.map(Some)
+        let bytes = answer.bytes().await?;
+        let is_whole = bytes.len() as u64 == wanted || defect::is(Defect::ShortReadNotRepeated);
+        if is_whole {
+            Ok(Some(bytes))
+        } else {
+            Err(ended_early())
+        }
     });
     match bytes.await {
         Ok(Some(bytes)) if bytes.len() as u64 == wanted => Ok(bytes),
@@ -160,11 +169,32 @@ async fn get(
     }
 }
 
+/// The object is as large as it should be, and not all of what was asked for came.
+fn ended_early() -> object_store::Error {
+    let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended too early");
+    object_store::Error::Generic {
+        store: "reading",
+        source: Box::new(HttpError::new(HttpErrorKind::Interrupted, source)),
+    }
+}
+
+/// Reads all of an object, once.
+pub(crate) async fn whole(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Bytes> {
+    let answer = store.get(path).await?;
+    let size = answer.meta.size;
+    let bytes = answer.bytes().await?;
+    if bytes.len() as u64 == size {
+        Ok(bytes)
+    } else {
+        Err(ended_early())
+    }
+}
+
 /// Reads a whole small object.
 pub async fn fetch(stores: &Stores, location: &Location) -> Result<Bytes, StorageError> {
     let store = stores.open(location)?.objects;
-    persist(stores, "reading", location, || async {
-        store.get(location.path()).await?.bytes().await
+    persist(stores, "reading", location, || {
+        whole(&*store, location.path())
     })
     .await
 }
