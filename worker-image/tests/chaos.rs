@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use light::bucket::Bucket;
 use light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
 use tokio::sync::{Mutex, MutexGuard};
 use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
@@ -37,8 +38,12 @@ struct Scene {
 
 /// All workers register at once; each has one slot.
 async fn scene(workers: usize, tasks: u32, work: Work) -> Scene {
+    scene_of(Coordinator::of(tasks), workers, tasks, work).await
+}
+
+/// The same of this coordinator.
+async fn scene_of(mut coordinator: Coordinator, workers: usize, tasks: u32, work: Work) -> Scene {
     let machine = MACHINE.lock().await;
-    let mut coordinator = Coordinator::of(tasks);
     coordinator.start();
     let runs: Arc<Vec<AtomicU32>> = Arc::new((0..tasks).map(|_| AtomicU32::new(0)).collect());
     let counted = Arc::clone(&runs);
@@ -91,6 +96,14 @@ impl Scene {
             snapshot.is_some_and(|snapshot| snapshot.tasks_done == tasks)
         })
         .await;
+    }
+
+    /// Heartbeats that the coordinator's loop has seen.
+    async fn heartbeats_heard(&self) -> u64 {
+        const COUNT: &str = "zephyr_coordinator_heartbeat_wait_seconds_count ";
+        let metrics = self.coordinator.metrics().await.unwrap();
+        let count = metrics.lines().find_map(|line| line.strip_prefix(COUNT));
+        count.unwrap().trim().parse().unwrap()
     }
 
     fn all_runs(&self) -> u32 {
@@ -259,6 +272,40 @@ async fn a_killed_coordinators_successor_runs_nothing_again() {
         .count();
     assert_eq!(of_the_first as u64, committed + WORKERS as u64);
     assert_eq!(scene.coordinator.ledger().await.0, Epoch(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_s4_storage_that_takes_seconds_for_each_call_keeps_no_heartbeat_waiting() {
+    const TASKS: u32 = 8_000;
+    const SLOW: Duration = Duration::from_secs(3);
+    let bucket = Bucket::open().await;
+    let coordinator = Coordinator::in_bucket(TASKS, &bucket);
+    let scene = scene_of(coordinator, WORKERS, TASKS, Work::Hold).await;
+    scene.all_hold(WORKERS).await;
+    bucket.set_delay(SLOW);
+    let heard = scene.heartbeats_heard().await;
+    let sent = scene.fleet.heartbeats();
+    // Reports, commits and dispatches go on all the while, each commit at the store's pace.
+    scene.fleet.set_work(Work::AtOnce);
+    until("three more heartbeats of each worker", async || {
+        let now = scene.fleet.heartbeats();
+        now.iter()
+            .zip(&sent)
+            .all(|(now, before)| *now >= before + 3)
+    })
+    .await;
+    until("the coordinator's having heard them", async || {
+        scene.heartbeats_heard().await >= heard + 3 * WORKERS as u64
+    })
+    .await;
+    assert!(bucket.slow_answers() >= 3, "storage was not slow");
+    scene.all_is_done().await;
+    bucket.set_delay(Duration::ZERO);
+    scene.winners().await;
+    let counts = scene.counts().await.unwrap();
+    assert_eq!((counts.reconnecting, counts.disruptions), (0, 0));
+    assert_eq!(scene.fleet.welcomed(1), WORKERS, "no session was broken");
+    assert_eq!(scene.all_runs(), TASKS, "nothing ran again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

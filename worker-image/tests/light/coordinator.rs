@@ -1,4 +1,4 @@
-//! One real coordinator process with `file://` storage in a folder of its own, and the operator's end of its stream. Starts
+//! One real coordinator process with storage in a folder of its own or in a bucket, and the operator's end of its stream. Starts
 //! and stops it; knows no worker.
 
 use std::fs;
@@ -17,6 +17,7 @@ use tonic::{Request, Streaming};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
+use zephyr_worker::install_crypto_provider;
 use zephyr_worker::job::RunJob;
 use zephyr_worker::ledger::inspect;
 use zephyr_worker::open_files::raise_open_files_limit;
@@ -27,6 +28,7 @@ use zephyr_worker::proto::run::{
 };
 use zephyr_worker::transport::token::Token;
 
+use super::bucket::{self, Bucket};
 use super::dialogue::Link;
 
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
@@ -48,8 +50,19 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Of a job whose first stage has this many tasks; not started.
+    /// Of a job whose first stage has this many tasks, with storage in its folder; not started.
     pub(crate) fn of(tasks: u32) -> Self {
+        Self::with_storage(tasks, None)
+    }
+
+    /// The same with storage in a bucket.
+    pub(crate) fn in_bucket(tasks: u32, bucket: &Bucket) -> Self {
+        // This process reads the ledger there, too.
+        install_crypto_provider();
+        Self::with_storage(tasks, Some(bucket))
+    }
+
+    fn with_storage(tasks: u32, bucket: Option<&Bucket>) -> Self {
         raise_open_files_limit();
         let folder = tempfile::tempdir().unwrap();
         for name in ["out", "storage"] {
@@ -57,6 +70,10 @@ impl Coordinator {
         }
         let [grpc_port, admin_port] = free_ports();
         let at = |name: &str| format!("file://{}", folder.path().join(name).display());
+        let (storage, options) = bucket.map_or_else(
+            || (at("storage"), json!({})),
+            |bucket| (bucket::URI.to_owned(), bucket.options()),
+        );
         let job = json!({
             "version": 1, "namespace": "test", "name": "test", "uid": UID, "generation": 1,
             "coordinatorAddress": format!("http://127.0.0.1:{grpc_port}"),
@@ -66,9 +83,10 @@ impl Coordinator {
                     "steps": [{"groupBy": {"key": ".", "aggregate": {"count": {"count": {}}}, "shards": 1}}],
                     "sink": {"files": {"path": at("out") + "/part-{shard}.jsonl"}},
                 },
-                "storage": {"uri": at("storage")},
+                "storage": {"uri": storage},
                 "workers": {"replicas": 1},
             },
+            "storageOptions": options,
         });
         let job = FrozenJob::from_json(&job.to_string()).unwrap();
         fs::write(folder.path().join("job.json"), job.to_json().unwrap()).unwrap();

@@ -9,6 +9,7 @@
     reason = "only tests and measurements are made of it"
 )]
 
+pub(crate) mod bucket;
 mod coordinator;
 mod dialogue;
 mod fleet;
