@@ -369,6 +369,29 @@ async fn a_task_that_eats_all_memory_is_ended_alone_and_told_with_the_limit() {
     assert!(processes.terminate_worker(worker) < Duration::from_secs(3));
 }
 
+/// 64 KiB for each of the mappers' files would be more than the worker may have, and so would be what they hold.
+#[tokio::test]
+async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_one_of_a_few() {
+    const MAPPERS: u32 = 3_000;
+    const KEYS: u32 = 12;
+    let pipeline = json!({
+        "source": {"items": {"values": (0..MAPPERS).collect::<Vec<_>>()}},
+        "steps": [
+            {"flatMap": format!("range({KEYS}) as $i | \"\\(.)-\\($i)\" + (\"x\" * 2000)")},
+            {"groupBy": {"key": ".", "aggregate": {"count": {"count": {}}}, "shards": 1}},
+            {"count": {}},
+        ],
+        "sink": {"files": {"path": "$OUT/count.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
+    processes.memory_limit_bytes = 128 * 1024 * 1024;
+    processes.start_coordinator();
+    processes.start_worker(1);
+    success(&processes).await;
+    assert_eq!(processes.output(), [(MAPPERS * KEYS).to_string()]);
+    assert_eq!(failures(&processes.ledger().await), []);
+}
+
 #[tokio::test]
 async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_told_as_that() {
     let pipeline = json!({
