@@ -1,10 +1,13 @@
 //! A way to the object store that can be told to fail: everything passes through it unchanged, or nothing does and the store
-//! seems to be overloaded. Knows no more of HTTP than where a request ends.
+//! seems to be overloaded, or a part of an upload is never answered. Knows no more of HTTP than where a request ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy, sink};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,11 +15,18 @@ use tokio::task::JoinSet;
 /// What S3 says when it is asked too much.
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
+/// What the request of a part of an upload has in its first line.
+const PART: &[u8] = b"partNumber=";
+
+/// Largest piece that is passed on at once.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// The way. It ends when this is dropped.
 pub struct Proxy {
     /// Where it listens, on all addresses of this machine.
     pub port: u16,
     is_overloaded: watch::Sender<bool>,
+    parts_to_swallow: Arc<AtomicU32>,
     _connections: JoinSet<()>,
 }
 
@@ -33,11 +43,18 @@ impl Proxy {
         let listener = TcpListener::bind("0.0.0.0:0").await?;
         let port = listener.local_addr()?.port();
         let (is_overloaded, watched) = watch::channel(false);
+        let parts_to_swallow = Arc::default();
         let mut connections = JoinSet::new();
-        connections.spawn(accept(listener, target, watched));
+        let way = Way {
+            target,
+            is_overloaded: watched,
+            parts_to_swallow: Arc::clone(&parts_to_swallow),
+        };
+        connections.spawn(accept(listener, way));
         Ok(Self {
             port,
             is_overloaded,
+            parts_to_swallow,
             _connections: connections,
         })
     }
@@ -51,19 +68,36 @@ impl Proxy {
     pub fn recover(&self) {
         self.is_overloaded.send_replace(false);
     }
+
+    /// The next parts of uploads, so many, are taken and never answered, nor is their connection ended.
+    pub fn swallow_parts(&self, count: u32) {
+        self.parts_to_swallow.store(count, Ordering::SeqCst);
+    }
+
+    /// How many of these are still to come.
+    pub fn parts_to_swallow(&self) -> u32 {
+        self.parts_to_swallow.load(Ordering::SeqCst)
+    }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, is_overloaded: watch::Receiver<bool>) {
+#[derive(Clone)]
+struct Way {
+    target: SocketAddr,
+    is_overloaded: watch::Receiver<bool>,
+    parts_to_swallow: Arc<AtomicU32>,
+}
+
+async fn accept(listener: TcpListener, way: Way) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let mut watched = is_overloaded.clone();
+        let mut way = way.clone();
         connections.spawn(async move {
-            let outcome = if *watched.borrow_and_update() {
+            let outcome = if *way.is_overloaded.borrow_and_update() {
                 refuse(client).await
             } else {
                 tokio::select! {
-                    outcome = pass(client, target) => outcome,
-                    _ = watched.changed() => Ok(()),
+                    outcome = pass(client, way.target, &way.parts_to_swallow) => outcome,
+                    _ = way.is_overloaded.changed() => Ok(()),
                 }
             };
             // Whoever is cut off is heard on the other side.
@@ -73,10 +107,41 @@ async fn accept(listener: TcpListener, target: SocketAddr, is_overloaded: watch:
     }
 }
 
-async fn pass(mut client: TcpStream, target: SocketAddr) -> std::io::Result<()> {
+async fn pass(
+    mut client: TcpStream,
+    target: SocketAddr,
+    parts_to_swallow: &AtomicU32,
+) -> std::io::Result<()> {
     let mut store = TcpStream::connect(target).await?;
-    copy_bidirectional(&mut client, &mut store).await?;
-    Ok(())
+    let (asking, mut answered) = client.split();
+    let (mut answering, asked) = store.split();
+    tokio::select! {
+        outcome = ask(asking, asked, parts_to_swallow) => outcome,
+        outcome = copy(&mut answering, &mut answered) => outcome.map(drop),
+    }
+}
+
+/// Passes on what the client says, but no part that is to be swallowed and nothing behind it.
+async fn ask(
+    mut client: ReadHalf<'_>,
+    mut store: WriteHalf<'_>,
+    parts_to_swallow: &AtomicU32,
+) -> std::io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let length = client.read(&mut piece).await?;
+        let Some(said) = piece.get(..length).filter(|said| !said.is_empty()) else {
+            return Ok(());
+        };
+        let is_part = said.windows(PART.len()).any(|window| window == PART);
+        let one_less = |left: u32| left.checked_sub(1);
+        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+        if is_part && parts_to_swallow.fetch_update(set, get, one_less).is_ok() {
+            copy(&mut client, &mut sink()).await?;
+            return Ok(());
+        }
+        store.write_all(said).await?;
+    }
 }
 
 /// Reads one request to its end and answers it.
@@ -96,7 +161,7 @@ async fn refuse(mut client: TcpStream) -> std::io::Result<()> {
             break;
         }
     }
-    tokio::io::copy(&mut reader.take(length), &mut tokio::io::sink()).await?;
+    copy(&mut reader.take(length), &mut sink()).await?;
     let head = format!(
         "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         SLOW_DOWN.len()

@@ -22,6 +22,8 @@ pub struct SumJob {
     pub last_rounds: u64,
     /// Workers.
     pub workers: u32,
+    /// How much CPU a worker may use, as a quantity.
+    pub worker_cpu: String,
     /// More limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
     /// More lines below `spec`, indented by two.
@@ -37,6 +39,7 @@ impl SumJob {
             rounds: 400_000,
             last_rounds: 0,
             workers: 3,
+            worker_cpu: "1".to_owned(),
             worker_limits: String::new(),
             more: String::new(),
         }
@@ -81,7 +84,7 @@ spec:
     replicas: {workers}
     slots: 1
     preemptible: {{ provider: none }}
-    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi{worker_limits} }} }}
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "{worker_cpu}", memory: 256Mi{worker_limits} }} }}
 {more}"#,
             name = self.name,
             values = values.join(", "),
@@ -91,6 +94,7 @@ spec:
             last_key = GROUPS - 1,
             last_rounds = self.last_rounds,
             workers = self.workers,
+            worker_cpu = self.worker_cpu,
             worker_limits = self.worker_limits,
             more = self.more,
         )

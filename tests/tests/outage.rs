@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -20,7 +20,7 @@ const OUTAGE: Duration = Duration::from_mins(1);
 
 /// One test after the other: the second needs the store that the first one stops.
 #[tokio::test]
-async fn an_object_store_that_is_away_for_a_minute_is_waited_for_visibly_and_nothing_is_lost()
+async fn fault_6487_an_object_store_that_is_away_for_a_minute_or_never_answers_is_waited_for_visibly_and_nothing_is_lost()
 -> Result<()> {
     it_stands_still().await?;
     it_answers_503().await
@@ -48,7 +48,11 @@ async fn it_answers_503() -> Result<()> {
     proxy.overload();
     told_during_the_outage(&struck).await?;
     proxy.recover();
-    struck.ends_well().await
+    // Whose part that is is held up for no longer than a request may take.
+    proxy.swallow_parts(2);
+    struck.ends_well().await?;
+    ensure!(proxy.parts_to_swallow() == 0, "no part was uploaded");
+    Ok(())
 }
 
 async fn told_during_the_outage(struck: &Struck) -> Result<()> {

@@ -12,7 +12,7 @@ use zephyr_tests::job::apply;
 use zephyr_tests::words;
 
 /// The example that the demo applies; a test that ran another one would prove something else.
-const EXAMPLE: &str = include_str!("../../examples/wordcount.yaml");
+const EXAMPLE: &str = include_str!("../../../examples/wordcount.yaml");
 
 /// The folder of text files that `make dataset` fetches.
 fn dataset() -> Result<PathBuf> {

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
-use kube::api::ListParams;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
@@ -30,7 +28,8 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
 }
 
 #[tokio::test]
-async fn fault_8282_a_worker_that_is_evicted_for_its_own_disk_limit_costs_no_row() -> Result<()> {
+async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_ran_and_run_again()
+-> Result<()> {
     let namespace = TestNamespace::create("disk").await?;
     let mut sum = SumJob::new("sum");
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
@@ -39,17 +38,33 @@ async fn fault_8282_a_worker_that_is_evicted_for_its_own_disk_limit_costs_no_row
     let struck = strike_in(namespace, sum).await?;
     let (pod, node) = struck.worker().await?;
     node::fill_scratch(&node, &pod.uid().context("a uid")?, 64).await?;
-    let events = struck.namespace.api::<Event>();
-    struck
-        .namespace
-        .eventually("the eviction", PATIENCE, || async {
-            let evictions = ListParams::default().fields("reason=Evicted");
-            let seen = events.list(&evictions).await?;
-            Ok((!seen.items.is_empty()).then_some(()))
-        })
-        .await?;
-    struck.ends_right().await?;
-    struck.namespace.finish().await
+    ends_charged(struck, &["exceeds the total limit"]).await
+}
+
+/// A tenth of a CPU for a task of five seconds of one: longer than any worker may be silent.
+#[tokio::test]
+async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silent_are_not_given_up()
+-> Result<()> {
+    let namespace = TestNamespace::create("throttled").await?;
+    let mut sum = SumJob::new("sum");
+    (sum.numbers, sum.rounds) = (3, 2_000_000);
+    sum.worker_cpu = "100m".to_owned();
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ended = job.succeeded(PATIENCE).await?;
+    let workers = ended.status.unwrap_or_default().workers;
+    ensure!(
+        workers.as_ref().is_some_and(|told| told.disruptions == 0),
+        "given up: {workers:?}"
+    );
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
+    let run_again = ledger.read().await?.run_again();
+    ensure!(run_again == 0, "{run_again} tasks were run again");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
 }
 
 /// Keys of the job that needs its disk.
@@ -91,7 +106,7 @@ fn output_folder(namespace: &TestNamespace) -> String {
 }
 
 #[tokio::test]
-async fn bad_input_116_a_full_disk_is_told_with_its_mount_costs_no_budget_and_is_outlived()
+async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_disk_is_told_costs_no_budget_and_is_outlived()
 -> Result<()> {
     let namespace = TestNamespace::create("no-space").await?;
     let job = apply(&namespace, &spilling(&namespace)).await?;
