@@ -44,34 +44,37 @@ fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// Names of all packages that a package links when it is built by itself, with the features that it asks for and not
-/// those that other members of the workspace add.
-fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
+/// What `cargo tree` prints with these arguments, line by line.
+fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args([
-            "tree",
-            "--offline",
-            "--locked",
-            "-e",
-            "normal",
-            "--prefix",
-            "none",
-            "-p",
-            package,
-        ])
+        .args(["tree", "--offline", "--locked", "--prefix", "none"])
+        .args(arguments)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo tree -p {package}: {errors}");
+    ensure!(
+        output.status.success(),
+        "cargo tree {arguments:?}: {errors}"
+    );
     let lines = String::from_utf8(output.stdout)?;
-    let names: BTreeSet<_> = lines
+    Ok(lines
         .lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect())
+}
+
+/// Names of all packages that a package links when it is built by itself, with the features that it asks for and not
+/// those that other members of the workspace add.
+fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
+    let lines = cargo_tree(&["-e", "normal", "-p", package])?;
+    let names: BTreeSet<_> = lines
+        .iter()
         .filter_map(|line| line.split(' ').next().map(str::to_owned))
         .collect();
     ensure!(
         names.contains(package),
-        "cargo tree -p {package} does not name it: {lines}"
+        "cargo tree -p {package} does not name it: {lines:?}"
     );
     Ok(names)
 }
@@ -160,5 +163,23 @@ fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
             &["aws-lc-sys", "openssl-sys", "native-tls"],
         )?;
     }
+    Ok(())
+}
+
+/// A feature that only a dev-dependency asks for has `cargo test` compile a package again, and all that link it.
+#[test]
+fn tests_ask_no_package_for_more_features_than_the_programs_do() -> Result<()> {
+    let units = |edges| cargo_tree(&["--workspace", "-e", edges, "-f", "{p}|{f}"]);
+    let (programs, tests) = (units("normal,build")?, units("normal,build,dev")?);
+    let package = |unit: &String| unit.split('|').next().map(str::to_owned);
+    let known: BTreeSet<_> = programs.iter().filter_map(package).collect();
+    let twice: Vec<_> = tests
+        .difference(&programs)
+        .filter(|unit| package(unit).is_some_and(|package| known.contains(&package)))
+        .collect();
+    ensure!(
+        twice.is_empty() && known.len() > 100,
+        "compiled twice, with other features for tests: {twice:?}; ask for them in tests/Cargo.toml"
+    );
     Ok(())
 }
