@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request, Response, Status, Streaming};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::id::{Epoch, SessionId, WorkerId};
 
 use super::offenders::{Offenders, REPORTS_MAX};
+use super::registrations::{Registrations, SESSIONS_MAX};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
 use crate::proto::worker::worker_server::Worker;
@@ -81,6 +83,8 @@ pub(crate) struct WorkerSessions {
     pub handle: watch::Receiver<Option<LoopHandle>>,
     /// Who is not let in any more.
     pub offenders: Offenders,
+    /// Who comes too often.
+    pub registrations: Registrations,
     /// The last session's number.
     pub last_session: AtomicU64,
 }
@@ -136,6 +140,10 @@ impl WorkerSessions {
             );
             return Err(Status::permission_denied(text));
         }
+        let pod_uid = greeting.worker.pod_uid();
+        if let Err(wait) = self.registrations.admit(pod_uid, Instant::now()) {
+            return Err(too_often(pod_uid, wait));
+        }
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
         tracing::info!(%session, worker = %greeting.worker, pod = greeting.pod_name, slots = greeting.slots, running = greeting.running.len(), "a worker opens a session");
         let worker = greeting.worker.clone();
@@ -169,6 +177,17 @@ impl WorkerSessions {
         tokio::spawn(reader.read(inbound));
         Ok(ReceiverStream::new(outbound).map(|letter| *letter))
     }
+}
+
+/// With what gRPC has for it: how long to wait before another try.
+fn too_often(pod_uid: &str, wait: Duration) -> Status {
+    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let mut pushback = MetadataMap::new();
+    pushback.insert("grpc-retry-pushback-ms", MetadataValue::from(milliseconds));
+    let text = format!(
+        "Hello: pod {pod_uid} opened {SESSIONS_MAX} sessions in a few seconds; the next one is let in after {milliseconds} ms"
+    );
+    Status::with_metadata(Code::ResourceExhausted, text, pushback)
 }
 
 /// How a message that cannot be taken is answered.
