@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
@@ -49,6 +50,7 @@ struct Tools {
     epoch: Epoch,
     retries: Retries,
     metrics: CoordinatorMetrics,
+    runtime: Handle,
 }
 
 /// A storage call that waits for its turn.
@@ -88,7 +90,7 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// With nothing to do yet.
+    /// With nothing to do yet. Storage calls run on the present runtime, whoever asks for them.
     pub(super) fn new(
         job: Arc<RunJob>,
         plan_digest: String,
@@ -104,6 +106,7 @@ impl Effects {
                 epoch,
                 retries,
                 metrics,
+                runtime: Handle::current(),
             }),
             waiting: VecDeque::new(),
             running: JoinSet::new(),
@@ -162,12 +165,13 @@ impl Effects {
         self.first_gathered += count as u64;
         let through = self.first_gathered - 1;
         let tools = Arc::clone(&self.tools);
-        self.commit.spawn(async move {
+        let commit = async move {
             commit(&tools, &mut ledger, &records).await?;
             tools.metrics.ledger_commits.inc();
             tools.metrics.ledger_records.inc_by(records.len() as u64);
             Ok((ledger, through))
-        });
+        };
+        self.commit.spawn_on(commit, &self.tools.runtime);
     }
 
     fn start_waiting(&mut self) {
@@ -176,8 +180,8 @@ impl Effects {
                 break;
             };
             let tools = Arc::clone(&self.tools);
-            self.running
-                .spawn(async move { carry_out(&tools, call).await });
+            let carry_out = async move { carry_out(&tools, call).await };
+            self.running.spawn_on(carry_out, &self.tools.runtime);
         }
     }
 }

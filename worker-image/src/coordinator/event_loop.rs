@@ -1,10 +1,13 @@
 //! The one loop that owns the state. Heartbeats come before everything else. It waits for nothing but the next event.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, thread};
 
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status as CallStatus;
@@ -46,56 +49,86 @@ pub enum LoopError {
     /// See [`DispatchError`].
     #[error(transparent)]
     Dispatch(DispatchError),
+    /// Its thread could not be started.
+    #[error("start the coordinator's loop: {0}")]
+    Start(#[source] io::Error),
+    /// It panicked.
+    #[error("the coordinator's loop died")]
+    Died,
     /// All who could send events are gone.
     #[error("nobody is left to send events")]
     NoInput,
 }
 
 /// The loop with all that it holds.
-pub(super) struct EventLoop {
+pub(crate) struct EventLoop {
     /// What is run.
-    pub job: Arc<RunJob>,
+    pub(super) job: Arc<RunJob>,
+    /// Where everything that waits for storage runs.
+    pub(super) runtime: Handle,
     /// Ends with the loop.
-    pub _storage_watch: JoinSet<()>,
+    pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data, after the end.
-    pub cleanup: JoinSet<()>,
+    pub(super) cleanup: JoinSet<()>,
     /// Whether that is over: only then is the result shown, because whoever sees it may stop this process.
-    pub is_clean: bool,
+    pub(super) is_clean: bool,
     /// Whose run this is.
-    pub identity: RunIdentity,
+    pub(super) identity: RunIdentity,
     /// This coordinator's epoch.
-    pub epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// What is known.
-    pub state: State,
+    pub(super) state: State,
     /// How it is run.
-    pub plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
     /// Its digest.
-    pub digest: String,
+    pub(super) digest: String,
     /// What the first stage reads.
-    pub source: SourceShards,
+    pub(super) source: SourceShards,
     /// `spec.pipeline.sink.files.path`.
-    pub sink_path: String,
+    pub(super) sink_path: String,
     /// Who reported files that are not its own.
-    pub offenders: Offenders,
+    pub(super) offenders: Offenders,
     /// Storage calls.
-    pub effects: Effects,
+    pub(super) effects: Effects,
     /// Those of them that fail now.
-    pub outages: Outages,
+    pub(super) outages: Outages,
     /// Heartbeats.
-    pub heartbeats: mpsc::Receiver<Beat>,
+    pub(super) heartbeats: mpsc::Receiver<Beat>,
     /// Everything else from outside.
-    pub inputs: mpsc::Receiver<Input>,
+    pub(super) inputs: mpsc::Receiver<Input>,
     /// What is shown.
-    pub status: watch::Sender<Status>,
+    pub(super) status: watch::Sender<Status>,
     /// Counters for `/metrics`.
-    pub metrics: CoordinatorMetrics,
+    pub(super) metrics: CoordinatorMetrics,
     /// When the clock of the state began.
-    pub began: Instant,
+    pub(super) began: Instant,
 }
 
 impl EventLoop {
+    /// The same as `run`, on a thread of its own until this future is dropped. On the server's threads it would have to wait
+    /// behind thousands of connections that all have something to say at once.
+    pub(super) async fn run_on_a_thread(self) -> Result<Infallible, LoopError> {
+        let (mut ended, outcome) = oneshot::channel();
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(LoopError::Start)?;
+        let run = async move {
+            let outcome = tokio::select! {
+                outcome = self.run() => outcome,
+                () = ended.closed() => return,
+            };
+            let _nobody_waits = ended.send(outcome);
+        };
+        thread::Builder::new()
+            .name("coordinator".to_owned())
+            .spawn(move || runtime.block_on(run))
+            .map_err(LoopError::Start)?;
+        outcome.await.map_err(|_| LoopError::Died)?
+    }
+
     /// Runs until an error; a job that has ended is still shown.
-    pub(super) async fn run(mut self) -> Result<std::convert::Infallible, LoopError> {
+    pub(crate) async fn run(mut self) -> Result<Infallible, LoopError> {
         let mut outlets = BTreeMap::new();
         let first = self.state.start(self.now());
         self.carry_out(first, &mut outlets)?;
@@ -221,8 +254,8 @@ impl EventLoop {
         if !had_result && let Some(result) = self.state.result() {
             tracing::info!(?result, "the job has ended");
             let (job, result) = (Arc::clone(&self.job), result.clone());
-            self.cleanup
-                .spawn(async move { cleanup::clean_up(&job, &result).await });
+            let clean_up = async move { cleanup::clean_up(&job, &result).await };
+            self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
         }
         Ok(())

@@ -12,6 +12,7 @@ mod offenders;
 mod operators;
 mod ownership;
 mod planning;
+mod registrations;
 mod retry;
 mod sessions;
 mod status;
@@ -24,6 +25,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -33,16 +35,17 @@ use zephyr_engine::coordinator::{Config, ReplayError, State};
 use zephyr_engine::id::Epoch;
 
 pub use effects::EffectError;
+pub(crate) use event_loop::EventLoop;
 pub use event_loop::LoopError;
 pub(crate) use offenders::Offenders;
 pub use planning::PlanningError;
+pub(crate) use registrations::Registrations;
 #[cfg(test)]
 pub(crate) use sessions::Letters;
 pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;
 
 use self::effects::Effects;
-use self::event_loop::EventLoop;
 use self::operators::OperatorStreams;
 use self::planning::{Planned, Runnable, damaged, prepare};
 use self::retry::Retries;
@@ -95,8 +98,8 @@ pub enum CoordinatorError {
     /// The loop ended.
     #[error(transparent)]
     Loop(LoopError),
-    /// The loop panicked.
-    #[error("the coordinator's loop died: {source}")]
+    /// Planning panicked.
+    #[error("the coordinator died: {source}")]
     Died {
         /// How.
         #[source]
@@ -127,6 +130,7 @@ pub async fn run(
         identity: identity.clone(),
         handle: watched_handle.clone(),
         offenders: offenders.clone(),
+        registrations: Registrations::default(),
         last_session: AtomicU64::new(0),
     };
     let operators = OperatorStreams {
@@ -137,7 +141,14 @@ pub async fn run(
     let refused = metrics.calls_refused.clone();
     let server = serve(listener, check, refused, workers, operators, pending());
     let mut parts = JoinSet::new();
-    parts.spawn(work(job, metrics, offenders, handle, status));
+    parts.spawn(work(
+        job,
+        metrics,
+        offenders,
+        handle,
+        status,
+        EventLoop::run_on_a_thread,
+    ));
     tokio::select! {
         stopped = server => {
             let cause = stopped.err().map_or_else(|| "the server stopped".to_owned(), |error| error.to_string());
@@ -147,13 +158,14 @@ pub async fn run(
     }
 }
 
-/// All of a coordinator but its server: plans, then runs the loop, which `handle` then leads to.
+/// All of a coordinator but its server: plans, then runs the loop in this way, which `handle` then leads to.
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,
     offenders: Offenders,
     handle: watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
+    run: impl AsyncFnOnce(EventLoop) -> Result<Infallible, LoopError>,
 ) -> Result<Infallible, CoordinatorError> {
     match prepare(&job, &status)
         .await
@@ -166,7 +178,7 @@ pub(crate) async fn work(
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
             match event_loop(job, *runnable, metrics, offenders, &handle, status.clone()) {
-                Ok(event_loop) => event_loop.run().await.map_err(CoordinatorError::Loop),
+                Ok(event_loop) => run(event_loop).await.map_err(CoordinatorError::Loop),
                 Err(source) => {
                     let message =
                         format!("spec.storage.uri: the ledger contradicts the plan: {source}");
@@ -251,6 +263,7 @@ fn event_loop(
     Ok(EventLoop {
         job,
         _storage_watch: storage_watch,
+        runtime: Handle::current(),
         cleanup: JoinSet::new(),
         is_clean: false,
         identity,

@@ -27,7 +27,7 @@ use super::tasks::Tasks;
 use super::truth::Truth;
 use super::worker::Worker;
 use crate::chance::Chance;
-use crate::coordinator::{Offenders, Status, work};
+use crate::coordinator::{EventLoop, Offenders, Status, work};
 use crate::finalize::MANIFEST_NAME;
 use crate::metrics::CoordinatorMetrics;
 
@@ -215,7 +215,7 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) {
         tokio::select! {
             biased;
             _ = watched.wait_for(Option::is_some) => {}
-            _ = work(Arc::new(job), metrics, Offenders::default(), handle, status) => {}
+            _ = work(Arc::new(job), metrics, Offenders::default(), handle, status, EventLoop::run) => {}
         }
     };
     let thread = std::thread::spawn(move || {

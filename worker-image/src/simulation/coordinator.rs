@@ -14,7 +14,7 @@ use super::network::Endpoint;
 use super::process::Process;
 use super::rng::Rng;
 use crate::chance::Chance;
-use crate::coordinator::{Offenders, Status, WorkerSessions, work};
+use crate::coordinator::{EventLoop, Offenders, Registrations, Status, WorkerSessions, work};
 use crate::metrics::CoordinatorMetrics;
 
 /// As in a real coordinator.
@@ -42,6 +42,7 @@ impl Coordinator {
             identity: job.identity.clone(),
             handle: watched,
             offenders: offenders.clone(),
+            registrations: Registrations::default(),
             last_session: AtomicU64::new(0),
         };
         let endpoint = Arc::new(Endpoint {
@@ -54,7 +55,15 @@ impl Coordinator {
         let name = process.name().to_owned();
         let work = async move {
             let metrics = CoordinatorMetrics::default();
-            let ended = work(Arc::new(job), metrics, offenders, handle, sender).await;
+            let ended = work(
+                Arc::new(job),
+                metrics,
+                offenders,
+                handle,
+                sender,
+                EventLoop::run,
+            )
+            .await;
             let why = ended.err().map(|error| error.to_string());
             journal.note(&format!("{name} ends: {why:?}"));
             gone.cancel();
