@@ -10,7 +10,50 @@ use crate::table::{Table, time};
 const WORKERS: usize = 200;
 const SLOTS: u32 = 8;
 
+/// The same with workers that really run tasks: two, because they share the machine with the coordinator.
+const REAL_WORKERS: u32 = 2;
+const REAL_SLOTS: u32 = 2;
+/// They need seconds for so many.
+const REAL_TASKS: u32 = 20_000;
+
 pub(crate) async fn measure(table: &mut Table, tasks: u32) {
+    measure_light(table, tasks).await;
+    measure_real(table, tasks.min(REAL_TASKS)).await;
+}
+
+/// Each task counts one item, and writes what it has counted to disk.
+async fn measure_real(table: &mut Table, tasks: u32) {
+    let mut coordinator = Coordinator::of(tasks);
+    coordinator.start();
+    let process = coordinator.process_id().unwrap();
+    let at_stage = async |index| {
+        let snapshot = coordinator.snapshot().await;
+        let stage = snapshot.and_then(|snapshot| snapshot.stage);
+        stage.is_some_and(|stage| stage.index >= index)
+    };
+    until("a plan", async || at_stage(1).await).await;
+    let before = cpu_time(process);
+    let began = Instant::now();
+    let workers: Vec<_> = (0..REAL_WORKERS)
+        .map(|number| coordinator.start_worker(&format!("worker-{number}"), REAL_SLOTS))
+        .collect();
+    until("the next stage", async || at_stage(2).await).await;
+    let took = began.elapsed();
+    let used = cpu_time(process).saturating_sub(before);
+    drop(workers);
+    table.row(
+        format!("{tasks} tasks of one item at {REAL_WORKERS} worker processes of {REAL_SLOTS} slots, begun anew, with a file each"),
+        format!("{} tasks/s ({})", rate(tasks, took), time(took)),
+        "-",
+    );
+    table.row(
+        "... for a second of the coordinator's CPU",
+        format!("{} tasks ({} used)", rate(tasks, used), time(used)),
+        "-",
+    );
+}
+
+async fn measure_light(table: &mut Table, tasks: u32) {
     let mut coordinator = Coordinator::of(tasks);
     coordinator.start();
     let process = coordinator.process_id().unwrap();

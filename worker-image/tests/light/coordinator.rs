@@ -126,6 +126,26 @@ impl Coordinator {
         self.process = Some(command.spawn().unwrap());
     }
 
+    /// A worker that is none of the light ones: a process with a child process for each slot, which run the tasks.
+    pub(crate) fn start_worker(&self, name: &str, slots: u32) -> WorkerProcess {
+        let path = |name: &str| self.folder.path().join(name);
+        let log = fs::File::create(path(&format!("{name}.log"))).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zephyr-worker"));
+        command
+            .args(["worker", "--admin-listen", "127.0.0.1:0"])
+            .args(["--slots", &slots.to_string()])
+            .arg("--job")
+            .arg(path("job.json"))
+            .arg("--token-file")
+            .arg(path("token"))
+            .env("POD_UID", name)
+            .env("TMPDIR", self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        WorkerProcess(command.spawn().unwrap())
+    }
+
     /// As a node that loses power.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -211,6 +231,16 @@ impl Drop for Coordinator {
             let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
             eprintln!("--- coordinator\n{}", last.join("\n"));
         }
+    }
+}
+
+/// A worker's process. It ends with this.
+pub(crate) struct WorkerProcess(Child);
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _gone_before = self.0.kill();
+        let _status = self.0.wait();
     }
 }
 
