@@ -49,13 +49,16 @@ impl State {
         open.saturating_mul(WORKERS_PER_TASK).max(1)
     }
 
-    /// Whether a worker's going is as good as its being released: it has no task and is not wanted any more.
+    /// Whether a worker's going is as good as its being released: it has no task and is not wanted any more. When all tasks
+    /// are done those go that were released before.
     pub(crate) fn is_dispensable(&self, worker: &Worker) -> bool {
-        worker.running.is_empty()
-            && self.wanted_workers() < self.workers.len() as u64
-            && self
-                .useful_workers()
-                .zip(worker.ordinal)
-                .is_some_and(|(useful, ordinal)| ordinal >= useful)
+        let is_released = || {
+            self.wanted_workers() < self.workers.len() as u64
+                && self
+                    .useful_workers()
+                    .zip(worker.ordinal)
+                    .is_some_and(|(useful, ordinal)| ordinal >= useful)
+        };
+        worker.running.is_empty() && (self.job != JobState::Running || is_released())
     }
 }

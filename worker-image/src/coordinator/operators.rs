@@ -126,6 +126,8 @@ async fn listen(
                 let Some(handle) = handle.borrow().clone() else {
                     continue;
                 };
+                let (pod, cause, reason) = (&ended.pod_name, ended.cause(), &ended.reason);
+                tracing::info!(pod, ?cause, reason, "a worker's pod or container has ended");
                 let event = match pod_ended(ended) {
                     Ok(event) => event,
                     Err(error) => {

@@ -326,6 +326,10 @@ impl Reader {
             if let worker_message::Message::Bye(_) = message {
                 return Ok(());
             }
+            if let worker_message::Message::Draining(draining) = &message {
+                let (session, tasks) = (self.session, draining.handed_back.len());
+                tracing::info!(%session, tasks, "a worker goes and hands its tasks back");
+            }
             let event = event(self.session, message).map_err(ReadError::Message)?;
             self.handle
                 .inputs

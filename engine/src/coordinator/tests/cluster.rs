@@ -255,6 +255,11 @@ impl TestCluster {
         held[0]
     }
 
+    /// Whether the worker has a session.
+    pub(super) fn is_connected(&self, name: &'static str) -> bool {
+        self.sessions.contains_key(name)
+    }
+
     pub(super) fn session(&self, name: &'static str) -> SessionId {
         self.sessions[name]
     }

@@ -224,3 +224,15 @@ fn fault_3014_a_released_worker_that_goes_is_no_disruption() {
         assert_eq!(cluster.report().workers.disruptions, disruptions, "{name}");
     }
 }
+
+#[test]
+fn fault_3014_workers_that_go_when_all_tasks_are_done_are_no_disruptions() {
+    let mut cluster = tail(1);
+    cluster.work();
+    cluster.assert_succeeded();
+    for name in ["w3", "w0"] {
+        cluster.drains(name, Vec::new());
+        cluster.dies(name);
+    }
+    assert_eq!(cluster.report().workers.disruptions, 0);
+}
