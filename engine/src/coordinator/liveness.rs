@@ -147,7 +147,8 @@ impl State {
         };
         if !cause_is_the_tasks {
             if let Some(number) = self.pods.get(pod_uid).copied() {
-                self.lose(out, now, number, &Loss::Disrupted);
+                let loss = self.by_early_news(now, number, Loss::Disrupted);
+                self.lose(out, now, number, &loss);
             }
             return;
         }

@@ -88,7 +88,7 @@ impl State {
             }
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
-                let loss = self.replaced_by_another(now, number);
+                let loss = self.by_early_news(now, number, Loss::Replaced);
                 // What a process before handed back was not the end of the pod: no news of that will come.
                 self.unexplained.remove(id.pod_uid());
                 self.lose(out, now, number, &loss);
@@ -140,13 +140,17 @@ impl State {
         predecessors
     }
 
-    /// How a process ended that another of its pod replaces: as the news said that came before, or as the news will say
-    /// that come yet.
-    fn replaced_by_another(&mut self, now: Timestamp, number: WorkerNumber) -> Loss {
+    /// How a process ended: as the news said that came a moment before, or else in this way.
+    pub(crate) fn by_early_news(
+        &mut self,
+        now: Timestamp,
+        number: WorkerNumber,
+        otherwise: Loss,
+    ) -> Loss {
         let news = self.with_worker(number, |worker| worker.early_news.take());
         match news.flatten() {
             Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => Loss::Ended { reason },
-            Some(_) | None => Loss::Replaced,
+            Some(_) | None => otherwise,
         }
     }
 
@@ -409,16 +413,15 @@ impl State {
         let Some(number) = self.sessions.remove(&session) else {
             return;
         };
-        let left = self.with_worker(number, |worker| {
+        let draining = self.with_worker(number, |worker| {
             worker.link = Link::Reconnecting;
-            (worker.draining, worker.early_news.take())
+            worker.draining
         });
-        match left {
-            Some((_, Some((heard, reason)))) if now.since_ms(heard) < EARLY_NEWS_MS => {
-                self.lose(out, now, number, &Loss::Ended { reason });
-            }
-            Some((true, _)) => self.lose(out, now, number, &Loss::Drained),
-            Some((false, _)) | None => {}
+        let loss = self.by_early_news(now, number, Loss::Drained);
+        // Whoever did not say that it goes, and of whom nothing else is known, may come back.
+        let comes_back = draining == Some(false) && loss == Loss::Drained;
+        if !comes_back {
+            self.lose(out, now, number, &loss);
         }
     }
 }

@@ -442,21 +442,23 @@ fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_an
  {
     use PodEndCause::{Disruption, Exit};
     // News before its worker says that it goes, while it goes, and when it is gone. The container may be seen to have
-    // ended with 143 before the kubelet says why it had to.
+    // ended with 143 before the kubelet says why it had to, and the pod to be gone before its worker is.
     for (before, while_going, after, charged) in [
-        (None, None, Some(Exit), 1),
-        (Some(Exit), None, Some(Exit), 1),
-        (None, None, Some(Disruption), 0),
-        (None, Some(Exit), Some(Exit), 1),
-        (None, Some(Disruption), Some(Exit), 1),
-        (Some(Disruption), None, Some(Exit), 1),
-        (Some(Disruption), Some(Disruption), Some(Disruption), 0),
+        (&[][..], None, Some(Exit), 1),
+        (&[Exit], None, Some(Exit), 1),
+        (&[Exit, Disruption], None, None, 1),
+        (&[Exit, Exit, Disruption], None, Some(Exit), 1),
+        (&[], None, Some(Disruption), 0),
+        (&[], Some(Exit), Some(Disruption), 1),
+        (&[], Some(Disruption), Some(Exit), 1),
+        (&[Disruption], None, Some(Exit), 1),
+        (&[Disruption], Some(Disruption), Some(Disruption), 0),
     ] {
         let order = format!("{before:?}, {while_going:?}, {after:?}");
         let mut cluster = TestCluster::with(Config::new(3, 0), &[1]);
-        let news = |cluster: &mut TestCluster, cause: Option<PodEndCause>| {
-            if let Some(cause) = cause {
-                cluster.pod_ended("full", cause, "Evicted: usage exceeds the limit");
+        let news = |cluster: &mut TestCluster, causes: &[PodEndCause]| {
+            for cause in causes {
+                cluster.pod_ended("full", *cause, "Evicted: usage exceeds the limit");
             }
         };
         cluster.hello("full", 1);
@@ -465,15 +467,15 @@ fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_an
         if cluster.is_connected("full") {
             cluster.drains("full", vec![task]);
         }
-        news(&mut cluster, while_going);
+        news(&mut cluster, while_going.as_slice());
         if cluster.is_connected("full") {
             cluster.dies("full");
         } else {
             cluster.dies_after_close("full");
         }
-        news(&mut cluster, after);
+        news(&mut cluster, after.as_slice());
         // Told again, as after a new stream of the operator.
-        news(&mut cluster, after);
+        news(&mut cluster, after.as_slice());
         cluster.hello("other", 1);
         cluster.passes(30_000, &["other"]);
         cluster.work();
