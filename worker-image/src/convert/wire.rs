@@ -192,7 +192,8 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
             FilePlace::from(FinalPlace::Multipart {
                 uri: there("uri of the upload", uri)?,
-                upload: there("name of the upload", upload)?,
+                // Azure gives it no name.
+                upload,
                 parts,
             })
         }
@@ -347,13 +348,18 @@ mod tests {
         }
     }
 
-    fn places() -> [FilePlace; 3] {
+    fn places() -> [FilePlace; 4] {
         [
             FilePlace::Shuffle,
             FilePlace::from(FinalPlace::Multipart {
                 uri: "s3://b/o".into(),
                 upload: "u".into(),
                 parts: vec!["p".into()],
+            }),
+            FilePlace::from(FinalPlace::Multipart {
+                uri: "az://c/o".into(),
+                upload: String::new(),
+                parts: vec![],
             }),
             FilePlace::from(FinalPlace::Staged {
                 uri: "file:///o".into(),
