@@ -439,12 +439,43 @@ mod tests {
     async fn fault_2725_only_a_committed_upload_becomes_a_file_and_only_once() {
         let folder = tempfile::tempdir().unwrap();
         check("s3://o/part-0").await;
+        check("az://o/part-0").await;
         check(&format!("file://{}/deep/part-0", folder.path().display())).await;
         let left: Vec<_> = std::fs::read_dir(folder.path().join("deep"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(left, ["part-0"], "no staged file is left");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_empty_file_without_parts_replaces_what_was_there_and_no_file_that_came_since() {
+        let stores = Stores::in_memory();
+        let runtime = Handle::current();
+        let uri = "az://o/0";
+        let location = Location::parse(uri).unwrap();
+        let beaten_at_nothing = write(&runtime, &stores, uri, "w1", b"");
+        let left = write(
+            &runtime,
+            &stores,
+            uri,
+            "w2",
+            b"of a job that did not finish",
+        );
+        finalize(&stores, &left).await.unwrap();
+        let beaten = write(&runtime, &stores, uri, "w3", b"");
+        let winner = write(&runtime, &stores, uri, "w4", b"");
+        assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
+        assert_eq!(fetch(&stores, &location).await.unwrap(), "");
+        let next = write(&runtime, &stores, uri, "w5", b"some");
+        assert_eq!(finalize(&stores, &next).await.unwrap(), Finalized::Stands);
+        for file in [beaten_at_nothing, beaten, winner] {
+            let place = upload(&file).unwrap().1;
+            assert!(matches!(place, UploadPlace::Multipart { parts, .. } if parts.is_empty()));
+            assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Lost);
+            discard(&stores, &file).await.unwrap();
+            assert_eq!(fetch(&stores, &location).await.unwrap(), "some");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

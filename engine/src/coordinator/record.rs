@@ -97,9 +97,9 @@ pub enum FinalPlace {
     Multipart {
         /// The final uri.
         uri: String,
-        /// The store's name of the upload.
+        /// The store's name of the upload; of a file without parts, the tag of what it is to replace.
         upload: String,
-        /// The store's names of the parts, in order.
+        /// The store's names of the parts, in order; none where the file is empty and the store takes no empty part.
         parts: Vec<String>,
     },
     /// A whole object under the attempt's own name beside the final one, to be renamed.

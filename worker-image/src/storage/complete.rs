@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use object_store::multipart::{MultipartStore, PartId};
 
-use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, persist};
+use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, empty_file, persist};
 
 /// What came of completing an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub async fn complete(
     place: &UploadPlace,
 ) -> Result<Completed, StorageError> {
     let done = match place {
+        UploadPlace::Multipart { upload, parts } if parts.is_empty() => {
+            let store = multipart(stores, location)?;
+            empty_file::put(stores, location, &*store, upload).await
+        }
         UploadPlace::Multipart { upload, parts } => {
             let store = multipart(stores, location)?;
             let parts: Vec<PartId> = parts
@@ -57,6 +61,7 @@ pub async fn abandon(
     place: &UploadPlace,
 ) -> Result<(), StorageError> {
     let done = match place {
+        UploadPlace::Multipart { parts, .. } if parts.is_empty() => Ok(()),
         UploadPlace::Multipart { upload, .. } => {
             let store = multipart(stores, location)?;
             persist(stores, "aborting the upload of", location, || {

@@ -4,6 +4,7 @@
 //! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
 
 mod complete;
+mod empty_file;
 mod error;
 mod exclusive;
 mod job;

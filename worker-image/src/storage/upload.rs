@@ -15,7 +15,7 @@ use object_store::multipart::MultipartStore;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::storage::{Cause, Location, StorageError, Stores, persist};
+use crate::storage::{Cause, Location, StorageError, Stores, empty_file, persist};
 
 /// Size of every part but the last. Stores want at least 5 MiB, and some want all parts equal.
 pub(crate) const PART_BYTES: usize = 8 << 20;
@@ -38,6 +38,7 @@ pub struct PartUpload {
 enum Target {
     Parts {
         runtime: Handle,
+        stores: Stores,
         upload: String,
         sender: Option<mpsc::Sender<Bytes>>,
         task: tokio::task::JoinHandle<Result<Vec<String>, StorageError>>,
@@ -66,9 +67,9 @@ pub struct Uploaded {
 pub enum UploadPlace {
     /// An uncompleted multipart upload.
     Multipart {
-        /// The store's name of the upload.
+        /// The store's name of the upload; of an empty file without parts, the tag of what stands under its name.
         upload: String,
-        /// The store's names of the parts, in order; at least one.
+        /// The store's names of the parts, in order; none where the file is empty and the store takes no empty part.
         parts: Vec<String>,
     },
     /// A whole local file under another name.
@@ -115,6 +116,7 @@ impl PartUpload {
         ));
         Ok(Target::Parts {
             runtime: runtime.clone(),
+            stores: stores.clone(),
             upload,
             sender: Some(sender),
             task,
@@ -152,22 +154,28 @@ impl PartUpload {
         let place = match self.target {
             Target::Parts {
                 runtime,
+                stores,
                 upload,
                 sender,
                 task,
                 sent,
             } => {
-                // An upload without parts cannot be completed: an empty file is one empty part.
+                // An upload without parts cannot be completed: an empty file is one empty part, where there is such a thing.
+                let is_empty = last.is_empty() && sent == 0;
+                let has_no_part = is_empty && !empty_file::can_be_a_part(&self.location);
                 if let Some(sender) = sender
-                    && (!last.is_empty() || sent == 0)
+                    && (!last.is_empty() || is_empty && !has_no_part)
                 {
                     // Where the receiver is gone, the task's own error says why.
                     let _ = sender.blocking_send(last);
                 }
-                UploadPlace::Multipart {
-                    upload,
-                    parts: join(&runtime, task, &self.location)?,
-                }
+                let parts = join(&runtime, task, &self.location)?;
+                let upload = if has_no_part {
+                    runtime.block_on(empty_file::standing(&stores, &self.location))?
+                } else {
+                    upload
+                };
+                UploadPlace::Multipart { upload, parts }
             }
             Target::Staged {
                 mut file,
