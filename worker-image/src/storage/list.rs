@@ -5,7 +5,7 @@ use globset::GlobBuilder;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::storage::{Cause, Location, LocationError, StorageError, Stores, persist};
+use crate::storage::{Cause, Location, LocationError, Scheme, StorageError, Stores, persist};
 
 /// The most files a job reads: each is a shard, and the plan is held in one object.
 pub const INPUT_FILES_MAX: usize = 100_000;
@@ -177,7 +177,19 @@ fn input_file(location: &Location, meta: &ObjectMeta) -> InputFile {
     InputFile {
         uri: location.with_path(meta.location.clone()).to_string(),
         size: meta.size,
-        etag: meta.e_tag.clone(),
+        etag: meta
+            .e_tag
+            .as_deref()
+            .map(|tag| quoted(location.scheme(), tag)),
+    }
+}
+
+/// Azure lists tags without the quotes that they have everywhere else, and by which they are compared.
+fn quoted(scheme: Scheme, tag: &str) -> String {
+    if scheme == Scheme::Az && !tag.starts_with('"') {
+        format!("\"{tag}\"")
+    } else {
+        tag.to_owned()
     }
 }
 
@@ -278,6 +290,18 @@ mod tests {
             .unwrap();
         assert_eq!(found[0].size, 4);
         assert!(found[0].etag.is_some());
+    }
+
+    #[test]
+    fn a_listed_tag_is_the_one_that_the_file_itself_has() {
+        for (scheme, listed, expected) in [
+            (Scheme::Az, "0x8DC1F6", "\"0x8DC1F6\""),
+            (Scheme::Az, "\"0x8DC1F6\"", "\"0x8DC1F6\""),
+            (Scheme::S3, "\"d41d8c\"", "\"d41d8c\""),
+            (Scheme::File, "1a-2b-3c", "1a-2b-3c"),
+        ] {
+            assert_eq!(quoted(scheme, listed), expected);
+        }
     }
 
     #[tokio::test]
