@@ -165,6 +165,11 @@ async fn get(
         }) if detail.contains("416") || detail.contains("range") => {
             Err(StorageError::new("reading", location, Cause::Changed))
         }
+        // Azure's emulator says of what is gone, too, that it does not match.
+        Err(error) if error.cause == Cause::Changed => match size_of(stores, location).await? {
+            Some(_) => Err(error),
+            None => Err(StorageError::new("reading", location, Cause::NotFound)),
+        },
         Err(error) => Err(error),
     }
 }
