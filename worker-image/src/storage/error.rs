@@ -9,7 +9,7 @@ use std::path::Path;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use crate::storage::Location;
+use crate::storage::{Location, Scheme};
 
 /// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
 #[derive(Debug)]
@@ -172,8 +172,14 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
         return Cause::Busy(answer("409", &text));
     }
     if text.contains("scheme is not allowed") {
-        let hint = "the endpoint is http://, which is used only with aws_allow_http: \"true\"";
-        return Cause::Configuration(hint.to_owned());
+        let option = match object.scheme() {
+            Scheme::S3 | Scheme::File => "aws_allow_http",
+            Scheme::Gs => "google_allow_http",
+            Scheme::Az => "azure_allow_http",
+        };
+        return Cause::Configuration(format!(
+            "the endpoint is http://, which is used only with {option}: \"true\""
+        ));
     }
     match error {
         object_store::Error::NotFound { .. } => Cause::NotFound,
@@ -213,6 +219,10 @@ fn classify_text(error: &object_store::Error, text: &str) -> Cause {
         let detail = answer(status.split(':').next().unwrap_or_default(), text);
         return if transient {
             Cause::Busy(detail)
+        } else if text.contains("performing token request") {
+            Cause::Denied(cut(&format!("no token was given: {status}")))
+        } else if status.starts_with("401") || status.starts_with("403") {
+            Cause::Denied(detail)
         } else {
             Cause::Other(detail)
         };
@@ -425,6 +435,41 @@ mod tests {
         ] {
             assert_eq!(told(&text, false), (expected.to_owned(), false));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_at_azure_is_told_in_its_words_and_with_its_options() {
+        let location = Location::parse("az://c/k").unwrap();
+        for (said_by_azure, expected) in [
+            (
+                "Error performing token request: Error performing POST https://login.microsoftonline.com/t/oauth2/v2.0/token in 1s - Server returned non-2xx status code: 401 Unauthorized: {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}",
+                "access denied: no token was given: 401 Unauthorized: {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}",
+            ),
+            (
+                "Error performing list request: Server returned non-2xx status code: 403 Forbidden: <Error><Code>AuthenticationFailed</Code><Message>M.</Message></Error>",
+                "access denied: 403 Forbidden AuthenticationFailed: M.",
+            ),
+            (
+                "builder error for url (http://azurite:10000/c): URL scheme is not allowed",
+                "storage configuration: the endpoint is http://, which is used only with azure_allow_http: \"true\"",
+            ),
+        ] {
+            let error = object_store::Error::Generic {
+                store: "MicrosoftAzure",
+                source: said(said_by_azure),
+            };
+            let error = StorageError::from_store("reading", &location, &error);
+            assert_eq!(
+                (error.to_string(), error.is_transient()),
+                (format!("reading az://c/k: {expected}"), false)
+            );
+        }
+        let busy = "Error performing token request: Server returned non-2xx status code: 503 Service Unavailable: ";
+        let busy = object_store::Error::Generic {
+            store: "MicrosoftAzure",
+            source: said(busy),
+        };
+        assert!(StorageError::from_store("reading", &location, &busy).is_transient());
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Stores {
                     .with_container_name(bucket)
                     .build()
                     .map(|store| Store::remote(Arc::new(store)))
-                    .map_err(|e| e.to_string())
+                    .map_err(|e| azure_problem(&e.to_string()))
             }
         }
     }
@@ -253,6 +253,15 @@ impl Store {
     }
 }
 
+/// The account is not part of an address, so it is what is forgotten.
+fn azure_problem(said: &str) -> String {
+    if said.contains("Account must be specified") {
+        "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME".to_owned()
+    } else {
+        said.to_owned()
+    }
+}
+
 fn client_options() -> ClientOptions {
     ClientOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -292,6 +301,15 @@ mod tests {
             "{error}"
         );
         assert!(!error.is_transient());
+    }
+
+    #[test]
+    fn an_azure_account_that_is_not_named_is_asked_for() {
+        let without = MicrosoftAzureBuilder::new().with_container_name("c");
+        assert_eq!(
+            azure_problem(&without.build().unwrap_err().to_string()),
+            "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME"
+        );
     }
 
     #[test]
