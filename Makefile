@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help dataset cluster cluster-down cluster-env images install check generate test demo bench bench-recovery \
+.PHONY: help dataset cluster cluster-down cluster-env images install check generate test test-azure demo bench bench-recovery \
   simulate soak
 
 help: ## Print this list
@@ -34,6 +34,9 @@ check: ## What needs no cluster: format, lints, dependencies, generated files, c
 
 test: ## Everything: check, then all tests on the cluster
 	@tests/run
+
+test-azure: ## The storage tests and a job on Azure Blob Storage's emulator; needs Node.js and no cluster
+	@tests/azure/run
 
 demo: ## From nothing to a finished word count of a real text
 	@examples/demo/run

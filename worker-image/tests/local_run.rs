@@ -1,5 +1,6 @@
 //! Whole runs with real processes over loopback: what comes out, and what happens when something dies in the middle.
 
+#[expect(dead_code, reason = "what only jobs in an object store need")]
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -34,6 +34,8 @@ pub(super) struct Processes {
     /// What a worker and its task processes may use together; 0 for no limit.
     pub(super) memory_limit_bytes: u64,
     job: FrozenJob,
+    /// What stands for the job's Secret.
+    environment: Vec<(String, String)>,
     coordinator: Option<Child>,
     workers: Vec<Child>,
 }
@@ -67,6 +69,7 @@ impl Processes {
             port,
             memory_limit_bytes: 0,
             job,
+            environment: Vec::new(),
             coordinator: None,
             workers: Vec::new(),
         };
@@ -107,6 +110,7 @@ impl Processes {
             )
             .env("AWS_ACCESS_KEY_ID", "key")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .envs(self.environment.iter().cloned())
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null())
             .stderr(
@@ -146,6 +150,16 @@ impl Processes {
     pub(super) fn retain(&mut self, retain: Retain) {
         self.job.spec.storage.retain = retain;
         fs::write(self.path("job.json"), self.job.to_json().unwrap()).unwrap();
+    }
+
+    /// Moves input, output and storage into a folder of an object store, which these settings reach.
+    pub(super) fn move_to(&mut self, folder: &str, settings: &[(&str, String)]) {
+        let local = format!("file://{}", self.folder.path().display());
+        let job = self.job.to_json().unwrap().replace(&local, folder);
+        fs::write(self.path("job.json"), &job).unwrap();
+        self.job = FrozenJob::from_json(&job).unwrap();
+        let capitals = |(key, value): &(&str, String)| (key.to_ascii_uppercase(), value.clone());
+        self.environment = settings.iter().map(capitals).collect();
     }
 
     /// Moves the job's storage to where nobody answers.

@@ -1,0 +1,211 @@
+//! The data part, and a whole job, on Azure Blob Storage as its emulator plays it: Azurite.
+//!
+//! Needs the emulator, so `make test-azure` runs it, and `cargo test` does not (`test = false`).
+
+#![expect(clippy::unwrap_used, reason = "only tests are in here")]
+
+mod object_stores;
+#[expect(dead_code, reason = "what only jobs on a local disk need")]
+mod processes;
+
+use std::collections::BTreeMap;
+
+use object_stores::{Server, Setting, put, upload};
+use processes::Processes;
+use serde_json::{Value, json};
+use zephyr_crds::job::Retain;
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace};
+use zephyr_worker::finalize::{Finalized, finalize};
+use zephyr_worker::storage::{Location, Stores, fetch, list_inputs};
+
+/// Every emulator's account and key; they are published.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+const CONTAINER: &str = "zephyr-test";
+
+/// What a job's Secret holds, as its keys: in the environment they are in capitals.
+fn settings() -> Vec<Setting> {
+    let endpoint = std::env::var("ZEPHYR_AZURITE_ENDPOINT").unwrap_or_default();
+    assert!(
+        !endpoint.is_empty(),
+        "ZEPHYR_AZURITE_ENDPOINT is not set: these tests need Azure's emulator; run `make test-azure`",
+    );
+    vec![
+        ("azure_storage_account_name", ACCOUNT.to_owned()),
+        ("azure_storage_account_key", KEY.to_owned()),
+        ("azure_storage_endpoint", endpoint),
+        ("azure_allow_http", "true".to_owned()),
+    ]
+}
+
+fn azurite() -> Server {
+    Server {
+        scheme: "az",
+        bucket: CONTAINER,
+        options: settings(),
+        wrong_credentials: ("azure_storage_account_key", "d3Jvbmc=".to_owned()),
+        // Port 9 is discard: nobody answers.
+        dead_endpoint: (
+            "azure_storage_endpoint",
+            format!("http://127.0.0.1:9/{ACCOUNT}"),
+        ),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_accepts_a_store_with_conditional_writes() {
+    object_stores::probe_twice(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_3459_of_many_coordinators_that_start_at_once_each_gets_an_epoch_and_only_the_last_can_append()
+ {
+    object_stores::race_for_epochs(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
+    object_stores::finalize_winners_and_losers(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_left_that_never_finished_is_written_over() {
+    object_stores::write_over_what_was_not_finished(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
+    object_stores::read_in_ranges(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_any_name_are_listed_read_and_removed() {
+    object_stores::read_and_remove_odd_names(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_outputs_is_published_and_read() {
+    object_stores::publish_and_load(&azurite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_told_apart() {
+    object_stores::tell_mistakes_apart(&azurite()).await;
+}
+
+/// An upload cannot be thrown away here, so a completed file has to keep a beaten attempt's out by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beaten_attempts_upload_that_is_still_there_replaces_nothing() {
+    let server = azurite();
+    let stores = server.stores();
+    let folder = server.folder("beaten");
+    for (shard, (winning, losing)) in [("", "some"), ("some", ""), ("some", "other")]
+        .into_iter()
+        .enumerate()
+    {
+        let uri = format!("{folder}/{shard}");
+        let loser = upload(&stores, &uri, losing.as_bytes().to_vec()).await;
+        let winner = upload(&stores, &uri, winning.as_bytes().to_vec()).await;
+        for (file, expected) in [(&winner, Finalized::Stands), (&loser, Finalized::Lost)] {
+            assert_eq!(finalize(&stores, file).await.unwrap(), expected, "{uri}");
+            let location = Location::parse(&uri).unwrap();
+            assert_eq!(fetch(&stores, &location).await.unwrap(), winning, "{uri}");
+        }
+    }
+}
+
+/// Azure refuses a part of no bytes, and its emulator does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_has_no_parts() {
+    let server = azurite();
+    let uri = format!("{}/0", server.folder("empty"));
+    let file = upload(&server.stores(), &uri, Vec::new()).await;
+    let FilePlace::Final(place) = file.place else {
+        panic!("{:?}", file.place)
+    };
+    let FinalPlace::Multipart { parts, .. } = *place else {
+        panic!("{place:?}")
+    };
+    assert_eq!(parts, Vec::<String>::new());
+}
+
+/// Fewer words than shards, so that some files are empty.
+fn word_count() -> Value {
+    json!({
+        "source": {"files": {"paths": ["$IN/**/*.txt"]}},
+        "steps": [
+            {"flatMap": "split(\" \")[] | select(. != \"\")"},
+            {"groupBy": {"key": ".", "aggregate": {"count": {"count": {}}}, "shards": 12}},
+        ],
+        "sink": {"files": {"path": "$OUT/part-{shard:03}-of-{total:03}.jsonl"}},
+    })
+}
+
+/// The lines of all files in a folder, sorted, and how many of the files are empty.
+async fn lines(stores: &Stores, folder: &str) -> (Vec<String>, usize) {
+    let files = list_inputs(stores, &[format!("{folder}/part-*")], false)
+        .await
+        .unwrap();
+    let mut lines = Vec::new();
+    for file in &files {
+        let text = fetch(stores, &Location::parse(&file.uri).unwrap())
+            .await
+            .unwrap();
+        lines.extend(
+            String::from_utf8(text.to_vec())
+                .unwrap()
+                .lines()
+                .map(str::to_owned),
+        );
+    }
+    lines.sort();
+    (lines, files.iter().filter(|file| file.size == 0).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_input_storage_and_output_lie_there_equals_an_independent_one() {
+    let server = azurite();
+    let stores = server.stores();
+    let folder = server.folder("job");
+    let texts = ["one two  two", "", "three é two\nthree three", "one"];
+    let names = ["a.txt", "empty.txt", "a b/é.txt", "a b/c d/e.txt"];
+    let mut counts = BTreeMap::new();
+    for (name, text) in names.into_iter().zip(texts) {
+        put(&stores, &format!("{folder}/in/{name}"), text.as_bytes()).await;
+        for word in text.split_whitespace() {
+            *counts.entry(word).or_insert(0) += 1;
+        }
+    }
+    let mut expected: Vec<String> = counts
+        .iter()
+        .map(|(word, count)| format!("{{\"key\":\"{word}\",\"count\":{count}}}"))
+        .collect();
+    expected.sort();
+
+    let mut processes = Processes::of(&word_count(), &json!({"taskFailures": 1}));
+    processes.retain(Retain::Never);
+    processes.move_to(&folder, &settings());
+    processes.start_coordinator();
+    processes.start_worker(2);
+    let result = processes.result().await;
+    assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+
+    let (found, empty) = lines(&stores, &format!("{folder}/out")).await;
+    assert_eq!(found, expected);
+    assert!(empty >= 12 - counts.len(), "{empty} files are empty");
+    let manifest = Location::parse(&format!("{folder}/out/_SUCCESS.json")).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&fetch(&stores, &manifest).await.unwrap()).unwrap();
+    assert_eq!(manifest["totals"]["files"], 12);
+    assert_eq!(manifest["totals"]["rows"], counts.len());
+
+    let intermediate = [format!("{folder}/storage/*/data/**")];
+    assert_eq!(list_inputs(&stores, &intermediate, true).await.unwrap(), []);
+
+    // Who comes back reads the ledger, and finds every file standing.
+    processes.kill_coordinator();
+    processes.start_coordinator();
+    assert_eq!(processes.result().await, result);
+}
