@@ -51,6 +51,7 @@ fn azurite() -> Server {
             "azure_storage_endpoint",
             format!("http://127.0.0.1:9/{ACCOUNT}"),
         ),
+        allow_http: "azure_allow_http",
     }
 }
 

@@ -23,6 +23,7 @@ fn minio() -> Server {
         wrong_credentials: ("aws_session_token", "expired".to_owned()),
         // Port 9 is discard: nobody answers.
         dead_endpoint: ("aws_endpoint", "http://127.0.0.1:9".to_owned()),
+        allow_http: "aws_allow_http",
     }
 }
 

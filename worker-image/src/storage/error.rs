@@ -171,7 +171,8 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
     if text.contains("OperationAborted") || text.contains("ConditionalRequestConflict") {
         return Cause::Busy(answer("409", &text));
     }
-    if text.contains("scheme is not allowed") {
+    // What lies deepest says so, and what lies around it is longer.
+    if deepest(error).contains("scheme is not allowed") {
         let option = match object.scheme() {
             Scheme::S3 | Scheme::File => "aws_allow_http",
             Scheme::Gs => "google_allow_http",

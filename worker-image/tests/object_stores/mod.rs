@@ -35,6 +35,8 @@ pub(super) struct Server {
     pub(super) wrong_credentials: Setting,
     /// Where nobody answers.
     pub(super) dead_endpoint: Setting,
+    /// What allows an endpoint without TLS.
+    pub(super) allow_http: &'static str,
 }
 
 impl Server {
@@ -415,6 +417,10 @@ pub(super) async fn tell_mistakes_apart(server: &Server) {
             .contains(&format!("listing {folder}: access denied: ")),
         "{denied}"
     );
+    let forbidden = listed((server.allow_http, "false".to_owned())).await;
+    assert!(!forbidden.is_transient(), "{forbidden}");
+    let hint = format!("used only with {}: \"true\"", server.allow_http);
+    assert!(forbidden.to_string().contains(&hint), "{forbidden}");
     let dead = listed(server.dead_endpoint.clone()).await;
     assert!(dead.is_transient(), "{dead}");
     assert!(
