@@ -1,17 +1,25 @@
 //! A job in the middle of its work, for tests that strike then and look what comes of it. Strikes nothing itself.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 
+use zephyr_crds::conditions::{ConditionType, Reason};
+use zephyr_crds::job::ZephyrJob;
+
 use crate::cluster::{PATIENCE, TestNamespace};
-use crate::job::{AppliedJob, apply};
+use crate::job::{AppliedJob, apply, condition};
 use crate::ledger::{LedgerState, LedgerView};
 use crate::sum_job::SumJob;
 
 /// Committed tasks after which a test strikes: the job is then in the middle of its first stage.
 const MIDDLE: usize = 8;
+
+/// How long an outage of the object store lasts: longer than any single timeout.
+const OUTAGE: Duration = Duration::from_mins(1);
 
 /// A job in the middle of its work.
 pub struct Struck {
@@ -93,6 +101,22 @@ impl Struck {
     pub async fn workers_lost(&self) -> Result<i64> {
         let status = self.job.get().await?.status.unwrap_or_default();
         Ok(status.workers.map_or(0, |workers| workers.disruptions))
+    }
+
+    /// Waits until status says that the object store is away, and for as long as it shall be.
+    pub async fn storage_outage_is_told(&self) -> Result<()> {
+        let is_told = |job: &ZephyrJob| {
+            condition(job, ConditionType::Progressing)
+                .is_some_and(|told| told.reason == Reason::StorageUnavailable)
+        };
+        tokio::try_join!(
+            self.job.wait_until("StorageUnavailable", PATIENCE, is_told),
+            async {
+                tokio::time::sleep(OUTAGE).await;
+                Ok(())
+            }
+        )?;
+        Ok(())
     }
 
     /// The output is right, nothing was run twice, no budget was used, and it is still generation 1.

@@ -1,12 +1,19 @@
-//! Storage that loses or changes a file under a running job: the output is exact, and the ledger says what was made again.
+//! Storage that fails one job: it loses or changes a file, and the ledger says what was made again; or it refuses and never
+//! answers, and the job waits visibly. The output is exact.
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_tests::bucket::{Bucket, SCRATCH};
-use zephyr_tests::cluster::PATIENCE;
-use zephyr_tests::struck::{Struck, strike};
+use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::node;
+use zephyr_tests::proxy::Proxy;
+use zephyr_tests::struck::{Struck, strike, strike_in};
+use zephyr_tests::sum_job::SumJob;
 
 #[tokio::test]
 async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_is_missing()
@@ -71,4 +78,26 @@ async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_
         );
     }
     namespace.finish().await
+}
+
+#[tokio::test]
+async fn fault_6487_an_object_store_that_answers_503_or_never_is_waited_for_visibly_and_nothing_is_lost()
+-> Result<()> {
+    let namespace = TestNamespace::create("slow-down").await?;
+    let proxy = Proxy::start(&namespace.environment.s3_host_endpoint).await?;
+    let nodes: Api<Node> = Api::all(namespace.client.clone());
+    let nodes = nodes.list(&ListParams::default()).await?.items;
+    let host = node::host_address(&nodes.first().context("a node")?.name_any()).await?;
+    namespace
+        .reach_store_at(&format!("http://{host}:{}", proxy.port))
+        .await?;
+    let struck = strike_in(namespace, SumJob::new("sum")).await?;
+    proxy.overload();
+    struck.storage_outage_is_told().await?;
+    proxy.recover();
+    // Whose part that is is held up for no longer than a request may take.
+    proxy.swallow_parts(2);
+    struck.ends_well().await?;
+    anyhow::ensure!(proxy.parts_to_swallow() == 0, "no part was uploaded");
+    Ok(())
 }
