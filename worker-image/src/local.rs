@@ -138,6 +138,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
             slots: options.slots.max(1),
             memory_bytes: options.memory_bytes / u64::from(workers),
             memory_is_limited: false,
+            disk_limit_bytes: 0,
             executable: options.child_executable.clone(),
             spill_directory: std::env::temp_dir(),
             metrics: WorkerMetrics::default(),

@@ -84,6 +84,9 @@ struct WorkerArguments {
     /// Memory limit of this container; 0 where there is none.
     #[arg(long, env = "ZEPHYR_MEMORY_LIMIT_BYTES", default_value_t = 0)]
     memory_limit_bytes: u64,
+    /// What this pod may use of its node's disk; 0 where there is no limit.
+    #[arg(long, env = "ZEPHYR_DISK_LIMIT_BYTES", default_value_t = 0)]
+    disk_limit_bytes: u64,
     /// Uid of this pod.
     #[arg(long, env = "POD_UID")]
     pod_uid: String,
@@ -187,6 +190,7 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         slots,
         cpu_limit,
         memory_limit_bytes,
+        disk_limit_bytes,
         pod_uid,
         pod_name,
     } = arguments;
@@ -219,6 +223,7 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         slots,
         memory_bytes: memory_limit_bytes,
         memory_is_limited: true,
+        disk_limit_bytes,
         executable: None,
         spill_directory: std::env::temp_dir(),
         metrics,

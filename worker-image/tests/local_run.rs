@@ -186,6 +186,35 @@ async fn a_worker_that_is_told_to_go_hands_back_and_goes_at_once() {
     assert_eq!(failures(&processes.ledger().await), []);
 }
 
+/// As a pod that the kubelet evicts for its own limit; a disruption would be tried again without end.
+#[tokio::test]
+async fn fault_8282_a_worker_told_to_go_over_its_disk_limit_charges_what_it_runs() {
+    let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 3}));
+    processes.disk_limit_bytes = 32 << 20;
+    processes.start_coordinator();
+    let first = processes.start_worker(2);
+    in_the_middle(&processes, 2).await;
+    let filler = processes.path("tmp").join("filler");
+    std::fs::write(&filler, vec![1; 33 << 20]).unwrap();
+    let took = processes.terminate_worker(first);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    std::fs::remove_file(&filler).unwrap();
+    processes.start_worker(2);
+    success(&processes).await;
+    assert_eq!(processes.output(), ["16"]);
+    let failures = failures(&processes.ledger().await);
+    assert!((1..=2).contains(&failures.len()), "{failures:?}");
+    for (class, error) in failures {
+        assert_eq!(class, FailureClass::Application);
+        assert!(
+            error.contains(
+                "limit is 32 MiB, set by spec.workers.resources.limits.ephemeral-storage"
+            ),
+            "{error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn fault_2927_5907_a_killed_coordinator_resumes_and_runs_no_completed_task_again() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));

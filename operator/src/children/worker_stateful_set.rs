@@ -276,6 +276,14 @@ mod tests {
                 json!({"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
             ]
         );
+        let disk_limit = json!({
+            "name": "ZEPHYR_DISK_LIMIT_BYTES",
+            "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1"}},
+        });
+        assert_eq!(
+            container["env"].as_array().unwrap().last(),
+            Some(&disk_limit)
+        );
         assert_eq!(
             container["resources"],
             json!({

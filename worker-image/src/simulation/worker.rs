@@ -20,7 +20,7 @@ use crate::convert::wire::to_failed;
 use crate::metrics::WorkerMetrics;
 use crate::proto::task::Setup;
 use crate::proto::worker::{Hello, RunTask, TaskProgress};
-use crate::worker::{Readiness, Session, SlotCommand, SlotEvent, Supervisor};
+use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Supervisor};
 
 /// As in a real worker.
 const EVENTS_QUEUED: usize = 256;
@@ -37,7 +37,7 @@ pub(super) struct Worker {
     pub(super) process: Process,
     supervisor: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
-    terminate: Option<oneshot::Sender<()>>,
+    terminate: Option<oneshot::Sender<Leave>>,
 }
 
 impl Worker {
@@ -111,7 +111,7 @@ impl Worker {
     pub(super) fn terminate(&mut self) {
         if let Some(terminate) = self.terminate.take() {
             // It may be gone already.
-            let _gone = terminate.send(());
+            let _gone = terminate.send(Leave::Disrupted);
         }
     }
 

@@ -5,6 +5,7 @@
 mod child;
 mod child_main;
 mod death;
+mod disk;
 mod frames;
 mod memory;
 mod memory_watch;
@@ -22,16 +23,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use child_main::{CHILD_ARGUMENT, child_main_if_requested};
+#[cfg(test)]
+pub(crate) use disk::Leave;
 pub use options::{Readiness, WorkerOptions};
 pub use session::StartSessionError;
 #[cfg(test)]
 pub(crate) use session::{Line, Session};
-#[cfg(test)]
 pub(crate) use slot::{SlotCommand, SlotEvent};
 pub(crate) use supervisor::Supervisor;
 pub use supervisor::SupervisorError;
 
 use self::child::own_executable;
+use self::disk::DiskLimit;
 use self::memory::OomCounter;
 use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
@@ -119,22 +122,7 @@ pub async fn run(
         oom: OomCounter::find(),
     });
     let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
-    let mut drivers = JoinSet::new();
-    let mut commands = Vec::new();
-    for number in 0..slots {
-        let (sender, receiver) = mpsc::channel(COMMANDS_QUEUED);
-        let (options, events) = (Arc::clone(&slot_options), events.clone());
-        drivers.spawn(
-            Slot {
-                number,
-                options,
-                commands: receiver,
-                events,
-            }
-            .drive(),
-        );
-        commands.push(sender);
-    }
+    let (mut drivers, commands) = start_slots(slots, &slot_options, &events);
     let (session_events, session) = mpsc::channel(EVENTS_QUEUED);
     let identity = options.job.identity.clone();
     session::start(
@@ -166,15 +154,45 @@ pub async fn run(
         readiness,
         metrics,
     };
+    let disk = DiskLimit {
+        directory: options.spill_directory,
+        limit_bytes: options.disk_limit_bytes,
+    };
+    let (leave, how) = oneshot::channel();
+    let mut asked = JoinSet::new();
+    asked.spawn(disk.tell_why(terminate, leave));
     let ended = tokio::select! {
-        ended = supervisor.run(terminate) => ended,
+        ended = supervisor.run(how) => ended,
         () = any_dies(&mut drivers) => Err(SupervisorError::PartDied { part: "task slots" }),
     };
+    asked.shutdown().await;
     drivers.shutdown().await;
     if let Err(error) = std::fs::remove_dir_all(&spill_directory) {
         tracing::debug!(%error, "the spill directory stays");
     }
     ended.map_err(WorkerError::Supervisor)
+}
+
+/// The tasks that drive the slots, and the way to each.
+fn start_slots(
+    slots: u32,
+    options: &Arc<SlotOptions>,
+    events: &mpsc::Sender<(u32, SlotEvent)>,
+) -> (JoinSet<()>, Vec<mpsc::Sender<SlotCommand>>) {
+    let mut drivers = JoinSet::new();
+    let mut commands = Vec::new();
+    for number in 0..slots {
+        let (sender, receiver) = mpsc::channel(COMMANDS_QUEUED);
+        let slot = Slot {
+            number,
+            options: Arc::clone(options),
+            commands: receiver,
+            events: events.clone(),
+        };
+        drivers.spawn(slot.drive());
+        commands.push(sender);
+    }
+    (drivers, commands)
 }
 
 /// Slots end only when the supervisor is gone: before that it is a panic in one.

@@ -25,10 +25,12 @@ pub struct WorkerOptions {
     pub memory_bytes: u64,
     /// Whether that is the container's limit, beyond which the kernel ends processes.
     pub memory_is_limited: bool,
+    /// What the pod may use of its node's disk; 0 where there is no limit.
+    pub disk_limit_bytes: u64,
     /// What is started as a child: this very executable where not given. It has to begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,
-    /// Where tasks spill; a folder for each slot is made in it.
+    /// Where tasks spill, and the only place of the pod that is written to; a folder for each slot is made in it.
     pub spill_directory: PathBuf,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,

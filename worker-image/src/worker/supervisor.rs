@@ -11,6 +11,7 @@ use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::{Epoch, TaskAttempt};
 use zephyr_engine::plan::plan;
 
+use super::disk::Leave;
 use super::options::Readiness;
 use super::session::{FromSession, Opening};
 use super::slot::{SlotCommand, SlotEvent};
@@ -106,7 +107,7 @@ impl Supervisor {
     /// Works until `terminate` says that this worker has to go, and what was to be said then is said.
     pub(crate) async fn run(
         mut self,
-        terminate: oneshot::Receiver<()>,
+        terminate: oneshot::Receiver<Leave>,
     ) -> Result<(), SupervisorError> {
         let mut state = State {
             occupations: vec![Occupation::Idle; self.slots.len()],
@@ -125,7 +126,7 @@ impl Supervisor {
             let draining = state.draining;
             tokio::select! {
                 biased;
-                () = told(&mut terminate) => self.drain(&mut state),
+                how = told(&mut terminate) => self.drain(&mut state, how),
                 () = at(draining) => return Ok(()),
                 event = self.slot_events.recv() => {
                     let (slot, event) = event.ok_or(SupervisorError::PartDied { part: "task slots" })?;
@@ -315,10 +316,24 @@ impl Supervisor {
             .set(i64::try_from(busy).unwrap_or(i64::MAX));
     }
 
-    /// Gives everything back: the tasks run elsewhere within a second, while this process goes.
-    fn drain(&self, state: &mut State) {
+    /// Gives everything back: the tasks run elsewhere within a second, while this process goes. Those that have used too much
+    /// of the disk are given back as failed.
+    fn drain(&self, state: &mut State, how: Leave) {
         if state.draining.is_some() {
             return;
+        }
+        if let Leave::OverDiskLimit(error) = how {
+            tracing::warn!(error, "told to go; what is running has failed");
+            for task in state.in_slots() {
+                let failure = TaskFailure {
+                    class: FailureClass::Application,
+                    error: error.clone(),
+                    lost_input: None,
+                };
+                self.forget(state, task);
+                self.metrics.tasks_failed.inc();
+                state.finish(task, ReportMessage::Failed(to_failed(task, failure)));
+            }
         }
         let handed_back: Vec<_> = state.running();
         tracing::info!(
@@ -356,18 +371,20 @@ impl Supervisor {
 }
 
 impl State {
+    /// Attempts in slots.
+    fn in_slots(&self) -> Vec<TaskAttempt> {
+        let running = |occupation: &Occupation| match occupation {
+            Occupation::Running(task) => Some(*task),
+            Occupation::Idle | Occupation::Stopping => None,
+        };
+        self.occupations.iter().filter_map(running).collect()
+    }
+
     /// Attempts in slots and in the queue.
     fn running(&self) -> Vec<TaskAttempt> {
-        let in_slots = self
-            .occupations
-            .iter()
-            .filter_map(|occupation| match occupation {
-                Occupation::Running(task) => Some(*task),
-                Occupation::Idle | Occupation::Stopping => None,
-            });
-        in_slots
-            .chain(self.queue.iter().map(|(task, _)| *task))
-            .collect()
+        let mut running = self.in_slots();
+        running.extend(self.queue.iter().map(|(task, _)| *task));
+        running
     }
 
     /// Attempts this worker answers for: running, or finished and not acknowledged.
@@ -460,16 +477,16 @@ impl State {
     }
 }
 
-async fn told(terminate: &mut Option<oneshot::Receiver<()>>) {
+async fn told(terminate: &mut Option<oneshot::Receiver<Leave>>) -> Leave {
     if let Some(receiver) = terminate {
         let told = receiver.await;
         *terminate = None;
-        if told.is_ok() {
-            return;
+        if let Ok(how) = told {
+            return how;
         }
     }
     // Nobody tells any more: a sender that is gone without a word never told anything.
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }
 
 async fn at(deadline: Option<Instant>) {

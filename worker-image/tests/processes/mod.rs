@@ -33,6 +33,8 @@ pub(super) struct Processes {
     pub(super) port: u16,
     /// What a worker and its task processes may use together; 0 for no limit.
     pub(super) memory_limit_bytes: u64,
+    /// What a worker may use of the disk; 0 for no limit.
+    pub(super) disk_limit_bytes: u64,
     job: FrozenJob,
     /// What stands for the job's Secret.
     environment: Vec<(String, String)>,
@@ -68,6 +70,7 @@ impl Processes {
             folder,
             port,
             memory_limit_bytes: 0,
+            disk_limit_bytes: 0,
             job,
             environment: Vec::new(),
             coordinator: None,
@@ -108,6 +111,7 @@ impl Processes {
                 "ZEPHYR_MEMORY_LIMIT_BYTES",
                 self.memory_limit_bytes.to_string(),
             )
+            .env("ZEPHYR_DISK_LIMIT_BYTES", self.disk_limit_bytes.to_string())
             .env("AWS_ACCESS_KEY_ID", "key")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
             .envs(self.environment.iter().cloned())
