@@ -16,7 +16,7 @@ async fn fault_2978_idle_workers_are_released_while_the_last_task_runs_and_it_is
     let namespace = TestNamespace::create("release").await?;
     let mut sum = SumJob::new("sum");
     sum.workers = 6;
-    sum.last_rounds = 12_000_000;
+    sum.last_rounds = 3_000_000;
     let struck = strike_in(namespace, sum).await?;
     let sets = struck.namespace.api::<StatefulSet>();
     let job = &struck.job;
