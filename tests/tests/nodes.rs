@@ -16,40 +16,54 @@ use zephyr_tests::sum_job::SumJob;
 
 /// Nodes are few and shared: one test after the other, in this order.
 #[tokio::test]
-async fn a_node_that_vanishes_takes_nothing_with_it_whether_its_object_stays_or_goes() -> Result<()>
-{
-    let struck = strike("node-stays").await?;
-    let (_, node) = struck.worker().await?;
-    node::kill(&node).await?;
-    let outcome = struck.ends_well().await;
-    node::start(&node).await?;
-    outcome?;
-    wait_until_ready(&node).await?;
-
-    let struck = strike("node-goes").await?;
-    let (_, node) = struck.worker().await?;
-    node::kill(&node).await?;
-    let nodes: Api<Node> = Api::all(struck.namespace.client.clone());
-    nodes.delete(&node, &DeleteParams::default()).await?;
-    let outcome = struck.ends_well().await;
-    node::start(&node).await?;
-    outcome?;
-    wait_until_ready(&node).await?;
-
+async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_go() -> Result<()> {
+    one_object_stays_and_one_goes().await?;
     two_waves().await
+}
+
+/// Two nodes, one each under a worker of two jobs.
+async fn one_object_stays_and_one_goes() -> Result<()> {
+    let (stays, goes) = tokio::try_join!(strike("node-stays"), strike("node-goes"))?;
+    let (_, first) = stays.worker().await?;
+    let mut others = worker_nodes(&goes).await?;
+    others.remove(&first);
+    let second = others
+        .pop_first()
+        .with_context(|| format!("all workers run on {first}"))?;
+    let killed = [first.as_str(), second.as_str()];
+    for node in killed {
+        node::kill(node).await?;
+    }
+    let nodes: Api<Node> = Api::all(goes.namespace.client.clone());
+    let deleted = nodes.delete(&second, &DeleteParams::default()).await;
+    let outcome = tokio::try_join!(stays.ends_well(), goes.ends_well());
+    for node in killed {
+        node::start(node).await?;
+    }
+    deleted?;
+    outcome?;
+    for node in killed {
+        wait_until_ready(node).await?;
+    }
+    Ok(())
+}
+
+/// Where a job's workers run.
+async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
+    let pods = struck.namespace.pods(&struck.sum.name, "worker").await?;
+    Ok(pods
+        .into_iter()
+        .filter_map(|pod| pod.spec.and_then(|spec| spec.node_name))
+        .collect())
 }
 
 /// Two of the three nodes at once, and when they are back the third.
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
-    (sum.numbers, sum.workers) = (80, 6);
+    (sum.numbers, sum.workers) = (120, 6);
     let struck = strike_in(namespace, sum).await?;
-    let mut nodes = BTreeSet::new();
-    for pod in struck.namespace.pods("sum", "worker").await? {
-        nodes.extend(pod.spec.and_then(|spec| spec.node_name));
-    }
-    let nodes: Vec<String> = nodes.into_iter().collect();
+    let nodes = Vec::from_iter(worker_nodes(&struck).await?);
     let (third, first) = nodes.split_last().context("workers run somewhere")?;
     anyhow::ensure!(!first.is_empty(), "all workers run on {third}");
     let outcome = waves(&struck, first, third).await;
