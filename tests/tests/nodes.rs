@@ -17,7 +17,7 @@ use zephyr_tests::sum_job::SumJob;
 /// Nodes are few and shared: one test after the other, in this order.
 #[tokio::test]
 async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_go() -> Result<()> {
-    one_object_stays_and_one_goes().await?;
+    Box::pin(one_object_stays_and_one_goes()).await?;
     two_waves().await
 }
 
