@@ -37,7 +37,7 @@ pub(super) enum Cause {
 pub(super) struct Death {
     /// What ended it.
     pub cause: Cause,
-    /// Whether the kernel counted an OOM kill since the task began.
+    /// Whether the kernel counted an OOM kill since the process began.
     pub oom_killed: bool,
     /// The worker's memory limit; 0 where there is none.
     pub memory_limit_bytes: u64,

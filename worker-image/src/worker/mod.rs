@@ -186,6 +186,7 @@ fn start_slots(
         let slot = Slot {
             number,
             options: Arc::clone(options),
+            oom_kills_before: 0,
             commands: receiver,
             events: events.clone(),
         };

@@ -71,6 +71,9 @@ pub(super) struct Slot {
     pub number: u32,
     /// What it shares with the others.
     pub options: Arc<SlotOptions>,
+    /// OOM kills in this worker before its child process began. A child that is killed between two tasks may be seen to die in
+    /// the second.
+    pub oom_kills_before: u64,
     /// Where it is told what to do.
     pub commands: mpsc::Receiver<SlotCommand>,
     /// Where it reports, with its number.
@@ -134,14 +137,13 @@ impl Slot {
             input: wire::input_name(&run),
             ..Place::default()
         };
-        let oom_kills_before = self.options.oom.read();
         let mut child = match self.ready_child(child, setup).await {
             Ok(child) => child,
             Err(error) => return Outcome::Finished(start_failed(task, &error).await, None),
         };
         tracing::debug!(slot = self.number, %task, process = child.id(), "begins");
         if child.send(to_child::Message::Run(run)).await.is_err() {
-            return self.died(child, task, None, oom_kills_before, place).await;
+            return self.died(child, task, None, place).await;
         }
         let mut deadline = Instant::now().checked_add(self.options.stall_timeout);
         let mut next_look = Instant::now();
@@ -150,7 +152,7 @@ impl Slot {
                 command = self.commands.recv() => return stopped(child, command).await,
                 () = at(deadline) => {
                     let cause = Some(Cause::Stalled(self.options.stall_timeout));
-                    return self.died(child, task, cause, oom_kills_before, place).await;
+                    return self.died(child, task, cause, place).await;
                 }
                 () = sleep_until(next_look) => match self.options.memory.look(self.number, child.id()) {
                     Finding::Fine(wait) => {
@@ -159,7 +161,7 @@ impl Slot {
                     }
                     Finding::TooMuch => {
                         let cause = Some(Cause::OutOfMemory);
-                        return self.died(child, task, cause, oom_kills_before, place).await;
+                        return self.died(child, task, cause, place).await;
                     }
                 },
                 frame = child.next() => frame,
@@ -192,17 +194,15 @@ impl Slot {
                     Ok(from_child::Message::Ready(_) | from_child::Message::SetupFailed(_))
                     | Err(_),
                 ) => {
-                    return self
-                        .died(child, task, Some(Cause::Protocol), oom_kills_before, place)
-                        .await;
+                    return self.died(child, task, Some(Cause::Protocol), place).await;
                 }
-                None => return self.died(child, task, None, oom_kills_before, place).await,
+                None => return self.died(child, task, None, place).await,
             }
         }
     }
 
     async fn ready_child(
-        &self,
+        &mut self,
         child: Option<Box<ChildProcess>>,
         setup: &Setup,
     ) -> Result<Box<ChildProcess>, ChildError> {
@@ -211,6 +211,7 @@ impl Slot {
         {
             return Ok(child);
         }
+        self.oom_kills_before = self.options.oom.read();
         let child = ChildProcess::start(&self.options.executable, self.number, setup).await?;
         Ok(Box::new(child))
     }
@@ -221,7 +222,6 @@ impl Slot {
         child: Box<ChildProcess>,
         task: TaskAttempt,
         cause: Option<Cause>,
-        oom_kills_before: u64,
         place: Place,
     ) -> Outcome {
         let (cause, stderr_tail) = match cause {
@@ -231,7 +231,7 @@ impl Slot {
             }
             None => child.end().await,
         };
-        let oom_killed = self.options.oom.read() > oom_kills_before;
+        let oom_killed = self.options.oom.read() > self.oom_kills_before;
         let memory_limit_bytes = self.options.memory_limit_bytes;
         let death = Death {
             cause,
