@@ -21,7 +21,7 @@ pub(crate) async fn measure(table: &mut Table, tasks: u32) {
     measure_real(table, tasks.min(REAL_TASKS)).await;
 }
 
-/// Each task counts one item, and writes what it has counted to disk.
+/// All tasks but one have nothing to count.
 async fn measure_real(table: &mut Table, tasks: u32) {
     let mut coordinator = Coordinator::of(tasks);
     coordinator.start();
@@ -42,9 +42,9 @@ async fn measure_real(table: &mut Table, tasks: u32) {
     let used = cpu_time(process).saturating_sub(before);
     drop(workers);
     table.row(
-        format!("{tasks} tasks of one item at {REAL_WORKERS} worker processes of {REAL_SLOTS} slots, begun anew, with a file each"),
+        format!("{tasks} empty tasks at {REAL_WORKERS} worker processes of {REAL_SLOTS} slots, begun anew"),
         format!("{} tasks/s ({})", rate(tasks, took), time(took)),
-        "-",
+        ">= 20000 tasks/s on 2 CPUs, aim 50000",
     );
     table.row(
         "... for a second of the coordinator's CPU",

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
@@ -21,6 +23,9 @@ use crate::shuffle;
 const CALLS_AT_ONCE: usize = 16;
 /// Most records in one log object: at a few hundred bytes each well below a megabyte or two.
 const RECORDS_PER_COMMIT: usize = 5_000;
+/// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local disk, commits of a few
+/// records each would take more of the processor than everything else.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// Tries to throw a lost attempt's file away. Nothing waits for it.
 const DISCARD_TRIES: u32 = 5;
 
@@ -83,7 +88,9 @@ pub(super) struct Effects {
     /// `None` while a put is in flight.
     ledger: Option<Ledger>,
     commit: Commit,
-    /// Records that gather while a put is in flight.
+    /// When the next put may begin.
+    next_commit: Instant,
+    /// Records that gather while a put is in flight, or until the next may begin.
     gathered: VecDeque<LogRecord>,
     /// Index of the first of them.
     first_gathered: u64,
@@ -112,6 +119,7 @@ impl Effects {
             running: JoinSet::new(),
             ledger: Some(ledger),
             commit: JoinSet::new(),
+            next_commit: Instant::now(),
             gathered: VecDeque::new(),
             first_gathered: 0,
         }
@@ -141,6 +149,7 @@ impl Effects {
                     self.commit_gathered();
                     return Ok(Event::Durable { through });
                 }
+                () = sleep_until(self.next_commit), if self.may_commit() => self.commit_gathered(),
                 Some(ended) = self.running.join_next() => {
                     let ended = ended.map_err(|source| EffectError::Died { source })?;
                     self.start_waiting();
@@ -153,13 +162,20 @@ impl Effects {
         }
     }
 
+    /// Whether there is what a put could begin with.
+    fn may_commit(&self) -> bool {
+        self.ledger.is_some() && !self.gathered.is_empty()
+    }
+
     fn commit_gathered(&mut self) {
-        if self.gathered.is_empty() {
+        let now = Instant::now();
+        if !self.may_commit() || now < self.next_commit {
             return;
         }
         let Some(mut ledger) = self.ledger.take() else {
             return;
         };
+        self.next_commit = now + COMMIT_INTERVAL;
         let count = self.gathered.len().min(RECORDS_PER_COMMIT);
         let records: Vec<_> = self.gathered.drain(..count).collect();
         self.first_gathered += count as u64;
@@ -277,5 +293,79 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
             }
         }
         backoff.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zephyr_crds::frozen::FrozenJob;
+    use zephyr_engine::id::{Attempt, JobUid, ShardId, TaskId};
+
+    use super::*;
+    use crate::coordinator::status::Outages;
+    use crate::ledger::{MergePolicy, WriterToken};
+    use crate::storage::{JobStorage, Stores};
+
+    fn record(shard: u32) -> LogRecord {
+        let (stage, shard) = (StageId(0), ShardId(shard));
+        let attempt = Attempt {
+            epoch: Epoch(1),
+            number: 1,
+        };
+        LogRecord::Revoked {
+            task: TaskAttempt {
+                task: TaskId { stage, shard },
+                attempt,
+            },
+        }
+    }
+
+    async fn effects() -> Effects {
+        let job = json!({
+            "version": 1, "namespace": "test", "name": "test", "uid": "uid", "generation": 1,
+            "coordinatorAddress": "http://127.0.0.1:1",
+            "spec": {
+                "pipeline": {
+                    "source": {"items": {"values": [1]}},
+                    "sink": {"files": {"path": "file:///nowhere/o-{shard}.jsonl"}},
+                },
+                "storage": {"uri": "file:///nowhere"},
+                "workers": {"replicas": 1},
+            },
+        });
+        let job = RunJob::new(FrozenJob::from_json(&job.to_string()).unwrap()).unwrap();
+        let uid = JobUid::parse("uid").unwrap();
+        let storage = JobStorage::new(Stores::in_memory(), "s3://b/jobs", uid).unwrap();
+        let opened = Ledger::open(&storage, WriterToken::from_random(1)).await;
+        let taken = opened.unwrap().take_over(MergePolicy::default()).await;
+        let metrics = CoordinatorMetrics::default();
+        let retries = Retries::new(Outages::default(), metrics.clone(), job.stores.chance());
+        let ledger = taken.unwrap().ledger;
+        let (job, epoch, digest) = (Arc::new(job), ledger.epoch(), String::new());
+        Effects::new(job, digest, epoch, ledger, retries, metrics)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_record_is_committed_at_once_and_a_stream_of_them_in_groups() {
+        let mut effects = effects().await;
+        let began = Instant::now();
+        for shard in 0..10 {
+            effects.append(vec![record(shard)]);
+            let durable = effects.next().await.unwrap();
+            assert_eq!(
+                durable,
+                Event::Durable {
+                    through: shard.into()
+                }
+            );
+            assert_eq!(began.elapsed(), COMMIT_INTERVAL * shard);
+        }
+        for shard in 10..20 {
+            effects.append(vec![record(shard)]);
+        }
+        let durable = effects.next().await.unwrap();
+        assert_eq!(durable, Event::Durable { through: 19 });
+        assert_eq!(began.elapsed(), COMMIT_INTERVAL * 10);
     }
 }

@@ -95,6 +95,9 @@ impl PartitionStream {
             chunk: ChunkEntries::default(),
             failed: false,
         };
+        if file.rows == 0 {
+            return Ok(stream); // nothing was written
+        }
         let Some(range) = entry_range(size, partitions, partition) else {
             return Err(stream.damaged("the file is smaller than its index".to_owned()));
         };

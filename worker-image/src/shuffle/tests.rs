@@ -288,11 +288,18 @@ fn a_partition_larger_than_one_range_is_read_in_ranges() {
 }
 
 #[test]
-fn an_empty_output_has_an_index_and_no_records() {
+fn an_empty_output_is_not_written_and_has_no_records() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
     let file = bench.write(&storage, 0, &[], 0);
-    assert_eq!(file.rows, 0);
+    assert_eq!((file.rows, file.bytes), (0, 0));
+    let location = storage.at(&shuffle_path(attempt(0))).unwrap();
+    let store = storage.stores().open(&location).unwrap().objects;
+    let found = bench.runtime.block_on(store.head(location.path()));
+    assert!(
+        matches!(found, Err(object_store::Error::NotFound { .. })),
+        "{found:?}"
+    );
     assert!(
         bench
             .read_all(&storage, &[(attempt(0), file)], 0)

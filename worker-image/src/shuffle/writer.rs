@@ -1,4 +1,4 @@
-//! The map side: entries in, one shuffle file out. Over the memory budget, sorted runs go to the local disk and are
+//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the memory budget, sorted runs go to the local disk and are
 //! merged at the end. Sorting and combining are the engine's.
 
 use std::io::Write;
@@ -52,7 +52,8 @@ impl<'p> ShuffleWriter<'p> {
         self.spilled.push_run(run)
     }
 
-    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it.
+    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it. What is empty is not written: no
+    /// reducer looks for it.
     pub fn finish(
         mut self,
         runtime: &Handle,
@@ -60,6 +61,14 @@ impl<'p> ShuffleWriter<'p> {
         task: TaskAttempt,
         partitions: u32,
     ) -> Result<OutputFile, ShuffleError> {
+        if !self.has_spilled && self.combiner.is_empty() {
+            return Ok(OutputFile {
+                rows: 0,
+                bytes: 0,
+                crc32c: 0,
+                place: FilePlace::Shuffle,
+            });
+        }
         let mut file = FileBuilder::new(runtime, storage, task, partitions)?;
         if self.has_spilled {
             if !self.combiner.is_empty() {

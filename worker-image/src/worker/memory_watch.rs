@@ -53,9 +53,12 @@ impl MemoryWatch {
 
     /// Whether a process without a task keeps more than half of a slot's share.
     pub(super) fn holds_too_much(&self, slot: u32, process: Option<u32>) -> bool {
+        if self.limit_bytes == 0 {
+            return false;
+        }
         let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
         self.note(slot, bytes);
-        self.limit_bytes > 0 && bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
+        bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
     }
 
     /// The slot has no process any more.
