@@ -12,7 +12,7 @@ use zephyr_tests::cluster::{PATIENCE, TestNamespace};
 use zephyr_tests::job::{apply, condition};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::node;
-use zephyr_tests::struck::{Struck, strike, strike_in};
+use zephyr_tests::struck::{Struck, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
 /// A word of a worker's command line, and of those of its task processes.
@@ -25,7 +25,11 @@ const OVER_32_MIB: &str =
 #[tokio::test]
 async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_again() -> Result<()>
 {
-    let struck = strike("oom").await?;
+    let namespace = TestNamespace::create("oom").await?;
+    // A process that is held back dies too late: the kernel then kills the next one, and the container with it.
+    let mut sum = SumJob::new("sum");
+    (sum.rounds, sum.worker_cpu) = (400_000, "1".to_owned());
+    let struck = strike_in(namespace, sum).await?;
     let (pod, node) = struck.worker().await?;
     let uid = pod.uid().context("a uid")?;
     // With what the worker itself uses more than its 256 MiB.
