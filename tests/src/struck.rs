@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::job::ZephyrJob;
 

@@ -61,11 +61,11 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
         .await?;
     let after = struck.ends_right().await?;
     let charged = &after.application_failures;
-    let by_the_worker = |error: &&String| error.contains(OVER_32_MIB);
-    let by_the_kubelet = |error: &&String| error.contains("exceeds the total limit");
+    let by_the_worker = |error: &String| error.contains(OVER_32_MIB);
+    let by_the_kubelet = |error: &String| error.contains("exceeds the total limit");
     ensure!(
-        charged.iter().any(|error| by_the_worker(&error))
-            && (charged.iter()).all(|error| by_the_worker(&error) || by_the_kubelet(&error)),
+        charged.iter().any(by_the_worker)
+            && (charged.iter()).all(|error| by_the_worker(error) || by_the_kubelet(error)),
         "charged: {charged:?}"
     );
     struck.namespace.finish().await

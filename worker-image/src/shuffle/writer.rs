@@ -1,5 +1,5 @@
-//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the memory budget, sorted runs go to the local disk and are
-//! merged at the end. Sorting and combining are the engine's.
+//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the memory budget, sorted
+//! runs go to the local disk and are merged at the end. Sorting and combining are the engine's.
 
 use std::io::Write;
 

@@ -3,7 +3,6 @@
 //! worker looks for itself when it is told to go. Reads only.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +11,8 @@ use tokio::sync::oneshot;
 
 /// Bytes in one block of `st_blocks`, whatever the file system's own blocks are (POSIX `stat`).
 const BLOCK_BYTES: u64 = 512;
-/// How long a disk may take to be looked at; whoever is told to go has half a second to have its work running elsewhere.
+/// How long a disk may take to be looked at; a second after a worker is told to go, its work has to run
+/// elsewhere, and a pod that is evicted for its disk has no longer.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How a worker goes that was told to.
@@ -54,10 +54,10 @@ impl DiskLimit {
 
     /// What is wrong with the use of the disk, where anything is.
     fn excess(&self) -> Option<String> {
-        let held_bytes = match self.limit_bytes {
-            0 => return None,
-            _ => held(&self.directory),
-        };
+        if self.limit_bytes == 0 {
+            return None;
+        }
+        let held_bytes = held(&self.directory);
         (held_bytes > self.limit_bytes).then(|| {
             format!(
                 "the worker's pod had to go while its scratch space held {} MiB; its limit is {} MiB, set by spec.workers.resources.limits.ephemeral-storage",
@@ -78,18 +78,16 @@ fn held(directory: &Path) -> u64 {
             continue;
         };
         for entry in entries.flatten() {
-            bytes += on_disk(&entry, &mut folders).unwrap_or(0);
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+            bytes += metadata.blocks() * BLOCK_BYTES;
         }
     }
     bytes
-}
-
-fn on_disk(entry: &fs::DirEntry, folders: &mut Vec<PathBuf>) -> io::Result<u64> {
-    let metadata = entry.metadata()?;
-    if metadata.is_dir() {
-        folders.push(entry.path());
-    }
-    Ok(metadata.blocks() * BLOCK_BYTES)
 }
 
 #[cfg(test)]

@@ -165,7 +165,6 @@ pub async fn run(
         ended = supervisor.run(how) => ended,
         () = any_dies(&mut drivers) => Err(SupervisorError::PartDied { part: "task slots" }),
     };
-    asked.shutdown().await;
     drivers.shutdown().await;
     if let Err(error) = std::fs::remove_dir_all(&spill_directory) {
         tracing::debug!(%error, "the spill directory stays");
