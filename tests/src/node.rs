@@ -57,7 +57,8 @@ pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str)
     .await
 }
 
-/// Takes memory in the control group of a pod's processes, as much as is told, until the kernel has killed one of them.
+/// Takes memory in the control group of a pod's processes, at most as much as is told, until the kernel has killed one of them.
+/// It may go on and kill the next: the first gives its memory back some milliseconds later.
 pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{PROCESSES_OF_POD}{EXHAUST}");
     run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
@@ -103,20 +104,29 @@ const SIGNAL: &str = r#"
 kill -s "$3" $processes
 "#;
 
-/// `tail` keeps all that it reads until its input ends. It has joined the control group and may not be killed itself; the
-/// input ends when one of the pod's processes is gone.
+/// `tail` keeps all that it reads until its input ends. It has joined the control group, where the kernel kills the pod's
+/// processes before it: the kubelet gives them a score near 1000 (burstable pods). Its input grows by 1 MiB at a time and ends
+/// with the kernel's first kill, by its own counter, which goes with the container.
 const EXHAUST: &str = r#"
 one=${processes##* }
 for group in $(find /sys/fs/cgroup -name cgroup.procs); do
     case $group in *cpu*|*pids*|*blkio*|*devices*|*freezer*|*net_*|*perf*|*hugetlb*|*rdma*|*misc*|*systemd*) continue ;; esac
-    if grep -qx "$one" "$group"; then found=$group; fi
+    if grep -qx "$one" "$group"; then found=${group%/*}; fi
 done
+for file in memory.oom_control memory.events; do
+    if [ -f "$found/$file" ]; then counters=$found/$file; fi
+done
+kills() { sed -n 's/^oom_kill //p' "$counters" 2>/dev/null || :; }
+before=$(kills)
 (
-    head -c "${3}M" /dev/zero
+    for mebibyte in $(seq "$3"); do
+        if [ "$(kills)" != "$before" ]; then exit 0; fi
+        head -c 1M /dev/zero
+    done
     for try in $(seq 300); do
-        for pid in $processes; do [ -d "/proc/$pid" ] || exit 0; done
+        if [ "$(kills)" != "$before" ]; then exit 0; fi
         sleep 0.1
     done
-    echo "no process was killed" >&2
-) | sh -c 'echo -1000 >/proc/self/oom_score_adj; echo $$ >"$1"; exec tail -c "$2" >/dev/null' tail "$found" "${3}M"
+) | sh -euc 'echo $$ >"$1/cgroup.procs"; exec tail -c "$2" >/dev/null' tail "$found" "${3}M" || :
+if [ "$(kills)" = "$before" ]; then echo "no process was killed" >&2; exit 1; fi
 "#;

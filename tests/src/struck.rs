@@ -67,24 +67,25 @@ impl Struck {
 
     /// A pod of this component that runs, with its node.
     pub async fn running(&self, component: &str) -> Result<(Pod, String)> {
-        let pods = self.namespace.pods(&self.sum.name, component).await?;
-        let runs = |pod: &Pod| {
+        let all = self.all_running(component).await?;
+        let last = all.into_iter().next_back();
+        last.with_context(|| format!("a {component} runs"))
+    }
+
+    /// All pods of this component that run, with their nodes.
+    pub async fn all_running(&self, component: &str) -> Result<Vec<(Pod, String)>> {
+        let mut pods = self.namespace.pods(&self.sum.name, component).await?;
+        pods.retain(|pod| {
             pod.status
                 .as_ref()
                 .and_then(|status| status.phase.as_deref())
                 == Some("Running")
+        });
+        let with_node = |pod: Pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            Ok((pod, node.context("a running pod has a node")?))
         };
-        let pod = pods
-            .into_iter()
-            .rev()
-            .find(runs)
-            .with_context(|| format!("a {component} runs"))?;
-        let node = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .context("a running pod has a node")?;
-        Ok((pod, node))
+        pods.into_iter().map(with_node).collect()
     }
 
     /// Deletes a pod without grace.
