@@ -23,11 +23,6 @@ pub(crate) const fn is(_: Defect) -> bool {
     false
 }
 
-#[cfg(not(test))]
-pub(crate) const fn inherited<T>(work: T) -> T {
-    work
-}
-
 #[cfg(test)]
 pub(crate) use seeded::{inherited, is, with};
 

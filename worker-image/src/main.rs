@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use zephyr_worker::admin::{self, Ready};
@@ -141,11 +142,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), MainError> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|source| MainError::Runtime { source })?;
     match arguments.role {
-        Role::Coordinator(arguments) => runtime.block_on(coordinate(arguments)),
-        Role::Worker(arguments) => runtime.block_on(work(arguments)),
+        Role::Coordinator(arguments) => {
+            runtime(&mut Builder::new_multi_thread())?.block_on(coordinate(arguments))
+        }
+        // Supervisor and slots only pass messages on: on one thread that needs no hand-over between threads.
+        Role::Worker(arguments) => {
+            runtime(&mut Builder::new_current_thread())?.block_on(work(arguments))
+        }
     }
+}
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, MainError> {
+    let built = builder.enable_all().build();
+    built.map_err(|source| MainError::Runtime { source })
 }
 
 async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {

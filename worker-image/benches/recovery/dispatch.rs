@@ -14,7 +14,7 @@ const SLOTS: u32 = 8;
 const REAL_WORKERS: u32 = 2;
 const REAL_SLOTS: u32 = 2;
 /// They need seconds for so many.
-const REAL_TASKS: u32 = 20_000;
+const REAL_TASKS: u32 = 100_000;
 
 pub(crate) async fn measure(table: &mut Table, tasks: u32) {
     measure_light(table, tasks).await;

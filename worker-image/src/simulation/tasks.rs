@@ -12,6 +12,7 @@ use super::job::SimulatedJob;
 use super::store::Server;
 use crate::chance::Chance;
 use crate::convert::wire;
+use crate::defect;
 use crate::proto::worker::RunTask;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
@@ -71,7 +72,10 @@ impl Tasks {
             &self.context
         };
         let counters = Arc::new(ProgressCounters::default());
-        match run(context, &assignment, &counters, None) {
+        // Not on this thread: it belongs to the simulation's runtime, and tasks block.
+        let work = defect::inherited(|| run(context, &assignment, &counters, None));
+        let outcome = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+        match outcome {
             Ok(output) => SlotEvent::Done(wire::to_task_done(attempt, output)),
             Err(failure) => SlotEvent::Failed(wire::to_failed(attempt, failure)),
         }

@@ -49,9 +49,9 @@ pub(super) enum TaskError {
     /// The assignment does not fit the plan.
     #[error("the assignment does not fit the plan: {0}")]
     FollowAssignment(String),
-    /// The thread could not be started, or died.
+    /// It panicked, or what cannot be came to be.
     #[error("{0}")]
-    RunThread(String),
+    Bug(String),
 }
 
 impl From<OperatorError> for TaskError {
@@ -97,7 +97,7 @@ fn class(error: &TaskError) -> FailureClass {
         | TaskError::WriteOutput(WriteError::LineBreak { .. }) => FailureClass::Deterministic,
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
-        | TaskError::RunThread(_) => FailureClass::Application,
+        | TaskError::Bug(_) => FailureClass::Application,
         // The producer runs again, and this task with it; neither did wrong.
         TaskError::Shuffle(ShuffleError::LoseInput { .. } | ShuffleError::Spill(_)) => {
             FailureClass::Disruption

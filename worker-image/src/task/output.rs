@@ -103,7 +103,7 @@ impl<'p> Output<'p> {
                 let mut upload = writer.finish().map_err(TaskError::WriteOutput)?;
                 upload
                     .flush()
-                    .map_err(|error| TaskError::RunThread(error.to_string()))?;
+                    .map_err(|error| TaskError::Bug(error.to_string()))?;
                 let uploaded = upload.finish().map_err(TaskError::Store)?;
                 if defect::is(Defect::FinalFileCompletedByTheWorker) {
                     complete_at_once(context, &uri, &uploaded.place)?;
@@ -148,8 +148,7 @@ fn complete_at_once(
     uri: &str,
     place: &UploadPlace,
 ) -> Result<(), TaskError> {
-    let location =
-        Location::parse_local(uri).map_err(|error| TaskError::RunThread(error.to_string()))?;
+    let location = Location::parse_local(uri).map_err(|error| TaskError::Bug(error.to_string()))?;
     let setup = &context.setup;
     let completed = complete(setup.storage.stores(), &location, place);
     setup

@@ -1,5 +1,6 @@
-//! Runs one attempt on a thread of its own, with a stack that a deep expression does not exhaust.
+//! Runs one attempt, on a thread with a stack that a deep expression does not exhaust.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,14 +9,13 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
 
-use crate::defect;
 use crate::storage::InputFile;
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
 use crate::task::output::Output;
 
-/// Stack of a task's thread. Expressions recurse, and only what is touched costs memory.
+/// Stack of a thread that runs tasks. Expressions recurse, and only what is touched costs memory.
 pub const TASK_STACK_BYTES: usize = 256 << 20;
 
 /// What to run.
@@ -65,34 +65,22 @@ pub trait Trace: Send + Sync {
     fn note(&self, input: &str, record: u64);
 }
 
-/// Runs an attempt to its end. Blocks; must not be called inside a runtime.
+/// Runs an attempt to its end, on this thread, whose stack should be of [`TASK_STACK_BYTES`]. Blocks; must not be called inside
+/// a runtime.
 pub fn run(
     context: &TaskContext,
     assignment: &Assignment,
     counters: &Arc<ProgressCounters>,
     trace: Option<&dyn Trace>,
 ) -> Result<TaskOutput, TaskFailure> {
-    let work = defect::inherited(|| {
-        execute(
-            context,
-            assignment,
-            counters,
-            trace.filter(|_| assignment.trace_records),
-        )
-    });
-    let outcome = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name(format!("task {}", assignment.task.task))
-            .stack_size(TASK_STACK_BYTES);
-        let running = thread.spawn_scoped(scope, work).map_err(|error| {
-            TaskError::RunThread(format!("the task's thread could not be started: {error}"))
-        })?;
-        running.join().unwrap_or_else(|panic| {
-            Err(TaskError::RunThread(format!(
-                "the task panicked: {}",
-                panic_text(&*panic)
-            )))
-        })
+    let trace = trace.filter(|_| assignment.trace_records);
+    // What a panic leaves half done is this attempt's alone: its output is never looked at.
+    let work = AssertUnwindSafe(|| execute(context, assignment, counters, trace));
+    let outcome = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
+        Err(TaskError::Bug(format!(
+            "the task panicked: {}",
+            panic_text(&*panic)
+        )))
     });
     outcome.map_err(TaskFailure::from)
 }

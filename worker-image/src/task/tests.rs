@@ -506,3 +506,25 @@ fn an_assignment_that_does_not_fit_the_plan_is_refused() {
     );
     refused(attempt(0, 0), TaskInput::Items { first: 0, count: 1 });
 }
+
+#[test]
+fn a_task_that_panics_has_failed_and_says_what_it_panicked_with() {
+    struct Panics;
+    impl Trace for Panics {
+        fn note(&self, input: &str, record: u64) {
+            panic!("no place for record {record} of {input}");
+        }
+    }
+    let job = Job::new(vec![], &[("a.jsonl", b"7\n")], "s3://out/{shard}.jsonl");
+    let assignment = Assignment {
+        task: attempt(0, 0),
+        input: job.input(0, 0, None),
+        trace_records: true,
+    };
+    let failure = run(&job.context(), &assignment, &Arc::default(), Some(&Panics)).unwrap_err();
+    assert_eq!(failure.class, FailureClass::Application);
+    assert_eq!(
+        failure.error,
+        "the task panicked: no place for record 1 of s3://in/a.jsonl"
+    );
+}

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -214,9 +214,10 @@ pub(super) fn own_executable() -> io::Result<PathBuf> {
 }
 
 async fn read_frames(
-    mut stdout: ChildStdout,
+    stdout: ChildStdout,
     sender: mpsc::Sender<Result<from_child::Message, FrameError>>,
 ) {
+    let mut stdout = BufReader::new(stdout);
     loop {
         let message = match frames::read::<FromChild>(&mut stdout).await {
             Ok(Some(FromChild {

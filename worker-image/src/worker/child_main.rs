@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use zephyr_engine::id::TaskAttempt;
@@ -24,7 +25,8 @@ use crate::proto::task::{
 use crate::proto::worker::{RunTask, TaskProgress};
 use crate::storage::{Cause, Location, StorageError};
 use crate::task::{
-    self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
+    self, ProgressCounters, TASK_STACK_BYTES, TaskContext, TaskContextError, TaskInput, TaskSetup,
+    Trace,
 };
 use crate::{install_crypto_provider, telemetry};
 
@@ -35,6 +37,10 @@ pub const CHILD_ARGUMENT: &str = "__task-child";
 const STORAGE_THREADS: usize = 1;
 /// How often running tasks tell how far they are.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// A task that takes longer is the last one of its thread. It cannot touch more than some tens of MiB of the stack in this time.
+const SHORT_TASK: Duration = Duration::from_millis(5);
+/// Most tasks of one thread.
+const TASKS_OF_A_THREAD: u32 = 256;
 /// The kernel's largest score: when memory is short the child is ended, not the supervisor.
 const OOM_SCORE: &str = "1000";
 
@@ -162,10 +168,13 @@ fn child_main() -> Result<(), ChildError> {
     let tasks = listen()?;
     let running = report_progress(reports.clone())?;
     reports.send(from_child::Message::Ready(Ready {}))?;
-    while let Ok(run) = tasks.recv() {
-        let answer = run_task(&context, run, &reports, &running)?;
-        reports.send(answer)?;
-    }
+    let mut runner = TaskRunner {
+        context,
+        tasks,
+        reports,
+        running,
+    };
+    while runner.run_some()? {}
     Ok(())
 }
 
@@ -257,26 +266,69 @@ fn report_progress(reports: Reports) -> Result<Running, ChildError> {
     Ok(running)
 }
 
-fn run_task(
-    context: &TaskContext,
-    run: RunTask,
-    reports: &Reports,
-    running: &Running,
-) -> Result<from_child::Message, ChildError> {
-    let assignment = wire::assignment(run).map_err(ChildError::Run)?;
-    let task = assignment.task;
-    let counters = Arc::new(ProgressCounters::default());
-    let notes = Notes {
-        reports: reports.clone(),
-        input: assignment.input.clone(),
-    };
-    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some((task, Arc::clone(&counters)));
-    let outcome = task::run(context, &assignment, &counters, Some(&notes));
-    *running.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    Ok(match outcome {
-        Ok(output) => from_child::Message::Done(wire::to_task_done(task, output)),
-        Err(failure) => from_child::Message::Failed(wire::to_failed(task, failure)),
-    })
+/// What a thread that runs tasks needs.
+struct TaskRunner {
+    context: TaskContext,
+    tasks: mpsc::Receiver<RunTask>,
+    reports: Reports,
+    running: Running,
+}
+
+impl TaskRunner {
+    /// Runs tasks on a new thread: short ones one after the other, which saves most of what they cost. What they touched of its
+    /// stack is given back when the thread ends. Gives `false` when there is nothing more to run.
+    fn run_some(&mut self) -> Result<bool, ChildError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("task".to_owned())
+                .stack_size(TASK_STACK_BYTES);
+            let running = thread
+                .spawn_scoped(scope, || self.run_short_ones())
+                .map_err(|source| ChildError::Thread {
+                    name: "task",
+                    source,
+                })?;
+            // A panic outside of any task is a bug of this process: it ends, as it would have on this thread.
+            running.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Runs tasks until one was not short, or there were many.
+    fn run_short_ones(&mut self) -> Result<bool, ChildError> {
+        for _ in 0..TASKS_OF_A_THREAD {
+            let Ok(run) = self.tasks.recv() else {
+                return Ok(false);
+            };
+            let began = Instant::now();
+            let answer = self.run(run)?;
+            self.reports.send(answer)?;
+            if began.elapsed() > SHORT_TASK {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn run(&self, run: RunTask) -> Result<from_child::Message, ChildError> {
+        let assignment = wire::assignment(run).map_err(ChildError::Run)?;
+        let task = assignment.task;
+        let counters = Arc::new(ProgressCounters::default());
+        let notes = Notes {
+            reports: self.reports.clone(),
+            input: assignment.input.clone(),
+        };
+        self.tell_progress_of(Some((task, Arc::clone(&counters))));
+        let outcome = task::run(&self.context, &assignment, &counters, Some(&notes));
+        self.tell_progress_of(None);
+        Ok(match outcome {
+            Ok(output) => from_child::Message::Done(wire::to_task_done(task, output)),
+            Err(failure) => from_child::Message::Failed(wire::to_failed(task, failure)),
+        })
+    }
+
+    fn tell_progress_of(&self, task: Option<(TaskAttempt, Arc<ProgressCounters>)>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = task;
+    }
 }
 
 /// Tells the supervisor the record before it is worked on. The pipe keeps the note when this process dies.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use child_main::{CHILD_ARGUMENT, child_main_if_requested};
 #[cfg(test)]
@@ -186,6 +187,8 @@ fn start_slots(
             number,
             options: Arc::clone(options),
             oom_kills_before: 0,
+            next_look: Instant::now(),
+            keep_until: None,
             commands: receiver,
             events: events.clone(),
         };

@@ -24,6 +24,10 @@ use crate::task::TaskFailure;
 /// tasks in a moment.
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
+/// After a task that took longer the memory of its process is looked at at once, after shorter ones together this long after
+/// the first: a process cannot take more than some tens of MiB in that time.
+const UNSEEN_MAX: Duration = Duration::from_millis(20);
+
 /// What a slot is told.
 pub(crate) enum SlotCommand {
     /// Run this. Only while the slot is idle.
@@ -74,6 +78,10 @@ pub(super) struct Slot {
     /// OOM kills in this worker before its child process began. A child that is killed between two tasks may be seen to die in
     /// the second.
     pub oom_kills_before: u64,
+    /// When the memory of its process is looked at while a task runs.
+    pub next_look: Instant,
+    /// When it is looked at whether the process can be kept; `None` where that was done after its last task.
+    pub keep_until: Option<Instant>,
     /// Where it is told what to do.
     pub commands: mpsc::Receiver<SlotCommand>,
     /// Where it reports, with its number.
@@ -91,13 +99,23 @@ impl Slot {
     /// Works until the supervisor drops its end.
     pub(super) async fn drive(mut self) {
         let mut child: Option<Box<ChildProcess>> = None;
-        while let Some(command) = self.commands.recv().await {
+        loop {
+            let command = tokio::select! {
+                biased;
+                command = self.commands.recv() => command,
+                () = at(self.keep_until) => {
+                    child = self.kept(child.take()).await;
+                    continue;
+                }
+            };
             let event = match command {
-                SlotCommand::Stop => SlotEvent::Stopped,
-                SlotCommand::Run { task, run, setup } => {
+                None => break,
+                Some(SlotCommand::Stop) => SlotEvent::Stopped,
+                Some(SlotCommand::Run { task, run, setup }) => {
+                    let began = Instant::now();
                     match self.run(child.take(), task, run, &setup).await {
                         Outcome::Finished(event, reusable) => {
-                            child = self.kept(reusable).await;
+                            child = self.kept_after(reusable, began).await;
                             event
                         }
                         Outcome::Abandoned => break,
@@ -113,8 +131,23 @@ impl Slot {
         }
     }
 
+    async fn kept_after(
+        &mut self,
+        child: Option<Box<ChildProcess>>,
+        began: Instant,
+    ) -> Option<Box<ChildProcess>> {
+        let now = Instant::now();
+        let look_at = *self.keep_until.get_or_insert(now + UNSEEN_MAX);
+        if now < look_at && now.duration_since(began) < UNSEEN_MAX {
+            child
+        } else {
+            self.kept(child).await
+        }
+    }
+
     /// A process that holds on to more than its share of the memory is not used again.
-    async fn kept(&self, child: Option<Box<ChildProcess>>) -> Option<Box<ChildProcess>> {
+    async fn kept(&mut self, child: Option<Box<ChildProcess>>) -> Option<Box<ChildProcess>> {
+        self.keep_until = None;
         let process = child.as_ref().and_then(|child| child.id());
         if !self.options.memory.holds_too_much(self.number, process) {
             return child;
@@ -146,7 +179,6 @@ impl Slot {
             return self.died(child, task, None, place).await;
         }
         let mut deadline = Instant::now().checked_add(self.options.stall_timeout);
-        let mut next_look = Instant::now();
         loop {
             let frame = tokio::select! {
                 command = self.commands.recv() => return stopped(child, command).await,
@@ -154,9 +186,9 @@ impl Slot {
                     let cause = Some(Cause::Stalled(self.options.stall_timeout));
                     return self.died(child, task, cause, place).await;
                 }
-                () = sleep_until(next_look) => match self.options.memory.look(self.number, child.id()) {
+                () = sleep_until(self.next_look) => match self.options.memory.look(self.number, child.id()) {
                     Finding::Fine(wait) => {
-                        next_look = Instant::now() + wait;
+                        self.next_look = Instant::now() + wait;
                         continue;
                     }
                     Finding::TooMuch => {
@@ -213,6 +245,7 @@ impl Slot {
         }
         self.oom_kills_before = self.options.oom.read();
         let child = ChildProcess::start(&self.options.executable, self.number, setup).await?;
+        self.next_look = Instant::now();
         Ok(Box::new(child))
     }
 

@@ -32,6 +32,9 @@ const QUEUE_MAX: usize = 4096;
 const OUTBOUND_QUEUED: usize = 64;
 /// Finished tasks in one message: with the parts of their uploads well below the largest message.
 const DONE_PER_MESSAGE: usize = 64;
+/// After something was reported the next reports wait this long, and go together: each message costs the coordinator and this
+/// process several hand-overs between threads.
+const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// How often progress is told and what could not be said is said again.
 const TICK: Duration = Duration::from_millis(500);
 /// How long a worker that was told to go waits for the coordinator to have heard it.
@@ -90,6 +93,10 @@ struct State {
     setup: Option<Arc<Setup>>,
     /// Set when this worker was told to go: when to wait no longer.
     draining: Option<Instant>,
+    /// Before this no further reports are said.
+    report_not_before: Instant,
+    /// Whether some wait for that.
+    reports_wait: bool,
 }
 
 /// Why a supervisor ended without being told to.
@@ -118,6 +125,8 @@ impl Supervisor {
             welcomed: false,
             setup: None,
             draining: None,
+            report_not_before: Instant::now(),
+            reports_wait: false,
         };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,6 +147,7 @@ impl Supervisor {
                         return Ok(());
                     }
                 }
+                () = sleep_until(state.report_not_before), if state.reports_wait => state.say_reports(),
                 _ = tick.tick() => state.say_what_waits(),
             }
             self.fill_slots(&mut state);
@@ -279,7 +289,7 @@ impl Supervisor {
                 Occupation::Stopping | Occupation::Idle,
             ) => {}
         }
-        state.say_reports();
+        state.say_reports_soon();
     }
 
     fn fill_slots(&self, state: &mut State) {
@@ -435,8 +445,18 @@ impl State {
         );
     }
 
+    /// Says at once what was not said, unless something was said just before.
+    fn say_reports_soon(&mut self) {
+        if Instant::now() < self.report_not_before {
+            self.reports_wait = true;
+        } else {
+            self.say_reports();
+        }
+    }
+
     /// Says what was not said in this session, as far as the session takes it.
     fn say_reports(&mut self) {
+        self.reports_wait = false;
         let (Some(outbound), true) = (&self.outbound, self.welcomed) else {
             return;
         };
@@ -458,6 +478,7 @@ impl State {
             if tasks.is_empty() {
                 return;
             }
+            self.report_not_before = Instant::now() + REPORT_INTERVAL;
             if outbound
                 .try_send(worker_message::Message::Done(Done { tasks }))
                 .is_err()
