@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{
-    FULL_LOAD, JobState, Recorded, StageProgress, StageState, State, TaskState, Totals,
+    FULL_LOAD, JobState, Recorded, StageProgress, StageState, State, Task, TaskState, Totals,
 };
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
@@ -330,6 +330,12 @@ fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violatio
         };
         require(on_its_way, rule, || {
             format!("{id} waits for a record that is not on its way")
+        })?;
+    }
+    for id in state.dismissed.keys() {
+        let is_committed = |task: &Task| task.state.committed().is_some();
+        require(!state.task(*id).is_none_or(is_committed), rule, || {
+            format!("dismissed attempts of {id} wait for a winner that is durable already")
         })?;
     }
     for (position, stage) in (0..).zip(&state.stages) {

@@ -44,16 +44,50 @@ impl State {
                     self.ack_when_recorded(out, session, number, task);
                 }
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
-                Claim::Beaten => {
-                    self.discard(out, task, output.file);
-                    out.ack(session, task);
-                }
+                Claim::Beaten => self.dismiss(out, session, task, output.file),
                 Claim::RunningElsewhere => out.cancel(session, task),
                 Claim::Adoptable | Claim::Unknown => {
-                    self.discard(out, task, output.file);
+                    if self.can_have_been_dispatched(task) {
+                        self.dismiss(out, session, task, output.file);
+                    } else {
+                        self.discard(out, task, output.file);
+                    }
                     out.cancel(session, task);
                 }
             }
+        }
+    }
+
+    /// Throws a beaten or unwanted attempt's file away and lets its worker forget it, but not before a winner or the job's end
+    /// is durable: the next coordinator may know no better attempt.
+    fn dismiss(
+        &mut self,
+        out: &mut Outbox,
+        session: SessionId,
+        task: TaskAttempt,
+        file: OutputFile,
+    ) {
+        let winner_is_durable = self
+            .task(task.task)
+            .is_some_and(|known| known.state.committed().is_some());
+        if winner_is_durable || matches!(self.job, JobState::Ended { .. }) {
+            self.discard(out, task, file);
+            if self.sessions.contains_key(&session) {
+                out.ack(session, task);
+            }
+            return;
+        }
+        if defect::is(Defect::BeatenThrownAwayTooEarly) {
+            self.discard(out, task, file.clone());
+        }
+        let dismissed = self.dismissed.entry(task.task).or_default();
+        dismissed.insert(task.attempt, (session, file));
+    }
+
+    /// Dismisses what waited for this task's winner, or for the end.
+    pub(crate) fn dismiss_what_waited(&mut self, out: &mut Outbox, task: TaskId) {
+        for (attempt, (session, file)) in self.dismissed.remove(&task).unwrap_or_default() {
+            self.dismiss(out, session, TaskAttempt { task, attempt }, file);
         }
     }
 
@@ -193,6 +227,7 @@ impl State {
                     out.ack(session, TaskAttempt { task, attempt });
                 }
                 self.put(task, TaskState::Done { attempt, output });
+                self.dismiss_what_waited(out, task);
                 self.finalize_if_last(out, task);
             }
             other @ (TaskState::Waiting

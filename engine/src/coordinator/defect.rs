@@ -34,6 +34,8 @@ pub(crate) enum Defect {
     ContainerEndNotCharged,
     /// A result is acknowledged before it is durable.
     AckBeforeDurable,
+    /// A beaten attempt's file is thrown away before the winner is durable.
+    BeatenThrownAwayTooEarly,
     /// A final file is completed before its commit is durable.
     FinalizeBeforeDurable,
     /// The next stage starts before the record of the one before is durable.

@@ -181,6 +181,10 @@ impl State {
                 other
             }
         };
+        let waiting: Vec<TaskId> = self.dismissed.keys().copied().collect();
+        for task in waiting {
+            self.dismiss_what_waited(out, task);
+        }
     }
 
     /// What a take-over finds half done is done again; a budget that was used up ends the job now.

@@ -104,6 +104,7 @@ impl State {
             next_worker: WorkerNumber(0),
             next_index: 0,
             recording: VecDeque::new(),
+            dismissed: BTreeMap::new(),
             disruptions: 0,
             speculations: 0,
             last_setback: None,

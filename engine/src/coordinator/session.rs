@@ -10,7 +10,7 @@ use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::liveness::Loss;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
-    JobState, Link, RunningAttempt, State, TaskState, Worker, WorkerNumber,
+    JobState, Link, RunningAttempt, State, Task, TaskState, Worker, WorkerNumber,
 };
 use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
@@ -250,10 +250,7 @@ impl State {
                 Claim::Beaten
             };
         }
-        let possible = attempt.number > 0
-            && (attempt.epoch < self.epoch
-                || (attempt.epoch == self.epoch && attempt.number < task.next_number))
-            && self.job == JobState::Running;
+        let possible = self.can_have_been_dispatched(spoken_of) && self.job == JobState::Running;
         match &task.state {
             TaskState::Running { attempts } => {
                 match attempts.iter().find(|running| running.attempt == attempt) {
@@ -278,6 +275,16 @@ impl State {
             | TaskState::Standing { .. }
             | TaskState::Finalized { .. } => Claim::Beaten,
         }
+    }
+
+    /// Whether this coordinator or an earlier one can have given out this attempt.
+    pub(crate) fn can_have_been_dispatched(&self, spoken_of: TaskAttempt) -> bool {
+        let attempt = spoken_of.attempt;
+        let is_in_order = |task: &Task| attempt.number < task.next_number;
+        attempt.number > 0
+            && (attempt.epoch < self.epoch
+                || attempt.epoch == self.epoch
+                    && self.task(spoken_of.task).is_some_and(is_in_order))
     }
 
     /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by stopping it.

@@ -8,7 +8,7 @@ use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
 use crate::coordinator::outbox::Outbox;
-use crate::coordinator::record::{FailureClass, JobResult, LogRecord, TaskOutput};
+use crate::coordinator::record::{FailureClass, JobResult, LogRecord, OutputFile, TaskOutput};
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
@@ -36,6 +36,8 @@ pub struct State {
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
+    /// Finished attempts that are not wanted, of tasks that have no durable winner yet, with who reported them.
+    pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, OutputFile)>>,
     /// Workers lost while registered and wanted, by no fault of a task.
     pub(crate) disruptions: u64,
     /// Second attempts that were given to idle slots.

@@ -268,7 +268,15 @@ pub(crate) async fn read_parts(
     Ok(records)
 }
 
+/// Reads a part that is refused once more: of hundreds one may be damaged on its way.
 async fn read_part(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
+    match read_part_once(storage, part).await {
+        Err(LedgerError::Refused { .. }) => read_part_once(storage, part).await,
+        read_or_away => read_or_away,
+    }
+}
+
+async fn read_part_once(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
     let location = storage
         .at(&part.object)
         .map_err(|error| LedgerError::Refused {

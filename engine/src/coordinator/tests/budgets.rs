@@ -389,12 +389,16 @@ fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_aw
     let (failing, other) = (cluster.only("a"), cluster.only("b"));
     cluster.fails("a", failing, FailureClass::Application, "boom");
     assert_eq!(super::cluster::cancelled(&cluster.told("b")), [other]);
+    let is_discard = |effect: &Effect| matches!(effect, Effect::Discard { .. });
     let effects = cluster.done("b", other);
     assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Discard { .. }))
+        !effects.iter().any(is_discard),
+        "the end is not durable yet"
     );
+    // First the failure, then the result.
+    let mut effects = cluster.durable();
+    effects.extend(cluster.durable());
+    assert!(effects.iter().any(is_discard));
     cluster.settle();
     assert_eq!(
         cluster.report().phase,

@@ -1,9 +1,9 @@
 //! The tail of a stage: stragglers get a second attempt, idle workers can be released, and nobody is left without.
 
-use super::cluster::{TestCluster, attempt};
+use super::cluster::{TestCluster, acked, attempt};
 use crate::coordinator::config::SpeculationPolicy;
 use crate::coordinator::record::FailureClass;
-use crate::coordinator::{Config, PodEndCause, ToWorker};
+use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
 
 const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
@@ -67,15 +67,23 @@ fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wi
 }
 
 #[test]
-fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_thrown_away() {
+fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_thrown_away_once_the_winner_is_durable()
+ {
     let mut cluster = tail(1);
     let straggler = cluster.only("w0");
     cluster.passes(10_000, &ALL);
     let second = cluster.only("w1");
+    let is_discard =
+        |effect: &&Effect| matches!(effect, Effect::Discard { task, .. } if *task == straggler);
     cluster.done("w1", second);
+    cluster.told("w0");
+    // Until then it may be all that a coordinator after this one has of the task.
     let effects = cluster.done("w0", straggler);
-    let is_discard = |effect: &&crate::coordinator::Effect| matches!(effect, crate::coordinator::Effect::Discard { task, .. } if *task == straggler);
+    assert_eq!(effects.iter().filter(is_discard).count(), 0);
+    assert_eq!(acked(&cluster.told("w0")), []);
+    let effects = cluster.durable();
     assert_eq!(effects.iter().filter(is_discard).count(), 1);
+    assert_eq!(acked(&cluster.told("w0")), [straggler]);
     cluster.settle();
     let committed: Vec<_> = cluster
         .ledger

@@ -15,19 +15,21 @@ use crate::coordinator::defect::Defect;
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::TaskState;
 
-const RULES: [&str; 3] = [
+const RULES: [&str; 4] = [
     "a final name has the bytes of the attempt whose commit stands in the ledger, or none",
+    "no committed upload is thrown away, and no task runs again for want of it",
     "nothing that may never happen has happened",
     "where nothing is left to happen the job has succeeded, with all its files",
 ];
 
 fn properties() -> Vec<Property<Setting>> {
-    let [bytes, broken, end] = RULES;
+    let [bytes, kept, broken, end] = RULES;
     vec![
         Property::always(bytes, |_, world: &World| {
             let mut files = world.store.files.iter();
             files.all(|(task, bytes)| world.winner(*task) == Some(*bytes))
         }),
+        Property::always(kept, |_, world: &World| !is_revoked(world)),
         Property::always(broken, |_, world: &World| world.broken.is_none()),
         Property::always(end, has_ended_well),
         Property::sometimes(
@@ -148,10 +150,6 @@ fn rival() -> Setting {
                     known.count() == 2
                 },
             ));
-            all.push(Property::sometimes(
-                "a call of the past throws a committed upload away, and the task runs again",
-                |_, world: &World| is_revoked(world),
-            ));
             all
         },
         ..setting(Faults {
@@ -184,10 +182,11 @@ fn a_coordinator_of_the_past_cannot_put_a_losers_bytes_under_the_final_name() {
 
 #[test]
 fn a_commit_that_is_done_wrong_is_found_out() {
-    let [bytes, broken, _] = RULES;
+    let [bytes, kept, broken, _] = RULES;
     for (defect, setting, property) in [
         (Defect::FinalizeBeforeDurable, stragglers(), bytes),
         (Defect::AckBeforeDurable, crash(), broken),
+        (Defect::BeatenThrownAwayTooEarly, rival(), kept),
         (Defect::SecondCommitWins, stragglers(), broken),
         (Defect::ResultWithoutAttemptCheck, stragglers(), broken),
     ] {
@@ -199,7 +198,6 @@ fn a_commit_that_is_done_wrong_is_found_out() {
     }
     for (mistake, setting, property) in [
         (Mistake::WorkerCompletes, stragglers(), bytes),
-        (Mistake::GoneIsDone, rival(), broken),
         (Mistake::GoneIsLost, crash(), bytes),
         (Mistake::DiscardByName, stragglers(), broken),
     ] {
@@ -209,4 +207,11 @@ fn a_commit_that_is_done_wrong_is_found_out() {
         };
         is_found_out(&format!("{mistake:?}"), wrong, &[property]);
     }
+    // No upload is gone unless something else is wrong.
+    let wrong = Setting {
+        defect: Some(Defect::BeatenThrownAwayTooEarly),
+        mistake: Some(Mistake::GoneIsDone),
+        ..rival()
+    };
+    is_found_out("GoneIsDone", wrong, &[broken]);
 }
