@@ -307,10 +307,10 @@ async fn stands(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::identity::first_attempt;
     use crate::storage::{PartUpload, Uploaded, fetch};
     use std::io::Write;
     use tokio::runtime::Handle;
-    use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskId};
 
     #[test]
     fn a_path_gives_a_name_for_each_shard() {
@@ -396,19 +396,6 @@ mod tests {
         thread.join().unwrap()
     }
 
-    fn attempt(shard: u32) -> TaskAttempt {
-        TaskAttempt {
-            task: TaskId {
-                stage: StageId(0),
-                shard: ShardId(shard),
-            },
-            attempt: Attempt {
-                epoch: Epoch(1),
-                number: 1,
-            },
-        }
-    }
-
     async fn check(uri: &str) {
         let stores = Stores::in_memory();
         let location = Location::parse(uri).unwrap();
@@ -490,7 +477,7 @@ mod tests {
         }
         finalize(&stores, &winner).await.unwrap();
         let job = JobUid::parse("uid").unwrap();
-        let files = [(attempt(0), winner)];
+        let files = [(first_attempt(0, 0), winner)];
         write_manifest(&stores, &path("{shard}"), &job, "ns/name", "digest", &files)
             .await
             .unwrap();
@@ -515,7 +502,10 @@ mod tests {
             crc32c: 0,
             place,
         };
-        let files = [(attempt(0), file.clone()), (attempt(1), file)];
+        let files = [
+            (first_attempt(0, 0), file.clone()),
+            (first_attempt(0, 1), file),
+        ];
         let job = JobUid::parse("uid").unwrap();
         let text = manifest(&job, "ns/name", "digest", &files).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -537,8 +527,8 @@ mod tests {
             }),
         };
         let files = [
-            (attempt(0), file("s3://o/0")),
-            (attempt(1), file("s3://o/1")),
+            (first_attempt(0, 0), file("s3://o/0")),
+            (first_attempt(0, 1), file("s3://o/1")),
         ];
         let uri = write_manifest(
             &stores,

@@ -11,9 +11,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
-use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::id::{Epoch, JobUid, StageId};
 
 use super::{Ledger, LedgerError, MergePolicy, TakeOver, WriterToken};
+use crate::convert::identity::first_attempt;
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores};
 
@@ -35,19 +36,6 @@ fn token(number: u128) -> WriterToken {
     WriterToken::from_random(number)
 }
 
-fn attempt(shard: u32) -> TaskAttempt {
-    TaskAttempt {
-        task: TaskId {
-            stage: StageId(0),
-            shard: ShardId(shard),
-        },
-        attempt: Attempt {
-            epoch: Epoch(1),
-            number: 1,
-        },
-    }
-}
-
 /// A coordinator that merges its log after so many objects.
 async fn take_over(
     storage: &JobStorage,
@@ -67,7 +55,7 @@ async fn take_over(
 /// A record that can be told from others.
 fn fact(shard: u32) -> LogRecord {
     LogRecord::Revoked {
-        task: attempt(shard),
+        task: first_attempt(0, shard),
     }
 }
 
@@ -89,7 +77,7 @@ fn every_kind_of_record() -> Vec<LogRecord> {
         place,
     };
     let done = |place| LogRecord::Done {
-        task: attempt(7),
+        task: first_attempt(0, 7),
         output: TaskOutput {
             file: file(place),
             records_in: 9,
@@ -108,27 +96,29 @@ fn every_kind_of_record() -> Vec<LogRecord> {
             staged: "file:///o/.x".to_owned(),
         })),
         LogRecord::Failed {
-            task: attempt(1),
+            task: first_attempt(0, 1),
             class: FailureClass::Deterministic,
             error: "line 3:\n\u{2028}no".to_owned(),
         },
         LogRecord::Failed {
-            task: attempt(1),
+            task: first_attempt(0, 1),
             class: FailureClass::Application,
             error: String::new(),
         },
         LogRecord::Failed {
-            task: attempt(1),
+            task: first_attempt(0, 1),
             class: FailureClass::Disruption,
             error: String::new(),
         },
-        LogRecord::Revoked { task: attempt(2) },
+        LogRecord::Revoked {
+            task: first_attempt(0, 2),
+        },
         LogRecord::StageFinished {
             stage: StageId(4),
             outputs: "p".to_owned(),
         },
         LogRecord::Finalized {
-            task: attempt(3).task,
+            task: first_attempt(0, 3).task,
         },
         LogRecord::Result(JobResult::Succeeded {
             files: 1,

@@ -10,7 +10,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use proptest::prelude::*;
 use tokio::runtime::{Handle, Runtime};
 use zephyr_engine::coordinator::record::OutputFile;
-use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::{
     Aggregate, Format, GroupBy, Pipeline, Sink, Source as PipelineSource, Step,
@@ -19,6 +19,7 @@ use zephyr_engine::plan::plan;
 use zephyr_engine::record::Record;
 
 use super::*;
+use crate::convert::identity::first_attempt;
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Stores, fetch};
 
@@ -50,19 +51,6 @@ fn programs() -> Programs {
     Programs {
         map: StageProgram::compile(&plan.stages[0]).unwrap(),
         reduce: StageProgram::compile(&plan.stages[1]).unwrap(),
-    }
-}
-
-fn attempt(shard: u32) -> TaskAttempt {
-    TaskAttempt {
-        task: TaskId {
-            stage: StageId(0),
-            shard: ShardId(shard),
-        },
-        attempt: Attempt {
-            epoch: Epoch(1),
-            number: 1,
-        },
     }
 }
 
@@ -117,7 +105,7 @@ impl Bench {
                 .unwrap();
         }
         writer
-            .finish(self.handle(), storage, attempt(shard), PARTITIONS)
+            .finish(self.handle(), storage, first_attempt(0, shard), PARTITIONS)
             .unwrap()
     }
 
@@ -204,7 +192,7 @@ fn outputs(
         .zip(mappers)
         .map(|(shard, records)| {
             (
-                attempt(shard),
+                first_attempt(0, shard),
                 bench.write(storage, shard, records, memory_bytes),
             )
         })
@@ -238,7 +226,9 @@ fn fault_4782_a_buffer_over_its_budget_is_spilled_and_gives_the_same_file() {
     let spilled = bench.write(&tight, 0, &records, 0);
     assert_eq!(in_memory, spilled);
     assert_eq!(
-        bench.read_all(&tight, &[(attempt(0), spilled)], 0).unwrap(),
+        bench
+            .read_all(&tight, &[(first_attempt(0, 0), spilled)], 0)
+            .unwrap(),
         expected(&[records])
     );
 }
@@ -261,7 +251,7 @@ fn each_entry_that_is_spilled_merged_and_written_is_progress() {
         .finish(
             bench.handle(),
             &job(Stores::in_memory()),
-            attempt(0),
+            first_attempt(0, 0),
             PARTITIONS,
         )
         .unwrap();
@@ -282,7 +272,9 @@ fn a_partition_larger_than_one_range_is_read_in_ranges() {
         file.bytes
     );
     assert_eq!(
-        bench.read_all(&storage, &[(attempt(0), file)], 0).unwrap(),
+        bench
+            .read_all(&storage, &[(first_attempt(0, 0), file)], 0)
+            .unwrap(),
         expected(&[records])
     );
 }
@@ -293,7 +285,7 @@ fn an_empty_output_is_not_written_and_has_no_records() {
     let storage = job(Stores::in_memory());
     let file = bench.write(&storage, 0, &[], 0);
     assert_eq!((file.rows, file.bytes), (0, 0));
-    let location = storage.at(&shuffle_path(attempt(0))).unwrap();
+    let location = storage.at(&shuffle_path(first_attempt(0, 0))).unwrap();
     let store = storage.stores().open(&location).unwrap().objects;
     let found = bench.runtime.block_on(store.head(location.path()));
     assert!(
@@ -302,7 +294,7 @@ fn an_empty_output_is_not_written_and_has_no_records() {
     );
     assert!(
         bench
-            .read_all(&storage, &[(attempt(0), file)], 0)
+            .read_all(&storage, &[(first_attempt(0, 0), file)], 0)
             .unwrap()
             .is_empty()
     );
@@ -330,24 +322,24 @@ fn any_flipped_byte_is_detected() {
     let storage = job(Stores::in_memory());
     let records: Vec<(u32, u32)> = (0..40).map(|n| (n % 7, n)).collect();
     let file = bench.write(&storage, 0, &records, usize::MAX);
-    let path = shuffle_path(attempt(0));
+    let path = shuffle_path(first_attempt(0, 0));
     let good = content(&bench, &storage, &path);
-    check_file(attempt(0), PARTITIONS, &good).unwrap();
+    check_file(first_attempt(0, 0), PARTITIONS, &good).unwrap();
     let tail = good.len() - 24;
     for at in 0..good.len() {
         let mut bad = good.to_vec();
         bad[at] ^= 1 << (at % 8);
         assert!(
-            check_file(attempt(0), PARTITIONS, &bad).is_err(),
+            check_file(first_attempt(0, 0), PARTITIONS, &bad).is_err(),
             "byte {at}"
         );
         if at < tail {
             replace(&bench, &storage, &path, bad);
             let error = bench
-                .read_all(&storage, &[(attempt(0), file.clone())], 0)
+                .read_all(&storage, &[(first_attempt(0, 0), file.clone())], 0)
                 .unwrap_err();
             assert!(
-                matches!(error, ShuffleError::LoseInput { producer, .. } if producer == attempt(0)),
+                matches!(error, ShuffleError::LoseInput { producer, .. } if producer == first_attempt(0, 0)),
                 "byte {at}: {error}"
             );
         }
@@ -361,11 +353,11 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
     let file = bench.write(&storage, 0, &[(1, 1), (2, 2)], usize::MAX);
     let other = bench.write(&storage, 1, &[(1, 1), (2, 3)], usize::MAX);
     assert_eq!(file.bytes, other.bytes);
-    let path = shuffle_path(attempt(0));
+    let path = shuffle_path(first_attempt(0, 0));
     let good = content(&bench, &storage, &path);
     let lost = || {
         let error = bench
-            .read_all(&storage, &[(attempt(0), file.clone())], 0)
+            .read_all(&storage, &[(first_attempt(0, 0), file.clone())], 0)
             .unwrap_err();
         assert!(matches!(error, ShuffleError::LoseInput { .. }), "{error}");
         assert!(error.to_string().starts_with("the output of stage 0 shard 0 attempt e1a1 is lost: reading s3://b/jobs/uid/data/0/0/e1a1/shuffle: "), "{error}");
@@ -376,7 +368,7 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
         &bench,
         &storage,
         &path,
-        content(&bench, &storage, &shuffle_path(attempt(1))).to_vec(),
+        content(&bench, &storage, &shuffle_path(first_attempt(0, 1))).to_vec(),
     );
     lost();
     let location = storage.at(&path).unwrap();
@@ -412,12 +404,12 @@ fn fault_8309_damage_on_the_way_is_read_once_more() {
     for call in 0..2 * PARTITIONS as usize {
         let once = job(tricky(&inner, damaging(Some(call))));
         let read = bench
-            .read_all(&once, &[(attempt(0), file.clone())], 0)
+            .read_all(&once, &[(first_attempt(0, 0), file.clone())], 0)
             .unwrap();
         assert_eq!(read, expected(&[records.to_vec()]), "call {call}");
     }
 
-    let outputs = [(attempt(0), file)];
+    let outputs = [(first_attempt(0, 0), file)];
     let published = publish_stage(&good, Epoch(1), StageId(0), 0, &outputs);
     let path = bench.runtime.block_on(published).unwrap();
     let once = job(tricky(&inner, damaging(Some(0))));

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
-use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
 use zephyr_engine::plan::{Plan, StageOutput, plan};
 
 use super::*;
+use crate::convert::identity::first_attempt;
 use crate::finalize::{Finalized, finalize};
 use crate::shuffle::publish_stage;
 use crate::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
@@ -120,7 +121,7 @@ impl Job {
         for stage in &plan.stages {
             last.clear();
             for shard in 0..stage.shards {
-                let task = attempt(stage.id.0, shard);
+                let task = first_attempt(stage.id.0, shard);
                 let input = self.input(stage.id.0, shard, listed.as_ref());
                 let output = run(
                     &context,
@@ -180,19 +181,6 @@ impl Job {
 
     fn fail(&self) -> TaskFailure {
         self.run().unwrap_err()
-    }
-}
-
-fn attempt(stage: u32, shard: u32) -> TaskAttempt {
-    TaskAttempt {
-        task: TaskId {
-            stage: StageId(stage),
-            shard: ShardId(shard),
-        },
-        attempt: Attempt {
-            epoch: Epoch(1),
-            number: 1,
-        },
     }
 }
 
@@ -357,7 +345,7 @@ fn bad_data_is_deterministic_and_a_vanished_or_changed_file_is_not() {
 fn a_lost_output_of_the_stage_before_is_reported_as_such() {
     let job = Job::new(word_count(), &[("a.txt", b"a b")], "s3://out/{shard}.jsonl");
     let context = job.context();
-    let first = attempt(0, 0);
+    let first = first_attempt(0, 0);
     let output = run(
         &context,
         &Assignment {
@@ -383,7 +371,7 @@ fn a_lost_output_of_the_stage_before_is_reported_as_such() {
     let store = job.storage.stores().open(&location).unwrap().objects;
     job.runtime.block_on(store.delete(location.path())).unwrap();
     let second = Assignment {
-        task: attempt(1, 0),
+        task: first_attempt(1, 0),
         input: TaskInput::Shuffle { outputs },
         trace_records: false,
     };
@@ -411,7 +399,7 @@ fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
     let failure = run(
         &context,
         &Assignment {
-            task: attempt(0, 0),
+            task: first_attempt(0, 0),
             input: job.input(0, 0, None),
             trace_records: false,
         },
@@ -443,7 +431,7 @@ fn a_trace_hears_of_every_record_before_it_is_worked_on_and_progress_is_counted(
     let notes = Notes(Mutex::default());
     let counters = Arc::new(ProgressCounters::default());
     let assignment = Assignment {
-        task: attempt(0, 0),
+        task: first_attempt(0, 0),
         input: job.input(0, 0, None),
         trace_records: true,
     };
@@ -496,15 +484,15 @@ fn an_assignment_that_does_not_fit_the_plan_is_refused() {
             failure.error
         );
     };
-    refused(attempt(9, 0), job.input(0, 0, None));
-    refused(attempt(0, 9), job.input(0, 0, None));
+    refused(first_attempt(9, 0), job.input(0, 0, None));
+    refused(first_attempt(0, 9), job.input(0, 0, None));
     refused(
-        attempt(0, 0),
+        first_attempt(0, 0),
         TaskInput::Shuffle {
             outputs: "data/0/outputs-e1-0".to_owned(),
         },
     );
-    refused(attempt(0, 0), TaskInput::Items { first: 0, count: 1 });
+    refused(first_attempt(0, 0), TaskInput::Items { first: 0, count: 1 });
 }
 
 #[test]
@@ -517,7 +505,7 @@ fn a_task_that_panics_has_failed_and_says_what_it_panicked_with() {
     }
     let job = Job::new(vec![], &[("a.jsonl", b"7\n")], "s3://out/{shard}.jsonl");
     let assignment = Assignment {
-        task: attempt(0, 0),
+        task: first_attempt(0, 0),
         input: job.input(0, 0, None),
         trace_records: true,
     };

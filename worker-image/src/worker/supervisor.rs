@@ -516,3 +516,57 @@ async fn at(deadline: Option<Instant>) {
         None => std::future::pending::<()>().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::identity::first_attempt;
+
+    fn said(session: &mut mpsc::Receiver<worker_message::Message>) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while let Ok(message) = session.try_recv() {
+            let worker_message::Message::Done(done) = message else {
+                panic!("{message:?}");
+            };
+            sizes.push(done.tasks.len());
+        }
+        sizes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_report_is_said_at_once_and_those_that_follow_it_closely_together() {
+        let (sender, mut session) = mpsc::channel(OUTBOUND_QUEUED);
+        let mut state = State {
+            occupations: Vec::new(),
+            queue: VecDeque::new(),
+            reports: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            outbound: Some(sender),
+            welcomed: true,
+            setup: None,
+            draining: None,
+            report_not_before: Instant::now(),
+            reports_wait: false,
+        };
+        let finish = |state: &mut State, shard| {
+            state.finish(
+                first_attempt(0, shard),
+                ReportMessage::Done(TaskDone::default()),
+            );
+            state.say_reports_soon();
+        };
+        finish(&mut state, 0);
+        assert_eq!(said(&mut session), [1]);
+        finish(&mut state, 1);
+        finish(&mut state, 2);
+        assert!(said(&mut session).is_empty());
+        assert!(state.reports_wait);
+        sleep_until(state.report_not_before).await;
+        state.say_reports();
+        assert_eq!(said(&mut session), [2]);
+        assert!(!state.reports_wait);
+        tokio::time::advance(REPORT_INTERVAL).await;
+        finish(&mut state, 3);
+        assert_eq!(said(&mut session), [1]);
+    }
+}
