@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help dataset cluster cluster-down cluster-env images install check generate test test-azure demo bench bench-recovery \
+.PHONY: help dataset cluster cluster-down cluster-env images install check generate test test-azure test-gcs demo bench bench-recovery \
   simulate soak
 
 help: ## Print this list
@@ -37,6 +37,9 @@ test: ## Everything: check, then all tests on the cluster
 
 test-azure: ## The storage tests and a job on Azure Blob Storage's emulator; needs Node.js and no cluster
 	@tests/azure/run
+
+test-gcs: ## The same through Google's client, on the cluster's S3 server behind a translator; needs Node.js and the cluster
+	@eval "$$(tests/cluster/env)" && tests/gcs/run
 
 demo: ## From nothing to a finished word count of a real text
 	@examples/demo/run
