@@ -6,9 +6,12 @@ use std::error::Error;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use crate::storage::answer::{Answer, chain, host_of};
+use crate::storage::error_codes::{Class, class_of};
 use crate::storage::{Location, Scheme};
 
 /// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
@@ -80,6 +83,20 @@ impl StorageError {
         Self::new(call, object, cause)
     }
 
+    /// The error of a call that was given up after so many failures in so long.
+    #[must_use]
+    pub(crate) fn after(mut self, failures: u32, since: Duration) -> Self {
+        if failures > 1
+            && let Cause::TimedOut(detail) | Cause::Unreachable(detail) | Cause::Busy(detail) =
+                &mut self.cause
+        {
+            let seconds = since.as_secs();
+            let tried = format!("; it was tried {failures} times in {seconds} s without success");
+            detail.push_str(&tried);
+        }
+        self
+    }
+
     /// Whether the same call may succeed later with nobody doing anything.
     pub fn is_transient(&self) -> bool {
         match &self.cause {
@@ -127,10 +144,30 @@ impl fmt::Display for Cause {
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the client's errors are not exhaustive; what is not named is told by its text"
-)]
+/// What the client says of a redirect that leads nowhere.
+const BARE_REDIRECT: &str = "Received redirect without LOCATION";
+
+/// What it says of an endpoint that is not `https://`.
+const HTTP_IS_NOT_ALLOWED: &str = "URL scheme is not allowed";
+
+/// How the store in memory begins to say that there is no such upload.
+const NO_UPLOAD_IN_MEMORY: &str = "MultipartUpload not found";
+
+/// How the client begins to say that it got no token.
+const NO_TOKEN: &str = "Error performing token request";
+
+/// Who is asked for credentials if none were given: machines' own services.
+const CREDENTIAL_HOSTS: [&str; 4] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "metadata.google.internal",
+    "metadata",
+];
+
+const OTHER_REGION: &str = "the bucket lies in another region than the one configured (aws_region)";
+
+/// Reads statuses, codes and kinds. Of texts only the beginnings that the client itself writes, or whole ones: the rest may
+/// hold a user's names.
 fn classify(object: &Location, error: &object_store::Error) -> Cause {
     // A connection has I/O errors of its own, which mean something else than a disk's.
     if let Some(path) = object.local_path() {
@@ -139,40 +176,76 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
             return cause;
         }
     }
-    let text = chain(error)
-        .map(ToString::to_string)
-        .max_by_key(String::len)
-        .unwrap_or_default();
-    // Azure and the store in memory have other words for it; an invalid part was thrown away with its upload.
-    if [
-        "NoSuchUpload",
-        "InvalidBlockList",
-        "InvalidPart",
-        "MultipartUpload not found",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
-    {
-        return Cause::NoSuchUpload;
-    }
-    if text.contains("NoSuchBucket")
-        || text.contains("ContainerNotFound")
-        || text.contains("The specified bucket does not exist")
-    {
-        return Cause::NoSuchBucket(object.bucket().to_owned());
-    }
-    // The address of the metadata service is asked only where no credentials were given.
-    if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
+    let answer = Answer::of(error);
+    let is_busy = |answer: &Answer| matches!(answer.status, 429 | 500..);
+    let asked_for_credentials =
+        host_of(error).is_some_and(|host| CREDENTIAL_HOSTS.contains(&host.as_str()));
+    if asked_for_credentials && !answer.as_ref().is_some_and(is_busy) {
         return Cause::Denied(
             "no credentials were given and this machine has none of its own".to_owned(),
         );
     }
-    // Two writers at once: nothing was written, and the same call may succeed.
-    if text.contains("OperationAborted") || text.contains("ConditionalRequestConflict") {
-        return Cause::Busy(answer("409", &text));
+    match answer {
+        Some(answer) if !is_busy(&answer) && begins(error, NO_TOKEN) => {
+            Cause::Denied(cut(&format!(
+                "no token was given: {}: {}",
+                answer.status_text, answer.body
+            )))
+        }
+        Some(answer) => classify_answer(object, error, &answer),
+        None => classify_rest(object, error),
     }
-    // What lies deepest says so, and what lies around it is longer.
-    if deepest(error).contains("scheme is not allowed") {
+}
+
+fn classify_answer(object: &Location, error: &object_store::Error, answer: &Answer) -> Cause {
+    let detail = cut(&answer.to_string());
+    match class_of(object.scheme(), answer.code.as_deref(), answer.status) {
+        Class::Busy => Cause::Busy(detail),
+        Class::Denied => Cause::Denied(detail),
+        Class::NotFound => Cause::NotFound,
+        Class::NoSuchBucket => Cause::NoSuchBucket(object.bucket().to_owned()),
+        Class::NoSuchUpload => Cause::NoSuchUpload,
+        Class::Changed => Cause::Changed,
+        Class::AlreadyExists => Cause::AlreadyExists,
+        Class::ByCall => by_call(error).unwrap_or(Cause::Other(detail)),
+        Class::Configuration if answer.code.as_deref() == Some("PermanentRedirect") => {
+            Cause::Configuration(OTHER_REGION.to_owned())
+        }
+        Class::Configuration => Cause::Configuration(detail),
+        Class::Permanent => Cause::Other(detail),
+    }
+}
+
+/// What came of a condition: the client knows which one it was.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the client's errors are not exhaustive"
+)]
+fn by_call(error: &object_store::Error) -> Option<Cause> {
+    match error {
+        object_store::Error::NotFound { .. } => Some(Cause::NotFound),
+        object_store::Error::AlreadyExists { .. } => Some(Cause::AlreadyExists),
+        object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
+            Some(Cause::Changed)
+        }
+        _ => None,
+    }
+}
+
+/// What is no answer of a store: the client's own words, a connection, the store in memory.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the client's errors are not exhaustive; what is not named is told in its words"
+)]
+fn classify_rest(object: &Location, error: &object_store::Error) -> Cause {
+    let deepest = deepest(error);
+    if deepest.starts_with(NO_UPLOAD_IN_MEMORY) {
+        return Cause::NoSuchUpload;
+    }
+    if deepest.starts_with(BARE_REDIRECT) {
+        return Cause::Configuration(OTHER_REGION.to_owned());
+    }
+    if deepest == HTTP_IS_NOT_ALLOWED {
         let option = match object.scheme() {
             Scheme::S3 | Scheme::File => "aws_allow_http",
             Scheme::Gs => "google_allow_http",
@@ -182,65 +255,27 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
             "the endpoint is http://, which is used only with {option}: \"true\""
         ));
     }
+    if let Some(cause) = by_call(error) {
+        return cause;
+    }
     match error {
-        object_store::Error::NotFound { .. } => Cause::NotFound,
-        object_store::Error::AlreadyExists { .. } => Cause::AlreadyExists,
-        object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
-            Cause::Changed
-        }
-        object_store::Error::PermissionDenied { .. } => Cause::Denied(answer("403", &text)),
-        object_store::Error::Unauthenticated { .. } => Cause::Denied(answer("401", &text)),
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => Cause::Denied(cut(&deepest)),
         object_store::Error::NotImplemented { .. }
-        | object_store::Error::UnknownConfigurationKey { .. } => Cause::Configuration(cut(&text)),
-        _ => classify_text(error, &text),
+        | object_store::Error::UnknownConfigurationKey { .. } => {
+            Cause::Configuration(cut(&error.to_string()))
+        }
+        _ => match chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
+            Some(http) if http.kind() == HttpErrorKind::Timeout => Cause::TimedOut(cut(&deepest)),
+            Some(_) => Cause::Unreachable(cut(&deepest)),
+            None => Cause::Other(cut(&error.to_string())),
+        },
     }
 }
 
-fn classify_text(error: &object_store::Error, text: &str) -> Cause {
-    const DENIED: [&str; 7] = [
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "RequestTimeTooSkewed",
-        "AccessDenied",
-        "AuthorizationHeaderMalformed",
-    ];
-    if let Some(code) = DENIED.iter().find(|code| text.contains(**code)) {
-        return Cause::Denied((*code).to_owned());
-    }
-    if text.contains("redirect without LOCATION") || text.contains("PermanentRedirect") {
-        return Cause::Configuration(
-            "the bucket lies in another region than the one configured (aws_region)".to_owned(),
-        );
-    }
-    if let Some(status) = text.split("status code: ").nth(1) {
-        let transient =
-            status.starts_with('5') || status.starts_with("429") || status.starts_with("408");
-        let detail = answer(status.split(':').next().unwrap_or_default(), text);
-        return if transient {
-            Cause::Busy(detail)
-        } else if text.contains("performing token request") {
-            Cause::Denied(cut(&format!("no token was given: {status}")))
-        } else if status.starts_with("401") || status.starts_with("403") {
-            Cause::Denied(detail)
-        } else {
-            Cause::Other(detail)
-        };
-    }
-    if text.contains("SlowDown") || text.contains("InternalError") {
-        return Cause::Busy(answer("200", text));
-    }
-    if let Some(http) = chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
-        let detail = cut(&deepest(http));
-        let is_late = http.kind() == HttpErrorKind::Timeout;
-        return if is_late {
-            Cause::TimedOut(detail)
-        } else {
-            Cause::Unreachable(detail)
-        };
-    }
-    Cause::Other(cut(text))
+/// Whether an error of the chain has a message that begins like this.
+fn begins(error: &object_store::Error, with: &str) -> bool {
+    chain(error).any(|error| error.to_string().starts_with(with))
 }
 
 /// Reads what the file system said about a file; nothing where it says nothing special.
@@ -273,30 +308,11 @@ fn mount_of(path: &Path) -> String {
     mount.unwrap_or(nearest).display().to_string()
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&e| e.source())
-}
-
 fn deepest(error: &(dyn Error + 'static)) -> String {
     chain(error)
         .last()
         .map(ToString::to_string)
         .unwrap_or_default()
-}
-
-/// The status with the code that S3's XML or the like gives: `403 AccessDenied`.
-fn answer(status: &str, text: &str) -> String {
-    let between =
-        |open: &str, close: &str| Some(text.split_once(open)?.1.split_once(close)?.0.to_owned());
-    let status = status.trim();
-    match (
-        between("<Code>", "</Code>"),
-        between("<Message>", "</Message>"),
-    ) {
-        (Some(code), Some(message)) => cut(&format!("{status} {code}: {message}")),
-        (Some(code), None) => cut(&format!("{status} {code}")),
-        (None, _) => status.to_owned(),
-    }
 }
 
 fn cut(text: &str) -> String {
@@ -316,6 +332,18 @@ mod tests {
 
     fn said(text: &str) -> Box<dyn Error + Send + Sync> {
         text.to_owned().into()
+    }
+
+    /// An error with another behind it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}{1}")]
+    struct Behind(&'static str, #[source] Box<dyn Error + Send + Sync>);
+
+    fn behind(text: &'static str, behind: &str) -> object_store::Error {
+        object_store::Error::Generic {
+            store: "test",
+            source: Box::new(Behind(text, said(behind))),
+        }
     }
 
     #[test]
@@ -344,30 +372,6 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_busy_may_recover_and_a_wrong_key_may_not() {
-        let generic = |text: &str| {
-            of(&object_store::Error::Generic {
-                store: "S3",
-                source: said(text),
-            })
-        };
-        for text in [
-            "status code: 503 Service Unavailable: <Code>SlowDown</Code>",
-            "status code: 429 Too Many Requests: ",
-            "Server returned error response: InternalError",
-        ] {
-            assert!(generic(text).is_transient(), "{text}");
-        }
-        for text in [
-            "status code: 400 Bad Request: <Code>ExpiredToken</Code>",
-            "Received redirect without LOCATION",
-            "what",
-        ] {
-            assert!(!generic(text).is_transient(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_full_and_a_read_only_disk_are_named_by_their_mount() {
         let location = Location::parse("file:///proc/self/no/x").unwrap();
         for (kind, said, passes) in [
@@ -388,105 +392,102 @@ mod tests {
         }
     }
 
-    /// What S3 answers, in the words of its client.
-    fn answer(status: &str, code: &str) -> String {
-        let body = format!("<Error><Code>{code}</Code><Message>M.</Message></Error>");
-        format!("Server returned non-2xx status code: {status}: {body}")
-    }
-
-    fn told(text: &str, is_403: bool) -> (String, bool) {
-        let source = said(text);
-        let path = "k".to_owned();
-        let error = of(&if is_403 {
-            object_store::Error::PermissionDenied { path, source }
-        } else {
-            object_store::Error::Generic {
-                store: "S3",
-                source,
-            }
-        });
-        let text = error.to_string();
-        let rest = text.strip_prefix("reading s3://b/k: ").unwrap();
-        (rest.to_owned(), error.is_transient())
-    }
-
     #[test]
-    fn what_will_not_pass_by_itself_is_told_with_call_and_bucket_and_tried_no_further() {
+    fn what_is_no_answer_of_the_store_is_told_too() {
         const REGION: &str = "storage configuration: the bucket lies in another region than the one configured (aws_region)";
-        for code in [
-            "AccessDenied",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "RequestTimeTooSkewed",
+        const NONE: &str =
+            "access denied: no credentials were given and this machine has none of its own";
+        for (error, expected) in [
+            (
+                behind(
+                    "Error performing GET http://x/b/k in 1s - ",
+                    "Received redirect without LOCATION, this normally indicates an incorrectly configured region",
+                ),
+                REGION,
+            ),
+            (
+                behind(
+                    "Error performing PUT http://169.254.169.254/latest/api/token in 1s - ",
+                    "HTTP error",
+                ),
+                NONE,
+            ),
+            (
+                behind(
+                    "Error performing GET http://metadata.google.internal:80/x in 1s - ",
+                    "Server returned non-2xx status code: 404 Not Found: ",
+                ),
+                NONE,
+            ),
+            (
+                behind(
+                    "Error performing GET http://x/b/169.254.169.254 in 1s - ",
+                    "no",
+                ),
+                "Generic test error: Error performing GET http://x/b/169.254.169.254 in 1s - no",
+            ),
+            (
+                behind(
+                    "DeleteObjects request failed for key SlowDown (code: InternalError): ",
+                    "no",
+                ),
+                "Generic test error: DeleteObjects request failed for key SlowDown (code: InternalError): no",
+            ),
+            (
+                behind(
+                    "",
+                    "DeleteObjects request failed for key SlowDown: No. (code: AccessDenied)",
+                ),
+                "access denied: 200 AccessDenied",
+            ),
         ] {
-            let expected = format!("access denied: 403 {code}: M.");
-            assert_eq!(
-                told(&answer("403 Forbidden", code), true),
-                (expected, false)
-            );
-        }
-        for (text, expected) in [
-            (answer("400 Bad Request", "ExpiredToken"), "access denied: ExpiredToken"),
-            (answer("400 Bad Request", "InvalidToken"), "access denied: InvalidToken"),
-            (answer("400 Bad Request", "AuthorizationHeaderMalformed"), "access denied: AuthorizationHeaderMalformed"),
-            (answer("301 Moved Permanently", "PermanentRedirect"), REGION),
-            ("Received redirect without LOCATION, this normally indicates an incorrectly configured region".to_owned(), REGION),
-            ("error sending request for url (http://169.254.169.254/latest/api/token)".to_owned(), "access denied: no credentials were given and this machine has none of its own"),
-            (answer("405 Method Not Allowed", "MethodNotAllowed"), "405 Method Not Allowed MethodNotAllowed: M."),
-        ] {
-            assert_eq!(told(&text, false), (expected.to_owned(), false));
+            let error = of(&error);
+            assert_eq!(error.to_string(), format!("reading s3://b/k: {expected}"));
+            assert!(!error.is_transient());
         }
     }
 
     #[test]
     fn what_is_wrong_at_azure_is_told_in_its_words_and_with_its_options() {
         let location = Location::parse("az://c/k").unwrap();
-        for (said_by_azure, expected) in [
+        const TOKEN: &str = "Error performing token request: ";
+        for (error, expected) in [
             (
-                "Error performing token request: Error performing POST https://login.microsoftonline.com/t/oauth2/v2.0/token in 1s - Server returned non-2xx status code: 401 Unauthorized: {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}",
+                behind(
+                    TOKEN,
+                    "Server returned non-2xx status code: 401 Unauthorized: {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}",
+                ),
                 "access denied: no token was given: 401 Unauthorized: {\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: Invalid client secret provided.\"}",
             ),
             (
-                "Error performing list request: Server returned non-2xx status code: 403 Forbidden: <Error><Code>AuthenticationFailed</Code><Message>M.</Message></Error>",
-                "access denied: 403 Forbidden AuthenticationFailed: M.",
+                behind(
+                    "Error performing list request: ",
+                    "Server returned non-2xx status code: 403 Forbidden: <Error><Code>AuthenticationFailed</Code><Message>M.</Message></Error>",
+                ),
+                "access denied: 403 AuthenticationFailed: M.",
             ),
             (
-                "builder error for url (http://azurite:10000/c): URL scheme is not allowed",
+                behind(
+                    "builder error for url (http://azurite:10000/c): ",
+                    "URL scheme is not allowed",
+                ),
                 "storage configuration: the endpoint is http://, which is used only with azure_allow_http: \"true\"",
             ),
         ] {
-            let error = object_store::Error::Generic {
-                store: "MicrosoftAzure",
-                source: said(said_by_azure),
-            };
             let error = StorageError::from_store("reading", &location, &error);
             assert_eq!(
                 (error.to_string(), error.is_transient()),
                 (format!("reading az://c/k: {expected}"), false)
             );
         }
-        let busy = "Error performing token request: Server returned non-2xx status code: 503 Service Unavailable: ";
-        let busy = object_store::Error::Generic {
-            store: "MicrosoftAzure",
-            source: said(busy),
-        };
+        let busy = behind(
+            TOKEN,
+            "Server returned non-2xx status code: 503 Service Unavailable: ",
+        );
         assert!(StorageError::from_store("reading", &location, &busy).is_transient());
     }
-
-    #[test]
-    fn what_a_store_asks_patience_for_may_pass_by_itself() {
-        for (status, code) in [
-            ("503 Service Unavailable", "SlowDown"),
-            ("500 Internal Server Error", "InternalError"),
-            ("429 Too Many Requests", "TooManyRequests"),
-            ("408 Request Timeout", "RequestTimeout"),
-            ("507 Insufficient Storage", "XMinioStorageFull"),
-        ] {
-            let expected = format!("the store is unavailable: {status} {code}: M.");
-            assert_eq!(told(&answer(status, code), false), (expected, true));
-        }
-        let conflict = answer("409 Conflict", "OperationAborted");
-        let expected = "the store is unavailable: 409 OperationAborted: M.";
-        assert_eq!(told(&conflict, false), (expected.to_owned(), true));
-    }
 }
+
+#[cfg(test)]
+#[path = "error_answers.rs"]
+mod answers;

@@ -60,7 +60,7 @@ pub async fn put_if_absent(
             return Err(error);
         }
         let Some(pause) = pauses.next(&error) else {
-            return Err(error);
+            return Err(pauses.give_up(error));
         };
         tokio::time::sleep(pause).await;
     }

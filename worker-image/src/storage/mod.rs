@@ -3,10 +3,15 @@
 //!
 //! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
 
+mod answer;
+mod client;
 mod complete;
 mod empty_file;
 mod error;
+mod error_codes;
 mod exclusive;
+#[cfg(test)]
+pub(crate) mod fake_http;
 mod job;
 mod list;
 mod location;

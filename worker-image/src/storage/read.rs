@@ -3,17 +3,18 @@
 //! Each range is a call of its own with finite timeouts; after a failure reading goes on at the same offset. Knows no
 //! format.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use futures::StreamExt;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::defect::{self, Defect};
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
@@ -21,7 +22,7 @@ use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 /// One range request: large enough that its latency does not show, small enough that a failure costs little.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Ranges in flight or waiting to be read, for each open object.
+/// Ranges in flight or waiting to be read, for each open object, besides the one being read.
 const RANGES_AHEAD: usize = 2;
 
 /// Counts bytes that came from storage.
@@ -29,13 +30,23 @@ pub type ReadCounter = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Reads an object from beginning to end on a thread that may block. Errors are `StorageError`s inside `io::Error`.
 pub struct ObjectReader {
-    ranges: mpsc::Receiver<Result<Bytes, StorageError>>,
+    runtime: Handle,
+    stores: Stores,
+    location: Location,
+    known: Arc<Known>,
+    /// Numbers of the ranges that nobody has asked for yet.
+    to_ask: Range<u64>,
+    asked: VecDeque<AskedRange>,
     current: Bytes,
     /// What is still to come: the end of the ranges is the end of the object only when nothing is.
     remaining: u64,
-    location: Location,
     counted: ReadCounter,
-    task: tokio::task::JoinHandle<()>,
+}
+
+/// A range that a task of its own reads: its timers run on, and it is done, however late anybody asks for it.
+struct AskedRange {
+    answer: oneshot::Receiver<Result<Bytes, StorageError>>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl ObjectReader {
@@ -51,59 +62,80 @@ impl ObjectReader {
             size: file.size,
             etag: file.etag.clone(),
         };
-        let (sender, ranges) = mpsc::channel(1);
-        let (stores, place) = (stores.clone(), location.clone());
-        let task = runtime.spawn(async move {
-            let (stores, location, known) = (&stores, &place, &known);
-            let mut parts = futures::stream::iter(split(known.size))
-                .map(|part| get(stores, location, known, part))
-                .buffered(RANGES_AHEAD);
-            while let Some(part) = parts.next().await {
-                let failed = part.is_err();
-                if sender.send(part).await.is_err() || failed {
-                    break;
-                }
-            }
-        });
-        Self {
-            ranges,
+        let mut reader = Self {
+            runtime: runtime.clone(),
+            stores: stores.clone(),
+            location: location.clone(),
+            to_ask: 0..range_count(known.size),
+            known: Arc::new(known),
+            asked: VecDeque::with_capacity(RANGES_AHEAD),
             current: Bytes::new(),
             remaining: file.size,
-            location: location.clone(),
             counted,
-            task,
+        };
+        reader.ask();
+        reader
+    }
+
+    /// Asks for ranges until enough are ahead.
+    fn ask(&mut self) {
+        while self.asked.len() < RANGES_AHEAD
+            && let Some(number) = self.to_ask.next()
+        {
+            let (sender, answer) = oneshot::channel();
+            let (stores, location) = (self.stores.clone(), self.location.clone());
+            let known = Arc::clone(&self.known);
+            let task = self.runtime.spawn(async move {
+                let range = nth_range(number, known.size);
+                // If nobody waits any more, nobody misses it.
+                let _ = sender.send(get(&stores, &location, &known, range).await);
+            });
+            let task = AbortOnDropHandle::new(task);
+            self.asked.push_back(AskedRange { answer, task });
         }
+    }
+
+    /// The next range; nothing after the last.
+    fn next_range(&mut self) -> Result<Option<Bytes>, StorageError> {
+        let Some(AskedRange { answer, task }) = self.asked.pop_front() else {
+            return if self.remaining == 0 {
+                Ok(None)
+            } else {
+                Err(self.ended_early())
+            };
+        };
+        self.ask();
+        let bytes = answer
+            .blocking_recv()
+            .unwrap_or_else(|_| Err(self.ended_early()));
+        drop(task);
+        if bytes.is_err() {
+            self.to_ask = 0..0;
+            self.asked.clear();
+        }
+        bytes.map(Some)
+    }
+
+    fn ended_early(&self) -> StorageError {
+        let cause = Cause::Unreachable("reading was ended early".to_owned());
+        StorageError::new("reading", &self.location, cause)
     }
 }
 
 impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            match self.ranges.blocking_recv() {
-                Some(Ok(bytes)) => {
-                    (self.counted)(bytes.len() as u64);
-                    self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
-                    self.current = bytes;
-                }
-                Some(Err(error)) => return Err(io::Error::other(error)),
-                None if self.remaining == 0 => return Ok(0),
-                None => {
-                    let cause = Cause::Unreachable("reading was ended early".to_owned());
-                    let error = StorageError::new("reading", &self.location, cause);
-                    return Err(io::Error::other(error));
-                }
-            }
+            let Some(bytes) = self.next_range().map_err(io::Error::other)? else {
+                return Ok(0);
+            };
+            (self.counted)(bytes.len() as u64);
+            self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+            self.current = bytes;
         }
         let count = buffer.len().min(self.current.len());
         buffer[..count].copy_from_slice(&self.current[..count]);
         self.current.advance(count);
         Ok(count)
-    }
-}
-
-impl Drop for ObjectReader {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -114,10 +146,14 @@ struct Known {
     etag: Option<String>,
 }
 
-fn split(size: u64) -> impl Iterator<Item = Range<u64>> {
+fn range_count(size: u64) -> u64 {
     // An empty file is read too: it may have vanished or grown since it was listed.
-    let count = size.div_ceil(RANGE_BYTES).max(1);
-    (0..count).map(move |n| n * RANGE_BYTES..((n + 1) * RANGE_BYTES).min(size))
+    size.div_ceil(RANGE_BYTES).max(1)
+}
+
+fn nth_range(number: u64, size: u64) -> Range<u64> {
+    let start = number.saturating_mul(RANGE_BYTES);
+    start..start.saturating_add(RANGE_BYTES).min(size)
 }
 
 async fn get(
@@ -158,18 +194,20 @@ async fn get(
     match bytes.await {
         Ok(Some(bytes)) if bytes.len() as u64 == wanted => Ok(bytes),
         Ok(_) => Err(StorageError::new("reading", location, Cause::Changed)),
-        // The range begins beyond the end of what stands there now.
-        Err(StorageError {
-            cause: Cause::Other(detail),
-            ..
-        }) if detail.contains("416") || detail.contains("range") => {
-            Err(StorageError::new("reading", location, Cause::Changed))
-        }
         // Azure's emulator says of what is gone, too, that it does not match.
         Err(error) if error.cause == Cause::Changed => match size_of(stores, location).await? {
             Some(_) => Err(error),
             None => Err(StorageError::new("reading", location, Cause::NotFound)),
         },
+        // A disk has no status that says "beyond the end": its size does.
+        Err(error) if matches!(error.cause, Cause::Other(_)) => {
+            match size_of(stores, location).await? {
+                Some(size) if size != known.size => {
+                    Err(StorageError::new("reading", location, Cause::Changed))
+                }
+                Some(_) | None => Err(error),
+            }
+        }
         Err(error) => Err(error),
     }
 }
@@ -229,115 +267,5 @@ pub async fn size_of(stores: &Stores, location: &Location) -> Result<Option<u64>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use object_store::PutPayload;
-
-    async fn put(stores: &Stores, location: &Location, bytes: Vec<u8>) -> InputFile {
-        let store = stores.open(location).unwrap().objects;
-        store
-            .put(location.path(), PutPayload::from(bytes))
-            .await
-            .unwrap();
-        let meta = store.head(location.path()).await.unwrap();
-        InputFile {
-            uri: location.to_string(),
-            size: meta.size,
-            etag: meta.e_tag,
-        }
-    }
-
-    fn read(stores: &Stores, file: &InputFile, location: &Location) -> io::Result<(Vec<u8>, u64)> {
-        let (runtime, stores, file, location) = (
-            Handle::current(),
-            stores.clone(),
-            file.clone(),
-            location.clone(),
-        );
-        let thread = std::thread::spawn(move || {
-            let total = Arc::new(AtomicU64::new(0));
-            let sum = Arc::clone(&total);
-            let counted: ReadCounter = Arc::new(move |n| {
-                sum.fetch_add(n, Ordering::Relaxed);
-            });
-            let mut bytes = Vec::new();
-            ObjectReader::open(&runtime, &stores, &file, &location, counted)
-                .read_to_end(&mut bytes)?;
-            Ok((bytes, total.load(Ordering::Relaxed)))
-        });
-        thread.join().unwrap()
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_object_of_several_ranges_is_read_in_order_and_counted() {
-        let stores = Stores::in_memory();
-        let location = Location::parse("s3://b/k").unwrap();
-        let content: Vec<u8> = (0..20_000_001_u32).map(|n| (n % 251) as u8).collect();
-        let file = put(&stores, &location, content.clone()).await;
-        let (bytes, counted) = read(&stores, &file, &location).unwrap();
-        assert!(bytes == content);
-        assert_eq!(counted, content.len() as u64);
-        let empty = put(&stores, &location, Vec::new()).await;
-        assert_eq!(read(&stores, &empty, &location).unwrap().0, b"");
-    }
-
-    #[test]
-    fn a_runtime_that_ends_is_not_taken_for_the_end_of_the_file() {
-        let stores = Stores::in_memory();
-        let location = Location::parse("s3://b/k").unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let file = runtime.block_on(put(&stores, &location, vec![1; 30 << 20]));
-        let counted: ReadCounter = Arc::new(|_| ());
-        let mut reader = ObjectReader::open(runtime.handle(), &stores, &file, &location, counted);
-        reader.read_exact(&mut [0; 10]).unwrap();
-        runtime.shutdown_background();
-        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
-        assert!(
-            error.to_string().contains("reading was ended early"),
-            "{error}"
-        );
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_file_that_is_not_the_listed_one_is_refused() {
-        let stores = Stores::in_memory();
-        let location = Location::parse("s3://b/k").unwrap();
-        let listed = put(&stores, &location, b"old".to_vec()).await;
-        for replacement in [&b"new"[..], b"longer than before", b""] {
-            put(&stores, &location, replacement.to_vec()).await;
-            let error = read(&stores, &listed, &location).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .contains("reading s3://b/k: changed while reading"),
-                "{error}"
-            );
-        }
-        let unknown = InputFile {
-            etag: None,
-            size: 30,
-            ..listed.clone()
-        };
-        assert!(
-            read(&stores, &unknown, &location)
-                .unwrap_err()
-                .to_string()
-                .contains("changed while reading")
-        );
-        stores
-            .open(&location)
-            .unwrap()
-            .objects
-            .delete(location.path())
-            .await
-            .unwrap();
-        assert!(
-            read(&stores, &listed, &location)
-                .unwrap_err()
-                .to_string()
-                .contains("there is no such object (404)")
-        );
-    }
-}
+#[path = "read_tests.rs"]
+mod tests;

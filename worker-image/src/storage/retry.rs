@@ -1,4 +1,7 @@
 //! Trying again: which errors, how long, how often said. Holds no connection.
+//!
+//! How long counts from the first failure of a call: a call that was slow, or that nobody asked for its answer, has used
+//! up nothing.
 
 use std::time::Duration;
 
@@ -13,7 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a store that stays away is mentioned in the log.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Makes a call until it succeeds, fails for a reason that will not pass, or the patience of `stores` is used up.
+/// Makes a call until it succeeds, fails for a reason that will not pass, or fails for longer than the patience of
+/// `stores`. The error then says how often it was tried.
 pub async fn persist<T, F, Answer>(
     stores: &Stores,
     call: &'static str,
@@ -34,7 +38,7 @@ where
             return Err(error);
         }
         let Some(pause) = pauses.next(&error) else {
-            return Err(error);
+            return Err(pauses.give_up(error));
         };
         tokio::time::sleep(pause).await;
     }
@@ -60,7 +64,8 @@ impl Reminder {
 /// Pauses between attempts: doubling, with jitter, until the patience is used up.
 pub(crate) struct Pauses {
     chance: Chance,
-    start: Instant,
+    first_failure: Option<Instant>,
+    failures: u32,
     patience: Duration,
     next: Duration,
     reminder: Reminder,
@@ -69,21 +74,21 @@ pub(crate) struct Pauses {
 impl Pauses {
     pub(crate) fn new(stores: &Stores) -> Self {
         let chance = stores.chance().clone();
-        let (patience, first) = (stores.patience(), stores.first_pause());
-        Self::begun(chance, patience, first, Instant::now())
+        Self::of(chance, stores.patience(), stores.first_pause())
     }
 
-    fn begun(chance: Chance, patience: Duration, first: Duration, now: Instant) -> Self {
+    fn of(chance: Chance, patience: Duration, first: Duration) -> Self {
         Self {
             chance,
-            start: now,
+            first_failure: None,
+            failures: 0,
             patience,
             next: first,
             reminder: Reminder::default(),
         }
     }
 
-    /// How long to wait before the next attempt; nothing where it is time to give up.
+    /// How long to wait before the next attempt; nothing if it is time to give up.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
         let now = Instant::now();
         let pause = self.pause_at(now)?;
@@ -93,8 +98,16 @@ impl Pauses {
         Some(pause)
     }
 
+    /// The last error of a call that is given up, with how often and how long it was tried.
+    pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
+        let since = self.first_failure.map(|first| first.elapsed());
+        error.after(self.failures, since.unwrap_or_default())
+    }
+
     fn pause_at(&mut self, now: Instant) -> Option<Duration> {
-        if now.duration_since(self.start) >= self.patience {
+        let first_failure = *self.first_failure.get_or_insert(now);
+        self.failures = self.failures.saturating_add(1);
+        if now.duration_since(first_failure) >= self.patience {
             return None;
         }
         let pause = self.next.mul_f64(self.chance.jitter());
@@ -116,7 +129,7 @@ mod tests {
     fn ten_minutes_without_an_answer_are_a_hundred_or_two_of_tries_and_ten_lines_of_the_log() {
         let began = Instant::now();
         let outage = Duration::from_mins(10);
-        let mut pauses = Pauses::begun(Chance::system(), outage, Duration::from_millis(100), began);
+        let mut pauses = Pauses::of(Chance::system(), outage, Duration::from_millis(100));
         let (mut now, mut tries, mut told) = (began, 1, 0);
         let mut longest = Duration::ZERO;
         loop {
@@ -153,5 +166,50 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.cause, crate::storage::Cause::NotFound);
         assert_eq!(calls.load(Ordering::SeqCst), 6);
+    }
+
+    /// Fails each call after as long as said.
+    async fn failing(stores: &Stores, call_lasts: Duration) -> (u32, String) {
+        let location = Location::parse("s3://b/k").unwrap();
+        let mut calls = 0;
+        let call = || {
+            calls += 1;
+            async move {
+                tokio::time::sleep(call_lasts).await;
+                Err::<(), _>(object_store::Error::Generic {
+                    store: "test",
+                    source: "Server returned non-2xx status code: 503 Service Unavailable: ".into(),
+                })
+            }
+        };
+        let error = persist(stores, "reading", &location, call)
+            .await
+            .unwrap_err();
+        assert!(error.is_transient());
+        (calls, error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_counts_from_the_first_failure_and_its_end_is_told() {
+        let stores = Stores::in_memory().with_patience(Duration::from_mins(2));
+        // Longer than all patience: it is made once more all the same.
+        let (calls, error) = failing(&stores, Duration::from_mins(10)).await;
+        assert_eq!(calls, 2);
+        assert_eq!(
+            error,
+            "reading s3://b/k: the store is unavailable: 503 Service Unavailable; it was tried 2 times in 600 s without success"
+        );
+        let (calls, error) = failing(&stores, Duration::ZERO).await;
+        assert!((15..60).contains(&calls), "{calls}");
+        let told = format!("; it was tried {calls} times in 12");
+        assert!(error.contains(&told), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_tried_once_says_nothing_of_tries() {
+        let stores = Stores::in_memory().with_patience(Duration::ZERO);
+        let (calls, error) = failing(&stores, Duration::from_secs(1)).await;
+        assert_eq!(calls, 1);
+        assert!(error.ends_with(": 503 Service Unavailable"), "{error}");
     }
 }

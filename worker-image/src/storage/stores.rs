@@ -16,22 +16,35 @@ use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::chance::Chance;
+use crate::storage::client::StoreConnector;
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
-/// A store in the same cluster or cloud answers the handshake in milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the parts of one call may take, and how often the client itself makes it again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// A store in the same cluster or cloud answers the handshake in milliseconds.
+    pub(crate) connect: Duration,
+    /// No single request is larger than a part (8 MiB): slower than 140 kB/s is as good as dead.
+    pub(crate) request: Duration,
+    /// Longest silence in the middle of an answer.
+    pub(crate) silence: Duration,
+    /// The client's own retries are few: `retry::persist` goes on after them with new signatures and credentials.
+    pub(crate) client_retries: usize,
+    /// No further client retry after this long.
+    pub(crate) client_retry_time: Duration,
+}
 
-/// No single request is larger than a part (8 MiB): slower than 140 kB/s is as good as dead.
-const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Longest silence in the middle of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The client's own retries are few: `retry::persist` goes on after them with new signatures and credentials.
-const CLIENT_RETRIES: usize = 2;
-
-/// No further client retry after this long.
-const CLIENT_RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_mins(1),
+            silence: Duration::from_secs(20),
+            client_retries: 2,
+            client_retry_time: Duration::from_secs(20),
+        }
+    }
+}
 
 /// How long a call is tried in all, unless said otherwise.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -59,6 +72,7 @@ pub struct Stores {
     options: Arc<BTreeMap<String, String>>,
     clients: Arc<Mutex<BTreeMap<String, Store>>>,
     patience: Duration,
+    times: Times,
     in_memory: bool,
     chance: Chance,
 }
@@ -71,6 +85,7 @@ impl Stores {
             options: Arc::new(options),
             clients: Arc::default(),
             patience: PATIENCE,
+            times: Times::default(),
             in_memory: false,
             chance: Chance::system(),
         }
@@ -88,6 +103,12 @@ impl Stores {
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// With other times for each call.
+    #[cfg(test)]
+    pub(crate) fn with_times(self, times: Times) -> Self {
+        Self { times, ..self }
     }
 
     /// With random numbers from here.
@@ -157,8 +178,9 @@ impl Stores {
             }
             Scheme::S3 => {
                 let new = AmazonS3Builder::new()
-                    .with_client_options(client_options())
-                    .with_retry(retry_config());
+                    .with_client_options(client_options(self.times))
+                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("AWS_")
                     .filter_map(|(k, v)| Some((k.parse::<AmazonS3ConfigKey>().ok()?, v)))
@@ -171,8 +193,9 @@ impl Stores {
             }
             Scheme::Gs => {
                 let new = GoogleCloudStorageBuilder::new()
-                    .with_client_options(client_options())
-                    .with_retry(retry_config());
+                    .with_client_options(client_options(self.times))
+                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("GOOGLE_")
                     .filter_map(|(k, v)| Some((k.parse::<GoogleConfigKey>().ok()?, v)))
@@ -185,8 +208,9 @@ impl Stores {
             }
             Scheme::Az => {
                 let new = MicrosoftAzureBuilder::new()
-                    .with_client_options(client_options())
-                    .with_retry(retry_config());
+                    .with_client_options(client_options(self.times))
+                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("AZURE_")
                     .filter_map(|(k, v)| Some((k.parse::<AzureConfigKey>().ok()?, v)))
@@ -262,14 +286,14 @@ fn azure_problem(said: &str) -> String {
     }
 }
 
-fn client_options() -> ClientOptions {
+fn client_options(times: Times) -> ClientOptions {
     ClientOptions::new()
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_read_timeout(READ_TIMEOUT)
+        .with_connect_timeout(times.connect)
+        .with_timeout(times.request)
+        .with_read_timeout(times.silence)
 }
 
-fn retry_config() -> RetryConfig {
+fn retry_config(times: Times) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_secs(2),
@@ -277,8 +301,8 @@ fn retry_config() -> RetryConfig {
     };
     RetryConfig {
         backoff,
-        max_retries: CLIENT_RETRIES,
-        retry_timeout: CLIENT_RETRY_TIMEOUT,
+        max_retries: times.client_retries,
+        retry_timeout: times.client_retry_time,
     }
 }
 

@@ -330,13 +330,14 @@ mod tests {
     use object_store::path::Path;
     use object_store::{MultipartId, PutResult, Result};
     use std::pin::Pin;
-
-    /// Takes one part and refuses all others.
-    struct OnePartStore;
+    use std::time::Duration;
 
     type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-    impl MultipartStore for OnePartStore {
+    /// Answers each part like this, and nothing else.
+    struct PartStore(fn(usize) -> Answer<'static, PartId>);
+
+    impl MultipartStore for PartStore {
         fn create_multipart<'a, 'b, 'c>(&'a self, _: &'b Path) -> Answer<'c, MultipartId>
         where
             'a: 'c,
@@ -347,7 +348,7 @@ mod tests {
 
         fn put_part<'a, 'b, 'c, 'd>(
             &'a self,
-            path: &'b Path,
+            _: &'b Path,
             _: &'c MultipartId,
             index: usize,
             _: PutPayload,
@@ -357,15 +358,7 @@ mod tests {
             'b: 'd,
             'c: 'd,
         {
-            let denied = object_store::Error::PermissionDenied {
-                path: path.to_string(),
-                source: "no".into(),
-            };
-            let content_id = "part".to_owned();
-            Box::pin(std::future::ready(match index {
-                0 => Ok(PartId { content_id }),
-                _ => Err(denied),
-            }))
+            (self.0)(index)
         }
 
         fn complete_multipart<'a, 'b, 'c, 'd>(
@@ -382,7 +375,7 @@ mod tests {
             Box::pin(std::future::ready(Err(
                 object_store::Error::NotImplemented {
                     operation: "complete".to_owned(),
-                    implementer: "OnePartStore".to_owned(),
+                    implementer: "PartStore".to_owned(),
                 },
             )))
         }
@@ -401,17 +394,73 @@ mod tests {
         }
     }
 
-    #[test]
-    fn fault_8665_a_part_that_is_refused_ends_the_upload_with_its_reason() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
+    fn named(index: usize) -> Result<PartId> {
+        let content_id = index.to_string();
+        Ok(PartId { content_id })
+    }
+
+    /// Takes one part and refuses all others.
+    fn only_the_first(index: usize) -> Answer<'static, PartId> {
+        let denied = object_store::Error::PermissionDenied {
+            path: "k".to_owned(),
+            source: "no".into(),
+        };
+        let answer = if index == 0 { named(0) } else { Err(denied) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    /// A request in the way of real clients: it has a minute in all, and wants to be looked at now and then.
+    fn with_a_timer(index: usize) -> Answer<'static, PartId> {
+        Box::pin(async move {
+            let late = tokio::time::Instant::now() + Duration::from_mins(1);
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if tokio::time::Instant::now() >= late {
+                    return Err(object_store::Error::NotImplemented {
+                        operation: "a late part".to_owned(),
+                        implementer: "PartStore".to_owned(),
+                    });
+                }
+            }
+            named(index)
+        })
+    }
+
+    fn parts_go_to(put_part: fn(usize) -> Answer<'static, PartId>) -> Stores {
         let objects = Arc::new(InMemory::new());
-        let multipart: Arc<dyn MultipartStore> = Arc::new(OnePartStore);
+        let multipart: Arc<dyn MultipartStore> = Arc::new(PartStore(put_part));
         let store = Store {
             objects: Arc::clone(&objects) as _,
             durable: objects,
             multipart: Some(multipart),
         };
-        let stores = Stores::in_memory().with_store("s3://b", store);
+        Stores::in_memory().with_store("s3://b", store)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_takes_ten_minutes_for_each_part_loses_none() {
+        let stores = parts_go_to(with_a_timer);
+        let location = Location::parse("s3://b/k").unwrap();
+        let runtime = Handle::current();
+        let (sender, written) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let mut upload = PartUpload::begin(&runtime, &stores, &location, "w").unwrap();
+            for _ in 0..4 {
+                upload.write_all(&vec![7; PART_BYTES]).unwrap();
+                runtime.block_on(async { tokio::time::sleep(Duration::from_mins(10)).await });
+            }
+            sender.send(upload.finish()).unwrap();
+        });
+        let UploadPlace::Multipart { parts, .. } = written.await.unwrap().unwrap().place else {
+            panic!("parts were written");
+        };
+        assert_eq!(parts, ["0", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn fault_8665_a_part_that_is_refused_ends_the_upload_with_its_reason() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let stores = parts_go_to(only_the_first);
         let location = Location::parse("s3://b/k").unwrap();
         for bytes in [PART_BYTES + 1, PART_BYTES * 8] {
             let mut upload = PartUpload::begin(runtime.handle(), &stores, &location, "w").unwrap();

@@ -1,0 +1,151 @@
+//! The HTTP client of every store: answers that object_store would take for something else are made what they are.
+//!
+//! An error in an answer that says 200 becomes an error. A good answer that names a key such as `SlowDown.jsonl` stays a
+//! good one. Codes that come in a header, or with a redirect to nowhere, come in the body. Repeats nothing, and decides
+//! nothing about what an error means for a job.
+
+use std::pin::Pin;
+
+use axum::http::{Method, StatusCode};
+use bytes::Bytes;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
+};
+
+use crate::storage::Scheme;
+use crate::storage::answer::{Said, is_xml_error};
+use crate::storage::error_codes::{Class, class_of, codes};
+
+/// Azure's code, also where there is no body to hold it.
+const AZURE_CODE: &str = "x-ms-error-code";
+
+/// Words that object_store takes for an error wherever they stand in a good answer, also in a key, and the same words as
+/// XML can write them too.
+const TAKEN_FOR_ERRORS: [(&str, &str); 2] = [
+    ("InternalError", "InternalErro&#114;"),
+    ("SlowDown", "SlowDow&#110;"),
+];
+
+/// Makes the clients of one kind of store.
+#[derive(Debug)]
+pub(super) struct StoreConnector(pub(super) Scheme);
+
+impl HttpConnector for StoreConnector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(StoreClient {
+            inner,
+            scheme: self.0,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct StoreClient {
+    inner: HttpClient,
+    scheme: Scheme,
+}
+
+impl HttpService for StoreClient {
+    fn call<'life0, 'async_trait>(
+        &'life0 self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let method = request.method().clone();
+            let response = self.inner.execute(request).await?;
+            self.corrected(&method, response).await
+        })
+    }
+}
+
+impl StoreClient {
+    async fn corrected(
+        &self,
+        method: &Method,
+        response: HttpResponse,
+    ) -> Result<HttpResponse, HttpError> {
+        let status = response.status();
+        if status.is_success() {
+            // Only these are answered with 200 before the store knows how they end.
+            return if *method == Method::POST {
+                self.corrected_success(response).await
+            } else {
+                Ok(response)
+            };
+        }
+        let is_bare_redirect = status.is_redirection()
+            && status != StatusCode::NOT_MODIFIED
+            && !response.headers().contains_key("location");
+        if is_bare_redirect {
+            return Self::corrected_redirect(response).await;
+        }
+        if *method == Method::HEAD {
+            return Ok(Self::with_body_of_header(response));
+        }
+        Ok(response)
+    }
+
+    async fn corrected_success(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        let text = String::from_utf8_lossy(&body);
+        if is_xml_error(&text) {
+            parts.status = self.status_of_error(&text);
+            return Ok(HttpResponse::from_parts(parts, body.into()));
+        }
+        // In the answer to a removal of many, errors stand beside what went well, and are errors.
+        let is_to_mask = TAKEN_FOR_ERRORS.iter().any(|(word, _)| text.contains(word))
+            && !text.contains("<Error>");
+        if !is_to_mask {
+            return Ok(HttpResponse::from_parts(parts, body.into()));
+        }
+        let masked = TAKEN_FOR_ERRORS
+            .iter()
+            .fold(text.into_owned(), |text, (word, mask)| {
+                text.replace(word, mask)
+            });
+        Ok(HttpResponse::from_parts(parts, masked.into()))
+    }
+
+    /// The status that the error should have come with. An unknown one is the store's fault.
+    fn status_of_error(&self, body: &str) -> StatusCode {
+        let code = Said::read(body).code;
+        let known = codes(self.scheme)
+            .iter()
+            .find(|known| Some(known.code) == code.as_deref());
+        let class = class_of(self.scheme, code.as_deref(), 500);
+        let status = known.map_or(500, |known| known.status);
+        // 500 and not, for instance, 400: the client itself tries such a call again.
+        let status = if class == Class::Busy { 500 } else { status };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The client would throw the body away, which says why.
+    async fn corrected_redirect(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        if is_xml_error(&String::from_utf8_lossy(&body)) {
+            parts.status = StatusCode::BAD_REQUEST;
+        }
+        Ok(HttpResponse::from_parts(parts, body.into()))
+    }
+
+    fn with_body_of_header(response: HttpResponse) -> HttpResponse {
+        let (parts, body) = response.into_parts();
+        let code = parts.headers.get(AZURE_CODE);
+        let body = match code.and_then(|code| code.to_str().ok()) {
+            Some(code) if code.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                Bytes::from(format!("<Error><Code>{code}</Code></Error>")).into()
+            }
+            Some(_) | None => body,
+        };
+        HttpResponse::from_parts(parts, body)
+    }
+}
