@@ -16,8 +16,8 @@ use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{JobUid, TaskAttempt};
 
 use crate::storage::{
-    Cause, Completed, Location, StorageError, Stores, UploadPlace, abandon, complete, fetch_range,
-    persist, size_of,
+    Cause, Completed, Location, StorageError, Stores, UploadPlace, Verified, abandon, complete,
+    fetch_range, persist, size_of, verify,
 };
 
 pub use owner::{OutputError, check_output};
@@ -83,15 +83,34 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
     Ok(name)
 }
 
-/// Completes the upload of a committed attempt. Where there is no such upload, the file is compared with what the ledger
-/// says: the upload may have been completed before a crash.
+/// Completes the upload of a committed attempt, and looks whether the file is what was written. Where there is no such
+/// upload, the file is compared with what the ledger says: the upload may have been completed before a crash.
 pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
     let (location, place) = upload(file)?;
     match complete(stores, &location, &place).await? {
-        Completed::Stands => Ok(Finalized::Stands),
+        Completed::Stands => compare(stores, &location, &place, file).await,
         Completed::Gone if stands(stores, &location, file).await? => Ok(Finalized::Stands),
         Completed::Gone => Ok(Finalized::Lost),
     }
+}
+
+/// Compares a file that was just completed with what its attempt wrote.
+async fn compare(
+    stores: &Stores,
+    location: &Location,
+    place: &UploadPlace,
+    file: &OutputFile,
+) -> Result<Finalized, StorageError> {
+    let problem = match verify(stores, location, place, file.bytes, file.crc32c).await? {
+        Verified::Same => return Ok(Finalized::Stands),
+        Verified::Unclear if stands(stores, location, file).await? => {
+            return Ok(Finalized::Stands);
+        }
+        Verified::Unclear => "its CRC-32C is not that of what was written".to_owned(),
+        Verified::Other(problem) => problem,
+    };
+    tracing::warn!(file = %location, %problem, "a finished file is not what was written; its task runs again");
+    Ok(Finalized::Lost)
 }
 
 /// Throws away the upload of an attempt that lost, or its shuffle file.

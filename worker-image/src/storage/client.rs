@@ -1,8 +1,9 @@
-//! The HTTP client of every store: answers that object_store would take for something else are made what they are.
+//! The HTTP client of every store: answers that `object_store` would take for something else are made what they are.
 //!
 //! An error in an answer that says 200 becomes an error. A good answer that names a key such as `SlowDown.jsonl` stays a
-//! good one. Codes that come in a header, or with a redirect to nowhere, come in the body. Repeats nothing, and decides
-//! nothing about what an error means for a job.
+//! good one. Codes that come in a header, or with a redirect to nowhere, come in the body. What is uploaded is sent with its
+//! MD5, and an answer that names another checksum is an error. Repeats nothing, and decides nothing about what an error
+//! means for a job.
 
 use std::pin::Pin;
 
@@ -10,18 +11,19 @@ use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
 
 use crate::storage::Scheme;
 use crate::storage::answer::{Said, is_xml_error};
+use crate::storage::checksums::{Sent, Told};
 use crate::storage::error_codes::{Class, class_of, codes};
 
 /// Azure's code, also where there is no body to hold it.
 const AZURE_CODE: &str = "x-ms-error-code";
 
-/// Words that object_store takes for an error wherever they stand in a good answer, also in a key, and the same words as
+/// Words that `object_store` takes for an error wherever they stand in a good answer, also in a key, and the same words as
 /// XML can write them too.
 const TAKEN_FOR_ERRORS: [(&str, &str); 2] = [
     ("InternalError", "InternalErro&#114;"),
@@ -51,7 +53,7 @@ struct StoreClient {
 impl HttpService for StoreClient {
     fn call<'life0, 'async_trait>(
         &'life0 self,
-        request: HttpRequest,
+        mut request: HttpRequest,
     ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'async_trait>>
     where
         'life0: 'async_trait,
@@ -59,7 +61,23 @@ impl HttpService for StoreClient {
     {
         Box::pin(async move {
             let method = request.method().clone();
-            let response = self.inner.execute(request).await?;
+            let sent = Sent::of(self.scheme, &request);
+            if let Some(md5) = sent.as_ref().and_then(|sent| sent.header(&request))
+                && let Ok(md5) = md5.parse()
+            {
+                request.headers_mut().insert("content-md5", md5);
+            }
+            let mut response = self.inner.execute(request).await?;
+            if response.status().is_success() {
+                if let Some(sent) = sent {
+                    let checked = sent.check(response.headers());
+                    checked.map_err(|wrong| HttpError::new(HttpErrorKind::Interrupted, wrong))?;
+                }
+                if method == Method::HEAD {
+                    let told = Told::of(response.headers());
+                    response.extensions_mut().insert(told);
+                }
+            }
             self.corrected(&method, response).await
         })
     }

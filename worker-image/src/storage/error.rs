@@ -11,6 +11,7 @@ use std::time::Duration;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::storage::answer::{Answer, chain, host_of};
+use crate::storage::checksums::WrongChecksum;
 use crate::storage::error_codes::{Class, class_of};
 use crate::storage::{Location, Scheme};
 
@@ -175,6 +176,9 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
         if let Some(cause) = on_disk.and_then(|e| classify_io(&path, e)) {
             return cause;
         }
+    }
+    if let Some(wrong) = chain(error).find_map(|e| e.downcast_ref::<WrongChecksum>()) {
+        return Cause::Damaged(cut(&wrong.to_string()));
     }
     let answer = Answer::of(error);
     let is_busy = |answer: &Answer| matches!(answer.status, 429 | 500..);
@@ -449,8 +453,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_at_azure_is_told_in_its_words_and_with_its_options() {
-        let location = Location::parse("az://c/k").unwrap();
         const TOKEN: &str = "Error performing token request: ";
+        let location = Location::parse("az://c/k").unwrap();
         for (error, expected) in [
             (
                 behind(

@@ -1,7 +1,7 @@
 //! The error codes that S3, Google Cloud Storage and Azure Blob Storage document, each with its class. Data only.
 //!
 //! The lists: "Error responses" of Amazon S3's API reference, with those of KMS (`KMS.`), of the token service, and of
-//! MinIO and Ceph; Cloud Storage's "HTTP status and error codes" for XML and, in small letters, for JSON; "Common REST API
+//! `MinIO` and Ceph; Cloud Storage's "HTTP status and error codes" for XML and, in small letters, for JSON; "Common REST API
 //! error codes" and "Blob Storage error codes" of Azure. A code that is not here has the class of its status.
 
 use crate::storage::Scheme;

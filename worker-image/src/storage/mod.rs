@@ -4,6 +4,9 @@
 //! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
 
 mod answer;
+#[cfg(test)]
+mod checked_uploads;
+mod checksums;
 mod client;
 mod complete;
 mod empty_file;
@@ -24,6 +27,7 @@ mod stores;
 #[cfg(test)]
 pub(crate) mod tricky;
 mod upload;
+mod verify;
 
 pub use complete::{Completed, abandon, complete};
 pub use error::{Cause, StorageError};
@@ -39,3 +43,4 @@ pub(crate) use retry::Reminder;
 pub use retry::persist;
 pub use stores::{Store, Stores};
 pub use upload::{PartUpload, UploadPlace, Uploaded};
+pub use verify::{Verified, verify};

@@ -394,9 +394,9 @@ mod tests {
         }
     }
 
-    fn named(index: usize) -> Result<PartId> {
+    fn named(index: usize) -> PartId {
         let content_id = index.to_string();
-        Ok(PartId { content_id })
+        PartId { content_id }
     }
 
     /// Takes one part and refuses all others.
@@ -405,7 +405,11 @@ mod tests {
             path: "k".to_owned(),
             source: "no".into(),
         };
-        let answer = if index == 0 { named(0) } else { Err(denied) };
+        let answer = if index == 0 {
+            Ok(named(0))
+        } else {
+            Err(denied)
+        };
         Box::pin(std::future::ready(answer))
     }
 
@@ -422,7 +426,7 @@ mod tests {
                     });
                 }
             }
-            named(index)
+            Ok(named(index))
         })
     }
 
