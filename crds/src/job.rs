@@ -51,6 +51,14 @@ pub const BACKOFF_MAX: DurationBounds = DurationBounds {
     greatest: "24h",
 };
 
+/// Bounds of storage.ledgerTTL. Least: a coordinator marks its folder as in use every two minutes, so in an hour it would have
+/// to miss thirty marks before another job could remove the ledger of a coordinator that still serves its result. Greatest: a
+/// year; a ledger that is kept longer needs no limit.
+pub const LEDGER_TTL: DurationBounds = DurationBounds {
+    least: "1h",
+    greatest: "8760h",
+};
+
 /// A data pipeline that runs on nodes which may vanish, and writes exactly the right output.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -118,9 +126,14 @@ pub struct StorageSpec {
     #[x_kube(validation = rules::object_name())]
     pub credentials_secret: Option<String>,
     /// When the intermediate data under `uri` is kept after the job: `Never`, `OnFailure` or `Always`; not set = `OnFailure`. The ledger, which is small, is
-    /// always kept. Immutable.
+    /// kept for `ledgerTTL`. Immutable.
     #[serde(default)]
     pub retain: Retain,
+    /// How long the job's folder under `uri` stays after the job's end: the ledger, and whatever intermediate data `retain` kept. 1h to 8760h; not set = until
+    /// `kubectl zephyr gc` or a lifecycle rule deletes it. The folder is removed at the end of a later job with the same `uri`. Output files stay. Immutable.
+    #[serde(default, rename = "ledgerTTL", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::duration("spec.storage.ledgerTTL", LEDGER_TTL))]
+    pub ledger_ttl: Option<DurationText>,
 }
 
 /// When intermediate data is kept after the job.

@@ -632,6 +632,8 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
         ("49", at("annotations"), json!({"a": "x".repeat(256 << 10)}), "Too long"),
         ("-", "spec/workers/preemptible", json!({"provider": "custom"}), "spec.workers.preemptible.nodeSelector: is missing; provider custom needs the labels of its nodes"),
         ("-", "spec/workers/preemptible", json!({"provider": "gke", "nodeSelector": {"a": "b"}}), "has nodeSelector or tolerations without provider custom (got gke); remove them or set provider: custom"),
+        ("-", "spec/storage/ledgerTTL", json!("59m"), "spec.storage.ledgerTTL: is out of range (got 59m); must be 1h..8760h"),
+        ("-", "spec/storage/ledgerTTL", json!("7d"), "spec.storage.ledgerTTL: is no duration (got 7d); a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from 1h to 8760h"),
         ("-", "spec/storage/retain", json!("Sometimes"), "supported values: \"Never\", \"OnFailure\", \"Always\""),
         ("-", "spec/retries/speculation", json!("Maybe"), "supported values: \"Auto\", \"Never\""),
         ("-", "spec/workers/preemptible", json!({"provider": "azure"}), "supported values: \"gke\", \"eks\", \"aks\", \"karpenter\", \"custom\", \"none\""),

@@ -3,6 +3,7 @@
 //! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
 //! known before.
 
+mod finished;
 mod owner;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::storage::{
     fetch_range, persist, size_of, verify,
 };
 
+pub use finished::finished;
 pub use owner::{OutputError, check_output};
 
 /// What of a file is held in memory while it is compared.

@@ -15,6 +15,7 @@ pub mod local;
 pub mod metrics;
 pub mod open_files;
 pub mod proto;
+pub mod reclaim;
 pub mod shuffle;
 #[cfg(test)]
 mod simulation;

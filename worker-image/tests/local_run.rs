@@ -334,6 +334,46 @@ async fn fault_2628_intermediate_data_goes_as_retain_says_and_the_ledger_stays()
     }
 }
 
+#[tokio::test]
+async fn the_end_of_a_job_removes_folders_of_others_that_outlived_their_ledger_ttl() {
+    let uid = |digit: char| "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d8".replace('0', &digit.to_string());
+    let mut processes = Processes::of(&slow_items(2), &json!({}));
+    let folder = |digit: char| processes.path(&format!("storage/{}", uid(digit)));
+    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+    for (digit, age, ttl) in [
+        ('1', 2, json!(3600)),
+        ('2', 2, json!(3 * 3600)),
+        ('3', 9999, json!(null)),
+    ] {
+        let marker = json!({"version": 1, "jobUid": uid(digit), "job": "ns/n", "outcome": "Succeeded", "ledgerTtlSeconds": ttl});
+        for (name, content) in [
+            ("ended.json", marker.to_string()),
+            ("epochs/1/open", "x".to_owned()),
+        ] {
+            let path = folder(digit).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, content).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - hours(age))
+                .unwrap();
+        }
+    }
+    let (expired, others) = (folder('1'), [folder('2'), folder('3')]);
+    processes.start_coordinator();
+    processes.start_worker(1);
+    success(&processes).await;
+    assert!(!expired.exists());
+    for folder in others {
+        assert!(folder.join("ended.json").exists() && folder.join("epochs/1/open").exists());
+    }
+    let own = processes.path("storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7/ended.json");
+    let marker: serde_json::Value = serde_json::from_slice(&std::fs::read(own).unwrap()).unwrap();
+    assert_eq!(
+        (&marker["outcome"], &marker["ledgerTtlSeconds"]),
+        (&json!("Succeeded"), &json!(null))
+    );
+}
+
 fn holds_files(folder: &std::path::Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;

@@ -122,6 +122,10 @@ fn storage(storage: &StorageSpec, place: Place) -> Vec<FieldError> {
     if let Some(name) = &storage.credentials_secret {
         errors.extend(text::object_name("spec.storage.credentialsSecret", name));
     }
+    if let Some(ttl) = &storage.ledger_ttl {
+        let bounds = crate::job::LEDGER_TTL;
+        errors.extend(numbers::duration("spec.storage.ledgerTTL", ttl, bounds));
+    }
     errors
 }
 

@@ -496,6 +496,21 @@ fn numbers_and_durations_have_bounds() {
             "is out of range (got 500ms); must be 1s..24h",
         ),
         (
+            "storage/ledgerTTL",
+            json!("59m"),
+            "is out of range (got 59m); must be 1h..8760h",
+        ),
+        (
+            "storage/ledgerTTL",
+            json!("8761h"),
+            "is out of range (got 8761h); must be 1h..8760h",
+        ),
+        (
+            "storage/ledgerTTL",
+            json!("7d"),
+            "is no duration: d is not a unit of time; units are h, m, s, ms (got 7d); from 1h to 8760h",
+        ),
+        (
             "retries/backoff/initial",
             json!("6m"),
             "is longer than max (got 6m); at most spec.retries.backoff.max",

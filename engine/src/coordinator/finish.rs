@@ -6,8 +6,8 @@ use std::mem;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
-use crate::coordinator::record::{JobResult, LogRecord};
-use crate::coordinator::state::{JobState, Recorded, StageProgress, State, TaskState};
+use crate::coordinator::record::{JobResult, LogRecord, OutputFile};
+use crate::coordinator::state::{JobState, Recorded, StageProgress, State, Task, TaskState};
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
 impl State {
@@ -166,6 +166,29 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Final files of committed attempts whose uploads were not completed when the job ended, in shard order: nobody completes them
+    /// any more. Nothing while the job runs.
+    pub fn uncompleted_files(&self) -> Vec<OutputFile> {
+        let (JobState::Ended { .. }, Some(last)) = (&self.job, self.last_stage()) else {
+            return Vec::new();
+        };
+        let uncompleted = |task: &Task| match &task.state {
+            TaskState::Committing { output, .. }
+            | TaskState::Done { output, .. }
+            | TaskState::Finalizing { output, .. } => Some(output.file.clone()),
+            TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Standing { .. }
+            | TaskState::Finalized { .. } => None,
+        };
+        self.stage(last)
+            .tasks
+            .iter()
+            .filter_map(uncompleted)
+            .collect()
     }
 
     pub(crate) fn on_result_durable(&mut self, out: &mut Outbox) {

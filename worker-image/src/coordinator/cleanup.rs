@@ -1,26 +1,63 @@
-//! After the end: removes the intermediate data that nobody needs any more. The ledger stays, because a coordinator that is
-//! started once more must find the result. Decides nothing about the job.
+//! After the end: throws away uploads that nobody completes, removes the intermediate data that nobody needs, marks the job as
+//! ended, and removes folders of other jobs that have outlived their time. This job's own ledger stays, because a coordinator that
+//! is started again must find the result. Decides nothing about the job; what fails here is only mentioned in the log.
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::time::timeout;
 use zephyr_crds::job::Retain;
-use zephyr_engine::coordinator::record::JobResult;
+use zephyr_engine::coordinator::record::{JobResult, OutputFile};
 
+use crate::finalize;
 use crate::job::RunJob;
+use crate::reclaim::{Marker, mark, sweep};
 use crate::storage::remove_folder;
 
 /// How long the result may wait for the removal: 100,000 objects go in a hundred requests.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long the result may wait for uploads to be thrown away: one request each, side by side.
+const UPLOADS_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Uploads thrown away at once: as many as the coordinator's other storage calls.
+const UPLOADS_AT_ONCE: usize = 16;
+
+/// How long the result may wait for the marker: one small write.
+const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the result may wait for folders of other jobs to be looked at: it is a service to others.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What is said while it is under way.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
-/// Removes what `spec.storage.retain` does not keep. What cannot be removed in time stays, and the log says so.
-pub(super) async fn clean_up(job: &RunJob, result: &JobResult) {
-    if !is_due(job.frozen.spec.storage.retain, result) {
-        return;
+/// Removes what `spec.storage.retain` does not keep, and what nobody needs after the job's end. What cannot be removed in time
+/// stays, and the log says so.
+pub(super) async fn clean_up(job: &RunJob, result: &JobResult, uploads: &[OutputFile]) {
+    abort(job, uploads).await;
+    if is_due(job.frozen.spec.storage.retain, result) {
+        remove_data(job).await;
     }
+    if mark_as_ended(job, result).await {
+        sweep_others(job).await;
+    }
+}
+
+/// Throws away the uploads of committed attempts that were not completed. A job that succeeded has none.
+async fn abort(job: &RunJob, uploads: &[OutputFile]) {
+    let one = |file| async move {
+        if let Err(error) = finalize::discard(&job.stores, file).await {
+            tracing::warn!(%error, "an upload that nobody completes stays");
+        }
+    };
+    let all = futures::stream::iter(uploads).for_each_concurrent(UPLOADS_AT_ONCE, one);
+    if timeout(UPLOADS_PATIENCE, all).await.is_err() {
+        tracing::warn!(?UPLOADS_PATIENCE, "some uploads that nobody completes stay");
+    }
+}
+
+async fn remove_data(job: &RunJob) {
     let folder = match job.storage.at("data") {
         Ok(folder) => folder,
         Err(error) => {
@@ -41,9 +78,144 @@ pub(super) async fn clean_up(job: &RunJob, result: &JobResult) {
     }
 }
 
+/// Writes the marker, from which the job's `ledgerTTL` counts; whether it is there.
+async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
+    let frozen = &job.frozen;
+    let outcome = match result {
+        JobResult::Succeeded { .. } => "Succeeded",
+        JobResult::Failed { reason, .. } => reason,
+    };
+    let ttl = frozen.spec.storage.ledger_ttl.as_ref();
+    // Admission has seen that it is a duration; one that is none keeps the ledger.
+    let ttl = ttl.and_then(|ttl| ttl.parse().ok());
+    let name = format!("{}/{}", frozen.namespace, frozen.name);
+    let marker = Marker::new(&job.storage, name, outcome.to_owned(), ttl);
+    match timeout(MARKER_PATIENCE, mark(&job.storage, &marker)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the ledger is not marked as that of an ended job, and stays");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(
+                ?MARKER_PATIENCE,
+                "the ledger is not marked as that of an ended job, and stays"
+            );
+            false
+        }
+    }
+}
+
+async fn sweep_others(job: &RunJob) {
+    match timeout(SWEEP_PATIENCE, sweep(&job.storage)).await {
+        Ok(Ok(swept)) => tracing::info!(?swept, "folders of other jobs were looked at"),
+        Ok(Err(error)) => tracing::info!(%error, "folders of other jobs were not looked at"),
+        Err(_) => tracing::info!(
+            ?SWEEP_PATIENCE,
+            "not all folders of other jobs were looked at"
+        ),
+    }
+}
+
 fn is_due(retain: Retain, result: &JobResult) -> bool {
     match (retain, result) {
         (Retain::Never, _) | (Retain::OnFailure, JobResult::Succeeded { .. }) => true,
         (Retain::Always, _) | (Retain::OnFailure, JobResult::Failed { .. }) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::PutPayload;
+    use serde_json::json;
+    use zephyr_crds::frozen::FrozenJob;
+    use zephyr_engine::coordinator::record::FinalPlace;
+
+    use super::*;
+    use crate::finalize::Finalized;
+    use crate::reclaim::{Ended, read_marker};
+    use crate::storage::{JobStorage, Location, Stores};
+
+    fn job(storage: &serde_json::Value) -> RunJob {
+        let frozen = json!({
+            "version": 1, "namespace": "ns", "name": "name", "generation": 1,
+            "uid": "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7", "coordinatorAddress": "http://127.0.0.1:1",
+            "spec": {
+                "pipeline": {
+                    "source": {"items": {"values": [1]}},
+                    "sink": {"files": {"path": "s3://o/part-{shard}.jsonl"}},
+                },
+                "storage": storage,
+                "workers": {"replicas": 1},
+            },
+        });
+        let job = RunJob::new(FrozenJob::from_json(&frozen.to_string()).unwrap()).unwrap();
+        let stores = Stores::in_memory();
+        let uid = job.identity.job.clone();
+        let storage = JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap();
+        RunJob {
+            stores,
+            storage,
+            ..job
+        }
+    }
+
+    /// An upload of one byte that nobody has completed.
+    async fn upload(job: &RunJob, uri: &str) -> OutputFile {
+        let location = Location::parse(uri).unwrap();
+        let store = job.stores.open(&location).unwrap().multipart.unwrap();
+        let upload = store.create_multipart(location.path()).await.unwrap();
+        let byte = PutPayload::from_static(b"x");
+        let part = store.put_part(location.path(), &upload, 0, byte).await;
+        let place = FinalPlace::Multipart {
+            uri: uri.to_owned(),
+            upload,
+            parts: vec![part.unwrap().content_id],
+        };
+        OutputFile {
+            rows: 1,
+            bytes: 1,
+            crc32c: crc32c::crc32c(b"x"),
+            place: place.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_job_throws_its_uploads_away_and_leaves_its_files() {
+        let job = job(&json!({"uri": "s3://b/jobs", "ledgerTTL": "168h"}));
+        let stands = upload(&job, "s3://o/part-0.jsonl").await;
+        let left = upload(&job, "s3://o/part-1.jsonl").await;
+        let finalize = async |file| finalize::finalize(&job.stores, file).await.unwrap();
+        assert_eq!(finalize(&stands).await, Finalized::Stands);
+        let result = JobResult::Failed {
+            reason: "TaskFailed".to_owned(),
+            message: "m".to_owned(),
+        };
+        clean_up(&job, &result, &[stands.clone(), left.clone()]).await;
+        assert_eq!(finalize(&left).await, Finalized::Lost);
+        assert_eq!(finalize(&stands).await, Finalized::Stands);
+        let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
+        assert_eq!(
+            (marker.job.as_str(), marker.outcome.as_str()),
+            ("ns/name", "TaskFailed")
+        );
+        assert_eq!(marker.ledger_ttl(), Some(Duration::from_hours(168)));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_without_a_time_to_live_is_marked_all_the_same() {
+        let job = job(&json!({"uri": "s3://b/jobs"}));
+        let result = JobResult::Succeeded {
+            files: 1,
+            rows: 1,
+            bytes: 1,
+            manifest: "s3://o/_SUCCESS.json".to_owned(),
+        };
+        clean_up(&job, &result, &[]).await;
+        let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
+        assert_eq!(
+            (marker.outcome.as_str(), marker.ledger_ttl()),
+            ("Succeeded", None)
+        );
     }
 }

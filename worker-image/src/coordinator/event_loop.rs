@@ -254,7 +254,8 @@ impl EventLoop {
         if !had_result && let Some(result) = self.state.result() {
             tracing::info!(?result, "the job has ended");
             let (job, result) = (Arc::clone(&self.job), result.clone());
-            let clean_up = async move { cleanup::clean_up(&job, &result).await };
+            let uploads = self.state.uncompleted_files();
+            let clean_up = async move { cleanup::clean_up(&job, &result, &uploads).await };
             self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
         }

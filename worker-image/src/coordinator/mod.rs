@@ -171,19 +171,31 @@ pub(crate) async fn work(
         .await
         .map_err(CoordinatorError::Planning)?
     {
-        Planned::Ended { epoch, result } => {
-            cleanup::clean_up(&job, &result).await;
-            show_for_ever(&status, epoch, result).await
+        Planned::Ended {
+            epoch,
+            result,
+            uploads,
+        } => {
+            cleanup::clean_up(&job, &result, &uploads).await;
+            show_for_ever(&job, &status, epoch, result).await
         }
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
-            match event_loop(job, *runnable, metrics, offenders, &handle, status.clone()) {
+            let shown = Arc::clone(&job);
+            match event_loop(
+                shown,
+                *runnable,
+                metrics,
+                offenders,
+                &handle,
+                status.clone(),
+            ) {
                 Ok(event_loop) => run(event_loop).await.map_err(CoordinatorError::Loop),
                 Err(source) => {
                     let message =
                         format!("spec.storage.uri: the ledger contradicts the plan: {source}");
                     tracing::error!(message, "the ledger cannot be used");
-                    show_for_ever(&status, epoch, damaged(&message)).await
+                    show_for_ever(&job, &status, epoch, damaged(&message)).await
                 }
             }
         }
@@ -191,6 +203,7 @@ pub(crate) async fn work(
 }
 
 async fn show_for_ever(
+    job: &RunJob,
     status: &watch::Sender<Status>,
     epoch: Epoch,
     result: JobResult,
@@ -211,7 +224,7 @@ async fn show_for_ever(
             result,
         },
     );
-    pending().await
+    Ok(storage_watch::show_signs_of_life(job).await)
 }
 
 fn event_loop(
@@ -244,6 +257,10 @@ fn event_loop(
     storage_watch.spawn({
         let (job, retries) = (Arc::clone(&job), retries.clone());
         async move { storage_watch::watch_storage(&job, epoch, &retries).await }
+    });
+    storage_watch.spawn({
+        let job = Arc::clone(&job);
+        async move { match storage_watch::show_signs_of_life(&job).await {} }
     });
     let effects = Effects::new(
         Arc::clone(&job),

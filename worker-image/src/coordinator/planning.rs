@@ -1,10 +1,12 @@
 //! From a job and its storage to a state that can run: takes the ledger over, makes the plan or loads it. Waits visibly
 //! for storage, for ever; ends a job that cannot be planned with a sentence, for good.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
-use zephyr_engine::coordinator::record::{JobResult, LogRecord};
+use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
 use zephyr_engine::expr::STACK_BYTES;
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
@@ -13,11 +15,12 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, Verdict, judge_ledger};
 use super::status::{Status, show};
-use crate::finalize::{OutputError, check_output};
+use crate::finalize::{OutputError, check_output, finished};
 use crate::job::RunJob;
 use crate::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
 };
+use crate::reclaim::{MARKER_NAME, MarkerError, read_marker};
 use crate::storage::{ListError, list_inputs, probe};
 
 /// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may have gone wrong.
@@ -36,6 +39,8 @@ pub(super) enum Planned {
         epoch: Epoch,
         /// How it ended; durable.
         result: JobResult,
+        /// Final files of committed attempts that nobody will complete any more.
+        uploads: Vec<OutputFile>,
     },
 }
 
@@ -90,6 +95,8 @@ enum NoPlan {
     Wait(String),
     /// It is the job's own fault.
     Failed(String),
+    /// The job has finished before, and its ledger was removed since.
+    Finished(JobResult),
     /// What is in the ledger cannot be used.
     Damaged {
         /// The epoch that found that.
@@ -106,23 +113,47 @@ pub(super) async fn prepare(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<Planned, PlanningError> {
+    let taken = match hold_ledger(job, status).await? {
+        ControlFlow::Continue(taken) => taken,
+        ControlFlow::Break(ended) => return Ok(ended),
+    };
+    let epoch = taken.epoch;
+    tracing::info!(%epoch, records = taken.records.len(), "the ledger is ours");
+    let planning = Status {
+        epoch,
+        ..Status::planning("reading the inputs and making the plan")
+    };
+    show(status, planning);
+    if let Some(result) = result_of(&taken.records) {
+        return Ok(ended(epoch, result, &taken.records));
+    }
+    if let Some(message) = removed_ledger(job, status, epoch).await {
+        tracing::error!(message, "the ledger cannot be used");
+        return Ok(ended(epoch, damaged(&message), &[]));
+    }
+    make_runnable(job, taken, status).await
+}
+
+/// Takes the ledger over, however long the storage makes it wait; an end if the ledger cannot be used.
+async fn hold_ledger(
+    job: &Arc<RunJob>,
+    status: &watch::Sender<Status>,
+) -> Result<ControlFlow<Planned, TakeOver>, PlanningError> {
     let writer = WriterToken::from_random(job.stores.chance().unique());
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
-    let TakeOver {
-        mut ledger,
-        epoch,
-        records,
-    } = loop {
+    loop {
         match take_over(job, &writer).await {
-            Ok(taken) => break taken,
+            Ok(taken) => return Ok(ControlFlow::Continue(taken)),
             Err(NoPlan::Fatal(error)) => return Err(error),
+            Err(NoPlan::Finished(result)) => {
+                return Ok(ControlFlow::Break(ended(Epoch::default(), result, &[])));
+            }
             Err(NoPlan::Damaged { epoch, message }) => {
                 damaged_reads += 1;
                 tracing::error!(message, damaged_reads, "the ledger cannot be used");
                 if damaged_reads == LEDGER_READS {
-                    let result = damaged(&message);
-                    return Ok(Planned::Ended { epoch, result });
+                    return Ok(ControlFlow::Break(ended(epoch, damaged(&message), &[])));
                 }
             }
             Err(NoPlan::Wait(sentence) | NoPlan::Failed(sentence)) => {
@@ -134,20 +165,24 @@ pub(super) async fn prepare(
             }
         }
         backoff.wait().await;
-    };
-    tracing::info!(%epoch, records = records.len(), "the ledger is ours");
-    let planning = Status {
-        epoch,
-        ..Status::planning("reading the inputs and making the plan")
-    };
-    show(status, planning);
-    if let Some(result) = result_of(&records) {
-        return Ok(Planned::Ended { epoch, result });
     }
+}
+
+/// Makes the plan or loads it, however long the storage makes it wait.
+async fn make_runnable(
+    job: &Arc<RunJob>,
+    taken: TakeOver,
+    status: &watch::Sender<Status>,
+) -> Result<Planned, PlanningError> {
+    let TakeOver {
+        mut ledger,
+        epoch,
+        records,
+    } = taken;
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
     loop {
-        match plan_or_load(job, epoch, !records.is_empty()).await {
+        let result = match plan_or_load(job, epoch, !records.is_empty()).await {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -163,29 +198,32 @@ pub(super) async fn prepare(
                 damaged_reads += 1;
                 tracing::error!(message, damaged_reads, "the ledger cannot be used");
                 if damaged_reads == LEDGER_READS {
-                    let result = damaged(&message);
-                    return Ok(Planned::Ended { epoch, result });
+                    return Ok(ended(epoch, damaged(&message), &[]));
                 }
+                None
+            }
+            Err(NoPlan::Finished(result)) => {
+                tracing::warn!("the output is finished and the ledger was removed: not run again");
+                Some(result)
             }
             Err(NoPlan::Failed(message)) => {
                 tracing::error!(message, "the job cannot be planned");
-                let result = JobResult::Failed {
-                    reason: "PlanFailed".to_owned(),
-                    message,
-                };
-                record_result(job, &mut ledger, &result, epoch, status).await?;
-                return Ok(Planned::Ended { epoch, result });
+                let reason = "PlanFailed".to_owned();
+                Some(JobResult::Failed { reason, message })
             }
             Err(NoPlan::Wait(sentence)) => {
                 tracing::warn!(sentence, "the job cannot be planned yet; trying again");
-                show(
-                    status,
-                    Status {
-                        epoch,
-                        ..Status::storage_unavailable(&sentence)
-                    },
-                );
+                let waiting = Status {
+                    epoch,
+                    ..Status::storage_unavailable(&sentence)
+                };
+                show(status, waiting);
+                None
             }
+        };
+        if let Some(result) = result {
+            record_result(job, &mut ledger, &result, epoch, status).await?;
+            return Ok(ended(epoch, result, &records));
         }
         backoff.wait().await;
     }
@@ -200,6 +238,70 @@ fn result_of(records: &[LogRecord]) -> Option<JobResult> {
         | LogRecord::StageFinished { .. }
         | LogRecord::Finalized { .. } => None,
     })
+}
+
+/// The end of a job with these records.
+fn ended(epoch: Epoch, result: JobResult, records: &[LogRecord]) -> Planned {
+    Planned::Ended {
+        epoch,
+        result,
+        uploads: uncompleted_files(records),
+    }
+}
+
+/// Final files of committed attempts that were not completed: after the job's end nobody completes them.
+fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
+    let mut files = BTreeMap::new();
+    for record in records {
+        match record {
+            LogRecord::Done { task, output } => match &output.file.place {
+                FilePlace::Final(_) => {
+                    files.insert(task.task, output.file.clone());
+                }
+                FilePlace::Shuffle => {}
+            },
+            LogRecord::Finalized { task } => {
+                files.remove(task);
+            }
+            LogRecord::Revoked { task } => {
+                files.remove(&task.task);
+            }
+            LogRecord::Failed { .. } | LogRecord::StageFinished { .. } | LogRecord::Result(_) => {}
+        }
+    }
+    files.into_values().collect()
+}
+
+/// A marker of the job's end beside a ledger without a result: somebody removed the ledger, or is about to. Such a job is not run a
+/// second time. Waits for storage as visibly as planning does.
+async fn removed_ledger(
+    job: &RunJob,
+    status: &watch::Sender<Status>,
+    epoch: Epoch,
+) -> Option<String> {
+    let mut backoff = Backoff::new(job.stores.chance());
+    loop {
+        match read_marker(&job.storage).await {
+            Ok(None) | Err(MarkerError::Address(_)) => return None,
+            Ok(Some(_)) | Err(MarkerError::Unreadable { .. }) => {
+                return Some(format!(
+                    "spec.storage.uri: the ledger of this job was removed (got {}/{MARKER_NAME} without a result in the ledger)",
+                    job.storage.root()
+                ));
+            }
+            Err(error @ MarkerError::Store(_)) => {
+                let sentence = format!("spec.storage.uri: {error}");
+                show(
+                    status,
+                    Status {
+                        epoch,
+                        ..Status::storage_unavailable(&sentence)
+                    },
+                );
+            }
+        }
+        backoff.wait().await;
+    }
 }
 
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
@@ -260,6 +362,9 @@ async fn plan_or_load(
     let kept = if let Some(kept) = kept {
         kept
     } else {
+        if !has_begun {
+            not_finished(job).await?;
+        }
         let fresh = fresh_plan(job).await?;
         let kept = keep_plan(&job.storage, fresh).await;
         kept.map_err(|error| ledger_error(error, Some(epoch), field))?
@@ -288,6 +393,18 @@ async fn output_is_free(job: &RunJob) -> Result<(), NoPlan> {
             NoPlan::Failed(error.to_string())
         }
     })
+}
+
+/// Without a plan a job seems to begin. If its own manifest stands already, it has finished, and the ledger was removed.
+async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
+    let path = &job.frozen.spec.pipeline.sink.files.path;
+    match finished(&job.stores, path, &job.identity.job).await {
+        Ok(None) => Ok(()),
+        Ok(Some(result)) => Err(NoPlan::Finished(result)),
+        Err(error) => Err(NoPlan::Wait(format!(
+            "spec.pipeline.sink.files.path: {error}"
+        ))),
+    }
 }
 
 async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {

@@ -1,6 +1,7 @@
 //! Asks the store now and then, so that one that does not answer is told even while nobody but workers calls it. Changes
 //! nothing and stops nobody.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -8,10 +9,25 @@ use zephyr_engine::id::Epoch;
 
 use super::retry::Retries;
 use crate::job::RunJob;
-use crate::storage::fetch;
+use crate::storage::{fetch, touch};
 
 /// Time between two questions: one small read, which costs little even for thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between two signs of life: one small write. Whoever removes what nobody needs leaves a folder alone that shows one within
+/// the last quarter of an hour, whatever the job waits for meanwhile.
+const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
+
+/// Shows again and again, by the time of an object in the job's folder, that this coordinator is alive. What cannot be written is
+/// only mentioned: whatever the job needs of the store is tried again elsewhere.
+pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
+    loop {
+        sleep(SIGN_OF_LIFE_INTERVAL).await;
+        if let Err(error) = touch(&job.storage).await {
+            tracing::info!(%error, "no sign of life this time");
+        }
+    }
+}
 
 /// Reads this epoch's first object again and again; a failure is shown until a read succeeds.
 pub(super) async fn watch_storage(job: &RunJob, epoch: Epoch, retries: &Retries) {

@@ -6,6 +6,7 @@ use zephyr_engine::id::Epoch;
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::log_object;
+use crate::ledger::encoding::{Kind, decode};
 use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed, read_parts};
 use crate::storage::JobStorage;
 
@@ -30,4 +31,17 @@ pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), Le
         }
     }
     Ok((newest, records))
+}
+
+/// Whether an epoch was opened by a coordinator of this job.
+pub async fn is_opened(storage: &JobStorage, epoch: Epoch) -> Result<bool, LedgerError> {
+    let location = storage
+        .at(&format!("epochs/{epoch}/open"))
+        .map_err(LedgerError::Address)?;
+    let Some(bytes) = look(storage, &location).await? else {
+        return Ok(false);
+    };
+    Ok(decode(&bytes).is_ok_and(|object| {
+        object.header.kind == Kind::Open && object.header.job == storage.job().as_str()
+    }))
 }

@@ -27,6 +27,6 @@ pub(crate) use encoding::{Kind, decode, decode_snapshot};
 pub use append::{Ledger, MergePolicy};
 pub use encoding::WriterToken;
 pub use error::LedgerError;
-pub use inspect::inspect;
+pub use inspect::{inspect, is_opened};
 pub use plan::{PlanFile, keep_plan, load_plan};
 pub use take_over::{OpenedEpoch, TakeOver};

@@ -15,6 +15,7 @@ mod error_codes;
 mod exclusive;
 #[cfg(test)]
 pub(crate) mod fake_http;
+mod folders;
 mod job;
 mod list;
 mod location;
@@ -27,20 +28,23 @@ mod stores;
 #[cfg(test)]
 pub(crate) mod tricky;
 mod upload;
+mod uploads;
 mod verify;
 
 pub use complete::{Completed, abandon, complete};
 pub use error::{Cause, StorageError};
 pub use exclusive::{Placed, put_if_absent};
+pub use folders::{FolderEntry, remove_chosen, server_time, subfolders, walk};
 pub use job::JobStorage;
 pub use list::{INPUT_FILES_MAX, InputFile, ListError, list_inputs};
 pub use location::{Location, LocationError, Scheme};
 pub use object_writer::ObjectWriter;
-pub use probe::{ProbeError, probe};
+pub use probe::{ProbeError, probe, touch};
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
 pub use remove::remove_folder;
 pub(crate) use retry::Reminder;
 pub use retry::persist;
 pub use stores::{Store, Stores};
 pub use upload::{PartUpload, UploadPlace, Uploaded};
+pub use uploads::{UnfinishedUpload, abort_upload, unfinished_uploads};
 pub use verify::{Verified, verify};

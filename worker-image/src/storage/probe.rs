@@ -2,10 +2,12 @@
 //!
 //! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win is refused.
 
-use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::storage::{Cause, JobStorage, LocationError, StorageError, persist};
+
+/// What the probe object holds.
+const PROBE: &[u8] = b"zephyr probe\n";
 
 /// Why the storage cannot be used (now).
 #[derive(Debug, thiserror::Error)]
@@ -36,17 +38,25 @@ impl ProbeError {
     }
 }
 
+/// Writes the probe object anew, so that its time shows that a coordinator is alive.
+pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
+    let location = storage.at("probe").map_err(ProbeError::Address)?;
+    let stores = storage.stores();
+    let store = stores.open(&location).map_err(ProbeError::Store)?.durable;
+    let put = || store.put(location.path(), PutPayload::from_static(PROBE));
+    persist(stores, "writing", &location, put)
+        .await
+        .map(drop)
+        .map_err(ProbeError::Store)
+}
+
 /// Writes a probe object into the job's folder twice, the second time only if absent. The object stays and is used
 /// again by the next probe.
 pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();
     let store = stores.open(&location).map_err(ProbeError::Store)?.durable;
-    let first = Bytes::from_static(b"zephyr probe\n");
-    let put = || store.put(location.path(), PutPayload::from(first.clone()));
-    persist(stores, "writing", &location, put)
-        .await
-        .map_err(ProbeError::Store)?;
+    touch(storage).await?;
     let second = || async {
         let options = PutOptions {
             mode: PutMode::Create,

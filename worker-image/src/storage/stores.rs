@@ -10,9 +10,11 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::list::PaginatedListStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
+use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::chance::Chance;
@@ -64,6 +66,10 @@ pub struct Store {
     pub durable: Arc<dyn ObjectStore>,
     /// Multipart uploads that somebody else completes; local disks have none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
+    /// Folders page by page; a local disk and a store in memory have none.
+    pub folders: Option<Arc<dyn PaginatedListStore>>,
+    /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3 only.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 /// The clients of a process. Cheap to clone.
@@ -171,6 +177,8 @@ impl Stores {
                     objects,
                     durable,
                     multipart: None,
+                    folders: None,
+                    signer: None,
                 })
             }
             Scheme::S3 | Scheme::Gs | Scheme::Az if self.in_memory => {
@@ -188,7 +196,12 @@ impl Stores {
                 builder
                     .with_bucket_name(bucket)
                     .build()
-                    .map(|store| Store::remote(Arc::new(store)))
+                    .map(|store| {
+                        let store = Arc::new(store);
+                        Store::remote(Arc::clone(&store))
+                            .with_folders(Arc::clone(&store) as _)
+                            .with_signer(store)
+                    })
                     .map_err(|e| e.to_string())
             }
             Scheme::Gs => {
@@ -203,7 +216,10 @@ impl Stores {
                 builder
                     .with_bucket_name(bucket)
                     .build()
-                    .map(|store| Store::remote(Arc::new(store)))
+                    .map(|store| {
+                        let store = Arc::new(store);
+                        Store::remote(Arc::clone(&store)).with_folders(store)
+                    })
                     .map_err(|e| e.to_string())
             }
             Scheme::Az => {
@@ -218,7 +234,10 @@ impl Stores {
                 builder
                     .with_container_name(bucket)
                     .build()
-                    .map(|store| Store::remote(Arc::new(store)))
+                    .map(|store| {
+                        let store = Arc::new(store);
+                        Store::remote(Arc::clone(&store)).with_folders(store)
+                    })
                     .map_err(|e| azure_problem(&e.to_string()))
             }
         }
@@ -273,6 +292,26 @@ impl Store {
             objects: Arc::clone(&store) as _,
             durable: Arc::clone(&store) as _,
             multipart: Some(store),
+            folders: None,
+            signer: None,
+        }
+    }
+
+    /// The same with these pages of folders.
+    #[must_use]
+    pub fn with_folders(self, folders: Arc<dyn PaginatedListStore>) -> Self {
+        Self {
+            folders: Some(folders),
+            ..self
+        }
+    }
+
+    /// The same with this signer.
+    #[must_use]
+    pub fn with_signer(self, signer: Arc<dyn Signer>) -> Self {
+        Self {
+            signer: Some(signer),
+            ..self
         }
     }
 }

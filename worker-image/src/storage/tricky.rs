@@ -250,6 +250,8 @@ pub(crate) fn tricky(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
         objects: Arc::clone(&store),
         durable: store,
         multipart: None,
+        folders: None,
+        signer: None,
     };
     Stores::in_memory()
         .with_store("s3://b", store)

@@ -437,6 +437,8 @@ mod tests {
             objects: Arc::clone(&objects) as _,
             durable: objects,
             multipart: Some(multipart),
+            folders: None,
+            signer: None,
         };
         Stores::in_memory().with_store("s3://b", store)
     }

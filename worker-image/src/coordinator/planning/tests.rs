@@ -74,6 +74,7 @@ async fn fails(job: &Arc<RunJob>) -> (Epoch, String, String) {
         Planned::Ended {
             epoch,
             result: JobResult::Failed { reason, message },
+            uploads: _,
         } => (epoch, reason, message),
         Planned::Ended { result, .. } => panic!("it ended: {result:?}"),
         Planned::Runnable(_) => panic!("it runs"),
@@ -303,4 +304,111 @@ async fn a_sink_that_cannot_be_looked_at_is_named_with_its_field() {
         ),
         "{message}"
     );
+}
+
+fn final_file(shard: u32) -> OutputFile {
+    let place = zephyr_engine::coordinator::record::FinalPlace::Multipart {
+        uri: format!("s3://o/out/part-{shard}.jsonl"),
+        upload: format!("upload {shard}"),
+        parts: vec!["p".to_owned()],
+    };
+    OutputFile {
+        rows: 1,
+        bytes: 1,
+        crc32c: 0,
+        place: place.into(),
+    }
+}
+
+#[test]
+fn uploads_that_the_ledger_names_are_left_until_they_are_completed_or_lost() {
+    let done = |shard, number| {
+        let task = TaskId {
+            stage: StageId(1),
+            shard: ShardId(shard),
+        };
+        let attempt = Attempt {
+            epoch: Epoch(1),
+            number,
+        };
+        TaskAttempt { task, attempt }
+    };
+    let record = |shard, place: OutputFile| LogRecord::Done {
+        task: done(shard, 1),
+        output: zephyr_engine::coordinator::record::TaskOutput {
+            file: place,
+            records_in: 1,
+            bytes_in: 1,
+        },
+    };
+    let shuffle = OutputFile {
+        place: FilePlace::Shuffle,
+        ..final_file(0)
+    };
+    let records = [
+        record(0, final_file(0)),
+        record(1, final_file(1)),
+        record(2, final_file(2)),
+        record(3, shuffle),
+        LogRecord::Finalized {
+            task: done(0, 1).task,
+        },
+        LogRecord::Revoked { task: done(1, 1) },
+    ];
+    assert_eq!(uncompleted_files(&records), [final_file(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
+    let job = job(Stores::in_memory());
+    let result = JobResult::Failed {
+        reason: "TaskFailed".to_owned(),
+        message: "m".to_owned(),
+    };
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    ledger.append(&[LogRecord::Result(result)]).await.unwrap();
+    let marker = crate::reclaim::Marker::new(
+        &job.storage,
+        "ns/name".to_owned(),
+        "TaskFailed".to_owned(),
+        None,
+    );
+    crate::reclaim::mark(&job.storage, &marker).await.unwrap();
+    // With its result the ledger is whole, and says how the job ended.
+    assert_eq!(fails(&job).await.1, "TaskFailed");
+    crate::storage::remove_chosen(&job.stores, job.storage.root(), |path| path != "ended.json")
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let (_, reason, message) = fails(&job).await;
+        assert_eq!(reason, "LedgerDamaged");
+        let told = format!(
+            "spec.storage.uri: the ledger of this job was removed (got {FOLDER}/ended.json without a result in the ledger)"
+        );
+        assert!(message.starts_with(&told), "{message}");
+    }
+    assert!(load_plan(&job.storage, false).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_job_without_a_ledger_tells_its_result_by_its_own_manifest() {
+    let job = job(Stores::in_memory());
+    let file = [(crate::convert::identity::first_attempt(0, 0), final_file(0))];
+    let path = &job.frozen.spec.pipeline.sink.files.path;
+    let uid = &job.identity.job;
+    write_manifest(&job.stores, path, uid, "ns/name", "digest", &file)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let Planned::Ended { result, .. } = begin(&job).await else {
+            panic!("it runs")
+        };
+        let expected = JobResult::Succeeded {
+            files: 1,
+            rows: 1,
+            bytes: 1,
+            manifest: "s3://o/out/_SUCCESS.json".to_owned(),
+        };
+        assert_eq!(result, expected);
+    }
 }

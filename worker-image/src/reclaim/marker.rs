@@ -1,0 +1,149 @@
+//! `ended.json` in a job's folder: the job has ended, and how long its folder stays. When it ended is the time that the store
+//! gives to this object. Removes nothing.
+
+use std::time::{Duration, SystemTime};
+
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use crate::storage::{Cause, JobStorage, Location, LocationError, StorageError, persist};
+
+/// The name of the marker in the job's folder.
+pub const MARKER_NAME: &str = "ended.json";
+
+/// The version this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// A marker is a few hundred bytes; what is larger is none.
+const MARKER_BYTES_MAX: u64 = 64 << 10;
+
+/// What a marker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Marker {
+    version: u32,
+    job_uid: String,
+    /// Namespace and name of the job, for people; empty if they are not known.
+    pub job: String,
+    /// `Succeeded`, or the reason why the job failed.
+    pub outcome: String,
+    /// How long the folder stays after the marker was written; nothing = until somebody deletes it.
+    pub ledger_ttl_seconds: Option<u64>,
+}
+
+/// A marker and when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it says.
+    pub marker: Marker,
+    /// When it was written, by the store's clock.
+    pub at: SystemTime,
+}
+
+/// Why it is not known whether a job has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum MarkerError {
+    /// Its address is too long.
+    #[error("{0}")]
+    Address(#[source] LocationError),
+    /// A call failed.
+    #[error("{0}")]
+    Store(#[source] StorageError),
+    /// The object is not a marker of this job.
+    #[error("{object}: it is not the marker of a job that has ended: {problem}")]
+    Unreadable {
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Marker {
+    /// A marker of the job whose folder it is written into.
+    pub fn new(
+        storage: &JobStorage,
+        job: String,
+        outcome: String,
+        ledger_ttl: Option<Duration>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            job_uid: storage.job().to_string(),
+            job,
+            outcome,
+            ledger_ttl_seconds: ledger_ttl.map(|ttl| ttl.as_secs()),
+        }
+    }
+
+    /// How long the folder stays after its last sign of life; nothing = until somebody deletes it.
+    pub fn ledger_ttl(&self) -> Option<Duration> {
+        self.ledger_ttl_seconds.map(Duration::from_secs)
+    }
+}
+
+fn location(storage: &JobStorage) -> Result<Location, MarkerError> {
+    storage.at(MARKER_NAME).map_err(MarkerError::Address)
+}
+
+/// Writes the marker, over one that was there.
+pub async fn mark(storage: &JobStorage, marker: &Marker) -> Result<(), MarkerError> {
+    let location = location(storage)?;
+    let bytes = serde_json::to_vec(marker).map_err(|error| {
+        MarkerError::Store(StorageError::new(
+            "writing",
+            &location,
+            Cause::Other(error.to_string()),
+        ))
+    })?;
+    let stores = storage.stores();
+    let store = stores.open(&location).map_err(MarkerError::Store)?.durable;
+    let payload = PutPayload::from(bytes);
+    let put = || store.put(location.path(), payload.clone());
+    persist(stores, "writing", &location, put)
+        .await
+        .map(drop)
+        .map_err(MarkerError::Store)
+}
+
+/// Reads the marker; nothing if there is none.
+pub async fn read_marker(storage: &JobStorage) -> Result<Option<Ended>, MarkerError> {
+    let location = location(storage)?;
+    let stores = storage.stores();
+    let store = stores.open(&location).map_err(MarkerError::Store)?.objects;
+    let unreadable = |problem: String| MarkerError::Unreadable {
+        object: location.to_string(),
+        problem,
+    };
+    let read = || async {
+        let got = store.get(location.path()).await?;
+        let meta = got.meta.clone();
+        if meta.size > MARKER_BYTES_MAX {
+            return Ok((meta, None));
+        }
+        Ok((meta, Some(got.bytes().await?)))
+    };
+    let (meta, bytes) = match persist(stores, "reading", &location, read).await {
+        Ok(read) => read,
+        Err(error) if error.cause == Cause::NotFound => return Ok(None),
+        Err(error) => return Err(MarkerError::Store(error)),
+    };
+    let Some(bytes) = bytes else {
+        return Err(unreadable(format!("it has {} bytes", meta.size)));
+    };
+    let marker: Marker =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    if marker.version != VERSION {
+        return Err(unreadable(format!(
+            "it has version {}; this program reads version {VERSION}",
+            marker.version
+        )));
+    }
+    if marker.job_uid != storage.job().as_str() {
+        return Err(unreadable("it names another job".to_owned()));
+    }
+    Ok(Some(Ended {
+        marker,
+        at: meta.last_modified.into(),
+    }))
+}

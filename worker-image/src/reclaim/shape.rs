@@ -1,0 +1,155 @@
+//! The names in a job's folder. A name that is not here belongs to somebody else, and its folder is left alone.
+
+/// Most digits of a number in a name: those of a 64-bit number.
+const DIGITS_MAX: usize = 20;
+
+/// Which part of a job's folder an object belongs to, in the order of removal. A coordinator that finds the last part without the
+/// others knows that the ledger was removed; without the ledger it would begin the job again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Intermediate data.
+    Data,
+    /// Logs, snapshots and merged objects of the ledger.
+    Log,
+    /// The epochs' first objects.
+    Opened,
+    /// The plan, and the probe of the storage.
+    Plan,
+    /// What says that the job has ended.
+    Marker,
+}
+
+/// Whether a folder's name is that of a job: a Kubernetes uid, or the 32 hexadecimal digits of a local run.
+pub fn is_job_uid(name: &str) -> bool {
+    let is_hex = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let groups: Vec<&str> = name.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    (lengths == [32] || lengths == [8, 4, 4, 4, 12]) && groups.iter().all(|group| is_hex(group))
+}
+
+/// Which part an object belongs to by its path below the folder; nothing if no release writes such a name.
+pub fn part_of(path: &str) -> Option<Part> {
+    let segments: Vec<&str> = path.split('/').collect();
+    let (last, folders) = segments.split_last()?;
+    match (folders, written_as(last)) {
+        ([], super::MARKER_NAME) => Some(Part::Marker),
+        ([], "plan.json" | "probe") => Some(Part::Plan),
+        (["epochs", epoch], "open") if is_number(epoch) => Some(Part::Opened),
+        (["epochs", epoch, "log" | "merged" | "snapshots"], name)
+            if is_number(epoch) && is_number(name) =>
+        {
+            Some(Part::Log)
+        }
+        (["data", stage], name) if is_number(stage) && is_list_of_outputs(name) => Some(Part::Data),
+        (["data", stage, shard, attempt], "shuffle")
+            if is_number(stage) && is_number(shard) && is_attempt(attempt) =>
+        {
+            Some(Part::Data)
+        }
+        _ => None,
+    }
+}
+
+/// The name under which a file that a killed process left on a local disk would have appeared: `shuffle` of `.shuffle.part`
+/// and of `shuffle#1`.
+fn written_as(name: &str) -> &str {
+    if let Some(staged) = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".part"))
+    {
+        return staged;
+    }
+    match name.rsplit_once('#') {
+        Some((written, number)) if is_number(number) => written,
+        Some(_) | None => name,
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `e3a1`.
+fn is_attempt(text: &str) -> bool {
+    let numbers = text.strip_prefix('e').and_then(|rest| rest.split_once('a'));
+    numbers.is_some_and(|(epoch, number)| is_number(epoch) && is_number(number))
+}
+
+/// `outputs-e4-2`.
+fn is_list_of_outputs(text: &str) -> bool {
+    let numbers = text
+        .strip_prefix("outputs-e")
+        .and_then(|rest| rest.split_once('-'));
+    numbers.is_some_and(|(epoch, version)| is_number(epoch) && is_number(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::identity::first_attempt;
+    use crate::shuffle::shuffle_path;
+
+    #[test]
+    fn only_uids_are_names_of_job_folders() {
+        for name in [
+            "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7",
+            "0123456789abcdef0123456789abcdef",
+        ] {
+            assert!(is_job_uid(name), "{name}");
+        }
+        for name in [
+            "",
+            "data",
+            "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d",
+            "0E5C9D0A-6A0B-4A6E-9A63-5A8F1DF2A1D7",
+            "0e5c9d0a6a0b-4a6e-9a63-5a8f1df2a1d7-",
+            "0123456789abcdef0123456789abcdeg",
+            "0123456789abcdef0123456789abcdef0",
+            "é123456789abcdef0123456789abcdef",
+        ] {
+            assert!(!is_job_uid(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_writes_has_a_part_and_nothing_else_has() {
+        let shuffle = shuffle_path(first_attempt(0, 7));
+        for (path, part) in [
+            ("ended.json", Part::Marker),
+            ("plan.json", Part::Plan),
+            ("probe", Part::Plan),
+            ("probe#1", Part::Plan),
+            ("epochs/1/open", Part::Opened),
+            ("epochs/12/log/0", Part::Log),
+            ("epochs/1/merged/3", Part::Log),
+            ("epochs/1/snapshots/1000", Part::Log),
+            ("data/0/outputs-e4-2", Part::Data),
+            (shuffle.as_str(), Part::Data),
+            ("data/0/7/e1a1/.shuffle.part", Part::Data),
+        ] {
+            assert_eq!(part_of(path), Some(part), "{path}");
+        }
+        for path in [
+            "",
+            "ended.json/x",
+            "x/ended.json",
+            "Plan.json",
+            "notes.txt",
+            "epochs/1",
+            "epochs/x/open",
+            "epochs/1/log/x",
+            "epochs/1/log/1/2",
+            "epochs/1/other/1",
+            "data/part-0.jsonl",
+            "data/0/7/e1a1/other",
+            "data/0/7/e1/shuffle",
+            "data/0/outputs",
+            "epochs/111111111111111111111/open",
+        ] {
+            assert_eq!(part_of(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Lists multipart uploads that nobody has completed, and throws one away. Only S3 lists them; the client has no call for it, so
+//! the request is signed by the client and sent here. Decides nothing about whose upload it is.
+
+use std::time::{Duration, SystemTime};
+
+use object_store::path::Path;
+use object_store::signer::{Method, SignedUrlOptions};
+
+use crate::storage::{Cause, Location, StorageError, Stores, persist};
+
+/// How long a signed request is valid: the clocks of this machine and of the store may differ by some minutes anyway.
+const SIGNATURE_VALIDITY: Duration = Duration::from_mins(5);
+
+/// How long one page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Most pages of 1000 uploads that are read; a bucket with more needs a lifecycle rule.
+const PAGES_MAX: usize = 100;
+
+/// An upload that nobody has completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedUpload {
+    /// The key under which it would become an object.
+    pub key: String,
+    /// The store's name of the upload.
+    pub upload: String,
+    /// When it began, by the store's clock.
+    pub initiated: SystemTime,
+}
+
+/// Lists the uncompleted uploads below a folder; nothing if the store cannot list them.
+pub async fn unfinished_uploads(
+    stores: &Stores,
+    folder: &Location,
+) -> Result<Option<Vec<UnfinishedUpload>>, StorageError> {
+    let Some(signer) = stores.open(folder)?.signer else {
+        return Ok(None);
+    };
+    let client = reqwest::Client::builder()
+        .timeout(PAGE_TIMEOUT)
+        .build()
+        .map_err(|error| StorageError::from_store("listing uploads of", folder, &generic(error)))?;
+    let prefix = match folder.path().as_ref() {
+        "" => String::new(),
+        path => format!("{path}/"),
+    };
+    let mut uploads = Vec::new();
+    let mut next = Next::default();
+    for _ in 0..PAGES_MAX {
+        let page = persist(stores, "listing uploads of", folder, || async {
+            let query = [
+                ("uploads", ""),
+                ("encoding-type", "url"),
+                ("prefix", &prefix),
+                ("key-marker", &next.key),
+                ("upload-id-marker", &next.upload),
+            ];
+            let query = query
+                .into_iter()
+                .filter(|(name, value)| *name == "uploads" || !value.is_empty());
+            let options = SignedUrlOptions::new().with_query(query);
+            let url = signer
+                .signed_url_opts(Method::GET, &Path::default(), SIGNATURE_VALIDITY, &options)
+                .await?;
+            let answer = client.get(url).send().await.map_err(generic)?;
+            let status = answer.status();
+            let text = answer.text().await.map_err(generic)?;
+            if !status.is_success() {
+                return Err(generic(format!(
+                    "Server returned non-2xx status code: {status}: {text}"
+                )));
+            }
+            read_page(&text).map_err(generic)
+        })
+        .await?;
+        uploads.extend(page.uploads);
+        match page.next {
+            Some(after) => next = after,
+            None => break,
+        }
+    }
+    Ok(Some(uploads))
+}
+
+/// Throws an upload away. One that does not exist any more is none that is in the way.
+pub async fn abort_upload(
+    stores: &Stores,
+    place: &Location,
+    upload: &UnfinishedUpload,
+) -> Result<(), StorageError> {
+    let path = Path::parse(&upload.key).map_err(|error| {
+        StorageError::from_store("aborting an upload below", place, &generic(error))
+    })?;
+    let location = place.with_path(path);
+    let Some(store) = stores.open(&location)?.multipart else {
+        return Ok(());
+    };
+    let abort = || store.abort_multipart(location.path(), &upload.upload);
+    match persist(stores, "aborting the upload of", &location, abort).await {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.cause, Cause::NoSuchUpload | Cause::NotFound) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "S3",
+        source: error.into(),
+    }
+}
+
+/// After which upload the next page begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Next {
+    key: String,
+    upload: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct UploadsPage {
+    uploads: Vec<UnfinishedUpload>,
+    next: Option<Next>,
+}
+
+/// Reads an answer. Keys are encoded as in addresses, so that no value has an angle bracket in it.
+fn read_page(text: &str) -> Result<UploadsPage, String> {
+    if !text.contains("<ListMultipartUploadsResult") {
+        return Err("the answer is not a list of uploads".to_owned());
+    }
+    let is_encoded = text_of(text, "EncodingType").is_some_and(|encoding| encoding == "url");
+    let decode = |key: &str| {
+        if is_encoded {
+            from_address(key)
+        } else {
+            Some(from_xml(key))
+        }
+    };
+    let mut uploads = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("<Upload>") {
+        let (upload, after) = after
+            .split_once("</Upload>")
+            .ok_or("an upload is cut off")?;
+        rest = after;
+        let field = |name: &str| text_of(upload, name).ok_or(format!("an upload has no {name}"));
+        let initiated: jiff::Timestamp = field("Initiated")?
+            .parse()
+            .map_err(|error| format!("an upload's time cannot be read: {error}"))?;
+        uploads.push(UnfinishedUpload {
+            key: decode(field("Key")?).ok_or("an upload's key cannot be read")?,
+            upload: from_xml(field("UploadId")?),
+            initiated: initiated.into(),
+        });
+    }
+    let is_truncated = text_of(text, "IsTruncated").is_some_and(|truncated| truncated == "true");
+    let next = is_truncated.then(|| {
+        let marker = |name| text_of(text, name).unwrap_or_default();
+        Next {
+            key: decode(marker("NextKeyMarker")).unwrap_or_default(),
+            upload: from_xml(marker("NextUploadIdMarker")),
+        }
+    });
+    if next == Some(Next::default()) {
+        return Err("the list goes on, and the answer does not say after which upload".to_owned());
+    }
+    Ok(UploadsPage { uploads, next })
+}
+
+fn text_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, after) = text.split_once(&format!("<{name}>"))?;
+    Some(after.split_once(&format!("</{name}>"))?.0)
+}
+
+fn from_xml(text: &str) -> String {
+    let entities = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+    ];
+    let plain = entities
+        .iter()
+        .fold(text.to_owned(), |text, (entity, plain)| {
+            text.replace(entity, plain)
+        });
+    plain.replace("&amp;", "&")
+}
+
+/// A key that was encoded as in the query of an address.
+fn from_address(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_uploads_is_read_with_odd_keys_and_the_way_to_the_next() {
+        let text = "<?xml version=\"1.0\"?><ListMultipartUploadsResult xmlns=\"x\"><Bucket>b</Bucket>\
+            <NextKeyMarker>a%2Fb</NextKeyMarker><NextUploadIdMarker>2</NextUploadIdMarker><EncodingType>url</EncodingType>\
+            <IsTruncated>true</IsTruncated>\
+            <Upload><Key>a%2F%3Cx%3E+%C3%A9%2B</Key><UploadId>1</UploadId><Initiated>1970-01-01T00:01:40.000Z</Initiated></Upload>\
+            <Upload><Key>a/b</Key><UploadId>2</UploadId><Initiated>1970-01-01T00:00:07Z</Initiated></Upload></ListMultipartUploadsResult>";
+        let upload = |key: &str, upload: &str, seconds| UnfinishedUpload {
+            key: key.to_owned(),
+            upload: upload.to_owned(),
+            initiated: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        };
+        let next = Next {
+            key: "a/b".to_owned(),
+            upload: "2".to_owned(),
+        };
+        let expected = UploadsPage {
+            uploads: vec![upload("a/<x> é+", "1", 100), upload("a/b", "2", 7)],
+            next: Some(next),
+        };
+        assert_eq!(read_page(text), Ok(expected));
+        let plain = text
+            .replace("<EncodingType>url</EncodingType>", "")
+            .replace("true", "false");
+        let page = read_page(&plain.replace("a%2F%3Cx%3E+%C3%A9%2B", "a&amp;lt;+%")).unwrap();
+        assert_eq!(page.uploads[0].key, "a&lt;+%");
+        assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_a_list_of_uploads_is_refused() {
+        let list = |inner: &str| {
+            format!("<ListMultipartUploadsResult>{inner}</ListMultipartUploadsResult>")
+        };
+        for text in [
+            "",
+            "<html>a proxy</html>",
+            &list("<Upload><Key>a</Key>"),
+            &list("<Upload><Key>a</Key><UploadId>1</UploadId></Upload>"),
+            &list("<Upload><Key>a</Key><UploadId>1</UploadId><Initiated>now</Initiated></Upload>"),
+            &list("<IsTruncated>true</IsTruncated>"),
+            &list(
+                "<EncodingType>url</EncodingType><Upload><Key>%zz</Key><UploadId>1</UploadId><Initiated>1970-01-01T00:00:07Z</Initiated></Upload>",
+            ),
+        ] {
+            assert!(read_page(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_without_such_a_list_says_so() {
+        for uri in ["s3://b/x", "file:///tmp"] {
+            let place = Location::parse(uri).unwrap();
+            let listed = unfinished_uploads(&Stores::in_memory(), &place).await;
+            assert_eq!(listed.unwrap(), None);
+        }
+    }
+}
