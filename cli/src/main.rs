@@ -2,6 +2,7 @@
 //!
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are wrong.
 
+mod gc;
 mod manifest;
 mod plan;
 mod run;
@@ -36,6 +37,8 @@ enum Verb {
     Plan(plan::Options),
     /// Show how a job in the cluster is doing.
     Status(status::Options),
+    /// List, and with --yes delete, what no job needs any more under a storage URI.
+    Gc(gc::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             Verb::Run(options) => run::run(options).await,
             Verb::Plan(options) => plan::plan(options).await,
             Verb::Status(options) => status::status(options).await,
+            Verb::Gc(options) => gc::gc(options).await,
         }
     });
     runtime.shutdown_background();

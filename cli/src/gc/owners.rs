@@ -1,0 +1,70 @@
+//! Which job folders belong to a job that exists: the uids of all jobs of one or more clusters. Changes nothing in them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use zephyr_crds::job::ZephyrJob;
+
+/// How long the API server may take for one page: a person waits.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Jobs in one page.
+const PAGE_JOBS: u32 = 500;
+
+/// What to do if a cluster's jobs are not known.
+const ADVICE: &str = "without the list of all jobs nobody knows which folders are needed; allowed are --context for another cluster, or --without-cluster together with --older-than to go by age alone";
+
+/// Uids of jobs that exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owners(pub(super) BTreeSet<String>);
+
+impl Owners {
+    pub(super) fn owns(&self, uid: &str) -> bool {
+        self.0.contains(uid)
+    }
+}
+
+/// Uids of all jobs in all namespaces of these contexts; of the current one if none is given.
+pub(super) async fn of_clusters(contexts: &[String]) -> Result<Owners> {
+    let mut contexts: Vec<Option<String>> = contexts.iter().cloned().map(Some).collect();
+    if contexts.is_empty() {
+        contexts.push(None);
+    }
+    let mut owners = Owners::default();
+    for context in contexts {
+        of_cluster(context, &mut owners).await.context(ADVICE)?;
+    }
+    Ok(owners)
+}
+
+async fn of_cluster(context: Option<String>, owners: &mut Owners) -> Result<()> {
+    let kubeconfig =
+        Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
+    let choice = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
+        .await
+        .context("read the kubeconfig")?;
+    let server = config.cluster_url.to_string();
+    let api: Api<ZephyrJob> = Api::all(Client::try_from(config).context("make a client")?);
+    let mut page = ListParams::default().limit(PAGE_JOBS);
+    loop {
+        let listed = tokio::time::timeout(ANSWER_TIMEOUT, api.list_metadata(&page))
+            .await
+            .with_context(|| format!("list jobs of all namespaces: {server} does not answer"))?
+            .with_context(|| format!("list jobs of all namespaces from {server}"))?;
+        owners
+            .0
+            .extend(listed.items.into_iter().filter_map(|job| job.metadata.uid));
+        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Whether a job's folder may be deleted, and why not. Pure: reads neither store nor cluster nor clock.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use zephyr_worker::reclaim::{Proof, Survey};
+
+use super::owners::Owners;
+
+/// How old a folder must be at least, if it is not known that its job has ended, whatever age is asked for: a coordinator writes
+/// into its folder every two minutes, so one that has written nothing for this long is gone.
+pub(super) const UNFINISHED_AGE_MIN: Duration = Duration::from_mins(15);
+
+/// The longest age that can be asked for, in seconds: a hundred years, so that no sum overflows.
+const AGE_MAX_SECONDS: u64 = 100 * 365 * 24 * 3600;
+
+/// A folder and what is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) uid: String,
+    /// What is in it and whose it is, or why that is not known.
+    pub(super) looked: Result<(Survey, Proof), String>,
+    pub(super) state: State,
+}
+
+/// Whether the job of a folder has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has; how, if that is known.
+    Ended(String),
+    /// It has not.
+    Unfinished,
+    /// Nobody looked, or nobody can tell.
+    Unknown,
+}
+
+/// What is done with a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is deleted.
+    Removable,
+    /// A job of the cluster owns it.
+    Owned,
+    /// It was written too recently.
+    Young,
+    /// Its job is unfinished, and may be running.
+    MayRun,
+    /// It holds what no job writes.
+    Foreign(u64, String),
+    /// Nothing in it shows that it is a job's.
+    Unproven,
+    /// It could not be looked at.
+    Unreadable(String),
+}
+
+/// By what folders are judged.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) older_than: Duration,
+    pub(super) now: SystemTime,
+    pub(super) owners: Owners,
+}
+
+impl Found {
+    pub(super) fn new(uid: String, looked: Result<(Survey, Proof), String>) -> Self {
+        let state = match &looked {
+            Ok((_, Proof::Ended(ended))) => State::Ended(ended.marker.outcome.clone()),
+            Ok((_, Proof::Plan { .. } | Proof::Ledger | Proof::Nothing)) | Err(_) => State::Unknown,
+        };
+        Self { uid, looked, state }
+    }
+
+    /// The job's name, or else where it writes.
+    pub(super) fn job(&self) -> &str {
+        match &self.looked {
+            Ok((_, Proof::Ended(ended))) if !ended.marker.job.is_empty() => &ended.marker.job,
+            Ok((_, Proof::Plan { sink: Some(sink) })) => sink,
+            Ok(_) | Err(_) => "-",
+        }
+    }
+}
+
+impl Rules {
+    /// What is done with a folder.
+    pub(super) fn verdict(&self, found: &Found) -> Verdict {
+        if self.owners.owns(&found.uid) {
+            return Verdict::Owned;
+        }
+        let (survey, proof) = match &found.looked {
+            Ok(looked) => looked,
+            Err(problem) => return Verdict::Unreadable(problem.clone()),
+        };
+        if let Some((count, path)) = &survey.foreign {
+            return Verdict::Foreign(*count, path.clone());
+        }
+        if *proof == Proof::Nothing {
+            return Verdict::Unproven;
+        }
+        let age = survey
+            .newest
+            .map_or(Duration::ZERO, |newest| self.age(newest));
+        let has_ended = match &found.state {
+            State::Ended(_) => true,
+            State::Unfinished | State::Unknown => false,
+        };
+        if age < self.older_than {
+            Verdict::Young
+        } else if !has_ended && age < UNFINISHED_AGE_MIN {
+            Verdict::MayRun
+        } else {
+            Verdict::Removable
+        }
+    }
+
+    /// Whether it makes a difference if the folder's job has ended.
+    pub(super) fn depends_on_state(&self, found: &Found) -> bool {
+        match self.verdict(found) {
+            Verdict::Removable | Verdict::MayRun => true,
+            Verdict::Owned
+            | Verdict::Young
+            | Verdict::Foreign(..)
+            | Verdict::Unproven
+            | Verdict::Unreadable(_) => false,
+        }
+    }
+
+    /// Whether an upload of intermediate data in a job's folder is needed by nobody.
+    pub(super) fn may_abort(&self, uid: &str, initiated: SystemTime) -> bool {
+        let age = self.age(initiated);
+        !self.owners.owns(uid) && age >= self.older_than && age >= UNFINISHED_AGE_MIN
+    }
+
+    /// What was written later than now has no age.
+    fn age(&self, written: SystemTime) -> Duration {
+        self.now.duration_since(written).unwrap_or(Duration::ZERO)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(outcome) if outcome.is_empty() => f.write_str("ended"),
+            Self::Ended(outcome) => write!(f, "ended: {outcome}"),
+            Self::Unfinished => f.write_str("unfinished"),
+            Self::Unknown => f.write_str("-"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removable => f.write_str("delete"),
+            Self::Owned => f.write_str("keep: its job exists"),
+            Self::Young => f.write_str("keep: written too recently for --older-than"),
+            Self::MayRun => write!(
+                f,
+                "keep: unfinished, and written within {} minutes: its coordinator may be alive",
+                UNFINISHED_AGE_MIN.as_secs() / 60
+            ),
+            Self::Foreign(count, path) => {
+                write!(
+                    f,
+                    "keep: {count} objects in it are not a job's, such as {path}"
+                )
+            }
+            Self::Unproven => f.write_str("keep: nothing in it shows that it is a job's"),
+            Self::Unreadable(problem) => write!(f, "keep: {problem}"),
+        }
+    }
+}
+
+/// An age as it is typed: `7d`, `1d12h`, `90m`, `0s`.
+pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "not a duration (got {text}); allowed are whole numbers of d, h, m and s, such as 7d or 36h, at most 100 years"
+        )
+    };
+    let mut seconds = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let unit = after.chars().next().ok_or_else(wrong)?;
+        let length = match unit {
+            'd' => 24 * 3600,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return Err(wrong()),
+        };
+        seconds = number
+            .checked_mul(length)
+            .and_then(|more| seconds.checked_add(more))
+            .filter(|seconds| *seconds <= AGE_MAX_SECONDS)
+            .ok_or_else(wrong)?;
+        rest = &after[1..];
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// How long ago that was, for people: `9d`, `3h`, `12m`, `5s`.
+pub(super) fn age_text(now: SystemTime, at: SystemTime) -> String {
+    let seconds = now.duration_since(at).unwrap_or(Duration::ZERO).as_secs();
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3600 => (seconds / 60, "m"),
+        3600..86_400 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count}{unit} ago")
+}
