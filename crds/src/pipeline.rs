@@ -222,6 +222,28 @@ pub struct FilesSink {
     /// gz, zst or none. Not set = by the extension. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// What becomes of output that is there before the job begins: Refuse = the job fails before it starts and names it; Overwrite =
+    /// it is replaced. Not set = Refuse. Immutable.
+    #[serde(default, skip_serializing_if = "SinkMode::is_default")]
+    pub mode: SinkMode,
+}
+
+/// What becomes of output that is there already. Not written where it is the default: an object that never named it stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SinkMode {
+    #[default]
+    Refuse,
+    Overwrite,
+}
+
+impl SinkMode {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How records lie in a file.

@@ -26,6 +26,8 @@ pub struct SumJob {
     pub worker_cpu: String,
     /// More limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
+    /// `spec.pipeline.sink.files.mode`.
+    pub mode: &'static str,
     /// More lines below `spec`, indented by two.
     pub more: String,
 }
@@ -42,11 +44,13 @@ impl SumJob {
             workers: 3,
             worker_cpu: "250m".to_owned(),
             worker_limits: String::new(),
+            mode: "Refuse",
             more: String::new(),
         }
     }
 
-    fn folder(&self, namespace: &TestNamespace) -> String {
+    /// Where its output lies in the bucket.
+    pub fn folder(&self, namespace: &TestNamespace) -> String {
         format!("out/{}/{}", namespace.name, self.name)
     }
 
@@ -75,7 +79,7 @@ spec:
           shards: 4
       - map: '. as $group | reduce range(if .key == {last_key} then {last_rounds} else 0 end) as $i (0; . + 1) | $group'
     sink:
-      files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl" }}
+      files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl", mode: {mode} }}
   storage:
     uri: {storage}
     credentialsSecret: s3-credentials
@@ -94,6 +98,7 @@ spec:
             storage = Self::storage_uri(namespace),
             last_key = GROUPS - 1,
             last_rounds = self.last_rounds,
+            mode = self.mode,
             workers = self.workers,
             worker_cpu = self.worker_cpu,
             worker_limits = self.worker_limits,

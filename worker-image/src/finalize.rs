@@ -1,9 +1,15 @@
-//! Final files: their names, and what the coordinator does with the winner's upload, with losers', and at the very end.
+//! Final files: their names, whose folder they go to, and what the coordinator does with the winner's upload, with losers',
+//! and at the very end.
 //!
-//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides nothing: who won is
+//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides not who won: that is
 //! known before.
 
+mod claim;
+mod close;
+mod error;
 mod finished;
+mod intent;
+mod output;
 mod owner;
 
 use std::collections::BTreeSet;
@@ -11,24 +17,29 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use object_store::{ObjectStoreExt, PutPayload};
 use serde::Serialize;
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{JobUid, TaskAttempt};
 
 use crate::storage::{
     Cause, Completed, Location, StorageError, Stores, UploadPlace, Verified, abandon, complete,
-    fetch_range, persist, size_of, verify,
+    fetch_range, size_of, verify,
 };
 
+pub use claim::claim;
+pub use close::{close, give_up, hold_output};
+pub use error::OutputError;
 pub use finished::finished;
-pub use owner::{OutputError, check_output};
+pub use output::Output;
 
 /// What of a file is held in memory while it is compared.
 const COMPARE_BYTES: u64 = 8 << 20;
 
 /// The name under which the manifest lies beside the files.
 pub const MANIFEST_NAME: &str = "_SUCCESS.json";
+
+/// The name under which a job says, beside the files, that it writes them, until the manifest is there.
+pub const STARTED_NAME: &str = "_STARTED.json";
 
 /// The widest number in a name: `{shard:20}`.
 const WIDTH_MAX: usize = 20;
@@ -125,32 +136,9 @@ pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageEr
     abandon(stores, &location, &place).await
 }
 
-/// Writes the manifest beside the sink's files and gives its uri.
-pub async fn write_manifest(
-    stores: &Stores,
-    sink_path: &str,
-    job: &JobUid,
-    job_name: &str,
-    plan_digest: &str,
-    files: &[(TaskAttempt, OutputFile)],
-) -> Result<String, StorageError> {
-    let location = manifest_location(sink_path)?;
-    let bytes = manifest(job, job_name, plan_digest, files).map_err(|error| {
-        StorageError::new("writing", &location, Cause::Other(error.to_string()))
-    })?;
-    let store = stores.open(&location)?.durable;
-    let payload = PutPayload::from(bytes);
-    persist(stores, "writing", &location, || {
-        store.put(location.path(), payload.clone())
-    })
-    .await?;
-    remove_leftovers(job, files).await;
-    Ok(location.to_string())
-}
-
 /// Removes what attempts that were killed have staged beside the final files on a local disk. They harm nobody, so what
 /// cannot be removed is only mentioned.
-async fn remove_leftovers(job: &JobUid, files: &[(TaskAttempt, OutputFile)]) {
+async fn remove_leftovers(jobs: &[String], files: &[(TaskAttempt, OutputFile)]) {
     let staged = files.iter().filter_map(|(_, file)| {
         let FilePlace::Final(place) = &file.place else {
             return None;
@@ -166,13 +154,16 @@ async fn remove_leftovers(job: &JobUid, files: &[(TaskAttempt, OutputFile)]) {
     if folders.is_empty() {
         return;
     }
-    let mark = format!(".{job}.e");
+    // A uid that is none could stand for anything.
+    let jobs = jobs.iter().filter_map(|uid| JobUid::parse(uid).ok());
+    let marks: Vec<String> = jobs.map(|job| format!(".{job}.e")).collect();
     let sweep = move || {
         folders.iter().try_for_each(|folder| {
             std::fs::read_dir(folder)?.try_for_each(|entry| {
                 let entry = entry?;
                 let name = entry.file_name().into_string().unwrap_or_default();
-                let is_leftover = name.starts_with('.') && name.contains(&mark);
+                let is_staged = |mark: &String| name.contains(mark);
+                let is_leftover = name.starts_with('.') && marks.iter().any(is_staged);
                 if is_leftover {
                     std::fs::remove_file(entry.path())
                 } else {
@@ -326,12 +317,16 @@ async fn stands(
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod file_tests {
     use super::*;
     use crate::convert::identity::first_attempt;
-    use crate::storage::{PartUpload, Uploaded, fetch};
+    use crate::storage::{JobStorage, PartUpload, Uploaded, fetch};
     use std::io::Write;
     use tokio::runtime::Handle;
+    use zephyr_crds::pipeline::SinkMode;
 
     #[test]
     fn a_path_gives_a_name_for_each_shard() {
@@ -372,6 +367,19 @@ mod tests {
             ("file:///one.jsonl", "file:///_SUCCESS.json"),
         ] {
             assert_eq!(manifest_location(path).unwrap().to_string(), expected);
+        }
+    }
+
+    fn output(stores: &Stores, path: &str) -> Output {
+        let job = JobUid::parse("uid").unwrap();
+        Output {
+            stores: stores.clone(),
+            storage: JobStorage::new(stores.clone(), "s3://jobs/x", job.clone()).unwrap(),
+            job,
+            namespace: "ns".to_owned(),
+            name: "name".to_owned(),
+            path: path.to_owned(),
+            mode: SinkMode::Refuse,
         }
     }
 
@@ -492,16 +500,15 @@ mod tests {
         let path = |name: &str| format!("file://{}/{name}", folder.path().display());
         let stores = Stores::in_memory();
         let runtime = Handle::current();
+        let output = output(&stores, &path("{shard}"));
+        claim(&output).await.unwrap();
         let winner = write(&runtime, &stores, &path("0"), "uid.e1a2", b"x");
         for writer in ["uid.e1a1", "uid.e2a1", "other.e1a1"] {
             write(&runtime, &stores, &path("0"), writer, b"never completed");
         }
         finalize(&stores, &winner).await.unwrap();
-        let job = JobUid::parse("uid").unwrap();
         let files = [(first_attempt(0, 0), winner)];
-        write_manifest(&stores, &path("{shard}"), &job, "ns/name", "digest", &files)
-            .await
-            .unwrap();
+        close(&output, "digest", &files).await.unwrap();
         let names = std::fs::read_dir(folder.path()).unwrap();
         let names: BTreeSet<_> = names
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -534,9 +541,8 @@ mod tests {
         assert_eq!(read["totals"]["bytes"], u64::MAX);
     }
 
-    #[tokio::test]
-    async fn the_manifest_lists_every_file_with_rows_bytes_and_checksum() {
-        let stores = Stores::in_memory();
+    #[test]
+    fn the_manifest_lists_every_file_with_rows_bytes_and_checksum() {
         let file = |uri: &str| OutputFile {
             rows: 2,
             bytes: 5,
@@ -551,19 +557,8 @@ mod tests {
             (first_attempt(0, 0), file("s3://o/0")),
             (first_attempt(0, 1), file("s3://o/1")),
         ];
-        let uri = write_manifest(
-            &stores,
-            "s3://o/{shard}",
-            &JobUid::parse("uid").unwrap(),
-            "ns/name",
-            "digest",
-            &files,
-        )
-        .await
-        .unwrap();
-        let text = fetch(&stores, &Location::parse(&uri).unwrap())
-            .await
-            .unwrap();
+        let job = JobUid::parse("uid").unwrap();
+        let text = manifest(&job, "ns/name", "digest", &files).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let listed = |uri: &str| serde_json::json!({"uri": uri, "rows": 2, "bytes": 5, "crc32c": "000000ab"});
         let expected = serde_json::json!({

@@ -3,10 +3,13 @@
 #[expect(dead_code, reason = "what only jobs in an object store need")]
 mod processes;
 
+mod old_output;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use old_output::{output_names, put_old_output};
 use processes::{Processes, children_of, end, is_alive, signal};
 use serde_json::{Value, json};
 use zephyr_crds::job::Retain;
@@ -128,6 +131,65 @@ async fn a_word_count_equals_an_independent_one() {
     assert_eq!(processes.output(), counted_here());
     assert!(processes.path("out/_SUCCESS.json").exists());
     assert_eq!(winners(&processes.ledger().await).len(), 9);
+}
+
+#[tokio::test]
+async fn output_that_is_there_is_refused_before_any_worker_starts_and_nothing_is_touched() {
+    let mut processes = Processes::of(&word_count(), &json!({}));
+    write_texts(&processes);
+    put_old_output(&processes);
+    let before = output_names(&processes);
+    processes.start_coordinator();
+    let result = processes.result().await;
+    assert_eq!(
+        (result.succeeded, result.reason.as_str()),
+        (false, "PlanFailed")
+    );
+    assert!(
+        result.message.contains("of job test/old, uid old"),
+        "{result:?}"
+    );
+    assert_eq!(output_names(&processes), before);
+}
+
+#[tokio::test]
+async fn old_output_is_replaced_also_by_a_coordinator_that_takes_over_in_the_middle() {
+    let mut pipeline = slow_items(16);
+    pipeline["sink"] = json!({"files": {
+        "path": "$OUT/part-{shard:03}-of-{total:03}.jsonl", "mode": "Overwrite",
+    }});
+    let mut processes = Processes::of(&pipeline, &json!({}));
+    put_old_output(&processes);
+    processes.start_coordinator();
+    processes.start_worker(2);
+    in_the_middle(&processes, 4).await;
+    processes.kill_coordinator();
+    assert!(!processes.path("out/_SUCCESS.json").exists());
+    assert!(processes.path("out/_STARTED.json").exists());
+    processes.start_coordinator();
+    success(&processes).await;
+    let expected = ["_SUCCESS.json", "notes", "part-000-of-001.jsonl"];
+    assert_eq!(output_names(&processes), expected);
+    assert_eq!(processes.output(), ["16"]);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_says_so_in_its_folder() {
+    let failing = json!({
+        "source": {"items": {"values": [1]}},
+        "steps": [{"map": "error(\"no\")"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&failing, &json!({"taskFailures": 1}));
+    processes.start_coordinator();
+    processes.start_worker(1);
+    assert!(!processes.result().await.succeeded);
+    let said = std::fs::read_to_string(processes.path("out/_STARTED.json")).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&said["state"], &said["name"]),
+        (&json!("failed"), &json!("test"))
+    );
 }
 
 #[tokio::test]

@@ -41,8 +41,8 @@ pub enum Effect {
         /// The outputs in shard order.
         outputs: Vec<(TaskAttempt, OutputFile)>,
     },
-    /// Complete the final file of this committed attempt; answered by `FileFinalized` or `FileLost`. Sent again after a
-    /// take-over until `LogRecord::Finalized` is in the ledger.
+    /// Complete the final file of this committed attempt; answered by `FileFinalized`, `FileLost` or `OutputTaken`. Sent
+    /// again after a take-over until `LogRecord::Finalized` is in the ledger.
     Finalize {
         /// The attempt that won.
         task: TaskAttempt,

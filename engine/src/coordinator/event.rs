@@ -104,9 +104,10 @@ pub enum Event {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
-    /// What `Effect::WriteManifest` asked for must not be done: another job has finished in the same folder.
+    /// What `Effect::WriteManifest` or `Effect::Finalize` asked for must not be done: the folder is another job's by now, or
+    /// holds what is not this job's.
     OutputTaken {
-        /// Whose output is there, in one sentence.
+        /// Whose it is or what it holds, in one sentence.
         message: String,
     },
     /// Time passed. Sent at least twice a second.

@@ -132,10 +132,25 @@ impl State {
 
     /// Files of the same names may have been mixed by now, so nothing can be said for them.
     pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
-        if self.job == JobState::WritingManifest {
+        let is_asked_for = match self.job {
+            JobState::WritingManifest => true,
+            JobState::Running => self.is_completing_a_file(),
+            JobState::Concluding { .. } | JobState::Ended { .. } => false,
+        };
+        if is_asked_for {
             let reason = "OutputLost".to_owned();
             self.conclude(out, JobResult::Failed { reason, message });
         }
+    }
+
+    fn is_completing_a_file(&self) -> bool {
+        let is_completing = |state: &TaskState| matches!(state, TaskState::Finalizing { .. });
+        let mut tasks = self
+            .stages
+            .last()
+            .into_iter()
+            .flat_map(|stage| &stage.tasks);
+        tasks.any(|task| is_completing(&task.state))
     }
 
     /// Ends the job: nothing runs any more, and the result is on its way into the ledger.

@@ -6,6 +6,7 @@ mod disruptions;
 mod generations;
 mod limits;
 mod mistakes;
+mod overwrite;
 mod storage;
 mod tail;
 mod wordcount;

@@ -1,6 +1,7 @@
-//! After the end: throws away uploads that nobody completes, removes the intermediate data that nobody needs, marks the job as
-//! ended, and removes folders of other jobs that have outlived their time. This job's own ledger stays, because a coordinator that
-//! is started again must find the result. Decides nothing about the job; what fails here is only mentioned in the log.
+//! After the end: lets go of what a failed job held, throws away uploads that nobody completes, removes the intermediate data
+//! that nobody needs, marks the job as ended, and removes folders of other jobs that have outlived their time. This job's own
+//! ledger stays, because a coordinator that is started again must find the result. Decides nothing about the job; what fails here
+//! is only mentioned in the log.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{JobResult, OutputFile};
 
-use crate::finalize;
+use crate::finalize::{self, Output, give_up};
 use crate::job::RunJob;
 use crate::reclaim::{Marker, mark, sweep};
 use crate::storage::remove_folder;
@@ -32,15 +33,34 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 /// What is said while it is under way.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
-/// Removes what `spec.storage.retain` does not keep, and what nobody needs after the job's end. What cannot be removed in time
-/// stays, and the log says so.
+/// Lets go of the output's folder where the job has failed, and removes what `spec.storage.retain` does not keep and what nobody
+/// needs after the job's end. What cannot be done in time stays, and the log says so.
 pub(super) async fn clean_up(job: &RunJob, result: &JobResult, uploads: &[OutputFile]) {
+    if let JobResult::Failed { .. } = result {
+        let_go(job).await;
+    }
     abort(job, uploads).await;
     if is_due(job.frozen.spec.storage.retain, result) {
         remove_data(job).await;
     }
     if mark_as_ended(job, result).await {
         sweep_others(job).await;
+    }
+}
+
+/// A later job may have the folder then.
+async fn let_go(job: &RunJob) {
+    match timeout(PATIENCE, give_up(&Output::of(job))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the output's folder still says that the job runs");
+        }
+        Err(_) => {
+            tracing::warn!(
+                ?PATIENCE,
+                "the output's folder still says that the job runs: the store took too long"
+            );
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use zephyr_engine::coordinator::Event;
@@ -13,7 +14,7 @@ use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
 use super::retry::{Retries, Verdict, judge_ledger};
-use crate::finalize::{self, Finalized, OutputError};
+use crate::finalize::{self, Finalized, Output, OutputError};
 use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::CoordinatorMetrics;
@@ -26,6 +27,8 @@ const RECORDS_PER_COMMIT: usize = 5_000;
 /// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local disk, commits of a few
 /// records each would take more of the processor than everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
+/// Time for which a look at whose folder it is stands: pods of a deleted job live for some seconds beside its successor's.
+const HOLD_INTERVAL: Duration = Duration::from_secs(2);
 /// Tries to throw a lost attempt's file away. Nothing waits for it.
 const DISCARD_TRIES: u32 = 5;
 
@@ -56,6 +59,9 @@ struct Tools {
     retries: Retries,
     metrics: CoordinatorMetrics,
     runtime: Handle,
+    output: Output,
+    /// When the folder of the output was last seen to be this job's.
+    held: Mutex<Option<Instant>>,
 }
 
 /// A storage call that waits for its turn.
@@ -108,6 +114,8 @@ impl Effects {
     ) -> Self {
         Self {
             tools: Arc::new(Tools {
+                output: Output::of(&job),
+                held: Mutex::new(None),
                 job,
                 plan_digest,
                 epoch,
@@ -208,7 +216,7 @@ async fn commit(
     ledger: &mut Ledger,
     records: &[LogRecord],
 ) -> Result<(), LedgerError> {
-    let ledger = tokio::sync::Mutex::new(ledger);
+    let ledger = Mutex::new(ledger);
     let append = || async { ledger.lock().await.append(records).await };
     tools
         .retries
@@ -239,6 +247,10 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
             })
         }
         Call::Finalize(task, file) => {
+            if let Err(error) = hold(tools).await {
+                let message = error.to_string();
+                return Some(Event::OutputTaken { message });
+            }
             let complete = || finalize::finalize(&job.stores, &file);
             match retries
                 .for_ever(
@@ -255,31 +267,43 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
             discard(tools, task, &file).await;
             None
         }
-        Call::WriteManifest(files) => Some(write_manifest(tools, &files).await),
+        Call::WriteManifest(files) => Some(close(tools, &files).await),
     }
 }
 
-/// Another job may have finished in the same folder since this one was planned.
-async fn write_manifest(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {
-    let Tools { job, retries, .. } = tools;
-    let frozen = &job.frozen;
-    let (path, uid) = (&frozen.spec.pipeline.sink.files.path, &job.identity.job);
-    let name = format!("{}/{}", frozen.namespace, frozen.name);
-    let write = || async {
-        finalize::check_output(&job.stores, path, uid).await?;
-        finalize::write_manifest(&job.stores, path, uid, &name, &tools.plan_digest, files)
-            .await
-            .map_err(OutputError::Store)
-    };
-    let judge = |error: &OutputError| match error {
-        OutputError::Store(_) => Verdict::TryAgain,
-        OutputError::Taken { .. } | OutputError::Unknown { .. } => Verdict::GiveUp,
-    };
-    match retries.call("write _SUCCESS.json", judge, write).await {
+/// A job that has lost its folder to another completes no further file there.
+async fn hold(tools: &Tools) -> Result<(), OutputError> {
+    let mut held = tools.held.lock().await;
+    if held.is_some_and(|at| at.elapsed() < HOLD_INTERVAL) {
+        return Ok(());
+    }
+    let look = || finalize::hold_output(&tools.output);
+    let name = "look whose folder spec.pipeline.sink.files.path is";
+    tools.retries.call(name, judge_output, look).await?;
+    *held = Some(Instant::now());
+    Ok(())
+}
+
+async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {
+    let close = || finalize::close(&tools.output, &tools.plan_digest, files);
+    let retries = &tools.retries;
+    match retries
+        .call("write _SUCCESS.json", judge_output, close)
+        .await
+    {
         Ok(manifest) => Event::ManifestWritten { manifest },
         Err(error) => Event::OutputTaken {
             message: error.to_string(),
         },
+    }
+}
+
+/// What the store does not do now it may do when somebody mends it; what is there stays there.
+fn judge_output(error: &OutputError) -> Verdict {
+    if error.is_of_a_store() {
+        Verdict::TryAgain
+    } else {
+        Verdict::GiveUp
     }
 }
 

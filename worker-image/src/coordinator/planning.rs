@@ -15,7 +15,7 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, Verdict, judge_ledger};
 use super::status::{Status, show};
-use crate::finalize::{OutputError, check_output, finished};
+use crate::finalize::{Output, claim, finished};
 use crate::job::RunJob;
 use crate::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
@@ -354,7 +354,6 @@ async fn plan_or_load(
     epoch: Epoch,
     has_begun: bool,
 ) -> Result<(Plan, String, SourceShards), NoPlan> {
-    output_is_free(job).await?;
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let kept = load_plan(&job.storage, has_begun)
         .await
@@ -380,16 +379,17 @@ async fn plan_or_load(
             kept.digest
         )));
     }
+    take_the_folder(job).await?;
     Ok((plan, digest, source))
 }
 
-/// Nobody writes over what another job has finished.
-async fn output_is_free(job: &RunJob) -> Result<(), NoPlan> {
-    let path = &job.frozen.spec.pipeline.sink.files.path;
-    let looked = check_output(&job.stores, path, &job.identity.job).await;
-    looked.map_err(|error| match error {
-        OutputError::Store(_) if error.is_transient() => NoPlan::Wait(error.to_string()),
-        OutputError::Store(_) | OutputError::Taken { .. } | OutputError::Unknown { .. } => {
+/// Nobody writes where another job writes, or over what is not this job's. The last thing that is planned: a job that cannot
+/// be planned says nothing of its folder.
+async fn take_the_folder(job: &RunJob) -> Result<(), NoPlan> {
+    claim(&Output::of(job)).await.map_err(|error| {
+        if error.is_transient() {
+            NoPlan::Wait(error.to_string())
+        } else {
             NoPlan::Failed(error.to_string())
         }
     })

@@ -1,100 +1,109 @@
-//! Whose finished output lies where a job is to write: what the `_SUCCESS.json` there says. Writes nothing.
-//!
-//! Files without that manifest belong to nobody: a job that did not finish left them, and they are written over.
+//! `_SUCCESS.json` as others left it: whose finished output lies in a folder, and which files that is. Writes nothing.
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use zephyr_engine::id::JobUid;
 
-use super::manifest_location;
-use crate::storage::{Cause, Location, StorageError, Stores, fetch_range, size_of};
+use super::OutputError;
+use super::intent::OldFile;
+use crate::storage::{
+    Cause, Location, NamePattern, StorageError, Stores, fetch_range, read_versioned, size_of,
+};
 
 /// What is read of a manifest: whose it is stands before the list of files, which may be of any length.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The longest name of an owner that is shown.
-const OWNER_CHARS_MAX: usize = 200;
+/// The most that is read of a manifest whose files are to be replaced: a hundred thousand files with long names.
+const MANIFEST_BYTES_MAX: u64 = 128 << 20;
 
-/// Why a job may not write where it is to write.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// Another job has finished there.
-    #[error(
-        "spec.pipeline.sink.files.path: {folder} holds the finished output of another job (got {manifest} of {owner}); write to another folder, or remove that file to have the output replaced"
-    )]
-    Taken {
-        /// Where the files go.
-        folder: String,
-        /// The other job's manifest.
-        manifest: String,
-        /// The other job's name and uid.
-        owner: String,
-    },
-    /// There is something of the manifest's name that says of no job that it is its output.
-    #[error(
-        "spec.pipeline.sink.files.path: nobody can tell whose output {folder} holds (got a {manifest} of which {problem}); write to another folder, or remove that file to have the output replaced"
-    )]
-    Unknown {
-        /// Where the files go.
-        folder: String,
-        /// What is there.
-        manifest: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The store failed.
-    #[error("spec.pipeline.sink.files.path: {0}")]
-    Store(#[source] StorageError),
-}
+/// The longest text of somebody else's that is shown.
+const SHOWN_CHARS_MAX: usize = 200;
 
-impl OutputError {
-    /// Whether the same call may succeed later with nobody doing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_transient() || error.cause == Cause::Changed,
-            Self::Taken { .. } | Self::Unknown { .. } => false,
-        }
-    }
-}
+/// The longest list of names that is shown: three of the longest keys.
+const NAMES_CHARS_MAX: usize = 3_200;
 
-#[derive(Deserialize)]
+/// Whose manifest it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
-    job_uid: String,
+pub(super) struct Owner {
+    pub(super) job_uid: String,
     #[serde(default)]
     job: String,
 }
 
-/// Fails where another job than this one has finished its output in the sink's folder.
-pub async fn check_output(
+impl Owner {
+    /// For people.
+    pub(super) fn shown(&self) -> String {
+        shown(&format!("job {}, uid {}", self.job, self.job_uid))
+    }
+
+    pub(super) fn is(&self, job: &JobUid) -> bool {
+        self.job_uid == job.as_str()
+    }
+}
+
+/// Somebody else's text without what could do harm in a terminal, and not too much of it.
+pub(super) fn shown(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(SHOWN_CHARS_MAX)
+        .collect()
+}
+
+/// The same for a few names of files.
+pub(super) fn shown_long(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(NAMES_CHARS_MAX)
+        .collect()
+}
+
+/// Whose finished output lies there; `None` where nobody's does. Reads the beginning only, if that says it.
+pub(super) async fn read_owner(
     stores: &Stores,
-    sink_path: &str,
-    job: &JobUid,
-) -> Result<(), OutputError> {
-    let manifest = manifest_location(sink_path).map_err(OutputError::Store)?;
-    let Some(bytes) = read_head(stores, &manifest)
+    manifest: &Location,
+) -> Result<Option<Owner>, OutputError> {
+    let bytes = read_head(stores, manifest)
         .await
-        .map_err(OutputError::Store)?
-    else {
-        return Ok(());
+        .map_err(OutputError::Store)?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
     };
-    let folder = manifest.parent().to_string();
-    let manifest = manifest.to_string();
-    match head(&bytes) {
-        Ok(head) if head.job_uid == job.as_str() => Ok(()),
-        Ok(Head { job_uid, job }) => Err(OutputError::Taken {
-            folder,
-            manifest,
-            owner: format!("job {job}, uid {job_uid}")
-                .chars()
-                .filter(|character| !character.is_control())
-                .take(OWNER_CHARS_MAX)
-                .collect(),
-        }),
-        Err(problem) => Err(OutputError::Unknown {
-            folder,
-            manifest,
-            problem,
-        }),
+    let problem = match head(&bytes) {
+        Ok(owner) => return Ok(Some(owner)),
+        Err(problem) => problem,
+    };
+    match whole(stores, manifest).await.map_err(OutputError::Store)? {
+        Some(owner) => Ok(Some(owner)),
+        None => Err(unknown(manifest, &problem)),
+    }
+}
+
+/// As the beginning does not say it: somebody may have written the same in another order.
+async fn whole(stores: &Stores, manifest: &Location) -> Result<Option<Owner>, StorageError> {
+    #[derive(Deserialize)]
+    struct Whole {
+        #[serde(flatten)]
+        owner: Owner,
+        #[serde(rename = "files")]
+        _files: Vec<serde::de::IgnoredAny>,
+    }
+    let found = match read_versioned(stores, manifest, MANIFEST_BYTES_MAX).await {
+        Ok(found) => found,
+        Err(error) if error.is_transient() => return Err(error),
+        Err(_) => None,
+    };
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).ok();
+    let whole: Option<Whole> = found.and_then(|found| read(&found.bytes));
+    Ok(whole.map(|whole| whole.owner))
+}
+
+pub(super) fn unknown(object: &Location, problem: &str) -> OutputError {
+    OutputError::Unknown {
+        folder: object.parent().to_string(),
+        object: object.to_string(),
+        problem: shown(problem),
     }
 }
 
@@ -113,7 +122,7 @@ async fn read_head(
 }
 
 /// What stands before the list of files.
-fn head(bytes: &[u8]) -> Result<Head, String> {
+fn head(bytes: &[u8]) -> Result<Owner, String> {
     let text = String::from_utf8_lossy(bytes);
     let (head, _) = text
         .split_once("\"files\"")
@@ -122,15 +131,63 @@ fn head(bytes: &[u8]) -> Result<Head, String> {
     serde_json::from_str(&head).map_err(|error| format!("the beginning cannot be read: {error}"))
 }
 
+/// The files that a manifest lists below its own folder and that `pattern` does not match, by name. What it lists elsewhere
+/// is no part of what lies here: it is passed over and stays.
+pub(super) async fn read_old_files(
+    stores: &Stores,
+    manifest: &Location,
+    pattern: &NamePattern,
+) -> Result<BTreeSet<OldFile>, OutputError> {
+    #[derive(Deserialize)]
+    struct Listing {
+        files: Vec<Listed>,
+    }
+    #[derive(Deserialize)]
+    struct Listed {
+        uri: String,
+        bytes: u64,
+    }
+    let found = read_versioned(stores, manifest, MANIFEST_BYTES_MAX).await;
+    let Some(found) = found.map_err(OutputError::Store)? else {
+        return Ok(BTreeSet::new());
+    };
+    let listing: Listing = serde_json::from_slice(&found.bytes)
+        .map_err(|error| unknown(manifest, &format!("the list cannot be read: {error}")))?;
+    let folder = manifest.parent();
+    let below = listing.files.into_iter().filter_map(|listed| {
+        let location = Location::parse(&listed.uri).ok()?;
+        let name = name_below(&folder, &location)?;
+        let is_found_by_name = pattern.matches(location.path().as_ref());
+        (!is_found_by_name).then_some(OldFile {
+            name,
+            bytes: listed.bytes,
+        })
+    });
+    Ok(below.collect())
+}
+
+/// The name of a file from a folder on, if it lies below it and could be output: no segment of an output's name is hidden or
+/// a mark.
+fn name_below(folder: &Location, file: &Location) -> Option<String> {
+    if folder.store_key() != file.store_key() {
+        return None;
+    }
+    let rest = file.path().prefix_match(folder.path())?;
+    let segments: Vec<_> = rest.map(|part| part.as_ref().to_owned()).collect();
+    let is_output = |name: &String| !name.starts_with(['_', '.']);
+    (!segments.is_empty() && segments.iter().all(is_output)).then(|| segments.join("/"))
+}
+
+/// The place of an old file; `None` for a name that [`read_old_files`] never gave, whoever wrote it down.
+pub(super) fn place_of(folder: &Location, old: &OldFile) -> Option<Location> {
+    let location = folder.join(&old.name).ok()?;
+    (name_below(folder, &location)? == old.name).then_some(location)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finalize::write_manifest;
     use object_store::{ObjectStoreExt, PutPayload};
-
-    fn uid(text: &str) -> JobUid {
-        JobUid::parse(text).unwrap()
-    }
 
     async fn put(stores: &Stores, uri: &str, bytes: &[u8]) {
         let location = Location::parse(uri).unwrap();
@@ -141,38 +198,13 @@ mod tests {
             .unwrap();
     }
 
-    #[tokio::test]
-    async fn finished_output_is_its_jobs_and_nobody_elses() {
-        let local = tempfile::tempdir().unwrap();
-        for folder in [
-            "s3://o/a".to_owned(),
-            format!("file://{}/a", local.path().display()),
-        ] {
-            let stores = Stores::in_memory();
-            let path = format!("{folder}/part-{{shard}}.jsonl");
-            check_output(&stores, &path, &uid("new")).await.unwrap();
-            // What a job left that never finished.
-            if folder.starts_with("s3") {
-                put(&stores, &format!("{folder}/part-0.jsonl"), b"1\n").await;
-                check_output(&stores, &path, &uid("new")).await.unwrap();
-            }
-            write_manifest(&stores, &path, &uid("old"), "ns/nightly", "digest", &[])
-                .await
-                .unwrap();
-            check_output(&stores, &path, &uid("old")).await.unwrap();
-            let error = check_output(&stores, &path, &uid("new")).await.unwrap_err();
-            assert!(!error.is_transient());
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "spec.pipeline.sink.files.path: {folder} holds the finished output of another job (got {folder}/_SUCCESS.json of job ns/nightly, uid old); write to another folder, or remove that file to have the output replaced"
-                )
-            );
-        }
+    async fn owner(stores: &Stores) -> Result<Option<Owner>, OutputError> {
+        let manifest = Location::parse("s3://o/_SUCCESS.json").unwrap();
+        read_owner(stores, &manifest).await
     }
 
     #[tokio::test]
-    async fn what_only_has_the_manifests_name_is_nobodys_and_is_not_written_over() {
+    async fn what_only_has_the_manifests_name_is_nobodys() {
         for bytes in [
             &b""[..],
             b"{}",
@@ -183,12 +215,11 @@ mod tests {
             &vec![b' '; 1 << 20],
         ] {
             let stores = Stores::in_memory();
+            assert_eq!(owner(&stores).await.unwrap(), None);
             put(&stores, "s3://o/_SUCCESS.json", bytes).await;
-            let error = check_output(&stores, "s3://o/x-{shard}", &uid("new"))
-                .await
-                .unwrap_err();
+            let error = owner(&stores).await.unwrap_err();
             assert!(
-                error.to_string().starts_with("spec.pipeline.sink.files.path: nobody can tell whose output s3://o/ holds (got a s3://o/_SUCCESS.json of which the beginning "),
+                error.to_string().starts_with("spec.pipeline.sink.files.path: nobody can tell whose output s3://o/ holds (got s3://o/_SUCCESS.json, of which the beginning "),
                 "{error}"
             );
         }
@@ -199,10 +230,64 @@ mod tests {
             "\"x\",".repeat(100_000)
         );
         put(&stores, "s3://o/_SUCCESS.json", long.as_bytes()).await;
-        check_output(&stores, "s3://o/x", &uid("old"))
-            .await
-            .unwrap();
-        let error = check_output(&stores, "s3://o/x", &uid("new")).await;
-        assert!(matches!(error, Err(OutputError::Taken { .. })), "{error:?}");
+        assert_eq!(owner(&stores).await.unwrap().unwrap().job_uid, "old");
+        // Written anew by something that orders the names.
+        let ordered = b"{\"files\": [{\"bytes\": 1, \"uri\": \"x\"}], \"jobUid\": \"other\"}";
+        put(&stores, "s3://o/_SUCCESS.json", ordered).await;
+        assert_eq!(owner(&stores).await.unwrap().unwrap().job_uid, "other");
+    }
+
+    #[tokio::test]
+    async fn of_what_a_manifest_lists_only_output_below_its_folder_is_taken_for_old_files() {
+        let stores = Stores::in_memory();
+        let uris = [
+            "s3://b/out/part-0",
+            "s3://b/out/old.jsonl",
+            "s3://b/out/7/x#1 é",
+            "s3://b/out/../precious",
+            "s3://b/out/_other/x",
+            "s3://b/out/.hidden",
+            "s3://b/out/_STARTED.json",
+            "s3://b/out",
+            "s3://b/outer/x",
+            "s3://b/precious",
+            "s3://c/out/x",
+            "gs://b/out/x",
+            "file:///b/out/x",
+            "out/x",
+            "",
+        ];
+        let files: Vec<_> = uris
+            .map(|uri| serde_json::json!({"uri": uri, "bytes": 2}))
+            .into();
+        let text = serde_json::json!({"jobUid": "old", "files": files}).to_string();
+        put(&stores, "s3://b/out/_SUCCESS.json", text.as_bytes()).await;
+        let manifest = Location::parse("s3://b/out/_SUCCESS.json").unwrap();
+        let pattern = NamePattern::new(Location::parse("s3://b/out/part-{shard}").unwrap());
+        let old = read_old_files(&stores, &manifest, &pattern).await.unwrap();
+        let names: Vec<&str> = old.iter().map(|old| old.name.as_str()).collect();
+        assert_eq!(names, ["7/x#1 é", "old.jsonl"]);
+        let folder = manifest.parent();
+        for old in &old {
+            let place = place_of(&folder, old).unwrap().to_string();
+            assert_eq!(place, format!("s3://b/out/{}", old.name));
+        }
+        for name in [
+            "",
+            "..",
+            "../x",
+            "a/../../x",
+            "_x",
+            "a/.b",
+            "/x",
+            "a//b",
+            "x/",
+        ] {
+            let old = OldFile {
+                name: name.to_owned(),
+                bytes: 2,
+            };
+            assert_eq!(place_of(&folder, &old), None, "{name}");
+        }
     }
 }

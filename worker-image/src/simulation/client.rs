@@ -25,6 +25,7 @@ use crate::chance::Chance;
 use crate::storage::{Store, Stores};
 
 /// A process's client.
+#[derive(Clone)]
 pub(super) struct Client {
     server: Arc<Server>,
     /// Whose it is; nobody's where no time passes, on the thread of a task.
@@ -169,12 +170,22 @@ impl ObjectStore for Client {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let server = Arc::clone(&self.server);
+        let client = self.clone();
         locations
-            .map(move |path| {
-                let path = path?;
-                server.delete(&path);
-                Ok(path)
+            .then(move |path| {
+                let client = client.clone();
+                async move {
+                    let path = path?;
+                    let place = path.clone();
+                    let delete = move |server: &Server, _| {
+                        server.delete(&place);
+                        Ok(())
+                    };
+                    client
+                        .call(Kind::Write, "delete", path.as_ref(), delete)
+                        .await?;
+                    Ok(path)
+                }
             })
             .boxed()
     }

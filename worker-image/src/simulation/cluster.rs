@@ -15,7 +15,7 @@ use zephyr_engine::id::{TaskAttempt, TaskId};
 
 use super::coordinator::Coordinator;
 use super::faults::Faults;
-use super::job::{OUTPUT, SHAPES, SimulatedJob};
+use super::job::{FOREIGN, OUTPUT, SHAPES, SimulatedJob};
 use super::journal::Journal;
 use super::network::Network;
 use super::on_paused_clock;
@@ -28,7 +28,7 @@ use super::truth::Truth;
 use super::worker::Worker;
 use crate::chance::Chance;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
-use crate::finalize::MANIFEST_NAME;
+use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
 use crate::metrics::CoordinatorMetrics;
 
 /// How often it is looked at what has ended and what is due.
@@ -117,6 +117,7 @@ impl World {
         let server = Server::new(seed, Faults::default(), journal.clone(), observer);
         let server = Arc::new(server);
         job.put_input(&server);
+        job.put_old_output(&server);
         keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
         let tasks = Tasks::new(&job, &server, settings.task_patience);
@@ -184,6 +185,15 @@ impl World {
         let manifest = files.remove(&format!("{OUTPUT}/{MANIFEST_NAME}"));
         if manifest.is_none() {
             self.journal.complain("the manifest is missing");
+        }
+        if files.remove(FOREIGN).is_none() {
+            self.journal
+                .complain("a file that is nobody's output is gone");
+        }
+        let started = format!("{OUTPUT}/{STARTED_NAME}");
+        if files.contains_key(&started) {
+            self.journal
+                .complain("the folder still says that the job runs");
         }
         let mut lines: Vec<String> = files
             .values()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{PutOptions, PutPayload};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use super::process::Process;
 use super::rng::Rng;
 use super::store::Server;
 use crate::chance::Chance;
+use crate::finalize::MANIFEST_NAME;
 use crate::job::RunJob;
 use crate::storage::{JobStorage, Stores};
 
@@ -26,9 +28,14 @@ pub(super) const OUTPUT: &str = "out";
 const UID: &str = "5d1a7c00-0000-4000-8000-000000000001";
 const BUCKETS: [&str; 3] = ["s3://b", "s3://in", "s3://out"];
 
+/// A file in the output's folder that is nobody's output.
+pub(super) const FOREIGN: &str = "out/notes.txt";
+
 /// A job with its input.
 pub(super) struct SimulatedJob {
     frozen: FrozenJob,
+    /// Whether an older job's output lies where this one writes, and is to be replaced.
+    replaces: bool,
     /// The content of each input file, by name.
     files: BTreeMap<String, String>,
     pub(super) source_shards: u32,
@@ -105,6 +112,8 @@ impl SimulatedJob {
                 .collect();
         }
         lines.sort();
+        let replaces = shape % 4 == 1;
+        let mode = if replaces { "Overwrite" } else { "Refuse" };
         let document = json!({
             "version": 1, "namespace": "simulation", "name": "job", "uid": UID, "generation": 1,
             "coordinatorAddress": "http://coordinator:7070",
@@ -112,7 +121,7 @@ impl SimulatedJob {
                 "pipeline": {
                     "source": source,
                     "steps": steps,
-                    "sink": {"files": {"path": "s3://out/out/part-{shard:03}.jsonl"}},
+                    "sink": {"files": {"path": "s3://out/out/part-{shard:03}.jsonl", "mode": mode}},
                 },
                 "storage": {"uri": "s3://b/jobs"},
                 "workers": {"replicas": 1},
@@ -121,6 +130,7 @@ impl SimulatedJob {
         });
         Self {
             frozen: FrozenJob::from_json(&document.to_string()).unwrap(),
+            replaces,
             files,
             source_shards: u32::try_from(shards).unwrap(),
             lines,
@@ -141,6 +151,24 @@ impl SimulatedJob {
                 .put(&Path::from(path.as_str()), payload, options)
                 .unwrap();
         }
+    }
+
+    /// Puts where the job writes what others have left there.
+    pub(super) fn put_old_output(&self, server: &Server) {
+        server.place(FOREIGN, Bytes::from_static(b"foreign\n"));
+        if !self.replaces {
+            return;
+        }
+        let listed = ["out/part-000.jsonl", "out/part-900.jsonl", "out/legacy.txt"];
+        let mut files = Vec::new();
+        for key in listed {
+            server.place(key, Bytes::from_static(b"old\n"));
+            files.push(json!({"uri": format!("s3://out/{key}"), "bytes": 4}));
+        }
+        server.place("out/part-77.jsonl", Bytes::from_static(b"stray\n"));
+        let manifest = json!({"version": 1, "jobUid": "old", "job": "ns/old", "files": files});
+        let manifest = Bytes::from(manifest.to_string());
+        server.place(&format!("{OUTPUT}/{MANIFEST_NAME}"), manifest);
     }
 
     /// The job as one process sees it: `None` is a task's thread, for which no time passes.

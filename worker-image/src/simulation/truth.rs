@@ -15,7 +15,7 @@ use super::ledger_book::LedgerBook;
 use super::store::Applied;
 use crate::convert::identity::{task_attempt, task_attempts};
 use crate::convert::wire::task_done;
-use crate::finalize::MANIFEST_NAME;
+use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
 use crate::proto::worker::{
     CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
 };
@@ -72,9 +72,9 @@ impl Truth {
     pub(super) fn applied(&self, applied: &Applied<'_>) {
         let mut state = self.state();
         let is_right = match applied {
-            Applied::Put { path, .. } if is_final(path) && !path.ends_with(MANIFEST_NAME) => Err(
-                format!("{path} is put, and only its upload may be completed"),
-            ),
+            Applied::Put { path, .. } if is_final(path) && !is_mark(path) => Err(format!(
+                "{path} is put, and only its upload may be completed"
+            )),
             Applied::Put { path, bytes } => state.book.put(path, bytes),
             Applied::Completed { path, upload } if is_final(path) => {
                 let is_committed = state.book.all().any(|record| has_upload(record, upload));
@@ -314,6 +314,11 @@ const DISRUPTION: i32 = FailureClass::Disruption as i32;
 
 fn is_final(path: &str) -> bool {
     path.split('/').next() == Some(OUTPUT)
+}
+
+/// What jobs say of the folder.
+fn is_mark(path: &str) -> bool {
+    path.ends_with(MANIFEST_NAME) || path.ends_with(STARTED_NAME)
 }
 
 fn is_result(record: &LogRecord) -> bool {

@@ -213,7 +213,7 @@ async fn get(
 }
 
 /// The object is as large as it should be, and not all of what was asked for came.
-fn ended_early() -> object_store::Error {
+pub(crate) fn ended_early() -> object_store::Error {
     let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended too early");
     object_store::Error::Generic {
         store: "reading",

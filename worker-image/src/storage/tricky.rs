@@ -13,7 +13,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 
 use crate::storage::{Store, Stores};
@@ -206,11 +207,31 @@ impl ObjectStore for TrickyStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let (inner, tricks) = (Arc::clone(&self.inner), Arc::clone(&self.tricks));
+        locations
+            .then(move |path| {
+                let (inner, tricks) = (Arc::clone(&inner), Arc::clone(&tricks));
+                async move {
+                    let path = path?;
+                    let trick = tricks("delete", &path).await;
+                    play(trick, &path, inner.delete(&path)).await?;
+                    Ok(path)
+                }
+            })
+            .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let path = prefix.cloned().unwrap_or_default();
+        let trick = (self.tricks)("list", &path);
+        let listed = self.inner.list(prefix);
+        let listed = async move {
+            match play(trick.await, &path, std::future::ready(Ok(()))).await {
+                Ok(()) => listed,
+                Err(error) => futures::stream::once(std::future::ready(Err(error))).boxed(),
+            }
+        };
+        futures::stream::once(listed).flatten().boxed()
     }
 
     fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>

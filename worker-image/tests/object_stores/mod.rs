@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
+use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, LogRecord, OutputFile};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
-use zephyr_worker::finalize::{Finalized, check_output, discard, finalize, write_manifest};
+use zephyr_worker::finalize::{Finalized, Output, claim, close, discard, finalize, give_up};
 use zephyr_worker::ledger::{Ledger, LedgerError, WriterToken};
 use zephyr_worker::shuffle::{load_stage, publish_stage};
 use zephyr_worker::storage::{
@@ -242,7 +243,21 @@ pub(super) async fn finalize_winners_and_losers(server: &Server) {
 pub(super) async fn write_over_what_was_not_finished(server: &Server) {
     let stores = server.stores();
     let folder = server.folder("replace");
-    let sink = format!("{folder}/{{shard}}");
+    let output = |job: &str, mode| {
+        let job = JobUid::parse(job).unwrap();
+        let own = format!("{folder}-storage");
+        Output {
+            storage: JobStorage::new(stores.clone(), &own, job.clone()).unwrap(),
+            stores: stores.clone(),
+            namespace: "ns".to_owned(),
+            name: job.to_string(),
+            job,
+            path: format!("{folder}/{{shard}}"),
+            mode,
+        }
+    };
+    let first = output("uid", SinkMode::Refuse);
+    claim(&first).await.unwrap();
     let mut files = Vec::new();
     for (shard, content) in [&b""[..], b"1\n"].into_iter().enumerate() {
         for left in [&b"of a job that did not finish"[..], b""] {
@@ -253,13 +268,20 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
             assert_eq!(fetch(&stores, &location).await.unwrap(), left);
             assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
             assert_eq!(fetch(&stores, &location).await.unwrap(), content);
-            files.push((attempt(u32::try_from(shard).unwrap()), file));
+            if left.is_empty() {
+                files.push((attempt(u32::try_from(shard).unwrap()), file));
+            }
         }
     }
-    check_output(&stores, &sink, &uid()).await.unwrap();
-    let manifest = write_manifest(&stores, &sink, &uid(), "ns/name", "digest", &files)
-        .await
-        .unwrap();
+    let other = output("other", SinkMode::Overwrite);
+    let error = claim(&other).await.unwrap_err();
+    assert!(
+        error.to_string().contains("job ns/uid, uid uid); wait"),
+        "{error}"
+    );
+    give_up(&first).await.unwrap();
+    claim(&first).await.unwrap();
+    let manifest = close(&first, "digest", &files).await.unwrap();
     assert_eq!(manifest, format!("{folder}/_SUCCESS.json"));
     let text = fetch(&stores, &Location::parse(&manifest).unwrap())
         .await
@@ -269,10 +291,24 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
             .unwrap()
             .contains("\"planDigest\": \"digest\"")
     );
-    check_output(&stores, &sink, &uid()).await.unwrap();
-    let other = JobUid::parse("other").unwrap();
-    let error = check_output(&stores, &sink, &other).await.unwrap_err();
-    assert!(error.to_string().contains("ns/name, uid uid"), "{error}");
+    claim(&first).await.unwrap();
+    let refused = output("refused", SinkMode::Refuse);
+    let error = claim(&refused).await.unwrap_err();
+    assert!(error.to_string().contains("ns/uid, uid uid"), "{error}");
+    // The next output has one file less.
+    claim(&other).await.unwrap();
+    let file = upload(&stores, &format!("{folder}/0"), b"2\n".to_vec()).await;
+    assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
+    close(&other, "digest", &[(attempt(0), file)])
+        .await
+        .unwrap();
+    let left = list_inputs(&stores, &[format!("{folder}/*")], false).await;
+    let left: Vec<_> = left.unwrap().into_iter().map(|file| file.uri).collect();
+    assert!(left.contains(&format!("{folder}/0")), "{left:?}");
+    assert!(!left.contains(&format!("{folder}/1")), "{left:?}");
+    let started = Location::parse(&format!("{folder}/_STARTED.json")).unwrap();
+    let gone = fetch(&stores, &started).await.unwrap_err();
+    assert_eq!(gone.cause, Cause::NotFound);
 }
 
 pub(super) async fn read_in_ranges(server: &Server) {

@@ -321,7 +321,8 @@ impl Processes {
         let mut lines = Vec::new();
         for entry in fs::read_dir(self.path("out")).unwrap() {
             let path = entry.unwrap().path();
-            if path.file_name().unwrap() != "_SUCCESS.json" {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !name.starts_with('_') {
                 lines.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
             }
         }

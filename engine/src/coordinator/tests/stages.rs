@@ -137,6 +137,23 @@ fn a_job_whose_folder_another_job_has_finished_in_meanwhile_fails_and_says_whose
 }
 
 #[test]
+fn a_job_that_loses_its_folder_completes_no_further_file_and_fails_with_who_has_it() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    while !matches!(cluster.asked[..], [Effect::Finalize { .. }]) {
+        cluster.durable();
+    }
+    let message = "it is of job ns/other".to_owned();
+    cluster.event(Event::OutputTaken {
+        message: message.clone(),
+    });
+    cluster.asked.clear();
+    cluster.settle();
+    assert_eq!(cluster.failure(), ("OutputLost".to_owned(), message));
+}
+
+#[test]
 fn answers_that_nobody_waits_for_change_nothing() {
     let mut cluster = TestCluster::new(&[1, 1]);
     let outputs = String::new;

@@ -8,10 +8,11 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::json;
 use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 
 use super::*;
-use crate::finalize::write_manifest;
+use crate::coordinator::cleanup::clean_up;
 use crate::proto::run::Phase;
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores, fetch};
@@ -237,55 +238,101 @@ async fn a_store_without_conditional_writes_is_told_by_name_and_nothing_is_begun
     }
 }
 
+/// A finished output of another job.
+async fn finished(stores: &Stores, uid: &str, files: &[&str]) {
+    let files: Vec<_> = files
+        .iter()
+        .map(|uri| json!({"uri": uri, "bytes": 4}))
+        .collect();
+    let text = json!({"version": 1, "jobUid": uid, "job": "ns/nightly", "files": files});
+    put(
+        stores,
+        "s3://o/out/_SUCCESS.json",
+        text.to_string().into_bytes(),
+    )
+    .await;
+}
+
 #[tokio::test]
-async fn output_of_another_job_is_not_written_over_and_its_own_or_half_written_output_is() {
+async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is() {
     let stores = Stores::in_memory();
-    let path = "s3://o/out/other-{shard}.jsonl";
-    let finished = async |uid: &str| {
-        let uid = JobUid::parse(uid).unwrap();
-        write_manifest(&stores, path, &uid, "ns/nightly", "digest", &[])
-            .await
-            .unwrap();
-    };
-    // What a job left that did not finish.
-    put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
     let first = job(stores.clone());
     runs(&first).await;
-    finished("uid").await;
+    put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
+    runs(&first).await;
+    finished(&stores, "uid", &[]).await;
     runs(&first).await;
     // Finished by another job while this one ran: its next coordinator does not go on.
-    finished("other").await;
+    finished(&stores, "other", &[]).await;
     for _ in 0..2 {
         let (_, reason, message) = fails(&first).await;
         assert_eq!(reason, "PlanFailed");
         assert_eq!(
             message,
-            "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or remove that file to have the output replaced"
+            "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
         );
     }
-    let records = runs_again(&stores).await;
-    assert!(
-        records.is_empty(),
-        "a job created anew begins anew: {records:?}"
-    );
 }
 
-/// After the other job's manifest was removed, for a job of another uid.
-async fn runs_again(stores: &Stores) -> Vec<LogRecord> {
-    delete(stores, "s3://o/out/_SUCCESS.json").await;
-    let next = job(stores.clone());
-    let frozen = FrozenJob {
-        uid: "next".to_owned(),
-        ..next.frozen.clone()
-    };
-    let uid = JobUid::parse("next").unwrap();
+/// The same job created anew, with another uid, name and mode.
+fn job_of(stores: &Stores, uid: &str, name: &str, mode: SinkMode) -> Arc<RunJob> {
+    let mut frozen = job(stores.clone()).frozen.clone();
+    uid.clone_into(&mut frozen.uid);
+    name.clone_into(&mut frozen.name);
+    frozen.spec.pipeline.sink.files.mode = mode;
+    let uid = JobUid::parse(uid).unwrap();
     let storage = JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap();
-    let next = RunJob {
+    Arc::new(RunJob {
         stores: stores.clone(),
         storage,
         ..RunJob::new(frozen).unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() {
+    use SinkMode::{Overwrite, Refuse};
+    let stores = Stores::in_memory();
+    let first = job_of(&stores, "first", "first", Refuse);
+    runs(&first).await;
+    for mode in [Refuse, Overwrite] {
+        let (_, reason, message) = fails(&job_of(&stores, "second", "second", mode)).await;
+        assert_eq!(reason, "PlanFailed");
+        assert_eq!(
+            message,
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more"
+        );
+    }
+    put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
+    let failed = JobResult::Failed {
+        reason: "TaskFailed".to_owned(),
+        message: "no".to_owned(),
     };
-    runs(&Arc::new(next)).await.records
+    clean_up(&first, &failed, &[]).await;
+    let (_, _, message) = fails(&job_of(&stores, "third", "third", Refuse)).await;
+    assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
+    runs(&job_of(&stores, "fourth", "fourth", Overwrite)).await;
+    // Who comes back finds the folder in other hands.
+    let (_, _, message) = fails(&first).await;
+    let told = "another job has taken s3://o/out while this one ran (got s3://o/out/_STARTED.json of job ns/fourth, uid fourth)";
+    assert!(message.contains(told), "{message}");
+    // A job of the same name goes on where the other one was ended.
+    runs(&job_of(&stores, "fifth", "fourth", Overwrite)).await;
+    let (_, _, message) = fails(&job_of(&stores, "sixth", "fourth", Refuse)).await;
+    assert!(message.contains("set Overwrite to go on"), "{message}");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_planned_holds_no_folder() {
+    let stores = Stores::in_memory();
+    put(&stores, "s3://o/out/part-0.jsonl", b"old".to_vec()).await;
+    let refused = job_of(&stores, "a", "a", SinkMode::Refuse);
+    for _ in 0..2 {
+        let (_, reason, message) = fails(&refused).await;
+        assert_eq!(reason, "PlanFailed");
+        assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
+    }
+    runs(&job_of(&stores, "b", "b", SinkMode::Overwrite)).await;
 }
 
 #[tokio::test]
@@ -300,7 +347,7 @@ async fn a_sink_that_cannot_be_looked_at_is_named_with_its_field() {
     assert_eq!(reason, "PlanFailed");
     assert!(
         message.starts_with(
-            "spec.pipeline.sink.files.path: looking for s3://o/out/_SUCCESS.json: access denied: "
+            "spec.pipeline.sink.files.path: reading s3://o/out/_STARTED.json: access denied: "
         ),
         "{message}"
     );
@@ -393,12 +440,10 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
 #[tokio::test(start_paused = true)]
 async fn a_finished_job_without_a_ledger_tells_its_result_by_its_own_manifest() {
     let job = job(Stores::in_memory());
-    let file = [(crate::convert::identity::first_attempt(0, 0), final_file(0))];
-    let path = &job.frozen.spec.pipeline.sink.files.path;
-    let uid = &job.identity.job;
-    write_manifest(&job.stores, path, uid, "ns/name", "digest", &file)
-        .await
-        .unwrap();
+    let totals = json!({"files": 1, "rows": 1, "bytes": 1});
+    let manifest = json!({"version": 1, "jobUid": "uid", "files": [], "totals": totals});
+    let manifest = manifest.to_string().into_bytes();
+    put(&job.stores, "s3://o/out/_SUCCESS.json", manifest).await;
     for _ in 0..2 {
         let Planned::Ended { result, .. } = begin(&job).await else {
             panic!("it runs")
@@ -411,4 +456,25 @@ async fn a_finished_job_without_a_ledger_tells_its_result_by_its_own_manifest() 
         };
         assert_eq!(result, expected);
     }
+}
+
+#[tokio::test]
+async fn a_sink_that_cannot_be_listed_is_told_with_what_is_needed_for_that() {
+    let inner = Arc::new(InMemory::new());
+    let no_lists: Tricks = Arc::new(|call, _| {
+        let trick = if call == "list" {
+            Trick::Deny
+        } else {
+            Trick::Pass
+        };
+        Box::pin(std::future::ready(trick))
+    });
+    let sink = tricky(&inner, no_lists)
+        .open(&Location::parse("s3://b/x").unwrap())
+        .unwrap();
+    let (_, _, message) = fails(&job(Stores::in_memory().with_store("s3://o", sink))).await;
+    assert_eq!(
+        message,
+        "spec.pipeline.sink.files.path: listing s3://o/out: access denied: 403; the credentials have to allow to list the folder, so that nothing in it is written over unseen"
+    );
 }

@@ -1,0 +1,491 @@
+//! Who may write to a folder: a job says that it will, in `_STARTED.json`, before any of its workers starts, and only where
+//! nothing stands that it would mix with. Decides from what stands there, by one function; carries out one step at a time,
+//! each of which may be the last of this process, and looks again.
+//!
+//! Deletes nothing but the `_SUCCESS.json` that the job has said it replaces.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use zephyr_crds::pipeline::SinkMode;
+
+use super::intent::{Intent, IntentState, OldFile, StandingIntent, intent_location, read_intent};
+use super::output::Output;
+use super::owner::{Owner, place_of, read_old_files, read_owner};
+use super::{MANIFEST_NAME, OutputError, STARTED_NAME, manifest_location};
+use crate::storage::{
+    Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, Sight, StorageError, Stores,
+    list_matching, put_if_absent, read_versioned, remove_object, replace, size_of,
+};
+
+/// Files that are named in one sentence.
+pub(super) const NAMED_MAX: usize = 3;
+
+/// Times that somebody else may come first before it is looked at again later.
+const ROUNDS: u32 = 10;
+
+/// Different paths that runs of one job may have written to in a folder before somebody has to clean up.
+const EARLIER_PATHS_MAX: usize = 16;
+
+/// Unfinished jobs whose staged files on a local disk are removed in the end; those of older ones stay, hidden.
+const EARLIER_UIDS_MAX: usize = 16;
+
+/// Sizes that are asked for at once.
+pub(super) const CALLS_AT_ONCE: usize = 16;
+
+/// All that stands there and matters.
+#[derive(Clone, Debug)]
+struct Facts {
+    /// What this job said when it took the folder, if it has; from its own storage.
+    record: Option<Intent>,
+    intent: Option<Intent>,
+    manifest: Option<Owner>,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// The folder is this job's: go on.
+    GoOn,
+    /// Keep in the job's own storage what it said.
+    KeepRecord,
+    /// Say again what somebody removed.
+    SayAgain,
+    /// Remove the manifest of the output that is replaced.
+    RemoveManifest,
+    /// Look at what is there, and say that the folder is this job's.
+    Claim(Box<Claim>),
+}
+
+/// What a claim begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    /// An unfinished run of the job of this name, which this one continues.
+    heir_of: Option<Intent>,
+    /// A job of another name that failed here.
+    after: Option<Intent>,
+    /// Whose manifest is replaced.
+    replaces: Option<String>,
+}
+
+/// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe to be ended at any
+/// point and to be called again, by this process or another.
+pub async fn claim(output: &Output) -> Result<(), OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let location = intent_location(&manifest);
+    for _ in 0..ROUNDS {
+        let record = read_record(output).await?;
+        let standing = read_intent(&output.stores, &location).await?;
+        let facts = Facts {
+            record: record.as_ref().map(|standing| standing.intent.clone()),
+            intent: standing.as_ref().map(|standing| standing.intent.clone()),
+            manifest: read_owner(&output.stores, &manifest).await?,
+        };
+        match decide(output, &manifest, &facts)? {
+            Step::GoOn => return Ok(()),
+            Step::KeepRecord => {
+                if let Some(standing) = standing {
+                    keep_record(output, standing.found.bytes).await?;
+                }
+            }
+            Step::SayAgain => {
+                if let Some(record) = record {
+                    let said = put_if_absent(&output.stores, &location, record.found.bytes);
+                    said.await.map_err(OutputError::Store)?;
+                }
+            }
+            Step::RemoveManifest => {
+                let removed = remove_object(&output.stores, &manifest);
+                removed.await.map_err(OutputError::Store)?;
+            }
+            Step::Claim(claim) => {
+                let intent = look_around(output, &manifest, &claim).await?;
+                say(output, &location, standing.as_ref(), &intent).await?;
+            }
+        }
+    }
+    let cause = Cause::Busy("others write there, too, and came first each time".to_owned());
+    Err(OutputError::Store(StorageError::new(
+        "writing", &location, cause,
+    )))
+}
+
+/// One look, one step. Pure.
+fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, OutputError> {
+    let Facts {
+        record,
+        intent,
+        manifest: owner,
+    } = facts;
+    if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
+        return Ok(Step::GoOn);
+    }
+    let taken = |owner: &Owner| taken(output, manifest, owner);
+    let location = intent_location(manifest);
+    match (record, intent) {
+        (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
+            _ if record.is_none() => Ok(Step::KeepRecord),
+            None => Ok(Step::GoOn),
+            Some(owner) if intent.replaces.manifests_of.contains(&owner.job_uid) => {
+                Ok(Step::RemoveManifest)
+            }
+            Some(owner) => Err(taken(owner)),
+        },
+        (Some(_), Some(other)) => Err(OutputError::Superseded {
+            folder: manifest.parent().to_string(),
+            intent: location.to_string(),
+            owner: other.owner(),
+        }),
+        (Some(record), None) => match owner {
+            Some(owner) if !record.replaces.manifests_of.contains(&owner.job_uid) => {
+                Err(taken(owner))
+            }
+            Some(_) | None => Ok(Step::SayAgain),
+        },
+        (None, None) => match (owner, output.mode) {
+            (Some(owner), SinkMode::Refuse) => Err(taken(owner)),
+            (Some(_), SinkMode::Overwrite) | (None, _) => {
+                Ok(Step::Claim(Claim::of(owner.as_ref(), None, None)))
+            }
+        },
+        (None, Some(other)) => decide_after(output, manifest, other, owner.as_ref()),
+    }
+}
+
+/// What another job's word means for one that has not said anything yet.
+fn decide_after(
+    output: &Output,
+    manifest: &Location,
+    other: &Intent,
+    owner: Option<&Owner>,
+) -> Result<Step, OutputError> {
+    let is_same_name = other.namespace == output.namespace && other.name == output.name;
+    let location = intent_location(manifest);
+    // Who has finished writes nothing any more: its word was only not taken back.
+    let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
+    if !is_finished && !is_same_name && other.state == IntentState::Running {
+        return Err(OutputError::Held {
+            folder: manifest.parent().to_string(),
+            intent: location.to_string(),
+            owner: other.owner(),
+        });
+    }
+    if let (Some(owner), SinkMode::Refuse) = (owner, output.mode) {
+        return Err(taken(output, manifest, owner));
+    }
+    if is_finished {
+        return Ok(Step::Claim(Claim::of(owner, None, None)));
+    }
+    if !is_same_name {
+        return Ok(Step::Claim(Claim::of(owner, None, Some(other))));
+    }
+    if other.mode == SinkMode::Overwrite && output.mode == SinkMode::Refuse {
+        return Err(OutputError::Overwriting {
+            folder: manifest.parent().to_string(),
+            intent: location.to_string(),
+            owner: other.owner(),
+        });
+    }
+    Ok(Step::Claim(Claim::of(owner, Some(other), None)))
+}
+
+impl Claim {
+    fn of(owner: Option<&Owner>, heir_of: Option<&Intent>, after: Option<&Intent>) -> Box<Self> {
+        Box::new(Self {
+            heir_of: heir_of.cloned(),
+            after: after.cloned(),
+            replaces: owner.map(|owner| owner.job_uid.clone()),
+        })
+    }
+}
+
+pub(super) fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
+    OutputError::Taken {
+        folder: manifest.parent().to_string(),
+        manifest: manifest.to_string(),
+        owner: owner.shown(),
+        advice: match output.mode {
+            SinkMode::Refuse => {
+                "write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
+            }
+            SinkMode::Overwrite => {
+                "it was finished while this job ran, so run one job at a time there, or write to another folder"
+            }
+        },
+    }
+}
+
+/// Looks at all that is there under names that matter; gives what the job says of the folder, or names what is in the way.
+async fn look_around(
+    output: &Output,
+    manifest: &Location,
+    claim: &Claim,
+) -> Result<Intent, OutputError> {
+    let folder = manifest.parent();
+    let mut intent = Intent::new(
+        output.job.as_str(),
+        &output.namespace,
+        &output.name,
+        output.mode,
+        &output.path,
+    );
+    let pattern = output.pattern()?;
+    if pattern.has_numbered_folders() {
+        refuse_nested_outputs(output, &pattern).await?;
+    }
+    let mut heirloom = Vec::new();
+    if let Some(earlier) = &claim.heir_of {
+        intent.continues = true;
+        let paths = earlier.earlier_paths.iter().chain([&earlier.path]);
+        for path in paths {
+            heirloom.push(pattern_in(path, manifest)?);
+            if *path != output.path && !intent.earlier_paths.contains(path) {
+                intent.earlier_paths.push(path.clone());
+            }
+        }
+        if intent.earlier_paths.len() > EARLIER_PATHS_MAX {
+            return Err(OutputError::InTheWay {
+                found: format!("{} paths of earlier runs in {folder}", heirloom.len()),
+                problem: "more than can be told apart",
+                allowed: "remove what earlier runs left there, with their _STARTED.json, or write to another folder",
+            });
+        }
+    }
+    for earlier in claim.heir_of.iter().chain(&claim.after) {
+        let uids = [&earlier.job_uid].into_iter().chain(&earlier.earlier_uids);
+        intent
+            .earlier_uids
+            .extend(uids.take(EARLIER_UIDS_MAX).cloned());
+    }
+    refuse_what_is_there(output, &pattern, heirloom).await?;
+    if let Some(failed) = &claim.after {
+        for path in failed.earlier_paths.iter().chain([&failed.path]) {
+            let theirs = pattern_in(path, manifest)?;
+            refuse_leftovers(output, &pattern, &theirs, failed).await?;
+        }
+    }
+    // What a job had taken upon itself to replace is not replaced by one that must not.
+    let heirs = claim.heir_of.iter().chain(&claim.after);
+    let mut files = BTreeSet::new();
+    for earlier in heirs.filter(|_| output.mode == SinkMode::Overwrite) {
+        intent
+            .replaces
+            .manifests_of
+            .extend(earlier.replaces.manifests_of.iter().cloned());
+        files.extend(earlier.replaces.files.iter().cloned());
+    }
+    if let Some(uid) = &claim.replaces {
+        intent.replaces.manifests_of.push(uid.clone());
+        files.extend(read_old_files(&output.stores, manifest, &pattern).await?);
+    }
+    intent.replaces.manifests_of.sort();
+    intent.replaces.manifests_of.dedup();
+    intent.replaces.files = as_listed(output, &folder, files).await?;
+    Ok(intent)
+}
+
+/// The names of another path that lies in the same folder; another path is none that a job of this folder can have had.
+pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
+    let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
+    match super::output::pattern(path) {
+        Ok(pattern) if lies_here => Ok(pattern),
+        Ok(_) | Err(_) => Err(super::owner::unknown(
+            &intent_location(manifest),
+            "the path leads to another folder",
+        )),
+    }
+}
+
+/// Files where this job writes. A run that this one continues may have left some of them, and a mode may have them replaced;
+/// what is no plain file is in the way of either.
+async fn refuse_what_is_there(
+    output: &Output,
+    pattern: &NamePattern,
+    heirloom: Vec<NamePattern>,
+) -> Result<(), OutputError> {
+    let may_be_replaced = output.mode == SinkMode::Overwrite;
+    let wanted = move |entry: &Match| {
+        let path = entry.location.path().as_ref();
+        let is_left = || heirloom.iter().any(|pattern| pattern.matches(path));
+        entry.kind != MatchKind::File || !may_be_replaced && !is_left()
+    };
+    let sight = see(output, pattern, NAMED_MAX, wanted).await?;
+    if let Some(odd) = (sight.entries.iter()).find(|entry| entry.kind != MatchKind::File) {
+        return Err(in_the_way(odd));
+    }
+    if sight.count == 0 {
+        return Ok(());
+    }
+    Err(OutputError::Exists {
+        found: named(&sight),
+    })
+}
+
+/// What a failed job of another name left under names that this job does not make would stay beside its output.
+async fn refuse_leftovers(
+    output: &Output,
+    pattern: &NamePattern,
+    theirs: &NamePattern,
+    failed: &Intent,
+) -> Result<(), OutputError> {
+    let pattern = pattern.clone();
+    let wanted = move |entry: &Match| !pattern.matches(entry.location.path().as_ref());
+    let sight = see(output, theirs, NAMED_MAX, wanted).await?;
+    if sight.count == 0 {
+        return Ok(());
+    }
+    Err(OutputError::InTheWay {
+        found: format!("{} of {}", named(&sight), failed.owner()),
+        problem: "files that a failed job left would stay beside the output",
+        allowed: "remove them, or write to another folder",
+    })
+}
+
+/// A folder of this sink in which another job has its output is no folder of this sink.
+async fn refuse_nested_outputs(output: &Output, pattern: &NamePattern) -> Result<(), OutputError> {
+    for name in [MANIFEST_NAME, STARTED_NAME] {
+        let sight = see(output, &pattern.beside(name), NAMED_MAX, |_| true).await?;
+        if sight.count > 0 {
+            return Err(OutputError::InTheWay {
+                found: named(&sight),
+                problem: "another job's output lies in a folder that {shard} or {total} stands for",
+                allowed: "write to another folder",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Those of the files that are there, if each of them is what was listed: what was written since is nobody's to remove.
+async fn as_listed(
+    output: &Output,
+    folder: &Location,
+    files: BTreeSet<OldFile>,
+) -> Result<Vec<OldFile>, OutputError> {
+    let (places, files): (Vec<Location>, Vec<OldFile>) = files
+        .into_iter()
+        .filter_map(|old| Some((place_of(folder, &old)?, old)))
+        .unzip();
+    let sizes = sizes(&output.stores, places.clone()).await?;
+    let mut found = Vec::new();
+    for ((old, place), size) in files.into_iter().zip(places).zip(sizes) {
+        match size {
+            None => {}
+            Some(size) if size == old.bytes => found.push(old),
+            Some(size) => {
+                let listed = old.bytes;
+                return Err(OutputError::InTheWay {
+                    found: format!("{place} of {size} bytes; {MANIFEST_NAME} says {listed}"),
+                    problem: "a file is not the one that the output to be replaced lists",
+                    allowed: "move it away, or write to another folder",
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The sizes of these files, in their order; `None` for what is not there.
+pub(super) async fn sizes(
+    stores: &Stores,
+    places: Vec<Location>,
+) -> Result<Vec<Option<u64>>, OutputError> {
+    let look = |place: Location| {
+        let stores = stores.clone();
+        async move { size_of(&stores, &place).await }.boxed()
+    };
+    let looks: Vec<_> = places.into_iter().map(look).collect();
+    let looks = futures::stream::iter(looks).buffered(CALLS_AT_ONCE);
+    looks.try_collect().await.map_err(OutputError::Store)
+}
+
+/// Says it, in the place of what was read there. Who came first is seen in the next round.
+async fn say(
+    output: &Output,
+    location: &Location,
+    standing: Option<&StandingIntent>,
+    intent: &Intent,
+) -> Result<(), OutputError> {
+    let text = intent.print(location)?;
+    match standing {
+        None => {
+            let placed = put_if_absent(&output.stores, location, text).await;
+            let (Placed::Mine | Placed::Theirs(_)) = placed.map_err(OutputError::Store)?;
+        }
+        Some(standing) => {
+            let replaced = replace(&output.stores, location, &standing.found, text).await;
+            let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the job said when it took the folder.
+pub(super) async fn read_record(output: &Output) -> Result<Option<StandingIntent>, OutputError> {
+    let location = output.record()?;
+    let found = read_versioned(&output.stores, &location, super::intent::INTENT_BYTES_MAX).await;
+    let Some(found) = found.map_err(OutputError::Storage)? else {
+        return Ok(None);
+    };
+    match Intent::parse(&found.bytes) {
+        Ok(intent) => Ok(Some(StandingIntent { intent, found })),
+        Err(problem) => Err(OutputError::Storage(StorageError::new(
+            "reading",
+            &location,
+            Cause::Damaged(problem),
+        ))),
+    }
+}
+
+async fn keep_record(output: &Output, bytes: bytes::Bytes) -> Result<(), OutputError> {
+    let location = output.record()?;
+    let kept = put_if_absent(&output.stores, &location, bytes).await;
+    kept.map(drop).map_err(OutputError::Storage)
+}
+
+/// Lists what matches and is wanted.
+pub(super) async fn see(
+    output: &Output,
+    pattern: &NamePattern,
+    kept_max: usize,
+    wanted: impl Fn(&Match) -> bool + Send + Sync + 'static,
+) -> Result<Sight, OutputError> {
+    let seen = list_matching(&output.stores, pattern, kept_max, Arc::new(wanted)).await;
+    seen.map_err(|error| {
+        if matches!(error.cause, Cause::Denied(_)) {
+            OutputError::MayNotList(error)
+        } else {
+            OutputError::Store(error)
+        }
+    })
+}
+
+pub(super) fn in_the_way(entry: &Match) -> OutputError {
+    OutputError::InTheWay {
+        found: entry.location.to_string(),
+        problem: match entry.kind {
+            MatchKind::Folder => "a folder has the name of a file of the output",
+            MatchKind::BeyondLink | MatchKind::File => {
+                "a file of the output's name lies behind a symbolic link to a folder"
+            }
+        },
+        allowed: "move it away, or write to another folder",
+    }
+}
+
+/// The first few, and how many more there are.
+pub(super) fn named(sight: &Sight) -> String {
+    let mut names: Vec<String> = (sight.entries.iter())
+        .map(|entry| entry.location.to_string())
+        .collect();
+    names.sort();
+    names.truncate(NAMED_MAX);
+    let more = sight.count.saturating_sub(names.len() as u64);
+    let rest = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    super::owner::shown_long(&format!("{}{rest}", names.join(", ")))
+}

@@ -1,0 +1,322 @@
+//! The end of an output: what is not of this job goes, `_SUCCESS.json` comes, `_STARTED.json` goes, in this order and each
+//! only after the one before. Safe to be ended at any point and to be called again.
+//!
+//! Deletes only names that the sink's path makes, and files that the job said it replaces and that are still what was
+//! listed; and those only while the folder is this job's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::{ObjectStoreExt, PutPayload};
+use zephyr_crds::pipeline::SinkMode;
+use zephyr_engine::coordinator::record::OutputFile;
+use zephyr_engine::id::TaskAttempt;
+
+use super::claim::{CALLS_AT_ONCE, in_the_way, named, pattern_in, read_record, see, sizes, taken};
+use super::intent::{Intent, IntentState, intent_location, read_intent};
+use super::output::Output;
+use super::owner::{place_of, read_owner};
+use super::{MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, remove_leftovers};
+use crate::storage::{
+    Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, StorageError, persist,
+    put_if_absent, read_versioned, remove_object, replace,
+};
+
+/// Names that are held to be deleted before the folder is listed anew.
+const DELETED_AT_ONCE: usize = 10_000;
+
+/// Deletions between two looks at whose the folder is.
+const DELETED_BETWEEN_LOOKS: usize = 500;
+
+/// Removes what the output replaces, writes the manifest beside the sink's files and gives its uri. All files must have been
+/// completed.
+pub async fn close(
+    output: &Output,
+    plan_digest: &str,
+    files: &[(TaskAttempt, OutputFile)],
+) -> Result<String, OutputError> {
+    let location = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let text = manifest(&output.job, &output.full_name(), plan_digest, files);
+    let text = bytes::Bytes::from(text.map_err(|error| {
+        let cause = Cause::Other(error.to_string());
+        OutputError::Store(StorageError::new("writing", &location, cause))
+    })?);
+    let mut writers = vec![output.job.to_string()];
+    match read_owner(&output.stores, &location).await? {
+        Some(owner) if !owner.is(&output.job) => return Err(taken(output, &location, &owner)),
+        Some(_) if stands(output, &location, &text).await? => {}
+        Some(_) | None => {
+            let intent = hold(output).await?;
+            remove_what_is_replaced(output, &location, &intent, files).await?;
+            hold(output).await?;
+            write(output, &location, text).await?;
+            writers.extend(intent.earlier_uids);
+        }
+    }
+    remove_leftovers(&writers, files).await;
+    release(output).await?;
+    Ok(location.to_string())
+}
+
+async fn stands(output: &Output, location: &Location, text: &[u8]) -> Result<bool, OutputError> {
+    let found = read_versioned(&output.stores, location, text.len() as u64).await;
+    match found {
+        Ok(found) => Ok(found.is_some_and(|found| found.bytes == text)),
+        Err(error) if error.is_transient() => Err(OutputError::Store(error)),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn write(
+    output: &Output,
+    location: &Location,
+    text: bytes::Bytes,
+) -> Result<(), OutputError> {
+    let placed = put_if_absent(&output.stores, location, text.clone()).await;
+    match placed.map_err(OutputError::Store)? {
+        Placed::Mine => Ok(()),
+        Placed::Theirs(_) => match read_owner(&output.stores, location).await? {
+            Some(owner) if !owner.is(&output.job) => Err(taken(output, location, &owner)),
+            // An earlier coordinator of this job wrote it in other words.
+            Some(_) | None => {
+                let store = output.stores.open(location).map_err(OutputError::Store)?;
+                let payload = PutPayload::from(text);
+                let put = || store.durable.put(location.path(), payload.clone());
+                let put = persist(&output.stores, "writing", location, put).await;
+                put.map(drop).map_err(OutputError::Store)
+            }
+        },
+    }
+}
+
+/// Fails unless the folder is this job's now. What somebody removed is said again, if nobody else has come since.
+pub async fn hold_output(output: &Output) -> Result<(), OutputError> {
+    let location = manifest_location(&output.path).map_err(OutputError::Store)?;
+    if let Some(owner) = read_owner(&output.stores, &location).await? {
+        return if owner.is(&output.job) {
+            Ok(())
+        } else {
+            Err(taken(output, &location, &owner))
+        };
+    }
+    hold(output).await.map(drop)
+}
+
+async fn hold(output: &Output) -> Result<Intent, OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let location = intent_location(&manifest);
+    if let Some(standing) = read_intent(&output.stores, &location).await? {
+        return mine(output, &location, standing.intent);
+    }
+    // Not there in the job's own storage either, so it never had the folder.
+    let Some(record) = read_record(output).await? else {
+        return Err(OutputError::InTheWay {
+            found: location.to_string(),
+            problem: "what this job said of its folder is gone",
+            allowed: "create a new job",
+        });
+    };
+    let said = put_if_absent(&output.stores, &location, record.found.bytes).await;
+    match said.map_err(OutputError::Store)? {
+        Placed::Mine => Ok(record.intent),
+        Placed::Theirs(found) => match Intent::parse(&found) {
+            Ok(intent) => mine(output, &location, intent),
+            Err(problem) => Err(super::owner::unknown(&location, &problem)),
+        },
+    }
+}
+
+fn mine(output: &Output, location: &Location, intent: Intent) -> Result<Intent, OutputError> {
+    if intent.job_uid == output.job.as_str() {
+        return Ok(intent);
+    }
+    Err(OutputError::Superseded {
+        folder: location.parent().to_string(),
+        intent: location.to_string(),
+        owner: intent.owner(),
+    })
+}
+
+/// The sizes of this job's files by their paths.
+type Own = BTreeMap<String, u64>;
+
+async fn remove_what_is_replaced(
+    output: &Output,
+    manifest: &Location,
+    intent: &Intent,
+    files: &[(TaskAttempt, OutputFile)],
+) -> Result<(), OutputError> {
+    let own: Arc<Own> = Arc::new(
+        (files.iter())
+            .filter_map(|(_, file)| {
+                let location = Location::parse(final_uri(file)).ok()?;
+                Some((location.path().to_string(), file.bytes))
+            })
+            .collect(),
+    );
+    let pattern = output.pattern()?;
+    sweep(output, &pattern, intent, &own).await?;
+    for path in &intent.earlier_paths {
+        sweep(output, &pattern_in(path, manifest)?, intent, &own).await?;
+    }
+    let folder = manifest.parent();
+    let mut places = Vec::new();
+    let mut listed = Vec::new();
+    for old in &intent.replaces.files {
+        if let Some(place) = place_of(&folder, old)
+            && !own.contains_key(place.path().as_ref())
+        {
+            places.push(place);
+            listed.push(old.bytes);
+        }
+    }
+    // What was written since it was looked at is not what was listed, and stays.
+    let sizes = sizes(&output.stores, places.clone()).await?;
+    let old = places.into_iter().zip(sizes).zip(listed);
+    let old: Vec<Location> = old
+        .filter_map(|((place, size), listed)| (size == Some(listed)).then_some(place))
+        .collect();
+    delete(output, &old).await
+}
+
+/// Deletes what matches and is not of this job, and makes sure that all that is of this job stands there in its size.
+async fn sweep(
+    output: &Output,
+    pattern: &NamePattern,
+    intent: &Intent,
+    own: &Arc<Own>,
+) -> Result<(), OutputError> {
+    loop {
+        let seen = Arc::new(AtomicU64::new(0));
+        let (known, counted) = (Arc::clone(own), Arc::clone(&seen));
+        let wanted = move |entry: &Match| match known.get(entry.location.path().as_ref()) {
+            Some(bytes) if *bytes == entry.size && entry.kind == MatchKind::File => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            Some(_) | None => true,
+        };
+        let sight = see(output, pattern, DELETED_AT_ONCE, wanted).await?;
+        let of_this_job = |entry: &&Match| own.contains_key(entry.location.path().as_ref());
+        let is_complete = seen.load(Ordering::Relaxed) >= own.len() as u64;
+        let is_own = own.keys().next().is_none_or(|path| pattern.matches(path));
+        if is_own && (!is_complete || sight.entries.iter().any(|entry| of_this_job(&entry))) {
+            check_own(output, own).await?;
+        }
+        let foreign: Vec<&Match> = (sight.entries.iter())
+            .filter(|entry| !of_this_job(entry))
+            .collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let may_delete = intent.mode == SinkMode::Overwrite || intent.continues;
+        if !may_delete {
+            return Err(OutputError::InTheWay {
+                found: named(&sight),
+                problem: "files of the output's names have come there while the job ran",
+                allowed: "let nothing else write there, and create a new job",
+            });
+        }
+        if let Some(odd) = foreign.iter().find(|entry| entry.kind != MatchKind::File) {
+            return Err(in_the_way(odd));
+        }
+        let foreign: Vec<Location> = foreign
+            .into_iter()
+            .map(|entry| entry.location.clone())
+            .collect();
+        delete(output, &foreign).await?;
+        if sight.count <= foreign.len() as u64 {
+            return Ok(());
+        }
+    }
+}
+
+/// Every file of this job has to be there as it was written: whoever came between has made a mixture.
+async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
+    let folder = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let place = |path: &String| {
+        let path = object_store::path::Path::parse(path).unwrap_or_default();
+        folder.with_path(path)
+    };
+    let places: Vec<Location> = own.keys().map(place).collect();
+    let sizes = sizes(&output.stores, places.clone()).await?;
+    for ((place, size), bytes) in places.into_iter().zip(sizes).zip(own.values()) {
+        if size == Some(*bytes) {
+            continue;
+        }
+        return Err(OutputError::InTheWay {
+            found: match size {
+                Some(size) => format!("{place} of {size} bytes; {bytes} were written"),
+                None => format!("no {place}; {bytes} bytes were written"),
+            },
+            problem: "a finished file is not what this job wrote",
+            allowed: "let nothing else write there, and create a new job",
+        });
+    }
+    Ok(())
+}
+
+async fn delete(output: &Output, files: &[Location]) -> Result<(), OutputError> {
+    for files in files.chunks(DELETED_BETWEEN_LOOKS) {
+        hold(output).await?;
+        let (first, count) = (files.first().map(ToString::to_string), files.len());
+        tracing::info!(first, count, "files that the output replaces are removed");
+        let removal = |file: &Location| {
+            let (stores, file) = (output.stores.clone(), file.clone());
+            async move { remove_object(&stores, &file).await }.boxed()
+        };
+        let removals: Vec<_> = files.iter().map(removal).collect();
+        let removals = futures::stream::iter(removals).buffered(CALLS_AT_ONCE);
+        let removed: Result<Vec<()>, _> = removals.try_collect().await;
+        removed.map_err(OutputError::Store)?;
+    }
+    Ok(())
+}
+
+/// Takes back what the job said. Beside its own manifest it means nothing any more, so what cannot be removed stays.
+async fn release(output: &Output) -> Result<(), OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let location = intent_location(&manifest);
+    let is_own = match read_intent(&output.stores, &location).await {
+        Ok(standing) => {
+            standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str())
+        }
+        Err(error) if error.is_transient() => return Err(error),
+        Err(_) => false,
+    };
+    if !is_own {
+        return Ok(());
+    }
+    match remove_object(&output.stores, &location).await {
+        Err(error) if error.is_transient() => Err(OutputError::Store(error)),
+        Err(error) => {
+            tracing::warn!(%error, "{MANIFEST_NAME} is written; what says that the job writes stays beside it");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Says that the job has ended without output, if the folder is its own: a later job may have it then.
+pub async fn give_up(output: &Output) -> Result<(), OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let location = intent_location(&manifest);
+    let Some(standing) = read_intent(&output.stores, &location).await? else {
+        return Ok(());
+    };
+    let is_own = standing.intent.job_uid == output.job.as_str();
+    if !is_own || standing.intent.state == IntentState::Failed {
+        return Ok(());
+    }
+    let failed = Intent {
+        state: IntentState::Failed,
+        ..standing.intent
+    };
+    let text = failed.print(&location)?;
+    let replaced = replace(&output.stores, &location, &standing.found, text).await;
+    // Where something else stands there by now, somebody else has the folder.
+    let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
+    Ok(())
+}

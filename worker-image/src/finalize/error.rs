@@ -1,0 +1,132 @@
+//! Why a job may not write where it is to write, in sentences. Decides nothing.
+
+use crate::storage::{Cause, StorageError};
+
+/// Why a job may not write there, or may not say that its output is finished.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Another job has finished there.
+    #[error(
+        "spec.pipeline.sink.files.path: {folder} holds the finished output of another job (got {manifest} of {owner}); {advice}"
+    )]
+    Taken {
+        /// Where the files go.
+        folder: String,
+        /// The other job's manifest.
+        manifest: String,
+        /// The other job's name and uid.
+        owner: String,
+        /// What can be done.
+        advice: &'static str,
+    },
+    /// There is something of the manifest's or the intent's name that no job wrote.
+    #[error(
+        "spec.pipeline.sink.files.path: nobody can tell whose output {folder} holds (got {object}, of which {problem}); write to another folder, or move that file away"
+    )]
+    Unknown {
+        /// Where the files go.
+        folder: String,
+        /// What is there.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Files are there that belong to no job.
+    #[error(
+        "spec.pipeline.sink.files.path: files of the output's names are there already (got {found}); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have all files of such names replaced"
+    )]
+    Exists {
+        /// Some of them, and how many more.
+        found: String,
+    },
+    /// Another job writes there.
+    #[error(
+        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more"
+    )]
+    Held {
+        /// Where the files go.
+        folder: String,
+        /// What the other job said.
+        intent: String,
+        /// The other job's name and uid.
+        owner: String,
+    },
+    /// A later job has taken the folder while this one ran.
+    #[error(
+        "spec.pipeline.sink.files.path: another job has taken {folder} while this one ran (got {intent} of {owner}); run one job at a time there, or write to another folder"
+    )]
+    Superseded {
+        /// Where the files go.
+        folder: String,
+        /// What the other job said.
+        intent: String,
+        /// The other job's name and uid.
+        owner: String,
+    },
+    /// An earlier run had begun to replace what this one must not.
+    #[error(
+        "spec.pipeline.sink.files.mode: an earlier run of this job had begun to replace what {folder} holds (got Refuse, and {intent} of {owner}); set Overwrite to go on with that, or write to another folder"
+    )]
+    Overwriting {
+        /// Where the files go.
+        folder: String,
+        /// What the earlier run said.
+        intent: String,
+        /// The earlier run's name and uid.
+        owner: String,
+    },
+    /// What no mode replaces.
+    #[error("spec.pipeline.sink.files.path: {problem} (got {found}); {allowed}")]
+    InTheWay {
+        /// What it is.
+        found: String,
+        /// Why it is in the way.
+        problem: &'static str,
+        /// What can be done.
+        allowed: &'static str,
+    },
+    /// The folder cannot be listed.
+    #[error(
+        "spec.pipeline.sink.files.path: {0}; the credentials have to allow to list the folder, so that nothing in it is written over unseen"
+    )]
+    MayNotList(#[source] StorageError),
+    /// The sink's store failed.
+    #[error("spec.pipeline.sink.files.path: {0}")]
+    Store(#[source] StorageError),
+    /// The job's own storage failed.
+    #[error("spec.storage.uri: {0}")]
+    Storage(#[source] StorageError),
+}
+
+impl OutputError {
+    /// Whether the same call may succeed later with nobody doing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Storage(error) => {
+                error.is_transient() || error.cause == Cause::Changed
+            }
+            Self::Taken { .. }
+            | Self::Unknown { .. }
+            | Self::Exists { .. }
+            | Self::Held { .. }
+            | Self::Superseded { .. }
+            | Self::Overwriting { .. }
+            | Self::InTheWay { .. }
+            | Self::MayNotList(_) => false,
+        }
+    }
+
+    /// Whether a store failed, and not the job by what is there.
+    pub fn is_of_a_store(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Storage(_) | Self::MayNotList(_) => true,
+            Self::Taken { .. }
+            | Self::Unknown { .. }
+            | Self::Exists { .. }
+            | Self::Held { .. }
+            | Self::Superseded { .. }
+            | Self::Overwriting { .. }
+            | Self::InTheWay { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Which output is meant: the sink of one job, with the clients to reach it. Reads and writes nothing.
+
+use zephyr_crds::pipeline::SinkMode;
+use zephyr_engine::id::JobUid;
+
+use super::{OutputError, output_path};
+use crate::job::RunJob;
+use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
+
+/// What a job said when it took its folder, in its own storage: where somebody removes `_STARTED.json`, it is still known.
+const RECORD_NAME: &str = "output.json";
+
+/// A job's output.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Clients.
+    pub stores: Stores,
+    /// The job's own folder.
+    pub storage: JobStorage,
+    /// The job.
+    pub job: JobUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `spec.pipeline.sink.files.path`.
+    pub path: String,
+    /// `spec.pipeline.sink.files.mode`.
+    pub mode: SinkMode,
+}
+
+impl Output {
+    /// Of a job.
+    pub fn of(job: &RunJob) -> Self {
+        let sink = &job.frozen.spec.pipeline.sink.files;
+        Self {
+            stores: job.stores.clone(),
+            storage: job.storage.clone(),
+            job: job.identity.job.clone(),
+            namespace: job.frozen.namespace.clone(),
+            name: job.frozen.name.clone(),
+            path: sink.path.clone(),
+            mode: sink.mode,
+        }
+    }
+
+    /// Namespace and name.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The names that the sink's path can make.
+    pub(super) fn pattern(&self) -> Result<NamePattern, OutputError> {
+        pattern(&self.path).map_err(OutputError::Store)
+    }
+
+    pub(super) fn record(&self) -> Result<Location, OutputError> {
+        self.storage.at(RECORD_NAME).map_err(|error| {
+            let cause = Cause::Configuration(error.to_string());
+            OutputError::Storage(StorageError::new("reading", self.storage.root(), cause))
+        })
+    }
+}
+
+/// The names that a sink's path can make.
+pub(super) fn pattern(path: &str) -> Result<NamePattern, StorageError> {
+    let wrong = |problem: String| StorageError {
+        call: "writing",
+        object: path.to_owned(),
+        cause: Cause::Configuration(problem),
+    };
+    output_path(path, 0, 1).map_err(|error| wrong(error.to_string()))?;
+    let template = Location::parse_local(path).map_err(|error| wrong(error.to_string()))?;
+    Ok(NamePattern::new(template))
+}

@@ -1,0 +1,573 @@
+//! A folder's whole life with output that is there before, with a coordinator that ends after each of its writes, and with
+//! others that want the same folder. Files are put by hand: how uploads become files is tested elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use serde_json::json;
+use zephyr_crds::pipeline::SinkMode::{self, Overwrite, Refuse};
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
+use zephyr_engine::id::{JobUid, TaskAttempt};
+
+use super::*;
+use crate::convert::identity::first_attempt;
+use crate::storage::tricky::{Trick, Tricks, tricky};
+use crate::storage::{JobStorage, fetch};
+
+const PATH: &str = "s3://b/out/p-{shard}.jsonl";
+
+/// A bucket.
+#[derive(Default)]
+struct World(Arc<InMemory>);
+
+impl World {
+    async fn put(&self, key: &str, text: impl Into<String>) {
+        let payload = PutPayload::from(text.into().into_bytes());
+        let path = object_store::path::Path::parse(key).unwrap();
+        self.0.put(&path, payload).await.unwrap();
+    }
+
+    /// All but the jobs' own folders.
+    async fn files(&self) -> BTreeMap<String, String> {
+        let listed: Vec<_> = self.0.list(None).try_collect().await.unwrap();
+        let mut files = BTreeMap::new();
+        for meta in listed {
+            let key = meta.location.to_string();
+            if !key.starts_with("jobs/") {
+                let bytes = self.0.get(&meta.location).await.unwrap();
+                let bytes = bytes.bytes().await.unwrap();
+                files.insert(key, String::from_utf8(bytes.to_vec()).unwrap());
+            }
+        }
+        files
+    }
+
+    async fn names(&self) -> Vec<String> {
+        self.files().await.into_keys().collect()
+    }
+
+    /// Output of a job that has finished, as its manifest lists it.
+    async fn old_output(&self, uid: &str, keys: &[&str]) {
+        let mut files = Vec::new();
+        for key in keys {
+            self.put(key, "old").await;
+            files.push(json!({"uri": format!("s3://b/{key}"), "bytes": 3}));
+        }
+        let text = json!({"version": 1, "jobUid": uid, "job": "ns/old", "files": files});
+        self.put("out/_SUCCESS.json", text.to_string()).await;
+    }
+
+    /// Clients of a process that ends after so many writes.
+    fn until(&self, writes: usize) -> Stores {
+        let done = AtomicUsize::new(0);
+        let tricks: Tricks = Arc::new(move |call, _| {
+            let is_write = call == "put" || call == "delete";
+            let before = done.fetch_add(usize::from(is_write), Ordering::SeqCst);
+            let trick = if before < writes {
+                Trick::Pass
+            } else {
+                Trick::Deny
+            };
+            Box::pin(std::future::ready(trick))
+        });
+        tricky(&self.0, tricks)
+    }
+
+    fn output(&self, uid: &str, mode: SinkMode, path: &str, writes: usize) -> Output {
+        let stores = self.until(writes);
+        let job = JobUid::parse(uid).unwrap();
+        Output {
+            storage: JobStorage::new(stores.clone(), "s3://b/jobs", job.clone()).unwrap(),
+            stores,
+            job,
+            namespace: "ns".to_owned(),
+            name: "name".to_owned(),
+            path: path.to_owned(),
+            mode,
+        }
+    }
+}
+
+/// What a job of so many shards writes.
+fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
+    let file = |shard| {
+        let place = FilePlace::from(FinalPlace::Multipart {
+            uri: output_path(path, shard, shards).unwrap(),
+            upload: "u".to_owned(),
+            parts: vec![],
+        });
+        let file = OutputFile {
+            rows: 1,
+            bytes: 5,
+            crc32c: 7,
+            place,
+        };
+        (first_attempt(0, shard), file)
+    };
+    (0..shards).map(file).collect()
+}
+
+/// A whole coordinator: takes the folder, completes the files, closes.
+async fn run(output: &Output, shards: u32) -> Result<(), OutputError> {
+    claim(output).await?;
+    let files = own_files(&output.path, shards);
+    for (_, file) in &files {
+        hold_output(output).await?;
+        let location = Location::parse(final_uri(file)).unwrap();
+        let store = output.stores.open(&location).unwrap().objects;
+        let put = store.put(location.path(), PutPayload::from_static(b"fresh"));
+        put.await.map_err(|error| {
+            OutputError::Store(StorageError::from_store("writing", &location, &error))
+        })?;
+    }
+    close(output, "digest", &files).await.map(drop)
+}
+
+struct Scenario {
+    mode: SinkMode,
+    path: &'static str,
+    /// Keys of an output that has finished.
+    old: &'static [&'static str],
+    /// Keys of files without a manifest.
+    stray: &'static [&'static str],
+    /// What is to be there at the end, besides the manifest and what is nobody's.
+    left: &'static [&'static str],
+    /// The uid of the coordinator that takes over: another one is a job of the same name that is created anew.
+    successor: &'static str,
+}
+
+const FOREIGN: [&str; 4] = [
+    "notes.md",
+    "out/notes.md",
+    "out/p-x.jsonl",
+    "out/sub/p-0.jsonl",
+];
+
+/// Whatever a process did before it ended, nothing foreign is lost, and no manifest stands beside a mixture.
+fn check(scenario: &Scenario, files: &BTreeMap<String, String>) {
+    for key in FOREIGN {
+        assert_eq!(files.get(key).map(String::as_str), Some("foreign"), "{key}");
+    }
+    let Some(manifest) = files.get("out/_SUCCESS.json") else {
+        return;
+    };
+    let is_old = manifest.contains("\"jobUid\":\"old\"");
+    let (keys, text) = if is_old {
+        (scenario.old, "old")
+    } else {
+        (scenario.left, "fresh")
+    };
+    for key in keys {
+        assert_eq!(files.get(*key).map(String::as_str), Some(text), "{key}");
+    }
+    if !is_old {
+        let marks = ["out/_SUCCESS.json", "out/_STARTED.json"];
+        let is_known = |key: &&String| {
+            let known = [&FOREIGN[..], scenario.left, &marks].concat();
+            known.contains(&key.as_str())
+        };
+        let unknown: Vec<_> = files.keys().filter(|key| !is_known(key)).collect();
+        assert_eq!(unknown, [""; 0], "beside the new manifest");
+    }
+}
+
+/// The number of shards of the new job is that of what is left.
+async fn begin(scenario: &Scenario) -> World {
+    let world = World::default();
+    for key in FOREIGN {
+        world.put(key, "foreign").await;
+    }
+    for key in scenario.stray {
+        world.put(key, "stray").await;
+    }
+    if !scenario.old.is_empty() {
+        world.old_output("old", scenario.old).await;
+    }
+    world
+}
+
+async fn ends_right(world: &World, scenario: &Scenario, uid: &str) {
+    let shards = u32::try_from(scenario.left.len()).unwrap();
+    let output = world.output(uid, scenario.mode, scenario.path, usize::MAX);
+    run(&output, shards).await.unwrap();
+    let files = world.files().await;
+    check(scenario, &files);
+    let mut expected = [&FOREIGN[..], scenario.left, &["out/_SUCCESS.json"]].concat();
+    expected.sort_unstable();
+    assert_eq!(world.names().await, expected);
+    // After its result, or before that was recorded.
+    run(&output, shards).await.unwrap();
+    assert_eq!(world.files().await, files);
+}
+
+fn scenarios() -> Vec<Scenario> {
+    const NUMBERED: &[&str] = &["out/p-0.jsonl", "out/p-1.jsonl"];
+    vec![
+        Scenario {
+            mode: Refuse,
+            path: PATH,
+            old: &[],
+            stray: &[],
+            left: NUMBERED,
+            successor: "new",
+        },
+        Scenario {
+            mode: Refuse,
+            path: PATH,
+            old: &[],
+            stray: &[],
+            left: NUMBERED,
+            successor: "newer",
+        },
+        Scenario {
+            mode: Overwrite,
+            path: PATH,
+            old: &[
+                "out/p-0.jsonl",
+                "out/p-1.jsonl",
+                "out/p-007.jsonl",
+                "out/q-0.txt",
+                "out/7/x",
+            ],
+            stray: &["out/p-9.jsonl"],
+            left: NUMBERED,
+            successor: "new",
+        },
+        Scenario {
+            mode: Overwrite,
+            path: PATH,
+            old: &["out/p-0.jsonl", "out/q-0.txt"],
+            stray: &[],
+            left: NUMBERED,
+            successor: "newer",
+        },
+        Scenario {
+            mode: Overwrite,
+            path: "s3://b/out/{shard}/x-{total:03}.jsonl",
+            old: &["out/0/x-004.jsonl", "out/3/x-004.jsonl"],
+            stray: &["out/12/x-7.jsonl"],
+            left: &["out/0/x-002.jsonl", "out/1/x-002.jsonl"],
+            successor: "new",
+        },
+        Scenario {
+            mode: Overwrite,
+            path: "s3://b/out/one.jsonl",
+            old: &[],
+            stray: &["out/one.jsonl"],
+            left: &["out/one.jsonl"],
+            successor: "newer",
+        },
+    ]
+}
+
+#[tokio::test]
+async fn a_coordinator_may_end_after_any_of_its_writes_and_the_next_one_makes_the_same_output() {
+    let mut ends = 0;
+    for scenario in &scenarios() {
+        let shards = u32::try_from(scenario.left.len()).unwrap();
+        for first in 0.. {
+            let mut has_ended = true;
+            for second in 0.. {
+                let world = begin(scenario).await;
+                let output = world.output("new", scenario.mode, scenario.path, first);
+                has_ended = run(&output, shards).await.is_err();
+                check(scenario, &world.files().await);
+                let uid = scenario.successor;
+                let output = world.output(uid, scenario.mode, scenario.path, second);
+                let is_finished_by_the_first = !has_ended && uid != "new";
+                if is_finished_by_the_first && scenario.mode == Refuse {
+                    break;
+                }
+                let is_last = run(&output, shards).await.is_ok();
+                check(scenario, &world.files().await);
+                ends += 1;
+                let is_taken = matches!(scenario.mode, Refuse)
+                    && world
+                        .files()
+                        .await
+                        .get("out/_SUCCESS.json")
+                        .is_some_and(|text| !text.contains(uid));
+                if is_taken {
+                    break;
+                }
+                ends_right(&world, scenario, uid).await;
+                if is_last {
+                    break;
+                }
+            }
+            if !has_ended {
+                break;
+            }
+        }
+    }
+    assert!(ends > 250, "{ends} pairs of ends");
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_named_and_stays() {
+    let world = World::default();
+    for shard in 0..5 {
+        world.put(&format!("out/p-{shard:04}.jsonl"), "old").await;
+    }
+    let before = world.files().await;
+    let refused = world.output("new", Refuse, PATH, usize::MAX);
+    let error = run(&refused, 1).await.unwrap_err();
+    assert!(!error.is_transient());
+    assert_eq!(
+        error.to_string(),
+        "spec.pipeline.sink.files.path: files of the output's names are there already (got s3://b/out/p-0000.jsonl, s3://b/out/p-0001.jsonl, s3://b/out/p-0002.jsonl and 2 more); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have all files of such names replaced"
+    );
+    assert_eq!(world.files().await, before);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_because_of_what_somebody_wrote_into_a_manifest() {
+    let world = World::default();
+    world.put("precious", "old").await;
+    world.put("outer/p-0.jsonl", "old").await;
+    world.put("out/_secret/x", "old").await;
+    world.put("out/p-0.jsonl", "old").await;
+    let listed = [
+        "precious",
+        "outer/p-0.jsonl",
+        "out/_secret/x",
+        "out/../precious",
+    ];
+    let files: Vec<_> = listed
+        .map(|key| json!({"uri": format!("s3://b/{key}"), "bytes": 3}))
+        .into();
+    let text = json!({"jobUid": "old", "job": "ns/old", "files": files}).to_string();
+    world.put("out/_SUCCESS.json", text).await;
+    let output = world.output("new", Overwrite, PATH, usize::MAX);
+    run(&output, 1).await.unwrap();
+    let left = [
+        "out/_SUCCESS.json",
+        "out/_secret/x",
+        "out/p-0.jsonl",
+        "outer/p-0.jsonl",
+        "precious",
+    ];
+    assert_eq!(world.names().await, left);
+
+    // A file that is not the one that was listed any more is nobody's to remove.
+    let world = World::default();
+    world.old_output("old", &["out/q.jsonl"]).await;
+    world.put("out/q.jsonl", "another").await;
+    let before = world.files().await;
+    let output = world.output("new", Overwrite, PATH, usize::MAX);
+    let error = run(&output, 1).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "spec.pipeline.sink.files.path: a file is not the one that the output to be replaced lists (got s3://b/out/q.jsonl of 7 bytes; _SUCCESS.json says 3); move it away, or write to another folder"
+    );
+    assert_eq!(world.files().await, before);
+}
+
+#[tokio::test]
+async fn a_manifest_or_a_word_that_no_job_wrote_is_refused_by_either_mode() {
+    for name in [MANIFEST_NAME, STARTED_NAME] {
+        for mode in [Refuse, Overwrite] {
+            let world = World::default();
+            world.put(&format!("out/{name}"), "SUCCESS").await;
+            let before = world.files().await;
+            let output = world.output("new", mode, PATH, usize::MAX);
+            let error = run(&output, 1).await.unwrap_err().to_string();
+            let told = format!(
+                "nobody can tell whose output s3://b/out holds (got s3://b/out/{name}, of which"
+            );
+            assert!(error.contains(&told), "{error}");
+            assert_eq!(world.files().await, before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_output_in_a_folder_that_a_placeholder_stands_for_is_in_the_way_of_either_mode() {
+    for name in [MANIFEST_NAME, STARTED_NAME] {
+        for mode in [Refuse, Overwrite] {
+            let world = World::default();
+            world.put(&format!("out/7/{name}"), "{}").await;
+            let output = world.output("new", mode, "s3://b/out/{shard}/x", usize::MAX);
+            let error = run(&output, 1).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("s3://b/out/7/{name}")), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_come_while_the_job_runs_are_named_and_no_manifest_is_written() {
+    let world = World::default();
+    let output = world.output("new", Refuse, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    let files = own_files(PATH, 1);
+    world.put("out/p-0.jsonl", "fresh").await;
+    world.put("out/p-1.jsonl", "stray").await;
+    let error = close(&output, "digest", &files).await.unwrap_err();
+    assert!(
+        error.to_string().contains("s3://b/out/p-1.jsonl"),
+        "{error}"
+    );
+    // Somebody wrote over a finished file.
+    let world = World::default();
+    let output = world.output("new", Refuse, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    world.put("out/p-0.jsonl", "of another").await;
+    let error = close(&output, "digest", &files).await.unwrap_err();
+    let told = "(got s3://b/out/p-0.jsonl of 10 bytes; 5 were written)";
+    assert!(error.to_string().contains(told), "{error}");
+    assert!(
+        !world
+            .names()
+            .await
+            .contains(&"out/_SUCCESS.json".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes_no_more() {
+    let world = World::default();
+    let earlier = world.output("a", Refuse, PATH, usize::MAX);
+    claim(&earlier).await.unwrap();
+    world.put("out/p-5.jsonl", "stale").await;
+    let later = world.output("b", Refuse, PATH, usize::MAX);
+    claim(&later).await.unwrap();
+    let superseded = "(got s3://b/out/_STARTED.json of job ns/name, uid b)";
+    for error in [
+        claim(&earlier).await.unwrap_err(),
+        hold_output(&earlier).await.unwrap_err(),
+        run(&earlier, 1).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains(superseded), "{error}");
+    }
+    let error = close(&earlier, "digest", &[]).await.unwrap_err();
+    assert!(error.to_string().contains(superseded), "{error}");
+    give_up(&earlier).await.unwrap();
+    run(&later, 1).await.unwrap();
+    assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+    let error = close(&earlier, "digest", &[]).await.unwrap_err();
+    assert!(
+        error.to_string().contains("finished output of another job"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_of_another_path_clears_away_what_an_earlier_run_of_its_name_left() {
+    let world = World::default();
+    let earlier = world.output("a", Refuse, "s3://b/out/q-{shard}.jsonl", usize::MAX);
+    claim(&earlier).await.unwrap();
+    world.put("out/q-5.jsonl", "half").await;
+    world.put("out/p-3.jsonl", "foreign").await;
+    // What the earlier run cannot have left is named.
+    let later = world.output("b", Refuse, PATH, usize::MAX);
+    let error = claim(&later).await.unwrap_err().to_string();
+    assert!(error.contains("(got s3://b/out/p-3.jsonl)"), "{error}");
+    let later = world.output("c", Overwrite, PATH, usize::MAX);
+    run(&later, 1).await.unwrap();
+    assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+}
+
+#[tokio::test]
+async fn a_word_that_was_removed_while_its_job_runs_is_said_again() {
+    let world = World::default();
+    let output = world.output("new", Refuse, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    let started = Location::parse("s3://b/out/_STARTED.json").unwrap();
+    let said = fetch(&output.stores, &started).await.unwrap();
+    world.0.delete(started.path()).await.unwrap();
+    hold_output(&output).await.unwrap();
+    assert_eq!(fetch(&output.stores, &started).await.unwrap(), said);
+    world.0.delete(started.path()).await.unwrap();
+    claim(&output).await.unwrap();
+    assert_eq!(fetch(&output.stores, &started).await.unwrap(), said);
+}
+
+/// A put may land after its process has ended, and after its job has.
+#[tokio::test]
+async fn a_word_that_outlives_its_finished_job_keeps_nobody_out() {
+    let world = World::default();
+    let first = world.output("a", Refuse, PATH, usize::MAX);
+    claim(&first).await.unwrap();
+    let started = Location::parse("s3://b/out/_STARTED.json").unwrap();
+    let said = fetch(&first.stores, &started).await.unwrap();
+    run(&first, 2).await.unwrap();
+    world
+        .put(
+            "out/_STARTED.json",
+            String::from_utf8(said.to_vec()).unwrap(),
+        )
+        .await;
+    let mut next = world.output("b", Refuse, PATH, usize::MAX);
+    "other".clone_into(&mut next.name);
+    let error = claim(&next).await.unwrap_err().to_string();
+    assert!(
+        error.contains("holds the finished output of another job"),
+        "{error}"
+    );
+    next.mode = Overwrite;
+    run(&next, 1).await.unwrap();
+    assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+}
+
+#[tokio::test]
+async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_way() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join("out").join(name);
+    let world = World::default();
+    let path = |rest: &str| format!("file://{}/out/{rest}", folder.path().display());
+    let numbered = path("p-{shard}.jsonl");
+    run(&world.output("a", Refuse, &numbered, usize::MAX), 3)
+        .await
+        .unwrap();
+    std::fs::write(at("notes"), "x").unwrap();
+    run(&world.output("b", Overwrite, &numbered, usize::MAX), 1)
+        .await
+        .unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(at("."))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["_SUCCESS.json", "notes", "p-0.jsonl"]);
+
+    // What a run had staged that was ended in the middle goes with the next one of its name.
+    std::fs::remove_file(at("_SUCCESS.json")).unwrap();
+    std::fs::remove_file(at("p-0.jsonl")).unwrap();
+    claim(&world.output("dead", Refuse, &numbered, usize::MAX))
+        .await
+        .unwrap();
+    std::fs::write(at(".p-0.jsonl.dead.e1a1"), "x").unwrap();
+    let heir = world.output("heir", Refuse, &numbered, usize::MAX);
+    claim(&heir).await.unwrap();
+    std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
+    let mut files = own_files(&numbered, 1);
+    files[0].1.place = FilePlace::from(FinalPlace::Staged {
+        uri: path("p-0.jsonl"),
+        staged: path(".p-0.jsonl.heir.e1a1"),
+    });
+    close(&heir, "digest", &files).await.unwrap();
+    assert!(!at(".p-0.jsonl.dead.e1a1").exists());
+
+    std::fs::remove_file(at("_SUCCESS.json")).unwrap();
+    std::fs::create_dir_all(at("elsewhere")).unwrap();
+    std::fs::write(at("elsewhere/x"), "x").unwrap();
+    symlink(at("elsewhere"), at("7")).unwrap();
+    std::fs::create_dir(at("p-9.jsonl")).unwrap();
+    for (rest, told) in [
+        ("{shard}/x", "lies behind a symbolic link to a folder"),
+        (
+            "p-{shard}.jsonl",
+            "a folder has the name of a file of the output",
+        ),
+    ] {
+        let output = world.output("c", Overwrite, &path(rest), usize::MAX);
+        let error = claim(&output).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
+}

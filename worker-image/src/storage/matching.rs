@@ -1,0 +1,505 @@
+//! What is there of the names that a template can make: files whose names are the template's text with any numbers in it.
+//! Removes nothing, and decides nothing about what it finds.
+//!
+//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails the listing.
+
+use std::ops::Range;
+use std::path::{Path as DiskPath, PathBuf};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::storage::{Cause, Location, StorageError, Stores, persist, size_of};
+
+/// A piece of a segment of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// One or more decimal digits.
+    Number,
+}
+
+/// Names with numbers in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamePattern {
+    /// The template as an address.
+    template: Location,
+    segments: Vec<Vec<Piece>>,
+}
+
+impl NamePattern {
+    /// Of a template: what stands in braces in its path is a number.
+    pub(crate) fn new(template: Location) -> Self {
+        let segments = template.path().as_ref().split('/').map(pieces).collect();
+        Self { template, segments }
+    }
+
+    /// Whether a path in the same store is such a name.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        let mut names = path.split('/');
+        self.segments
+            .iter()
+            .all(|segment| names.next().is_some_and(|name| matches(segment, name)))
+            && names.next().is_none()
+    }
+
+    /// Whether a number stands in the name of a folder.
+    pub(crate) fn has_numbered_folders(&self) -> bool {
+        let folders = self.segments.len().saturating_sub(1);
+        self.segments
+            .iter()
+            .take(folders)
+            .flatten()
+            .any(|piece| *piece == Piece::Number)
+    }
+
+    /// The same folders with a file of this name in them.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        let mut segments = self.segments.clone();
+        if let Some(last) = segments.last_mut() {
+            *last = vec![Piece::Text(name.to_owned())];
+        }
+        Self {
+            template: self.template.clone(),
+            segments,
+        }
+    }
+
+    /// How many of the leading segments have no number.
+    fn literal_segments(&self) -> usize {
+        let folders = self.segments.len().saturating_sub(1);
+        let is_literal = |segment: &&Vec<Piece>| !segment.contains(&Piece::Number);
+        self.segments
+            .iter()
+            .take(folders)
+            .take_while(is_literal)
+            .count()
+    }
+
+    fn literal_folder(&self) -> String {
+        let names = self.template.path().as_ref().split('/');
+        let names: Vec<&str> = names.take(self.literal_segments()).collect();
+        names.join("/")
+    }
+}
+
+fn pieces(segment: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut rest = segment;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((_, after)) = after.split_once('}') else {
+            break;
+        };
+        if !before.is_empty() {
+            pieces.push(Piece::Text(before.to_owned()));
+        }
+        pieces.push(Piece::Number);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest.to_owned()));
+    }
+    pieces
+}
+
+/// Follows all ways to read the name at once: a number may be followed by text that begins with a digit.
+fn matches(pieces: &[Piece], name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let mut reached = vec![false; bytes.len() + 1];
+    reached[0] = true;
+    for piece in pieces {
+        let mut next = vec![false; bytes.len() + 1];
+        for (start, _) in reached.iter().enumerate().filter(|(_, is)| **is) {
+            match piece {
+                Piece::Text(text) => {
+                    if bytes[start..].starts_with(text.as_bytes()) {
+                        next[start + text.len()] = true;
+                    }
+                }
+                Piece::Number => {
+                    let digits = bytes[start..]
+                        .iter()
+                        .take_while(|byte| byte.is_ascii_digit());
+                    let ends: Range<usize> = start + 1..start + 1 + digits.count();
+                    next[ends].fill(true);
+                }
+            }
+        }
+        reached = next;
+    }
+    reached[bytes.len()]
+}
+
+/// What was found under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MatchKind {
+    /// A file.
+    File,
+    /// A folder of a local disk.
+    Folder,
+    /// A file below a symbolic link to a folder: it lies somewhere else.
+    BeyondLink,
+}
+
+/// One match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// Its address.
+    pub(crate) location: Location,
+    /// Its size; 0 for a folder.
+    pub(crate) size: u64,
+    /// What it is.
+    pub(crate) kind: MatchKind,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// Matches, in no order that anybody may rely on.
+    pub(crate) entries: Vec<Match>,
+    /// How many there are, with those that are not in `entries`.
+    pub(crate) count: u64,
+}
+
+/// Told of each match; says whether it is of interest.
+pub(crate) type Wanted = dyn Fn(&Match) -> bool + Send + Sync;
+
+/// Lists what matches a pattern and is wanted; keeps at most `kept_max` of it. `wanted` may see an entry more than once,
+/// if a listing has to begin anew.
+pub(crate) async fn list_matching(
+    stores: &Stores,
+    pattern: &NamePattern,
+    kept_max: usize,
+    wanted: Arc<Wanted>,
+) -> Result<Sight, StorageError> {
+    if pattern.template.local_path().is_some() {
+        return on_disk(pattern, kept_max, wanted).await;
+    }
+    let folder = pattern.literal_folder();
+    let place = Path::parse(&folder).unwrap_or_default();
+    let place = pattern.template.with_path(place);
+    let store = stores.open(&place)?.objects;
+    let found = persist(stores, "listing", &place, || async {
+        let mut sight = Sight::default();
+        let mut listed = store.list(Some(place.path()));
+        while let Some(meta) = listed.try_next().await? {
+            if pattern.matches(meta.location.as_ref()) {
+                let entry = Match {
+                    location: place.with_path(meta.location),
+                    size: meta.size,
+                    kind: MatchKind::File,
+                };
+                sight.note(entry, kept_max, &*wanted);
+            }
+        }
+        Ok(sight)
+    });
+    without_folder_marks(stores, found.await?).await
+}
+
+/// A key of no bytes that ends in a slash stands for a folder; its name without the slash is no object's.
+async fn without_folder_marks(stores: &Stores, sight: Sight) -> Result<Sight, StorageError> {
+    let mut seen = Sight {
+        entries: Vec::with_capacity(sight.entries.len()),
+        count: sight.count,
+    };
+    for entry in sight.entries {
+        if entry.size == 0 && size_of(stores, &entry.location).await?.is_none() {
+            seen.count = seen.count.saturating_sub(1);
+        } else {
+            seen.entries.push(entry);
+        }
+    }
+    Ok(seen)
+}
+
+impl Sight {
+    fn note(&mut self, entry: Match, kept_max: usize, wanted: &Wanted) {
+        if wanted(&entry) {
+            self.count += 1;
+            if self.entries.len() < kept_max {
+                self.entries.push(entry);
+            }
+        }
+    }
+}
+
+async fn on_disk(
+    pattern: &NamePattern,
+    kept_max: usize,
+    wanted: Arc<Wanted>,
+) -> Result<Sight, StorageError> {
+    let folder = pattern.literal_folder();
+    let place = Path::parse(&folder).unwrap_or_default();
+    let place = pattern.template.with_path(place);
+    let (pattern, walked) = (pattern.clone(), place.clone());
+    let walk = move || {
+        let mut walk = Walk {
+            pattern: &pattern,
+            kept_max,
+            wanted: &*wanted,
+            sight: Sight::default(),
+        };
+        let root = PathBuf::from("/").join(&folder);
+        walk.folder(&root, &folder, pattern.literal_segments(), false)
+            .map(|()| walk.sight)
+    };
+    let failed = |error: std::io::Error| StorageError::from_io("listing", &walked, &error);
+    match tokio::task::spawn_blocking(walk).await {
+        Ok(found) => found.map_err(failed),
+        Err(error) => Err(StorageError::new(
+            "listing",
+            &place,
+            Cause::Other(error.to_string()),
+        )),
+    }
+}
+
+/// A walk over a local disk that goes only where a match can be: as deep as the pattern, so that no loop of links is
+/// walked twice.
+struct Walk<'a> {
+    pattern: &'a NamePattern,
+    kept_max: usize,
+    wanted: &'a Wanted,
+    sight: Sight,
+}
+
+impl Walk<'_> {
+    fn folder(
+        &mut self,
+        folder: &DiskPath,
+        path: &str,
+        depth: usize,
+        beyond_link: bool,
+    ) -> std::io::Result<()> {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            // It is not made yet, or was removed since it was seen.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(segment) = self.pattern.segments.get(depth) else {
+            return Ok(());
+        };
+        let is_last = depth + 1 == self.pattern.segments.len();
+        for entry in entries {
+            let entry = entry?;
+            // A name that is no text matches no template.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if !matches(segment, &name) {
+                continue;
+            }
+            let below = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
+            let is_link = entry.file_type()?.is_symlink();
+            // What a link leads to; of a dangling one, the link itself.
+            let Ok(metadata) = entry.path().metadata().or_else(|_| entry.metadata()) else {
+                continue;
+            };
+            if !is_last {
+                if metadata.is_dir() {
+                    self.folder(&entry.path(), &below, depth + 1, beyond_link || is_link)?;
+                }
+                continue;
+            }
+            self.found(&below, &metadata, beyond_link);
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, path: &str, metadata: &std::fs::Metadata, beyond_link: bool) {
+        // A name that the store's own paths cannot hold is none that a template makes.
+        let Ok(path) = Path::parse(path) else {
+            return;
+        };
+        let kind = if metadata.is_dir() {
+            MatchKind::Folder
+        } else if beyond_link {
+            MatchKind::BeyondLink
+        } else {
+            MatchKind::File
+        };
+        let size = if metadata.is_dir() { 0 } else { metadata.len() };
+        let entry = Match {
+            location: self.pattern.template.with_path(path),
+            size,
+            kind,
+        };
+        self.sight.note(entry, self.kept_max, self.wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::{ObjectStoreExt, PutPayload};
+
+    use super::*;
+
+    fn pattern(template: &str) -> NamePattern {
+        NamePattern::new(Location::parse_local(template).unwrap())
+    }
+
+    #[test]
+    fn a_name_matches_with_any_numbers_of_any_width_in_it() {
+        for (template, path, expected) in [
+            ("s3://b/o/p-{shard}.jsonl", "o/p-0.jsonl", true),
+            ("s3://b/o/p-{shard:05}.jsonl", "o/p-123456.jsonl", true),
+            ("s3://b/o/p-{shard}.jsonl", "o/p-.jsonl", false),
+            ("s3://b/o/p-{shard}.jsonl", "o/p-1a.jsonl", false),
+            ("s3://b/o/p-{shard}.jsonl", "o/p-1.jsonl.gz", false),
+            ("s3://b/o/p-{shard}.jsonl", "o/p-1.jsonl/x", false),
+            ("s3://b/o/p-{shard}.jsonl", "o2/p-1.jsonl", false),
+            ("s3://b/o/p-{shard}.jsonl", "o/.p-1.jsonl.uid.e1a1", false),
+            ("s3://b/o/p-{shard}.jsonl", "o/p-\u{661}.jsonl", false),
+            ("s3://b/o/{shard}0{total}", "o/10010", true),
+            ("s3://b/o/{shard}{total}", "o/7", false),
+            ("s3://b/o/{shard}{total}", "o/77", true),
+            ("s3://b/o/{shard}/x", "o/7/x", true),
+            ("s3://b/o/{shard}/x", "o/7/8/x", false),
+            ("s3://b/{total:3}/p-{shard}", "012/p-3", true),
+            ("s3://b/one.jsonl", "one.jsonl", true),
+            ("s3://b/one.jsonl", "one.jsonl2", false),
+            ("s3://b/o//{shard}", "o/1", true),
+            ("file:///{shard}", "1", true),
+        ] {
+            assert_eq!(
+                pattern(template).matches(path),
+                expected,
+                "{template} {path}"
+            );
+        }
+    }
+
+    async fn put(stores: &Stores, uri: &str) {
+        let location = Location::parse(uri).unwrap();
+        let store = stores.open(&location).unwrap().objects;
+        let payload = PutPayload::from_static(b"xy");
+        store.put(location.path(), payload).await.unwrap();
+    }
+
+    async fn names(stores: &Stores, root: &str, template: &str) -> Vec<String> {
+        let pattern = pattern(&format!("{root}/{template}"));
+        let found = list_matching(stores, &pattern, 100, Arc::new(|_| true));
+        let found = found.await.unwrap();
+        assert_eq!(found.count, found.entries.len() as u64);
+        let mut names: Vec<String> = found
+            .entries
+            .iter()
+            .map(|entry| {
+                assert_eq!((entry.size, entry.kind), (2, MatchKind::File));
+                let uri = entry.location.to_string();
+                uri.strip_prefix(&format!("{root}/")).unwrap().to_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn matches_are_found_wherever_the_numbers_stand_and_nothing_else_is() {
+        let local = tempfile::tempdir().unwrap();
+        for root in [
+            "s3://b/deep/out".to_owned(),
+            "s3://b".to_owned(),
+            format!("file://{}/not yet", local.path().display()),
+        ] {
+            let stores = Stores::in_memory();
+            assert_eq!(names(&stores, &root, "p-{shard}.jsonl").await, [""; 0]);
+            for name in [
+                "p-0.jsonl",
+                "p-00017.jsonl",
+                "p-x.jsonl",
+                "7/x.jsonl",
+                "8/y/x.jsonl",
+                "012/p-3",
+                "_SUCCESS.json",
+                "n#1/p-0.jsonl",
+            ] {
+                put(&stores, &format!("{root}/{name}")).await;
+            }
+            let found = names(&stores, &root, "p-{shard:02}.jsonl").await;
+            assert_eq!(found, ["p-0.jsonl", "p-00017.jsonl"]);
+            let found = names(&stores, &root, "{shard}/x.jsonl").await;
+            assert_eq!(found, ["7/x.jsonl"]);
+            let found = names(&stores, &root, "{total:3}/p-{shard}").await;
+            assert_eq!(found, ["012/p-3"]);
+            let found = names(&stores, &root, "p-0.jsonl").await;
+            assert_eq!(found, ["p-0.jsonl"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_matches_than_are_kept_are_counted() {
+        let stores = Stores::in_memory();
+        for shard in 0..7 {
+            put(&stores, &format!("s3://b/{shard}")).await;
+        }
+        let wanted: Arc<Wanted> = Arc::new(|entry| entry.location.file_name() != "3");
+        let pattern = pattern("s3://b/{shard}");
+        let found = list_matching(&stores, &pattern, 2, wanted).await.unwrap();
+        assert_eq!((found.entries.len(), found.count), (2, 6));
+    }
+
+    #[tokio::test]
+    async fn on_a_disk_folders_links_and_names_that_are_no_text_are_told_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let local = tempfile::tempdir().unwrap();
+        let at = |name: &str| local.path().join("out").join(name);
+        for folder in ["1", "3/x.jsonl", "elsewhere", "p-9"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::fs::write(at("1/x.jsonl"), "x").unwrap();
+        std::fs::write(at("elsewhere/x.jsonl"), "x").unwrap();
+        symlink(at("elsewhere"), at("2")).unwrap();
+        symlink("..", at("4")).unwrap();
+        symlink(at("elsewhere/x.jsonl"), at("p-7")).unwrap();
+        symlink("nowhere", at("p-8")).unwrap();
+        std::fs::write(at("p-1#2"), "").unwrap();
+        let no_text = std::ffi::OsStr::from_bytes(b"p-\xFF");
+        std::fs::write(local.path().join("out").join(no_text), "").unwrap();
+
+        let stores = Stores::in_memory();
+        let root = format!("file://{}/out", local.path().display());
+        let seen = async |template: &str| {
+            let pattern = pattern(&format!("{root}/{template}"));
+            let found = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
+            let mut found = found.await.unwrap().entries;
+            found.sort_by_key(|entry| entry.location.clone());
+            let told = |entry: &Match| {
+                let uri = entry.location.to_string();
+                let name = uri.strip_prefix(&format!("{root}/")).unwrap();
+                (name.to_owned(), entry.kind)
+            };
+            found.iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            seen("{shard}/x.jsonl").await,
+            [
+                ("1/x.jsonl".to_owned(), MatchKind::File),
+                ("2/x.jsonl".to_owned(), MatchKind::BeyondLink),
+                ("3/x.jsonl".to_owned(), MatchKind::Folder),
+            ]
+        );
+        assert_eq!(
+            seen("p-{shard}").await,
+            [
+                ("p-7".to_owned(), MatchKind::File),
+                ("p-8".to_owned(), MatchKind::File),
+                ("p-9".to_owned(), MatchKind::Folder),
+            ]
+        );
+        std::fs::write(at("file"), "").unwrap();
+        let pattern = pattern(&format!("{root}/file/{{shard}}"));
+        let error = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
+        let error = error.await.unwrap_err().to_string();
+        assert!(error.contains("Not a directory"), "{error}");
+    }
+}
