@@ -49,6 +49,8 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// So many bytes of the body are sent, and then the connection ends.
     pub(crate) cut_after: Option<usize>,
+    /// The store takes this long in the middle of the body.
+    pub(crate) pause: Duration,
     /// The connection is reset instead of an answer.
     pub(crate) reset: bool,
 }
@@ -163,7 +165,12 @@ async fn talk(mut stream: TcpStream, handler: &Handler) -> io::Result<()> {
         stream.write_all(head.as_bytes()).await?;
         if has_body {
             let count = reply.cut_after.unwrap_or(reply.body.len());
-            stream.write_all(&reply.body[..count]).await?;
+            let (first, second) = reply.body[..count].split_at(count / 2);
+            stream.write_all(first).await?;
+            if !reply.pause.is_zero() {
+                tokio::time::sleep(reply.pause).await;
+            }
+            stream.write_all(second).await?;
         }
         if reply.cut_after.is_some() {
             return stream.shutdown().await;

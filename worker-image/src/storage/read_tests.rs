@@ -199,7 +199,11 @@ async fn serving(content: Vec<u8>) -> (FakeHttp, Arc<AtomicU64>) {
             Some((start, end)) => {
                 let range = start..end.min(all);
                 let told = format!("bytes {start}-{}/{all}", range.end - 1);
-                good(206, content.slice(range)).with("content-range", told)
+                let reply = good(206, content.slice(range)).with("content-range", told);
+                // Each range takes longer than the one before: one is under way while that one waits to be read.
+                let number = start as u64 / RANGE_BYTES;
+                let pause = Duration::from_millis(300 * number);
+                Reply { pause, ..reply }
             }
             None => good(200, content.clone()),
         }
@@ -216,7 +220,7 @@ async fn a_slow_reader_outlasts_every_timer_of_a_real_connection() {
         .stores()
         .with_times(Times {
             request: Duration::from_secs(2),
-            silence: Duration::from_secs(1),
+            silence: Duration::from_secs(2),
             client_retries: 0,
             ..Times::default()
         })
