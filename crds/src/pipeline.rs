@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::quantity::{QuantityError, QuantityText};
 use crate::{rules, schema};
 
 /// Most steps of a pipeline.
@@ -41,6 +42,87 @@ pub struct PipelineSpec {
     pub steps: Vec<StepSpec>,
     /// Where records go.
     pub sink: SinkSpec,
+    /// How large lines, records and windows may be; not set = the defaults. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+}
+
+/// How large lines, records and windows may be.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsSpec {
+    /// Longest line that is read, and longest record, its JSON text: 128Mi. Not set = 64Mi; 1Ki..1Gi. A worker's memory bounds it too. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.lineBytes", LINE_BYTES))]
+    pub line_bytes: Option<QuantityText>,
+    /// Most arrays and objects inside each other, read or written. Not set = 256; 1..2000. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2000))]
+    #[x_kube(validation = rules::range("spec.pipeline.limits.nesting", 1, MAX_NESTING.into()))]
+    pub nesting: Option<u32>,
+    /// Largest window of a zstd file. Not set = 2Gi, as zstd --long=31 makes it; 1Ki..2Gi. A worker's memory bounds it too. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.zstdWindow", ZSTD_WINDOW))]
+    pub zstd_window: Option<QuantityText>,
+}
+
+/// Two amounts, both of them allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AmountBounds {
+    /// The least.
+    pub least: &'static str,
+    /// The greatest.
+    pub greatest: &'static str,
+}
+
+/// What `limits.lineBytes` may be.
+pub const LINE_BYTES: AmountBounds = AmountBounds {
+    least: "1Ki",
+    greatest: "1Gi",
+};
+/// What `limits.zstdWindow` may be: from the least window of zstd to that of `zstd --long=31`.
+pub const ZSTD_WINDOW: AmountBounds = AmountBounds {
+    least: "1Ki",
+    greatest: "2Gi",
+};
+/// Greatest `limits.nesting`: what recursion over a record bears.
+pub const MAX_NESTING: u32 = 2000;
+
+/// Bytes of `limits.lineBytes` where it is not set.
+const DEFAULT_LINE_BYTES: u64 = 64 << 20;
+/// `limits.nesting` where it is not set.
+const DEFAULT_NESTING: u32 = 256;
+/// Bytes of `limits.zstdWindow` where it is not set.
+const DEFAULT_ZSTD_WINDOW: u64 = 2 << 30;
+
+/// The limits with nothing left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectiveLimits {
+    /// Bytes of a line and of a record.
+    pub line_bytes: u64,
+    /// Arrays and objects inside each other.
+    pub nesting: u32,
+    /// Bytes of a window.
+    pub zstd_window: u64,
+}
+
+impl PipelineSpec {
+    /// The limits that hold: as said, or the defaults. Fails for what is no amount, which validation refuses.
+    pub fn effective_limits(&self) -> Result<EffectiveLimits, QuantityError> {
+        let said = self.limits.clone().unwrap_or_default();
+        let bytes = |amount: Option<QuantityText>, default: u64| match amount {
+            None => Ok(default),
+            Some(amount) => {
+                let units = amount.parse()?.units();
+                u64::try_from(units).map_err(|_| QuantityError::TooLarge)
+            }
+        };
+        Ok(EffectiveLimits {
+            line_bytes: bytes(said.line_bytes, DEFAULT_LINE_BYTES)?,
+            nesting: said.nesting.unwrap_or(DEFAULT_NESTING),
+            zstd_window: bytes(said.zstd_window, DEFAULT_ZSTD_WINDOW)?,
+        })
+    }
 }
 
 /// Where records come from: exactly one is set. Immutable.

@@ -8,6 +8,7 @@ use kube::core::{Message, Rule};
 
 use crate::duration::DurationBounds;
 use crate::names::{MAX_JOB_NAME, RESERVED_PREFIX};
+use crate::pipeline::AmountBounds;
 use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 use crate::preemptible::SPOT_LABELS;
 use crate::resources::MINIMUM_MEMORY_MEBIBYTES;
@@ -418,6 +419,19 @@ pub(crate) fn quantity() -> Rule {
             "must be > 0",
         ),
     ])
+}
+
+/// An amount between two bounds.
+pub(crate) fn amount(path: &str, AmountBounds { least, greatest }: AmountBounds) -> Rule {
+    let text = "string(self)";
+    none_of(&[fault(
+        format!(
+            "isQuantity({text}) && quantity({text}).isGreaterThan(quantity('0')) && (quantity({text}).isLessThan(quantity('{least}')) || quantity({text}).isGreaterThan(quantity('{greatest}')))"
+        ),
+        &format!("{path}: is out of range"),
+        &Got::Text(text),
+        &format!("must be {least}..{greatest}"),
+    )])
 }
 
 pub(crate) fn memory() -> Rule {

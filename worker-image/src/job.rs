@@ -9,7 +9,8 @@ use zephyr_engine::id::{Generation, IdentityError, JobUid};
 use zephyr_engine::pipeline::Pipeline;
 
 use crate::convert::identity::RunIdentity;
-use crate::convert::pipeline::{PipelineError, pipeline};
+use crate::convert::pipeline::{PipelineError, limits, pipeline};
+use crate::formats::ReadLimits;
 use crate::storage::{JobStorage, LocationError, Stores};
 
 /// One generation's run of a job, ready to be used.
@@ -21,6 +22,8 @@ pub struct RunJob {
     pub identity: RunIdentity,
     /// What it does.
     pub pipeline: Pipeline,
+    /// What its files and records may be at most.
+    pub limits: ReadLimits,
     /// Clients of the stores.
     pub stores: Stores,
     /// Where the ledger and the shuffled data lie.
@@ -114,6 +117,8 @@ impl RunJob {
         let job = JobUid::parse(&frozen.uid).map_err(|source| RunJobError::Uid { source })?;
         let pipeline =
             pipeline(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
+        let limits =
+            limits(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
         let stores = Stores::new(frozen.storage_options.clone());
         let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, job.clone())
             .map_err(|source| RunJobError::Storage { source })?;
@@ -131,6 +136,7 @@ impl RunJob {
             frozen,
             identity,
             pipeline,
+            limits,
             stores,
             storage,
             task_stall_timeout,

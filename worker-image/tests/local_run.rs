@@ -501,6 +501,44 @@ async fn a_task_that_eats_all_memory_is_ended_alone_and_told_with_the_limit() {
     assert!(processes.terminate_worker(worker) < Duration::from_secs(3));
 }
 
+/// Lines of 60 MiB in a worker with 1 GiB, of the kinds that cost least and most for their length.
+#[tokio::test]
+async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
+    const LENGTH: usize = 60 << 20;
+    let string = format!("{{\"a\":\"{}\"}}\n", "x".repeat(LENGTH));
+    let numbers = format!("{{\"a\":[{}1]}}\n", "1,".repeat(LENGTH / 2));
+    let map = json!([{"map": "{a: .a, b: 1}"}]);
+    for (line, steps, refused) in [
+        (&string, &map, None),
+        (&numbers, &json!([]), None),
+        (&numbers, &map, Some("it needs about ")),
+    ] {
+        let pipeline = json!({
+            "source": {"files": {"paths": ["$IN/long.jsonl"]}},
+            "steps": steps,
+            "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+        });
+        let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 2}));
+        processes.memory_limit_bytes = 1 << 30;
+        processes.write_input("long.jsonl", line);
+        processes.start_coordinator();
+        processes.start_worker(1);
+        let result = processes.result().await;
+        match refused {
+            None => assert!(result.succeeded, "{result:?}\n{}", processes.logs()),
+            Some(sentence) => {
+                assert!(!result.succeeded);
+                assert!(
+                    result.message.contains("long.jsonl: line 1: "),
+                    "{result:?}"
+                );
+                assert!(result.message.contains(sentence), "{result:?}");
+                assert!(result.message.contains("a task has 825 MiB"), "{result:?}");
+            }
+        }
+    }
+}
+
 /// 64 KiB for each of the mappers' files would be more than the worker may have, and so would be what they hold.
 #[tokio::test]
 async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_one_of_a_few() {

@@ -2,6 +2,8 @@
 
 use crate::duration::{DurationBounds, DurationText};
 use crate::field_error::FieldError;
+use crate::pipeline::AmountBounds;
+use crate::quantity::QuantityText;
 
 pub(super) fn range(path: &str, value: i64, least: i64, greatest: i64) -> Option<FieldError> {
     (value < least || value > greatest).then(|| {
@@ -23,6 +25,29 @@ pub(super) fn at_most(path: &str, what: &str, count: usize, greatest: usize) -> 
             format!("at most {greatest}"),
         )
         .got(count)
+    })
+}
+
+/// An amount between two bounds.
+pub(super) fn amount(
+    path: &str,
+    text: &QuantityText,
+    AmountBounds { least, greatest }: AmountBounds,
+) -> Option<FieldError> {
+    let found = match text.parse() {
+        Ok(found) => found,
+        Err(error) => {
+            let allowed = "a number with a suffix such as m, k, M, G, Ki, Mi, Gi";
+            let wrong = format!("is not a quantity: {error}");
+            return Some(FieldError::new(path, wrong, allowed).got(text.as_str()));
+        }
+    };
+    let bound = |text| QuantityText::new(text).parse();
+    let is_inside = bound(least).is_ok_and(|least| found >= least)
+        && bound(greatest).is_ok_and(|greatest| found <= greatest);
+    (!is_inside).then(|| {
+        let allowed = format!("must be {least}..{greatest}");
+        FieldError::new(path, "is out of range", allowed).got(text.as_str())
     })
 }
 

@@ -2,15 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{Place, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
-    AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, MAX_AGGREGATES, MAX_COLUMNS,
-    MAX_ITEMS, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE, PipelineSpec, SourceSpec, StepSpec,
+    AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES, LimitsSpec,
+    MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS,
+    MAX_TAKE, PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 
 /// Shards of a shuffle that says nothing, at most.
 const MAX_DEFAULT_SHARDS: usize = 256;
+/// Arrays and objects inside each other in an item of the manifest, at most: what reads manifests, here and in other
+/// programs, stops at 128 levels for the whole.
+const MAX_ITEM_NESTING: usize = 100;
 /// Longest name of an aggregate.
 const MAX_AGGREGATE_NAME: usize = 63;
 
@@ -29,6 +35,9 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
     for (index, each) in pipeline.steps.iter().enumerate() {
         errors.extend(step(&format!("spec.pipeline.steps[{index}]"), each));
     }
+    if let Some(said) = &pipeline.limits {
+        errors.extend(limits(said));
+    }
     let sink_errors = sink(&pipeline.sink.files, place);
     if sink_errors.is_empty() && known_shards(pipeline) > 1 && !has_shard(&pipeline.sink.files.path)
     {
@@ -42,6 +51,26 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
         );
     }
     errors.extend(sink_errors);
+    errors
+}
+
+fn limits(limits: &LimitsSpec) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (name, amount, bounds) in [
+        ("lineBytes", &limits.line_bytes, LINE_BYTES),
+        ("zstdWindow", &limits.zstd_window, ZSTD_WINDOW),
+    ] {
+        let path = format!("spec.pipeline.limits.{name}");
+        errors.extend(
+            amount
+                .as_ref()
+                .and_then(|amount| numbers::amount(&path, amount, bounds)),
+        );
+    }
+    errors.extend(limits.nesting.and_then(|nesting| {
+        let path = "spec.pipeline.limits.nesting";
+        numbers::range(path, nesting.into(), 1, MAX_NESTING.into())
+    }));
     errors
 }
 
@@ -74,12 +103,34 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
         );
         errors.push(error.got(items.values.len()));
     }
+    for (index, value) in items.values.iter().enumerate() {
+        let levels = nesting(value);
+        if levels > MAX_ITEM_NESTING {
+            let error = FieldError::new(
+                format!("spec.pipeline.source.items.values[{index}]"),
+                "nests too deep",
+                format!(
+                    "at most {MAX_ITEM_NESTING} levels in a manifest, put such records into a file"
+                ),
+            );
+            errors.push(error.got(format!("{levels} levels")));
+        }
+    }
     errors.extend(
         items
             .shards
             .and_then(|shards| shard_range("spec.pipeline.source.items.shards", shards)),
     );
     errors
+}
+
+/// How many arrays and objects are inside each other; 0 for a scalar.
+fn nesting(value: &Value) -> usize {
+    match value {
+        Value::Array(elements) => 1 + elements.iter().map(nesting).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(nesting).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
 }
 
 fn files_source(files: &FilesSource, place: Place) -> Vec<FieldError> {

@@ -56,6 +56,88 @@ fn check(pointer: &str, value: Value, message: &str) {
 }
 
 #[test]
+fn limits_are_amounts_and_levels_within_their_bounds() {
+    let path = "spec.pipeline.limits";
+    let field = |name: &str| format!("pipeline/limits/{name}");
+    for (name, value, message) in [
+        (
+            "lineBytes",
+            json!("1023"),
+            "is out of range (got 1023); must be 1Ki..1Gi",
+        ),
+        (
+            "lineBytes",
+            json!("1025Mi"),
+            "is out of range (got 1025Mi); must be 1Ki..1Gi",
+        ),
+        (
+            "lineBytes",
+            json!(-1),
+            "is out of range (got -1); must be 1Ki..1Gi",
+        ),
+        (
+            "zstdWindow",
+            json!("3Gi"),
+            "is out of range (got 3Gi); must be 1Ki..2Gi",
+        ),
+        (
+            "nesting",
+            json!(0),
+            "is out of range (got 0); must be 1..2000",
+        ),
+        (
+            "nesting",
+            json!(2001),
+            "is out of range (got 2001); must be 1..2000",
+        ),
+    ] {
+        check(&field(name), value, &format!("{path}.{name}: {message}"));
+    }
+    let malformed = errors_of(&[(&field("lineBytes"), json!("64MB"))], Place::Cluster);
+    assert!(malformed[0].starts_with("spec.pipeline.limits.lineBytes: is not a quantity: "));
+    for limits in [
+        json!({}),
+        json!({"lineBytes": "1Gi", "nesting": 2000, "zstdWindow": "2Gi"}),
+        json!({"lineBytes": 1024, "nesting": 1, "zstdWindow": "1Ki"}),
+    ] {
+        let errors = errors_of(&[("pipeline/limits", limits)], Place::Cluster);
+        assert_eq!(errors, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn limits_that_are_not_set_are_the_defaults() {
+    let limits = |limits: Value| {
+        let mut spec = good();
+        set(&mut spec, "pipeline/limits", limits);
+        let spec: ZephyrJobSpec = serde_json::from_value(spec).unwrap();
+        let limits = spec.pipeline.effective_limits().unwrap();
+        (limits.line_bytes, limits.nesting, limits.zstd_window)
+    };
+    assert_eq!(limits(json!({})), (64 << 20, 256, 2 << 30));
+    assert_eq!(
+        limits(json!({"lineBytes": "1M", "nesting": 7, "zstdWindow": "128Mi"})),
+        (1_000_000, 7, 128 << 20)
+    );
+}
+
+#[test]
+fn an_item_nests_no_deeper_than_what_reads_manifests_bears() {
+    let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let errors = |levels: usize| {
+        let source = json!({"items": {"values": [0, nested(levels)], "shards": 1}});
+        errors_of(&[("pipeline/source", source)], Place::Cluster)
+    };
+    assert_eq!(errors(100), Vec::<String>::new());
+    assert_eq!(
+        errors(101),
+        [
+            "spec.pipeline.source.items.values[1]: nests too deep (got 101 levels); at most 100 levels in a manifest, put such records into a file"
+        ]
+    );
+}
+
+#[test]
 fn a_good_spec_has_no_errors() {
     assert_eq!(errors_of(&[], Place::Cluster), Vec::<String>::new());
 }

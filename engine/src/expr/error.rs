@@ -7,7 +7,7 @@ use jaq_json::Val;
 use super::interpolation::Rewritten;
 use super::{MAX_EXPRESSION_BYTES, MAX_OUTPUTS, fence};
 use crate::number::NumberError;
-use crate::record::{MAX_DEPTH, MAX_RECORD_BYTES};
+use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom};
 
 /// Characters of a value or token that an error shows.
 const SHOWN_CHARACTERS: usize = 200;
@@ -35,6 +35,9 @@ pub enum EvaluationError {
     TooManyOutputs,
     #[error("the expression must have exactly one result for each record (got {outputs})")]
     NotOneOutput { outputs: u64 },
+    /// The task has too little memory to evaluate it on so large a record.
+    #[error("{0}")]
+    NoRoom(NoRoom),
 }
 
 /// Why a result cannot be written as a record or used as a key.
@@ -42,11 +45,11 @@ pub enum EvaluationError {
 #[non_exhaustive]
 pub enum ValueError {
     #[error(
-        "the result nests too deep; at most {MAX_DEPTH} levels of arrays and objects are allowed"
+        "the result nests too deep; at most {limit} levels of arrays and objects are allowed ({NESTING_FIELD})"
     )]
-    TooDeep,
-    #[error("the result is too long; at most {MAX_RECORD_BYTES} bytes are allowed")]
-    TooLong,
+    TooDeep { limit: usize },
+    #[error("the result is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})")]
+    TooLong { limit: usize },
     #[error(
         "the result holds raw bytes, which JSON cannot write; tostring or @base64 make a string of them"
     )]

@@ -9,7 +9,7 @@ use jaq_json::Val;
 
 use super::delete::delete_paths;
 use super::{fence, number, value};
-use crate::record::Record;
+use crate::record::{Limits, RecordParser};
 
 type Data = JustLut<Val>;
 
@@ -96,12 +96,15 @@ fn to_string(value: Val) -> ValR<Val> {
 }
 
 fn to_json(value: &Val) -> ValR<Val> {
-    value::to_text(value).map(Val::from).map_err(Error::str)
+    value::to_text(value, &Limits::WIDEST)
+        .map(Val::from)
+        .map_err(Error::str)
 }
 
 fn from_json(value: &Val) -> ValR<Val> {
     let bytes = value.try_as_utf8_bytes_owned()?;
-    let record = Record::parse(&bytes)
+    let record = RecordParser::within(Limits::WIDEST)
+        .parse(&bytes)
         .map_err(|error| Error::str(format_args!("cannot parse a string as JSON: {error}")))?;
     Ok(value::from_view(record.view()))
 }

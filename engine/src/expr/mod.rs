@@ -27,7 +27,7 @@ pub use value::Value;
 
 use path::{Found, PlainPath};
 
-use crate::record::Record;
+use crate::record::{Census, Limits, NoRoom, Record};
 
 mod delete;
 mod error;
@@ -59,6 +59,9 @@ pub struct Expression {
     path: Option<PlainPath>,
     /// The members of an object that the expression can look at; `None` for all.
     fields: Option<BTreeSet<String>>,
+    limits: Limits,
+    /// Its result becomes a key, which takes memory of its own.
+    is_key: bool,
     filter: Filter<JustLut<Val>>,
 }
 
@@ -104,8 +107,25 @@ impl Expression {
             source: source.to_owned(),
             path: PlainPath::of(source),
             fields: fields::of(rewritten.text()),
+            limits: Limits::default(),
+            is_key: false,
             filter,
         })
+    }
+
+    /// The same expression with other limits for what it is given and what it makes.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The same expression, to give keys.
+    #[must_use]
+    pub(crate) fn for_keys(self) -> Self {
+        Self {
+            is_key: true,
+            ..self
+        }
     }
 
     /// The text this was compiled from.
@@ -120,11 +140,15 @@ impl Expression {
         record: &Record,
         receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> Result<(), EvaluationError> {
+        if !self.limits.surely_have_room(record.as_json().len()) {
+            self.find_room(record)?;
+        }
+        let limits = self.limits;
         if let Some(path) = &self.path {
             let value = match path.find(record.view()) {
-                Found::Value(_) if path.is_identity() => Some(Value::source(record)),
-                Found::Value(view) => Some(Value::inside(view)),
-                Found::Null => Some(Value::computed(Val::Null)),
+                Found::Value(_) if path.is_identity() => Some(Value::source(record, limits)),
+                Found::Value(view) => Some(Value::inside(view, limits)),
+                Found::Null => Some(Value::computed(Val::Null, limits)),
                 Found::Error => None,
             };
             if let Some(value) = value {
@@ -142,9 +166,49 @@ impl Expression {
             if outputs > MAX_OUTPUTS {
                 return Err(EvaluationError::TooManyOutputs);
             }
-            if receive(Value::computed(output)).is_break() {
+            if receive(Value::computed(output, limits)).is_break() {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether there is memory for the record, for what is made of it to evaluate the expression, and for a result of the
+    /// record's length. What the expression itself makes beyond that nobody knows before.
+    fn find_room(&self, record: &Record) -> Result<(), EvaluationError> {
+        let text = record.as_json_str();
+        let whole = Census::of(text);
+        // The line that it was read from, the record, and its result.
+        let mut needed_bytes = 3 * text.len() + whole.tape_bytes();
+        let room_bytes = self.limits.memory_bytes;
+        let refused = |needed_bytes| {
+            Err(EvaluationError::NoRoom(NoRoom {
+                needed_bytes,
+                room_bytes,
+            }))
+        };
+        if needed_bytes > room_bytes {
+            return refused(needed_bytes);
+        }
+        // A key grows as it is written, too.
+        let looked_up =
+            |census: Census| census.sorting_bytes + 2 * census.key_bytes * usize::from(self.is_key);
+        needed_bytes += match (&self.path, &self.fields) {
+            (Some(path), _) if path.is_identity() => looked_up(whole),
+            (Some(path), _) => match path.find(record.view()) {
+                Found::Value(view) => looked_up(Census::of(view.text())),
+                Found::Null | Found::Error => 0,
+            },
+            (None, Some(names)) if record.type_name() == "object" => {
+                value::wanted(record.view(), names)
+                    .map(|(_, member)| Census::of(member.text()).value_bytes + member.text().len())
+                    .sum()
+            }
+            // The result grows as it is written.
+            (None, _) => whole.value_bytes + text.len(),
+        };
+        if needed_bytes > room_bytes {
+            return refused(needed_bytes);
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::KeyBytes;
-use crate::record::MAX_DEPTH;
 use crate::record::tests::json;
+use crate::record::{DEFAULT_NESTING, Limits, MAX_NESTING, RecordParser};
 
 fn results(expression: &str, record: &str) -> Result<Vec<String>, String> {
     let expression = Expression::compile(expression).map_err(|error| error.to_string())?;
@@ -442,9 +442,9 @@ fn results_that_json_cannot_hold_are_errors() {
         "the result holds raw bytes, which JSON cannot write; tostring or @base64 make a string of them",
     );
     check_error(
-        "reduce range(65) as $i (0; [.])",
+        "reduce range(257) as $i (0; [.])",
         "null",
-        "the result nests too deep; at most 64 levels of arrays and objects are allowed",
+        "the result nests too deep; at most 256 levels of arrays and objects are allowed (spec.pipeline.limits.nesting)",
     );
     check(
         "reduce range(64) as $i (0; [.]) | flatten",
@@ -716,9 +716,59 @@ fn the_deepest_texts_that_the_limit_allows_compile_or_fail_on_any_thread() {
 
 #[test]
 fn the_deepest_record_is_evaluated() {
-    let deep = "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH);
+    let deep = "[".repeat(DEFAULT_NESTING) + &"]".repeat(DEFAULT_NESTING);
     check(". | .", &deep, &[&deep]);
-    check("[..] | length", &deep, &["64"]);
+    check("[..] | length", &deep, &["256"]);
+}
+
+/// What recurses over a value, in jq's own definitions and beneath them. Half of a task's stack is enough for it.
+#[test]
+fn the_deepest_value_that_a_job_may_allow_is_borne_by_everything_that_recurses() {
+    let limits = Limits {
+        nesting: MAX_NESTING,
+        ..Limits::default()
+    };
+    let arrays = "[".repeat(MAX_NESTING) + &"]".repeat(MAX_NESTING);
+    let objects = r#"{"a":"#.repeat(MAX_NESTING) + "1" + &"}".repeat(MAX_NESTING);
+    let work = move || {
+        for text in [arrays, objects] {
+            let record = RecordParser::within(limits).parse(text.as_bytes()).unwrap();
+            assert!(record.key().is_ok());
+            for same in [". | .", "walk(.)", "tojson | fromjson", "[.] | .[0]"] {
+                let expression = Expression::compile(same).unwrap().within(limits);
+                let result = expression.evaluate_one(&record, |value| {
+                    value.key().unwrap();
+                    value.to_record()
+                });
+                assert_eq!(result.unwrap().unwrap(), record, "{same}");
+            }
+            for source in [
+                "[..] | length",
+                "[paths] | length",
+                "[.., .] | sort | unique | length",
+                "flatten | length",
+                ". == . and contains(.) and . <= .",
+                "(.. | numbers) |= . + 1 | length",
+                "del(.. | numbers) | length",
+                "tostring | length",
+                "@json \"\\(.)\" | length",
+                "getpath([paths] | last) | length",
+                "[., .] | group_by(.) | length",
+                "try error(.) catch 1",
+            ] {
+                let expression = Expression::compile(source).unwrap().within(limits);
+                let result = expression.evaluate_one(&record, |value| value.to_record());
+                // Whether it fails is jq's business; here it only has to come back.
+                let _ = result.map(Result::unwrap);
+            }
+            let deeper = Expression::compile("[.]").unwrap().within(limits);
+            let result = deeper.evaluate_one(&record, |value| value.to_record());
+            let limit = MAX_NESTING;
+            assert_eq!(result.unwrap(), Err(ValueError::TooDeep { limit }));
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES / 2);
+    thread.spawn(work).unwrap().join().unwrap();
 }
 
 /// jq over the members a, b, c and d, of all the forms whose members are counted and some that are not.

@@ -8,10 +8,13 @@ use jaq_json::{Map, Num, Val};
 use super::error::ValueError;
 use super::number;
 use crate::key::{KeyBytes, KeyWriter};
-use crate::record::{Kind, MAX_DEPTH, MAX_RECORD_BYTES, Record, View, push_quoted};
+use crate::record::{Kind, Limits, PRESIZED, Record, View, push_quoted};
 
 /// One result of an expression. Opaque: it can be asked for a record, a key, a number or its truth.
-pub struct Value<'record>(Inner<'record>);
+pub struct Value<'record> {
+    inner: Inner<'record>,
+    limits: Limits,
+}
 
 enum Inner<'record> {
     /// The input itself, never converted.
@@ -22,21 +25,29 @@ enum Inner<'record> {
 }
 
 impl<'record> Value<'record> {
-    pub(super) fn source(record: &'record Record) -> Self {
-        Self(Inner::Source(record))
+    pub(super) fn source(record: &'record Record, limits: Limits) -> Self {
+        let inner = Inner::Source(record);
+        Self { inner, limits }
     }
 
-    pub(super) fn inside(view: View<'record>) -> Self {
-        Self(Inner::Inside(view))
+    pub(super) fn inside(view: View<'record>, limits: Limits) -> Self {
+        let inner = Inner::Inside(view);
+        Self { inner, limits }
     }
 
-    pub(super) fn computed(value: Val) -> Self {
-        Self(Inner::Computed(value))
+    pub(super) fn computed(value: Val, limits: Limits) -> Self {
+        let inner = Inner::Computed(value);
+        Self { inner, limits }
+    }
+
+    /// What a record made of it may be at most.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// False for null and false, true for everything else.
     pub fn is_truthy(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Source(record) => record.is_truthy(),
             Inner::Inside(view) => !matches!(view.kind(), Kind::Null | Kind::False),
             Inner::Computed(value) => !matches!(value, Val::Null | Val::Bool(false)),
@@ -45,7 +56,7 @@ impl<'record> Value<'record> {
 
     /// What kind of value this is, as jq's `type` names it.
     pub fn type_name(&self) -> &'static str {
-        match &self.0 {
+        match &self.inner {
             Inner::Source(record) => record.type_name(),
             Inner::Inside(view) => view.type_name(),
             Inner::Computed(Val::Null) => "null",
@@ -59,21 +70,21 @@ impl<'record> Value<'record> {
 
     /// The value as a record, in the canonical form.
     pub fn to_record(&self) -> Result<Record, ValueError> {
-        match &self.0 {
+        match &self.inner {
             Inner::Source(record) => Ok(record.to_canonical()),
             Inner::Inside(view) => Ok(view.to_canonical()),
-            Inner::Computed(value) => to_text(value).map(Record::trusted),
+            Inner::Computed(value) => to_text(value, &self.limits).map(Record::trusted),
         }
     }
 
     /// The value as a key.
     pub fn key(&self) -> Result<KeyBytes, ValueError> {
-        match &self.0 {
+        match &self.inner {
             Inner::Source(record) => record.key().map_err(ValueError::Number),
             Inner::Inside(view) => view.key().map_err(ValueError::Number),
             Inner::Computed(value) => {
                 let mut writer = KeyWriter::default();
-                write_key(&mut writer, value, 0)?;
+                write_key(&mut writer, &self.limits, value, 0)?;
                 Ok(writer.finish())
             }
         }
@@ -82,7 +93,7 @@ impl<'record> Value<'record> {
     /// The text of a value that is a number, for sums: as it is written in the record, or as jq prints it when it was
     /// computed, or `NaN`, `Infinity` or `-Infinity`, which no sum accepts. `None` for any other value.
     pub fn number_text(&self) -> Option<Cow<'_, str>> {
-        match &self.0 {
+        match &self.inner {
             Inner::Source(record) => {
                 (record.type_name() == "number").then(|| record.as_json_str().into())
             }
@@ -112,17 +123,23 @@ impl<'record> Value<'record> {
 /// jaq's value of a record; of an object only the members called `names`, where they are given.
 pub(super) fn of_record(view: View<'_>, names: Option<&BTreeSet<String>>) -> Val {
     match names {
-        Some(names) if view.kind() == Kind::Object => {
-            let wanted = view
-                .members()
-                .filter(|(key, _)| names.iter().any(|name| key.is_string(name)));
-            members(wanted)
-        }
+        Some(names) if view.kind() == Kind::Object => members(wanted(view, names)),
         Some(_) | None => from_view(view),
     }
 }
 
-/// jaq's value of a record. Recurses no deeper than records nest.
+/// The members of an object that are called `names`.
+pub(super) fn wanted<'record>(
+    object: View<'record>,
+    names: &BTreeSet<String>,
+) -> impl Iterator<Item = (View<'record>, View<'record>)> {
+    object
+        .members()
+        .filter(|(key, _)| names.iter().any(|name| key.is_string(name)))
+}
+
+/// jaq's value of a record. Recurses no deeper than records nest. A long array is made with its final size: growing would
+/// take twice of it.
 pub(super) fn from_view(view: View<'_>) -> Val {
     match view.kind() {
         Kind::Null => Val::Null,
@@ -131,6 +148,11 @@ pub(super) fn from_view(view: View<'_>) -> Val {
         Kind::Number => Val::Num(number::from_text(view.text())),
         Kind::PlainString | Kind::EscapedString => {
             Val::utf8_str(view.string().into_owned().into_bytes())
+        }
+        Kind::Array if view.inner_nodes() > PRESIZED => {
+            let mut elements = Vec::with_capacity(view.elements().count());
+            elements.extend(view.elements().map(from_view));
+            elements.into_iter().collect()
         }
         Kind::Array => view.elements().map(from_view).collect(),
         Kind::Object => members(view.members()),
@@ -147,13 +169,18 @@ fn members<'record>(members: impl Iterator<Item = (View<'record>, View<'record>)
 }
 
 /// The canonical text of a value.
-pub(super) fn to_text(value: &Val) -> Result<String, ValueError> {
+pub(super) fn to_text(value: &Val, limits: &Limits) -> Result<String, ValueError> {
     let mut text = String::new();
-    push_value(&mut text, value, 0)?;
+    push_value(&mut text, limits, value, 0)?;
     Ok(text)
 }
 
-fn push_value(text: &mut String, value: &Val, depth: usize) -> Result<(), ValueError> {
+fn push_value(
+    text: &mut String,
+    limits: &Limits,
+    value: &Val,
+    depth: usize,
+) -> Result<(), ValueError> {
     match value {
         Val::Null => text.push_str("null"),
         Val::Bool(true) => text.push_str("true"),
@@ -162,18 +189,18 @@ fn push_value(text: &mut String, value: &Val, depth: usize) -> Result<(), ValueE
         Val::TStr(string) => push_quoted(text, &String::from_utf8_lossy(string)),
         Val::BStr(_) => return Err(ValueError::Bytes),
         Val::Arr(elements) => {
-            let inner = deeper(depth)?;
+            let inner = deeper(limits, depth)?;
             text.push('[');
             for (index, element) in elements.iter().enumerate() {
                 if index > 0 {
                     text.push(',');
                 }
-                push_value(text, element, inner)?;
+                push_value(text, limits, element, inner)?;
             }
             text.push(']');
         }
         Val::Obj(members) => {
-            let inner = deeper(depth)?;
+            let inner = deeper(limits, depth)?;
             text.push('{');
             for (index, (key, member)) in members.iter().enumerate() {
                 if index > 0 {
@@ -181,18 +208,24 @@ fn push_value(text: &mut String, value: &Val, depth: usize) -> Result<(), ValueE
                 }
                 push_quoted(text, &key_string(key)?);
                 text.push(':');
-                push_value(text, member, inner)?;
+                push_value(text, limits, member, inner)?;
             }
             text.push('}');
         }
     }
-    if text.len() > MAX_RECORD_BYTES {
-        return Err(ValueError::TooLong);
+    let limit = limits.bytes;
+    if text.len() > limit {
+        return Err(ValueError::TooLong { limit });
     }
     Ok(())
 }
 
-fn write_key(writer: &mut KeyWriter, value: &Val, depth: usize) -> Result<(), ValueError> {
+fn write_key(
+    writer: &mut KeyWriter,
+    limits: &Limits,
+    value: &Val,
+    depth: usize,
+) -> Result<(), ValueError> {
     match value {
         Val::Null => writer.null(),
         Val::Bool(boolean) => writer.boolean(*boolean),
@@ -205,15 +238,15 @@ fn write_key(writer: &mut KeyWriter, value: &Val, depth: usize) -> Result<(), Va
         Val::TStr(string) => writer.string(&String::from_utf8_lossy(string)),
         Val::BStr(_) => return Err(ValueError::Bytes),
         Val::Arr(elements) => {
-            let inner = deeper(depth)?;
+            let inner = deeper(limits, depth)?;
             writer.array();
             for element in elements.iter() {
-                write_key(writer, element, inner)?;
+                write_key(writer, limits, element, inner)?;
             }
             writer.end();
         }
         Val::Obj(members) => {
-            let inner = deeper(depth)?;
+            let inner = deeper(limits, depth)?;
             let members = members
                 .iter()
                 .map(|(key, member)| Ok((key_string(key)?, member)));
@@ -225,7 +258,7 @@ fn write_key(writer: &mut KeyWriter, value: &Val, depth: usize) -> Result<(), Va
             }
             writer.end();
             for (_, member) in members {
-                write_key(writer, member, inner)?;
+                write_key(writer, limits, member, inner)?;
             }
         }
     }
@@ -243,9 +276,10 @@ fn key_string(key: &Val) -> Result<Cow<'_, str>, ValueError> {
     }
 }
 
-fn deeper(depth: usize) -> Result<usize, ValueError> {
-    if depth == MAX_DEPTH {
-        Err(ValueError::TooDeep)
+fn deeper(limits: &Limits, depth: usize) -> Result<usize, ValueError> {
+    let limit = limits.nesting;
+    if depth == limit {
+        Err(ValueError::TooDeep { limit })
     } else {
         Ok(depth + 1)
     }

@@ -7,7 +7,7 @@ use crate::ops::expression;
 use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::StateError;
 use crate::plan::path;
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 /// The compiled step.
 pub(crate) struct Deduplicate {
@@ -17,9 +17,9 @@ pub(crate) struct Deduplicate {
 }
 
 impl Deduplicate {
-    pub(crate) fn compile(path: &str, key: &str) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(path: &str, key: &str, limits: &Limits) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
-        let key = expression::compile(&key_path, key)?;
+        let key = expression::compile(&key_path, key, limits)?.for_keys();
         Ok(Self {
             path: path.to_owned(),
             key_path,
@@ -74,7 +74,7 @@ impl Keyed for Deduplicate {
     }
 
     fn finish(&self, state: Box<[u8]>) -> Result<Record, StateError> {
-        Record::parse(&state).map_err(|_| StateError::Damaged("a record is not JSON"))
+        Record::parse_written(&state).map_err(|_| StateError::Damaged("a record is not JSON"))
     }
 
     fn memory_bytes(state: &Box<[u8]>) -> usize {
@@ -92,7 +92,12 @@ mod tests {
 
     #[test]
     fn the_first_record_survives_its_encoding_and_later_ones() {
-        let step = Deduplicate::compile("spec.pipeline.steps[0].deduplicate", ".id").unwrap();
+        let step = Deduplicate::compile(
+            "spec.pipeline.steps[0].deduplicate",
+            ".id",
+            &Limits::default(),
+        )
+        .unwrap();
         let mut state = step
             .begin((), record(r#"{"id":1.0, "x":"\u0061"}"#))
             .unwrap();
@@ -107,7 +112,12 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let step = Deduplicate::compile("spec.pipeline.steps[0].deduplicate", ".id").unwrap();
+        let step = Deduplicate::compile(
+            "spec.pipeline.steps[0].deduplicate",
+            ".id",
+            &Limits::default(),
+        )
+        .unwrap();
         let state = step.decode(b"{\"id\":").unwrap();
         assert_eq!(
             step.finish(state),

@@ -4,10 +4,15 @@ use std::ops::ControlFlow;
 
 use crate::expr::{Expression, Value, ValueError};
 use crate::ops::error::OperatorError;
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
-pub(crate) fn compile(path: &str, source: &str) -> Result<Expression, OperatorError> {
-    Expression::compile(source).map_err(|error| OperatorError::of_data(path, error.to_string()))
+pub(crate) fn compile(
+    path: &str,
+    source: &str,
+    limits: &Limits,
+) -> Result<Expression, OperatorError> {
+    let compiled = Expression::compile(source).map(|expression| expression.within(*limits));
+    compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
 /// Lets `take` use the one result of the expression; none or several are an error that says how many.

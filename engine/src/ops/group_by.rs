@@ -11,7 +11,7 @@ use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::pipeline;
 use crate::plan::path;
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 /// The output's field that holds the key; no aggregate may have this name.
 pub const KEY_FIELD: &str = "key";
@@ -22,6 +22,7 @@ pub(crate) struct GroupBy {
     key_path: String,
     key: Expression,
     aggregates: Vec<CompiledAggregate>,
+    limits: Limits,
 }
 
 /// One group under way.
@@ -32,18 +33,23 @@ pub(crate) struct Group {
 }
 
 impl GroupBy {
-    pub(crate) fn compile(path: &str, step: &pipeline::GroupBy) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(
+        path: &str,
+        step: &pipeline::GroupBy,
+        limits: &Limits,
+    ) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
-        let key = expression::compile(&key_path, &step.key)?;
+        let key = expression::compile(&key_path, &step.key, limits)?.for_keys();
         let aggregates = step
             .aggregates
             .iter()
-            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate));
+            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate, limits));
         Ok(Self {
             path: path.to_owned(),
             key_path,
             key,
             aggregates: aggregates.collect::<Result<_, _>>()?,
+            limits: *limits,
         })
     }
 
@@ -54,7 +60,7 @@ impl GroupBy {
     ) -> Result<(), StateError> {
         for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
             partial
-                .absorb(&mut reader)
+                .absorb(&mut reader, &self.limits)
                 .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
         }
         reader.end()
@@ -134,7 +140,7 @@ impl Keyed for GroupBy {
     }
 
     fn finish(&self, group: Group) -> Result<Record, StateError> {
-        let key = Record::parse(group.key.as_bytes())
+        let key = Record::parse_written(group.key.as_bytes())
             .map_err(|_| StateError::Damaged("a key is not JSON"))?;
         let results = self
             .aggregates
@@ -142,13 +148,14 @@ impl Keyed for GroupBy {
             .zip(&group.partials)
             .map(|(aggregate, partial)| {
                 let result = partial
-                    .finish()
+                    .finish(&self.limits)
                     .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
                 Ok((aggregate.name.as_str(), result))
             });
         let results = results.collect::<Result<Vec<_>, StateError>>()?;
         let members = results.iter().map(|(name, result)| (*name, result));
-        Record::object(std::iter::once((KEY_FIELD, &key)).chain(members))
+        let members = std::iter::once((KEY_FIELD, &key)).chain(members);
+        Record::object(&self.limits, members)
             .map_err(|error| in_group(StateError::Refused(error.problem.to_string()), &group.key))
     }
 
@@ -163,8 +170,8 @@ impl Keyed for GroupBy {
 fn in_group(error: StateError, key: &str) -> StateError {
     match error {
         StateError::Refused(message) => {
-            let key =
-                Record::parse(key.as_bytes()).map_or_else(|_| "?".to_owned(), |key| shown(&key));
+            let key = Record::parse_written(key.as_bytes())
+                .map_or_else(|_| "?".to_owned(), |key| shown(&key));
             StateError::Refused(format!("the group of key {key}: {message}"))
         }
         StateError::Damaged(_) => error,
@@ -175,7 +182,7 @@ fn in_group(error: StateError, key: &str) -> StateError {
 mod tests {
     use super::*;
     use crate::pipeline::Aggregate;
-    use crate::record::MAX_RECORD_BYTES;
+    use crate::record::{DEFAULT_NESTING, DEFAULT_RECORD_BYTES};
 
     fn record(text: &str) -> Record {
         Record::parse(text.as_bytes()).unwrap()
@@ -187,7 +194,7 @@ mod tests {
             aggregates: vec![("x".to_owned(), aggregate)],
             shards: None,
         };
-        GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap()
+        GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Limits::default()).unwrap()
     }
 
     /// The group of the records by themselves; their keys need not be equal.
@@ -220,7 +227,8 @@ mod tests {
             aggregates: vec![],
             shards: None,
         };
-        let step = GroupBy::compile("spec.pipeline.steps[3].groupBy", &step).unwrap();
+        let step =
+            GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Limits::default()).unwrap();
         let group = step.decode(&step.encode(&group(&step, &["[1]"]))).unwrap();
         assert_eq!(step.finish(group).unwrap().as_json_str(), r#"{"key":[1]}"#);
     }
@@ -266,7 +274,7 @@ mod tests {
     #[test]
     fn fault_3994_a_list_longer_than_a_record_is_refused_while_it_grows_and_while_it_is_merged() {
         let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
-        let text = format!("\"{}\"", "x".repeat(MAX_RECORD_BYTES / 2));
+        let text = format!("\"{}\"", "x".repeat(DEFAULT_RECORD_BYTES / 2));
         let mut first = group(&step, &[&text]);
         let error = step
             .add(&mut first, &record(&text))
@@ -288,9 +296,10 @@ mod tests {
     #[test]
     fn a_list_that_nests_too_deep_is_refused() {
         let step = step("\"k\"", Aggregate::Collect(".".to_owned()));
-        let text = format!("{}{}", "[".repeat(63), "]".repeat(63));
+        let levels = DEFAULT_NESTING - 1;
+        let text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let error = step.finish(group(&step, &[&text])).unwrap_err().to_string();
         assert!(error.starts_with("the group of key \"k\": "), "{error}");
-        assert!(error.contains("at most 64 levels"), "{error}");
+        assert!(error.contains("at most 256 levels"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 //! given; together they are the order of (shard, position) that decides what "first" means.
 
 use crate::plan::{Merge, Stage, StageInput, StageOutput};
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 pub use error::{OperatorError, shown};
 pub use group_by::KEY_FIELD;
@@ -69,24 +69,24 @@ enum OperationBuffer<'p> {
 }
 
 impl StageProgram {
-    /// Compiles every expression of a stage. The error names the first one that does not compile; to have all of them,
+    /// Compiles every expression of a stage; what it makes stays within `limits`. The error names the first one that does not compile; to have all of them,
     /// see [`check_expressions`](crate::plan::check_expressions).
-    pub fn compile(stage: &Stage) -> Result<Self, OperatorError> {
+    pub fn compile(stage: &Stage, limits: &Limits) -> Result<Self, OperatorError> {
         let merger = match &stage.input {
             StageInput::Source => None,
-            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge)?),
+            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge, limits)?),
         };
         let steps = stage
             .steps
             .iter()
-            .map(CompiledStep::compile)
+            .map(|step| CompiledStep::compile(step, limits))
             .collect::<Result<_, _>>()?;
         let combiner = match &stage.output {
             StageOutput::Shuffle {
                 partitions,
                 path,
                 merge,
-            } => Some((*partitions, Merger::compile(path, merge)?)),
+            } => Some((*partitions, Merger::compile(path, merge, limits)?)),
             StageOutput::Sink { .. } => None,
         };
         Ok(Self {
@@ -116,10 +116,12 @@ impl StageProgram {
 }
 
 impl Merger {
-    fn compile(path: &str, merge: &Merge) -> Result<Self, OperatorError> {
+    fn compile(path: &str, merge: &Merge, limits: &Limits) -> Result<Self, OperatorError> {
         Ok(Self(match merge {
-            Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step)?),
-            Merge::Deduplicate(key) => Operation::Deduplicate(Deduplicate::compile(path, key)?),
+            Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step, limits)?),
+            Merge::Deduplicate(key) => {
+                Operation::Deduplicate(Deduplicate::compile(path, key, limits)?)
+            }
             Merge::Count => Operation::Count(Count::new(path)),
         }))
     }

@@ -8,7 +8,7 @@ use crate::ops::error::OperatorError;
 use crate::ops::take_per_shard::Taken;
 use crate::ops::{expression, filter, flat_map, map, select, take_per_shard};
 use crate::plan::{RecordOperation, RecordStep};
-use crate::record::{Record, Selection};
+use crate::record::{Limits, Record, Selection};
 
 /// Whether more input can matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,17 @@ pub struct StepRun<'p> {
 }
 
 impl CompiledStep {
-    pub(crate) fn compile(step: &RecordStep) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(step: &RecordStep, limits: &Limits) -> Result<Self, OperatorError> {
         let path = step.path.clone();
         let operation = match &step.operation {
-            RecordOperation::Map(source) => Operation::Map(expression::compile(&path, source)?),
+            RecordOperation::Map(source) => {
+                Operation::Map(expression::compile(&path, source, limits)?)
+            }
             RecordOperation::FlatMap(source) => {
-                Operation::FlatMap(expression::compile(&path, source)?)
+                Operation::FlatMap(expression::compile(&path, source, limits)?)
             }
             RecordOperation::Filter(source) => {
-                Operation::Filter(expression::compile(&path, source)?)
+                Operation::Filter(expression::compile(&path, source, limits)?)
             }
             RecordOperation::Select(fields) => Operation::Select(select::compile(&path, fields)?),
             RecordOperation::TakePerShard(limit) => Operation::TakePerShard(*limit),
@@ -164,7 +166,7 @@ mod tests {
         operations
             .into_iter()
             .enumerate()
-            .map(|indexed| CompiledStep::compile(&step(indexed)).unwrap())
+            .map(|indexed| CompiledStep::compile(&step(indexed), &Limits::default()).unwrap())
             .collect()
     }
 
@@ -274,7 +276,10 @@ mod tests {
                 path: "steps[0]".to_owned(),
                 operation: select(paths),
             };
-            assert!(CompiledStep::compile(&refused).is_err(), "{paths:?}");
+            assert!(
+                CompiledStep::compile(&refused, &Limits::default()).is_err(),
+                "{paths:?}"
+            );
         }
     }
 

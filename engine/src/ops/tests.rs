@@ -194,7 +194,8 @@ struct Programs {
 /// Steps of which exactly one shuffles.
 fn programs(steps: Vec<Step>) -> Programs {
     let plan = planned(steps);
-    let compile = |stage: usize| StageProgram::compile(&plan.stages[stage]).unwrap();
+    let compile =
+        |stage: usize| StageProgram::compile(&plan.stages[stage], &Limits::default()).unwrap();
     Programs {
         map: compile(0),
         reduce: compile(1),
@@ -576,7 +577,11 @@ fn steps_before_and_behind_a_shuffle_run_with_it() {
         ["and the cat sat", "on the mat and sat"],
     ];
     let shards = lines
-        .map(|shard| shard.map(Record::from_text_line).into())
+        .map(|shard| {
+            shard
+                .map(|line| Record::from_text_line(line, &Limits::default()).unwrap())
+                .into()
+        })
         .into();
     let mut choices = Choices {
         bytes: vec![7, 4, 9],
@@ -626,7 +631,7 @@ fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
 #[test]
 fn compiling_names_the_step_whose_expression_is_wrong() {
     let compile = |steps: Vec<Step>, stage: usize| {
-        StageProgram::compile(&planned(steps).stages[stage])
+        StageProgram::compile(&planned(steps).stages[stage], &Limits::default())
             .map(|_| ())
             .unwrap_err()
             .to_string()

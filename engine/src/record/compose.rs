@@ -1,13 +1,14 @@
 //! Records made of other records: what groupBy and collect put out. The parts keep their text.
 
 use super::error::{RecordError, RecordProblem};
-use super::{MAX_DEPTH, MAX_RECORD_BYTES, Record, push_quoted};
+use super::{Limits, Record, push_quoted};
 
 impl Record {
     /// An object with these members in this order. Keys must differ from each other; they are the engine's own names.
     ///
-    /// Fails when the whole would pass the limits of length or depth of a record; the offset is 0 then.
+    /// Fails when the whole would pass the limits of length or nesting of a record; the offset is 0 then.
     pub fn object<'a>(
+        limits: &Limits,
         members: impl IntoIterator<Item = (&'a str, &'a Record)>,
     ) -> Result<Self, RecordError> {
         let mut text = String::from("{");
@@ -17,20 +18,23 @@ impl Record {
             }
             push_quoted(&mut text, key);
             text.push(':');
-            push_part(&mut text, value)?;
+            push_part(&mut text, limits, value)?;
         }
         text.push('}');
         Ok(Self::trusted(text))
     }
 
     /// An array with these elements in this order. Fails as [`Record::object`] does.
-    pub fn array<'a>(elements: impl IntoIterator<Item = &'a Record>) -> Result<Self, RecordError> {
+    pub fn array<'a>(
+        limits: &Limits,
+        elements: impl IntoIterator<Item = &'a Record>,
+    ) -> Result<Self, RecordError> {
         let mut text = String::from("[");
         for (index, element) in elements.into_iter().enumerate() {
             if index > 0 {
                 text.push(',');
             }
-            push_part(&mut text, element)?;
+            push_part(&mut text, limits, element)?;
         }
         text.push(']');
         Ok(Self::trusted(text))
@@ -52,30 +56,32 @@ impl Record {
         deepest
     }
 
-    /// Whether brackets stand anywhere in the text: without one the record is surely flat, and needs no tape.
-    fn may_nest(&self) -> bool {
+    /// Whether so many brackets stand anywhere in the text: with fewer the record surely nests less, and needs no tape.
+    fn may_nest(&self, levels: usize) -> bool {
         matches!(self.text.as_bytes().first(), Some(b'[' | b'{'))
             && self
                 .text
                 .bytes()
                 .filter(|byte| matches!(byte, b'[' | b'{'))
-                .nth(MAX_DEPTH - 1)
+                .nth(levels.saturating_sub(1))
                 .is_some()
     }
 }
 
-fn push_part(text: &mut String, part: &Record) -> Result<(), RecordError> {
-    if part.may_nest() && part.depth() >= MAX_DEPTH {
+fn push_part(text: &mut String, limits: &Limits, part: &Record) -> Result<(), RecordError> {
+    let limit = limits.nesting;
+    if part.may_nest(limit) && part.depth() >= limit {
         return Err(RecordError {
             offset: 0,
-            problem: RecordProblem::TooDeep,
+            problem: RecordProblem::TooDeep { limit },
         });
     }
     // The closing bracket follows.
-    if text.len() + part.text.len() >= MAX_RECORD_BYTES {
+    let limit = limits.bytes;
+    if text.len() + part.text.len() >= limit {
         return Err(RecordError {
             offset: 0,
-            problem: RecordProblem::TooLong,
+            problem: RecordProblem::TooLong { limit },
         });
     }
     text.push_str(&part.text);

@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use super::limits::NoRoom;
+
+/// The field that allows longer records.
+pub const LINE_LIMIT_FIELD: &str = "spec.pipeline.limits.lineBytes";
+/// The field that allows deeper nesting.
+pub const NESTING_FIELD: &str = "spec.pipeline.limits.nesting";
+
 /// Why bytes are not a record: the first bad byte and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset}: {problem}")]
@@ -18,10 +25,18 @@ pub struct RecordError {
 pub enum RecordProblem {
     /// Nothing but white space.
     Empty,
-    /// More than [`MAX_RECORD_BYTES`](super::MAX_RECORD_BYTES).
-    TooLong,
-    /// More than [`MAX_DEPTH`](super::MAX_DEPTH) arrays and objects inside each other.
-    TooDeep,
+    /// More bytes than the limit.
+    TooLong {
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// More arrays and objects inside each other than the limit.
+    TooDeep {
+        /// Levels that are allowed.
+        limit: usize,
+    },
+    /// The task has too little memory for it.
+    NoRoom(NoRoom),
     /// Bytes that are not UTF-8.
     NotUtf8,
     /// The three bytes of a byte order mark at the start.
@@ -70,16 +85,15 @@ impl fmt::Display for RecordProblem {
         };
         match *self {
             Self::Empty => f.write_str("the record is empty; one JSON value is expected"),
-            Self::TooLong => write!(
+            Self::TooLong { limit } => write!(
                 f,
-                "the record is too long; at most {} bytes are allowed",
-                super::MAX_RECORD_BYTES
+                "the record is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"
             ),
-            Self::TooDeep => write!(
+            Self::TooDeep { limit } => write!(
                 f,
-                "arrays and objects nest too deep; at most {} levels are allowed",
-                super::MAX_DEPTH
+                "arrays and objects nest too deep; at most {limit} levels are allowed ({NESTING_FIELD})"
             ),
+            Self::NoRoom(no_room) => no_room.fmt(f),
             Self::NotUtf8 => f.write_str("the text is not valid UTF-8"),
             Self::ByteOrderMark => {
                 f.write_str("the text starts with a byte order mark; UTF-8 without it is expected")

@@ -8,24 +8,30 @@
 //! - Everything is checked once, when a record is made from foreign bytes. After that no operation can fail for the text.
 //! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own, see `number`).
 //! - An object may repeat a key. The text keeps both; whoever asks for the key gets the last one, as in jq.
-//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, more than [`MAX_DEPTH`]
-//!   levels and more than [`MAX_RECORD_BYTES`] bytes are refused, with the offset of the byte.
+//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and more levels or bytes
+//!   than the job's [`Limits`] are refused, with the offset of the byte.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
-pub use error::{RecordError, RecordProblem};
+pub use error::{LINE_LIMIT_FIELD, NESTING_FIELD, RecordError, RecordProblem};
+pub use limits::{
+    DEFAULT_NESTING, DEFAULT_RECORD_BYTES, Limits, MAX_NESTING, MAX_RECORD_BYTES, NoRoom,
+};
 pub use select::{FieldPath, FieldPathError, SelectError, Selection, SelectionError};
-pub use tape::{MAX_DEPTH, MAX_RECORD_BYTES};
+
+pub(crate) use census::{Census, PRESIZED};
 
 pub(crate) use string::push_quoted;
 pub(crate) use tape::Kind;
 pub(crate) use view::View;
 
 mod canonical;
+mod census;
 mod compose;
 mod error;
+mod limits;
 mod select;
 mod string;
 mod tape;
@@ -43,36 +49,82 @@ pub struct Record {
     tape: OnceLock<Box<[tape::Node]>>,
 }
 
+/// Records beyond this get a tape of exactly its size, made in place: neither growing nor copying doubles what they take.
+const LONG_BYTES: usize = 1 << 20;
+
 /// Makes records from lines with one buffer for the tape, reused from record to record.
 #[derive(Default)]
 pub struct RecordParser {
+    limits: Limits,
     nodes: Vec<tape::Node>,
 }
 
 impl RecordParser {
+    /// With the limits of a job that says nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// With these limits.
+    pub fn within(limits: Limits) -> Self {
+        Self {
+            limits,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// From now on a record may use this much memory.
+    pub fn set_memory(&mut self, bytes: usize) {
+        self.limits.memory_bytes = bytes;
+    }
+
     /// Checks `bytes`, which must be exactly one JSON value with white space around and inside it as it pleases.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
-        if bytes.len() > MAX_RECORD_BYTES {
+        let limit = self.limits.bytes;
+        if bytes.len() > limit {
             return Err(RecordError {
-                offset: MAX_RECORD_BYTES,
-                problem: RecordProblem::TooLong,
+                offset: limit,
+                problem: RecordProblem::TooLong { limit },
             });
         }
         let text = std::str::from_utf8(bytes).map_err(|error| RecordError {
             offset: error.valid_up_to(),
             problem: RecordProblem::NotUtf8,
         })?;
-        let scan = tape::scan(text, &mut self.nodes)?;
+        if text.len() > LONG_BYTES {
+            return self.parse_long(text);
+        }
+        let scan = tape::scan(text, &self.limits, &mut self.nodes)?;
         if scan.spaced {
             return Ok(Record::trusted(without_space(text)));
         }
         let record = Record::trusted(text.to_owned());
         // The first expression nearly always follows: a copy of the nodes is cheaper than a second pass.
         let _ = record.tape.set(self.nodes.as_slice().into());
+        Ok(record)
+    }
+
+    fn parse_long(&self, text: &str) -> Result<Record, RecordError> {
+        let census = Census::of(text);
+        // The line that is read, the record, and what is written of it.
+        let needed_bytes = 3 * text.len() + census.tape_bytes();
+        let room_bytes = self.limits.memory_bytes;
+        if needed_bytes > room_bytes {
+            return Err(RecordError {
+                offset: 0,
+                problem: RecordProblem::NoRoom(NoRoom {
+                    needed_bytes,
+                    room_bytes,
+                }),
+            });
+        }
+        let mut nodes = Vec::with_capacity(census.nodes);
+        if tape::scan(text, &self.limits, &mut nodes)?.spaced {
+            drop(nodes);
+            return Ok(Record::trusted(without_space(text)));
+        }
+        let record = Record::trusted(text.to_owned());
+        let _ = record.tape.set(nodes.into_boxed_slice());
         Ok(record)
     }
 }
@@ -83,11 +135,34 @@ impl Record {
         RecordParser::new().parse(bytes)
     }
 
-    /// The record of a line of a text file: a JSON string with the fewest escapes.
-    pub fn from_text_line(line: &str) -> Self {
-        let mut text = String::with_capacity(line.len() + 2);
+    /// The record of a text that an operator wrote into a shuffle: it was within the job's limits when it was made.
+    pub(crate) fn parse_written(bytes: &[u8]) -> Result<Self, RecordError> {
+        RecordParser::within(Limits::WIDEST).parse(bytes)
+    }
+
+    /// The record of a line of a text file: a JSON string with the fewest escapes. The quotes do not count as length, but
+    /// escapes do: the record has to be read again as a line of JSON.
+    pub fn from_text_line(line: &str, limits: &Limits) -> Result<Self, RecordError> {
+        let refused = |problem| RecordError { offset: 0, problem };
+        if !limits.surely_have_room(line.len()) {
+            // The line that is read, the record as it grows, and what is written of it.
+            let needed_bytes = 4 * line.len();
+            let room_bytes = limits.memory_bytes;
+            if needed_bytes > room_bytes {
+                return Err(refused(RecordProblem::NoRoom(NoRoom {
+                    needed_bytes,
+                    room_bytes,
+                })));
+            }
+        }
+        let mut text = String::with_capacity(line.len() + limits::QUOTES_BYTES);
         push_quoted(&mut text, line);
-        Self::trusted(text)
+        if text.len() > limits.bytes + limits::QUOTES_BYTES {
+            return Err(refused(RecordProblem::TooLong {
+                limit: limits.bytes,
+            }));
+        }
+        Ok(Self::trusted(text))
     }
 
     /// The record `null`.
@@ -170,7 +245,7 @@ impl Record {
         debug_assert!(
             !cfg!(test)
                 || matches!(
-                    tape::scan(&text, &mut Vec::new()),
+                    tape::scan(&text, &Limits::WIDEST, &mut Vec::new()),
                     Ok(tape::Scan { spaced: false })
                 ),
             "not a compact JSON text: {text}"
@@ -184,8 +259,11 @@ impl Record {
     fn nodes(&self) -> &[tape::Node] {
         self.tape.get_or_init(|| {
             let mut nodes = Vec::new();
+            if self.text.len() > LONG_BYTES {
+                nodes.reserve_exact(Census::of(&self.text).nodes);
+            }
             // The text was checked when the record was made, so the pass cannot fail.
-            let scan = tape::scan(&self.text, &mut nodes);
+            let scan = tape::scan(&self.text, &Limits::WIDEST, &mut nodes);
             debug_assert!(scan.is_ok(), "the text of a record is valid");
             nodes.into_boxed_slice()
         })

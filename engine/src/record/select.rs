@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::{Kind, Record, View, push_quoted};
 
-/// The most names in one path: deeper than any record nests.
-const MAX_NAMES: usize = super::MAX_DEPTH;
+/// The most names in one path. A column has at most 256 characters, so nobody can write more.
+const MAX_NAMES: usize = 128;
 
 /// Where a field stands: names from the outside in, written with dots (`b.c`). A name that itself contains a dot
 /// cannot be written; a `map` can pick it.

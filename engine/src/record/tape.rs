@@ -2,13 +2,7 @@
 //! converts nothing, never recurses; it must not know what records are used for.
 
 use super::error::{RecordError, RecordProblem};
-
-/// The most arrays and objects inside each other. Real data rarely passes 10; the explicit stack and every recursion
-/// over a checked record stay small and bounded.
-pub const MAX_DEPTH: usize = 64;
-
-/// The longest record: the same limit as for a line of a file. Offsets on the tape are 32 bits wide.
-pub const MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
+use super::limits::Limits;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +28,8 @@ pub(crate) struct Node {
     pub(crate) start: u32,
     /// Offset behind the last byte.
     pub(crate) end: u32,
-    /// Index of the first node behind this one and all that is inside it.
+    /// Index of the first node behind this one and all that is inside it. While a container is open, the index of the one
+    /// around it.
     pub(crate) next: u32,
     pub(crate) kind: Kind,
 }
@@ -46,19 +41,25 @@ pub(crate) struct Scan {
     pub(crate) spaced: bool,
 }
 
-/// Checks that `text` is exactly one JSON value and fills `nodes` (emptied first) with its tape.
-pub(crate) fn scan(text: &str, nodes: &mut Vec<Node>) -> Result<Scan, RecordError> {
+/// What stands for the container around the outermost one.
+const NO_CONTAINER: u32 = u32::MAX;
+
+/// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first) with its tape.
+pub(crate) fn scan(
+    text: &str,
+    limits: &Limits,
+    nodes: &mut Vec<Node>,
+) -> Result<Scan, RecordError> {
     nodes.clear();
-    if text.len() > MAX_RECORD_BYTES {
-        return Err(RecordError {
-            offset: MAX_RECORD_BYTES,
-            problem: RecordProblem::TooLong,
-        });
+    let longest = limits.bytes.min(Limits::WIDEST.bytes);
+    if text.len() > longest {
+        return Err(error_at(longest, RecordProblem::TooLong { limit: longest }));
     }
     let mut scanner = Scanner {
         bytes: text.as_bytes(),
         position: 0,
         spaced: false,
+        nesting: limits.nesting.min(Limits::WIDEST.nesting),
     };
     scanner.value_and_end(nodes)?;
     Ok(Scan {
@@ -70,11 +71,13 @@ struct Scanner<'a> {
     bytes: &'a [u8],
     position: usize,
     spaced: bool,
+    nesting: usize,
 }
 
 impl Scanner<'_> {
     fn value_and_end(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
-        let mut open = [0_usize; MAX_DEPTH];
+        // The open containers are a list on the tape itself, from the innermost outwards.
+        let mut innermost = NO_CONTAINER;
         let mut depth = 0;
         if self.bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(self.error(RecordProblem::ByteOrderMark));
@@ -88,17 +91,24 @@ impl Scanner<'_> {
             let first = self.peek()?;
             match first {
                 b'{' | b'[' => {
-                    if depth == MAX_DEPTH {
-                        return Err(self.error(RecordProblem::TooDeep));
+                    if depth == self.nesting {
+                        let limit = self.nesting;
+                        return Err(self.error(RecordProblem::TooDeep { limit }));
                     }
-                    open[depth] = nodes.len();
                     depth += 1;
                     let kind = if first == b'{' {
                         Kind::Object
                     } else {
                         Kind::Array
                     };
-                    self.push(nodes, self.position, kind);
+                    let container = offset(nodes.len());
+                    nodes.push(Node {
+                        start: offset(self.position),
+                        end: offset(self.position),
+                        next: innermost,
+                        kind,
+                    });
+                    innermost = container;
                     self.position += 1;
                     self.skip_space();
                     let next = self.peek()?;
@@ -117,20 +127,23 @@ impl Scanner<'_> {
             // A value ended here; what follows closes containers or goes on to the next value.
             loop {
                 self.skip_space();
-                let Some(container) = depth.checked_sub(1).map(|top| open[top]) else {
+                let Some(container) = nodes.get(innermost as usize) else {
                     return match self.bytes.get(self.position) {
                         None => Ok(()),
                         Some(&byte) => Err(self.error(RecordProblem::TrailingText(byte))),
                     };
                 };
-                let in_object = nodes[container].kind == Kind::Object;
+                let in_object = container.kind == Kind::Object;
                 match (self.peek()?, in_object) {
                     // An empty container comes here too: its closing bracket is the next byte.
                     (b'}', true) | (b']', false) => {
                         self.position += 1;
                         depth -= 1;
-                        nodes[container].end = offset(self.position);
-                        nodes[container].next = offset(nodes.len());
+                        let behind = offset(nodes.len());
+                        let closed = &mut nodes[innermost as usize];
+                        innermost = closed.next;
+                        closed.end = offset(self.position);
+                        closed.next = behind;
                     }
                     (b',', true) => {
                         self.position += 1;
@@ -367,10 +380,10 @@ fn plain_length(bytes: &[u8]) -> usize {
     chunks.len() * 8 + plain
 }
 
-/// Offsets fit because a record is at most [`MAX_RECORD_BYTES`] long and has fewer nodes than bytes.
+/// Offsets fit because a record is at most [`Limits::WIDEST`] long and has fewer nodes than bytes.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "bounded by MAX_RECORD_BYTES, checked in scan"
+    reason = "bounded by Limits::WIDEST, checked in scan"
 )]
 fn offset(position: usize) -> u32 {
     position as u32

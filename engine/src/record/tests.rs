@@ -157,30 +157,57 @@ fn what_is_wrong_and_where_is_said() {
 }
 
 #[test]
-fn sixty_four_levels_are_a_record_and_one_more_is_not() {
+fn as_many_levels_as_the_limit_are_a_record_and_one_more_is_not() {
     let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-    assert_eq!(text_of(&nested(MAX_DEPTH)), nested(MAX_DEPTH));
-    let objects = r#"{"a":"#.repeat(MAX_DEPTH) + "1" + &"}".repeat(MAX_DEPTH);
-    assert_eq!(text_of(&objects), objects);
-    for levels in [MAX_DEPTH + 1, 100_000] {
-        let error = Record::parse(nested(levels).as_bytes()).unwrap_err();
-        assert_eq!(
-            error,
-            RecordError {
-                offset: MAX_DEPTH,
-                problem: RecordProblem::TooDeep
-            }
-        );
+    for limit in [1, 2, 64, DEFAULT_NESTING, MAX_NESTING] {
+        let mut parser = RecordParser::within(Limits {
+            nesting: limit,
+            ..Limits::default()
+        });
+        let objects = r#"{"a":"#.repeat(limit) + "1" + &"}".repeat(limit);
+        for text in [nested(limit), objects] {
+            assert_eq!(parser.parse(text.as_bytes()).unwrap().to_string(), text);
+        }
+        for levels in [limit + 1, 100_000] {
+            let error = parser.parse(nested(levels).as_bytes()).unwrap_err();
+            assert_eq!(
+                error,
+                RecordError {
+                    offset: limit,
+                    problem: RecordProblem::TooDeep { limit }
+                }
+            );
+        }
     }
+    assert!(Record::parse(nested(DEFAULT_NESTING).as_bytes()).is_ok());
+    assert!(Record::parse(nested(DEFAULT_NESTING + 1).as_bytes()).is_err());
 }
 
 #[test]
 fn a_record_longer_than_the_limit_is_refused_before_it_is_read() {
-    let long = vec![b' '; MAX_RECORD_BYTES + 1];
+    let limit = 1000;
+    let limits = Limits {
+        bytes: limit,
+        ..Limits::default()
+    };
+    let mut parser = RecordParser::within(limits);
+    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    assert!(parser.parse(text(limit).as_bytes()).is_ok());
+    let problem = RecordProblem::TooLong { limit };
     assert_eq!(
-        Record::parse(&long).unwrap_err().problem,
-        RecordProblem::TooLong
+        parser
+            .parse(text(limit + 1).as_bytes())
+            .unwrap_err()
+            .problem,
+        problem
     );
+    assert!(Record::from_text_line(&"x".repeat(limit), &limits).is_ok());
+    for line in ["x".repeat(limit + 1), "\u{1}".repeat(limit / 6 + 1)] {
+        assert_eq!(
+            Record::from_text_line(&line, &limits).unwrap_err().problem,
+            problem
+        );
+    }
 }
 
 #[test]
@@ -226,7 +253,7 @@ fn a_line_of_text_becomes_a_string_and_back() {
         ),
         ("é😀\u{2028}", "\"é😀\u{2028}\""),
     ] {
-        let record = Record::from_text_line(line);
+        let record = Record::from_text_line(line, &Limits::default()).unwrap();
         assert_eq!(record.to_string(), json);
         assert_eq!(record.as_string().as_deref(), Some(line));
     }
@@ -341,17 +368,25 @@ fn paths_that_do_not_go_together_are_refused() {
 fn records_compose_and_keep_the_text_of_their_parts() {
     let key = Record::parse(br#"{"k":1.0}"#).unwrap();
     let count = Record::from_integer(u64::MAX);
-    let object = Record::object([("key", &key), ("n\"", &count)]).unwrap();
+    let object = Record::object(&Limits::default(), [("key", &key), ("n\"", &count)]).unwrap();
     assert_eq!(
         object.to_string(),
         r#"{"key":{"k":1.0},"n\"":18446744073709551615}"#
     );
     assert_eq!(
-        Record::array([&count, &key]).unwrap().to_string(),
+        Record::array(&Limits::default(), [&count, &key])
+            .unwrap()
+            .to_string(),
         r#"[18446744073709551615,{"k":1.0}]"#
     );
-    assert_eq!(Record::object([]).unwrap().to_string(), "{}");
-    assert_eq!(Record::array([]).unwrap().to_string(), "[]");
+    assert_eq!(
+        Record::object(&Limits::default(), []).unwrap().to_string(),
+        "{}"
+    );
+    assert_eq!(
+        Record::array(&Limits::default(), []).unwrap().to_string(),
+        "[]"
+    );
 }
 
 #[test]
@@ -359,21 +394,27 @@ fn a_composed_record_does_not_nest_deeper_than_a_record_may() {
     let nested = |levels: usize| {
         Record::parse(("[".repeat(levels) + &"]".repeat(levels)).as_bytes()).unwrap()
     };
-    assert!(Record::array([&nested(MAX_DEPTH - 1)]).is_ok());
+    assert!(Record::array(&Limits::default(), [&nested(DEFAULT_NESTING - 1)]).is_ok());
     assert_eq!(
-        Record::array([&nested(MAX_DEPTH)]).unwrap_err().problem,
-        RecordProblem::TooDeep
-    );
-    assert_eq!(
-        Record::object([("a", &nested(MAX_DEPTH))])
+        Record::array(&Limits::default(), [&nested(DEFAULT_NESTING)])
             .unwrap_err()
             .problem,
-        RecordProblem::TooDeep
+        RecordProblem::TooDeep {
+            limit: DEFAULT_NESTING
+        }
+    );
+    assert_eq!(
+        Record::object(&Limits::default(), [("a", &nested(DEFAULT_NESTING))])
+            .unwrap_err()
+            .problem,
+        RecordProblem::TooDeep {
+            limit: DEFAULT_NESTING
+        }
     );
     // Many brackets beside each other or in strings are no depth.
     let flat = Record::parse(format!(r#"[{}"{}"]"#, "[],".repeat(100), "[".repeat(100)).as_bytes())
         .unwrap();
-    assert!(Record::array([&flat]).is_ok());
+    assert!(Record::array(&Limits::default(), [&flat]).is_ok());
 }
 
 #[test]
@@ -523,7 +564,7 @@ fn agrees_with_serde_json(bytes: &[u8]) {
         }
         Err(error) => {
             assert!(error.offset <= bytes.len());
-            let too_deep = error.problem == RecordProblem::TooDeep;
+            let too_deep = matches!(error.problem, RecordProblem::TooDeep { .. });
             assert!(
                 too_deep || serde_json::from_slice::<Value>(bytes).is_err(),
                 "refused {:?}: {error}",
@@ -549,7 +590,7 @@ proptest! {
 
     #[test]
     fn any_line_of_text_survives_as_a_string(line in any::<String>()) {
-        let record = Record::from_text_line(&line);
+        let record = Record::from_text_line(&line, &Limits::default()).unwrap();
         prop_assert!(record.as_string().is_some_and(|value| value == line));
         prop_assert_eq!(serde_json::from_slice::<String>(record.as_json()).unwrap(), line);
         prop_assert_eq!(Record::parse(record.as_json()).unwrap(), record);

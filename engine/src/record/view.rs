@@ -49,6 +49,11 @@ impl<'a> View<'a> {
         unescape(self.text())
     }
 
+    /// Nodes inside this value: no fewer than it has elements.
+    pub(crate) fn inner_nodes(self) -> usize {
+        self.node().next as usize - self.index - 1
+    }
+
     /// The elements of an array, in order; nothing for any other value.
     pub(crate) fn elements(self) -> impl Iterator<Item = View<'a>> {
         let node = self.node();

@@ -5,8 +5,9 @@ use zephyr_crds::pipeline::{
     StepSpec,
 };
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
-use crate::formats;
+use crate::formats::{self, ReadLimits};
 
 /// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has one was changed by
 /// hand.
@@ -31,6 +32,13 @@ pub enum PipelineError {
     SinkFormat {
         /// The sink's path.
         path: String,
+    },
+    /// A limit that is no amount of bytes.
+    #[error("spec.pipeline.limits: {source}")]
+    Limits {
+        /// Why.
+        #[source]
+        source: zephyr_crds::quantity::QuantityError,
     },
     /// An inline item that cannot be written as JSON.
     #[error("spec.pipeline.source.items.values[{index}]: cannot be written as JSON")]
@@ -68,6 +76,22 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
         source: source(&spec.source)?,
         steps,
         sink: sink(spec)?,
+    })
+}
+
+/// What files and records may be at most. Memory is no part of a manifest's limits.
+pub fn limits(spec: &PipelineSpec) -> Result<ReadLimits, PipelineError> {
+    let said = spec
+        .effective_limits()
+        .map_err(|source| PipelineError::Limits { source })?;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Ok(ReadLimits {
+        record: Limits {
+            bytes: size(said.line_bytes).min(MAX_RECORD_BYTES),
+            nesting: size(said.nesting.into()).min(MAX_NESTING),
+            memory_bytes: usize::MAX,
+        },
+        zstd_window_bytes: said.zstd_window,
     })
 }
 

@@ -1,10 +1,13 @@
 //! gzip and zstd, chosen by extension. All members and frames of a file are read; anything else behind them is an error.
+//! Says in one sentence what is wrong with compressed bytes.
 
-use std::cell::Cell;
-use std::io::{self, BufReader, Read, Write};
-use std::rc::Rc;
+use std::io::{self, Read, Write};
 
-use flate2::read::MultiGzDecoder;
+use super::gzip::Gzip;
+use super::input::Input;
+use super::magic;
+use super::zstandard::{WindowLimits, Zstandard};
+use crate::storage::StorageError;
 
 /// How a file's bytes are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +31,104 @@ impl Compression {
     }
 }
 
-/// What is read from storage at a time before it is decompressed.
-const READ_BUFFER_BYTES: usize = 256 << 10;
-
-/// A file may not become more than this many times larger. The best that gzip can do is about 1,030; real logs stay
-/// below 100.
-pub const DECOMPRESSION_RATIO_MAX: u64 = 500;
-
-/// Below this size no ratio is too large: a small file of equal lines is no bomb.
-const RATIO_FREE_BYTES: u64 = 64 << 20;
-
 /// gzip's level: the usual one.
 const GZIP_LEVEL: u32 = 6;
 
 /// zstd's level: the usual one.
 const ZSTD_LEVEL: i32 = 3;
 
+/// What is wrong with compressed bytes, whatever the store says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompressedError {
+    /// The file begins with something else.
+    #[error("{}", not_what_it_is_named(named, *kind))]
+    Other {
+        named: &'static str,
+        kind: Option<&'static str>,
+    },
+    /// Something stands behind the last member or frame.
+    #[error("{}", bytes_behind(named, *bytes))]
+    Behind { named: &'static str, bytes: u64 },
+    /// The file ends inside a member or frame.
+    #[error("the file ends in the middle of its {named} data: it is truncated")]
+    Truncated { named: &'static str },
+    /// The last block of bgzip is not its end mark.
+    #[error(
+        "the file ends without the end mark of bgzip: it is truncated between two blocks; copy it again, or write it again with bgzip"
+    )]
+    NoEndMark,
+    /// A checksum, a length or a code is wrong.
+    #[error("the {named} data is damaged ({problem})")]
+    Damaged {
+        named: &'static str,
+        problem: String,
+    },
+    /// The frame refers further back than the job allows.
+    #[error(
+        "a zstd window of {window} bytes is needed; at most {limit} are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long=27 or less"
+    )]
+    Window { window: u64, limit: u64 },
+    /// The frame refers further back than there is memory.
+    #[error(
+        "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long=27 or less",
+        window.div_ceil(1 << 20),
+        room >> 20
+    )]
+    WindowRoom { window: u64, room: u64 },
+    /// It was read on after an error.
+    #[error("reading went on after an error")]
+    Failed,
+}
+
+impl CompressedError {
+    /// What a decoder says. An error of the store stays what it is.
+    pub(crate) fn of(named: &'static str, error: io::Error) -> io::Error {
+        let is_of_the_store = error
+            .get_ref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<StorageError>);
+        if is_of_the_store {
+            return error;
+        }
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Truncated { named }.into();
+        }
+        let problem = error.to_string();
+        Self::Damaged { named, problem }.into()
+    }
+}
+
+impl From<CompressedError> for io::Error {
+    fn from(error: CompressedError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+fn not_what_it_is_named(named: &str, kind: Option<&'static str>) -> String {
+    match kind {
+        Some(kind) => format!(
+            "the file is {kind}, though its name says {named}; {}",
+            magic::advice(kind)
+        ),
+        None => format!(
+            "the file is not {named}, though its name says so; compress it, or take the last extension from its name"
+        ),
+    }
+}
+
+fn bytes_behind(named: &str, bytes: u64) -> String {
+    let what = match named {
+        "gzip" => "only further members and zero bytes are allowed there",
+        _ => "only further frames are allowed there",
+    };
+    let noun = if bytes == 1 { "byte" } else { "bytes" };
+    format!("{bytes} {noun} behind the end of the {named} data; {what}")
+}
+
 /// The plain bytes of a file.
-pub(crate) struct Decompressor {
-    plain: Box<dyn Read>,
-    compressed: Rc<Cell<u64>>,
-    decompressed: u64,
-    guarded: bool,
+pub(crate) enum Decompressor {
+    Gz(Gzip),
+    Zst(Box<Zstandard>),
+    None(Input),
 }
 
 impl Decompressor {
@@ -57,68 +136,53 @@ impl Decompressor {
     pub(crate) fn new(
         compression: Compression,
         size: u64,
+        windows: WindowLimits,
         input: impl Read + 'static,
     ) -> io::Result<Self> {
-        let compressed = Rc::new(Cell::new(0));
-        let counting = BufReader::with_capacity(
-            READ_BUFFER_BYTES,
-            Counting {
-                inner: input,
-                count: Rc::clone(&compressed),
-            },
-        );
-        let plain: Box<dyn Read> = match compression {
-            Compression::Gz if size > 0 => Box::new(MultiGzDecoder::new(counting)),
+        let input = Input::new(input);
+        Ok(match compression {
+            Compression::Gz if size > 0 => Self::Gz(Gzip::new(input, size)),
             Compression::Zst if size > 0 => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(counting)?)
+                Self::Zst(Box::new(Zstandard::new(input, size, windows)?))
             }
-            Compression::Gz | Compression::Zst | Compression::None => Box::new(counting),
-        };
-        Ok(Self {
-            plain,
-            compressed,
-            decompressed: 0,
-            guarded: compression != Compression::None,
+            Compression::Gz | Compression::Zst | Compression::None => Self::None(input),
         })
     }
 
-    /// Compressed bytes read so far.
+    /// How the file is compressed.
+    pub(crate) fn compression(&self) -> Compression {
+        match self {
+            Self::Gz(_) => Compression::Gz,
+            Self::Zst(_) => Compression::Zst,
+            Self::None(_) => Compression::None,
+        }
+    }
+
+    /// Bytes of the file consumed so far.
     pub(crate) fn position(&self) -> u64 {
-        self.compressed.get()
+        match self {
+            Self::Gz(gzip) => gzip.position(),
+            Self::Zst(zstandard) => zstandard.position(),
+            Self::None(input) => input.position(),
+        }
+    }
+
+    /// Bytes of memory that decompressing holds, beyond what any file takes.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        match self {
+            Self::Zst(zstandard) => zstandard.charged_bytes(),
+            Self::Gz(_) | Self::None(_) => 0,
+        }
     }
 }
 
 impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.plain.read(buffer)?;
-        self.decompressed += count as u64;
-        let allowed = RATIO_FREE_BYTES.max(
-            self.compressed
-                .get()
-                .saturating_mul(DECOMPRESSION_RATIO_MAX),
-        );
-        if self.guarded && self.decompressed > allowed {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "decompression ratio limit exceeded: more than {DECOMPRESSION_RATIO_MAX} times the compressed size"
-                ),
-            ));
+        match self {
+            Self::Gz(gzip) => gzip.read(buffer),
+            Self::Zst(zstandard) => zstandard.read(buffer),
+            Self::None(input) => input.read(buffer),
         }
-        Ok(count)
-    }
-}
-
-struct Counting<R> {
-    inner: R,
-    count: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count.set(self.count.get() + count as u64);
-        Ok(count)
     }
 }
 

@@ -20,6 +20,14 @@ pub enum ReadError {
         /// What is wrong.
         problem: String,
     },
+    /// The file is no text at all, by its first bytes.
+    #[error("{file}: {problem}")]
+    NotText {
+        /// The file.
+        file: String,
+        /// What it is, and what to do.
+        problem: String,
+    },
     /// A line is not a record.
     #[error("{file}: line {line}: {problem}")]
     ParseRecord {

@@ -2,15 +2,22 @@
 
 use std::io::{self, Read};
 
-/// The longest line: the design's limit for a record.
-pub const LINE_BYTES_MAX: usize = 64 << 20;
+use zephyr_engine::record::NoRoom;
 
 /// What is read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// A buffer that a long line made larger than this is given back once the line is done.
+const KEPT_BYTES: usize = 4 * BUFFER_BYTES;
+
+/// A line is in memory at least so many times: as it is read, as a record, and as what is written of it.
+const COPIES: usize = 3;
+
 /// Cuts a stream into lines.
 pub(crate) struct Lines<R> {
     input: R,
+    /// The longest line that is allowed.
+    limit: usize,
     buffer: Vec<u8>,
     /// What of the buffer was read and not given out.
     start: usize,
@@ -27,12 +34,16 @@ pub(crate) struct Lines<R> {
 pub(crate) enum LineError {
     Read(io::Error),
     TooLong,
+    /// There is no memory for so long a line.
+    NoRoom(NoRoom),
 }
 
 impl<R: Read> Lines<R> {
-    pub(crate) fn new(input: R) -> Self {
+    /// Lines of at most `limit` bytes.
+    pub(crate) fn new(input: R, limit: usize) -> Self {
         Self {
             input,
+            limit,
             buffer: vec![0; BUFFER_BYTES],
             start: 0,
             end: 0,
@@ -52,15 +63,15 @@ impl<R: Read> Lines<R> {
         &self.input
     }
 
-    /// The next line without its end, `\n` or `\r\n`. A byte order mark before the first line is left out. The last
+    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take on its way. A byte order mark before the first line is left out. The last
     /// line need not have an end; an end at the end of the file begins no further line.
-    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, LineError> {
+    pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
         self.line += 1;
         loop {
             let unread = &self.buffer[self.searched..self.end];
             if let Some(found) = memchr::memchr(b'\n', unread) {
                 let line = self.start..self.searched + found;
-                if line.len() > LINE_BYTES_MAX {
+                if line.len() > self.limit {
                     return Err(LineError::TooLong);
                 }
                 self.start = line.end + 1;
@@ -68,7 +79,7 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(self.finished(line.start, line.end, true)));
             }
             self.searched = self.end;
-            if self.end - self.start > LINE_BYTES_MAX {
+            if self.end - self.start > self.limit {
                 return Err(LineError::TooLong);
             }
             if self.at_end {
@@ -81,20 +92,51 @@ impl<R: Read> Lines<R> {
                 // A file that is nothing but a byte order mark has no line.
                 return Ok((!line.is_empty()).then_some(line));
             }
+            self.make_room(&room)?;
             self.fill().map_err(LineError::Read)?;
         }
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        if self.start > 0 {
+    /// The first `count` bytes, or all of a shorter input; they stay to be read. Only before the first line, and for no
+    /// more than a buffer.
+    pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], LineError> {
+        while self.end < count && !self.at_end {
+            self.fill().map_err(LineError::Read)?;
+        }
+        Ok(&self.buffer[..self.end.min(count)])
+    }
+
+    fn make_room(&mut self, room: impl Fn(&R) -> usize) -> Result<(), LineError> {
+        let kept = self.end - self.start;
+        if self.buffer.len() > KEPT_BYTES && kept < BUFFER_BYTES {
+            let mut buffer = vec![0; BUFFER_BYTES];
+            buffer[..kept].copy_from_slice(&self.buffer[self.start..self.end]);
+            self.buffer = buffer;
+        } else if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.searched -= self.start;
-            self.start = 0;
         }
-        if self.end == self.buffer.len() {
-            self.buffer.resize(self.buffer.len() * 2, 0);
+        self.end = kept;
+        self.searched -= self.start;
+        self.start = 0;
+        if kept < self.buffer.len() {
+            return Ok(());
         }
+        let (needed_bytes, room_bytes) = (COPIES * kept, room(&self.input));
+        if needed_bytes > room_bytes {
+            return Err(LineError::NoRoom(NoRoom {
+                needed_bytes,
+                room_bytes,
+            }));
+        }
+        // Twice the size, but no more than the longest line, its end and a read.
+        let longest = self.limit.saturating_add(BUFFER_BYTES);
+        let larger = (self.buffer.len() * 2).min(longest.max(kept + 1));
+        self.buffer.reserve_exact(larger - kept);
+        self.buffer.resize(larger, 0);
+        Ok(())
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
         let count = loop {
             match self.input.read(&mut self.buffer[self.end..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -124,6 +166,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// As in a job that says nothing, to see that so long a line is one.
+    const LIMIT: usize = 64 << 20;
+
     /// Gives a few bytes at a time.
     struct Trickle<'a>(&'a [u8], usize);
 
@@ -137,9 +182,9 @@ mod tests {
     }
 
     fn lines(bytes: &[u8], step: usize) -> Vec<Vec<u8>> {
-        let mut lines = Lines::new(Trickle(bytes, step));
+        let mut lines = Lines::new(Trickle(bytes, step), LIMIT);
         let mut found = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.next(|_| usize::MAX).unwrap() {
             found.push(line.to_vec());
             assert_eq!(lines.number(), found.len() as u64);
         }
@@ -172,15 +217,35 @@ mod tests {
 
     #[test]
     fn fault_7499_a_line_beyond_the_limit_is_refused_and_one_at_it_is_not() {
-        let mut long = vec![b'x'; LINE_BYTES_MAX];
+        let mut long = vec![b'x'; LIMIT];
         long.push(b'\n');
-        assert_eq!(lines(&long, usize::MAX)[0].len(), LINE_BYTES_MAX);
+        assert_eq!(lines(&long, usize::MAX)[0].len(), LIMIT);
         long.insert(0, b'x');
         long.insert(0, b'\n');
-        let mut over = Lines::new(&long[..]);
-        assert!(over.next().unwrap().is_some());
-        assert!(matches!(over.next(), Err(LineError::TooLong)));
+        let mut over = Lines::new(&long[..], LIMIT);
+        assert!(over.next(|_| usize::MAX).unwrap().is_some());
+        assert!(matches!(over.next(|_| usize::MAX), Err(LineError::TooLong)));
         assert_eq!(over.number(), 2);
+    }
+
+    #[test]
+    fn a_line_without_room_is_refused_and_the_buffer_of_a_long_one_given_back() {
+        let long = [&vec![b'x'; 9 << 20][..], b"\n1\n2\n"].concat();
+        let mut lines = Lines::new(&long[..], LIMIT);
+        assert_eq!(
+            lines.next(|_| 27 << 20).unwrap().map(<[u8]>::len),
+            Some(9 << 20)
+        );
+        assert_eq!(lines.next(|_| 0).unwrap(), Some(&b"1"[..]));
+        assert_eq!(lines.next(|_| 0).unwrap(), Some(&b"2"[..]));
+        assert_eq!(lines.next(|_| 0).unwrap(), None);
+        assert_eq!(lines.buffer.len(), BUFFER_BYTES);
+
+        let mut lines = Lines::new(&long[..], LIMIT);
+        let Err(LineError::NoRoom(no_room)) = lines.next(|_| 10 << 20) else {
+            panic!("it fits");
+        };
+        assert_eq!(no_room.needed_bytes, 12 << 20, "as far as it was read");
     }
 
     proptest! {

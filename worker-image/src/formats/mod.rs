@@ -2,12 +2,17 @@
 
 mod compression;
 mod error;
+mod gzip;
+mod input;
 mod lines;
+mod magic;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
+mod zstandard;
 
-pub use compression::{Compression, DECOMPRESSION_RATIO_MAX};
+pub use compression::Compression;
 pub use error::{ReadError, WriteError};
-pub use lines::LINE_BYTES_MAX;
-pub use reader::{FileReader, source_format};
+pub use reader::{FileReader, ReadLimits, source_format};
 pub use writer::FileWriter;

@@ -4,12 +4,16 @@ use std::io::Read;
 
 use zephyr_crds::pipeline::FileFormat;
 use zephyr_engine::pipeline::Format;
-use zephyr_engine::record::{Record, RecordParser};
+use zephyr_engine::record::{
+    LINE_LIMIT_FIELD, Limits, NoRoom, Record, RecordError, RecordParser, RecordProblem,
+};
 
 use crate::formats::compression::Decompressor;
 use crate::formats::error::storage_error;
 use crate::formats::lines::{LineError, Lines};
-use crate::formats::{Compression, LINE_BYTES_MAX, ReadError};
+use crate::formats::magic::{self, MAGIC_BYTES};
+use crate::formats::zstandard::{WINDOW_LOG_MAX, WindowLimits};
+use crate::formats::{Compression, ReadError};
 
 /// Reads the records of one file.
 ///
@@ -19,7 +23,28 @@ pub struct FileReader {
     file: String,
     format: Format,
     lines: Lines<Decompressor>,
+    limits: Limits,
     parser: RecordParser,
+    was_looked_at: bool,
+}
+
+/// What a file and its records may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// The longest line, how deep a record nests, and the memory that reading a record may take together with what
+    /// decompressing holds.
+    pub record: Limits,
+    /// The largest window of zstd in bytes.
+    pub zstd_window_bytes: u64,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            record: Limits::default(),
+            zstd_window_bytes: 1 << WINDOW_LOG_MAX,
+        }
+    }
 }
 
 /// How records lie in a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`, `.txt`, `.text`.
@@ -39,9 +64,14 @@ impl FileReader {
         file: &str,
         size: u64,
         format: Format,
+        limits: &ReadLimits,
         input: impl Read + 'static,
     ) -> Result<Self, ReadError> {
-        let plain = Decompressor::new(Compression::of_path(file), size, input);
+        let windows = WindowLimits {
+            window_bytes: limits.zstd_window_bytes,
+            memory_bytes: limits.record.memory_bytes as u64,
+        };
+        let plain = Decompressor::new(Compression::of_path(file), size, windows, input);
         let plain = plain.map_err(|error| ReadError::Decompress {
             file: file.to_owned(),
             byte: 0,
@@ -50,8 +80,10 @@ impl FileReader {
         Ok(Self {
             file: file.to_owned(),
             format,
-            lines: Lines::new(plain),
-            parser: RecordParser::new(),
+            lines: Lines::new(plain, limits.record.bytes),
+            limits: limits.record,
+            parser: RecordParser::within(limits.record),
+            was_looked_at: false,
         })
     }
 
@@ -62,56 +94,111 @@ impl FileReader {
 
     /// The next record with its line, from 1.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
+        if !self.was_looked_at {
+            self.was_looked_at = true;
+            self.look_at_the_beginning()?;
+        }
+        let whole_room = self.limits.memory_bytes;
+        let room = |input: &Decompressor| {
+            whole_room.saturating_sub(usize::try_from(input.charged_bytes()).unwrap_or(usize::MAX))
+        };
+        let mut limits = self.limits;
         loop {
-            let line = match self.lines.next() {
+            limits.memory_bytes = room(self.lines.input());
+            self.parser.set_memory(limits.memory_bytes);
+            let line = match self.lines.next(room) {
                 Ok(None) => return Ok(None),
                 Ok(Some(line)) => line,
-                Err(error) => return Err(failed(&self.file, &self.lines, error)),
+                Err(error) => return Err(self.failed(error)),
             };
             let parsed = match self.format {
                 Format::Jsonl if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Format::Jsonl => self.parser.parse(line).map_err(|error| error.to_string()),
+                Format::Jsonl => self.parser.parse(line).map_err(|error| said(&error)),
                 Format::Text => match std::str::from_utf8(line) {
-                    Ok(text) => Ok(Record::from_text_line(text)),
+                    Ok(text) => Record::from_text_line(text, &limits).map_err(|error| said(&error)),
                     Err(error) => Err(format!("byte {}: not UTF-8", error.valid_up_to())),
                 },
             };
             let line = self.lines.number();
             return match parsed {
                 Ok(record) => Ok(Some((record, line))),
-                Err(problem) => Err(ReadError::ParseRecord {
-                    file: self.file.clone(),
-                    line,
-                    problem,
-                }),
+                Err(problem) => Err(self.refused(line, problem)),
             };
+        }
+    }
+
+    /// A file that is no text is named by what it is, whatever its first bad byte would be.
+    fn look_at_the_beginning(&mut self) -> Result<(), ReadError> {
+        let head = match self.lines.peek(MAGIC_BYTES) {
+            Ok(head) => head,
+            Err(error) => return Err(self.failed(error)),
+        };
+        let Some(kind) = magic::kind(head) else {
+            return Ok(());
+        };
+        let problem = match self.lines.input().compression() {
+            Compression::None => format!(
+                "the file is {kind}, not lines of text; {}",
+                magic::advice(kind)
+            ),
+            Compression::Gz | Compression::Zst => format!(
+                "what is compressed in the file is {kind}, not lines of text; it has to be lines of text that were compressed once"
+            ),
+        };
+        let file = self.file.clone();
+        Err(ReadError::NotText { file, problem })
+    }
+
+    fn refused(&self, line: u64, problem: String) -> ReadError {
+        ReadError::ParseRecord {
+            file: self.file.clone(),
+            line,
+            problem,
+        }
+    }
+
+    fn failed(&self, error: LineError) -> ReadError {
+        let line = self.lines.number();
+        match error {
+            LineError::TooLong => {
+                let limit = self.limits.bytes;
+                self.refused(
+                    line,
+                    format!("the line is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"),
+                )
+            }
+            LineError::NoRoom(NoRoom {
+                needed_bytes,
+                room_bytes,
+            }) => self.refused(
+                line,
+                format!(
+                    "the line is too long for this worker: it needs more than {} MiB of memory, and a task has {} MiB for a record; raise spec.workers.resources.limits.memory or set fewer spec.workers.slots",
+                    needed_bytes >> 20,
+                    room_bytes >> 20
+                ),
+            ),
+            LineError::Read(error) => match storage_error(error) {
+                Ok(error) => ReadError::Store(error),
+                Err(error) => ReadError::Decompress {
+                    file: self.file.clone(),
+                    byte: self.lines.input().position(),
+                    problem: error.to_string(),
+                },
+            },
         }
     }
 }
 
-fn failed(file: &str, lines: &Lines<Decompressor>, error: LineError) -> ReadError {
-    let file = file.to_owned();
-    match error {
-        LineError::TooLong => ReadError::ParseRecord {
-            file,
-            line: lines.number(),
-            problem: format!("the line is longer than {LINE_BYTES_MAX} bytes"),
-        },
-        LineError::Read(error) => match storage_error(error) {
-            Ok(error) => ReadError::Store(error),
-            Err(error) => {
-                let is_truncated = error.kind() == std::io::ErrorKind::UnexpectedEof;
-                let problem = if is_truncated {
-                    "it ends in the middle: truncated".to_owned()
-                } else {
-                    error.to_string()
-                };
-                ReadError::Decompress {
-                    file,
-                    byte: lines.input().position(),
-                    problem,
-                }
-            }
-        },
+/// The place in the line only where it is the text's fault.
+fn said(error: &RecordError) -> String {
+    let is_of_the_whole = matches!(
+        error.problem,
+        RecordProblem::NoRoom(_) | RecordProblem::TooLong { .. }
+    );
+    if is_of_the_whole {
+        error.problem.to_string()
+    } else {
+        error.to_string()
     }
 }

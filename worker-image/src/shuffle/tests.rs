@@ -16,7 +16,7 @@ use zephyr_engine::pipeline::{
     Aggregate, Format, GroupBy, Pipeline, Sink, Source as PipelineSource, Step,
 };
 use zephyr_engine::plan::plan;
-use zephyr_engine::record::Record;
+use zephyr_engine::record::{Limits, Record};
 
 use super::*;
 use crate::convert::identity::first_attempt;
@@ -49,8 +49,8 @@ fn programs() -> Programs {
     };
     let plan = plan(&pipeline, 1);
     Programs {
-        map: StageProgram::compile(&plan.stages[0]).unwrap(),
-        reduce: StageProgram::compile(&plan.stages[1]).unwrap(),
+        map: StageProgram::compile(&plan.stages[0], &Limits::default()).unwrap(),
+        reduce: StageProgram::compile(&plan.stages[1], &Limits::default()).unwrap(),
     }
 }
 

@@ -47,6 +47,7 @@ impl Tasks {
                 sink_compression: None,
                 source_format: None,
                 storage: run_job.storage,
+                limits: run_job.limits,
                 memory_bytes: 0,
                 spill_folder: spill.path().to_owned(),
                 pipeline: run_job.pipeline,

@@ -8,10 +8,11 @@ use tokio::runtime::Handle;
 use zephyr_engine::id::StageId;
 use zephyr_engine::ops::{OperatorError, StageProgram};
 use zephyr_engine::pipeline::{Format, Pipeline};
-use zephyr_engine::plan::{Plan, Stage};
+use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput};
+use zephyr_engine::record::Limits;
 
 use crate::finalize::{TemplateError, output_path};
-use crate::formats::Compression;
+use crate::formats::{Compression, ReadLimits};
 use crate::shuffle::SpillFolder;
 use crate::storage::JobStorage;
 
@@ -20,6 +21,17 @@ const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 
 /// Below this a buffer is not worth having, however little memory there is.
 const BUFFER_BYTES_MIN: u64 = 4 << 20;
+
+/// The part of the memory at which a worker ends its largest process (`worker::memory_watch`), and its least.
+const RESERVE_SHARE: u64 = 10;
+const RESERVE_BYTES_MIN: u64 = 32 << 20;
+
+/// What a task's process and its share of the supervisor take whatever the records are: programs, ranges that are read
+/// ahead (3 of 8 MiB), parts that are sent, the compressor.
+const PROCESS_BYTES: u64 = 96 << 20;
+
+/// A record may take this much, however little there is: records of a few hundred KiB are surely none that fill a worker.
+const ROOM_BYTES_MIN: u64 = 16 << 20;
 
 /// What a process that runs tasks has to know.
 pub struct TaskSetup {
@@ -35,6 +47,8 @@ pub struct TaskSetup {
     pub source_format: Option<Format>,
     /// The job's folder.
     pub storage: JobStorage,
+    /// What files and records may be at most; how much memory a record may take follows from `memory_bytes`.
+    pub limits: ReadLimits,
     /// What one attempt may use: the container's limit divided by its slots. 0 where there is no limit.
     pub memory_bytes: u64,
     /// A local folder for what does not fit into memory.
@@ -88,9 +102,23 @@ impl TaskContext {
         if let Some(program) = programs.get(&stage.id) {
             return Ok(Arc::clone(program));
         }
-        let program = Arc::new(StageProgram::compile(stage)?);
+        let program = Arc::new(StageProgram::compile(stage, &self.record_limits(stage))?);
         programs.insert(stage.id, Arc::clone(&program));
         Ok(program)
+    }
+
+    /// What a record of the stage may be, and the memory that it may take besides the stage's buffers.
+    pub(super) fn record_limits(&self, stage: &Stage) -> Limits {
+        let reads_shuffle = matches!(stage.input, StageInput::Shuffle { .. });
+        let writes_shuffle = matches!(stage.output, StageOutput::Shuffle { .. });
+        let buffers = usize::from(reads_shuffle) + usize::from(writes_shuffle);
+        Limits {
+            memory_bytes: room_for_a_record(
+                self.setup.memory_bytes,
+                buffers as u64 * self.buffer_bytes() as u64,
+            ),
+            ..self.setup.limits.record
+        }
     }
 
     /// What a buffer of records may hold, and what the streams of a merge may: a quarter of the memory each, because
@@ -102,5 +130,39 @@ impl TaskContext {
             self.setup.memory_bytes
         };
         usize::try_from((memory / 4).max(BUFFER_BYTES_MIN)).unwrap_or(usize::MAX)
+    }
+}
+
+/// What one record may take: all that an attempt has but the reserve at which its worker ends processes, what any process
+/// takes, and `buffer_bytes`. No limit where none is known.
+fn room_for_a_record(memory_bytes: u64, buffer_bytes: u64) -> usize {
+    if memory_bytes == 0 {
+        return usize::MAX;
+    }
+    let reserve = (memory_bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+    let room = memory_bytes
+        .saturating_sub(reserve + PROCESS_BYTES + buffer_bytes)
+        .max(ROOM_BYTES_MIN);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_may_take_what_the_reserve_the_process_and_the_buffers_leave() {
+        const MIB: u64 = 1 << 20;
+        for (memory, buffers, room) in [
+            (1024 * MIB, 0, 825),
+            (1024 * MIB, 256 * MIB, 569),
+            (512 * MIB, 128 * MIB, 236),
+            (256 * MIB, 64 * MIB, 64),
+            (128 * MIB, 32 * MIB, 16),
+        ] {
+            let found = room_for_a_record(memory, buffers) as u64 / MIB;
+            assert_eq!(found, room, "{memory} {buffers}");
+        }
+        assert_eq!(room_for_a_record(0, MIB), usize::MAX);
     }
 }

@@ -91,6 +91,7 @@ fn class(error: &TaskError) -> FailureClass {
         | TaskError::Store(error) => of_store(error),
         TaskError::ReadInput(
             ReadError::Decompress { .. }
+            | ReadError::NotText { .. }
             | ReadError::ParseRecord { .. }
             | ReadError::UnknownFormat { .. },
         )

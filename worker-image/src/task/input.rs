@@ -9,9 +9,9 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::Merger;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Stage, StageInput, StageOutput};
-use zephyr_engine::record::Record;
+use zephyr_engine::record::{Record, RecordParser};
 
-use crate::formats::{FileReader, ReadError, source_format};
+use crate::formats::{FileReader, ReadError, ReadLimits, source_format};
 use crate::shuffle::{
     FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, load_stage,
 };
@@ -61,6 +61,7 @@ pub(super) type Taker<'a> = dyn FnMut(Record, Place<'_>) -> Result<bool, TaskErr
 /// Reads a file.
 pub(super) fn read_file(
     context: &TaskContext,
+    stage: &Stage,
     file: &InputFile,
     counters: &Arc<ProgressCounters>,
     take: &mut Taker<'_>,
@@ -79,8 +80,12 @@ pub(super) fn read_file(
         &location,
         counting(counters),
     );
-    let mut reader =
-        FileReader::new(&file.uri, file.size, format, input).map_err(TaskError::ReadInput)?;
+    let limits = ReadLimits {
+        record: context.record_limits(stage),
+        ..setup.limits
+    };
+    let mut reader = FileReader::new(&file.uri, file.size, format, &limits, input)
+        .map_err(TaskError::ReadInput)?;
     while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
         if !take(
             record,
@@ -99,6 +104,7 @@ pub(super) fn read_file(
 /// Reads inline items.
 pub(super) fn read_items(
     context: &TaskContext,
+    stage: &Stage,
     first: u32,
     count: u32,
     take: &mut Taker<'_>,
@@ -116,8 +122,9 @@ pub(super) fn read_items(
             values.len()
         ))
     })?;
+    let mut parser = RecordParser::within(context.record_limits(stage));
     for (number, text) in (u64::from(first) + 1..).zip(items) {
-        let parsed = Record::parse(text.as_bytes());
+        let parsed = parser.parse(text.as_bytes());
         let record = parsed.map_err(|error| {
             TaskError::ReadInput(ReadError::ParseRecord {
                 file: ITEMS.to_owned(),

@@ -154,9 +154,9 @@ fn pass_records(
         Ok(matches!(flow, Flow::Continue))
     };
     match (&assignment.input, program.merger()) {
-        (TaskInput::File(file), None) => read_file(context, file, counters, &mut take)?,
+        (TaskInput::File(file), None) => read_file(context, stage, file, counters, &mut take)?,
         (TaskInput::Items { first, count }, None) => {
-            read_items(context, *first, *count, &mut take)?;
+            read_items(context, stage, *first, *count, &mut take)?;
         }
         (TaskInput::Shuffle { outputs }, Some(merger)) => read_shuffle(
             context,

@@ -14,6 +14,7 @@ use zephyr_engine::plan::{Plan, StageOutput, plan};
 use super::*;
 use crate::convert::identity::first_attempt;
 use crate::finalize::{Finalized, finalize};
+use crate::formats::ReadLimits;
 use crate::shuffle::publish_stage;
 use crate::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
 
@@ -94,6 +95,7 @@ impl Job {
             sink_compression: None,
             source_format: None,
             storage: self.storage.clone(),
+            limits: ReadLimits::default(),
             memory_bytes: self.memory_bytes,
             spill_folder: spill_folder.to_owned(),
             runtime: self.runtime.handle().clone(),

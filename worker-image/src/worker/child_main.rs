@@ -193,6 +193,7 @@ fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
             .and_then(|files| files.format)
             .map(pipeline::format),
         storage: job.storage,
+        limits: job.limits,
         memory_bytes: setup.memory_bytes,
         spill_folder: PathBuf::from(setup.spill_directory),
         pipeline: job.pipeline,

@@ -5,19 +5,19 @@ use super::Combine;
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
-use crate::record::{MAX_RECORD_BYTES, Record, RecordProblem};
+use crate::record::{LINE_LIMIT_FIELD, Limits, Record, RecordParser, RecordProblem};
 
 /// The values' texts with commas between them, as they will stand in the array.
 #[derive(Debug, Default)]
 pub(crate) struct Collected(Vec<u8>);
 
 impl Collected {
-    fn push(&mut self, texts: &[u8]) -> Result<(), StateError> {
+    fn push(&mut self, texts: &[u8], limits: &Limits) -> Result<(), StateError> {
         if texts.is_empty() {
             return Ok(());
         }
-        if self.0.len() + texts.len() >= MAX_RECORD_BYTES {
-            return Err(too_long());
+        if self.0.len() + texts.len() >= limits.bytes {
+            return Err(too_long(limits.bytes));
         }
         if !self.0.is_empty() {
             self.0.push(b',');
@@ -32,26 +32,34 @@ impl Combine for Collected {
         let record = value
             .to_record()
             .map_err(|error| StateError::Refused(error.to_string()))?;
-        self.push(record.as_json())
+        self.push(record.as_json(), value.limits())
     }
 
-    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
-        self.push(payload.bytes()?)
+    fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), StateError> {
+        self.push(payload.bytes()?, limits)
     }
 
     fn encode(&self, payload: &mut Vec<u8>) {
         push_bytes(payload, &self.0);
     }
 
-    fn finish(&self) -> Result<Record, StateError> {
+    fn finish(&self, limits: &Limits) -> Result<Record, StateError> {
         let mut text = Vec::with_capacity(self.0.len() + 2);
         text.push(b'[');
         text.extend_from_slice(&self.0);
         text.push(b']');
-        Record::parse(&text).map_err(|error| {
-            if error.problem == RecordProblem::TooLong {
-                too_long()
-            } else if error.problem == RecordProblem::TooDeep {
+        let parsed = RecordParser::within(*limits).parse(&text);
+        parsed.map_err(|error| {
+            if let RecordProblem::TooLong { limit } = error.problem {
+                too_long(limit)
+            } else if matches!(
+                error.problem,
+                RecordProblem::TooDeep { .. } | RecordProblem::NoRoom(_)
+            ) {
                 StateError::Refused(error.problem.to_string())
             } else {
                 StateError::Damaged("a collected list is not JSON")
@@ -69,8 +77,8 @@ impl Combine for Collected {
     }
 }
 
-fn too_long() -> StateError {
+fn too_long(limit: usize) -> StateError {
     StateError::Refused(format!(
-        "the collected values of one group are longer than a record may be; at most {MAX_RECORD_BYTES} bytes are allowed"
+        "the collected values of one group are longer than a record may be; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"
     ))
 }

@@ -3,7 +3,7 @@
 use super::Combine;
 use crate::expr::Value;
 use crate::ops::payload::{PayloadReader, StateError, push_number};
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counted(u64);
@@ -14,7 +14,11 @@ impl Combine for Counted {
         Ok(())
     }
 
-    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
+    fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        _limits: &Limits,
+    ) -> Result<(), StateError> {
         self.0 = self.0.saturating_add(payload.number()?);
         Ok(())
     }
@@ -23,7 +27,7 @@ impl Combine for Counted {
         push_number(payload, self.0);
     }
 
-    fn finish(&self) -> Result<Record, StateError> {
+    fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
         Ok(Record::from_integer(self.0))
     }
 

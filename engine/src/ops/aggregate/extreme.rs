@@ -8,7 +8,7 @@ use super::Combine;
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 /// Which end of the order is wanted.
 pub(crate) trait End {
@@ -78,7 +78,11 @@ impl<E: End> Combine for Extreme<E> {
         Ok(())
     }
 
-    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
+    fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        _limits: &Limits,
+    ) -> Result<(), StateError> {
         match payload.number()? {
             0 => Ok(()),
             1 => {
@@ -106,11 +110,11 @@ impl<E: End> Combine for Extreme<E> {
         }
     }
 
-    fn finish(&self) -> Result<Record, StateError> {
+    fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
         let Some(best) = &self.best else {
             return Ok(Record::null());
         };
-        Record::parse(best.text.as_bytes())
+        Record::parse_written(best.text.as_bytes())
             .map_err(|_| StateError::Damaged("a min or max is not JSON"))
     }
 

@@ -11,7 +11,7 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError};
 use crate::pipeline::Aggregate;
 use crate::plan::path;
-use crate::record::Record;
+use crate::record::{Limits, Record};
 
 use average::Average;
 use collect::Collected;
@@ -62,13 +62,17 @@ trait Combine {
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError>;
 
     /// Takes in what `encode` wrote for later values. An aggregate of nothing becomes the encoded one.
-    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError>;
+    fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), StateError>;
 
     /// Appends it to a payload.
     fn encode(&self, payload: &mut Vec<u8>);
 
     /// The result.
-    fn finish(&self) -> Result<Record, StateError>;
+    fn finish(&self, limits: &Limits) -> Result<Record, StateError>;
 
     /// Bytes it holds on the heap.
     fn memory_bytes(&self) -> usize;
@@ -80,6 +84,7 @@ impl CompiledAggregate {
         step: &str,
         name: &str,
         aggregate: &Aggregate,
+        limits: &Limits,
     ) -> Result<Self, OperatorError> {
         let (function, word, argument) = match aggregate {
             // Its value is not looked at, and evaluating `.` costs nothing.
@@ -91,7 +96,7 @@ impl CompiledAggregate {
             Aggregate::Collect(argument) => (Function::Collect, "collect", argument.as_str()),
         };
         let path = path::aggregate(step, name, word);
-        let argument = expression::compile(&path, argument)?;
+        let argument = expression::compile(&path, argument, limits)?;
         Ok(Self {
             name: name.to_owned(),
             path,
@@ -134,16 +139,20 @@ impl CompiledAggregate {
 }
 
 impl Partial {
-    pub(crate) fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
-        self.combine().absorb(payload)
+    pub(crate) fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        limits: &Limits,
+    ) -> Result<(), StateError> {
+        self.combine().absorb(payload, limits)
     }
 
     pub(crate) fn encode(&self, payload: &mut Vec<u8>) {
         self.as_combine().encode(payload);
     }
 
-    pub(crate) fn finish(&self) -> Result<Record, StateError> {
-        self.as_combine().finish()
+    pub(crate) fn finish(&self, limits: &Limits) -> Result<Record, StateError> {
+        self.as_combine().finish(limits)
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

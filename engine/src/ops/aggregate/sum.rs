@@ -3,7 +3,7 @@
 use super::{Combine, number};
 use crate::expr::Value;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
-use crate::record::Record;
+use crate::record::{Limits, Record};
 use crate::sum::ExactSum;
 
 #[derive(Debug, Default)]
@@ -14,7 +14,11 @@ impl Combine for Sum {
         number::add(&mut self.0, value)
     }
 
-    fn absorb(&mut self, payload: &mut PayloadReader<'_>) -> Result<(), StateError> {
+    fn absorb(
+        &mut self,
+        payload: &mut PayloadReader<'_>,
+        _limits: &Limits,
+    ) -> Result<(), StateError> {
         let later = ExactSum::decode(payload.bytes()?)
             .map_err(|_| StateError::Damaged("a sum is damaged"))?;
         self.0.merge(&later);
@@ -25,7 +29,7 @@ impl Combine for Sum {
         push_bytes(payload, &self.0.encode());
     }
 
-    fn finish(&self) -> Result<Record, StateError> {
+    fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
         if self.0.count() == 0 {
             return Ok(Record::null());
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::payload::push_number;
 
 fn compiled(aggregate: &Aggregate) -> CompiledAggregate {
-    CompiledAggregate::compile("step", "x", aggregate).unwrap()
+    CompiledAggregate::compile("step", "x", aggregate, &Limits::default()).unwrap()
 }
 
 fn record(text: &str) -> Record {
@@ -47,7 +47,7 @@ fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
                 let mut payload = Vec::new();
                 partial.encode(&mut payload);
                 let mut reader = PayloadReader::new(&payload);
-                whole.absorb(&mut reader).unwrap();
+                whole.absorb(&mut reader, &Limits::default()).unwrap();
                 reader.end().unwrap();
                 partial = aggregate.begin();
             }
@@ -55,7 +55,11 @@ fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
                 aggregate.add(&mut partial, &record(value)).unwrap();
             }
         }
-        whole.finish().unwrap().as_json_str().to_owned()
+        whole
+            .finish(&Limits::default())
+            .unwrap()
+            .as_json_str()
+            .to_owned()
     };
     every(".").iter().map(result).collect()
 }
@@ -171,7 +175,11 @@ fn min_and_max_order_values_of_all_kinds_as_jq_does() {
         for value in values {
             aggregate.add(&mut partial, &record(value)).unwrap();
         }
-        partial.finish().unwrap().as_json_str().to_owned()
+        partial
+            .finish(&Limits::default())
+            .unwrap()
+            .as_json_str()
+            .to_owned()
     };
     assert_eq!(
         result(Aggregate::Min(argument.to_owned()), &values),
@@ -197,9 +205,9 @@ fn damaged_bytes_are_refused_by_every_aggregate() {
             let mut partial = compiled.begin();
             let mut reader = PayloadReader::new(payload);
             partial
-                .absorb(&mut reader)
+                .absorb(&mut reader, &Limits::default())
                 .and_then(|()| reader.end())
-                .and_then(|()| partial.finish().map(|_| ()))
+                .and_then(|()| partial.finish(&Limits::default()).map(|_| ()))
         };
         assert!(
             matches!(absorb(&[]), Err(StateError::Damaged(_))),

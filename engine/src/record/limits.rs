@@ -1,0 +1,78 @@
+//! How large a record may be. Only names and compares; a job may set other values than the defaults.
+
+/// How long a record is at most where a job says nothing: the same as a line of a file.
+pub const DEFAULT_RECORD_BYTES: usize = 64 << 20;
+
+/// How many arrays and objects are inside each other at most where a job says nothing. 200 levels cover nearly every
+/// document that was ever found; jq and others that read JSON read more than 64.
+pub const DEFAULT_NESTING: usize = 256;
+
+/// The longest record that a job may allow. Offsets on the tape are 32 bits wide, and a chunk of a shuffle holds no more.
+pub const MAX_RECORD_BYTES: usize = 1 << 30;
+
+/// The deepest nesting that a job may allow. Values are converted, compared, printed and dropped by recursion: the
+/// costliest functions of jq (`walk`, `..`, `paths`) on such a value stay within
+/// [`STACK_BYTES`](crate::expr::STACK_BYTES), also in a build without optimisation.
+pub const MAX_NESTING: usize = 2_000;
+
+/// Quotes of a record that is a line of text: they do not count as length.
+pub(crate) const QUOTES_BYTES: usize = 2;
+
+/// What a record may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of its text; at most [`MAX_RECORD_BYTES`].
+    pub bytes: usize,
+    /// Arrays and objects inside each other; at most [`MAX_NESTING`].
+    pub nesting: usize,
+    /// Bytes of memory that may be used for one record while it is read and evaluated; [`usize::MAX`] for no limit.
+    pub memory_bytes: usize,
+}
+
+impl Limits {
+    /// For texts that were checked when their records were made, by limits that nobody knows any more.
+    pub(crate) const WIDEST: Self = Self {
+        bytes: MAX_RECORD_BYTES + QUOTES_BYTES,
+        nesting: MAX_NESTING,
+        memory_bytes: usize::MAX,
+    };
+
+    /// Whether a record of `bytes` is so short that it fits whatever it holds: no value takes more than
+    /// [`MEMORY_FACTOR_MAX`] times its text.
+    pub(crate) fn surely_have_room(&self, bytes: usize) -> bool {
+        bytes <= self.memory_bytes / MEMORY_FACTOR_MAX
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: DEFAULT_RECORD_BYTES,
+            nesting: DEFAULT_NESTING,
+            memory_bytes: usize::MAX,
+        }
+    }
+}
+
+/// How much more memory than its text a record takes at most: `[{"":0},{"":0},…]` is the worst, some 50 times.
+const MEMORY_FACTOR_MAX: usize = 64;
+
+/// A record for which a task has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// Bytes of memory that are needed, about.
+    pub needed_bytes: usize,
+    /// Bytes of memory that a record may use.
+    pub room_bytes: usize,
+}
+
+impl std::fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the record is too large for this worker: it needs about {} MiB of memory, and a task has {} MiB for a record; raise spec.workers.resources.limits.memory or set fewer spec.workers.slots",
+            self.needed_bytes.div_ceil(1 << 20),
+            self.room_bytes >> 20,
+        )
+    }
+}

@@ -1,0 +1,222 @@
+//! zstd: all frames of a file, and nothing else. The end of a file in the middle of a frame is an error; a file that was
+//! cut exactly between two frames cannot be told from a whole one. A window is charged as far as it was filled.
+
+use std::io::{self, BufRead, Read};
+
+use zstd::stream::raw::{DParameter, Decoder, Operation};
+
+use super::compression::CompressedError;
+use super::input::Input;
+use super::magic::{self, MAGIC_BYTES, ZSTD};
+
+/// The largest window that zstd reads: 2 GiB, `zstd --long=31`.
+pub(crate) const WINDOW_LOG_MAX: u32 = 31;
+
+/// The longest head of a frame: magic, descriptor, window, dictionary, length of the content.
+const HEAD_BYTES_MAX: usize = 18;
+
+/// Magic and length of a skippable frame.
+const SKIPPABLE_HEAD_BYTES: usize = 8;
+
+/// What a file's windows may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowLimits {
+    /// The largest window that the job allows.
+    pub(crate) window_bytes: u64,
+    /// Memory that windows may fill.
+    pub(crate) memory_bytes: u64,
+}
+
+/// The plain bytes of a zstd file.
+pub(crate) struct Zstandard {
+    input: Input,
+    size: u64,
+    decoder: Decoder<'static>,
+    limits: WindowLimits,
+    state: State,
+    /// The most of a window that was filled: its memory stays with the decoder.
+    charged: u64,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Before a frame; the first or a further one.
+    Between {
+        is_first: bool,
+    },
+    /// Inside a frame with this window, of which so many plain bytes were made.
+    Inside {
+        window: u64,
+        plain: u64,
+    },
+    /// Inside a skippable frame with so many bytes to come.
+    Skipping(u64),
+    Ended,
+}
+
+impl Zstandard {
+    /// `size` is the file's own.
+    pub(crate) fn new(input: Input, size: u64, limits: WindowLimits) -> io::Result<Self> {
+        let mut decoder = Decoder::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+        Ok(Self {
+            input,
+            size,
+            decoder,
+            limits,
+            state: State::Between { is_first: true },
+            charged: 0,
+        })
+    }
+
+    /// Compressed bytes consumed so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.input.position()
+    }
+
+    /// Bytes of memory that its window holds.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        self.charged
+    }
+
+    fn begin(&mut self, is_first: bool) -> io::Result<State> {
+        let head = self.input.peek(HEAD_BYTES_MAX.max(MAGIC_BYTES))?;
+        if head.is_empty() {
+            return Ok(State::Ended);
+        }
+        if magic::is_skippable(head) {
+            let length = head
+                .get(4..SKIPPABLE_HEAD_BYTES)
+                .and_then(|length| length.try_into().ok())
+                .map(u32::from_le_bytes);
+            let length = length.ok_or(CompressedError::Truncated { named: "zstd" })?;
+            self.input.consume(SKIPPABLE_HEAD_BYTES);
+            return Ok(State::Skipping(length.into()));
+        }
+        let begins = head.starts_with(&ZSTD) || (is_first && ZSTD.starts_with(head));
+        if !begins && is_first {
+            let kind = magic::kind(head);
+            return Err(CompressedError::Other {
+                named: "zstd",
+                kind,
+            }
+            .into());
+        }
+        if !begins {
+            let bytes = self.size.saturating_sub(self.input.position());
+            return Err(CompressedError::Behind {
+                named: "zstd",
+                bytes,
+            }
+            .into());
+        }
+        let head = FrameHead::parse(head).ok_or(CompressedError::Truncated { named: "zstd" })?;
+        let window = head.window;
+        if window > self.limits.window_bytes {
+            let limit = self.limits.window_bytes;
+            return Err(CompressedError::Window { window, limit }.into());
+        }
+        self.charge(window, head.content.unwrap_or(0))?;
+        Ok(State::Inside { window, plain: 0 })
+    }
+
+    fn charge(&mut self, window: u64, plain: u64) -> io::Result<()> {
+        self.charged = self.charged.max(window.min(plain));
+        let room = self.limits.memory_bytes;
+        if self.charged > room {
+            return Err(CompressedError::WindowRoom { window, room }.into());
+        }
+        Ok(())
+    }
+
+    /// Skips what of a skippable frame is at hand.
+    fn skip(&mut self, left: u64) -> io::Result<State> {
+        if left == 0 {
+            return Ok(State::Between { is_first: false });
+        }
+        let ready = self.input.fill_buf()?.len();
+        if ready == 0 {
+            return Err(CompressedError::Truncated { named: "zstd" }.into());
+        }
+        let count = ready.min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.input.consume(count);
+        Ok(State::Skipping(left - count as u64))
+    }
+}
+
+impl Read for Zstandard {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match self.state {
+                State::Ended => return Ok(0),
+                State::Between { is_first } => self.state = self.begin(is_first)?,
+                State::Skipping(left) => self.state = self.skip(left)?,
+                State::Inside { window, plain } => {
+                    let ready = self.input.fill_buf()?;
+                    let is_at_end = ready.is_empty();
+                    let done = self
+                        .decoder
+                        .run_on_buffers(ready, buffer)
+                        .map_err(|error| CompressedError::of("zstd", error))?;
+                    self.input.consume(done.bytes_read);
+                    let plain = plain + done.bytes_written as u64;
+                    self.charge(window, plain)?;
+                    self.state = if done.remaining == 0 {
+                        State::Between { is_first: false }
+                    } else {
+                        State::Inside { window, plain }
+                    };
+                    if done.bytes_written > 0 {
+                        return Ok(done.bytes_written);
+                    }
+                    if is_at_end && done.remaining > 0 {
+                        return Err(CompressedError::Truncated { named: "zstd" }.into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the head of a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FrameHead {
+    /// Bytes back to which the frame refers.
+    window: u64,
+    /// Its plain length, where it is said.
+    content: Option<u64>,
+}
+
+impl FrameHead {
+    /// `None` where it is cut off.
+    fn parse(head: &[u8]) -> Option<Self> {
+        let descriptor = *head.get(ZSTD.len())?;
+        let is_single = descriptor & 0x20 != 0;
+        let mut at = ZSTD.len() + 1;
+        let mut window = None;
+        if !is_single {
+            let byte = *head.get(at)?;
+            let base = 1_u64 << (10 + u32::from(byte >> 3));
+            window = Some(base + base / 8 * u64::from(byte & 7));
+            at += 1;
+        }
+        at += [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let width = match descriptor >> 6 {
+            0 => usize::from(is_single),
+            1 => 2,
+            2 => 4,
+            _ => 8,
+        };
+        let mut bytes = [0; 8];
+        bytes[..width].copy_from_slice(head.get(at..at + width)?);
+        let length = u64::from_le_bytes(bytes) + if width == 2 { 256 } else { 0 };
+        let content = (width > 0).then_some(length);
+        Some(Self {
+            window: window.or(content)?,
+            content,
+        })
+    }
+}
