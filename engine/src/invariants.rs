@@ -44,6 +44,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     stages_start_in_order(state)?;
     what_waits_for_the_ledger_is_on_its_way(state)?;
     no_budget_is_overdrawn(state)?;
+    nothing_is_free_for_ever(state)?;
     nothing_runs_after_the_end(state)?;
     no_slot_is_idle_while_a_task_could_run(state)
 }
@@ -358,6 +359,17 @@ fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violatio
     require(waits == result_at.is_some(), rule, || {
         format!("the job is {:?}", state.job)
     })
+}
+
+fn nothing_is_free_for_ever(state: &State) -> Result<(), Violation> {
+    let rule = "what holds a task up alone is free only so often";
+    for (task, history) in &state.histories {
+        let beyond = history.held_up.beyond_all_bounds();
+        require(beyond.is_none(), rule, || {
+            format!("{task} is held up by {beyond:?} and charged nothing")
+        })?;
+    }
+    Ok(())
 }
 
 fn no_budget_is_overdrawn(state: &State) -> Result<(), Violation> {

@@ -5,6 +5,7 @@ use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile, TaskOutput};
+use crate::coordinator::retry::FailedAttempt;
 use crate::coordinator::session::Claim;
 use crate::coordinator::state::{
     JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
@@ -113,9 +114,16 @@ impl State {
         output: TaskOutput,
     ) {
         if let Some(error) = self.misplaced(task.task, &output) {
-            self.fail(out, now, number, task, FailureClass::Application, &error);
+            let failed = FailedAttempt {
+                task,
+                class: FailureClass::Application,
+                setback: None,
+                error: &error,
+            };
+            self.fail(out, now, number, failed);
             return;
         }
+        self.gets_on(task.task);
         self.with_worker(number, |worker| worker.running.remove(&task));
         if let TaskState::Running { attempts } = self.take(task.task) {
             for other in attempts {

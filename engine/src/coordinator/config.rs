@@ -37,6 +37,40 @@ pub const ERROR_CHARACTERS_MAX: usize = 2_048;
 /// A task whose committed output was lost this often fails the job: storage does not keep what is written to it.
 pub const LOST_OUTPUTS_MAX: usize = 5;
 
+/// How often in a row the same cause may give a task back for nothing, where it got no further: with the waits between two tries
+/// (1, 2, 4, 8 and 16 s) half a minute, in which a disk that others filled may be free again. With the default
+/// `taskFailures` of 3 the job then ends after a minute and a half.
+pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
+
+/// A task that was tried at fewer workers than this is given more time, as long as there are others: one sick worker that is idle
+/// must not end a job while those that are well are busy.
+pub const WORKERS_TRIED_MIN: usize = 3;
+
+/// How often in a row the same cause may give a task back that was tried at too few workers: with 30 s between two tries an hour.
+pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
+
+/// How often in a row a task may find an input lost before it is its own failure: each of them may be lost, but a machine that
+/// damages what it reads finds all of them lost.
+pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
+
+/// The most workers that are remembered as those at which a task was held up: the choice of the next one looks at no more.
+pub const WORKERS_AVOIDED_MAX: usize = 16;
+
+/// How many workers must be lost under a task before it can be taken for what ends them. Chance alone takes eight in a row from
+/// one task of many, but not while others live on (`LOST_OFTENER`).
+pub const LOST_WORKERS_FREE: u32 = 8;
+
+/// How many times as often as other workers those of one task must be lost before it is taken for the cause: preemption meets
+/// whoever runs longest in proportion to the time, and never one task alone.
+pub const LOST_OFTENER: u32 = 10;
+
+/// How long the workers of a task that is taken for the cause last with it, on average and at most. Where machines live for a time
+/// and are then taken away one after the other, a long task may meet each of them; that takes longer.
+pub const LOST_WITHIN_MS: u64 = 600_000;
+
+/// Lost workers under one task that are worth a word in status: two in a row are nothing on preemptible nodes.
+pub const LOST_WORKERS_TOLD: u32 = 3;
+
 /// How long after a worker's process has gone the news that a container of its pod ended still means that process. The
 /// operator sees it within seconds.
 pub const LATE_NEWS_MS: u64 = 60_000;

@@ -46,6 +46,8 @@ pub(crate) enum Defect {
     DrainingTakesTasks,
     /// Workers are dismissed before the result is durable.
     DismissedBeforeTheEnd,
+    /// What is not a task's own fault is never charged, however often it comes back.
+    HeldUpForEver,
 }
 
 /// Whether a result is taken that must not be.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::coordinator::record::{FailureClass, TaskOutput};
+use crate::coordinator::setback::Setback;
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
 
 /// One thing that happened. Each has one `on_<event>` function in `step`.
@@ -49,6 +50,8 @@ pub enum Event {
         task: TaskAttempt,
         /// Whose fault it was, as the worker sees it.
         class: FailureClass,
+        /// Where it was nobody's fault in the job: what it was.
+        setback: Option<Setback>,
         /// One sentence: file, record and error where there are such.
         error: String,
         /// Where the cause is a lost or damaged output of an earlier stage: that output.
@@ -154,6 +157,7 @@ impl fmt::Display for Event {
                 session,
                 task,
                 class,
+                setback: _,
                 error,
                 lost_input,
             } => {

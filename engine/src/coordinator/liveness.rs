@@ -46,6 +46,14 @@ impl Loss {
             Self::Ended { .. } => "the worker's container ended",
         }
     }
+
+    /// Whether nobody was told before, and nobody knows what ended it: it may have been a task.
+    fn is_sudden(&self) -> bool {
+        match self {
+            Self::Silent | Self::Disrupted | Self::Replaced => true,
+            Self::Drained | Self::Ended { .. } => false,
+        }
+    }
 }
 
 impl State {
@@ -110,9 +118,13 @@ impl State {
     /// Expires silent workers. A tick that comes more than a heartbeat interval after the one before shows that this
     /// process itself stood still: then what it did not hear proves nothing, and all periods begin again.
     pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
-        let stood_still = now.since_ms(self.last_tick) > self.config.heartbeat.interval_min_ms;
+        let passed_ms = now.since_ms(self.last_tick);
+        let stood_still = passed_ms > self.config.heartbeat.interval_min_ms;
         if stood_still && !defect::is(Defect::ExpiryWhileStalled) {
             self.observing_since = now;
+        }
+        if !stood_still {
+            self.expose(passed_ms);
         }
         self.last_tick = now;
         self.end_rests(now);
@@ -210,6 +222,14 @@ impl State {
             self.disruptions += 1;
         }
         let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
+        let mut suspects = Vec::new();
+        if loss.is_sudden() {
+            self.exposure.losses += 1;
+            for task in &tasks {
+                let sentence = self.lose_under(now, *task);
+                suspects.extend(sentence.map(|sentence| (*task, sentence)));
+            }
+        }
         match loss {
             Loss::Disrupted | Loss::Drained | Loss::Replaced => {
                 self.await_explanation(now, worker.id.pod_uid(), &tasks);
@@ -239,6 +259,9 @@ impl State {
                 }
                 self.charge_all(out, &tasks, reason);
             }
+        }
+        for (task, sentence) in &suspects {
+            self.charge_setback(out, *task, sentence, None);
         }
         self.judge(out, tasks.iter().map(|task| task.task));
     }

@@ -10,8 +10,10 @@ pub mod event;
 pub mod record;
 pub mod replay;
 pub mod report;
+pub mod setback;
 pub mod state;
 pub mod step;
+pub mod uncharged;
 
 mod commit;
 mod defect;
@@ -31,6 +33,7 @@ pub use effect::{Dispatch, Effect, ToWorker};
 pub use event::{Event, PodEndCause};
 pub use replay::{ReplayError, ReplayProblem};
 pub use report::Report;
+pub use setback::Setback;
 pub use state::State;
 pub use step::step;
 

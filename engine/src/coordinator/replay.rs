@@ -7,6 +7,7 @@ use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
 use crate::coordinator::record::{JobResult, LogRecord};
+use crate::coordinator::setback::Exposure;
 use crate::coordinator::state::{
     Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
 };
@@ -107,7 +108,7 @@ impl State {
             dismissed: BTreeMap::new(),
             disruptions: 0,
             speculations: 0,
-            last_setback: None,
+            exposure: Exposure::default(),
             last_tick: Timestamp(0),
             observing_since: Timestamp(0),
             dispatch_from: Timestamp(0),
@@ -162,6 +163,7 @@ impl State {
                     attempt: task.attempt,
                     class,
                     error,
+                    is_setback: false,
                 });
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! What the operator and people may know of a run: counts and one sentence, derived from the state each time. Changes
 //! nothing and holds no list per task.
 
-use crate::coordinator::config::POD_UIDS_MAX;
+use crate::coordinator::config::{LOST_WORKERS_TOLD, POD_UIDS_MAX};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
 use crate::id::{StageId, TaskId, Timestamp};
@@ -316,17 +316,36 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// What costs the job nothing can hold it up for ever: a full disk, a store that refuses one worker.
+    /// What costs the job nothing so far: a full disk, a store that refuses one worker, workers that vanish. The task that was held
+    /// up most often is told of.
     fn setback_message(&self, stage: StageId) -> Option<String> {
-        let (task, cause) = self.last_setback.as_ref()?;
-        let is_open = task.stage == stage
-            && self
-                .task(*task)
-                .is_some_and(|known| known.state.winner().is_none());
-        is_open.then(|| {
+        let is_open = |task: TaskId| {
+            self.task(task)
+                .is_some_and(|known| known.state.winner().is_none())
+        };
+        let open = self
+            .histories
+            .iter()
+            .filter(|(task, _)| task.stage == stage && is_open(**task));
+        let (task, history) = open.max_by_key(|(_, history)| {
+            let lost = history.lost_workers.count();
+            (history.held_up.times(), lost)
+        })?;
+        let place = self.describe(*task);
+        if let Some((setback, cause)) = history.held_up.last() {
+            let times = times(history.held_up.times());
+            let bound = setback.free_tries().map_or(String::new(), |free| {
+                format!(", and after {free} times in a row at the cost of retries.taskFailures")
+            });
+            return Some(format!(
+                "{place}: given back {times} for a cause that is not its own, will be tried again{bound}; last cause: {cause}"
+            ));
+        }
+        let lost = history.lost_workers.count();
+        (lost >= LOST_WORKERS_TOLD).then(|| {
             format!(
-                "{}: given back for a cause that is not its own, will be tried again; last cause: {cause}",
-                self.describe(*task)
+                "{place}: its worker was lost {} in a row, will be tried again",
+                times(lost)
             )
         })
     }
@@ -347,6 +366,14 @@ impl State {
             self.describe(task),
             last.error
         ))
+    }
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
     }
 }
 

@@ -3,13 +3,15 @@
 //!
 //! A deterministic failure is tried once more, since a bit may have flipped, and ends the job when the next try
 //! fails with the same words; an application failure (killed for want of memory, crashed, hung) is tried again
-//! until `taskFailures` is used up; a disruption only where `taskDisruptions` limits them.
+//! until `taskFailures` is used up; a disruption is free, unless `taskDisruptions` limits them or the same one comes back
+//! more often than `setback` allows.
 
 use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::session::Claim;
+use crate::coordinator::setback::Setback;
 use crate::coordinator::state::{
     Failure, JobState, Recorded, StageProgress, State, TaskState, WorkerNumber,
 };
@@ -18,26 +20,42 @@ use crate::id::{SessionId, StageId, TaskAttempt, TaskId, Timestamp};
 /// What became of a report that an input is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LostInput {
-    /// Its task runs again.
-    Revoked,
+    /// It is what its task committed: that has to run again.
+    Committed,
     /// It was replaced already, or its task is running again.
     Replaced,
     /// The failed task does not read it.
     Foreign,
 }
 
+/// An attempt that failed, as it was reported.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailedAttempt<'a> {
+    pub(crate) task: TaskAttempt,
+    pub(crate) class: FailureClass,
+    /// Of a disruption: what it was, where the worker said so.
+    pub(crate) setback: Option<Setback>,
+    pub(crate) error: &'a str,
+}
+
+impl FailedAttempt<'_> {
+    /// What held the task up, where it was not its own fault.
+    fn held_up_by(&self) -> Option<Setback> {
+        let is_disruption = self.class == FailureClass::Disruption;
+        is_disruption.then(|| self.setback.unwrap_or(Setback::WorkerUnwell))
+    }
+}
+
 impl State {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one event")]
     pub(crate) fn on_failed(
         &mut self,
         out: &mut Outbox,
         now: Timestamp,
         session: SessionId,
-        task: TaskAttempt,
-        class: FailureClass,
-        error: &str,
+        mut failed: FailedAttempt<'_>,
         lost_input: Option<TaskAttempt>,
     ) {
+        let task = failed.task;
         let Some(number) = self.heard_from(now, session) else {
             return;
         };
@@ -57,20 +75,30 @@ impl State {
                 return;
             }
         }
-        if class == FailureClass::Disruption && lost_input.is_none() {
+        if failed.class == FailureClass::Disruption && lost_input.is_none() {
             self.rest(number, now);
         }
-        let class = match lost_input.map(|lost| self.lose_input(out, task.task, lost)) {
-            Some(LostInput::Revoked) => {
+        match lost_input.map(|lost| (lost, self.look_for_input(task.task, lost))) {
+            Some((lost, LostInput::Committed)) => {
+                let read = self.records_read(task);
+                let found = self.hold_up(number, task.task, Setback::InputLost, read, failed.error);
+                if let Some(sentence) = found {
+                    self.fail_held_up(out, now, number, task, &sentence);
+                    return;
+                }
+                self.revoke(out, lost);
                 self.detach(number, task);
                 out.ack(session, task);
-                self.judge(out, lost_input.map(|lost| lost.task));
+                self.judge(out, [lost.task]);
                 return;
             }
-            Some(LostInput::Replaced) => FailureClass::Disruption,
-            Some(LostInput::Foreign) | None => class,
-        };
-        self.fail(out, now, number, task, class, error);
+            Some((_, LostInput::Replaced)) => {
+                failed.class = FailureClass::Disruption;
+                failed.setback = Some(Setback::InputReplaced);
+            }
+            Some((_, LostInput::Foreign)) | None => {}
+        }
+        self.fail(out, now, number, failed);
     }
 
     /// Ends a running attempt of a worker as failed.
@@ -79,19 +107,66 @@ impl State {
         out: &mut Outbox,
         now: Timestamp,
         number: WorkerNumber,
-        task: TaskAttempt,
-        class: FailureClass,
-        error: &str,
+        failed: FailedAttempt<'_>,
     ) {
+        let read = self.records_read(failed.task);
+        let is_too_often = failed.held_up_by().and_then(|setback| {
+            self.hold_up(number, failed.task.task, setback, read, failed.error)
+        });
+        if let Some(sentence) = is_too_often {
+            self.fail_held_up(out, now, number, failed.task, &sentence);
+            return;
+        }
+        self.end_attempt(now, number, failed.task);
+        let (task, class) = (failed.task, failed.class);
+        self.charge(out, task, class, failed.error, Some(number));
+        self.judge(out, [task.task]);
+    }
+
+    /// Ends a running attempt as failed by what is not free any more.
+    fn fail_held_up(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        number: WorkerNumber,
+        task: TaskAttempt,
+        sentence: &str,
+    ) {
+        self.end_attempt(now, number, task);
+        self.charge_setback(out, task, sentence, Some(number));
+        self.judge(out, [task.task]);
+    }
+
+    fn end_attempt(&mut self, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
         self.with_worker(number, |worker| worker.running.remove(&task));
         let not_before = self.next_try(task.task, now);
         self.requeue(task, Some(not_before));
-        if class == FailureClass::Disruption {
-            let cause = error.chars().take(ERROR_CHARACTERS_MAX).collect();
-            self.last_setback = Some((task.task, cause));
+    }
+
+    /// Records that a running attempt has read, as last reported.
+    fn records_read(&self, task: TaskAttempt) -> u64 {
+        let Some(TaskState::Running { attempts }) = self.task(task.task).map(|known| &known.state)
+        else {
+            return 0;
+        };
+        let mut attempts = attempts.iter();
+        let running = attempts.find(|running| running.attempt == task.attempt);
+        running.map_or(0, |running| running.records)
+    }
+
+    /// Charges what was not the task's own fault, and came too often, to `taskFailures`.
+    pub(crate) fn charge_setback(
+        &mut self,
+        out: &mut Outbox,
+        task: TaskAttempt,
+        error: &str,
+        reporter: Option<WorkerNumber>,
+    ) {
+        self.charge(out, task, FailureClass::Application, error, reporter);
+        let failures = &mut self.history_mut(task.task).failures;
+        for failure in failures.iter_mut().filter(|f| f.attempt == task.attempt) {
+            failure.is_setback = true;
         }
-        self.charge(out, task, class, error, Some(number));
-        self.judge(out, [task.task]);
     }
 
     /// Counts a failed try, and says when the next may begin.
@@ -134,6 +209,7 @@ impl State {
             attempt: task.attempt,
             class,
             error: error.clone(),
+            is_setback: false,
         });
         self.append(
             out,
@@ -244,7 +320,7 @@ impl State {
     }
 
     /// Looks into the report that an attempt's output, which `reader` was to read, is lost or damaged.
-    fn lose_input(&mut self, out: &mut Outbox, reader: TaskId, lost: TaskAttempt) -> LostInput {
+    fn look_for_input(&self, reader: TaskId, lost: TaskAttempt) -> LostInput {
         let is_its_input = reader.stage.0.checked_sub(1) == Some(lost.task.stage.0);
         match self
             .task(lost.task)
@@ -252,8 +328,7 @@ impl State {
             .map(|task| &task.state)
         {
             Some(TaskState::Done { attempt, .. }) if *attempt == lost.attempt => {
-                self.revoke(out, lost);
-                LostInput::Revoked
+                LostInput::Committed
             }
             Some(_) => LostInput::Replaced,
             None => LostInput::Foreign,

@@ -5,7 +5,7 @@ use crate::coordinator::effect::Dispatch;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::FailureClass;
 use crate::coordinator::state::{
-    FULL_LOAD, JobState, RunningAttempt, State, TaskState, WorkerNumber,
+    FULL_LOAD, JobState, Place, RunningAttempt, State, TaskState, WorkerNumber,
 };
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
@@ -34,9 +34,18 @@ impl State {
 
     /// The next task of the stage and the worker for it, while there are both.
     fn next_match(&self, stage: StageId, room: u64) -> Option<(ShardId, WorkerNumber)> {
-        let shard = self.stage(stage).ready.first()?;
-        let (place, number) = self.by_load.first()?;
-        (place.load < room).then_some((*shard, *number))
+        let shard = *self.stage(stage).ready.first()?;
+        let has_room = |(place, _): &&(Place, WorkerNumber)| place.load < room;
+        let (_, number) = self.by_load.first().filter(has_room)?;
+        let history = self.histories.get(&TaskId { stage, shard });
+        let avoided = history.map(|history| history.held_up.avoided());
+        let Some(avoided) = avoided.filter(|avoided| !avoided.is_empty()) else {
+            return Some((shard, *number));
+        };
+        // Where it was held up, it may be held up again: any other worker with room is better.
+        let mut with_room = self.by_load.iter().take_while(has_room);
+        let other = with_room.find(|(_, other)| !avoided.contains(other));
+        Some((shard, other.map_or(*number, |(_, other)| *other)))
     }
 
     fn release_delayed(&mut self, now: Timestamp) {
@@ -103,7 +112,7 @@ impl State {
             history
                 .failures
                 .iter()
-                .any(|failure| failure.class == FailureClass::Application)
+                .any(|failure| failure.class == FailureClass::Application && !failure.is_setback)
         })
     }
 }

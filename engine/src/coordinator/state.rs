@@ -9,6 +9,7 @@ use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord, OutputFile, TaskOutput};
+use crate::coordinator::setback::{Exposure, HeldUp, LostWorkers};
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
@@ -42,8 +43,8 @@ pub struct State {
     pub(crate) disruptions: u64,
     /// Second attempts that were given to idle slots.
     pub(crate) speculations: u64,
-    /// The last task that was given back for a cause that was not its own, with that cause.
-    pub(crate) last_setback: Option<(TaskId, String)>,
+    /// How long workers were there, and how many were lost.
+    pub(crate) exposure: Exposure,
     pub(crate) last_tick: Timestamp,
     /// Since when this process has watched without a stall.
     pub(crate) observing_since: Timestamp,
@@ -185,6 +186,10 @@ pub(crate) struct History {
     pub(crate) revoked: Vec<Attempt>,
     /// Failed attempts of this epoch, charged or not: what the next wait grows with.
     pub(crate) setbacks: u32,
+    /// What gave it back in this epoch since it was last done, charged or not.
+    pub(crate) held_up: HeldUp,
+    /// Workers that were lost under it in this epoch since it was last done.
+    pub(crate) lost_workers: LostWorkers,
 }
 
 /// One charged failure.
@@ -193,6 +198,8 @@ pub(crate) struct Failure {
     pub(crate) attempt: Attempt,
     pub(crate) class: FailureClass,
     pub(crate) error: String,
+    /// It was reported as none of its own, and came once too often.
+    pub(crate) is_setback: bool,
 }
 
 impl History {

@@ -3,6 +3,7 @@
 use crate::coordinator::effect::Effect;
 use crate::coordinator::event::Event;
 use crate::coordinator::outbox::Outbox;
+use crate::coordinator::retry::FailedAttempt;
 use crate::coordinator::session::Greeting;
 use crate::coordinator::state::State;
 use crate::id::Timestamp;
@@ -33,10 +34,17 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
             session,
             task,
             class,
+            setback,
             error,
             lost_input,
         } => {
-            state.on_failed(&mut out, now, session, task, class, &error, lost_input);
+            let failed = FailedAttempt {
+                task,
+                class,
+                setback,
+                error: &error,
+            };
+            state.on_failed(&mut out, now, session, failed, lost_input);
         }
         Event::Draining {
             session,

@@ -1,5 +1,6 @@
 //! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
 
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::event::Event;
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
@@ -122,6 +123,7 @@ pub fn event(
                 task,
                 TaskFailure {
                     class,
+                    setback,
                     error,
                     lost_input,
                 },
@@ -130,6 +132,7 @@ pub fn event(
                 session,
                 task,
                 class,
+                setback,
                 error,
                 lost_input,
             }
@@ -262,6 +265,7 @@ pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireE
         task,
         TaskFailure {
             class,
+            setback: setback(failed.setback),
             error: failed.error,
             lost_input,
         },
@@ -280,6 +284,29 @@ pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
         class: class.into(),
         error: failure.error,
         lost_input: failure.lost_input.map(to_wire),
+        setback: to_setback(failure.setback).into(),
+    }
+}
+
+/// What a newer release may say and this one does not know is as good as nothing.
+fn setback(number: i32) -> Option<Setback> {
+    match wire::Setback::try_from(number) {
+        Ok(wire::Setback::DiskFull) => Some(Setback::DiskFull),
+        Ok(wire::Setback::ObjectUnavailable) => Some(Setback::ObjectUnavailable),
+        Ok(wire::Setback::StoreAway) => Some(Setback::StoreAway),
+        Ok(wire::Setback::WorkerUnwell) => Some(Setback::WorkerUnwell),
+        Ok(wire::Setback::Unspecified) | Err(_) => None,
+    }
+}
+
+fn to_setback(setback: Option<Setback>) -> wire::Setback {
+    match setback {
+        Some(Setback::DiskFull) => wire::Setback::DiskFull,
+        Some(Setback::ObjectUnavailable) => wire::Setback::ObjectUnavailable,
+        Some(Setback::StoreAway) => wire::Setback::StoreAway,
+        Some(Setback::WorkerUnwell) => wire::Setback::WorkerUnwell,
+        // Found by the coordinator itself.
+        Some(Setback::InputLost | Setback::InputReplaced) | None => wire::Setback::Unspecified,
     }
 }
 
@@ -435,19 +462,22 @@ mod tests {
             FailureClass::Disruption,
         ] {
             for lost_input in [None, Some(attempt())] {
-                let message = to_failed(
-                    attempt(),
-                    TaskFailure {
+                for setback in [
+                    None,
+                    Some(Setback::DiskFull),
+                    Some(Setback::ObjectUnavailable),
+                    Some(Setback::StoreAway),
+                    Some(Setback::WorkerUnwell),
+                ] {
+                    let failed = TaskFailure {
                         class,
+                        setback,
                         error: "e".into(),
                         lost_input,
-                    },
-                );
-                let (task, back) = failure(message).unwrap();
-                assert_eq!(
-                    (task, back.class, back.error.as_str(), back.lost_input),
-                    (attempt(), class, "e", lost_input)
-                );
+                    };
+                    let message = to_failed(attempt(), failed.clone());
+                    assert_eq!(failure(message).unwrap(), (attempt(), failed));
+                }
             }
         }
     }

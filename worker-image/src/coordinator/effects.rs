@@ -19,6 +19,7 @@ use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::CoordinatorMetrics;
 use crate::shuffle;
+use crate::storage::StorageError;
 
 /// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for one small pod's memory.
 const CALLS_AT_ONCE: usize = 16;
@@ -41,6 +42,15 @@ pub enum EffectError {
         /// Why.
         #[source]
         source: LedgerError,
+    },
+    /// The run's own local disk is full for good.
+    #[error("{call}: {source}")]
+    FullDisk {
+        /// What was tried.
+        call: String,
+        /// Which disk.
+        #[source]
+        source: StorageError,
     },
     /// A bug: an effect's task panicked.
     #[error("an effect's task died: {source}")]
@@ -90,7 +100,7 @@ type Commit = JoinSet<Result<(Ledger, u64), LedgerError>>;
 pub(super) struct Effects {
     tools: Arc<Tools>,
     waiting: VecDeque<Call>,
-    running: JoinSet<Option<Event>>,
+    running: JoinSet<Result<Option<Event>, EffectError>>,
     /// `None` while a put is in flight.
     ledger: Option<Ledger>,
     commit: Commit,
@@ -161,7 +171,7 @@ impl Effects {
                 Some(ended) = self.running.join_next() => {
                     let ended = ended.map_err(|source| EffectError::Died { source })?;
                     self.start_waiting();
-                    if let Some(event) = ended {
+                    if let Some(event) = ended? {
                         return Ok(event);
                     }
                 }
@@ -228,9 +238,13 @@ async fn commit(
         .await
 }
 
-async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
+async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectError> {
     let Tools { job, retries, .. } = tools;
-    match call {
+    let full = |call: &str| {
+        let call = call.to_owned();
+        move |source| EffectError::FullDisk { call, source }
+    };
+    let event = match call {
         Call::Publish {
             stage,
             version,
@@ -239,7 +253,8 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
             let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
             let publish =
                 || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
-            let outputs = retries.for_ever(&name, publish).await;
+            let published = retries.unless_full(&name, publish).await;
+            let outputs = published.map_err(full(&name))?;
             Some(Event::StagePublished {
                 stage,
                 version,
@@ -249,16 +264,12 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
         Call::Finalize(task, file) => {
             if let Err(error) = hold(tools).await {
                 let message = error.to_string();
-                return Some(Event::OutputTaken { message });
+                return Ok(Some(Event::OutputTaken { message }));
             }
             let complete = || finalize::finalize(&job.stores, &file);
-            match retries
-                .for_ever(
-                    "complete a final file under spec.pipeline.sink.files.path",
-                    complete,
-                )
-                .await
-            {
+            let name = "complete a final file under spec.pipeline.sink.files.path";
+            let completed = retries.unless_full(name, complete).await;
+            match completed.map_err(full(name))? {
                 Finalized::Stands => Some(Event::FileFinalized { task: task.task }),
                 Finalized::Lost => Some(Event::FileLost { task }),
             }
@@ -268,7 +279,8 @@ async fn carry_out(tools: &Tools, call: Call) -> Option<Event> {
             None
         }
         Call::WriteManifest(files) => Some(close(tools, &files).await),
-    }
+    };
+    Ok(event)
 }
 
 /// A job that has lost its folder to another completes no further file there.
@@ -300,7 +312,9 @@ async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {
 
 /// What the store does not do now it may do when somebody mends it; what is there stays there.
 fn judge_output(error: &OutputError) -> Verdict {
-    if error.is_of_a_store() {
+    if error.is_full_disk() {
+        Verdict::TryAFewTimes
+    } else if error.is_of_a_store() {
         Verdict::TryAgain
     } else {
         Verdict::GiveUp
@@ -324,6 +338,7 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
 mod tests {
     use serde_json::json;
     use zephyr_crds::frozen::FrozenJob;
+    use zephyr_engine::coordinator::uncharged::Uncharged;
     use zephyr_engine::id::{Attempt, JobUid, ShardId, TaskId};
 
     use super::*;
@@ -368,6 +383,15 @@ mod tests {
         let ledger = taken.unwrap().ledger;
         let (job, epoch, digest) = (Arc::new(job), ledger.epoch(), String::new());
         Effects::new(job, digest, epoch, ledger, retries, metrics)
+    }
+
+    #[test]
+    fn the_documentation_tells_how_often_a_file_is_tried_to_be_thrown_away() {
+        let told = Uncharged::CleanUp.row().bound;
+        assert!(
+            told.starts_with(&format!("{DISCARD_TRIES} tries for ")),
+            "{told}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

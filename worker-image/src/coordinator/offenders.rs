@@ -50,6 +50,8 @@ mod tests {
             assert_eq!(offenders.is_fenced(&process(1)), fenced);
         }
         assert!(!offenders.is_fenced(&process(2)));
+        let told = zephyr_engine::coordinator::uncharged::Uncharged::ForeignReport.row();
+        assert!(told.bound.starts_with(&format!("{REPORTS_MAX} times")));
     }
 
     #[test]

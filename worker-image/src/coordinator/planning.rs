@@ -13,7 +13,7 @@ use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
 use super::dispatch::SourceShards;
-use super::retry::{Backoff, Verdict, judge_ledger};
+use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
 use super::status::{Status, show};
 use crate::finalize::{Output, claim, finished};
 use crate::job::RunJob;
@@ -21,7 +21,7 @@ use crate::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
 };
 use crate::reclaim::{MARKER_NAME, MarkerError, read_marker};
-use crate::storage::{ListError, list_inputs, probe};
+use crate::storage::{ListError, ProbeError, list_inputs, probe};
 
 /// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may have gone wrong.
 const LEDGER_READS: u32 = 3;
@@ -80,6 +80,9 @@ pub enum PlanningError {
     /// The thread that compiled them died.
     #[error("compile the expressions: the thread died")]
     Compile,
+    /// The run's own local disk is full for good.
+    #[error("{0}")]
+    FullDisk(String),
     /// The pipeline cannot be written as JSON.
     #[error("write plan.json: {source}")]
     PlanFile {
@@ -93,6 +96,8 @@ pub enum PlanningError {
 enum NoPlan {
     /// It may pass by itself.
     Wait(String),
+    /// The run's own local disk is full.
+    FullDisk(String),
     /// It is the job's own fault.
     Failed(String),
     /// The job has finished before, and its ledger was removed since.
@@ -106,6 +111,27 @@ enum NoPlan {
     },
     /// This coordinator cannot go on.
     Fatal(PlanningError),
+}
+
+impl NoPlan {
+    /// A disk that was found full too often is full for good.
+    fn not_for_ever(self, full_disks: &mut u32) -> Self {
+        match self {
+            Self::FullDisk(sentence) => {
+                *full_disks += 1;
+                if *full_disks < FULL_DISK_TRIES {
+                    Self::FullDisk(sentence)
+                } else {
+                    Self::Fatal(PlanningError::FullDisk(sentence))
+                }
+            }
+            other @ (Self::Wait(_)
+            | Self::Failed(_)
+            | Self::Finished(_)
+            | Self::Damaged { .. }
+            | Self::Fatal(_)) => other,
+        }
+    }
 }
 
 /// Plans the job. Shows what it waits for.
@@ -142,8 +168,10 @@ async fn hold_ledger(
     let writer = WriterToken::from_random(job.stores.chance().unique());
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
+    let mut full_disks = 0;
     loop {
-        match take_over(job, &writer).await {
+        let taken = take_over(job, &writer).await;
+        match taken.map_err(|error| error.not_for_ever(&mut full_disks)) {
             Ok(taken) => return Ok(ControlFlow::Continue(taken)),
             Err(NoPlan::Fatal(error)) => return Err(error),
             Err(NoPlan::Finished(result)) => {
@@ -156,7 +184,7 @@ async fn hold_ledger(
                     return Ok(ControlFlow::Break(ended(epoch, damaged(&message), &[])));
                 }
             }
-            Err(NoPlan::Wait(sentence) | NoPlan::Failed(sentence)) => {
+            Err(NoPlan::Wait(sentence) | NoPlan::FullDisk(sentence) | NoPlan::Failed(sentence)) => {
                 tracing::warn!(
                     sentence,
                     "storage does not answer as it should; trying again"
@@ -181,8 +209,10 @@ async fn make_runnable(
     } = taken;
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
+    let mut full_disks = 0;
     loop {
-        let result = match plan_or_load(job, epoch, !records.is_empty()).await {
+        let planned = plan_or_load(job, epoch, !records.is_empty()).await;
+        let result = match planned.map_err(|error| error.not_for_ever(&mut full_disks)) {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -211,7 +241,7 @@ async fn make_runnable(
                 let reason = "PlanFailed".to_owned();
                 Some(JobResult::Failed { reason, message })
             }
-            Err(NoPlan::Wait(sentence)) => {
+            Err(NoPlan::Wait(sentence) | NoPlan::FullDisk(sentence)) => {
                 tracing::warn!(sentence, "the job cannot be planned yet; trying again");
                 let waiting = Status {
                     epoch,
@@ -306,9 +336,12 @@ async fn removed_ledger(
 
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
-    probe(&job.storage)
-        .await
-        .map_err(|error| NoPlan::Wait(error.to_string()))?;
+    probe(&job.storage).await.map_err(|error| match &error {
+        ProbeError::Store(full) if full.is_full_disk() => NoPlan::FullDisk(error.to_string()),
+        ProbeError::Store(_)
+        | ProbeError::Address(_)
+        | ProbeError::LacksConditionalWrites { .. } => NoPlan::Wait(error.to_string()),
+    })?;
     let opened = Ledger::open(&job.storage, writer.clone())
         .await
         .map_err(|error| ledger_error(error, None, field))?;
@@ -337,6 +370,7 @@ fn ledger_error(
     sentence: impl Fn(&dyn std::fmt::Display) -> String,
 ) -> NoPlan {
     match (judge_ledger(&error), &error, epoch) {
+        (Verdict::TryAFewTimes, ..) => NoPlan::FullDisk(sentence(&error)),
         (Verdict::TryAgain, ..) | (Verdict::GiveUp, LedgerError::Refused { .. }, None) => {
             NoPlan::Wait(sentence(&error))
         }
@@ -387,7 +421,9 @@ async fn plan_or_load(
 /// be planned says nothing of its folder.
 async fn take_the_folder(job: &RunJob) -> Result<(), NoPlan> {
     claim(&Output::of(job)).await.map_err(|error| {
-        if error.is_transient() {
+        if error.is_full_disk() {
+            NoPlan::FullDisk(error.to_string())
+        } else if error.is_transient() {
             NoPlan::Wait(error.to_string())
         } else {
             NoPlan::Failed(error.to_string())
@@ -490,10 +526,19 @@ async fn record_result(
 ) -> Result<(), PlanningError> {
     let records = [LogRecord::Result(result.clone())];
     let mut backoff = Backoff::new(job.stores.chance());
+    let mut full = 0;
+    let mut shows = |error: &LedgerError| match judge_ledger(error) {
+        Verdict::TryAgain => true,
+        Verdict::TryAFewTimes => {
+            full += 1;
+            full < FULL_DISK_TRIES
+        }
+        Verdict::GiveUp => false,
+    };
     loop {
         match ledger.append(&records).await {
             Ok(()) => return Ok(()),
-            Err(error) if matches!(judge_ledger(&error), Verdict::TryAgain) => {
+            Err(error) if shows(&error) => {
                 let sentence = format!("spec.storage.uri: {error}");
                 show(
                     status,

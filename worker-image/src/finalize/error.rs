@@ -116,6 +116,11 @@ impl OutputError {
         }
     }
 
+    /// Whether a local disk is full: that does not pass while a run waits that may be what fills it.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Store(error) | Self::Storage(error) if error.is_full_disk())
+    }
+
     /// Whether a store failed, and not the job by what is there.
     pub fn is_of_a_store(&self) -> bool {
         match self {

@@ -24,6 +24,8 @@ pub struct SpillFolder {
     path: Arc<PathBuf>,
     /// Entries that were written for good, to runs and from them.
     written: Arc<AtomicU64>,
+    /// Bytes that one task wrote to runs.
+    bytes: Arc<AtomicU64>,
 }
 
 impl SpillFolder {
@@ -32,6 +34,7 @@ impl SpillFolder {
         Self {
             path: Arc::new(folder.to_owned()),
             written: Arc::default(),
+            bytes: Arc::default(),
         }
     }
 
@@ -40,6 +43,7 @@ impl SpillFolder {
         Self {
             path: Arc::clone(&self.path),
             written: Arc::clone(written),
+            bytes: Arc::default(),
         }
     }
 
@@ -55,6 +59,7 @@ impl SpillFolder {
     ) -> Result<Run, ShuffleError> {
         Run::write(
             &self.path,
+            &self.bytes,
             entries.map(|entry| {
                 self.count(1);
                 entry.map_err(WriteFailure::Entry)
@@ -78,7 +83,8 @@ impl SpillFolder {
     fn failed(&self, call: &'static str, error: &io::Error) -> ShuffleError {
         let folder = self.path.display().to_string();
         ShuffleError::Spill(match Location::parse_local(&folder) {
-            Ok(location) => StorageError::from_io(call, &location, error),
+            Ok(location) => StorageError::from_io(call, &location, error)
+                .after_writing(self.bytes.load(Ordering::Relaxed)),
             Err(_) => StorageError {
                 call,
                 object: folder,

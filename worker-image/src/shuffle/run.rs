@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zephyr_engine::ops::Entry;
 
@@ -16,20 +17,25 @@ const READ_BUFFER_BYTES: usize = 128 << 10;
 pub(crate) struct Run(File);
 
 impl Run {
-    /// Writes all entries to a file without a name in `folder`.
+    /// Writes all entries to a file without a name in `folder`; `bytes` counts what that takes.
     pub(crate) fn write<E: From<io::Error>>(
         folder: &Path,
+        bytes: &AtomicU64,
         entries: impl Iterator<Item = Result<Entry, E>>,
     ) -> Result<Self, E> {
         let mut output = BufWriter::new(tempfile::tempfile_in(folder)?);
         let mut chunks = ChunkWriter::new()?;
+        let mut put = |chunk: &[u8]| {
+            bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            output.write_all(chunk)
+        };
         for entry in entries {
             if chunks.push(&entry?) {
-                output.write_all(chunks.take()?.0)?;
+                put(chunks.take()?.0)?;
             }
         }
         if !chunks.is_empty() {
-            output.write_all(chunks.take()?.0)?;
+            put(chunks.take()?.0)?;
         }
         let file = output
             .into_inner()

@@ -87,6 +87,7 @@ impl Tasks {
 pub(super) fn own_failure() -> TaskFailure {
     TaskFailure {
         class: FailureClass::Application,
+        setback: None,
         error: "it failed by itself".to_owned(),
         lost_input: None,
     }

@@ -84,6 +84,21 @@ impl StorageError {
         Self::new(call, object, cause)
     }
 
+    /// Whether a local disk is full: that does not pass while whoever fills it waits.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self.cause, Cause::NoSpace(_))
+    }
+
+    /// Says of a full disk how much one task had to write there.
+    #[must_use]
+    pub(crate) fn after_writing(mut self, bytes: u64) -> Self {
+        if let Cause::NoSpace(disk) = &mut self.cause {
+            let written = format!(" while the task wrote {}", size_text(bytes));
+            disk.push_str(&written);
+        }
+        self
+    }
+
     /// The error of a call that was given up after so many failures in so long.
     #[must_use]
     pub(crate) fn after(mut self, failures: u32, since: Duration) -> Self {
@@ -290,7 +305,7 @@ fn begins(error: &object_store::Error, with: &str) -> bool {
 fn classify_io(path: &Path, error: &std::io::Error) -> Option<Cause> {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Some(Cause::NoSpace(mount_of(path)))
+            Some(Cause::NoSpace(mount_of(path) + &room_on(path)))
         }
         std::io::ErrorKind::ReadOnlyFilesystem => Some(Cause::ReadOnly(mount_of(path))),
         std::io::ErrorKind::NotFound => Some(Cause::NotFound),
@@ -298,6 +313,35 @@ fn classify_io(path: &Path, error: &std::io::Error) -> Option<Cause> {
         std::io::ErrorKind::PermissionDenied => Some(Cause::Denied(error.to_string())),
         _ => None,
     }
+}
+
+/// How large the file system of a path is, and what is left of it; nothing where it does not say.
+fn room_on(path: &Path) -> String {
+    let there = path.ancestors().find(|path| path.exists());
+    let Some(Ok(disk)) = there.map(rustix::fs::statvfs) else {
+        return String::new();
+    };
+    if disk.f_blocks == 0 {
+        return String::new();
+    }
+    let (all, free) = (
+        disk.f_blocks.saturating_mul(disk.f_frsize),
+        disk.f_bavail.saturating_mul(disk.f_frsize),
+    );
+    format!(" ({} in all, {} free)", size_text(all), size_text(free))
+}
+
+/// `1.5 MiB`
+fn size_text(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(bits, _)| bytes >> bits > 0);
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(bits, name)| {
+            let tenths = (u128::from(bytes) * 10) >> bits;
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        },
+    )
 }
 
 /// Where the file system of a path is mounted: what is full is that, not the path.

@@ -41,7 +41,9 @@ impl ObjectWriter {
             let put = persist(&self.stores, "writing", &self.location, || {
                 store.put(self.location.path(), payload.clone())
             });
-            self.runtime.block_on(put)?;
+            self.runtime
+                .block_on(put)
+                .map_err(|error| error.after_writing(bytes))?;
             return Ok((bytes, crc32c));
         };
         let uploaded = upload.finish()?;

@@ -34,7 +34,8 @@ where
             Ok(value) => return Ok(value),
             Err(error) => StorageError::from_store(call, object, &error),
         };
-        if !error.is_transient() {
+        // Whoever waits here may be who fills the disk.
+        if !error.is_transient() || error.is_full_disk() {
             return Err(error);
         }
         let Some(pause) = pauses.next(&error) else {

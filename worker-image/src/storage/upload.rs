@@ -182,8 +182,9 @@ impl PartUpload {
                 path: _,
                 staged,
             } => {
-                let failed =
-                    |error: io::Error| StorageError::from_io("writing", &self.location, &error);
+                let failed = |error: io::Error| {
+                    StorageError::from_io("writing", &self.location, &error).after_writing(bytes)
+                };
                 file.write_all(&last).map_err(failed)?;
                 file.sync_all().map_err(failed)?;
                 UploadPlace::Staged(staged)
@@ -256,9 +257,9 @@ impl PartUpload {
                 }
                 Ok(())
             }
-            Target::Staged { file, .. } => file
-                .write_all(&part)
-                .map_err(|error| StorageError::from_io("writing", &self.location, &error)),
+            Target::Staged { file, .. } => file.write_all(&part).map_err(|error| {
+                StorageError::from_io("writing", &self.location, &error).after_writing(self.bytes)
+            }),
         }
     }
 }
@@ -498,7 +499,13 @@ mod tests {
         assert!(error.is_transient());
         let text = error.to_string();
         let expected = format!("writing {location}: no space on ");
-        let mount = text.strip_prefix(&expected).unwrap();
+        let disk = text.strip_prefix(&expected).unwrap();
+        let (mount, room) = disk.split_once(" (").unwrap();
         assert!(folder.path().starts_with(mount), "{text}");
+        assert!(
+            room.contains(" in all, ") && room.contains(" free)"),
+            "{text}"
+        );
+        assert!(room.ends_with(" while the task wrote 4 bytes"), "{text}");
     }
 }

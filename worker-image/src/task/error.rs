@@ -1,5 +1,6 @@
 //! Why an attempt failed, and whose fault it was. Decides the class; budgets are the coordinator's.
 
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;
@@ -16,6 +17,8 @@ const ERROR_CHARS_MAX: usize = 1000;
 pub struct TaskFailure {
     /// Whose fault it was.
     pub class: FailureClass,
+    /// Of a disruption: what it was.
+    pub setback: Option<Setback>,
     /// One sentence: file, record and error where there are such.
     pub error: String,
     /// The output of an earlier stage that is lost, where that is the cause.
@@ -72,8 +75,11 @@ impl From<TaskError> for TaskFailure {
         if let TaskError::Shuffle(ShuffleError::LoseInput { producer, .. }) = &error {
             lost_input = Some(*producer);
         }
+        let class = class(&error);
+        let is_disruption = class == FailureClass::Disruption && lost_input.is_none();
         Self {
-            class: class(&error),
+            class,
+            setback: is_disruption.then(|| setback(&error)),
             error: error.to_string().chars().take(ERROR_CHARS_MAX).collect(),
             lost_input,
         }
@@ -103,6 +109,37 @@ fn class(error: &TaskError) -> FailureClass {
         TaskError::Shuffle(ShuffleError::LoseInput { .. } | ShuffleError::Spill(_)) => {
             FailureClass::Disruption
         }
+    }
+}
+
+impl TaskError {
+    /// What a store or a disk said, where that is the cause.
+    pub(super) fn of_storage(&self) -> Option<&StorageError> {
+        match self {
+            Self::ReadInput(ReadError::Store(error))
+            | Self::WriteOutput(WriteError::Store(error))
+            | Self::Shuffle(ShuffleError::Store(error) | ShuffleError::Spill(error))
+            | Self::Store(error) => Some(error),
+            Self::ApplyStep { .. }
+            | Self::Operate(_)
+            | Self::ReadInput(_)
+            | Self::WriteOutput(_)
+            | Self::Shuffle(_)
+            | Self::FollowAssignment(_)
+            | Self::Bug(_) => None,
+        }
+    }
+}
+
+/// What a disruption was. Whether a store that failed answers others is not known here: see `run`.
+fn setback(error: &TaskError) -> Setback {
+    match error.of_storage() {
+        Some(error) if error.is_full_disk() => Setback::DiskFull,
+        Some(_) if matches!(error, TaskError::Shuffle(ShuffleError::Spill(_))) => {
+            Setback::WorkerUnwell
+        }
+        Some(_) => Setback::StoreAway,
+        None => Setback::WorkerUnwell,
     }
 }
 

@@ -4,12 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::TaskOutput;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
 
-use crate::storage::InputFile;
+use crate::storage::{InputFile, Location, store_answers};
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
@@ -82,7 +83,26 @@ pub fn run(
             panic_text(&*panic)
         )))
     });
-    outcome.map_err(TaskFailure::from)
+    outcome.map_err(|error| {
+        let alone = is_object_alone(context, &error);
+        let mut failure = TaskFailure::from(error);
+        if alone && failure.setback == Some(Setback::StoreAway) {
+            failure.setback = Some(Setback::ObjectUnavailable);
+        }
+        failure
+    })
+}
+
+/// Whether an object could not be reached whose store answers other calls: then waiting for the store is of no use.
+fn is_object_alone(context: &TaskContext, error: &TaskError) -> bool {
+    let setup = &context.setup;
+    let unreached = error.of_storage();
+    let unreached = unreached.filter(|error| error.is_transient() && !error.is_full_disk());
+    let object = unreached.and_then(|error| Location::parse_local(&error.object).ok());
+    object.is_some_and(|object| {
+        let asked = store_answers(setup.storage.stores(), &object);
+        setup.runtime.block_on(asked)
+    })
 }
 
 fn execute(

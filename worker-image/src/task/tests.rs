@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
 use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
@@ -16,6 +18,7 @@ use crate::convert::identity::first_attempt;
 use crate::finalize::{Finalized, finalize};
 use crate::formats::ReadLimits;
 use crate::shuffle::publish_stage;
+use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
 
 struct Job {
@@ -409,12 +412,49 @@ fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
         None,
     )
     .unwrap_err();
-    assert_eq!(failure.class, FailureClass::Disruption);
+    assert_eq!(
+        (failure.class, failure.setback),
+        (FailureClass::Disruption, Some(Setback::WorkerUnwell))
+    );
     assert!(
         failure.error.starts_with("spilling to local disk: "),
         "{}",
         failure.error
     );
+}
+
+#[test]
+fn an_object_that_alone_does_not_answer_is_told_from_a_store_that_is_away() {
+    for (is_away, expected) in [
+        (false, Setback::ObjectUnavailable),
+        (true, Setback::StoreAway),
+    ] {
+        let tricks: Tricks = Arc::new(move |_, path| {
+            let fails = is_away || path.as_ref() == "a.txt";
+            let trick = if fails { Trick::Fail } else { Trick::Pass };
+            Box::pin(std::future::ready(trick))
+        });
+        let object = Location::parse("s3://b/a.txt").unwrap();
+        let store = tricky(&Arc::default(), tricks).open(&object).unwrap();
+        let stores = Stores::in_memory()
+            .with_store("s3://in", store)
+            .with_patience(Duration::ZERO);
+        let mut job = Job::new(Vec::new(), &[("a.txt", b"x\n")], "s3://out/{shard}.jsonl");
+        let uid = JobUid::parse("uid").unwrap();
+        job.storage = JobStorage::new(stores, "s3://work/jobs", uid).unwrap();
+        let assignment = Assignment {
+            task: first_attempt(0, 0),
+            input: job.input(0, 0, None),
+            trace_records: false,
+        };
+        let failure = run(&job.context(), &assignment, &Arc::default(), None).unwrap_err();
+        assert_eq!(
+            (failure.class, failure.setback),
+            (FailureClass::Disruption, Some(expected)),
+            "{}",
+            failure.error
+        );
+    }
 }
 
 #[test]

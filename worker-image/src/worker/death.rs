@@ -61,6 +61,7 @@ impl Death {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
         TaskFailure {
             class: FailureClass::Application,
+            setback: None,
             error,
             lost_input: None,
         }

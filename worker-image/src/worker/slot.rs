@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
 
@@ -304,6 +305,7 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
         task,
         TaskFailure {
             class,
+            setback: (class == FailureClass::Disruption).then_some(Setback::WorkerUnwell),
             error: error.to_string(),
             lost_input: None,
         },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::{Epoch, TaskAttempt};
 use zephyr_engine::plan::plan;
@@ -337,6 +338,7 @@ impl Supervisor {
             for task in state.in_slots() {
                 let failure = TaskFailure {
                     class: FailureClass::Application,
+                    setback: None,
                     error: error.clone(),
                     lost_input: None,
                 };
@@ -415,6 +417,7 @@ impl State {
                 let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
                 let failure = TaskFailure {
                     class: FailureClass::Disruption,
+                    setback: Some(Setback::WorkerUnwell),
                     error,
                     lost_input: None,
                 };

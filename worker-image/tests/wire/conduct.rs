@@ -53,6 +53,7 @@ async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_passed_over() 
         class: wire::FailureClass::Deterministic.into(),
         error: "e".repeat(1 << 20),
         lost_input: None,
+        setback: 0,
     };
     for message in [
         progress(u64::MAX),

@@ -365,7 +365,7 @@ fn fault_8282_a_disruption_that_holds_a_task_up_is_told_until_the_task_is_done()
     cluster.fails("a", attempt(0, 1, 1, 1), FailureClass::Disruption, full);
     cluster.passes(1_000, &["a"]);
     let wanted = format!(
-        "stage 1/1 map, shard 1: given back for a cause that is not its own, will be tried again; last cause: {full}"
+        "stage 1/1 map, shard 1: given back once for a cause that is not its own, will be tried again; last cause: {full}"
     );
     assert_eq!(cluster.report().message, wanted);
     assert_eq!(cluster.report().stage.failed, 0, "and costs nothing");

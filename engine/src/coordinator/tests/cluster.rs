@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
-use crate::coordinator::{Config, Effect, Event, PodEndCause, Report, State, ToWorker, step};
+use crate::coordinator::{
+    Config, Effect, Event, PodEndCause, Report, Setback, State, ToWorker, step,
+};
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
@@ -284,11 +286,41 @@ impl TestCluster {
         })
     }
 
+    /// A disruption is a store that answers nobody.
     pub(super) fn fails(
         &mut self,
         name: &'static str,
         task: TaskAttempt,
         class: FailureClass,
+        error: &str,
+    ) -> Vec<Effect> {
+        let is_disruption = class == FailureClass::Disruption;
+        let setback = is_disruption.then_some(Setback::StoreAway);
+        self.fails_by(name, task, class, setback, error)
+    }
+
+    /// The worker holds the attempt no more, whatever the test has it say.
+    pub(super) fn forgets(&mut self, name: &'static str, task: TaskAttempt) {
+        self.held.entry(name).or_default().remove(&task);
+    }
+
+    /// A task is given back by a worker that means no fault of the task's.
+    pub(super) fn is_held_up(
+        &mut self,
+        name: &'static str,
+        task: TaskAttempt,
+        setback: Setback,
+        error: &str,
+    ) -> Vec<Effect> {
+        self.fails_by(name, task, FailureClass::Disruption, Some(setback), error)
+    }
+
+    fn fails_by(
+        &mut self,
+        name: &'static str,
+        task: TaskAttempt,
+        class: FailureClass,
+        setback: Option<Setback>,
         error: &str,
     ) -> Vec<Effect> {
         self.held.entry(name).or_default().remove(&task);
@@ -298,6 +330,7 @@ impl TestCluster {
             session,
             task,
             class,
+            setback,
             error,
             lost_input: None,
         })
@@ -317,6 +350,7 @@ impl TestCluster {
             session,
             task,
             class,
+            setback: None,
             error,
             lost_input: Some(lost),
         })

@@ -185,6 +185,7 @@ fn fault_4117_5484_nothing_that_ends_after_the_result_changes_it() {
         session,
         task: attempt(0, 0, 1, 1),
         class: FailureClass::Application,
+        setback: None,
         error: "late".to_owned(),
         lost_input: None,
     };

@@ -9,6 +9,7 @@ mod models;
 mod replay;
 mod scenarios;
 mod sessions;
+mod setbacks;
 mod simulation;
 mod stages;
 mod tail;

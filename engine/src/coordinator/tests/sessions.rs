@@ -465,6 +465,7 @@ fn messages_through_a_session_that_never_said_hello_mean_nothing() {
             session,
             task,
             class: FailureClass::Application,
+            setback: None,
             error: String::new(),
             lost_input: None,
         },

@@ -57,6 +57,8 @@ pub(super) enum Trouble {
     Twice,
     /// This task fails always.
     Poison(TaskId),
+    /// This task finds the disk full wherever it runs.
+    HeldUp(TaskId),
     /// Now and then, and the budget is small: the job may fail, if it fails for the right reason.
     Scarce(u64),
 }
@@ -140,7 +142,11 @@ impl Settings {
             storage_ms_max: rng.pick(&[20, 500, 3_000]).unwrap_or(20),
             task_disruptions: match trouble {
                 Trouble::Scarce(_) => rng.pick(&[0, 3]).unwrap_or(0),
-                Trouble::Never | Trouble::Often(_) | Trouble::Twice | Trouble::Poison(_) => limit,
+                Trouble::Never
+                | Trouble::Often(_)
+                | Trouble::Twice
+                | Trouble::Poison(_)
+                | Trouble::HeldUp(_) => limit,
             },
             fault_every_ms: rng.pick(&[300, 2_000, 10_000]).unwrap_or(300),
             unnoticed: rng.pick(&[0, 50, 100]).unwrap_or(0),
@@ -193,7 +199,7 @@ impl Settings {
     pub(super) fn config(&self) -> Config {
         let task_failures = match self.trouble {
             Trouble::Never | Trouble::Often(_) => AMPLE,
-            Trouble::Twice | Trouble::Poison(_) | Trouble::Scarce(_) => 3,
+            Trouble::Twice | Trouble::Poison(_) | Trouble::HeldUp(_) | Trouble::Scarce(_) => 3,
         };
         Config::new(task_failures, self.task_disruptions)
     }
@@ -245,7 +251,12 @@ fn draw_trouble(rng: &mut Rng, shards: &[u32], is_exact: bool) -> Trouble {
             };
             let last = u64::from(shards[stage as usize]) - 1;
             let shard = u32::try_from(rng.between(0, last)).unwrap_or(0);
-            Trouble::Poison(task(stage, shard))
+            let task = task(stage, shard);
+            if rng.percent(50) {
+                Trouble::Poison(task)
+            } else {
+                Trouble::HeldUp(task)
+            }
         }
     }
 }
@@ -262,7 +273,10 @@ fn draw_nemeses(rng: &mut Rng, trouble: Trouble, is_exact: bool) -> Vec<Nemesis>
         nemeses.push(Nemesis::ContainerEnds);
     }
     // A container's end counts against the same small budget as the failures that are counted out beforehand.
-    if matches!(trouble, Trouble::Twice | Trouble::Poison(_)) {
+    if matches!(
+        trouble,
+        Trouble::Twice | Trouble::Poison(_) | Trouble::HeldUp(_)
+    ) {
         nemeses.retain(|nemesis| *nemesis != Nemesis::ContainerEnds);
     }
     nemeses

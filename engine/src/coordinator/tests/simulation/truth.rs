@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::Book;
-use crate::coordinator::config::EARLY_NEWS_MS;
+use crate::coordinator::config::{EARLY_NEWS_MS, SAME_CAUSE_FREE_TRIES};
 use crate::coordinator::record::{FailureClass, LogRecord};
+use crate::coordinator::setback::Setback;
 use crate::id::{Attempt, TaskAttempt, TaskId};
 
 /// A pod and an incarnation of its process.
@@ -17,6 +18,7 @@ pub(super) enum Fate {
     Done,
     Failed {
         class: FailureClass,
+        setback: Option<Setback>,
         error: String,
         lost_input: Option<TaskAttempt>,
     },
@@ -48,12 +50,19 @@ pub(super) struct Truth {
     done_at: BTreeMap<TaskId, u64>,
     /// Failures that each task has had by itself.
     pub(super) own_failures: BTreeMap<TaskId, u32>,
+    /// How often each task was held up by something that is not free for ever.
+    held_up: BTreeMap<TaskId, u32>,
 }
 
 impl Truth {
     pub(super) fn ended(&mut self, task: TaskAttempt, fate: Fate) {
         if matches!(&fate, Fate::Failed { class, .. } if *class != FailureClass::Disruption) {
             *self.own_failures.entry(task.task).or_default() += 1;
+        }
+        if let Fate::Failed { setback, .. } = &fate
+            && setback.is_some_and(|setback| setback.free_tries().is_some())
+        {
+            *self.held_up.entry(task.task).or_default() += 1;
         }
         let before = self.fates.insert(task, fate);
         assert_eq!(before, None, "{task} ran twice");
@@ -117,8 +126,21 @@ impl Truth {
             );
             return;
         }
-        let is_right = matches!(self.fates.get(&task),
-            Some(Fate::Failed { class, error: own, .. }) if *class == charged && own == error);
+        let held_up = self.held_up.get(&task.task).copied().unwrap_or(0);
+        let is_right = match self.fates.get(&task) {
+            Some(Fate::Failed {
+                class: FailureClass::Disruption,
+                error: own,
+                ..
+            }) => {
+                let is_told = error.starts_with(&format!("{own}; given back "));
+                is_told && held_up > SAME_CAUSE_FREE_TRIES
+            }
+            Some(Fate::Failed {
+                class, error: own, ..
+            }) => *class == charged && own == error,
+            Some(Fate::Done) | None => false,
+        };
         let fate = self.fates.get(&task);
         assert!(
             is_right,

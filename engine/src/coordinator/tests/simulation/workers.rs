@@ -8,7 +8,7 @@ use super::streams::Stream;
 use super::truth::Fate;
 use super::world::{Happening, World};
 use crate::coordinator::record::{FailureClass, TaskOutput};
-use crate::coordinator::{Event, ToWorker};
+use crate::coordinator::{Event, Setback, ToWorker};
 use crate::id::{SessionId, TaskAttempt, WorkerId};
 
 /// A pod and the process in it.
@@ -192,12 +192,14 @@ impl World {
             }
             Fate::Failed {
                 class,
+                setback,
                 error,
                 lost_input,
             } => Event::Failed {
                 session,
                 task,
                 class,
+                setback,
                 error,
                 lost_input,
             },
@@ -240,6 +242,7 @@ impl World {
         let failures = failures.unwrap_or(0);
         let fails = |class, error: &str| Fate::Failed {
             class,
+            setback: (class == FailureClass::Disruption).then_some(Setback::StoreAway),
             error: format!("{error} {task}"),
             lost_input: None,
         };
@@ -255,6 +258,14 @@ impl World {
                 };
                 return fails(class, "poison:");
             }
+            Trouble::HeldUp(held_up) if held_up == task.task => {
+                return Fate::Failed {
+                    class: FailureClass::Disruption,
+                    setback: Some(Setback::DiskFull),
+                    error: format!("no space: {task}"),
+                    lost_input: None,
+                };
+            }
             Trouble::Often(chance) | Trouble::Scarce(chance)
                 if !self.has_healed() && self.rng.percent(chance) =>
             {
@@ -263,6 +274,7 @@ impl World {
                     // The same words twice are a verdict, which an ample budget does not prevent.
                     2 if matches!(self.settings.trouble, Trouble::Scarce(_)) => Fate::Failed {
                         class: FailureClass::Deterministic,
+                        setback: None,
                         error: format!("null cannot be added: {}", task.task),
                         lost_input: None,
                     },
@@ -274,12 +286,14 @@ impl World {
             | Trouble::Often(_)
             | Trouble::Twice
             | Trouble::Poison(_)
+            | Trouble::HeldUp(_)
             | Trouble::Scarce(_) => {}
         }
         match self.storage.write(task, input) {
             Ok(()) => Fate::Done,
             Err(lost) => Fate::Failed {
                 class: FailureClass::Disruption,
+                setback: None,
                 error: "not found".to_owned(),
                 lost_input: Some(lost),
             },

@@ -223,6 +223,8 @@ impl World {
         let waits_ms = match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) => 40_000,
             Trouble::Twice | Trouble::Scarce(_) | Trouble::Poison(_) => 70_000 * stages,
+            // Eight tries, and some more while those at other workers have to wait for room.
+            Trouble::HeldUp(_) => 70_000 * stages + 12 * (30_000 + task_ms),
         };
         // A coordinator that starts, pods that come back, and silences that have to be noticed, one after another.
         let recovery_ms = 15_000 + 120_000 + 2 * 35_000;
@@ -251,7 +253,10 @@ impl World {
         match (book.result(), self.settings.mode) {
             (Some(JobResult::Succeeded { .. }), _) => {
                 assert!(
-                    !matches!(self.settings.trouble, Trouble::Poison(_)),
+                    !matches!(
+                        self.settings.trouble,
+                        Trouble::Poison(_) | Trouble::HeldUp(_)
+                    ),
                     "a task that fails always is done"
                 );
                 book.expect_answer(&reference, &self.storage.final_files);
@@ -283,6 +288,11 @@ impl World {
                 let named = self.ledger.book.describe(task);
                 assert!(message.starts_with(&named), "{message} instead of {named}");
                 assert!(message.contains("failed 3 times"), "{message}");
+            }
+            Trouble::HeldUp(task) => {
+                let named = self.ledger.book.describe(task);
+                assert!(message.starts_with(&named), "{message} instead of {named}");
+                assert!(message.contains("held up by a full disk"), "{message}");
             }
             Trouble::Scarce(_) => {}
         }

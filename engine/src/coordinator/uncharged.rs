@@ -1,0 +1,244 @@
+//! The list of all that is tried again for nothing, in any part of the system: how long, what then, and what shows it
+//! meanwhile. `docs/failures.md` has it as a table, word by word. Decides nothing: the numbers are those that others decide by.
+
+use crate::coordinator::config::{
+    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_OUTPUTS_MAX, LOST_WITHIN_MS,
+    LOST_WORKERS_FREE, LOST_WORKERS_TOLD, SAME_CAUSE_FREE_TRIES, WORKERS_TRIED_MIN,
+};
+use crate::coordinator::setback::Setback;
+
+/// A kind of retry that costs no budget at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Uncharged {
+    /// A worker is gone without a word, preempted, or replaced by another process of its pod.
+    WorkerLost,
+    /// A worker that was told to go gives its tasks back.
+    HandedBack,
+    /// A session broke before the worker had taken a task.
+    NeverTaken,
+    /// A task's attempt was given back.
+    GivenBack(Setback),
+    /// A committed output is lost, of a stage or of a final file.
+    OutputLost,
+    /// A call of a task to the store.
+    TaskCall,
+    /// A call of the coordinator to the store: ledger, lists of outputs, final files, `_SUCCESS.json`.
+    CoordinatorCall,
+    /// Planning and take-over.
+    Planning,
+    /// The coordinator's own disk is full, in a run on one machine.
+    CoordinatorDisk,
+    /// A worker that finds no coordinator, or is refused by it.
+    Session,
+    /// A worker whose reports name files of others.
+    ForeignReport,
+    /// Throwing away what nobody needs.
+    CleanUp,
+}
+
+/// What is said of a kind: one row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnchargedRow {
+    /// What happens.
+    pub what: &'static str,
+    /// How long that is free.
+    pub bound: String,
+    /// What comes then.
+    pub then: &'static str,
+    /// What shows it meanwhile.
+    pub sign: String,
+}
+
+impl Uncharged {
+    /// All kinds.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let first = [Self::WorkerLost, Self::HandedBack, Self::NeverTaken];
+        let last = [
+            Self::OutputLost,
+            Self::TaskCall,
+            Self::CoordinatorCall,
+            Self::Planning,
+            Self::CoordinatorDisk,
+            Self::Session,
+            Self::ForeignReport,
+            Self::CleanUp,
+        ];
+        let given_back = Setback::ALL.into_iter().map(Self::GivenBack);
+        first.into_iter().chain(given_back).chain(last)
+    }
+
+    /// What is said of it.
+    pub fn row(self) -> UnchargedRow {
+        UnchargedRow {
+            what: self.what(),
+            bound: self.bound(),
+            then: self.then(),
+            sign: self.sign(),
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::WorkerLost => {
+                "a worker is lost under a task: preempted, silent for 30 s, or replaced by another process of its pod"
+            }
+            Self::HandedBack => "a worker that was told to go hands its tasks back",
+            Self::NeverTaken => "a session breaks before the worker has taken a task",
+            Self::GivenBack(Setback::DiskFull) => {
+                "a local disk is full, for spilling or for the output"
+            }
+            Self::GivenBack(Setback::ObjectUnavailable) => {
+                "one object cannot be reached, and its store answers another call"
+            }
+            Self::GivenBack(Setback::StoreAway) => "the store answers no call of the task's worker",
+            Self::GivenBack(Setback::WorkerUnwell) => {
+                "a worker cannot start a process, or its scratch folder cannot be used"
+            }
+            Self::GivenBack(Setback::InputLost) => {
+                "a task finds inputs lost or damaged, which are made again each time"
+            }
+            Self::GivenBack(Setback::InputReplaced) => {
+                "a task finds inputs lost that another one found before"
+            }
+            Self::OutputLost => {
+                "the committed output of a task is lost or damaged, or its final file cannot be completed any more"
+            }
+            Self::TaskCall => {
+                "a call of a task to the store gets no answer, or one that may pass (429, 5xx, a reset)"
+            }
+            Self::CoordinatorCall => {
+                "a call of the coordinator fails: ledger, lists of outputs, final files, `_SUCCESS.json`"
+            }
+            Self::Planning => {
+                "the ledger cannot be taken over or the inputs cannot be listed for a cause that may pass"
+            }
+            Self::CoordinatorDisk => {
+                "a run on one machine finds no room for its ledger, its lists or `_SUCCESS.json`"
+            }
+            Self::Session => "a worker finds no coordinator, or is refused by it",
+            Self::ForeignReport => "a worker reports files that are not its own",
+            Self::CleanUp => "what nobody needs cannot be thrown away",
+        }
+    }
+
+    fn bound(self) -> String {
+        let words = match self {
+            Self::WorkerLost => {
+                return format!(
+                    "none by itself (`taskDisruptions` sets one). But a task is taken for the cause when {LOST_WORKERS_FREE} more workers were lost under it in a row after the first, each within {} min on average and {LOST_OFTENER} times as often as workers without it",
+                    LOST_WITHIN_MS / 60_000
+                );
+            }
+            Self::GivenBack(
+                Setback::DiskFull | Setback::ObjectUnavailable | Setback::WorkerUnwell,
+            ) => {
+                return format!(
+                    "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {WORKERS_TRIED_MIN} of several workers. A try that reads twice as much as any before begins the count anew"
+                );
+            }
+            Self::GivenBack(Setback::InputLost | Setback::InputReplaced) => {
+                return format!("{LOST_INPUTS_FREE_TRIES} times in a row");
+            }
+            Self::OutputLost => return format!("{LOST_OUTPUTS_MAX} times for a task"),
+            Self::GivenBack(Setback::StoreAway) => "none: everybody is held up alike",
+            Self::HandedBack => "none: each time costs the cluster a worker",
+            Self::NeverTaken => "none: the worker has to come back for the next time",
+            Self::TaskCall => "2 min from its first failure",
+            Self::CoordinatorCall => "none: somebody may mend bucket or credentials",
+            Self::Planning => "none",
+            Self::CoordinatorDisk => "8 tries, some 40 s",
+            Self::Session => "none, at most 5 s between two tries",
+            Self::ForeignReport => "3 times for a process",
+            Self::CleanUp => "5 tries for an attempt's file, 1 min for the intermediate data",
+        };
+        words.to_owned()
+    }
+
+    fn then(self) -> &'static str {
+        match self {
+            Self::WorkerLost => "each further one is charged to `taskFailures`",
+            Self::GivenBack(
+                Setback::DiskFull
+                | Setback::ObjectUnavailable
+                | Setback::WorkerUnwell
+                | Setback::InputLost
+                | Setback::InputReplaced,
+            ) => "each further time is charged to `taskFailures`",
+            Self::OutputLost => "the job fails, reason `OutputLost`",
+            Self::TaskCall => "the task is given back, see the rows on objects and stores",
+            Self::CoordinatorDisk => {
+                "the run ends with call, file, mount, its size and what is free"
+            }
+            Self::Session => "`noWorkersTimeout` or `coordinatorTimeout` ends the generation",
+            Self::ForeignReport => "it is not let in again, and is lost",
+            Self::CleanUp => "it stays, and the result stands",
+            Self::GivenBack(Setback::StoreAway)
+            | Self::HandedBack
+            | Self::NeverTaken
+            | Self::CoordinatorCall
+            | Self::Planning => "",
+        }
+    }
+
+    fn sign(self) -> String {
+        let words = match self {
+            Self::WorkerLost => {
+                return format!(
+                    "`status.workers.disruptions`; from {LOST_WORKERS_TOLD} in a row on the sentence \"its worker was lost N times in a row\""
+                );
+            }
+            Self::GivenBack(_) => {
+                "`Progressing`: \"given back N times for a cause that is not its own\", with the cause"
+            }
+            Self::HandedBack => "`status.workers.disruptions`, the pods' events",
+            Self::NeverTaken => "`status.workers` (reconnecting)",
+            Self::OutputLost => "the task runs again; `Revoked` in the ledger",
+            Self::TaskCall => "the worker's log",
+            Self::CoordinatorCall => {
+                "`Progressing=False` and `Degraded=True`, reason `StorageUnavailable`, with call and object"
+            }
+            Self::Planning => {
+                "`Progressing=False` and `Degraded=True`, reason `StorageUnavailable`, with field and object"
+            }
+            Self::CoordinatorDisk => "the line of progress",
+            Self::Session => {
+                "`CoordinatorReady=False`; phase `WaitingForWorkers`; the pod is not ready, and its readiness says why"
+            }
+            Self::ForeignReport => {
+                "the coordinator's log, `zephyr_coordinator_reports_refused_total`"
+            }
+            Self::CleanUp => "the coordinator's log; \"removing intermediate data\"",
+        };
+        words.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_documentation_has_exactly_one_row_for_each_kind() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failures.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, table) = page
+            .split_once("| what is tried again | how long for nothing | and then | what shows it |\n| --- | --- | --- | --- |\n")
+            .unwrap();
+        let told: Vec<&str> = table
+            .lines()
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        let wanted: Vec<String> = Uncharged::all()
+            .map(|kind| {
+                let UnchargedRow {
+                    what,
+                    bound,
+                    then,
+                    sign,
+                } = kind.row();
+                format!("| {what} | {bound} | {then} | {sign} |")
+            })
+            .collect();
+        assert_eq!(told, wanted, "{}", wanted.join("\n"));
+    }
+}
