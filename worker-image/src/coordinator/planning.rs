@@ -437,9 +437,14 @@ async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     match finished(&job.stores, path, &job.identity.job).await {
         Ok(None) => Ok(()),
         Ok(Some(result)) => Err(NoPlan::Finished(result)),
-        Err(error) => Err(NoPlan::Wait(format!(
-            "spec.pipeline.sink.files.path: {error}"
-        ))),
+        Err(error) => {
+            let sentence = format!("spec.pipeline.sink.files.path: {error}");
+            Err(if error.is_transient() {
+                NoPlan::Wait(sentence)
+            } else {
+                NoPlan::Failed(sentence)
+            })
+        }
     }
 }
 
