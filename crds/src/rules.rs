@@ -19,6 +19,8 @@ const BUCKET: &str = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/|$)";
 const CONTROL: &str = r"[\\x00-\\x1f\\x7f]";
 /// A duration; each number has few digits, so that `duration()` cannot overflow.
 const DURATION: &str = "^([0-9]{1,6}(h|ms|m|s))+$";
+/// Nothing but a bucket, or a slash at the end.
+const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/(.*[^/])?[^/]$')";
 /// Steps that say how many shards come out of them.
 const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s.groupBy) && has(s.groupBy.shards)) \
                                      || (has(s.deduplicate) && has(s.deduplicate.shards)))";
@@ -204,6 +206,12 @@ fn uri_faults(path: &str) -> Vec<Fault> {
             "a bucket follows the scheme: lower case letters, digits, dots, dashes",
         ),
         fault(
+            "self.matches('://.*//')",
+            &format!("{path}has an empty segment (//)"),
+            &Got::Text("self"),
+            "single slashes between the parts of the path",
+        ),
+        fault(
             "self.matches('/[.][.]?(/|$)') || self.matches('%2[eEfF]')",
             &format!("{path}has . or .. in its path, plain or percent-encoded"),
             &Got::Text("self"),
@@ -225,7 +233,14 @@ pub(crate) fn storage_uri() -> Rule {
 }
 
 pub(crate) fn source_path() -> Rule {
-    none_of(&uri_faults(""))
+    let mut faults = uri_faults("");
+    faults.push(fault(
+        NAMES_NO_FILE,
+        "names no file",
+        &Got::Text("self"),
+        "a bucket and the name of a file, or a pattern such as folder/*",
+    ));
+    none_of(&faults)
 }
 
 pub(crate) fn sink_path() -> Rule {
@@ -238,7 +253,7 @@ pub(crate) fn sink_path() -> Rule {
         "{shard} and {total}, or with a width {shard:05}",
     ));
     faults.push(fault(
-        "!self.matches('^[a-z0-9]+://[^/]+/(.*[^/])?[^/]$')",
+        NAMES_NO_FILE,
         &format!("{path}names no file"),
         &Got::Text("self"),
         "a bucket and the name of a file",

@@ -496,6 +496,7 @@ async fn uris_name_a_bucket_of_an_object_store_and_hold_no_secret() -> Result<()
         ("18", "s3://".to_owned(), "has no valid bucket (got s3://); a bucket follows the scheme".to_owned()),
         ("18", "s3:///x.jsonl".to_owned(), "has no valid bucket (got s3:///x.jsonl)".to_owned()),
         ("19", "s3://bb/../other".to_owned(), "has . or .. in its path, plain or percent-encoded (got s3://bb/../other); .. is not allowed".to_owned()),
+        ("-", "s3://bb/a//b".to_owned(), "has an empty segment (//) (got s3://bb/a//b); single slashes between the parts of the path".to_owned()),
         ("20", "s3://bb/%2e%2E/x".to_owned(), "has . or .. in its path, plain or percent-encoded (got s3://bb/%2e%2E/x); .. is not allowed".to_owned()),
         ("21", "file:///etc".to_owned(), format!("has a scheme that is not allowed (got file:///etc); {SCHEMES}")),
         ("22", "http://169.254.169.254/".to_owned(), format!("has a scheme that is not allowed (got http://169.254.169.254/); {SCHEMES}")),
@@ -515,6 +516,18 @@ async fn uris_name_a_bucket_of_an_object_store_and_hold_no_secret() -> Result<()
                 .iter()
                 .map(|(row, uri, words)| -> Row { (row, path, json!(uri), words.clone().leak()) }),
         );
+    }
+    for (uri, words) in [
+        (
+            "s3://bb",
+            "names no file (got s3://bb); a bucket and the name of a file, or a pattern such as folder/*",
+        ),
+        (
+            "s3://bb/in/",
+            "names no file (got s3://bb/in/); a bucket and the name of a file, or a pattern such as folder/*",
+        ),
+    ] {
+        rows.push(("-", "spec/pipeline/source/files/paths/0", json!(uri), words));
     }
     check(rows).await?;
 

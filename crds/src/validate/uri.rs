@@ -64,6 +64,14 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         let plain = part.to_ascii_lowercase();
         part == "." || part == ".." || plain.contains("%2e") || plain.contains("%2f")
     };
+    // A key with an empty segment is another key than the one without, and none that can be read or written here. A local disk
+    // does not tell them apart.
+    if scheme != "file" && rest.contains("//") {
+        return shown(
+            "has an empty segment (//)",
+            "single slashes between the parts of the path",
+        );
+    }
     if rest.split('/').any(is_dots) {
         return shown(
             "has . or .. in its path, plain or percent-encoded",
@@ -149,10 +157,28 @@ fn is_bucket(bucket: &str) -> bool {
             .all(|c| is_edge(c) || matches!(c, '.' | '_' | '-'))
 }
 
-/// Brackets and braces of a glob that are not closed, or closed without being open.
+/// What of an input path names no file; brackets and braces of a glob that are not closed, or closed without being open.
 pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
+    let name = glob
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('/'))
+        .map_or("", |(_, name)| name);
+    if name.is_empty() || name.ends_with('/') {
+        let allowed = "a bucket and the name of a file, or a pattern such as folder/*";
+        return Some(FieldError::new(path, "names no file", allowed).got(glob));
+    }
     let mut open: Option<char> = None;
-    for character in glob.chars() {
+    let mut characters = glob.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\' && open != Some('[') {
+            // Whatever follows stands for itself.
+            if characters.next().is_none() {
+                let allowed = "write \\\\ for the character itself";
+                let wrong = "has a \\ at its end, which stands before nothing";
+                return Some(FieldError::new(path, wrong, allowed).got(glob));
+            }
+            continue;
+        }
         match (open, character) {
             (None, '[' | '{') => open = Some(character),
             (None, ']' | '}') | (Some('['), '/') => return Some(unbalanced(path, glob)),

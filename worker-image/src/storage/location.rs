@@ -59,7 +59,8 @@ const KEY_MAX_BYTES: usize = 1024;
 const LOCAL_PATH_MAX_BYTES: usize = 4096;
 
 impl Location {
-    /// Takes an address with its scheme. Doubled slashes are one; `.` and `..` segments are refused.
+    /// Takes an address with its scheme. `.` and `..` segments are refused, and empty ones in a key, since a key with one is
+    /// another key than that without; on a local disk doubled slashes are one. A slash at the end makes no difference.
     pub fn parse(uri: &str) -> Result<Self, LocationError> {
         let refuse = |problem: &str| LocationError {
             text: uri.chars().take(256).collect(),
@@ -89,6 +90,10 @@ impl Location {
             return Err(refuse(
                 "the bucket's name is missing or has characters other than a-z, 0-9, '-', '_' and '.'",
             ));
+        }
+        let has_empty = key.starts_with('/') || key.contains("//");
+        if scheme != Scheme::File && has_empty {
+            return Err(refuse("has an empty segment (//)"));
         }
         let path = parse_path(key).map_err(|problem| refuse(&problem))?;
         let most = if scheme == Scheme::File {
@@ -128,6 +133,10 @@ impl Location {
 
     /// The address of something below this one.
     pub fn join(&self, relative: &str) -> Result<Self, LocationError> {
+        let relative = relative.trim_start_matches('/');
+        if self.path.as_ref().is_empty() {
+            return Self::parse(&format!("{}/{relative}", self.store_key()));
+        }
         Self::parse(&format!("{self}/{relative}"))
     }
 
@@ -219,10 +228,12 @@ mod tests {
         ] {
             assert_eq!(Location::parse(uri).unwrap().to_string(), uri);
         }
-        assert_eq!(
-            Location::parse("s3://b//a///c/").unwrap().to_string(),
-            "s3://b/a/c"
-        );
+        for (uri, printed) in [
+            ("s3://b/a/c/", "s3://b/a/c"),
+            ("file:///a//c/", "file:///a/c"),
+        ] {
+            assert_eq!(Location::parse(uri).unwrap().to_string(), printed);
+        }
         assert_eq!(Location::parse("s3://b").unwrap().to_string(), "s3://b/");
     }
 
@@ -237,6 +248,9 @@ mod tests {
             "s3:///k",
             "s3://b/../k",
             "s3://b/a/./k",
+            "s3://b/a//k",
+            "s3://b//k",
+            "gs://b/k//",
             "s3://b/a\nb",
             "file://x/y",
             "s3://b*/k",
@@ -251,6 +265,14 @@ mod tests {
                 .contains("longer than 1024 bytes")
         );
         assert!(Location::parse("s3://b/x").unwrap().join("../y").is_err());
+        for (folder, expected) in [
+            ("s3://b", "s3://b/k"),
+            ("s3://b/x/", "s3://b/x/k"),
+            ("file:///", "file:///k"),
+        ] {
+            let below = Location::parse(folder).unwrap().join("k").unwrap();
+            assert_eq!(below.to_string(), expected);
+        }
     }
 
     #[test]

@@ -366,7 +366,7 @@ mod tests {
             ("s3://b/{total:3}/p-{shard}", "012/p-3", true),
             ("s3://b/one.jsonl", "one.jsonl", true),
             ("s3://b/one.jsonl", "one.jsonl2", false),
-            ("s3://b/o//{shard}", "o/1", true),
+            ("file:///o//{shard}", "o/1", true),
             ("file:///{shard}", "1", true),
         ] {
             assert_eq!(
