@@ -65,6 +65,16 @@ async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn marker_files_are_passed_over_and_prefixes_end_within_names() {
+    object_stores::list_by_prefix_and_pass_over_markers(&google()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_several_pages_is_whole() {
+    object_stores::list_several_pages(&google()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_any_name_are_listed_read_and_removed() {
     object_stores::read_and_remove_odd_names(&google()).await;
 }

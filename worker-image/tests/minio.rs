@@ -2,9 +2,16 @@
 //!
 //! Needs the cluster: `eval "$(make -s cluster-env)"`. Without it every test here fails and says so.
 
+#![expect(clippy::unwrap_used, reason = "only tests are in here")]
+
 mod object_stores;
 
+use bytes::Bytes;
+use object_store::ClientOptions;
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::{HttpConnector, HttpRequest, ReqwestConnector};
 use object_stores::Server;
+use zephyr_worker::storage::list_inputs;
 
 fn minio() -> Server {
     let endpoint = std::env::var("ZEPHYR_S3_HOST_ENDPOINT").unwrap_or_default();
@@ -54,8 +61,74 @@ async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn marker_files_are_passed_over_and_prefixes_end_within_names() {
+    object_stores::list_by_prefix_and_pass_over_markers(&minio()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_several_pages_is_whole() {
+    object_stores::list_several_pages(&minio()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_any_name_are_listed_read_and_removed() {
     object_stores::read_and_remove_odd_names(&minio()).await;
+}
+
+/// Puts an object under a key that no path can hold; `key` is percent-encoded.
+async fn put_raw(folder: &str, key: &str, content: &'static [u8]) {
+    zephyr_worker::install_crypto_provider();
+    let endpoint = std::env::var("ZEPHYR_S3_HOST_ENDPOINT").unwrap();
+    let credential = AwsCredential {
+        key_id: std::env::var("AWS_ACCESS_KEY_ID").unwrap(),
+        secret_key: std::env::var("AWS_SECRET_ACCESS_KEY").unwrap(),
+        token: std::env::var("AWS_SESSION_TOKEN").ok(),
+    };
+    let folder = folder.strip_prefix("s3://").unwrap();
+    let mut request = HttpRequest::new(Bytes::from_static(content).into());
+    *request.method_mut() = "PUT".parse().unwrap();
+    *request.uri_mut() = format!("{endpoint}/{folder}/{key}").parse().unwrap();
+    let region = std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
+    AwsAuthorizer::new(&credential, "s3", &region)
+        .try_authorize(&mut request, None)
+        .unwrap();
+    let options = ClientOptions::new().with_allow_http(true);
+    let client = ReqwestConnector::default().connect(&options).unwrap();
+    let answer = client.execute(request).await.unwrap();
+    let status = answer.status();
+    let said = answer.into_body().bytes().await.unwrap();
+    assert!(status.is_success(), "{key}: {status} {said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folder_markers_and_odd_keys_break_no_listing_and_are_named_if_they_match() {
+    let server = minio();
+    let (stores, folder) = (server.stores(), server.folder("raw"));
+    for (key, content) in [
+        ("m/", b"".as_slice()),
+        ("m/sub/", b""),
+        ("m/f.jsonl/", b""),
+        ("m/tab%09newline%0A.bak", b"x"),
+        ("m/x.jsonl", b"1"),
+        ("full/y.jsonl/", b"1"),
+    ] {
+        put_raw(&folder, key, content).await;
+    }
+    let x = format!("{folder}/m/x.jsonl");
+    for pattern in ["m/*.jsonl", "m/x*", "m/**/x.*"] {
+        let found = list_inputs(&stores, &[format!("{folder}/{pattern}")], false).await;
+        let found: Vec<_> = found.unwrap().into_iter().map(|file| file.uri).collect();
+        assert_eq!(found, [x.as_str()], "{pattern}");
+    }
+    for (pattern, name, problem) in [
+        ("m/*", r"m/tab\tnewline\n.bak", "has a control character"),
+        ("full/*", "full/y.jsonl/", "ends with a slash"),
+    ] {
+        let error = list_inputs(&stores, &[format!("{folder}/{pattern}")], true).await;
+        let said = error.unwrap_err().to_string();
+        let expected = format!("cannot be read: its name {problem} (got {folder}/{name});");
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

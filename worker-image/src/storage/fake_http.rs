@@ -123,7 +123,7 @@ impl FakeHttp {
             ("azure_allow_http", "true"),
         ];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        Stores::new(BTreeMap::from(options))
+        Stores::of_options(BTreeMap::from(options))
             .with_patience(Duration::ZERO)
             .with_times(Times {
                 client_retries: 0,

@@ -1,11 +1,16 @@
 //! Which files a job reads: globs to a sorted list with sizes and etags. Reads no file.
 
-use futures::TryStreamExt;
-use globset::GlobBuilder;
-use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::ops::ControlFlow;
 
-use crate::storage::{Cause, Location, LocationError, Scheme, StorageError, Stores, persist};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::storage::local_files::NOT_A_FILE;
+use crate::storage::pages::{Entry, list_prefix};
+use crate::storage::pattern::Pattern;
+use crate::storage::{
+    Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
+};
 
 /// The most files a job reads: each is a shard, and the plan is held in one object.
 pub const INPUT_FILES_MAX: usize = 100_000;
@@ -54,6 +59,20 @@ pub enum ListError {
         /// The pattern.
         pattern: String,
     },
+    /// Something that matches cannot be read.
+    #[error(
+        "spec.pipeline.source.files.paths[{index}]: a file that matches {pattern:?} cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
+    )]
+    Unreadable {
+        /// The pattern's position.
+        index: usize,
+        /// The pattern.
+        pattern: String,
+        /// The file, with what cannot be printed escaped.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// More files than a job can read.
     #[error(
         "spec.pipeline.source.files.paths: more than {INPUT_FILES_MAX} files match (got them at {pattern:?}); allowed are {INPUT_FILES_MAX}"
@@ -80,6 +99,7 @@ impl ListError {
             Self::ParseAddress { .. }
             | Self::ParsePattern { .. }
             | Self::MatchNothing { .. }
+            | Self::Unreadable { .. }
             | Self::MatchTooMany { .. } => false,
         }
     }
@@ -93,17 +113,7 @@ pub async fn list_inputs(
 ) -> Result<Vec<InputFile>, ListError> {
     let mut files = Vec::new();
     for (index, pattern) in patterns.iter().enumerate() {
-        let location = Location::parse_local(pattern)
-            .map_err(|source| ListError::ParseAddress { index, source })?;
-        let found = if is_pattern(location.path().as_ref()) {
-            match_pattern(stores, &location, index, pattern).await?
-        } else {
-            head(stores, &location)
-                .await
-                .map_err(|source| ListError::Store { index, source })?
-                .into_iter()
-                .collect()
-        };
+        let found = files_of(stores, index, pattern).await?;
         if found.is_empty() && !empty_ok {
             return Err(ListError::MatchNothing {
                 index,
@@ -122,65 +132,181 @@ pub async fn list_inputs(
     Ok(files)
 }
 
+/// The files of one path of the job: the one that it names, or those that match.
+async fn files_of(stores: &Stores, index: usize, path: &str) -> Result<Vec<InputFile>, ListError> {
+    let location =
+        Location::parse_local(path).map_err(|source| ListError::ParseAddress { index, source })?;
+    let pattern = Pattern::parse(location.path().as_ref());
+    let pattern = pattern.map_err(|problem| ListError::ParsePattern {
+        index,
+        pattern: path.to_owned(),
+        problem,
+    })?;
+    let Some(literal) = pattern.literal() else {
+        return match_pattern(stores, &location, &pattern, index, path).await;
+    };
+    // Without its backslashes it may be no address any more, or the address of something else.
+    let key = Path::parse(literal).ok();
+    let key = key.filter(|key| key.as_ref() == literal);
+    let key = key.ok_or_else(|| ListError::ParsePattern {
+        index,
+        pattern: path.to_owned(),
+        problem: "it is no address of a file".to_owned(),
+    })?;
+    let location = location.with_path(key);
+    let found = head(stores, &location).await;
+    let found = found.map_err(|source| ListError::Store { index, source })?;
+    Ok(found.into_iter().collect())
+}
+
 async fn head(stores: &Stores, location: &Location) -> Result<Option<InputFile>, StorageError> {
     let store = stores.open(location)?.objects;
-    match persist(stores, "looking for", location, || {
-        store.head(location.path())
-    })
-    .await
-    {
-        // A local folder has a size too, but no records.
-        Ok(_) if location.local_path().is_some_and(|path| path.is_dir()) => Ok(None),
-        Ok(meta) => Ok(Some(input_file(location, &meta))),
-        Err(error) if error.cause == Cause::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let disk = location.local_path().and_then(|path| path.metadata().ok());
+    if disk.is_some_and(|there| !there.is_file() && !there.is_dir()) {
+        let cause = Cause::Other(NOT_A_FILE.to_owned());
+        return Err(StorageError::new("looking for", location, cause));
     }
+    let looked = persist(stores, "looking for", location, || {
+        store.head(location.path())
+    });
+    match looked.await {
+        Ok(meta) if location.scheme() == Scheme::Az && meta.size == 0 => {
+            let listed = listed_at(stores, location).await?;
+            let is_folder = listed.is_some_and(|entry| entry.is_folder);
+            Ok((!is_folder).then(|| input_file(location, meta.size, meta.e_tag.as_deref())))
+        }
+        Ok(meta) => Ok(Some(input_file(location, meta.size, meta.e_tag.as_deref()))),
+        Err(error) if error.cause != Cause::NotFound => Err(error),
+        Err(_) if location.scheme() == Scheme::File => Ok(None),
+        // The answer has no body, so it is the same for a missing bucket.
+        Err(error) => match listed_at(stores, location).await {
+            Ok(_) => Ok(None),
+            Err(StorageError {
+                cause: Cause::Denied(detail),
+                ..
+            }) => {
+                let bucket = location.store_key();
+                let problem = format!(
+                    "there is no such object (404), and whether {bucket} exists is not known, because listing it is denied: {detail}"
+                );
+                Err(StorageError {
+                    cause: Cause::Denied(problem),
+                    ..error
+                })
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// What a listing shows of exactly this key. A bucket that does not exist is an error.
+async fn listed_at(stores: &Stores, location: &Location) -> Result<Option<Entry>, StorageError> {
+    let key = location.path().as_ref();
+    let mut found = None;
+    list_prefix(stores, location, key, |entry| {
+        if entry.key == key.as_bytes() {
+            found = Some(entry);
+        }
+        // It comes before all that begin with it.
+        ControlFlow::Break(())
+    })
+    .await?;
+    Ok(found)
 }
 
 async fn match_pattern(
     stores: &Stores,
     location: &Location,
+    pattern: &Pattern,
     index: usize,
-    pattern: &str,
+    path: &str,
 ) -> Result<Vec<InputFile>, ListError> {
-    let glob = GlobBuilder::new(location.path().as_ref())
-        .literal_separator(true)
-        .build();
-    let glob = glob.map_err(|error| ListError::ParsePattern {
-        index,
-        pattern: pattern.to_owned(),
-        problem: error.kind().to_string(),
-    })?;
-    let glob = glob.compile_matcher();
-    let folder = location.with_path(literal_folder(location.path()));
-    let in_store = |source| ListError::Store { index, source };
-    let store = stores.open(location).map_err(in_store)?.objects;
-    let found = persist(stores, "listing", &folder, || async {
-        let listed = store
-            .list(Some(folder.path()))
-            .try_filter(|meta| std::future::ready(glob.is_match(meta.location.as_ref())));
-        // One more than allowed tells that there are too many, and no more are held.
-        let mut listed = std::pin::pin!(listed);
-        let mut found = Vec::new();
-        while let Some(meta) = listed.try_next().await? {
-            found.push(input_file(location, &meta));
-            if found.len() > INPUT_FILES_MAX {
-                break;
+    // One more than allowed shows that there are too many, and no more are held.
+    let most = INPUT_FILES_MAX + 1;
+    let mut files = Vec::new();
+    let mut refusal = None;
+    let mut take = |entry: &Entry, problem: Option<&str>| {
+        match judge(location, pattern, entry, problem) {
+            Judgement::PassOver => {}
+            Judgement::Read(file) => files.push(file),
+            Judgement::Refuse(problem) => {
+                refusal = Some(ListError::Unreadable {
+                    index,
+                    pattern: path.to_owned(),
+                    name: shown(location, &entry.key),
+                    problem,
+                });
             }
         }
-        Ok(found)
-    });
-    found.await.map_err(in_store)
+        if refusal.is_some() || files.len() >= most {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let listed = if location.scheme() == Scheme::File {
+        let found = local::find(location, pattern, most).await;
+        found.map(|found| {
+            let _all = found
+                .iter()
+                .try_for_each(|file| take(&file.entry, file.problem));
+        })
+    } else {
+        list_prefix(stores, location, pattern.prefix(), |entry| {
+            take(&entry, None)
+        })
+        .await
+    };
+    listed.map_err(|source| ListError::Store { index, source })?;
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(files),
+    }
 }
 
-fn input_file(location: &Location, meta: &ObjectMeta) -> InputFile {
+/// What becomes of something that was listed.
+enum Judgement {
+    PassOver,
+    Read(InputFile),
+    Refuse(String),
+}
+
+/// Nothing that matches is left out in silence: what cannot be read is refused.
+fn judge(
+    location: &Location,
+    pattern: &Pattern,
+    entry: &Entry,
+    problem: Option<&str>,
+) -> Judgement {
+    if entry.is_marker() {
+        return Judgement::PassOver;
+    }
+    let name = entry.name();
+    // A key that ends with a slash and is not empty looks like a file to its reader and like a folder to most programs.
+    let trimmed = name.strip_suffix('/').unwrap_or(&name);
+    if !pattern.matches(&name) && !pattern.matches(trimmed) {
+        return Judgement::PassOver;
+    }
+    match (entry.location(location), problem) {
+        (Ok(place), None) => Judgement::Read(input_file(&place, entry.size, entry.etag.as_deref())),
+        (_, Some(problem)) | (Err(problem), None) => Judgement::Refuse(problem.to_owned()),
+    }
+}
+
+/// A key in an error: whole, on one line.
+fn shown(location: &Location, key: &[u8]) -> String {
+    let key = match std::str::from_utf8(key) {
+        Ok(key) => key.escape_debug().to_string(),
+        Err(_) => key.escape_ascii().to_string(),
+    };
+    format!("{}/{key}", location.store_key())
+}
+
+fn input_file(location: &Location, size: u64, etag: Option<&str>) -> InputFile {
     InputFile {
-        uri: location.with_path(meta.location.clone()).to_string(),
-        size: meta.size,
-        etag: meta
-            .e_tag
-            .as_deref()
-            .map(|tag| quoted(location.scheme(), tag)),
+        uri: location.to_string(),
+        size,
+        etag: etag.map(|tag| quoted(location.scheme(), tag)),
     }
 }
 
@@ -193,24 +319,13 @@ fn quoted(scheme: Scheme, tag: &str) -> String {
     }
 }
 
-fn is_pattern(path: &str) -> bool {
-    path.contains(['*', '?', '[', '{', '\\'])
-}
-
-/// The folder that all matches lie in: the segments before the first that has a glob in it.
-fn literal_folder(path: &Path) -> Path {
-    let literal: Vec<&str> = path
-        .as_ref()
-        .split('/')
-        .take_while(|segment| !is_pattern(segment))
-        .collect();
-    Path::parse(literal.join("/")).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::fake_pages::{entry, listing, page};
     use object_store::PutPayload;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
 
     async fn with_files(keys: &[&str]) -> Stores {
         let stores = Stores::in_memory();
@@ -260,7 +375,7 @@ mod tests {
             ],
         )
         .await;
-        check(&["in//{a,c}.{jsonl,txt}"], &["in/a.jsonl", "in/c.txt"]).await;
+        check(&["in/{a,c}.{jsonl,txt}"], &["in/a.jsonl", "in/c.txt"]).await;
         check(
             &["in/[a-b].jsonl*", "in/a.jsonl", "*/a.jsonl"],
             &["in/a.jsonl", "in/b.jsonl.gz", "other/a.jsonl"],
@@ -332,6 +447,195 @@ mod tests {
             error.to_string().contains("paths[0]: not a pattern"),
             "{error}"
         );
+    }
+
+    /// What a listing of `s3://b` with one page of these keys, of so many bytes, comes to.
+    async fn of_keys(pattern: &str, keys: &[(&[u8], u64)]) -> Result<Vec<String>, String> {
+        let entries: Vec<_> = keys.iter().map(|(key, size)| entry(key, *size)).collect();
+        let (stores, _) = listing(vec![page(&entries, None)]);
+        let found = list_inputs(&stores, &[format!("s3://b/{pattern}")], true).await;
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.into_iter().map(|file| file.uri).collect())
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_match_are_passed_over_whatever_they_are() {
+        let odd: [(&[u8], u64); 9] = [
+            (b"m/", 0),
+            (b"m/sub/", 0),
+            (b"m/f.jsonl/", 0),
+            (b"m//x.jsonl", 5),
+            (b"m/./x.jsonl", 5),
+            (b"m/a\t\n.bak", 5),
+            (b"m/\xff\xfe", 5),
+            (b"m/_SUCCESS.jsonl", 5),
+            (b"m/x.jsonl", 5),
+        ];
+        for pattern in ["m/*.jsonl", "m/[x-z].jsonl", "{m,n}/x.*"] {
+            let found = of_keys(pattern, &odd).await;
+            assert_eq!(found, Ok(vec!["s3://b/m/x.jsonl".to_owned()]), "{pattern}");
+        }
+        let markers = of_keys("m/**", &[(b"m/", 0), (b"m/sub/", 0), (b"m/x", 1)]).await;
+        assert_eq!(markers, Ok(vec!["s3://b/m/x".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_matches_and_cannot_be_read_is_named() {
+        for (pattern, key, name, problem) in [
+            (
+                "m/**",
+                b"m//x.jsonl".as_slice(),
+                "s3://b/m//x.jsonl",
+                "its name has an empty segment",
+            ),
+            (
+                "m/*/x.jsonl",
+                b"m//x.jsonl",
+                "s3://b/m//x.jsonl",
+                "its name has an empty segment",
+            ),
+            (
+                "m/*",
+                b"m/a\tb",
+                "s3://b/m/a\\tb",
+                "its name has a control character",
+            ),
+            (
+                "m/*",
+                b"m/\xffb",
+                "s3://b/m/\\xffb",
+                "its name is not UTF-8",
+            ),
+            (
+                "m/*.jsonl",
+                b"m/f.jsonl/",
+                "s3://b/m/f.jsonl/",
+                "its name ends with a slash",
+            ),
+            (
+                "m/**",
+                b"m/sub/",
+                "s3://b/m/sub/",
+                "its name ends with a slash",
+            ),
+        ] {
+            let said = of_keys(pattern, &[(b"m/a", 1), (key, 1)])
+                .await
+                .unwrap_err();
+            let expected = format!(
+                "spec.pipeline.source.files.paths[0]: a file that matches \"s3://b/{pattern}\" cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
+            );
+            assert_eq!(said, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn marker_files_are_read_only_by_their_names() {
+        let keys: [(&[u8], u64); 3] = [(b"o/_SUCCESS.json", 1), (b"o/.x.crc", 1), (b"o/p", 1)];
+        assert_eq!(
+            of_keys("o/*", &keys).await,
+            Ok(vec!["s3://b/o/p".to_owned()])
+        );
+        let named = of_keys("o/_*.json", &keys).await;
+        assert_eq!(named, Ok(vec!["s3://b/o/_SUCCESS.json".to_owned()]));
+        check_literal("o/_SUCCESS.json").await;
+    }
+
+    /// A path without a wildcard names exactly this key.
+    async fn check_literal(key: &str) {
+        let stores = with_files(&[key]).await;
+        let path = key.replace('[', "\\[").replace('*', "\\*");
+        let found = list_inputs(&stores, &[format!("s3://b/{path}")], false)
+            .await
+            .unwrap();
+        assert_eq!(found[0].uri, format!("s3://b/{key}"));
+    }
+
+    #[tokio::test]
+    async fn a_literal_path_names_one_key_whatever_is_in_it() {
+        for key in ["a b", "x#1", "x%20y", "x]y", "a[1]*", "é"] {
+            check_literal(key).await;
+        }
+        for path in [
+            "s3://b/a//x.jsonl",
+            "s3://b/a/../x",
+            "s3://b/\\.\\./x",
+            "s3://b/\\/x",
+        ] {
+            let error = list_inputs(&Stores::in_memory(), &[path.to_owned()], true).await;
+            assert!(!error.unwrap_err().is_transient(), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_files_are_held_than_one_above_the_limit() {
+        let entries: Vec<_> = (0..1_000)
+            .map(|n| entry(format!("{n}").as_bytes(), 1))
+            .collect();
+        let pages = (0..200)
+            .map(|n| page(&entries, Some(&n.to_string())))
+            .collect();
+        let (stores, asked) = listing(pages);
+        let error = list_inputs(&stores, &["s3://b/*".to_owned()], false)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ListError::MatchTooMany { .. }), "{error}");
+        assert_eq!(asked.lock().unwrap().len(), INPUT_FILES_MAX / 1_000 + 1);
+    }
+
+    #[tokio::test]
+    async fn a_literal_path_in_a_missing_bucket_is_an_error_also_if_empty_is_ok() {
+        let path = ["s3://b/none".to_owned()];
+        let (stores, asked) = listing(vec![Err(
+            "Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>",
+        )]);
+        let error = list_inputs(&stores, &path, true).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("bucket \"b\" does not exist (NoSuchBucket)"),
+            "{error}"
+        );
+        assert_eq!(asked.lock().unwrap()[0], ("none".to_owned(), None));
+        let (stores, _) = listing(vec![page(&[], None)]);
+        assert_eq!(list_inputs(&stores, &path, true).await.unwrap(), []);
+        let (stores, _) = listing(vec![Err(
+            "Server returned non-2xx status code: 403 Forbidden: <Code>AccessDenied</Code>",
+        )]);
+        let error = list_inputs(&stores, &path, true).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("whether s3://b exists is not known, because listing it is denied"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_folder_of_azure_is_no_file() {
+        let folder = Entry {
+            is_folder: true,
+            ..entry(b"in", 0)
+        };
+        let pages = vec![page(&[folder, entry(b"in/x", 3)], None)];
+        let objects = Arc::new(InMemory::new());
+        objects
+            .put(&Path::from("in"), PutPayload::new())
+            .await
+            .unwrap();
+        let (fake, _) = listing(pages);
+        let pages = fake
+            .open(&Location::parse("s3://b").unwrap())
+            .unwrap()
+            .pages;
+        let store = crate::storage::Store::remote(objects).with_pages(pages);
+        let stores = Stores::in_memory().with_store("az://c", store);
+        let by_name = list_inputs(&stores, &["az://c/in".to_owned()], true).await;
+        assert_eq!(by_name.unwrap(), []);
+        let found = list_inputs(&stores, &["az://c/**".to_owned()], true)
+            .await
+            .unwrap();
+        assert_eq!(found.len(), 1);
     }
 
     #[tokio::test]

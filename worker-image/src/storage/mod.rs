@@ -15,18 +15,27 @@ mod error_codes;
 mod exclusive;
 #[cfg(test)]
 pub(crate) mod fake_http;
+#[cfg(test)]
+pub(crate) mod fake_pages;
 mod folders;
+mod glob_text;
 mod job;
 mod list;
+mod local;
+mod local_files;
 mod location;
 mod matching;
 mod object_writer;
+mod page_xml;
+mod pages;
+mod pattern;
 mod presence;
 mod probe;
 mod read;
 mod remove;
 mod retry;
 mod stores;
+mod tap;
 #[cfg(test)]
 pub(crate) mod tricky;
 mod upload;
@@ -43,6 +52,7 @@ pub use list::{INPUT_FILES_MAX, InputFile, ListError, list_inputs};
 pub use location::{Location, LocationError, Scheme};
 pub(crate) use matching::{Match, MatchKind, NamePattern, Sight, list_matching};
 pub use object_writer::ObjectWriter;
+pub use pages::{Entry, ListPages, Page, list_prefix};
 pub use presence::store_answers;
 pub use probe::{ProbeError, probe, touch};
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};

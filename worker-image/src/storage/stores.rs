@@ -19,6 +19,9 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::chance::Chance;
 use crate::storage::client::StoreConnector;
+use crate::storage::local_files::LocalFiles;
+use crate::storage::pages::{ListPages, WholeListing};
+use crate::storage::tap::{TapConnector, TappedStore};
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
 /// How long the parts of one call may take, and how often the client itself makes it again.
@@ -70,6 +73,8 @@ pub struct Store {
     pub folders: Option<Arc<dyn PaginatedListStore>>,
     /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3 only.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Listings, with keys that no path can hold.
+    pub pages: Arc<dyn ListPages>,
 }
 
 /// The clients of a process. Cheap to clone.
@@ -80,6 +85,7 @@ pub struct Stores {
     patience: Duration,
     times: Times,
     in_memory: bool,
+    reads_environment: bool,
     chance: Chance,
 }
 
@@ -93,6 +99,7 @@ impl Stores {
             patience: PATIENCE,
             times: Times::default(),
             in_memory: false,
+            reads_environment: true,
             chance: Chance::system(),
         }
     }
@@ -102,6 +109,15 @@ impl Stores {
         Self {
             in_memory: true,
             ..Self::new(BTreeMap::new())
+        }
+    }
+
+    /// Clients that nothing but these options concerns, wherever a test runs.
+    #[cfg(test)]
+    pub(crate) fn of_options(options: BTreeMap<String, String>) -> Self {
+        Self {
+            reads_environment: false,
+            ..Self::new(options)
         }
     }
 
@@ -170,16 +186,9 @@ impl Stores {
         let bucket = location.bucket();
         match location.scheme() {
             Scheme::File => {
-                let objects: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
-                let durable: Arc<dyn ObjectStore> =
-                    Arc::new(LocalFileSystem::new().with_fsync(true));
-                Ok(Store {
-                    objects,
-                    durable,
-                    multipart: None,
-                    folders: None,
-                    signer: None,
-                })
+                let objects = Arc::new(LocalFiles(LocalFileSystem::new()));
+                let durable = Arc::new(LocalFiles(LocalFileSystem::new().with_fsync(true)));
+                Ok(Store::new(objects, durable, None))
             }
             Scheme::S3 | Scheme::Gs | Scheme::Az if self.in_memory => {
                 Ok(Store::remote(Arc::new(InMemory::new())))
@@ -187,7 +196,7 @@ impl Stores {
             Scheme::S3 => {
                 let new = AmazonS3Builder::new()
                     .with_client_options(client_options(self.times))
-                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_http_connector(TapConnector(StoreConnector(location.scheme())))
                     .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("AWS_")
@@ -198,7 +207,9 @@ impl Stores {
                     .build()
                     .map(|store| {
                         let store = Arc::new(store);
+                        let pages = TappedStore::s3(Arc::clone(&store), bucket);
                         Store::remote(Arc::clone(&store))
+                            .with_pages(Arc::new(pages))
                             .with_folders(Arc::clone(&store) as _)
                             .with_signer(store)
                     })
@@ -207,7 +218,7 @@ impl Stores {
             Scheme::Gs => {
                 let new = GoogleCloudStorageBuilder::new()
                     .with_client_options(client_options(self.times))
-                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_http_connector(TapConnector(StoreConnector(location.scheme())))
                     .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("GOOGLE_")
@@ -218,14 +229,17 @@ impl Stores {
                     .build()
                     .map(|store| {
                         let store = Arc::new(store);
-                        Store::remote(Arc::clone(&store)).with_folders(store)
+                        let pages = TappedStore::google(Arc::clone(&store));
+                        Store::remote(Arc::clone(&store))
+                            .with_pages(Arc::new(pages))
+                            .with_folders(store)
                     })
                     .map_err(|e| e.to_string())
             }
             Scheme::Az => {
                 let new = MicrosoftAzureBuilder::new()
                     .with_client_options(client_options(self.times))
-                    .with_http_connector(StoreConnector(location.scheme()))
+                    .with_http_connector(TapConnector(StoreConnector(location.scheme())))
                     .with_retry(retry_config(self.times));
                 let builder = self
                     .settings("AZURE_")
@@ -236,7 +250,10 @@ impl Stores {
                     .build()
                     .map(|store| {
                         let store = Arc::new(store);
-                        Store::remote(Arc::clone(&store)).with_folders(store)
+                        let pages = TappedStore::azure(Arc::clone(&store));
+                        Store::remote(Arc::clone(&store))
+                            .with_pages(Arc::new(pages))
+                            .with_folders(store)
                     })
                     .map_err(|e| azure_problem(&e.to_string()))
             }
@@ -271,7 +288,7 @@ impl Stores {
         let environment = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         let environment = environment
-            .filter(move |(k, v)| k.starts_with(prefix) && !v.is_empty())
+            .filter(move |(k, v)| self.reads_environment && k.starts_with(prefix) && !v.is_empty())
             .map(|(k, v)| (k.to_ascii_lowercase(), v));
         options.chain(environment)
     }
@@ -288,10 +305,21 @@ impl fmt::Debug for Stores {
 impl Store {
     /// A store whose answered writes are durable and which has multipart uploads.
     pub fn remote<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
+        let objects: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
+        Self::new(Arc::clone(&objects), objects, Some(store))
+    }
+
+    /// A store of which a listing is one page.
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        durable: Arc<dyn ObjectStore>,
+        multipart: Option<Arc<dyn MultipartStore>>,
+    ) -> Self {
         Self {
-            objects: Arc::clone(&store) as _,
-            durable: Arc::clone(&store) as _,
-            multipart: Some(store),
+            pages: Arc::new(WholeListing(Arc::clone(&objects))),
+            objects,
+            durable,
+            multipart,
             folders: None,
             signer: None,
         }
@@ -313,6 +341,12 @@ impl Store {
             signer: Some(signer),
             ..self
         }
+    }
+
+    /// The same with these listings.
+    #[must_use]
+    pub fn with_pages(self, pages: Arc<dyn ListPages>) -> Self {
+        Self { pages, ..self }
     }
 }
 

@@ -267,13 +267,7 @@ pub(crate) fn tricky(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
         inner: Arc::clone(inner),
         tricks,
     });
-    let store = Store {
-        objects: Arc::clone(&store),
-        durable: store,
-        multipart: None,
-        folders: None,
-        signer: None,
-    };
+    let store = Store::new(Arc::clone(&store), store, None);
     Stores::in_memory()
         .with_store("s3://b", store)
         .with_patience(Duration::from_secs(20))

@@ -434,13 +434,7 @@ mod tests {
     fn parts_go_to(put_part: fn(usize) -> Answer<'static, PartId>) -> Stores {
         let objects = Arc::new(InMemory::new());
         let multipart: Arc<dyn MultipartStore> = Arc::new(PartStore(put_part));
-        let store = Store {
-            objects: Arc::clone(&objects) as _,
-            durable: objects,
-            multipart: Some(multipart),
-            folders: None,
-            signer: None,
-        };
+        let store = Store::new(Arc::clone(&objects) as _, objects, Some(multipart));
         Stores::in_memory().with_store("s3://b", store)
     }
 

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 use zephyr_crds::pipeline::SinkMode;
@@ -401,6 +402,53 @@ pub(super) async fn read_and_remove_odd_names(server: &Server) {
     assert_eq!(left.unwrap().len(), 1);
 }
 
+pub(super) async fn list_by_prefix_and_pass_over_markers(server: &Server) {
+    let stores = server.stores();
+    let folder = server.folder("markers");
+    let uri = |name: &str| format!("{folder}/{name}");
+    for name in [
+        "in/2024-1",
+        "in/2024-2/x",
+        "in/2023-9",
+        "in/_SUCCESS.json",
+        "in/.x.crc",
+        "in/_t/x",
+    ] {
+        put(&stores, &uri(name), b"x").await;
+    }
+    for (pattern, expected) in [
+        ("in/2024-*", vec!["in/2024-1"]),
+        ("in/2024-**/*", vec!["in/2024-2/x"]),
+        ("in/**", vec!["in/2023-9", "in/2024-1", "in/2024-2/x"]),
+        ("in/_*", vec!["in/_SUCCESS.json"]),
+        ("in/_SUCCESS.json", vec!["in/_SUCCESS.json"]),
+        ("in/2024", vec![]),
+        ("in", vec![]),
+    ] {
+        let found = list_inputs(&stores, &[uri(pattern)], true).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|file| file.uri).collect();
+        let expected: Vec<_> = expected.into_iter().map(uri).collect();
+        assert_eq!(found, expected, "{pattern}");
+    }
+}
+
+/// More objects than a page has.
+pub(super) async fn list_several_pages(server: &Server) {
+    const OBJECTS: usize = 1_101;
+    let stores = server.stores();
+    let folder = server.folder("pages");
+    let puts = (0..OBJECTS).map(|number| {
+        let (stores, uri) = (stores.clone(), format!("{folder}/in/a b+{number}"));
+        async move { put(&stores, &uri, b"x").await }
+    });
+    futures::stream::iter(puts)
+        .buffer_unordered(32)
+        .collect::<()>()
+        .await;
+    let found = list_inputs(&stores, &[format!("{folder}/in/a b*")], false).await;
+    assert_eq!(found.unwrap().len(), OBJECTS);
+}
+
 pub(super) async fn publish_and_load(server: &Server) {
     let storage = server.job_storage("outputs");
     let file = OutputFile {
@@ -428,16 +476,18 @@ pub(super) async fn tell_mistakes_apart(server: &Server) {
             "spec.storage.uri: writing {uri}/uid/probe: bucket \"no-such-bucket-here\" does not exist (NoSuchBucket)"
         ),
     );
-    let pattern = format!("{scheme}://no-such-bucket-here/*");
-    let error = list_inputs(&server.stores(), &[pattern], true)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("bucket \"no-such-bucket-here\" does not exist (NoSuchBucket)"),
-        "{error}"
-    );
+    for name in ["*", "in/x*", "in/x"] {
+        let path = format!("{scheme}://no-such-bucket-here/{name}");
+        let error = list_inputs(&server.stores(), &[path], true)
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("bucket \"no-such-bucket-here\" does not exist (NoSuchBucket)"),
+            "{error}"
+        );
+    }
 
     let folder = format!("{scheme}://{}/", server.bucket);
     let listed = |wrong: Setting| {

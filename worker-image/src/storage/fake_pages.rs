@@ -1,0 +1,71 @@
+//! Listings for tests that fail, lead in circles and have keys that no server of the tests takes. Never part of a program.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use object_store::memory::InMemory;
+
+use crate::storage::pages::{Entry, ListPages, Page};
+use crate::storage::{Store, Stores};
+
+/// What is asked of a store: the prefix and the token.
+pub(crate) type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
+/// Answers with these pages, one after another; the last one again and again.
+pub(crate) struct FakePages {
+    answers: Mutex<VecDeque<Result<Page, &'static str>>>,
+    asked: Asked,
+}
+
+#[tonic::async_trait]
+impl ListPages for FakePages {
+    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page> {
+        self.asked
+            .lock()
+            .unwrap()
+            .push((prefix.to_owned(), token.map(str::to_owned)));
+        let mut answers = self.answers.lock().unwrap();
+        let answer = if answers.len() > 1 {
+            answers.pop_front().unwrap()
+        } else {
+            answers.front().unwrap().clone()
+        };
+        answer.map_err(|said| object_store::Error::Generic {
+            store: "fake",
+            source: said.into(),
+        })
+    }
+}
+
+/// An object with as many bytes.
+pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
+    Entry {
+        key: key.to_vec(),
+        size,
+        etag: None,
+        is_folder: false,
+    }
+}
+
+/// A page with these objects, and the token of the next one.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands in a list with pages that fail"
+)]
+pub(crate) fn page(entries: &[Entry], next: Option<&str>) -> Result<Page, &'static str> {
+    Ok(Page {
+        entries: entries.to_vec(),
+        next: next.map(str::to_owned),
+    })
+}
+
+/// Stores of which `s3://b` lists like this, and what it is asked.
+pub(crate) fn listing(answers: Vec<Result<Page, &'static str>>) -> (Stores, Asked) {
+    let asked = Asked::default();
+    let pages = FakePages {
+        answers: Mutex::new(answers.into()),
+        asked: Arc::clone(&asked),
+    };
+    let store = Store::remote(Arc::new(InMemory::new())).with_pages(Arc::new(pages));
+    (Stores::in_memory().with_store("s3://b", store), asked)
+}

@@ -1,0 +1,324 @@
+//! What S3, Google Cloud Storage and Azure answer to a listing, with keys byte by byte. Asks for nothing.
+//!
+//! The client of `object_store` makes paths of the keys and refuses a page with one that cannot be; here every key is kept.
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use crate::storage::pages::{Entry, Page};
+
+/// The deepest nesting that is looked at: `EnumerationResults/Blobs/Blob/Properties/Etag` is five deep.
+const DEPTH_MAX: usize = 32;
+
+/// Reads a page; otherwise says what is wrong with it.
+pub(super) fn parse(body: &[u8]) -> Result<Page, String> {
+    let mut reader = Reader::from_reader(body);
+    reader.config_mut().expand_empty_elements = true;
+    let mut answer = Answer::default();
+    loop {
+        match reader.read_event().map_err(|e| not_understood(&e))? {
+            Event::Start(start) => answer.open(&start)?,
+            Event::End(_) => answer.close()?,
+            Event::Text(text) => answer.text.extend_from_slice(&text),
+            Event::CData(text) => answer.text.extend_from_slice(&text),
+            Event::GeneralRef(reference) => answer.refer(&reference)?,
+            Event::Eof => return answer.page(),
+            Event::Empty(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_) => {}
+        }
+    }
+}
+
+fn not_understood(problem: &dyn std::fmt::Display) -> String {
+    format!("the store's listing is not understood: {problem}")
+}
+
+/// An object as it is being read.
+#[derive(Default)]
+struct Object {
+    key: Option<Vec<u8>>,
+    /// Azure says so of a single name.
+    is_encoded: bool,
+    size: Option<u64>,
+    etag: Option<String>,
+    is_folder: bool,
+}
+
+#[derive(Default)]
+struct Answer {
+    /// Names of the elements that are open.
+    open: Vec<Vec<u8>>,
+    text: Vec<u8>,
+    was_root_seen: bool,
+    object: Object,
+    objects: Vec<Object>,
+    /// S3 says so of all keys.
+    is_encoded: bool,
+    is_truncated: bool,
+    next: Option<String>,
+}
+
+impl Answer {
+    fn open(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
+        let name = start.local_name().as_ref().to_vec();
+        if self.open.is_empty() {
+            let is_listing = name == b"ListBucketResult" || name == b"EnumerationResults";
+            if !is_listing || self.was_root_seen {
+                let name = String::from_utf8_lossy(&name);
+                return Err(not_understood(&format!("it is <{name}>")));
+            }
+            self.was_root_seen = true;
+        }
+        if name == b"Contents" || name == b"Blob" {
+            self.object = Object::default();
+        }
+        if name == b"Name" {
+            let encoded = start.try_get_attribute("Encoded").ok().flatten();
+            self.object.is_encoded = encoded.is_some_and(|value| value.value.as_ref() == b"true");
+        }
+        self.open.push(name);
+        if self.open.len() > DEPTH_MAX {
+            return Err(not_understood(&"it is nested too deep"));
+        }
+        self.text.clear();
+        Ok(())
+    }
+
+    fn refer(&mut self, name: &[u8]) -> Result<(), String> {
+        let character = match name {
+            b"amp" => Some('&'),
+            b"lt" => Some('<'),
+            b"gt" => Some('>'),
+            b"quot" => Some('"'),
+            b"apos" => Some('\''),
+            _ => numbered(name),
+        };
+        let character = character.ok_or_else(|| {
+            not_understood(&format!("it has &{};", String::from_utf8_lossy(name)))
+        })?;
+        let mut bytes = [0; 4];
+        self.text
+            .extend_from_slice(character.encode_utf8(&mut bytes).as_bytes());
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        let Some(name) = self.open.pop() else {
+            return Err(not_understood(&"it closes what is not open"));
+        };
+        let above: Vec<&[u8]> = self.open.iter().skip(1).map(Vec::as_slice).collect();
+        let text = std::mem::take(&mut self.text);
+        let as_text = || String::from_utf8_lossy(&text).into_owned();
+        match (above.as_slice(), name.as_slice()) {
+            ([], b"EncodingType") => self.is_encoded = text == b"url",
+            ([], b"IsTruncated") => self.is_truncated = text == b"true",
+            ([], b"NextContinuationToken" | b"NextMarker") if !text.is_empty() => {
+                self.next = Some(as_text());
+            }
+            ([b"Contents"], b"Key") | ([b"Blobs", b"Blob"], b"Name") => {
+                self.object.key = Some(text);
+            }
+            ([b"Contents"], b"Size") | ([b"Blobs", b"Blob", b"Properties"], b"Content-Length") => {
+                let size = as_text().trim().parse();
+                self.object.size =
+                    Some(size.map_err(|_| not_understood(&"a size is not a number"))?);
+            }
+            ([b"Contents"], b"ETag") | ([b"Blobs", b"Blob", b"Properties"], b"Etag") => {
+                self.object.etag = Some(as_text());
+            }
+            ([b"Blobs", b"Blob", b"Properties"], b"ResourceType") => {
+                self.object.is_folder |= text == b"directory";
+            }
+            ([b"Blobs", b"Blob", b"Metadata"], b"hdi_isfolder") => {
+                self.object.is_folder |= text.eq_ignore_ascii_case(b"true");
+            }
+            ([], b"Contents") | ([b"Blobs"], b"Blob") => {
+                self.objects.push(std::mem::take(&mut self.object));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn page(self) -> Result<Page, String> {
+        if !self.was_root_seen || !self.open.is_empty() {
+            return Err(not_understood(&"it ends too early"));
+        }
+        if self.is_truncated && self.next.is_none() {
+            return Err(not_understood(
+                &"it is cut off and does not say how it goes on (no NextContinuationToken)",
+            ));
+        }
+        let are_encoded = self.is_encoded;
+        let entries = self.objects.into_iter().map(|object| {
+            let key = object
+                .key
+                .ok_or_else(|| not_understood(&"an object has no key"))?;
+            let key = if are_encoded {
+                decoded(&key, true)
+            } else if object.is_encoded {
+                decoded(&key, false)
+            } else {
+                key
+            };
+            Ok(Entry {
+                key,
+                size: object
+                    .size
+                    .ok_or_else(|| not_understood(&"an object has no size"))?,
+                etag: object.etag,
+                is_folder: object.is_folder,
+            })
+        });
+        Ok(Page {
+            entries: entries.collect::<Result<_, String>>()?,
+            next: self.next,
+        })
+    }
+}
+
+/// `#10` and `#xA`: control characters too, which XML does not allow and stores send.
+fn numbered(name: &[u8]) -> Option<char> {
+    let digits = std::str::from_utf8(name).ok()?.strip_prefix('#')?;
+    let number = match digits.strip_prefix(['x', 'X']) {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => digits.parse(),
+    };
+    char::from_u32(number.ok()?)
+}
+
+/// Percent signs and two digits as bytes; S3 writes a space as `+`.
+fn decoded(key: &[u8], plus_is_space: bool) -> Vec<u8> {
+    let hex = |digit: &u8| {
+        char::from(*digit)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut bytes = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (first, tail) {
+            (b'%', [high, low, after @ ..]) => {
+                if let (Some(high), Some(low)) = (hex(high), hex(low)) {
+                    bytes.push(high * 16 + low);
+                    rest = after;
+                } else {
+                    bytes.push(b'%');
+                }
+            }
+            (b'+', _) if plus_is_space => bytes.push(b' '),
+            _ => bytes.push(*first),
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(body: &str) -> Vec<Vec<u8>> {
+        let page = parse(body.as_bytes()).unwrap();
+        page.entries.into_iter().map(|entry| entry.key).collect()
+    }
+
+    #[test]
+    fn a_listing_of_s3_keeps_every_key_byte_by_byte() {
+        let listed = |key: &str| {
+            format!(
+                "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated><Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>&quot;e&quot;</ETag><Size>3</Size><Owner><ID>x</ID></Owner></Contents></ListBucketResult>"
+            )
+        };
+        for (key, bytes) in [
+            ("a%2F%2Fx", b"a//x".as_slice()),
+            ("a+b%2Bc", b"a b+c"),
+            ("%FF%0A%00", b"\xff\n\0"),
+            ("100%", b"100%"),
+            ("%zz", b"%zz"),
+            ("%C3%A9&amp;", "é&".as_bytes()),
+        ] {
+            assert_eq!(keys(&listed(key)), [bytes], "{key}");
+        }
+        let page = parse(listed("k").as_bytes()).unwrap();
+        assert_eq!(page.entries[0].size, 3);
+        assert_eq!(page.entries[0].etag.as_deref(), Some("\"e\""));
+        assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn keys_that_are_not_encoded_are_taken_as_they_are() {
+        let body = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t/&amp;=</NextContinuationToken><Contents><Key>a+b%20&#x1;&#10;&lt;</Key><Size>0</Size></Contents><Contents><Key><![CDATA[<&>]]></Key><Size>1</Size></Contents></ListBucketResult>";
+        assert_eq!(keys(body), [b"a+b%20\x01\n<".to_vec(), b"<&>".to_vec()]);
+        let page = parse(body.as_bytes()).unwrap();
+        assert_eq!(page.next.as_deref(), Some("t/&="));
+        let mut raw = b"<ListBucketResult><Contents><Key>\xff\r</Key><Size>0</Size></Contents></ListBucketResult>".to_vec();
+        assert_eq!(parse(&raw).unwrap().entries[0].key, b"\xff\r");
+        raw.truncate(raw.len() - 3);
+        assert!(parse(&raw).is_err());
+    }
+
+    #[test]
+    fn a_listing_of_azure_shows_names_and_folders() {
+        let body = "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ServiceEndpoint=\"https://a/\" ContainerName=\"c\"><Prefix>in/</Prefix><Blobs><Blob><Name>in/a+b</Name><Properties><Content-Length>5</Content-Length><Etag>0x8D</Etag><ResourceType>file</ResourceType></Properties></Blob><Blob><Name>in/d</Name><Properties><Content-Length>0</Content-Length><ResourceType>directory</ResourceType></Properties><Metadata/></Blob><Blob><Name>in/h</Name><Properties><Content-Length>0</Content-Length></Properties><Metadata><hdi_isfolder>true</hdi_isfolder></Metadata></Blob><Blob><Name Encoded=\"true\">in%2Fx%EF%BF%BE+</Name><Properties><Content-Length>1</Content-Length></Properties></Blob></Blobs><NextMarker>m</NextMarker></EnumerationResults>";
+        let page = parse(body.as_bytes()).unwrap();
+        let seen: Vec<_> = page
+            .entries
+            .iter()
+            .map(|entry| (entry.name().into_owned(), entry.size, entry.is_folder))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("in/a+b".to_owned(), 5, false),
+                ("in/d".to_owned(), 0, true),
+                ("in/h".to_owned(), 0, true),
+                ("in/x\u{fffe}+".to_owned(), 1, false)
+            ]
+        );
+        assert_eq!(page.entries[0].etag.as_deref(), Some("0x8D"));
+        assert_eq!(page.next.as_deref(), Some("m"));
+        let last = "<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>";
+        assert_eq!(parse(last.as_bytes()).unwrap(), Page::default());
+    }
+
+    #[test]
+    fn what_is_no_whole_listing_is_refused() {
+        for (body, problem) in [
+            ("", "it ends too early"),
+            ("<ListBucketResult><Contents>", "it ends too early"),
+            ("<html><body>Sign in</body></html>", "it is <html>"),
+            ("<Error><Code>X</Code></Error>", "it is <Error>"),
+            (
+                "<ListBucketResult></ListBucketResult><ListBucketResult></ListBucketResult>",
+                "it is <ListBucketResult>",
+            ),
+            (
+                "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+                "does not say how it goes on",
+            ),
+            (
+                "<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>",
+                "an object has no size",
+            ),
+            (
+                "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+                "an object has no key",
+            ),
+            (
+                "<ListBucketResult><Contents><Key>k</Key><Size>-1</Size></Contents></ListBucketResult>",
+                "a size is not a number",
+            ),
+            (
+                "<ListBucketResult><Contents><Key>&what;</Key><Size>1</Size></Contents></ListBucketResult>",
+                "it has &what;",
+            ),
+        ] {
+            let said = parse(body.as_bytes()).unwrap_err();
+            assert!(said.contains(problem), "{body}: {said}");
+        }
+    }
+}

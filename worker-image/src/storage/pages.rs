@@ -1,0 +1,300 @@
+//! Lists what is in a store, page by page, with the keys as the store has them: those, too, that no path can hold. A page that
+//! fails is asked for again, never the whole listing. Decides nothing about what is listed.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
+
+/// The most pages without an entry in a row: a bucket has some if much in it was deleted; without end it is a fault of the store.
+const EMPTY_PAGES_MAX: u32 = 10_000;
+
+/// Something that a store lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key, byte by byte; of a local file its path without the first slash.
+    pub key: Vec<u8>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What changes when it changes; some stores have none.
+    pub etag: Option<String>,
+    /// Whether the store says that it stands for a folder.
+    pub is_folder: bool,
+}
+
+/// Some of what a store lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In the store's order.
+    pub entries: Vec<Entry>,
+    /// With what to ask for the next page; nothing on the last.
+    pub next: Option<String>,
+}
+
+/// A store that lists page by page.
+#[tonic::async_trait]
+pub trait ListPages: Send + Sync {
+    /// The first page of the keys that begin with `prefix`, or the page to which `token` leads.
+    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page>;
+}
+
+impl Entry {
+    /// The key as text; every byte that is not UTF-8 is a replacement character.
+    pub fn name(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.key)
+    }
+
+    /// Whether it stands for a folder and holds nothing, as consoles make them: `folder/` of no bytes.
+    pub fn is_marker(&self) -> bool {
+        self.is_folder || (self.size == 0 && self.key.ends_with(b"/"))
+    }
+
+    /// Its address in the store of `place`; otherwise why its key cannot be one.
+    pub fn location(&self, place: &Location) -> Result<Location, &'static str> {
+        let key = std::str::from_utf8(&self.key).map_err(|_| "its name is not UTF-8")?;
+        if key.ends_with('/') {
+            return Err("its name ends with a slash");
+        }
+        if key.split('/').any(str::is_empty) {
+            return Err("its name has an empty segment");
+        }
+        if key
+            .split('/')
+            .any(|segment| segment == "." || segment == "..")
+        {
+            return Err("its name has a . or .. segment");
+        }
+        if key.chars().any(|character| character.is_ascii_control()) {
+            return Err("its name has a control character");
+        }
+        let path = Path::parse(key).map_err(|_| "its name cannot be an address")?;
+        let location = place.with_path(path);
+        // It is read by its address: that must be this object and no other.
+        match Location::parse(&location.to_string()) {
+            Ok(parsed) if parsed == location && location.path().as_ref() == key => Ok(location),
+            Ok(_) | Err(_) => Err("its name cannot be an address"),
+        }
+    }
+}
+
+/// Shows every object of the store of `place` of which the key begins with `prefix`, until `visit` breaks off. Marker files,
+/// folder markers and keys that no path can hold are shown like all others. On a local disk these are the files.
+pub async fn list_prefix<V>(
+    stores: &Stores,
+    place: &Location,
+    prefix: &str,
+    mut visit: V,
+) -> Result<(), StorageError>
+where
+    V: FnMut(Entry) -> ControlFlow<()> + Send,
+{
+    if place.scheme() == Scheme::File {
+        return local::list_prefix(place, prefix, visit).await;
+    }
+    let pages = stores.open(place)?.pages;
+    let shown = place.with_path(Path::parse(prefix).unwrap_or_default());
+    let mut way = Way::default();
+    let mut token: Option<String> = None;
+    loop {
+        let page = persist(stores, "listing", &shown, || {
+            pages.page(prefix, token.as_deref())
+        })
+        .await
+        .map_err(|error| without_bucket(place, error))?;
+        let next = way
+            .follow(&page)
+            .map_err(|problem| StorageError::new("listing", &shown, Cause::Other(problem)))?;
+        for entry in page.entries {
+            if visit(entry).is_break() {
+                return Ok(());
+            }
+        }
+        let Some(next) = next else {
+            return Ok(());
+        };
+        token = Some(next);
+    }
+}
+
+/// A listing of keys that are not there is empty: what is not found is the bucket.
+fn without_bucket(place: &Location, error: StorageError) -> StorageError {
+    let says_404 = matches!(&error.cause, Cause::Other(detail) if detail.starts_with("404"));
+    let is_404 = says_404 || error.cause == Cause::NotFound;
+    if is_404 {
+        let cause = Cause::NoSuchBucket(place.bucket().to_owned());
+        StorageError { cause, ..error }
+    } else {
+        error
+    }
+}
+
+/// The pages seen so far, so that a store that leads in a circle is found out.
+#[derive(Default)]
+struct Way {
+    tokens: BTreeSet<u64>,
+    empty_in_a_row: u32,
+}
+
+impl Way {
+    /// The token of the next page, if there is one.
+    fn follow(&mut self, page: &Page) -> Result<Option<String>, String> {
+        self.empty_in_a_row = if page.entries.is_empty() {
+            self.empty_in_a_row + 1
+        } else {
+            0
+        };
+        if self.empty_in_a_row > EMPTY_PAGES_MAX {
+            return Err(format!(
+                "the store sent more than {EMPTY_PAGES_MAX} pages without an object in a row, and more were to follow"
+            ));
+        }
+        let Some(next) = page.next.clone() else {
+            return Ok(None);
+        };
+        let mut hasher = DefaultHasher::new();
+        next.hash(&mut hasher);
+        if !self.tokens.insert(hasher.finish()) {
+            return Err(
+                "the store sent one continuation token twice, so its pages never end".to_owned(),
+            );
+        }
+        Ok(Some(next))
+    }
+}
+
+/// A store that has only a listing as a whole, such as one in memory: one page.
+pub(crate) struct WholeListing(pub(crate) Arc<dyn ObjectStore>);
+
+#[tonic::async_trait]
+impl ListPages for WholeListing {
+    async fn page(&self, prefix: &str, _: Option<&str>) -> object_store::Result<Page> {
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = Path::parse(folder)?;
+        let listed = self.0.list(Some(&folder));
+        let entries = listed.try_filter_map(|meta| {
+            let key = meta.location.as_ref();
+            let entry = key.starts_with(prefix).then(|| Entry {
+                key: key.as_bytes().to_vec(),
+                size: meta.size,
+                etag: meta.e_tag.clone(),
+                is_folder: false,
+            });
+            std::future::ready(Ok(entry))
+        });
+        Ok(Page {
+            entries: entries.try_collect().await?,
+            next: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::fake_pages::{entry, listing, page};
+
+    const BUSY: Result<Page, &str> =
+        Err("Server returned non-2xx status code: 503 Service Unavailable: ");
+
+    async fn keys(stores: &Stores, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut keys = Vec::new();
+        let place = Location::parse("s3://b").unwrap();
+        list_prefix(stores, &place, prefix, |entry| {
+            keys.push(entry.name().into_owned());
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(keys)
+    }
+
+    #[tokio::test]
+    async fn a_page_that_fails_is_asked_for_again_and_no_other() {
+        let (stores, asked) = listing(vec![
+            page(&[entry(b"in/1", 1)], Some("one")),
+            BUSY,
+            BUSY,
+            page(&[entry(b"in/2", 1)], Some("two")),
+            page(&[], Some("three")),
+            BUSY,
+            page(&[entry(b"in//3\xff", 1)], None),
+        ]);
+        let found = keys(&stores, "in/").await.unwrap();
+        assert_eq!(found, ["in/1", "in/2", "in//3\u{fffd}"]);
+        let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();
+        assert!(asked.iter().all(|(prefix, _)| prefix == "in/"));
+        let tokens: Vec<_> = asked.iter().map(|(_, token)| token.as_deref()).collect();
+        let (one, two, three) = (Some("one"), Some("two"), Some("three"));
+        assert_eq!(tokens, [None, one, one, one, two, three, three]);
+    }
+
+    #[tokio::test]
+    async fn pages_without_end_are_an_error() {
+        let (stores, _) = listing(vec![
+            page(&[entry(b"1", 1)], Some("a")),
+            page(&[entry(b"2", 1)], Some("b")),
+            page(&[entry(b"1", 1)], Some("a")),
+        ]);
+        let error = keys(&stores, "").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "listing s3://b/: the store sent one continuation token twice, so its pages never end"
+        );
+        let mut way = Way::default();
+        let empty = |number: u32| page(&[], Some(&number.to_string())).unwrap();
+        for number in 0..EMPTY_PAGES_MAX {
+            assert!(way.follow(&empty(number)).is_ok());
+        }
+        let said = way.follow(&empty(EMPTY_PAGES_MAX)).unwrap_err();
+        assert!(said.contains("without an object in a row"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_found_by_a_listing_is_the_bucket() {
+        let (stores, _) = listing(vec![Err(
+            "Server returned non-2xx status code: 404 Not Found: ",
+        )]);
+        let error = keys(&stores, "").await.unwrap_err();
+        assert_eq!(error.cause, Cause::NoSuchBucket("b".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_listing_in_memory_begins_within_a_name() {
+        let stores = Stores::in_memory();
+        for key in ["in/a1", "in/a2/x", "in/b", "_x"] {
+            let place = Location::parse(&format!("s3://b/{key}")).unwrap();
+            let store = stores.open(&place).unwrap().objects;
+            let put = object_store::PutPayload::from_static(b"x");
+            object_store::ObjectStoreExt::put(&*store, place.path(), put)
+                .await
+                .unwrap();
+        }
+        assert_eq!(keys(&stores, "in/a").await.unwrap(), ["in/a1", "in/a2/x"]);
+        assert_eq!(keys(&stores, "").await.unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_key_that_no_address_can_hold_is_told_apart() {
+        let place = Location::parse("s3://b/in").unwrap();
+        for (key, problem) in [
+            (b"a//x".as_slice(), "its name has an empty segment"),
+            (b"/x", "its name has an empty segment"),
+            (b"a/./x", "its name has a . or .. segment"),
+            (b"../x", "its name has a . or .. segment"),
+            (b"a\n", "its name has a control character"),
+            (b"a\xff", "its name is not UTF-8"),
+            (b"a/", "its name ends with a slash"),
+        ] {
+            assert_eq!(entry(key, 1).location(&place), Err(problem));
+        }
+        for key in ["a b", "x#1", "x%20y", "x?y", "a\\b", "[x]{y}*", "é", "a/.b"] {
+            let location = entry(key.as_bytes(), 1).location(&place).unwrap();
+            assert_eq!(location.path().as_ref(), key);
+        }
+    }
+}

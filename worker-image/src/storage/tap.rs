@@ -1,0 +1,448 @@
+//! Lists pages through the clients of `object_store`, which know address, credentials and options, and takes each answer before
+//! they make paths of its keys. Sends no request of its own.
+//!
+//! The connector is between client and network. It lets every call pass but those that carry a [`Tap`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use object_store::aws::{AmazonS3, AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::{ClientOptions, Extensions};
+
+use crate::storage::page_xml;
+use crate::storage::pages::{ListPages, Page};
+
+/// How often a page that is not understood is asked for: a proxy may have answered, or cut it off.
+const READS_MAX: u32 = 3;
+
+/// What is put in the place of a page that was taken: nothing is listed, and nothing follows.
+const EMPTY_S3: &[u8] = b"<ListBucketResult></ListBucketResult>";
+const EMPTY_AZURE: &[u8] = b"<EnumerationResults><Blobs></Blobs></EnumerationResults>";
+
+/// Takes the answer of the call that carries it.
+#[derive(Clone)]
+struct Tap {
+    /// With what a call to S3 is signed again.
+    credentials: Option<AwsCredentialProvider>,
+    empty: &'static [u8],
+    answer: Arc<Mutex<Option<Result<Page, String>>>>,
+}
+
+/// A client that lists page by page.
+pub(super) struct TappedStore<S> {
+    store: Arc<S>,
+    credentials: Option<AwsCredentialProvider>,
+    empty: &'static [u8],
+    only_folders: bool,
+}
+
+impl TappedStore<AmazonS3> {
+    /// S3: keys come encoded. Its directory buckets know only prefixes that are folders.
+    pub(super) fn s3(store: Arc<AmazonS3>, bucket: &str) -> Self {
+        Self {
+            credentials: Some(Arc::clone(store.credentials())),
+            store,
+            empty: EMPTY_S3,
+            only_folders: bucket.ends_with("--x-s3"),
+        }
+    }
+}
+
+impl<S> TappedStore<S> {
+    /// Google Cloud Storage: its listings are those of S3.
+    pub(super) fn google(store: Arc<S>) -> Self {
+        Self::with(store, EMPTY_S3)
+    }
+
+    /// Azure: it encodes the names that need it.
+    pub(super) fn azure(store: Arc<S>) -> Self {
+        Self::with(store, EMPTY_AZURE)
+    }
+
+    fn with(store: Arc<S>, empty: &'static [u8]) -> Self {
+        Self {
+            store,
+            credentials: None,
+            empty,
+            only_folders: false,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: PaginatedListStore> ListPages for TappedStore<S> {
+    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page> {
+        let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+        let asked = if self.only_folders { folder } else { prefix };
+        let asked = Some(asked).filter(|asked| !asked.is_empty());
+        let mut problem = String::new();
+        for _ in 0..READS_MAX {
+            let answer = Arc::default();
+            let mut extensions = Extensions::new();
+            extensions.insert(Tap {
+                credentials: self.credentials.clone(),
+                empty: self.empty,
+                answer: Arc::clone(&answer),
+            });
+            let options = PaginatedListOptions {
+                page_token: token.map(str::to_owned),
+                extensions,
+                ..PaginatedListOptions::default()
+            };
+            self.store.list_paginated(asked, options).await?;
+            let seen = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match seen {
+                Some(Ok(mut page)) => {
+                    page.entries
+                        .retain(|entry| entry.key.starts_with(prefix.as_bytes()));
+                    return Ok(page);
+                }
+                Some(Err(said)) => problem = said,
+                None => "the store's listing was not seen".clone_into(&mut problem),
+            }
+        }
+        Err(object_store::Error::Generic {
+            store: "listing",
+            source: problem.into(),
+        })
+    }
+}
+
+/// Makes clients whose listings can be taken, out of those that another connector makes.
+#[derive(Debug)]
+pub(super) struct TapConnector<C>(pub(super) C);
+
+impl<C: HttpConnector> HttpConnector for TapConnector<C> {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let network = self.0.connect(options)?;
+        Ok(HttpClient::new(TapService { network }))
+    }
+}
+
+struct TapService {
+    network: HttpClient,
+}
+
+impl fmt::Debug for TapService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TapService")
+    }
+}
+
+#[tonic::async_trait]
+impl HttpService for TapService {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Some(tap) = request.extensions().get::<Tap>().cloned() else {
+            return self.network.execute(request).await;
+        };
+        if let Some(credentials) = &tap.credentials {
+            ask_for_encoded_keys(&mut request, credentials).await?;
+        }
+        let response = self.network.execute(request).await?;
+        if !response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let page = page_xml::parse(&body.bytes().await?);
+        *tap.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
+        let nothing = Bytes::from_static(tap.empty);
+        Ok(HttpResponse::from_parts(parts, nothing.into()))
+    }
+}
+
+/// Adds `encoding-type=url`, with which S3 sends every key so that XML can hold it, and signs the call again as it was signed.
+async fn ask_for_encoded_keys(
+    request: &mut HttpRequest,
+    credentials: &AwsCredentialProvider,
+) -> Result<(), HttpError> {
+    let scope = scope_of(request);
+    if scope.as_ref().is_some_and(|(_, service)| service != "s3") {
+        // A session of a directory bucket is signed with credentials that nobody else gets.
+        return Ok(());
+    }
+    let uri = format!("{}&encoding-type=url", request.uri());
+    let uri = uri.parse();
+    *request.uri_mut() = uri.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+    let Some((region, service)) = scope else {
+        return Ok(());
+    };
+    let failed = |error| HttpError::new::<object_store::Error>(HttpErrorKind::Unknown, error);
+    let credential = credentials.get_credential().await.map_err(failed)?;
+    let digest = request.headers().get("x-amz-content-sha256");
+    let is_signed = digest.is_none_or(|digest| digest != "UNSIGNED-PAYLOAD");
+    AwsAuthorizer::new(&credential, &service, &region)
+        .with_sign_payload(is_signed)
+        .try_authorize(request, None)
+        .map_err(failed)
+}
+
+/// Region and service for which a call is signed; nothing if it is not signed.
+fn scope_of(request: &HttpRequest) -> Option<(String, String)> {
+    let signed = request.headers().get("authorization")?.to_str().ok()?;
+    let (_, scope) = signed.split_once("Credential=")?;
+    // A key may have slashes in it, so the scope is read from its end.
+    let mut parts = scope.split_once(',')?.0.rsplit('/').skip(1);
+    let service = parts.next()?.to_owned();
+    Some((parts.next()?.to_owned(), service))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use axum::Router;
+    use axum::http::{HeaderMap, Uri};
+
+    use super::*;
+    use crate::storage::{Stores, list_inputs};
+
+    /// A server that answers with these statuses and bodies, one after another, and what it was asked.
+    struct FakeServer {
+        address: String,
+        asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    }
+
+    async fn serve(answers: Vec<(u16, String)>) -> FakeServer {
+        crate::install_crypto_provider();
+        let asked: Arc<Mutex<Vec<(String, HeaderMap)>>> = Arc::default();
+        let (seen, answers) = (
+            Arc::clone(&asked),
+            Arc::new(Mutex::new(VecDeque::from(answers))),
+        );
+        let answer = move |uri: Uri, headers: HeaderMap| {
+            seen.lock().unwrap().push((uri.to_string(), headers));
+            let next = answers.lock().unwrap().pop_front();
+            let (status, body) = next.unwrap_or((500, "no answer is left".to_owned()));
+            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            std::future::ready((status, body))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        FakeServer { address, asked }
+    }
+
+    impl FakeServer {
+        fn stores(&self, options: &[(&str, &str)]) -> Stores {
+            let mut all = BTreeMap::from([
+                ("aws_endpoint".to_owned(), self.address.clone()),
+                ("google_base_url".to_owned(), self.address.clone()),
+                (
+                    "azure_storage_endpoint".to_owned(),
+                    format!("{}/acc", self.address),
+                ),
+            ]);
+            let defaults = [
+                ("aws_allow_http", "true"),
+                ("google_allow_http", "true"),
+                ("azure_allow_http", "true"),
+                ("aws_access_key_id", "id/with/slashes"),
+                ("aws_secret_access_key", "secret"),
+                ("aws_region", "eu-north-1"),
+                ("azure_storage_account_name", "acc"),
+                ("azure_storage_account_key", "a2V5"),
+                (
+                    "google_service_account_key",
+                    r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#,
+                ),
+            ];
+            for (key, value) in defaults.iter().chain(options) {
+                all.insert((*key).to_owned(), (*value).to_owned());
+            }
+            Stores::of_options(all)
+        }
+
+        fn asked(&self) -> Vec<String> {
+            let asked = self.asked.lock().unwrap();
+            asked.iter().map(|(uri, _)| uri.clone()).collect()
+        }
+
+        fn header(&self, call: usize, name: &str) -> Option<String> {
+            let asked = self.asked.lock().unwrap();
+            let value = asked[call].1.get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        }
+    }
+
+    fn s3_page(keys: &[&str], next: Option<&str>) -> (u16, String) {
+        let mut objects = String::new();
+        for key in keys {
+            objects.push_str("<Contents><Key>");
+            objects.push_str(key);
+            objects.push_str("</Key><Size>1</Size><ETag>&quot;e&quot;</ETag></Contents>");
+        }
+        let next = next.map_or("<IsTruncated>false</IsTruncated>".to_owned(), |token| {
+            format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>")
+        });
+        (
+            200,
+            format!(
+                "<ListBucketResult><EncodingType>url</EncodingType>{next}{objects}</ListBucketResult>"
+            ),
+        )
+    }
+
+    async fn uris(stores: &Stores, pattern: &str) -> Vec<String> {
+        let found = list_inputs(stores, &[pattern.to_owned()], true).await;
+        found.unwrap().into_iter().map(|file| file.uri).collect()
+    }
+
+    #[tokio::test]
+    async fn one_odd_key_of_s3_breaks_no_listing_and_a_page_fails_alone() {
+        let server = serve(vec![
+            s3_page(
+                &["logs/2024-a+b", "logs/2024-%2F%2Fx", "logs/2024-%FF%0A"],
+                Some("t/1="),
+            ),
+            (500, "<Error><Code>InternalError</Code></Error>".to_owned()),
+            (503, "<Error><Code>SlowDown</Code></Error>".to_owned()),
+            s3_page(&["logs/2024-%2Bc", "logs/2024-_"], None),
+        ])
+        .await;
+        let stores = server.stores(&[]);
+        let found = uris(&stores, "s3://b/logs/2024-*[b-c_]").await;
+        assert_eq!(
+            found,
+            [
+                "s3://b/logs/2024-+c",
+                "s3://b/logs/2024-_",
+                "s3://b/logs/2024-a b"
+            ]
+        );
+        let asked = server.asked();
+        assert_eq!(
+            asked[0],
+            "/b?list-type=2&prefix=logs%2F2024-&encoding-type=url"
+        );
+        let second =
+            "/b?continuation-token=t%2F1%3D&list-type=2&prefix=logs%2F2024-&encoding-type=url";
+        assert_eq!(asked[1..], [second, second, second]);
+        let signed = server.header(0, "authorization").unwrap();
+        assert!(
+            signed.starts_with("AWS4-HMAC-SHA256 Credential=id/with/slashes/"),
+            "{signed}"
+        );
+        assert!(
+            signed.contains("/eu-north-1/s3/aws4_request, SignedHeaders=host;"),
+            "{signed}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_listing_of_s3_keeps_to_the_options_of_the_client() {
+        let empty = || s3_page(&[], None);
+        let server = serve(vec![empty(), empty(), empty()]).await;
+        let anonymous = server.stores(&[("aws_skip_signature", "true")]);
+        assert!(uris(&anonymous, "s3://b/*").await.is_empty());
+        assert_eq!(server.header(0, "authorization"), None);
+        assert_eq!(server.asked()[0], "/b?list-type=2&encoding-type=url");
+        let options = [
+            ("aws_session_token", "token"),
+            ("aws_unsigned_payload", "true"),
+            ("aws_request_payer", "true"),
+            ("aws_virtual_hosted_style_request", "true"),
+        ];
+        assert!(
+            uris(&server.stores(&options), "s3://b/x/*")
+                .await
+                .is_empty()
+        );
+        assert_eq!(
+            server.header(1, "x-amz-security-token").as_deref(),
+            Some("token")
+        );
+        assert_eq!(
+            server.header(1, "x-amz-content-sha256").as_deref(),
+            Some("UNSIGNED-PAYLOAD")
+        );
+        assert_eq!(
+            server.header(1, "x-amz-request-payer").as_deref(),
+            Some("requester")
+        );
+        let signed = server.header(1, "authorization").unwrap();
+        assert!(signed.contains("x-amz-request-payer"), "{signed}");
+        assert_eq!(
+            server.asked()[1],
+            "/?list-type=2&prefix=x%2F&encoding-type=url"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_not_understood_is_asked_for_three_times() {
+        let nonsense = || (200, "<html>Sign in</html>".to_owned());
+        let server = serve(vec![nonsense(), nonsense(), s3_page(&["x"], None)]).await;
+        assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
+        let server = serve(vec![nonsense(), nonsense(), nonsense()]).await;
+        let error = list_inputs(&server.stores(&[]), &["s3://b/*".to_owned()], true).await;
+        let error = error.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the store's listing is not understood: it is <html>"),
+            "{error}"
+        );
+        assert!(!error.is_transient());
+        assert_eq!(server.asked().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn odd_keys_of_google_and_azure_break_no_listing() {
+        let google = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>in//x</Key><Size>1</Size></Contents><Contents><Key>in/a+b%20&#1;</Key><Size>1</Size></Contents><Contents><Key>in/y</Key><Size>1</Size></Contents></ListBucketResult>";
+        let azure = "<EnumerationResults><Blobs><Blob><Name>in//x</Name><Properties><Content-Length>1</Content-Length><Etag>1</Etag></Properties></Blob><Blob><Name>in/y</Name><Properties><Content-Length>1</Content-Length><Etag>2</Etag></Properties></Blob></Blobs><NextMarker>m/2</NextMarker></EnumerationResults>";
+        let last = "<EnumerationResults><Blobs></Blobs><NextMarker/></EnumerationResults>";
+        let server = serve(vec![
+            (200, google.to_owned()),
+            (200, azure.to_owned()),
+            (200, last.to_owned()),
+        ])
+        .await;
+        let stores = server.stores(&[]);
+        assert_eq!(uris(&stores, "gs://bb/in/[xy]").await, ["gs://bb/in/y"]);
+        assert_eq!(uris(&stores, "az://cc/in/[xy]").await, ["az://cc/in/y"]);
+        assert_eq!(
+            server.asked(),
+            [
+                "/bb?list-type=2&prefix=in%2F",
+                "/acc/cc?restype=container&comp=list&prefix=in%2F",
+                "/acc/cc?restype=container&comp=list&prefix=in%2F&marker=m%2F2"
+            ]
+        );
+        assert!(
+            server
+                .header(1, "authorization")
+                .unwrap()
+                .starts_with("SharedKey acc:")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_key_is_told_from_a_missing_bucket() {
+        let missing = "<Error><Code>NoSuchBucket</Code></Error>";
+        let server = serve(vec![
+            (404, String::new()),
+            s3_page(&[], None),
+            (404, String::new()),
+            (404, missing.to_owned()),
+        ])
+        .await;
+        let stores = server.stores(&[]);
+        assert!(uris(&stores, "s3://b/x").await.is_empty());
+        let error = list_inputs(&stores, &["s3://b/x".to_owned()], true).await;
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("bucket \"b\" does not exist")
+        );
+        assert_eq!(
+            server.asked()[1],
+            "/b?list-type=2&prefix=x&encoding-type=url"
+        );
+    }
+}
