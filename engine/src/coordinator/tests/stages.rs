@@ -1,9 +1,9 @@
 //! Barriers, lost outputs, final files and the end.
 
-use super::cluster::{TestCluster, attempt, task};
-use crate::coordinator::record::{JobResult, LogRecord};
+use super::cluster::{TestCluster, attempt, output, task};
+use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::report::Phase;
-use crate::coordinator::{Effect, Event};
+use crate::coordinator::{Config, Effect, Event};
 use crate::id::{StageId, TaskAttempt};
 
 fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
@@ -425,4 +425,37 @@ fn an_absurd_number_from_a_worker_stops_nobody() {
     });
     cluster.settle();
     cluster.report();
+}
+
+#[test]
+fn a_failed_job_knows_which_uploads_nobody_completes_any_more() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
+    cluster.hello("a", 4);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    cluster.settle();
+    // Committed and being completed; committed and not durable; running.
+    cluster.done("a", attempt(0, 1, 1, 1));
+    cluster.durable();
+    cluster.done("a", attempt(0, 2, 1, 1));
+    assert_eq!(cluster.state.uncompleted_files(), []);
+    let class = FailureClass::Deterministic;
+    cluster.fails("a", attempt(0, 3, 1, 1), class, "e");
+    assert_eq!(
+        cluster.state.uncompleted_files(),
+        [],
+        "the end is not durable"
+    );
+    cluster.durable();
+    assert_eq!(cluster.failure().0, "TaskFailed");
+    let left = [1, 2].map(|shard| output(attempt(0, shard, 1, 1), true).file);
+    assert_eq!(cluster.state.uncompleted_files(), left);
+}
+
+#[test]
+fn a_job_that_succeeded_leaves_no_upload_behind() {
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.work();
+    cluster.assert_succeeded();
+    assert_eq!(cluster.state.uncompleted_files(), []);
 }
