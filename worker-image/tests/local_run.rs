@@ -434,6 +434,19 @@ async fn the_end_of_a_job_removes_folders_of_others_that_outlived_their_ledger_t
         (&marker["outcome"], &marker["ledgerTtlSeconds"]),
         (&json!("Succeeded"), &json!(null))
     );
+    // A name that nobody knows would keep every job's folder.
+    let own = processes.path("storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7");
+    let own = zephyr_worker::storage::Location::parse_local(own.to_str().unwrap()).unwrap();
+    let stores = zephyr_worker::storage::Stores::new(std::collections::BTreeMap::new());
+    let mut unknown = Vec::new();
+    zephyr_worker::storage::walk(&stores, &own, |entry| {
+        if zephyr_worker::reclaim::part_of(&entry.path).is_none() {
+            unknown.push(entry.path);
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(unknown, Vec::<String>::new());
 }
 
 fn holds_files(folder: &std::path::Path) -> bool {

@@ -13,7 +13,7 @@ pub enum Part {
     Log,
     /// The epochs' first objects.
     Opened,
-    /// The plan, and the probe of the storage.
+    /// The plan, what the job said when it took its output folder, and the probe of the storage.
     Plan,
     /// What says that the job has ended.
     Marker,
@@ -36,7 +36,7 @@ pub fn part_of(path: &str) -> Option<Part> {
     let (last, folders) = segments.split_last()?;
     match (folders, written_as(last)) {
         ([], super::MARKER_NAME) => Some(Part::Marker),
-        ([], "plan.json" | "probe") => Some(Part::Plan),
+        ([], "plan.json" | "output.json" | "probe") => Some(Part::Plan),
         (["epochs", epoch], "open") if is_number(epoch) => Some(Part::Opened),
         (["epochs", epoch, "log" | "merged" | "snapshots"], name)
             if is_number(epoch) && is_number(name) =>
@@ -120,6 +120,7 @@ mod tests {
         for (path, part) in [
             ("ended.json", Part::Marker),
             ("plan.json", Part::Plan),
+            ("output.json", Part::Plan),
             ("probe", Part::Plan),
             ("probe#1", Part::Plan),
             ("epochs/1/open", Part::Opened),
