@@ -5,6 +5,7 @@ use zephyr_crds::validate::Place;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
 use zephyr_worker::convert;
+use zephyr_worker::formats::unknown_formats;
 use zephyr_worker::storage::{Stores, list_inputs};
 
 use crate::manifest;
@@ -15,6 +16,9 @@ pub(crate) struct Options {
     /// The job's manifest; `-` reads standard input.
     #[arg(short, long)]
     filename: String,
+    /// The job that is meant, by its metadata.name, if the manifest has several.
+    #[arg(long)]
+    name: Option<String>,
     /// Plan for this many input files instead of listing them, where the storage cannot be reached from here.
     #[arg(long)]
     files: Option<u32>,
@@ -22,7 +26,7 @@ pub(crate) struct Options {
 
 /// Prints the plan.
 pub(crate) async fn plan(options: Options) -> Result<()> {
-    let job = manifest::read(&options.filename, Place::Local)?;
+    let job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
     let pipeline = convert::pipeline::pipeline(&job.spec.pipeline)?;
     let mistakes = plan::check_expressions(&pipeline);
     if !mistakes.is_empty() {
@@ -59,6 +63,11 @@ async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Res
     let inputs = list_inputs(&stores, &files.paths, empty_ok)
         .await
         .context("list the input (--files N plans without a look at the storage)")?;
+    if files.format.is_none()
+        && let Some(sentence) = unknown_formats(inputs.iter().map(|input| input.uri.as_str()))
+    {
+        bail!(sentence);
+    }
     note(&format!(
         "input: {} files, {}",
         inputs.len(),

@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// The job's manifest; `-` reads standard input.
     #[arg(short, long)]
     filename: String,
+    /// The job that is meant, by its metadata.name, if the manifest has several.
+    #[arg(long)]
+    name: Option<String>,
     /// Where the ledger and intermediate data go: a uri or a folder. Not given: the manifest's own uri where it is
     /// `file://`, else a temporary folder, removed at the end.
     #[arg(long)]
@@ -45,7 +48,7 @@ pub(crate) struct Options {
 
 /// Runs the job to its end.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let mut job = manifest::read(&options.filename, Place::Local)?;
+    let mut job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
     let temporary = choose_storage(&mut job, options.storage.as_deref())?;
     let frozen = freeze(job, options.resume)?;
     if !options.quiet && temporary.is_none() {

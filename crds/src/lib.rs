@@ -22,6 +22,7 @@ pub mod resources;
 mod rules;
 mod schema;
 pub mod status;
+pub mod structural;
 pub mod validate;
 
 pub use job::{ZephyrJob, ZephyrJobSpec};

@@ -13,6 +13,9 @@ use zephyr_crds::job::{ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_tests::cluster::{LOOK_EVERY, PATIENCE, client};
 
+#[path = "admission/generated.rs"]
+mod generated;
+
 /// One bad input: its row in the list of bad inputs, what is changed in a good job, and what the answer must contain.
 type Row = (&'static str, &'static str, Value, &'static str);
 

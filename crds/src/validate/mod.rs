@@ -1,11 +1,14 @@
 //! Everything that can be found wrong in a spec without reading data or compiling an expression. The API server has told most of it
 //! before; the CLI has no API server, and some of it no rule in CEL can see or word. Pure.
 
+mod columns;
+mod extension;
+mod items;
 mod numbers;
 mod pipeline;
 mod pods;
 mod resources;
-mod text;
+pub(crate) mod text;
 mod uri;
 
 use serde_json::Value;

@@ -1,15 +1,13 @@
 //! Source, steps and sink.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
-use super::{Place, numbers, text, uri};
+use super::{Place, columns, extension, items, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
     AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES, LimitsSpec,
-    MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS,
-    MAX_TAKE, PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
+    MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
+    PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 
 /// Shards of a shuffle that says nothing, at most.
@@ -116,6 +114,10 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
             errors.push(error.got(format!("{levels} levels")));
         }
     }
+    errors.extend(items::numbers(
+        "spec.pipeline.source.items.values",
+        &items.values,
+    ));
     errors.extend(
         items
             .shards
@@ -148,7 +150,11 @@ fn files_source(files: &FilesSource, place: Place) -> Vec<FieldError> {
     }
     for (index, each) in files.paths.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        errors.extend(uri::validate(&path, each, place).or_else(|| uri::glob(&path, each)));
+        errors.extend(
+            uri::validate(&path, each, place)
+                .or_else(|| uri::glob(&path, each))
+                .or_else(|| extension::unknown(&path, files, index)),
+        );
     }
     errors
 }
@@ -180,7 +186,7 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
         );
     }
     if let Some(columns) = &step.select {
-        errors.extend(select(&format!("{path}.select"), columns));
+        errors.extend(columns::select(&format!("{path}.select"), columns));
     }
     if let Some(count) = step.take_per_shard {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -202,39 +208,6 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
                 .shards
                 .and_then(|shards| shard_range(&format!("{path}.shards"), shards)),
         );
-    }
-    errors
-}
-
-fn select(path: &str, columns: &[String]) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if columns.is_empty() || columns.len() > MAX_COLUMNS {
-        errors.push(
-            FieldError::new(
-                path,
-                "has no columns, or too many",
-                format!("1..{MAX_COLUMNS} columns"),
-            )
-            .got(columns.len()),
-        );
-    }
-    let mut seen = BTreeSet::new();
-    for (index, column) in columns.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        if column.split('.').any(str::is_empty) || column.chars().any(char::is_control) {
-            errors.push(
-                FieldError::new(
-                    path,
-                    "is no column",
-                    "names joined by dots, such as a or b.c",
-                )
-                .got(column),
-            );
-        } else if !seen.insert(column) {
-            errors.push(
-                FieldError::new(path, "names a column twice", "each column once").got(column),
-            );
-        }
     }
     errors
 }

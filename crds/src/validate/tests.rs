@@ -403,6 +403,121 @@ fn a_file_name_tells_the_shards_apart_where_there_is_more_than_one() {
 }
 
 #[test]
+fn an_input_path_with_an_unknown_extension_is_refused_without_a_listing() {
+    let allowed = ".jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.source.files.format";
+    for uri in [
+        "s3://bb/x.csv",
+        "s3://bb/x",
+        "s3://bb/x.gz",
+        "s3://bb/x.csv.zst",
+        "s3://bb/d.jsonl/x",
+        "s3://bb/*.csv",
+        "s3://bb/d/part-*.csv.gz",
+        "s3://bb/**/*.parquet",
+    ] {
+        let message = format!(
+            "spec.pipeline.source.files.paths[0]: has an extension that tells no format (got {uri}); {allowed}"
+        );
+        check("pipeline/source/files/paths/0", json!(uri), &message);
+        let told = [
+            ("pipeline/source/files/paths/0", json!(uri)),
+            ("pipeline/source/files/format", json!("text")),
+        ];
+        assert_eq!(
+            errors_of(&told, Place::Cluster),
+            Vec::<String>::new(),
+            "{uri}"
+        );
+    }
+    for uri in [
+        "s3://bb/x.JSONL",
+        "s3://bb/x.txt.gz",
+        "s3://bb/*",
+        "s3://bb/**",
+        "s3://bb/x*",
+        "s3://bb/*.{jsonl,csv}",
+        "s3://bb/*.c*",
+        "s3://bb/x.csv*",
+        "s3://bb/2024.01.*",
+    ] {
+        let paths = [("pipeline/source/files/paths/0", json!(uri))];
+        assert_eq!(
+            errors_of(&paths, Place::Cluster),
+            Vec::<String>::new(),
+            "{uri}"
+        );
+    }
+}
+
+#[test]
+fn an_inline_number_that_the_api_server_does_not_keep_is_refused() {
+    let items = |values: Value| {
+        [(
+            "pipeline/source",
+            json!({"items": {"values": values, "shards": 1}}),
+        )]
+    };
+    let allowed = "integers between -2^63 and 2^63; put others into quotes or into a file";
+    for (value, path, got) in [
+        (
+            json!(9_223_372_036_854_775_808_u64),
+            "[0]",
+            "9223372036854775808",
+        ),
+        (
+            json!(1.844_674_407_370_955_2e19),
+            "[0]",
+            "1.8446744073709552e+19",
+        ),
+        (json!({"a": [1, -1e30]}), "[0].a[1]", "-1e+30"),
+        (json!(-0.0), "[0]", "-0.0"),
+    ] {
+        assert_eq!(
+            errors_of(&items(json!([value])), Place::Cluster),
+            [format!(
+                "spec.pipeline.source.items.values{path}: is an integer that the API server does not keep exactly (got {got}); {allowed}"
+            )]
+        );
+    }
+    let good = json!([i64::MAX, i64::MIN, 0, 0.1, 1e-9, -1.5, null, "1e30", {"a": 1}]);
+    assert_eq!(
+        errors_of(&items(good), Place::Cluster),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_column_inside_another_one_is_refused() {
+    let select = |columns: Value| [("pipeline/steps/0", json!({"select": columns}))];
+    let path = "spec.pipeline.steps[0].select";
+    for (columns, message) in [
+        (
+            json!(["a", "a.b"]),
+            format!(
+                "{path}[1]: is inside the column a, which is selected as a whole (got a.b); one of the two"
+            ),
+        ),
+        (
+            json!(["a.b.c", "x", "a"]),
+            format!(
+                "{path}[0]: is inside the column a, which is selected as a whole (got a.b.c); one of the two"
+            ),
+        ),
+        (
+            json!(["a.b", "a.b"]),
+            format!("{path}[1]: names a column twice (got a.b); each column once"),
+        ),
+    ] {
+        assert_eq!(errors_of(&select(columns), Place::Cluster), [message]);
+    }
+    let good = json!(["a", "ab", "b.a", "b.c", "c.b.a"]);
+    assert_eq!(
+        errors_of(&select(good), Place::Cluster),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn templates_of_file_names_have_known_placeholders_and_a_format() {
     let path = "spec.pipeline.sink.files.path";
     for (value, fault) in [

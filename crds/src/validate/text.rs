@@ -69,7 +69,7 @@ pub(super) fn environment_name(path: &str, name: &str) -> Option<FieldError> {
 }
 
 /// A key of labels, annotations or node labels: an optional prefix and a name.
-pub(super) fn qualified_key(path: &str, key: &str) -> Option<FieldError> {
+pub(crate) fn qualified_key(path: &str, key: &str) -> Option<FieldError> {
     let (prefix, name) = key
         .split_once('/')
         .map_or((None, key), |(prefix, name)| (Some(prefix), name));
@@ -80,7 +80,7 @@ pub(super) fn qualified_key(path: &str, key: &str) -> Option<FieldError> {
     })
 }
 
-pub(super) fn label_value(path: &str, value: &str) -> Option<FieldError> {
+pub(crate) fn label_value(path: &str, value: &str) -> Option<FieldError> {
     (!is_label(value)).then(|| {
         let allowed = "at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last";
         FieldError::new(path, "is not a valid value of a label", allowed).got(value)

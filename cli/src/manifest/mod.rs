@@ -1,0 +1,159 @@
+//! A `ZephyrJob` manifest from a file or from standard input, read as `kubectl apply` and the API server read it. Every mistake
+//! that can be seen without data is reported here, with the field and its place in the file; nothing is sent anywhere.
+
+mod dialect;
+mod documents;
+mod json;
+mod number;
+mod scalar;
+mod source;
+mod tree;
+mod yaml;
+
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::structural;
+use zephyr_crds::validate::{FieldError, Place, validate};
+
+use source::MANIFEST_MAX_BYTES;
+use tree::{Change, Node, Position};
+
+/// What is in a path of a value that may be any JSON: an inline item.
+const ITEMS: &str = ".items.values[";
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("read {path}")]
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "{path}: too large (more than {MANIFEST_MAX_BYTES} bytes); a job's manifest has at most 64 KiB"
+    )]
+    TooLarge { path: String },
+    #[error("{path}: not UTF-8 (byte {offset}); save the file as UTF-8")]
+    NotUtf8 { path: String, offset: usize },
+    #[error("{path}: not UTF-16, which its byte order mark says it is; save the file as UTF-8")]
+    NotUtf16 { path: String },
+    #[error("{path}: empty; a manifest with one ZephyrJob is expected")]
+    Empty { path: String },
+    #[error("{path}: {position}: {message}")]
+    Syntax {
+        path: String,
+        position: Position,
+        message: String,
+    },
+    #[error(
+        "{path}: {found} is not supported; supported is apiVersion zephyr.dev/v1alpha1, kind ZephyrJob"
+    )]
+    Kind { path: String, found: String },
+    #[error("{path}: has {count} ZephyrJobs ({names}); choose one with --name")]
+    Several {
+        path: String,
+        count: usize,
+        names: String,
+    },
+    #[error("{path}: has no ZephyrJob of this name (got --name {name}); it has {names}")]
+    NoSuchName {
+        path: String,
+        name: String,
+        names: String,
+    },
+    #[error(
+        "{path}: has {count} ZephyrJobs of one name (got --name {name}); put them into files of their own"
+    )]
+    SeveralOfName {
+        path: String,
+        count: usize,
+        name: String,
+    },
+    #[error("{path}: the job is refused\n{}", lines(.errors))]
+    Refused { path: String, errors: Vec<String> },
+}
+
+fn lines(errors: &[String]) -> String {
+    errors
+        .iter()
+        .map(|error| format!("  {error}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Reads, parses and validates the manifest at `path`; `-` is standard input. `name` chooses one of several jobs.
+pub(crate) fn read(
+    path: &str,
+    name: Option<&str>,
+    place: Place,
+) -> Result<ZephyrJob, ManifestError> {
+    parse(path, &source::read(path)?, name, place)
+}
+
+fn parse(
+    path: &str,
+    text: &str,
+    name: Option<&str>,
+    place: Place,
+) -> Result<ZephyrJob, ManifestError> {
+    let node = documents::job(path, text, name)?;
+    let (job, errors) = check(&node, place);
+    match job {
+        Some(job) if errors.is_empty() => Ok(job),
+        _ => Err(ManifestError::Refused {
+            path: path.to_owned(),
+            errors: errors.iter().map(|error| placed(&node, error)).collect(),
+        }),
+    }
+}
+
+/// The job, if its types let it be read, and everything that is wrong with it.
+fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
+    let admitted = structural::admit(&node.to_json());
+    let mut errors = admitted.errors;
+    errors.extend(
+        node.changes("")
+            .iter()
+            .filter(|change| change.path.contains(ITEMS))
+            .map(changed_item),
+    );
+    let job = match serde_json::from_value::<ZephyrJob>(admitted.object) {
+        Ok(job) => job,
+        Err(error) if errors.is_empty() => {
+            let allowed = "what the fields of the ZephyrJob allow";
+            errors.push(FieldError::new("ZephyrJob", error.to_string(), allowed));
+            return (None, errors);
+        }
+        Err(_) => return (None, errors),
+    };
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    for error in validate(&job.spec, name, place) {
+        let is_reported = errors.iter().any(|other| other.path == error.path);
+        if !is_reported {
+            errors.push(error);
+        }
+    }
+    (Some(job), errors)
+}
+
+fn changed_item(change: &Change) -> FieldError {
+    FieldError::new(
+        change.path.trim_start_matches('.'),
+        format!(
+            "is a number that the API server stores as {}",
+            change.arrives
+        ),
+        "integers between -2^63 and 2^63, and decimals with the digits that a double holds; put others into quotes or into a file",
+    )
+    .got(&change.written)
+}
+
+/// An error with the place of its field in the file.
+fn placed(node: &Node, error: &FieldError) -> String {
+    match node.locate(&error.path) {
+        Some(position) => format!("{error} ({position})"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! What the API server refuses by type, found without one: the object is held against the schema of the definition that this
+//! release installs. Also what the server makes of an object before it stores it. Pure; no rule in CEL, those are mirrored in
+//! [`crate::validate`].
+
+mod check;
+mod metadata;
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use crate::crd;
+use crate::field_error::FieldError;
+
+/// An object as the API server would store it, and why the server would refuse it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitted {
+    /// The object without the nulls that the server drops, with whole numbers as integers.
+    pub object: Value,
+    /// Every fault, in the order of the fields; empty if the server takes the types.
+    pub errors: Vec<FieldError>,
+}
+
+/// The schema of the object, as JSON.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    crd::definition()
+        .spec
+        .versions
+        .first()
+        .and_then(|version| version.schema.as_ref())
+        .and_then(|schema| serde_json::to_value(&schema.open_api_v3_schema).ok())
+        .unwrap_or_default()
+});
+
+/// Holds a whole object, with its apiVersion, kind and metadata, against the schema.
+pub fn admit(object: &Value) -> Admitted {
+    let mut errors = metadata::check(object.get("metadata"));
+    let mut object = check::stored(object, &SCHEMA, "", &mut errors);
+    if let Some(metadata) = object.get_mut("metadata") {
+        metadata::without_nulls(metadata);
+    }
+    Admitted { object, errors }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! One value against one schema: type, bounds, known fields. Follows the API server's order: unknown fields are reported, nulls
+//! that a field does not allow are dropped, then the rest is validated.
+
+use serde_json::{Map, Number, Value};
+
+use crate::field_error::FieldError;
+
+/// Words this unlike (edit distance) are not suggested for each other.
+const SUGGESTION_MAX_DISTANCE: usize = 3;
+/// What is wrong with a field that the schema does not have.
+const UNKNOWN_FIELD: &str = "unknown field";
+/// Fields of every object, which the definition's schema does not repeat.
+const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
+/// How far from a whole number the server still takes a number for it.
+const WHOLE_NUMBER_END: f64 = 9_007_199_254_740_991.0;
+
+/// The value as the server stores it; what it refuses is added to `errors`.
+pub(super) fn stored(
+    value: &Value,
+    schema: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) -> Value {
+    if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
+        && schema.get("type").is_none()
+    {
+        return value.clone();
+    }
+    if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
+        return Value::Null;
+    }
+    let value = whole_as_integer(value);
+    if let Some(error) = type_fault(&value, schema, path) {
+        errors.push(error);
+        return value;
+    }
+    errors.extend(bound_fault(&value, schema, path));
+    match value {
+        Value::Object(fields) => object(fields, schema, path, errors),
+        Value::Array(items) => {
+            let of = schema.get("items").unwrap_or(&Value::Null);
+            items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| stored(item, of, &format!("{path}[{index}]"), errors))
+                .collect()
+        }
+        scalar => scalar,
+    }
+}
+
+fn object(
+    fields: Map<String, Value>,
+    schema: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) -> Value {
+    let known = schema.get("properties").and_then(Value::as_object);
+    let others = schema.get("additionalProperties");
+    let is_open = known.is_none() && others.is_none();
+    let is_kept = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    let mut kept = Map::new();
+    for (name, field) in fields {
+        if path.is_empty() && OF_EVERY_OBJECT.contains(&&*name) {
+            kept.insert(name, field);
+            continue;
+        }
+        if path.is_empty() && name == "status" {
+            errors.extend(status_faults(&field, schema));
+            continue;
+        }
+        let path = join(path, &name, others.is_some());
+        match known.and_then(|known| known.get(&name)).or(others) {
+            Some(schema) if is_dropped(&field, schema) => {}
+            Some(schema) => {
+                let field = stored(&field, schema, &path, errors);
+                kept.insert(name, field);
+            }
+            None if is_kept || is_open => {
+                kept.insert(name, field);
+            }
+            None => errors.push(unknown_field(
+                &path,
+                &name,
+                known.into_iter().flat_map(Map::keys),
+            )),
+        }
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    for name in required.into_iter().flatten().filter_map(Value::as_str) {
+        if !kept.contains_key(name) {
+            let wanted = known
+                .and_then(|known| known.get(name))
+                .map_or("a value", wanted);
+            errors.push(FieldError::new(
+                join(path, name, false),
+                "is missing",
+                format!("required: {wanted}"),
+            ));
+        }
+    }
+    Value::Object(kept)
+}
+
+/// The server drops the status of a new object, and looks at the names of its fields only.
+fn status_faults(status: &Value, schema: &Value) -> Vec<FieldError> {
+    let schema = schema.pointer("/properties/status").unwrap_or(&Value::Null);
+    let mut errors = Vec::new();
+    if status.is_object() {
+        stored(status, schema, "status", &mut errors);
+    }
+    errors.retain(|error| error.wrong == UNKNOWN_FIELD);
+    errors
+}
+
+fn join(path: &str, name: &str, is_key: bool) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else if is_key && name.contains(['.', '/', '[', ']']) {
+        format!("{path}[{name}]")
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+/// A null in a field that allows none counts as if the field were not there.
+fn is_dropped(value: &Value, schema: &Value) -> bool {
+    value.is_null()
+        && schema.get("nullable") != Some(&Value::Bool(true))
+        && !(schema.get("type").is_none() && schema.get("x-kubernetes-int-or-string").is_none())
+}
+
+/// A number as it comes back from the store: `4.0` is 4.
+fn whole_as_integer(value: &Value) -> Value {
+    let Value::Number(number) = value else {
+        return value.clone();
+    };
+    match number.as_f64() {
+        Some(double)
+            if number.is_f64() && double.fract() == 0.0 && double.abs() <= WHOLE_NUMBER_END =>
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
+            let whole = double as i64;
+            Value::Number(Number::from(whole))
+        }
+        _ => value.clone(),
+    }
+}
+
+fn type_fault(value: &Value, schema: &Value, path: &str) -> Option<FieldError> {
+    let is_int_or_text = schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
+    let type_ = schema.get("type").and_then(Value::as_str);
+    // The server has doubles from 2^63 on.
+    let is_integer = value.is_i64();
+    let fits = match type_ {
+        _ if is_int_or_text => is_integer || value.is_string(),
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some("integer") => is_integer,
+        Some("number") => value.is_number(),
+        _ => true,
+    };
+    (!fits).then(|| {
+        FieldError::new(path, found(value), format!("must be {}", wanted(schema)))
+            .got(value.to_string())
+    })
+}
+
+pub(super) fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "is null",
+        Value::Bool(_) => "is a boolean",
+        Value::Number(number) if !number.is_i64() => "is not a whole number of 64 bits",
+        Value::Number(_) => "is a number",
+        Value::String(_) => "is text",
+        Value::Array(_) => "is a list",
+        Value::Object(_) => "is a map",
+    }
+}
+
+/// What a schema wants, in words.
+fn wanted(schema: &Value) -> &'static str {
+    if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        return "a whole number, or text in quotes";
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => "a map",
+        Some("array") => "a list",
+        Some("string") => "text, in quotes if YAML takes it for something else",
+        Some("boolean") => "true or false, without quotes",
+        Some("integer") => "a whole number without quotes",
+        Some("number") => "a number without quotes",
+        _ => "a value",
+    }
+}
+
+fn bound_fault(value: &Value, schema: &Value, path: &str) -> Option<FieldError> {
+    match value {
+        Value::Number(number) => range_fault(number, schema, path),
+        Value::String(text) => enum_fault(text, schema, path).or_else(|| {
+            let size = text.chars().count();
+            size_fault(size, schema, ["minLength", "maxLength"], "characters", path)
+        }),
+        Value::Array(items) => size_fault(
+            items.len(),
+            schema,
+            ["minItems", "maxItems"],
+            "entries",
+            path,
+        ),
+        Value::Object(fields) => size_fault(
+            fields.len(),
+            schema,
+            ["minProperties", "maxProperties"],
+            "fields",
+            path,
+        ),
+        Value::Null | Value::Bool(_) => None,
+    }
+}
+
+fn range_fault(number: &Number, schema: &Value, path: &str) -> Option<FieldError> {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let of_format = match schema.get("format").and_then(Value::as_str) {
+        Some("int32") => (Some(f64::from(i32::MIN)), Some(f64::from(i32::MAX))),
+        Some("uint32") => (Some(0.0), Some(f64::from(u32::MAX))),
+        _ => (None, None),
+    };
+    let least = bound("minimum").or(of_format.0);
+    let greatest = bound("maximum").or(of_format.1);
+    let double = number.as_f64()?;
+    let is_out =
+        least.is_some_and(|least| double < least) || greatest.is_some_and(|most| double > most);
+    is_out.then(|| {
+        let allowed = match (least, greatest) {
+            (Some(least), Some(greatest)) => format!("must be {least}..{greatest}"),
+            (Some(least), None) => format!("at least {least}"),
+            (None, greatest) => format!("at most {}", greatest.unwrap_or(f64::MAX)),
+        };
+        FieldError::new(path, "is out of range", allowed).got(number)
+    })
+}
+
+fn enum_fault(text: &str, schema: &Value, path: &str) -> Option<FieldError> {
+    let allowed: Vec<_> = schema
+        .get("enum")?
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    (!allowed.contains(&text)).then(|| {
+        FieldError::new(
+            path,
+            "is not a known value",
+            format!("one of {}", allowed.join(", ")),
+        )
+        .got(text)
+    })
+}
+
+fn size_fault(
+    size: usize,
+    schema: &Value,
+    [least, most]: [&str; 2],
+    of: &str,
+    path: &str,
+) -> Option<FieldError> {
+    let bound = |name: &str| {
+        schema
+            .get(name)
+            .and_then(Value::as_u64)
+            .map(|bound| usize::try_from(bound).unwrap_or(usize::MAX))
+    };
+    let got = |wrong: &str, allowed: String| {
+        Some(FieldError::new(path, wrong, allowed).got(format!("{size} {of}")))
+    };
+    match (bound(least), bound(most)) {
+        (_, Some(most)) if size > most => got("is too long", format!("at most {most} {of}")),
+        (Some(least), _) if size < least => got("is too short", format!("at least {least} {of}")),
+        _ => None,
+    }
+}
+
+/// A field that the schema does not have, with the most alike one that it has.
+pub(super) fn unknown_field<'a>(
+    path: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a String>,
+) -> FieldError {
+    let known: Vec<_> = known.collect();
+    let nearest = known
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(word, name), word))
+        .min();
+    let allowed = match nearest {
+        Some((distance, word)) if distance <= SUGGESTION_MAX_DISTANCE => {
+            format!("did you mean \"{word}\"?")
+        }
+        _ => {
+            let known: Vec<_> = known.iter().map(|word| word.as_str()).collect();
+            format!("allowed are {}", known.join(", "))
+        }
+    };
+    FieldError::new(path, UNKNOWN_FIELD, allowed)
+}

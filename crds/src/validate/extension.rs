@@ -1,0 +1,43 @@
+//! Input paths whose files surely have a format that nobody can tell: the extension is there to read, and unknown.
+
+use crate::field_error::FieldError;
+use crate::pipeline::{FileFormat, FilesSource};
+
+/// Extensions of compressed files, which say nothing about the format.
+const COMPRESSED: [&str; 2] = [".gz", ".zst"];
+
+/// A path of which no file can be read without `format`.
+pub(super) fn unknown(path: &str, source: &FilesSource, index: usize) -> Option<FieldError> {
+    let uri = source.paths.get(index)?;
+    if source.format.is_some() || !is_surely_unknown(uri) {
+        return None;
+    }
+    Some(
+        FieldError::new(
+            path,
+            "has an extension that tells no format",
+            ".jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.source.files.format",
+        )
+        .got(uri),
+    )
+}
+
+/// A pattern may still match files that are known: only what stands behind its last dot without a wildcard is certain.
+fn is_surely_unknown(uri: &str) -> bool {
+    let is_wild = |text: &str| text.contains(['*', '?', '[', ']', '{', '}', ',']);
+    let lower = uri.to_ascii_lowercase();
+    let stem = COMPRESSED
+        .iter()
+        .find_map(|extension| lower.strip_suffix(extension))
+        .unwrap_or(&lower);
+    let name = stem.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() || uri.ends_with('/') {
+        return false;
+    }
+    if !is_wild(uri) {
+        return FileFormat::of_path(uri).is_none();
+    }
+    name.rsplit_once('.').is_some_and(|(_, extension)| {
+        !is_wild(extension) && FileFormat::of_path(&format!("x.{extension}")).is_none()
+    })
+}
