@@ -99,6 +99,9 @@ impl Expression {
                 },
             )
             .map_err(|errors| error::loading(&rewritten, errors))?;
+        // The loader leaves `import "data" as $name` for later; there is no later.
+        jaq_core::load::import(&modules, |_| Err(String::new()))
+            .map_err(|errors| error::loading(&rewritten, errors))?;
         let filter = Compiler::default()
             .with_funs(library::functions())
             .compile(modules)

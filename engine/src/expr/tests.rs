@@ -328,7 +328,21 @@ fn whatever_reaches_for_the_world_does_not_compile() {
         ("[inputs]", 2, "one record at a time"),
         ("input_filename", 1, "one record at a time"),
         (r#"import "a" as a; ."#, 9, "there are no modules"),
+        (r#"import "a" as $a; ."#, 9, "there are no modules"),
+        (
+            r#"import "a" as $a {search: "./"}; $a"#,
+            9,
+            "there are no modules",
+        ),
         (r#"include "a"; ."#, 10, "there are no modules"),
+        (
+            r#"include "a" {search: "./"}; ."#,
+            10,
+            "there are no modules",
+        ),
+        ("modulemeta", 1, "there are no modules"),
+        ("get_search_list", 1, "there are no modules"),
+        ("input_line_number", 1, "one record at a time"),
     ] {
         let error = Expression::compile(expression).unwrap_err();
         assert_eq!(

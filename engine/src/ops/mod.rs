@@ -33,7 +33,7 @@ mod map;
 mod merge;
 mod payload;
 mod runs;
-mod select;
+pub(crate) mod select;
 mod steps;
 mod take_per_shard;
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Whether every expression of a pipeline compiles. Says all mistakes at once, each with its place in the manifest, so
+//! Whether every expression and every list of columns of a pipeline compiles. Says all mistakes at once, each with its place in the manifest, so
 //! that a person mends them in one go. Evaluates nothing.
 
 use super::path;
 use crate::expr::Expression;
+use crate::ops::select;
 use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
 
 /// An expression that does not compile.
@@ -18,23 +19,22 @@ pub struct ExpressionError {
 /// Compiles each expression and returns the mistakes in the order of the manifest.
 pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
-    let mut check = |path: String, source: &str| {
-        if let Err(error) = Expression::compile(source) {
-            errors.push(ExpressionError {
-                path,
-                message: error.to_string(),
-            });
+    let mut check = |path: String, compiled: Result<(), String>| {
+        if let Err(message) = compiled {
+            errors.push(ExpressionError { path, message });
         }
     };
     for (index, step) in pipeline.steps.iter().enumerate() {
         let path = path::step(index, step);
         match step {
-            Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => check(path, source),
-            Step::Deduplicate { key, .. } => check(path::key(&path), key),
+            Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => {
+                check(path, compile(source))
+            }
+            Step::Deduplicate { key, .. } => check(path::key(&path), compile(key)),
             Step::GroupBy(GroupBy {
                 key, aggregates, ..
             }) => {
-                check(path::key(&path), key);
+                check(path::key(&path), compile(key));
                 for (name, aggregate) in aggregates {
                     let (function, source) = match aggregate {
                         Aggregate::Count => continue,
@@ -44,19 +44,53 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
                         Aggregate::Avg(source) => ("avg", source),
                         Aggregate::Collect(source) => ("collect", source),
                     };
-                    check(path::aggregate(&path, name, function), source);
+                    check(path::aggregate(&path, name, function), compile(source));
                 }
             }
-            Step::Select(_) | Step::TakePerShard(_) | Step::Count => {}
+            Step::Select(columns) => {
+                let compiled = select::compile(&path, columns);
+                check(path, compiled.map(drop).map_err(|error| error.message));
+            }
+            Step::TakePerShard(_) | Step::Count => {}
         }
     }
     errors
+}
+
+fn compile(source: &str) -> Result<(), String> {
+    Expression::compile(source)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pipeline::{Format, Sink, Source};
+
+    #[test]
+    fn a_column_inside_another_is_found_without_a_record() {
+        let pipeline = Pipeline {
+            source: Source::Files { empty_ok: false },
+            steps: vec![Step::Select(vec![
+                vec!["a".to_owned()],
+                vec!["a".to_owned(), "b".to_owned()],
+            ])],
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+        };
+        let errors: Vec<_> = check_expressions(&pipeline)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            errors,
+            [
+                "spec.pipeline.steps[0].select: a already contains a.b; only one of the two may be selected"
+            ]
+        );
+    }
 
     #[test]
     fn every_mistake_is_named_with_its_place() {

@@ -16,6 +16,7 @@ use super::dispatch::SourceShards;
 use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
 use super::status::{Status, show};
 use crate::finalize::{Output, claim, finished};
+use crate::formats::unknown_formats;
 use crate::job::RunJob;
 use crate::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
@@ -492,13 +493,18 @@ async fn inputs(job: &RunJob) -> Result<Vec<crate::storage::InputFile>, NoPlan> 
         return Ok(Vec::new());
     };
     let listed = list_inputs(&job.stores, &files.paths, files.empty_ok).await;
-    listed.map_err(|error: ListError| {
+    let listed = listed.map_err(|error: ListError| {
         if error.is_transient() {
             NoPlan::Wait(error.to_string())
         } else {
             NoPlan::Failed(error.to_string())
         }
-    })
+    })?;
+    let unknown = unknown_formats(listed.iter().map(|file| file.uri.as_str()));
+    match unknown.filter(|_| files.format.is_none()) {
+        Some(sentence) => Err(NoPlan::Failed(sentence)),
+        None => Ok(listed),
+    }
 }
 
 fn pipeline_json(job: &RunJob) -> Result<serde_json::Value, NoPlan> {

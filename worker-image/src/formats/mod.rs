@@ -9,10 +9,12 @@ mod magic;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod writer;
 mod zstandard;
 
 pub use compression::Compression;
 pub use error::{ReadError, WriteError};
 pub use reader::{FileReader, ReadLimits, source_format};
+pub use unknown::unknown_formats;
 pub use writer::FileWriter;

@@ -1,0 +1,66 @@
+//! Files of which nobody can tell how records are stored in them: found in a listing, before a task opens the first one.
+
+use crate::formats::source_format;
+
+/// Files that a sentence names.
+const MAX_NAMED: usize = 10;
+
+/// A sentence about every file without a known extension; `None` if all of them have one. Only for a source without
+/// `format`.
+pub fn unknown_formats<'a>(uris: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut files = 0_usize;
+    let unknown: Vec<&str> = uris
+        .inspect(|_| files += 1)
+        .filter(|uri| source_format(uri).is_err())
+        .collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let named: Vec<String> = unknown
+        .iter()
+        .take(MAX_NAMED)
+        .map(|uri| zephyr_crds::field_error::shown(uri))
+        .collect();
+    let more = unknown.len().saturating_sub(MAX_NAMED);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    Some(format!(
+        "spec.pipeline.source.files.paths: the extension of {} of {files} files tells no format (got {}{more}); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format",
+        unknown.len(),
+        named.join(", "),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(uris: &[&str]) -> Option<String> {
+        unknown_formats(uris.iter().copied())
+    }
+
+    #[test]
+    fn every_file_without_a_known_extension_is_named() {
+        assert_eq!(
+            sentence(&["s3://b/a.jsonl", "s3://b/a.TXT.gz", "s3://b/c.ndjson.zst"]),
+            None
+        );
+        let sentence = sentence(&["s3://b/a.jsonl", "s3://b/x.csv", "s3://b/y"]);
+        assert_eq!(
+            sentence.as_deref(),
+            Some(
+                "spec.pipeline.source.files.paths: the extension of 2 of 3 files tells no format (got s3://b/x.csv, s3://b/y); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
+            )
+        );
+    }
+
+    #[test]
+    fn a_sentence_names_ten_files_and_counts_the_others() {
+        let sentence = sentence(&["s3://b/x"; 12]).expect("they are unknown");
+        assert_eq!(sentence.matches("s3://b/x").count(), 10);
+        assert!(sentence.contains(" and 2 more);"), "{sentence}");
+    }
+}
