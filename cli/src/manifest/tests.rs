@@ -1,6 +1,8 @@
 //! Manifests against what `kubectl` makes of them. `kubectl.jsonl` has a row for each text: the text, and the JSON that
 //! sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls) gave for it, or null if it refused the text.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 use zephyr_crds::validate::Place;
 
@@ -376,7 +378,7 @@ fn a_bomb_of_aliases_is_refused_at_once() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let before = format!("*a{}, ", level - 1).repeat(10);
-        text.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+        writeln!(text, "a{level}: &a{level} [{before}]").expect("a string takes it");
     }
     let error = yaml::read(&text, 0).expect_err("it is a bomb");
     assert!(

@@ -179,16 +179,12 @@ pub(super) struct Fields {
 impl Fields {
     /// Adds a field that stands in this map; gives back the place of the first one of that name, if there is one.
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), Position> {
-        match self.places.get(&entry.key) {
-            Some((at, true)) => Err(self
-                .entries
-                .get(*at)
-                .map_or(entry.position, |first| first.position)),
-            _ => {
-                self.set(entry, true);
-                Ok(())
-            }
+        if let Some((at, true)) = self.places.get(&entry.key) {
+            let first = self.entries.get(*at);
+            return Err(first.map_or(entry.position, |first| first.position));
         }
+        self.set(entry, true);
+        Ok(())
     }
 
     /// Adds a field of a map that is merged into this one.

@@ -125,6 +125,10 @@ impl<'text> Reader<'text> {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the events of the reader are an open set"
+    )]
     fn document(&mut self) -> Result<Option<Node>> {
         let mut root = None;
         loop {
@@ -143,6 +147,10 @@ impl<'text> Reader<'text> {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the events of the reader are an open set"
+    )]
     fn node(&mut self, event: Event<'text>, span: &Span, depth: usize) -> Result<Read> {
         let position = self.position(span);
         if depth > MAX_NESTING {
@@ -339,13 +347,11 @@ fn merge(fields: &mut Fields, value: Node, is_alias: bool) -> Result<()> {
     let position = value.position;
     let wrong = "has a merge key << of something that is neither a map nor a list of maps";
     match value.kind {
-        Kind::Map(entries) => entries.into_iter().for_each(|entry| fields.merge(entry)),
+        Kind::Map(entries) => merge_all(fields, entries),
         Kind::List(items) if !is_alias => {
             for item in items.into_iter().rev() {
                 match item.kind {
-                    Kind::Map(entries) => {
-                        entries.into_iter().for_each(|entry| fields.merge(entry));
-                    }
+                    Kind::Map(entries) => merge_all(fields, entries),
                     Kind::Scalar { .. } | Kind::List(_) => return error(item.position, wrong),
                 }
             }
@@ -353,6 +359,12 @@ fn merge(fields: &mut Fields, value: Node, is_alias: bool) -> Result<()> {
         Kind::Scalar { .. } | Kind::List(_) => return error(position, wrong),
     }
     Ok(())
+}
+
+fn merge_all(fields: &mut Fields, entries: Vec<Entry>) {
+    for entry in entries {
+        fields.merge(entry);
+    }
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position) -> Result<Read> {

@@ -45,7 +45,7 @@ pub(super) fn stored(
                 .map(|(index, item)| stored(item, of, &format!("{path}[{index}]"), errors))
                 .collect()
         }
-        scalar => scalar,
+        scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => scalar,
     }
 }
 

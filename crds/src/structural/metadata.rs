@@ -56,13 +56,11 @@ pub(super) fn check(metadata: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (name, value) in fields {
         let path = format!("metadata.{name}");
-        match FIELDS.iter().find(|(known, _)| known == name) {
-            Some((_, of)) => errors.extend(field(&path, value, *of)),
-            None => {
-                let known: Vec<String> =
-                    FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
-                errors.push(unknown_field(&path, name, known.iter()));
-            }
+        if let Some((_, of)) = FIELDS.iter().find(|(known, _)| known == name) {
+            errors.extend(field(&path, value, *of));
+        } else {
+            let known: Vec<String> = FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
+            errors.push(unknown_field(&path, name, known.iter()));
         }
     }
     let texts = |name: &str| fields.get(name).and_then(Value::as_object);

@@ -28,7 +28,7 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
         let path = path::step(index, step);
         match step {
             Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => {
-                check(path, compile(source))
+                check(path, compile(source));
             }
             Step::Deduplicate { key, .. } => check(path::key(&path), compile(key)),
             Step::GroupBy(GroupBy {
