@@ -20,10 +20,10 @@ use crate::storage::{JobStorage, Location, Stores, fetch};
 const FOLDER: &str = "s3://b/jobs/uid";
 
 fn job(stores: Stores) -> Arc<RunJob> {
-    job_of(stores, &json!({"items": {"values": [1, 2]}}))
+    job_reading(stores, &json!({"items": {"values": [1, 2]}}))
 }
 
-fn job_of(stores: Stores, source: &serde_json::Value) -> Arc<RunJob> {
+fn job_reading(stores: Stores, source: &serde_json::Value) -> Arc<RunJob> {
     let frozen = json!({
         "version": 1, "namespace": "ns", "name": "name", "uid": "uid", "generation": 1,
         "coordinatorAddress": "http://127.0.0.1:1",
@@ -342,20 +342,20 @@ async fn files_of_an_unknown_format_are_named_before_a_task_runs() {
         put(&stores, uri, "1\n").await;
     }
     let pattern = json!({"files": {"paths": ["s3://in/d/*"]}});
-    let (_, _, message) = fails(&job_of(stores.clone(), &pattern)).await;
+    let (_, _, message) = fails(&job_reading(stores.clone(), &pattern)).await;
     assert_eq!(
         message,
         "spec.pipeline.source.files.paths: the extension of 2 of 3 files tells no format (got s3://in/d/b.csv, s3://in/d/c); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
     );
     let told = json!({"files": {"paths": ["s3://in/d/*"], "format": "jsonl"}});
-    runs(&job_of(
+    runs(&job_reading(
         Stores::in_memory(),
         &json!({"files": {"paths": ["s3://in/*"], "emptyOk": true}}),
     ))
     .await;
     let other = Stores::in_memory();
     put(&other, "s3://in/d/b.csv", "1\n").await;
-    runs(&job_of(other, &told)).await;
+    runs(&job_reading(other, &told)).await;
 }
 
 #[tokio::test]
