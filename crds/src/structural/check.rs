@@ -27,6 +27,8 @@ pub(super) fn stored(
         return value.clone();
     }
     if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
+        // The server finds null in no list of values, not even in one that has it.
+        errors.extend(enum_fault("null", schema, path));
         return Value::Null;
     }
     let value = whole_as_integer(value);

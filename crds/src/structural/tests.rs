@@ -59,6 +59,7 @@ fn a_value_of_another_type_is_refused_with_field_value_and_what_is_allowed() {
         ("/metadata/labels", json!({"a": "b c"}), "metadata.labels[a]: is not a valid value of a label (got b c)".to_owned()),
         ("/metadata/nmae", json!("x"), "metadata.nmae: unknown field; did you mean \"name\"?".to_owned()),
         ("/spec/storage/retain", json!("Sometimes"), "spec.storage.retain: is not a known value (got Sometimes); one of Never, OnFailure, Always".to_owned()),
+        ("/spec/pipeline/sink/files/format", json!(null), "spec.pipeline.sink.files.format: is not a known value (got null); one of jsonl, text".to_owned()),
         ("/spec/image", json!("x".repeat(513)), "spec.image: is too long (got 513 characters); at most 512 characters".to_owned()),
         ("/spec", json!([]), "spec: is a list (got []); must be a map".to_owned()),
     ];
