@@ -272,7 +272,10 @@ fn an_input_path_names_a_file_and_its_backslashes_stand_before_something() {
         "s3://other/[\\]x",
         "s3://other/\\\\",
     ] {
-        let changes = [("pipeline/source/files/paths/0", json!(uri))];
+        let changes = [
+            ("pipeline/source/files/paths/0", json!(uri)),
+            ("pipeline/source/files/format", json!("text")),
+        ];
         assert_eq!(
             errors_of(&changes, Place::Cluster),
             Vec::<String>::new(),
