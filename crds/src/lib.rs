@@ -15,6 +15,7 @@ pub mod frozen;
 pub mod job;
 pub mod names;
 pub mod pipeline;
+pub mod places;
 pub mod pod_template;
 pub mod preemptible;
 pub mod quantity;

@@ -9,6 +9,7 @@ use kube::core::{Message, Rule};
 use crate::duration::DurationBounds;
 use crate::names::{MAX_JOB_NAME, RESERVED_PREFIX};
 use crate::pipeline::AmountBounds;
+use crate::places::MARKER_NAMES;
 use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 use crate::preemptible::SPOT_LABELS;
 use crate::resources::MINIMUM_MEMORY_MEBIBYTES;
@@ -30,6 +31,8 @@ enum Got<'a> {
     Nothing,
     Text(&'a str),
     Number(&'a str),
+    /// Another field's value, and this one's.
+    Pair(&'a str, &'a str),
 }
 
 /// Something that can be wrong: when it is, and how it is said, both in CEL.
@@ -39,10 +42,14 @@ struct Fault {
 }
 
 fn fault(condition: impl Into<String>, wrong: &str, got: &Got<'_>, allowed: &str) -> Fault {
+    let cut = |text: &str| format!("size({text}) > 64 ? {text}.substring(0, 64) : {text}");
     let message = match got {
         Got::Nothing => format!("'{wrong}; {allowed}'"),
-        Got::Text(text) => format!(
-            "'{wrong} (got %s); {allowed}'.format([size({text}) > 64 ? {text}.substring(0, 64) : {text}])"
+        Got::Text(text) => format!("'{wrong} (got %s); {allowed}'.format([{}])", cut(text)),
+        Got::Pair(other, text) => format!(
+            "'{wrong}, %s (got %s); {allowed}'.format([{}, {}])",
+            cut(other),
+            cut(text)
         ),
         Got::Number(number) => format!("'{wrong} (got %d); {allowed}'.format([{number}])"),
     };
@@ -263,6 +270,16 @@ pub(crate) fn sink_path() -> Rule {
         &format!("{path}has a character that is not allowed"),
         &Got::Text("self"),
         "the name of a file, without ? # * [ ]",
+    ));
+    let markers = MARKER_NAMES.map(|name| name.to_ascii_lowercase().replace('.', "[.]"));
+    faults.push(fault(
+        format!("self.lowerAscii().matches('/({})$')", markers.join("|")),
+        &format!("{path}has a reserved name"),
+        &Got::Text("self"),
+        &format!(
+            "any name but {}, which the job itself writes",
+            MARKER_NAMES.join(" and ")
+        ),
     ));
     none_of(&faults)
 }
@@ -497,41 +514,110 @@ pub(crate) fn shard_in_path() -> Rule {
     )])
 }
 
-pub(crate) fn output_is_not_input() -> Rule {
-    let sink = "self.pipeline.sink.files.path";
-    // A plain path is that file only; a glob is every file below the folder in which its first wildcard stands.
-    let overlaps = format!(
-        "(path.matches('[*?{{\\\\[]') ? {sink}.startsWith(path.find('^[^*?{{\\\\[]*/')) : {sink} == path)"
-    );
-    none_of(&[fault(
-        format!(
-            "has(self.pipeline.source.files) && self.pipeline.source.files.paths.exists(path, {overlaps})"
-        ),
-        "spec.pipeline.sink.files.path: lies where the input is read",
-        &Got::Text(sink),
-        "output must not overlap input, write to another folder",
-    )])
-}
-
+/// A character with which a pattern begins to stand for more than its own text; the backslashes are doubled for CEL. All of what
+/// follows says in CEL what [`crate::places`] says for every place.
+const WILDCARD: &str = r"[*?{\\[\\\\]";
+/// What every name that `path` matches begins with, if it has a wildcard.
+const PATTERN_PREFIX: &str = r"path.find('^[^*?{\\[\\\\]*')";
+/// The folder in which its first wildcard is.
+const PATTERN_FOLDER: &str = r"path.find('^[^*?{\\[\\\\]*/')";
+/// Whether names of any depth may match: `**`, or braces of which that cannot be seen at a glance.
+const PATTERN_HAS_ANY_DEPTH: &str = r"(path.contains('**') || path.matches('[{][^}]*[/{]|[*][{]|[}][*{]') || (path.contains('{') && path.matches('[\\[\\\\]')))";
+/// The slashes in every name that matches, and one more.
+const PATTERN_DEPTH: &str = "(size(path.split('/')) - (path.endsWith('/') ? 1 : 0))";
+const SINK: &str = "self.pipeline.sink.files.path";
+const PATHS: &str = "self.pipeline.source.files.paths";
 /// The storage prefix as a folder.
 const STORAGE_FOLDER: &str =
     "(self.storage.uri.endsWith('/') ? self.storage.uri : self.storage.uri + '/')";
 /// A prefix without a bucket is a fault of its own, and would hold everything.
 const STORAGE_HAS_BUCKET: &str = "self.storage.uri.matches('^[a-z0-9]+://[^/]')";
 
-pub(crate) fn output_is_not_storage() -> Rule {
-    let sink = "self.pipeline.sink.files.path";
+/// The beginning of every output file: the template up to its first placeholder.
+fn sink_prefix() -> String {
+    format!("{SINK}.find('^[^{{]*')")
+}
+
+/// The names that the job writes, of output files only the template.
+fn sink_names() -> String {
+    let markers: Vec<String> = MARKER_NAMES
+        .iter()
+        .map(|name| format!("{SINK}.find('^[^{{]*/') + '{name}'"))
+        .collect();
+    format!("[{SINK}, {}]", markers.join(", "))
+}
+
+/// Whether a text can begin the name of an output file because it goes on with a number.
+fn begins_an_output(text: &str) -> String {
+    let prefix = sink_prefix();
+    format!(
+        "({SINK}.contains('{{') && {text}.startsWith({prefix}) && {text}.substring(size({prefix})).matches('^[0-9]'))"
+    )
+}
+
+pub(crate) fn output_is_not_input() -> Rule {
+    let prefix = sink_prefix();
+    let reaches_numbers = format!(
+        "{} && ({PATTERN_HAS_ANY_DEPTH} ? size({SINK}.split('/')) >= size({PATTERN_PREFIX}.split('/')) : size({SINK}.split('/')) == {PATTERN_DEPTH})",
+        begins_an_output(PATTERN_PREFIX)
+    );
+    let names = sink_names();
+    let overlaps = format!(
+        "(path.matches('{WILDCARD}') ? ({prefix}.startsWith({PATTERN_FOLDER}) || ({reaches_numbers})) : {names}.exists(name, name == path || name + '/' == path))"
+    );
     none_of(&[fault(
-        format!("{STORAGE_HAS_BUCKET} && {sink}.startsWith({STORAGE_FOLDER})"),
-        "spec.pipeline.sink.files.path: lies inside spec.storage.uri",
-        &Got::Text(sink),
-        "write output outside of the storage prefix",
+        format!("has(self.pipeline.source.files) && {PATHS}.exists(path, {overlaps})"),
+        "spec.pipeline.sink.files.path: overlaps spec.pipeline.source.files.paths",
+        &Got::Pair(&format!("{PATHS}.filter(path, {overlaps})[0]"), SINK),
+        "output must not overlap input, write to another folder",
+    )])
+}
+
+pub(crate) fn output_is_not_storage() -> Rule {
+    let names = sink_names();
+    let begins = begins_an_output(STORAGE_FOLDER);
+    none_of(&[fault(
+        format!(
+            "{STORAGE_HAS_BUCKET} && ({names}.exists(name, (name + '/').startsWith({STORAGE_FOLDER})) \
+             || ({begins} && size({SINK}.split('/')) + 1 >= size({STORAGE_FOLDER}.split('/'))))"
+        ),
+        "spec.pipeline.sink.files.path: overlaps spec.storage.uri",
+        &Got::Pair("self.storage.uri", SINK),
+        "output must not overlap the storage prefix, write to another folder",
     )])
 }
 
 pub(crate) fn input_is_not_storage() -> Rule {
-    Rule::new(format!(
-        "!has(self.pipeline.source.files) || !{STORAGE_HAS_BUCKET} || !self.pipeline.source.files.paths.exists(path, path.startsWith({STORAGE_FOLDER}))"
-    ))
-    .message("spec.pipeline.source.files.paths: a path lies inside spec.storage.uri; read input from outside of the storage prefix")
+    let inside = format!(
+        "(path.matches('{WILDCARD}') ? {PATTERN_PREFIX}.startsWith({STORAGE_FOLDER}) : (path + '/').startsWith({STORAGE_FOLDER}))"
+    );
+    let around = format!(
+        "(path.matches('{WILDCARD}') && {STORAGE_FOLDER}.startsWith({PATTERN_PREFIX}) \
+         && ({PATTERN_HAS_ANY_DEPTH} || {PATTERN_DEPTH} >= size({STORAGE_FOLDER}.split('/'))))"
+    );
+    let any = |overlaps: &str| {
+        format!(
+            "{STORAGE_HAS_BUCKET} && has(self.pipeline.source.files) && {PATHS}.exists(path, {overlaps})"
+        )
+    };
+    none_of(&[
+        fault(
+            any(&inside),
+            "spec.pipeline.source.files.paths: overlaps spec.storage.uri",
+            &Got::Pair(
+                "self.storage.uri",
+                &format!("{PATHS}.filter(path, {inside})[0]"),
+            ),
+            "input must not overlap the storage prefix, read from another folder",
+        ),
+        fault(
+            any(&around),
+            "spec.storage.uri: overlaps spec.pipeline.source.files.paths",
+            &Got::Pair(
+                &format!("{PATHS}.filter(path, {around})[0]"),
+                "self.storage.uri",
+            ),
+            "the storage prefix must not overlap input, use a folder that no input path reaches",
+        ),
+    ])
 }

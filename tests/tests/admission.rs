@@ -1,6 +1,9 @@
 //! Bad inputs against the real API server, one at a time in a good job: each is refused with a sentence, and whatever the server
 //! refuses the validation of operator and CLI refuses too. Nothing is stored, but for one job that the operator will not start.
 
+#[path = "../../crds/tests/positions/mod.rs"]
+mod positions;
+
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -548,15 +551,60 @@ async fn uris_name_a_bucket_of_an_object_store_and_hold_no_secret() -> Result<()
 }
 
 #[tokio::test]
-async fn output_overlaps_neither_input_nor_storage() -> Result<()> {
+async fn input_output_and_storage_are_apart_from_each_other() -> Result<()> {
     let path = "spec/pipeline/sink/files/path";
+    let storage = "spec/storage/uri";
     check(vec![
-        ("24", path, json!("s3://corpus/en/{shard}.jsonl"), "spec.pipeline.sink.files.path: lies where the input is read (got s3://corpus/en/{shard}.jsonl); output must not overlap input"),
+        ("24", path, json!("s3://corpus/en/{shard}.jsonl"), "spec.pipeline.sink.files.path: overlaps spec.pipeline.source.files.paths, s3://corpus/en/**/*.jsonl.zst (got s3://corpus/en/{shard}.jsonl); output must not overlap input, write to another folder"),
         ("24", path, json!("s3://corpus/en/out/{shard}.jsonl"), "output must not overlap input"),
-        ("24", path, json!("s3://scratch/zephyr/{shard}.jsonl"), "spec.pipeline.sink.files.path: lies inside spec.storage.uri (got s3://scratch/zephyr/{shard}.jsonl); write output outside of the storage prefix"),
-        ("24", "spec/pipeline/source/files/paths", json!(["s3://scratch/zephyr/*.jsonl"]), "spec.pipeline.source.files.paths: a path lies inside spec.storage.uri; read input from outside of the storage prefix"),
+        ("24", path, json!("s3://scratch/zephyr/{shard}.jsonl"), "spec.pipeline.sink.files.path: overlaps spec.storage.uri, s3://scratch/zephyr (got s3://scratch/zephyr/{shard}.jsonl); output must not overlap the storage prefix, write to another folder"),
+        ("24", "spec/pipeline/source/files/paths", json!(["s3://scratch/zephyr/*.jsonl"]), "spec.pipeline.source.files.paths: overlaps spec.storage.uri, s3://scratch/zephyr (got s3://scratch/zephyr/*.jsonl); input must not overlap the storage prefix, read from another folder"),
+        ("24", storage, json!("s3://corpus/en/scratch"), "spec.storage.uri: overlaps spec.pipeline.source.files.paths, s3://corpus/en/**/*.jsonl.zst (got s3://corpus/en/scratch); the storage prefix must not overlap input, use a folder that no input path reaches"),
+        ("24", storage, json!("s3://corpus"), "spec.pipeline.source.files.paths: overlaps spec.storage.uri, s3://corpus (got s3://corpus/en/**/*.jsonl.zst)"),
+        ("-", path, json!("s3://out/{shard}/_Success.json"), "spec.pipeline.sink.files.path: has a reserved name (got s3://out/{shard}/_Success.json); any name but _SUCCESS.json and _STARTED.json, which the job itself writes"),
     ])
     .await
+}
+
+/// Most places are refused or accepted together: the rules must say of each what the function says.
+const PLACES_COMPARED: usize = 1_500;
+
+#[tokio::test]
+async fn the_server_and_our_validation_refuse_the_same_places() -> Result<()> {
+    let client = client().await?;
+    definition_is_installed(&client).await?;
+    let mut jobs = Vec::new();
+    for input in positions::INPUTS {
+        for sink in positions::SINKS {
+            for storage in positions::STORAGES {
+                let mut job = good();
+                let spec = &mut job["spec"];
+                spec["pipeline"]["source"]["files"] =
+                    json!({"paths": [format!("s3://bk/{input}")], "format": "text"});
+                spec["pipeline"]["steps"] = json!([{"count": {}}]);
+                spec["pipeline"]["sink"]["files"] = json!({"path": format!("s3://bk/{sink}")});
+                spec["storage"]["uri"] = json!(format!("s3://bk/{storage}"));
+                jobs.push((format!("{input}, {sink}, {storage:?}"), job));
+            }
+        }
+    }
+    let every = jobs.len().div_ceil(PLACES_COMPARED);
+    let (mut refused, mut accepted) = (0, 0);
+    let mut wrong = Vec::new();
+    for (label, job) in jobs.into_iter().step_by(every) {
+        let ours = sentences(&job, Place::Cluster)?;
+        match create(&client, &job).await? {
+            Ok(_) if ours.is_empty() => accepted += 1,
+            Err(_) if !ours.is_empty() => refused += 1,
+            answer => wrong.push(format!("{label}: the server: {answer:?}; ours: {ours:?}")),
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(
+        refused > 100 && accepted > 100,
+        "{refused} are refused, {accepted} are accepted"
+    );
+    Ok(())
 }
 
 #[tokio::test]

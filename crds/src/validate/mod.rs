@@ -16,6 +16,7 @@ use serde_json::Value;
 pub use crate::field_error::FieldError;
 use crate::job::{MAX_SLOTS, MAX_WORKERS, RetriesSpec, StorageSpec, WorkersSpec, ZephyrJobSpec};
 use crate::names::MAX_JOB_NAME;
+use crate::places;
 use crate::resources::Role;
 
 /// Most bytes of a spec as JSON: it is copied into a `ConfigMap` for each generation, and is no place for data.
@@ -35,7 +36,7 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     errors.extend(size(spec));
     errors.extend(pipeline::validate(&spec.pipeline, place));
     errors.extend(storage(&spec.storage, place));
-    errors.extend(uri::overlaps(spec));
+    errors.extend(places::overlaps(&places::areas(spec)));
     errors.extend(text::image(&spec.image));
     errors.extend(resources::validate(
         "spec.coordinator.resources",

@@ -9,12 +9,20 @@ use crate::pipeline::{
     MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
     PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
+use crate::places::MARKER_NAMES;
 
 /// Shards of a shuffle that says nothing, at most.
 const MAX_DEFAULT_SHARDS: usize = 256;
 /// Arrays and objects inside each other in an item of the manifest, at most: what reads manifests, here and in other
 /// programs, stops at 128 levels for the whole.
 const MAX_ITEM_NESTING: usize = 100;
+/// Longest key in bytes, of output and of the markers beside it: the limit of S3 and of Google Cloud Storage.
+const MAX_KEY_BYTES: usize = 1024;
+/// Longest name of a local folder in bytes: `NAME_MAX` of Linux.
+const MAX_LOCAL_FOLDER_BYTES: usize = 255;
+/// Longest name of a local output file in bytes: an attempt stages it under its name with two dots, the job's uid and the attempt's
+/// name, which take up to 64 bytes.
+const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
 /// Longest name of an aggregate.
 const MAX_AGGREGATE_NAME: usize = 63;
 
@@ -306,7 +314,7 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
                 "the name of a file, without ? # * [ ]",
             ))
         } else {
-            None
+            file_name(&files.path, name)
         }
     });
     let mut errors: Vec<FieldError> = fault.into_iter().collect();
@@ -322,6 +330,48 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
         );
     }
     errors
+}
+
+/// Names that no store or disk can hold apart, that the job itself writes, or that are too long. A number is never longer than its
+/// placeholder, so the template's length bounds that of every name.
+fn file_name(path: &str, name: &str) -> Option<FieldError> {
+    let field = "spec.pipeline.sink.files.path";
+    let shown = |wrong: &str, allowed: &str| FieldError::new(field, wrong, allowed).got(path);
+    if name.starts_with('/') || name.contains("//") {
+        return Some(shown(
+            "has an empty segment (//)",
+            "single slashes between the parts of the path",
+        ));
+    }
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if MARKER_NAMES
+        .iter()
+        .any(|marker| marker.eq_ignore_ascii_case(last))
+    {
+        let allowed = format!(
+            "any name but {}, which the job itself writes",
+            MARKER_NAMES.join(" and ")
+        );
+        return Some(shown("has a reserved name", &allowed));
+    }
+    let too_long = |what: &str, most: usize| Some(shown(what, &format!("at most {most} bytes")));
+    if path.starts_with("file:") {
+        if last.len() > MAX_LOCAL_NAME_BYTES {
+            return too_long("has a file name that is too long", MAX_LOCAL_NAME_BYTES);
+        }
+        let is_too_long = |part: &str| part.len() > MAX_LOCAL_FOLDER_BYTES;
+        if name.split('/').any(is_too_long) {
+            return too_long("has a folder name that is too long", MAX_LOCAL_FOLDER_BYTES);
+        }
+        return None;
+    }
+    let folder = name.split('{').next().unwrap_or_default();
+    let folder = folder.rfind('/').map_or(0, |slash| slash + 1);
+    let marker = MARKER_NAMES.iter().map(|name| name.len()).max();
+    if name.len().max(folder + marker.unwrap_or_default()) > MAX_KEY_BYTES {
+        return too_long("is too long for a key of an object store", MAX_KEY_BYTES);
+    }
+    None
 }
 
 /// The path with every known placeholder taken out.

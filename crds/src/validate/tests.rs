@@ -303,14 +303,15 @@ fn files_of_this_machine_are_for_the_local_run_only() {
 }
 
 #[test]
-fn output_lies_neither_in_the_input_nor_in_the_storage_prefix() {
+fn input_output_and_storage_are_apart_from_each_other() {
     let sink = "spec.pipeline.sink.files.path";
+    let paths = "spec.pipeline.source.files.paths[0]";
     for path in [
         "s3://corpus/en/{shard}.jsonl",
         "s3://corpus/en/out/{shard}.jsonl",
     ] {
         let message = format!(
-            "{sink}: lies where the input is read (got {path}); output must not overlap input, write to another folder"
+            "{sink}: overlaps {paths}, s3://corpus/en/**/*.jsonl.zst (got {path}); output must not overlap input, write to another folder"
         );
         check("pipeline/sink/files/path", json!(path), &message);
     }
@@ -318,14 +319,30 @@ fn output_lies_neither_in_the_input_nor_in_the_storage_prefix() {
         "pipeline/sink/files/path",
         json!("s3://scratch/zephyr/out-{shard}.jsonl"),
         &format!(
-            "{sink}: lies inside spec.storage.uri (got s3://scratch/zephyr/out-{{shard}}.jsonl); write output outside of the storage prefix"
+            "{sink}: overlaps spec.storage.uri, s3://scratch/zephyr (got s3://scratch/zephyr/out-{{shard}}.jsonl); output must not overlap the storage prefix, write to another folder"
         ),
     );
     check(
         "pipeline/source/files/paths/0",
         json!("s3://scratch/zephyr/*.jsonl"),
-        "spec.pipeline.source.files.paths[0]: lies inside spec.storage.uri (got s3://scratch/zephyr/*.jsonl); read input from outside of the storage prefix",
+        &format!(
+            "{paths}: overlaps spec.storage.uri, s3://scratch/zephyr (got s3://scratch/zephyr/*.jsonl); input must not overlap the storage prefix, read from another folder"
+        ),
     );
+    for uri in [
+        "s3://corpus/en/scratch",
+        "s3://corpus/en/a/b/",
+        "s3://corpus/en",
+    ] {
+        let [message] = &errors_of(&[("storage/uri", json!(uri))], Place::Cluster)[..] else {
+            panic!("{uri} is accepted, or refused twice");
+        };
+        assert!(
+            message.contains("storage prefix must not overlap input")
+                || message.contains("input must not overlap the storage prefix"),
+            "{message}"
+        );
+    }
     for path in [
         "s3://corpus/english/{shard}.jsonl",
         "s3://corpus/{shard}.jsonl",
@@ -348,6 +365,76 @@ fn output_lies_neither_in_the_input_nor_in_the_storage_prefix() {
         ),
     ];
     assert_eq!(errors_of(&plain, Place::Cluster), Vec::<String>::new());
+}
+
+#[test]
+fn the_name_of_an_output_has_no_doubled_slash_on_a_local_disk_either() {
+    let local = [
+        (
+            "pipeline/sink/files/path",
+            json!("file:////out/{shard}.jsonl"),
+        ),
+        ("storage/uri", json!("file:///tmp//zephyr")),
+    ];
+    assert_eq!(
+        errors_of(&local, Place::Local),
+        [
+            "spec.pipeline.sink.files.path: has an empty segment (//) (got file:////out/{shard}.jsonl); single slashes between the parts of the path"
+        ]
+    );
+}
+
+#[test]
+fn names_of_markers_and_names_that_are_too_long_are_no_output() {
+    let field = "pipeline/sink/files/path";
+    let one = ("pipeline/steps", json!([{"count": {}}]));
+    let format = ("pipeline/sink/files/format", json!("jsonl"));
+    for name in [
+        "_SUCCESS.json",
+        "_STARTED.json",
+        "_success.JSON",
+        "{shard}/_SUCCESS.json",
+    ] {
+        let path = format!("s3://out/{name}");
+        let changes = [(field, json!(path)), one.clone(), format.clone()];
+        assert_eq!(
+            errors_of(&changes, Place::Cluster),
+            [format!(
+                "spec.pipeline.sink.files.path: has a reserved name (got {path}); any name but _SUCCESS.json and _STARTED.json, which the job itself writes"
+            )]
+        );
+    }
+    for (path, place, fault) in [
+        (
+            format!("s3://out/{}/{{shard}}", "é".repeat(506)),
+            Place::Cluster,
+            "is too long for a key of an object store",
+        ),
+        (
+            format!("file:///{}{{shard}}", "é".repeat(93)),
+            Place::Local,
+            "has a file name that is too long",
+        ),
+        (
+            format!("file:///{}/{{shard}}", "x".repeat(256)),
+            Place::Local,
+            "has a folder name that is too long",
+        ),
+    ] {
+        let changes = [(field, json!(path)), format.clone()];
+        let message = errors_of(&changes, place);
+        assert_eq!(message.len(), 1, "{message:?}");
+        assert!(
+            message[0].starts_with(&format!("spec.{}: {fault} (got ", field.replace('/', "."))),
+            "{message:?}"
+        );
+        let shorter = json!(path.replacen("éééé", "", 1).replacen("xx", "", 1));
+        assert_eq!(
+            errors_of(&[(field, shorter), format.clone()], place),
+            Vec::<String>::new(),
+            "{path}"
+        );
+    }
 }
 
 #[test]

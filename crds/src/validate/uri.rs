@@ -1,12 +1,8 @@
-//! Uris of objects and prefixes, and where input, output and storage lie to each other.
+//! Uris of objects and prefixes, one at a time.
 
 use super::Place;
 use crate::field_error::FieldError;
-use crate::job::ZephyrJobSpec;
 use crate::pipeline::MAX_PATH;
-
-/// Characters with which a glob begins to name more than one file.
-const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
 
 /// The first thing that is wrong with a uri, whatever it is for. Credentials and control characters are never shown.
 pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError> {
@@ -79,72 +75,6 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         );
     }
     None
-}
-
-/// Output that lies in the input would be read by the next run; either in the storage prefix could be taken for the ledger's.
-pub(super) fn overlaps(spec: &ZephyrJobSpec) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let sink = &spec.pipeline.sink.files.path;
-    let sources = spec
-        .pipeline
-        .source
-        .files
-        .as_ref()
-        .map(|files| files.paths.as_slice())
-        .unwrap_or_default();
-    let sink_path = "spec.pipeline.sink.files.path";
-    if sources.iter().any(|source| covers(source, sink)) {
-        let allowed = "output must not overlap input, write to another folder";
-        errors.push(FieldError::new(sink_path, "lies where the input is read", allowed).got(sink));
-    }
-    if is_inside(sink, &spec.storage.uri) {
-        let allowed = "write output outside of the storage prefix";
-        errors.push(FieldError::new(sink_path, "lies inside spec.storage.uri", allowed).got(sink));
-    }
-    for (index, source) in sources.iter().enumerate() {
-        if is_inside(source, &spec.storage.uri) {
-            let path = format!("spec.pipeline.source.files.paths[{index}]");
-            let allowed = "read input from outside of the storage prefix";
-            errors.push(FieldError::new(path, "lies inside spec.storage.uri", allowed).got(source));
-        }
-    }
-    errors
-}
-
-/// Whether files named by `sink` could be read by `source`: a plain path is that file only; a glob is every file below the folder in
-/// which its first wildcard stands.
-fn covers(source: &str, sink: &str) -> bool {
-    match source.find(WILDCARDS) {
-        None => collapsed(source) == collapsed(sink),
-        Some(wildcard) => {
-            let folder = source[..wildcard]
-                .rfind('/')
-                .map_or("", |slash| &source[..=slash]);
-            !folder.ends_with("://") && collapsed(sink).starts_with(&collapsed(folder))
-        }
-    }
-}
-
-fn is_inside(uri: &str, prefix: &str) -> bool {
-    let folder = collapsed(prefix.trim_end_matches('/')) + "/";
-    prefix
-        .split_once("://")
-        .is_some_and(|(_, rest)| !rest.is_empty())
-        && collapsed(uri).starts_with(&folder)
-}
-
-/// A uri with doubled slashes in its path made single, as the readers take it.
-fn collapsed(uri: &str) -> String {
-    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
-    let is_absolute = rest.starts_with('/');
-    let is_folder = rest.ends_with('/') && rest.len() > 1;
-    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
-    format!(
-        "{scheme}://{}{}{}",
-        if is_absolute { "/" } else { "" },
-        parts.join("/"),
-        if is_folder { "/" } else { "" }
-    )
 }
 
 fn is_bucket(bucket: &str) -> bool {

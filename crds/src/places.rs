@@ -1,0 +1,408 @@
+//! Which places of a job overlap: the names that it reads, the names that it writes and the folder that it owns.
+//!
+//! Pure: it knows no disk and no bucket. It must not decide what a pattern matches; it bounds what a pattern could match, so it may
+//! refuse two places that never meet, and it never accepts two that do. The rules in [`crate::rules`] say the same in CEL for source,
+//! sink and storage, and generated tests hold the two together.
+
+use crate::field_error::{FieldError, shown};
+use crate::job::ZephyrJobSpec;
+
+/// Names that every job writes beside its output, and that no output may have: what a run that began leaves, and what one that
+/// succeeded leaves.
+pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
+
+/// Characters with which a pattern begins to stand for more than its own text.
+const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
+
+/// What a job uses a place for. A later place of a job, such as a dead letter or a table, is one more role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The input path with this position.
+    Input(usize),
+    /// The output files and the markers beside them.
+    Sink,
+    /// The ledger and the intermediate data.
+    Storage,
+}
+
+/// What a role does with its names: two that read may share a name, all others may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Reads the files that a path or a pattern names.
+    Reads,
+    /// Writes the files that a template names.
+    Writes,
+    /// Writes any name below a folder.
+    Owns,
+}
+
+impl Role {
+    /// The field that names the place.
+    pub fn field(self) -> String {
+        match self {
+            Self::Input(index) => format!("spec.pipeline.source.files.paths[{index}]"),
+            Self::Sink => "spec.pipeline.sink.files.path".to_owned(),
+            Self::Storage => "spec.storage.uri".to_owned(),
+        }
+    }
+
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Input(_) => Purpose::Reads,
+            Self::Sink => Purpose::Writes,
+            Self::Storage => Purpose::Owns,
+        }
+    }
+}
+
+/// What may follow the known beginning of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing: the name ends there.
+    End,
+    /// A digit of a number.
+    Digit,
+    /// Anything, or nothing.
+    Anything,
+}
+
+/// A set of names: those that begin with a text and have so many slashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    prefix: String,
+    next: Next,
+    slashes_min: usize,
+    slashes_max: usize,
+}
+
+/// The place of one role: what its names begin with, and what is known of the rest of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area {
+    role: Role,
+    uri: String,
+    /// What has neither wildcards nor placeholders: the whole path of a file or of the storage, otherwise a folder with its slash.
+    known: String,
+    /// What follows, as written.
+    rest: String,
+    is_moved: bool,
+}
+
+/// All places of a job. A uri without a bucket has no place; validation refuses it for that.
+pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
+    let source = spec.pipeline.source.files.as_ref();
+    let inputs = source.map(|files| files.paths.as_slice());
+    let inputs = inputs.unwrap_or_default().iter().enumerate();
+    let mut areas: Vec<Area> = inputs
+        .filter_map(|(index, path)| Area::of(Role::Input(index), path))
+        .collect();
+    areas.extend(Area::of(Role::Sink, &spec.pipeline.sink.files.path));
+    areas.extend(Area::of(Role::Storage, &spec.storage.uri));
+    areas
+}
+
+/// Every pair of places that may share a name, each with the field to change. One field is named once for each kind of place that
+/// it overlaps.
+pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
+    let mut named: Vec<(Role, Purpose)> = Vec::new();
+    let mut errors = Vec::new();
+    for (index, first) in areas.iter().enumerate() {
+        for second in &areas[index + 1..] {
+            if !first.overlaps(second) {
+                continue;
+            }
+            let (wrong, other) = blame(first, second);
+            let key = (wrong.role, other.role.purpose());
+            if !named.contains(&key) {
+                named.push(key);
+                errors.push(error(wrong, other));
+            }
+        }
+    }
+    errors
+}
+
+/// Which of two places is to be changed, and the other: output before input, and what is inside before what is around it.
+fn blame<'a>(first: &'a Area, second: &'a Area) -> (&'a Area, &'a Area) {
+    match (first.role.purpose(), second.role.purpose()) {
+        (Purpose::Reads, Purpose::Owns) if !first.is_inside(second) => (second, first),
+        (Purpose::Owns, Purpose::Reads) if !second.is_inside(first) => (first, second),
+        (Purpose::Reads | Purpose::Writes, Purpose::Owns) | (Purpose::Writes, Purpose::Reads) => {
+            (first, second)
+        }
+        (_, _) => (second, first),
+    }
+}
+
+fn error(wrong: &Area, other: &Area) -> FieldError {
+    let allowed = match (wrong.role.purpose(), other.role.purpose()) {
+        (Purpose::Writes, Purpose::Reads) => {
+            "output must not overlap input, write to another folder"
+        }
+        (Purpose::Writes, Purpose::Owns) => {
+            "output must not overlap the storage prefix, write to another folder"
+        }
+        (Purpose::Owns, Purpose::Reads) => {
+            "the storage prefix must not overlap input, use a folder that no input path reaches"
+        }
+        (Purpose::Reads, Purpose::Owns) => {
+            "input must not overlap the storage prefix, read from another folder"
+        }
+        (_, _) => "two places of a job must not overlap, use another folder",
+    };
+    let links = match (wrong.is_moved, other.is_moved) {
+        (false, false) => String::new(),
+        (true, _) => format!(
+            ", through a symbolic link: it is really {}",
+            shown(&wrong.known)
+        ),
+        (false, true) => format!(
+            ", through a symbolic link: that is really {}",
+            shown(&other.known)
+        ),
+    };
+    let fault = format!(
+        "overlaps {}, {}{links}",
+        other.role.field(),
+        shown(&other.uri)
+    );
+    FieldError::new(wrong.role.field(), fault, allowed).got(&wrong.uri)
+}
+
+impl Area {
+    /// The place that a uri names, if it names a bucket or a local path.
+    pub fn of(role: Role, uri: &str) -> Option<Self> {
+        let text = normal(uri)?;
+        let variable = match role.purpose() {
+            Purpose::Reads => text.find(WILDCARDS),
+            Purpose::Writes => Some(text.find('{').unwrap_or(text.len())),
+            Purpose::Owns => None,
+        };
+        let known = match variable {
+            Some(variable) => text[..variable].rfind('/')? + 1,
+            None => text.len(),
+        };
+        let has_bucket = variable.is_none() || !text[..known].ends_with("://");
+        has_bucket.then(|| Self {
+            role,
+            uri: uri.to_owned(),
+            known: text[..known].to_owned(),
+            rest: text[known..].to_owned(),
+            is_moved: false,
+        })
+    }
+
+    /// Whether it is one name, without wildcards and placeholders.
+    pub fn is_literal(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The same place under its real path, if `resolve` knows another one for the absolute local path that it is given.
+    #[must_use]
+    pub fn resolved(&self, resolve: impl Fn(&str) -> Option<String>) -> Self {
+        const LOCAL: &str = "file://";
+        let is_folder = self.known.ends_with('/');
+        let path = self.known.strip_prefix(LOCAL);
+        let real = path
+            .map(|path| {
+                if path == "/" {
+                    path
+                } else {
+                    path.trim_end_matches('/')
+                }
+            })
+            .and_then(resolve)
+            .map(|real| {
+                let real = format!("{LOCAL}{}", real.trim_end_matches('/'));
+                if is_folder { real + "/" } else { real }
+            });
+        match real {
+            Some(known) if known != self.known => Self {
+                known,
+                is_moved: true,
+                ..self.clone()
+            },
+            Some(_) | None => self.clone(),
+        }
+    }
+
+    /// Whether a name can be in both places, and one of them writes it.
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self.role.purpose(), other.role.purpose()) {
+            (Purpose::Reads, Purpose::Reads) => false,
+            (Purpose::Reads, Purpose::Writes) => {
+                other.is_below_pattern(self) || self.shares_names(other)
+            }
+            (Purpose::Writes, Purpose::Reads) => {
+                self.is_below_pattern(other) || self.shares_names(other)
+            }
+            (Purpose::Owns, _) | (_, Purpose::Owns) | (Purpose::Writes, Purpose::Writes) => {
+                self.shares_names(other)
+            }
+        }
+    }
+
+    /// Whether output is below the folder of a pattern's first wildcard, however deep: it is data like the input, so the next pattern
+    /// could read it.
+    fn is_below_pattern(&self, pattern: &Self) -> bool {
+        let is_pattern = !pattern.rest.is_empty();
+        let beginning = self.known.clone() + before(&self.rest, &['{']);
+        is_pattern && beginning.starts_with(&pattern.known)
+    }
+
+    fn is_inside(&self, owner: &Self) -> bool {
+        let end = if self.rest.is_empty() { "/" } else { "" };
+        let beginning = self.known.clone() + before(&self.rest, &WILDCARDS) + end;
+        beginning.starts_with(&(owner.known.clone() + "/"))
+    }
+
+    fn shares_names(&self, other: &Self) -> bool {
+        let (ours, others) = (self.names(), other.names());
+        // Whether a template makes the name of one file depends on the number of shards: the planner compares the names.
+        let is_left_to_the_planner = |ours: &Names, others: &Names| {
+            matches!(
+                (
+                    self.is_one_file(),
+                    ours.next,
+                    other.is_one_file(),
+                    others.next
+                ),
+                (true, _, _, Next::Digit) | (_, Next::Digit, true, _)
+            )
+        };
+        let meets = |ours: &Names, others: &Names| {
+            ours.meets(others) && !is_left_to_the_planner(ours, others)
+        };
+        ours.iter()
+            .any(|ours| others.iter().any(|others| meets(ours, others)))
+            || self.is_folder_of(&others)
+            || other.is_folder_of(&ours)
+    }
+
+    /// Whether one of these is the owned folder itself: on a local disk that cannot be a file. A wildcard does not match a folder.
+    fn is_folder_of(&self, names: &[Names]) -> bool {
+        let folder = Names::exact(self.known.clone());
+        let is_owner = self.role.purpose() == Purpose::Owns;
+        is_owner
+            && names
+                .iter()
+                .any(|names| names.next != Next::Anything && names.meets(&folder))
+    }
+
+    /// Whether it is a file that is read.
+    fn is_one_file(&self) -> bool {
+        self.role.purpose() == Purpose::Reads && self.is_literal()
+    }
+
+    fn names(&self) -> Vec<Names> {
+        let Self { known, rest, .. } = self;
+        let whole = slashes(known) + slashes(rest);
+        match self.role.purpose() {
+            Purpose::Reads if rest.is_empty() => vec![Names::exact(known.clone())],
+            Purpose::Reads => {
+                let prefix = known.clone() + before(rest, &WILDCARDS);
+                let least = slashes(&prefix);
+                let is_deep = has_any_depth(rest);
+                vec![Names {
+                    prefix,
+                    next: Next::Anything,
+                    slashes_min: if is_deep { least } else { whole },
+                    slashes_max: if is_deep { usize::MAX } else { whole },
+                }]
+            }
+            Purpose::Writes => {
+                let file = Names {
+                    prefix: known.clone() + before(rest, &['{']),
+                    next: if rest.contains('{') {
+                        Next::Digit
+                    } else {
+                        Next::End
+                    },
+                    slashes_min: whole,
+                    slashes_max: whole,
+                };
+                let markers = MARKER_NAMES.map(|name| Names::exact(known.clone() + name));
+                std::iter::once(file).chain(markers).collect()
+            }
+            Purpose::Owns => {
+                let prefix = known.clone() + "/";
+                vec![Names {
+                    slashes_min: slashes(&prefix),
+                    slashes_max: usize::MAX,
+                    next: Next::Anything,
+                    prefix,
+                }]
+            }
+        }
+    }
+}
+
+impl Names {
+    fn exact(name: String) -> Self {
+        let slashes = slashes(&name);
+        Self {
+            prefix: name,
+            next: Next::End,
+            slashes_min: slashes,
+            slashes_max: slashes,
+        }
+    }
+
+    /// Whether a name can be in both.
+    fn meets(&self, other: &Self) -> bool {
+        let (short, long) = if self.prefix.len() <= other.prefix.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let Some(more) = long.prefix.strip_prefix(&short.prefix) else {
+            return false;
+        };
+        let can_follow = match (short.next, more.chars().next()) {
+            (Next::Anything, _) => true,
+            (Next::Digit, Some(next)) => next.is_ascii_digit(),
+            (Next::Digit, None) => long.next != Next::End,
+            (Next::End, Some(_)) => false,
+            (Next::End, None) => long.next != Next::Digit,
+        };
+        can_follow && self.slashes_min <= other.slashes_max && other.slashes_min <= self.slashes_max
+    }
+}
+
+/// Whether names of any depth may match: `**`, or braces of which that cannot be seen at a glance.
+fn has_any_depth(pattern: &str) -> bool {
+    let has_slash_or_brace_in_braces = pattern.split('{').skip(1).any(|branch| {
+        let (inside, is_closed) = branch
+            .split_once('}')
+            .map_or((branch, false), |(inside, _)| (inside, true));
+        inside.contains('/') || !is_closed
+    });
+    // Stars that the expansion of braces puts beside each other are `**`.
+    let beside_braces = ["*{", "}*", "}{"];
+    pattern.contains("**")
+        || has_slash_or_brace_in_braces
+        || beside_braces.iter().any(|text| pattern.contains(text))
+        || (pattern.contains('{') && pattern.contains(['[', '\\']))
+}
+
+/// A uri with single slashes and none at its end; `None` without a scheme or a bucket.
+fn normal(uri: &str) -> Option<String> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
+    if scheme == "file" {
+        let path = parts.join("/");
+        let slash = if path.is_empty() { "" } else { "/" };
+        return rest
+            .starts_with('/')
+            .then(|| format!("file://{slash}{path}"));
+    }
+    let has_bucket = !rest.is_empty() && !rest.starts_with('/');
+    has_bucket.then(|| format!("{scheme}://{}", parts.join("/")))
+}
+
+fn before<'a>(text: &'a str, ends: &[char]) -> &'a str {
+    text.split(ends).next().unwrap_or_default()
+}
+
+fn slashes(text: &str) -> usize {
+    text.matches('/').count()
+}
