@@ -5,6 +5,7 @@ use zephyr_crds::validate::Place;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
 use zephyr_worker::convert;
+use zephyr_worker::coordinator::{check_places, literal_inputs};
 use zephyr_worker::formats::unknown_formats;
 use zephyr_worker::storage::{Stores, list_inputs};
 
@@ -40,21 +41,30 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             lines.join("\n")
         );
     }
-    let shards = match &pipeline.source {
-        Source::Items { values, shards } => shards
-            .map_or(u32::try_from(values.len()), Ok)
-            .context("too many items")?,
-        Source::Files { empty_ok } => match options.files {
-            Some(files) => files,
-            None => list(&job.spec.pipeline.source, *empty_ok).await?,
-        },
+    let (shards, inputs) = match &pipeline.source {
+        Source::Items { values, shards } => {
+            let shards = shards.map_or(u32::try_from(values.len()), Ok);
+            (shards.context("too many items")?, Vec::new())
+        }
+        Source::Files { empty_ok } => {
+            if let Some(files) = options.files {
+                (files, literal_inputs(&job.spec))
+            } else {
+                let inputs = list(&job.spec.pipeline.source, *empty_ok).await?;
+                let shards = u32::try_from(inputs.len()).context("too many input files")?;
+                (shards, inputs)
+            }
+        }
     };
     let plan = plan::plan(&pipeline, shards);
+    if let Err(error) = check_places(&job.spec, plan.output_shards(), inputs).await {
+        bail!("{}: the job is refused\n  {error}", options.filename);
+    }
     print(&format!("{plan}\ndigest {}", plan.digest()))?;
     Ok(())
 }
 
-async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Result<u32> {
+async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Result<Vec<String>> {
     let files = source
         .files
         .as_ref()
@@ -73,5 +83,63 @@ async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Res
         inputs.len(),
         bytes(inputs.iter().map(|input| input.size).sum())
     ));
-    u32::try_from(inputs.len()).context("too many input files")
+    Ok(inputs.into_iter().map(|input| input.uri).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(
+        folder: &std::path::Path,
+        input: &str,
+        files: Option<u32>,
+        sink: &str,
+    ) -> String {
+        let root = folder.to_str().expect("UTF-8");
+        let text = format!(
+            r#"
+apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata: {{ name: count }}
+spec:
+  pipeline:
+    source: {{ files: {{ paths: ["file://{root}/{input}"] }} }}
+    steps: [{{ groupBy: {{ key: ., aggregate: {{ rows: {{ count: {{}} }} }} }} }}]
+    sink: {{ files: {{ path: "file://{root}/{sink}" }} }}
+  storage: {{ uri: "s3://scratch/zephyr" }}
+  workers: {{ replicas: 1 }}
+"#
+        );
+        let filename = folder.join("job.yaml").display().to_string();
+        std::fs::write(&filename, text).expect("a file is written");
+        let options = Options {
+            filename,
+            name: None,
+            files,
+        };
+        let message = plan(options).await.err();
+        message.map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn names_that_are_not_apart_are_refused_with_files_and_with_a_listing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("in")).expect("a folder");
+        for name in ["in/a.jsonl", "in/b.jsonl", "0.jsonl"] {
+            std::fs::write(root.join(name), "1\n").expect("a file is written");
+        }
+        for files in [Some(2), None] {
+            let message = refusal(root, "in/*", files, "out/{total}.jsonl").await;
+            assert!(message.contains("the job is refused\n  spec.pipeline.sink.files.path: gives shards 0 and 1 of 2 the same name, "), "{message}");
+            assert_eq!(refusal(root, "in/*", files, "out/{shard}.jsonl").await, "");
+        }
+        for files in [Some(1), None] {
+            let message = refusal(root, "0.jsonl", files, "{shard}.jsonl").await;
+            assert!(message.contains("/0.jsonl is the input "), "{message}");
+            let other = refusal(root, "0.jsonl", files, "of-{total}.jsonl").await;
+            assert_eq!(other, "");
+        }
+    }
 }

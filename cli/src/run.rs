@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::validate::Place;
+use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_worker::local::{LocalOptions, run_local};
 use zephyr_worker::proto::run::{Phase, Snapshot};
@@ -50,6 +50,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> Result<()> {
     let mut job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
     let temporary = choose_storage(&mut job, options.storage.as_deref())?;
+    storage_is_apart(&options.filename, &job, options.storage.is_some())?;
     let frozen = freeze(job, options.resume)?;
     if !options.quiet && temporary.is_none() {
         note(&format!(
@@ -118,6 +119,25 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
         .context("make a temporary folder")?;
     job.spec.storage.uri = folder_uri(folder.path())?;
     Ok(Some(folder))
+}
+
+/// The storage that was chosen here instead of the manifest's is checked as the manifest's was.
+fn storage_is_apart(filename: &str, job: &ZephyrJob, is_given: bool) -> Result<()> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let errors = validate(&job.spec, name, Place::Local);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = errors.iter().map(|error| format!("  {error}")).collect();
+    let chosen = if is_given {
+        "with the folder of --storage as spec.storage.uri"
+    } else {
+        "with a temporary folder as spec.storage.uri, which --storage or TMPDIR can put elsewhere"
+    };
+    bail!(
+        "{filename}: the job is refused {chosen}\n{}",
+        lines.join("\n")
+    );
 }
 
 fn folder_uri(folder: &Path) -> Result<String> {
@@ -222,4 +242,74 @@ fn message(snapshot: &Snapshot) -> String {
         return printable(&snapshot.message);
     }
     format!("{stage}{read}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manifest that reads all files below a folder, and its storage.
+    fn job(folder: &Path) -> ZephyrJob {
+        let uri = folder_uri(folder).expect("an absolute path");
+        let text = format!(
+            r#"
+apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata: {{ name: count }}
+spec:
+  pipeline:
+    source: {{ files: {{ paths: ["{uri}/in/**"] }} }}
+    sink: {{ files: {{ path: "{uri}/out/{{shard}}.jsonl" }} }}
+  storage: {{ uri: "s3://scratch/zephyr" }}
+  workers: {{ replicas: 1 }}
+"#
+        );
+        let path = folder.join("job.yaml");
+        std::fs::write(&path, text).expect("a file is written");
+        manifest::read(path.to_str().expect("UTF-8"), None, Place::Local).expect("it is good")
+    }
+
+    #[test]
+    fn the_storage_chosen_for_a_local_run_is_checked_like_the_manifests() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        for (storage, is_refused) in [("in/scratch", true), ("in", true), ("scratch", false)] {
+            let mut job = job(root);
+            let storage = root.join(storage);
+            let storage = storage.to_str();
+            assert!(
+                choose_storage(&mut job, storage)
+                    .expect("a storage")
+                    .is_none()
+            );
+            let message = storage_is_apart("job.yaml", &job, true)
+                .err()
+                .map(|error| error.to_string());
+            assert_eq!(message.is_some(), is_refused, "{message:?}");
+            if let Some(message) = message {
+                assert!(message.starts_with("job.yaml: the job is refused with the folder of --storage as spec.storage.uri\n  spec."), "{message}");
+                assert!(message.contains("storage prefix"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_temporary_folder_below_an_input_pattern_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut job = job(folder.path());
+        let files = job.spec.pipeline.source.files.as_mut().expect("files");
+        files.paths = vec![folder_uri(&std::env::temp_dir()).expect("a path") + "/**"];
+        "s3://out/{shard}.jsonl".clone_into(&mut job.spec.pipeline.sink.files.path);
+        let temporary = choose_storage(&mut job, None).expect("a folder");
+        assert!(temporary.is_some());
+        let message = storage_is_apart("job.yaml", &job, false)
+            .expect_err("it is refused")
+            .to_string();
+        assert!(
+            message.contains(
+                "which --storage or TMPDIR can put elsewhere\n  spec.storage.uri: overlaps"
+            ),
+            "{message}"
+        );
+    }
 }

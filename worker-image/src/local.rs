@@ -13,11 +13,14 @@ use tokio::time::timeout;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::JobResult;
 
-use crate::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
+use crate::coordinator::{
+    self, CoordinatorError, CoordinatorOptions, PlacesError, Status, check_storage,
+};
 use crate::install_crypto_provider;
 use crate::job::{RunJob, RunJobError};
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::proto::run::Snapshot;
+use crate::storage::list_inputs;
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 
@@ -67,6 +70,9 @@ pub enum LocalError {
     /// The job cannot be run.
     #[error(transparent)]
     Job(RunJobError),
+    /// Its storage is among its inputs.
+    #[error(transparent)]
+    Places(PlacesError),
     /// There is no token.
     #[error(transparent)]
     Token(TokenError),
@@ -99,6 +105,7 @@ pub enum LocalError {
 pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResult, LocalError> {
     install_crypto_provider();
     let job = Arc::new(RunJob::new(job).map_err(LocalError::Job)?);
+    ledger_is_apart(&job).await.map_err(LocalError::Places)?;
     let token = Token::random().map_err(LocalError::Token)?;
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
@@ -162,6 +169,28 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     result
 }
 
+/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can bring the one among the others: then
+/// nothing may be written, since the next run would read it.
+async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
+    let spec = &job.frozen.spec;
+    let mut inputs = Vec::new();
+    if let Some(files) = &spec.pipeline.source.files
+        && spec.storage.uri.starts_with("file:")
+    {
+        let local = files.paths.iter().filter(|path| path.starts_with("file:"));
+        let paths: Vec<String> = local.cloned().collect();
+        // What cannot be listed is reported when the job is planned.
+        let listed = list_inputs(&job.stores, &paths, true).await;
+        inputs.extend(
+            listed
+                .unwrap_or_default()
+                .into_iter()
+                .map(|input| input.uri),
+        );
+    }
+    check_storage(spec, inputs).await
+}
+
 fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError {
     match ended {
         Ok(Ok(())) => LocalError::NoResult,
@@ -195,5 +224,51 @@ async fn ended(status: &mut watch::Receiver<Status>) {
         .is_err()
     {
         tracing::debug!("the coordinator is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn nothing_is_written_to_a_storage_that_links_bring_among_the_inputs() {
+        let disk = tempfile::tempdir().unwrap();
+        let root = disk.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("in")).unwrap();
+        std::fs::create_dir_all(root.join("scratch/old")).unwrap();
+        std::fs::write(root.join("scratch/old/plan.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(root.join("scratch"), root.join("in/link")).unwrap();
+        let uri = |name: &str| format!("file://{}/{name}", root.display());
+        let frozen = json!({
+            "version": 1, "namespace": "local", "name": "name", "uid": "uid", "generation": 1,
+            "coordinatorAddress": "http://127.0.0.1",
+            "spec": {
+                "pipeline": {
+                    "source": {"files": {"paths": [uri("in/**")], "format": "text"}},
+                    "sink": {"files": {"path": uri("out/{shard}.txt")}},
+                },
+                "storage": {"uri": uri("scratch")},
+                "workers": {"replicas": 1},
+            },
+        });
+        let options = LocalOptions {
+            workers: 1,
+            slots: 1,
+            memory_bytes: 0,
+            child_executable: None,
+            progress: Arc::new(|_| {}),
+        };
+        let job = FrozenJob::from_json(&frozen.to_string()).unwrap();
+        let error = run_local(job, options).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("/scratch/old/plan.json, inside spec.storage.uri"),
+            "{error}"
+        );
+        let left: Vec<_> = std::fs::read_dir(root.join("scratch")).unwrap().collect();
+        assert_eq!(left.len(), 1, "a ledger was opened");
     }
 }

@@ -28,6 +28,11 @@ impl Plan {
         format!("{:032x}", xxh3_128(self.to_string().as_bytes()))
     }
 
+    /// The number of output files: one for each shard of the last stage.
+    pub fn output_shards(&self) -> u32 {
+        self.stages.last().map_or(0, |stage| stage.shards)
+    }
+
     /// The number of tasks of all stages.
     pub fn tasks(&self) -> u64 {
         self.stages

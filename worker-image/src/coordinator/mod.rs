@@ -39,6 +39,7 @@ pub(crate) use event_loop::EventLoop;
 pub use event_loop::LoopError;
 pub(crate) use offenders::Offenders;
 pub use planning::PlanningError;
+pub use planning::places::{PlacesError, check_places, check_storage, literal_inputs};
 pub(crate) use registrations::Registrations;
 #[cfg(test)]
 pub(crate) use sessions::Letters;

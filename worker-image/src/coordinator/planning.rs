@@ -1,6 +1,8 @@
 //! From a job and its storage to a state that can run: takes the ledger over, makes the plan or loads it. Waits visibly
 //! for storage, for ever; ends a job that cannot be planned with a sentence, for good.
 
+pub(super) mod places;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
+use self::places::PlacesError;
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
 use super::status::{Status, show};
-use crate::finalize::{Output, claim, finished};
+use crate::finalize::{Output, OutputError, claim, finished};
 use crate::formats::unknown_formats;
 use crate::job::RunJob;
 use crate::ledger::{
@@ -421,15 +424,18 @@ async fn plan_or_load(
 /// Nobody writes where another job writes, or over what is not this job's. The last thing that is planned: a job that cannot
 /// be planned says nothing of its folder.
 async fn take_the_folder(job: &RunJob) -> Result<(), NoPlan> {
-    claim(&Output::of(job)).await.map_err(|error| {
-        if error.is_full_disk() {
-            NoPlan::FullDisk(error.to_string())
-        } else if error.is_transient() {
-            NoPlan::Wait(error.to_string())
-        } else {
-            NoPlan::Failed(error.to_string())
-        }
-    })
+    let claimed = claim(&Output::of(job)).await;
+    claimed.map_err(|error| no_output(&error))
+}
+
+fn no_output(error: &OutputError) -> NoPlan {
+    if error.is_full_disk() {
+        NoPlan::FullDisk(error.to_string())
+    } else if error.is_transient() {
+        NoPlan::Wait(error.to_string())
+    } else {
+        NoPlan::Failed(error.to_string())
+    }
 }
 
 /// Without a plan a job seems to begin. If its own manifest stands already, it has finished, and the ledger was removed.
@@ -461,9 +467,17 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         (inputs.clone(), SourceShards::Files(inputs))
     };
     let source_shards = source.count();
-    let digest = plan(&job.pipeline, source_shards).digest();
+    let plan = plan(&job.pipeline, source_shards);
+    let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
+    let refused = |error: PlacesError| NoPlan::Failed(error.to_string());
+    places::check_places(&job.frozen.spec, plan.output_shards(), uris.clone())
+        .await
+        .map_err(refused)?;
+    let replaced = Output::of(job).replaced().await;
+    let replaced = replaced.map_err(|error| no_output(&error))?;
+    places::check_replaced(&job.frozen.spec, &uris, &replaced).map_err(refused)?;
     Ok(PlanFile {
-        digest,
+        digest: plan.digest(),
         pipeline: pipeline_json(job)?,
         inputs,
         source_shards,

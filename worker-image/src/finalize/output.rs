@@ -3,7 +3,8 @@
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
 
-use super::{OutputError, output_path};
+use super::owner::{place_of, read_old_files};
+use super::{OutputError, manifest_location, output_path};
 use crate::job::RunJob;
 use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
 
@@ -42,6 +43,23 @@ impl Output {
             path: sink.path.clone(),
             mode: sink.mode,
         }
+    }
+
+    /// Files of older output that go when this output is complete, under other names than this job's: mode `Overwrite` only.
+    ///
+    /// # Errors
+    /// The folder's `_SUCCESS.json` cannot be read.
+    pub async fn replaced(&self) -> Result<Vec<Location>, OutputError> {
+        if self.mode != SinkMode::Overwrite {
+            return Ok(Vec::new());
+        }
+        let manifest = manifest_location(&self.path).map_err(OutputError::Store)?;
+        let old = read_old_files(&self.stores, &manifest, &self.pattern()?).await?;
+        let folder = manifest.parent();
+        Ok(old
+            .iter()
+            .filter_map(|old| place_of(&folder, old))
+            .collect())
     }
 
     /// Namespace and name.

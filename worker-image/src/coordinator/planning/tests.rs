@@ -503,3 +503,90 @@ async fn a_sink_that_cannot_be_listed_is_told_with_what_is_needed_for_that() {
         "{message}"
     );
 }
+
+/// A job that reads these files and writes there.
+fn reading(stores: &Stores, paths: &[&str], sink: &str, steps: &serde_json::Value) -> Arc<RunJob> {
+    let mut spec = serde_json::to_value(&job(stores.clone()).frozen.spec).unwrap();
+    spec["pipeline"] = json!({
+        "source": {"files": {"paths": paths}},
+        "steps": steps,
+        "sink": {"files": {"path": sink}},
+    });
+    let before = job(stores.clone());
+    let frozen = FrozenJob {
+        spec: serde_json::from_value(spec).unwrap(),
+        ..before.frozen.clone()
+    };
+    Arc::new(RunJob {
+        stores: stores.clone(),
+        storage: before.storage.clone(),
+        ..RunJob::new(frozen).unwrap()
+    })
+}
+
+#[tokio::test]
+async fn shards_of_one_name_end_the_job_before_a_plan_is_kept() {
+    let group = json!([{"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}}}]);
+    for (sink, steps) in [
+        ("s3://o/out/all.jsonl", json!([])),
+        ("s3://o/out/of-{total}.jsonl", json!([])),
+        ("s3://o/out/all.jsonl", group),
+    ] {
+        let stores = Stores::in_memory();
+        for name in ["a", "b", "c"] {
+            put(&stores, &format!("s3://i/in/{name}.jsonl"), "1\n").await;
+        }
+        let (_, reason, message) = fails(&reading(&stores, &["s3://i/in/*"], sink, &steps)).await;
+        assert_eq!(reason, "PlanFailed");
+        let name = sink.replace("{total}", "3");
+        assert_eq!(
+            message,
+            format!(
+                "spec.pipeline.sink.files.path: gives shards 0 and 1 of 3 the same name, {name} (got {sink}); put {{shard}} or {{shard:05}} into the name of the file"
+            )
+        );
+        let plan = Location::parse(&format!("{FOLDER}/plan.json")).unwrap();
+        assert!(fetch(&stores, &plan).await.is_err(), "a plan was kept");
+    }
+}
+
+#[tokio::test]
+async fn output_that_is_an_input_ends_the_job_before_a_plan_is_kept() {
+    let stores = Stores::in_memory();
+    let paths = ["s3://i/part-00000.jsonl", "s3://i/part-00001.jsonl"];
+    for path in paths {
+        put(&stores, path, "1\n").await;
+    }
+    let sink = "s3://i/part-{shard:05}.jsonl";
+    let (_, reason, message) = fails(&reading(&stores, &paths, sink, &json!([]))).await;
+    assert_eq!(reason, "PlanFailed");
+    assert!(
+        message.starts_with("spec.pipeline.sink.files.path: s3://i/part-00000.jsonl is the input s3://i/part-00000.jsonl (got "),
+        "{message}"
+    );
+    let stores = Stores::in_memory();
+    for path in paths {
+        put(&stores, path, "1\n").await;
+    }
+    let sink = "s3://i/of-{shard}.jsonl";
+    runs(&reading(&stores, &paths, sink, &json!([]))).await;
+}
+
+#[tokio::test]
+async fn input_that_overwrite_would_remove_as_older_output_is_refused() {
+    let stores = Stores::in_memory();
+    let input = "s3://i/old-0.jsonl";
+    put(&stores, input, "1\n").await;
+    let listed = json!({"uri": input, "rows": 1, "bytes": 2, "crc32c": "00000000"});
+    let manifest = json!({"version": 1, "jobUid": "before", "job": "ns/before", "files": [listed]});
+    put(&stores, "s3://i/_SUCCESS.json", manifest.to_string()).await;
+    let job = reading(&stores, &[input], "s3://i/new-{shard}.jsonl", &json!([]));
+    let mut overwriting = RunJob::clone(&job);
+    overwriting.frozen.spec.pipeline.sink.files.mode = zephyr_crds::pipeline::SinkMode::Overwrite;
+    let (_, reason, message) = fails(&Arc::new(overwriting)).await;
+    assert_eq!(reason, "PlanFailed");
+    assert_eq!(
+        message,
+        "spec.pipeline.sink.files.mode: Overwrite removes the input s3://i/old-0.jsonl, which the _SUCCESS.json of the output's folder lists (got s3://i/new-{shard}.jsonl); output must not replace input, write to another folder"
+    );
+}

@@ -1,0 +1,332 @@
+//! Whether the names that a job really reads and writes are apart, once its inputs are listed: two shards of one name, an output that
+//! is an input, and places that meet through links of a local disk.
+//!
+//! It looks at names and at what local names lead to. It must not open, write or list anything, and it runs before anything is
+//! written or any worker gets a task.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tokio::task::JoinError;
+use zephyr_crds::field_error::FieldError;
+use zephyr_crds::job::ZephyrJobSpec;
+use zephyr_crds::places::{Area, MARKER_NAMES, Role, areas, overlaps};
+
+use crate::finalize::{TemplateError, output_path};
+use crate::storage::{Location, LocationError, NamePattern};
+
+/// Why a job's names cannot stand beside each other. Each is the job's own fault.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacesError {
+    /// The sink's path is no template.
+    #[error(transparent)]
+    Template(TemplateError),
+    /// A shard's name is no address.
+    #[error("spec.pipeline.sink.files.path: shard {shard} has no valid name: {source}")]
+    Name {
+        /// The shard.
+        shard: u32,
+        /// What is wrong with its name.
+        source: LocationError,
+    },
+    /// Two shards write one name.
+    #[error(
+        "spec.pipeline.sink.files.path: gives shards {first} and {second} of {shards} the same name, {name} (got {template}); put {{shard}} or {{shard:05}} into the name of the file"
+    )]
+    SameName {
+        /// The one shard.
+        first: u32,
+        /// The other shard.
+        second: u32,
+        /// How many shards write.
+        shards: u32,
+        /// What both would write.
+        name: String,
+        /// The sink's path.
+        template: String,
+    },
+    /// An output is one of the inputs.
+    #[error(
+        "spec.pipeline.sink.files.path: {output} is the input {input} (got {template}); output must not replace input, write to another folder or under other names"
+    )]
+    IsInput {
+        /// What would be written.
+        output: String,
+        /// What is read.
+        input: String,
+        /// The sink's path.
+        template: String,
+    },
+    /// An input has a name that the sink's path makes with other numbers: an older output's, which is replaced or in the way.
+    #[error(
+        "spec.pipeline.sink.files.path: makes the name of the input {input} with other numbers (got {template}); output of such names is replaced as a whole, so write to another folder or under other names"
+    )]
+    IsOutput {
+        /// What is read.
+        input: String,
+        /// The sink's path.
+        template: String,
+    },
+    /// An input is a part of older output, which is removed when the new one is complete.
+    #[error(
+        "spec.pipeline.sink.files.mode: Overwrite removes the input {input}, which the _SUCCESS.json of the output's folder lists (got {template}); output must not replace input, write to another folder"
+    )]
+    IsReplaced {
+        /// What is read.
+        input: String,
+        /// The sink's path.
+        template: String,
+    },
+    /// An input is in the folder of the ledgers, by way of a link.
+    #[error(
+        "spec.pipeline.source.files.paths: {input} is really {real}, inside spec.storage.uri (got {storage}); input must not overlap the storage prefix, read from another folder or use another storage"
+    )]
+    InStorage {
+        /// What is read.
+        input: String,
+        /// Its path without links.
+        real: String,
+        /// The storage's uri.
+        storage: String,
+    },
+    /// Two places of the job overlap.
+    #[error(transparent)]
+    Overlap(FieldError),
+    /// The thread that looks at the local disk died.
+    #[error("look at the local files: {source}")]
+    Look {
+        /// How.
+        #[source]
+        source: JoinError,
+    },
+}
+
+/// Fails unless each of `shards` writes a name of its own, none of them is an input, and the job's places do not overlap.
+///
+/// `inputs` are the uris of the files that are read, as far as they are known. Cheap for 100,000 shards and inputs.
+///
+/// # Errors
+/// The first pair that is not apart, with both names.
+pub async fn check_places(
+    spec: &ZephyrJobSpec,
+    shards: u32,
+    inputs: Vec<String>,
+) -> Result<(), PlacesError> {
+    let template = &spec.pipeline.sink.files.path;
+    if let Some(error) = overlaps(&areas(spec)).into_iter().next() {
+        return Err(PlacesError::Overlap(error));
+    }
+    let outputs = outputs(template, shards)?;
+    let names: HashMap<String, usize> = inputs.iter().cloned().zip(0..).collect();
+    let is_input = |output: &Location, input: usize| PlacesError::IsInput {
+        output: output.to_string(),
+        input: inputs[input].clone(),
+        template: template.clone(),
+    };
+    for output in &outputs {
+        if let Some(input) = names.get(&output.to_string()) {
+            return Err(is_input(output, *input));
+        }
+    }
+    if let Some(input) = named_like_output(template, &inputs) {
+        return Err(PlacesError::IsOutput {
+            input: input.clone(),
+            template: template.clone(),
+        });
+    }
+    check_storage(spec, inputs.clone()).await?;
+    let reads: Vec<PathBuf> = inputs
+        .iter()
+        .map(|uri| local(uri).unwrap_or_default())
+        .collect();
+    if outputs.iter().all(|output| output.local_path().is_none()) {
+        return Ok(());
+    }
+    let writes: Vec<PathBuf> = outputs.iter().filter_map(Location::local_path).collect();
+    let found = tokio::task::spawn_blocking(move || same_file(&writes, &reads));
+    match found.await.map_err(|source| PlacesError::Look { source })? {
+        Some((output, input)) => Err(is_input(&outputs[output], input)),
+        None => Ok(()),
+    }
+}
+
+/// Fails if an input is one of the files of older output that are removed when the new output is complete.
+///
+/// # Errors
+/// The first such input.
+pub(super) fn check_replaced(
+    spec: &ZephyrJobSpec,
+    inputs: &[String],
+    replaced: &[Location],
+) -> Result<(), PlacesError> {
+    let replaced: HashSet<String> = replaced.iter().map(Location::to_string).collect();
+    match inputs.iter().find(|input| replaced.contains(*input)) {
+        Some(input) => Err(PlacesError::IsReplaced {
+            input: input.clone(),
+            template: spec.pipeline.sink.files.path.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Fails if the storage is among the inputs or the other places by way of local links. `inputs` as for [`check_places`].
+///
+/// # Errors
+/// The first pair that is not apart, with both names.
+pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<(), PlacesError> {
+    let areas = areas(spec);
+    let storage = spec.storage.uri.clone();
+    let is_local = |uri: &str| local(uri).is_some();
+    if !is_local(&storage) && !is_local(&spec.pipeline.sink.files.path) {
+        return Ok(());
+    }
+    let looked = tokio::task::spawn_blocking(move || {
+        let resolved: Vec<Area> = areas
+            .iter()
+            .map(|area| {
+                area.resolved(|path| {
+                    real_path(Path::new(path))?
+                        .into_os_string()
+                        .into_string()
+                        .ok()
+                })
+            })
+            .collect();
+        if let Some(error) = overlaps(&resolved).into_iter().next() {
+            return Err(PlacesError::Overlap(error));
+        }
+        match input_in_storage(&storage, &inputs) {
+            Some((input, real)) => Err(PlacesError::InStorage {
+                input: inputs[input].clone(),
+                real: real.display().to_string(),
+                storage,
+            }),
+            None => Ok(()),
+        }
+    });
+    looked
+        .await
+        .map_err(|source| PlacesError::Look { source })?
+}
+
+/// All names that the job writes: those of the shards in order, then those of the markers.
+fn outputs(template: &str, shards: u32) -> Result<Vec<Location>, PlacesError> {
+    let mut outputs = Vec::new();
+    let mut names = HashMap::new();
+    for shard in 0..shards {
+        let name = output_path(template, shard, shards).map_err(PlacesError::Template)?;
+        let output =
+            Location::parse_local(&name).map_err(|source| PlacesError::Name { shard, source })?;
+        if let Some(first) = names.insert(output.to_string(), shard) {
+            return Err(PlacesError::SameName {
+                first,
+                second: shard,
+                shards,
+                name: output.to_string(),
+                template: template.to_owned(),
+            });
+        }
+        outputs.push(output);
+    }
+    let folder = template.split('{').next().unwrap_or_default();
+    let folder = &folder[..folder.rfind('/').map_or(0, |slash| slash + 1)];
+    for marker in MARKER_NAMES {
+        let name = format!("{folder}{marker}");
+        let output = Location::parse_local(&name)
+            .map_err(|source| PlacesError::Name { shard: 0, source })?;
+        outputs.push(output);
+    }
+    Ok(outputs)
+}
+
+/// The first input of which the sink's path makes the name with any numbers.
+fn named_like_output<'a>(template: &str, inputs: &'a [String]) -> Option<&'a String> {
+    let template = Location::parse_local(template).ok()?;
+    let store = template.store_key();
+    let pattern = NamePattern::new(template);
+    inputs.iter().find(|uri| {
+        let input = Location::parse_local(uri).ok();
+        input.is_some_and(|input| {
+            input.store_key() == store && pattern.matches(input.path().as_ref())
+        })
+    })
+}
+
+fn local(uri: &str) -> Option<PathBuf> {
+    let is_known = |scheme| uri.starts_with(scheme);
+    if ["s3://", "gs://", "az://"].into_iter().any(is_known) {
+        return None;
+    }
+    Location::parse_local(uri).ok()?.local_path()
+}
+
+/// The first output that is the same file as an input, whatever links lead to it; positions of both. A file that is not there is none.
+fn same_file(outputs: &[PathBuf], inputs: &[PathBuf]) -> Option<(usize, usize)> {
+    let identity = |path: &PathBuf| {
+        let found = fs::metadata(path).ok()?;
+        found.is_file().then(|| (found.dev(), found.ino()))
+    };
+    let mut files = HashMap::new();
+    for (index, path) in inputs.iter().enumerate() {
+        if let Some(file) = identity(path) {
+            files.insert(file, index);
+        }
+    }
+    outputs.iter().enumerate().find_map(|(index, path)| {
+        let input = files.get(&identity(path)?)?;
+        Some((index, *input))
+    })
+}
+
+/// The first input that is really below the storage's real folder.
+fn input_in_storage(storage: &str, inputs: &[String]) -> Option<(usize, PathBuf)> {
+    let folder = real_path(&local(storage)?)?;
+    let mut folders: HashMap<PathBuf, Option<PathBuf>> = HashMap::new();
+    inputs.iter().enumerate().find_map(|(index, uri)| {
+        let path = local(uri)?;
+        let is_link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
+        let real = if is_link {
+            real_path(&path)?
+        } else {
+            let parent = path.parent()?;
+            let known = folders.entry(parent.to_owned());
+            let parent = known
+                .or_insert_with_key(|parent| real_path(parent))
+                .clone()?;
+            parent.join(path.file_name()?)
+        };
+        real.starts_with(&folder).then_some((index, real))
+    })
+}
+
+/// The path without links; what does not exist of it follows as it is.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    let mut rest = Vec::new();
+    let mut known = path;
+    loop {
+        if let Ok(mut real) = known.canonicalize() {
+            real.extend(rest.iter().rev());
+            return Some(real);
+        }
+        rest.push(known.file_name()?);
+        known = known.parent()?;
+    }
+}
+
+/// The input paths that name one file without any wildcard, as uris.
+pub fn literal_inputs(spec: &ZephyrJobSpec) -> Vec<String> {
+    let source = spec.pipeline.source.files.as_ref();
+    let paths = source
+        .map(|files| files.paths.as_slice())
+        .unwrap_or_default();
+    paths
+        .iter()
+        .filter(|path| Area::of(Role::Input(0), path).is_some_and(|area| area.is_literal()))
+        .filter_map(|path| Some(Location::parse_local(path).ok()?.to_string()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

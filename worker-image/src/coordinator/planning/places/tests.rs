@@ -1,0 +1,248 @@
+//! Names that are not apart, and the sentence for each; names that are.
+
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use super::*;
+
+fn spec(inputs: &[String], sink: &str, storage: &str) -> ZephyrJobSpec {
+    serde_json::from_value(json!({
+        "pipeline": {
+            "source": {"files": {"paths": inputs, "format": "text"}},
+            "sink": {"files": {"path": sink, "format": "text"}},
+        },
+        "storage": {"uri": storage},
+        "workers": {"replicas": 1},
+    }))
+    .unwrap()
+}
+
+async fn refusal(inputs: &[&str], sink: &str, shards: u32) -> String {
+    let inputs: Vec<String> = inputs.iter().map(|uri| (*uri).to_owned()).collect();
+    let spec = spec(&inputs, sink, "s3://scratch/z");
+    match check_places(&spec, shards, inputs).await {
+        Ok(()) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn no_two_shards_write_one_name_whatever_the_template() {
+    for template in [
+        "s3://out/all.jsonl",
+        "s3://out/{total}.jsonl",
+        "s3://out/{total}/{total:09}/x.jsonl",
+    ] {
+        for shards in [2, 3, 100_000] {
+            let name = output_path(template, 0, shards).unwrap();
+            assert_eq!(
+                refusal(&[], template, shards).await,
+                format!(
+                    "spec.pipeline.sink.files.path: gives shards 0 and 1 of {shards} the same name, {name} (got {template}); put {{shard}} or {{shard:05}} into the name of the file"
+                )
+            );
+        }
+        assert_eq!(refusal(&[], template, 1).await, "");
+        assert_eq!(refusal(&[], template, 0).await, "");
+    }
+    for template in [
+        "s3://out/{shard}.jsonl",
+        "s3://out/{shard}{shard}.jsonl",
+        "s3://out/{shard}{total}{shard:02}.jsonl",
+        "file:///nowhere/{shard:01}/x.jsonl",
+    ] {
+        assert_eq!(refusal(&[], template, 100_000).await, "", "{template}");
+    }
+}
+
+#[tokio::test]
+async fn an_output_is_no_input_by_the_name_it_really_has() {
+    let in_place = ["s3://d/part-00000.jsonl", "s3://d/part-00001.jsonl"];
+    assert_eq!(
+        refusal(&in_place, "s3://d/part-{shard:05}.jsonl", 2).await,
+        "spec.pipeline.sink.files.path: s3://d/part-00000.jsonl is the input s3://d/part-00000.jsonl (got s3://d/part-{shard:05}.jsonl); output must not replace input, write to another folder or under other names"
+    );
+    let last = ["s3://d/part-1-of-2.jsonl"];
+    let template = "s3://d/part-{shard}-of-{total}.jsonl";
+    assert!(refusal(&last, template, 2).await.contains(last[0]));
+    // With mode Overwrite it would be removed as a part of the output that is replaced.
+    assert_eq!(
+        refusal(&last, template, 3).await,
+        format!(
+            "spec.pipeline.sink.files.path: makes the name of the input {} with other numbers (got {template}); output of such names is replaced as a whole, so write to another folder or under other names",
+            last[0]
+        )
+    );
+    for other in [
+        "s3://d/part-{shard}-to-{total}.jsonl",
+        "gs://d/part-{shard}-of-{total}.jsonl",
+        "s3://d/out/part-{shard}-of-{total}.jsonl",
+    ] {
+        assert_eq!(refusal(&last, other, 2).await, "", "{other}");
+    }
+    let marker = ["s3://d/_SUCCESS.json"];
+    let spec = spec(&[], "s3://d/{shard}", "s3://scratch");
+    let found = check_places(&spec, 0, vec![marker[0].to_owned()])
+        .await
+        .unwrap_err();
+    assert!(
+        found
+            .to_string()
+            .contains("s3://d/_SUCCESS.json is the input"),
+        "{found}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_no_store_takes_is_refused_with_its_shard() {
+    let long = format!("s3://out/{}/{{shard}}", "é".repeat(512));
+    let refusal = refusal(&[], &long, 2).await;
+    assert!(
+        refusal.starts_with("spec.pipeline.sink.files.path: shard 0 has no valid name: "),
+        "{refusal}"
+    );
+    assert!(refusal.contains("longer than 1024 bytes"), "{refusal}");
+}
+
+/// A folder with `in/0.txt`, and what links to it.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        for folder in ["in/deep", "out", "scratch"] {
+            fs::create_dir_all(disk.path(folder)).unwrap();
+        }
+        fs::write(disk.path("in/0.txt"), "0\n").unwrap();
+        disk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join(name)
+    }
+
+    fn uri(&self, name: &str) -> String {
+        format!("file://{}", self.path(name).display())
+    }
+
+    fn link(&self, target: &str, name: &str) {
+        symlink(self.path(target), self.path(name)).unwrap();
+    }
+
+    async fn refusal(&self, pattern: &str, read: &str, sink: &str, storage: &str) -> String {
+        let spec = spec(&[self.uri(pattern)], &self.uri(sink), &self.uri(storage));
+        match check_places(&spec, 1, vec![self.uri(read)]).await {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string().replace(&self.uri(""), "DISK/"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_output_is_no_input_through_links_of_a_local_disk() {
+    let disk = Disk::new();
+    disk.link("in", "same");
+    disk.link("in/0.txt", "out/0.txt");
+    fs::hard_link(disk.path("in/0.txt"), disk.path("out/hard-0.txt")).unwrap();
+    for (sink, name) in [
+        ("same/{shard}.txt", "same/0.txt"),
+        ("out/{shard}.txt", "out/0.txt"),
+        ("out/hard-{shard}.txt", "out/hard-0.txt"),
+        ("out/0.txt", "out/0.txt"),
+    ] {
+        assert_eq!(
+            disk.refusal("in/0.txt", "in/0.txt", sink, "scratch").await,
+            format!(
+                "spec.pipeline.sink.files.path: DISK/{name} is the input DISK/in/0.txt (got DISK/{sink}); output must not replace input, write to another folder or under other names"
+            )
+        );
+    }
+    for sink in [
+        "same/part-{shard}.txt",
+        "out/{shard}-0.txt",
+        "new/{shard}.txt",
+    ] {
+        assert_eq!(
+            disk.refusal("in/0.txt", "in/0.txt", sink, "scratch").await,
+            "",
+            "{sink}"
+        );
+    }
+    // The input itself is the link.
+    disk.link("out/1-0.txt", "in/link.txt");
+    fs::write(disk.path("out/1-0.txt"), "1\n").unwrap();
+    assert!(
+        disk.refusal("in/link.txt", "in/link.txt", "out/1-{shard}.txt", "scratch")
+            .await
+            .contains("DISK/out/1-0.txt is the input DISK/in/link.txt")
+    );
+}
+
+#[tokio::test]
+async fn places_are_compared_under_their_real_paths() {
+    let disk = Disk::new();
+    disk.link("in", "same");
+    let allowed =
+        "the storage prefix must not overlap input, use a folder that no input path reaches";
+    assert_eq!(
+        disk.refusal("in/**", "in/0.txt", "out/{shard}", "same/new/scratch")
+            .await,
+        format!(
+            "spec.storage.uri: overlaps spec.pipeline.source.files.paths[0], DISK/in/**, through a symbolic link: it is really DISK/in/new/scratch (got DISK/same/new/scratch); {allowed}"
+        )
+    );
+    assert!(
+        disk.refusal("same/**", "same/0.txt", "out/{shard}", "in/scratch")
+            .await
+            .contains(allowed)
+    );
+    assert!(
+        disk.refusal("in/*.txt", "in/0.txt", "same/deep/{shard}", "scratch")
+            .await
+            .contains("output must not overlap input")
+    );
+    assert!(
+        disk.refusal("in/0.txt", "in/0.txt", "same/deep/{shard}", "in/deep")
+            .await
+            .contains("output must not overlap the storage prefix")
+    );
+    assert_eq!(
+        disk.refusal("in/*.txt", "in/0.txt", "out/{shard}", "same/scratch")
+            .await,
+        ""
+    );
+}
+
+#[tokio::test]
+async fn the_ledgers_are_no_input_through_a_link_below_the_pattern() {
+    let disk = Disk::new();
+    disk.link("scratch", "in/deep/link");
+    fs::write(disk.path("scratch/plan.json"), "{}").unwrap();
+    let read = "in/deep/link/plan.json";
+    let refusal = disk.refusal("in/**", read, "out/{shard}", "scratch").await;
+    assert!(
+        refusal.starts_with(
+            "spec.pipeline.source.files.paths: DISK/in/deep/link/plan.json is really "
+        ),
+        "{refusal}"
+    );
+    assert_eq!(
+        disk.refusal("in/**", "in/0.txt", "out/{shard}", "scratch")
+            .await,
+        ""
+    );
+}
+
+#[test]
+fn literal_inputs_are_known_without_a_listing() {
+    let paths = ["s3://b/a.txt", "s3://b/*.txt", "s3://b/{a}.txt"].map(str::to_owned);
+    let spec = spec(&paths, "s3://o/{shard}", "s3://scratch");
+    assert_eq!(literal_inputs(&spec), ["s3://b/a.txt"]);
+}
+
+#[test]
+fn the_reserved_names_are_those_of_the_files_that_a_job_writes_itself() {
+    use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
+    assert_eq!(MARKER_NAMES, [MANIFEST_NAME, STARTED_NAME]);
+}
