@@ -21,7 +21,7 @@ const CONTROL: &str = r"[\\x00-\\x1f\\x7f]";
 /// A duration; each number has few digits, so that `duration()` cannot overflow.
 const DURATION: &str = "^([0-9]{1,6}(h|ms|m|s))+$";
 /// Nothing but a bucket, or a slash at the end.
-const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/(.*[^/])?[^/]$')";
+const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/.*[^/]$')";
 /// Steps that say how many shards come out of them.
 const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s.groupBy) && has(s.groupBy.shards)) \
                                      || (has(s.deduplicate) && has(s.deduplicate.shards)))";

@@ -566,6 +566,25 @@ async fn input_output_and_storage_are_apart_from_each_other() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn names_of_one_character_are_names() -> Result<()> {
+    let client = client().await?;
+    definition_is_installed(&client).await?;
+    for (path, uri) in [
+        ("spec/pipeline/source/files/paths/0", "s3://corpus/en/*"),
+        ("spec/pipeline/source/files/paths/0", "s3://corpus/x"),
+        ("spec/pipeline/sink/files/path", "s3://out/{shard}/x"),
+    ] {
+        let job = with(good(), path, json!(uri));
+        let job = with(job, "spec/pipeline/source/files/format", json!("text"));
+        let job = with(job, "spec/pipeline/sink/files/format", json!("text"));
+        ensure!(sentences(&job, Place::Cluster)?.is_empty(), "{uri}");
+        let answer = create(&client, &job).await?;
+        ensure!(answer.is_ok(), "{uri}: {answer:?}");
+    }
+    Ok(())
+}
+
 /// Most places are refused or accepted together: the rules must say of each what the function says.
 const PLACES_COMPARED: usize = 1_500;
 
