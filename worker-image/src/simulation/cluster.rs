@@ -29,6 +29,7 @@ use super::worker::Worker;
 use crate::chance::Chance;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
 use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
+use crate::ledger::load_plan;
 use crate::metrics::CoordinatorMetrics;
 
 /// How often it is looked at what has ended and what is due.
@@ -107,9 +108,40 @@ pub(super) fn run_with(
     })
 }
 
+/// A job that nothing disturbs: how it ended, and all objects of the store by their name.
+pub(super) fn run_undisturbed(
+    seed: u64,
+    job: SimulatedJob,
+) -> Result<(JobResult, BTreeMap<String, Bytes>), String> {
+    let shown = format!("job {seed}");
+    on_paused_clock(&shown, false, async {
+        let journal = Journal::new(false);
+        let truth = Arc::new(Truth::new(journal.clone()));
+        let world = World::of_job(seed, Settings::calm(), &journal, truth, job);
+        let mut fleet = Fleet::new(&world);
+        fleet.run_to_the_result().await;
+        let result = world.truth.result().unwrap_or(JobResult::Failed {
+            reason: "NoResult".to_owned(),
+            message: "no result is in the ledger".to_owned(),
+        });
+        let ended = (result, world.objects(&Path::default()));
+        (ended, journal.complaints())
+    })
+}
+
 impl World {
     fn new(seed: u64, settings: Settings, journal: &Journal, truth: Arc<Truth>) -> Arc<Self> {
         let job = SimulatedJob::of_shape(seed % SHAPES);
+        Self::of_job(seed, settings, journal, truth, job)
+    }
+
+    fn of_job(
+        seed: u64,
+        settings: Settings,
+        journal: &Journal,
+        truth: Arc<Truth>,
+        mut job: SimulatedJob,
+    ) -> Arc<Self> {
         let observer = {
             let truth = Arc::clone(&truth);
             Box::new(move |applied: &Applied<'_>| truth.applied(applied))
@@ -118,7 +150,7 @@ impl World {
         let server = Arc::new(server);
         job.put_input(&server);
         job.put_old_output(&server);
-        keep_plan(&job, &server);
+        job.source_shards = keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
         let tasks = Tasks::new(&job, &server, settings.task_patience);
         Arc::new(Self {
@@ -163,7 +195,11 @@ impl World {
     }
 
     fn final_files(&self) -> BTreeMap<String, Bytes> {
-        let listed = self.server.all(&Path::from(OUTPUT));
+        self.objects(&Path::from(OUTPUT))
+    }
+
+    fn objects(&self, folder: &Path) -> BTreeMap<String, Bytes> {
+        let listed = self.server.all(folder);
         let files = listed.into_iter().filter_map(|object| {
             let bytes = self.server.bytes(&object.location)?;
             Some((object.location.to_string(), bytes))
@@ -215,16 +251,18 @@ impl World {
 }
 
 /// Plans the job before the run, on a clock of its own: compiling expressions takes a thread, which no simulated clock
-/// waits for. The coordinator that does it is the first, and ends there.
-fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) {
+/// waits for. The coordinator that does it is the first, and ends there. Gives the shards of the source.
+fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> u32 {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
+    let storage = job.storage.clone();
     let plan = async move {
         let (handle, mut watched) = watch::channel(None);
-        let (status, _) = watch::channel(Status::planning("before the run"));
+        let (status, mut shown) = watch::channel(Status::planning("before the run"));
         let metrics = CoordinatorMetrics::default();
         tokio::select! {
             biased;
             _ = watched.wait_for(Option::is_some) => {}
+            _ = shown.wait_for(|status| status.result.is_some()) => {}
             _ = work(Arc::new(job), metrics, Offenders::default(), handle, status, EventLoop::run) => {}
         }
     };
@@ -233,9 +271,13 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) {
             .enable_time()
             .build()
             .unwrap();
-        runtime.block_on(plan);
+        runtime.block_on(async {
+            plan.await;
+            let plan = load_plan(&storage, false).await.unwrap();
+            plan.map_or(0, |plan| plan.source_shards)
+        })
     });
-    thread.join().unwrap();
+    thread.join().unwrap()
 }
 
 impl Fleet {
@@ -290,6 +332,21 @@ impl Fleet {
             sleep(STEP).await;
         }
         world.expect_the_output();
+    }
+
+    async fn run_to_the_result(&mut self) {
+        let latest = Instant::now() + HEALED_MAX;
+        while !self.coordinators.iter().any(Coordinator::shows_result) {
+            let now = Instant::now();
+            if now > latest {
+                self.world.journal.complain("the job does not end");
+            }
+            if !self.world.journal.complaints().is_empty() {
+                return;
+            }
+            self.start_what_is_due(now);
+            sleep(STEP).await;
+        }
     }
 
     fn heal(&mut self) {

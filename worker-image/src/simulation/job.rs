@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{PutOptions, PutPayload};
 use serde_json::{Value, json};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::id::JobUid;
@@ -36,8 +35,8 @@ pub(super) struct SimulatedJob {
     frozen: FrozenJob,
     /// Whether an older job's output lies where this one writes, and is to be replaced.
     replaces: bool,
-    /// The content of each input file, by name.
-    files: BTreeMap<String, String>,
+    /// The content of each object that is there before, by name.
+    files: BTreeMap<String, Vec<u8>>,
     pub(super) source_shards: u32,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
@@ -47,6 +46,15 @@ pub(super) struct SimulatedJob {
 fn draw_record(rng: &mut Rng) -> (u64, u64) {
     let key = rng.between(0, rng.clone().between(1, 12));
     (key, rng.between(0, 30))
+}
+
+fn frozen(spec: &Value) -> FrozenJob {
+    let document = json!({
+        "version": 1, "namespace": "simulation", "name": "job", "uid": UID, "generation": 1,
+        "coordinatorAddress": "http://coordinator:7070",
+        "spec": spec,
+    });
+    FrozenJob::from_json(&document.to_string()).unwrap()
 }
 
 impl SimulatedJob {
@@ -63,7 +71,8 @@ impl SimulatedJob {
             let lines = own
                 .iter()
                 .map(|(key, value)| format!("{{\"k\":{key},\"v\":{value}}}\n"));
-            files.insert(format!("in/{shard:03}.jsonl"), lines.collect());
+            let text: String = lines.collect();
+            files.insert(format!("in/{shard:03}.jsonl"), text.into_bytes());
             records.extend(own);
         }
         let values: Vec<Value> = records
@@ -114,26 +123,33 @@ impl SimulatedJob {
         lines.sort();
         let replaces = shape % 4 == 1;
         let mode = if replaces { "Overwrite" } else { "Refuse" };
-        let document = json!({
-            "version": 1, "namespace": "simulation", "name": "job", "uid": UID, "generation": 1,
-            "coordinatorAddress": "http://coordinator:7070",
-            "spec": {
-                "pipeline": {
-                    "source": source,
-                    "steps": steps,
-                    "sink": {"files": {"path": "s3://out/out/part-{shard:03}.jsonl", "mode": mode}},
-                },
-                "storage": {"uri": "s3://b/jobs"},
-                "workers": {"replicas": 1},
-                "retries": {"taskFailures": 1_000, "taskDisruptions": 0},
+        let spec = json!({
+            "pipeline": {
+                "source": source,
+                "steps": steps,
+                "sink": {"files": {"path": "s3://out/out/part-{shard:03}.jsonl", "mode": mode}},
             },
+            "storage": {"uri": "s3://b/jobs"},
+            "workers": {"replicas": 1},
+            "retries": {"taskFailures": 1_000, "taskDisruptions": 0},
         });
         Self {
-            frozen: FrozenJob::from_json(&document.to_string()).unwrap(),
+            frozen: frozen(&spec),
             replaces,
             files,
             source_shards: u32::try_from(shards).unwrap(),
             lines,
+        }
+    }
+
+    /// A job of this `spec`, in whose bucket these objects are. Its lines and shards are not known.
+    pub(super) fn of_spec(spec: &Value, files: BTreeMap<String, Vec<u8>>) -> Self {
+        Self {
+            frozen: frozen(spec),
+            replaces: false,
+            files,
+            source_shards: 0,
+            lines: Vec::new(),
         }
     }
 
@@ -145,11 +161,7 @@ impl SimulatedJob {
     /// Puts the input where the job reads it.
     pub(super) fn put_input(&self, server: &Server) {
         for (path, content) in &self.files {
-            let payload = PutPayload::from(content.clone().into_bytes());
-            let options = PutOptions::default();
-            server
-                .put(&Path::from(path.as_str()), payload, options)
-                .unwrap();
+            server.begin_with(&Path::parse(path).unwrap(), content.clone());
         }
     }
 
@@ -185,8 +197,9 @@ impl SimulatedJob {
 
     fn with(&self, stores: Stores) -> RunJob {
         let uid = JobUid::parse(UID).unwrap();
+        let uri = &self.frozen.spec.storage.uri;
         RunJob {
-            storage: JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap(),
+            storage: JobStorage::new(stores.clone(), uri, uid).unwrap(),
             stores,
             ..RunJob::new(self.frozen.clone()).unwrap()
         }

@@ -9,6 +9,7 @@
 mod checks;
 mod client;
 mod cluster;
+mod combinations;
 mod coordinator;
 mod defects;
 mod faults;

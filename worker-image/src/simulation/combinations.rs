@@ -1,0 +1,117 @@
+//! Drawn jobs in one process: the real validation, coordinator, workers and tasks over a store in memory
+//! that never fails. Draws nothing and computes no expectation.
+
+#[path = "../../tests/combinations/mod.rs"]
+mod drawn;
+
+use std::collections::BTreeMap;
+
+use zephyr_crds::job::ZephyrJobSpec;
+use zephyr_crds::validate::{Place, validate};
+use zephyr_engine::coordinator::record::JobResult;
+
+use self::drawn::{Case, Ended, STORAGE};
+use super::cluster::run_undisturbed;
+use super::job::SimulatedJob;
+
+/// The bucket of the job's folders.
+const ROOT: &str = "s3://in";
+/// Jobs in every CI run.
+const CI_JOBS: u64 = 2_000;
+/// Kinds of complaints that are shown.
+const KINDS_SHOWN: usize = 8;
+/// What of a complaint tells its kind.
+const KIND_CHARS: usize = 60;
+/// How a job ends that cannot be planned.
+const REFUSED: &str = "PlanFailed";
+
+fn run(seed: u64) -> Result<bool, String> {
+    let case = Case::draw(seed);
+    let spec = case.spec_at(ROOT);
+    let parsed: ZephyrJobSpec =
+        serde_json::from_value(spec.clone()).map_err(|error| error.to_string())?;
+    let errors = validate(&parsed, "job", Place::Cluster);
+    let files = case.files_at(ROOT);
+    if let Some(error) = errors.first() {
+        let is_right = case.check(ROOT, &Ended::Refused(error.to_string()), &files);
+        return is_right.map(|()| false);
+    }
+    let job = SimulatedJob::of_spec(&spec, files);
+    let (result, objects) = run_undisturbed(seed, job)?;
+    let ended = match result {
+        JobResult::Succeeded { .. } => Ended::Succeeded,
+        JobResult::Failed { reason, message } if reason == REFUSED => Ended::Refused(message),
+        JobResult::Failed { reason, message } => Ended::Failed(format!("{reason}: {message}")),
+    };
+    let is_ours = |name: &str| name.starts_with(STORAGE) || name.contains(&format!("/{STORAGE}/"));
+    let after: BTreeMap<String, Vec<u8>> = objects
+        .into_iter()
+        .filter(|(name, _)| !is_ours(name))
+        .map(|(name, bytes)| (name, bytes.to_vec()))
+        .collect();
+    case.check(ROOT, &ended, &after)?;
+    Ok(matches!(ended, Ended::Succeeded))
+}
+
+/// Runs the jobs of these seeds on all processors; gives how many succeeded.
+fn run_all(seeds: std::ops::Range<u64>) -> Result<usize, String> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let outcomes: Vec<Result<bool, String>> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..threads)
+            .map(|lane| {
+                let mine = seeds.clone().filter(move |seed| seed % threads == lane);
+                scope.spawn(move || mine.map(run).collect::<Vec<_>>())
+            })
+            .collect();
+        lanes
+            .into_iter()
+            .flat_map(|lane| lane.join().unwrap())
+            .collect()
+    });
+    let wrong: Vec<&str> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err().map(String::as_str))
+        .collect();
+    if wrong.is_empty() {
+        Ok(outcomes
+            .iter()
+            .filter(|outcome| **outcome == Ok(true))
+            .count())
+    } else {
+        // One of each kind: seeds differ, the first words after them do not.
+        let kind = |wrong: &&str| {
+            wrong.lines().next().map(|line| {
+                line.chars()
+                    .filter(|c| !c.is_ascii_digit())
+                    .take(KIND_CHARS)
+                    .collect::<String>()
+            })
+        };
+        let kinds: BTreeMap<Option<String>, &str> =
+            wrong.iter().map(|wrong| (kind(wrong), *wrong)).collect();
+        let shown: Vec<&str> = kinds.into_values().take(KINDS_SHOWN).collect();
+        Err(format!(
+            "{} jobs ended wrongly:\n{}",
+            wrong.len(),
+            shown.join("\n")
+        ))
+    }
+}
+
+#[test]
+fn drawn_jobs_end_with_the_computed_records_or_are_refused_before_they_start() {
+    let succeeded = run_all(0..CI_JOBS).unwrap_or_else(|wrong| panic!("{wrong}"));
+    // Otherwise the refusals would hide what the jobs compute.
+    assert!(succeeded > 600, "{succeeded} of {CI_JOBS} succeeded");
+}
+
+/// `make soak` asks for more of them, or `ZEPHYR_COMBINATION=17` for one.
+#[test]
+fn what_the_environment_asks_for() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let one = number("ZEPHYR_COMBINATION").map(|seed| seed..seed + 1);
+    let many = number("ZEPHYR_COMBINATIONS").map(|count| 0..count);
+    for seeds in [one, many].into_iter().flatten() {
+        run_all(seeds).unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+}

@@ -1,0 +1,247 @@
+//! Jobs drawn from a seed: a source, steps, a sink and whatever is in the folders before, each with
+//! what must come of it. The expectation is computed here by other means than the engine's. Runs
+//! nothing, and calls nothing of the engine: two drivers use it, one in process and one through the
+//! program.
+
+mod sink;
+mod source;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+/// The folder of the input, of the output and of the storage, below the root of each.
+pub(crate) const INPUT: &str = "in";
+pub(crate) const OUTPUT: &str = "out";
+pub(crate) const STORAGE: &str = "scratch";
+/// The manifest that a job writes last.
+pub(crate) const MANIFEST: &str = "_SUCCESS.json";
+/// Stands in a drawn manifest for the address of the folder in which all of the above are.
+pub(crate) const ROOT: &str = "$ROOT";
+
+/// Random numbers from a seed.
+pub(crate) struct Dice(StdRng);
+
+impl Dice {
+    fn of(seed: u64) -> Self {
+        Self(StdRng::seed_from_u64(seed))
+    }
+
+    /// From `low` to `high`, both included.
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        self.0.random_range(low..=high)
+    }
+
+    fn percent(&mut self, chance: usize) -> bool {
+        self.between(0, 99) < chance
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.between(0, from.len() - 1)]
+    }
+}
+
+/// What a job has to end with.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// It is refused before any task runs.
+    Refused(&'static str),
+    /// It succeeds.
+    Output {
+        /// The records of all files together, in any order.
+        records: Vec<Value>,
+        /// The names of the files below the root.
+        names: BTreeSet<String>,
+        /// What was there before and has to stay.
+        kept: BTreeMap<String, Vec<u8>>,
+        /// A rule that sees only the manifest may refuse it, although the real names would not collide.
+        may_be_refused: bool,
+    },
+}
+
+/// A drawn job.
+pub(crate) struct Case {
+    pub(crate) seed: u64,
+    /// `spec`, with [`ROOT`] in its addresses.
+    pub(crate) spec: Value,
+    /// All files and keys that are there before, by their path below the root.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) expected: Expected,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Refused by validation, or at planning.
+    Refused(String),
+    /// Failed after tasks had begun.
+    Failed(String),
+    Succeeded,
+}
+
+impl Case {
+    /// The job of a seed.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut dice = Dice::of(seed);
+        let source = source::draw(&mut dice);
+        let (steps, flow) = steps::draw(&mut dice, source.flow());
+        let sink = sink::draw(&mut dice, &source, &flow);
+        let mut spec = json!({
+            "pipeline": {"source": source.manifest(), "sink": {"files": sink.manifest()}},
+            "storage": {"uri": format!("{ROOT}/{}", sink.storage())},
+            "workers": {"replicas": 1},
+        });
+        if !steps.is_empty() {
+            spec["pipeline"]["steps"] = Value::Array(steps);
+        }
+        let mut files = source.files();
+        files.extend(sink.existing());
+        let expected = sink.expected(&source, &flow);
+        Self {
+            seed,
+            spec,
+            files,
+            expected,
+        }
+    }
+
+    /// The spec with the folder's address in it.
+    pub(crate) fn spec_at(&self, root: &str) -> Value {
+        let text = self.spec.to_string().replace(ROOT, root);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The files that are there before, with the folder's address in those that name others.
+    pub(crate) fn files_at(&self, root: &str) -> BTreeMap<String, Vec<u8>> {
+        let is_manifest = |name: &str| name == format!("{OUTPUT}/{MANIFEST}");
+        let files = self.files.iter().map(|(name, bytes)| {
+            let bytes = match std::str::from_utf8(bytes) {
+                Ok(text) if is_manifest(name) => text.replace(ROOT, root).into_bytes(),
+                Ok(_) | Err(_) => bytes.clone(),
+            };
+            (name.clone(), bytes)
+        });
+        files.collect()
+    }
+
+    /// Says what is wrong with how the job ended and with `after`: all files below the root but those of the
+    /// storage, by their path.
+    pub(crate) fn check(
+        &self,
+        root: &str,
+        ended: &Ended,
+        after: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<(), String> {
+        let wrong = self.complaint(root, ended, after);
+        wrong.map_or(Ok(()), |wrong| {
+            Err(format!(
+                "seed {}: {wrong}\n  spec: {}\n  files before: {:?}",
+                self.seed,
+                self.spec,
+                self.files.keys().collect::<Vec<_>>(),
+            ))
+        })
+    }
+
+    fn complaint(
+        &self,
+        root: &str,
+        ended: &Ended,
+        after: &BTreeMap<String, Vec<u8>>,
+    ) -> Option<String> {
+        match (&self.expected, ended) {
+            (_, Ended::Failed(message)) => Some(format!("it failed after it began: {message}")),
+            (
+                Expected::Refused(_)
+                | Expected::Output {
+                    may_be_refused: true,
+                    ..
+                },
+                Ended::Refused(message),
+            ) => {
+                if *after != self.files_at(root) {
+                    let after: Vec<_> = after.keys().collect();
+                    return Some(format!("it was refused and changed files: {after:?}"));
+                }
+                is_sentence(message)
+            }
+            (Expected::Output { .. }, Ended::Refused(message)) => {
+                Some(format!("it was refused: {message}"))
+            }
+            (Expected::Refused(why), Ended::Succeeded) => {
+                Some(format!("it succeeded and should be refused: {why}"))
+            }
+            (
+                Expected::Output {
+                    records,
+                    names,
+                    kept,
+                    ..
+                },
+                Ended::Succeeded,
+            ) => compare(after, records, names, kept),
+        }
+    }
+}
+
+fn is_sentence(message: &str) -> Option<String> {
+    let names_a_field = message.contains("spec.");
+    (!names_a_field || message.contains('\n'))
+        .then(|| format!("the refusal is not one sentence that names a field: {message}"))
+}
+
+fn compare(
+    after: &BTreeMap<String, Vec<u8>>,
+    records: &[Value],
+    names: &BTreeSet<String>,
+    kept: &BTreeMap<String, Vec<u8>>,
+) -> Option<String> {
+    for (name, bytes) in kept {
+        if after.get(name) != Some(bytes) {
+            return Some(format!("{name} was to stay as it was"));
+        }
+    }
+    let manifest = format!("{OUTPUT}/{MANIFEST}");
+    let found: BTreeSet<String> = after
+        .keys()
+        .filter(|name| !kept.contains_key(*name) && !name.ends_with(MANIFEST))
+        .cloned()
+        .collect();
+    if found != *names {
+        return Some(format!("the files are {found:?} and should be {names:?}"));
+    }
+    let has_manifest = after
+        .keys()
+        .any(|name| name.ends_with(MANIFEST) && !kept.contains_key(name));
+    if !has_manifest {
+        return Some(format!("{manifest} is missing"));
+    }
+    let mut got: Vec<String> = found
+        .iter()
+        .flat_map(|name| sink::read(name, &after[name]))
+        .map(|value| canonical(&value))
+        .collect();
+    let mut wanted: Vec<String> = records.iter().map(canonical).collect();
+    got.sort();
+    wanted.sort();
+    (got != wanted).then(|| format!("the records are {got:?} and should be {wanted:?}"))
+}
+
+/// The text of a value with the keys of objects in order: `serde_json` may keep them as they came.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<&String, String> = fields
+                .iter()
+                .map(|(key, value)| (key, canonical(value)))
+                .collect();
+            format!("{sorted:?}")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            value.to_string()
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Sources: inline items, and folders with one file, several or none, with marker files and odd names
+//! among them, named by globs and by literal paths.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::steps::{Flow, Shape, Shards};
+use super::{Dice, INPUT, ROOT};
+
+/// Names that a wildcard finds and that some store or library reads as something else.
+const ODD_NAMES: [&str; 9] = [
+    "a b", "é", "x#1", "x%41", "x%20y", "q?1", "br[1]", "c{d}", "s*r",
+];
+
+/// What else is in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    Nothing,
+    /// What other systems and we ourselves leave beside data.
+    Markers,
+    /// Odd names that match.
+    Odd,
+    /// An odd name that does not match, if the pattern has an extension.
+    Unmatched,
+    /// A folder with a file in it.
+    Deeper,
+}
+
+/// How the files are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// `*.jsonl`
+    Extension,
+    /// `**/*.jsonl`
+    DeepExtension,
+    /// `*`
+    Everything,
+    /// `**`
+    DeepEverything,
+    /// `0*`
+    Prefix,
+    /// Each by its path.
+    Literal,
+    /// A glob, and one of its files again by its path.
+    Twice,
+}
+
+/// A drawn source.
+pub(super) enum Source {
+    Items {
+        values: Vec<Value>,
+        shards: Option<usize>,
+        shape: Shape,
+    },
+    Files(Files),
+}
+
+/// Files and how they are named.
+pub(super) struct Files {
+    shape: Shape,
+    extension: &'static str,
+    /// Records by name below the input folder.
+    data: BTreeMap<String, Vec<Value>>,
+    /// Other names, with their bytes.
+    others: BTreeMap<String, Vec<u8>>,
+    naming: Naming,
+    sets_format: bool,
+    empty_ok: bool,
+}
+
+pub(super) fn draw(dice: &mut Dice) -> Source {
+    let shape = dice.pick(&[Shape::Row, Shape::Row, Shape::Text]);
+    if dice.percent(20) {
+        let values = records(dice, shape);
+        let shards = dice.pick(&[None, None, Some(1), Some(3)]);
+        return Source::Items {
+            values,
+            shards,
+            shape,
+        };
+    }
+    let extension = match shape {
+        Shape::Text => dice.pick(&[".txt", ".txt", ".text.gz", ".txt.zst"]),
+        _ => dice.pick(&[".jsonl", ".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst"]),
+    };
+    let mut files = Files {
+        shape,
+        extension,
+        data: BTreeMap::new(),
+        others: BTreeMap::new(),
+        naming: dice.pick(&[
+            Naming::Extension,
+            Naming::DeepExtension,
+            Naming::Everything,
+            Naming::DeepEverything,
+            Naming::Prefix,
+            Naming::Literal,
+            Naming::Literal,
+            Naming::Twice,
+        ]),
+        sets_format: dice.percent(30),
+        empty_ok: dice.percent(40),
+    };
+    for number in 0..dice.pick(&[0, 1, 1, 3, 3, 4]) {
+        let name = format!("{number:03}{extension}");
+        let records = records(dice, shape);
+        files.data.insert(name, records);
+    }
+    let others = dice.pick(&[
+        Others::Nothing,
+        Others::Nothing,
+        Others::Markers,
+        Others::Odd,
+        Others::Unmatched,
+        Others::Deeper,
+    ]);
+    files.add(dice, others);
+    Source::Files(files)
+}
+
+fn records(dice: &mut Dice, shape: Shape) -> Vec<Value> {
+    let count = dice.pick(&[0, 1, 2, 5, 9]);
+    let mut records = Vec::new();
+    for _ in 0..count {
+        records.push(match shape {
+            Shape::Text => {
+                let words = ["w1", "w2", "w1 w2", "w3 w3 w1", "ü", "a\u{2028}b"];
+                json!(dice.pick(&words))
+            }
+            _ => {
+                let keys = [json!(1), json!("a"), json!(12_345_678_901_234_567_890_u64)];
+                let key = keys[dice.between(0, keys.len() - 1)].clone();
+                json!({"k": key, "v": dice.between(0, 9)})
+            }
+        });
+    }
+    records
+}
+
+impl Source {
+    /// The records that are read, as the shards in which they are read.
+    pub(super) fn flow(&self) -> Flow {
+        match self {
+            Self::Items {
+                values,
+                shards,
+                shape,
+            } => {
+                let (items, count) = (values.len(), shards.unwrap_or(values.len()));
+                let spread = (0..count).map(|shard| {
+                    values[shard * items / count..(shard + 1) * items / count].to_vec()
+                });
+                Flow {
+                    shape: *shape,
+                    shards: Shards::Known(spread.collect()),
+                }
+            }
+            Self::Files(files) => Flow {
+                shape: files.shape,
+                shards: Shards::Known(
+                    files
+                        .matched()
+                        .into_iter()
+                        .map(|name| files.data[&name].clone())
+                        .collect(),
+                ),
+            },
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Value {
+        match self {
+            Self::Items { values, shards, .. } => {
+                let mut items = json!({"values": values});
+                if let Some(shards) = shards {
+                    items["shards"] = json!(shards);
+                }
+                json!({"items": items})
+            }
+            Self::Files(files) => json!({"files": files.manifest()}),
+        }
+    }
+
+    /// All that is there before the job, by its path below the root.
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let Self::Files(files) = self else {
+            return BTreeMap::new();
+        };
+        let data = files
+            .data
+            .iter()
+            .map(|(name, records)| (name.clone(), files.bytes(name, records)));
+        let all = data.chain(files.others.clone());
+        all.map(|(name, bytes)| (format!("{INPUT}/{name}"), bytes))
+            .collect()
+    }
+
+    /// Why nothing can be read.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        let Self::Files(files) = self else {
+            return None;
+        };
+        if files.matched().is_empty() && !files.empty_ok {
+            return Some("no file matches");
+        }
+        let is_unknown = |name: &String| !name.ends_with(files.extension);
+        let matched = files.matched();
+        (!files.sets_format && matched.iter().any(is_unknown)).then_some("a format is not known")
+    }
+
+    /// The paths that the manifest lists, if the source has some.
+    pub(super) fn listed_paths(&self) -> usize {
+        match self {
+            Self::Items { .. } => 0,
+            Self::Files(files) => files.paths().len(),
+        }
+    }
+
+    /// Whether a path has a character that is escaped.
+    pub(super) fn has_escapes(&self) -> bool {
+        matches!(self, Self::Files(files) if files.paths().iter().any(|path| path.contains('\\')))
+    }
+
+    pub(super) fn has_wildcards(&self) -> bool {
+        matches!(self, Self::Files(files) if files.naming != Naming::Literal)
+    }
+
+    /// Whether a wildcard finds files in folders of any depth.
+    pub(super) fn is_deep(&self) -> bool {
+        matches!(self, Self::Files(files)
+            if matches!(files.naming, Naming::DeepEverything | Naming::DeepExtension))
+    }
+
+    /// The names of what is read, below the root.
+    pub(super) fn read(&self) -> Vec<String> {
+        match self {
+            Self::Items { .. } => Vec::new(),
+            Self::Files(files) => {
+                let matched = files.matched().into_iter();
+                matched.map(|name| format!("{INPUT}/{name}")).collect()
+            }
+        }
+    }
+
+    pub(super) fn extension(&self) -> Option<&'static str> {
+        match self {
+            Self::Items { .. } => None,
+            Self::Files(files) => Some(files.extension),
+        }
+    }
+}
+
+impl Files {
+    fn add(&mut self, dice: &mut Dice, others: Others) {
+        let extension = self.extension;
+        match others {
+            Others::Nothing => {}
+            Others::Markers => {
+                for name in [
+                    format!("_SUCCESS{extension}"),
+                    format!(".part-0{extension}.crc"),
+                    format!("_temporary/0{extension}"),
+                    format!(".hidden{extension}"),
+                ] {
+                    self.others.insert(name, b"no record".to_vec());
+                }
+            }
+            Others::Odd => {
+                for _ in 0..2 {
+                    let name = format!("{}{extension}", dice.pick(&ODD_NAMES));
+                    let records = records(dice, self.shape);
+                    self.data.insert(name, records);
+                }
+            }
+            Others::Unmatched => {
+                let records = records(dice, self.shape);
+                self.data.insert("notes.bak".to_owned(), records);
+            }
+            Others::Deeper => {
+                let records = records(dice, self.shape);
+                self.data.insert(format!("deep/er/7{extension}"), records);
+            }
+        }
+    }
+
+    fn manifest(&self) -> Value {
+        let mut files = json!({"paths": self.paths(), "emptyOk": self.empty_ok});
+        if self.sets_format {
+            let format = if self.shape == Shape::Text {
+                "text"
+            } else {
+                "jsonl"
+            };
+            files["format"] = json!(format);
+        }
+        files
+    }
+
+    fn paths(&self) -> Vec<String> {
+        let extension = self.extension;
+        let literal = |name: &String| {
+            let escaped: String = name
+                .chars()
+                .flat_map(|c| {
+                    let special = matches!(c, '*' | '?' | '[' | ']' | '{' | '}');
+                    special.then_some('\\').into_iter().chain([c])
+                })
+                .collect();
+            format!("{ROOT}/{INPUT}/{escaped}")
+        };
+        let glob = |pattern: &str| format!("{ROOT}/{INPUT}/{pattern}");
+        match self.naming {
+            Naming::Extension => vec![glob(&format!("*{extension}"))],
+            Naming::DeepExtension => vec![glob(&format!("**/*{extension}"))],
+            Naming::Everything => vec![glob("*")],
+            Naming::DeepEverything => vec![glob("**")],
+            Naming::Prefix => vec![glob("0*")],
+            Naming::Literal if self.data.is_empty() => vec![literal(&format!("absent{extension}"))],
+            Naming::Literal => self.data.keys().map(literal).collect(),
+            Naming::Twice => {
+                let first = self.data.keys().find(|name| self.is_matched(name));
+                let again = first.map(literal).into_iter();
+                again.chain([glob(&format!("*{extension}"))]).collect()
+            }
+        }
+    }
+
+    /// Names of the files that are read, in the order of their addresses.
+    fn matched(&self) -> Vec<String> {
+        let names = self.data.keys().filter(|name| self.is_matched(name));
+        names.cloned().collect()
+    }
+
+    fn is_matched(&self, name: &str) -> bool {
+        let is_deep = name.contains('/');
+        match self.naming {
+            Naming::Extension | Naming::Twice => !is_deep && name.ends_with(self.extension),
+            Naming::DeepExtension => name.ends_with(self.extension),
+            Naming::Everything => !is_deep,
+            Naming::DeepEverything | Naming::Literal => true,
+            Naming::Prefix => !is_deep && name.starts_with('0'),
+        }
+    }
+
+    fn bytes(&self, name: &str, records: &[Value]) -> Vec<u8> {
+        let lines = records.iter().map(|record| match record {
+            Value::String(text) if self.shape == Shape::Text => format!("{text}\n"),
+            other => format!("{other}\n"),
+        });
+        let plain: String = lines.collect();
+        if name.ends_with(".gz") {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(plain.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        } else if name.ends_with(".zst") {
+            zstd::encode_all(plain.as_bytes(), 1).unwrap()
+        } else {
+            plain.into_bytes()
+        }
+    }
+}

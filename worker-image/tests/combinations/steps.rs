@@ -1,0 +1,303 @@
+//! Steps in two forms: as a manifest says them, and as a plain computation on values. The second
+//! knows nothing of jq, stages or shuffles.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Dice;
+
+/// Default shards of a shuffle, at most.
+const DEFAULT_SHARDS_MAX: usize = 256;
+
+/// What the records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Strings of words.
+    Text,
+    /// `{"k": …, "v": number}`.
+    Row,
+    /// A key: a string or a number.
+    Key,
+    /// `{"key": …, "n": number, …}`.
+    Group,
+    /// One number.
+    Number,
+}
+
+/// Records between two steps.
+#[derive(Clone, Debug)]
+pub(super) struct Flow {
+    pub(super) shape: Shape,
+    pub(super) shards: Shards,
+}
+
+/// How they are spread.
+#[derive(Clone, Debug)]
+pub(super) enum Shards {
+    Known(Vec<Vec<Value>>),
+    /// A hash has spread them, and nothing here depends on how.
+    Scattered {
+        records: Vec<Value>,
+        count: usize,
+    },
+}
+
+impl Flow {
+    pub(super) fn shards(&self) -> usize {
+        match &self.shards {
+            Shards::Known(shards) => shards.len(),
+            Shards::Scattered { count, .. } => *count,
+        }
+    }
+
+    pub(super) fn records(&self) -> Vec<Value> {
+        match &self.shards {
+            Shards::Known(shards) => shards.concat(),
+            Shards::Scattered { records, .. } => records.clone(),
+        }
+    }
+
+    fn each(self, shape: Shape, change: impl Fn(&Value) -> Vec<Value>) -> Self {
+        let all = |records: Vec<Value>| records.iter().flat_map(&change).collect();
+        let shards = match self.shards {
+            Shards::Known(shards) => Shards::Known(shards.into_iter().map(all).collect()),
+            Shards::Scattered { records, count } => Shards::Scattered {
+                records: all(records),
+                count,
+            },
+        };
+        Self { shape, shards }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    KeepAll,
+    KeepSome,
+    Same,
+    Change,
+    Double,
+    Spread,
+    DropAll,
+    Select,
+    Take(usize),
+    Group(Option<usize>),
+    Deduplicate(Option<usize>),
+    Count,
+}
+
+/// Draws up to three steps of each scope in any order, with what they make of `flow`. Tells the
+/// manifest's form.
+pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
+    let mut scopes = Vec::new();
+    for scope in [0, 1, 2] {
+        for _ in 0..dice.between(0, 3) {
+            scopes.insert(dice.between(0, scopes.len()), scope);
+        }
+    }
+    let mut flow = flow;
+    let mut steps = Vec::new();
+    for scope in scopes {
+        let step = match scope {
+            0 => dice.pick(&[
+                Step::KeepAll,
+                Step::KeepSome,
+                Step::KeepSome,
+                Step::Same,
+                Step::Change,
+                Step::Change,
+                Step::Double,
+                Step::Spread,
+                Step::DropAll,
+                Step::Select,
+            ]),
+            1 => Step::Take(dice.pick(&[1, 2, 5, 1000])),
+            _ => {
+                let shards = dice.pick(&[None, None, Some(1), Some(2), Some(5)]);
+                dice.pick(&[
+                    Step::Group(shards),
+                    Step::Group(shards),
+                    Step::Deduplicate(shards),
+                    Step::Count,
+                ])
+            }
+        };
+        if let Some((manifest, next)) = apply(step, &flow) {
+            steps.push(manifest);
+            flow = next;
+        }
+    }
+    (steps, flow)
+}
+
+/// The step as a manifest says it and what it makes of the records; nothing if it does not suit them.
+fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
+    let (shape, flow) = (flow.shape, flow.clone());
+    let one = |value: &Value| vec![value.clone()];
+    Some(match step {
+        Step::KeepAll => (json!({"filter": "true"}), flow),
+        Step::Same => (json!({"map": "."}), flow),
+        Step::Double => (
+            json!({"flatMap": "., ."}),
+            flow.each(shape, |value| vec![value.clone(), value.clone()]),
+        ),
+        Step::DropAll => (json!({"flatMap": "empty"}), flow.each(shape, |_| vec![])),
+        Step::KeepSome => return keep_some(flow),
+        Step::Change => return change(flow),
+        Step::Spread => return spread(flow),
+        Step::Select if shape == Shape::Row => {
+            (json!({"select": ["v", "k"]}), flow.each(shape, one))
+        }
+        Step::Select => return None,
+        Step::Take(count) => match flow.shards {
+            Shards::Known(shards) => {
+                let taken = shards.into_iter().map(|mut shard| {
+                    shard.truncate(count);
+                    shard
+                });
+                let shards = Shards::Known(taken.collect());
+                (json!({"takePerShard": count}), Flow { shape, shards })
+            }
+            // The hash decides which records come first.
+            Shards::Scattered { .. } => return None,
+        },
+        Step::Group(shards) => group(flow, shards),
+        Step::Deduplicate(shards) => deduplicate(&flow, shards),
+        Step::Count => {
+            let shards = Shards::Known(vec![vec![json!(flow.records().len())]]);
+            let shape = Shape::Number;
+            (json!({"count": {}}), Flow { shape, shards })
+        }
+    })
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap()
+}
+
+fn keep_some(flow: Flow) -> Option<(Value, Flow)> {
+    let shape = flow.shape;
+    let (expression, keeps): (_, fn(&Value) -> bool) = match shape {
+        Shape::Row => (".v > 3", |value| number(&value["v"]) > 3),
+        Shape::Text => (". != \"w1\"", |value| value != "w1"),
+        Shape::Group => (".n > 1", |value| number(&value["n"]) > 1),
+        Shape::Number => (". > 2", |value| number(value) > 2),
+        Shape::Key => (". != null", |_| true),
+    };
+    let kept = flow.each(shape, |value| {
+        Vec::from_iter(keeps(value).then(|| value.clone()))
+    });
+    Some((json!({"filter": expression}), kept))
+}
+
+fn change(flow: Flow) -> Option<(Value, Flow)> {
+    Some(match flow.shape {
+        Shape::Row => (
+            json!({"map": "{k: .k, v: (.v + 1)}"}),
+            flow.each(Shape::Row, |value| {
+                vec![json!({"k": value["k"], "v": number(&value["v"]) + 1})]
+            }),
+        ),
+        Shape::Text | Shape::Key | Shape::Number => (
+            json!({"map": "{k: ., v: 1}"}),
+            flow.each(Shape::Row, |value| vec![json!({"k": value, "v": 1})]),
+        ),
+        Shape::Group => (
+            json!({"map": ".key"}),
+            flow.each(Shape::Key, |value| vec![value["key"].clone()]),
+        ),
+    })
+}
+
+fn spread(flow: Flow) -> Option<(Value, Flow)> {
+    Some(match flow.shape {
+        Shape::Row => (
+            json!({"flatMap": "range(.v % 3) as $i | {k: .k, v: $i}"}),
+            flow.each(Shape::Row, |value| {
+                let each = 0..number(&value["v"]) % 3;
+                each.map(|v| json!({"k": value["k"], "v": v})).collect()
+            }),
+        ),
+        Shape::Text => (
+            json!({"flatMap": "split(\" \")[]"}),
+            flow.each(Shape::Text, |value| {
+                let words = value.as_str().unwrap().split(' ');
+                words.map(|word| json!(word)).collect()
+            }),
+        ),
+        Shape::Key | Shape::Group | Shape::Number => return None,
+    })
+}
+
+fn shuffled(flow: &Flow, shards: Option<usize>) -> usize {
+    shards
+        .unwrap_or(flow.shards().min(DEFAULT_SHARDS_MAX))
+        .max(1)
+}
+
+fn with_shards(mut step: Value, shards: Option<usize>) -> Value {
+    if let (Some(shards), Some(fields)) = (shards, step.as_object_mut()) {
+        fields.insert("shards".to_owned(), json!(shards));
+    }
+    step
+}
+
+fn group(flow: Flow, shards: Option<usize>) -> (Value, Flow) {
+    let count = shuffled(&flow, shards);
+    let is_row = flow.shape == Shape::Row;
+    let mut groups: BTreeMap<String, (Value, u64, u64)> = BTreeMap::new();
+    for record in flow.records() {
+        let key = match flow.shape {
+            Shape::Row => record["k"].clone(),
+            Shape::Group => record["key"].clone(),
+            Shape::Text | Shape::Key | Shape::Number => record.clone(),
+        };
+        let group = groups.entry(key.to_string()).or_insert((key, 0, 0));
+        group.1 += 1;
+        group.2 += if is_row { number(&record["v"]) } else { 0 };
+    }
+    let key = match flow.shape {
+        Shape::Row => ".k",
+        Shape::Group => ".key",
+        Shape::Text | Shape::Key | Shape::Number => ".",
+    };
+    let mut aggregate = json!({"n": {"count": {}}});
+    if is_row {
+        aggregate["s"] = json!({"sum": ".v"});
+    }
+    let records = groups.into_values().map(|(key, count, sum)| {
+        if is_row {
+            json!({"key": key, "n": count, "s": sum})
+        } else {
+            json!({"key": key, "n": count})
+        }
+    });
+    let flow = Flow {
+        shape: Shape::Group,
+        shards: Shards::Scattered {
+            records: records.collect(),
+            count,
+        },
+    };
+    let step = with_shards(json!({"key": key, "aggregate": aggregate}), shards);
+    (json!({"groupBy": step}), flow)
+}
+
+fn deduplicate(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
+    let count = shuffled(flow, shards);
+    let distinct: BTreeMap<String, Value> = flow
+        .records()
+        .into_iter()
+        .map(|record| (super::canonical(&record), record))
+        .collect();
+    let flow = Flow {
+        shape: flow.shape,
+        shards: Shards::Scattered {
+            records: distinct.into_values().collect(),
+            count,
+        },
+    };
+    let step = with_shards(json!({"key": "."}), shards);
+    (json!({"deduplicate": step}), flow)
+}
