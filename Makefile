@@ -53,10 +53,11 @@ bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 simulate: ## Random runs by their seed, of the state machine, the ledger and whole jobs: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
 
-soak: ## 20,000 of them, 2,000 whole jobs, then hours of one coordinator process under workers that come and go (ZEPHYR_SOAK_MINUTES)
-	@ZEPHYR_SEEDS=20000 $(simulation)
+soak: ## 20,000 of them, 2,000 whole jobs, 50,000 drawn ones, then hours of one coordinator process under workers that come and go (ZEPHYR_SOAK_MINUTES)
+	@ZEPHYR_SEEDS=20000 ZEPHYR_COMBINATIONS=50000 $(simulation)
 	@tests/bench/soak
 
 # The whole workspace: these are the very units that `make test` builds.
 simulation = cargo test --quiet --locked --workspace --lib -- --nocapture --exact \
-  coordinator::tests::simulation::what_the_environment_asks_for simulation::what_the_environment_asks_for
+  coordinator::tests::simulation::what_the_environment_asks_for simulation::what_the_environment_asks_for \
+  simulation::combinations::what_the_environment_asks_for
