@@ -149,7 +149,6 @@ impl World {
         let server = Server::new(seed, Faults::default(), journal.clone(), observer);
         let server = Arc::new(server);
         job.put_input(&server);
-        job.put_old_output(&server);
         job.source_shards = keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
         let tasks = Tasks::new(&job, &server, settings.task_patience);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::path::Path;
 use serde_json::{Value, json};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::id::JobUid;
@@ -33,8 +32,6 @@ pub(super) const FOREIGN: &str = "out/notes.txt";
 /// A job with its input.
 pub(super) struct SimulatedJob {
     frozen: FrozenJob,
-    /// Whether an older job's output lies where this one writes, and is to be replaced.
-    replaces: bool,
     /// The content of each object that is there before, by name.
     files: BTreeMap<String, Vec<u8>>,
     pub(super) source_shards: u32,
@@ -46,6 +43,18 @@ pub(super) struct SimulatedJob {
 fn draw_record(rng: &mut Rng) -> (u64, u64) {
     let key = rng.between(0, rng.clone().between(1, 12));
     (key, rng.between(0, 30))
+}
+
+/// The finished output of an older job, with a file of our names that it does not list.
+fn old_output() -> BTreeMap<String, Vec<u8>> {
+    let listed = ["out/part-000.jsonl", "out/part-900.jsonl", "out/legacy.txt"];
+    let uris = listed.map(|key| json!({"uri": format!("s3://out/{key}"), "bytes": 4}));
+    let manifest = json!({"version": 1, "jobUid": "old", "job": "ns/old", "files": uris});
+    let mut files = BTreeMap::from(listed.map(|key| (key.to_owned(), b"old\n".to_vec())));
+    files.insert("out/part-77.jsonl".to_owned(), b"stray\n".to_vec());
+    let manifest_name = format!("{OUTPUT}/{MANIFEST_NAME}");
+    files.insert(manifest_name, manifest.to_string().into_bytes());
+    files
 }
 
 fn frozen(spec: &Value) -> FrozenJob {
@@ -123,6 +132,10 @@ impl SimulatedJob {
         lines.sort();
         let replaces = shape % 4 == 1;
         let mode = if replaces { "Overwrite" } else { "Refuse" };
+        files.insert(FOREIGN.to_owned(), b"foreign\n".to_vec());
+        if replaces {
+            files.extend(old_output());
+        }
         let spec = json!({
             "pipeline": {
                 "source": source,
@@ -135,7 +148,6 @@ impl SimulatedJob {
         });
         Self {
             frozen: frozen(&spec),
-            replaces,
             files,
             source_shards: u32::try_from(shards).unwrap(),
             lines,
@@ -146,7 +158,6 @@ impl SimulatedJob {
     pub(super) fn of_spec(spec: &Value, files: BTreeMap<String, Vec<u8>>) -> Self {
         Self {
             frozen: frozen(spec),
-            replaces: false,
             files,
             source_shards: 0,
             lines: Vec::new(),
@@ -161,26 +172,8 @@ impl SimulatedJob {
     /// Puts the input where the job reads it.
     pub(super) fn put_input(&self, server: &Server) {
         for (path, content) in &self.files {
-            server.begin_with(&Path::parse(path).unwrap(), content.clone());
+            server.place(path, Bytes::from(content.clone()));
         }
-    }
-
-    /// Puts where the job writes what others have left there.
-    pub(super) fn put_old_output(&self, server: &Server) {
-        server.place(FOREIGN, Bytes::from_static(b"foreign\n"));
-        if !self.replaces {
-            return;
-        }
-        let listed = ["out/part-000.jsonl", "out/part-900.jsonl", "out/legacy.txt"];
-        let mut files = Vec::new();
-        for key in listed {
-            server.place(key, Bytes::from_static(b"old\n"));
-            files.push(json!({"uri": format!("s3://out/{key}"), "bytes": 4}));
-        }
-        server.place("out/part-77.jsonl", Bytes::from_static(b"stray\n"));
-        let manifest = json!({"version": 1, "jobUid": "old", "job": "ns/old", "files": files});
-        let manifest = Bytes::from(manifest.to_string());
-        server.place(&format!("{OUTPUT}/{MANIFEST_NAME}"), manifest);
     }
 
     /// The job as one process sees it: `None` is a task's thread, for which no time passes.

@@ -155,14 +155,6 @@ impl Server {
         Ok(put)
     }
 
-    /// Puts an object that is there before the run: the observer is not called.
-    pub(super) fn begin_with(&self, path: &Path, bytes: Vec<u8>) {
-        let payload = PutPayload::from(bytes);
-        let put = at_once(self.inner.put_opts(path, payload, PutOptions::default()));
-        put.unwrap();
-        self.appeared(path);
-    }
-
     pub(super) fn get(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         at_once(self.inner.get_opts(path, options))
     }
@@ -221,7 +213,7 @@ impl Server {
 
     /// Puts an object before the run begins: nobody is told.
     pub(super) fn place(&self, path: &str, bytes: Bytes) {
-        let (path, payload) = (Path::from(path), PutPayload::from(bytes));
+        let (path, payload) = (Path::parse(path).unwrap(), PutPayload::from(bytes));
         let _put = at_once(self.inner.put_opts(&path, payload, PutOptions::default()));
     }
 
