@@ -126,13 +126,14 @@ impl PartUpload {
 
     fn begin_staged(location: &Location, writer: &str) -> Result<Target, StorageError> {
         let failed = |error: io::Error| StorageError::from_io("writing", location, &error);
-        let staged = location.with_path(
-            location
-                .parent()
-                .path()
-                .clone()
-                .join(format!(".{}.{writer}", location.file_name())),
-        );
+        // Not `Path::join`, which percent-encodes: the name must be the one that the coordinator expects.
+        let staged = location
+            .parent()
+            .join(&format!(".{}.{writer}", location.file_name()))
+            .map_err(|error| {
+                let cause = Cause::Configuration(error.to_string());
+                StorageError::new("writing", location, cause)
+            })?;
         let path = staged.local_path().ok_or_else(|| {
             StorageError::new(
                 "writing",
