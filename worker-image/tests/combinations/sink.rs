@@ -69,6 +69,7 @@ pub(super) fn draw(dice: &mut Dice, source: &Source, flow: &Flow) -> Sink {
             "all",
             "p-{total}",
             "x{shard}y{shard:02}",
+            "é %41 {shard}",
         ]),
     };
     let existing = if folder == Folder::Own {
