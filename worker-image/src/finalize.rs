@@ -8,6 +8,7 @@ mod claim;
 mod close;
 mod error;
 mod finished;
+mod inputs;
 mod intent;
 mod output;
 mod owner;
@@ -380,6 +381,7 @@ mod file_tests {
             name: "name".to_owned(),
             path: path.to_owned(),
             mode: SinkMode::Refuse,
+            has_begun: false,
         }
     }
 

@@ -28,8 +28,6 @@ const RECORDS_PER_COMMIT: usize = 5_000;
 /// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local disk, commits of a few
 /// records each would take more of the processor than everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// Time for which a look at whose folder it is stands: pods of a deleted job live for some seconds beside its successor's.
-const HOLD_INTERVAL: Duration = Duration::from_secs(2);
 /// Tries to throw a lost attempt's file away. Nothing waits for it.
 const DISCARD_TRIES: u32 = 5;
 
@@ -70,8 +68,6 @@ struct Tools {
     metrics: CoordinatorMetrics,
     runtime: Handle,
     output: Output,
-    /// When the folder of the output was last seen to be this job's.
-    held: Mutex<Option<Instant>>,
 }
 
 /// A storage call that waits for its turn.
@@ -125,7 +121,6 @@ impl Effects {
         Self {
             tools: Arc::new(Tools {
                 output: Output::of(&job),
-                held: Mutex::new(None),
                 job,
                 plan_digest,
                 epoch,
@@ -262,16 +257,17 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
             })
         }
         Call::Finalize(task, file) => {
-            if let Err(error) = hold(tools).await {
-                let message = error.to_string();
-                return Ok(Some(Event::OutputTaken { message }));
-            }
-            let complete = || finalize::finalize(&job.stores, &file);
             let name = "complete a final file under spec.pipeline.sink.files.path";
-            let completed = retries.unless_full(name, complete).await;
-            match completed.map_err(full(name))? {
-                Finalized::Stands => Some(Event::FileFinalized { task: task.task }),
-                Finalized::Lost => Some(Event::FileLost { task }),
+            let completed = retries.call(name, judge_output, || complete(tools, &file));
+            match completed.await {
+                Ok(Finalized::Stands) => Some(Event::FileFinalized { task: task.task }),
+                Ok(Finalized::Lost) => Some(Event::FileLost { task }),
+                Err(OutputError::Store(error)) if error.is_full_disk() => {
+                    return Err(full(name)(error));
+                }
+                Err(error) => Some(Event::OutputTaken {
+                    message: error.to_string(),
+                }),
             }
         }
         Call::Discard(task, file) => {
@@ -283,17 +279,12 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
     Ok(event)
 }
 
-/// A job that has lost its folder to another completes no further file there.
-async fn hold(tools: &Tools) -> Result<(), OutputError> {
-    let mut held = tools.held.lock().await;
-    if held.is_some_and(|at| at.elapsed() < HOLD_INTERVAL) {
-        return Ok(());
-    }
-    let look = || finalize::hold_output(&tools.output);
-    let name = "look whose folder spec.pipeline.sink.files.path is";
-    tools.retries.call(name, judge_output, look).await?;
-    *held = Some(Instant::now());
-    Ok(())
+/// Completes a file while the folder is this job's. It looks before every try: a job that was cut off from the store for hours
+/// may have lost its folder meanwhile.
+async fn complete(tools: &Tools, file: &OutputFile) -> Result<Finalized, OutputError> {
+    finalize::hold_output(&tools.output).await?;
+    let finalized = finalize::finalize(&tools.job.stores, file).await;
+    finalized.map_err(OutputError::Store)
 }
 
 async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {

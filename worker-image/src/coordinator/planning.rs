@@ -417,14 +417,18 @@ async fn plan_or_load(
             kept.digest
         )));
     }
-    take_the_folder(job).await?;
+    take_the_folder(job, has_begun).await?;
     Ok((plan, digest, source))
 }
 
 /// Nobody writes where another job writes, or over what is not this job's. The last thing that is planned: a job that cannot
 /// be planned says nothing of its folder.
-async fn take_the_folder(job: &RunJob) -> Result<(), NoPlan> {
-    let claimed = claim(&Output::of(job)).await;
+async fn take_the_folder(job: &RunJob, has_begun: bool) -> Result<(), NoPlan> {
+    let output = Output {
+        has_begun,
+        ..Output::of(job)
+    };
+    let claimed = claim(&output).await;
     claimed.map_err(|error| no_output(&error))
 }
 

@@ -235,6 +235,9 @@ async fn look_around(
         refuse_nested_outputs(output, &pattern).await?;
     }
     let mut heirloom = Vec::new();
+    if output.has_begun {
+        heirloom.push(output.pattern()?);
+    }
     if let Some(earlier) = &claim.heir_of {
         intent.continues = true;
         let paths = earlier.earlier_paths.iter().chain([&earlier.path]);

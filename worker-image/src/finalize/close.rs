@@ -2,7 +2,7 @@
 //! only after the one before. Safe to be ended at any point and to be called again.
 //!
 //! Deletes only names that the sink's path makes, and files that the job said it replaces and that are still what was
-//! listed; and those only while the folder is this job's.
+//! listed; and those only while the folder is this job's. It never deletes an input of the job.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::TaskAttempt;
 
 use super::claim::{CALLS_AT_ONCE, in_the_way, named, pattern_in, read_record, see, sizes, taken};
+use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
 use super::output::Output;
 use super::owner::{place_of, read_owner};
@@ -50,6 +51,9 @@ pub async fn close(
         Some(_) | None => {
             let intent = hold(output).await?;
             remove_what_is_replaced(output, &location, &intent, files).await?;
+            if intent.continues {
+                check_contents(output, files).await?;
+            }
             hold(output).await?;
             write(output, &location, text).await?;
             writers.extend(intent.earlier_uids);
@@ -156,10 +160,12 @@ async fn remove_what_is_replaced(
             })
             .collect(),
     );
+    let inputs = Inputs::of(output).await?;
     let pattern = output.pattern()?;
-    sweep(output, &pattern, intent, &own).await?;
+    sweep(output, &pattern, intent, &own, &inputs).await?;
     for path in &intent.earlier_paths {
-        sweep(output, &pattern_in(path, manifest)?, intent, &own).await?;
+        let pattern = pattern_in(path, manifest)?;
+        sweep(output, &pattern, intent, &own, &inputs).await?;
     }
     let folder = manifest.parent();
     let mut places = Vec::new();
@@ -178,7 +184,7 @@ async fn remove_what_is_replaced(
     let old: Vec<Location> = old
         .filter_map(|((place, size), listed)| (size == Some(listed)).then_some(place))
         .collect();
-    delete(output, &old).await
+    delete(output, &old, &inputs).await
 }
 
 /// Deletes what matches and is not of this job, and makes sure that all that is of this job stands there in its size.
@@ -187,6 +193,7 @@ async fn sweep(
     pattern: &NamePattern,
     intent: &Intent,
     own: &Arc<Own>,
+    inputs: &Inputs,
 ) -> Result<(), OutputError> {
     loop {
         let seen = Arc::new(AtomicU64::new(0));
@@ -226,7 +233,7 @@ async fn sweep(
             .into_iter()
             .map(|entry| entry.location.clone())
             .collect();
-        delete(output, &foreign).await?;
+        delete(output, &foreign, inputs).await?;
         if sight.count <= foreign.len() as u64 {
             return Ok(());
         }
@@ -258,7 +265,27 @@ async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     Ok(())
 }
 
-async fn delete(output: &Output, files: &[Location]) -> Result<(), OutputError> {
+/// An earlier run of this name may have completed a file of the same size after it lost the folder, so the contents count.
+async fn check_contents(
+    output: &Output,
+    files: &[(TaskAttempt, OutputFile)],
+) -> Result<(), OutputError> {
+    for (_, file) in files {
+        let (location, _) = super::upload(file).map_err(OutputError::Store)?;
+        let is_own = super::stands(&output.stores, &location, file).await;
+        if !is_own.map_err(OutputError::Store)? {
+            return Err(OutputError::InTheWay {
+                found: location.to_string(),
+                problem: "a finished file is not what this job wrote",
+                allowed: "let nothing else write there, and create a new job",
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn delete(output: &Output, files: &[Location], inputs: &Inputs) -> Result<(), OutputError> {
+    inputs.spare(files)?;
     for files in files.chunks(DELETED_BETWEEN_LOOKS) {
         hold(output).await?;
         let (first, count) = (files.first().map(ToString::to_string), files.len());

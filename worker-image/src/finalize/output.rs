@@ -28,6 +28,9 @@ pub struct Output {
     pub path: String,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: SinkMode,
+    /// Whether the job's ledger has records of tasks already. A job that an earlier release began has finished files and has not said
+    /// that it writes here.
+    pub has_begun: bool,
 }
 
 impl Output {
@@ -42,6 +45,7 @@ impl Output {
             name: job.frozen.name.clone(),
             path: sink.path.clone(),
             mode: sink.mode,
+            has_begun: false,
         }
     }
 

@@ -88,6 +88,7 @@ impl World {
             name: "name".to_owned(),
             path: path.to_owned(),
             mode,
+            has_begun: false,
         }
     }
 }
@@ -103,7 +104,7 @@ fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
         let file = OutputFile {
             rows: 1,
             bytes: 5,
-            crc32c: 7,
+            crc32c: crc32c::crc32c(b"fresh"),
             place,
         };
         (first_attempt(0, shard), file)
@@ -453,6 +454,42 @@ async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes
         error.to_string().contains("finished output of another job"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_file_that_an_earlier_run_completed_too_late_is_found_by_its_contents() {
+    let world = World::default();
+    claim(&world.output("a", Refuse, PATH, usize::MAX))
+        .await
+        .unwrap();
+    let later = world.output("b", Refuse, PATH, usize::MAX);
+    claim(&later).await.unwrap();
+    world.put("out/p-0.jsonl", "other").await;
+    let error = close(&later, "digest", &own_files(PATH, 1)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
+    assert!(
+        !world
+            .names()
+            .await
+            .contains(&"out/_SUCCESS.json".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_ledger_has_begun_finds_its_own_files_and_goes_on() {
+    let world = World::default();
+    world.put("out/p-0.jsonl", "fresh").await;
+    let fresh = world.output("a", Refuse, PATH, usize::MAX);
+    let error = claim(&fresh).await.unwrap_err().to_string();
+    assert!(error.contains("are there already"), "{error}");
+    let begun = Output {
+        has_begun: true,
+        ..fresh
+    };
+    run(&begun, 2).await.unwrap();
+    let expected = ["out/_SUCCESS.json", "out/p-0.jsonl", "out/p-1.jsonl"];
+    assert_eq!(world.names().await, expected);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod source;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -185,6 +186,12 @@ impl Case {
             ) => compare(after, records, names, kept),
         }
     }
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|found| found == extension)
 }
 
 fn is_sentence(message: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::source::Source;
 use super::steps::{Flow, Shape};
-use super::{Dice, Expected, INPUT, MANIFEST, OUTPUT, ROOT, STORAGE};
+use super::{Dice, Expected, INPUT, MANIFEST, OUTPUT, ROOT, STORAGE, has_extension};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Folder {
@@ -51,9 +51,10 @@ pub(super) fn draw(dice: &mut Dice, source: &Source, flow: &Flow) -> Sink {
         Folder::Input,
         Folder::Storage,
     ]);
-    let extension = match flow.shape {
-        Shape::Text => dice.pick(&[".txt", ".txt.gz", ".jsonl"]),
-        _ => dice.pick(&[".jsonl", ".jsonl.gz", ".jsonl.zst"]),
+    let extension = if flow.shape == Shape::Text {
+        dice.pick(&[".txt", ".txt.gz", ".jsonl"])
+    } else {
+        dice.pick(&[".jsonl", ".jsonl.gz", ".jsonl.zst"])
     };
     let extension = match (folder, source.extension()) {
         // So that the names can be those of the input.
@@ -213,12 +214,12 @@ impl Sink {
 /// The records of an output file.
 pub(super) fn read(name: &str, bytes: &[u8]) -> Vec<Value> {
     let mut plain = String::new();
-    if name.ends_with(".gz") {
+    if has_extension(name, "gz") {
         let mut decoder = flate2::read::MultiGzDecoder::new(bytes);
         if !bytes.is_empty() {
             decoder.read_to_string(&mut plain).unwrap();
         }
-    } else if name.ends_with(".zst") {
+    } else if has_extension(name, "zst") {
         plain = String::from_utf8(zstd::decode_all(bytes).unwrap()).unwrap();
     } else {
         plain = String::from_utf8(bytes.to_vec()).unwrap();

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::steps::{Flow, Shape, Shards};
-use super::{Dice, INPUT, ROOT};
+use super::{Dice, INPUT, ROOT, has_extension};
 
 /// Names that a wildcard finds and that some store or library reads as something else.
 const ODD_NAMES: [&str; 9] = [
@@ -81,9 +81,10 @@ pub(super) fn draw(dice: &mut Dice) -> Source {
             shape,
         };
     }
-    let extension = match shape {
-        Shape::Text => dice.pick(&[".txt", ".txt", ".text.gz", ".txt.zst"]),
-        _ => dice.pick(&[".jsonl", ".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst"]),
+    let extension = if shape == Shape::Text {
+        dice.pick(&[".txt", ".txt", ".text.gz", ".txt.zst"])
+    } else {
+        dice.pick(&[".jsonl", ".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst"])
     };
     let mut files = Files {
         shape,
@@ -124,16 +125,13 @@ fn records(dice: &mut Dice, shape: Shape) -> Vec<Value> {
     let count = dice.pick(&[0, 1, 2, 5, 9]);
     let mut records = Vec::new();
     for _ in 0..count {
-        records.push(match shape {
-            Shape::Text => {
-                let words = ["w1", "w2", "w1 w2", "w3 w3 w1", "ü", "a\u{2028}b"];
-                json!(dice.pick(&words))
-            }
-            _ => {
-                let keys = [json!(1), json!("a"), json!(12_345_678_901_234_567_890_u64)];
-                let key = keys[dice.between(0, keys.len() - 1)].clone();
-                json!({"k": key, "v": dice.between(0, 9)})
-            }
+        records.push(if shape == Shape::Text {
+            let words = ["w1", "w2", "w1 w2", "w3 w3 w1", "ü", "a\u{2028}b"];
+            json!(dice.pick(&words))
+        } else {
+            let keys = [json!(1), json!("a"), json!(1_234_567_890_123_456_789_u64)];
+            let key = keys[dice.between(0, keys.len() - 1)].clone();
+            json!({"k": key, "v": dice.between(0, 9)})
         });
     }
     records
@@ -345,17 +343,17 @@ impl Files {
     }
 
     fn bytes(&self, name: &str, records: &[Value]) -> Vec<u8> {
-        let lines = records.iter().map(|record| match record {
-            Value::String(text) if self.shape == Shape::Text => format!("{text}\n"),
-            other => format!("{other}\n"),
+        let lines = records.iter().map(|record| match record.as_str() {
+            Some(text) if self.shape == Shape::Text => format!("{text}\n"),
+            Some(_) | None => format!("{record}\n"),
         });
         let plain: String = lines.collect();
-        if name.ends_with(".gz") {
+        if has_extension(name, "gz") {
             let mut encoder =
                 flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(plain.as_bytes()).unwrap();
             encoder.finish().unwrap()
-        } else if name.ends_with(".zst") {
+        } else if has_extension(name, "zst") {
             zstd::encode_all(plain.as_bytes(), 1).unwrap()
         } else {
             plain.into_bytes()

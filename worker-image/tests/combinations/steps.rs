@@ -143,8 +143,8 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
             flow.each(shape, |value| vec![value.clone(), value.clone()]),
         ),
         Step::DropAll => (json!({"flatMap": "empty"}), flow.each(shape, |_| vec![])),
-        Step::KeepSome => return keep_some(flow),
-        Step::Change => return change(flow),
+        Step::KeepSome => keep_some(flow),
+        Step::Change => change(flow),
         Step::Spread => return spread(flow),
         Step::Select if shape == Shape::Row => {
             (json!({"select": ["v", "k"]}), flow.each(shape, one))
@@ -162,7 +162,7 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
             // The hash decides which records come first.
             Shards::Scattered { .. } => return None,
         },
-        Step::Group(shards) => group(flow, shards),
+        Step::Group(shards) => group(&flow, shards),
         Step::Deduplicate(shards) => deduplicate(&flow, shards),
         Step::Count => {
             let shards = Shards::Known(vec![vec![json!(flow.records().len())]]);
@@ -176,7 +176,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn keep_some(flow: Flow) -> Option<(Value, Flow)> {
+fn keep_some(flow: Flow) -> (Value, Flow) {
     let shape = flow.shape;
     let (expression, keeps): (_, fn(&Value) -> bool) = match shape {
         Shape::Row => (".v > 3", |value| number(&value["v"]) > 3),
@@ -188,11 +188,11 @@ fn keep_some(flow: Flow) -> Option<(Value, Flow)> {
     let kept = flow.each(shape, |value| {
         Vec::from_iter(keeps(value).then(|| value.clone()))
     });
-    Some((json!({"filter": expression}), kept))
+    (json!({"filter": expression}), kept)
 }
 
-fn change(flow: Flow) -> Option<(Value, Flow)> {
-    Some(match flow.shape {
+fn change(flow: Flow) -> (Value, Flow) {
+    match flow.shape {
         Shape::Row => (
             json!({"map": "{k: .k, v: (.v + 1)}"}),
             flow.each(Shape::Row, |value| {
@@ -207,7 +207,7 @@ fn change(flow: Flow) -> Option<(Value, Flow)> {
             json!({"map": ".key"}),
             flow.each(Shape::Key, |value| vec![value["key"].clone()]),
         ),
-    })
+    }
 }
 
 fn spread(flow: Flow) -> Option<(Value, Flow)> {
@@ -243,8 +243,8 @@ fn with_shards(mut step: Value, shards: Option<usize>) -> Value {
     step
 }
 
-fn group(flow: Flow, shards: Option<usize>) -> (Value, Flow) {
-    let count = shuffled(&flow, shards);
+fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
+    let count = shuffled(flow, shards);
     let is_row = flow.shape == Shape::Row;
     let mut groups: BTreeMap<String, (Value, u64, u64)> = BTreeMap::new();
     for record in flow.records() {

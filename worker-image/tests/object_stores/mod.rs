@@ -255,6 +255,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
             job,
             path: format!("{folder}/{{shard}}"),
             mode,
+            has_begun: false,
         }
     };
     let first = output("uid", SinkMode::Refuse);

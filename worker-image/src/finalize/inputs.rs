@@ -1,0 +1,88 @@
+//! What a job reads, so that nothing of it is deleted with older output. Deletes nothing.
+//!
+//! Planning refuses most of such jobs before they start. Links of a local disk, what an earlier run of the same name had taken upon
+//! itself to replace, and names that came later are seen only here.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::OutputError;
+use super::output::Output;
+use crate::ledger::load_plan;
+use crate::storage::{Cause, Location, StorageError};
+
+/// The inputs of a job, by address and, on a local disk, by what the address leads to.
+pub(super) struct Inputs {
+    uris: HashSet<String>,
+    /// Device and inode.
+    files: HashSet<(u64, u64)>,
+}
+
+impl Inputs {
+    /// Those of the plan that the job began with. A job without a plan has read nothing.
+    pub(super) async fn of(output: &Output) -> Result<Self, OutputError> {
+        let plan = load_plan(&output.storage, false).await.map_err(|error| {
+            let cause = Cause::Other(error.to_string());
+            OutputError::Storage(StorageError::new("reading", output.storage.root(), cause))
+        })?;
+        let uris: HashSet<String> = plan
+            .into_iter()
+            .flat_map(|plan| plan.inputs)
+            .map(|input| input.uri)
+            .collect();
+        let files = uris
+            .iter()
+            .filter_map(|uri| identity(&Location::parse_local(uri).ok()?.local_path()?))
+            .collect();
+        Ok(Self { uris, files })
+    }
+
+    /// Fails if one of these files is an input.
+    pub(super) fn spare(&self, files: &[Location]) -> Result<(), OutputError> {
+        let is_input = |file: &&Location| {
+            let is_same = |path: &Path| identity(path).is_some_and(|it| self.files.contains(&it));
+            self.uris.contains(&file.to_string())
+                || file.local_path().is_some_and(|path| is_same(&path))
+        };
+        match files.iter().find(is_input) {
+            Some(file) => Err(OutputError::InTheWay {
+                found: file.to_string(),
+                problem: "an input of this job would be removed with the output that is replaced",
+                allowed: "input is never removed: write to another folder or under other names, and create a new job",
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_spared_by_its_address_and_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("real")).unwrap();
+        std::fs::write(path("real/a"), "1").unwrap();
+        std::fs::write(path("real/b"), "2").unwrap();
+        std::os::unix::fs::symlink(path("real"), path("link")).unwrap();
+        let place = |name: &str| Location::parse_local(path(name).to_str().unwrap()).unwrap();
+        let inputs = Inputs {
+            uris: HashSet::from(["s3://b/k".to_owned(), place("link/a").to_string()]),
+            files: HashSet::from([identity(&path("link/a")).unwrap()]),
+        };
+        let remote = |key: &str| Location::parse(&format!("s3://b/{key}")).unwrap();
+        assert!(inputs.spare(&[remote("other"), place("real/b")]).is_ok());
+        for file in [remote("k"), place("real/a"), place("link/a")] {
+            let error = inputs.spare(&[place("real/b"), file]).unwrap_err();
+            assert!(!error.is_transient());
+        }
+    }
+}
