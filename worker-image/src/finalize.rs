@@ -28,7 +28,7 @@ use crate::storage::{
 };
 
 pub use claim::claim;
-pub use close::{close, give_up, hold_output};
+pub use close::{close, complete_output, give_up, hold_output};
 pub use error::OutputError;
 pub use finished::finished;
 pub use output::Output;

@@ -258,7 +258,9 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         }
         Call::Finalize(task, file) => {
             let name = "complete a final file under spec.pipeline.sink.files.path";
-            let completed = retries.call(name, judge_output, || complete(tools, &file));
+            // It looks whose folder it is before every try: a job that was cut off from the store may have lost it meanwhile.
+            let complete = || finalize::complete_output(&tools.output, &file);
+            let completed = retries.call(name, judge_output, complete);
             match completed.await {
                 Ok(Finalized::Stands) => Some(Event::FileFinalized { task: task.task }),
                 Ok(Finalized::Lost) => Some(Event::FileLost { task }),
@@ -277,14 +279,6 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         Call::WriteManifest(files) => Some(close(tools, &files).await),
     };
     Ok(event)
-}
-
-/// Completes a file while the folder is this job's. It looks before every try: a job that was cut off from the store for hours
-/// may have lost its folder meanwhile.
-async fn complete(tools: &Tools, file: &OutputFile) -> Result<Finalized, OutputError> {
-    finalize::hold_output(&tools.output).await?;
-    let finalized = finalize::finalize(&tools.job.stores, file).await;
-    finalized.map_err(OutputError::Store)
 }
 
 async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {

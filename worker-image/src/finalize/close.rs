@@ -19,10 +19,12 @@ use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
 use super::output::Output;
 use super::owner::{place_of, read_owner};
-use super::{MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, remove_leftovers};
+use super::{
+    Finalized, MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, remove_leftovers,
+};
 use crate::storage::{
     Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, StorageError, persist,
-    put_if_absent, read_versioned, remove_object, replace,
+    put_if_absent, read_versioned, remove_object, replace, size_of,
 };
 
 /// Names that are held to be deleted before the folder is listed anew.
@@ -95,17 +97,47 @@ async fn write(
     }
 }
 
-/// Fails unless the folder is this job's now. What somebody removed is said again, if nobody else has come since.
-pub async fn hold_output(output: &Output) -> Result<(), OutputError> {
+/// Fails unless the folder is this job's now; gives whether files of the output's names may be replaced there. What somebody
+/// removed is said again, if nobody else has come since.
+pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &location).await? {
         return if owner.is(&output.job) {
-            Ok(())
+            Ok(true)
         } else {
             Err(taken(output, &location, &owner))
         };
     }
-    hold(output).await.map(drop)
+    hold(output).await.map(|intent| may_replace(&intent))
+}
+
+fn may_replace(intent: &Intent) -> bool {
+    intent.mode == SinkMode::Overwrite || intent.continues
+}
+
+/// Completes the upload of a committed attempt while the folder is this job's. A file that has come under its name since the job
+/// looked is not replaced in mode `Refuse`.
+///
+/// # Errors
+/// The folder is another job's by now, the file is another one's, or a store failed.
+pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Finalized, OutputError> {
+    if !hold_output(output).await? {
+        let (location, _) = super::upload(file).map_err(OutputError::Store)?;
+        let size = size_of(&output.stores, &location).await;
+        if size.map_err(OutputError::Store)?.is_some() {
+            return match super::stands(&output.stores, &location, file).await {
+                Ok(true) => Ok(Finalized::Stands),
+                Ok(false) => Err(OutputError::InTheWay {
+                    found: location.to_string(),
+                    problem: "a file of an output's name has come there while the job ran, or the store damaged a finished one",
+                    allowed: "let nothing else write there, and create a new job",
+                }),
+                Err(error) => Err(OutputError::Store(error)),
+            };
+        }
+    }
+    let finalized = super::finalize(&output.stores, file).await;
+    finalized.map_err(OutputError::Store)
 }
 
 async fn hold(output: &Output) -> Result<Intent, OutputError> {
@@ -218,8 +250,7 @@ async fn sweep(
         if foreign.is_empty() {
             return Ok(());
         }
-        let may_delete = intent.mode == SinkMode::Overwrite || intent.continues;
-        if !may_delete {
+        if !may_replace(intent) {
             return Err(OutputError::InTheWay {
                 found: named(&sight),
                 problem: "files of the output's names have come there while the job ran",

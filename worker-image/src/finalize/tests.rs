@@ -477,6 +477,30 @@ async fn a_file_that_an_earlier_run_completed_too_late_is_found_by_its_contents(
 }
 
 #[tokio::test]
+async fn a_file_that_comes_while_the_job_runs_is_not_replaced_unless_that_is_asked_for() {
+    for (mode, may_replace) in [(Refuse, false), (Overwrite, true)] {
+        let world = World::default();
+        let output = world.output("a", mode, PATH, usize::MAX);
+        claim(&output).await.unwrap();
+        assert_eq!(hold_output(&output).await.unwrap(), may_replace);
+    }
+    let world = World::default();
+    let output = world.output("a", Refuse, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    world.put("out/p-0.jsonl", "precious").await;
+    let (_, file) = &own_files(PATH, 1)[0];
+    let error = complete_output(&output, file)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
+    // What this job wrote is its own.
+    world.put("out/p-0.jsonl", "fresh").await;
+    let completed = complete_output(&output, file).await.unwrap();
+    assert_eq!(completed, Finalized::Stands);
+}
+
+#[tokio::test]
 async fn a_job_whose_ledger_has_begun_finds_its_own_files_and_goes_on() {
     let world = World::default();
     world.put("out/p-0.jsonl", "fresh").await;
