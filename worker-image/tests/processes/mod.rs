@@ -23,7 +23,7 @@ use zephyr_worker::proto::run::{
 };
 
 /// Nothing in these tests takes this long; a test that waits longer has found a hang.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
