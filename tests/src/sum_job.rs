@@ -26,6 +26,8 @@ pub struct SumJob {
     pub worker_cpu: String,
     /// More limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
+    /// The node that its workers go to if it has room.
+    pub preferred_node: Option<String>,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: &'static str,
     /// More lines below `spec`, indented by two.
@@ -44,6 +46,7 @@ impl SumJob {
             workers: 3,
             worker_cpu: "250m".to_owned(),
             worker_limits: String::new(),
+            preferred_node: None,
             mode: "Refuse",
             more: String::new(),
         }
@@ -90,7 +93,7 @@ spec:
     slots: 1
     preemptible: {{ provider: none }}
     resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "{worker_cpu}", memory: 256Mi{worker_limits} }} }}
-{more}"#,
+{affinity}{more}"#,
             name = self.name,
             values = values.join(", "),
             rounds = self.rounds,
@@ -102,6 +105,11 @@ spec:
             workers = self.workers,
             worker_cpu = self.worker_cpu,
             worker_limits = self.worker_limits,
+            affinity = self
+                .preferred_node
+                .as_deref()
+                .map(prefer)
+                .unwrap_or_default(),
             more = self.more,
         )
     }
@@ -149,4 +157,13 @@ spec:
         );
         Ok(())
     }
+}
+
+/// A line below `spec.workers` by which the scheduler puts pods on this node while it has room for them.
+fn prefer(node: &str) -> String {
+    let expression = format!("{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}");
+    let term = format!("{{ weight: 100, preference: {{ matchExpressions: [{expression}] }} }}");
+    format!(
+        "    template: {{ affinity: {{ nodeAffinity: {{ preferredDuringSchedulingIgnoredDuringExecution: [{term}] }} }} }}\n"
+    )
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::cluster::{self, PATIENCE, TestNamespace};
 use zephyr_tests::job::is_true;
 use zephyr_tests::ledger::LedgerState;
 use zephyr_tests::node;
-use zephyr_tests::struck::{Struck, strike, strike_in};
+use zephyr_tests::struck::{Struck, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
 /// Nodes are few and shared: one test after the other, in this order.
@@ -21,21 +21,29 @@ async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_
     two_waves().await
 }
 
-/// Two nodes, one each under a worker of two jobs.
+/// Two nodes, one each under a worker of two jobs. The scheduler alone would sometimes put all workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
-    let (stays, goes) = tokio::try_join!(strike("node-stays"), strike("node-goes"))?;
-    let (_, first) = stays.worker().await?;
-    let mut others = worker_nodes(&goes).await?;
-    others.remove(&first);
-    let second = others
-        .pop_first()
-        .with_context(|| format!("all workers run on {first}"))?;
+    let all = job_nodes().await?;
+    let [first, second, ..] = all.as_slice() else {
+        anyhow::bail!("the cluster has too few nodes for jobs: {all:?}");
+    };
+    let (stays, goes) = tokio::try_join!(
+        strike_on("node-stays", first),
+        strike_on("node-goes", second)
+    )?;
+    for (job, node) in [(&stays, first), (&goes, second)] {
+        let nodes = worker_nodes(job).await?;
+        anyhow::ensure!(
+            nodes.contains(node),
+            "no worker on {node}, but on {nodes:?}"
+        );
+    }
     let killed = [first.as_str(), second.as_str()];
     for node in killed {
         node::kill(node).await?;
     }
     let nodes: Api<Node> = Api::all(goes.namespace.client.clone());
-    let deleted = nodes.delete(&second, &DeleteParams::default()).await;
+    let deleted = nodes.delete(second, &DeleteParams::default()).await;
     let outcome = tokio::try_join!(stays.ends_well(), goes.ends_well());
     for node in killed {
         node::start(node).await?;
@@ -48,7 +56,25 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
     Ok(())
 }
 
-/// Where a job's workers run.
+/// The usual job in the middle of its work, with workers on this node.
+async fn strike_on(test: &str, node: &str) -> Result<Struck> {
+    let mut sum = SumJob::new("sum");
+    sum.preferred_node = Some(node.to_owned());
+    strike_in(TestNamespace::create(test).await?, sum).await
+}
+
+/// The nodes that take a job's pods.
+async fn job_nodes() -> Result<Vec<String>> {
+    const CONTROL_PLANE: &str = "!node-role.kubernetes.io/control-plane";
+    let nodes: Api<Node> = Api::all(cluster::client().await?);
+    let parameters = ListParams::default().labels(CONTROL_PLANE);
+    let found = nodes.list(&parameters).await?;
+    let mut names: Vec<_> = found.into_iter().map(|node| node.name_any()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Nodes that a job's workers run on.
 async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
     let pods = struck.namespace.pods(&struck.sum.name, "worker").await?;
     Ok(pods
@@ -57,16 +83,18 @@ async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Two of the three nodes at once, and when they are back the third.
+/// All nodes but one at once, those with workers first, and when they are back the last one.
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.workers) = (120, 6);
     let struck = strike_in(namespace, sum).await?;
-    let nodes = Vec::from_iter(worker_nodes(&struck).await?);
-    let (third, first) = nodes.split_last().context("workers run somewhere")?;
-    anyhow::ensure!(!first.is_empty(), "all workers run on {third}");
-    let outcome = waves(&struck, first, third).await;
+    let with_workers = worker_nodes(&struck).await?;
+    let mut nodes = job_nodes().await?;
+    nodes.sort_by_key(|node| !with_workers.contains(node));
+    let (last, first) = nodes.split_last().context("nodes take pods")?;
+    anyhow::ensure!(!first.is_empty(), "only {last} takes pods");
+    let outcome = waves(&struck, first, last).await;
     for node in &nodes {
         // One that runs already stays as it is.
         node::start(node).await?;
@@ -89,7 +117,7 @@ async fn two_waves() -> Result<()> {
     struck.namespace.finish().await
 }
 
-async fn waves(struck: &Struck, first: &[String], third: &str) -> Result<LedgerState> {
+async fn waves(struck: &Struck, first: &[String], last: &str) -> Result<LedgerState> {
     for node in first {
         node::kill(node).await?;
     }
@@ -103,7 +131,7 @@ async fn waves(struck: &Struck, first: &[String], third: &str) -> Result<LedgerS
     }
     let has_ended = is_true(&struck.job.get().await?, ConditionType::Finished);
     anyhow::ensure!(!has_ended, "the job ended before the second wave");
-    node::kill(third).await?;
+    node::kill(last).await?;
     struck.ends_right().await
 }
 
