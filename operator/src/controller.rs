@@ -189,6 +189,9 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
     let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
     context.metrics.set_phase(&identity.uid, status.phase);
+    context
+        .memory
+        .note_health(&identity.uid, &plan.diagnosis, now);
     let status_due = due(
         &valid.status,
         &status,
@@ -221,6 +224,7 @@ async fn observe_run(
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
     observed.unheard = context.streams.unheard(&identity.uid, generation);
+    observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
     observed.untold_ends =
         context
@@ -343,7 +347,8 @@ async fn write_status(
     Ok(())
 }
 
-/// Publishes an event. Events are for people; one that is lost changes nothing.
+/// Publishes an event, unless one of its reason was published a moment ago. Events are for people; one that is lost changes
+/// nothing.
 async fn announce(
     context: &Context,
     reference: &k8s_openapi::api::core::v1::ObjectReference,
@@ -351,6 +356,11 @@ async fn announce(
 ) {
     /// What the API server accepts in a note, in bytes.
     const MAX_NOTE: usize = 1000;
+    let uid = reference.uid.as_deref().unwrap_or_default();
+    let now = Timestamp::now();
+    if !context.memory.may_announce(uid, &announcement.reason, now) {
+        return;
+    }
     let mut note = announcement.note.clone();
     while note.len() > MAX_NOTE {
         note.pop();

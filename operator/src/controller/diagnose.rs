@@ -3,6 +3,7 @@
 //! Pure. Says what is; what to do about it decides `plan.rs`.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::status::WorkerCounts;
 
@@ -133,10 +134,8 @@ fn coordinator_health(
         .as_ref()
         .is_some_and(|report| report.generation == generation);
     let unavailable_since = (!ready).then(|| {
-        before
-            .unavailable_since
-            .as_ref()
-            .map_or(now, |since| since.0)
+        let since = before.unavailable_since.as_ref();
+        since_last_well(since, observed.last_well.coordinator_ready, now)
     });
     let unheard = observed.unheard.as_ref().zip(facts.available_since);
     let unheard_since = unheard.map(|(unheard, ready)| unheard.since.max(ready));
@@ -207,10 +206,8 @@ fn workers_health(
     let mut counts = count_workers(observed.workers(generation), replicas, &sessions, now);
     counts.disruptions = disruptions(job, observed);
     let dead_since = (replicas > 0 && counts.alive() == 0).then(|| {
-        job.status
-            .all_workers_dead_since
-            .as_ref()
-            .map_or(now, |since| since.0)
+        let since = job.status.all_workers_dead_since.as_ref();
+        since_last_well(since, observed.last_well.worker_alive, now)
     });
     let is_failing = |pod: &&PodFacts| match pod.worker_state(&sessions, now) {
         WorkerState::Init | WorkerState::Failed => true,
@@ -235,6 +232,17 @@ fn workers_health(
         dead_since,
         failing_since,
     }
+}
+
+/// When a timer began: where status says, unless things were well after that and the write that says so is still waiting.
+fn since_last_well(
+    since: Option<&Time>,
+    last_well: Option<Timestamp>,
+    now: Timestamp,
+) -> Timestamp {
+    since.map_or(now, |since| {
+        last_well.map_or(since.0, |well| well.max(since.0))
+    })
 }
 
 /// The trouble that helps most to know: of several pods, the kind that needs people most, and of these the first pod.

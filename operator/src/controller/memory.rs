@@ -8,10 +8,16 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use zephyr_crds::job::ZephyrJob;
 
+use super::diagnose::Diagnosis;
+use super::observed::LastWell;
+
 /// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
 const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
 /// How long one answer holds.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// Least time between two events of one reason about one job: a state that flaps is one event, and `status` says how it is.
+pub const EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Jobs by uid.
 #[derive(Debug, Default)]
@@ -26,6 +32,9 @@ struct JobMemory {
     short_since: Option<Timestamp>,
     asked_at: Option<Timestamp>,
     refusal: Option<String>,
+    last_well: LastWell,
+    /// When an event of each reason was last published. The reasons are a closed list.
+    announced: BTreeMap<String, Timestamp>,
 }
 
 impl Memory {
@@ -61,6 +70,33 @@ impl Memory {
     /// When status was last written.
     pub fn written_at(&self, uid: &str) -> Option<Timestamp> {
         self.lock().get(uid).and_then(|memory| memory.written_at)
+    }
+
+    /// When the job's generation was last seen well.
+    pub fn last_well(&self, uid: &str) -> LastWell {
+        let jobs = self.lock();
+        jobs.get(uid)
+            .map_or_else(LastWell::default, |memory| memory.last_well)
+    }
+
+    /// Notes what `diagnosis` shows.
+    pub fn note_health(&self, uid: &str, diagnosis: &Diagnosis, now: Timestamp) {
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        memory.last_well.note(diagnosis, now);
+    }
+
+    /// Whether an event of `reason` may be published for the job. It counts as published if so.
+    pub fn may_announce(&self, uid: &str, reason: &str, now: Timestamp) -> bool {
+        let mut jobs = self.lock();
+        let announced = &mut jobs.entry(uid.to_owned()).or_default().announced;
+        let is_recent = announced
+            .get(reason)
+            .is_some_and(|last| now.duration_since(*last) < EVENT_INTERVAL);
+        if !is_recent {
+            announced.insert(reason.to_owned(), now);
+        }
+        !is_recent
     }
 
     /// Counts one more failure, and says how many there were in a row.
@@ -157,6 +193,21 @@ mod tests {
             "9",
             "after the watch had version 10 the memory is gone"
         );
+    }
+
+    #[test]
+    fn a_flapping_state_is_one_event_in_five_minutes_for_each_reason() {
+        let memory = Memory::default();
+        let mut events = Vec::new();
+        for second in 0..900 {
+            for reason in ["WaitingForWorkers", "Running"] {
+                if memory.may_announce("uid", reason, Timestamp::from_second(second).unwrap()) {
+                    events.push((second, reason));
+                }
+            }
+        }
+        let expected = [0, 300, 600].map(|s| [(s, "WaitingForWorkers"), (s, "Running")]);
+        assert_eq!(events, expected.concat());
     }
 
     #[test]

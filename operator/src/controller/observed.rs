@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use zephyr_crds::frozen::FrozenJob;
 
+use super::diagnose::Diagnosis;
 use crate::pods::{PodEnd, PodFacts, Role};
 use crate::run_report::{RunReport, Unheard};
 
@@ -29,6 +30,30 @@ pub struct Observed {
     pub workers_refused: Option<String>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
     pub untold_ends: Vec<PodEnd>,
+    /// When things were last seen well, whether or not status says so yet.
+    pub last_well: LastWell,
+}
+
+/// When this operator last saw the running generation well. A status write waits for its floor, and a worker that lives
+/// for less than that must restart the timer of dead workers all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastWell {
+    /// A worker was alive.
+    pub worker_alive: Option<Timestamp>,
+    /// The coordinator was ready.
+    pub coordinator_ready: Option<Timestamp>,
+}
+
+impl LastWell {
+    /// Takes over what `diagnosis` shows at `now`.
+    pub fn note(&mut self, diagnosis: &Diagnosis, now: Timestamp) {
+        if diagnosis.workers.counts.alive() > 0 {
+            self.worker_alive = Some(now);
+        }
+        if diagnosis.coordinator.ready {
+            self.coordinator_ready = Some(now);
+        }
+    }
 }
 
 /// Where the objects come from.

@@ -11,7 +11,7 @@ use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use super::*;
 use crate::controller::observed::{
-    CoordinatorFacts, GenerationObjects, ObjectFacts, RootFacts, WorkersFacts,
+    CoordinatorFacts, GenerationObjects, LastWell, ObjectFacts, RootFacts, WorkersFacts,
 };
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
@@ -33,6 +33,9 @@ struct World {
     untold_ends: Vec<PodEnd>,
     now: Timestamp,
     written: Option<Timestamp>,
+    /// Writes of status.
+    status_writes: u32,
+    last_well: LastWell,
     next_uid: u32,
     /// Every write, in order.
     log: Vec<String>,
@@ -59,6 +62,8 @@ impl World {
             untold_ends: Vec::new(),
             now: at(1_000),
             written: None,
+            status_writes: 0,
+            last_well: LastWell::default(),
             next_uid: 1,
             log: Vec::new(),
             fuse: None,
@@ -78,6 +83,7 @@ impl World {
             warming_up: false,
             workers_refused: None,
             untold_ends: self.untold_ends.clone(),
+            last_well: self.last_well,
         }
     }
 
@@ -121,6 +127,7 @@ impl World {
                 return false;
             }
         }
+        self.last_well.note(&plan.diagnosis, self.now);
         let observed = self.observed(Freshness::Live);
         let status = project(&self.job, &observed, &plan, None, self.now);
         if due(&self.job.status, &status, self.written, self.now) == Due::Now {
@@ -130,6 +137,7 @@ impl World {
             }
             self.job.status = status;
             self.written = Some(self.now);
+            self.status_writes += 1;
             if self.burn() {
                 return false;
             }
@@ -137,9 +145,10 @@ impl World {
         true
     }
 
-    /// Reconciles until nothing changes any more.
+    /// Reconciles until nothing changes any more. Writes of status need not wait here.
     fn settle(&mut self) {
         for _ in 0..50 {
+            self.written = None;
             let before = (self.log.len(), self.job.status.clone());
             if self.reconcile() && (self.log.len(), self.job.status.clone()) == before {
                 // What lost its root is collected, sooner or later.
@@ -349,6 +358,11 @@ impl World {
             .report
             .take()
             .filter(|report| Some(report.generation) == generation);
+    }
+
+    fn advance(&mut self, milliseconds: i64) {
+        let step = jiff::SignedDuration::from_millis(milliseconds);
+        self.now = self.now.checked_add(step).unwrap();
     }
 
     /// A first generation whose coordinator runs and whose four workers are asked for.
@@ -831,6 +845,92 @@ fn fault_5041_the_timer_of_dead_workers_begins_anew_when_one_was_alive() {
     world.pass(1_700);
     world.settle();
     assert_eq!(world.generation(), 1);
+}
+
+/// A worker that is alive, or has crashed.
+fn flap(world: &mut World, is_alive: bool) {
+    world.worker_pod("w-0", |pod| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.ready = is_alive;
+        pod.container.state = if is_alive {
+            ContainerRun::Running {
+                since: Some(at(1_000)),
+            }
+        } else {
+            ContainerRun::Waiting(told("CrashLoopBackOff", ""))
+        };
+    });
+}
+
+#[test]
+fn workers_that_flap_for_ten_minutes_cost_one_status_write_in_two_seconds() {
+    let mut world = World::running(json!({}));
+    let writes = world.status_writes;
+    for tick in 0..6_000 {
+        flap(&mut world, tick % 2 == 0);
+        world.reconcile();
+        world.advance(100);
+    }
+    let writes = world.status_writes - writes;
+    assert!((1..=300).contains(&writes), "{writes} writes");
+    let last = world.written.unwrap();
+    world.reconcile();
+    assert!(world.now.duration_since(last).as_secs() <= 2);
+}
+
+#[test]
+fn counters_alone_cost_one_status_write_in_ten_seconds() {
+    let mut world = World::running(json!({}));
+    flap(&mut world, true);
+    world.settle();
+    let writes = world.status_writes;
+    for tick in 0..6_000 {
+        world.report.as_mut().unwrap().disruptions = tick;
+        world.reconcile();
+        world.advance(100);
+    }
+    let writes = world.status_writes - writes;
+    assert!((59..=60).contains(&writes), "{writes} writes");
+}
+
+#[test]
+fn a_new_generation_and_an_end_are_written_at_once() {
+    let mut world = World::running(json!({}));
+    world.written = Some(world.now);
+    world.current().root = None;
+    world.reconcile();
+    assert_eq!(world.generation(), 2, "the number waits for nothing");
+
+    let mut world = World::running(json!({}));
+    world.written = Some(world.now);
+    world.ends(true, "Succeeded");
+    world.reconcile();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_worker_alive_between_two_status_writes_restarts_the_timer() {
+    let mut world = World::running(json!({}));
+    flap(&mut world, false);
+    world.settle();
+    world.pass(1_700);
+    world.written = Some(world.now);
+    flap(&mut world, true);
+    world.reconcile();
+    assert!(
+        world.job.status.all_workers_dead_since.is_some(),
+        "the write waits"
+    );
+    flap(&mut world, false);
+    world.advance(100);
+    world.reconcile();
+    world.settle();
+    world.pass(1_700);
+    world.settle();
+    assert_eq!(world.generation(), 1, "30 minutes are not over");
+    world.pass(100);
+    world.settle();
+    assert_eq!(world.generation(), 2);
 }
 
 #[test]

@@ -3,9 +3,13 @@
 //! Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use zephyr_crds::status::{StageStatus, ZephyrJobStatus};
+use zephyr_crds::status::{Phase, StageStatus, ZephyrJobStatus};
 
-/// How long a status that differs in counters and wording only waits for its write.
+/// Least time between two writes of one job's status, if what changes is its state: the phase, a condition, a reason. Workers
+/// that flap change it many times a second; people and tools need it within seconds.
+pub const STATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
+
+/// Least time between two writes of one job's status, if only counters and wording change.
 pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// When a status is to be written.
@@ -26,13 +30,30 @@ pub fn due(
     if before == next {
         return Due::Never;
     }
-    if skeleton(before) != skeleton(next) {
+    if must_not_wait(before, next) {
         return Due::Now;
     }
-    match written.and_then(|written| written.checked_add(COUNTERS_INTERVAL).ok()) {
+    let floor = if skeleton(before) == skeleton(next) {
+        COUNTERS_INTERVAL
+    } else {
+        STATE_INTERVAL
+    };
+    match written.and_then(|written| written.checked_add(floor).ok()) {
         Some(at) if at > now => Due::At(at),
         Some(_) | None => Due::Now,
     }
+}
+
+/// The writes that everything else waits for. They have no floor, because each happens a bounded number of times:
+///
+/// - the number of a new generation, at most `maxGenerations` times. No object of it is created before;
+/// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it is in status.
+///
+/// No other write is one that an action waits for, so a later one loses nothing: what it would have said is computed anew
+/// from what is there. Timers that status holds begin at most one floor late.
+fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
+    let ends = |status: &ZephyrJobStatus| status.phase.is_some_and(Phase::is_final);
+    before.generation != next.generation || ends(before) != ends(next)
 }
 
 /// The status without what changes all the time: counters and wording.

@@ -475,7 +475,7 @@ fn a_condition_keeps_the_time_of_its_transition_while_only_its_wording_changes()
 }
 
 #[test]
-fn nothing_new_is_not_written_counters_wait_and_a_phase_does_not() {
+fn nothing_new_is_not_written_and_counters_wait_longer_than_a_phase() {
     let job = started();
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
     let job = ValidatedJob {
@@ -510,7 +510,11 @@ fn nothing_new_is_not_written_counters_wait_and_a_phase_does_not() {
     );
 
     let finishing = follow(&job, Some(report(RunPhase::Finishing)), healthy(1), None);
-    assert_eq!(due(&running, &finishing, Some(at(199)), at(200)), Due::Now);
+    assert_eq!(
+        due(&running, &finishing, Some(at(199)), at(200)),
+        Due::At(at(201))
+    );
+    assert_eq!(due(&running, &finishing, Some(at(198)), at(200)), Due::Now);
 }
 
 #[test]
