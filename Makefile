@@ -3,7 +3,7 @@
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help dataset cluster cluster-down cluster-env images install check generate test test-azure test-gcs demo bench bench-recovery \
-  simulate soak
+  bench-operator simulate soak
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -49,6 +49,9 @@ bench: ## kubectl-zephyr run beside jq, DuckDB and Polars
 
 bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 	@tests/bench/recovery
+
+bench-operator: install ## The installed operator beside thousands of objects, and with hundreds of jobs
+	@tests/bench/operator
 
 simulate: ## Random runs by their seed, of the state machine, the ledger and whole jobs: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)

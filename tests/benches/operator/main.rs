@@ -1,0 +1,64 @@
+//! What the operator on the test cluster does beside many objects: foreign ones with its label, finished jobs, a pod that
+//! cannot be deleted, many jobs at once. Prints figures and sets no limits. It deletes what it made.
+
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+
+mod crowd;
+mod installed;
+mod jobs;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+/// Measures the operator that `make install` put on the test cluster.
+#[derive(Debug, Parser)]
+#[command(name = "bench-operator")]
+struct Arguments {
+    /// What is measured.
+    #[arg(long, value_delimiter = ',', default_values = ["foreign", "large", "finished", "stuck", "many"])]
+    parts: Vec<Part>,
+    /// Foreign `ConfigMaps` with our label.
+    #[arg(long, default_value_t = 4_300)]
+    foreign: usize,
+    /// Foreign `ConfigMaps` of 900 KB with our label.
+    #[arg(long, default_value_t = 700)]
+    large: usize,
+    /// Finished jobs.
+    #[arg(long, default_value_t = 5_000)]
+    finished: usize,
+    /// Jobs that are applied at once.
+    #[arg(long, default_value_t = 200)]
+    jobs: usize,
+    /// `cargo bench` passes this; it changes nothing.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    /// A restart beside small foreign objects.
+    Foreign,
+    /// A restart beside large foreign objects.
+    Large,
+    /// A restart beside finished jobs.
+    Finished,
+    /// A worker with a finalizer on a node that vanishes.
+    Stuck,
+    /// Many small jobs at once.
+    Many,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    for part in &arguments.parts {
+        match part {
+            Part::Foreign => crowd::foreign(arguments.foreign, 0).await?,
+            Part::Large => crowd::foreign(arguments.large, 900_000).await?,
+            Part::Finished => crowd::finished(arguments.finished).await?,
+            Part::Stuck => jobs::stuck().await?,
+            Part::Many => jobs::many(arguments.jobs).await?,
+        }
+    }
+    Ok(())
+}
