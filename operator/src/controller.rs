@@ -11,12 +11,13 @@ pub mod status;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action as Next;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource, ResourceExt};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
@@ -30,6 +31,7 @@ use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
 use self::validate::ValidatedJob;
 use crate::calls::{Refusal, bounded};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::progress::{RunStreams, StreamTarget};
@@ -54,6 +56,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub memory: Memory,
+    pub clock: Clock,
     pub started: Instant,
 }
 
@@ -142,7 +145,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
     let mut job = context.memory.newest(cached);
     let mut valid = validate::validate(&job).map_err(Error::Validate)?;
     let identity = valid.identity.clone();
-    let now = Timestamp::now();
+    let now = context.clock.now();
 
     let mut observed = observe::from_caches(&context.stores, &identity);
     observe_run(context, &valid, &mut observed, now).await?;
@@ -357,7 +360,7 @@ async fn announce(
     /// What the API server accepts in a note, in bytes.
     const MAX_NOTE: usize = 1000;
     let uid = reference.uid.as_deref().unwrap_or_default();
-    let now = Timestamp::now();
+    let now = context.clock.now();
     if !context.memory.may_announce(uid, &announcement.reason, now) {
         return;
     }

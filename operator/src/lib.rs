@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod calls;
 pub mod children;
+pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod metrics;

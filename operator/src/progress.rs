@@ -3,6 +3,7 @@
 //! Keeps the latest report of each and asks for a reconcile when one arrives. Decides nothing about jobs, and knows no
 //! Kubernetes client. The wire's messages stay in `progress/wire.rs`.
 
+pub mod dial;
 mod pod_ends;
 pub mod token;
 mod wire;
@@ -13,29 +14,21 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 use tracing::{debug, info};
 
+use self::dial::{Dial, Message};
 use self::pod_ends::PodEnds;
 use self::token::Token;
-use self::wire::proto;
+use crate::clock::Clock;
 use crate::controller::validate::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
 use crate::run_report::{RunReport, Unheard};
 
-/// How long a dial may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the coordinator may take to accept the stream.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] after this long is gone: the finite end of a silent stream.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait before the first, and the longest before any, new dial.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -48,7 +41,15 @@ const OUTBOX: usize = 1024;
 #[derive(Clone)]
 pub struct RunStreams {
     streams: Arc<Mutex<BTreeMap<String, RunStream>>>,
+    dialler: Dialler,
+}
+
+/// What a stream's task needs.
+#[derive(Clone)]
+struct Dialler {
     changed: mpsc::Sender<JobIdentity>,
+    dial: Arc<dyn Dial>,
+    clock: Clock,
 }
 
 /// Which coordinator to dial, and what proves that we may.
@@ -77,30 +78,15 @@ struct StreamState {
     newest_epoch: u64,
     /// Tasks committed when this operator first heard of the generation's plan.
     first_tasks_done: Option<u64>,
-    outbox: Option<mpsc::Sender<proto::OperatorMessage>>,
+    outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
 }
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("address {address}: {source}")]
-    Address {
-        address: String,
-        source: tonic::transport::Error,
-    },
-    #[error("the token is not a header value")]
-    Token,
-    #[error("dial: {0}")]
-    Dial(#[source] tonic::transport::Error),
-    #[error("open: {0}")]
-    Open(#[source] Box<tonic::Status>),
-    #[error("open: no answer within {} s", OPEN_TIMEOUT.as_secs())]
-    OpenTimeout,
-    #[error("read: {0}")]
-    Read(#[source] Box<tonic::Status>),
-    #[error("report: {0}")]
-    Report(#[source] wire::Error),
+    #[error(transparent)]
+    Dial(dial::Error),
     #[error("report: epoch {found} speaks after epoch {newest}")]
     OldEpoch { found: u64, newest: u64 },
     #[error("the coordinator closed the stream")]
@@ -111,10 +97,14 @@ enum Error {
 
 impl RunStreams {
     /// `changed` gets a job's identity whenever its report or its stream changes.
-    pub fn new(changed: mpsc::Sender<JobIdentity>) -> Self {
+    pub fn new(changed: mpsc::Sender<JobIdentity>, dial: Arc<dyn Dial>, clock: Clock) -> Self {
         Self {
             streams: Arc::default(),
-            changed,
+            dialler: Dialler {
+                changed,
+                dial,
+                clock,
+            },
         }
     }
 
@@ -129,7 +119,7 @@ impl RunStreams {
         }
         let state = Arc::new(Mutex::new(StreamState {
             unheard: Some(Unheard {
-                since: Timestamp::now(),
+                since: self.dialler.clock.now(),
                 why: "it has not answered yet".to_owned(),
             }),
             ..StreamState::default()
@@ -137,9 +127,9 @@ impl RunStreams {
         let generation = target.generation;
         let uid = target.job.uid.clone();
         let dialler = AbortOnDropHandle::new(tokio::spawn(dial_for_ever(
+            self.dialler.clone(),
             target,
             Arc::clone(&state),
-            self.changed.clone(),
         )));
         streams.insert(
             uid,
@@ -193,7 +183,7 @@ impl RunStreams {
         self.with(job_uid, generation, |state| {
             for end in ends {
                 let Some(outbox) = &state.outbox else { return };
-                if outbox.try_send(wire::pod_ended(end)).is_err() {
+                if outbox.try_send(Message::PodEnded(end.clone())).is_err() {
                     return;
                 }
                 state.pod_ends.set_told(end);
@@ -206,7 +196,7 @@ impl RunStreams {
         self.with(job_uid, generation, |state| {
             if let Some(outbox) = &state.outbox {
                 // A full outbox belongs to a coordinator that does not read; it will not read this either.
-                drop(outbox.try_send(wire::result_stored(epoch)));
+                drop(outbox.try_send(Message::ResultStored { epoch }));
             }
         });
     }
@@ -230,17 +220,13 @@ impl RunStreams {
 }
 
 /// Dials again and again until the handle is dropped: a coordinator may come back at any time.
-async fn dial_for_ever(
-    target: StreamTarget,
-    state: Arc<Mutex<StreamState>>,
-    changed: mpsc::Sender<JobIdentity>,
-) {
+async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<StreamState>>) {
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
     loop {
         let mut was_heard = false;
-        let Err(error) = run_stream(&target, &state, &changed, &mut was_heard).await;
-        let was_connected = end_stream(&mut lock(&state), &error, Timestamp::now());
+        let Err(error) = run_stream(&dialler, &target, &state, &mut was_heard).await;
+        let was_connected = end_stream(&mut lock(&state), &error, dialler.clock.now());
         let (job, generation) = (&target.job, target.generation);
         if was_connected {
             info!(job = %job.name, namespace = %job.namespace, generation, %error, "stream to the coordinator ended");
@@ -249,7 +235,7 @@ async fn dial_for_ever(
         }
         if was_heard {
             wait = FIRST_RETRY;
-            if changed.send(target.job.clone()).await.is_err() {
+            if dialler.changed.send(target.job.clone()).await.is_err() {
                 return;
             }
         }
@@ -260,49 +246,20 @@ async fn dial_for_ever(
 
 /// One stream, from the dial to its end.
 async fn run_stream(
+    dialler: &Dialler,
     target: &StreamTarget,
     state: &Mutex<StreamState>,
-    changed: &mpsc::Sender<JobIdentity>,
     was_heard: &mut bool,
 ) -> Result<std::convert::Infallible, Error> {
-    let channel = Endpoint::from_shared(target.address.clone())
-        .map_err(|source| Error::Address {
-            address: target.address.clone(),
-            source,
-        })?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(Error::Dial)?;
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    if outbox
-        .try_send(wire::hello(&target.job.uid, target.generation))
-        .is_err()
-    {
-        return Err(Error::Ending);
-    }
-    let mut request = tonic::Request::new(ReceiverStream::new(messages));
-    let bearer: MetadataValue<Ascii> = target.token.bearer().parse().map_err(|_| Error::Token)?;
-    request.metadata_mut().insert("authorization", bearer);
-    let mut client = proto::run_client::RunClient::new(channel);
-    let mut reports = timeout(OPEN_TIMEOUT, client.operate(request))
-        .await
-        .map_err(|_| Error::OpenTimeout)?
-        .map_err(|status| Error::Open(Box::new(status)))?
-        .into_inner();
-    while let Some(message) = reports
-        .message()
-        .await
-        .map_err(|status| Error::Read(Box::new(status)))?
-    {
-        let report = wire::read_report(message, &target.job.uid, target.generation)
-            .map_err(Error::Report)?;
+    let opened = dialler.dial.dial(target.clone(), messages).await;
+    let mut reports = opened.map_err(Error::Dial)?;
+    while let Some(report) = reports.next().await {
+        let report = report.map_err(Error::Dial)?;
         take_report(&mut lock(state), report, &outbox)?;
         *was_heard = true;
-        changed
+        dialler
+            .changed
             .send(target.job.clone())
             .await
             .map_err(|_| Error::Ending)?;
@@ -338,7 +295,7 @@ fn source_last(error: &Error) -> String {
 fn take_report(
     state: &mut StreamState,
     mut report: RunReport,
-    outbox: &mpsc::Sender<proto::OperatorMessage>,
+    outbox: &mpsc::Sender<Message>,
 ) -> Result<(), Error> {
     if let Some(found) = report.epoch {
         let newest = state.newest_epoch;
@@ -412,7 +369,11 @@ mod tests {
         assert_eq!(state.unheard, None);
         let at = |second| Timestamp::from_second(second).unwrap();
         assert!(end_stream(&mut state, &Error::Closed, at(10)));
-        assert!(!end_stream(&mut state, &Error::OpenTimeout, at(20)));
+        assert!(!end_stream(
+            &mut state,
+            &Error::Dial(dial::Error::OpenTimeout),
+            at(20)
+        ));
         let expected = Unheard {
             since: at(10),
             why: "open: no answer within 10 s".to_owned(),

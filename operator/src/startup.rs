@@ -1,7 +1,10 @@
 //! From arguments to a running controller: the wiring, and what must hold before it starts. No decision about a job.
+//!
+//! [`run`] is the process: its arguments, key, signals and listener. [`serve`] is everything else, over any client, clock and
+//! way to coordinators.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use kube::api::{Api, ListParams};
@@ -12,7 +15,7 @@ use kube::{Client, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info};
 use zephyr_crds::job::ZephyrJob;
@@ -20,11 +23,15 @@ use zephyr_crds::names;
 
 use crate::admin::{self, Readiness};
 use crate::calls::{CallError, Refusal, bounded};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::controller::memory::Memory;
+use crate::controller::plan::Installation;
+use crate::controller::validate::JobIdentity;
 use crate::controller::{Context, error_policy, reconcile};
 use crate::metrics::Metrics;
 use crate::progress::RunStreams;
+use crate::progress::dial::{Dial, Grpc};
 use crate::progress::token::{KeyTooShort, SigningKey};
 use crate::watches::{self, Stores, Trigger};
 
@@ -63,54 +70,83 @@ pub enum Error {
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the operator until it is told to stop.
+/// What the operator works with besides its client.
+pub struct Setup {
+    pub installation: Installation,
+    /// The only namespace whose jobs are run; all if absent.
+    pub namespace: Option<String>,
+    pub signing_key: SigningKey,
+    pub clock: Clock,
+    /// How coordinators are reached.
+    pub dial: Arc<dyn Dial>,
+    /// The name of the operator's pod, for events.
+    pub instance: Option<String>,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+}
+
+/// Runs the operator with the arguments of its process, until a signal stops it.
 pub async fn run(config: Config) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signing_key = read_key(&config)?;
     let client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
     let client = Client::try_from(client_config).map_err(Error::Client)?;
-    let metrics = Metrics::default();
-    let readiness = Readiness::default();
-    let mut tasks = JoinSet::new();
-    let mut served = tokio::spawn(admin::serve(
+    let setup = Setup {
+        installation: config.installation(),
+        namespace: config.only_namespace().map(str::to_owned),
+        signing_key,
+        clock: Clock::system(),
+        dial: Arc::new(Grpc),
+        instance: std::env::var("POD_NAME").ok(),
+        metrics: Metrics::default(),
+        readiness: Readiness::default(),
+    };
+    let served = admin::serve(
         config.listen,
-        metrics.clone(),
-        readiness.clone(),
-    ));
-    require_crd(&client, config.only_namespace()).await?;
+        setup.metrics.clone(),
+        setup.readiness.clone(),
+    );
+    tokio::select! {
+        // Every write is safe to repeat and to leave out: stopping at any point is fine.
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = Box::pin(serve(client, setup)) => ended,
+        ended = served => match ended {
+            Err(error) => Err(Error::Admin(error)),
+            Ok(()) => Err(Error::TaskEnded { task: "the admin server".to_owned() }),
+        },
+    }
+}
+
+/// Runs the operator until it fails. Dropping the future at any point is what a crash is: nothing goes on after it.
+///
+/// Listens on nothing, reads no file, argument or signal.
+pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
+    let mut tasks = JoinSet::new();
+    let namespace = setup.namespace.as_deref();
+    require_crd(&client, namespace).await?;
 
     let (triggers, questions) = mpsc::channel::<Trigger>(TRIGGERS);
-    let stores = Stores::start(&client, config.only_namespace(), &triggers, &mut tasks);
-    let (changed, mut progressed) = mpsc::channel(TRIGGERS);
-    tasks.spawn(async move {
-        while let Some(job) = progressed.recv().await {
-            let crate::controller::validate::JobIdentity {
-                namespace, name, ..
-            } = job;
-            if triggers
-                .send(ObjectRef::new(&name).within(&namespace))
-                .await
-                .is_err()
-            {
-                break;
-            }
-        }
-        "the forwarding of progress"
-    });
+    let stores = Stores::start(&client, namespace, &triggers, &mut tasks);
+    let (changed, progressed) = mpsc::channel(TRIGGERS);
+    tasks.spawn(forward_progress(progressed, triggers));
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter()),
+        recorder: Recorder::new(client.clone(), reporter(setup.instance)),
         client,
         stores: stores.clone(),
-        streams: RunStreams::new(changed),
-        installation: config.installation(),
-        signing_key,
-        metrics,
+        streams: RunStreams::new(changed, setup.dial, setup.clock),
+        installation: setup.installation,
+        signing_key: setup.signing_key,
+        metrics: setup.metrics,
         memory: Memory::default(),
+        clock: setup.clock,
         started: Instant::now(),
     });
     // Only one task may wait for a store: a store wakes the last that asked, and no other.
     stores.wait_until_ready().await.map_err(Error::FillCaches)?;
     tasks.spawn(sweep(Arc::clone(&context)));
-    readiness.set();
+    setup.readiness.set();
     info!(worker_image = %context.installation.worker_image, "operator runs");
 
     let questions = ReceiverStream::new(questions).map(Ok::<_, std::convert::Infallible>);
@@ -129,19 +165,24 @@ pub async fn run(config: Config) -> Result<(), Error> {
             debug!(%error, "reconcile ended early");
         }
     });
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     tokio::select! {
-        // Every write is safe to repeat and to leave out: stopping at any point is fine.
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
         () = reconciles => Err(Error::TaskEnded { task: "the controller".to_owned() }),
         ended = tasks.join_next() => Err(Error::TaskEnded { task: name_of(ended) }),
-        ended = &mut served => match ended {
-            Ok(Err(error)) => Err(Error::Admin(error)),
-            Ok(Ok(())) | Err(_) => Err(Error::TaskEnded { task: "the admin server".to_owned() }),
-        },
     }
+}
+
+/// Every report is a reason to look at its job.
+async fn forward_progress(
+    mut progressed: mpsc::Receiver<JobIdentity>,
+    triggers: mpsc::Sender<Trigger>,
+) -> &'static str {
+    while let Some(job) = progressed.recv().await {
+        let trigger = ObjectRef::new(&job.name).within(&job.namespace);
+        if triggers.send(trigger).await.is_err() {
+            break;
+        }
+    }
+    "the forwarding of progress"
 }
 
 fn read_key(config: &Config) -> Result<SigningKey, Error> {
@@ -185,10 +226,10 @@ async fn sweep(context: Arc<Context>) -> &'static str {
     }
 }
 
-fn reporter() -> Reporter {
+fn reporter(instance: Option<String>) -> Reporter {
     Reporter {
         controller: names::MANAGER.to_owned(),
-        instance: std::env::var("POD_NAME").ok(),
+        instance,
     }
 }
 

@@ -16,9 +16,11 @@ pub(super) mod proto {
 
 use proto::operator_message::Message;
 
+use super::dial;
+
 /// Why a report is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     #[error("{field} is missing")]
     Missing { field: &'static str },
     #[error("it is of job {found}, and this stream is of another")]
@@ -34,7 +36,15 @@ pub(super) fn hello(job_uid: &str, generation: u32) -> proto::OperatorMessage {
     }))
 }
 
-pub(super) fn pod_ended(end: &PodEnd) -> proto::OperatorMessage {
+/// What the operator says, as the wire has it.
+pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
+    match said {
+        dial::Message::PodEnded(end) => pod_ended(end),
+        dial::Message::ResultStored { epoch } => result_stored(*epoch),
+    }
+}
+
+fn pod_ended(end: &PodEnd) -> proto::OperatorMessage {
     let cause = match end.cause {
         PodEndCause::Disruption => proto::PodEndCause::Disruption,
         PodEndCause::OutOfMemory => proto::PodEndCause::OutOfMemory,
@@ -51,7 +61,7 @@ pub(super) fn pod_ended(end: &PodEnd) -> proto::OperatorMessage {
     }))
 }
 
-pub(super) fn result_stored(epoch: u64) -> proto::OperatorMessage {
+fn result_stored(epoch: u64) -> proto::OperatorMessage {
     message(Message::ResultStored(proto::ResultStored { epoch }))
 }
 

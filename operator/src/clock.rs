@@ -1,0 +1,68 @@
+//! The operator's clock: every decision takes its time from here. Nothing else in this crate reads the system's time.
+//!
+//! Waits are tokio's timers. A clock that [starts at](Clock::starting_at) a chosen time follows tokio's time as well, so that
+//! under tokio's paused time decisions and waits move together.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// Says what time it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// Timestamps of the API server are compared with it, so it must follow corrections and standstills of the machine, which
+    /// a monotonic clock does not.
+    System,
+    Derived {
+        base: Timestamp,
+        origin: Instant,
+    },
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that shows `base` now and goes on with tokio's time. Call it inside a runtime.
+    pub fn starting_at(base: Timestamp) -> Self {
+        Self(Source::Derived {
+            base,
+            origin: Instant::now(),
+        })
+    }
+
+    /// The present time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's clock"
+    )]
+    pub fn now(&self) -> Timestamp {
+        match self.0 {
+            Source::System => Timestamp::now(),
+            Source::Derived { base, origin } => {
+                let elapsed =
+                    SignedDuration::try_from(origin.elapsed()).unwrap_or(SignedDuration::MAX);
+                base.saturating_add(elapsed).unwrap_or(Timestamp::MAX)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_derived_clock_moves_with_the_time_of_tokio_and_with_nothing_else() {
+        let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);
+        tokio::time::advance(Duration::from_hours(24)).await;
+        assert_eq!(clock.now().as_second(), 24 * 60 * 60);
+    }
+}

@@ -1,0 +1,118 @@
+//! How a coordinator is reached: the only door through which reports come in and messages go out.
+//!
+//! Speaks in the operator's own words. What a report means and when to dial again is the business of `progress.rs`.
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Endpoint;
+
+use super::StreamTarget;
+use super::wire::{self, proto};
+use crate::pods::PodEnd;
+use crate::run_report::RunReport;
+
+/// How long a dial may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the coordinator may take to accept the stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] after this long is gone: the finite end of a silent stream.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the operator says to a coordinator after the greeting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// A worker pod ended.
+    PodEnded(PodEnd),
+    /// The result that this epoch reported is in status.
+    ResultStored { epoch: u64 },
+}
+
+/// The reports of one stream, in order. The stream ends when the coordinator closes it.
+pub type Reports = BoxStream<'static, Result<RunReport, Error>>;
+
+/// Opens streams to coordinators. Reports must be of the target's job and generation.
+pub trait Dial: Send + Sync {
+    /// Opens one stream to `target`. `messages` are delivered in order for as long as the reports are read.
+    fn dial(
+        &self,
+        target: StreamTarget,
+        messages: mpsc::Receiver<Message>,
+    ) -> BoxFuture<'static, Result<Reports, Error>>;
+}
+
+/// Why a stream could not be opened, or broke.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("address {address}: {source}")]
+    Address {
+        address: String,
+        source: tonic::transport::Error,
+    },
+    #[error("the token is not a header value")]
+    Token,
+    #[error("dial: {0}")]
+    Dial(#[source] tonic::transport::Error),
+    #[error("open: {0}")]
+    Open(#[source] Box<tonic::Status>),
+    #[error("open: no answer within {} s", OPEN_TIMEOUT.as_secs())]
+    OpenTimeout,
+    #[error("read: {0}")]
+    Read(#[source] Box<tonic::Status>),
+    #[error("report: {0}")]
+    Report(#[source] wire::Error),
+}
+
+/// The real thing: gRPC to the coordinator's Service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grpc;
+
+impl Dial for Grpc {
+    fn dial(
+        &self,
+        target: StreamTarget,
+        messages: mpsc::Receiver<Message>,
+    ) -> BoxFuture<'static, Result<Reports, Error>> {
+        dial(target, messages).boxed()
+    }
+}
+
+async fn dial(target: StreamTarget, messages: mpsc::Receiver<Message>) -> Result<Reports, Error> {
+    let channel = Endpoint::from_shared(target.address.clone())
+        .map_err(|source| Error::Address {
+            address: target.address.clone(),
+            source,
+        })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+        .map_err(Error::Dial)?;
+    let greeting = wire::hello(&target.job.uid, target.generation);
+    let spoken = futures::stream::iter([greeting])
+        .chain(ReceiverStream::new(messages).map(|message| wire::message_of(&message)));
+    let mut request = tonic::Request::new(spoken);
+    let bearer: MetadataValue<Ascii> = target.token.bearer().parse().map_err(|_| Error::Token)?;
+    request.metadata_mut().insert("authorization", bearer);
+    let mut client = proto::run_client::RunClient::new(channel);
+    let reports = timeout(OPEN_TIMEOUT, client.operate(request))
+        .await
+        .map_err(|_| Error::OpenTimeout)?
+        .map_err(|status| Error::Open(Box::new(status)))?
+        .into_inner();
+    let (uid, generation) = (target.job.uid, target.generation);
+    Ok(reports
+        .map(move |message| {
+            let message = message.map_err(|status| Error::Read(Box::new(status)))?;
+            wire::read_report(message, &uid, generation).map_err(Error::Report)
+        })
+        .boxed())
+}
