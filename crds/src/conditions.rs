@@ -89,7 +89,8 @@ pub enum Reason {
     WaitingForWorkers,
     /// Pods cannot be placed: no node, no capacity.
     WaitingForCapacity,
-    /// Quota, limit range or pod security refuses pods; the message has the API server's words.
+    /// Quota, limit range, pod security, admission or a failing API server keeps an object from being made; the message has the API
+    /// server's words.
     Blocked,
     /// A Secret or `ConfigMap` that the pods name does not exist.
     ReferenceNotFound,

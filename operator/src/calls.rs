@@ -68,6 +68,17 @@ impl CallError {
         }
     }
 
+    /// The HTTP code of the answer, if there was one.
+    pub fn code(&self) -> Option<u16> {
+        let Self::Answer(error) = self else {
+            return None;
+        };
+        let kube::Error::Api(status) = error.as_ref() else {
+            return None;
+        };
+        Some(status.code)
+    }
+
     /// What the API server said, or what went wrong on the way.
     pub fn message(&self) -> String {
         match self {

@@ -26,6 +26,9 @@ use crate::children::{
 use crate::progress::RunStreams;
 use crate::progress::token::SigningKey;
 
+/// The code of an API server that asks for patience.
+const TOO_MANY_REQUESTS: u16 = 429;
+
 /// Which write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -116,7 +119,7 @@ impl Error {
         }
     }
 
-    /// What the job's user should know of it; absent for what goes away by trying again.
+    /// What the job's user should know of it; absent for what goes away by trying again at once.
     pub fn problem(&self) -> Option<WriteProblem> {
         let reason = match (self, self.call().map(CallError::refusal)) {
             (Self::Collide { .. } | Self::Freeze { .. }, _) | (_, Some(Refusal::Invalid)) => {
@@ -133,6 +136,10 @@ impl Error {
                     Reason::Blocked
                 }
             }
+            // Without a status write nobody would read it.
+            (Self::WriteStatus { .. }, _) => return None,
+            // A dead admission webhook and exhausted Service addresses are 500 and 504 until somebody mends them.
+            (_, Some(Refusal::Transient)) if !self.is_throttled() => Reason::Blocked,
             (
                 _,
                 Some(
@@ -149,6 +156,11 @@ impl Error {
             reason,
             message: self.to_string(),
         })
+    }
+
+    /// The API server asks for patience (429): the next try is later, and a status write would only add to its load.
+    fn is_throttled(&self) -> bool {
+        self.call().is_some_and(|call| call.code() == Some(TOO_MANY_REQUESTS))
     }
 }
 
@@ -437,13 +449,47 @@ mod tests {
     #[test]
     fn what_goes_away_by_trying_again_is_no_problem_of_the_users() {
         for (code, reason) in [
-            (500, "InternalError"),
             (429, "TooManyRequests"),
             (409, "Conflict"),
             (404, "NotFound"),
         ] {
             assert_eq!(refused(code, reason, ""), None, "{code}");
         }
+        let (namespace, name) = ("team".to_owned(), "count".to_owned());
+        let source = answer(500, "InternalError", "etcd is away");
+        let of_status = Error::WriteStatus {
+            namespace,
+            name,
+            source,
+        };
+        assert_eq!(of_status.problem(), None);
+    }
+
+    #[test]
+    fn a_server_that_fails_or_does_not_answer_is_shown_with_its_sentence() {
+        let webhook = "Internal error occurred: failed calling webhook \"w\": connection refused";
+        let range = "Internal error occurred: failed to allocate a serviceIP: range is full";
+        for (code, reason, message) in [
+            (500, "InternalError", webhook),
+            (500, "InternalError", range),
+            (503, "ServiceUnavailable", "the server is shutting down"),
+            (504, "Timeout", "request did not complete within 10s"),
+        ] {
+            let expected = WriteProblem {
+                reason: Reason::Blocked,
+                message: format!("create Service team/count-coordinator-g1: {message}"),
+            };
+            assert_eq!(refused(code, reason, message), Some(expected), "{code}");
+        }
+        let scale = Error::Scale {
+            namespace: "team".to_owned(),
+            name: "count-workers-g1".to_owned(),
+            source: CallError::Timeout,
+        };
+        assert_eq!(
+            scale.problem().map(|problem| problem.message).as_deref(),
+            Some("scale StatefulSet team/count-workers-g1: no answer within 10 s")
+        );
     }
 
     #[test]

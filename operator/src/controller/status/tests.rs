@@ -318,6 +318,36 @@ fn fault_3908_a_refused_write_is_told_before_anything_else() {
 }
 
 #[test]
+fn a_write_that_fails_is_shown_until_it_succeeds() {
+    let job = started();
+    let problem = WriteProblem {
+        reason: Reason::Blocked,
+        message: "create Service team/c: failed calling webhook".to_owned(),
+    };
+    let failing = follow(&job, None, Diagnosis::default(), Some(&problem));
+    for (kind, holds) in [
+        (ConditionType::Progressing, false),
+        (ConditionType::Degraded, true),
+    ] {
+        assert_eq!(condition(&failing, kind), (holds, Reason::Blocked));
+        assert_eq!(find(&failing, kind).unwrap().message, problem.message);
+    }
+    let job = ValidatedJob {
+        status: failing,
+        ..job
+    };
+    let mended = follow(&job, None, Diagnosis::default(), None);
+    assert_eq!(
+        condition(&mended, ConditionType::Progressing),
+        (true, Reason::Starting)
+    );
+    assert_eq!(
+        condition(&mended, ConditionType::Degraded),
+        (false, Reason::AsExpected)
+    );
+}
+
+#[test]
 fn a_next_generation_closes_the_record_of_the_one_before_and_forgets_its_timers() {
     let mut job = started();
     job.status.all_workers_dead_since = Some(Time(at(150)));
