@@ -20,11 +20,11 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::names;
 
 use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
+use self::observe::refusal::{log_failure, newest_refusal};
 use self::observed::Observed;
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
@@ -244,19 +244,15 @@ async fn observe_run(
         .memory
         .must_ask_for_refusal(&identity.uid, is_short, now)
     {
-        let name = names::workers(&identity.name, generation);
-        let refusal = observe::pod_refusal(
-            &context.client,
-            &identity.namespace,
-            &name,
-            &workers.object.uid,
-        )
-        .await
-        .map_err(Error::Observe)?;
-        context.memory.set_refusal(&identity.uid, refusal);
+        let (namespace, uid) = (&identity.namespace, &workers.object.uid);
+        match newest_refusal(&context.client, namespace, uid).await {
+            Ok(refusal) => context.memory.set_refusal(&identity.uid, refusal),
+            // What was found before goes on until it is too old.
+            Err(error) => log_failure(&identity.name, &error),
+        }
     }
     observed.workers_refused = if is_short {
-        context.memory.refusal(&identity.uid)
+        context.memory.refusal(&identity.uid, now)
     } else {
         None
     };

@@ -160,7 +160,8 @@ impl Error {
 
     /// The API server asks for patience (429): the next try is later, and a status write would only add to its load.
     fn is_throttled(&self) -> bool {
-        self.call().is_some_and(|call| call.code() == Some(TOO_MANY_REQUESTS))
+        self.call()
+            .is_some_and(|call| call.code() == Some(TOO_MANY_REQUESTS))
     }
 }
 

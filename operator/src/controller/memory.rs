@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use zephyr_crds::job::ZephyrJob;
 
 use super::diagnose::Diagnosis;
+use super::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
 use super::observed::LastWell;
 
 /// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
@@ -29,9 +30,13 @@ struct JobMemory {
     written: Option<ZephyrJob>,
     written_at: Option<Timestamp>,
     failures: u32,
+    /// All worker pods were there when this operator looked.
+    was_whole: bool,
     short_since: Option<Timestamp>,
+    /// Since when worker pods are missing, as far as this operator can know.
+    missing_since: Option<Timestamp>,
     asked_at: Option<Timestamp>,
-    refusal: Option<String>,
+    refusal: Option<PodRefusal>,
     last_well: LastWell,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
@@ -119,10 +124,17 @@ impl Memory {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
         if !is_short {
+            memory.was_whole = true;
             memory.short_since = None;
+            memory.missing_since = None;
             memory.asked_at = None;
             memory.refusal = None;
             return false;
+        }
+        if memory.short_since.is_none() {
+            // An operator that just started cannot know since when: any refusal that still stands may be the reason.
+            let unknown = now.checked_sub(MAX_REFUSAL_AGE).unwrap_or(now);
+            memory.missing_since = Some(if memory.was_whole { now } else { unknown });
         }
         let since = *memory.short_since.get_or_insert(now);
         let is_due = memory
@@ -135,14 +147,20 @@ impl Memory {
         must_ask
     }
 
-    pub fn set_refusal(&self, uid: &str, refusal: Option<String>) {
+    /// Keeps the newest refusal that was found.
+    pub fn set_refusal(&self, uid: &str, refusal: Option<PodRefusal>) {
         self.lock().entry(uid.to_owned()).or_default().refusal = refusal;
     }
 
-    pub fn refusal(&self, uid: &str) -> Option<String> {
-        self.lock()
-            .get(uid)
-            .and_then(|memory| memory.refusal.clone())
+    /// Why worker pods are missing, in the API server's words.
+    pub fn refusal(&self, uid: &str, now: Timestamp) -> Option<String> {
+        let jobs = self.lock();
+        let memory = jobs.get(uid)?;
+        let since = memory.missing_since?;
+        let refusal = memory.refusal.as_ref()?;
+        refusal
+            .explains(since, now)
+            .then(|| refusal.message.clone())
     }
 
     /// Forgets the jobs for which `is_alive` says no.
@@ -220,5 +238,29 @@ mod tests {
         assert_eq!(asked, [false, false, true, false, false, true]);
         assert!(!memory.must_ask_for_refusal("uid", false, at(40)));
         assert!(!memory.must_ask_for_refusal("uid", true, at(41)));
+    }
+
+    #[test]
+    fn last_hours_refusal_is_not_reported_as_todays() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let refusal = |second| {
+            Some(PodRefusal {
+                at: at(second),
+                message: "exceeded quota".to_owned(),
+            })
+        };
+        let memory = Memory::default();
+        memory.must_ask_for_refusal("uid", false, at(10_000));
+        memory.must_ask_for_refusal("uid", true, at(13_600));
+        memory.set_refusal("uid", refusal(13_000));
+        assert_eq!(memory.refusal("uid", at(13_610)), None);
+        memory.set_refusal("uid", refusal(13_605));
+        assert!(memory.refusal("uid", at(13_610)).is_some());
+        assert_eq!(memory.refusal("uid", at(20_000)), None, "it has no end");
+
+        let restarted = Memory::default();
+        restarted.must_ask_for_refusal("uid", true, at(13_600));
+        restarted.set_refusal("uid", refusal(13_000));
+        assert!(restarted.refusal("uid", at(13_610)).is_some());
     }
 }

@@ -1,9 +1,11 @@
 //! The only reads: the watches' caches, and live lists where a cache is not enough. Decides nothing.
 
+pub mod refusal;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::api::{Api, ListParams, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource};
@@ -20,9 +22,6 @@ use crate::calls::{CallError, bounded};
 use crate::pods::PodFacts;
 use crate::watches::{Stores, belongs_to};
 
-/// Events of a `StatefulSet` that are read to learn why its pods are refused: the newest is among the first few.
-const MAX_EVENTS: u32 = 50;
-
 /// Which read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,17 +33,13 @@ pub enum Error {
     },
     #[error("get job {job}: {source}")]
     GetJob { job: String, source: CallError },
-    #[error("list events of {name}: {source}")]
-    ListEvents { name: String, source: CallError },
 }
 
 impl Error {
     /// The call behind it.
     pub fn call(&self) -> &CallError {
         match self {
-            Self::List { source, .. }
-            | Self::GetJob { source, .. }
-            | Self::ListEvents { source, .. } => source,
+            Self::List { source, .. } | Self::GetJob { source, .. } => source,
         }
     }
 }
@@ -99,38 +94,6 @@ pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<Zephy
             job: job.name.clone(),
             source,
         })
-}
-
-/// Why pods of a `StatefulSet` are refused, in the API server's words: it has no condition for that, only events.
-pub async fn pod_refusal(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    uid: &str,
-) -> Result<Option<String>, Error> {
-    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
-    let events = bounded(api.list(&ListParams::default().fields(&selector).limit(MAX_EVENTS)))
-        .await
-        .map_err(|source| Error::ListEvents {
-            name: name.to_owned(),
-            source,
-        })?;
-    let time = |event: &Event| {
-        let series = event
-            .series
-            .as_ref()
-            .and_then(|series| series.last_observed_time.as_ref())
-            .map(|time| time.0);
-        series
-            .max(event.last_timestamp.as_ref().map(|time| time.0))
-            .max(event.event_time.as_ref().map(|time| time.0))
-    };
-    Ok(events
-        .items
-        .into_iter()
-        .max_by_key(time)
-        .and_then(|event| event.message))
 }
 
 async fn list<K>(

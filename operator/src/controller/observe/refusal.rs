@@ -1,0 +1,211 @@
+//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for that.
+//!
+//! Only people read the answer: no decision rests on it, and a list that fails costs nothing but the sentence.
+
+use std::sync::Once;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+use kube::Client;
+use kube::api::{Api, ListParams};
+use tracing::{info, warn};
+
+use crate::calls::{CallError, Refusal, bounded};
+
+/// Events in one page: some 500 KB.
+const PAGE: u32 = 500;
+/// Pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; whoever makes 10,000 gets no sentence
+/// about the last of them.
+const MAX_PAGES: usize = 20;
+/// How long a refusal holds. The controller of `StatefulSet`s tries again after at most 1,000 s, and its events are
+/// published at least every 300 s: a refusal that still stands is never older.
+pub const MAX_REFUSAL_AGE: SignedDuration = SignedDuration::from_mins(25);
+/// By how much the clock of the controller that writes events may be behind ours, together with the events' whole seconds.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
+
+/// The newest event that says that a pod could not be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRefusal {
+    pub at: Timestamp,
+    /// In the API server's words.
+    pub message: String,
+}
+
+impl PodRefusal {
+    /// Whether it explains why pods are missing at `now`, and have been since `missing_since`: that of another time does not.
+    pub fn explains(&self, missing_since: Timestamp, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        let before = missing_since.duration_since(self.at);
+        age <= MAX_REFUSAL_AGE && before <= CLOCK_SLACK
+    }
+}
+
+/// The newest refusal of a pod of the `StatefulSet` with this uid. Events are listed by name, so all pages are read.
+pub async fn newest_refusal(
+    client: &Client,
+    namespace: &str,
+    uid: &str,
+) -> Result<Option<PodRefusal>, CallError> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
+    let mut page = ListParams::default().fields(&selector).limit(PAGE);
+    let mut newest = None;
+    for _ in 0..MAX_PAGES {
+        let events = bounded(api.list(&page)).await?;
+        for refusal in events.items.into_iter().filter_map(refusal) {
+            newest = match newest {
+                Some(newest) if is_newer(&newest, &refusal) => Some(newest),
+                Some(_) | None => Some(refusal),
+            };
+        }
+        match events.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => break,
+        }
+    }
+    Ok(newest)
+}
+
+fn is_newer(one: &PodRefusal, other: &PodRefusal) -> bool {
+    one.at > other.at
+}
+
+/// What an event says, and when it was last seen. An event without a time or a message says nothing.
+fn refusal(event: Event) -> Option<PodRefusal> {
+    let series = event.series.and_then(|series| series.last_observed_time);
+    let at = series
+        .map(|time| time.0)
+        .max(event.last_timestamp.map(|time| time.0))
+        .max(event.event_time.map(|time| time.0))?;
+    let message = event.message?;
+    Some(PodRefusal { at, message })
+}
+
+/// Logs that events could not be listed. Whoever grants no right to list events knows that: it is said once.
+pub fn log_failure(job: &str, error: &CallError) {
+    static DENIED: Once = Once::new();
+    match error.refusal() {
+        Refusal::Forbidden => DENIED.call_once(|| {
+            info!(
+                %error,
+                "events cannot be listed, so no status says why a job's worker pods are refused"
+            );
+        }),
+        Refusal::NotFound
+        | Refusal::AlreadyExists
+        | Refusal::Conflict
+        | Refusal::Invalid
+        | Refusal::NamespaceEnding
+        | Refusal::Transient => warn!(job, %error, "events not listed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::Router;
+    use axum::extract::Query;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// An API server that knows one path: events, in pages of two, or a refusal of the list.
+    async fn server(events: Vec<Value>, denied: bool) -> Client {
+        let list = move |Query(query): Query<BTreeMap<String, String>>| async move {
+            if denied {
+                let status = json!({
+                    "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+                    "message": "events is forbidden",
+                });
+                return (StatusCode::FORBIDDEN, axum::Json(status));
+            }
+            assert_eq!(
+                query["fieldSelector"],
+                "involvedObject.uid=set-uid,reason=FailedCreate"
+            );
+            let from = query
+                .get("continue")
+                .map_or(0, |token| token.parse::<usize>().unwrap());
+            let until = (from + 2).min(events.len());
+            let token = (until < events.len()).then(|| until.to_string());
+            let page = json!({
+                "apiVersion": "v1", "kind": "EventList",
+                "metadata": {"resourceVersion": "1", "continue": token},
+                "items": events[from..until],
+            });
+            (StatusCode::OK, axum::Json(page))
+        };
+        let routes = Router::new().route("/api/v1/namespaces/team/events", get(list));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let url = format!("http://{address}").parse().unwrap();
+        Client::try_from(kube::Config::new(url)).unwrap()
+    }
+
+    fn event(name: &str, last: &str, message: &str) -> Value {
+        json!({
+            "metadata": {"name": name, "namespace": "team"},
+            "involvedObject": {"uid": "set-uid"}, "reason": "FailedCreate",
+            "message": message, "lastTimestamp": last,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_newest_refusal_is_found_on_whichever_page_it_is() {
+        let mut events: Vec<Value> = (0..5)
+            .map(|n| {
+                event(
+                    &format!("a{n}"),
+                    "2026-01-01T10:00:00Z",
+                    "yesterday's quota",
+                )
+            })
+            .collect();
+        events.push(event("z", "2026-01-01T11:00:00Z", "today's quota"));
+        events.push(event("zz", "2026-01-01T10:30:00Z", "between"));
+        let client = server(events, false).await;
+        let newest = newest_refusal(&client, "team", "set-uid").await.unwrap();
+        let newest = newest.map(|refusal| refusal.message);
+        assert_eq!(newest.as_deref(), Some("today's quota"));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_denied_is_an_answer_and_not_a_failure_of_the_job() {
+        let client = server(Vec::new(), true).await;
+        let error = newest_refusal(&client, "team", "set-uid")
+            .await
+            .unwrap_err();
+        assert_eq!(error.refusal(), Refusal::Forbidden);
+    }
+
+    #[test]
+    fn a_refusal_explains_only_pods_that_are_missing_since_then() {
+        let refusal = PodRefusal {
+            at: at(10_000),
+            message: "exceeded quota".to_owned(),
+        };
+        for (missing_since, now, explains) in [
+            (9_990, 10_010, true),
+            // Clocks differ a little.
+            (10_020, 10_030, true),
+            // Last hour's quota has nothing to do with today's preemption.
+            (13_600, 13_610, false),
+            (10_100, 10_110, false),
+            // Missing all the time, but nobody has refused anything for half an hour.
+            (9_990, 10_000 + 25 * 60, true),
+            (9_990, 10_000 + 30 * 60, false),
+        ] {
+            let found = refusal.explains(at(missing_since), at(now));
+            assert_eq!(found, explains, "{missing_since} {now}");
+        }
+    }
+}
