@@ -2,12 +2,15 @@
 //!
 //! Pure: no client, no clock. A pod's phase alone is never believed; conditions and container statuses are.
 
+mod account;
 mod end;
 mod state;
 mod trouble;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
 use zephyr_crds::names;
 use zephyr_crds::quantity::QuantityText;
 
@@ -88,6 +91,7 @@ pub enum ContainerRun {
 pub struct ContainerEnd {
     pub exit_code: i32,
     pub reason: String,
+    pub finished: Option<Timestamp>,
 }
 
 impl PodFacts {
@@ -180,10 +184,7 @@ impl ContainerFacts {
                 .last_state
                 .as_ref()
                 .and_then(|last| last.terminated.as_ref())
-                .map(|end| ContainerEnd {
-                    exit_code: end.exit_code,
-                    reason: end.reason.clone().unwrap_or_default(),
-                }),
+                .map(ContainerEnd::read),
         }
     }
 }
@@ -191,10 +192,7 @@ impl ContainerFacts {
 impl ContainerRun {
     fn read(state: &ContainerState) -> Self {
         if let Some(end) = &state.terminated {
-            return Self::Ended(ContainerEnd {
-                exit_code: end.exit_code,
-                reason: end.reason.clone().unwrap_or_default(),
-            });
+            return Self::Ended(ContainerEnd::read(end));
         }
         if let Some(running) = &state.running {
             return Self::Running {
@@ -207,6 +205,16 @@ impl ContainerRun {
                 message: waiting.message.clone().unwrap_or_default(),
             })
         })
+    }
+}
+
+impl ContainerEnd {
+    fn read(end: &ContainerStateTerminated) -> Self {
+        Self {
+            exit_code: end.exit_code,
+            reason: end.reason.clone().unwrap_or_default(),
+            finished: end.finished_at.as_ref().map(|time| time.0),
+        }
     }
 }
 

@@ -1,14 +1,24 @@
 //! How a worker's pod, or one run of its container, ended, and on which account that goes.
 //!
-//! Pure. What the job did itself is its own; everything else is a disruption.
+//! Pure. What the job did itself is its own; everything else is a disruption. The table of words is in `account.rs`.
 
+use jiff::SignedDuration;
+
+use super::account::{self, Account};
 use super::{ContainerEnd, ContainerRun, PodFacts};
 
 /// Signal 15 as an exit code: somebody asked the container to stop.
 pub(super) const EXIT_CODE_SIGTERM: i32 = 143;
 
-/// The kubelet's word for a container whose control group ran out of memory.
-const OOM_KILLED: &str = "OOMKilled";
+/// Signal 9 as an exit code.
+const EXIT_CODE_SIGKILL: i32 = 137;
+
+/// What people read of a container that its liveness probe ended.
+const LIVENESS_KILL: &str = "killed by its liveness probe";
+
+/// How long a container is unready at least before its liveness probe ends it: three probes 20 s apart fail after the two
+/// of readiness 3 s apart have, and then it has its grace period of 15 s.
+const UNREADY_BEFORE_LIVENESS_KILL: SignedDuration = SignedDuration::from_secs(30);
 
 /// How a worker pod, or one run of its container, ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,84 +45,88 @@ pub enum PodEndCause {
 impl PodFacts {
     /// How the pod or its last container run ended; `None` while nothing has ended.
     pub fn end(&self) -> Option<PodEnd> {
-        let last = self.container.last_end.as_ref();
-        let ended_run = match &self.container.state {
-            ContainerRun::Ended(end) => Some((end, self.container.restarts)),
-            ContainerRun::Unknown | ContainerRun::Waiting(_) => {
-                last.map(|end| (end, self.container.restarts))
-            }
-            // The number counts the run that goes on now, so the end before belongs to the number before.
-            ContainerRun::Running { .. } => last.map(|end| (end, self.container.restarts - 1)),
-        };
-        let (exit_code, run) = ended_run.map_or((0, self.container.restarts), |(end, run)| {
-            (end.exit_code, run)
-        });
-        let of = |cause, reason: &str| PodEnd {
+        let (run_end, run) = self.ended_run();
+        let exit_code = run_end.map_or(0, |end| end.exit_code);
+        let (cause, reason) = self.judge(run_end)?;
+        Some(PodEnd {
             pod_uid: self.uid.clone(),
             pod_name: self.name.clone(),
             cause,
-            reason: reason.to_owned(),
+            reason,
             exit_code,
             memory_limit_bytes: self.memory_limit_bytes,
             container_restarts: u32::try_from(run).unwrap_or(0),
-        };
-        let is_oom_kill = |end: &ContainerEnd| end.reason == OOM_KILLED;
+        })
+    }
+
+    /// The end of the last run of our container, if one has ended, and the number of that run.
+    fn ended_run(&self) -> (Option<&ContainerEnd>, i32) {
+        let restarts = self.container.restarts;
+        let last = self.container.last_end.as_ref();
+        match &self.container.state {
+            ContainerRun::Ended(end) => (Some(end), restarts),
+            // The number counts the run that goes on now, so the end before belongs to the number before.
+            ContainerRun::Running { .. } if last.is_some() => (last, restarts - 1),
+            ContainerRun::Unknown | ContainerRun::Waiting(_) | ContainerRun::Running { .. } => {
+                (last, restarts)
+            }
+        }
+    }
+
+    /// The account of the end, and its reason in Kubernetes' words: what says most of this pod comes first.
+    fn judge(&self, run_end: Option<&ContainerEnd>) -> Option<(PodEndCause, String)> {
         // An OOM kill is one even when the pod is deleted a moment later; that of a run before says nothing of this one.
         let is_running = matches!(self.container.state, ContainerRun::Running { .. });
-        if let Some((end, _)) = ended_run.filter(|(end, _)| is_oom_kill(end) && !is_running) {
-            return Some(of(PodEndCause::OutOfMemory, &end.reason));
+        let of_container = |end: &ContainerEnd| account::of_container(&end.reason);
+        if let Some(end) =
+            run_end.filter(|end| of_container(end) == Some(Account::Memory) && !is_running)
+        {
+            return Some((PodEndCause::OutOfMemory, end.reason.clone()));
+        }
+        let verdict = self.verdict.as_ref();
+        let of_verdict = verdict.and_then(|told| account::of_pod(&told.reason, &told.message));
+        if let Some(told) = verdict.filter(|_| of_verdict == Some(Account::Job)) {
+            return Some((PodEndCause::Exit, told.message.clone()));
         }
         if let Some(disruption) = &self.disruption {
-            return Some(of(PodEndCause::Disruption, &disruption.reason));
+            return Some((PodEndCause::Disruption, disruption.reason.clone()));
         }
-        if let Some(verdict) = &self.verdict {
-            let cause = if self.verdict_is_disruption() {
-                PodEndCause::Disruption
-            } else {
-                PodEndCause::Exit
-            };
-            let reason = if cause == PodEndCause::Exit {
-                &verdict.message
-            } else {
-                &verdict.reason
-            };
-            return Some(of(
-                cause,
-                if reason.is_empty() {
-                    &verdict.reason
-                } else {
-                    reason
-                },
-            ));
+        if let Some(told) = verdict.filter(|_| of_verdict.is_some() || run_end.is_none()) {
+            return Some((PodEndCause::Disruption, told.reason.clone()));
         }
         if self.deletion.is_some() {
-            return Some(of(PodEndCause::Disruption, "Deleted"));
+            return Some((PodEndCause::Disruption, "Deleted".to_owned()));
         }
-        let (end, _) = ended_run?;
-        let cause = match end.exit_code {
-            _ if is_oom_kill(end) => PodEndCause::OutOfMemory,
-            0 | EXIT_CODE_SIGTERM => PodEndCause::Disruption,
-            _ => PodEndCause::Exit,
+        let end = run_end?;
+        let cause = match (of_container(end), end.exit_code) {
+            (Some(Account::Memory), _) => PodEndCause::OutOfMemory,
+            (Some(Account::Cluster), _) | (_, 0 | EXIT_CODE_SIGTERM) => PodEndCause::Disruption,
+            (Some(Account::Job) | None, _) if self.was_killed_by_liveness(end) => {
+                return Some((PodEndCause::Disruption, LIVENESS_KILL.to_owned()));
+            }
+            (Some(Account::Job) | None, _) => PodEndCause::Exit,
         };
-        Some(of(cause, &end.reason))
+        Some((cause, end.reason.clone()))
     }
 
-    /// Evicted for the node's sake, shut down with the node, or preempted; going beyond its own limits is not a disruption.
+    /// Whether the kubelet killed the container because its liveness probe failed, which status does not say. Such a container
+    /// has been unready for most of the time that the probe takes to fail; one that ends by itself is ready until it ends.
+    fn was_killed_by_liveness(&self, end: &ContainerEnd) -> bool {
+        end.exit_code == EXIT_CODE_SIGKILL
+            && !self.ready
+            && self
+                .ready_changed
+                .zip(end.finished)
+                .is_some_and(|(unready_since, finished)| {
+                    finished.duration_since(unready_since) >= UNREADY_BEFORE_LIVENESS_KILL
+                })
+    }
+
+    /// Evicted for the node's sake, shut down with the node, preempted or not admitted by its node; going beyond its own
+    /// limits is not a disruption.
     pub(super) fn verdict_is_disruption(&self) -> bool {
-        self.verdict
-            .as_ref()
-            .is_some_and(|told| match told.reason.as_str() {
-                "Evicted" => !is_own_limit(&told.message),
-                "NodeShutdown" | "Shutdown" | "Terminated" | "Preempting" | "Preempted"
-                | "NodeLost" | "NodeAffinity" => true,
-                _ => false,
-            })
+        self.verdict.as_ref().is_some_and(|told| {
+            account::of_pod(&told.reason, &told.message) == Some(Account::Cluster)
+        })
     }
-}
-
-/// Whether an eviction's message speaks of the pod's own limits and not of its node's pressure.
-fn is_own_limit(message: &str) -> bool {
-    message.contains("exceeds the total limit")
-        || message.contains("exceeds the limit")
-        || message.contains("exceeded its local ephemeral storage limit")
 }

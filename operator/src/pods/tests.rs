@@ -43,6 +43,7 @@ fn ended(exit_code: i32, reason: &str) -> ContainerRun {
     ContainerRun::Ended(ContainerEnd {
         exit_code,
         reason: reason.to_owned(),
+        finished: None,
     })
 }
 
@@ -355,6 +356,116 @@ fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_t
     }
 }
 
+/// Every word that the kubelet, the scheduler and the controllers write for what the job did not do.
+#[test]
+fn what_a_node_or_a_controller_did_is_a_disruption_in_all_their_words() {
+    let refused_by_its_node = [
+        "OutOfcpu",
+        "OutOfmemory",
+        "OutOfpods",
+        "OutOfephemeral-storage",
+        "OutOfnvidia.com/gpu",
+        "UnexpectedAdmissionError",
+        "UnexpectedPredicateFailureType",
+        "UnknownReason",
+        "NodeAffinity",
+        "NodeName",
+        "NodePorts",
+        "TaintToleration",
+        "InvalidNodeInfo",
+        "TopologyAffinityError",
+        "SMTAlignmentError",
+        "VolumeAttachmentLimitExceeded",
+        "AppArmor",
+        "SysctlForbidden",
+        "NodeShutdown",
+    ];
+    let ended_by_somebody = [
+        "Evicted",
+        "Terminated",
+        "Shutdown",
+        "Preempting",
+        "NodeLost",
+        "DeadlineExceeded",
+    ];
+    for reason in refused_by_its_node.into_iter().chain(ended_by_somebody) {
+        let pod = with(|pod| {
+            pod.verdict = Some(told(reason, "Node didn't have enough resource: cpu"));
+            pod.over = true;
+        });
+        let end = pod.end().unwrap();
+        assert_eq!((end.cause, end.reason.as_str()), (Disruption, reason));
+        assert_eq!(
+            pod.worker_state(&SessionView::default(), at(1000)),
+            WorkerState::Dead,
+            "{reason}"
+        );
+    }
+    for reason in ["DeletionByDeviceTaintManager", "SomeReasonOfTomorrow"] {
+        let pod = with(|pod| pod.disruption = Some(told(reason, "")));
+        assert_eq!(pod.end().map(|end| end.cause), Some(Disruption));
+    }
+}
+
+#[test]
+fn a_word_that_nobody_knows_is_judged_by_what_the_container_did() {
+    let of = |run: Option<ContainerRun>| {
+        with(|pod| {
+            pod.verdict = Some(told("SomeReasonOfTomorrow", ""));
+            pod.over = true;
+            pod.container.state = run.unwrap_or_default();
+        })
+        .end()
+        .map(|end| end.cause)
+    };
+    assert_eq!(of(None), Some(Disruption), "nothing of the job ran");
+    assert_eq!(of(Some(ended(1, "Error"))), Some(Exit));
+    assert_eq!(of(Some(ended(137, "OOMKilled"))), Some(OutOfMemory));
+    assert_eq!(
+        of(Some(ended(137, "ContainerStatusUnknown"))),
+        Some(Disruption)
+    );
+}
+
+#[test]
+fn a_pod_beyond_its_own_limit_stays_so_when_its_node_is_drained_later() {
+    let message = "Container zephyr exceeded its local ephemeral storage limit \"1Gi\". ";
+    let pod = with(|pod| {
+        pod.verdict = Some(told("Evicted", message));
+        pod.disruption = Some(told("EvictionByEvictionAPI", ""));
+        pod.deletion = Some(at(1));
+        pod.over = true;
+    });
+    assert_eq!(pod.end().map(|end| end.cause), Some(Exit));
+}
+
+#[test]
+fn a_container_that_was_unready_for_long_and_is_killed_was_killed_by_its_probe() {
+    let killed = |unready_since: i64, exit_code: i32, reason: &str| {
+        let mut pod = running(false, unready_since);
+        pod.container.state = ContainerRun::Ended(ContainerEnd {
+            exit_code,
+            reason: reason.to_owned(),
+            finished: Some(at(500)),
+        });
+        pod.end().unwrap()
+    };
+    let end = killed(450, 137, "Error");
+    assert_eq!(
+        (end.cause, end.reason.as_str()),
+        (Disruption, "killed by its liveness probe")
+    );
+    assert_eq!(killed(470, 137, "Error").cause, Disruption);
+    assert_eq!(
+        killed(471, 137, "Error").cause,
+        Exit,
+        "it was ready a moment ago"
+    );
+    assert_eq!(killed(501, 137, "Error").cause, Exit);
+    assert_eq!(killed(450, 1, "Error").cause, Exit);
+    assert_eq!(killed(450, 137, "OOMKilled").cause, OutOfMemory);
+}
+
 #[test]
 fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_before() {
     assert_eq!(running(true, 110).end(), None);
@@ -363,6 +474,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
     pod.container.last_end = Some(ContainerEnd {
         exit_code: 137,
         reason: "OOMKilled".to_owned(),
+        finished: None,
     });
     let end = pod.end().unwrap();
     assert_eq!(
@@ -428,6 +540,7 @@ fn what_keeps_a_pod_from_running_names_the_pod_and_the_image() {
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 128,
             reason: "StartError".to_owned(),
+            finished: None,
         });
     });
     assert!(matches!(
@@ -439,6 +552,7 @@ fn what_keeps_a_pod_from_running_names_the_pod_and_the_image() {
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 101,
             reason: "Error".to_owned(),
+            finished: None,
         });
         pod.container.restarts = 4;
     });
@@ -517,7 +631,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
             "containerStatuses": [{
                 "name": "zephyr", "image": "i", "imageID": "", "ready": true, "restartCount": 3,
                 "state": {"running": {"startedAt": "2026-01-01T00:00:03Z"}},
-                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:02Z"}},
             }],
         },
     }))
@@ -547,7 +661,8 @@ fn a_pod_of_the_api_server_is_read_whole() {
                 },
                 last_end: Some(ContainerEnd {
                     exit_code: 137,
-                    reason: "OOMKilled".to_owned()
+                    reason: "OOMKilled".to_owned(),
+                    finished: Some(time("2026-01-01T00:00:02Z")),
                 }),
             },
             memory_limit_bytes: 2 << 30,

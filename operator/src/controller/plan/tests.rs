@@ -776,6 +776,7 @@ fn fault_3598_5041_workers_that_fail_for_too_long_end_the_generation_and_workers
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 101,
             reason: "Error".to_owned(),
+            finished: None,
         });
     };
     let pending =
