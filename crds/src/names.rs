@@ -9,6 +9,9 @@ pub const RESERVED_PREFIX: &str = "zephyr.dev/";
 /// Longest name of a job: a `StatefulSet`'s name may have 52 characters, and `-workers-g` takes 10 and the generation up to 4.
 pub const MAX_JOB_NAME: usize = 38;
 
+/// Highest number of a generation: four digits fit into the children's names.
+pub const MAX_GENERATION: u32 = 9999;
+
 /// Label: the job's name.
 pub const LABEL_JOB: &str = "zephyr.dev/job";
 /// Label: the job's uid.
@@ -46,6 +49,12 @@ pub const COORDINATOR_PORT: u16 = 7070;
 /// Port of `/healthz`, `/readyz` and `/metrics` in both roles' pods.
 pub const ADMIN_PORT: u16 = 8081;
 
+/// The generation that a label's value names; `None` for what no operator writes there: its number is nobody's.
+pub fn parse_generation(label: &str) -> Option<u32> {
+    let number = label.parse().ok()?;
+    (1..=MAX_GENERATION).contains(&number).then_some(number)
+}
+
 /// The immutable `ConfigMap` that owns everything else of generation `n`.
 pub fn generation_root(job: &str, n: u32) -> String {
     format!("{job}-g{n}")
@@ -82,6 +91,16 @@ mod tests {
             coordinator_address("count", "team", 2),
             "http://count-coordinator-g2.team.svc:7070"
         );
+    }
+
+    #[test]
+    fn a_generation_is_read_from_its_label_and_a_number_that_none_can_have_is_not() {
+        for (label, number) in [("1", 1), ("9999", 9999)] {
+            assert_eq!(parse_generation(label), Some(number));
+        }
+        for label in ["0", "10000", "4294967295", "4294967296", "-1", "x", ""] {
+            assert_eq!(parse_generation(label), None, "{label:?}");
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl PodFacts {
             uid: pod.metadata.uid.clone()?,
             role,
             job_uid: labels.get(names::LABEL_JOB_UID)?.clone(),
-            generation: labels.get(names::LABEL_GENERATION)?.parse().ok()?,
+            generation: names::parse_generation(labels.get(names::LABEL_GENERATION)?)?,
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             disruption: condition("DisruptionTarget").filter(|c| holds(c)).map(told),

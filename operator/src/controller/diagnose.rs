@@ -32,7 +32,7 @@ pub struct CoordinatorHealth {
     pub was_ready: bool,
     /// Since when it is not ready; absent while it is, or while there is none yet.
     pub unavailable_since: Option<Timestamp>,
-    /// Since when nothing but itself can keep it from being ready: its pod has a node, and its container runs. While it is
+    /// Since when nothing but itself can keep it from being ready: its pod is there, has a node, and its container runs. While it is
     /// ready, since when the operator does not hear it.
     pub silent_since: Option<Timestamp>,
     pub trouble: Option<Trouble>,
@@ -44,6 +44,8 @@ pub struct WorkersHealth {
     pub counts: WorkerCounts,
     /// How many the `StatefulSet` is asked for.
     pub replicas: u32,
+    /// Fewer pods exist than it is asked for.
+    pub is_short: bool,
     /// Since when none is alive; absent while one is, or while none is asked for.
     pub dead_since: Option<Timestamp>,
     /// Since when the longest of those pods that have a node, are not being disrupted and are not alive, have been given
@@ -142,7 +144,7 @@ fn coordinator_health(
     let silent_since = unavailable_since.map(|since| {
         let begun = pod
             .into_iter()
-            .flat_map(|pod| [pod.scheduled_since, pod.running_since()])
+            .flat_map(|pod| [pod.created, pod.scheduled_since, pod.running_since()])
             .flatten()
             .max();
         begun.map_or(since, |begun| begun.max(since))
@@ -229,6 +231,10 @@ fn workers_health(
         trouble: workers_trouble(observed, generation),
         counts,
         replicas,
+        is_short: objects
+            .workers
+            .as_ref()
+            .is_some_and(|workers| workers.pods < workers.replicas),
         dead_since,
         failing_since,
     }

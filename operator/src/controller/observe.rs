@@ -186,9 +186,8 @@ fn generation(metadata: &ObjectMeta) -> Option<u32> {
     metadata
         .labels
         .as_ref()?
-        .get(names::LABEL_GENERATION)?
-        .parse()
-        .ok()
+        .get(names::LABEL_GENERATION)
+        .and_then(|label| names::parse_generation(label))
 }
 
 fn object(metadata: &ObjectMeta) -> ObjectFacts {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use zephyr_crds::conditions::Reason;
+use zephyr_crds::names;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 
 use self::loss::{
@@ -66,6 +67,8 @@ pub enum Lifecycle {
     Stay,
     /// The spec is refused, and nothing runs.
     Reject,
+    /// Nothing can be started, for this reason: somebody has to change the cluster.
+    Block(String),
     /// A new generation gets its number.
     Start(Start),
     /// The job ends.
@@ -137,16 +140,35 @@ fn plan_first(job: &ValidatedJob, observed: &Observed) -> Plan {
     if observed.freshness == Freshness::Cached {
         return Plan::look();
     }
-    let start = Start {
-        generation: observed.highest_generation + 1,
-        ended: None,
-        not_before: None,
-        without_progress: 0,
+    let lifecycle = match next_number(job, observed.highest_generation) {
+        Ok(generation) => Lifecycle::Start(Start {
+            generation,
+            ended: None,
+            not_before: None,
+            without_progress: 0,
+        }),
+        Err(message) => Lifecycle::Block(message),
     };
     Plan {
-        lifecycle: Lifecycle::Start(start),
+        lifecycle,
         ..Plan::default()
     }
+}
+
+/// The number after `highest`, or why there is none. An object that somebody labelled as the job's may have used them up.
+fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
+    if highest < names::MAX_GENERATION {
+        return Ok(highest + 1);
+    }
+    Err(format!(
+        "no number is left for a generation: an object of namespace {} with the labels {}={} and {}={highest} has the last \
+         one, {}; delete that object",
+        job.identity.namespace,
+        names::LABEL_JOB,
+        job.identity.name,
+        names::LABEL_GENERATION,
+        names::MAX_GENERATION
+    ))
 }
 
 /// The job has ended and status says so: the generation goes, and after its time the job itself.
@@ -169,7 +191,8 @@ fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
         }
     }
     actions.extend(delete_roots(job, observed, u32::MAX));
-    let mut requeue_after = None;
+    actions.extend(force_deletes(observed, now));
+    let mut requeue_after = next_stuck(observed).map(|from| until(from, now));
     let expires = job
         .spec
         .ttl_seconds_after_finished
@@ -184,7 +207,8 @@ fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
                 resource_version: job.resource_version.clone(),
             });
         } else {
-            requeue_after = Some(until(expires, now));
+            let wait = until(expires, now);
+            requeue_after = Some(requeue_after.map_or(wait, |soon: Duration| soon.min(wait)));
         }
     }
     Plan {
@@ -221,9 +245,12 @@ fn plan_running(
         .as_ref()
         .map(|time| time.0)
         .filter(|until| now < *until);
+    // An operator that just started has watched nothing for as long as the timers say; what happened while nobody looked,
+    // the end of the job perhaps, is told by the coordinator in a moment.
+    let timers =
+        || coordinator_lost(job, &diagnosis, now).or_else(|| workers_lost(job, &diagnosis, now));
     let ended = generation_lost(observed, generation)
-        .or_else(|| coordinator_lost(job, &diagnosis, now))
-        .or_else(|| workers_lost(job, &diagnosis, now))
+        .or_else(|| timers().filter(|_| !observed.warming_up))
         .filter(|_| backoff_until.is_none());
     if let Some(ended) = ended {
         return plan_next(job, observed, generation, ended, diagnosis, now);
@@ -233,7 +260,7 @@ fn plan_running(
     if backoff_until.is_none() {
         actions.extend(create_missing(job, observed, installation, generation));
         actions.extend(scale(job, observed, generation));
-        actions.extend(force_deletes(observed, generation, now));
+        actions.extend(force_deletes(observed, now));
         if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
             actions.push(Action::TellPodEnds {
                 generation,
@@ -243,14 +270,7 @@ fn plan_running(
     }
     // Only now: the new generation never waits for the old one, and its number is in status already.
     actions.extend(delete_roots(job, observed, generation));
-    let requeue_after = Some(requeue(
-        job,
-        observed,
-        &diagnosis,
-        generation,
-        backoff_until,
-        now,
-    ));
+    let requeue_after = Some(requeue(job, observed, &diagnosis, backoff_until, now));
     Plan {
         look_live: false,
         actions,
@@ -321,8 +341,12 @@ fn plan_next(
             ..Plan::default()
         };
     }
+    let number = match next_number(job, observed.highest_generation.max(generation)) {
+        Ok(number) => number,
+        Err(message) => return finish(Reason::GenerationsExhausted, message),
+    };
     let start = Start {
-        generation: observed.highest_generation.max(generation) + 1,
+        generation: number,
         ended: Some(ended),
         not_before: Some(after(now, job.timing.backoff(used))),
         without_progress,
@@ -381,34 +405,42 @@ fn requeue(
     job: &ValidatedJob,
     observed: &Observed,
     diagnosis: &Diagnosis,
-    generation: u32,
     backoff_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Duration {
-    let stuck = observed
-        .workers(generation)
-        .filter_map(crate::pods::PodFacts::stuck_from);
     let counts = &diagnosis.workers.counts;
     let is_settled = diagnosis.coordinator.ready
         && diagnosis.coordinator.trouble.is_none()
         && diagnosis.workers.trouble.is_none()
         && counts.alive() == counts.desired
         && counts.reconnecting == 0;
-    let usual = if is_settled {
+    let usual = if is_settled && !observed.warming_up {
         SETTLED_REQUEUE
     } else {
         UNSETTLED_REQUEUE
     };
-    [
-        backoff_until,
+    let timers = [
         coordinator_deadline(job, diagnosis),
         workers_deadline(job, diagnosis),
     ]
     .into_iter()
     .flatten()
-    .chain(stuck)
-    .map(|deadline| until(deadline, now))
-    .fold(usual, Duration::min)
+    .filter(|deadline| !observed.warming_up || now < *deadline);
+    backoff_until
+        .into_iter()
+        .chain(timers)
+        .chain(next_stuck(observed))
+        .map(|deadline| until(deadline, now))
+        .fold(usual, Duration::min)
+}
+
+/// When the first of the pods that are being deleted counts as stuck.
+fn next_stuck(observed: &Observed) -> Option<Timestamp> {
+    observed
+        .pods
+        .iter()
+        .filter_map(crate::pods::PodFacts::stuck_from)
+        .min()
 }
 
 /// From `now` to `deadline`; never none, so that a deadline that just passed is not asked for in a loop.
@@ -454,6 +486,7 @@ impl fmt::Display for Lifecycle {
         match self {
             Self::Stay => formatter.write_str("stay"),
             Self::Reject => formatter.write_str("reject the spec"),
+            Self::Block(message) => write!(formatter, "start nothing: {message}"),
             Self::Start(Start {
                 generation,
                 ended: None,

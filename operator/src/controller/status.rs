@@ -52,6 +52,7 @@ pub fn project(
     match &plan.lifecycle {
         Lifecycle::Ended => {}
         Lifecycle::Reject => next.reject(job),
+        Lifecycle::Block(message) => next.block(job, message),
         Lifecycle::Start(start) => next.start(start, job),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
         Lifecycle::Stay => next.follow(job, observed, &plan.diagnosis, problem),
@@ -90,6 +91,14 @@ impl Projection {
         self.enter(Phase::Pending, Reason::SpecInvalid, &message);
     }
 
+    fn block(&mut self, job: &ValidatedJob, message: &str) {
+        self.set_accepted(job);
+        self.set(ConditionType::Progressing, false, Reason::Blocked, message);
+        self.set(ConditionType::Degraded, true, Reason::Blocked, message);
+        self.set_unfinished();
+        self.enter(Phase::Pending, Reason::Blocked, message);
+    }
+
     fn start(&mut self, start: &Start, job: &ValidatedJob) {
         let now = Time(self.now);
         let status = &mut self.status;
@@ -117,13 +126,7 @@ impl Projection {
         status.backoff_until = start.not_before.map(Time);
         status.generations_without_progress =
             (start.without_progress > 0).then_some(start.without_progress);
-        status.workers = status.workers.take().map(|workers| {
-            WorkerCounts {
-                disruptions: workers.disruptions,
-                ..WorkerCounts::default()
-            }
-            .with_summary()
-        });
+        self.forget_workers();
         self.set_accepted(job);
         let (phase, reason, message) = match &start.ended {
             None => (
@@ -176,6 +179,7 @@ impl Projection {
         let report = observed.report.as_ref();
         self.take_report(report);
         self.take_workers(report, diagnosis);
+        self.forget_workers();
         let now = Time(self.now);
         let status = &mut self.status;
         if let Some(record) = status.generations.last_mut() {
@@ -233,7 +237,9 @@ impl Projection {
             .backoff_until
             .as_ref()
             .is_some_and(|until| self.now < until.0);
-        if observed.warming_up && self.is_unheard(report, diagnosis, problem) {
+        if observed.warming_up
+            && (self.is_unheard(report, diagnosis, problem) || self.is_unexplained(diagnosis))
+        {
             // What the operator before this one wrote is better than what this one knows.
             self.status.all_workers_dead_since = diagnosis.workers.dead_since.map(Time);
             return;
@@ -303,11 +309,18 @@ impl Projection {
             .coordinator
             .as_ref()
             .is_some_and(|coordinator| coordinator.epoch.is_some());
-        was_heard
-            && report.is_none()
-            && problem.is_none()
-            && diagnosis.coordinator.ready
+        was_heard && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
+    }
+
+    /// Whether pods were refused when the operator before this one looked, are still missing, and this one has not asked why.
+    fn is_unexplained(&self, diagnosis: &Diagnosis) -> bool {
+        let was_refused = find(&self.status, ConditionType::Degraded).is_some_and(|condition| {
+            condition.status == ConditionStatus::True && condition.reason == Reason::Blocked
+        });
+        was_refused
+            && diagnosis.coordinator.trouble.is_none()
             && diagnosis.workers.trouble.is_none()
+            && diagnosis.workers.is_short
     }
 
     fn take_report(&mut self, report: Option<&RunReport>) {
@@ -352,6 +365,17 @@ impl Projection {
             self.status.workers = Some(workers.counts.clone());
         }
         self.status.all_workers_dead_since = workers.dead_since.map(Time);
+    }
+
+    /// A generation that has ended has no workers; how many were lost is the job's history.
+    fn forget_workers(&mut self) {
+        self.status.workers = self.status.workers.take().map(|workers| {
+            WorkerCounts {
+                disruptions: workers.disruptions,
+                ..WorkerCounts::default()
+            }
+            .with_summary()
+        });
     }
 
     fn take_coordinator(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {

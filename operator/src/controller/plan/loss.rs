@@ -126,12 +126,11 @@ pub(super) fn workers_lost(
 }
 
 /// When the generation ends for want of workers; absent while the wait is for something outside the job. While the
-/// coordinator is away, its own timer is in charge.
+/// coordinator is away or not heard, its own timer is in charge: it may have ended the job and sent its workers home.
 pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.workers;
     let since = health.dead_since?.max(health.failing_since?);
-    diagnosis
-        .coordinator
-        .ready
+    let coordinator = &diagnosis.coordinator;
+    (coordinator.ready && coordinator.silent_since.is_none())
         .then(|| after(since, job.timing.no_workers_timeout))
 }

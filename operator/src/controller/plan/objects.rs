@@ -129,15 +129,13 @@ fn released(now: u32, useful: u32) -> u32 {
     }
 }
 
-/// Worker pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so
-/// a pod that still runs there can do no harm.
-pub(super) fn force_deletes(
-    observed: &Observed,
-    generation: u32,
-    now: Timestamp,
-) -> impl Iterator<Item = Action> {
+/// Pods of any generation and either role that a lost node keeps Terminating: the `StatefulSet` replaces none of them by
+/// itself, and nobody else removes what is left of a generation. Sessions and the ledger are fenced, so a pod that still runs
+/// there can do no harm.
+pub(super) fn force_deletes(observed: &Observed, now: Timestamp) -> impl Iterator<Item = Action> {
     observed
-        .workers(generation)
+        .pods
+        .iter()
         .filter(move |pod| pod.is_stuck(now))
         .map(|pod| Action::ForceDeletePod {
             name: pod.name.clone(),

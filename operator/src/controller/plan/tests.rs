@@ -31,6 +31,8 @@ struct World {
     report: Option<RunReport>,
     unheard: Option<Unheard>,
     untold_ends: Vec<PodEnd>,
+    /// The operator started a moment ago.
+    warming_up: bool,
     now: Timestamp,
     written: Option<Timestamp>,
     /// Writes of status.
@@ -60,6 +62,7 @@ impl World {
             report: None,
             unheard: None,
             untold_ends: Vec::new(),
+            warming_up: false,
             now: at(1_000),
             written: None,
             status_writes: 0,
@@ -80,7 +83,7 @@ impl World {
             pods: self.pods.clone(),
             report: self.report.clone(),
             unheard: self.unheard.clone(),
-            warming_up: false,
+            warming_up: self.warming_up,
             workers_refused: None,
             untold_ends: self.untold_ends.clone(),
             last_well: self.last_well,
@@ -748,6 +751,92 @@ fn fault_6673_progress_between_two_losses_keeps_the_job_from_being_given_up_earl
 }
 
 #[test]
+fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() {
+    let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
+    let back_after_an_hour = |world: &World| {
+        let mut world = world.clone();
+        world.pass(3_600);
+        world.warming_up = true;
+        world.report = None;
+        world.unheard = Some(Unheard {
+            since: world.now,
+            why: "it has not answered yet".to_owned(),
+        });
+        world
+    };
+    // Its coordinator was down when the operator went.
+    world.coordinator_is(false);
+    world.settle();
+    let mut later = back_after_an_hour(&world);
+    later.settle();
+    assert!(!later.phase().is_final());
+    let soonest = later.plan().requeue_after.unwrap();
+    assert!(soonest >= Duration::from_secs(1), "it asks all the time");
+    // The coordinator came back meanwhile, finished, and sent its workers home.
+    world.coordinator_is(true);
+    world.worker_pod("w-0", |pod| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+    });
+    world.job.status.all_workers_dead_since = Some(Time(at(1_000)));
+    let mut later = back_after_an_hour(&world);
+    later.settle();
+    assert!(!later.phase().is_final());
+    // Also after the first half minute it is the coordinator's timer that counts, not the workers'.
+    later.warming_up = false;
+    later.settle();
+    assert_eq!(later.generation(), 1);
+    assert!(!later.phase().is_final());
+    later.ends(true, "Succeeded");
+    later.unheard = None;
+    later.settle();
+    assert_eq!(later.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_coordinators_pod_that_was_made_a_moment_ago_has_its_whole_time() {
+    let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
+    world.coordinator_is(false);
+    world.settle();
+    world.pass(3_600);
+    world.coordinator_pod(|pod| pod.created = Some(at(4_590)));
+    world.settle();
+    assert!(!world.phase().is_final());
+}
+
+#[test]
+fn a_number_that_leaves_none_for_the_next_generation_is_told_and_starts_nothing() {
+    let mut world = World::new(json!({}));
+    world.foreign = 9_999;
+    world.settle();
+    assert_eq!(world.job.status.generation, None);
+    assert_eq!(world.phase(), Phase::Pending);
+    let degraded = world.condition(ConditionType::Degraded);
+    assert_eq!(degraded.status, ConditionStatus::True);
+    assert!(
+        degraded.message.contains("zephyr.dev/generation=9999"),
+        "{}",
+        degraded.message
+    );
+    world.foreign = 9_998;
+    world.settle();
+    assert_eq!(world.generation(), 9_999);
+    world.coordinator_is(true);
+    world.says(RunPhase::Running, 8);
+    world.settle();
+    world.coordinator_is(false);
+    world.settle();
+    world.pass(120);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed);
+    assert!(
+        world.message().contains("no number is left"),
+        "{}",
+        world.message()
+    );
+}
+
+#[test]
 fn the_last_generation_that_is_allowed_ends_the_job() {
     let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
     world.coordinator_is(false);
@@ -948,6 +1037,36 @@ fn pods_that_a_lost_node_keeps_are_force_deleted_half_a_minute_after_their_grace
     world.pass(1);
     world.settle();
     assert_eq!(world.log[logged..], ["force-delete pod w-0"]);
+}
+
+#[test]
+fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_too() {
+    let mut world = World::running(json!({}));
+    world.coordinator_pod(|pod| pod.deletion = Some(at(1_000)));
+    world.worker_pod("old-0", |pod| {
+        pod.deletion = Some(at(1_000));
+        pod.generation = 99;
+    });
+    let mut ended = world.clone();
+    let logged = world.log.len();
+    world.pass(30);
+    world.settle();
+    assert_eq!(
+        world.log[logged..],
+        ["force-delete pod c", "force-delete pod old-0"]
+    );
+    // The job's end takes nobody's place at it.
+    ended.ends(true, "Succeeded");
+    ended.settle();
+    ended.coordinator_pod(|pod| pod.deletion = Some(at(1_000)));
+    assert!(ended.plan().requeue_after.is_some());
+    let logged = ended.log.len();
+    ended.pass(30);
+    ended.settle();
+    assert_eq!(
+        ended.log[logged..],
+        ["force-delete pod old-0", "force-delete pod c"]
+    );
 }
 
 #[test]

@@ -447,6 +447,38 @@ fn an_end_sets_finished_and_says_which_end() {
 }
 
 #[test]
+fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
+    let mut running = started();
+    let mut diagnosis = healthy(3);
+    diagnosis.workers.counts.disruptions = 2;
+    diagnosis.workers.counts.restarts = 5;
+    running.status = follow(
+        &running,
+        Some(report(RunPhase::Running)),
+        diagnosis.clone(),
+        None,
+    );
+    let finish = Finish {
+        cause: GenerationEnd::Succeeded,
+        reason: Reason::OutputComplete,
+        message: String::new(),
+        outputs: None,
+    };
+    let plan = Plan {
+        lifecycle: Lifecycle::Finish(finish),
+        diagnosis,
+        ..Plan::default()
+    };
+    let status = project(&running, &Observed::default(), &plan, None, at(400));
+    let expected = WorkerCounts {
+        disruptions: 2,
+        summary: "0/0".to_owned(),
+        ..WorkerCounts::default()
+    };
+    assert_eq!(status.workers, Some(expected));
+}
+
+#[test]
 fn a_refused_spec_is_told_with_the_field_and_starts_nothing() {
     let mut job = new_job();
     job.errors = vec![zephyr_crds::field_error::FieldError::new(
@@ -653,4 +685,51 @@ fn an_operator_that_just_started_writes_nothing_before_it_has_heard_of_the_coord
     };
     assert_eq!(project_at(true), running);
     assert_ne!(project_at(false), running);
+}
+
+/// F27: one pod without a node, or a quota that refuses one, and the operator is replaced.
+#[test]
+fn an_operator_that_just_started_repeats_what_was_told_of_pods_that_wait() {
+    let job = started();
+    let waits = |kind, is_short| {
+        let mut diagnosis = healthy(3);
+        diagnosis.workers.is_short = is_short;
+        diagnosis.workers.trouble = Some(Trouble {
+            kind,
+            message: "one pod waits".to_owned(),
+        });
+        diagnosis
+    };
+    let unscheduled = waits(TroubleKind::Capacity, false);
+    let refused = waits(TroubleKind::Blocked, true);
+    let mut not_asked_yet = refused.clone();
+    not_asked_yet.workers.trouble = None;
+    let cases = [
+        ("no node", &unscheduled, None, &unscheduled),
+        ("refused, not heard yet", &refused, None, &not_asked_yet),
+        (
+            "refused, heard, not asked yet",
+            &refused,
+            Some(report(RunPhase::Running)),
+            &not_asked_yet,
+        ),
+    ];
+    for (name, before, heard, after) in cases {
+        let running = follow(&job, Some(report(RunPhase::Running)), before.clone(), None);
+        let restarted = ValidatedJob {
+            status: running.clone(),
+            ..job.clone()
+        };
+        let observed = Observed {
+            warming_up: true,
+            report: heard,
+            ..Observed::default()
+        };
+        let plan = Plan {
+            diagnosis: after.clone(),
+            ..Plan::default()
+        };
+        let next = project(&restarted, &observed, &plan, None, at(900));
+        assert_eq!(next, running, "{name}");
+    }
 }
