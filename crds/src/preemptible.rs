@@ -60,7 +60,21 @@ pub struct SpotLabel {
     pub value: &'static str,
 }
 
-/// Every label by which a known provider marks preemptible nodes: the coordinator stays away from all of them.
+impl SpotProvider {
+    /// The label by which the provider marks its preemptible nodes.
+    pub fn label(self) -> Option<SpotLabel> {
+        let (key, value) = match self {
+            Self::Gke => ("cloud.google.com/gke-spot", "true"),
+            Self::Eks => ("eks.amazonaws.com/capacityType", "SPOT"),
+            Self::Aks => ("kubernetes.azure.com/scalesetpriority", "spot"),
+            Self::Karpenter => ("karpenter.sh/capacity-type", "spot"),
+            Self::Custom | Self::None => return None,
+        };
+        Some(SpotLabel { key, value })
+    }
+}
+
+/// Every label by which a known provider marks preemptible nodes: no coordinator may select any of them.
 pub const SPOT_LABELS: [SpotLabel; 6] = [
     SpotLabel {
         key: "cloud.google.com/gke-spot",

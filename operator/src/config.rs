@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use zephyr_crds::preemptible::SpotProvider;
+
 use crate::controller::plan::Installation;
 
 /// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.
@@ -30,6 +32,9 @@ pub struct Config {
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "ZEPHYR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Whose preemptible nodes the cluster has, which coordinators keep off: gke, eks, aks, karpenter or none.
+    #[arg(long, env = "ZEPHYR_PREEMPTIBLE_PROVIDER", default_value = "none", value_parser = spot_provider)]
+    pub preemptible_provider: SpotProvider,
     /// Domain of the cluster's DNS, such as cluster.local, where short service names do not resolve.
     #[arg(long, env = "ZEPHYR_CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
@@ -64,6 +69,7 @@ impl Config {
         Installation {
             worker_image: self.worker_image.clone(),
             storage_options,
+            spot_provider: self.preemptible_provider,
             cluster_domain: present(self.cluster_domain.clone()),
         }
     }
@@ -85,6 +91,17 @@ fn not_empty(value: &str) -> Result<String, String> {
         Err("must not be empty; name an image".to_owned())
     } else {
         Ok(value.to_owned())
+    }
+}
+
+fn spot_provider(value: &str) -> Result<SpotProvider, String> {
+    match value {
+        "gke" => Ok(SpotProvider::Gke),
+        "eks" => Ok(SpotProvider::Eks),
+        "aks" => Ok(SpotProvider::Aks),
+        "karpenter" => Ok(SpotProvider::Karpenter),
+        "none" | "" => Ok(SpotProvider::None),
+        _ => Err("is no provider; gke, eks, aks, karpenter or none is allowed".to_owned()),
     }
 }
 
@@ -130,6 +147,23 @@ mod tests {
             ]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
         );
+    }
+
+    #[test]
+    fn the_provider_of_preemptible_nodes_is_one_that_is_known_or_none() {
+        let provider = |value: &str| {
+            parse(&["--worker-image", "w:1", "--preemptible-provider", value])
+                .map(|config| config.installation().spot_provider)
+        };
+        assert_eq!(provider("karpenter").unwrap(), SpotProvider::Karpenter);
+        assert_eq!(provider("").unwrap(), SpotProvider::None);
+        assert_eq!(
+            parse(&["--worker-image", "w:1"])
+                .unwrap()
+                .preemptible_provider,
+            SpotProvider::None
+        );
+        assert!(provider("custom").is_err() && provider("GKE").is_err());
     }
 
     #[test]

@@ -177,21 +177,85 @@ fn the_operators_pod_is_one_and_can_do_nothing_on_its_node() -> Result<()> {
         container["capabilities"] == json!({"drop": ["ALL"]}),
         "no capabilities"
     );
-    let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        ["nodeSelectorTerms"];
-    let avoided: Vec<_> = terms[0]["matchExpressions"]
-        .as_array()
-        .context("expressions")?
-        .iter()
-        .map(|term| term["key"].as_str())
-        .collect();
-    let known: Vec<_> = zephyr_crds::preemptible::SPOT_LABELS
-        .iter()
-        .map(|label| Some(label.key))
-        .collect();
+    Ok(())
+}
+
+/// The operator's pod, and of the chart's objects the first of this kind, if there is one.
+fn pod_and(kind: &str, values: &[&str]) -> Result<(Value, Option<Value>)> {
+    let objects = rendered(values)?;
+    let pod = object(&objects, "Deployment")?["spec"]["template"]["spec"].clone();
+    Ok((pod, object(&objects, kind).ok()))
+}
+
+#[test]
+fn the_operator_keeps_off_the_spot_nodes_of_the_provider_that_is_named_and_names_no_other()
+-> Result<()> {
+    use zephyr_crds::preemptible::SpotProvider::{Aks, Eks, Gke, Karpenter};
+    for (name, provider) in [
+        ("gke", Gke),
+        ("eks", Eks),
+        ("aks", Aks),
+        ("karpenter", Karpenter),
+    ] {
+        let label = provider.label().context("its label")?;
+        let (pod, _) = pod_and("Role", &[&format!("preemptible.provider={name}")])?;
+        let expected = json!([{"matchExpressions": [
+            {"key": label.key, "operator": "NotIn", "values": [label.value]},
+        ]}]);
+        let required =
+            &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        ensure!(
+            required["nodeSelectorTerms"] == expected,
+            "{name}: {required}"
+        );
+        let told = json!({"name": "ZEPHYR_PREEMPTIBLE_PROVIDER", "value": name});
+        let environment = pod["containers"][0]["env"].as_array().context("env")?;
+        ensure!(environment.contains(&told), "{name}: {environment:?}");
+    }
+    let (pod, _) = pod_and("Role", &[])?;
+    ensure!(pod.get("affinity").is_none(), "none names no label: {pod}");
+    let refused = render(&[
+        "image.tag=1",
+        "workerImage.tag=1",
+        "preemptible.provider=azure",
+    ])?;
     ensure!(
-        avoided == known,
-        "away from every kind of spot node that is known: {avoided:?}"
+        refused.is_err_and(|words| words.contains("/preemptible/provider")),
+        "a provider that nobody knows"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_operator_leaves_a_lost_node_soon_and_holds_up_no_drain() -> Result<()> {
+    let (pod, budget) = pod_and("PodDisruptionBudget", &["priorityClassName=urgent"])?;
+    let lost = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
+    let expected = json!([
+        lost("node.kubernetes.io/not-ready"),
+        lost("node.kubernetes.io/unreachable")
+    ]);
+    ensure!(pod["tolerations"] == expected, "{}", pod["tolerations"]);
+    ensure!(pod["priorityClassName"] == "urgent", "{pod}");
+    ensure!(
+        budget.is_none(),
+        "one replica has no budget unless asked for"
+    );
+    let more = [
+        "tolerations[0].key=mine",
+        "nodeLostSeconds=60",
+        "podDisruptionBudget.enabled=true",
+    ];
+    let (pod, budget) = pod_and("PodDisruptionBudget", &more)?;
+    ensure!(
+        pod["tolerations"][0]["tolerationSeconds"] == 60 && pod["tolerations"][2]["key"] == "mine",
+        "{}",
+        pod["tolerations"]
+    );
+    let budget = budget.context("a budget")?;
+    ensure!(budget["spec"]["maxUnavailable"] == 1, "{budget}");
+    ensure!(
+        budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == "zephyr-operator",
+        "{budget}"
     );
     Ok(())
 }

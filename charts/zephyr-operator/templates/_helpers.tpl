@@ -20,6 +20,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- .Values.signingKeySecret | default (printf "%s-signing-key" (include "zephyr-operator.name" .)) -}}
 {{- end -}}
 
+{{- /* The label of the provider's preemptible nodes; nothing for none. The same as in crds/src/preemptible.rs, by test. */ -}}
+{{- define "zephyr-operator.spotLabel" -}}
+{{- $labels := dict
+  "gke" (dict "key" "cloud.google.com/gke-spot" "value" "true")
+  "eks" (dict "key" "eks.amazonaws.com/capacityType" "value" "SPOT")
+  "aks" (dict "key" "kubernetes.azure.com/scalesetpriority" "value" "spot")
+  "karpenter" (dict "key" "karpenter.sh/capacity-type" "value" "spot") -}}
+{{- get $labels .Values.preemptible.provider | default dict | toYaml -}}
+{{- end -}}
+
 {{- /* What no schema can say in words a person understands. */ -}}
 {{- define "zephyr-operator.check" -}}
 {{- range $name := list "image" "workerImage" -}}

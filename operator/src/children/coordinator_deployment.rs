@@ -32,10 +32,10 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         template,
         annotations: &STAY_ANNOTATIONS,
         node_selector: template.node_selector.clone(),
-        affinity: Some(pod::coordinator_affinity(
+        affinity: pod::coordinator_affinity(
             template.affinity.as_ref(),
             &frozen.spec.workers.preemptible,
-        )),
+        ),
         tolerations: template.tolerations.iter().map(pod::toleration).collect(),
         grace_seconds: GRACE_SECONDS,
         serves_grpc: true,
@@ -72,18 +72,8 @@ mod tests {
     use super::*;
     use crate::children::tests::{frozen, labels, owned_metadata, selector};
 
-    /// The expressions that keep every known provider's spot nodes out.
-    fn off_spot() -> Vec<serde_json::Value> {
-        [
-            ("cloud.google.com/gke-spot", "true"),
-            ("cloud.google.com/gke-preemptible", "true"),
-            ("eks.amazonaws.com/capacityType", "SPOT"),
-            ("kubernetes.azure.com/scalesetpriority", "spot"),
-            ("karpenter.sh/capacity-type", "spot"),
-            ("node.kubernetes.io/lifecycle", "spot"),
-        ]
-        .map(|(key, value)| json!({"key": key, "operator": "NotIn", "values": [value]}))
-        .into()
+    fn is_not(key: &str, value: &str) -> serde_json::Value {
+        json!({"key": key, "operator": "NotIn", "values": [value]})
     }
 
     fn terms(spec: serde_json::Value) -> serde_json::Value {
@@ -163,9 +153,6 @@ mod tests {
                             "terminationGracePeriodSeconds": 30,
                             "automountServiceAccountToken": false,
                             "enableServiceLinks": false,
-                            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-                                "nodeSelectorTerms": [{"matchExpressions": off_spot()}],
-                            }}},
                             "tolerations": [
                                 {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
                                 {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
@@ -185,15 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn fault_4956_the_coordinator_keeps_off_the_spot_nodes_of_the_jobs_provider_and_names_no_other()
+    {
+        for (provider, key, value) in [
+            ("gke", "cloud.google.com/gke-spot", "true"),
+            ("eks", "eks.amazonaws.com/capacityType", "SPOT"),
+            ("aks", "kubernetes.azure.com/scalesetpriority", "spot"),
+            ("karpenter", "karpenter.sh/capacity-type", "spot"),
+        ] {
+            assert_eq!(
+                terms(json!({"workers": {"replicas": 1, "preemptible": {"provider": provider}}})),
+                json!([{"matchExpressions": [is_not(key, value)]}])
+            );
+        }
+        assert_eq!(terms(json!({})), serde_json::Value::Null);
+    }
+
+    #[test]
     fn outside_a_custom_pool_is_every_node_that_lacks_any_of_its_labels() {
         let custom = json!({"workers": {"replicas": 1, "preemptible": {
             "provider": "custom", "nodeSelector": {"arch": "arm64", "pool": "spot"},
         }}});
-        let term = |key: &str, value: &str| {
-            let mut all = off_spot();
-            all.push(json!({"key": key, "operator": "NotIn", "values": [value]}));
-            json!({"matchExpressions": all})
-        };
+        let term = |key: &str, value: &str| json!({"matchExpressions": [is_not(key, value)]});
         assert_eq!(
             terms(custom),
             json!([term("arch", "arm64"), term("pool", "spot")])
@@ -204,16 +204,24 @@ mod tests {
     fn a_users_own_terms_hold_beside_ours() {
         let zone = json!({"key": "zone", "operator": "In", "values": ["a"]});
         let disk = json!({"key": "disk", "operator": "Exists"});
-        let spec = json!({"coordinator": {"template": {"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchExpressions": [zone]}, {"matchExpressions": [disk]},
-            ]},
-        }}}}});
-        let term = |first: &serde_json::Value| {
-            let mut all = vec![first.clone()];
-            all.extend(off_spot());
-            json!({"matchExpressions": all})
+        let spec = |provider: &str| {
+            json!({
+                "workers": {"replicas": 1, "preemptible": {"provider": provider}},
+                "coordinator": {"template": {"affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                        {"matchExpressions": [zone]}, {"matchExpressions": [disk]},
+                    ]},
+                }}}},
+            })
         };
-        assert_eq!(terms(spec), json!([term(&zone), term(&disk)]));
+        let spot = is_not("karpenter.sh/capacity-type", "spot");
+        assert_eq!(
+            terms(spec("karpenter")),
+            json!([{"matchExpressions": [zone, spot]}, {"matchExpressions": [disk, spot]}])
+        );
+        assert_eq!(
+            terms(spec("none")),
+            json!([{"matchExpressions": [zone]}, {"matchExpressions": [disk]}])
+        );
     }
 }

@@ -21,7 +21,7 @@ use zephyr_crds::names;
 use zephyr_crds::pod_template::{
     self as user, NodeOperator, PodTemplate, TaintEffect, TolerationOperator,
 };
-use zephyr_crds::preemptible::{PreemptibleSpec, SPOT_LABELS, SpotProvider};
+use zephyr_crds::preemptible::{PreemptibleSpec, SpotProvider};
 use zephyr_crds::resources::{EffectiveResources, ResourceAmounts};
 
 use super::{CONTAINER_NAME, token_secret};
@@ -132,15 +132,17 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     }
 }
 
-/// Where the coordinator may run: on no node that any known provider, or the job itself, calls preemptible, and where the
-/// user's own terms allow it.
+/// Where the coordinator may run: on no node that the job calls preemptible, and where the user's own terms allow it. Only the
+/// label of the job's own provider is named: some clusters refuse keys that they do not know.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
-) -> Affinity {
-    let known: Vec<_> = SPOT_LABELS
-        .iter()
+) -> Option<Affinity> {
+    let known: Vec<_> = preemptible
+        .provider
+        .label()
         .map(|label| is_not(label.key, label.value))
+        .into_iter()
         .collect();
     // A custom pool is the nodes that have *all* of its labels; outside it are those that lack any: one term for each.
     let outside: Vec<Vec<NodeSelectorRequirement>> = match preemptible.provider {
@@ -168,26 +170,34 @@ pub(super) fn coordinator_affinity(
             .collect(),
         None => vec![Vec::new()],
     };
-    let terms = wanted_terms
+    let terms: Vec<_> = wanted_terms
         .iter()
         .flat_map(|wanted| {
-            outside.iter().map(|outside| NodeSelectorTerm {
-                match_expressions: Some(
-                    [wanted.as_slice(), known.as_slice(), outside.as_slice()].concat(),
-                ),
-                match_fields: None,
-            })
+            outside
+                .iter()
+                .map(|outside| [wanted.as_slice(), known.as_slice(), outside.as_slice()].concat())
+        })
+        // A term without expressions matches no node at all.
+        .filter(|expressions| !expressions.is_empty())
+        .map(|expressions| NodeSelectorTerm {
+            match_expressions: Some(expressions),
+            match_fields: None,
         })
         .collect();
-    Affinity {
+    let required = (!terms.is_empty()).then_some(NodeSelector {
+        node_selector_terms: terms,
+    });
+    let preferred = node.and_then(preferred);
+    if required.is_none() && preferred.is_none() {
+        return None;
+    }
+    Some(Affinity {
         node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: terms,
-            }),
-            preferred_during_scheduling_ignored_during_execution: node.and_then(preferred),
+            required_during_scheduling_ignored_during_execution: required,
+            preferred_during_scheduling_ignored_during_execution: preferred,
         }),
         ..Affinity::default()
-    }
+    })
 }
 
 /// The user's affinity as it is.

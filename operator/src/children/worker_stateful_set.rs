@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
-use zephyr_crds::preemptible::{PreemptibleSpec, SpotProvider};
+use zephyr_crds::preemptible::{PreemptibleSpec, SpotLabel, SpotProvider};
 use zephyr_crds::resources::Role;
 
 use super::pod::{self, PodInput};
@@ -68,41 +68,24 @@ struct SpotNodes {
     tolerations: Vec<Toleration>,
 }
 
-/// The presets of the providers. A taint is tolerated wherever the provider sets it by itself, or commonly advises it.
+/// The presets of the providers. The taint is that of the label: each provider sets it by itself, or commonly advises it.
 fn spot_nodes(spec: &PreemptibleSpec) -> SpotNodes {
-    let preset = |key: &str, value: &str, taints: &[(&str, &str)]| SpotNodes {
-        node_selector: [(key.to_owned(), value.to_owned())].into(),
-        tolerations: taints
-            .iter()
-            .map(|(key, value)| tolerate(key, value))
-            .collect(),
-    };
+    if let Some(SpotLabel { key, value }) = spec.provider.label() {
+        return SpotNodes {
+            node_selector: [(key.to_owned(), value.to_owned())].into(),
+            tolerations: vec![tolerate(key, value)],
+        };
+    }
     match spec.provider {
-        SpotProvider::Gke => preset(
-            "cloud.google.com/gke-spot",
-            "true",
-            &[("cloud.google.com/gke-spot", "true")],
-        ),
-        SpotProvider::Eks => preset(
-            "eks.amazonaws.com/capacityType",
-            "SPOT",
-            &[("eks.amazonaws.com/capacityType", "SPOT")],
-        ),
-        SpotProvider::Aks => preset(
-            "kubernetes.azure.com/scalesetpriority",
-            "spot",
-            &[("kubernetes.azure.com/scalesetpriority", "spot")],
-        ),
-        SpotProvider::Karpenter => preset(
-            "karpenter.sh/capacity-type",
-            "spot",
-            &[("karpenter.sh/capacity-type", "spot")],
-        ),
         SpotProvider::Custom => SpotNodes {
             node_selector: spec.node_selector.clone(),
             tolerations: spec.tolerations.iter().map(pod::toleration).collect(),
         },
-        SpotProvider::None => SpotNodes {
+        SpotProvider::Gke
+        | SpotProvider::Eks
+        | SpotProvider::Aks
+        | SpotProvider::Karpenter
+        | SpotProvider::None => SpotNodes {
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
         },

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::names;
+use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 
 use self::loss::{
@@ -42,6 +43,8 @@ pub struct Installation {
     pub worker_image: String,
     /// Settings of the object store, by the store's own key.
     pub storage_options: BTreeMap<String, String>,
+    /// Whose preemptible nodes the cluster has: no coordinator runs on them.
+    pub spot_provider: SpotProvider,
     /// Domain of the cluster's DNS, where service names must be complete.
     pub cluster_domain: Option<String>,
 }

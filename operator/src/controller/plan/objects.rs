@@ -4,7 +4,10 @@
 
 use jiff::Timestamp;
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
+use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::names;
+use zephyr_crds::pod_template::{NodeOperator, NodeSelectorRequirement, NodeSelectorTerm};
+use zephyr_crds::preemptible::SpotProvider;
 
 use super::Installation;
 use crate::controller::action::Action;
@@ -71,6 +74,7 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     if spec.image.is_empty() {
         spec.image.clone_from(&installation.worker_image);
     }
+    keep_off_spot(&mut spec, installation.spot_provider);
     let coordinator_address = match &installation.cluster_domain {
         None => names::coordinator_address(&identity.name, &identity.namespace, generation),
         Some(domain) => format!(
@@ -89,6 +93,38 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
         spec,
         storage_options: installation.storage_options.clone(),
         coordinator_address,
+    }
+}
+
+/// Adds to the coordinator's own terms that it runs on no preemptible node of the cluster's provider, which the installation
+/// names. What the job itself names is added when the pod is made.
+fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
+    let Some(label) = provider
+        .label()
+        .filter(|_| provider != spec.workers.preemptible.provider)
+    else {
+        return;
+    };
+    let required = spec
+        .coordinator
+        .template
+        .affinity
+        .get_or_insert_default()
+        .node_affinity
+        .get_or_insert_default()
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_default();
+    if required.node_selector_terms.is_empty() {
+        required
+            .node_selector_terms
+            .push(NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        term.match_expressions.push(NodeSelectorRequirement {
+            key: label.key.to_owned(),
+            operator: NodeOperator::NotIn,
+            values: vec![label.value.to_owned()],
+        });
     }
 }
 

@@ -458,6 +458,51 @@ fn the_spec_is_frozen_with_the_image_and_storage_of_the_installation() {
 }
 
 #[test]
+fn the_coordinator_is_kept_off_the_spot_nodes_that_the_installation_names() {
+    let installation = Installation {
+        spot_provider: SpotProvider::Gke,
+        ..Installation::default()
+    };
+    let terms = |spec: serde_json::Value| {
+        let mut world = World::new(spec);
+        world.job.status.generation = Some(1);
+        let plan = plan(
+            &world.job,
+            &world.observed(Freshness::Cached),
+            &installation,
+            world.now,
+        );
+        let Some(Action::CreateRoot { frozen }) = plan.actions.first() else {
+            panic!("no root: {plan}");
+        };
+        let built = crate::children::coordinator_deployment::build(frozen, "uid");
+        let built = serde_json::to_value(built).unwrap();
+        built["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+            ["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            .clone()
+    };
+    let gke = json!({"key": "cloud.google.com/gke-spot", "operator": "NotIn", "values": ["true"]});
+    let pool = json!({"key": "pool", "operator": "NotIn", "values": ["cheap"]});
+    let zone = json!({"key": "zone", "operator": "Exists"});
+    let preemptible = |preemptible: serde_json::Value| json!({"workers": {"replicas": 1, "preemptible": preemptible}});
+    assert_eq!(terms(json!({})), json!([{"matchExpressions": [gke]}]));
+    assert_eq!(
+        terms(preemptible(json!({"provider": "gke"}))),
+        json!([{"matchExpressions": [gke]}]),
+        "once"
+    );
+    let custom = json!({"provider": "custom", "nodeSelector": {"pool": "cheap"}});
+    assert_eq!(
+        terms(preemptible(custom)),
+        json!([{"matchExpressions": [gke, pool]}])
+    );
+    let own = json!({"coordinator": {"template": {"affinity": {"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [zone]}]},
+    }}}}});
+    assert_eq!(terms(own), json!([{"matchExpressions": [zone, gke]}]));
+}
+
+#[test]
 fn children_are_made_from_the_frozen_job_and_not_from_a_later_edit() {
     let mut world = World::new(json!({}));
     world.fuse = Some(2);
