@@ -18,6 +18,7 @@ use self::places::PlacesError;
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
 use super::status::{Status, show};
+use super::storage_watch::show_signs_of_life;
 use crate::finalize::{Output, OutputError, claim, finished};
 use crate::formats::unknown_formats;
 use crate::job::RunJob;
@@ -138,8 +139,18 @@ impl NoPlan {
     }
 }
 
-/// Plans the job. Shows what it waits for.
+/// Plans the job. Shows what it waits for, and all the while that this coordinator is alive.
 pub(super) async fn prepare(
+    job: &Arc<RunJob>,
+    status: &watch::Sender<Status>,
+) -> Result<Planned, PlanningError> {
+    tokio::select! {
+        planned = prepare_the_job(job, status) => planned,
+        never = show_signs_of_life(job) => match never {},
+    }
+}
+
+async fn prepare_the_job(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<Planned, PlanningError> {

@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -242,6 +243,43 @@ async fn a_store_without_conditional_writes_is_told_by_name_and_nothing_is_begun
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn planning_that_waits_for_the_store_shows_that_it_is_alive() {
+    let signs = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&signs);
+    // The ledger is taken over, and then nothing but the probe is answered.
+    let tricks: Tricks = Arc::new(move |call, path| {
+        let is_sign = call == "put" && path.as_ref() == "jobs/uid/probe";
+        if is_sign {
+            seen.lock().unwrap().push(tokio::time::Instant::now());
+        }
+        let is_ledger = path.as_ref().starts_with("jobs/uid/epochs");
+        let trick = if is_sign || is_ledger || call == "put" {
+            Trick::Pass
+        } else {
+            Trick::Fail
+        };
+        Box::pin(std::future::ready(trick))
+    });
+    let job = job(tricky(&Arc::new(InMemory::new()), tricks));
+    let (status, _shown) = watch::channel(Status::default());
+    let an_hour = Duration::from_hours(1);
+    let began = tokio::time::Instant::now();
+    assert!(
+        tokio::time::timeout(an_hour, prepare(&job, &status))
+            .await
+            .is_err()
+    );
+    let mut signs = signs.lock().unwrap().clone();
+    signs.push(tokio::time::Instant::now());
+    let mut last = began;
+    for sign in signs {
+        let silence = sign.duration_since(last);
+        assert!(silence <= Duration::from_mins(3), "{silence:?}");
+        last = sign;
+    }
+}
+
 /// A finished output of another job.
 async fn finished(stores: &Stores, uid: &str, files: &[&str]) {
     let files: Vec<_> = files
@@ -273,9 +311,16 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
         assert_eq!(reason, "PlanFailed");
         assert_eq!(
             message,
-            "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
+            "spec.pipeline.sink.files.path: another job has taken s3://o/out while this one ran (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); run one job at a time there, or write to another folder"
         );
     }
+    delete(&stores, "s3://o/out/_STARTED.json").await;
+    let late = job_of(&stores, "late", "late", SinkMode::Refuse);
+    let (_, _, message) = fails(&late).await;
+    assert_eq!(
+        message,
+        "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
+    );
 }
 
 /// The same job created anew, with another uid, name and mode.
