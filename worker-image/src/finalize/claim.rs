@@ -121,8 +121,11 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
     if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
         return Ok(Step::GoOn);
     }
-    let taken = |owner: &Owner| taken(output, manifest, owner);
-    let location = intent_location(manifest);
+    // A job that has taken the folder already has lost it to whoever finished there.
+    let taken = |owner: &Owner| match record {
+        Some(_) => finished_meanwhile(output, manifest, owner),
+        None => taken(output, manifest, owner),
+    };
     match (record, intent) {
         (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
             _ if record.is_none() => Ok(Step::KeepRecord),
@@ -132,11 +135,7 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
             }
             Some(owner) => Err(taken(owner)),
         },
-        (Some(_), Some(other)) => Err(OutputError::Superseded {
-            folder: manifest.parent().to_string(),
-            intent: location.to_string(),
-            owner: other.owner(),
-        }),
+        (Some(_), Some(other)) => Err(superseded(output, &intent_location(manifest), other)),
         (Some(record), None) => match owner {
             Some(owner) if !record.replaces.manifests_of.contains(&owner.job_uid) => {
                 Err(taken(owner))
@@ -160,7 +159,7 @@ fn decide_after(
     other: &Intent,
     owner: Option<&Owner>,
 ) -> Result<Step, OutputError> {
-    let is_same_name = other.namespace == output.namespace && other.name == output.name;
+    let is_same_name = other.is_called_as(output);
     let location = intent_location(manifest);
     // Who has finished writes nothing any more: its word was only not taken back.
     let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
@@ -200,7 +199,8 @@ impl Claim {
     }
 }
 
-pub(super) fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
+/// Somebody else's output is finished there, and this job has not taken the folder.
+fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     OutputError::Taken {
         folder: manifest.parent().to_string(),
         manifest: manifest.to_string(),
@@ -213,6 +213,38 @@ pub(super) fn taken(output: &Output, manifest: &Location, owner: &Owner) -> Outp
                 "it was finished while this job ran, so run one job at a time there, or write to another folder"
             }
         },
+    }
+}
+
+/// Somebody else has finished there after this job had taken the folder.
+pub(super) fn finished_meanwhile(
+    output: &Output,
+    manifest: &Location,
+    owner: &Owner,
+) -> OutputError {
+    let is_same_name = owner.is_called(&output.full_name());
+    lost(is_same_name, manifest, owner.shown())
+}
+
+/// Somebody else has taken the folder after this job had.
+pub(super) fn superseded(output: &Output, location: &Location, other: &Intent) -> OutputError {
+    lost(other.is_called_as(output), location, other.owner())
+}
+
+fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
+    let (folder, found) = (found.parent().to_string(), found.to_string());
+    if is_same_name {
+        OutputError::Renewed {
+            folder,
+            found,
+            owner,
+        }
+    } else {
+        OutputError::Superseded {
+            folder,
+            found,
+            owner,
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::TaskAttempt;
 
-use super::claim::{CALLS_AT_ONCE, in_the_way, named, pattern_in, read_record, see, sizes, taken};
+use super::claim::{
+    CALLS_AT_ONCE, finished_meanwhile, in_the_way, named, pattern_in, read_record, see, sizes,
+    superseded,
+};
 use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
 use super::output::Output;
@@ -48,7 +51,7 @@ pub async fn close(
     })?);
     let mut writers = vec![output.job.to_string()];
     match read_owner(&output.stores, &location).await? {
-        Some(owner) if !owner.is(&output.job) => return Err(taken(output, &location, &owner)),
+        Some(owner) if !owner.is(&output.job) => return Err(finished_meanwhile(output, &location, &owner)),
         Some(_) if stands(output, &location, &text).await? => {}
         Some(_) | None => {
             let intent = hold(output).await?;
@@ -84,7 +87,7 @@ async fn write(
     match placed.map_err(OutputError::Store)? {
         Placed::Mine => Ok(()),
         Placed::Theirs(_) => match read_owner(&output.stores, location).await? {
-            Some(owner) if !owner.is(&output.job) => Err(taken(output, location, &owner)),
+            Some(owner) if !owner.is(&output.job) => Err(finished_meanwhile(output, location, &owner)),
             // An earlier coordinator of this job wrote it in other words.
             Some(_) | None => {
                 let store = output.stores.open(location).map_err(OutputError::Store)?;
@@ -105,7 +108,7 @@ pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
         return if owner.is(&output.job) {
             Ok(true)
         } else {
-            Err(taken(output, &location, &owner))
+            Err(finished_meanwhile(output, &location, &owner))
         };
     }
     hold(output).await.map(|intent| may_replace(&intent))
@@ -168,11 +171,7 @@ fn mine(output: &Output, location: &Location, intent: Intent) -> Result<Intent, 
     if intent.job_uid == output.job.as_str() {
         return Ok(intent);
     }
-    Err(OutputError::Superseded {
-        folder: location.parent().to_string(),
-        intent: location.to_string(),
-        owner: intent.owner(),
-    })
+    Err(superseded(output, location, &intent))
 }
 
 /// The sizes of this job's files by their paths.

@@ -51,16 +51,28 @@ pub enum OutputError {
         /// The other job's name and uid.
         owner: String,
     },
-    /// A later job has taken the folder while this one ran.
+    /// A later job of another name has taken the folder while this one ran.
     #[error(
-        "spec.pipeline.sink.files.path: another job has taken {folder} while this one ran (got {intent} of {owner}); run one job at a time there, or write to another folder"
+        "spec.pipeline.sink.files.path: another job has taken {folder} while this one ran (got {found} of {owner}); run one job at a time there, or write to another folder"
     )]
     Superseded {
         /// Where the files go.
         folder: String,
-        /// What the other job said.
-        intent: String,
+        /// What the other job wrote: that it has begun, or that it has finished.
+        found: String,
         /// The other job's name and uid.
+        owner: String,
+    },
+    /// A newer run of the job of this name has taken the folder while this one ran.
+    #[error(
+        "spec.pipeline.sink.files.path: a newer run of the job of this name owns {folder} (got {found} of {owner}); the output is the newer run's to write, and this run writes no further file: delete this one, or give it another name and folder"
+    )]
+    Renewed {
+        /// Where the files go.
+        folder: String,
+        /// What the newer run wrote: that it has begun, or that it has finished.
+        found: String,
+        /// The newer run's name and uid.
         owner: String,
     },
     /// An earlier run had begun to replace what this one must not.
@@ -110,6 +122,7 @@ impl OutputError {
             | Self::Exists { .. }
             | Self::Held { .. }
             | Self::Superseded { .. }
+            | Self::Renewed { .. }
             | Self::Overwriting { .. }
             | Self::InTheWay { .. }
             | Self::MayNotList(_) => false,
@@ -130,6 +143,7 @@ impl OutputError {
             | Self::Exists { .. }
             | Self::Held { .. }
             | Self::Superseded { .. }
+            | Self::Renewed { .. }
             | Self::Overwriting { .. }
             | Self::InTheWay { .. } => false,
         }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use zephyr_crds::pipeline::SinkMode;
 
+use super::output::Output;
 use super::owner::shown;
 use super::{OutputError, STARTED_NAME};
 use crate::storage::{Cause, Location, StorageError, Stores, Versioned, read_versioned};
@@ -85,6 +86,11 @@ impl Intent {
             "job {}/{}, uid {}",
             self.namespace, self.name, self.job_uid
         ))
+    }
+
+    /// Whether the job has the namespace and the name of this one.
+    pub(super) fn is_called_as(&self, output: &Output) -> bool {
+        self.namespace == output.namespace && self.name == output.name
     }
 
     /// The current version of this document, as written by this job.

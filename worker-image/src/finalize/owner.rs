@@ -38,6 +38,11 @@ impl Owner {
         shown(&format!("job {}, uid {}", self.job, self.job_uid))
     }
 
+    /// Whether the job has this namespace and name.
+    pub(super) fn is_called(&self, full_name: &str) -> bool {
+        self.job == full_name
+    }
+
     pub(super) fn is(&self, job: &JobUid) -> bool {
         self.job_uid == job.as_str()
     }

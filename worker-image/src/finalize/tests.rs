@@ -436,7 +436,7 @@ async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes
     world.put("out/p-5.jsonl", "stale").await;
     let later = world.output("b", Refuse, PATH, usize::MAX);
     claim(&later).await.unwrap();
-    let superseded = "(got s3://b/out/_STARTED.json of job ns/name, uid b)";
+    let superseded = "spec.pipeline.sink.files.path: a newer run of the job of this name owns s3://b/out (got s3://b/out/_STARTED.json of job ns/name, uid b); the output is the newer run's to write, and this run writes no further file: delete this one, or give it another name and folder";
     for error in [
         claim(&earlier).await.unwrap_err(),
         hold_output(&earlier).await.unwrap_err(),
@@ -449,11 +449,21 @@ async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes
     give_up(&earlier).await.unwrap();
     run(&later, 1).await.unwrap();
     assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
-    let error = close(&earlier, "digest", &[]).await.unwrap_err();
-    assert!(
-        error.to_string().contains("finished output of another job"),
-        "{error}"
-    );
+    // The same once the newer run has finished, in either mode and to whichever question.
+    let finished = superseded.replace("_STARTED", "_SUCCESS");
+    let overwriting = Output {
+        mode: Overwrite,
+        ..earlier.clone()
+    };
+    for earlier in [earlier, overwriting] {
+        for error in [
+            claim(&earlier).await.unwrap_err(),
+            hold_output(&earlier).await.unwrap_err(),
+            close(&earlier, "digest", &[]).await.unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), finished);
+        }
+    }
 }
 
 #[tokio::test]
