@@ -97,19 +97,11 @@ mod tests {
         sink: &str,
     ) -> String {
         let root = folder.to_str().expect("UTF-8");
-        let text = format!(
-            r#"
-apiVersion: zephyr.dev/v1alpha1
-kind: ZephyrJob
-metadata: {{ name: count }}
-spec:
-  pipeline:
-    source: {{ files: {{ paths: ["file://{root}/{input}"] }} }}
-    steps: [{{ groupBy: {{ key: ., aggregate: {{ rows: {{ count: {{}} }} }} }} }}]
-    sink: {{ files: {{ path: "file://{root}/{sink}" }} }}
-  storage: {{ uri: "s3://scratch/zephyr" }}
-  workers: {{ replicas: 1 }}
-"#
+        let steps = "[{ groupBy: { key: ., aggregate: { rows: { count: {} } } } }]";
+        let text = manifest::text_of(
+            &format!("file://{root}/{input}"),
+            steps,
+            &format!("file://{root}/{sink}"),
         );
         let filename = folder.join("job.yaml").display().to_string();
         std::fs::write(&filename, text).expect("a file is written");

@@ -251,19 +251,8 @@ mod tests {
     /// A manifest that reads all files below a folder, and its storage.
     fn job(folder: &Path) -> ZephyrJob {
         let uri = folder_uri(folder).expect("an absolute path");
-        let text = format!(
-            r#"
-apiVersion: zephyr.dev/v1alpha1
-kind: ZephyrJob
-metadata: {{ name: count }}
-spec:
-  pipeline:
-    source: {{ files: {{ paths: ["{uri}/in/**"] }} }}
-    sink: {{ files: {{ path: "{uri}/out/{{shard}}.jsonl" }} }}
-  storage: {{ uri: "s3://scratch/zephyr" }}
-  workers: {{ replicas: 1 }}
-"#
-        );
+        let sink = format!("{uri}/out/{{shard}}.jsonl");
+        let text = manifest::text_of(&format!("{uri}/in/**"), "[]", &sink);
         let path = folder.join("job.yaml");
         std::fs::write(&path, text).expect("a file is written");
         manifest::read(path.to_str().expect("UTF-8"), None, Place::Local).expect("it is good")

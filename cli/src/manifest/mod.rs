@@ -155,5 +155,24 @@ fn placed(node: &Node, error: &FieldError) -> String {
     }
 }
 
+/// The text of a good manifest, for tests: with this pattern of input files, these steps in YAML, and this sink.
+#[cfg(test)]
+pub(crate) fn text_of(input: &str, steps: &str, sink: &str) -> String {
+    format!(
+        r#"
+apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata: {{ name: count }}
+spec:
+  pipeline:
+    source: {{ files: {{ paths: ["{input}"] }} }}
+    steps: {steps}
+    sink: {{ files: {{ path: "{sink}" }} }}
+  storage: {{ uri: "s3://scratch/zephyr" }}
+  workers: {{ replicas: 1 }}
+"#
+    )
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
 
-use self::drawn::{Case, Ended, STORAGE};
+use self::drawn::{Case, Ended, REFUSED, STORAGE};
 use super::cluster::run_undisturbed;
 use super::job::SimulatedJob;
 
@@ -18,12 +18,6 @@ use super::job::SimulatedJob;
 const ROOT: &str = "s3://in";
 /// Jobs in every CI run.
 const CI_JOBS: u64 = 2_000;
-/// Kinds of complaints that are shown.
-const KINDS_SHOWN: usize = 8;
-/// What of a complaint tells its kind.
-const KIND_CHARS: usize = 60;
-/// How a job ends that cannot be planned.
-const REFUSED: &str = "PlanFailed";
 
 fn run(seed: u64) -> Result<bool, String> {
     let case = Case::draw(seed);
@@ -55,47 +49,8 @@ fn run(seed: u64) -> Result<bool, String> {
 
 /// Runs the jobs of these seeds on all processors; gives how many succeeded.
 fn run_all(seeds: std::ops::Range<u64>) -> Result<usize, String> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let outcomes: Vec<Result<bool, String>> = std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..threads)
-            .map(|lane| {
-                let mine = seeds.clone().filter(move |seed| seed % threads == lane);
-                scope.spawn(move || mine.map(run).collect::<Vec<_>>())
-            })
-            .collect();
-        lanes
-            .into_iter()
-            .flat_map(|lane| lane.join().unwrap())
-            .collect()
-    });
-    let wrong: Vec<&str> = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.as_ref().err().map(String::as_str))
-        .collect();
-    if wrong.is_empty() {
-        Ok(outcomes
-            .iter()
-            .filter(|outcome| **outcome == Ok(true))
-            .count())
-    } else {
-        // One of each kind: seeds differ, the first words after them do not.
-        let kind = |wrong: &&str| {
-            wrong.lines().next().map(|line| {
-                line.chars()
-                    .filter(|c| !c.is_ascii_digit())
-                    .take(KIND_CHARS)
-                    .collect::<String>()
-            })
-        };
-        let kinds: BTreeMap<Option<String>, &str> =
-            wrong.iter().map(|wrong| (kind(wrong), *wrong)).collect();
-        let shown: Vec<&str> = kinds.into_values().take(KINDS_SHOWN).collect();
-        Err(format!(
-            "{} jobs ended wrongly:\n{}",
-            wrong.len(),
-            shown.join("\n")
-        ))
-    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    drawn::run_all(seeds, threads, run)
 }
 
 #[test]

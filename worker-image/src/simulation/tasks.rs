@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::FailureClass;
-use zephyr_engine::plan::plan;
 
 use super::job::SimulatedJob;
 use super::store::Server;
 use crate::chance::Chance;
-use crate::convert::{pipeline, wire};
+use crate::convert::wire;
 use crate::defect;
 use crate::proto::worker::RunTask;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
@@ -41,21 +40,9 @@ impl Tasks {
         let spill = tempfile::tempdir().unwrap();
         let context = |patience| {
             let run_job = job.on(server, None, Chance::from_seed(0), patience);
-            let files = &run_job.frozen.spec.pipeline;
-            let source_format = files.source.files.as_ref().and_then(|files| files.format);
-            TaskContext::new(TaskSetup {
-                plan: plan(&run_job.pipeline, job.source_shards),
-                sink_path: run_job.frozen.spec.pipeline.sink.files.path.clone(),
-                sink_compression: files.sink.files.compression.map(pipeline::compression),
-                source_format: source_format.map(pipeline::format),
-                storage: run_job.storage,
-                limits: run_job.limits,
-                memory_bytes: 0,
-                spill_folder: spill.path().to_owned(),
-                pipeline: run_job.pipeline,
-                runtime: RUNTIME.handle().clone(),
-            })
-            .unwrap()
+            let (spill, runtime) = (spill.path().to_owned(), RUNTIME.handle().clone());
+            let setup = TaskSetup::of(run_job, job.source_shards, 0, spill, runtime);
+            TaskContext::new(setup).unwrap()
         };
         Self {
             context: context(patience),

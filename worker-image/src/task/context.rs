@@ -8,11 +8,13 @@ use tokio::runtime::Handle;
 use zephyr_engine::id::StageId;
 use zephyr_engine::ops::{OperatorError, StageProgram};
 use zephyr_engine::pipeline::{Format, Pipeline};
-use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput};
+use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput, plan};
 use zephyr_engine::record::Limits;
 
+use crate::convert::pipeline as convert;
 use crate::finalize::{TemplateError, output_path};
 use crate::formats::{Compression, ReadLimits};
+use crate::job::RunJob;
 use crate::shuffle::SpillFolder;
 use crate::storage::JobStorage;
 
@@ -55,6 +57,32 @@ pub struct TaskSetup {
     pub spill_folder: PathBuf,
     /// Where calls to the store run.
     pub runtime: Handle,
+}
+
+impl TaskSetup {
+    /// Of a job whose source has so many shards.
+    pub fn of(
+        job: RunJob,
+        source_shards: u32,
+        memory_bytes: u64,
+        spill_folder: PathBuf,
+        runtime: Handle,
+    ) -> Self {
+        let spec = &job.frozen.spec.pipeline;
+        let files = spec.source.files.as_ref();
+        Self {
+            plan: plan(&job.pipeline, source_shards),
+            sink_path: spec.sink.files.path.clone(),
+            sink_compression: spec.sink.files.compression.map(convert::compression),
+            source_format: files.and_then(|files| files.format).map(convert::format),
+            storage: job.storage,
+            limits: job.limits,
+            memory_bytes,
+            spill_folder,
+            pipeline: job.pipeline,
+            runtime,
+        }
+    }
 }
 
 /// Why no task can run in this process.

@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use zephyr_engine::id::TaskAttempt;
-use zephyr_engine::plan::plan;
 
 use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
-use crate::convert::{pipeline, wire};
+use crate::convert::wire;
 use crate::job::{RunJob, RunJobError};
 use crate::proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
@@ -181,24 +180,13 @@ fn child_main() -> Result<(), ChildError> {
 fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
     make_spill_folder(&setup.spill_directory).map_err(SetupError::Spill)?;
     let job = RunJob::from_json(&setup.job).map_err(SetupError::Job)?;
-    let spec = &job.frozen.spec.pipeline;
-    let setup = TaskSetup {
-        plan: plan(&job.pipeline, setup.source_shards),
-        sink_path: spec.sink.files.path.clone(),
-        sink_compression: spec.sink.files.compression.map(pipeline::compression),
-        source_format: spec
-            .source
-            .files
-            .as_ref()
-            .and_then(|files| files.format)
-            .map(pipeline::format),
-        storage: job.storage,
-        limits: job.limits,
-        memory_bytes: setup.memory_bytes,
-        spill_folder: PathBuf::from(setup.spill_directory),
-        pipeline: job.pipeline,
+    let setup = TaskSetup::of(
+        job,
+        setup.source_shards,
+        setup.memory_bytes,
+        PathBuf::from(setup.spill_directory),
         runtime,
-    };
+    );
     TaskContext::new(setup).map_err(SetupError::Context)
 }
 

@@ -3,6 +3,7 @@
 //! nothing, and calls nothing of the engine: two drivers use it, one in process and one through the
 //! program.
 
+mod drive;
 mod sink;
 mod source;
 mod steps;
@@ -13,6 +14,11 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+
+pub(crate) use self::drive::run_all;
+
+/// How a job ends that cannot be planned.
+pub(crate) const REFUSED: &str = "PlanFailed";
 
 /// The folder of the input, of the output and of the storage, below the root of each.
 pub(crate) const INPUT: &str = "in";
