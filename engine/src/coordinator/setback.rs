@@ -17,9 +17,10 @@ use crate::id::{TaskAttempt, TaskId, Timestamp};
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
-    /// Calls for one object failed for as long as a task is patient, and the same store answered another call.
+    /// Calls for one object failed for as long as a task is patient, and the same store answered a like call beside it: a read for a
+    /// read, a write for a write.
     ObjectUnavailable,
-    /// The store answered nothing.
+    /// The store answered no like call: none at all, no write, or none in the object's folder.
     StoreAway,
     /// The worker cannot start a process, or its scratch folder cannot be used.
     WorkerUnwell,

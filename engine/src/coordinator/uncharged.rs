@@ -88,9 +88,11 @@ impl Uncharged {
                 "a local disk is full, for spilling or for the output"
             }
             Self::GivenBack(Setback::ObjectUnavailable) => {
-                "one object cannot be reached, and its store answers another call"
+                "one object cannot be read or written, and its store answers a like call beside it"
             }
-            Self::GivenBack(Setback::StoreAway) => "the store answers no call of the task's worker",
+            Self::GivenBack(Setback::StoreAway) => {
+                "the store answers the task's worker no like call: none at all, no write, or none in that folder"
+            }
             Self::GivenBack(Setback::WorkerUnwell) => {
                 "a worker cannot start a process, or its scratch folder cannot be used"
             }
@@ -140,7 +142,9 @@ impl Uncharged {
                 return format!("{LOST_INPUTS_FREE_TRIES} times in a row");
             }
             Self::OutputLost => return format!("{LOST_OUTPUTS_MAX} times for a task"),
-            Self::GivenBack(Setback::StoreAway) => "none: everybody is held up alike",
+            Self::GivenBack(Setback::StoreAway) => {
+                "none: whoever makes such a call is held up alike"
+            }
             Self::HandedBack => "none: each time costs the cluster a worker",
             Self::NeverTaken => "none: the worker has to come back for the next time",
             Self::TaskCall => "2 min from its first failure",

@@ -9,14 +9,10 @@ use zephyr_engine::id::Epoch;
 
 use super::retry::Retries;
 use crate::job::RunJob;
-use crate::storage::{fetch, touch};
+use crate::storage::{SIGN_OF_LIFE_INTERVAL, fetch, touch};
 
 /// Time between two questions: one small read, which costs little even for thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);
-
-/// Time between two signs of life: one small write. Whoever removes what nobody needs leaves a folder alone that shows one within
-/// the last quarter of an hour, whatever the job waits for meanwhile.
-const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// Shows again and again, by the time of an object in the job's folder, that this coordinator is alive. What cannot be written is
 /// only mentioned: whatever the job needs of the store is tried again elsewhere.

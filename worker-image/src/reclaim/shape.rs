@@ -1,5 +1,7 @@
 //! The names in a job's folder. A name that is not here belongs to somebody else, and its folder is left alone.
 
+use crate::storage::is_write_question;
+
 /// Most digits of a number in a name: those of a 64-bit number.
 const DIGITS_MAX: usize = 20;
 
@@ -49,6 +51,7 @@ pub fn part_of(path: &str) -> Option<Part> {
         {
             Some(Part::Data)
         }
+        (["data", ..], name) if is_write_question(name) => Some(Part::Data),
         _ => None,
     }
 }
@@ -130,6 +133,14 @@ mod tests {
             ("data/0/outputs-e4-2", Part::Data),
             (shuffle.as_str(), Part::Data),
             ("data/0/7/e1a1/.shuffle.part", Part::Data),
+            (
+                "data/_zephyr-write-0123456789abcdef0123456789abcdef",
+                Part::Data,
+            ),
+            (
+                "data/0/7/e1a1/_zephyr-write-0123456789abcdef0123456789abcdef",
+                Part::Data,
+            ),
         ] {
             assert_eq!(part_of(path), Some(part), "{path}");
         }
@@ -148,6 +159,8 @@ mod tests {
             "data/0/7/e1a1/other",
             "data/0/7/e1/shuffle",
             "data/0/outputs",
+            "data/_zephyr-write-7",
+            "_zephyr-write-0123456789abcdef0123456789abcdef",
             "epochs/111111111111111111111/open",
         ] {
             assert_eq!(part_of(path), None, "{path}");

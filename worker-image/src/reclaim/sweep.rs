@@ -6,11 +6,10 @@
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
 use zephyr_engine::id::JobUid;
 
 use crate::reclaim::{Ended, MarkerError, is_job_uid, read_marker, remove_job_folder, survey};
-use crate::storage::{Cause, JobStorage, StorageError, persist, subfolders};
+use crate::storage::{JobStorage, ProbeError, StorageError, last_touched, subfolders};
 
 /// Most folders that are looked at: one small read each. Each job begins at a random place, so in time all are looked at.
 const LOOKED_AT_MAX: usize = 200;
@@ -114,8 +113,11 @@ async fn is_over(folder: &JobStorage, now: SystemTime) -> Result<bool, MarkerErr
         return Ok(false);
     }
     // A coordinator that still serves the result of its job touches the probe.
-    let touched = last_touched(folder).await.map_err(MarkerError::Store)?;
-    Ok(has_expired(&ended, touched, now))
+    match last_touched(folder).await {
+        Ok(touched) => Ok(has_expired(&ended, touched, now)),
+        Err(ProbeError::Store(error)) => Err(MarkerError::Store(error)),
+        Err(ProbeError::Address(_) | ProbeError::LacksConditionalWrites { .. }) => Ok(false),
+    }
 }
 
 /// Whether the time to live has passed since the last sign of life. Pure.
@@ -123,22 +125,6 @@ fn has_expired(ended: &Ended, touched: Option<SystemTime>, now: SystemTime) -> b
     let last = touched.map_or(ended.at, |touched| touched.max(ended.at));
     let age = now.duration_since(last).unwrap_or(Duration::ZERO);
     ended.marker.ledger_ttl().is_some_and(|ttl| age >= ttl)
-}
-
-async fn last_touched(folder: &JobStorage) -> Result<Option<SystemTime>, StorageError> {
-    let Ok(probe) = folder.at("probe") else {
-        return Ok(None);
-    };
-    let store = folder.stores().open(&probe)?.objects;
-    match persist(folder.stores(), "looking for", &probe, || {
-        store.head(probe.path())
-    })
-    .await
-    {
-        Ok(meta) => Ok(Some(meta.last_modified.into())),
-        Err(error) if error.cause == Cause::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes a folder, unless it holds what is not a job's.
@@ -159,7 +145,7 @@ mod tests {
     use super::*;
     use crate::reclaim::{Marker, mark};
     use crate::storage::{Location, Stores, walk};
-    use object_store::PutPayload;
+    use object_store::{ObjectStoreExt, PutPayload};
 
     const OWN: &str = "ffffffff-6a0b-4a6e-9a63-5a8f1df2a1d7";
     const OTHER: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";

@@ -26,6 +26,15 @@ pub struct StorageError {
     pub cause: Cause,
 }
 
+/// What a call does to a store. Stores may be away for one kind only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// It leaves the store as it is.
+    Read,
+    /// It changes something there.
+    Write,
+}
+
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -59,6 +68,17 @@ pub enum Cause {
     Other(String),
 }
 
+/// What is said of calls that change nothing. Every other call is taken for a write.
+const READING_CALLS: [&str; 7] = [
+    "reading",
+    "looking for",
+    "looking into",
+    "listing",
+    "listing uploads of",
+    "asking for",
+    "opening",
+];
+
 /// Longest text taken over from a store's answer.
 const DETAIL_MAX_CHARS: usize = 300;
 
@@ -82,6 +102,15 @@ impl StorageError {
         let path = object.local_path().unwrap_or_default();
         let cause = classify_io(&path, error).unwrap_or_else(|| Cause::Other(error.to_string()));
         Self::new(call, object, cause)
+    }
+
+    /// What the call does to the store.
+    pub fn kind(&self) -> CallKind {
+        if READING_CALLS.contains(&self.call) {
+            CallKind::Read
+        } else {
+            CallKind::Write
+        }
     }
 
     /// Whether a local disk is full: that does not pass while whoever fills it waits.

@@ -18,6 +18,8 @@ use crate::storage::stores::Times;
 /// What a client asked.
 pub(crate) struct Request {
     pub(crate) method: String,
+    /// As it was sent, with its percent signs.
+    pub(crate) path: String,
     pub(crate) query: String,
     /// Names in small letters.
     pub(crate) headers: BTreeMap<String, String>,
@@ -193,7 +195,7 @@ async fn receive(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<O
     let mut first = lines.next().unwrap_or_default().split(' ');
     let method = first.next().unwrap_or_default().to_owned();
     let target = first.next().unwrap_or_default();
-    let (_, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers: BTreeMap<String, String> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -210,6 +212,7 @@ async fn receive(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<O
     let body = Bytes::from(received.drain(..length).collect::<Vec<u8>>());
     Ok(Some(Request {
         method,
+        path: path.to_owned(),
         query: query.to_owned(),
         headers,
         body,

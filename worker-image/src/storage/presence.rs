@@ -1,55 +1,293 @@
-//! Whether a store answers at all: asked where one object of it cannot be reached, so that an outage is told from an object that
-//! alone does not answer. Asks once and changes nothing.
+//! Whether a store answers calls like one that has failed, so that an outage is told from an object that alone cannot be reached.
+//! An outage may be of writes only, or of one prefix of a bucket only: so a failed read is compared with a read beside it, and a
+//! failed write with a write beside it and with one in the job's own folder. Asks once, and removes what it wrote.
 
 use std::time::Duration;
 
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStoreExt, PutPayload};
 use tokio::time::timeout;
 
-use crate::storage::{Location, StorageError, Stores};
+use crate::storage::{CallKind, Location, StorageError, Stores, remove_object};
 
-/// How long the answer may take: a store that is slower than this is away for everybody.
+/// How long one answer may take: a store that is slower than this is away for everybody.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is asked for: an object beside the one in question, so that the same part of the store has to answer. That there is no such
-/// object is an answer.
-const ASKED_FOR: &str = "_zephyr-is-the-store-there";
+/// The object that is read: one beside the one in question, so that the same part of the store has to answer. That there is no
+/// such object is an answer.
+const READ_NAME: &str = "_zephyr-is-the-store-there";
 
-/// Whether the store of an object answers a call for another one beside it, whatever it answers.
-pub async fn store_answers(stores: &Stores, object: &Location) -> bool {
-    let beside = object.with_path(object.parent().path().clone().join(ASKED_FOR));
-    let Ok(store) = stores.open(&beside) else {
-        return false;
+/// How the name of an object begins that is written, and removed at once. A name with `_` is no input and no output.
+const WRITE_NAME: &str = "_zephyr-write-";
+
+/// What is written.
+const WRITTEN: &[u8] = b"written to learn whether the store takes writes; it may be removed\n";
+
+/// What came of one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The call was carried out, or what was looked for is not there.
+    Given,
+    /// The store said no for good, such as that the credentials do not allow it.
+    Refused,
+    /// No answer in time, or one that may pass: the store is as busy here as it was for the call that failed.
+    Missing,
+}
+
+/// What came of the questions about one failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Answers {
+    /// The same kind of call beside the object.
+    beside: Answer,
+    /// A write in the job's own folder. Of a failed read nothing of the kind is asked.
+    in_storage: Option<Answer>,
+}
+
+impl Answers {
+    /// Whether the object alone cannot be reached, so that it is of no use to wait for its store. What is refused is answered: the
+    /// credentials may allow no other name there.
+    fn mean_object_alone(self) -> bool {
+        let is_answered = |answer| match answer {
+            Answer::Given | Answer::Refused => true,
+            Answer::Missing => false,
+        };
+        is_answered(self.beside) && self.in_storage.is_none_or(is_answered)
+    }
+}
+
+/// Whether an object alone cannot be reached: its store answers the same kind of call beside it, and takes writes in the job's own
+/// folder if it was a write that failed.
+pub async fn is_object_alone(
+    stores: &Stores,
+    job_folder: &Location,
+    failed: CallKind,
+    object: &Location,
+) -> bool {
+    let folder = object.parent();
+    let answers = match failed {
+        CallKind::Read => Answers {
+            beside: ask_to_read(stores, &folder).await,
+            in_storage: None,
+        },
+        CallKind::Write => {
+            let data = job_folder.with_path(job_folder.path().clone().join("data"));
+            let asked = (ask_to_write(stores, &folder), ask_to_write(stores, &data));
+            let (beside, in_storage) = tokio::join!(asked.0, asked.1);
+            Answers {
+                beside,
+                in_storage: Some(in_storage),
+            }
+        }
     };
-    match timeout(PATIENCE, store.objects.head(beside.path())).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => !StorageError::from_store("asking for", &beside, &error).is_transient(),
-        Err(_) => false,
+    tracing::info!(%object, ?failed, ?answers, "calls for an object failed; its store was asked for others");
+    answers.mean_object_alone()
+}
+
+/// Whether a name is that of an object which is written to learn whether a store takes writes.
+pub fn is_write_question(name: &str) -> bool {
+    let number = name.strip_prefix(WRITE_NAME);
+    number.is_some_and(|number| {
+        number.len() == 32 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+async fn ask_to_read(stores: &Stores, folder: &Location) -> Answer {
+    let asked = folder.with_path(folder.path().clone().join(READ_NAME));
+    let Ok(store) = stores.open(&asked) else {
+        return Answer::Missing;
+    };
+    match timeout(PATIENCE, store.objects.get(asked.path())).await {
+        Ok(Ok(_) | Err(object_store::Error::NotFound { .. })) => Answer::Given,
+        Ok(Err(error)) => refusal(&StorageError::from_store("reading", &asked, &error)),
+        Err(_) => Answer::Missing,
+    }
+}
+
+async fn ask_to_write(stores: &Stores, folder: &Location) -> Answer {
+    let name = format!("{WRITE_NAME}{:032x}", stores.chance().unique());
+    let asked = folder.with_path(folder.path().clone().join(name));
+    let Ok(store) = stores.open(&asked) else {
+        return Answer::Missing;
+    };
+    let put = store
+        .objects
+        .put(asked.path(), PutPayload::from_static(WRITTEN));
+    let answer = match timeout(PATIENCE, put).await {
+        Ok(Ok(_)) => Answer::Given,
+        Ok(Err(error)) => refusal(&StorageError::from_store("writing", &asked, &error)),
+        Err(_) => Answer::Missing,
+    };
+    // Whatever the answer, the write may have been carried out.
+    let removed = timeout(PATIENCE, remove_object(stores, &asked)).await;
+    if !matches!(removed, Ok(Ok(()))) {
+        tracing::debug!(object = %asked, "what was written to ask the store may stay");
+    }
+    answer
+}
+
+fn refusal(error: &StorageError) -> Answer {
+    if error.is_transient() {
+        Answer::Missing
+    } else {
+        Answer::Refused
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::storage::fake_http::{FakeHttp, Reply, Request};
     use crate::storage::tricky::{Trick, Tricks, tricky};
 
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_knows_no_such_object_answers_and_one_that_is_busy_or_silent_does_not() {
-        let object = Location::parse("s3://b/folder/k").unwrap();
-        for is_there in [true, false] {
-            let tricks: Tricks = Arc::new(move |_, _| {
-                let trick = if is_there { Trick::Pass } else { Trick::Fail };
-                Box::pin(std::future::ready(trick))
-            });
-            let stores = tricky(&Arc::new(InMemory::new()), tricks);
-            assert_eq!(store_answers(&stores, &object).await, is_there);
+    const OBJECT: &str = "s3://b/folder/k";
+    const STORAGE: &str = "s3://b/jobs/uid";
+
+    fn at(uri: &str) -> Location {
+        Location::parse(uri).unwrap()
+    }
+
+    #[test]
+    fn an_object_is_alone_only_if_each_like_call_is_answered() {
+        use Answer::{Given, Missing, Refused};
+        for (beside, in_storage, expected) in [
+            (Given, None, true),
+            (Refused, None, true),
+            (Missing, None, false),
+            (Given, Some(Given), true),
+            (Given, Some(Refused), true),
+            (Given, Some(Missing), false),
+            (Refused, Some(Given), true),
+            (Refused, Some(Refused), true),
+            (Refused, Some(Missing), false),
+            (Missing, Some(Given), false),
+            (Missing, Some(Refused), false),
+            (Missing, Some(Missing), false),
+        ] {
+            let answers = Answers { beside, in_storage };
+            assert_eq!(answers.mean_object_alone(), expected, "{answers:?}");
         }
-        let silent: Tricks = Arc::new(|_, _| Box::pin(std::future::pending()));
+    }
+
+    /// A way in which a store fails, and of which objects a failed read or write is an object's alone.
+    struct Outage {
+        name: &'static str,
+        /// Gives what the store answers instead of what it would.
+        fails: fn(method: &str, path: &str) -> Option<Reply>,
+        /// A failed read of `OBJECT`, a failed write of it, a failed write in the job's own folder.
+        alone: [bool; 3],
+    }
+
+    fn slow_down() -> Reply {
+        Reply::error(503, "SlowDown")
+    }
+
+    const OUTAGES: [Outage; 8] = [
+        Outage {
+            name: "nothing but the object",
+            fails: |_, path| (path.ends_with("/k") || path.ends_with("/shuffle")).then(slow_down),
+            alone: [true, true, true],
+        },
+        Outage {
+            name: "everything",
+            fails: |_, _| Some(slow_down()),
+            alone: [false, false, false],
+        },
+        Outage {
+            name: "writes",
+            fails: |method, _| (!matches!(method, "GET" | "HEAD")).then(slow_down),
+            alone: [true, false, false],
+        },
+        Outage {
+            name: "reads",
+            fails: |method, _| matches!(method, "GET" | "HEAD").then(slow_down),
+            alone: [false, true, true],
+        },
+        Outage {
+            name: "the object's prefix",
+            fails: |_, path| path.starts_with("/b/folder/").then(slow_down),
+            alone: [false, false, true],
+        },
+        Outage {
+            name: "writes of the object's prefix",
+            fails: |method, path| {
+                (path.starts_with("/b/folder/") && method == "PUT").then(slow_down)
+            },
+            alone: [true, false, true],
+        },
+        Outage {
+            name: "the job's own storage",
+            fails: |_, path| path.starts_with("/b/jobs/").then(slow_down),
+            alone: [true, false, false],
+        },
+        Outage {
+            name: "a prefix in which the credentials allow nothing else",
+            fails: |_, path| {
+                let denied = Reply::error(403, "AccessDenied");
+                path.starts_with("/b/folder/").then_some(denied)
+            },
+            alone: [true, true, true],
+        },
+    ];
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_outage_of_writes_or_of_one_prefix_is_no_fault_of_one_object() {
+        for Outage { name, fails, alone } in OUTAGES {
+            let objects = Arc::new(Mutex::new(Vec::<String>::new()));
+            let held = Arc::clone(&objects);
+            let server = FakeHttp::start(move |request: &Request| {
+                let Request { method, path, .. } = request;
+                let mut held = held.lock().unwrap();
+                match (fails(method, path), method.as_str()) {
+                    (Some(reply), _) => reply,
+                    (None, "PUT") => {
+                        held.push(path.clone());
+                        Reply::new(200, "").with("etag", "\"x\"")
+                    }
+                    (None, "POST") => {
+                        let body = String::from_utf8_lossy(&request.body).into_owned();
+                        held.retain(|path| !body.contains(path.trim_start_matches("/b/")));
+                        Reply::new(200, "<DeleteResult></DeleteResult>")
+                    }
+                    (None, _) => Reply::error(404, "NoSuchKey"),
+                }
+            })
+            .await;
+            let stores = server.stores();
+            let (storage, object) = (at(STORAGE), at(OBJECT));
+            let shuffle = at("s3://b/jobs/uid/data/0/7/e1a1/shuffle");
+            let asked = [
+                (CallKind::Read, &object),
+                (CallKind::Write, &object),
+                (CallKind::Write, &shuffle),
+            ];
+            for ((kind, object), expected) in asked.into_iter().zip(alone) {
+                let found = is_object_alone(&stores, &storage, kind, object).await;
+                assert_eq!(found, expected, "{name}: {kind:?} {object}");
+            }
+            // What was written to ask is removed.
+            assert_eq!(*objects.lock().unwrap(), [""; 0], "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_silent_answers_no_kind_of_call() {
+        let silent: Tricks = Arc::new(|_, _| Box::pin(std::future::pending::<Trick>()));
         let stores = tricky(&Arc::new(InMemory::new()), silent);
-        assert!(!store_answers(&stores, &object).await);
+        for kind in [CallKind::Read, CallKind::Write] {
+            let is_alone = is_object_alone(&stores, &at(STORAGE), kind, &at(OBJECT)).await;
+            assert!(!is_alone, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_written_to_ask_has_its_name() {
+        let name = format!("{WRITE_NAME}{:032x}", 7);
+        assert!(is_write_question(&name));
+        for name in ["_zephyr-write-", "_zephyr-write-7", "shuffle", READ_NAME] {
+            assert!(!is_write_question(name), "{name}");
+        }
     }
 }

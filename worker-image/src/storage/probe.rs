@@ -2,9 +2,15 @@
 //!
 //! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win is refused.
 
+use std::time::{Duration, SystemTime};
+
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::storage::{Cause, JobStorage, LocationError, StorageError, persist};
+
+/// Time between two signs of life of a coordinator: one small write each. Whoever removes what nobody needs leaves a folder alone that
+/// shows one within the last quarter of an hour, whatever the job waits for meanwhile.
+pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// What the probe object holds.
 const PROBE: &[u8] = b"zephyr probe\n";
@@ -48,6 +54,19 @@ pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
         .await
         .map(drop)
         .map_err(ProbeError::Store)
+}
+
+/// When a coordinator of the job last showed that it is alive, by the store's clock; nothing if none ever did.
+pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, ProbeError> {
+    let location = storage.at("probe").map_err(ProbeError::Address)?;
+    let stores = storage.stores();
+    let store = stores.open(&location).map_err(ProbeError::Store)?.objects;
+    let look = || store.head(location.path());
+    match persist(stores, "looking for", &location, look).await {
+        Ok(meta) => Ok(Some(meta.last_modified.into())),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(ProbeError::Store(error)),
+    }
 }
 
 /// Writes a probe object into the job's folder twice, the second time only if absent. The object stays and is used

@@ -10,7 +10,7 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
 
-use crate::storage::{InputFile, Location, store_answers};
+use crate::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
@@ -84,25 +84,42 @@ pub fn run(
         )))
     });
     outcome.map_err(|error| {
-        let alone = is_object_alone(context, &error);
+        let unreached = error.of_storage().and_then(unreached);
         let mut failure = TaskFailure::from(error);
-        if alone && failure.setback == Some(Setback::StoreAway) {
-            failure.setback = Some(Setback::ObjectUnavailable);
+        if failure.setback == Some(Setback::StoreAway)
+            && let Some((kind, object)) = unreached
+        {
+            tell_whose_fault(context, &mut failure, kind, &object);
         }
         failure
     })
 }
 
-/// Whether an object could not be reached whose store answers other calls: then waiting for the store is of no use.
-fn is_object_alone(context: &TaskContext, error: &TaskError) -> bool {
+/// The object that a call could not reach, if that may pass.
+fn unreached(error: &StorageError) -> Option<(CallKind, Location)> {
+    let may_pass = error.is_transient() && !error.is_full_disk();
+    let object = may_pass.then(|| Location::parse_local(&error.object).ok())?;
+    Some((error.kind(), object?))
+}
+
+/// Asks the store for calls like the one that failed: if it answers them, it is of no use to wait for the store.
+fn tell_whose_fault(
+    context: &TaskContext,
+    failure: &mut TaskFailure,
+    failed: CallKind,
+    object: &Location,
+) {
     let setup = &context.setup;
-    let unreached = error.of_storage();
-    let unreached = unreached.filter(|error| error.is_transient() && !error.is_full_disk());
-    let object = unreached.and_then(|error| Location::parse_local(&error.object).ok());
-    object.is_some_and(|object| {
-        let asked = store_answers(setup.storage.stores(), &object);
-        setup.runtime.block_on(asked)
-    })
+    let storage = &setup.storage;
+    let asked = is_object_alone(storage.stores(), storage.root(), failed, object);
+    if setup.runtime.block_on(asked) {
+        failure.setback = Some(Setback::ObjectUnavailable);
+        return;
+    }
+    failure.error.push_str(match failed {
+        CallKind::Read => "; a read beside it was not answered either",
+        CallKind::Write => "; a write beside it or in the job's own folder was not answered either",
+    });
 }
 
 fn execute(

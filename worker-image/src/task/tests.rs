@@ -457,6 +457,45 @@ fn an_object_that_alone_does_not_answer_is_told_from_a_store_that_is_away() {
     }
 }
 
+/// The stage writes a shuffle file; every read is answered.
+#[test]
+fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() {
+    for (is_outage, expected) in [
+        (false, Setback::ObjectUnavailable),
+        (true, Setback::StoreAway),
+    ] {
+        let tricks: Tricks = Arc::new(move |call, path| {
+            let is_it = is_outage || path.as_ref().ends_with("/shuffle");
+            let fails = call == "put" && is_it;
+            let trick = if fails { Trick::Fail } else { Trick::Pass };
+            Box::pin(std::future::ready(trick))
+        });
+        let mut job = Job::new(word_count(), &[("a.txt", b"x\n")], "s3://out/{shard}.jsonl");
+        let stores = job.storage.stores().clone();
+        let folder = Location::parse("s3://b/jobs").unwrap();
+        let store = tricky(&Arc::default(), tricks).open(&folder).unwrap();
+        let stores = stores
+            .with_store("s3://b", store)
+            .with_patience(Duration::ZERO);
+        let uid = JobUid::parse("uid").unwrap();
+        job.storage = JobStorage::new(stores, "s3://b/jobs", uid).unwrap();
+        let assignment = Assignment {
+            task: first_attempt(0, 0),
+            input: job.input(0, 0, None),
+            trace_records: false,
+        };
+        let failure = run(&job.context(), &assignment, &Arc::default(), None).unwrap_err();
+        assert_eq!(failure.setback, Some(expected), "{}", failure.error);
+        let told = "; a write beside it or in the job's own folder was not answered either";
+        assert_eq!(
+            failure.error.ends_with(told),
+            is_outage,
+            "{}",
+            failure.error
+        );
+    }
+}
+
 #[test]
 fn a_trace_hears_of_every_record_before_it_is_worked_on_and_progress_is_counted() {
     struct Notes(Mutex<Vec<(String, u64)>>);
