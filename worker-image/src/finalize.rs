@@ -12,6 +12,7 @@ mod inputs;
 mod intent;
 mod output;
 mod owner;
+mod silence;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -32,6 +33,7 @@ pub use close::{close, complete_output, give_up, hold_output};
 pub use error::OutputError;
 pub use finished::finished;
 pub use output::Output;
+pub use silence::OwnerWatch;
 
 /// What of a file is held in memory while it is compared.
 const COMPARE_BYTES: u64 = 8 << 20;
@@ -503,7 +505,7 @@ mod file_tests {
         let stores = Stores::in_memory();
         let runtime = Handle::current();
         let output = output(&stores, &path("{shard}"));
-        claim(&output).await.unwrap();
+        claim(&output, &mut OwnerWatch::default()).await.unwrap();
         let winner = write(&runtime, &stores, &path("0"), "uid.e1a2", b"x");
         for writer in ["uid.e1a1", "uid.e2a1", "other.e1a1"] {
             write(&runtime, &stores, &path("0"), writer, b"never completed");

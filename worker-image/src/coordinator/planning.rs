@@ -19,7 +19,7 @@ use super::dispatch::SourceShards;
 use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
-use crate::finalize::{Output, OutputError, claim, finished};
+use crate::finalize::{Output, OutputError, OwnerWatch, claim, finished};
 use crate::formats::unknown_formats;
 use crate::job::RunJob;
 use crate::ledger::{
@@ -101,6 +101,8 @@ pub enum PlanningError {
 enum NoPlan {
     /// It may pass by itself.
     Wait(String),
+    /// Another job that holds the output's folder is watched before the folder is taken over.
+    Watch(String),
     /// The run's own local disk is full.
     FullDisk(String),
     /// It is the job's own fault.
@@ -131,6 +133,7 @@ impl NoPlan {
                 }
             }
             other @ (Self::Wait(_)
+            | Self::Watch(_)
             | Self::Failed(_)
             | Self::Finished(_)
             | Self::Damaged { .. }
@@ -199,7 +202,12 @@ async fn hold_ledger(
                     return Ok(ControlFlow::Break(ended(epoch, damaged(&message), &[])));
                 }
             }
-            Err(NoPlan::Wait(sentence) | NoPlan::FullDisk(sentence) | NoPlan::Failed(sentence)) => {
+            Err(
+                NoPlan::Wait(sentence)
+                | NoPlan::Watch(sentence)
+                | NoPlan::FullDisk(sentence)
+                | NoPlan::Failed(sentence),
+            ) => {
                 tracing::warn!(
                     sentence,
                     "storage does not answer as it should; trying again"
@@ -225,8 +233,9 @@ async fn make_runnable(
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
     let mut full_disks = 0;
+    let mut watch = OwnerWatch::default();
     loop {
-        let planned = plan_or_load(job, epoch, !records.is_empty()).await;
+        let planned = plan_or_load(job, epoch, !records.is_empty(), &mut watch).await;
         let result = match planned.map_err(|error| error.not_for_ever(&mut full_disks)) {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
@@ -255,6 +264,14 @@ async fn make_runnable(
                 tracing::error!(message, "the job cannot be planned");
                 let reason = "PlanFailed".to_owned();
                 Some(JobResult::Failed { reason, message })
+            }
+            Err(NoPlan::Watch(sentence)) => {
+                let watching = Status {
+                    epoch,
+                    ..Status::planning(&sentence)
+                };
+                show(status, watching);
+                None
             }
             Err(NoPlan::Wait(sentence) | NoPlan::FullDisk(sentence)) => {
                 tracing::warn!(sentence, "the job cannot be planned yet; trying again");
@@ -402,6 +419,7 @@ async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
     has_begun: bool,
+    watch: &mut OwnerWatch,
 ) -> Result<(Plan, String, SourceShards), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let kept = load_plan(&job.storage, has_begun)
@@ -428,23 +446,29 @@ async fn plan_or_load(
             kept.digest
         )));
     }
-    take_the_folder(job, has_begun).await?;
+    take_the_folder(job, has_begun, watch).await?;
     Ok((plan, digest, source))
 }
 
 /// Nobody writes where another job writes, or over what is not this job's. The last thing that is planned: a job that cannot
 /// be planned says nothing of its folder.
-async fn take_the_folder(job: &RunJob, has_begun: bool) -> Result<(), NoPlan> {
+async fn take_the_folder(
+    job: &RunJob,
+    has_begun: bool,
+    watch: &mut OwnerWatch,
+) -> Result<(), NoPlan> {
     let output = Output {
         has_begun,
         ..Output::of(job)
     };
-    let claimed = claim(&output).await;
+    let claimed = claim(&output, watch).await;
     claimed.map_err(|error| no_output(&error))
 }
 
 fn no_output(error: &OutputError) -> NoPlan {
-    if error.is_full_disk() {
+    if let OutputError::Watched { .. } = error {
+        NoPlan::Watch(error.to_string())
+    } else if error.is_full_disk() {
         NoPlan::FullDisk(error.to_string())
     } else if error.is_transient() {
         NoPlan::Wait(error.to_string())

@@ -13,6 +13,7 @@ use zephyr_crds::pipeline::SinkMode;
 use super::intent::{Intent, IntentState, OldFile, StandingIntent, intent_location, read_intent};
 use super::output::Output;
 use super::owner::{Owner, place_of, read_old_files, read_owner};
+use super::silence::{Gone, OwnerWatch, storage_uri};
 use super::{MANIFEST_NAME, OutputError, STARTED_NAME, manifest_location};
 use crate::storage::{
     Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, Sight, StorageError, Stores,
@@ -41,6 +42,8 @@ struct Facts {
     record: Option<Intent>,
     intent: Option<Intent>,
     manifest: Option<Owner>,
+    /// The job of another name that holds the folder, if it is known by now that nothing of it runs any more.
+    gone: Option<Gone>,
 }
 
 /// The next step.
@@ -54,6 +57,8 @@ enum Step {
     SayAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
+    /// See whether the job of another name that holds the folder may be alive.
+    AskOwner(Box<Intent>),
     /// Look at what is there, and say that the folder is this job's.
     Claim(Box<Claim>),
 }
@@ -63,17 +68,20 @@ enum Step {
 struct Claim {
     /// An unfinished run of the job of this name, which this one continues.
     heir_of: Option<Intent>,
-    /// A job of another name that failed here.
+    /// A job of another name that failed here, or that is gone.
     after: Option<Intent>,
+    /// How it is known that it is gone.
+    took_over: Option<Gone>,
     /// Whose manifest is replaced.
     replaces: Option<String>,
 }
 
 /// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe to be ended at any
-/// point and to be called again, by this process or another.
-pub async fn claim(output: &Output) -> Result<(), OutputError> {
+/// point and to be called again, by this process or another. `watch` is the same in all calls of one process.
+pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
+    let mut gone = None;
     for _ in 0..ROUNDS {
         let record = read_record(output).await?;
         let standing = read_intent(&output.stores, &location).await?;
@@ -81,6 +89,7 @@ pub async fn claim(output: &Output) -> Result<(), OutputError> {
             record: record.as_ref().map(|standing| standing.intent.clone()),
             intent: standing.as_ref().map(|standing| standing.intent.clone()),
             manifest: read_owner(&output.stores, &manifest).await?,
+            gone: gone.clone(),
         };
         match decide(output, &manifest, &facts)? {
             Step::GoOn => return Ok(()),
@@ -99,9 +108,15 @@ pub async fn claim(output: &Output) -> Result<(), OutputError> {
                 let removed = remove_object(&output.stores, &manifest);
                 removed.await.map_err(OutputError::Store)?;
             }
+            Step::AskOwner(owner) => {
+                gone = Some(watch.ask(output, &location, &owner).await?);
+            }
             Step::Claim(claim) => {
                 let intent = look_around(output, &manifest, &claim).await?;
                 say(output, &location, standing.as_ref(), &intent).await?;
+                if let Some(from) = &intent.took_over_from {
+                    tracing::warn!(%location, from, "the output's folder is taken over");
+                }
             }
         }
     }
@@ -117,6 +132,7 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
         record,
         intent,
         manifest: owner,
+        gone: _,
     } = facts;
     if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
         return Ok(Step::GoOn);
@@ -148,7 +164,7 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
                 Ok(Step::Claim(Claim::of(owner.as_ref(), None, None)))
             }
         },
-        (None, Some(other)) => decide_after(output, manifest, other, owner.as_ref()),
+        (None, Some(other)) => decide_after(output, manifest, other, facts),
     }
 }
 
@@ -157,18 +173,17 @@ fn decide_after(
     output: &Output,
     manifest: &Location,
     other: &Intent,
-    owner: Option<&Owner>,
+    facts: &Facts,
 ) -> Result<Step, OutputError> {
+    let owner = facts.manifest.as_ref();
     let is_same_name = other.is_called_as(output);
     let location = intent_location(manifest);
     // Who has finished writes nothing any more: its word was only not taken back.
     let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
-    if !is_finished && !is_same_name && other.state == IntentState::Running {
-        return Err(OutputError::Held {
-            folder: manifest.parent().to_string(),
-            intent: location.to_string(),
-            owner: other.owner(),
-        });
+    let gone = facts.gone.as_ref().filter(|gone| gone.is(other));
+    let may_run = other.state == IntentState::Running && gone.is_none();
+    if !is_finished && !is_same_name && may_run {
+        return Ok(Step::AskOwner(Box::new(other.clone())));
     }
     if let (Some(owner), SinkMode::Refuse) = (owner, output.mode) {
         return Err(taken(output, manifest, owner));
@@ -177,7 +192,9 @@ fn decide_after(
         return Ok(Step::Claim(Claim::of(owner, None, None)));
     }
     if !is_same_name {
-        return Ok(Step::Claim(Claim::of(owner, None, Some(other))));
+        let mut claim = Claim::of(owner, None, Some(other));
+        claim.took_over = gone.cloned();
+        return Ok(Step::Claim(claim));
     }
     if other.mode == SinkMode::Overwrite && output.mode == SinkMode::Refuse {
         return Err(OutputError::Overwriting {
@@ -194,6 +211,7 @@ impl Claim {
         Box::new(Self {
             heir_of: heir_of.cloned(),
             after: after.cloned(),
+            took_over: None,
             replaces: owner.map(|owner| owner.job_uid.clone()),
         })
     }
@@ -262,6 +280,8 @@ async fn look_around(
         output.mode,
         &output.path,
     );
+    intent.storage = Some(storage_uri(output));
+    intent.took_over_from = claim.took_over.as_ref().map(Gone::shown);
     let pattern = output.pattern()?;
     if pattern.has_numbered_folders() {
         refuse_nested_outputs(output, &pattern).await?;

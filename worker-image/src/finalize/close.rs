@@ -51,12 +51,14 @@ pub async fn close(
     })?);
     let mut writers = vec![output.job.to_string()];
     match read_owner(&output.stores, &location).await? {
-        Some(owner) if !owner.is(&output.job) => return Err(finished_meanwhile(output, &location, &owner)),
+        Some(owner) if !owner.is(&output.job) => {
+            return Err(finished_meanwhile(output, &location, &owner));
+        }
         Some(_) if stands(output, &location, &text).await? => {}
         Some(_) | None => {
             let intent = hold(output).await?;
             remove_what_is_replaced(output, &location, &intent, files).await?;
-            if intent.continues {
+            if intent.continues || intent.took_over_from.is_some() {
                 check_contents(output, files).await?;
             }
             hold(output).await?;
@@ -87,7 +89,9 @@ async fn write(
     match placed.map_err(OutputError::Store)? {
         Placed::Mine => Ok(()),
         Placed::Theirs(_) => match read_owner(&output.stores, location).await? {
-            Some(owner) if !owner.is(&output.job) => Err(finished_meanwhile(output, location, &owner)),
+            Some(owner) if !owner.is(&output.job) => {
+                Err(finished_meanwhile(output, location, &owner))
+            }
             // An earlier coordinator of this job wrote it in other words.
             Some(_) | None => {
                 let store = output.stores.open(location).map_err(OutputError::Store)?;
@@ -295,7 +299,7 @@ async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// An earlier run of this name may have completed a file of the same size after it lost the folder, so the contents count.
+/// The job that had the folder before may have completed a file of the same size after it lost it, so the contents count.
 async fn check_contents(
     output: &Output,
     files: &[(TaskAttempt, OutputFile)],

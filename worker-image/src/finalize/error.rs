@@ -41,7 +41,7 @@ pub enum OutputError {
     },
     /// Another job writes there.
     #[error(
-        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more"
+        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `{removal}`: it is not taken over because {reason}"
     )]
     Held {
         /// Where the files go.
@@ -50,6 +50,26 @@ pub enum OutputError {
         intent: String,
         /// The other job's name and uid.
         owner: String,
+        /// The command that removes what the other job said.
+        removal: String,
+        /// Why the other job may be alive.
+        reason: String,
+    },
+    /// The job that holds the folder seems to be gone; it is watched for a while before the folder is taken over.
+    #[error(
+        "spec.pipeline.sink.files.path: {folder} is held by {owner}, {silence} (got {intent}); this job takes the folder over if none comes within {watched} min"
+    )]
+    Watched {
+        /// Where the files go.
+        folder: String,
+        /// What the other job said.
+        intent: String,
+        /// The other job's name and uid.
+        owner: String,
+        /// Since when nothing has been seen of it.
+        silence: String,
+        /// For how long it is watched, in minutes.
+        watched: u64,
     },
     /// A later job of another name has taken the folder while this one ran.
     #[error(
@@ -114,6 +134,7 @@ impl OutputError {
     /// Whether the same call may succeed later with nobody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::Watched { .. } => true,
             Self::Store(error) | Self::Storage(error) => {
                 error.is_transient() || error.cause == Cause::Changed
             }
@@ -142,6 +163,7 @@ impl OutputError {
             | Self::Unknown { .. }
             | Self::Exists { .. }
             | Self::Held { .. }
+            | Self::Watched { .. }
             | Self::Superseded { .. }
             | Self::Renewed { .. }
             | Self::Overwriting { .. }

@@ -70,6 +70,12 @@ pub(super) struct Intent {
     #[serde(default)]
     pub(super) earlier_paths: Vec<String>,
     pub(super) replaces: Replaces,
+    /// `spec.storage.uri`, in which the job's coordinators show that they are alive. Earlier releases did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) storage: Option<String>,
+    /// The job that held the folder and had shown no sign of life, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) took_over_from: Option<String>,
 }
 
 /// An intent that stands, with what it takes to replace it.
@@ -107,6 +113,8 @@ impl Intent {
             earlier_uids: Vec::new(),
             earlier_paths: Vec::new(),
             replaces: Replaces::default(),
+            storage: None,
+            took_over_from: None,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -15,8 +16,9 @@ use zephyr_engine::id::{JobUid, TaskAttempt};
 
 use super::*;
 use crate::convert::identity::first_attempt;
+use crate::reclaim::{Marker, mark};
 use crate::storage::tricky::{Trick, Tricks, tricky};
-use crate::storage::{JobStorage, fetch};
+use crate::storage::{JobStorage, fetch, touch};
 
 const PATH: &str = "s3://b/out/p-{shard}.jsonl";
 
@@ -110,6 +112,11 @@ fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
         (first_attempt(0, shard), file)
     };
     (0..shards).map(file).collect()
+}
+
+/// A coordinator that has not seen anything of others yet.
+async fn claim(output: &Output) -> Result<(), OutputError> {
+    super::claim(output, &mut OwnerWatch::default()).await
 }
 
 /// A whole coordinator: takes the folder, completes the files, closes.
@@ -641,4 +648,212 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
         assert!(error.contains(told), "{error}");
     }
     assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
+}
+
+/// Two jobs of different names with the same storage on a local disk, of which times can be set back.
+struct Rivals {
+    world: World,
+    folder: tempfile::TempDir,
+}
+
+impl Rivals {
+    fn new() -> Self {
+        let (world, folder) = (World::default(), tempfile::tempdir().unwrap());
+        Self { world, folder }
+    }
+
+    fn storage(&self) -> String {
+        format!("file://{}", self.folder.path().display())
+    }
+
+    fn output(&self, name: &str, mode: SinkMode) -> Output {
+        let output = self.world.output(name, mode, PATH, usize::MAX);
+        let storage = JobStorage::new(output.stores.clone(), &self.storage(), output.job.clone());
+        Output {
+            storage: storage.unwrap(),
+            name: name.to_owned(),
+            ..output
+        }
+    }
+
+    /// A job that was deleted so long after its last sign of life.
+    async fn deleted(&self, mode: SinkMode, silence: Duration) -> Output {
+        let output = self.output("old", mode);
+        touch(&output.storage).await.unwrap();
+        claim(&output).await.unwrap();
+        self.age(silence);
+        output
+    }
+
+    /// A second older than that: the clock of a disk is not as fine as that of the machine.
+    fn age(&self, silence: Duration) {
+        let silence = silence + Duration::from_secs(1);
+        let probe = self.folder.path().join("old/probe");
+        let probe = std::fs::File::options().append(true).open(probe).unwrap();
+        probe.set_modified(SystemTime::now() - silence).unwrap();
+    }
+}
+
+const HOURS: Duration = Duration::from_hours(3);
+const MINUTES: Duration = Duration::from_mins(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
+    let rivals = Rivals::new();
+    let old = rivals.deleted(Refuse, HOURS).await;
+    let (new, mut watch) = (rivals.output("new", Refuse), OwnerWatch::default());
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    assert!(error.is_transient());
+    assert_eq!(
+        error.to_string(),
+        "spec.pipeline.sink.files.path: s3://b/out is held by job ns/old, uid old, whose last sign of life is 180 min old (got s3://b/out/_STARTED.json); this job takes the folder over if none comes within 6 min"
+    );
+    tokio::time::sleep(MINUTES).await;
+    super::claim(&new, &mut watch).await.unwrap();
+    let started = Location::parse("s3://b/out/_STARTED.json").unwrap();
+    let said = fetch(&new.stores, &started).await.unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(
+        (said["jobUid"].as_str(), said["tookOverFrom"].as_str()),
+        (
+            Some("new"),
+            Some("job ns/old, uid old, whose last sign of life is 180 min old")
+        )
+    );
+    // The old one, if it comes back, writes no further file.
+    let told = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
+    for error in [
+        claim(&old).await.unwrap_err(),
+        hold_output(&old).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    // What it completed too late is found by its contents.
+    rivals.world.put("out/p-0.jsonl", "stale").await;
+    let error = close(&new, "digest", &own_files(PATH, 1)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
+    rivals.world.put("out/p-0.jsonl", "fresh").await;
+    close(&new, "digest", &own_files(PATH, 1)).await.unwrap();
+    let names = rivals.world.names().await;
+    assert_eq!(names, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
+    let refused = |error: OutputError, reason: &str| {
+        assert!(!error.is_transient());
+        let told = format!(
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `aws s3 rm 's3://b/out/_STARTED.json'`: it is not taken over because {reason}"
+        );
+        assert_eq!(error.to_string(), told);
+    };
+    // It showed a sign some minutes ago.
+    let rivals = Rivals::new();
+    rivals.deleted(Refuse, MINUTES).await;
+    let new = rivals.output("new", Overwrite);
+    let error = claim(&new).await.unwrap_err();
+    refused(
+        error,
+        "its last sign of life is 10 min old, and 60 min are waited for",
+    );
+    // It shows one while it is watched, as after an outage of the store.
+    rivals.age(HOURS);
+    let mut watch = OwnerWatch::default();
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    assert!(error.is_transient());
+    touch(&rivals.output("old", Refuse).storage).await.unwrap();
+    tokio::time::sleep(MINUTES).await;
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    refused(
+        error,
+        "its last sign of life is 0 min old, and 60 min are waited for",
+    );
+    // An older sign than was seen before is another one.
+    rivals.age(HOURS);
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    assert!(error.is_transient());
+    rivals.age(HOURS * 2);
+    tokio::time::sleep(MINUTES).await;
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    assert!(error.is_transient());
+    // Its ledger is on another machine's disk.
+    std::fs::remove_file(rivals.folder.path().join("old/probe")).unwrap();
+    let error = claim(&new).await.unwrap_err();
+    refused(error, "its ledger is not on this machine");
+    // Its ledger is elsewhere.
+    let elsewhere = Rivals::new();
+    let new = Output {
+        storage: elsewhere.output("new", Refuse).storage,
+        ..new
+    };
+    let error = claim(&new).await.unwrap_err();
+    let storage = rivals.storage();
+    refused(
+        error,
+        &format!("its ledger is under another spec.storage.uri, {storage}"),
+    );
+    // An earlier release does not say where it is.
+    let said = rivals.world.files().await["out/_STARTED.json"].clone();
+    let mut said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    said.as_object_mut().unwrap().remove("storage").unwrap();
+    let world = &rivals.world;
+    world.put("out/_STARTED.json", said.to_string()).await;
+    let error = claim(&rivals.output("new", Refuse)).await.unwrap_err();
+    refused(error, "it does not say where its ledger is");
+}
+
+/// What cannot be looked at is not known to be gone, however long it is watched.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
+    let world = World::default();
+    let old = world.output("old", Refuse, PATH, usize::MAX);
+    touch(&old.storage).await.unwrap();
+    claim(&old).await.unwrap();
+    for object in ["jobs/old/probe", "jobs/old/ended.json"] {
+        for is_busy in [true, false] {
+            let tricks: Tricks = Arc::new(move |_, path| {
+                let trick = match (path.as_ref() == object, is_busy) {
+                    (false, _) => Trick::Pass,
+                    (true, true) => Trick::Fail,
+                    (true, false) => Trick::Deny,
+                };
+                Box::pin(std::future::ready(trick))
+            });
+            let stores = tricky(&world.0, tricks);
+            let new = world.output("new", Overwrite, PATH, usize::MAX);
+            let storage = JobStorage::new(stores.clone(), "s3://b/jobs", new.job.clone());
+            let new = Output {
+                name: "new".to_owned(),
+                storage: storage.unwrap(),
+                stores,
+                ..new
+            };
+            let mut watch = OwnerWatch::default();
+            for _ in 0..2 {
+                let error = super::claim(&new, &mut watch).await.unwrap_err();
+                let told = "it is not taken over because its ledger cannot be looked at: ";
+                assert!(error.to_string().contains(told), "{error}");
+                tokio::time::sleep(MINUTES).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_keeps_no_folder_whatever_its_word_says() {
+    let rivals = Rivals::new();
+    let old = rivals.deleted(Refuse, Duration::ZERO).await;
+    let marker = Marker::new(&old.storage, "ns/old".to_owned(), "X".to_owned(), None);
+    mark(&old.storage, &marker).await.unwrap();
+    rivals.world.put("out/p-3.jsonl", "half").await;
+    // What it left is refused or replaced, as that of any job that failed.
+    let error = claim(&rivals.output("new", Refuse)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("s3://b/out/p-3.jsonl"),
+        "{error}"
+    );
+    run(&rivals.output("new", Overwrite), 1).await.unwrap();
+    let names = rivals.world.names().await;
+    assert_eq!(names, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
 }

@@ -14,7 +14,9 @@ use tokio::runtime::Handle;
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, LogRecord, OutputFile};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
-use zephyr_worker::finalize::{Finalized, Output, claim, close, discard, finalize, give_up};
+use zephyr_worker::finalize::{
+    Finalized, Output, OwnerWatch, claim, close, discard, finalize, give_up,
+};
 use zephyr_worker::ledger::{Ledger, LedgerError, WriterToken};
 use zephyr_worker::shuffle::{load_stage, publish_stage};
 use zephyr_worker::storage::{
@@ -259,7 +261,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
         }
     };
     let first = output("uid", SinkMode::Refuse);
-    claim(&first).await.unwrap();
+    claim(&first, &mut OwnerWatch::default()).await.unwrap();
     let mut files = Vec::new();
     for (shard, content) in [&b""[..], b"1\n"].into_iter().enumerate() {
         for left in [&b"of a job that did not finish"[..], b""] {
@@ -276,13 +278,13 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
         }
     }
     let other = output("other", SinkMode::Overwrite);
-    let error = claim(&other).await.unwrap_err();
+    let error = claim(&other, &mut OwnerWatch::default()).await.unwrap_err();
     assert!(
         error.to_string().contains("job ns/uid, uid uid); wait"),
         "{error}"
     );
     give_up(&first).await.unwrap();
-    claim(&first).await.unwrap();
+    claim(&first, &mut OwnerWatch::default()).await.unwrap();
     let manifest = close(&first, "digest", &files).await.unwrap();
     assert_eq!(manifest, format!("{folder}/_SUCCESS.json"));
     let text = fetch(&stores, &Location::parse(&manifest).unwrap())
@@ -293,12 +295,14 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
             .unwrap()
             .contains("\"planDigest\": \"digest\"")
     );
-    claim(&first).await.unwrap();
+    claim(&first, &mut OwnerWatch::default()).await.unwrap();
     let refused = output("refused", SinkMode::Refuse);
-    let error = claim(&refused).await.unwrap_err();
+    let error = claim(&refused, &mut OwnerWatch::default())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("ns/uid, uid uid"), "{error}");
     // The next output has one file less.
-    claim(&other).await.unwrap();
+    claim(&other, &mut OwnerWatch::default()).await.unwrap();
     let file = upload(&stores, &format!("{folder}/0"), b"2\n".to_vec()).await;
     assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
     close(&other, "digest", &[(attempt(0), file)])

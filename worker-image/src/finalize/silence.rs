@@ -1,0 +1,297 @@
+//! Whether anything of a job may still run that holds a folder and has another name: a job that was deleted before its end says for
+//! good that it runs. Its coordinators show in their storage that they are alive; only one that was seen to show nothing for a long
+//! time is gone. Writes nothing but this job's own sign of life, which says what time it is.
+//!
+//! A folder is never taken over if that storage cannot be looked at, or is not this job's as well: then its clock and its address
+//! mean something else here.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use zephyr_engine::id::JobUid;
+
+use super::OutputError;
+use super::intent::Intent;
+use super::output::Output;
+use super::owner::shown;
+use crate::reclaim::read_marker;
+use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
+
+/// How old the last sign of life must be. A coordinator shows one every two minutes, also while it waits for the store. A job whose
+/// coordinator waits for a node shows none: if it comes back later, it has completed no file since and fails with a sentence that
+/// names its successor.
+const SILENCE: Duration = Duration::from_hours(1);
+
+/// For how long this job must have seen no new sign itself. After an outage of the store all coordinators look silent, and each
+/// that is alive shows a sign within one interval.
+const WATCHED: Duration = Duration::from_mins(3 * SIGN_OF_LIFE_INTERVAL.as_secs() / 60);
+
+/// What a coordinator has seen of the job that holds the folder it wants. One for each process.
+#[derive(Debug, Default)]
+pub struct OwnerWatch {
+    seen: Option<Seen>,
+}
+
+/// A sign that has not changed since.
+#[derive(Debug)]
+struct Seen {
+    job: String,
+    at: Option<SystemTime>,
+    since: Instant,
+}
+
+/// A job of which nothing runs any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    uid: String,
+    owner: String,
+    reason: String,
+}
+
+/// What the storage shows of the job that holds the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Signs {
+    /// Nothing can be said, and why.
+    Unknown(String),
+    /// It has ended: that is in its storage.
+    Ended,
+    /// Its last sign of life, if there is one, was so long ago.
+    Silent(Option<Duration>),
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It may be alive, and why.
+    MayRun(String),
+    /// It seems to be gone: it has to be seen silent for a while.
+    Watch(String),
+    /// Nothing of it runs any more, and why.
+    Gone(String),
+}
+
+impl OwnerWatch {
+    /// Looks once. Gives that the job is gone if that is known.
+    ///
+    /// # Errors
+    /// It may be alive, or it has to be watched for longer.
+    pub(super) async fn ask(
+        &mut self,
+        output: &Output,
+        location: &Location,
+        owner: &Intent,
+    ) -> Result<Gone, OutputError> {
+        let (signs, at) = signs_of(output, owner).await;
+        let now = Instant::now();
+        let seen = match self.seen.take() {
+            Some(seen) if seen.job == owner.job_uid && seen.at == at => seen,
+            Some(_) | None => Seen {
+                job: owner.job_uid.clone(),
+                at,
+                since: now,
+            },
+        };
+        let watched = now.duration_since(seen.since);
+        self.seen = Some(seen);
+        let (folder, intent) = (location.parent().to_string(), location.to_string());
+        match judge(&signs, watched) {
+            Verdict::Gone(reason) => Ok(Gone {
+                uid: owner.job_uid.clone(),
+                owner: owner.owner(),
+                reason,
+            }),
+            Verdict::Watch(silence) => Err(OutputError::Watched {
+                folder,
+                intent,
+                owner: owner.owner(),
+                silence,
+                watched: WATCHED.as_secs() / 60,
+            }),
+            Verdict::MayRun(reason) => Err(OutputError::Held {
+                folder,
+                intent,
+                owner: owner.owner(),
+                removal: removal(location),
+                reason: shown(&reason),
+            }),
+        }
+    }
+}
+
+impl Gone {
+    pub(super) fn is(&self, intent: &Intent) -> bool {
+        self.uid == intent.job_uid
+    }
+
+    /// Whose folder it was and why it is taken over, for people.
+    pub(super) fn shown(&self) -> String {
+        format!("{}, {}", self.owner, self.reason)
+    }
+}
+
+/// What follows from the signs, if they have been the same for so long. Pure.
+fn judge(signs: &Signs, watched: Duration) -> Verdict {
+    let silence = match signs {
+        Signs::Unknown(reason) => return Verdict::MayRun(reason.clone()),
+        Signs::Ended => return Verdict::Gone("which has ended".to_owned()),
+        Signs::Silent(Some(age)) if *age < SILENCE => {
+            return Verdict::MayRun(format!(
+                "its last sign of life is {} min old, and {} min are waited for",
+                age.as_secs() / 60,
+                SILENCE.as_secs() / 60
+            ));
+        }
+        Signs::Silent(Some(age)) => {
+            format!("whose last sign of life is {} min old", age.as_secs() / 60)
+        }
+        Signs::Silent(None) => "of which spec.storage.uri holds no sign of life".to_owned(),
+    };
+    if watched < WATCHED {
+        Verdict::Watch(silence)
+    } else {
+        Verdict::Gone(silence)
+    }
+}
+
+/// `spec.storage.uri` of a job.
+pub(super) fn storage_uri(output: &Output) -> String {
+    output.storage.root().parent().to_string()
+}
+
+/// What the storage shows, and when the last sign of life was written.
+async fn signs_of(output: &Output, owner: &Intent) -> (Signs, Option<SystemTime>) {
+    match look(output, owner).await {
+        Ok(found) => found,
+        Err(reason) => (Signs::Unknown(reason), None),
+    }
+}
+
+async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTime>), String> {
+    let own = storage_uri(output);
+    match &owner.storage {
+        Some(storage) if *storage == own => {}
+        Some(storage) => {
+            return Err(format!(
+                "its ledger is under another spec.storage.uri, {storage}"
+            ));
+        }
+        None => return Err("it does not say where its ledger is".to_owned()),
+    }
+    let cannot = |error: &dyn std::fmt::Display| format!("its ledger cannot be looked at: {error}");
+    let job = JobUid::parse(&owner.job_uid).map_err(|error| cannot(&error))?;
+    let storage = JobStorage::new(output.stores.clone(), &own, job);
+    let storage = storage.map_err(|error| cannot(&error))?;
+    let ended = read_marker(&storage).await;
+    if ended.map_err(|error| cannot(&error))?.is_some() {
+        return Ok((Signs::Ended, None));
+    }
+    let at = last_touched(&storage).await;
+    let at = at.map_err(|error| cannot(&error))?;
+    // The same address is another disk on another machine.
+    if at.is_none() && storage.root().scheme() == Scheme::File {
+        return Err("its ledger is not on this machine".to_owned());
+    }
+    // After that: what is written now is the later one by the store's clock.
+    let age = match at {
+        None => None,
+        Some(at) => {
+            let now = time_of(&output.storage)
+                .await
+                .map_err(|error| cannot(&error))?;
+            Some(now.duration_since(at).unwrap_or(Duration::ZERO))
+        }
+    };
+    Ok((Signs::Silent(age), at))
+}
+
+/// What time it is by the store's clock.
+async fn time_of(storage: &JobStorage) -> Result<SystemTime, String> {
+    touch(storage).await.map_err(|error| error.to_string())?;
+    let touched = last_touched(storage).await;
+    let touched = touched.map_err(|error| error.to_string())?;
+    touched.ok_or_else(|| "what this job has just written is not there".to_owned())
+}
+
+/// The command that removes an object.
+fn removal(location: &Location) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let uri = quoted(&location.to_string());
+    match location.scheme() {
+        Scheme::S3 => format!("aws s3 rm {uri}"),
+        Scheme::Gs => format!("gcloud storage rm {uri}"),
+        Scheme::Az => format!(
+            "az storage blob delete --container-name {} --name {}",
+            quoted(location.bucket()),
+            quoted(location.path().as_ref())
+        ),
+        Scheme::File => {
+            let path = location.local_path().unwrap_or_default();
+            format!("rm {}", quoted(&path.display().to_string()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn only_a_job_that_was_seen_silent_for_long_enough_or_has_ended_is_gone() {
+        let unknown = Signs::Unknown("it cannot be reached".to_owned());
+        for (signs, watched, is_gone, is_watched) in [
+            (unknown.clone(), Duration::ZERO, false, false),
+            (unknown, SILENCE * 100, false, false),
+            (Signs::Ended, Duration::ZERO, true, false),
+            (Signs::Silent(Some(Duration::ZERO)), SILENCE, false, false),
+            (
+                Signs::Silent(Some(SILENCE.saturating_sub(SECOND))),
+                SILENCE,
+                false,
+                false,
+            ),
+            (Signs::Silent(Some(SILENCE)), Duration::ZERO, false, true),
+            (
+                Signs::Silent(Some(SILENCE)),
+                WATCHED.saturating_sub(SECOND),
+                false,
+                true,
+            ),
+            (Signs::Silent(Some(SILENCE)), WATCHED, true, false),
+            (
+                Signs::Silent(None),
+                WATCHED.saturating_sub(SECOND),
+                false,
+                true,
+            ),
+            (Signs::Silent(None), WATCHED, true, false),
+        ] {
+            let verdict = judge(&signs, watched);
+            let found = (
+                matches!(verdict, Verdict::Gone(_)),
+                matches!(verdict, Verdict::Watch(_)),
+            );
+            assert_eq!(found, (is_gone, is_watched), "{signs:?} {watched:?}");
+        }
+        assert!(WATCHED > SIGN_OF_LIFE_INTERVAL * 2);
+    }
+
+    #[test]
+    fn the_command_that_removes_a_word_is_one_that_a_shell_takes() {
+        for (uri, expected) in [
+            (
+                "s3://b/o/_STARTED.json",
+                "aws s3 rm 's3://b/o/_STARTED.json'",
+            ),
+            ("gs://b/a b/x", "gcloud storage rm 'gs://b/a b/x'"),
+            (
+                "az://c/o/it's",
+                "az storage blob delete --container-name 'c' --name 'o/it'\\''s'",
+            ),
+            ("file:///o/x", "rm '/o/x'"),
+        ] {
+            assert_eq!(removal(&Location::parse(uri).unwrap()), expected);
+        }
+    }
+}
