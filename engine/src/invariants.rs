@@ -368,6 +368,10 @@ fn nothing_is_free_for_ever(state: &State) -> Result<(), Violation> {
         require(beyond.is_none(), rule, || {
             format!("{task} is held up by {beyond:?} and charged nothing")
         })?;
+        let is_crowded = history.held_up.is_crowded_beyond_all_bounds();
+        require(!is_crowded, rule, || {
+            format!("{task} is excused by every task that comes beside it")
+        })?;
     }
     Ok(())
 }

@@ -47,6 +47,7 @@ pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 pub const WORKERS_TRIED_MIN: usize = 3;
 
 /// How often in a row the same cause may give a task back that was tried at too few workers: with 30 s between two tries an hour.
+/// As many attempts beside it may excuse a task that finds the disk full: short ones an hour as well, longer ones until they end.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
 /// How often in a row a task may find an input lost before it is its own failure: each of them may be lost, but a machine that
@@ -60,8 +61,15 @@ pub const WORKERS_AVOIDED_MAX: usize = 16;
 /// one task of many, but not while others live on (`LOST_OFTENER`).
 pub const LOST_WORKERS_FREE: u32 = 8;
 
-/// How many times as often as other workers those of one task must be lost before it is taken for the cause: preemption meets
-/// whoever runs longest in proportion to the time, and never one task alone.
+/// At how many pods workers must be lost under a task before it can be taken for what ends them: one may stand on a bad node.
+pub const LOST_AT_PODS_MIN: usize = 2;
+
+/// The most pods of which is remembered how often they were lost: the number of workers we design for.
+pub const LOST_PODS_MAX: usize = 10_000;
+
+/// How many times as often as other workers those of one task must be lost before it is taken for the cause: bad
+/// nodes meet whoever runs longest in proportion to the time, and never one task alone. The same against the very workers that
+/// were lost, for the time that they had lived without the task.
 pub const LOST_OFTENER: u32 = 10;
 
 /// How long the workers of a task that is taken for the cause last with it, on average and at most. Where machines live for a time

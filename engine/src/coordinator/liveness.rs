@@ -4,9 +4,10 @@
 use crate::coordinator::config::LATE_NEWS_MS;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::event::PodEndCause;
+use crate::coordinator::losses::{LostWorker, PodIdentity};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::FailureClass;
-use crate::coordinator::state::{State, TaskState, WorkerNumber};
+use crate::coordinator::state::{State, TaskState, Worker, WorkerNumber};
 use crate::id::{SessionId, TaskAttempt, Timestamp};
 
 /// Why a worker is lost.
@@ -47,7 +48,23 @@ impl Loss {
         }
     }
 
-    /// Whether nobody was told before, and nobody knows what ended it: it may have been a task.
+    /// Whether Kubernetes says that it ended the pod, or lost it: no task is the cause of that.
+    fn is_explained(&self) -> bool {
+        match self {
+            Self::Disrupted | Self::Drained => true,
+            Self::Silent | Self::Replaced | Self::Ended { .. } => false,
+        }
+    }
+
+    /// Whether a task ended it, by what is known.
+    fn is_by_a_task(&self) -> bool {
+        match self {
+            Self::Ended { .. } => true,
+            Self::Silent | Self::Disrupted | Self::Drained | Self::Replaced => false,
+        }
+    }
+
+    /// Whether it had not said that it goes, and no task is known to have ended it.
     fn is_sudden(&self) -> bool {
         match self {
             Self::Silent | Self::Disrupted | Self::Replaced => true,
@@ -124,14 +141,14 @@ impl State {
             self.observing_since = now;
         }
         if !stood_still {
-            self.expose(passed_ms);
+            self.fleet_losses.expose(passed_ms, self.workers.len());
         }
         self.last_tick = now;
         self.end_rests(now);
         self.unexplained
             .retain(|_, (at, _)| now.since_ms(*at) < LATE_NEWS_MS);
         let observing_since = self.observing_since;
-        let is_silent = |worker: &&crate::coordinator::state::Worker| {
+        let is_silent = |worker: &&Worker| {
             now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms
         };
         let silent: Vec<WorkerNumber> = self
@@ -159,7 +176,8 @@ impl State {
         };
         if !cause_is_the_tasks {
             if let Some(number) = self.pods.get(pod_uid).copied() {
-                let loss = self.by_early_news(now, number, Loss::Disrupted);
+                let otherwise = self.disruption(now, number);
+                let loss = self.by_early_news(now, number, otherwise);
                 self.lose(out, now, number, &loss);
             }
             return;
@@ -193,6 +211,20 @@ impl State {
         }
     }
 
+    /// What it means that Kubernetes calls a worker's pod disrupted. One that had fallen silent long before was not ended by that:
+    /// Kubernetes only found it gone. In large fleets that comes before the coordinator gives a silent worker up.
+    fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
+        let silence_ms = self.config.heartbeat.silence_min_ms;
+        let is_silent = |worker: &Worker| {
+            now.since_ms(worker.last_seen.max(self.observing_since)) >= silence_ms
+        };
+        if self.workers.get(&number).is_some_and(is_silent) {
+            Loss::Silent
+        } else {
+            Loss::Disrupted
+        }
+    }
+
     /// Forgets a worker and queues again what it was running.
     pub(crate) fn lose(
         &mut self,
@@ -221,12 +253,19 @@ impl State {
         if is_a_loss {
             self.disruptions += 1;
         }
-        let tasks: Vec<TaskAttempt> = worker.running.into_iter().collect();
+        let tasks: Vec<TaskAttempt> = worker.running.iter().copied().collect();
         let mut suspects = Vec::new();
+        let lost = LostWorker {
+            pod: PodIdentity::of(&worker),
+            known_since: worker.known_since,
+            is_explained: loss.is_explained(),
+        };
+        if !loss.is_by_a_task() {
+            self.fleet_losses.note(&lost.pod, loss.is_sudden());
+        }
         if loss.is_sudden() {
-            self.exposure.losses += 1;
             for task in &tasks {
-                let sentence = self.lose_under(now, *task);
+                let sentence = self.lose_under(now, &lost, *task);
                 suspects.extend(sentence.map(|sentence| (*task, sentence)));
             }
         }

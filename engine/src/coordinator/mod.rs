@@ -20,6 +20,7 @@ mod defect;
 mod durations;
 mod finish;
 mod liveness;
+mod losses;
 mod outbox;
 mod release;
 mod rest;

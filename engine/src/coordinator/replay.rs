@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
+use crate::coordinator::losses::FleetLosses;
 use crate::coordinator::record::{JobResult, LogRecord};
-use crate::coordinator::setback::Exposure;
 use crate::coordinator::state::{
     Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
 };
@@ -108,7 +108,7 @@ impl State {
             dismissed: BTreeMap::new(),
             disruptions: 0,
             speculations: 0,
-            exposure: Exposure::default(),
+            fleet_losses: FleetLosses::default(),
             last_tick: Timestamp(0),
             observing_since: Timestamp(0),
             dispatch_from: Timestamp(0),

@@ -38,13 +38,17 @@ impl State {
         let has_room = |(place, _): &&(Place, WorkerNumber)| place.load < room;
         let (_, number) = self.by_load.first().filter(has_room)?;
         let history = self.histories.get(&TaskId { stage, shard });
-        let avoided = history.map(|history| history.held_up.avoided());
-        let Some(avoided) = avoided.filter(|avoided| !avoided.is_empty()) else {
+        let Some(history) = history else {
             return Some((shard, *number));
         };
-        // Where it was held up, it may be held up again: any other worker with room is better.
+        // If it was held up or lost its worker there, that may happen again: any other worker with room is better.
+        let is_avoided = |other: &WorkerNumber| {
+            let worker = self.workers.get(other);
+            history.held_up.avoided().contains(other)
+                || worker.is_some_and(|worker| history.lost_workers.avoids(worker))
+        };
         let mut with_room = self.by_load.iter().take_while(has_room);
-        let other = with_room.find(|(_, other)| !avoided.contains(other));
+        let other = with_room.find(|(_, other)| !is_avoided(other));
         Some((shard, other.map_or(*number, |(_, other)| *other)))
     }
 

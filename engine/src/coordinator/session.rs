@@ -172,6 +172,7 @@ impl State {
             newest_session: session,
             slots: 1,
             draining: false,
+            known_since: now,
             last_seen: now,
             silence_ms: self
                 .config

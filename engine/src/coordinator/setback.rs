@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::config::{
-    ERROR_CHARACTERS_MAX, FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER,
-    LOST_WITHIN_MS, LOST_WORKERS_FREE, SAME_CAUSE_FREE_TRIES, WORKERS_AVOIDED_MAX,
-    WORKERS_TRIED_MIN,
+    ERROR_CHARACTERS_MAX, FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, SAME_CAUSE_FREE_TRIES,
+    WORKERS_AVOIDED_MAX, WORKERS_TRIED_MIN,
 };
 use crate::coordinator::defect::{self, Defect};
-use crate::coordinator::state::{State, TaskState, WorkerNumber};
-use crate::id::{TaskAttempt, TaskId, Timestamp};
+use crate::coordinator::losses::LostWorkers;
+use crate::coordinator::state::{State, WorkerNumber};
+use crate::id::{TaskAttempt, TaskId};
 
 /// Why an attempt was given back, as its worker saw it or as it was found here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,16 @@ impl Setback {
         }
     }
 
+    /// Whether another task at the same worker may be the cause.
+    fn may_be_of_others(self) -> bool {
+        match self {
+            Self::DiskFull | Self::WorkerUnwell => true,
+            Self::ObjectUnavailable | Self::StoreAway | Self::InputLost | Self::InputReplaced => {
+                false
+            }
+        }
+    }
+
     /// The cause in a few words, for a sentence that begins with "held up by".
     pub fn words(self) -> &'static str {
         match self {
@@ -74,6 +84,10 @@ pub(crate) struct HeldUp {
     at: BTreeSet<WorkerNumber>,
     /// The most records that any of these tries had read.
     furthest: u64,
+    /// Tries that count for nothing, because of a task beside it.
+    crowded: u32,
+    /// The attempts beside it because of which they do.
+    crowded_by: BTreeSet<TaskAttempt>,
     /// The last cause, and the worker's words for it.
     last: Option<(Setback, String)>,
 }
@@ -94,7 +108,8 @@ impl HeldUp {
 
     /// How often it was given back in a row, for whatever cause.
     pub(crate) fn times(&self) -> u32 {
-        self.causes.values().map(|times| times.all).sum()
+        let counted: u32 = self.causes.values().map(|times| times.all).sum();
+        counted.saturating_add(self.crowded)
     }
 
     /// The cause of the last time.
@@ -112,12 +127,26 @@ impl HeldUp {
         self.causes.iter().find_map(is_beyond)
     }
 
-    /// Notes one more time; gives how often it was the same cause in a row, and how often that was free. A try that read twice as
-    /// much as any before got on: what was counted before it is forgotten.
-    fn note(&mut self, number: WorkerNumber, setback: Setback, read: u64, error: &str) -> Times {
+    /// Whether more attempts excused it than may.
+    pub(crate) fn is_crowded_beyond_all_bounds(&self) -> bool {
+        self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
+    }
+
+    /// Which of the attempts beside it may be what left it no room: one that did before, or a new one while there were not too
+    /// many. Each of them ends, and so does the excuse.
+    fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
+        let known = beside.clone().find(|other| self.crowded_by.contains(other));
+        let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
+        known.or_else(|| beside.next().filter(|_| takes_more))
+    }
+
+    /// Notes one more time. A try that read twice as much as any before got on: what was counted before it is forgotten.
+    fn note(&mut self, number: WorkerNumber, setback: Setback, read: u64, error: &str) {
         if read > self.furthest.saturating_mul(2) {
             self.causes.clear();
             self.at.clear();
+            self.crowded = 0;
+            self.crowded_by.clear();
         }
         self.furthest = self.furthest.max(read);
         if self.at.len() < WORKERS_AVOIDED_MAX {
@@ -125,53 +154,19 @@ impl HeldUp {
         }
         let words = error.chars().take(ERROR_CHARACTERS_MAX).collect();
         self.last = Some((setback, words));
+    }
+
+    /// Counts it as excused by an attempt beside it.
+    fn count_crowded(&mut self, by: TaskAttempt) {
+        self.crowded = self.crowded.saturating_add(1);
+        self.crowded_by.insert(by);
+    }
+
+    /// Counts it; gives how often it was the same cause in a row, and how often that was free.
+    fn count(&mut self, setback: Setback) -> Times {
         let times = self.causes.entry(setback).or_default();
         times.all = times.all.saturating_add(1);
         *times
-    }
-}
-
-/// Time of connected workers, and how many of them were lost: how often a worker is lost where nothing is wrong with its task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Exposure {
-    /// Worker-milliseconds.
-    pub(crate) worker_ms: u64,
-    /// Workers that were lost of a sudden.
-    pub(crate) losses: u64,
-}
-
-/// The workers that were lost under a task, since it was last done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct LostWorkers {
-    /// The fleet's when the first was lost: what follows is compared with what others met since then.
-    since: Option<Exposure>,
-    /// Further ones.
-    times: u32,
-    /// How long the task ran at these further ones, in all. Milliseconds.
-    ran_ms: u64,
-}
-
-impl LostWorkers {
-    /// How many, the first included.
-    pub(crate) fn count(&self) -> u32 {
-        self.times + u32::from(self.since.is_some())
-    }
-
-    /// Whether the task's workers are lost so much oftener than others that the task itself must be what ends them.
-    fn convict(&self, fleet: Exposure) -> bool {
-        let Some(since) = self.since else {
-            return false;
-        };
-        let others_ms = fleet.worker_ms.saturating_sub(since.worker_ms);
-        let others_ms = others_ms.saturating_sub(self.ran_ms);
-        let others_lost = fleet.losses.saturating_sub(since.losses);
-        let others_lost = others_lost.saturating_sub(u64::from(self.times));
-        // lost / ran_ms of this task against lost / ms of the others, of whom one more counts as lost than were.
-        let of_task = u128::from(self.times) * u128::from(others_ms);
-        let of_others = u128::from(others_lost + 1) * u128::from(self.ran_ms);
-        self.times >= LOST_WORKERS_FREE
-            && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
-            && of_task > u128::from(LOST_OFTENER) * of_others
     }
 }
 
@@ -188,8 +183,15 @@ impl State {
         let takers = self.workers.values();
         let takers = takers.filter(|worker| worker.session().is_some() && !worker.draining);
         let wanted = takers.take(WORKERS_TRIED_MIN).count();
+        self.history_mut(task)
+            .held_up
+            .note(number, setback, read, error);
+        if let Some(other) = self.crowded_by(number, task, setback) {
+            self.history_mut(task).held_up.count_crowded(other);
+            return None;
+        }
         let held_up = &mut self.history_mut(task).held_up;
-        let times = held_up.note(number, setback, read, error);
+        let times = held_up.count(setback);
         let is_tried_elsewhere = held_up.at.len() >= wanted;
         let is_free = setback.free_tries().is_none_or(|free| {
             times.all <= free
@@ -208,39 +210,25 @@ impl State {
         ))
     }
 
-    /// Counts that a worker was lost of a sudden while it ran this attempt. Where the task is what ends its workers: the sentence
-    /// to charge.
-    pub(crate) fn lose_under(&mut self, now: Timestamp, task: TaskAttempt) -> Option<String> {
-        let Some(TaskState::Running { attempts }) = self.task(task.task).map(|known| &known.state)
-        else {
-            return None;
+    /// An attempt at the same worker because of which a try does not count: it may be what fills the disk. It has to get on: tasks
+    /// that were held up themselves and never fit would else excuse each other without end.
+    fn crowded_by(
+        &self,
+        number: WorkerNumber,
+        task: TaskId,
+        setback: Setback,
+    ) -> Option<TaskAttempt> {
+        // With one slot, what else the worker has only waits there.
+        let worker = self
+            .workers
+            .get(&number)
+            .filter(|worker| setback.may_be_of_others() && worker.slots > 1)?;
+        let gets_on = |other: &&TaskAttempt| {
+            let history = self.histories.get(&other.task);
+            other.task != task && history.is_none_or(|history| history.held_up.last.is_none())
         };
-        let mut attempts = attempts.iter();
-        let began = attempts
-            .find(|running| running.attempt == task.attempt)?
-            .since;
-        let fleet = self.exposure;
-        let lost = &mut self.history_mut(task.task).lost_workers;
-        if lost.since.is_none() {
-            lost.since = Some(fleet);
-            return None;
-        }
-        lost.times = lost.times.saturating_add(1);
-        lost.ran_ms = lost.ran_ms.saturating_add(now.since_ms(began));
-        let lost = *lost;
-        lost.convict(fleet).then(|| {
-            format!(
-                "its worker was lost {} times in a row under it, within {} s of work, and workers without it are lost far more seldom: it, or what ran beside it, is taken for the cause",
-                lost.count(),
-                lost.ran_ms / 1_000
-            )
-        })
-    }
-
-    /// Time passed for all workers that are known.
-    pub(crate) fn expose(&mut self, passed_ms: u64) {
-        let worker_ms = passed_ms.saturating_mul(self.workers.len() as u64);
-        self.exposure.worker_ms = self.exposure.worker_ms.saturating_add(worker_ms);
+        let beside = worker.running.iter().filter(gets_on).copied();
+        self.histories.get(&task)?.held_up.excuse(beside)
     }
 
     /// The task is done: what held it up is over.

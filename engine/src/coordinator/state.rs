@@ -7,9 +7,10 @@ use std::mem;
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
+use crate::coordinator::losses::{FleetLosses, LostWorkers};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord, OutputFile, TaskOutput};
-use crate::coordinator::setback::{Exposure, HeldUp, LostWorkers};
+use crate::coordinator::setback::HeldUp;
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
@@ -43,8 +44,8 @@ pub struct State {
     pub(crate) disruptions: u64,
     /// Second attempts that were given to idle slots.
     pub(crate) speculations: u64,
-    /// How long workers were there, and how many were lost.
-    pub(crate) exposure: Exposure,
+    /// How long workers were there, and which were lost.
+    pub(crate) fleet_losses: FleetLosses,
     pub(crate) last_tick: Timestamp,
     /// Since when this process has watched without a stall.
     pub(crate) observing_since: Timestamp,
@@ -236,6 +237,8 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     /// It goes and takes no more tasks.
     pub(crate) draining: bool,
+    /// When it first said Hello.
+    pub(crate) known_since: Timestamp,
     /// When it was last heard of.
     pub(crate) last_seen: Timestamp,
     /// How long it may be silent.

@@ -2,8 +2,9 @@
 //! meanwhile. `docs/failures.md` has it as a table, word by word. Decides nothing: the numbers are those that others decide by.
 
 use crate::coordinator::config::{
-    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_OUTPUTS_MAX, LOST_WITHIN_MS,
-    LOST_WORKERS_FREE, LOST_WORKERS_TOLD, SAME_CAUSE_FREE_TRIES, WORKERS_TRIED_MIN,
+    FEW_WORKERS_FREE_TRIES, LOST_AT_PODS_MIN, LOST_INPUTS_FREE_TRIES, LOST_OFTENER,
+    LOST_OUTPUTS_MAX, LOST_WITHIN_MS, LOST_WORKERS_FREE, LOST_WORKERS_TOLD, SAME_CAUSE_FREE_TRIES,
+    WORKERS_TRIED_MIN,
 };
 use crate::coordinator::setback::Setback;
 
@@ -127,15 +128,15 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "none by itself (`taskDisruptions` sets one). But a task is taken for the cause when {LOST_WORKERS_FREE} more workers were lost under it in a row after the first, each within {} min on average and {LOST_OFTENER} times as often as workers without it",
+                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task is taken for the cause if {LOST_WORKERS_FREE} more workers were lost under it in a row after the first before Kubernetes said anything, at {LOST_AT_PODS_MIN} pods or more, each within {} min on average, and {LOST_OFTENER} times as often as other workers, and as these workers for the time that they lived without it",
                     LOST_WITHIN_MS / 60_000
                 );
             }
-            Self::GivenBack(
-                Setback::DiskFull | Setback::ObjectUnavailable | Setback::WorkerUnwell,
-            ) => {
+            Self::GivenBack(Setback::ObjectUnavailable) => return few_times(),
+            Self::GivenBack(Setback::DiskFull | Setback::WorkerUnwell) => {
                 return format!(
-                    "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {WORKERS_TRIED_MIN} of several workers. A try that reads twice as much as any before begins the count anew"
+                    "{}. A try does not count if the worker also runs a task that gets on, which may be the cause, for up to {FEW_WORKERS_FREE_TRIES} of such tasks",
+                    few_times()
                 );
             }
             Self::GivenBack(Setback::InputLost | Setback::InputReplaced) => {
@@ -160,7 +161,7 @@ impl Uncharged {
 
     fn then(self) -> &'static str {
         match self {
-            Self::WorkerLost => "each further one is charged to `taskFailures`",
+            Self::WorkerLost => "each further one of these is charged to `taskFailures`",
             Self::GivenBack(
                 Setback::DiskFull
                 | Setback::ObjectUnavailable
@@ -215,6 +216,12 @@ impl Uncharged {
         };
         words.to_owned()
     }
+}
+
+fn few_times() -> String {
+    format!(
+        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {WORKERS_TRIED_MIN} of several workers. A try that reads twice as much as any before begins the count anew"
+    )
 }
 
 #[cfg(test)]

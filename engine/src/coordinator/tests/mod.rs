@@ -5,6 +5,7 @@ mod cluster;
 mod fleet;
 mod incidents;
 mod liveness;
+mod losses;
 mod models;
 mod replay;
 mod scenarios;

@@ -3,16 +3,16 @@
 
 use super::cluster::TestCluster;
 use crate::coordinator::config::{
-    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_WORKERS_FREE, SAME_CAUSE_FREE_TRIES,
+    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, SAME_CAUSE_FREE_TRIES,
 };
 use crate::coordinator::record::{FailureClass, LogRecord};
-use crate::coordinator::{Config, Event, PodEndCause, Setback};
+use crate::coordinator::{Config, Event, Setback};
 use crate::id::TaskAttempt;
 
 const FULL: &str = "writing file:///scratch: no space on /scratch (64.0 KiB in all, 0 bytes free) while the task wrote 1.2 MiB";
 
 /// The worker that holds the first shard, once one does; `None` when the job has ended.
-fn holder(
+pub(super) fn holder(
     cluster: &mut TestCluster,
     names: &[&'static str],
 ) -> Option<(&'static str, TaskAttempt)> {
@@ -31,7 +31,7 @@ fn holder(
     panic!("nobody gets the first shard");
 }
 
-fn charged(cluster: &TestCluster) -> usize {
+pub(super) fn charged(cluster: &TestCluster) -> usize {
     let is_charge = |record: &&LogRecord| matches!(record, LogRecord::Failed { .. });
     cluster.ledger.iter().filter(is_charge).count()
 }
@@ -250,97 +250,6 @@ fn a_machine_that_finds_every_input_lost_is_not_believed_for_ever() {
     );
 }
 
-/// A fleet in which whoever runs the first shard is gone five seconds later without a word. Gives the number of lost workers.
-fn a_task_that_ends_its_workers(told: Option<PodEndCause>) -> (u32, String) {
-    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-    let mut cluster = TestCluster::with(Config::new(1, 0), &[40]);
-    for name in NAMES {
-        cluster.hello(name, 1);
-    }
-    let mut lost = 0;
-    while let Some((name, _)) = holder(&mut cluster, &NAMES) {
-        let others: Vec<&'static str> = NAMES.into_iter().filter(|other| *other != name).collect();
-        cluster.passes(5_000, &NAMES);
-        lost += 1;
-        if let Some(cause) = told {
-            cluster.pod_ended(name, cause, "NodeLost");
-            cluster.dies_after_close(name);
-        } else {
-            cluster.dies(name);
-            cluster.passes(31_000, &others);
-        }
-        // Meanwhile the others get on with theirs.
-        for other in others {
-            for task in cluster.held(other) {
-                if task.task.shard.0 != 0 {
-                    cluster.done(other, task);
-                }
-            }
-        }
-        cluster.hello(name, 1);
-    }
-    (lost, cluster.failure().1)
-}
-
-#[test]
-fn a_task_that_ends_every_worker_it_comes_to_is_taken_for_the_cause() {
-    for told in [None, Some(PodEndCause::Disruption)] {
-        let (lost, message) = a_task_that_ends_its_workers(told);
-        assert!(
-            (LOST_WORKERS_FREE + 1..=2 * LOST_WORKERS_FREE).contains(&lost),
-            "{told:?}: {lost}"
-        );
-        assert!(
-            message.starts_with("stage 1/1 map, shard 0: failed 1 times")
-                && message.contains("its worker was lost "),
-            "{message}"
-        );
-    }
-}
-
-#[test]
-fn preemption_that_meets_everybody_convicts_no_task_however_long_it_runs() {
-    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-    // One after the other, so that the task meets each of them, or whichever, as chance has it.
-    for is_in_turn in [true, false] {
-        let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
-        for name in NAMES {
-            cluster.hello(name, 1);
-        }
-        let mut chance = 1_u64;
-        for round in 0..200 {
-            chance = chance
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            let drawn = usize::try_from(chance >> 33).unwrap();
-            let name = NAMES[if is_in_turn { round } else { drawn } % NAMES.len()];
-            cluster.passes(if is_in_turn { 610_000 } else { 60_000 }, &NAMES);
-            cluster.pod_ended(name, PodEndCause::Disruption, "preempted");
-            cluster.dies_after_close(name);
-            cluster.hello(name, 1);
-        }
-        cluster.work();
-        cluster.assert_succeeded();
-        assert_eq!(charged(&cluster), 0);
-    }
-}
-
-#[test]
-fn the_workers_that_were_lost_under_a_task_are_told_until_it_is_done() {
-    let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
-    for _ in 0..3 {
-        cluster.hello("a", 1);
-        cluster.pod_ended("a", PodEndCause::Disruption, "preempted");
-        cluster.dies_after_close("a");
-    }
-    cluster.hello("a", 1);
-    let wanted =
-        "stage 1/1 map, shard 0: its worker was lost 3 times in a row, will be tried again";
-    assert_eq!(cluster.report().message, wanted);
-    cluster.work();
-    assert_eq!(cluster.report().message, "");
-}
-
 #[test]
 fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unwell() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
@@ -360,4 +269,96 @@ fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unwell() {
         });
     }
     assert_eq!(tries, SAME_CAUSE_FREE_TRIES + 1);
+}
+
+#[test]
+fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
+    const ALL: [&str; 3] = ["a", "b", "c"];
+    let mut cluster = TestCluster::with(Config::new(3, 0), &[6]);
+    for name in ALL {
+        cluster.hello(name, 2);
+    }
+    cluster.settle();
+    let began = cluster.now;
+    // In each worker one task fills most of the disk for ten minutes, and a second one finds no room.
+    let first = |name: &'static str| cluster.held(name).iter().next().copied();
+    let keeps: Vec<TaskAttempt> = ALL.into_iter().filter_map(first).collect();
+    while cluster.now - began < 600_000 {
+        for name in ALL {
+            for task in cluster.held(name) {
+                if !keeps.contains(&task) {
+                    cluster.is_held_up(name, task, Setback::DiskFull, FULL);
+                    let told = cluster.report().message;
+                    assert!(told.contains("given back "), "{told}");
+                    assert!(!told.contains("given back 0"), "{told}");
+                }
+            }
+        }
+        cluster.passes(1_000, &ALL);
+        cluster.settle();
+        assert_eq!(charged(&cluster), 0);
+    }
+    cluster.work();
+    cluster.passes(31_000, &ALL);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+/// One worker with two slots, at which the first shard finds no room. The others run 9 s each, or find none either. Gives how often
+/// the first shard was tried and how long the job took to fail, in milliseconds.
+fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u32, u64) {
+    let mut cluster = TestCluster::with(Config::new(3, 0), &[shards]);
+    cluster.hello("a", 2);
+    let (mut tries, began) = (0, cluster.now);
+    loop {
+        cluster.settle();
+        if cluster.state.result().is_some() {
+            break;
+        }
+        let held = cluster.held("a");
+        for task in held.iter().filter(|task| task.task.shard.0 == 0) {
+            tries += 1;
+            cluster.is_held_up("a", *task, setback, FULL);
+        }
+        cluster.settle();
+        if cluster.state.result().is_some() {
+            break;
+        }
+        let others = held.iter().filter(|task| task.task.shard.0 != 0);
+        for other in others {
+            if is_other_well {
+                cluster.passes(9_000, &["a"]);
+                cluster.done("a", *other);
+            } else {
+                cluster.is_held_up("a", *other, setback, FULL);
+            }
+        }
+        cluster.passes(500, &["a"]);
+    }
+    assert!(cluster.failure().1.starts_with("stage 1/1 map, shard "));
+    (tries, cluster.now - began)
+}
+
+#[test]
+fn short_tasks_that_follow_one_another_excuse_no_task_for_ever() {
+    for setback in [Setback::DiskFull, Setback::WorkerUnwell] {
+        let (tries, took_ms) = first_shard_beside(600, setback, true);
+        assert_eq!(tries, FEW_WORKERS_FREE_TRIES + SAME_CAUSE_FREE_TRIES + 3);
+        assert!(took_ms < 2 * 3_600_000, "{took_ms}");
+    }
+}
+
+#[test]
+fn two_tasks_that_never_fit_excuse_each_other_once_at_most() {
+    let (tries, _) = first_shard_beside(2, Setback::DiskFull, false);
+    assert!(
+        (SAME_CAUSE_FREE_TRIES..=SAME_CAUSE_FREE_TRIES + 4).contains(&tries),
+        "{tries}"
+    );
+}
+
+#[test]
+fn an_object_that_does_not_answer_is_not_the_fault_of_a_task_beside_it() {
+    let (tries, _) = first_shard_beside(100, Setback::ObjectUnavailable, true);
+    assert_eq!(tries, SAME_CAUSE_FREE_TRIES + 3);
 }

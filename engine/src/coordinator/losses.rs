@@ -1,0 +1,206 @@
+//! Whether a task is the cause of the workers that were lost under it. Kubernetes takes workers away for reasons of its own:
+//! a loss that it explains is never evidence. Loses no worker and queues no task: that is `liveness`.
+
+use std::collections::BTreeMap;
+
+use crate::coordinator::config::{
+    LOST_AT_PODS_MIN, LOST_OFTENER, LOST_PODS_MAX, LOST_WITHIN_MS, LOST_WORKERS_FREE,
+    LOST_WORKERS_TOLD, WORKERS_AVOIDED_MAX,
+};
+use crate::coordinator::state::{State, TaskState, Worker};
+use crate::id::{TaskAttempt, Timestamp};
+
+/// What a worker's pod is recognized by when it comes back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum PodIdentity {
+    /// Its number in the set of workers: a pod that replaces another one has the same.
+    Number(u32),
+    /// Its uid, if it has no number.
+    Uid(String),
+}
+
+impl PodIdentity {
+    /// The identity of a worker's pod.
+    pub(crate) fn of(worker: &Worker) -> Self {
+        worker
+            .ordinal
+            .map_or_else(|| Self::Uid(worker.id.pod_uid().to_owned()), Self::Number)
+    }
+
+    fn is_of(&self, worker: &Worker) -> bool {
+        match self {
+            Self::Number(number) => worker.ordinal == Some(*number),
+            Self::Uid(uid) => worker.ordinal.is_none() && worker.id.pod_uid() == uid,
+        }
+    }
+}
+
+/// Time of known workers, and how many of them were lost: how often a worker is lost if nothing is wrong with its task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Exposure {
+    /// Worker-milliseconds.
+    worker_ms: u64,
+    /// Workers that were lost without a notice of their own.
+    losses: u64,
+}
+
+/// What befell the workers of this epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct FleetLosses {
+    all: Exposure,
+    /// Workers that went for any cause but a task's, by pod.
+    at: BTreeMap<PodIdentity, u64>,
+}
+
+impl FleetLosses {
+    /// Time passed for this many workers.
+    pub(crate) fn expose(&mut self, passed_ms: u64, workers: usize) {
+        let worker_ms = passed_ms.saturating_mul(workers as u64);
+        self.all.worker_ms = self.all.worker_ms.saturating_add(worker_ms);
+    }
+
+    /// Counts a worker that went.
+    pub(crate) fn note(&mut self, pod: &PodIdentity, is_sudden: bool) {
+        self.all.losses += u64::from(is_sudden);
+        if let Some(times) = self.at.get_mut(pod) {
+            *times += 1;
+        } else if self.at.len() < LOST_PODS_MAX {
+            self.at.insert(pod.clone(), 1);
+        }
+    }
+}
+
+/// A worker that was lost while it ran tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct LostWorker {
+    /// Its pod.
+    pub(crate) pod: PodIdentity,
+    /// When it first said Hello.
+    pub(crate) known_since: Timestamp,
+    /// Kubernetes says that it ended the pod, or lost it.
+    pub(crate) is_explained: bool,
+}
+
+/// The workers that were lost under a task, since it was last done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct LostWorkers {
+    /// All of them.
+    all: u32,
+    /// The fleet's when the first was lost without an explanation: what follows is compared with what others met since then.
+    since: Option<Exposure>,
+    /// Further ones without an explanation.
+    times: u32,
+    /// How long the task ran at these further ones, in all. Milliseconds.
+    ran_ms: u64,
+    /// How long these further ones had lived without it before. Milliseconds.
+    lived_ms: u64,
+    /// The pods of all of them, the first few.
+    pods: BTreeMap<PodIdentity, LossesAtPod>,
+}
+
+/// The workers of one pod that were lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct LossesAtPod {
+    /// Before the task came to it, under whatever task.
+    before: u64,
+    /// Under the task, without an explanation.
+    unexplained: u64,
+}
+
+impl LostWorkers {
+    /// How many.
+    pub(crate) fn count(&self) -> u32 {
+        self.all
+    }
+
+    /// Whether another worker is a better choice for the next try than this one.
+    pub(crate) fn avoids(&self, worker: &Worker) -> bool {
+        self.all >= LOST_WORKERS_TOLD && self.pods.keys().any(|pod| pod.is_of(worker))
+    }
+
+    /// Counts one that `fleet` has counted already, and under which the task ran for a time.
+    fn note(&mut self, fleet: &FleetLosses, worker: &LostWorker, lived_ms: u64, ran_ms: u64) {
+        self.all = self.all.saturating_add(1);
+        let known = fleet.at.get(&worker.pod).copied();
+        let is_kept = self.pods.len() < WORKERS_AVOIDED_MAX || self.pods.contains_key(&worker.pod);
+        if let Some(times) = known.filter(|_| is_kept) {
+            let before = times.saturating_sub(1);
+            let first = LossesAtPod {
+                before,
+                unexplained: 0,
+            };
+            let at = self.pods.entry(worker.pod.clone()).or_insert(first);
+            at.unexplained += u64::from(!worker.is_explained);
+        }
+        if worker.is_explained {
+            return;
+        }
+        if self.since.is_none() {
+            self.since = Some(fleet.all);
+            return;
+        }
+        self.times = self.times.saturating_add(1);
+        self.ran_ms = self.ran_ms.saturating_add(ran_ms);
+        self.lived_ms = self.lived_ms.saturating_add(lived_ms);
+    }
+
+    /// Whether the task's workers are lost so much oftener than others that the task itself must be what ends them.
+    fn convict(&self, fleet: &FleetLosses) -> bool {
+        let Some(since) = self.since else {
+            return false;
+        };
+        let others_ms = fleet.all.worker_ms.saturating_sub(since.worker_ms);
+        let others_ms = others_ms.saturating_sub(self.ran_ms);
+        let others_lost = fleet.all.losses.saturating_sub(since.losses);
+        let others_lost = others_lost.saturating_sub(u64::from(self.times));
+        let blamed = self.pods.iter().filter(|(_, at)| at.unexplained > 0);
+        let lost_without = blamed.clone().map(|(pod, at)| {
+            let all = fleet.at.get(pod).copied().unwrap_or_default();
+            all.saturating_sub(at.before + at.unexplained)
+        });
+        self.times >= LOST_WORKERS_FREE
+            && blamed.count() >= LOST_AT_PODS_MIN
+            && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
+            && self.is_oftener_than(others_ms, others_lost)
+            // Of many workers a few may stand on bad nodes, and a task that is lost there comes back to the first that is free:
+            // the very same workers have to be well without it.
+            && self.is_oftener_than(self.lived_ms, lost_without.sum())
+    }
+
+    /// Compares lost / ran of this task with lost / lived of others, of whom one more counts as lost than were.
+    fn is_oftener_than(&self, others_ms: u64, others_lost: u64) -> bool {
+        let of_task = u128::from(self.times) * u128::from(others_ms);
+        let of_others = (u128::from(others_lost) + 1) * u128::from(self.ran_ms);
+        of_task > u128::from(LOST_OFTENER) * of_others
+    }
+}
+
+impl State {
+    /// Counts that a worker was lost while it ran this attempt. If the task is what ends its workers: the sentence to charge.
+    pub(crate) fn lose_under(
+        &mut self,
+        now: Timestamp,
+        worker: &LostWorker,
+        task: TaskAttempt,
+    ) -> Option<String> {
+        let Some(TaskState::Running { attempts }) = self.task(task.task).map(|known| &known.state)
+        else {
+            return None;
+        };
+        let mut attempts = attempts.iter();
+        let began = attempts
+            .find(|running| running.attempt == task.attempt)?
+            .since;
+        let lost = &mut self.histories.entry(task.task).or_default().lost_workers;
+        let lived_ms = began.since_ms(worker.known_since);
+        lost.note(&self.fleet_losses, worker, lived_ms, now.since_ms(began));
+        let is_the_cause = !worker.is_explained && lost.convict(&self.fleet_losses);
+        is_the_cause.then(|| {
+            format!(
+                "its worker was lost {} times in a row under it for no cause that Kubernetes knows, within {} s of work, and workers without it are lost far more seldom: it, or what ran beside it, is taken for the cause",
+                lost.times + 1,
+                lost.ran_ms / 1_000
+            )
+        })
+    }
+}
