@@ -269,6 +269,10 @@ impl State {
                 suspects.extend(sentence.map(|sentence| (*task, sentence)));
             }
         }
+        // First: an attempt is charged once, and this counts for more than a disruption.
+        for (task, sentence) in &suspects {
+            self.charge_setback(out, *task, sentence, None);
+        }
         match loss {
             Loss::Disrupted | Loss::Drained | Loss::Replaced => {
                 self.await_explanation(now, worker.id.pod_uid(), &tasks);
@@ -298,9 +302,6 @@ impl State {
                 }
                 self.charge_all(out, &tasks, reason);
             }
-        }
-        for (task, sentence) in &suspects {
-            self.charge_setback(out, *task, sentence, None);
         }
         self.judge(out, tasks.iter().map(|task| task.task));
     }

@@ -27,7 +27,8 @@ impl PodIdentity {
             .map_or_else(|| Self::Uid(worker.id.pod_uid().to_owned()), Self::Number)
     }
 
-    fn is_of(&self, worker: &Worker) -> bool {
+    /// Whether it is that of this worker.
+    pub(crate) fn is_of(&self, worker: &Worker) -> bool {
         match self {
             Self::Number(number) => worker.ordinal == Some(*number),
             Self::Uid(uid) => worker.ordinal.is_none() && worker.id.pod_uid() == uid,

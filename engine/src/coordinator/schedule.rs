@@ -43,9 +43,9 @@ impl State {
         };
         // If it was held up or lost its worker there, that may happen again: any other worker with room is better.
         let is_avoided = |other: &WorkerNumber| {
-            let worker = self.workers.get(other);
-            history.held_up.avoided().contains(other)
-                || worker.is_some_and(|worker| history.lost_workers.avoids(worker))
+            self.workers.get(other).is_some_and(|worker| {
+                history.held_up.avoids(worker) || history.lost_workers.avoids(worker)
+            })
         };
         let mut with_room = self.by_load.iter().take_while(has_room);
         let other = with_room.find(|(_, other)| !is_avoided(other));

@@ -8,8 +8,8 @@ use crate::coordinator::config::{
     WORKERS_AVOIDED_MAX, WORKERS_TRIED_MIN,
 };
 use crate::coordinator::defect::{self, Defect};
-use crate::coordinator::losses::LostWorkers;
-use crate::coordinator::state::{State, WorkerNumber};
+use crate::coordinator::losses::{LostWorkers, PodIdentity};
+use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::{TaskAttempt, TaskId};
 
 /// Why an attempt was given back, as its worker saw it or as it was found here.
@@ -80,8 +80,8 @@ impl Setback {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeldUp {
     causes: BTreeMap<Setback, Times>,
-    /// Workers at which it was tried so, the first few.
-    at: BTreeSet<WorkerNumber>,
+    /// The pods of the workers at which it was tried so, the first few. A process that replaced another is no second worker.
+    at: BTreeSet<PodIdentity>,
     /// The most records that any of these tries had read.
     furthest: u64,
     /// Tries that count for nothing, because of a task beside it.
@@ -101,9 +101,9 @@ struct Times {
 }
 
 impl HeldUp {
-    /// Workers that are not the first choice for the next try.
-    pub(crate) fn avoided(&self) -> &BTreeSet<WorkerNumber> {
-        &self.at
+    /// Whether another worker is a better choice for the next try than this one.
+    pub(crate) fn avoids(&self, worker: &Worker) -> bool {
+        self.at.iter().any(|pod| pod.is_of(worker))
     }
 
     /// How often it was given back in a row, for whatever cause.
@@ -141,7 +141,7 @@ impl HeldUp {
     }
 
     /// Notes one more time. A try that read twice as much as any before got on: what was counted before it is forgotten.
-    fn note(&mut self, number: WorkerNumber, setback: Setback, read: u64, error: &str) {
+    fn note(&mut self, at: Option<PodIdentity>, setback: Setback, read: u64, error: &str) {
         if read > self.furthest.saturating_mul(2) {
             self.causes.clear();
             self.at.clear();
@@ -150,7 +150,7 @@ impl HeldUp {
         }
         self.furthest = self.furthest.max(read);
         if self.at.len() < WORKERS_AVOIDED_MAX {
-            self.at.insert(number);
+            self.at.extend(at);
         }
         let words = error.chars().take(ERROR_CHARACTERS_MAX).collect();
         self.last = Some((setback, words));
@@ -183,9 +183,9 @@ impl State {
         let takers = self.workers.values();
         let takers = takers.filter(|worker| worker.session().is_some() && !worker.draining);
         let wanted = takers.take(WORKERS_TRIED_MIN).count();
-        self.history_mut(task)
-            .held_up
-            .note(number, setback, read, error);
+        let at = self.workers.get(&number).map(PodIdentity::of);
+        let held_up = &mut self.history_mut(task).held_up;
+        held_up.note(at, setback, read, error);
         if let Some(other) = self.crowded_by(number, task, setback) {
             self.history_mut(task).held_up.count_crowded(other);
             return None;

@@ -246,6 +246,14 @@ fn a_task_that_ends_every_worker_it_comes_to_is_taken_for_the_cause() {
 }
 
 #[test]
+fn a_task_that_ends_its_workers_is_found_under_a_high_limit_of_disruptions_too() {
+    let config = Config::new(1, 1_000);
+    let (lost, cluster) = a_task_that_ends_its_workers(&STABLE, config, Goes::Silently);
+    assert!(lost <= 2 * LOST_WORKERS_FREE, "{lost}");
+    assert_eq!(cluster.failure().0, "TaskFailed");
+}
+
+#[test]
 fn a_task_whose_workers_kubernetes_ends_is_charged_nothing_and_told_of() {
     let (lost, cluster) = a_task_that_ends_its_workers(&STABLE, Config::new(1, 0), Goes::Explained);
     assert_eq!((lost, charged(&cluster)), (120, 0));

@@ -163,6 +163,23 @@ fn one_sick_worker_that_is_idle_ends_no_job_while_the_others_are_busy() {
 }
 
 #[test]
+fn a_sick_worker_whose_process_is_replaced_each_time_is_still_one_worker() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
+    let names = ["sick", "x", "y", "z"];
+    for name in names {
+        cluster.hello(name, 1);
+    }
+    for process in 2..40 {
+        let (name, task) = holder(&mut cluster, &names).unwrap();
+        assert_eq!(name, "sick", "the others are busy");
+        cluster.is_held_up(name, task, Setback::WorkerUnwell, "no process");
+        cluster.dies("sick");
+        cluster.hello_naming("sick", process, 1, Vec::new());
+        assert_eq!(charged(&cluster), 0, "process {process}");
+    }
+}
+
+#[test]
 fn one_sick_worker_that_nobody_relieves_is_charged_within_a_bound() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
     let names = ["sick", "x", "y", "z"];
