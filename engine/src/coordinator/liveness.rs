@@ -254,25 +254,7 @@ impl State {
             self.disruptions += 1;
         }
         let tasks: Vec<TaskAttempt> = worker.running.iter().copied().collect();
-        let mut suspects = Vec::new();
-        let lost = LostWorker {
-            pod: PodIdentity::of(&worker),
-            known_since: worker.known_since,
-            is_explained: loss.is_explained(),
-        };
-        if !loss.is_by_a_task() {
-            self.fleet_losses.note(&lost.pod, loss.is_sudden());
-        }
-        if loss.is_sudden() {
-            for task in &tasks {
-                let sentence = self.lose_under(now, &lost, *task);
-                suspects.extend(sentence.map(|sentence| (*task, sentence)));
-            }
-        }
-        // First: an attempt is charged once, and this counts for more than a disruption.
-        for (task, sentence) in &suspects {
-            self.charge_setback(out, *task, sentence, None);
-        }
+        self.blame(out, now, &worker, loss, &tasks);
         match loss {
             Loss::Disrupted | Loss::Drained | Loss::Replaced => {
                 self.await_explanation(now, worker.id.pod_uid(), &tasks);
@@ -304,6 +286,34 @@ impl State {
             }
         }
         self.judge(out, tasks.iter().map(|task| task.task));
+    }
+
+    /// Counts a worker that went, and charges those of its tasks that are taken for the cause. Comes before any other charge: an
+    /// attempt is charged once, and this counts for more than a disruption.
+    fn blame(
+        &mut self,
+        out: &mut Outbox,
+        now: Timestamp,
+        worker: &Worker,
+        loss: &Loss,
+        tasks: &[TaskAttempt],
+    ) {
+        let gone = LostWorker {
+            pod: PodIdentity::of(worker),
+            known_since: worker.known_since,
+            is_explained: loss.is_explained(),
+        };
+        if !loss.is_by_a_task() {
+            self.fleet_losses.note(&gone.pod, loss.is_sudden());
+        }
+        if !loss.is_sudden() {
+            return;
+        }
+        for task in tasks {
+            if let Some(sentence) = self.lose_under(now, &gone, *task) {
+                self.charge_setback(out, *task, &sentence, None);
+            }
+        }
     }
 
     /// Remembers what a process of this pod was running or handed back when it went. The kubelet may say only afterwards

@@ -298,7 +298,7 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
     cluster.settle();
     let began = cluster.now;
     // In each worker one task fills most of the disk for ten minutes, and a second one finds no room.
-    let first = |name: &'static str| cluster.held(name).iter().next().copied();
+    let first = |name: &'static str| cluster.held(name).first().copied();
     let keeps: Vec<TaskAttempt> = ALL.into_iter().filter_map(first).collect();
     while cluster.now - began < 600_000 {
         for name in ALL {
