@@ -38,6 +38,9 @@ pub struct Config {
     /// Domain of the cluster's DNS, such as cluster.local, where short service names do not resolve.
     #[arg(long, env = "ZEPHYR_CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
+    /// Delete pods by force that a lost node keeps Terminating. Off: somebody else does (an out-of-service taint), or nobody.
+    #[arg(long, env = "ZEPHYR_FORCE_DELETE_PODS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub force_delete_pods: bool,
     /// The only namespace whose jobs are run; without it, all.
     #[arg(long, env = "ZEPHYR_NAMESPACE")]
     pub namespace: Option<String>,
@@ -71,6 +74,7 @@ impl Config {
             storage_options,
             spot_provider: self.preemptible_provider,
             cluster_domain: present(self.cluster_domain.clone()),
+            force_delete_pods: self.force_delete_pods,
         }
     }
 

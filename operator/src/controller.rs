@@ -3,6 +3,7 @@
 pub mod action;
 pub mod apply;
 pub mod diagnose;
+pub mod forced;
 pub mod memory;
 pub mod observe;
 pub mod observed;
@@ -29,7 +30,7 @@ use self::observed::Observed;
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
-use self::validate::ValidatedJob;
+use self::validate::{JobIdentity, ValidatedJob};
 use crate::calls::{Refusal, bounded};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -149,6 +150,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
 
     let mut observed = observe::from_caches(&context.stores, &identity);
     observe_run(context, &valid, &mut observed, now).await?;
+    observe_stuck(context, &identity, &mut observed, now).await;
     let mut plan = plan::plan(&valid, &observed, &context.installation, now);
     if plan.look_live {
         match observe::live_job(&context.client, &identity)
@@ -164,6 +166,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
             .await
             .map_err(Error::Observe)?;
         observe_run(context, &valid, &mut observed, now).await?;
+        observe_stuck(context, &identity, &mut observed, now).await;
         plan = plan::plan(&valid, &observed, &context.installation, now);
     }
     keep_stream(context, &valid, &observed);
@@ -189,6 +192,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
         applied.map_err(Error::Apply)?;
         return Ok(Next::await_change());
     }
+    observed.forced = context.memory.forced(&identity.uid, &observed.pods, now);
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
     let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
     context.metrics.set_phase(&identity.uid, status.phase);
@@ -259,6 +263,29 @@ async fn observe_run(
     Ok(())
 }
 
+/// Adds what is known of pods that stay Terminating, and of their nodes.
+async fn observe_stuck(
+    context: &Context,
+    job: &JobIdentity,
+    observed: &mut Observed,
+    now: Timestamp,
+) {
+    observed.forced = context.memory.forced(&job.uid, &observed.pods, now);
+    if !context.installation.force_delete_pods {
+        return;
+    }
+    let nodes = observed.forced.nodes_to_ask(&observed.pods, now);
+    for node in &nodes {
+        let view = observe::node(&context.client, node).await;
+        context
+            .memory
+            .change_forced(&job.uid, |forced| forced.note_node(node, view, now));
+    }
+    if !nodes.is_empty() {
+        observed.forced = context.memory.forced(&job.uid, &observed.pods, now);
+    }
+}
+
 /// One stream to the coordinator of the current generation, as soon as it has a Deployment, until the job has ended and the
 /// generation is gone.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
@@ -301,7 +328,25 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     });
 }
 
-/// Carries the plan out, up to the first failure: a later action may rest on an earlier one.
+/// Keeps the try in mind. A refusal is shown until the pod is gone; nothing rests on it, so everything else goes on.
+fn note_force_delete(
+    context: &Context,
+    job_uid: &str,
+    (name, uid): (&str, &str),
+    failed: Option<apply::Error>,
+) {
+    if let Some(error) = &failed {
+        warn!(%error, "pod not deleted by force");
+    }
+    let refused = failed.and_then(|error| error.problem());
+    let now = context.clock.now();
+    context
+        .memory
+        .change_forced(job_uid, |forced| forced.note_try(name, uid, refused, now));
+}
+
+/// Carries the plan out, up to the first failure: a later action may rest on an earlier one. Only a pod that cannot be deleted by
+/// force is left where it is.
 async fn apply_all(
     writer: &Writer<'_>,
     plan: &Plan,
@@ -310,6 +355,10 @@ async fn apply_all(
     for action in &plan.actions {
         let outcome = writer.apply(action).await;
         context.metrics.count_action(action.verb(), outcome.is_ok());
+        if let Action::ForceDeletePod { name, uid } = action {
+            note_force_delete(context, &writer.job.uid, (name, uid), outcome.err());
+            continue;
+        }
         outcome?;
     }
     Ok(())

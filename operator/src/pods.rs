@@ -49,6 +49,10 @@ pub struct PodFacts {
     pub ready: bool,
     /// When `Ready` last changed.
     pub ready_changed: Option<Timestamp>,
+    /// Its node, once it has one.
+    pub node: Option<String>,
+    /// The cluster's own controllers hold its node lost, as far as its conditions show.
+    pub is_on_lost_node: bool,
     /// When it was given a node.
     pub scheduled_since: Option<Timestamp>,
     /// Why it has no node, in the scheduler's words.
@@ -137,6 +141,8 @@ impl PodFacts {
             ready_changed: ready
                 .and_then(|c| c.last_transition_time.as_ref())
                 .map(|time| time.0),
+            node: spec.and_then(|spec| spec.node_name.clone()),
+            is_on_lost_node: is_on_lost_node(pod),
             scheduled_since: scheduled
                 .filter(|c| holds(c))
                 .and_then(|c| c.last_transition_time.as_ref())
@@ -216,6 +222,30 @@ impl ContainerEnd {
             finished: end.finished_at.as_ref().map(|time| time.0),
         }
     }
+}
+
+/// Whether the pod's conditions show that its node is lost. A node's controller sets `Ready` to `False` without a reason and leaves
+/// `ContainersReady` as it was, which no kubelet does; a pod that was not ready is marked when its deletion follows from a taint of
+/// the node.
+fn is_on_lost_node(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let find = |name: &str| {
+        conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == name)
+    };
+    let ready = find("Ready");
+    let is_ready = ready.is_some_and(holds);
+    let is_set_from_outside = ready.is_some_and(|ready| {
+        ready.status == "False" && ready.reason.as_deref().unwrap_or_default().is_empty()
+    }) && find("ContainersReady").is_some_and(holds);
+    let is_tainted = find("DisruptionTarget").is_some_and(|condition| {
+        holds(condition) && condition.reason.as_deref() == Some("DeletionByTaintManager")
+    });
+    let is_told = status.and_then(|status| status.reason.as_deref()) == Some("NodeLost");
+    is_set_from_outside || is_told || (is_tainted && !is_ready)
 }
 
 fn holds(condition: &PodCondition) -> bool {

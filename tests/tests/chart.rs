@@ -121,7 +121,7 @@ fn values_that_cannot_work_are_refused_with_a_sentence() -> Result<()> {
 
 #[test]
 fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
-    let expected = json!([
+    let mut expected = json!([
         {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs"], "verbs": ["get", "list", "watch", "delete"]},
         {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs/status"], "verbs": ["update"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "delete"]},
@@ -133,8 +133,11 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ]);
+    let mut everywhere = expected.clone();
+    let nodes = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]});
+    everywhere.as_array_mut().context("a list")?.push(nodes);
     ensure!(
-        object(&rendered(&[])?, "ClusterRole")?["rules"] == expected,
+        object(&rendered(&[])?, "ClusterRole")?["rules"] == everywhere,
         "the rights are others than this list says"
     );
     let in_one_namespace = rendered(&["watchNamespace=team"])?;
@@ -146,6 +149,11 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
     ensure!(
         object(&in_one_namespace, "ClusterRole").is_err(),
         "nothing is granted in the whole cluster"
+    );
+    expected[7]["verbs"] = json!(["list", "watch"]);
+    ensure!(
+        object(&rendered(&["forceDeletePods=false"])?, "ClusterRole")?["rules"] == expected,
+        "who deletes no pod has no right to"
     );
     Ok(())
 }

@@ -9,8 +9,10 @@ use kube::ResourceExt;
 use zephyr_crds::job::ZephyrJob;
 
 use super::diagnose::Diagnosis;
+use super::forced::ForcedDeletes;
 use super::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
 use super::observed::LastWell;
+use crate::pods::PodFacts;
 
 /// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
 const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
@@ -38,6 +40,7 @@ struct JobMemory {
     asked_at: Option<Timestamp>,
     refusal: Option<PodRefusal>,
     last_well: LastWell,
+    forced: ForcedDeletes,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
 }
@@ -89,6 +92,21 @@ impl Memory {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
         memory.last_well.note(diagnosis, now);
+    }
+
+    /// The tries at the job's stuck pods, without those of pods that are gone.
+    pub fn forced(&self, uid: &str, pods: &[PodFacts], now: Timestamp) -> ForcedDeletes {
+        let mut jobs = self.lock();
+        let Some(memory) = jobs.get_mut(uid) else {
+            return ForcedDeletes::default();
+        };
+        memory.forced.retain(pods, now);
+        memory.forced.clone()
+    }
+
+    /// Changes what is kept of the job's stuck pods.
+    pub fn change_forced(&self, uid: &str, change: impl FnOnce(&mut ForcedDeletes)) {
+        change(&mut self.lock().entry(uid.to_owned()).or_default().forced);
     }
 
     /// Whether an event of `reason` may be published for the job. It counts as published if so.

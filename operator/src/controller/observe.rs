@@ -5,15 +5,17 @@ pub mod refusal;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use kube::api::{Api, ListParams, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+use tracing::debug;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
+use super::forced::NodeView;
 use super::observed::{
     CoordinatorFacts, Freshness, GenerationObjects, ObjectFacts, Observed, RootFacts, WorkersFacts,
 };
@@ -94,6 +96,30 @@ pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<Zephy
             job: job.name.clone(),
             source,
         })
+}
+
+/// What the API server says of a node. If it may not be read, the pods' own conditions have to do.
+pub async fn node(client: &Client, name: &str) -> NodeView {
+    let api: Api<Node> = Api::all(client.clone());
+    match bounded(api.get_opt(name)).await {
+        Ok(None) => NodeView::Lost,
+        Ok(Some(node)) => {
+            let conditions = node.status.and_then(|status| status.conditions);
+            let is_ready = conditions
+                .iter()
+                .flatten()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            if is_ready {
+                NodeView::Ready
+            } else {
+                NodeView::Lost
+            }
+        }
+        Err(error) => {
+            debug!(node = name, %error, "node not read");
+            NodeView::Unknown
+        }
+    }
 }
 
 async fn list<K>(

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use zephyr_crds::frozen::FrozenJob;
 
 use super::diagnose::Diagnosis;
+use super::forced::ForcedDeletes;
 use crate::pods::{PodEnd, PodFacts, Role};
 use crate::run_report::{RunReport, Unheard};
 
@@ -30,6 +31,8 @@ pub struct Observed {
     pub workers_refused: Option<String>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
     pub untold_ends: Vec<PodEnd>,
+    /// The pods that were deleted by force, and what is known of nodes.
+    pub forced: ForcedDeletes,
     /// When things were last seen well, whether or not status says so yet.
     pub last_well: LastWell,
 }

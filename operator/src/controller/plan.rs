@@ -19,7 +19,7 @@ use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
 };
-use self::objects::{create_missing, delete_roots, force_deletes, scale};
+use self::objects::{create_missing, delete_roots, force_deletes, scale, stuck_deadline};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
 use super::observed::{Freshness, Observed};
@@ -36,6 +36,9 @@ const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 /// How soon to look again at a job that runs undisturbed: heals what a lost event would have told.
 const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
+/// How soon at the earliest to look again at pods that stay Terminating: nobody waits for one of them.
+const STUCK_REQUEUE: Duration = Duration::from_secs(1);
+
 /// What the operator's installation adds to a job when it is frozen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Installation {
@@ -47,6 +50,8 @@ pub struct Installation {
     pub spot_provider: SpotProvider,
     /// Domain of the cluster's DNS, where service names must be complete.
     pub cluster_domain: Option<String>,
+    /// Whether pods that a lost node keeps Terminating are deleted by force.
+    pub force_delete_pods: bool,
 }
 
 /// What to do next.
@@ -124,7 +129,7 @@ pub fn plan(
         .phase
         .is_some_and(zephyr_crds::status::Phase::is_final)
     {
-        return plan_ended(job, observed, now);
+        return plan_ended(job, observed, installation, now);
     }
     match job.status.generation {
         None => plan_first(job, observed),
@@ -175,7 +180,12 @@ fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
 }
 
 /// The job has ended and status says so: the generation goes, and after its time the job itself.
-fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
+fn plan_ended(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> Plan {
     let mut actions = Vec::new();
     if let Some(report) = observed
         .report
@@ -194,8 +204,9 @@ fn plan_ended(job: &ValidatedJob, observed: &Observed, now: Timestamp) -> Plan {
         }
     }
     actions.extend(delete_roots(job, observed, u32::MAX));
-    actions.extend(force_deletes(observed, now));
-    let mut requeue_after = next_stuck(observed).map(|from| until(from, now));
+    actions.extend(force_deletes(observed, installation, now));
+    let mut requeue_after =
+        stuck_deadline(observed, installation, now).map(|look| until(look, now).max(STUCK_REQUEUE));
     let expires = job
         .spec
         .ttl_seconds_after_finished
@@ -263,7 +274,7 @@ fn plan_running(
     if backoff_until.is_none() {
         actions.extend(create_missing(job, observed, installation, generation));
         actions.extend(scale(job, observed, generation));
-        actions.extend(force_deletes(observed, now));
+        actions.extend(force_deletes(observed, installation, now));
         if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
             actions.push(Action::TellPodEnds {
                 generation,
@@ -273,7 +284,15 @@ fn plan_running(
     }
     // Only now: the new generation never waits for the old one, and its number is in status already.
     actions.extend(delete_roots(job, observed, generation));
-    let requeue_after = Some(requeue(job, observed, &diagnosis, backoff_until, now));
+    let stuck = stuck_deadline(observed, installation, now);
+    let requeue_after = Some(requeue(
+        job,
+        observed,
+        &diagnosis,
+        stuck,
+        backoff_until,
+        now,
+    ));
     Plan {
         look_live: false,
         actions,
@@ -408,6 +427,7 @@ fn requeue(
     job: &ValidatedJob,
     observed: &Observed,
     diagnosis: &Diagnosis,
+    stuck: Option<Timestamp>,
     backoff_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Duration {
@@ -432,18 +452,9 @@ fn requeue(
     backoff_until
         .into_iter()
         .chain(timers)
-        .chain(next_stuck(observed))
         .map(|deadline| until(deadline, now))
+        .chain(stuck.map(|look| until(look, now).max(STUCK_REQUEUE)))
         .fold(usual, Duration::min)
-}
-
-/// When the first of the pods that are being deleted counts as stuck.
-fn next_stuck(observed: &Observed) -> Option<Timestamp> {
-    observed
-        .pods
-        .iter()
-        .filter_map(crate::pods::PodFacts::stuck_from)
-        .min()
 }
 
 /// From `now` to `deadline`; never none, so that a deadline that just passed is not asked for in a loop.

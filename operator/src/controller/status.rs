@@ -289,7 +289,10 @@ impl Projection {
             None => (Reason::NoWorkersAlive, "no worker is alive"),
         };
         self.set(ConditionType::WorkersReady, alive, reason, message);
-        let (degraded, reason, message) = degradation(report, diagnosis, problem);
+        let (degraded, reason, message) = {
+            let stuck = observed.forced.problem();
+            degradation(report, diagnosis, problem, stuck.as_ref())
+        };
         self.set(ConditionType::Degraded, degraded, reason, &message);
         self.set_unfinished();
 

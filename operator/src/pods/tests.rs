@@ -18,6 +18,8 @@ pub fn worker(name: &str) -> PodFacts {
         over: false,
         ready: false,
         ready_changed: None,
+        node: None,
+        is_on_lost_node: false,
         scheduled_since: None,
         unschedulable: None,
         container: ContainerFacts::default(),
@@ -617,7 +619,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
             "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-01T00:01:00Z",
             "labels": crate::children::tests::labels("worker"),
         },
-        "spec": {"containers": [
+        "spec": {"nodeName": "node-1", "containers": [
             {"name": "sidecar", "image": "other"},
             {"name": "zephyr", "image": "registry.example/zephyr-worker:1", "resources": {"limits": {"memory": "2Gi"}}},
         ]},
@@ -652,6 +654,8 @@ fn a_pod_of_the_api_server_is_read_whole() {
             over: false,
             ready: true,
             ready_changed: Some(time("2026-01-01T00:00:05Z")),
+            node: Some("node-1".to_owned()),
+            is_on_lost_node: false,
             scheduled_since: Some(time("2026-01-01T00:00:01Z")),
             unschedulable: None,
             container: ContainerFacts {
@@ -669,4 +673,70 @@ fn a_pod_of_the_api_server_is_read_whole() {
             image: "registry.example/zephyr-worker:1".to_owned(),
         })
     );
+}
+
+#[test]
+fn a_lost_node_is_known_by_what_only_the_clusters_controllers_set() {
+    let ready = |status: &str, reason: Option<&str>| serde_json::json!({"type": "Ready", "status": status, "reason": reason});
+    let containers =
+        |status: &str| serde_json::json!({"type": "ContainersReady", "status": status});
+    let disrupted = |reason: &str| serde_json::json!({"type": "DisruptionTarget", "status": "True", "reason": reason});
+    let cases = [
+        (
+            "set by the node's controller",
+            vec![ready("False", None), containers("True")],
+            true,
+        ),
+        (
+            "set by the kubelet",
+            vec![
+                ready("False", Some("ContainersNotReady")),
+                containers("False"),
+            ],
+            false,
+        ),
+        (
+            "a readiness gate",
+            vec![
+                ready("False", Some("ReadinessGatesNotReady")),
+                containers("True"),
+            ],
+            false,
+        ),
+        (
+            "a taint, and not ready",
+            vec![
+                ready("False", Some("ContainersNotReady")),
+                disrupted("DeletionByTaintManager"),
+            ],
+            true,
+        ),
+        (
+            "a taint, and ready",
+            vec![ready("True", None), disrupted("DeletionByTaintManager")],
+            false,
+        ),
+        (
+            "evicted, and not ready",
+            vec![
+                ready("False", Some("ContainersNotReady")),
+                disrupted("EvictionByEvictionAPI"),
+            ],
+            false,
+        ),
+        ("nothing known", Vec::new(), false),
+    ];
+    for (name, conditions, expected) in cases {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "w-0", "uid": "u", "labels": crate::children::tests::labels("worker")},
+            "spec": {"containers": []},
+            "status": {"conditions": conditions},
+        }))
+        .unwrap();
+        assert_eq!(
+            PodFacts::read(&pod).unwrap().is_on_lost_node,
+            expected,
+            "{name}"
+        );
+    }
 }

@@ -165,18 +165,33 @@ fn released(now: u32, useful: u32) -> u32 {
     }
 }
 
-/// Pods of any generation and either role that a lost node keeps Terminating: the `StatefulSet` replaces none of them by
-/// itself, and nobody else removes what is left of a generation. Sessions and the ledger are fenced, so a pod that still runs
-/// there can do no harm.
-pub(super) fn force_deletes(observed: &Observed, now: Timestamp) -> impl Iterator<Item = Action> {
-    observed
-        .pods
-        .iter()
-        .filter(move |pod| pod.is_stuck(now))
-        .map(|pod| Action::ForceDeletePod {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-        })
+/// Pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so a pod that still
+/// runs there can do no harm. Pods of either role and of any generation: nobody else would remove them before the node is gone.
+pub(super) fn force_deletes(
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> impl Iterator<Item = Action> {
+    let pods = if installation.force_delete_pods {
+        observed.forced.due(&observed.pods, now)
+    } else {
+        Vec::new()
+    };
+    pods.into_iter().map(|pod| Action::ForceDeletePod {
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    })
+}
+
+/// When pods that are being deleted are to be looked at again; absent if there are none, or if they are left alone.
+pub(super) fn stuck_deadline(
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    installation
+        .force_delete_pods
+        .then(|| observed.forced.next_look(&observed.pods, now))?
 }
 
 /// Deletes the roots of all generations below `below`.

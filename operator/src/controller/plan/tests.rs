@@ -10,6 +10,7 @@ use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use super::*;
+use crate::controller::forced::{ForcedDeletes, NodeView};
 use crate::controller::observed::{
     CoordinatorFacts, GenerationObjects, LastWell, ObjectFacts, RootFacts, WorkersFacts,
 };
@@ -38,6 +39,10 @@ struct World {
     /// Writes of status.
     status_writes: u32,
     last_well: LastWell,
+    forced: ForcedDeletes,
+    force_delete_pods: bool,
+    /// Pods that a finalizer keeps whatever is deleted.
+    kept: Vec<&'static str>,
     next_uid: u32,
     /// Every write, in order.
     log: Vec<String>,
@@ -67,6 +72,9 @@ impl World {
             written: None,
             status_writes: 0,
             last_well: LastWell::default(),
+            forced: ForcedDeletes::default(),
+            force_delete_pods: true,
+            kept: Vec::new(),
             next_uid: 1,
             log: Vec::new(),
             fuse: None,
@@ -87,12 +95,14 @@ impl World {
             workers_refused: None,
             untold_ends: self.untold_ends.clone(),
             last_well: self.last_well,
+            forced: self.forced.clone(),
         }
     }
 
     fn plan(&self) -> Plan {
         let installation = Installation {
             worker_image: "w:1".to_owned(),
+            force_delete_pods: self.force_delete_pods,
             ..Installation::default()
         };
         let cached = plan(
@@ -122,6 +132,15 @@ impl World {
     fn reconcile(&mut self) -> bool {
         if self.deleted {
             return true;
+        }
+        self.forced.retain(&self.pods, self.now);
+        for node in self.forced.nodes_to_ask(&self.pods, self.now) {
+            let view = if node == "lost" {
+                NodeView::Lost
+            } else {
+                NodeView::Ready
+            };
+            self.forced.note_node(&node, view, self.now);
         }
         let plan = self.plan();
         for action in &plan.actions {
@@ -239,7 +258,12 @@ impl World {
                 workers.replicas = *to;
                 workers.pods = *to;
             }
-            Action::ForceDeletePod { uid, .. } => self.pods.retain(|pod| pod.uid != *uid),
+            Action::ForceDeletePod { name, uid } => {
+                self.forced.note_try(name, uid, None, self.now);
+                let kept = &self.kept;
+                self.pods
+                    .retain(|pod| pod.uid != *uid || kept.contains(&pod.name.as_str()));
+            }
             Action::TellPodEnds { .. } => self.untold_ends.clear(),
             Action::AcknowledgeResult { .. } => self.report = None,
             Action::DeleteRoot { uid, .. } => {
@@ -1068,10 +1092,18 @@ fn a_worker_alive_between_two_status_writes_restarts_the_timer() {
     assert_eq!(world.generation(), 2);
 }
 
+/// A worker pod that has been Terminating since second 1,000, on this node.
+fn terminating(world: &mut World, name: &str, node: &str) {
+    world.worker_pod(name, |pod| {
+        pod.deletion = Some(at(1_000));
+        pod.node = Some(node.to_owned());
+    });
+}
+
 #[test]
 fn pods_that_a_lost_node_keeps_are_force_deleted_half_a_minute_after_their_grace_period() {
     let mut world = World::running(json!({}));
-    world.worker_pod("w-0", |pod| pod.deletion = Some(at(1_000)));
+    terminating(&mut world, "w-0", "lost");
     let logged = world.log.len();
     world.settle();
     assert_eq!(world.plan().requeue_after, Some(Duration::from_secs(15)));
@@ -1087,9 +1119,13 @@ fn pods_that_a_lost_node_keeps_are_force_deleted_half_a_minute_after_their_grace
 #[test]
 fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_too() {
     let mut world = World::running(json!({}));
-    world.coordinator_pod(|pod| pod.deletion = Some(at(1_000)));
+    world.coordinator_pod(|pod| {
+        pod.deletion = Some(at(1_000));
+        pod.node = Some("lost".to_owned());
+    });
     world.worker_pod("old-0", |pod| {
         pod.deletion = Some(at(1_000));
+        pod.node = Some("lost".to_owned());
         pod.generation = 99;
     });
     let mut ended = world.clone();
@@ -1103,15 +1139,81 @@ fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_to
     // The job's end takes nobody's place at it.
     ended.ends(true, "Succeeded");
     ended.settle();
-    ended.coordinator_pod(|pod| pod.deletion = Some(at(1_000)));
+    ended.coordinator_pod(|pod| {
+        pod.deletion = Some(at(1_000));
+        pod.node = Some("lost".to_owned());
+    });
     assert!(ended.plan().requeue_after.is_some());
     let logged = ended.log.len();
     ended.pass(30);
     ended.settle();
     assert_eq!(
         ended.log[logged..],
-        ["force-delete pod old-0", "force-delete pod c"]
+        ["force-delete pod c", "force-delete pod old-0"]
     );
+}
+
+#[test]
+fn a_pod_on_a_node_that_is_ready_is_never_force_deleted_nor_any_if_that_is_off() {
+    let mut world = World::running(json!({}));
+    terminating(&mut world, "w-0", "slow");
+    let logged = world.log.len();
+    for _ in 0..20 {
+        world.pass(60);
+        world.settle();
+    }
+    world.force_delete_pods = false;
+    terminating(&mut world, "w-1", "lost");
+    world.pass(60);
+    world.settle();
+    assert_eq!(world.log[logged..], Vec::<String>::new());
+}
+
+#[test]
+fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_the_others_go_on() {
+    let mut world = World::running(json!({}));
+    world.kept = vec!["w-0"];
+    for name in ["w-0", "w-1", "w-2"] {
+        terminating(&mut world, name, "lost");
+    }
+    let logged = world.log.len();
+    world.pass(30);
+    let mut times = Vec::new();
+    for _ in 0..6_000 {
+        let before = world.log.len();
+        world.reconcile();
+        let of_kept = world.log[before..]
+            .iter()
+            .filter(|line| *line == "force-delete pod w-0");
+        times.extend(of_kept.map(|_| world.now));
+        world.advance(100);
+    }
+    assert_eq!(
+        world.log[logged..logged + 3],
+        ["w-0", "w-1", "w-2"].map(|name| format!("force-delete pod {name}"))
+    );
+    for from in &times {
+        let until = from
+            .checked_add(jiff::SignedDuration::from_mins(1))
+            .unwrap();
+        let in_minute = times.iter().filter(|time| (from..&until).contains(time));
+        assert!(in_minute.count() <= 4);
+    }
+    assert!(times.len() > 3, "it is tried again");
+    let degraded = world.condition(ConditionType::Degraded);
+    assert_eq!(degraded.status, ConditionStatus::True);
+    assert!(
+        degraded.message.starts_with("pod w-0 is still there"),
+        "{}",
+        degraded.message
+    );
+    let plan = world.plan();
+    assert!(plan.requeue_after >= Some(Duration::from_secs(1)), "{plan}");
+    world.kept.clear();
+    world.pods.retain(|pod| pod.name != "w-0");
+    world.settle();
+    let degraded = world.condition(ConditionType::Degraded);
+    assert_eq!(degraded.status, ConditionStatus::False);
 }
 
 #[test]

@@ -123,6 +123,7 @@ pub(super) fn degradation(
     report: Option<&RunReport>,
     diagnosis: &Diagnosis,
     problem: Option<&WriteProblem>,
+    stuck: Option<&WriteProblem>,
 ) -> (bool, Reason, String) {
     if let Some(problem) = problem {
         return (true, problem.reason, problem.message.clone());
@@ -132,6 +133,9 @@ pub(super) fn degradation(
     }
     if let Some(report) = report.filter(|report| report.phase == RunPhase::StorageUnavailable) {
         return (true, Reason::StorageUnavailable, report.message.clone());
+    }
+    if let Some(stuck) = stuck {
+        return (true, stuck.reason, stuck.message.clone());
     }
     if let Some(trouble) = &diagnosis.workers.trouble {
         return (true, trouble.kind.reason(), trouble.message.clone());

@@ -1,0 +1,350 @@
+//! Which pods may be deleted by force, and when: tries, their floor, and what is known of the nodes.
+//!
+//! Pure: no client, no clock. It is no decision about a job: a pod that stays costs the job one worker and nothing else.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use zephyr_crds::conditions::Reason;
+
+use super::status::WriteProblem;
+use crate::pods::PodFacts;
+
+/// Deletes in [`WINDOW`] of one job's pods that are still there. A pod that goes away counts no longer, so that a lost node's
+/// pods are all deleted within seconds; a pod that a finalizer keeps is not worth more.
+pub const MAX_TRIES_IN_WINDOW: usize = 4;
+/// See [`MAX_TRIES_IN_WINDOW`].
+const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+/// The wait between the first two tries at one pod; doubled each time.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
+/// The longest wait between two tries at one pod.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+/// Doublings after which the wait is the longest in any case.
+const MAX_DOUBLINGS: u32 = 8;
+/// Tries after which a pod that is still there is reported: the first may not have been carried out yet.
+const TRIES_BEFORE_REPORT: u32 = 2;
+/// How long what was seen of a node holds.
+pub const NODE_VIEW_AGE: SignedDuration = SignedDuration::from_secs(30);
+/// Nodes that one reconcile asks for: each is a call. The others' turn is the next.
+pub const MAX_NODES_ASKED: usize = 5;
+
+/// What is known of a pod's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeView {
+    /// It is not there, or its condition `Ready` is not `True`.
+    Lost,
+    /// It is ready: its kubelet ends the pod by itself, however long that takes.
+    Ready,
+    /// It could not be read. The pod's own conditions decide.
+    Unknown,
+}
+
+/// The tries at one job's pods, and the nodes these pods are on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ForcedDeletes {
+    /// By pod uid.
+    tries: BTreeMap<String, Tries>,
+    /// Tries of the last minute, by pod uid.
+    recent: Vec<(String, Timestamp)>,
+    nodes: BTreeMap<String, (NodeView, Timestamp)>,
+}
+
+/// The tries at one pod.
+#[derive(Clone, Debug, PartialEq)]
+struct Tries {
+    name: String,
+    times: u32,
+    last: Timestamp,
+    /// What the API server said to the last one, if it refused.
+    refused: Option<WriteProblem>,
+}
+
+impl ForcedDeletes {
+    /// Notes a try at a pod.
+    pub fn note_try(
+        &mut self,
+        name: &str,
+        uid: &str,
+        refused: Option<WriteProblem>,
+        now: Timestamp,
+    ) {
+        let times = self.tries.get(uid).map_or(0, |tries| tries.times);
+        let tries = Tries {
+            name: name.to_owned(),
+            times: times.saturating_add(1),
+            last: now,
+            refused,
+        };
+        self.tries.insert(uid.to_owned(), tries);
+        self.recent.push((uid.to_owned(), now));
+    }
+
+    /// Notes what was seen of a node.
+    pub fn note_node(&mut self, name: &str, view: NodeView, now: Timestamp) {
+        self.nodes.insert(name.to_owned(), (view, now));
+    }
+
+    /// Forgets pods that are gone, and nodes of which nothing is known that still holds.
+    pub fn retain(&mut self, pods: &[PodFacts], now: Timestamp) {
+        if self.tries.is_empty() && self.nodes.is_empty() {
+            return;
+        }
+        let uids: std::collections::BTreeSet<_> = pods.iter().map(|pod| &pod.uid).collect();
+        self.tries.retain(|uid, _| uids.contains(uid));
+        self.recent
+            .retain(|(uid, tried)| uids.contains(uid) && now.duration_since(*tried) < WINDOW);
+        self.nodes
+            .retain(|_, (_, seen)| now.duration_since(*seen) < NODE_VIEW_AGE);
+    }
+
+    /// Nodes to ask for: those of pods that are stuck and could be deleted now.
+    pub fn nodes_to_ask(&self, pods: &[PodFacts], now: Timestamp) -> Vec<String> {
+        let mut nodes: Vec<_> = pods
+            .iter()
+            .filter(|pod| pod.is_stuck(now) && self.rested(pod) <= now)
+            .filter_map(|pod| pod.node.clone())
+            .filter(|node| !self.nodes.contains_key(node))
+            .collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes.truncate(MAX_NODES_ASKED);
+        nodes
+    }
+
+    /// The pods to delete by force now: stuck, on a lost node, and not tried too often. Those that were never tried come first.
+    pub fn due<'a>(&self, pods: &'a [PodFacts], now: Timestamp) -> Vec<&'a PodFacts> {
+        let mut due: Vec<_> = pods
+            .iter()
+            .filter(|pod| pod.is_stuck(now) && self.is_lost(pod) && self.rested(pod) <= now)
+            .collect();
+        due.sort_by_key(|pod| (self.tries.get(&pod.uid).map(|tries| tries.last), &pod.name));
+        due.truncate(MAX_TRIES_IN_WINDOW.saturating_sub(self.recent(now).count()));
+        due
+    }
+
+    /// When to look again at pods that are being deleted; absent if none is.
+    pub fn next_look(&self, pods: &[PodFacts], now: Timestamp) -> Option<Timestamp> {
+        // The oldest try that still counts makes room for another one.
+        let room = self
+            .recent(now)
+            .min()
+            .filter(|_| self.recent(now).count() >= MAX_TRIES_IN_WINDOW);
+        let room = room.map_or(now, |oldest| later(oldest, WINDOW));
+        let look = |pod: &PodFacts| {
+            let stuck_from = pod.stuck_from()?;
+            if now < stuck_from {
+                return Some(stuck_from);
+            }
+            if self.is_lost(pod) {
+                return Some(self.rested(pod).max(room));
+            }
+            let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+            Some(node.map_or(now, |(_, seen)| later(*seen, NODE_VIEW_AGE)))
+        };
+        pods.iter().filter_map(look).min()
+    }
+
+    /// What people should know: a delete that was refused, or else a pod that stays although it was deleted.
+    pub fn problem(&self) -> Option<WriteProblem> {
+        let refused = self.tries.values().find_map(|tries| tries.refused.clone());
+        let stays = || {
+            let tries = self
+                .tries
+                .values()
+                .find(|tries| tries.times >= TRIES_BEFORE_REPORT)?;
+            Some(WriteProblem {
+                reason: Reason::Blocked,
+                message: format!(
+                    "pod {} is still there although it was deleted by force; its finalizers may keep it: remove them, or the pod's \
+                     place stays empty",
+                    tries.name
+                ),
+            })
+        };
+        refused.or_else(stays)
+    }
+
+    fn is_lost(&self, pod: &PodFacts) -> bool {
+        let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        match node.map(|(view, _)| view) {
+            Some(NodeView::Lost) => true,
+            // None: not asked yet, or it has no node.
+            Some(NodeView::Ready) | None => false,
+            Some(NodeView::Unknown) => pod.is_on_lost_node,
+        }
+    }
+
+    /// From when on another try at the pod is allowed.
+    fn rested(&self, pod: &PodFacts) -> Timestamp {
+        let Some(tries) = self.tries.get(&pod.uid) else {
+            return Timestamp::MIN;
+        };
+        let doublings = tries.times.saturating_sub(1).min(MAX_DOUBLINGS);
+        later(
+            tries.last,
+            (FIRST_WAIT * (1_i32 << doublings)).min(LONGEST_WAIT),
+        )
+    }
+
+    /// The tries that count against the floor.
+    fn recent(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        self.recent
+            .iter()
+            .map(|(_, tried)| *tried)
+            .filter(move |tried| now.duration_since(*tried) < WINDOW)
+    }
+}
+
+/// `from` plus `wait`; the far future if that cannot be written.
+fn later(from: Timestamp, wait: SignedDuration) -> Timestamp {
+    from.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::tests::{at, worker};
+
+    /// Pods that have been stuck since second 0, each on a node of its own.
+    fn stuck(count: usize) -> Vec<PodFacts> {
+        (0..count)
+            .map(|number| PodFacts {
+                deletion: Some(at(-30)),
+                node: Some(format!("node-{number:03}")),
+                ..worker(&format!("w-{number:03}"))
+            })
+            .collect()
+    }
+
+    fn nodes_are(forced: &mut ForcedDeletes, pods: &[PodFacts], view: NodeView, now: Timestamp) {
+        for node in pods.iter().filter_map(|pod| pod.node.as_ref()) {
+            forced.note_node(node, view, now);
+        }
+    }
+
+    /// Deletes what is due, every 100 ms for `seconds`; `goes` says which pods go away by it. The seconds of all deletes.
+    fn run(
+        mut pods: Vec<PodFacts>,
+        seconds: i64,
+        goes: fn(&PodFacts) -> bool,
+    ) -> Vec<(i64, String)> {
+        let mut forced = ForcedDeletes::default();
+        let mut deleted = Vec::new();
+        for tick in 0..seconds * 10 {
+            let now = Timestamp::from_millisecond(tick * 100).unwrap();
+            forced.retain(&pods, now);
+            nodes_are(&mut forced, &pods, NodeView::Lost, now);
+            let due: Vec<_> = forced.due(&pods, now).into_iter().cloned().collect();
+            for pod in due {
+                forced.note_try(&pod.name, &pod.uid, None, now);
+                deleted.push((tick / 10, pod.name.clone()));
+                pods.retain(|other| other.uid != pod.uid || !goes(other));
+            }
+        }
+        deleted
+    }
+
+    #[test]
+    fn pods_that_stay_are_deleted_at_most_four_times_a_minute_together() {
+        for count in [1, 3, 4, 5, 40] {
+            let deletes = run(stuck(count), 1_200, |_| false);
+            assert!(!deletes.is_empty());
+            for from in 0..1_200 {
+                let in_minute = deletes
+                    .iter()
+                    .filter(|(second, _)| (from..from + 60).contains(second));
+                assert!(in_minute.count() <= 4, "{count} pods, from second {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_pod_that_stays_is_tried_less_and_less_often() {
+        let deletes: Vec<_> = run(stuck(1), 1_300, |_| false)
+            .into_iter()
+            .map(|(second, _)| second)
+            .collect();
+        assert_eq!(deletes, [0, 15, 45, 105, 225, 465, 945]);
+    }
+
+    #[test]
+    fn pods_that_go_away_are_all_deleted_within_seconds_beside_some_that_stay() {
+        let deletes = run(stuck(100), 10, |_| true);
+        assert_eq!(deletes.len(), 100);
+        let deletes = run(stuck(100), 10, |pod| pod.name != "w-001");
+        assert_eq!(deletes.len(), 100, "the one that stays rests");
+    }
+
+    #[test]
+    fn a_pod_is_left_to_a_node_that_is_ready() {
+        let mut pods = stuck(1);
+        pods[0].is_on_lost_node = true;
+        let now = at(1_000);
+        let mut forced = ForcedDeletes::default();
+        assert_eq!(forced.due(&pods, now), Vec::<&PodFacts>::new());
+        assert_eq!(forced.nodes_to_ask(&pods, now), ["node-000"]);
+        for (view, is_marked, deleted) in [
+            (NodeView::Ready, true, 0),
+            (NodeView::Lost, false, 1),
+            (NodeView::Unknown, true, 1),
+            (NodeView::Unknown, false, 0),
+        ] {
+            pods[0].is_on_lost_node = is_marked;
+            nodes_are(&mut forced, &pods, view, now);
+            assert_eq!(
+                forced.due(&pods, now).len(),
+                deleted,
+                "{view:?} {is_marked}"
+            );
+            assert_eq!(forced.nodes_to_ask(&pods, now), Vec::<String>::new());
+        }
+        forced.retain(&pods, at(1_029));
+        assert_eq!(forced.nodes_to_ask(&pods, at(1_029)), Vec::<String>::new());
+        forced.retain(&pods, at(1_030));
+        assert_eq!(forced.nodes_to_ask(&pods, at(1_030)), ["node-000"]);
+        pods[0].node = None;
+        assert!(forced.due(&pods, at(1_030)).is_empty(), "it has no node");
+    }
+
+    #[test]
+    fn one_reconcile_asks_for_few_nodes() {
+        let asked = ForcedDeletes::default().nodes_to_ask(&stuck(100), at(0));
+        assert_eq!(asked.len(), MAX_NODES_ASKED);
+    }
+
+    #[test]
+    fn a_refusal_is_reported_until_the_pod_is_gone_and_a_pod_that_stays_too() {
+        let pods = stuck(1);
+        let mut forced = ForcedDeletes::default();
+        forced.note_try("w-000", "uid-w-000", None, at(0));
+        assert_eq!(forced.problem(), None, "it may be on its way");
+        forced.note_try("w-000", "uid-w-000", None, at(15));
+        let message = forced.problem().unwrap().message;
+        assert!(message.starts_with("pod w-000 is still there"), "{message}");
+        let refused = WriteProblem {
+            reason: Reason::Forbidden,
+            message: "force-delete Pod team/w-000: denied".to_owned(),
+        };
+        forced.note_try("w-000", "uid-w-000", Some(refused.clone()), at(45));
+        assert_eq!(forced.problem(), Some(refused));
+        forced.retain(&pods, at(46));
+        assert!(forced.problem().is_some());
+        forced.retain(&[], at(46));
+        assert_eq!(forced.problem(), None);
+    }
+
+    #[test]
+    fn the_next_look_is_when_a_try_is_allowed_again() {
+        let pods = stuck(5);
+        let mut forced = ForcedDeletes::default();
+        assert_eq!(forced.next_look(&pods, at(-10)), Some(at(0)));
+        assert_eq!(forced.next_look(&[worker("w")], at(0)), None);
+        nodes_are(&mut forced, &pods, NodeView::Ready, at(0));
+        assert_eq!(forced.next_look(&pods, at(0)), Some(at(30)));
+        nodes_are(&mut forced, &pods, NodeView::Lost, at(0));
+        for pod in &pods[..4] {
+            forced.note_try(&pod.name, &pod.uid, None, at(0));
+        }
+        assert_eq!(forced.next_look(&pods, at(1)), Some(at(60)));
+    }
+}
