@@ -11,6 +11,8 @@ pub mod metrics;
 pub mod pods;
 pub mod progress;
 pub mod run_report;
+#[cfg(test)]
+mod simulation;
 pub mod startup;
 pub mod telemetry;
 pub mod watches;

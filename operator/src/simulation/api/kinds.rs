@@ -1,0 +1,142 @@
+//! The kinds of objects that the server knows. Holds no object.
+
+/// One kind, as the API server serves it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait of a kind, and they are independent"
+)]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct KindFacts {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) kind: &'static str,
+    /// It has a status subresource: a write to the object leaves the status alone.
+    pub(crate) has_status: bool,
+    /// The server counts the versions of its spec in `metadata.generation`.
+    pub(crate) counts_generation: bool,
+    pub(crate) is_namespaced: bool,
+    /// A list leaves `kind` and `apiVersion` of its items out, as it does for all but custom resources.
+    pub(crate) is_built_in: bool,
+}
+
+/// An index into [`KINDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind(usize);
+
+/// Everything that the operator, the controllers and the tests touch.
+static KINDS: [KindFacts; 13] = [
+    built_in("", "namespaces", "Namespace"),
+    built_in("", "configmaps", "ConfigMap"),
+    built_in("", "secrets", "Secret"),
+    built_in("", "services", "Service"),
+    built_in("", "pods", "Pod"),
+    built_in("", "nodes", "Node"),
+    built_in("", "events", "Event"),
+    built_in("events.k8s.io", "events", "Event"),
+    built_in("apps", "deployments", "Deployment"),
+    built_in("apps", "statefulsets", "StatefulSet"),
+    built_in("coordination.k8s.io", "leases", "Lease"),
+    built_in(
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+    ),
+    KindFacts {
+        group: "zephyr.dev",
+        version: "v1alpha1",
+        plural: "zephyrjobs",
+        kind: "ZephyrJob",
+        has_status: true,
+        counts_generation: true,
+        is_namespaced: true,
+        is_built_in: false,
+    },
+];
+
+pub(crate) const NAMESPACES: Kind = Kind(0);
+pub(crate) const CONFIG_MAPS: Kind = Kind(1);
+pub(crate) const SECRETS: Kind = Kind(2);
+pub(crate) const PODS: Kind = Kind(4);
+pub(crate) const EVENTS: Kind = Kind(7);
+pub(crate) const DEPLOYMENTS: Kind = Kind(8);
+pub(crate) const STATEFUL_SETS: Kind = Kind(9);
+pub(crate) const DEFINITIONS: Kind = Kind(11);
+pub(crate) const JOBS: Kind = Kind(12);
+
+const fn built_in(group: &'static str, plural: &'static str, kind: &'static str) -> KindFacts {
+    let first = plural.as_bytes()[0];
+    // Deployments, StatefulSets, Pods, Nodes, Services, Namespaces and definitions have a status of their own.
+    let has_status = matches!(
+        plural.as_bytes(),
+        b"deployments"
+            | b"statefulsets"
+            | b"pods"
+            | b"nodes"
+            | b"services"
+            | b"namespaces"
+            | b"customresourcedefinitions"
+    );
+    KindFacts {
+        group,
+        version: "v1",
+        plural,
+        kind,
+        has_status,
+        counts_generation: matches!(
+            plural.as_bytes(),
+            b"deployments" | b"statefulsets" | b"pods" | b"customresourcedefinitions"
+        ),
+        is_namespaced: !matches!(
+            plural.as_bytes(),
+            b"namespaces" | b"nodes" | b"customresourcedefinitions"
+        ) && first != 0,
+        is_built_in: true,
+    }
+}
+
+impl Kind {
+    /// The kind with this group, version and plural.
+    pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<Self> {
+        let index = KINDS
+            .iter()
+            .position(|one| one.group == group && one.version == version && one.plural == plural)?;
+        // Both APIs of events show the same objects.
+        Some(if Self(index).facts().plural == "events" {
+            EVENTS
+        } else {
+            Self(index)
+        })
+    }
+
+    /// The kind that an owner reference names.
+    pub(crate) fn of_owner(api_version: &str, kind: &str) -> Option<Self> {
+        KINDS
+            .iter()
+            .position(|one| one.kind == kind && one.api_version() == api_version)
+            .map(Self)
+    }
+
+    pub(crate) fn facts(self) -> &'static KindFacts {
+        &KINDS[self.0]
+    }
+}
+
+impl KindFacts {
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// How messages call it: `statefulsets.apps`.
+    pub(crate) fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The objects, every change that was made to them, and who made it. Knows nothing of requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::kinds::{self, Kind};
+
+/// Where an object is: kind, namespace (empty for what has none), name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Who makes a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Actor {
+    /// A process of the operator, by its number.
+    Operator(u32),
+    /// Whoever applies and edits jobs.
+    User,
+    /// The controllers, the scheduler and the kubelets.
+    Cluster,
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One change. All of them are kept: watches, old lists and the judges read them.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) version: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) by: Actor,
+    pub(crate) key: Key,
+    pub(crate) what: What,
+    /// The object after the change, or as it was when it was deleted.
+    pub(crate) object: Arc<Value>,
+    pub(crate) before: Option<Arc<Value>>,
+}
+
+/// Everything that the API server holds.
+#[derive(Debug)]
+pub(crate) struct Store {
+    objects: BTreeMap<Key, Arc<Value>>,
+    changes: Vec<Change>,
+    version: u64,
+    /// Watches and lists of older versions are answered with 410.
+    oldest: u64,
+    next_uid: u64,
+    pages: BTreeMap<String, Pages>,
+}
+
+/// The rest of a list that is read in pages.
+#[derive(Debug)]
+struct Pages {
+    version: u64,
+    rest: Vec<Arc<Value>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            changes: Vec::new(),
+            // The first objects of a cluster have versions like these too.
+            version: 100,
+            oldest: 0,
+            next_uid: 0,
+            pages: BTreeMap::new(),
+        }
+    }
+}
+
+impl Key {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// Forgets what watches would need of the past: who asks for it has to list again.
+    pub(crate) fn compact(&mut self) {
+        self.oldest = self.version;
+    }
+
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Value>> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a kind, in the order of their names.
+    pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        self.objects.iter().filter(move |(key, _)| key.kind == kind)
+    }
+
+    pub(crate) fn everything(&self) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        self.objects.iter()
+    }
+
+    /// The objects of a kind as they were when `version` was the newest.
+    pub(crate) fn all_at(&self, kind: Kind, version: u64) -> BTreeMap<Key, Arc<Value>> {
+        let mut found = BTreeMap::new();
+        for change in self.changes.iter().filter(|change| change.key.kind == kind) {
+            if change.version > version {
+                break;
+            }
+            match change.what {
+                What::Added | What::Modified => {
+                    found.insert(change.key.clone(), Arc::clone(&change.object));
+                }
+                What::Deleted => {
+                    found.remove(&change.key);
+                }
+            }
+        }
+        found
+    }
+
+    /// Stores an object that is new, with a uid, a time and a version of its own.
+    pub(crate) fn add(
+        &mut self,
+        key: Key,
+        mut object: Value,
+        by: Actor,
+        now: Timestamp,
+    ) -> Arc<Value> {
+        self.next_uid += 1;
+        // The first characters differ between objects: the operator builds names of them.
+        let mixed = self.next_uid.wrapping_mul(0x9e37_79b9);
+        let uid = format!(
+            "{:08x}-0000-4000-8000-{:012x}",
+            mixed & 0xffff_ffff,
+            self.next_uid
+        );
+        let facts = key.kind.facts();
+        object["kind"] = json!(facts.kind);
+        object["apiVersion"] = json!(facts.api_version());
+        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["creationTimestamp"] = json!(whole_seconds(now));
+        if key.kind.facts().counts_generation {
+            object["metadata"]["generation"] = json!(1);
+        }
+        self.note(key, object, What::Added, by, now)
+    }
+
+    /// Stores another version of an object. One that does not differ is none, as in etcd.
+    pub(crate) fn replace(
+        &mut self,
+        key: &Key,
+        mut object: Value,
+        by: Actor,
+        now: Timestamp,
+    ) -> Arc<Value> {
+        let Some(before) = self.objects.get(key).cloned() else {
+            return self.add(key.clone(), object, by, now);
+        };
+        object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        for field in ["kind", "apiVersion"] {
+            object[field] = before[field].clone();
+        }
+        if key.kind.facts().counts_generation && differs_in_spec(&before, &object) {
+            let count = before["metadata"]["generation"].as_u64().unwrap_or(0);
+            object["metadata"]["generation"] = json!(count + 1);
+        }
+        if *before == object {
+            return before;
+        }
+        let is_let_go = !object["metadata"]["deletionTimestamp"].is_null()
+            && before["metadata"]["finalizers"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+            && object["metadata"]["finalizers"]
+                .as_array()
+                .is_none_or(Vec::is_empty)
+            && (key.kind != kinds::PODS
+                || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
+        if is_let_go {
+            return self.note(key.clone(), object, What::Deleted, by, now);
+        }
+        self.note(key.clone(), object, What::Modified, by, now)
+    }
+
+    /// Removes an object for good.
+    pub(crate) fn remove(&mut self, key: &Key, by: Actor, now: Timestamp) {
+        if let Some(object) = self.objects.get(key).cloned() {
+            self.note(key.clone(), Value::clone(&object), What::Deleted, by, now);
+        }
+    }
+
+    fn note(
+        &mut self,
+        key: Key,
+        mut object: Value,
+        what: What,
+        by: Actor,
+        now: Timestamp,
+    ) -> Arc<Value> {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let object = Arc::new(object);
+        let before = match what {
+            What::Added | What::Modified => self.objects.insert(key.clone(), Arc::clone(&object)),
+            What::Deleted => self.objects.remove(&key),
+        };
+        self.changes.push(Change {
+            version: self.version,
+            at: now,
+            by,
+            key,
+            what,
+            object: Arc::clone(&object),
+            before,
+        });
+        object
+    }
+
+    /// Keeps the rest of a list, and gives the token under which it is asked for.
+    pub(crate) fn keep_pages(&mut self, version: u64, rest: Vec<Arc<Value>>) -> String {
+        let token = format!("page-{version}-{}", self.pages.len());
+        self.pages.insert(token.clone(), Pages { version, rest });
+        token
+    }
+
+    /// The rest of a list, with the version that the whole list shows.
+    pub(crate) fn take_pages(&mut self, token: &str) -> Option<(u64, Vec<Arc<Value>>)> {
+        let pages = self.pages.remove(token)?;
+        (pages.version >= self.oldest).then_some((pages.version, pages.rest))
+    }
+}
+
+/// Whether anything but metadata and status is another.
+fn differs_in_spec(one: &Value, other: &Value) -> bool {
+    let fields = |object: &Value| -> BTreeMap<String, Value> {
+        object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let is_deletion =
+        one["metadata"]["deletionTimestamp"] != other["metadata"]["deletionTimestamp"];
+    is_deletion || fields(one) != fields(other)
+}
+
+/// A time as objects show it.
+pub(crate) fn whole_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second())
+        .map_or_else(|_| time.to_string(), |time| time.to_string())
+}

@@ -1,0 +1,186 @@
+//! Watches: bodies that go on until their time is over. Changes nothing.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::ApiServer;
+use super::answer::{Answer, event_line, view};
+use super::request::ApiRequest;
+use super::store::{Change, Store, What};
+
+/// How long a watch goes on if its request says nothing.
+const USUAL_TIMEOUT: u64 = 1800;
+/// How often a watch says how far it is.
+const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
+/// How long an event takes from the store to the watch.
+const DELAY: Duration = Duration::from_millis(2);
+
+/// A watch that goes on.
+struct Watching {
+    server: ApiServer,
+    request: ApiRequest,
+    /// The index of the next change to look at.
+    next: usize,
+    ends: Instant,
+    bookmark: Instant,
+}
+
+/// Opens the watch of `request`, or says why not.
+pub(crate) fn open(
+    server: &ApiServer,
+    request: &ApiRequest,
+) -> Result<impl Stream<Item = Bytes> + use<>, Answer> {
+    let (first, next) = {
+        let store = server.lock();
+        let from = request.query.resource_version.as_deref().unwrap_or("");
+        let wants_all = request.query.sends_initial_events || from.is_empty() || from == "0";
+        if wants_all {
+            (initial_events(&store, request), store.changes().len())
+        } else {
+            let version: u64 = from.parse().map_err(|_| {
+                Answer::fail(
+                    400,
+                    "BadRequest",
+                    &format!("Invalid resource version: {from}"),
+                )
+            })?;
+            if version < store.oldest() {
+                return Ok(
+                    stream::iter([Bytes::from(expired_line(version, store.oldest()))])
+                        .left_stream(),
+                );
+            }
+            let next = store
+                .changes()
+                .partition_point(|change| change.version <= version);
+            (Vec::new(), next)
+        }
+    };
+    let seconds = request.query.timeout_seconds.unwrap_or(USUAL_TIMEOUT);
+    let now = Instant::now();
+    let watching = Watching {
+        server: server.clone(),
+        request: request.clone(),
+        next,
+        ends: now + Duration::from_secs(seconds),
+        bookmark: now + BOOKMARK_INTERVAL,
+    };
+    let first = stream::iter(first.into_iter().map(Bytes::from));
+    Ok(first
+        .chain(stream::unfold(watching, Watching::advance))
+        .right_stream())
+}
+
+/// A body of lines.
+pub(crate) fn body(
+    lines: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Body {
+    Body::from_stream(lines)
+}
+
+impl Watching {
+    /// The next lines, and the watch after them.
+    async fn advance(mut self) -> Option<(Bytes, Self)> {
+        let mut changed = self.server.subscribe();
+        loop {
+            // Whoever writes has its answer before the watches tell.
+            let lines = self.take_lines();
+            if !lines.is_empty() {
+                sleep_until(Instant::now() + DELAY).await;
+                return Some((Bytes::from(lines), self));
+            }
+            let now = Instant::now();
+            if now >= self.ends {
+                return None;
+            }
+            if now >= self.bookmark {
+                self.bookmark = now + BOOKMARK_INTERVAL;
+                if self.request.query.wants_bookmarks {
+                    return Some((Bytes::from(self.bookmark_line()), self));
+                }
+            }
+            // Either something changes, or a time has come: both are looked at above.
+            drop(timeout_at(self.ends.min(self.bookmark), changed.changed()).await);
+        }
+    }
+
+    fn take_lines(&mut self) -> Vec<u8> {
+        let store = self.server.lock();
+        let mut lines = Vec::new();
+        for change in &store.changes()[self.next..] {
+            lines.extend(line_of(&self.request, change).unwrap_or_default());
+        }
+        self.next = store.changes().len();
+        lines
+    }
+
+    fn bookmark_line(&self) -> Vec<u8> {
+        let version = self.server.lock().version();
+        event_line("BOOKMARK", &bookmark(&self.request, version, false))
+    }
+}
+
+/// What a change is to this watch: an object that no longer matches is gone, one that begins to match is new.
+fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
+    let is_meant = |object: &Value| is_meant(request, change, object);
+    if change.key.kind != request.kind {
+        return None;
+    }
+    let is_now = change.what != What::Deleted && is_meant(&change.object);
+    let was = change
+        .before
+        .as_ref()
+        .is_some_and(|before| is_meant(before));
+    let what = match (was, is_now) {
+        (false, true) => "ADDED",
+        (true, true) => "MODIFIED",
+        (true, false) => "DELETED",
+        (false, false) => return None,
+    };
+    Some(event_line(what, &view(request, &change.object)))
+}
+
+fn is_meant(request: &ApiRequest, change: &Change, object: &Value) -> bool {
+    request
+        .namespace
+        .as_ref()
+        .is_none_or(|namespace| *namespace == change.key.namespace)
+        && request.query.selector.matches(object)
+}
+
+/// Everything that is there, and the bookmark that says so.
+fn initial_events(store: &Store, request: &ApiRequest) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = super::read::meant(store, request)
+        .iter()
+        .map(|object| event_line("ADDED", &view(request, object)))
+        .collect();
+    if request.query.sends_initial_events {
+        lines.push(event_line(
+            "BOOKMARK",
+            &bookmark(request, store.version(), true),
+        ));
+    }
+    lines
+}
+
+fn bookmark(request: &ApiRequest, version: u64, ends_initial: bool) -> Value {
+    let facts = request.kind.facts();
+    let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+    if ends_initial {
+        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    if request.is_partial {
+        return json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+    }
+    json!({"kind": facts.kind, "apiVersion": facts.api_version(), "metadata": metadata})
+}
+
+/// The event that ends a watch whose version is too old.
+pub(crate) fn expired_line(version: u64, oldest: u64) -> Vec<u8> {
+    let answer = Answer::gone(&format!("too old resource version: {version} ({oldest})"));
+    event_line("ERROR", &answer.body)
+}

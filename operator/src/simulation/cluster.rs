@@ -1,0 +1,125 @@
+//! What else works on the cluster: the controllers of Deployments and `StatefulSets`, the scheduler, the kubelets, the node
+//! controller and the garbage collector, as far as a job meets them. Knows no operator.
+
+mod collect;
+mod pods;
+mod sets;
+
+pub(crate) use self::sets::is_ready;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::api::ApiServer;
+use super::coordinator::Coordinators;
+
+/// The controllers see a change this much later than everybody who waited for it.
+const REACTION: Duration = Duration::from_millis(20);
+
+/// The cluster around the API server.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) server: ApiServer,
+    pub(crate) coordinators: Coordinators,
+    state: Arc<Mutex<State>>,
+}
+
+/// What the controllers remember, and what a scenario makes them do.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Pods by uid.
+    lives: BTreeMap<String, Life>,
+    /// Pods made so far, for their names.
+    pods_made: u32,
+    /// Coordinators find no node.
+    pub(crate) is_full: bool,
+    /// Workers start and do not become ready.
+    pub(crate) workers_fail: bool,
+    /// Pods by uid whose node does not answer, with the time since when.
+    lost: BTreeMap<String, Instant>,
+    /// Objects by uid whose garbage collection waits.
+    orphans: BTreeMap<String, Instant>,
+}
+
+/// One pod's way through its life.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    born: Instant,
+    dying: Option<Instant>,
+}
+
+impl Cluster {
+    pub(crate) fn new(server: ApiServer, coordinators: Coordinators) -> Self {
+        Self {
+            server,
+            coordinators,
+            state: Arc::default(),
+        }
+    }
+
+    /// Changes how the cluster behaves.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        // The controllers look again.
+        self.coordinators.touch();
+    }
+
+    /// The node of this pod does not answer from now on.
+    pub(crate) fn lose_node_of(&self, pod_uid: &str) {
+        let now = Instant::now();
+        self.set(|state| {
+            state.lost.insert(pod_uid.to_owned(), now);
+        });
+    }
+
+    /// Works until it is dropped.
+    pub(crate) async fn work(self) {
+        let mut changed = self.server.subscribe();
+        let mut told = self.coordinators.subscribe();
+        loop {
+            changed.borrow_and_update();
+            told.borrow_and_update();
+            let next = self.step();
+            let far = Instant::now() + Duration::from_hours(24);
+            let woken = timeout_at(next.unwrap_or(far), async {
+                tokio::select! {
+                    biased;
+                    _ = changed.changed() => {}
+                    _ = told.changed() => {}
+                }
+            })
+            .await;
+            if woken.is_ok() {
+                tokio::time::sleep(REACTION).await;
+            }
+        }
+    }
+
+    /// Does all that is due, again and again until nothing is, and says when something will be.
+    fn step(&self) -> Option<Instant> {
+        let now = Instant::now();
+        loop {
+            let before = self.server.lock().version();
+            let mut next = None;
+            let mut later = |at: Option<Instant>| {
+                next = match (next, at) {
+                    (Some(one), Some(other)) => Some(Instant::min(one, other)),
+                    (one, other) => one.or(other),
+                };
+            };
+            later(self.step_sets(now));
+            later(self.step_pods(now));
+            later(self.step_collector(now));
+            if self.server.lock().version() == before {
+                return next;
+            }
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

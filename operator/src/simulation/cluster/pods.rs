@@ -1,0 +1,267 @@
+//! The scheduler, the kubelets and the node controller: what becomes of a pod.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::sets::is_ready;
+use super::{Cluster, Life};
+use crate::simulation::api::kinds::PODS;
+use crate::simulation::api::store::{Actor, Key, whole_seconds};
+
+/// From its creation to its containers.
+const STARTS_AFTER: Duration = Duration::from_millis(700);
+/// From its creation to its being ready: later than the container's start, by whole seconds.
+const READY_AFTER: Duration = Duration::from_millis(2500);
+/// A container that is asked to end takes this long.
+const ENDS_AFTER: Duration = Duration::from_millis(1200);
+/// After this long without an answer of its node a pod counts as not ready.
+const NODE_SILENT_AFTER: Duration = Duration::from_secs(40);
+/// After this long more it is deleted: what our pods tolerate.
+const NODE_LOST_AFTER: Duration = Duration::from_secs(70);
+/// How long a worker is without its coordinator before it is not ready.
+const SESSION_LOST_AFTER: Duration = Duration::from_secs(3);
+
+/// What the world does to a pod now, or when it does so next.
+enum Due {
+    Change(Value),
+    Remove,
+    Evict,
+    At(Instant),
+    Nothing,
+}
+
+impl Cluster {
+    pub(super) fn step_pods(&self, now: Instant) -> Option<Instant> {
+        let pods: Vec<(Key, Arc<Value>)> = {
+            let store = self.server.lock();
+            store
+                .all(PODS)
+                .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
+                .collect()
+        };
+        self.forget_gone(&pods);
+        let mut next = None::<Instant>;
+        for (key, pod) in &pods {
+            match self.due(pod, now) {
+                Due::Change(status) => self.write_status(key, status),
+                Due::Remove => self
+                    .server
+                    .change(|store, now| store.remove(key, Actor::Cluster, now)),
+                Due::Evict => {
+                    self.mark_disrupted(key);
+                    self.delete(key, &json!({}));
+                }
+                Due::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                Due::Nothing => {}
+            }
+        }
+        next
+    }
+
+    fn forget_gone(&self, pods: &[(Key, Arc<Value>)]) {
+        let exists = |uid: &String| {
+            pods.iter()
+                .any(|(_, pod)| pod["metadata"]["uid"] == uid.as_str())
+        };
+        let gone: Vec<String> = {
+            let mut state = self.lock();
+            let gone = state
+                .lives
+                .keys()
+                .filter(|uid| !exists(uid))
+                .cloned()
+                .collect();
+            state.lives.retain(|uid, _| exists(uid));
+            state.lost.retain(|uid, _| exists(uid));
+            gone
+        };
+        for uid in gone {
+            self.coordinators.pod_gone(&uid);
+        }
+    }
+
+    /// What becomes of one pod.
+    fn due(&self, pod: &Value, now: Instant) -> Due {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
+        let is_deleted = !pod["metadata"]["deletionTimestamp"].is_null();
+        let (life, lost, is_full, workers_fail) = {
+            let mut state = self.lock();
+            let life = state.lives.entry(uid.to_owned()).or_insert(Life {
+                born: now,
+                dying: None,
+            });
+            if is_deleted && life.dying.is_none() {
+                life.dying = Some(now);
+            }
+            (
+                *life,
+                state.lost.get(uid).copied(),
+                state.is_full,
+                state.workers_fail,
+            )
+        };
+        if let Some(lost) = lost {
+            return due_on_lost_node(pod, lost, is_deleted, now);
+        }
+        if let Some(dying) = life.dying {
+            let ends = dying + ENDS_AFTER;
+            if now < ends {
+                return Due::At(ends);
+            }
+            self.coordinators.pod_gone(uid);
+            let has_finalizers = pod["metadata"]["finalizers"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty());
+            return if has_finalizers {
+                Due::Nothing
+            } else {
+                Due::Remove
+            };
+        }
+        let is_coordinator = component(pod) == "coordinator";
+        if pod["spec"]["nodeName"].is_null() {
+            if is_full && is_coordinator {
+                return unschedulable(pod);
+            }
+            return at_or(now, life.born + STARTS_AFTER, || {
+                started(pod, self.server.now())
+            });
+        }
+        let ready_at = life.born + READY_AFTER;
+        if now < ready_at {
+            return Due::At(ready_at);
+        }
+        if is_coordinator {
+            self.coordinators.pod_ready(pod);
+            return ready(pod, true, self.server.now());
+        }
+        let (is_connected, since) = self.coordinators.serves_workers_of(pod);
+        let should_be_ready = is_connected && !workers_fail;
+        if is_ready(pod) && !should_be_ready {
+            let at = since.unwrap_or(now) + SESSION_LOST_AFTER;
+            return at_or(now, at, || ready(pod, false, self.server.now()));
+        }
+        ready(pod, should_be_ready, self.server.now())
+    }
+
+    fn write_status(&self, key: &Key, pod: Value) {
+        self.server.change(|store, now| {
+            if store.get(key).is_some() {
+                store.replace(key, pod, Actor::Cluster, now);
+            }
+        });
+    }
+
+    fn mark_disrupted(&self, key: &Key) {
+        let Some(mut pod) = self.server.lock().get(key).map(|pod| Value::clone(pod)) else {
+            return;
+        };
+        set_condition(&mut pod, "DisruptionTarget", true, self.server.now());
+        if let Some(all) = pod["status"]["conditions"].as_array_mut() {
+            for condition in all
+                .iter_mut()
+                .filter(|one| one["type"] == "DisruptionTarget")
+            {
+                condition["reason"] = json!("DeletionByTaintManager");
+                condition["message"] = json!("Taint manager: deleting due to NoExecute taint");
+            }
+        }
+        self.write_status(key, pod);
+    }
+}
+
+fn due_on_lost_node(pod: &Value, lost: Instant, is_deleted: bool, now: Instant) -> Due {
+    let silent = lost + NODE_SILENT_AFTER;
+    if now < silent {
+        return Due::At(silent);
+    }
+    if is_ready(pod) {
+        let mut changed = pod.clone();
+        set_condition(&mut changed, "Ready", false, jiff_now(pod));
+        return Due::Change(changed);
+    }
+    let evicted = lost + NODE_LOST_AFTER;
+    if is_deleted {
+        Due::Nothing
+    } else if now < evicted {
+        Due::At(evicted)
+    } else {
+        Due::Evict
+    }
+}
+
+/// The node controller writes the time of its look, which is later than any in the pod.
+fn jiff_now(pod: &Value) -> jiff::Timestamp {
+    pod["status"]["startTime"]
+        .as_str()
+        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+        .and_then(|time| time.checked_add(jiff::SignedDuration::from_secs(60)).ok())
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+fn at_or(now: Instant, at: Instant, then: impl FnOnce() -> Due) -> Due {
+    if now < at { Due::At(at) } else { then() }
+}
+
+fn component(pod: &Value) -> &str {
+    pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        .as_str()
+        .unwrap_or("")
+}
+
+fn unschedulable(pod: &Value) -> Due {
+    let status = json!({
+        "phase": "Pending",
+        "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
+        }],
+    });
+    if pod["status"] == status {
+        return Due::Nothing;
+    }
+    let mut changed = pod.clone();
+    changed["status"] = status;
+    Due::Change(changed)
+}
+
+/// The pod has a node, and its container runs.
+fn started(pod: &Value, now: jiff::Timestamp) -> Due {
+    let time = whole_seconds(now);
+    let mut changed = pod.clone();
+    changed["spec"]["nodeName"] = json!("node");
+    changed["status"] = json!({
+        "phase": "Running", "startTime": time,
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": time},
+            {"type": "Ready", "status": "False", "lastTransitionTime": time},
+        ],
+        "containerStatuses": [{
+            "name": crate::children::CONTAINER_NAME, "restartCount": 0, "ready": false, "image": "", "imageID": "",
+            "state": {"running": {"startedAt": time}},
+        }],
+    });
+    Due::Change(changed)
+}
+
+/// The pod is to be ready, or not.
+fn ready(pod: &Value, wanted: bool, now: jiff::Timestamp) -> Due {
+    if is_ready(pod) == wanted {
+        return Due::Nothing;
+    }
+    let mut changed = pod.clone();
+    set_condition(&mut changed, "Ready", wanted, now);
+    Due::Change(changed)
+}
+
+fn set_condition(pod: &mut Value, name: &str, holds: bool, now: jiff::Timestamp) {
+    let condition = json!({
+        "type": name, "status": if holds { "True" } else { "False" }, "lastTransitionTime": whole_seconds(now),
+    });
+    if let Some(all) = pod["status"]["conditions"].as_array_mut() {
+        all.retain(|one| one["type"] != name);
+        all.push(condition);
+    }
+}

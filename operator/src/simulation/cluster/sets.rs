@@ -1,0 +1,184 @@
+//! The controllers of Deployments (without the `ReplicaSets` in between) and `StatefulSets`: pods made, pods let go, counts.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Cluster;
+use crate::simulation::api::kinds::{DEPLOYMENTS, PODS, STATEFUL_SETS};
+use crate::simulation::api::store::{Actor, Key, Store};
+
+impl Cluster {
+    /// Brings every Deployment and `StatefulSet` to its number of pods, and its status to what is.
+    pub(super) fn step_sets(&self, _now: Instant) -> Option<Instant> {
+        let sets: Vec<(Key, Arc<Value>)> = {
+            let store = self.server.lock();
+            [DEPLOYMENTS, STATEFUL_SETS]
+                .into_iter()
+                .flat_map(|kind| store.all(kind))
+                .map(|(key, object)| (key.clone(), Arc::clone(object)))
+                .collect()
+        };
+        for (key, set) in sets {
+            let pods = pods_of(&self.server.lock(), &set);
+            if set["metadata"]["deletionTimestamp"].is_null() {
+                if key.kind == DEPLOYMENTS {
+                    self.step_deployment(&key, &set, &pods);
+                } else {
+                    self.step_stateful_set(&key, &set, &pods);
+                }
+            }
+            let pods = pods_of(&self.server.lock(), &set);
+            self.tell_status(&key, &set, &pods);
+        }
+        None
+    }
+
+    /// A pod that is being deleted, or is over, does not count.
+    fn step_deployment(&self, key: &Key, deployment: &Value, pods: &[Arc<Value>]) {
+        let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
+        let active = pods.iter().filter(|pod| is_active(pod)).count() as u64;
+        for _ in active..wanted {
+            let number = {
+                let mut state = self.lock();
+                state.pods_made += 1;
+                state.pods_made
+            };
+            self.make_pod(
+                deployment,
+                "apps/v1",
+                "Deployment",
+                &format!("{}-{number}", key.name),
+            );
+        }
+    }
+
+    /// One pod for each ordinal: a name is used again only when its pod is gone.
+    fn step_stateful_set(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
+        let wanted = set["spec"]["replicas"].as_u64().unwrap_or(1);
+        for ordinal in 0..wanted {
+            let name = format!("{}-{ordinal}", key.name);
+            match pods
+                .iter()
+                .find(|pod| pod["metadata"]["name"] == name.as_str())
+            {
+                None => self.make_pod(set, "apps/v1", "StatefulSet", &name),
+                Some(pod) if is_over(pod) && pod["metadata"]["deletionTimestamp"].is_null() => {
+                    self.delete(&Key::new(PODS, &key.namespace, &name), &json!({}));
+                }
+                Some(_) => {}
+            }
+        }
+        for pod in pods
+            .iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        {
+            let name = pod["metadata"]["name"].as_str().unwrap_or("");
+            let ordinal = name
+                .rsplit_once('-')
+                .and_then(|(_, ordinal)| ordinal.parse::<u64>().ok());
+            if ordinal.is_some_and(|ordinal| ordinal >= wanted) {
+                self.delete(&Key::new(PODS, &key.namespace, name), &json!({}));
+            }
+        }
+    }
+
+    fn make_pod(&self, set: &Value, api_version: &str, kind: &str, name: &str) {
+        let template = &set["spec"]["template"];
+        let mut pod = json!({
+            "metadata": template["metadata"],
+            "spec": template["spec"],
+            "status": {"phase": "Pending"},
+        });
+        let namespace = set["metadata"]["namespace"].as_str().unwrap_or("");
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["namespace"] = json!(namespace);
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": api_version, "kind": kind, "name": set["metadata"]["name"], "uid": set["metadata"]["uid"],
+            "controller": true, "blockOwnerDeletion": true,
+        }]);
+        let key = Key::new(PODS, namespace, name);
+        self.server.change(|store, now| {
+            if store.get(&key).is_none() {
+                store.add(key, pod, Actor::Cluster, now);
+            }
+        });
+    }
+
+    fn tell_status(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
+        let ready = pods
+            .iter()
+            .filter(|pod| is_active(pod) && is_ready(pod))
+            .count();
+        let generation = &set["metadata"]["generation"];
+        self.server.change(|store, now| {
+            let Some(object) = store.get(key).cloned() else {
+                return;
+            };
+            let existing = if key.kind == DEPLOYMENTS {
+                pods.iter().filter(|pod| is_active(pod)).count()
+            } else {
+                pods.len()
+            };
+            let mut status = json!({
+                "observedGeneration": generation, "replicas": existing, "readyReplicas": ready,
+                "availableReplicas": ready, "updatedReplicas": existing,
+            });
+            if key.kind == DEPLOYMENTS {
+                let before = &object["status"]["conditions"][0];
+                let now_true = if ready > 0 { "True" } else { "False" };
+                let since = if before["status"] == now_true {
+                    before["lastTransitionTime"].clone()
+                } else {
+                    json!(crate::simulation::api::store::whole_seconds(now))
+                };
+                status["conditions"] = json!([{
+                    "type": "Available", "status": now_true, "lastTransitionTime": since, "lastUpdateTime": since,
+                    "reason": "MinimumReplicas", "message": "",
+                }]);
+            }
+            if object["status"] != status {
+                let mut object = Value::clone(&object);
+                object["status"] = status;
+                store.replace(key, object, Actor::Cluster, now);
+            }
+        });
+    }
+}
+
+/// The pods that a Deployment or `StatefulSet` owns.
+fn pods_of(store: &Store, set: &Value) -> Vec<Arc<Value>> {
+    store
+        .all(PODS)
+        .filter(|(_, pod)| {
+            pod["metadata"]["ownerReferences"]
+                .as_array()
+                .is_some_and(|owners| {
+                    owners
+                        .iter()
+                        .any(|owner| owner["uid"] == set["metadata"]["uid"])
+                })
+        })
+        .map(|(_, pod)| Arc::clone(pod))
+        .collect()
+}
+
+fn is_over(pod: &Value) -> bool {
+    matches!(
+        pod["status"]["phase"].as_str(),
+        Some("Failed" | "Succeeded")
+    )
+}
+
+fn is_active(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_null() && !is_over(pod)
+}
+
+/// Whether a pod's condition says that it is ready.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    pod["status"]["conditions"].as_array().is_some_and(|all| {
+        all.iter()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    })
+}

@@ -1,0 +1,254 @@
+//! The fault layer: which request meets which fault, and the journal of all requests. A service between the operator's
+//! client and the API server. Knows no scenario and judges nothing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::api::request::{ApiRequest, Verb};
+
+/// What a request is, without what differs from run to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Signature {
+    pub(crate) verb: Verb,
+    pub(crate) kind: &'static str,
+    /// The object; a star for events, whose names hold the time. Empty for lists.
+    pub(crate) name: String,
+    pub(crate) subresource: String,
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// The operator dies before the request arrives.
+    CrashBefore,
+    /// The request takes effect, and the operator dies before it has the answer.
+    CrashAfter,
+    /// The request takes effect, and the connection breaks before the answer.
+    ReplyLost,
+    /// The connection breaks before the request arrives.
+    Reset,
+    /// Nobody answers for as long as a client waits.
+    Hang,
+    /// This answer, and no effect.
+    Status(u16),
+    /// 429 with this many seconds in `Retry-After`.
+    TooMany(u32),
+    /// The answer shows what was there so many versions ago.
+    Stale(u64),
+    /// The watch ends after this many lines.
+    Drop(u32),
+    /// The watch breaks in the middle of a line.
+    Cut,
+    /// The watch stays open and says nothing for so many seconds.
+    Hold(u32),
+    /// The watch says that its version is too old.
+    Expire,
+}
+
+/// When a fault happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Span {
+    Once,
+    /// To all requests of the signature, for so many seconds from the first on.
+    Seconds(u32),
+}
+
+/// One fault of a run: the `nth` request (from 1) with this signature meets it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rule {
+    pub(crate) signature: Signature,
+    pub(crate) nth: u32,
+    pub(crate) span: Span,
+    pub(crate) fault: Fault,
+}
+
+/// One request and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) process: u32,
+    pub(crate) at: Timestamp,
+    pub(crate) signature: Signature,
+    pub(crate) nth: u32,
+    /// It is about one job's objects, and not a list of everybody's.
+    pub(crate) is_for_job: bool,
+    /// The body of a deletion.
+    pub(crate) options: Value,
+    /// What the server answered, whether it arrived or not; absent if the request never came there.
+    pub(crate) code: Option<u16>,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// The faults of one run, and its journal.
+#[derive(Clone)]
+pub(crate) struct Faults(Arc<Mutex<State>>, watch::Sender<u32>);
+
+#[derive(Debug, Default)]
+struct State {
+    rules: Vec<Rule>,
+    /// The rules that go on for a time, with their end.
+    storms: Vec<(Rule, Instant)>,
+    journal: Vec<Exchange>,
+}
+
+impl Faults {
+    pub(crate) fn new(rules: Vec<Rule>) -> Self {
+        let state = State {
+            rules,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(state)), watch::Sender::new(0))
+    }
+
+    /// Notes a request, and gives its number in the journal with the fault that it meets.
+    pub(super) fn meet(
+        &self,
+        process: u32,
+        at: Timestamp,
+        request: &ApiRequest,
+    ) -> (usize, Option<Fault>) {
+        let signature = Signature::of(request);
+        let mut state = self.lock();
+        let earlier = state
+            .journal
+            .iter()
+            .filter(|one| one.signature == signature)
+            .count();
+        let nth = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
+        let now = Instant::now();
+        let mut fault = state
+            .storms
+            .iter()
+            .find(|(rule, ends)| rule.signature == signature && now < *ends)
+            .map(|(rule, _)| rule.fault);
+        if let Some(index) = state
+            .rules
+            .iter()
+            .position(|rule| rule.signature == signature && rule.nth == nth)
+        {
+            let rule = state.rules.remove(index);
+            fault = Some(rule.fault);
+            if let Span::Seconds(seconds) = rule.span {
+                let ends = now + Duration::from_secs(seconds.into());
+                state.storms.push((rule, ends));
+            }
+        }
+        let options = if request.verb == Verb::Delete {
+            request.body.clone()
+        } else {
+            Value::Null
+        };
+        state.journal.push(Exchange {
+            process,
+            at,
+            signature,
+            nth,
+            is_for_job: request.namespace.is_some(),
+            options,
+            code: None,
+            fault,
+        });
+        (state.journal.len() - 1, fault)
+    }
+
+    /// Notes what the server answered.
+    pub(super) fn answered(&self, number: usize, code: u16) {
+        if let Some(exchange) = self.lock().journal.get_mut(number) {
+            exchange.code = Some(code);
+        }
+    }
+
+    /// The operator's process dies.
+    pub(super) fn crash(&self, process: u32) {
+        self.1.send_if_modified(|newest| {
+            let is_news = process > *newest;
+            *newest = process.max(*newest);
+            is_news
+        });
+    }
+
+    /// Waits until the process is to die.
+    pub(crate) async fn crashed(&self, process: u32) {
+        let mut died = self.1.subscribe();
+        // The sender lives as long as this does.
+        drop(died.wait_for(|newest| *newest >= process).await);
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Exchange> {
+        self.lock().journal.clone()
+    }
+
+    /// When the operator last tried to write anything.
+    pub(crate) fn last_write(&self) -> Option<Timestamp> {
+        self.lock()
+            .journal
+            .iter()
+            .rev()
+            .find(|one| one.signature.verb.is_write())
+            .map(|one| one.at)
+    }
+
+    /// Whether every fault has happened, and none goes on.
+    pub(crate) fn is_over(&self) -> bool {
+        let now = Instant::now();
+        self.lock().storms.iter().all(|(_, ends)| now >= *ends)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signature {
+    fn of(request: &ApiRequest) -> Self {
+        let facts = request.kind.facts();
+        let given = request
+            .name
+            .as_deref()
+            .or_else(|| request.body["metadata"]["name"].as_str())
+            .unwrap_or("");
+        let name = if facts.plural == "events" && !given.is_empty() {
+            "*"
+        } else {
+            given
+        };
+        Self {
+            verb: request.verb,
+            kind: facts.plural,
+            name: name.to_owned(),
+            subresource: request.subresource.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.verb.as_str(), self.kind)?;
+        for part in [&self.name, &self.subresource]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+        {
+            write!(formatter, "/{part}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} #{}: {:?}",
+            self.signature, self.nth, self.fault
+        )?;
+        match self.span {
+            Span::Once => Ok(()),
+            Span::Seconds(seconds) => write!(formatter, " for {seconds} s"),
+        }
+    }
+}

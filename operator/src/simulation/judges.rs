@@ -1,0 +1,101 @@
+//! What must hold of every run, whatever failed in it. Looks at records only.
+
+mod end;
+mod generations;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::world::Record;
+
+pub(super) use self::end::normal;
+
+/// Who complains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Judge {
+    /// A step did not come to its end, or the operator found no rest.
+    Convergence,
+    /// The end differs from that of the run without faults.
+    EndState,
+    /// Objects were created or deleted more or less often.
+    Counts,
+    /// Two generations could dispatch at the same time, or one whose number was not in status.
+    Generations,
+    /// A name served two generations.
+    Names,
+    /// A deletion did not say of which object.
+    Preconditions,
+    /// Too many requests while they fail.
+    Budget,
+    /// Status is written too often.
+    WriteFloor,
+    /// Status does not say what is.
+    Truth,
+    Panic,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) judge: Judge,
+    pub(super) what: String,
+}
+
+/// What the run without faults came to.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    pub(super) end: BTreeMap<String, serde_json::Value>,
+    pub(super) counts: BTreeMap<String, u32>,
+}
+
+impl Reference {
+    pub(super) fn of(record: &Record) -> Self {
+        Self {
+            end: normal(record),
+            counts: requests::counts(record),
+        }
+    }
+}
+
+/// Everything that is wrong in a run; `reference` is absent for the run without faults.
+pub(super) fn judge(
+    record: &Record,
+    reference: Option<&Reference>,
+    panics: &[String],
+) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    let mut complain = |judge: Judge, all: Vec<String>| {
+        complaints.extend(all.into_iter().map(|what| Complaint { judge, what }));
+    };
+    complain(Judge::Panic, panics.to_vec());
+    complain(Judge::Convergence, record.stuck.iter().cloned().collect());
+    complain(
+        Judge::Preconditions,
+        requests::deletions_without_uid(record),
+    );
+    complain(Judge::Budget, requests::over_budget(record));
+    complain(Judge::WriteFloor, requests::status_too_often(record));
+    complain(Judge::Names, generations::names_used_twice(record));
+    complain(Judge::Generations, generations::wrong_generations(record));
+    if record.stuck.is_none() {
+        complain(Judge::Truth, end::untrue_status(record));
+        if let Some(reference) = reference {
+            complain(
+                Judge::EndState,
+                end::differences(&reference.end, &normal(record)),
+            );
+            complain(
+                Judge::Counts,
+                requests::other_counts(&reference.counts, &requests::counts(record)),
+            );
+        }
+    }
+    complaints
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}: {}", self.judge, self.what)
+    }
+}

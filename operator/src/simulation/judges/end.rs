@@ -1,0 +1,225 @@
+//! The end of a run: the same as without faults, and truly told in status.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::simulation::api::kinds::{
+    CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, PODS, SECRETS,
+};
+use crate::simulation::world::Record;
+use zephyr_crds::names;
+
+/// Differences that are shown.
+const SHOWN: usize = 6;
+
+/// Everything that is there in the end, without what differs from run to run: uids, versions, times, the way to the end.
+pub(in crate::simulation) fn normal(record: &Record) -> BTreeMap<String, Value> {
+    let mut uids = BTreeSet::new();
+    for (_, object) in &record.end {
+        uids.insert(object["metadata"]["uid"].as_str().unwrap_or("").to_owned());
+        for owner in object["metadata"]["ownerReferences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            uids.insert(owner["uid"].as_str().unwrap_or("").to_owned());
+        }
+    }
+    record
+        .end
+        .iter()
+        .filter(|(key, _)| ![EVENTS, NAMESPACES, DEFINITIONS].contains(&key.kind))
+        .map(|(key, object)| {
+            let mut object = Value::clone(object);
+            for field in [
+                "uid",
+                "resourceVersion",
+                "creationTimestamp",
+                "generation",
+                "managedFields",
+            ] {
+                if let Some(metadata) = object["metadata"].as_object_mut() {
+                    metadata.remove(field);
+                }
+            }
+            if key.kind == JOBS {
+                forget_the_way(&mut object["status"]);
+            }
+            if key.kind == SECRETS {
+                // A token follows from the job's uid.
+                object["data"] = json!(null);
+            }
+            if key.kind != JOBS {
+                object["status"]["observedGeneration"] = json!(null);
+            }
+            mask(&mut object, &uids);
+            (
+                format!(
+                    "{} {}/{}",
+                    key.kind.facts().plural,
+                    key.namespace,
+                    masked(&key.name, &uids)
+                ),
+                object,
+            )
+        })
+        .collect()
+}
+
+/// What a status says of the past: how often and by which way the job came to where it is.
+fn forget_the_way(status: &mut Value) {
+    let last = status["history"]
+        .as_array()
+        .and_then(|all| all.last())
+        .cloned();
+    if !status.is_null() {
+        status["history"] = last.map_or(json!([]), |last| json!([{"to": last["to"]}]));
+    }
+}
+
+/// Puts fixed texts in the place of uids and times.
+fn mask(value: &mut Value, uids: &BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            if text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok() {
+                "TIME".clone_into(text);
+            } else {
+                *text = masked(text, uids);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(|one| mask(one, uids)),
+        Value::Object(all) => all.values_mut().for_each(|one| mask(one, uids)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A text without uids, also those of which only the beginning is in it.
+fn masked(text: &str, uids: &BTreeSet<String>) -> String {
+    let mut text = text.to_owned();
+    for uid in uids.iter().filter(|uid| uid.len() > 8) {
+        if text.contains(&uid[..8]) {
+            text = text.replace(uid.as_str(), "UID").replace(&uid[..8], "UID");
+        }
+    }
+    text
+}
+
+/// What differs between two ends, by path.
+pub(super) fn differences(
+    expected: &BTreeMap<String, Value>,
+    found: &BTreeMap<String, Value>,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
+        match (expected.get(name), found.get(name)) {
+            (Some(expected), Some(found)) => differ(name, expected, found, &mut all),
+            (Some(_), None) => all.push(format!("{name} is missing")),
+            (None, _) => all.push(format!("{name} is there")),
+        }
+    }
+    all.truncate(SHOWN);
+    all
+}
+
+fn differ(path: &str, expected: &Value, found: &Value, all: &mut Vec<String>) {
+    match (expected, found) {
+        (Value::Object(one), Value::Object(other)) => {
+            for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
+                differ(&format!("{path}.{key}"), &expected[key], &found[key], all);
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (index, (one, other)) in one.iter().zip(other).enumerate() {
+                differ(&format!("{path}[{index}]"), one, other, all);
+            }
+        }
+        _ if expected != found => all.push(format!("{path} is {found} and should be {expected}")),
+        _ => {}
+    }
+}
+
+/// Where a job's status does not say what is there in the end.
+pub(super) fn untrue_status(record: &Record) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, job) in record.end.iter().filter(|(key, _)| key.kind == JOBS) {
+        let status = &job["status"];
+        let uid = &job["metadata"]["uid"];
+        let mut check = |what: &str, told: Value, is: Value| {
+            if told != is {
+                all.push(format!(
+                    "{}: {what} is told as {told} and is {is}",
+                    key.name
+                ));
+            }
+        };
+        let of_job = |kind| {
+            let mine =
+                move |object: &Value| object["metadata"]["labels"][names::LABEL_JOB_UID] == *uid;
+            record
+                .end
+                .iter()
+                .filter(move |(key, object)| key.kind == kind && mine(object))
+        };
+        let generation = status["generation"]
+            .as_u64()
+            .map(|number| number.to_string());
+        let is_current = |object: &Value| {
+            object["metadata"]["labels"][names::LABEL_GENERATION].as_str() == generation.as_deref()
+        };
+        let is_final = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let roots = of_job(CONFIG_MAPS).count();
+        if generation.is_some() {
+            check(
+                "the number of generations",
+                json!(u32::from(!is_final)),
+                json!(roots),
+            );
+        }
+        if !is_final && !status["workers"].is_null() {
+            let ready = of_job(PODS)
+                .filter(|(_, pod)| is_current(pod) && is_ready_worker(pod))
+                .count();
+            let workers = &status["workers"];
+            let told =
+                workers["ready"].as_u64().unwrap_or(0) + workers["busy"].as_u64().unwrap_or(0);
+            check("the number of ready workers", json!(told), json!(ready));
+        }
+        let has_coordinator = of_job(DEPLOYMENTS).any(|(_, deployment)| {
+            is_current(deployment) && deployment["status"]["readyReplicas"] == json!(1)
+        });
+        let told = condition(status, "CoordinatorReady");
+        if !status["conditions"].is_null() && !told.is_null() {
+            let is_up = if has_coordinator && !is_final {
+                "True"
+            } else {
+                "False"
+            };
+            check("CoordinatorReady", told, json!(is_up));
+        }
+        let seen = &status["observedGeneration"];
+        if !is_final {
+            check(
+                "observedGeneration",
+                seen.clone(),
+                job["metadata"]["generation"].clone(),
+            );
+        }
+    }
+    all
+}
+
+fn condition(status: &Value, name: &str) -> Value {
+    status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == name)
+        .map_or(Value::Null, |condition| condition["status"].clone())
+}
+
+fn is_ready_worker(pod: &Value) -> bool {
+    pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"
+        && pod["metadata"]["deletionTimestamp"].is_null()
+        && crate::simulation::cluster::is_ready(pod)
+}

@@ -1,0 +1,230 @@
+//! Carries out one step of a scenario.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::api::kinds::{CONFIG_MAPS, JOBS, Kind, STATEFUL_SETS};
+use super::api::request::{ApiRequest, Query, Verb};
+use super::api::store::{Actor, Key};
+use super::scenario::{Condition, Pod, Step};
+use super::world::{JOB, NAMESPACE, World};
+use crate::run_report::RunResult;
+
+/// A step that waits longer is stuck: the longest way, a loss of all workers through a time without API server, takes less.
+const WITHIN: Duration = Duration::from_mins(40);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl World {
+    /// Carries out `step`; an error says what did not come to be.
+    pub(super) async fn play(&self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Apply(changes) => {
+                let mut job = usual_job();
+                super::api::merge(&mut job, changes);
+                self.ask(Verb::Create, JOBS, JOB, None, job)
+            }
+            Step::Edit(changes) => self.ask(Verb::Patch, JOBS, JOB, None, changes.clone()),
+            Step::DeleteJob => self.ask(
+                Verb::Delete,
+                JOBS,
+                JOB,
+                None,
+                json!({"propagationPolicy": "Background"}),
+            ),
+            Step::DeleteRoot => {
+                let name = self.newest(CONFIG_MAPS).ok_or("no root is there")?.name;
+                self.ask(
+                    Verb::Delete,
+                    CONFIG_MAPS,
+                    &name,
+                    None,
+                    json!({"propagationPolicy": "Background"}),
+                )
+            }
+            Step::Plan { shards, tasks } => self.of_run(|run| {
+                run.shards = *shards;
+                run.tasks_total = *tasks;
+            }),
+            Step::Done(tasks) => self.of_run(|run| run.tasks_done = *tasks),
+            Step::Useful(workers) => self.of_run(|run| run.useful_workers = Some(*workers)),
+            Step::Succeed => self.of_run(|run| {
+                run.result = Some(RunResult {
+                    succeeded: true,
+                    reason: "Succeeded".to_owned(),
+                    files: 1,
+                    rows: 7,
+                    manifest: "s3://out/_SUCCESS.json".to_owned(),
+                    ..RunResult::default()
+                });
+            }),
+            Step::Fail(reason) => self.of_run(|run| {
+                run.result = Some(RunResult {
+                    reason: reason.clone(),
+                    message: "task 1 failed three times".to_owned(),
+                    ..RunResult::default()
+                });
+            }),
+            Step::StorageAway(is_away) => self.of_run(|run| run.is_storage_away = *is_away),
+            Step::Kill(pod) => {
+                let (key, pod) = self.find(*pod)?;
+                let is_worker =
+                    pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker";
+                self.coordinators
+                    .pod_gone(pod["metadata"]["uid"].as_str().unwrap_or(""));
+                self.server
+                    .change(|store, now| store.remove(&key, Actor::Cluster, now));
+                if is_worker {
+                    self.of_run(|run| run.disruptions += 1)
+                } else {
+                    Ok(())
+                }
+            }
+            Step::LoseNode(pod) => {
+                let (_, pod) = self.find(*pod)?;
+                let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
+                self.coordinators.pod_gone(uid);
+                self.cluster.lose_node_of(uid);
+                if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker" {
+                    return self.of_run(|run| run.disruptions += 1);
+                }
+                Ok(())
+            }
+            Step::Full(is_full) => {
+                self.cluster.set(|state| state.is_full = *is_full);
+                Ok(())
+            }
+            Step::WorkersFail(fail) => {
+                self.cluster.set(|state| state.workers_fail = *fail);
+                Ok(())
+            }
+            Step::Wait(time) => {
+                sleep(*time).await;
+                Ok(())
+            }
+            Step::Until(condition) => self.until(condition).await,
+        }
+    }
+
+    async fn until(&self, condition: &Condition) -> Result<(), String> {
+        let holds = async {
+            while !self.holds(condition) {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(WITHIN, holds).await.map_err(|_| {
+            let status = self.job().map(|job| job["status"].to_string());
+            format!(
+                "not within {} s; status: {}",
+                WITHIN.as_secs(),
+                status.unwrap_or_default()
+            )
+        })
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Job { path, value } => self.job().is_some_and(|job| {
+                job.pointer(path).is_some_and(|found| match found.as_str() {
+                    Some(text) => text == value,
+                    None => found.is_u64() && found.as_u64() == value.parse().ok(),
+                })
+            }),
+            Condition::Replicas(number) => self.newest(STATEFUL_SETS).is_some_and(|key| {
+                let store = self.server.lock();
+                store
+                    .get(&key)
+                    .is_some_and(|set| set["spec"]["replicas"] == json!(number))
+            }),
+            Condition::Gone => self.job().is_none(),
+            Condition::NoChildren => self.server.lock().everything().all(|(_, object)| {
+                object["metadata"]["labels"][zephyr_crds::names::LABEL_JOB].is_null()
+            }),
+        }
+    }
+
+    fn job(&self) -> Option<Value> {
+        let store = self.server.lock();
+        store
+            .get(&Key::new(JOBS, NAMESPACE, JOB))
+            .map(|job| Value::clone(job))
+    }
+
+    fn of_run(&self, change: impl FnOnce(&mut super::coordinator::Run)) -> Result<(), String> {
+        let job = self.job().ok_or("the job is not there")?;
+        self.coordinators
+            .set(job["metadata"]["uid"].as_str().unwrap_or(""), change);
+        Ok(())
+    }
+
+    /// The object of a kind with the highest generation on it.
+    fn newest(&self, kind: Kind) -> Option<Key> {
+        let store = self.server.lock();
+        store
+            .all(kind)
+            .filter_map(|(key, object)| {
+                let generation =
+                    &object["metadata"]["labels"][zephyr_crds::names::LABEL_GENERATION];
+                Some((generation.as_str()?.parse::<u32>().ok()?, key.clone()))
+            })
+            .max()
+            .map(|(_, key)| key)
+    }
+
+    fn find(&self, pod: Pod) -> Result<(Key, std::sync::Arc<Value>), String> {
+        match pod {
+            Pod::Coordinator => self.pod("coordinator", ""),
+            Pod::Worker(ordinal) => self.pod("worker", &format!("-{ordinal}")),
+        }
+        .ok_or_else(|| format!("{pod:?} has no pod"))
+    }
+
+    /// A request of the user. It has to be granted.
+    fn ask(
+        &self,
+        verb: Verb,
+        kind: Kind,
+        name: &str,
+        subresource: Option<&str>,
+        body: Value,
+    ) -> Result<(), String> {
+        let request = ApiRequest {
+            verb,
+            kind,
+            namespace: Some(NAMESPACE.to_owned()),
+            name: (verb != Verb::Create).then(|| name.to_owned()),
+            subresource: subresource.map(str::to_owned),
+            query: Query::default(),
+            is_core_event: false,
+            is_partial: false,
+            content_type: "application/merge-patch+json".to_owned(),
+            body,
+        };
+        let answer = self.server.answer(&request, Actor::User);
+        if answer.code < 300 {
+            Ok(())
+        } else {
+            Err(answer.body["message"].to_string())
+        }
+    }
+}
+
+/// A small job of four tasks at most, with short waits.
+fn usual_job() -> Value {
+    json!({
+        "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+        "metadata": {"name": JOB},
+        "spec": {
+            "pipeline": {
+                "source": {"files": {"paths": ["s3://in/*.jsonl"]}},
+                "steps": [],
+                "sink": {"files": {"path": "s3://out/part-{shard}.jsonl"}},
+            },
+            "storage": {"uri": "s3://scratch/zephyr"},
+            "workers": {"replicas": 2},
+            "retries": {"coordinatorTimeout": "30s", "noWorkersTimeout": "60s"},
+        },
+    })
+}

@@ -1,0 +1,248 @@
+//! Carries runs out, on all processors, and collects what the judges say.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use super::faults::Rule;
+use super::judges::{Complaint, Reference, judge};
+use super::scenario::Scenario;
+use super::sweep::{Learned, Run};
+use super::world::{self, Record};
+
+/// Runs that are shown when many went wrong.
+const SHOWN: usize = 40;
+
+/// All scenarios, what they do without faults, and where they end.
+pub(super) struct Known {
+    pub(super) scenarios: Vec<Scenario>,
+    pub(super) learned: Vec<Learned>,
+    references: Vec<Reference>,
+    /// How long each takes without faults.
+    took: Vec<Duration>,
+}
+
+/// A run that something is wrong with.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub(super) name: String,
+    pub(super) rules: Vec<String>,
+    pub(super) complaints: Vec<Complaint>,
+}
+
+impl Known {
+    /// Runs every scenario without faults. Nothing may be wrong with it.
+    pub(super) fn learn() -> Self {
+        let scenarios = Scenario::all();
+        let mut known = Self {
+            scenarios: scenarios.clone(),
+            learned: Vec::new(),
+            references: Vec::new(),
+            took: Vec::new(),
+        };
+        let mut wrong = String::new();
+        for scenario in &scenarios {
+            let (record, panics) = carry_out(scenario, Vec::new());
+            let complaints = judge(&record, None, &panics);
+            if !complaints.is_empty() {
+                let shown = format!(
+                    "{} without faults:\n{}\n{}",
+                    scenario.name,
+                    words(&complaints),
+                    journal(&record)
+                );
+                wrong.push_str(&shown);
+            }
+            known.references.push(Reference::of(&record));
+            known.took.push(record.took);
+            known.learned.push(Learned {
+                name: scenario.name,
+                requests: record.exchanges,
+            });
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+        known
+    }
+
+    /// Every fault at every request of every scenario.
+    pub(super) fn singles(&self) -> Vec<Run> {
+        let all = self.learned.iter().enumerate();
+        all.flat_map(|(index, learned)| Run::singles(index, learned))
+            .collect()
+    }
+
+    /// Carries all `runs` out; nothing may be wrong with any.
+    pub(super) fn expect_all_well(&self, runs: &[Run]) {
+        let began = tokio::time::Instant::now();
+        let failed = self.judge_all(runs);
+        println!(
+            "{} runs in {} s, {} with faults",
+            runs.len(),
+            began.elapsed().as_secs(),
+            failed.len()
+        );
+        let shown: String = failed.iter().take(SHOWN).map(Failed::to_string).collect();
+        assert!(
+            failed.is_empty(),
+            "{} of {} runs went wrong, such as:\n{shown}",
+            failed.len(),
+            runs.len()
+        );
+    }
+
+    /// What is wrong with a run.
+    pub(super) fn judge(&self, run: &Run) -> Vec<Complaint> {
+        self.carry_out(run).1
+    }
+
+    fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
+        let (record, panics) = carry_out(&self.scenarios[run.scenario], run.rules(&self.learned));
+        let complaints = judge(&record, Some(&self.references[run.scenario]), &panics);
+        (record, complaints)
+    }
+
+    /// Carries out all `runs`, and gives those with which something is wrong.
+    pub(super) fn judge_all(&self, runs: &[Run]) -> Vec<Failed> {
+        let next = AtomicUsize::new(0);
+        let failed = Mutex::new(Vec::new());
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let complaints = self.judge(run);
+                        if !complaints.is_empty() {
+                            // At once, for who waits for a long sweep.
+                            let failed_run = Failed {
+                                name: run.name(&self.learned),
+                                rules: run
+                                    .rules(&self.learned)
+                                    .iter()
+                                    .map(Rule::to_string)
+                                    .collect(),
+                                complaints,
+                            };
+                            println!("{failed_run}");
+                            failed
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push(failed_run);
+                        }
+                    }
+                });
+            }
+        });
+        let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.sort_by(|one: &Failed, other| one.name.cmp(&other.name));
+        failed
+    }
+
+    /// Carries out the run with this name, and prints all of it.
+    pub(super) fn show(&self, name: &str) {
+        let run = Run::read(name, &self.learned).unwrap_or_else(|| panic!("{name} is no run"));
+        for rule in run.rules(&self.learned) {
+            println!("{rule}");
+        }
+        let (record, complaints) = self.carry_out(&run);
+        println!("{}", journal(&record));
+        println!(
+            "took {:?}; {:?} without faults",
+            record.took, self.took[run.scenario]
+        );
+        assert!(complaints.is_empty(), "{name}:\n{}", words(&complaints));
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            formatter,
+            "ZEPHYR_SWEEP={} ({})",
+            self.name,
+            self.rules.join(", ")
+        )?;
+        write!(formatter, "{}", words(&self.complaints))
+    }
+}
+
+fn words(complaints: &[Complaint]) -> String {
+    let lines: Vec<_> = complaints
+        .iter()
+        .map(|one| {
+            format!(
+                "  {one}
+"
+            )
+        })
+        .collect();
+    lines.concat()
+}
+
+/// The requests and what came of them, and how processes ended.
+fn journal(record: &Record) -> String {
+    let exchanges = record.exchanges.iter().enumerate().map(|(number, one)| {
+        let fault = one.fault.map(|fault| format!(" !{fault}"));
+        let code = one.code.map_or("-".to_owned(), |code| code.to_string());
+        format!(
+            "{number:4} {} p{} {} #{} {code}{}\n",
+            one.at,
+            one.process,
+            one.signature,
+            one.nth,
+            fault.unwrap_or_default()
+        )
+    });
+    let ends = record
+        .ends
+        .iter()
+        .map(|end| format!("a process ended: {end}\n"));
+    exchanges.chain(ends).collect::<Vec<_>>().concat()
+}
+
+/// One run on a clock that jumps, and the panics in it.
+fn carry_out(scenario: &Scenario, rules: Vec<Rule>) -> (Record, Vec<String>) {
+    watch_panics();
+    PANICS.with_borrow_mut(|panics| *panics = Some(Vec::new()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(world::run(scenario, rules))
+    }));
+    let panics = PANICS.with_borrow_mut(Option::take).unwrap_or_default();
+    match outcome {
+        Ok(record) => (record, panics),
+        Err(cause) => {
+            drop(cause);
+            panic!("the world of {} panicked: {panics:?}", scenario.name)
+        }
+    }
+}
+
+thread_local! {
+    /// The panics of the run that goes on in this thread.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Has panics noted in the threads that carry out runs; all others stay loud.
+fn watch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let is_noted = PANICS.with_borrow_mut(|panics| {
+                panics
+                    .as_mut()
+                    .map(|panics| panics.push(info.to_string()))
+                    .is_some()
+            });
+            if !is_noted {
+                usual(info);
+            }
+        }));
+    });
+}

@@ -1,0 +1,193 @@
+//! What happens to a job: scenarios as text, one step a line. Reads them; the world carries them out.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// All scenarios, by name. One that begins with `later:` is of a feature that does not exist yet: it says which, and until
+/// then does what exists and comes nearest.
+pub(super) const SCENARIOS: [(&str, &str); 18] = [
+    ("create", include_str!("scenarios/create.txt")),
+    ("scale", include_str!("scenarios/scale.txt")),
+    ("fail", include_str!("scenarios/fail.txt")),
+    (
+        "next-generation",
+        include_str!("scenarios/next-generation.txt"),
+    ),
+    (
+        "coordinator-lost",
+        include_str!("scenarios/coordinator-lost.txt"),
+    ),
+    (
+        "all-workers-lost",
+        include_str!("scenarios/all-workers-lost.txt"),
+    ),
+    ("edit", include_str!("scenarios/edit.txt")),
+    ("suspend", include_str!("scenarios/suspend.txt")),
+    ("resume", include_str!("scenarios/resume.txt")),
+    ("cancel", include_str!("scenarios/cancel.txt")),
+    ("finish", include_str!("scenarios/finish.txt")),
+    ("ttl", include_str!("scenarios/ttl.txt")),
+    ("delete", include_str!("scenarios/delete.txt")),
+    ("create-again", include_str!("scenarios/create-again.txt")),
+    ("refused", include_str!("scenarios/refused.txt")),
+    ("worker-lost", include_str!("scenarios/worker-lost.txt")),
+    ("tail", include_str!("scenarios/tail.txt")),
+    ("ttl-changed", include_str!("scenarios/ttl-changed.txt")),
+];
+
+/// One scenario.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// The feature that this scenario waits for.
+    pub(super) later: Option<&'static str>,
+    pub(super) steps: Vec<(&'static str, Step)>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// The user creates the job, with these changes to the usual one.
+    Apply(Value),
+    /// The user edits the job.
+    Edit(Value),
+    /// The user deletes the job.
+    DeleteJob,
+    /// Somebody deletes the root of the newest generation.
+    DeleteRoot,
+    /// The coordinator has made its plan.
+    Plan {
+        shards: u32,
+        tasks: u64,
+    },
+    /// So many tasks are committed.
+    Done(u64),
+    /// So many workers can still be of use.
+    Useful(u32),
+    Succeed,
+    Fail(String),
+    /// The store does not answer, or answers again.
+    StorageAway(bool),
+    /// A pod is gone at once.
+    Kill(Pod),
+    /// A pod's node does not answer any more.
+    LoseNode(Pod),
+    /// No coordinator finds a node, or each does.
+    Full(bool),
+    /// Workers do not become ready, or do.
+    WorkersFail(bool),
+    Wait(Duration),
+    Until(Condition),
+}
+
+/// A pod of the newest generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pod {
+    Coordinator,
+    Worker(u32),
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// The text at a path of the job.
+    Job { path: String, value: String },
+    /// `replicas` of the newest workers' `StatefulSet`.
+    Replicas(u64),
+    /// The job is gone.
+    Gone,
+    /// No object of any generation is left.
+    NoChildren,
+}
+
+impl Scenario {
+    /// Reads all scenarios.
+    pub(super) fn all() -> Vec<Self> {
+        SCENARIOS
+            .iter()
+            .map(|(name, text)| {
+                Self::read(name, text).unwrap_or_else(|line| panic!("{name}: {line}"))
+            })
+            .collect()
+    }
+
+    fn read(name: &'static str, text: &'static str) -> Result<Self, String> {
+        let mut scenario = Self {
+            name,
+            later: None,
+            steps: Vec::new(),
+        };
+        for line in text.lines().map(str::trim) {
+            if let Some(feature) = line.strip_prefix("later:") {
+                scenario.later = Some(feature.trim());
+            } else if !line.is_empty() && !line.starts_with('#') {
+                let step = Step::read(line).ok_or_else(|| format!("{line}: no such step"))?;
+                scenario.steps.push((line, step));
+            }
+        }
+        Ok(scenario)
+    }
+}
+
+impl Step {
+    fn read(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let json = |verb: &str| serde_json::from_str(line.strip_prefix(verb)?.trim()).ok();
+        Some(match words.as_slice() {
+            ["apply"] => Self::Apply(serde_json::json!({})),
+            ["apply", ..] => Self::Apply(json("apply")?),
+            ["edit", ..] => Self::Edit(json("edit")?),
+            ["delete", "job"] => Self::DeleteJob,
+            ["delete", "root"] => Self::DeleteRoot,
+            ["plan", shards, "shards", tasks, "tasks"] => Self::Plan {
+                shards: shards.parse().ok()?,
+                tasks: tasks.parse().ok()?,
+            },
+            ["done", tasks] => Self::Done(tasks.parse().ok()?),
+            ["useful", workers] => Self::Useful(workers.parse().ok()?),
+            ["succeed"] => Self::Succeed,
+            ["fail", reason] => Self::Fail((*reason).to_owned()),
+            ["storage", "away"] => Self::StorageAway(true),
+            ["storage", "back"] => Self::StorageAway(false),
+            ["kill", rest @ ..] => Self::Kill(Pod::read(rest)?),
+            ["lose", "node", "of", rest @ ..] => Self::LoseNode(Pod::read(rest)?),
+            ["full"] => Self::Full(true),
+            ["room"] => Self::Full(false),
+            ["workers", "fail"] => Self::WorkersFail(true),
+            ["workers", "work"] => Self::WorkersFail(false),
+            ["wait", seconds, "s"] => Self::Wait(Duration::from_secs(seconds.parse().ok()?)),
+            ["until", rest @ ..] => Self::Until(Condition::read(rest)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Pod {
+    fn read(words: &[&str]) -> Option<Self> {
+        match words {
+            ["coordinator"] => Some(Self::Coordinator),
+            ["worker", ordinal] => Some(Self::Worker(ordinal.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+impl Condition {
+    fn read(words: &[&str]) -> Option<Self> {
+        let job = |path: &str, value: &str| Self::Job {
+            path: path.to_owned(),
+            value: value.to_owned(),
+        };
+        Some(match words {
+            ["phase", phase] => job("/status/phase", phase),
+            ["generation", number] => job("/status/generation", number),
+            ["ready", number] => job("/status/workers/ready", number),
+            ["progress", share] => job("/status/progress", share),
+            ["replicas", number] => Self::Replicas(number.parse().ok()?),
+            ["gone"] => Self::Gone,
+            ["no", "children"] => Self::NoChildren,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! Which runs there are: every fault at every request that a scenario makes, and combinations by chance. A run has a name,
+//! `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, by which it can be repeated; requests are numbered as the run without faults made them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::api::request::Verb;
+use super::chance::Chance;
+use super::faults::{Exchange, Fault, Rule, Span};
+
+/// What may happen to every request: the eight errors.
+const ERRORS: [Fault; 8] = [
+    Fault::Status(409),
+    Fault::Status(422),
+    Fault::TooMany(5),
+    Fault::Status(500),
+    Fault::Status(503),
+    Fault::Status(504),
+    Fault::Hang,
+    Fault::Reset,
+];
+/// What may happen to every write besides.
+const CUTS: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::ReplyLost];
+/// What may happen to every watch besides.
+const OF_WATCHES: [Fault; 4] = [Fault::Drop(1), Fault::Cut, Fault::Hold(120), Fault::Expire];
+/// How many versions ago a stale list is from.
+const STALE: Fault = Fault::Stale(8);
+/// What may happen to a write for a long time.
+const STORMS: [Fault; 2] = [Fault::Status(503), Fault::TooMany(30)];
+/// How long, in seconds.
+const STORM_SECONDS: u32 = 600;
+
+/// One run: a scenario by its index, and faults at its requests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run {
+    pub(super) scenario: usize,
+    pub(super) faults: Vec<(usize, Fault, Span)>,
+}
+
+/// The requests of a scenario's run without faults.
+pub(super) struct Learned {
+    pub(super) name: &'static str,
+    pub(super) requests: Vec<Exchange>,
+}
+
+impl Run {
+    /// Every fault at every request of one scenario.
+    pub(super) fn singles(scenario: usize, learned: &Learned) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (number, exchange) in learned.requests.iter().enumerate() {
+            let once = possible(exchange)
+                .into_iter()
+                .map(|fault| (number, fault, Span::Once));
+            let is_first = exchange.nth == 1 && exchange.signature.verb.is_write();
+            let storms = STORMS
+                .into_iter()
+                .filter(|_| is_first)
+                .map(|fault| (number, fault, Span::Seconds(STORM_SECONDS)));
+            all.extend(once.chain(storms).map(|fault| Self {
+                scenario,
+                faults: vec![fault],
+            }));
+        }
+        all
+    }
+
+    /// `count` faults by chance in a scenario by chance.
+    pub(super) fn by_chance(seed: u64, count: usize, all: &[Learned]) -> Self {
+        let mut chance = Chance::new(seed);
+        let scenario = chance.below(all.len());
+        let requests = &all[scenario].requests;
+        let mut faults: Vec<_> = (0..count)
+            .map(|_| {
+                let number = chance.below(requests.len());
+                let possible = possible(&requests[number]);
+                (number, possible[chance.below(possible.len())], Span::Once)
+            })
+            .collect();
+        faults.sort();
+        faults.dedup_by_key(|(number, _, _)| *number);
+        Self { scenario, faults }
+    }
+
+    /// The rules of this run.
+    pub(super) fn rules(&self, all: &[Learned]) -> Vec<Rule> {
+        self.faults
+            .iter()
+            .filter_map(|(number, fault, span)| {
+                let exchange = all[self.scenario].requests.get(*number)?;
+                Some(Rule {
+                    signature: exchange.signature.clone(),
+                    nth: exchange.nth,
+                    span: *span,
+                    fault: *fault,
+                })
+            })
+            .collect()
+    }
+
+    /// The run with this name.
+    pub(super) fn read(name: &str, all: &[Learned]) -> Option<Self> {
+        let (scenario, faults) = name.split_once(':').unwrap_or((name, ""));
+        let scenario = all.iter().position(|learned| learned.name == scenario)?;
+        let faults = faults
+            .split('+')
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                let (number, fault) = part.split_once(':')?;
+                let (fault, span) = match fault.split_once('*') {
+                    Some((fault, seconds)) => (fault, Span::Seconds(seconds.parse().ok()?)),
+                    None => (fault, Span::Once),
+                };
+                Some((number.parse().ok()?, names().remove(fault)?, span))
+            })
+            .collect::<Option<_>>()?;
+        Some(Self { scenario, faults })
+    }
+
+    pub(super) fn name(&self, all: &[Learned]) -> String {
+        let faults: Vec<String> = self
+            .faults
+            .iter()
+            .map(|(number, fault, span)| match span {
+                Span::Once => format!("{number}:{fault}"),
+                Span::Seconds(seconds) => format!("{number}:{fault}*{seconds}"),
+            })
+            .collect();
+        format!("{}:{}", all[self.scenario].name, faults.join("+"))
+    }
+}
+
+fn possible(exchange: &Exchange) -> Vec<Fault> {
+    let mut all = ERRORS.to_vec();
+    match exchange.signature.verb {
+        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => all.extend(CUTS),
+        Verb::Watch => all.extend(OF_WATCHES),
+        Verb::List => all.push(STALE),
+        Verb::Get => {}
+    }
+    all
+}
+
+/// All faults, by the names that runs have them under.
+fn names() -> BTreeMap<String, Fault> {
+    ERRORS
+        .into_iter()
+        .chain(CUTS)
+        .chain(OF_WATCHES)
+        .chain(STORMS)
+        .chain([STALE])
+        .map(|fault| (fault.to_string(), fault))
+        .collect()
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(code) => write!(formatter, "{code}"),
+            Self::TooMany(seconds) => write!(formatter, "429-{seconds}"),
+            Self::Stale(versions) => write!(formatter, "stale-{versions}"),
+            Self::Drop(lines) => write!(formatter, "drop-{lines}"),
+            Self::Hold(seconds) => write!(formatter, "hold-{seconds}"),
+            Self::CrashBefore => formatter.write_str("crash-before"),
+            Self::CrashAfter => formatter.write_str("crash-after"),
+            Self::ReplyLost => formatter.write_str("reply-lost"),
+            Self::Reset => formatter.write_str("reset"),
+            Self::Hang => formatter.write_str("hang"),
+            Self::Cut => formatter.write_str("cut"),
+            Self::Expire => formatter.write_str("expire"),
+        }
+    }
+}

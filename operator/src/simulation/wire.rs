@@ -1,0 +1,200 @@
+//! The way of one process of the operator to the API server: a tower service that is slow, and on which faults happen.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use tokio::time::sleep;
+use tower::{BoxError, Service};
+
+use super::api::answer::Answer;
+use super::api::request::{ApiRequest, Verb};
+use super::api::store::Actor;
+use super::api::{ApiServer, respond, watch};
+use super::faults::{Fault, Faults};
+use crate::clock::Clock;
+
+/// From the client to the server, and back.
+const TRAVEL: Duration = Duration::from_millis(1);
+/// How long a client waits for bytes that do not come: what `kube::Config` has by default.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
+/// One process's connection. It is dead when the process is.
+#[derive(Clone)]
+pub(super) struct Wire {
+    pub(super) server: ApiServer,
+    pub(super) faults: Faults,
+    pub(super) clock: Clock,
+    pub(super) process: u32,
+}
+
+impl Service<Request<kube::client::Body>> for Wire {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        self.clone().carry(request).boxed()
+    }
+}
+
+impl Wire {
+    async fn carry(self, request: Request<kube::client::Body>) -> Result<Response<Body>, BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await?;
+        sleep(TRAVEL).await;
+        let request = match ApiRequest::read(&parts, &body) {
+            Ok(request) => request,
+            Err(why) => return Ok(respond(&Answer::fail(404, "NotFound", &why))),
+        };
+        let (number, fault) = self.faults.meet(self.process, self.clock.now(), &request);
+        let actor = Actor::Operator(self.process);
+        match fault {
+            Some(Fault::CrashBefore) => self.die().await,
+            Some(Fault::Reset) => Err(broken("connection reset before the request")),
+            Some(Fault::Hang) => {
+                sleep(READ_TIMEOUT).await;
+                Err(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+            }
+            Some(Fault::Status(code)) => Ok(respond(&refusal(code, &request, None))),
+            Some(Fault::TooMany(seconds)) => Ok(respond(&refusal(429, &request, Some(seconds)))),
+            Some(Fault::CrashAfter | Fault::ReplyLost | Fault::Stale(_)) | None
+                if request.verb != Verb::Watch =>
+            {
+                let answer = match fault {
+                    Some(Fault::Stale(versions)) if request.verb == Verb::List => {
+                        self.server.old_list(&request, versions)
+                    }
+                    _ => self.server.answer(&request, actor),
+                };
+                self.faults.answered(number, answer.code);
+                sleep(TRAVEL).await;
+                match fault {
+                    Some(Fault::CrashAfter) => self.die().await,
+                    Some(Fault::ReplyLost) => Err(broken("connection reset before the answer")),
+                    _ => Ok(respond(&answer)),
+                }
+            }
+            // Faults of watches happen to watches only; to other requests they do nothing.
+            _ if request.verb != Verb::Watch => Ok(respond(&self.server.answer(&request, actor))),
+            Some(Fault::CrashAfter) => self.die().await,
+            Some(Fault::ReplyLost) => Err(broken("connection reset before the answer")),
+            fault => {
+                self.faults.answered(number, 200);
+                Ok(self.watch(&request, fault))
+            }
+        }
+    }
+
+    /// Opens a watch, with its fault.
+    fn watch(&self, request: &ApiRequest, fault: Option<Fault>) -> Response<Body> {
+        let lines = match watch::open(&self.server, request) {
+            Ok(lines) => lines.map(Ok).boxed(),
+            Err(answer) => return respond(&answer),
+        };
+        let lines = match fault {
+            Some(Fault::Drop(after)) => lines
+                .take(usize::try_from(after).unwrap_or(usize::MAX))
+                .boxed(),
+            Some(Fault::Cut) => {
+                let cut = |line: Result<Bytes, std::io::Error>| {
+                    line.map(|line| line.slice(..line.len() / 2))
+                };
+                lines
+                    .take(1)
+                    .map(cut)
+                    .chain(stream::iter([Err(std::io::Error::from(
+                        std::io::ErrorKind::UnexpectedEof,
+                    ))]))
+                    .boxed()
+            }
+            Some(Fault::Hold(seconds)) => {
+                let wait = sleep(Duration::from_secs(seconds.into())).into_stream();
+                wait.filter_map(|()| async { None }).chain(lines).boxed()
+            }
+            Some(Fault::Expire) => {
+                let (version, oldest) = {
+                    let mut store = self.server.lock();
+                    store.compact();
+                    (store.version(), store.oldest())
+                };
+                let line = Bytes::from(watch::expired_line(version.saturating_sub(1), oldest));
+                stream::iter([Ok(line)]).boxed()
+            }
+            _ => lines,
+        };
+        let mut response = Response::new(watch::body(lines));
+        let json = axum::http::HeaderValue::from_static("application/json");
+        response
+            .headers_mut()
+            .insert(axum::http::header::CONTENT_TYPE, json);
+        response
+    }
+
+    /// The process ends here.
+    async fn die(&self) -> Result<Response<Body>, BoxError> {
+        self.faults.crash(self.process);
+        std::future::pending().await
+    }
+}
+
+fn broken(what: &'static str) -> BoxError {
+    Box::new(std::io::Error::new(
+        std::io::ErrorKind::ConnectionReset,
+        what,
+    ))
+}
+
+/// An error as the API server or what is before it words it.
+fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer {
+    let name = request
+        .name
+        .as_deref()
+        .or_else(|| request.body["metadata"]["name"].as_str())
+        .unwrap_or("");
+    let mut answer = match code {
+        409 if request.verb == Verb::Create => Answer::already_exists(request.kind, name),
+        409 => Answer::conflict(
+            request.kind,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        422 => Answer::invalid(
+            request.kind,
+            name,
+            "spec",
+            "Invalid value: refused by a webhook",
+        ),
+        410 => Answer::gone("too old resource version"),
+        429 => Answer::fail(
+            429,
+            "TooManyRequests",
+            "too many requests, please try again later",
+        ),
+        500 => Answer::fail(
+            500,
+            "InternalError",
+            "Internal error occurred: etcdserver: leader changed",
+        ),
+        503 => Answer::fail(
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        504 => Answer::fail(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        ),
+        other => Answer::fail(other, "Unknown", "unknown"),
+    };
+    answer.retry_after = retry_after;
+    answer
+}

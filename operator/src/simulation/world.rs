@@ -1,0 +1,237 @@
+//! One run: a scenario, the real operator, an API server, a cluster and scripted coordinators on a clock that jumps. Gives
+//! what happened; judges nothing.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::api::ApiServer;
+use super::api::kinds::{DEFINITIONS, Kind, NAMESPACES, PODS};
+use super::api::store::{Actor, Change, Key};
+use super::cluster::Cluster;
+use super::coordinator::Coordinators;
+use super::faults::{Exchange, Faults, Rule};
+use super::scenario::Scenario;
+use super::wire::Wire;
+use crate::admin::Readiness;
+use crate::clock::Clock;
+use crate::controller::plan::Installation;
+use crate::metrics::Metrics;
+use crate::progress::token::SigningKey;
+use crate::startup::{Setup, serve};
+
+/// The job of every scenario.
+pub(super) const NAMESPACE: &str = "team";
+pub(super) const JOB: &str = "count";
+/// When every run begins: 2027-01-01, a time before which no real one lies.
+const BEGIN: i64 = 1_798_761_600;
+/// From the death of a process to the next one.
+const RESTART: Duration = Duration::from_secs(1);
+/// The wait after a process that ended by itself, as the kubelet has it.
+const CRASH_LOOP: Duration = Duration::from_secs(10);
+/// Without a write for so long the operator is at rest.
+pub(super) const QUIET: SignedDuration = SignedDuration::from_secs(60);
+/// By then it has to be, after the last step and the last fault.
+const QUIET_WITHIN: Duration = Duration::from_mins(20);
+
+/// What happened in a run.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) changes: Vec<Change>,
+    /// Everything that is there in the end.
+    pub(super) end: Vec<(Key, Arc<Value>)>,
+    /// Which generation's coordinator opened an epoch, and when.
+    pub(super) openings: Vec<(String, u32, Timestamp)>,
+    /// A step that did not come to its end, or an operator that found no rest.
+    pub(super) stuck: Option<String>,
+    /// How processes of the operator ended by themselves.
+    pub(super) ends: Vec<String>,
+    pub(super) took: Duration,
+}
+
+/// The world of one run.
+pub(super) struct World {
+    pub(super) server: ApiServer,
+    pub(super) cluster: Cluster,
+    pub(super) coordinators: Coordinators,
+    faults: Faults,
+    pub(super) clock: Clock,
+}
+
+/// Runs `scenario` under `rules`.
+pub(super) async fn run(scenario: &Scenario, rules: Vec<Rule>) -> Record {
+    let began = Instant::now();
+    let world = World::new(rules);
+    let cluster = AbortOnDropHandle::new(tokio::spawn(world.cluster.clone().work()));
+    let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let operator = AbortOnDropHandle::new(tokio::spawn(operate(
+        world.server.clone(),
+        world.faults.clone(),
+        world.clock,
+        world.coordinators.clone(),
+        told,
+    )));
+    let mut stuck = None;
+    for (line, step) in &scenario.steps {
+        if let Err(why) = world.play(step).await {
+            stuck = Some(format!("{line}: {why}"));
+            break;
+        }
+    }
+    if stuck.is_none() && timeout(QUIET_WITHIN, world.rest()).await.is_err() {
+        stuck = Some(format!(
+            "no rest within {} s of the last step",
+            QUIET_WITHIN.as_secs()
+        ));
+    }
+    drop(operator);
+    drop(cluster);
+    let mut process_ends = Vec::new();
+    while let Ok(end) = ends.try_recv() {
+        process_ends.push(end);
+    }
+    let store = world.server.lock();
+    Record {
+        exchanges: world.faults.journal(),
+        changes: store.changes().to_vec(),
+        end: store
+            .everything()
+            .map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .collect(),
+        openings: world.coordinators.openings(),
+        stuck,
+        ends: process_ends,
+        took: began.elapsed(),
+    }
+}
+
+impl World {
+    fn new(rules: Vec<Rule>) -> Self {
+        let begin = Timestamp::from_second(BEGIN).unwrap_or(Timestamp::UNIX_EPOCH);
+        let clock = Clock::starting_at(begin);
+        let server = ApiServer::new(move || clock.now());
+        let coordinators = Coordinators::new(clock);
+        let world = Self {
+            cluster: Cluster::new(server.clone(), coordinators.clone()),
+            server,
+            coordinators,
+            faults: Faults::new(rules),
+            clock,
+        };
+        world.add(
+            NAMESPACES,
+            "",
+            NAMESPACE,
+            json!({"status": {"phase": "Active"}}),
+        );
+        world.add(
+            DEFINITIONS,
+            "",
+            "zephyrjobs.zephyr.dev",
+            definition().clone(),
+        );
+        world
+    }
+
+    fn add(&self, kind: Kind, namespace: &str, name: &str, mut object: Value) {
+        object["metadata"]["name"] = json!(name);
+        let key = Key::new(kind, namespace, name);
+        self.server
+            .change(|store, now| store.add(key, object, Actor::User, now));
+    }
+
+    /// Waits until the operator has written nothing for a while, and no fault goes on.
+    async fn rest(&self) {
+        let since = self.clock.now();
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let last = self.faults.last_write().unwrap_or(since).max(since);
+            if self.faults.is_over() && self.clock.now().duration_since(last) > QUIET {
+                return;
+            }
+        }
+    }
+
+    /// A pod of the newest generation.
+    pub(super) fn pod(&self, component: &str, suffix: &str) -> Option<(Key, Arc<Value>)> {
+        let store = self.server.lock();
+        store
+            .all(PODS)
+            .filter(|(key, pod)| {
+                pod["metadata"]["labels"]["app.kubernetes.io/component"] == component
+                    && pod["metadata"]["deletionTimestamp"].is_null()
+                    && key.name.ends_with(suffix)
+            })
+            .max_by_key(|(_, pod)| {
+                let generation = &pod["metadata"]["labels"][zephyr_crds::names::LABEL_GENERATION];
+                generation
+                    .as_str()
+                    .and_then(|text| text.parse::<u32>().ok())
+            })
+            .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
+    }
+}
+
+/// The custom resource definition; to print it takes longer than a run.
+fn definition() -> &'static Value {
+    static DEFINITION: OnceLock<Value> = OnceLock::new();
+    DEFINITION
+        .get_or_init(|| serde_json::to_value(zephyr_crds::crd::definition()).unwrap_or_default())
+}
+
+/// Processes of the operator, one after the other.
+async fn operate(
+    server: ApiServer,
+    faults: Faults,
+    clock: Clock,
+    coordinators: Coordinators,
+    ends: tokio::sync::mpsc::UnboundedSender<String>,
+) {
+    for process in 1.. {
+        let wire = Wire {
+            server: server.clone(),
+            faults: faults.clone(),
+            clock,
+            process,
+        };
+        let client = Client::new(wire, "default");
+        let setup = setup(clock, coordinators.clone());
+        tokio::select! {
+            biased;
+            () = faults.crashed(process) => sleep(RESTART).await,
+            ended = Box::pin(serve(client, setup)) => {
+                let words = match ended {
+                    Ok(()) => "without an error".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                drop(ends.send(words));
+                sleep(CRASH_LOOP).await;
+            }
+        }
+    }
+}
+
+fn setup(clock: Clock, coordinators: Coordinators) -> Setup {
+    Setup {
+        installation: Installation {
+            worker_image: "registry.example/zephyr-worker:1".to_owned(),
+            ..Installation::default()
+        },
+        namespace: None,
+        signing_key: match SigningKey::new(&[7; 32]) {
+            Ok(key) => key,
+            Err(error) => panic!("{error}"),
+        },
+        clock,
+        dial: Arc::new(coordinators),
+        instance: Some("operator".to_owned()),
+        metrics: Metrics::default(),
+        readiness: Readiness::default(),
+    }
+}
