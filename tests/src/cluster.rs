@@ -162,9 +162,10 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Lets jobs reach the object store at another address. Only for jobs that are applied after it.
-    pub async fn reach_store_at(&self, endpoint: &str) -> Result<()> {
-        let patch = serde_json::json!({"stringData": {"AWS_ENDPOINT": endpoint}});
+    /// Lets jobs reach the object store through another address, as an HTTP proxy: its own is the installation's, and no job
+    /// can change it. Only for jobs that are applied after it.
+    pub async fn reach_store_through(&self, proxy: &str) -> Result<()> {
+        let patch = serde_json::json!({"stringData": {"AWS_PROXY_URL": proxy}});
         self.api::<Secret>()
             .patch(
                 "s3-credentials",

@@ -26,9 +26,10 @@ use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 
 /// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
 /// stores read those from the environment themselves.
-const STORAGE_SETTINGS: [&str; 6] = [
+const STORAGE_SETTINGS: [&str; 7] = [
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ALLOW_HTTP",

@@ -89,7 +89,7 @@ async fn fault_6487_an_object_store_that_answers_503_or_never_is_waited_for_visi
     let nodes = nodes.list(&ListParams::default()).await?.items;
     let host = node::host_address(&nodes.first().context("a node")?.name_any()).await?;
     namespace
-        .reach_store_at(&format!("http://{host}:{}", proxy.port))
+        .reach_store_through(&format!("http://{host}:{}", proxy.port))
         .await?;
     let struck = strike_in(namespace, SumJob::new("sum")).await?;
     proxy.overload();

@@ -1,6 +1,7 @@
 //! One client for each bucket, made when it is first asked for, with finite timeouts.
 //!
-//! Options come from the job's frozen form and from the environment, which wins: the job's own secret arrives there.
+//! Options come from the job's frozen form, which the installation wrote, and from the environment, where the job's own
+//! secret arrives. What the installation says wins; the environment adds what it does not say, such as credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,7 +92,7 @@ pub struct Stores {
 
 impl Stores {
     /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The environment
-    /// (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too and wins.
+    /// (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds what these do not say.
     pub fn new(options: BTreeMap<String, String>) -> Self {
         Self {
             options: Arc::new(options),
@@ -279,19 +280,106 @@ impl Stores {
         }
     }
 
-    /// Options, then environment: what comes later wins.
+    /// What these options say, and what the environment adds.
     fn settings(&self, prefix: &'static str) -> impl Iterator<Item = (String, String)> {
-        let options = self
-            .options
-            .iter()
-            .map(|(k, v)| (k.to_ascii_lowercase(), v.clone()));
         let environment = std::env::vars_os()
+            .filter(|_| self.reads_environment)
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let environment = environment
-            .filter(move |(k, v)| self.reads_environment && k.starts_with(prefix) && !v.is_empty())
-            .map(|(k, v)| (k.to_ascii_lowercase(), v));
-        options.chain(environment)
+        let merged = merge(&self.options, environment, prefix);
+        for name in &merged.passed_over {
+            tracing::warn!(
+                name,
+                "the operator's installation says this, so the environment's value is passed over"
+            );
+        }
+        merged.settings.into_iter()
     }
+}
+
+/// Settings of one kind of store.
+#[derive(Debug, Default)]
+struct Merged {
+    settings: Vec<(String, String)>,
+    /// Variables that say something else than the installation does.
+    passed_over: Vec<String>,
+}
+
+/// The installation's options, and of the environment's variables with `prefix` those about which the installation says
+/// nothing: one setting has many names.
+fn merge(
+    options: &BTreeMap<String, String>,
+    environment: impl Iterator<Item = (String, String)>,
+    prefix: &str,
+) -> Merged {
+    let said: BTreeMap<String, &str> = options
+        .iter()
+        .map(|(key, value)| (setting(&key.to_ascii_lowercase()), value.as_str()))
+        .collect();
+    let says_where_s3_is = S3_ENDPOINTS.iter().any(|key| said.contains_key(*key));
+    let mut merged = Merged::default();
+    for (name, value) in environment {
+        if !name.starts_with(prefix) || value.is_empty() {
+            continue;
+        }
+        let key = name.to_ascii_lowercase();
+        let setting = setting(&key);
+        let goes_with_endpoint = says_where_s3_is
+            && (S3_ENDPOINTS.contains(&setting.as_str())
+                || GOES_WITH_S3_ENDPOINT.contains(&setting.as_str()));
+        match said.get(&setting) {
+            Some(own) if *own == value => {}
+            Some(_) => merged.passed_over.push(name),
+            None if goes_with_endpoint => merged.passed_over.push(name),
+            None => merged.settings.push((key, value)),
+        }
+    }
+    merged.settings.extend(
+        options
+            .iter()
+            .map(|(key, value)| (key.to_ascii_lowercase(), value.clone())),
+    );
+    merged
+}
+
+/// The two names of S3's endpoint: the one for S3 alone would win over the general one.
+const S3_ENDPOINTS: [&str; 2] = ["aws_endpoint", "aws_endpoint_url_s3"];
+
+/// What is meant for one endpoint and wrong for another.
+const GOES_WITH_S3_ENDPOINT: [&str; 3] = [
+    "aws_allow_http",
+    "aws_s3_express",
+    "aws_virtual_hosted_style_request",
+];
+
+/// One name for all names of a setting, such as `aws_endpoint` for `aws_endpoint_url`.
+fn setting(key: &str) -> String {
+    let of = |provider: &str, name: &str| {
+        if name.starts_with(provider) {
+            name.to_owned()
+        } else {
+            // Settings of the HTTP client have the same name with every provider.
+            format!("{provider}{name}")
+        }
+    };
+    if key.starts_with("aws_")
+        && let Ok(known) = key.parse::<AmazonS3ConfigKey>()
+    {
+        return match known {
+            AmazonS3ConfigKey::DefaultRegion => "aws_region".to_owned(),
+            _ => of("aws_", known.as_ref()),
+        };
+    }
+    if key.starts_with("google_")
+        && let Ok(known) = key.parse::<GoogleConfigKey>()
+    {
+        return of("google_", known.as_ref());
+    }
+    if key.starts_with("azure_")
+        && let Ok(known) = key.parse::<AzureConfigKey>()
+    {
+        return of("azure_", known.as_ref());
+    }
+    key.to_owned()
 }
 
 impl fmt::Debug for Stores {
@@ -382,6 +470,105 @@ fn retry_config(times: Times) -> RetryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pairs(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+        all.iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    /// What a client of S3 gets of this setting.
+    fn taken(options: &[(&str, &str)], environment: &[(&str, &str)], key: &str) -> Option<String> {
+        let merged = merge(&pairs(options), pairs(environment).into_iter(), "AWS_");
+        let builder = merged
+            .settings
+            .into_iter()
+            .fold(AmazonS3Builder::new(), |builder, (key, value)| {
+                builder.with_config(key.parse().unwrap(), value)
+            });
+        builder.get_config_value(&key.parse().unwrap())
+    }
+
+    #[test]
+    fn the_installations_endpoint_wins_over_every_name_that_a_jobs_secret_has_for_it() {
+        let options = [
+            ("aws_endpoint", "https://ours:9000"),
+            ("aws_region", "eu-1"),
+        ];
+        for variable in [
+            "AWS_ENDPOINT",
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ALLOW_HTTP",
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+            "AWS_S3_EXPRESS",
+            "AWS_REGION",
+            "AWS_DEFAULT_REGION",
+        ] {
+            let environment = [(variable, "true"), ("AWS_ACCESS_KEY_ID", "key")];
+            let merged = merge(&pairs(&options), pairs(&environment).into_iter(), "AWS_");
+            assert_eq!(merged.passed_over, [variable]);
+            for (key, value) in options {
+                assert_eq!(
+                    taken(&options, &environment, key).as_deref(),
+                    Some(value),
+                    "{variable}"
+                );
+            }
+            assert_eq!(
+                taken(&options, &environment, "aws_access_key_id").as_deref(),
+                Some("key")
+            );
+            let lowered = variable.to_ascii_lowercase();
+            assert_ne!(
+                taken(&options, &environment, &lowered).as_deref(),
+                Some("true"),
+                "{variable}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_installation_does_not_say_a_jobs_secret_may() {
+        let environment = [
+            ("AWS_ENDPOINT_URL", "http://theirs"),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", "eu-1"),
+            ("AWS_PROXY_URL", "http://proxy"),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("GOOGLE_BASE_URL", "http://another-store"),
+        ];
+        let merged = merge(&pairs(&[]), pairs(&environment).into_iter(), "AWS_");
+        assert_eq!(merged.passed_over, [""; 0]);
+        assert_eq!(merged.settings.len(), 4, "{merged:?}");
+        // Plain HTTP alone says nothing of where the store is.
+        let allowed = [("aws_allow_http", "true")];
+        assert_eq!(
+            taken(&allowed, &environment, "aws_endpoint").as_deref(),
+            Some("http://theirs")
+        );
+        // The same value in other words is nothing to tell.
+        let same = [("aws_endpoint", "http://theirs")];
+        let endpoint = [("AWS_ENDPOINT_URL", "http://theirs")];
+        let merged = merge(&pairs(&same), pairs(&endpoint).into_iter(), "AWS_");
+        assert_eq!(merged.passed_over, [""; 0]);
+    }
+
+    #[test]
+    fn one_name_stands_for_all_names_of_a_setting() {
+        for (key, name) in [
+            ("aws_endpoint_url", "aws_endpoint"),
+            ("aws_token", "aws_session_token"),
+            ("aws_allow_http", "aws_allow_http"),
+            ("aws_proxy_url", "aws_proxy_url"),
+            ("azure_endpoint", "azure_storage_endpoint"),
+            ("azure_allow_http", "azure_allow_http"),
+            ("google_service_account_path", "google_service_account"),
+            ("something_else", "something_else"),
+        ] {
+            assert_eq!(setting(key), name);
+        }
+    }
 
     #[test]
     fn an_option_that_no_store_knows_is_named() {
