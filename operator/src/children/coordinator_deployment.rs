@@ -117,6 +117,7 @@ mod tests {
                                     {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
                                     {"name": "ZEPHYR_CPU_LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1"}}},
                                     {"name": "ZEPHYR_MEMORY_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}}},
+                                    {"name": "ZEPHYR_DISK_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1"}}},
                                     {"name": "TMPDIR", "value": "/tmp"},
                                 ],
                                 "envFrom": [{"secretRef": {"name": "s3-credentials"}}],

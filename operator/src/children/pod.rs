@@ -250,7 +250,7 @@ fn container(input: &PodInput<'_>) -> Container {
         image: Some(input.frozen.spec.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec![input.argument.to_owned()]),
-        env: Some(environment(input.template, &input.resources)),
+        env: Some(environment(input.template)),
         env_from: environment_sources(input.frozen, input.template),
         ports: Some(ports),
         resources: Some(ResourceRequirements {
@@ -293,25 +293,21 @@ fn container(input: &PodInput<'_>) -> Container {
 }
 
 /// The user's variables first, then ours: of two with one name the later wins, and a variable wins over `envFrom`.
-fn environment(template: &PodTemplate, resources: &EffectiveResources) -> Vec<EnvVar> {
-    let mut ours = vec![
+fn environment(template: &PodTemplate) -> Vec<EnvVar> {
+    let ours = vec![
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_UID", "metadata.uid"),
         from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
         from_limit("ZEPHYR_MEMORY_LIMIT_BYTES", "limits.memory"),
+        // Also where the job names none: a LimitRange or the provider may give the pod one. Where nobody does, it is what the
+        // whole node has, which no pod can go beyond.
+        from_limit("ZEPHYR_DISK_LIMIT_BYTES", "limits.ephemeral-storage"),
         EnvVar {
             name: "TMPDIR".to_owned(),
             value: Some(SCRATCH_DIRECTORY.to_owned()),
             value_from: None,
         },
     ];
-    // Without a limit it would be what the whole node has.
-    if resources.limits.ephemeral_storage.is_some() {
-        ours.push(from_limit(
-            "ZEPHYR_DISK_LIMIT_BYTES",
-            "limits.ephemeral-storage",
-        ));
-    }
     let mut all: Vec<_> = template
         .env
         .iter()

@@ -97,7 +97,7 @@ where
 fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     (held_bytes > limit_bytes).then(|| {
         format!(
-            "the worker's pod had to go while its scratch space held {} MiB; its limit is {} MiB, set by spec.workers.resources.limits.ephemeral-storage",
+            "the worker's pod had to go while its scratch space held {} MiB; its limit is {} MiB, set by spec.workers.resources.limits.ephemeral-storage or, without it, by a LimitRange or the provider",
             held_bytes.div_ceil(1 << 20),
             limit_bytes / (1 << 20)
         )
