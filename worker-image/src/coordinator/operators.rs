@@ -97,9 +97,11 @@ async fn report(
     }
 }
 
+/// Takes what the operator says. While the ledger is being taken over there is no loop yet: what is said meanwhile waits for
+/// it, here and in the stream, since the operator says each thing once.
 async fn listen(
     mut inbound: Streaming<OperatorMessage>,
-    handle: watch::Receiver<Option<LoopHandle>>,
+    mut handle: watch::Receiver<Option<LoopHandle>>,
 ) {
     loop {
         let message = match inbound.message().await {
@@ -122,9 +124,8 @@ async fn listen(
                 tracing::info!(epoch = stored.epoch, "the operator has stored the result");
             }
             operator_message::Message::PodEnded(ended) => {
-                // Before there is a loop no worker has a session, so there is nothing an ended pod could mean.
-                let Some(handle) = handle.borrow().clone() else {
-                    continue;
+                let Some(inputs) = loop_of(&mut handle).await else {
+                    return;
                 };
                 let (pod, cause, reason) = (&ended.pod_name, ended.cause(), &ended.reason);
                 tracing::info!(pod, ?cause, reason, "a worker's pod or container has ended");
@@ -135,12 +136,18 @@ async fn listen(
                         continue;
                     }
                 };
-                if handle.inputs.send(Input::Happened(event)).await.is_err() {
+                if inputs.send(Input::Happened(event)).await.is_err() {
                     return;
                 }
             }
         }
     }
+}
+
+/// The way into the loop, as soon as there is one; `None` once there will be none.
+async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<mpsc::Sender<Input>> {
+    let there = handle.wait_for(Option::is_some).await.ok()?;
+    there.as_ref().map(|handle| handle.inputs.clone())
 }
 
 fn pod_ended(ended: PodEnded) -> Result<Event, WireError> {
@@ -216,5 +223,23 @@ mod tests {
                 .to_string()
                 .starts_with("PodEnded: pod uid is missing")
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_said_during_a_take_over_waits_for_the_loop() {
+        let (set, mut handle) = watch::channel(None);
+        let mut waiting = Box::pin(loop_of(&mut handle));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let (inputs, _inputs) = mpsc::channel(1);
+        let (heartbeats, _heartbeats) = mpsc::channel(1);
+        set.send_replace(Some(LoopHandle {
+            epoch: zephyr_engine::id::Epoch(2),
+            inputs,
+            heartbeats,
+        }));
+        assert!(waiting.await.is_some());
+        set.send_replace(None);
+        drop(set);
+        assert!(loop_of(&mut handle).await.is_none(), "the coordinator ends");
     }
 }
