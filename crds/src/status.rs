@@ -183,7 +183,7 @@ pub struct WorkerCounts {
     /// Connected, with at least one task.
     #[schemars(range(min = 0, max = 20000))]
     pub busy: i32,
-    /// Was ready and is not: its coordinator restarts.
+    /// Was connected a moment ago: its session broke, or its coordinator restarts.
     #[schemars(range(min = 0, max = 20000))]
     pub reconnecting: i32,
     /// Exited with an error, was out of memory, or cannot start.
@@ -261,6 +261,21 @@ pub struct GenerationRecord {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub disruptions: i64,
+    /// Of these, pods that were taken before the operator's eyes.
+    #[serde(default, skip_serializing_if = "is_none_lost")]
+    #[schemars(range(min = 0))]
+    pub lost_pods: i64,
+    /// When the last of these pods was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_lost_pod: Option<Time>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference over"
+)]
+fn is_none_lost(pods: &i64) -> bool {
+    *pods == 0
 }
 
 /// Why a generation ended.

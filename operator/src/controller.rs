@@ -26,7 +26,7 @@ use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
 use self::observe::refusal::{log_failure, newest_refusal};
-use self::observed::Observed;
+use self::observed::{Freshness, Observed};
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
@@ -35,7 +35,7 @@ use crate::calls::{Refusal, bounded};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
-use crate::progress::{RunStreams, StreamTarget};
+use crate::progress::{Lost, RunStreams, StreamTarget};
 use crate::watches::{GuardedJob, Stores};
 
 /// How long a reconcile waits after a failure, at first and at most; doubled each time. At most ten tries a minute even at
@@ -237,12 +237,23 @@ async fn observe_run(
         context
             .streams
             .untold_ends(&identity.uid, generation, observed.workers(generation));
-    let Some(workers) = observed
-        .generation(generation)
-        .and_then(|objects| objects.workers.as_ref())
-    else {
+    let objects = observed.generation(generation);
+    let is_whole = objects
+        .and_then(|objects| objects.root.as_ref())
+        .is_some_and(|root| !root.object.terminating);
+    let Some(workers) = objects.and_then(|objects| objects.workers.clone()) else {
         return Ok(());
     };
+    // Two lists of different ages would make pods come and go that did neither. Without its root the generation is collected.
+    if observed.freshness == Freshness::Cached && is_whole {
+        observed.lost = context.streams.lost(
+            &identity.uid,
+            generation,
+            lost_before(&job.status),
+            observed.workers(generation),
+            workers.replicas,
+        );
+    }
     let is_short = workers.pods < workers.replicas;
     if context
         .memory
@@ -284,6 +295,18 @@ async fn observe_stuck(
     if !nodes.is_empty() {
         observed.forced = context.memory.forced(&job.uid, &observed.pods, now);
     }
+}
+
+/// What status says of the current generation's losses.
+fn lost_before(status: &zephyr_crds::ZephyrJobStatus) -> Lost {
+    status
+        .generations
+        .last()
+        .map_or_else(Lost::default, |record| Lost {
+            workers: record.disruptions,
+            pods: record.lost_pods,
+            pods_until: record.last_lost_pod.as_ref().map(|time| time.0),
+        })
 }
 
 /// One stream to the coordinator of the current generation, as soon as it has a Deployment, until the job has ended and the

@@ -15,7 +15,7 @@ use zephyr_crds::names;
 use zephyr_crds::quantity::QuantityText;
 
 pub use self::end::{PodEnd, PodEndCause};
-pub use self::state::{RECONNECT_SILENCE, SessionView, WorkerState, count_workers};
+pub use self::state::{RECONNECT_SILENCE, SessionView, Sessions, WorkerState, count_workers};
 pub use self::trouble::PodTrouble;
 use crate::children::CONTAINER_NAME;
 
@@ -40,6 +40,8 @@ pub struct PodFacts {
     pub created: Option<Timestamp>,
     /// When the grace period of its deletion ends or ended; set as soon as deletion is asked for.
     pub deletion: Option<Timestamp>,
+    /// When its deletion was asked for or its disruption was told, whichever was first: by the API server's clock.
+    pub taken_at: Option<Timestamp>,
     /// Why it is being disrupted, in Kubernetes' words, from the condition `DisruptionTarget`.
     pub disruption: Option<Told>,
     /// `status.reason` and `status.message`: how evictions and node shutdowns are told.
@@ -127,6 +129,7 @@ impl PodFacts {
             generation: names::parse_generation(labels.get(names::LABEL_GENERATION)?)?,
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            taken_at: taken_at(pod, condition("DisruptionTarget").filter(|c| holds(c))),
             disruption: condition("DisruptionTarget").filter(|c| holds(c)).map(told),
             verdict: status
                 .and_then(|s| s.reason.as_ref().map(|reason| (reason, s.message.as_ref())))
@@ -163,6 +166,11 @@ impl PodFacts {
                 .unwrap_or(0),
             image: container.and_then(|c| c.image.clone()).unwrap_or_default(),
         })
+    }
+
+    /// Whether the pod itself is going or gone, and not only a run of its container.
+    pub fn is_taken(&self) -> bool {
+        self.deletion.is_some() || self.disruption.is_some() || self.verdict.is_some()
     }
 
     /// Whether the pod stays Terminating although its kubelet should long have ended it.
@@ -212,6 +220,20 @@ impl ContainerRun {
             })
         })
     }
+}
+
+/// A deletion's time is the end of the grace period that was given.
+fn taken_at(pod: &Pod, disruption: Option<&PodCondition>) -> Option<Timestamp> {
+    let metadata = &pod.metadata;
+    let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
+    let deletion = metadata
+        .deletion_timestamp
+        .as_ref()
+        .and_then(|time| time.0.checked_sub(grace).ok());
+    let disruption = disruption
+        .and_then(|condition| condition.last_transition_time.as_ref())
+        .map(|time| time.0);
+    deletion.into_iter().chain(disruption).min()
 }
 
 impl ContainerEnd {

@@ -4,6 +4,7 @@
 //! Kubernetes client. The wire's messages stay in `progress/wire.rs`.
 
 pub mod dial;
+mod disruptions;
 mod pod_ends;
 pub mod token;
 mod wire;
@@ -22,6 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use self::dial::{Dial, Message};
+use self::disruptions::Disruptions;
+pub use self::disruptions::Lost;
 use self::pod_ends::PodEnds;
 use self::token::Token;
 use crate::clock::Clock;
@@ -80,6 +83,7 @@ struct StreamState {
     first_tasks_done: Option<u64>,
     outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
+    disruptions: Disruptions,
 }
 
 /// Why a stream ended.
@@ -178,6 +182,24 @@ impl RunStreams {
             .unwrap_or_default()
     }
 
+    /// Workers that the generation has lost, `pods` being all that exist now and `before` what status says of it.
+    pub fn lost<'a>(
+        &self,
+        job_uid: &str,
+        generation: u32,
+        before: Lost,
+        pods: impl Iterator<Item = &'a PodFacts>,
+        replicas: u32,
+    ) -> Option<Lost> {
+        self.with(job_uid, generation, |state| {
+            let heard = state
+                .report
+                .as_ref()
+                .and_then(|report| Some((report.epoch?, report.disruptions)));
+            state.disruptions.look(before, heard, pods, replicas)
+        })
+    }
+
     /// Tells the coordinator of ended pods. What does not fit, or finds no stream, remains untold.
     pub fn tell_pod_ends(&self, job_uid: &str, generation: u32, ends: &[PodEnd]) {
         self.with(job_uid, generation, |state| {
@@ -256,7 +278,7 @@ async fn run_stream(
     let mut reports = opened.map_err(Error::Dial)?;
     while let Some(report) = reports.next().await {
         let report = report.map_err(Error::Dial)?;
-        take_report(&mut lock(state), report, &outbox)?;
+        take_report(&mut lock(state), report, &outbox, dialler.clock.now())?;
         *was_heard = true;
         dialler
             .changed
@@ -296,6 +318,7 @@ fn take_report(
     state: &mut StreamState,
     mut report: RunReport,
     outbox: &mpsc::Sender<Message>,
+    now: Timestamp,
 ) -> Result<(), Error> {
     if let Some(found) = report.epoch {
         let newest = state.newest_epoch;
@@ -307,6 +330,11 @@ fn take_report(
     // Planning reports no tasks yet: the base is what was committed when the plan was first known.
     let progressed = report.planned.is_some()
         && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
+    let last = state.report.as_ref();
+    report.epoch_since = last
+        .filter(|last| last.epoch == report.epoch)
+        .and_then(|last| last.epoch_since)
+        .or_else(|| report.epoch.map(|_| now));
     report.progressed = progressed || state.report.as_ref().is_some_and(|last| last.progressed);
     state.report = Some(report);
     state.unheard = None;
@@ -350,9 +378,9 @@ mod tests {
     fn a_report_of_an_older_epoch_ends_the_stream() {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
-        take_report(&mut state, report(2, 0), &outbox).unwrap();
+        take_report(&mut state, report(2, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
         assert!(matches!(
-            take_report(&mut state, report(1, 0), &outbox),
+            take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH),
             Err(Error::OldEpoch {
                 found: 1,
                 newest: 2
@@ -365,7 +393,7 @@ mod tests {
     fn a_coordinator_is_unheard_from_the_end_of_its_stream_to_the_next_report() {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
-        take_report(&mut state, report(1, 0), &outbox).unwrap();
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(state.unheard, None);
         let at = |second| Timestamp::from_second(second).unwrap();
         assert!(end_stream(&mut state, &Error::Closed, at(10)));
@@ -379,7 +407,7 @@ mod tests {
             why: "open: no answer within 10 s".to_owned(),
         };
         assert_eq!(state.unheard, Some(expected));
-        take_report(&mut state, report(1, 0), &outbox).unwrap();
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(state.unheard, None);
     }
 
@@ -397,7 +425,7 @@ mod tests {
             waiting,
             report(2, 8),
         ] {
-            take_report(&mut state, next, &outbox).unwrap();
+            take_report(&mut state, next, &outbox, Timestamp::UNIX_EPOCH).unwrap();
             progressed.push(state.report.as_ref().unwrap().progressed);
         }
         assert_eq!(progressed, [false, false, false, true, true, true]);

@@ -24,6 +24,12 @@ pub struct RunReport {
     pub disruptions: u64,
     /// Pods with at least one task running.
     pub busy_pods: BTreeSet<String>,
+    /// Pods whose workers have a session; absent where they are not told.
+    pub connected_pods: Option<BTreeSet<String>>,
+    /// Pods whose workers had one a moment ago.
+    pub reconnecting_pods: BTreeSet<String>,
+    /// Since when this operator has heard this epoch.
+    pub epoch_since: Option<Timestamp>,
     pub tasks_done: u64,
     pub tasks_total: u64,
     /// How many workers can still be of use, by ordinal from 0; all where it is absent.

@@ -100,6 +100,8 @@ pub struct WorkerCounts {
     pub busy_pod_uids: Vec<String>,
     /// Pods of connected workers, at most `POD_UIDS_MAX`.
     pub connected_pod_uids: Vec<String>,
+    /// Pods of workers that are not connected, and not silent for too long yet, at most `POD_UIDS_MAX`.
+    pub reconnecting_pod_uids: Vec<String>,
 }
 
 impl State {
@@ -251,6 +253,9 @@ impl State {
             let pod_uid = || worker.id.pod_uid().to_owned();
             if worker.session().is_none() {
                 counts.reconnecting += 1;
+                if counts.reconnecting_pod_uids.len() < POD_UIDS_MAX {
+                    counts.reconnecting_pod_uids.push(pod_uid());
+                }
                 continue;
             }
             if counts.connected_pod_uids.len() < POD_UIDS_MAX {

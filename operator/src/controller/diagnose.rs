@@ -9,7 +9,8 @@ use zephyr_crds::status::WorkerCounts;
 
 use super::observed::Observed;
 use super::validate::ValidatedJob;
-use crate::pods::{PodFacts, PodTrouble, SessionView, WorkerState, count_workers};
+use crate::pods::{PodFacts, PodTrouble, SessionView, Sessions, WorkerState, count_workers};
+use crate::run_report::RunReport;
 
 /// How long a coordinator whose pod is ready may be unheard before that is called a trouble: dials are up to 11 s apart, and a
 /// fresh pod's address takes a moment to be known everywhere.
@@ -194,12 +195,15 @@ fn workers_health(
         .workers
         .as_ref()
         .map_or(0, |workers| workers.replicas);
+    let report = observed
+        .report
+        .as_ref()
+        .filter(|report| report.generation == generation);
     let sessions = SessionView {
-        busy: observed
-            .report
-            .as_ref()
+        busy: report
             .map(|report| report.busy_pods.clone())
             .unwrap_or_default(),
+        heard: report.and_then(RunReport::sessions),
         coordinator_since: objects
             .coordinator
             .as_ref()
@@ -282,10 +286,22 @@ fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
         .workers
         .as_ref()
         .map_or(0, |workers| workers.disruptions);
-    let now = observed.report.as_ref().map_or(0, |report| {
-        i64::try_from(report.disruptions).unwrap_or(i64::MAX)
-    });
+    let now = observed.lost.map_or(0, |lost| lost.workers);
     shown.max(before.saturating_add(now))
+}
+
+impl RunReport {
+    /// The sessions, if this is what the coordinator says now: one that is being taken over, or is not heard, knows none.
+    fn sessions(&self) -> Option<Sessions> {
+        let since = self
+            .epoch_since
+            .filter(|_| self.connected && self.planned.is_some())?;
+        Some(Sessions {
+            connected: self.connected_pods.clone()?,
+            reconnecting: self.reconnecting_pods.clone(),
+            since,
+        })
+    }
 }
 
 impl PodFacts {

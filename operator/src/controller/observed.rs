@@ -8,6 +8,7 @@ use zephyr_crds::frozen::FrozenJob;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
 use crate::pods::{PodEnd, PodFacts, Role};
+use crate::progress::Lost;
 use crate::run_report::{RunReport, Unheard};
 
 /// Everything the plan may look at besides the job itself.
@@ -29,6 +30,8 @@ pub struct Observed {
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
+    /// Workers that the current generation lost to disruptions.
+    pub lost: Option<Lost>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
     pub untold_ends: Vec<PodEnd>,
     /// The pods that were deleted by force, and what is known of nodes.

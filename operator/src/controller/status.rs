@@ -20,6 +20,7 @@ use super::diagnose::Diagnosis;
 use super::observed::Observed;
 use super::plan::{Finish, Lifecycle, Plan, Start};
 use super::validate::ValidatedJob;
+use crate::progress::Lost;
 use crate::run_report::RunReport;
 
 /// Bytes of a status: etcd objects are small, and so is what `kubectl get -o yaml` should print.
@@ -114,6 +115,8 @@ impl Projection {
             cause: None,
             message: String::new(),
             disruptions: 0,
+            lost_pods: 0,
+            last_lost_pod: None,
         });
         if status.generations.len() > MAX_GENERATIONS_SHOWN {
             // The first one stays: the number of generations used up is counted from it.
@@ -178,7 +181,7 @@ impl Projection {
         };
         let report = observed.report.as_ref();
         self.take_report(report);
-        self.take_workers(report, diagnosis);
+        self.take_workers(observed.lost, diagnosis);
         self.forget_workers();
         let now = Time(self.now);
         let status = &mut self.status;
@@ -245,7 +248,7 @@ impl Projection {
             return;
         }
         self.take_report(report);
-        self.take_workers(report, diagnosis);
+        self.take_workers(observed.lost, diagnosis);
         if report.is_some_and(|report| report.progressed) {
             self.status.generations_without_progress = None;
         }
@@ -357,12 +360,12 @@ impl Projection {
         }
     }
 
-    fn take_workers(&mut self, report: Option<&RunReport>, diagnosis: &Diagnosis) {
+    fn take_workers(&mut self, lost: Option<Lost>, diagnosis: &Diagnosis) {
         let workers = &diagnosis.workers;
-        if let (Some(record), Some(report)) = (self.status.generations.last_mut(), report) {
-            record.disruptions = i64::try_from(report.disruptions)
-                .unwrap_or(i64::MAX)
-                .max(record.disruptions);
+        if let (Some(record), Some(lost)) = (self.status.generations.last_mut(), lost) {
+            record.disruptions = lost.workers.max(record.disruptions);
+            record.lost_pods = lost.pods.max(record.lost_pods);
+            record.last_lost_pod = lost.pods_until.map(Time).or(record.last_lost_pod.take());
         }
         if self.status.workers.is_some() || workers.replicas > 0 {
             self.status.workers = Some(workers.counts.clone());
@@ -426,14 +429,15 @@ impl Projection {
     /// The two conditions by which tools that know no kind in particular (`helm --wait`, Argo CD) tell whether to wait
     /// on (kstatus). They follow from the others.
     fn set_for_tools(&mut self) {
+        let ended = self.status.phase.is_some_and(Phase::is_final);
+        // An edit that is refused after the end, or just before it, takes nothing back.
         let refused = find(&self.status, ConditionType::Accepted)
-            .filter(|condition| condition.status == ConditionStatus::False);
+            .filter(|condition| condition.status == ConditionStatus::False && !ended);
         let failed = find(&self.status, ConditionType::Failed)
             .filter(|condition| condition.status == ConditionStatus::True);
         let stalled = refused
             .or(failed)
             .map(|condition| (condition.r#type, condition.reason));
-        let ended = self.status.phase.is_some_and(Phase::is_final);
         if let Some((kind, reason)) = stalled {
             let message = format!("see condition {}", kind.as_str());
             self.set(ConditionType::Stalled, true, reason, &message);

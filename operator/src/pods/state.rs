@@ -15,6 +15,10 @@ use super::{ContainerRun, PodFacts};
 /// three heartbeat intervals of at most 20 s, and never less than 30 s.
 pub const RECONNECT_SILENCE: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long a worker may be ready by the kubelet's word and unknown to the coordinator before it counts as dead: its session
+/// is reported within a second of its beginning, and after a restart of the coordinator workers are back within seconds.
+const UNKNOWN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+
 /// What a worker counts as in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerState {
@@ -33,6 +37,19 @@ pub struct SessionView {
     pub busy: BTreeSet<String>,
     /// Since when the coordinator can be reached; absent while it cannot.
     pub coordinator_since: Option<Timestamp>,
+    /// What the coordinator says of its sessions; absent while it is not heard.
+    pub heard: Option<Sessions>,
+}
+
+/// The coordinator's sessions, by the workers' pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sessions {
+    /// Pods whose workers have a session that is not silent.
+    pub connected: BTreeSet<String>,
+    /// Pods whose workers have lost their session a moment ago, and may come back.
+    pub reconnecting: BTreeSet<String>,
+    /// Since when the operator has heard this incarnation of the coordinator.
+    pub since: Timestamp,
 }
 
 impl PodFacts {
@@ -58,27 +75,67 @@ impl PodFacts {
             ContainerRun::Ended(_) => WorkerState::Failed,
             ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => WorkerState::Failed,
             ContainerRun::Waiting(_) | ContainerRun::Unknown => WorkerState::Init,
-            ContainerRun::Running { .. } if self.ready && sessions.busy.contains(&self.uid) => {
-                WorkerState::Busy
-            }
-            ContainerRun::Running { .. } if self.ready => WorkerState::Ready,
-            ContainerRun::Running { since } => self.not_ready_state(*since, sessions, now),
+            ContainerRun::Running { since } => self.running_state(*since, sessions, now),
         }
     }
 
-    /// A running container that is not ready: it was ready before exactly when `Ready` changed after the container started.
+    /// A running container. Heartbeats are the truth: the kubelet's word for readiness is later than they are, and on a node that
+    /// is gone it stays what it was.
+    fn running_state(
+        &self,
+        since: Option<Timestamp>,
+        sessions: &SessionView,
+        now: Timestamp,
+    ) -> WorkerState {
+        let alive = if sessions.busy.contains(&self.uid) {
+            WorkerState::Busy
+        } else {
+            WorkerState::Ready
+        };
+        if let Some(heard) = &sessions.heard {
+            if heard.connected.contains(&self.uid) {
+                return alive;
+            }
+            if heard.reconnecting.contains(&self.uid) {
+                return WorkerState::Reconnecting;
+            }
+            // Unknown to a coordinator that has had time to get to know everybody.
+            let known_from = sessions.coordinator_since.max(Some(heard.since));
+            let has_had_time =
+                known_from.is_none_or(|from| now.duration_since(from) > UNKNOWN_PATIENCE);
+            let is_given_up = if self.ready {
+                self.ready_changed
+                    .is_none_or(|changed| now.duration_since(changed) > UNKNOWN_PATIENCE)
+            } else {
+                self.was_ready(since)
+            };
+            if has_had_time && is_given_up {
+                return WorkerState::Dead;
+            }
+        }
+        if self.ready {
+            return alive;
+        }
+        self.not_ready_state(since, sessions, now)
+    }
+
+    /// Whether a container that is not ready was so before: exactly if `Ready` changed after it started.
+    fn was_ready(&self, started: Option<Timestamp>) -> bool {
+        started
+            .zip(self.ready_changed)
+            .is_some_and(|(started, changed)| changed > started)
+    }
+
+    /// A running container that is not ready, and of which no coordinator says anything.
     fn not_ready_state(
         &self,
         since: Option<Timestamp>,
         sessions: &SessionView,
         now: Timestamp,
     ) -> WorkerState {
-        let (Some(started), Some(changed)) = (since, self.ready_changed) else {
+        let Some(changed) = self.ready_changed.filter(|_| self.was_ready(since)) else {
             return WorkerState::Init;
         };
-        if changed <= started {
-            return WorkerState::Init;
-        }
         // Nobody is silent towards a coordinator that is not there.
         let Some(coordinator_since) = sessions.coordinator_since else {
             return WorkerState::Reconnecting;

@@ -13,6 +13,7 @@ pub fn worker(name: &str) -> PodFacts {
         generation: 1,
         created: None,
         deletion: None,
+        taken_at: None,
         disruption: None,
         verdict: None,
         over: false,
@@ -72,6 +73,7 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
     let sessions = SessionView {
         busy: ["uid-busy".to_owned()].into(),
         coordinator_since: Some(at(50)),
+        heard: None,
     };
     let disrupted = |reason: &str| with(|pod| pod.disruption = Some(told(reason, "")));
     let waiting =
@@ -223,6 +225,46 @@ fn nobody_is_silent_towards_a_coordinator_that_is_away_or_just_came_back() {
     assert_eq!(state(None), WorkerState::Reconnecting);
     assert_eq!(state(Some(990)), WorkerState::Reconnecting);
     assert_eq!(state(Some(300)), WorkerState::Dead);
+}
+
+/// F25: a node that is gone leaves its pod ready for the best part of a minute.
+#[test]
+fn a_worker_is_alive_as_long_as_its_coordinator_hears_it_and_no_longer() {
+    let state = |pod: &PodFacts, heard_since: i64, connected: &[&str], reconnecting: &[&str]| {
+        let uids = |all: &[&str]| all.iter().map(|uid| (*uid).to_owned()).collect();
+        let sessions = SessionView {
+            coordinator_since: Some(at(50)),
+            heard: Some(Sessions {
+                connected: uids(connected),
+                reconnecting: uids(reconnecting),
+                since: at(heard_since),
+            }),
+            ..SessionView::default()
+        };
+        pod.worker_state(&sessions, at(1000))
+    };
+    let ready = running(true, 110);
+    let unready = running(false, 990);
+    let never = running(false, 90);
+    let all = ["uid-w-0"];
+    assert_eq!(state(&ready, 60, &all, &[]), WorkerState::Ready);
+    assert_eq!(
+        state(&unready, 60, &all, &[]),
+        WorkerState::Ready,
+        "a probe that was late is no death"
+    );
+    assert_eq!(state(&ready, 60, &[], &all), WorkerState::Reconnecting);
+    assert_eq!(state(&ready, 60, &[], &[]), WorkerState::Dead);
+    assert_eq!(
+        state(&unready, 60, &[], &[]),
+        WorkerState::Dead,
+        "the kubelet's late word does not make it alive again"
+    );
+    assert_eq!(state(&never, 60, &[], &[]), WorkerState::Init);
+    // A coordinator that was heard for the first time a moment ago, and a worker that is new.
+    assert_eq!(state(&ready, 990, &[], &[]), WorkerState::Ready);
+    assert_eq!(state(&unready, 990, &[], &[]), WorkerState::Reconnecting);
+    assert_eq!(state(&running(true, 985), 60, &[], &[]), WorkerState::Ready);
 }
 
 /// C14: the sixteen ways a pod ends, each on the right account.
@@ -616,7 +658,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
     let pod: Pod = serde_json::from_value(serde_json::json!({
         "metadata": {
             "name": "count-workers-g2-0", "namespace": "team", "uid": "pod-uid",
-            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-01T00:01:00Z",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-01T00:01:00Z", "deletionGracePeriodSeconds": 15,
             "labels": crate::children::tests::labels("worker"),
         },
         "spec": {"nodeName": "node-1", "containers": [
@@ -649,6 +691,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
             generation: 2,
             created: Some(time("2026-01-01T00:00:00Z")),
             deletion: Some(time("2026-01-01T00:01:00Z")),
+            taken_at: Some(time("2026-01-01T00:00:45Z")),
             disruption: Some(told("PreemptionByScheduler", "why")),
             verdict: None,
             over: false,

@@ -125,6 +125,9 @@ pub(super) fn read_report(
         }),
         disruptions: workers.disruptions,
         busy_pods: workers.busy_pod_uids.into_iter().collect(),
+        connected_pods: Some(workers.connected_pod_uids.into_iter().collect()),
+        reconnecting_pods: workers.reconnecting_pod_uids.into_iter().collect(),
+        epoch_since: None,
         tasks_done: snapshot.tasks_done,
         tasks_total: snapshot.tasks_total,
         useful_workers: snapshot.useful_workers,
@@ -156,6 +159,8 @@ mod tests {
             phase: proto::Phase::Running.into(),
             workers: Some(proto::WorkerCounts {
                 busy_pod_uids: vec!["a".to_owned()],
+                connected_pod_uids: vec!["a".to_owned(), "b".to_owned()],
+                reconnecting_pod_uids: vec!["c".to_owned()],
                 disruptions: 3,
                 ..Default::default()
             }),
@@ -180,6 +185,13 @@ mod tests {
                 read.busy_pods.len()
             ),
             (Some(5), RunPhase::Running, 3, 1)
+        );
+        assert_eq!(
+            (
+                read.connected_pods.map(|pods| pods.len()),
+                read.reconnecting_pods.len()
+            ),
+            (Some(2), 1)
         );
     }
 

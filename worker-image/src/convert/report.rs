@@ -41,6 +41,7 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
             disruptions: report.workers.disruptions,
             busy_pod_uids: report.workers.busy_pod_uids,
             connected_pod_uids: report.workers.connected_pod_uids,
+            reconnecting_pod_uids: report.workers.reconnecting_pod_uids,
         }),
         result: report.result.as_ref().map(result),
         tasks_done: report.tasks_done,

@@ -196,4 +196,5 @@ fn what_pods_are_connected_and_busy_is_told_by_uid() {
     let workers = cluster.report().workers;
     assert_eq!(workers.busy_pod_uids, ["pod-a"]);
     assert_eq!(workers.connected_pod_uids, ["pod-a", "pod-b"]);
+    assert_eq!(workers.reconnecting_pod_uids, ["pod-c"]);
 }

@@ -19,6 +19,7 @@ use crate::controller::status::project;
 use crate::controller::validate::validate;
 use crate::pods::tests::{at, told, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
+use crate::progress::Lost;
 use crate::run_report::{Planned, RunPhase, RunReport, Unheard};
 
 /// A cluster of one job: what exists, and how plans change it.
@@ -93,6 +94,10 @@ impl World {
             unheard: self.unheard.clone(),
             warming_up: self.warming_up,
             workers_refused: None,
+            lost: self.report.as_ref().map(|report| Lost {
+                workers: i64::try_from(report.disruptions).unwrap(),
+                ..Lost::default()
+            }),
             untold_ends: self.untold_ends.clone(),
             last_well: self.last_well,
             forced: self.forced.clone(),

@@ -72,6 +72,8 @@ fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
     }
     for record in &mut bones.generations {
         record.disruptions = 0;
+        record.lost_pods = 0;
+        record.last_lost_pod = None;
     }
     if let Some(coordinator) = &mut bones.coordinator {
         coordinator.restarts = 0;
