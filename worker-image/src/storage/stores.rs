@@ -364,10 +364,10 @@ fn setting(key: &str) -> String {
     if key.starts_with("aws_")
         && let Ok(known) = key.parse::<AmazonS3ConfigKey>()
     {
-        return match known {
-            AmazonS3ConfigKey::DefaultRegion => "aws_region".to_owned(),
-            _ => of("aws_", known.as_ref()),
-        };
+        if matches!(known, AmazonS3ConfigKey::DefaultRegion) {
+            return "aws_region".to_owned();
+        }
+        return of("aws_", known.as_ref());
     }
     if key.starts_with("google_")
         && let Ok(known) = key.parse::<GoogleConfigKey>()
