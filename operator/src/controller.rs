@@ -231,6 +231,7 @@ async fn observe_run(
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
     observed.unheard = context.streams.unheard(&identity.uid, generation);
+    observed.scaled_at = context.memory.scaled_at(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
     observed.untold_ends =
@@ -381,6 +382,10 @@ async fn apply_all(
         if let Action::ForceDeletePod { name, uid } = action {
             note_force_delete(context, &writer.job.uid, (name, uid), outcome.err());
             continue;
+        }
+        if matches!(action, Action::ScaleWorkers { .. }) {
+            let now = context.clock.now();
+            context.memory.note_scale(&writer.job.uid, now);
         }
         outcome?;
     }

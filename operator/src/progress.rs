@@ -35,6 +35,9 @@ use crate::run_report::{RunReport, Unheard};
 /// The wait before the first, and the longest before any, new dial.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Least time between two reports of one coordinator that are read. An honest one sends at most one a second; what another sends
+/// ahead waits in its own buffers, because nobody reads it.
+const REPORT_SPACING: Duration = Duration::from_millis(500);
 /// Streams of one operator do not dial in step.
 const RETRY_SPREAD_MS: u64 = 500;
 /// Messages that may wait for a coordinator; more are told at the next reconcile.
@@ -93,6 +96,8 @@ enum Error {
     Dial(dial::Error),
     #[error("report: epoch {found} speaks after epoch {newest}")]
     OldEpoch { found: u64, newest: u64 },
+    #[error("report: the plan of epoch {epoch} changed; a plan is made once")]
+    PlanChanged { epoch: u64 },
     #[error("the coordinator closed the stream")]
     Closed,
     #[error("the operator ends")]
@@ -285,13 +290,14 @@ async fn run_stream(
             .send(target.job.clone())
             .await
             .map_err(|_| Error::Ending)?;
+        sleep(REPORT_SPACING).await;
     }
     Err(Error::Closed)
 }
 
 /// Notes that no stream is up; whether one was.
 fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
-    let why = source_last(error);
+    let why = wire::cut(source_last(error), wire::MAX_SENTENCE);
     match &mut state.unheard {
         Some(unheard) => unheard.why = why,
         None => state.unheard = Some(Unheard { since: now, why }),
@@ -324,6 +330,14 @@ fn take_report(
         let newest = state.newest_epoch;
         if found < newest {
             return Err(Error::OldEpoch { found, newest });
+        }
+        let before = state
+            .report
+            .as_ref()
+            .filter(|last| last.epoch == Some(found))
+            .and_then(|last| last.planned.as_ref());
+        if before.is_some() && report.planned.is_some() && before != report.planned.as_ref() {
+            return Err(Error::PlanChanged { epoch: found });
         }
         state.newest_epoch = found;
     }
@@ -387,6 +401,66 @@ mod tests {
             })
         ));
         assert_eq!(state.report.map(|report| report.epoch), Some(Some(2)));
+    }
+
+    #[test]
+    fn a_report_with_another_plan_in_the_same_epoch_ends_the_stream() {
+        let (outbox, _messages) = mpsc::channel(1);
+        let mut state = StreamState::default();
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
+        let mut other = report(1, 0);
+        other.planned.as_mut().unwrap().max_shards = 9;
+        assert!(matches!(
+            take_report(&mut state, other.clone(), &outbox, Timestamp::UNIX_EPOCH),
+            Err(Error::PlanChanged { epoch: 1 })
+        ));
+        other.epoch = Some(2);
+        take_report(&mut state, other, &outbox, Timestamp::UNIX_EPOCH).unwrap();
+    }
+
+    /// A coordinator that sends reports without end, as fast as they are read.
+    struct Flood(Arc<std::sync::atomic::AtomicU64>);
+
+    impl Dial for Flood {
+        fn dial(
+            &self,
+            _: StreamTarget,
+            _: mpsc::Receiver<Message>,
+        ) -> futures::future::BoxFuture<'static, Result<dial::Reports, dial::Error>> {
+            let sent = Arc::clone(&self.0);
+            let reports = futures::stream::repeat_with(move || {
+                let number = sent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(report(1, number))
+            });
+            Box::pin(async move { Ok(reports.boxed()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_that_sends_without_end_is_read_twice_a_second() {
+        let sent = Arc::default();
+        let (changed, mut reads) = mpsc::channel(16);
+        let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+        let streams = RunStreams::new(changed, Arc::new(Flood(Arc::clone(&sent))), clock);
+        let key = token::SigningKey::new(&[7; 32]).unwrap();
+        streams.ensure(StreamTarget {
+            job: JobIdentity {
+                namespace: "team".to_owned(),
+                name: "count".to_owned(),
+                uid: "uid".to_owned(),
+            },
+            generation: 0,
+            address: String::new(),
+            token: key.token("uid", 0),
+        });
+        let end = tokio::time::Instant::now() + Duration::from_mins(1);
+        let mut taken = 0;
+        while tokio::time::timeout_at(end, reads.recv()).await.is_ok() {
+            taken += 1;
+        }
+        assert!((100..=121).contains(&taken), "{taken}");
+        let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(sent <= taken + 1, "{sent} were made, {taken} were read");
     }
 
     #[test]

@@ -280,7 +280,7 @@ fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
         .iter()
         .filter(|past| past.end_time.is_some())
         .map(|past| past.disruptions)
-        .sum();
+        .fold(0, i64::saturating_add);
     let shown = job
         .status
         .workers

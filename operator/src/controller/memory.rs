@@ -41,6 +41,7 @@ struct JobMemory {
     refusal: Option<PodRefusal>,
     last_well: LastWell,
     forced: ForcedDeletes,
+    scaled_at: Option<Timestamp>,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
 }
@@ -92,6 +93,16 @@ impl Memory {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
         memory.last_well.note(diagnosis, now);
+    }
+
+    /// When the number of the job's workers was last changed.
+    pub fn scaled_at(&self, uid: &str) -> Option<Timestamp> {
+        self.lock().get(uid).and_then(|memory| memory.scaled_at)
+    }
+
+    /// The number of the job's workers was changed.
+    pub fn note_scale(&self, uid: &str, now: Timestamp) {
+        self.lock().entry(uid.to_owned()).or_default().scaled_at = Some(now);
     }
 
     /// The tries at the job's stuck pods, without those of pods that are gone.

@@ -34,6 +34,8 @@ pub struct Observed {
     pub lost: Option<Lost>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
     pub untold_ends: Vec<PodEnd>,
+    /// When this operator last changed the number of workers.
+    pub scaled_at: Option<Timestamp>,
     /// The pods that were deleted by force, and what is known of nodes.
     pub forced: ForcedDeletes,
     /// When things were last seen well, whether or not status says so yet.

@@ -36,6 +36,10 @@ const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 /// How soon to look again at a job that runs undisturbed: heals what a lost event would have told.
 const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
+/// Least time between two changes of a generation's replicas: a coordinator may say something else about the use of workers twice
+/// a second.
+const SCALE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How soon at the earliest to look again at pods that stay Terminating: nobody waits for one of them.
 const STUCK_REQUEUE: Duration = Duration::from_secs(1);
 
@@ -270,10 +274,16 @@ fn plan_running(
         return plan_next(job, observed, generation, ended, diagnosis, now);
     }
 
+    let wanted = scale(job, observed, generation);
+    let held = wanted
+        .as_ref()
+        .and(observed.scaled_at)
+        .map(|scaled| after(scaled, SCALE_INTERVAL))
+        .filter(|allowed| now < *allowed);
     let mut actions = Vec::new();
     if backoff_until.is_none() {
         actions.extend(create_missing(job, observed, installation, generation));
-        actions.extend(scale(job, observed, generation));
+        actions.extend(wanted.filter(|_| held.is_none()));
         actions.extend(force_deletes(observed, installation, now));
         if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
             actions.push(Action::TellPodEnds {
@@ -285,14 +295,8 @@ fn plan_running(
     // Only now: the new generation never waits for the old one, and its number is in status already.
     actions.extend(delete_roots(job, observed, generation));
     let stuck = stuck_deadline(observed, installation, now);
-    let requeue_after = Some(requeue(
-        job,
-        observed,
-        &diagnosis,
-        stuck,
-        backoff_until,
-        now,
-    ));
+    let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
+    let requeue_after = Some(held.map_or(wait, |allowed| wait.min(until(allowed, now))));
     Plan {
         look_live: false,
         actions,
@@ -355,7 +359,7 @@ fn plan_next(
         );
         return finish(Reason::NoProgress, message);
     }
-    if !job.errors.is_empty() {
+    if !job.standing_errors(observed).is_empty() {
         // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.
         return Plan {
             lifecycle: Lifecycle::Stay,

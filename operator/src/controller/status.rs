@@ -53,8 +53,8 @@ pub fn project(
     match &plan.lifecycle {
         Lifecycle::Ended => {}
         Lifecycle::Reject => next.reject(job),
-        Lifecycle::Block(message) => next.block(job, message),
-        Lifecycle::Start(start) => next.start(start, job),
+        Lifecycle::Block(message) => next.block(job, observed, message),
+        Lifecycle::Start(start) => next.start(start, job, observed),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
         Lifecycle::Stay => next.follow(job, observed, &plan.diagnosis, problem),
     }
@@ -92,15 +92,15 @@ impl Projection {
         self.enter(Phase::Pending, Reason::SpecInvalid, &message);
     }
 
-    fn block(&mut self, job: &ValidatedJob, message: &str) {
-        self.set_accepted(job);
+    fn block(&mut self, job: &ValidatedJob, observed: &Observed, message: &str) {
+        self.set_accepted(job, observed);
         self.set(ConditionType::Progressing, false, Reason::Blocked, message);
         self.set(ConditionType::Degraded, true, Reason::Blocked, message);
         self.set_unfinished();
         self.enter(Phase::Pending, Reason::Blocked, message);
     }
 
-    fn start(&mut self, start: &Start, job: &ValidatedJob) {
+    fn start(&mut self, start: &Start, job: &ValidatedJob, observed: &Observed) {
         let now = Time(self.now);
         let status = &mut self.status;
         if let (Some(record), Some(ended)) = (status.generations.last_mut(), &start.ended) {
@@ -130,7 +130,7 @@ impl Projection {
         status.generations_without_progress =
             (start.without_progress > 0).then_some(start.without_progress);
         self.forget_workers();
-        self.set_accepted(job);
+        self.set_accepted(job, observed);
         let (phase, reason, message) = match &start.ended {
             None => (
                 Phase::Pending,
@@ -252,7 +252,7 @@ impl Projection {
         if report.is_some_and(|report| report.progressed) {
             self.status.generations_without_progress = None;
         }
-        self.set_accepted(job);
+        self.set_accepted(job, observed);
         if in_backoff {
             return;
         }
@@ -398,22 +398,20 @@ impl Projection {
         });
     }
 
-    fn set_accepted(&mut self, job: &ValidatedJob) {
-        if job.errors.is_empty() {
-            self.set(
-                ConditionType::Accepted,
-                true,
-                Reason::SpecValid,
-                "the spec is accepted",
-            );
+    fn set_accepted(&mut self, job: &ValidatedJob, observed: &Observed) {
+        let is_refused = !job.standing_errors(observed).is_empty();
+        let (reason, message) = if is_refused {
+            (Reason::SpecInvalid, errors_in_words(job))
+        } else if job.errors.is_empty() {
+            (Reason::SpecValid, "the spec is accepted".to_owned())
         } else {
-            self.set(
-                ConditionType::Accepted,
-                false,
-                Reason::SpecInvalid,
-                &errors_in_words(job),
+            let message = format!(
+                "the job began under an earlier release and goes on as it began; as a new job this release would refuse it: {}",
+                errors_in_words(job)
             );
-        }
+            (Reason::SpecValid, message)
+        };
+        self.set(ConditionType::Accepted, !is_refused, reason, &message);
     }
 
     fn set_unfinished(&mut self) {
@@ -524,12 +522,28 @@ fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
         .find(|condition| condition.r#type == kind)
 }
 
-/// Drops the oldest of history until the status is small enough.
+/// Makes the status small enough, whatever its texts are: the oldest of history goes first, then texts are shortened, those about
+/// the past before those about now.
 fn bound(status: &mut ZephyrJobStatus) {
-    while serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
-        && status.history.len() > 1
-    {
+    let is_large = |status: &ZephyrJobStatus| {
+        serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
+    };
+    while is_large(status) && status.history.len() > 1 {
         status.history.remove(0);
+    }
+    for limit in [80, 40, 1] {
+        if is_large(status) {
+            let records = status.generations.iter_mut();
+            records.for_each(|record| record.message = cut(&record.message, limit));
+            let history = status.history.iter_mut();
+            history.for_each(|record| record.message = cut(&record.message, limit));
+        }
+    }
+    for limit in [200, 100, 50, 10] {
+        if is_large(status) {
+            let conditions = status.conditions.iter_mut();
+            conditions.for_each(|condition| condition.message = cut(&condition.message, limit));
+        }
     }
 }
 

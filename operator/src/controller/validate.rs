@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use zephyr_crds::conditions::{ConditionStatus, ConditionType};
 use zephyr_crds::duration::DurationText;
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::status::ZephyrJobStatus;
 use zephyr_crds::validate::{Place, validate as validate_spec};
+
+use super::observed::Observed;
 
 /// Which job: the uid is the identity, name and namespace say where it lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +83,45 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         },
         resource_version,
     })
+}
+
+impl ValidatedJob {
+    /// What keeps the job from its next generation. A job that has begun with this very spec goes on as it began: rules that
+    /// are newer than the job say what a new job must not do. A spec that was changed since is held to all of them.
+    pub fn standing_errors(&self, observed: &Observed) -> &[FieldError] {
+        if self.errors.is_empty() || self.has_begun_as_it_is(observed) {
+            return &[];
+        }
+        &self.errors
+    }
+
+    /// Whether a generation of this very spec has begun: status says that this version was accepted, or a generation has it
+    /// frozen.
+    fn has_begun_as_it_is(&self, observed: &Observed) -> bool {
+        let Some(generation) = self.status.generation else {
+            return false;
+        };
+        let was_accepted = self.status.conditions.iter().any(|condition| {
+            condition.r#type == ConditionType::Accepted
+                && condition.status == ConditionStatus::True
+                && self.spec_version.is_some()
+                && condition.observed_generation == self.spec_version
+        });
+        let root = observed
+            .generation(generation)
+            .and_then(|objects| objects.root.as_ref());
+        let frozen = root.and_then(|root| root.frozen.as_ref().ok());
+        was_accepted || frozen.is_some_and(|frozen| is_frozen_from(&frozen.spec, &self.spec))
+    }
+}
+
+/// Whether `frozen` is what freezing `spec` gives: only the image is filled in.
+fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
+    let mut spec = spec.clone();
+    if spec.image.is_empty() {
+        spec.image.clone_from(&frozen.image);
+    }
+    *frozen == spec
 }
 
 impl Timing {

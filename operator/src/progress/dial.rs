@@ -25,6 +25,14 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The largest report that is read. The largest honest one has the uids of 10,000 busy and of 10,000 connected or
+/// reconnecting pods, 38 bytes each, which is 760 KB, and some sentences. A larger one ends the stream before any of it is kept.
+const MAX_REPORT_BYTES: usize = 1024 * 1024;
+/// What a coordinator may send ahead of what is read: its share of the operator's memory besides one report.
+const WINDOW_BYTES: u32 = 64 * 1024;
+/// Names and values of all headers of an answer. Ours have some 200 bytes; an error's sentence comes in one too.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
 /// What the operator says to a coordinator after the greeting.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
@@ -93,6 +101,9 @@ async fn dial(target: StreamTarget, messages: mpsc::Receiver<Message>) -> Result
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .connect()
         .await
         .map_err(Error::Dial)?;
@@ -102,7 +113,8 @@ async fn dial(target: StreamTarget, messages: mpsc::Receiver<Message>) -> Result
     let mut request = tonic::Request::new(spoken);
     let bearer: MetadataValue<Ascii> = target.token.bearer().parse().map_err(|_| Error::Token)?;
     request.metadata_mut().insert("authorization", bearer);
-    let mut client = proto::run_client::RunClient::new(channel);
+    let mut client =
+        proto::run_client::RunClient::new(channel).max_decoding_message_size(MAX_REPORT_BYTES);
     let reports = timeout(OPEN_TIMEOUT, client.operate(request))
         .await
         .map_err(|_| Error::OpenTimeout)?

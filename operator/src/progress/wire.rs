@@ -1,5 +1,9 @@
 //! Between the wire's messages (`run.proto`) and the operator's own words. Nothing else touches the generated types.
 
+use std::collections::BTreeSet;
+
+use zephyr_crds::job::MAX_WORKERS;
+
 use crate::pods::{PodEnd, PodEndCause};
 use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, StageReport};
 
@@ -18,11 +22,26 @@ use proto::operator_message::Message;
 
 use super::dial;
 
+/// Characters of a sentence that are kept: conditions show 400 of them.
+pub(super) const MAX_SENTENCE: usize = 1024;
+/// Characters of a name or an id that are kept: a uid has 36, a stage's name is the name of an operator.
+const MAX_NAME: usize = 64;
+/// Characters of the manifest's address: a path of 1,024 and the file's own name. Status takes no more.
+const MAX_MANIFEST: usize = 1100;
+/// Pods of one list that are kept: as many as a job can have.
+const MAX_PODS: usize = MAX_WORKERS as usize;
+
 /// Why a report is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{field} is missing")]
     Missing { field: &'static str },
+    #[error("{field}: is too long (got {found} characters); at most {limit} are allowed")]
+    TooLong {
+        field: &'static str,
+        found: usize,
+        limit: usize,
+    },
     #[error("it is of job {found}, and this stream is of another")]
     OtherJob { found: String },
     #[error("it is of generation {found}, and this stream is of generation {expected}")]
@@ -73,7 +92,7 @@ pub(super) fn read_report(
 ) -> Result<RunReport, Error> {
     if report.job_uid != job_uid {
         return Err(Error::OtherJob {
-            found: report.job_uid,
+            found: cut(report.job_uid, MAX_NAME),
         });
     }
     if report.generation != generation {
@@ -98,50 +117,82 @@ pub(super) fn read_report(
     if epoch.is_none() && (snapshot.planned.is_some() || snapshot.result.is_some()) {
         return Err(Error::Missing { field: "epoch" });
     }
+    // A cut address would name another file, and status would refuse a longer one for ever.
+    if let Some(result) = &snapshot.result {
+        let found = result.manifest.chars().count();
+        if found > MAX_MANIFEST {
+            return Err(Error::TooLong {
+                field: "result.manifest",
+                found,
+                limit: MAX_MANIFEST,
+            });
+        }
+    }
     let workers = snapshot.workers.unwrap_or_default();
     Ok(RunReport {
         generation,
         epoch,
         connected: true,
         phase,
-        message: snapshot.message,
+        message: cut(snapshot.message, MAX_SENTENCE),
         planned: snapshot.planned.map(|planned| Planned {
             stages: planned.stages,
             max_shards: planned.max_shards,
         }),
         stage: snapshot.stage.map(|stage| StageReport {
             index: stage.index,
-            name: stage.name,
+            name: cut(stage.name, MAX_NAME),
             done: stage.done,
             total: stage.total,
             running: stage.running,
             failed: stage.failed,
         }),
         records: snapshot.records.map(|records| RecordsReport {
-            records_in: records.records_in,
-            records_out: records.records_out,
-            bytes_in: records.bytes_in,
-            bytes_out: records.bytes_out,
+            records_in: countable(records.records_in),
+            records_out: countable(records.records_out),
+            bytes_in: countable(records.bytes_in),
+            bytes_out: countable(records.bytes_out),
         }),
-        disruptions: workers.disruptions,
-        busy_pods: workers.busy_pod_uids.into_iter().collect(),
-        connected_pods: Some(workers.connected_pod_uids.into_iter().collect()),
-        reconnecting_pods: workers.reconnecting_pod_uids.into_iter().collect(),
+        disruptions: countable(workers.disruptions),
+        busy_pods: pods(workers.busy_pod_uids),
+        connected_pods: Some(pods(workers.connected_pod_uids)),
+        reconnecting_pods: pods(workers.reconnecting_pod_uids),
         epoch_since: None,
-        tasks_done: snapshot.tasks_done,
-        tasks_total: snapshot.tasks_total,
+        tasks_done: countable(snapshot.tasks_done),
+        tasks_total: countable(snapshot.tasks_total),
         useful_workers: snapshot.useful_workers,
         progressed: false,
         result: snapshot.result.map(|result| RunResult {
             succeeded: result.succeeded,
-            reason: result.reason,
-            message: result.message,
-            files: result.files,
-            bytes: result.bytes,
-            rows: result.rows,
+            reason: cut(result.reason, MAX_NAME),
+            message: cut(result.message, MAX_SENTENCE),
+            files: countable(result.files),
+            bytes: countable(result.bytes),
+            rows: countable(result.rows),
             manifest: result.manifest,
         }),
     })
+}
+
+/// The first `limit` characters, with none of the memory of the rest.
+pub(super) fn cut(text: String, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// As many uids of pods as a job can have.
+fn pods(uids: Vec<String>) -> BTreeSet<String> {
+    uids.into_iter()
+        .take(MAX_PODS)
+        .map(|uid| cut(uid, MAX_NAME))
+        .collect()
+}
+
+/// The number as status can show it: a larger one is the largest.
+fn countable(number: u64) -> u64 {
+    number.min(i64::MAX.unsigned_abs())
 }
 
 fn message(message: Message) -> proto::OperatorMessage {
@@ -192,6 +243,54 @@ mod tests {
                 read.reconnecting_pods.len()
             ),
             (Some(2), 1)
+        );
+    }
+
+    #[test]
+    fn texts_lists_and_numbers_of_a_hostile_report_are_bounded() {
+        let mut hostile = report();
+        let snapshot = hostile.snapshot.as_mut().unwrap();
+        let long = "é".repeat(200_000);
+        snapshot.message.clone_from(&long);
+        snapshot.tasks_done = u64::MAX;
+        snapshot.tasks_total = u64::MAX;
+        snapshot.stage = Some(proto::Stage {
+            name: long.clone(),
+            ..proto::Stage::default()
+        });
+        let workers = snapshot.workers.as_mut().unwrap();
+        workers.disruptions = u64::MAX;
+        workers.busy_pod_uids = (0..20_000).map(|n| format!("{n:0100}")).collect();
+        snapshot.result = Some(proto::Result {
+            message: long.clone(),
+            reason: long.clone(),
+            rows: u64::MAX,
+            ..proto::Result::default()
+        });
+        let read = read_report(hostile.clone(), "uid", 2).unwrap();
+        let result = read.result.unwrap();
+        let lengths = [
+            &read.message,
+            &read.stage.unwrap().name,
+            &result.message,
+            &result.reason,
+        ]
+        .map(|text| text.chars().count());
+        assert_eq!(lengths, [1024, 64, 1024, 64]);
+        assert!(read.busy_pods.len() <= 10_000 && read.busy_pods.iter().all(|uid| uid.len() == 64));
+        for number in [
+            read.disruptions,
+            read.tasks_done,
+            read.tasks_total,
+            result.rows,
+        ] {
+            assert_eq!(i64::try_from(number), Ok(i64::MAX));
+        }
+        let result = hostile.snapshot.as_mut().unwrap().result.as_mut().unwrap();
+        result.manifest = "m".repeat(1101);
+        assert_eq!(
+            read_report(hostile, "uid", 2).unwrap_err().to_string(),
+            "result.manifest: is too long (got 1101 characters); at most 1100 are allowed"
         );
     }
 

@@ -221,6 +221,7 @@ fn setup(clock: Clock, coordinators: Coordinators) -> Setup {
     Setup {
         installation: Installation {
             worker_image: "registry.example/zephyr-worker:1".to_owned(),
+            force_delete_pods: true,
             ..Installation::default()
         },
         namespace: None,

@@ -30,7 +30,7 @@ pub(super) fn create_missing(
         workers,
     } = objects;
     let Some(root) = root else {
-        if job.errors.is_empty() {
+        if job.standing_errors(observed).is_empty() {
             return vec![Action::CreateRoot {
                 frozen: Box::new(freeze(job, installation, generation)),
             }];

@@ -41,6 +41,7 @@ struct World {
     status_writes: u32,
     last_well: LastWell,
     forced: ForcedDeletes,
+    scaled_at: Option<Timestamp>,
     force_delete_pods: bool,
     /// Pods that a finalizer keeps whatever is deleted.
     kept: Vec<&'static str>,
@@ -74,6 +75,7 @@ impl World {
             status_writes: 0,
             last_well: LastWell::default(),
             forced: ForcedDeletes::default(),
+            scaled_at: None,
             force_delete_pods: true,
             kept: Vec::new(),
             next_uid: 1,
@@ -101,6 +103,7 @@ impl World {
             untold_ends: self.untold_ends.clone(),
             last_well: self.last_well,
             forced: self.forced.clone(),
+            scaled_at: self.scaled_at,
         }
     }
 
@@ -176,6 +179,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..50 {
             self.written = None;
+            self.scaled_at = None;
             let before = (self.log.len(), self.job.status.clone());
             if self.reconcile() && (self.log.len(), self.job.status.clone()) == before {
                 // What lost its root is collected, sooner or later.
@@ -262,6 +266,7 @@ impl World {
                 assert_eq!((&workers.object.uid, workers.replicas), (uid, *from));
                 workers.replicas = *to;
                 workers.pods = *to;
+                self.scaled_at = Some(self.now);
             }
             Action::ForceDeletePod { name, uid } => {
                 self.forced.note_try(name, uid, None, self.now);
@@ -1346,6 +1351,79 @@ fn a_refused_spec_starts_nothing_and_its_repair_does() {
     world.job.errors.clear();
     world.settle();
     assert_eq!(world.generation(), 1);
+}
+
+fn newer_rule() -> Vec<zephyr_crds::field_error::FieldError> {
+    vec![zephyr_crds::field_error::FieldError::new(
+        "spec.pipeline.sink",
+        "is what a newer rule refuses",
+        "another folder",
+    )]
+}
+
+/// The coordinator of a running job is lost, and the next generation's objects are there.
+fn lose_coordinator(world: &mut World) {
+    world.coordinator_is(false);
+    world.settle();
+    world.pass(120);
+    world.settle();
+    world.pass(5);
+    world.settle();
+}
+
+#[test]
+fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
+    let mut world = World::running(json!({}));
+    world.job.errors = newer_rule();
+    lose_coordinator(&mut world);
+    assert_eq!(world.generation(), 2);
+    let root = world.current().root.clone();
+    assert!(root.is_some(), "the next generation runs");
+    let accepted = world.condition(ConditionType::Accepted);
+    assert_eq!(accepted.status, ConditionStatus::True);
+    assert!(
+        accepted.message.contains("goes on as it began")
+            && accepted.message.contains("spec.pipeline.sink"),
+        "{}",
+        accepted.message
+    );
+}
+
+#[test]
+fn a_running_job_that_is_changed_is_held_to_the_newer_rules_until_it_is_changed_back() {
+    let mut world = World::running(json!({}));
+    let began = world.job.spec.clone();
+    world.job.errors = newer_rule();
+    world.job.spec.image = "edited:2".to_owned();
+    world.job.spec_version = Some(2);
+    world.settle();
+    assert_eq!(
+        world.condition(ConditionType::Accepted).status,
+        ConditionStatus::False
+    );
+    lose_coordinator(&mut world);
+    assert_eq!(world.generation(), 1, "no generation of a refused spec");
+    world.job.spec = began;
+    world.job.spec_version = Some(3);
+    world.settle();
+    world.pass(5);
+    world.settle();
+    assert_eq!(world.generation(), 2, "what is frozen is what is asked for");
+}
+
+#[test]
+fn a_coordinator_that_changes_its_mind_costs_one_scaling_in_five_seconds() {
+    let mut world = World::running(json!({}));
+    world.job.spec.workers.replicas = 100;
+    world.settle();
+    let logged = world.log.len();
+    for tick in 0..1_200 {
+        world.report.as_mut().unwrap().useful_workers = Some(if tick % 2 == 0 { 1 } else { 8 });
+        world.reconcile();
+        world.advance(500);
+    }
+    let scaled = world.log.len() - logged;
+    assert!((1..=120).contains(&scaled), "{scaled}");
 }
 
 #[test]

@@ -733,3 +733,31 @@ fn an_operator_that_just_started_repeats_what_was_told_of_pods_that_wait() {
         assert_eq!(next, running, "{name}");
     }
 }
+
+#[test]
+fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
+    let long = "\u{1F300}\"".repeat(600);
+    let mut job = started();
+    for generation in 2..=12 {
+        let ended = EndedGeneration {
+            cause: GenerationEnd::CoordinatorLost,
+            message: long.clone(),
+        };
+        let start = Start {
+            generation,
+            ended: Some(ended),
+            not_before: None,
+            without_progress: generation,
+        };
+        job = after_step(&job, Lifecycle::Start(start), i64::from(generation) * 1000);
+    }
+    let finish = Finish {
+        cause: GenerationEnd::Failed,
+        reason: Reason::TaskFailed,
+        message: long,
+        outputs: None,
+    };
+    let job = after_step(&job, Lifecycle::Finish(finish), 50_000);
+    let bytes = serde_json::to_vec(&job.status).unwrap().len();
+    assert!(bytes <= MAX_STATUS_BYTES, "{bytes} bytes");
+}
