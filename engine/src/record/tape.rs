@@ -74,11 +74,18 @@ struct Scanner<'a> {
     nesting: usize,
 }
 
+/// The containers that are open: a list on the tape itself, from the innermost outwards.
+struct OpenContainers {
+    innermost: u32,
+    depth: usize,
+}
+
 impl Scanner<'_> {
     fn value_and_end(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordError> {
-        // The open containers are a list on the tape itself, from the innermost outwards.
-        let mut innermost = NO_CONTAINER;
-        let mut depth = 0;
+        let mut open = OpenContainers {
+            innermost: NO_CONTAINER,
+            depth: 0,
+        };
         if self.bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(self.error(RecordProblem::ByteOrderMark));
         }
@@ -91,32 +98,7 @@ impl Scanner<'_> {
             let first = self.peek()?;
             match first {
                 b'{' | b'[' => {
-                    if depth == self.nesting {
-                        let limit = self.nesting;
-                        return Err(self.error(RecordProblem::TooDeep { limit }));
-                    }
-                    depth += 1;
-                    let kind = if first == b'{' {
-                        Kind::Object
-                    } else {
-                        Kind::Array
-                    };
-                    let container = offset(nodes.len());
-                    nodes.push(Node {
-                        start: offset(self.position),
-                        end: offset(self.position),
-                        next: innermost,
-                        kind,
-                    });
-                    innermost = container;
-                    self.position += 1;
-                    self.skip_space();
-                    let next = self.peek()?;
-                    if first == b'{' && next != b'}' {
-                        self.key_and_colon(nodes)?;
-                        continue;
-                    }
-                    if first == b'[' && next != b']' {
+                    if self.open_container(nodes, &mut open, first)? {
                         continue;
                     }
                 }
@@ -124,50 +106,105 @@ impl Scanner<'_> {
                 b'-' | b'0'..=b'9' => self.number(nodes)?,
                 _ => self.word(nodes, first)?,
             }
-            // A value ended here; what follows closes containers or goes on to the next value.
-            loop {
-                self.skip_space();
-                let Some(container) = nodes.get(innermost as usize) else {
-                    return match self.bytes.get(self.position) {
-                        None => Ok(()),
-                        Some(&byte) => Err(self.error(RecordProblem::TrailingText(byte))),
-                    };
+            if self.is_end_behind_value(nodes, &mut open)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens a container; gives whether its first value begins here. Otherwise its closing bracket is the next byte.
+    #[expect(
+        clippy::inline_always,
+        reason = "the scanner runs over every byte of every record; what is open stays in registers"
+    )]
+    #[inline(always)]
+    fn open_container(
+        &mut self,
+        nodes: &mut Vec<Node>,
+        open: &mut OpenContainers,
+        first: u8,
+    ) -> Result<bool, RecordError> {
+        if open.depth == self.nesting {
+            let limit = self.nesting;
+            return Err(self.error(RecordProblem::TooDeep { limit }));
+        }
+        open.depth += 1;
+        let kind = if first == b'{' {
+            Kind::Object
+        } else {
+            Kind::Array
+        };
+        let container = offset(nodes.len());
+        nodes.push(Node {
+            start: offset(self.position),
+            end: offset(self.position),
+            next: open.innermost,
+            kind,
+        });
+        open.innermost = container;
+        self.position += 1;
+        self.skip_space();
+        let next = self.peek()?;
+        if first == b'{' && next != b'}' {
+            self.key_and_colon(nodes)?;
+            return Ok(true);
+        }
+        Ok(first == b'[' && next != b']')
+    }
+
+    /// A value ended here; what follows closes containers or goes on to the next value. Gives whether it is the text's end.
+    #[expect(
+        clippy::inline_always,
+        reason = "the scanner runs over every byte of every record; what is open stays in registers"
+    )]
+    #[inline(always)]
+    fn is_end_behind_value(
+        &mut self,
+        nodes: &mut Vec<Node>,
+        open: &mut OpenContainers,
+    ) -> Result<bool, RecordError> {
+        loop {
+            self.skip_space();
+            let Some(container) = nodes.get(open.innermost as usize) else {
+                return match self.bytes.get(self.position) {
+                    None => Ok(true),
+                    Some(&byte) => Err(self.error(RecordProblem::TrailingText(byte))),
                 };
-                let in_object = container.kind == Kind::Object;
-                match (self.peek()?, in_object) {
-                    // An empty container comes here too: its closing bracket is the next byte.
-                    (b'}', true) | (b']', false) => {
-                        self.position += 1;
-                        depth -= 1;
-                        let behind = offset(nodes.len());
-                        let closed = &mut nodes[innermost as usize];
-                        innermost = closed.next;
-                        closed.end = offset(self.position);
-                        closed.next = behind;
+            };
+            let in_object = container.kind == Kind::Object;
+            match (self.peek()?, in_object) {
+                // An empty container comes here too: its closing bracket is the next byte.
+                (b'}', true) | (b']', false) => {
+                    self.position += 1;
+                    open.depth -= 1;
+                    let behind = offset(nodes.len());
+                    let closed = &mut nodes[open.innermost as usize];
+                    open.innermost = closed.next;
+                    closed.end = offset(self.position);
+                    closed.next = behind;
+                }
+                (b',', true) => {
+                    self.position += 1;
+                    self.skip_space();
+                    if self.peek()? == b'}' {
+                        return Err(self.error(RecordProblem::TrailingComma));
                     }
-                    (b',', true) => {
-                        self.position += 1;
-                        self.skip_space();
-                        if self.peek()? == b'}' {
-                            return Err(self.error(RecordProblem::TrailingComma));
-                        }
-                        self.key_and_colon(nodes)?;
-                        break;
+                    self.key_and_colon(nodes)?;
+                    return Ok(false);
+                }
+                (b',', false) => {
+                    self.position += 1;
+                    self.skip_space();
+                    if self.peek()? == b']' {
+                        return Err(self.error(RecordProblem::TrailingComma));
                     }
-                    (b',', false) => {
-                        self.position += 1;
-                        self.skip_space();
-                        if self.peek()? == b']' {
-                            return Err(self.error(RecordProblem::TrailingComma));
-                        }
-                        break;
-                    }
-                    (byte, true) => {
-                        return Err(self.error(RecordProblem::ExpectedCommaOrBrace(byte)));
-                    }
-                    (byte, false) => {
-                        return Err(self.error(RecordProblem::ExpectedCommaOrBracket(byte)));
-                    }
+                    return Ok(false);
+                }
+                (byte, true) => {
+                    return Err(self.error(RecordProblem::ExpectedCommaOrBrace(byte)));
+                }
+                (byte, false) => {
+                    return Err(self.error(RecordProblem::ExpectedCommaOrBracket(byte)));
                 }
             }
         }
