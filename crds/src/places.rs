@@ -11,6 +11,10 @@ use crate::job::ZephyrJobSpec;
 /// succeeded leaves.
 pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
 
+/// What is allowed instead of an output's name that begins with `_` or `.`: no pattern of a later job that reads the output would
+/// match it, and no later job would replace it.
+pub(crate) const HIDDEN_NAMES_ALLOWED: &str = "a name that begins with another character, because whoever reads the output passes such files over";
+
 /// Characters with which a pattern begins to stand for more than its own text.
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 

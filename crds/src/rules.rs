@@ -9,7 +9,7 @@ use kube::core::{Message, Rule};
 use crate::duration::DurationBounds;
 use crate::names::{MAX_JOB_NAME, RESERVED_PREFIX};
 use crate::pipeline::AmountBounds;
-use crate::places::MARKER_NAMES;
+use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 use crate::preemptible::SPOT_LABELS;
 use crate::resources::MINIMUM_MEMORY_MEBIBYTES;
@@ -280,6 +280,13 @@ pub(crate) fn sink_path() -> Rule {
             "any name but {}, which the job itself writes",
             MARKER_NAMES.join(" and ")
         ),
+    ));
+    // The file's name, and folders that a placeholder names or that are below one.
+    faults.push(fault(
+        "self.matches('/[_.][^/]*([{]|$)|[{].*/[_.]')",
+        &format!("{path}has a name that begins with _ or ."),
+        &Got::Text("self"),
+        HIDDEN_NAMES_ALLOWED,
     ));
     none_of(&faults)
 }

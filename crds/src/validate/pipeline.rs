@@ -9,7 +9,7 @@ use crate::pipeline::{
     MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
     PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
-use crate::places::MARKER_NAMES;
+use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
 /// Shards of a shuffle that says nothing, at most.
 const MAX_DEFAULT_SHARDS: usize = 256;
@@ -354,6 +354,15 @@ fn file_name(path: &str, name: &str) -> Option<FieldError> {
         );
         return Some(shown("has a reserved name", &allowed));
     }
+    let folder = name.split('{').next().unwrap_or_default();
+    let folder = folder.rfind('/').map_or(0, |slash| slash + 1);
+    let is_hidden = |part: &str| part.starts_with(['_', '.']);
+    if name[folder..].split('/').any(is_hidden) {
+        return Some(shown(
+            "has a name that begins with _ or .",
+            HIDDEN_NAMES_ALLOWED,
+        ));
+    }
     let too_long = |what: &str, most: usize| Some(shown(what, &format!("at most {most} bytes")));
     if path.starts_with("file:") {
         if last.len() > MAX_LOCAL_NAME_BYTES {
@@ -365,8 +374,6 @@ fn file_name(path: &str, name: &str) -> Option<FieldError> {
         }
         return None;
     }
-    let folder = name.split('{').next().unwrap_or_default();
-    let folder = folder.rfind('/').map_or(0, |slash| slash + 1);
     let marker = MARKER_NAMES.iter().map(|name| name.len()).max();
     if name.len().max(folder + marker.unwrap_or_default()) > MAX_KEY_BYTES {
         return too_long("is too long for a key of an object store", MAX_KEY_BYTES);

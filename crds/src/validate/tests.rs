@@ -385,6 +385,39 @@ fn the_name_of_an_output_has_no_doubled_slash_on_a_local_disk_either() {
 }
 
 #[test]
+fn names_that_readers_pass_over_are_no_output() {
+    let field = "pipeline/sink/files/path";
+    let one = ("pipeline/steps", json!([{"count": {}}]));
+    for name in [
+        "_part-{shard}.jsonl",
+        ".part-{shard}.jsonl",
+        "_one.jsonl",
+        "a/.one.jsonl",
+        "_run{total}/part-{shard}.jsonl",
+        "{shard}/_x/part.jsonl",
+        "{shard}/.part.jsonl",
+        "{total}-x/_{shard}.jsonl",
+    ] {
+        let path = format!("s3://out/{name}");
+        let changes = [(field, json!(path)), one.clone()];
+        let expected = format!(
+            "spec.pipeline.sink.files.path: has a name that begins with _ or . (got {path}); a name that begins with another character, because whoever reads the output passes such files over"
+        );
+        assert_eq!(errors_of(&changes, Place::Cluster), [expected]);
+    }
+    for name in [
+        "_tmp/part-{shard}.jsonl",
+        ".a/_b/{shard}.jsonl",
+        "{shard}._x/a_b.jsonl",
+        "a_.{shard}.jsonl",
+    ] {
+        let changes = [(field, json!(format!("s3://out/{name}"))), one.clone()];
+        let none = Vec::<String>::new();
+        assert_eq!(errors_of(&changes, Place::Cluster), none, "{name}");
+    }
+}
+
+#[test]
 fn names_of_markers_and_names_that_are_too_long_are_no_output() {
     let field = "pipeline/sink/files/path";
     let one = ("pipeline/steps", json!([{"count": {}}]));
