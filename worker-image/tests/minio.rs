@@ -11,7 +11,9 @@ use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpConnector, HttpRequest, ReqwestConnector};
 use object_stores::Server;
-use zephyr_worker::storage::list_inputs;
+use zephyr_engine::id::JobUid;
+use zephyr_worker::reclaim::remove_job_folder;
+use zephyr_worker::storage::{JobStorage, Location, list_inputs, subfolders, walk};
 
 fn minio() -> Server {
     let endpoint = std::env::var("ZEPHYR_S3_HOST_ENDPOINT").unwrap_or_default();
@@ -129,6 +131,68 @@ async fn folder_markers_and_odd_keys_break_no_listing_and_are_named_if_they_matc
         let expected = format!("cannot be read: its name {problem} (got {folder}/{name});");
         assert!(said.contains(&expected), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_keys_in_the_output_folder_before_and_during_a_job_harm_nothing() {
+    let server = minio();
+    let folder = server.folder("odd-output");
+    for key in ["p-%0A.jsonl", "p-0.jsonl/", "sub/", "tab%09/x"] {
+        put_raw(&format!("{folder}/out"), key, b"").await;
+    }
+    let meanwhile = async |out: &str| {
+        put_raw(out, "p-1%0A.jsonl", b"somebody else's").await;
+        put_raw(out, "p-1.jsonl/", b"").await;
+    };
+    object_stores::run_beside_others(&server, &folder, meanwhile).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_of_killed_attempts_go_at_the_end_and_no_others() {
+    object_stores::throw_away_uploads(&minio()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_keys_in_a_job_folder_are_shown_and_break_no_removal() {
+    let server = minio();
+    let (stores, folder) = (server.stores(), server.folder("odd-jobs"));
+    let uid = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
+    let own = format!("{folder}/{uid}");
+    for key in [
+        "",
+        "data/",
+        "data/0/outputs-e1-1",
+        "plan.json",
+        "data/odd%0A",
+    ] {
+        let content: &[u8] = if key.ends_with('/') || key.is_empty() {
+            b""
+        } else {
+            b"x"
+        };
+        put_raw(&own, key, content).await;
+    }
+    put_raw(&folder, "beside%0A/x", b"x").await;
+    let root = Location::parse(&folder).unwrap();
+    let names = subfolders(&stores, &root, "", 9, |_| true).await.unwrap();
+    assert_eq!(names, [uid]);
+    let own = Location::parse(&own).unwrap();
+    let mut shown = Vec::new();
+    let walked = walk(&stores, &own, |entry| {
+        let age = entry.modified.elapsed().unwrap_or_default();
+        shown.push((entry.path, entry.bytes, entry.is_file, age.as_secs() / 600));
+    });
+    walked.await.unwrap();
+    let seen = |path: &str, is_file| (path.to_owned(), 1, is_file, 0);
+    let (list, odd) = ("data/0/outputs-e1-1", r"data/odd\n");
+    let expected = [seen(list, true), seen(odd, false), seen("plan.json", true)];
+    assert_eq!(shown, expected);
+    let storage = JobStorage::new(stores.clone(), &folder, JobUid::parse(uid).unwrap()).unwrap();
+    assert_eq!(remove_job_folder(&storage).await.unwrap(), 2);
+    let mut left = Vec::new();
+    let walked = walk(&stores, &own, |entry| left.push(entry.path));
+    walked.await.unwrap();
+    assert_eq!(left, [odd]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,27 @@ async fn a_half_deleted_folder_is_deleted_by_the_next_call() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_address_can_hold_keeps_its_folder_and_no_other() {
+    use std::os::unix::ffi::OsStrExt;
+    let local = tempfile::tempdir().unwrap();
+    let root = local.path();
+    let kept = job_folder(root, ENDED, true).await;
+    job_folder(root, LOCAL_RUN, true).await;
+    let odd = std::ffi::OsStr::from_bytes(b"odd\xff");
+    std::fs::write(root.join(ENDED).join("data").join(odd), "x").unwrap();
+    std::fs::create_dir(root.join(odd)).unwrap();
+    age(root, DAY * 8);
+    let found = look(kept.stores(), &kept.root().parent()).await.unwrap();
+    let text = table(&kept.root().parent(), &found, &rules(&[]));
+    let sentence = "keep: 1 objects in it are not a job's, such as data/odd";
+    assert!(text.contains(sentence), "{text}");
+    gc(options(root, DAY * 7, true)).await.unwrap();
+    assert!(root.join(ENDED).join("plan.json").exists());
+    assert!(root.join(odd).exists());
+    assert!(!root.join(LOCAL_RUN).exists());
+}
+
+#[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
     let error = gc(options(Path::new("/no/such/folder"), DAY, true)).await;
     let error = error.unwrap_err().to_string();

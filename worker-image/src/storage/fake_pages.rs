@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use object_store::memory::InMemory;
 
-use crate::storage::pages::{Entry, ListPages, Page};
+use crate::storage::pages::{Ask, Entry, ListPages, Page};
 use crate::storage::{Store, Stores};
 
-/// What is asked of a store: the prefix and the token.
-pub(crate) type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+/// What is asked of a store.
+pub(crate) type Asked = Arc<Mutex<Vec<Ask>>>;
 
 /// Answers with these pages, one after another; the last one again and again.
 pub(crate) struct FakePages {
@@ -19,11 +20,8 @@ pub(crate) struct FakePages {
 
 #[tonic::async_trait]
 impl ListPages for FakePages {
-    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page> {
-        self.asked
-            .lock()
-            .unwrap()
-            .push((prefix.to_owned(), token.map(str::to_owned)));
+    async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
+        self.asked.lock().unwrap().push(ask.clone());
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 {
             answers.pop_front().unwrap()
@@ -43,6 +41,7 @@ pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
         key: key.to_vec(),
         size,
         etag: None,
+        modified: Some(SystemTime::UNIX_EPOCH),
         is_folder: false,
     }
 }
@@ -55,6 +54,7 @@ pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
 pub(crate) fn page(entries: &[Entry], next: Option<&str>) -> Result<Page, &'static str> {
     Ok(Page {
         entries: entries.to_vec(),
+        folders: Vec::new(),
         next: next.map(str::to_owned),
     })
 }

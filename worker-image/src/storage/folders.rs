@@ -1,16 +1,17 @@
-//! Shows the folders below a place, and everything in one folder, with sizes and times of the store's own clock. Removes objects
-//! by name. Never follows a symbolic link: what a link leads to belongs to somebody else. Decides nothing about what is found.
+//! Shows the folders below a place, and everything in one folder, with sizes and times of the store's own clock. Removes
+//! nothing. Never follows a symbolic link: what a link leads to belongs to somebody else. Decides nothing about what is found.
+//!
+//! A key that no address can hold breaks no listing. What only stands for a folder is not shown.
 
 use std::fs::{DirEntry, Metadata};
 use std::io;
-use std::path::{Path as DiskPath, PathBuf};
+use std::path::Path as DiskPath;
 use std::time::SystemTime;
 
-use futures::{StreamExt, TryStreamExt};
-use object_store::list::PaginatedListOptions;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStoreExt, PutPayload};
 use tokio::sync::mpsc;
 
+use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
 /// Entries of a local folder that wait for their reader.
@@ -22,13 +23,13 @@ const PAGES_MAX: usize = 10_000;
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
-    /// Its path below the folder.
+    /// Its path below the folder. Of a key that no address can hold, what cannot be printed is escaped.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
     /// When it was written, by the clock of the store or of the disk.
     pub modified: SystemTime,
-    /// Whether it is an object or a regular file. A symbolic link or a device is not.
+    /// Whether it is an object that has an address, or a regular file. A symbolic link or a device is not.
     pub is_file: bool,
 }
 
@@ -66,47 +67,43 @@ async fn remote_subfolders(
     most: usize,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<String>, StorageError> {
-    let store = stores.open(parent)?;
-    let name = |path: &object_store::path::Path| path.filename().map(str::to_owned);
-    let Some(pages) = store.folders else {
-        let listed = persist(stores, "listing", parent, || {
-            store.objects.list_with_delimiter(Some(parent.path()))
-        })
-        .await?;
-        let names = listed.common_prefixes.iter().filter_map(name);
-        return Ok(names.filter(|name| wanted(name)).collect());
+    let all = Ask::below(parent);
+    let prefix = all.prefix.clone();
+    // '0' follows '/': all keys in that folder come before. Azure has no such beginning.
+    let offset = format!("{prefix}{after}0");
+    let ask = Ask {
+        one_folder: true,
+        after: (!after.is_empty() && parent.scheme() != Scheme::Az).then_some(offset),
+        ..all
     };
-    let folder = parent.path().as_ref();
-    let prefix = if folder.is_empty() {
-        String::new()
-    } else {
-        format!("{folder}/")
-    };
-    // '0' follows '/': all keys in that folder come before.
-    let offset =
-        (!after.is_empty() && parent.scheme() != Scheme::Az).then(|| format!("{prefix}{after}0"));
+    let mut listing = Listing::begin(stores, parent, ask)?;
     let mut names = Vec::new();
-    let mut token: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let page = persist(stores, "listing", parent, || {
-            let options = PaginatedListOptions {
-                offset: offset.clone().filter(|_| token.is_none()),
-                delimiter: Some("/".into()),
-                page_token: token.clone(),
-                ..PaginatedListOptions::default()
-            };
-            let prefix = Some(prefix.as_str()).filter(|prefix| !prefix.is_empty());
-            pages.list_paginated(prefix, options)
-        })
-        .await?;
-        let found = page.result.common_prefixes.iter().filter_map(name);
-        names.extend(found.filter(|name| wanted(name)));
-        token = page.page_token;
-        if token.is_none() || names.len() >= most {
+        let Some(page) = listing.next().await? else {
+            break;
+        };
+        let found = page.folders.iter().filter_map(|folder| {
+            let name = folder.strip_prefix(prefix.as_bytes())?.strip_suffix(b"/")?;
+            std::str::from_utf8(name).ok()
+        });
+        names.extend(
+            found
+                .filter(|name| is_address(parent, name) && wanted(name))
+                .map(str::to_owned),
+        );
+        if names.len() >= most {
             break;
         }
     }
     Ok(names)
+}
+
+/// Whether a folder of that name has an address: an empty name and `..` have none.
+fn is_address(parent: &Location, name: &str) -> bool {
+    !name.is_empty()
+        && parent
+            .join(name)
+            .is_ok_and(|folder| folder.parent() == *parent && folder.file_name() == name)
 }
 
 fn local_subfolders(folder: &DiskPath, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
@@ -144,63 +141,30 @@ where
         };
         return tokio::join!(walk, read).0;
     }
-    let store = stores.open(folder)?.objects;
-    let mut listed = store.list(Some(folder.path()));
-    while let Some(object) = listed.next().await {
-        let object = object.map_err(|error| StorageError::from_store("listing", folder, &error))?;
-        if let Some(path) = below(folder, &object.location) {
+    let ask = Ask::below(folder);
+    let start = ask.prefix.len();
+    let mut listing = Listing::begin(stores, folder, ask)?;
+    while let Some(page) = listing.next().await? {
+        for entry in page.entries {
+            if entry.is_marker() {
+                continue;
+            }
+            let has_address = entry.location(folder).is_ok();
+            let below = entry.key.get(start..).unwrap_or_default();
             visit(FolderEntry {
-                path,
-                bytes: object.size,
-                modified: object.last_modified.into(),
-                is_file: true,
+                path: if has_address {
+                    String::from_utf8_lossy(below).into_owned()
+                } else {
+                    on_one_line(below)
+                },
+                bytes: entry.size,
+                // Of what has no time nothing says that it is old.
+                modified: entry.modified.unwrap_or_else(SystemTime::now),
+                is_file: has_address,
             });
         }
     }
     Ok(())
-}
-
-/// Removes the objects of a folder of which `is_chosen` takes the path below it, and on a local disk the folders that are empty
-/// then. Gives how many objects there were. Holds one page of names at a time.
-pub async fn remove_chosen(
-    stores: &Stores,
-    folder: &Location,
-    is_chosen: fn(&str) -> bool,
-) -> Result<u64, StorageError> {
-    if folder.scheme() == Scheme::File {
-        return on_disk(folder, move |path| {
-            let mut removed = 0;
-            local_walk(path, &mut |relative, path, metadata| {
-                if !metadata.is_file() || !is_chosen(relative) {
-                    return Ok(());
-                }
-                removed += u64::from(not_found_is_none(std::fs::remove_file(path))?.is_some());
-                Ok(())
-            })?;
-            remove_empty_folders(path);
-            Ok(removed)
-        })
-        .await;
-    }
-    let store = stores.open(folder)?.objects;
-    let place = folder.clone();
-    let chosen = store
-        .list(Some(folder.path()))
-        .try_filter_map(move |object| {
-            let is_chosen = below(&place, &object.location).is_some_and(|path| is_chosen(&path));
-            std::future::ready(Ok(is_chosen.then_some(object.location)))
-        })
-        .boxed();
-    let mut removals = store.delete_stream(chosen);
-    let mut removed = 0;
-    while let Some(removal) = removals.next().await {
-        match removal {
-            Ok(_) => removed += 1,
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(StorageError::from_store("removing", folder, &error)),
-        }
-    }
-    Ok(removed)
 }
 
 /// What time it is by the clock of the store: that of an object which is written into the folder for this, and removed again.
@@ -218,13 +182,6 @@ pub async fn server_time(stores: &Stores, folder: &Location) -> Result<SystemTim
     Ok(meta?.last_modified.into())
 }
 
-/// The path of an object below a folder.
-fn below(folder: &Location, object: &object_store::path::Path) -> Option<String> {
-    let parts = object.prefix_match(folder.path())?;
-    let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
-    (!parts.is_empty()).then(|| parts.join("/"))
-}
-
 fn local_entry(relative: &str, metadata: &Metadata) -> FolderEntry {
     FolderEntry {
         path: relative.to_owned(),
@@ -234,10 +191,10 @@ fn local_entry(relative: &str, metadata: &Metadata) -> FolderEntry {
     }
 }
 
-type Visit<'a> = dyn FnMut(&str, &DiskPath, &Metadata) -> io::Result<()> + 'a;
+pub(super) type Visit<'a> = dyn FnMut(&str, &DiskPath, &Metadata) -> io::Result<()> + 'a;
 
 /// Shows everything below a folder but the folders themselves. A link is shown as what it is.
-fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result<()> {
+pub(super) fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result<()> {
     let mut folders = vec![(folder.to_owned(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
         let Some(entries) = not_found_is_none(std::fs::read_dir(&path))? else {
@@ -260,25 +217,7 @@ fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder and the folders in it, as far as they hold no file.
-fn remove_empty_folders(folder: &DiskPath) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    let inner: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    for folder in inner {
-        remove_empty_folders(&folder);
-    }
-    if let Err(error) = std::fs::remove_dir(folder) {
-        tracing::debug!(folder = %folder.display(), %error, "a folder stays");
-    }
-}
-
-fn not_found_is_none<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn not_found_is_none<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     match done {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -286,7 +225,7 @@ fn not_found_is_none<T>(done: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-async fn on_disk<T: Default + Send + 'static>(
+pub(super) async fn on_disk<T: Default + Send + 'static>(
     folder: &Location,
     act: impl FnOnce(&DiskPath) -> io::Result<T> + Send + 'static,
 ) -> Result<T, StorageError> {
@@ -307,6 +246,8 @@ async fn on_disk<T: Default + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::fake_pages::{entry, listing, page};
+    use crate::storage::{Entry, Page, remove_chosen};
 
     async fn put(stores: &Stores, uri: &str) {
         let location = Location::parse(uri).unwrap();
@@ -383,5 +324,80 @@ mod tests {
         assert_eq!(remove_chosen(&stores, &folder, |_| true).await.unwrap(), 1);
         assert!(local.path().join("a/linked").is_symlink());
         assert!(outside.path().join("precious").exists());
+    }
+
+    #[tokio::test]
+    async fn keys_that_no_address_can_hold_break_no_listing_and_are_shown() {
+        let folder = |key: &[u8]| Entry {
+            is_folder: true,
+            ..entry(key, 0)
+        };
+        let keys = [
+            entry(b"jobs/a/", 0),
+            entry(b"jobs/a/data//x", 1),
+            entry(b"jobs/a/data/\xff", 1),
+            entry(b"jobs/a/data/line\n", 1),
+            entry(b"jobs/a/plan.json", 1),
+            folder(b"jobs/a/epochs"),
+        ];
+        let (stores, asked) = listing(vec![page(&keys, None)]);
+        let at = |path: &str| Location::parse(&format!("s3://b/{path}")).unwrap();
+        let shown = paths(&stores, &at("jobs/a")).await;
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|(path, _, is_file)| (path.as_str(), *is_file))
+            .collect();
+        let expected = [
+            ("data//x", false),
+            ("data/\\xff", false),
+            ("data/line\\n", false),
+            ("plan.json", true),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(asked.lock().unwrap()[0].prefix, "jobs/a/");
+        let store = stores.open(&at("jobs")).unwrap().objects;
+        let plan = at("jobs/a/plan.json");
+        store
+            .put(plan.path(), PutPayload::from_static(b"x"))
+            .await
+            .unwrap();
+        let removed = remove_chosen(&stores, &at("jobs/a"), |_| true).await;
+        assert_eq!(removed.unwrap(), 1);
+        assert!(store.head(plan.path()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn folders_of_any_name_break_no_list_of_folders() {
+        let names = [
+            "jobs/a/",
+            "jobs//",
+            "jobs/../",
+            "jobs/./",
+            "jobs/x\n/",
+            "jobs/b c/",
+        ];
+        let mut folders: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        folders.push(b"jobs/\xff/".to_vec());
+        let listed = Page {
+            folders,
+            next: Some("next".to_owned()),
+            ..Page::default()
+        };
+        let (stores, asked) = listing(vec![Ok(listed), page(&[entry(b"jobs//x", 1)], None)]);
+        let jobs = Location::parse("s3://b/jobs").unwrap();
+        let names = subfolders(&stores, &jobs, "A", 9, |_| true).await;
+        assert_eq!(names.unwrap(), ["a", "b c"]);
+        let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();
+        let first = Ask {
+            prefix: "jobs/".to_owned(),
+            one_folder: true,
+            after: Some("jobs/A0".to_owned()),
+            token: None,
+        };
+        let second = Ask {
+            token: Some("next".to_owned()),
+            ..first.clone()
+        };
+        assert_eq!(asked, [first, second]);
     }
 }

@@ -6,7 +6,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use crate::storage::local_files::NOT_A_FILE;
-use crate::storage::pages::{Entry, list_prefix};
+use crate::storage::pages::{Entry, list_prefix, on_one_line};
 use crate::storage::pattern::Pattern;
 use crate::storage::{
     Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
@@ -295,11 +295,7 @@ fn judge(
 
 /// A key in an error: whole, on one line.
 fn shown(location: &Location, key: &[u8]) -> String {
-    let key = match std::str::from_utf8(key) {
-        Ok(key) => key.escape_debug().to_string(),
-        Err(_) => key.escape_ascii().to_string(),
-    };
-    format!("{}/{key}", location.store_key())
+    format!("{}/{}", location.store_key(), on_one_line(key))
 }
 
 fn input_file(location: &Location, size: u64, etag: Option<&str>) -> InputFile {
@@ -596,7 +592,8 @@ mod tests {
                 .ends_with("bucket \"b\" does not exist (NoSuchBucket)"),
             "{error}"
         );
-        assert_eq!(asked.lock().unwrap()[0], ("none".to_owned(), None));
+        let ask = asked.lock().unwrap()[0].clone();
+        assert_eq!((ask.prefix.as_str(), ask.token), ("none", None));
         let (stores, _) = listing(vec![page(&[], None)]);
         assert_eq!(list_inputs(&stores, &path, true).await.unwrap(), []);
         let (stores, _) = listing(vec![Err(

@@ -1,17 +1,16 @@
 //! What is there of the names that a template can make: files whose names are the template's text with any numbers in it.
 //! Removes nothing, and decides nothing about what it finds.
 //!
-//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails the listing.
+//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails the listing, also if no
+//! address can hold it.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path as DiskPath, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
-use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::storage::{Cause, Location, StorageError, Stores, persist, size_of};
+use crate::storage::{Cause, Entry, Location, StorageError, Stores, list_prefix};
 
 /// A piece of a segment of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +33,11 @@ impl NamePattern {
     pub(crate) fn new(template: Location) -> Self {
         let segments = template.path().as_ref().split('/').map(pieces).collect();
         Self { template, segments }
+    }
+
+    /// The template as an address.
+    pub(crate) fn template(&self) -> &Location {
+        &self.template
     }
 
     /// Whether a path in the same store is such a name.
@@ -76,6 +80,42 @@ impl NamePattern {
             .take(folders)
             .take_while(is_literal)
             .count()
+    }
+
+    /// With what every such name begins: the text before the first number. A name without numbers begins with itself.
+    pub(crate) fn prefix(&self) -> String {
+        let mut prefix = String::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            if index > 0 {
+                prefix.push('/');
+            }
+            for piece in segment {
+                match piece {
+                    Piece::Text(text) => prefix.push_str(text),
+                    Piece::Number => return prefix,
+                }
+            }
+        }
+        prefix
+    }
+
+    /// What an entry of a listing is, if it has such a name. A name that is not text or that no address can hold is none that a
+    /// template makes.
+    fn matched(&self, entry: &Entry) -> Option<Match> {
+        let key = std::str::from_utf8(&entry.key).ok()?;
+        if !self.matches(key) {
+            return None;
+        }
+        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key)?;
+        Some(Match {
+            location: self.template.with_path(path),
+            size: entry.size,
+            kind: if entry.is_folder {
+                MatchKind::Folder
+            } else {
+                MatchKind::File
+            },
+        })
     }
 
     fn literal_folder(&self) -> String {
@@ -137,7 +177,7 @@ fn matches(pieces: &[Piece], name: &str) -> bool {
 pub(crate) enum MatchKind {
     /// A file.
     File,
-    /// A folder of a local disk.
+    /// A folder of a local disk or of Azure.
     Folder,
     /// A file below a symbolic link to a folder: it lies somewhere else.
     BeyondLink,
@@ -166,8 +206,7 @@ pub(crate) struct Sight {
 /// Told of each match; says whether it is of interest.
 pub(crate) type Wanted = dyn Fn(&Match) -> bool + Send + Sync;
 
-/// Lists what matches a pattern and is wanted; keeps at most `kept_max` of it. `wanted` may see an entry more than once,
-/// if a listing has to begin anew.
+/// Lists what matches a pattern and is wanted; keeps at most `kept_max` of it.
 pub(crate) async fn list_matching(
     stores: &Stores,
     pattern: &NamePattern,
@@ -177,42 +216,22 @@ pub(crate) async fn list_matching(
     if pattern.template.local_path().is_some() {
         return on_disk(pattern, kept_max, wanted).await;
     }
-    let folder = pattern.literal_folder();
-    let place = Path::parse(&folder).unwrap_or_default();
-    let place = pattern.template.with_path(place);
-    let store = stores.open(&place)?.objects;
-    let found = persist(stores, "listing", &place, || async {
-        let mut sight = Sight::default();
-        let mut listed = store.list(Some(place.path()));
-        while let Some(meta) = listed.try_next().await? {
-            if pattern.matches(meta.location.as_ref()) {
-                let entry = Match {
-                    location: place.with_path(meta.location),
-                    size: meta.size,
-                    kind: MatchKind::File,
-                };
-                sight.note(entry, kept_max, &*wanted);
-            }
+    let folder = Path::parse(pattern.literal_folder()).unwrap_or_default();
+    let mut sight = Sight::default();
+    // A key that ends in a slash is another one than that without, and no file's.
+    let see = |entry: Entry| {
+        if let Some(found) = pattern.matched(&entry) {
+            sight.note(found, kept_max, &*wanted);
         }
-        Ok(sight)
-    });
-    without_folder_marks(stores, found.await?).await
-}
-
-/// A key of no bytes that ends in a slash stands for a folder; its name without the slash is no object's.
-async fn without_folder_marks(stores: &Stores, sight: Sight) -> Result<Sight, StorageError> {
-    let mut seen = Sight {
-        entries: Vec::with_capacity(sight.entries.len()),
-        count: sight.count,
+        ControlFlow::Continue(())
     };
-    for entry in sight.entries {
-        if entry.size == 0 && size_of(stores, &entry.location).await?.is_none() {
-            seen.count = seen.count.saturating_sub(1);
-        } else {
-            seen.entries.push(entry);
-        }
-    }
-    Ok(seen)
+    let listed = list_prefix(stores, &pattern.template, &pattern.prefix(), see).await;
+    // What the credentials have to allow is shown as a folder, and not as the beginning of a name.
+    listed.map_err(|error| StorageError {
+        object: pattern.template.with_path(folder).to_string(),
+        ..error
+    })?;
+    Ok(sight)
 }
 
 impl Sight {
@@ -341,6 +360,7 @@ mod tests {
     use object_store::{ObjectStoreExt, PutPayload};
 
     use super::*;
+    use crate::storage::fake_pages::{entry, listing, page};
 
     fn pattern(template: &str) -> NamePattern {
         NamePattern::new(Location::parse_local(template).unwrap())
@@ -501,5 +521,67 @@ mod tests {
         let error = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
         let error = error.await.unwrap_err().to_string();
         assert!(error.contains("Not a directory"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn odd_keys_in_the_folder_break_no_listing_and_are_no_output() {
+        let folder = |key: &[u8]| Entry {
+            is_folder: true,
+            ..entry(key, 0)
+        };
+        let keys = [
+            entry(b"out/p-", 0),
+            entry(b"out/p-/", 0),
+            entry(b"out/p-//1.jsonl", 5),
+            entry(b"out/p-0.jsonl", 0),
+            entry(b"out/p-1.jsonl", 5),
+            entry(b"out/p-1.jsonl/", 5),
+            entry(b"out/p-2.jsonl/", 0),
+            entry(b"out/p-3.jsonl\n", 5),
+            entry(b"out/p-4\xff.jsonl", 5),
+            entry(b"out/p-5.jsonl/../p-6.jsonl", 5),
+            entry(b"out//p-7.jsonl", 5),
+            folder(b"out/p-8.jsonl"),
+            folder(b"out/p-sub"),
+        ];
+        let (stores, asked) = listing(vec![
+            page(&keys[..6], Some("next")),
+            Err("Server returned non-2xx status code: 503 Service Unavailable: "),
+            page(&keys[6..], None),
+        ]);
+        let pattern = pattern("s3://b/out/p-{shard}.jsonl");
+        let found = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
+        let found = found.await.unwrap();
+        let seen: Vec<_> = (found.entries.iter())
+            .map(|entry| (entry.location.to_string(), entry.size, entry.kind))
+            .collect();
+        let at = |shard: u32| format!("s3://b/out/p-{shard}.jsonl");
+        assert_eq!(
+            seen,
+            [
+                (at(0), 0, MatchKind::File),
+                (at(1), 5, MatchKind::File),
+                (at(8), 0, MatchKind::Folder)
+            ]
+        );
+        assert_eq!(found.count, 3);
+        let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();
+        assert!(asked.iter().all(|ask| ask.prefix == "out/p-"), "{asked:?}");
+        assert_eq!(asked.len(), 3);
+    }
+
+    #[test]
+    fn a_listing_begins_with_all_text_before_the_first_number() {
+        for (template, prefix) in [
+            ("s3://b/o/p-{shard}.jsonl", "o/p-"),
+            ("s3://b/o/{shard}/x", "o/"),
+            ("s3://b/o/y={total}/p-{shard}", "o/y="),
+            ("s3://b/{shard}", ""),
+            ("s3://b/o/one.jsonl", "o/one.jsonl"),
+        ] {
+            assert_eq!(pattern(template).prefix(), prefix);
+        }
+        let beside = pattern("s3://b/o/y{total}/p-{shard}").beside("_SUCCESS.json");
+        assert_eq!(beside.prefix(), "o/y");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The client of `object_store` makes paths of the keys and refuses a page with one that cannot be; here every key is kept.
 
+use std::time::SystemTime;
+
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
@@ -44,6 +46,7 @@ struct Object {
     is_encoded: bool,
     size: Option<u64>,
     etag: Option<String>,
+    modified: Option<SystemTime>,
     is_folder: bool,
 }
 
@@ -55,6 +58,8 @@ struct Answer {
     was_root_seen: bool,
     object: Object,
     objects: Vec<Object>,
+    /// Their keys only.
+    folders: Vec<Object>,
     /// S3 says so of all keys.
     is_encoded: bool,
     is_truncated: bool,
@@ -72,7 +77,10 @@ impl Answer {
             }
             self.was_root_seen = true;
         }
-        if name == b"Contents" || name == b"Blob" {
+        if matches!(
+            name.as_slice(),
+            b"Contents" | b"Blob" | b"CommonPrefixes" | b"BlobPrefix"
+        ) {
             self.object = Object::default();
         }
         if name == b"Name" {
@@ -118,7 +126,9 @@ impl Answer {
             ([], b"NextContinuationToken" | b"NextMarker") if !text.is_empty() => {
                 self.next = Some(as_text());
             }
-            ([b"Contents"], b"Key") | ([b"Blobs", b"Blob"], b"Name") => {
+            ([b"Contents"], b"Key")
+            | ([b"CommonPrefixes"], b"Prefix")
+            | ([b"Blobs", b"Blob" | b"BlobPrefix"], b"Name") => {
                 self.object.key = Some(text);
             }
             ([b"Contents"], b"Size") | ([b"Blobs", b"Blob", b"Properties"], b"Content-Length") => {
@@ -129,6 +139,10 @@ impl Answer {
             ([b"Contents"], b"ETag") | ([b"Blobs", b"Blob", b"Properties"], b"Etag") => {
                 self.object.etag = Some(as_text());
             }
+            ([b"Contents"], b"LastModified")
+            | ([b"Blobs", b"Blob", b"Properties"], b"Last-Modified") => {
+                self.object.modified = time(&as_text());
+            }
             ([b"Blobs", b"Blob", b"Properties"], b"ResourceType") => {
                 self.object.is_folder |= text == b"directory";
             }
@@ -137,6 +151,9 @@ impl Answer {
             }
             ([], b"Contents") | ([b"Blobs"], b"Blob") => {
                 self.objects.push(std::mem::take(&mut self.object));
+            }
+            ([], b"CommonPrefixes") | ([b"Blobs"], b"BlobPrefix") => {
+                self.folders.push(std::mem::take(&mut self.object));
             }
             _ => {}
         }
@@ -153,31 +170,50 @@ impl Answer {
             ));
         }
         let are_encoded = self.is_encoded;
-        let entries = self.objects.into_iter().map(|object| {
-            let key = object
-                .key
-                .ok_or_else(|| not_understood(&"an object has no key"))?;
-            let key = if are_encoded {
-                decoded(&key, true)
-            } else if object.is_encoded {
-                decoded(&key, false)
-            } else {
-                key
-            };
+        let folders = self.folders.into_iter();
+        let folders = folders.map(|mut folder| folder.take_key(are_encoded));
+        let entries = self.objects.into_iter().map(|mut object| {
             Ok(Entry {
-                key,
+                key: object.take_key(are_encoded)?,
                 size: object
                     .size
                     .ok_or_else(|| not_understood(&"an object has no size"))?,
                 etag: object.etag,
+                modified: object.modified,
                 is_folder: object.is_folder,
             })
         });
         Ok(Page {
             entries: entries.collect::<Result<_, String>>()?,
+            folders: folders.collect::<Result<_, String>>()?,
             next: self.next,
         })
     }
+}
+
+impl Object {
+    /// The key byte by byte.
+    fn take_key(&mut self, are_encoded: bool) -> Result<Vec<u8>, String> {
+        let key = self.key.take();
+        let key = key.ok_or_else(|| not_understood(&"an object has no key"))?;
+        Ok(if are_encoded {
+            decoded(&key, true)
+        } else if self.is_encoded {
+            decoded(&key, false)
+        } else {
+            key
+        })
+    }
+}
+
+/// A time as S3 and Google write it, or Azure; nothing if it is neither.
+fn time(text: &str) -> Option<SystemTime> {
+    let text = text.trim();
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.into());
+    }
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
+    time.ok().map(SystemTime::from)
 }
 
 /// `#10` and `#xA`: control characters too, which XML does not allow and stores send.
@@ -246,7 +282,26 @@ mod tests {
         let page = parse(listed("k").as_bytes()).unwrap();
         assert_eq!(page.entries[0].size, 3);
         assert_eq!(page.entries[0].etag.as_deref(), Some("\"e\""));
+        assert_eq!(page.entries[0].modified, Some(at(1_767_225_600)));
         assert_eq!(page.next, None);
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn folders_and_times_of_every_store_are_read() {
+        let s3 = "<ListBucketResult><EncodingType>url</EncodingType><Prefix>in%2F</Prefix><CommonPrefixes><Prefix>in%2Fa+b%2F</Prefix></CommonPrefixes><CommonPrefixes><Prefix>in%2F%FF%2F</Prefix></CommonPrefixes></ListBucketResult>";
+        let azure = "<EnumerationResults><Prefix>in/</Prefix><Blobs><BlobPrefix><Name>in/a+b/</Name></BlobPrefix><Blob><Name>in/x</Name><Properties><Last-Modified>Fri, 27 Nov 2026 07:24:03 GMT</Last-Modified><Content-Length>1</Content-Length></Properties></Blob><BlobPrefix><Name Encoded=\"true\">in%2F%EF%BF%BE/</Name></BlobPrefix></Blobs><NextMarker/></EnumerationResults>";
+        let page = parse(s3.as_bytes()).unwrap();
+        assert_eq!(page.folders, [b"in/a b/".to_vec(), b"in/\xff/".to_vec()]);
+        let page = parse(azure.as_bytes()).unwrap();
+        assert_eq!(page.folders, [b"in/a+b/".to_vec(), "in/\u{fffe}/".into()]);
+        assert_eq!(page.entries.len(), 1);
+        assert_eq!(page.entries[0].modified, Some(at(1_795_764_243)));
+        assert_eq!(time("2026-11-27T07:24:03.000Z"), Some(at(1_795_764_243)));
+        assert_eq!(time("yesterday"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -24,6 +25,8 @@ pub struct Entry {
     pub size: u64,
     /// What changes when it changes; some stores have none.
     pub etag: Option<String>,
+    /// When it was written, by the store's clock; nothing if the store does not say it.
+    pub modified: Option<SystemTime>,
     /// Whether the store says that it stands for a folder.
     pub is_folder: bool,
 }
@@ -33,15 +36,30 @@ pub struct Entry {
 pub struct Page {
     /// In the store's order.
     pub entries: Vec<Entry>,
+    /// What the keys of a listing of one folder have in common up to and with the next slash, byte by byte.
+    pub folders: Vec<Vec<u8>>,
     /// With what to ask for the next page; nothing on the last.
     pub next: Option<String>,
+}
+
+/// Which page is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// With what the keys begin.
+    pub prefix: String,
+    /// Whether the keys with another slash after the prefix are shown as folders only.
+    pub one_folder: bool,
+    /// The first page begins after this key.
+    pub after: Option<String>,
+    /// The page to which this token leads; otherwise the first one.
+    pub token: Option<String>,
 }
 
 /// A store that lists page by page.
 #[tonic::async_trait]
 pub trait ListPages: Send + Sync {
-    /// The first page of the keys that begin with `prefix`, or the page to which `token` leads.
-    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page>;
+    /// The page that is asked for.
+    async fn page(&self, ask: &Ask) -> object_store::Result<Page>;
 }
 
 impl Entry {
@@ -97,28 +115,87 @@ where
     if place.scheme() == Scheme::File {
         return local::list_prefix(place, prefix, visit).await;
     }
-    let pages = stores.open(place)?.pages;
-    let shown = place.with_path(Path::parse(prefix).unwrap_or_default());
-    let mut way = Way::default();
-    let mut token: Option<String> = None;
-    loop {
-        let page = persist(stores, "listing", &shown, || {
-            pages.page(prefix, token.as_deref())
-        })
-        .await
-        .map_err(|error| without_bucket(place, error))?;
-        let next = way
-            .follow(&page)
-            .map_err(|problem| StorageError::new("listing", &shown, Cause::Other(problem)))?;
+    let mut listing = Listing::begin(stores, place, Ask::beginning_with(prefix))?;
+    while let Some(page) = listing.next().await? {
         for entry in page.entries {
             if visit(entry).is_break() {
                 return Ok(());
             }
         }
-        let Some(next) = next else {
-            return Ok(());
+    }
+    Ok(())
+}
+
+impl Ask {
+    /// For all keys that begin with this.
+    pub(super) fn beginning_with(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// For all keys in a folder, however deep.
+    pub(super) fn below(folder: &Location) -> Self {
+        Self::beginning_with(&match folder.path().as_ref() {
+            "" => String::new(),
+            path => format!("{path}/"),
+        })
+    }
+}
+
+/// A listing of a store that is no local disk, one page after another.
+pub(super) struct Listing<'a> {
+    stores: &'a Stores,
+    place: &'a Location,
+    /// What errors name.
+    shown: Location,
+    pages: Arc<dyn ListPages>,
+    way: Way,
+    /// The next page; nothing after the last one.
+    ask: Option<Ask>,
+}
+
+impl<'a> Listing<'a> {
+    pub(super) fn begin(
+        stores: &'a Stores,
+        place: &'a Location,
+        ask: Ask,
+    ) -> Result<Self, StorageError> {
+        Ok(Self {
+            stores,
+            place,
+            shown: place.with_path(Path::parse(&ask.prefix).unwrap_or_default()),
+            pages: stores.open(place)?.pages,
+            way: Way::default(),
+            ask: Some(ask),
+        })
+    }
+
+    /// The next page; nothing after the last one.
+    pub(super) async fn next(&mut self) -> Result<Option<Page>, StorageError> {
+        let Some(ask) = self.ask.take() else {
+            return Ok(None);
         };
-        token = Some(next);
+        let call = || self.pages.page(&ask);
+        let page = persist(self.stores, "listing", &self.shown, call).await;
+        let page = page.map_err(|error| without_bucket(self.place, error))?;
+        let next = self.way.follow(&page);
+        let next = next
+            .map_err(|problem| StorageError::new("listing", &self.shown, Cause::Other(problem)))?;
+        self.ask = next.map(|token| Ask {
+            token: Some(token),
+            ..ask
+        });
+        Ok(Some(page))
+    }
+}
+
+/// A key for people: whole, on one line.
+pub(super) fn on_one_line(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(key) => key.escape_debug().to_string(),
+        Err(_) => key.escape_ascii().to_string(),
     }
 }
 
@@ -144,11 +221,8 @@ struct Way {
 impl Way {
     /// The token of the next page, if there is one.
     fn follow(&mut self, page: &Page) -> Result<Option<String>, String> {
-        self.empty_in_a_row = if page.entries.is_empty() {
-            self.empty_in_a_row + 1
-        } else {
-            0
-        };
+        let is_empty = page.entries.is_empty() && page.folders.is_empty();
+        self.empty_in_a_row = if is_empty { self.empty_in_a_row + 1 } else { 0 };
         if self.empty_in_a_row > EMPTY_PAGES_MAX {
             return Err(format!(
                 "the store sent more than {EMPTY_PAGES_MAX} pages without an object in a row, and more were to follow"
@@ -173,22 +247,34 @@ pub(crate) struct WholeListing(pub(crate) Arc<dyn ObjectStore>);
 
 #[tonic::async_trait]
 impl ListPages for WholeListing {
-    async fn page(&self, prefix: &str, _: Option<&str>) -> object_store::Result<Page> {
-        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+    async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
+        let (folder, _) = ask.prefix.rsplit_once('/').unwrap_or_default();
         let folder = Path::parse(folder)?;
-        let listed = self.0.list(Some(&folder));
-        let entries = listed.try_filter_map(|meta| {
+        let is_asked_for = |key: &str| {
+            key.starts_with(&ask.prefix) && ask.after.as_deref().is_none_or(|after| key > after)
+        };
+        let (listed, folders) = if ask.one_folder {
+            let listed = self.0.list_with_delimiter(Some(&folder)).await?;
+            let folders = listed.common_prefixes.into_iter();
+            let folders = folders.map(|folder| format!("{folder}/").into_bytes());
+            (listed.objects, folders.collect())
+        } else {
+            let listed = self.0.list(Some(&folder)).try_collect().await?;
+            (listed, Vec::new())
+        };
+        let entries = listed.into_iter().filter_map(|meta| {
             let key = meta.location.as_ref();
-            let entry = key.starts_with(prefix).then(|| Entry {
+            is_asked_for(key).then(|| Entry {
                 key: key.as_bytes().to_vec(),
                 size: meta.size,
                 etag: meta.e_tag.clone(),
+                modified: Some(meta.last_modified.into()),
                 is_folder: false,
-            });
-            std::future::ready(Ok(entry))
+            })
         });
         Ok(Page {
-            entries: entries.try_collect().await?,
+            entries: entries.collect(),
+            folders,
             next: None,
         })
     }
@@ -227,8 +313,8 @@ mod tests {
         let found = keys(&stores, "in/").await.unwrap();
         assert_eq!(found, ["in/1", "in/2", "in//3\u{fffd}"]);
         let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();
-        assert!(asked.iter().all(|(prefix, _)| prefix == "in/"));
-        let tokens: Vec<_> = asked.iter().map(|(_, token)| token.as_deref()).collect();
+        assert!(asked.iter().all(|ask| ask.prefix == "in/"));
+        let tokens: Vec<_> = asked.iter().map(|ask| ask.token.as_deref()).collect();
         let (one, two, three) = (Some("one"), Some("two"), Some("three"));
         assert_eq!(tokens, [None, one, one, one, two, three, three]);
     }

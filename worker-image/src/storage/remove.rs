@@ -1,26 +1,91 @@
-//! Removes all that lies in a folder. Whose folder it is, and when it may go, is the caller's business.
+//! Removes what is in a folder. Whose folder it is, and when it may go, is the caller's business.
 
-use futures::{StreamExt, TryStreamExt};
+use std::path::{Path as DiskPath, PathBuf};
+
+use futures::StreamExt;
 use object_store::ObjectStore;
 
-use crate::storage::{Location, StorageError, Stores};
+use crate::storage::folders::{local_walk, not_found_is_none, on_disk};
+use crate::storage::pages::{Ask, Listing, on_one_line};
+use crate::storage::{Location, Scheme, StorageError, Stores};
 
 /// Removes every object in a folder, and gives how many there were. What somebody puts there meanwhile may stay.
 pub async fn remove_folder(stores: &Stores, folder: &Location) -> Result<u64, StorageError> {
+    remove_chosen(stores, folder, |_| true).await
+}
+
+/// Removes the objects of a folder of which `is_chosen` takes the path below it, and on a local disk the folders that are empty
+/// then. Gives how many objects there were. Holds one page of names at a time. A key that no address can hold stays, and the
+/// log names it: no release writes one. A symbolic link stays, too.
+pub async fn remove_chosen(
+    stores: &Stores,
+    folder: &Location,
+    is_chosen: fn(&str) -> bool,
+) -> Result<u64, StorageError> {
+    if folder.scheme() == Scheme::File {
+        return on_disk(folder, move |path| local_removal(path, is_chosen)).await;
+    }
     let store = stores.open(folder)?.objects;
-    let listed = store.list(Some(folder.path()));
-    let paths = listed.map_ok(|object| object.location).boxed();
-    let mut removals = store.delete_stream(paths);
+    let ask = Ask::below(folder);
+    let start = ask.prefix.len();
+    let mut listing = Listing::begin(stores, folder, ask)?;
     let mut removed = 0;
-    while let Some(removal) = removals.next().await {
-        match removal {
-            Ok(_) => removed += 1,
-            // A local folder that was not made, or an object that somebody else removed.
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(StorageError::from_store("removing", folder, &error)),
+    while let Some(page) = listing.next().await? {
+        let mut chosen = Vec::new();
+        for entry in page.entries.iter().filter(|entry| !entry.is_marker()) {
+            match entry.location(folder) {
+                Ok(location) => {
+                    let is_chosen = (location.path().as_ref().get(start..)).is_some_and(is_chosen);
+                    chosen.extend(is_chosen.then(|| Ok(location.path().clone())));
+                }
+                Err(problem) => {
+                    let key = on_one_line(&entry.key);
+                    tracing::warn!(%folder, key, problem, "an object stays");
+                }
+            }
+        }
+        let mut removals = store.delete_stream(futures::stream::iter(chosen).boxed());
+        while let Some(removal) = removals.next().await {
+            match removal {
+                Ok(_) => removed += 1,
+                // Somebody else removed it.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(StorageError::from_store("removing", folder, &error)),
+            }
         }
     }
     Ok(removed)
+}
+
+fn local_removal(folder: &DiskPath, is_chosen: fn(&str) -> bool) -> std::io::Result<u64> {
+    let mut removed = 0;
+    local_walk(folder, &mut |relative, path, metadata| {
+        if !metadata.is_file() || !is_chosen(relative) {
+            return Ok(());
+        }
+        removed += u64::from(not_found_is_none(std::fs::remove_file(path))?.is_some());
+        Ok(())
+    })?;
+    remove_empty_folders(folder);
+    Ok(removed)
+}
+
+/// Removes a folder and the folders in it, as far as they hold no file.
+fn remove_empty_folders(folder: &DiskPath) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let inner: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    for folder in inner {
+        remove_empty_folders(&folder);
+    }
+    if let Err(error) = std::fs::remove_dir(folder) {
+        tracing::debug!(folder = %folder.display(), %error, "a folder stays");
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::list::PaginatedListStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
@@ -70,8 +69,6 @@ pub struct Store {
     pub durable: Arc<dyn ObjectStore>,
     /// Multipart uploads that somebody else completes; local disks have none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
-    /// Folders page by page; a local disk and a store in memory have none.
-    pub folders: Option<Arc<dyn PaginatedListStore>>,
     /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3 only.
     pub signer: Option<Arc<dyn Signer>>,
     /// Listings, with keys that no path can hold.
@@ -211,7 +208,6 @@ impl Stores {
                         let pages = TappedStore::s3(Arc::clone(&store), bucket);
                         Store::remote(Arc::clone(&store))
                             .with_pages(Arc::new(pages))
-                            .with_folders(Arc::clone(&store) as _)
                             .with_signer(store)
                     })
                     .map_err(|e| e.to_string())
@@ -231,9 +227,7 @@ impl Stores {
                     .map(|store| {
                         let store = Arc::new(store);
                         let pages = TappedStore::google(Arc::clone(&store));
-                        Store::remote(Arc::clone(&store))
-                            .with_pages(Arc::new(pages))
-                            .with_folders(store)
+                        Store::remote(store).with_pages(Arc::new(pages))
                     })
                     .map_err(|e| e.to_string())
             }
@@ -252,9 +246,7 @@ impl Stores {
                     .map(|store| {
                         let store = Arc::new(store);
                         let pages = TappedStore::azure(Arc::clone(&store));
-                        Store::remote(Arc::clone(&store))
-                            .with_pages(Arc::new(pages))
-                            .with_folders(store)
+                        Store::remote(store).with_pages(Arc::new(pages))
                     })
                     .map_err(|e| azure_problem(&e.to_string()))
             }
@@ -408,17 +400,7 @@ impl Store {
             objects,
             durable,
             multipart,
-            folders: None,
             signer: None,
-        }
-    }
-
-    /// The same with these pages of folders.
-    #[must_use]
-    pub fn with_folders(self, folders: Arc<dyn PaginatedListStore>) -> Self {
-        Self {
-            folders: Some(folders),
-            ..self
         }
     }
 

@@ -15,7 +15,7 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::{ClientOptions, Extensions};
 
 use crate::storage::page_xml;
-use crate::storage::pages::{ListPages, Page};
+use crate::storage::pages::{Ask, ListPages, Page};
 
 /// How often a page that is not understood is asked for: a proxy may have answered, or cut it off.
 const READS_MAX: u32 = 3;
@@ -76,7 +76,8 @@ impl<S> TappedStore<S> {
 
 #[tonic::async_trait]
 impl<S: PaginatedListStore> ListPages for TappedStore<S> {
-    async fn page(&self, prefix: &str, token: Option<&str>) -> object_store::Result<Page> {
+    async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
+        let prefix = ask.prefix.as_str();
         let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
         let asked = if self.only_folders { folder } else { prefix };
         let asked = Some(asked).filter(|asked| !asked.is_empty());
@@ -90,7 +91,10 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
                 answer: Arc::clone(&answer),
             });
             let options = PaginatedListOptions {
-                page_token: token.map(str::to_owned),
+                // The first page alone begins somewhere: the token says where the others do.
+                offset: ask.after.clone().filter(|_| ask.token.is_none()),
+                delimiter: ask.one_folder.then_some("/".into()),
+                page_token: ask.token.clone(),
                 extensions,
                 ..PaginatedListOptions::default()
             };
@@ -443,6 +447,32 @@ mod tests {
         assert_eq!(
             server.asked()[1],
             "/b?list-type=2&prefix=x&encoding-type=url"
+        );
+    }
+
+    #[tokio::test]
+    async fn folders_are_asked_for_with_a_slash_and_from_where_on() {
+        let listed = "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken><Contents><Key>j%2F%2Fx%0A</Key><Size>1</Size></Contents><CommonPrefixes><Prefix>j%2Fb+c%2F</Prefix></CommonPrefixes><CommonPrefixes><Prefix>j%2F%FF%2F</Prefix></CommonPrefixes></ListBucketResult>";
+        let azure = "<EnumerationResults><Blobs><BlobPrefix><Name>j/d/</Name></BlobPrefix></Blobs><NextMarker/></EnumerationResults>";
+        let server = serve(vec![
+            (200, listed.to_owned()),
+            s3_page(&[], None),
+            (200, azure.to_owned()),
+        ])
+        .await;
+        let stores = server.stores(&[]);
+        for (uri, expected) in [("s3://b/j", "b c"), ("az://cc/j", "d")] {
+            let place = crate::storage::Location::parse(uri).unwrap();
+            let found = crate::storage::subfolders(&stores, &place, "a", 9, |_| true).await;
+            assert_eq!(found.unwrap(), [expected]);
+        }
+        assert_eq!(
+            server.asked(),
+            [
+                "/b?delimiter=%2F&list-type=2&prefix=j%2F&start-after=j%2Fa0&encoding-type=url",
+                "/b?continuation-token=t&delimiter=%2F&list-type=2&prefix=j%2F&encoding-type=url",
+                "/acc/cc?restype=container&comp=list&prefix=j%2F&delimiter=%2F"
+            ]
         );
     }
 }

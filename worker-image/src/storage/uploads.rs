@@ -33,25 +33,35 @@ pub async fn unfinished_uploads(
     stores: &Stores,
     folder: &Location,
 ) -> Result<Option<Vec<UnfinishedUpload>>, StorageError> {
-    let Some(signer) = stores.open(folder)?.signer else {
+    let prefix = match folder.path().as_ref() {
+        "" => String::new(),
+        path => format!("{path}/"),
+    };
+    uploads_of(stores, folder, &prefix).await
+}
+
+/// Lists the uncompleted uploads in the store of `place` whose keys begin with `prefix`; nothing if the store cannot list them. An
+/// upload whose key is not UTF-8 is passed over: no client of ours can have begun it.
+pub(crate) async fn uploads_of(
+    stores: &Stores,
+    place: &Location,
+    prefix: &str,
+) -> Result<Option<Vec<UnfinishedUpload>>, StorageError> {
+    let Some(signer) = stores.open(place)?.signer else {
         return Ok(None);
     };
     let client = reqwest::Client::builder()
         .timeout(PAGE_TIMEOUT)
         .build()
-        .map_err(|error| StorageError::from_store("listing uploads of", folder, &generic(error)))?;
-    let prefix = match folder.path().as_ref() {
-        "" => String::new(),
-        path => format!("{path}/"),
-    };
+        .map_err(|error| StorageError::from_store("listing uploads of", place, &generic(error)))?;
     let mut uploads = Vec::new();
     let mut next = Next::default();
     for _ in 0..PAGES_MAX {
-        let page = persist(stores, "listing uploads of", folder, || async {
+        let page = persist(stores, "listing uploads of", place, || async {
             let query = [
                 ("uploads", ""),
                 ("encoding-type", "url"),
-                ("prefix", &prefix),
+                ("prefix", prefix),
                 ("key-marker", &next.key),
                 ("upload-id-marker", &next.upload),
             ];
@@ -147,19 +157,28 @@ fn read_page(text: &str) -> Result<UploadsPage, String> {
         let initiated: jiff::Timestamp = field("Initiated")?
             .parse()
             .map_err(|error| format!("an upload's time cannot be read: {error}"))?;
+        let (key, upload) = (field("Key")?, from_xml(field("UploadId")?));
+        let Some(key) = decode(key) else {
+            continue;
+        };
         uploads.push(UnfinishedUpload {
-            key: decode(field("Key")?).ok_or("an upload's key cannot be read")?,
-            upload: from_xml(field("UploadId")?),
+            key,
+            upload,
             initiated: initiated.into(),
         });
     }
     let is_truncated = text_of(text, "IsTruncated").is_some_and(|truncated| truncated == "true");
-    let next = is_truncated.then(|| {
-        let marker = |name| text_of(text, name).unwrap_or_default();
-        Next {
-            key: decode(marker("NextKeyMarker")).unwrap_or_default(),
-            upload: from_xml(marker("NextUploadIdMarker")),
-        }
+    if !is_truncated {
+        return Ok(UploadsPage {
+            uploads,
+            next: None,
+        });
+    }
+    let marker = |name| text_of(text, name).unwrap_or_default();
+    // A list that cannot be continued ends: what is behind it is found once this is gone.
+    let next = decode(marker("NextKeyMarker")).map(|key| Next {
+        key,
+        upload: from_xml(marker("NextUploadIdMarker")),
     });
     if next == Some(Next::default()) {
         return Err("the list goes on, and the answer does not say after which upload".to_owned());
@@ -251,12 +270,12 @@ mod tests {
             &list("<Upload><Key>a</Key><UploadId>1</UploadId></Upload>"),
             &list("<Upload><Key>a</Key><UploadId>1</UploadId><Initiated>now</Initiated></Upload>"),
             &list("<IsTruncated>true</IsTruncated>"),
-            &list(
-                "<EncodingType>url</EncodingType><Upload><Key>%zz</Key><UploadId>1</UploadId><Initiated>1970-01-01T00:00:07Z</Initiated></Upload>",
-            ),
         ] {
             assert!(read_page(text).is_err(), "{text}");
         }
+        let odd = "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextKeyMarker>%FF</NextKeyMarker><Upload><Key>%FF</Key><UploadId>1</UploadId><Initiated>1970-01-01T00:00:07Z</Initiated></Upload>";
+        let page = read_page(&list(odd)).unwrap();
+        assert_eq!((page.uploads.len(), page.next), (0, None));
     }
 
     #[tokio::test]
