@@ -10,8 +10,10 @@ mod error;
 mod finished;
 mod inputs;
 mod intent;
+mod leftovers;
 mod output;
 mod owner;
+mod replaced;
 mod silence;
 
 use std::collections::BTreeSet;
@@ -32,6 +34,7 @@ pub use claim::claim;
 pub use close::{close, complete_output, give_up, hold_output};
 pub use error::OutputError;
 pub use finished::finished;
+pub use leftovers::throw_away_leftovers;
 pub use output::Output;
 pub use silence::OwnerWatch;
 
@@ -139,9 +142,8 @@ pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageEr
     abandon(stores, &location, &place).await
 }
 
-/// Removes what attempts that were killed have staged beside the final files on a local disk. They harm nobody, so what
-/// cannot be removed is only mentioned.
-async fn remove_leftovers(jobs: &[String], files: &[(TaskAttempt, OutputFile)]) {
+/// The folders of a local disk in which these files were staged.
+fn staging_folders(files: &[(TaskAttempt, OutputFile)]) -> BTreeSet<PathBuf> {
     let staged = files.iter().filter_map(|(_, file)| {
         let FilePlace::Final(place) = &file.place else {
             return None;
@@ -151,35 +153,9 @@ async fn remove_leftovers(jobs: &[String], files: &[(TaskAttempt, OutputFile)]) 
             FinalPlace::Multipart { .. } => None,
         }
     });
-    let folders: BTreeSet<PathBuf> = staged
+    staged
         .filter_map(|path| path.parent().map(Path::to_owned))
-        .collect();
-    if folders.is_empty() {
-        return;
-    }
-    // A uid that is none could stand for anything.
-    let jobs = jobs.iter().filter_map(|uid| JobUid::parse(uid).ok());
-    let marks: Vec<String> = jobs.map(|job| format!(".{job}.e")).collect();
-    let sweep = move || {
-        folders.iter().try_for_each(|folder| {
-            std::fs::read_dir(folder)?.try_for_each(|entry| {
-                let entry = entry?;
-                let name = entry.file_name().into_string().unwrap_or_default();
-                let is_staged = |mark: &String| name.contains(mark);
-                let is_leftover = name.starts_with('.') && marks.iter().any(is_staged);
-                if is_leftover {
-                    std::fs::remove_file(entry.path())
-                } else {
-                    Ok(())
-                }
-            })
-        })
-    };
-    match tokio::task::spawn_blocking(sweep).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::info!(%error, "staged files of killed attempts stay"),
-        Err(error) => tracing::info!(%error, "staged files of killed attempts stay"),
-    }
+        .collect()
 }
 
 fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
@@ -301,13 +277,23 @@ async fn stands(
     location: &Location,
     file: &OutputFile,
 ) -> Result<bool, StorageError> {
-    if size_of(stores, location).await? != Some(file.bytes) {
+    has_contents(stores, location, file.bytes, file.crc32c).await
+}
+
+/// Whether a file has this size and this CRC-32C. Reads all of it.
+async fn has_contents(
+    stores: &Stores,
+    location: &Location,
+    bytes: u64,
+    crc32c: u32,
+) -> Result<bool, StorageError> {
+    if size_of(stores, location).await? != Some(bytes) {
         return Ok(false);
     }
     let mut checksum = 0;
-    for start in (0..file.bytes).step_by(usize::try_from(COMPARE_BYTES).unwrap_or(usize::MAX)) {
-        let range: Range<u64> = start..(start + COMPARE_BYTES).min(file.bytes);
-        match fetch_range(stores, location, file.bytes, range).await {
+    for start in (0..bytes).step_by(usize::try_from(COMPARE_BYTES).unwrap_or(usize::MAX)) {
+        let range: Range<u64> = start..(start + COMPARE_BYTES).min(bytes);
+        match fetch_range(stores, location, bytes, range).await {
             Ok(bytes) => checksum = crc32c::crc32c_append(checksum, &bytes),
             Err(StorageError {
                 cause: Cause::NotFound | Cause::Changed,
@@ -316,7 +302,7 @@ async fn stands(
             Err(error) => return Err(error),
         }
     }
-    Ok(checksum == file.crc32c)
+    Ok(checksum == crc32c)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! After the end: lets go of what a failed job held, throws away uploads that nobody completes, removes the intermediate data
+//! After the end: throws away uploads that nobody completes, lets go of what a failed job held, removes the intermediate data
 //! that nobody needs, marks the job as ended, and removes folders of other jobs that have outlived their time. This job's own
 //! ledger stays, because a coordinator that is started again must find the result. Decides nothing about the job; what fails here
 //! is only mentioned in the log.
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{JobResult, OutputFile};
 
-use crate::finalize::{self, Output, give_up};
+use crate::finalize::{self, Output, give_up, throw_away_leftovers};
 use crate::job::RunJob;
 use crate::reclaim::{Marker, mark, sweep};
 use crate::storage::remove_folder;
@@ -35,7 +35,16 @@ pub(super) const MESSAGE: &str = "removing intermediate data";
 
 /// Lets go of the output's folder where the job has failed, and removes what `spec.storage.retain` does not keep and what nobody
 /// needs after the job's end. What cannot be done in time stays, and the log says so.
-pub(super) async fn clean_up(job: &RunJob, result: &JobResult, uploads: &[OutputFile]) {
+///
+/// `shards` is how many files the output has, 0 if that is not known.
+pub(super) async fn clean_up(
+    job: &RunJob,
+    result: &JobResult,
+    uploads: &[OutputFile],
+    shards: u32,
+) {
+    // While the folder is still held: afterwards a later job may upload there.
+    throw_away(job, shards).await;
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
     }
@@ -45,6 +54,14 @@ pub(super) async fn clean_up(job: &RunJob, result: &JobResult, uploads: &[Output
     }
     if mark_as_ended(job, result).await {
         sweep_others(job).await;
+    }
+}
+
+/// How many files the output has, as far as the result says it: 0 for a job that failed.
+pub(super) fn files_of(result: &JobResult) -> u32 {
+    match result {
+        JobResult::Succeeded { files, .. } => u32::try_from(*files).unwrap_or(u32::MAX),
+        JobResult::Failed { .. } => 0,
     }
 }
 
@@ -74,6 +91,17 @@ async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     let all = futures::stream::iter(uploads).for_each_concurrent(UPLOADS_AT_ONCE, one);
     if timeout(UPLOADS_PATIENCE, all).await.is_err() {
         tracing::warn!(?UPLOADS_PATIENCE, "some uploads that nobody completes stay");
+    }
+}
+
+/// Throws away what killed attempts left under the output's names; no ledger names it.
+async fn throw_away(job: &RunJob, shards: u32) {
+    let output = Output::of(job);
+    match timeout(UPLOADS_PATIENCE, throw_away_leftovers(&output, shards)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(uploads)) => tracing::info!(uploads, "uploads of killed attempts are thrown away"),
+        Ok(Err(error)) => tracing::warn!(%error, "uploads of killed attempts may stay"),
+        Err(_) => tracing::warn!(?UPLOADS_PATIENCE, "uploads of killed attempts may stay"),
     }
 }
 
@@ -211,7 +239,7 @@ mod tests {
             reason: "TaskFailed".to_owned(),
             message: "m".to_owned(),
         };
-        clean_up(&job, &result, &[stands.clone(), left.clone()]).await;
+        clean_up(&job, &result, &[stands.clone(), left.clone()], 2).await;
         assert_eq!(finalize(&left).await, Finalized::Lost);
         assert_eq!(finalize(&stands).await, Finalized::Stands);
         let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
@@ -231,7 +259,7 @@ mod tests {
             bytes: 1,
             manifest: "s3://o/_SUCCESS.json".to_owned(),
         };
-        clean_up(&job, &result, &[]).await;
+        clean_up(&job, &result, &[], 1).await;
         let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
         assert_eq!(
             (marker.outcome.as_str(), marker.ledger_ttl()),

@@ -255,7 +255,8 @@ impl EventLoop {
             tracing::info!(?result, "the job has ended");
             let (job, result) = (Arc::clone(&self.job), result.clone());
             let uploads = self.state.uncompleted_files();
-            let clean_up = async move { cleanup::clean_up(&job, &result, &uploads).await };
+            let shards = self.plan.stages.last().map_or(0, |stage| stage.shards);
+            let clean_up = async move { cleanup::clean_up(&job, &result, &uploads, shards).await };
             self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
         }

@@ -177,7 +177,8 @@ pub(crate) async fn work(
             result,
             uploads,
         } => {
-            cleanup::clean_up(&job, &result, &uploads).await;
+            let shards = cleanup::files_of(&result);
+            cleanup::clean_up(&job, &result, &uploads, shards).await;
             show_for_ever(&job, &status, epoch, result).await
         }
         Planned::Runnable(runnable) => {

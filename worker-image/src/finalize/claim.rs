@@ -10,9 +10,10 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use zephyr_crds::pipeline::SinkMode;
 
-use super::intent::{Intent, IntentState, OldFile, StandingIntent, intent_location, read_intent};
+use super::intent::{Intent, IntentState, StandingIntent, intent_location, read_intent};
 use super::output::Output;
-use super::owner::{Owner, place_of, read_old_files, read_owner};
+use super::owner::{Owner, read_old_files, read_owner};
+use super::replaced::as_listed;
 use super::silence::{Gone, OwnerWatch, storage_uri};
 use super::{MANIFEST_NAME, OutputError, STARTED_NAME, manifest_location};
 use crate::storage::{
@@ -74,6 +75,8 @@ struct Claim {
     took_over: Option<Gone>,
     /// Whose manifest is replaced.
     replaces: Option<String>,
+    /// The word of a job that has finished and was ended before it took it back.
+    finished: Option<Intent>,
 }
 
 /// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe to be ended at any
@@ -189,7 +192,9 @@ fn decide_after(
         return Err(taken(output, manifest, owner));
     }
     if is_finished {
-        return Ok(Step::Claim(Claim::of(owner, None, None)));
+        let mut claim = Claim::of(owner, None, None);
+        claim.finished = Some(other.clone());
+        return Ok(Step::Claim(claim));
     }
     if !is_same_name {
         let mut claim = Claim::of(owner, None, Some(other));
@@ -213,6 +218,7 @@ impl Claim {
             after: after.cloned(),
             took_over: None,
             replaces: owner.map(|owner| owner.job_uid.clone()),
+            finished: None,
         })
     }
 }
@@ -307,7 +313,10 @@ async fn look_around(
             });
         }
     }
-    for earlier in claim.heir_of.iter().chain(&claim.after) {
+    // A job that has finished may have been ended before it removed what it had staged.
+    intent.earlier_uids.extend(claim.replaces.clone());
+    let earlier = claim.heir_of.iter().chain(&claim.after);
+    for earlier in earlier.chain(&claim.finished) {
         let uids = [&earlier.job_uid].into_iter().chain(&earlier.earlier_uids);
         intent
             .earlier_uids
@@ -398,7 +407,10 @@ async fn refuse_leftovers(
 }
 
 /// A folder of this sink in which another job has its output is no folder of this sink.
-async fn refuse_nested_outputs(output: &Output, pattern: &NamePattern) -> Result<(), OutputError> {
+pub(super) async fn refuse_nested_outputs(
+    output: &Output,
+    pattern: &NamePattern,
+) -> Result<(), OutputError> {
     for name in [MANIFEST_NAME, STARTED_NAME] {
         let sight = see(output, &pattern.beside(name), NAMED_MAX, |_| true).await?;
         if sight.count > 0 {
@@ -410,35 +422,6 @@ async fn refuse_nested_outputs(output: &Output, pattern: &NamePattern) -> Result
         }
     }
     Ok(())
-}
-
-/// Those of the files that are there, if each of them is what was listed: what was written since is nobody's to remove.
-async fn as_listed(
-    output: &Output,
-    folder: &Location,
-    files: BTreeSet<OldFile>,
-) -> Result<Vec<OldFile>, OutputError> {
-    let (places, files): (Vec<Location>, Vec<OldFile>) = files
-        .into_iter()
-        .filter_map(|old| Some((place_of(folder, &old)?, old)))
-        .unzip();
-    let sizes = sizes(&output.stores, places.clone()).await?;
-    let mut found = Vec::new();
-    for ((old, place), size) in files.into_iter().zip(places).zip(sizes) {
-        match size {
-            None => {}
-            Some(size) if size == old.bytes => found.push(old),
-            Some(size) => {
-                let listed = old.bytes;
-                return Err(OutputError::InTheWay {
-                    found: format!("{place} of {size} bytes; {MANIFEST_NAME} says {listed}"),
-                    problem: "a file is not the one that the output to be replaced lists",
-                    allowed: "move it away, or write to another folder",
-                });
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The sizes of these files, in their order; `None` for what is not there.

@@ -20,10 +20,12 @@ use super::claim::{
 };
 use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
+use super::leftovers::remove_staged;
 use super::output::Output;
 use super::owner::{place_of, read_owner};
+use super::replaced::unchanged;
 use super::{
-    Finalized, MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, remove_leftovers,
+    Finalized, MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, staging_folders,
 };
 use crate::storage::{
     Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, StorageError, persist,
@@ -54,7 +56,13 @@ pub async fn close(
         Some(owner) if !owner.is(&output.job) => {
             return Err(finished_meanwhile(output, &location, &owner));
         }
-        Some(_) if stands(output, &location, &text).await? => {}
+        Some(_) if stands(output, &location, &text).await? => {
+            // Ended before it took back what it had said, and perhaps before it removed what others had staged.
+            let standing = read_intent(&output.stores, &intent_location(&location)).await;
+            let intent = standing.ok().flatten().map(|standing| standing.intent);
+            let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
+            writers.extend(own.into_iter().flat_map(|intent| intent.earlier_uids));
+        }
         Some(_) | None => {
             let intent = hold(output).await?;
             remove_what_is_replaced(output, &location, &intent, files).await?;
@@ -66,7 +74,7 @@ pub async fn close(
             writers.extend(intent.earlier_uids);
         }
     }
-    remove_leftovers(&writers, files).await;
+    remove_staged(&writers, staging_folders(files)).await;
     release(output).await?;
     Ok(location.to_string())
 }
@@ -203,22 +211,12 @@ async fn remove_what_is_replaced(
         sweep(output, &pattern, intent, &own, &inputs).await?;
     }
     let folder = manifest.parent();
-    let mut places = Vec::new();
-    let mut listed = Vec::new();
-    for old in &intent.replaces.files {
-        if let Some(place) = place_of(&folder, old)
-            && !own.contains_key(place.path().as_ref())
-        {
-            places.push(place);
-            listed.push(old.bytes);
-        }
-    }
+    let listed = intent.replaces.files.iter().filter_map(|old| {
+        let place = place_of(&folder, old)?;
+        (!own.contains_key(place.path().as_ref())).then_some((place, old))
+    });
     // What was written since it was looked at is not what was listed, and stays.
-    let sizes = sizes(&output.stores, places.clone()).await?;
-    let old = places.into_iter().zip(sizes).zip(listed);
-    let old: Vec<Location> = old
-        .filter_map(|((place, size), listed)| (size == Some(listed)).then_some(place))
-        .collect();
+    let old = unchanged(output, listed.collect()).await?;
     delete(output, &old, &inputs).await
 }
 

@@ -34,6 +34,12 @@ pub(super) struct OldFile {
     pub(super) name: String,
     /// Its size.
     pub(super) bytes: u64,
+    /// Its CRC-32C as eight hexadecimal digits, if the manifest has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) crc32c: Option<String>,
+    /// What the store said of this version of it when the job took the folder; some stores say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) etag: Option<String>,
 }
 
 /// What a job has taken it upon itself to replace.
@@ -182,6 +188,8 @@ mod tests {
         intent.replaces.files.push(OldFile {
             name: "a b/é".to_owned(),
             bytes: 7,
+            crc32c: None,
+            etag: Some("\"e\"".to_owned()),
         });
         let location = Location::parse("s3://o/_STARTED.json").unwrap();
         let text = intent.print(&location).unwrap();

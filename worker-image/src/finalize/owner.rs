@@ -151,6 +151,8 @@ pub(super) async fn read_old_files(
     struct Listed {
         uri: String,
         bytes: u64,
+        #[serde(default)]
+        crc32c: Option<String>,
     }
     let found = read_versioned(stores, manifest, MANIFEST_BYTES_MAX).await;
     let Some(found) = found.map_err(OutputError::Store)? else {
@@ -166,6 +168,8 @@ pub(super) async fn read_old_files(
         (!is_found_by_name).then_some(OldFile {
             name,
             bytes: listed.bytes,
+            crc32c: listed.crc32c,
+            etag: None,
         })
     });
     Ok(below.collect())
@@ -291,6 +295,8 @@ mod tests {
             let old = OldFile {
                 name: name.to_owned(),
                 bytes: 2,
+                crc32c: None,
+                etag: None,
             };
             assert_eq!(place_of(&folder, &old), None, "{name}");
         }

@@ -857,3 +857,96 @@ async fn a_job_that_has_ended_keeps_no_folder_whatever_its_word_says() {
     let names = rivals.world.names().await;
     assert_eq!(names, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
 }
+
+#[tokio::test]
+async fn a_listed_file_is_replaced_only_if_it_is_still_what_was_listed() {
+    let crc = |text: &str| format!("{:08x}", crc32c::crc32c(text.as_bytes()));
+    // The file as it is there, what is listed, and what becomes of it.
+    for (listed, is_refused) in [
+        (json!({"bytes": 3, "crc32c": crc("old")}), false),
+        (json!({"bytes": 3, "crc32c": crc("own")}), true),
+        (json!({"bytes": 4, "crc32c": crc("old")}), true),
+        (json!({"bytes": 3}), false),
+        (json!({"bytes": 3, "crc32c": "not a number"}), false),
+    ] {
+        let world = World::default();
+        let mut file = listed.clone();
+        file["uri"] = json!("s3://b/out/q-0.jsonl");
+        let text = json!({"version": 1, "jobUid": "a", "job": "ns/old", "files": [file]});
+        world.put("out/_SUCCESS.json", text.to_string()).await;
+        world.put("out/q-0.jsonl", "old").await;
+        let output = world.output("b", Overwrite, PATH, usize::MAX);
+        let done = run(&output, 1).await;
+        let names = world.names().await;
+        let is_there = names.contains(&"out/q-0.jsonl".to_owned());
+        assert_eq!(
+            (done.is_err(), is_there),
+            (is_refused, is_refused),
+            "{listed}"
+        );
+        if let Err(error) = done {
+            let said = error.to_string();
+            let expected = "a file is not the one that the output to be replaced lists (got s3://b/out/q-0.jsonl";
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listed_file_that_changes_while_the_job_runs_stays() {
+    let world = World::default();
+    world
+        .old_output("a", &["out/q-0.jsonl", "out/q-1.jsonl"])
+        .await;
+    let output = world.output("b", Overwrite, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    // Of the same size.
+    world.put("out/q-0.jsonl", "own").await;
+    run(&output, 1).await.unwrap();
+    let names = world.names().await;
+    assert_eq!(
+        names,
+        ["out/_SUCCESS.json", "out/p-0.jsonl", "out/q-0.jsonl"]
+    );
+}
+
+#[tokio::test]
+async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let path = |name: &str| format!("file://{}/{name}", folder.path().display());
+    let world = World::default();
+    let numbered = path("p-{shard}.jsonl");
+    let mut files = own_files(&numbered, 1);
+    files[0].1.place = FilePlace::from(FinalPlace::Staged {
+        uri: path("p-0.jsonl"),
+        staged: path(".p-0.jsonl.heir.e1a1"),
+    });
+    let staged = [".p-0.jsonl.dead.e1a1", ".p-0.jsonl.heir.e1a2"];
+    claim(&world.output("dead", Refuse, &numbered, usize::MAX))
+        .await
+        .unwrap();
+    let heir = world.output("heir", Refuse, &numbered, usize::MAX);
+    claim(&heir).await.unwrap();
+    std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
+    let started = std::fs::read(at("_STARTED.json")).unwrap();
+    close(&heir, "digest", &files).await.unwrap();
+    let end_before_removal = || {
+        std::fs::write(at("_STARTED.json"), &started).unwrap();
+        for name in staged {
+            std::fs::write(at(name), "x").unwrap();
+        }
+    };
+    // The next coordinator of the same job.
+    end_before_removal();
+    close(&heir, "digest", &files).await.unwrap();
+    assert!(staged.iter().all(|name| !at(name).exists()));
+    assert!(!at("_STARTED.json").exists());
+    // Nobody comes but a job that replaces the output.
+    end_before_removal();
+    let next = world.output("next", Overwrite, &numbered, usize::MAX);
+    claim(&next).await.unwrap();
+    std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
+    close(&next, "digest", &files).await.unwrap();
+    assert!(staged.iter().all(|name| !at(name).exists()));
+}

@@ -118,7 +118,7 @@ pub(super) async fn run_beside_others(
         mode: SinkMode::Overwrite,
         has_begun: false,
     };
-    claim(&output).await.unwrap();
+    claim(&output, &mut OwnerWatch::default()).await.unwrap();
     let file = upload(&stores, &format!("{out}/p-0.jsonl"), b"1\n".to_vec()).await;
     assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
     meanwhile(&out).await;
@@ -146,7 +146,7 @@ pub(super) async fn throw_away_uploads(server: &Server) {
         has_begun: false,
     };
     let first = output("first");
-    claim(&first).await.unwrap();
+    claim(&first, &mut OwnerWatch::default()).await.unwrap();
     let names = ["p-0.jsonl", "p-1.jsonl", "p-x.jsonl"];
     let mut left = Vec::new();
     for name in names {
@@ -160,7 +160,9 @@ pub(super) async fn throw_away_uploads(server: &Server) {
         assert_eq!(finalize(&stores, file).await.unwrap(), expected);
     }
     // A job of the same name has the folder by now: what is uploaded there is not the first job's.
-    claim(&output("second")).await.unwrap();
+    claim(&output("second"), &mut OwnerWatch::default())
+        .await
+        .unwrap();
     let later = upload(&stores, &format!("{folder}/out/p-0.jsonl"), b"2\n".to_vec()).await;
     assert_eq!(throw_away_leftovers(&first, 2).await.unwrap(), 0);
     assert_eq!(finalize(&stores, &later).await.unwrap(), Finalized::Stands);

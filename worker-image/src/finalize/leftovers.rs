@@ -1,0 +1,335 @@
+//! What attempts that were killed left under the names of the output: uploads that nobody completes, and on a local disk staged
+//! files. No ledger names them. Runs once the job's end is durable, and throws away only what no job can need.
+//!
+//! S3 does not say whose an upload is. Whose folder it is says it: a job begins uploads only after it has said in `_STARTED.json`
+//! that it writes there and has removed an older `_SUCCESS.json`, and while that stands no other job does either. The uploads
+//! are listed first, and only then is it looked at whose the folder is. If it is still this job's, every upload in the list was
+//! begun before any later job could begin one. So each belongs to an attempt of this job, which has ended, or of a job that lost the
+//! folder before and may complete nothing there any more. What was listed is thrown away by its upload's id, so a later job's
+//! upload of the same name is never touched.
+//!
+//! Only S3 lists uploads so that they can be thrown away here. Azure has no uploads: its blocks without a file go when a file of
+//! that name is completed, or after a week. Of Google Cloud Storage the client signs such a call only with a service account's
+//! private key, which a workload identity does not have; a lifecycle rule of the bucket does it there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use futures::{StreamExt, TryStreamExt};
+use zephyr_engine::id::JobUid;
+
+use super::claim::refuse_nested_outputs;
+use super::intent::{intent_location, read_intent};
+use super::output::Output;
+use super::owner::read_owner;
+use super::{OutputError, manifest_location, output_path};
+use crate::storage::{
+    Location, NamePattern, StorageError, UnfinishedUpload, abort_upload, uploads_of,
+};
+
+/// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the uploads of one key, and none of a
+/// prefix. So many calls take a few seconds of a job's end, and on Amazon's price list about a tenth of a cent.
+const NAMES_ASKED_MAX: u32 = 256;
+
+/// Calls at once: as many as the coordinator's other storage calls.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Throws away what attempts of this job left under the output's names, if the folder is this job's; gives how many uploads that
+/// were. The job has ended, and its last stage had so many shards; 0 if that is not known, and then no name is asked for by itself.
+///
+/// # Errors
+/// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing depends on it.
+pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize, OutputError> {
+    let pattern = output.pattern()?;
+    if pattern.template().local_path().is_some() {
+        if is_still_own(output).await? {
+            remove_staged(&[output.job.to_string()], folders_of(output, shards)).await;
+        }
+        return Ok(0);
+    }
+    let uploads = listed(output, &pattern, shards).await;
+    let uploads = uploads.map_err(OutputError::Store)?;
+    if uploads.is_empty() {
+        return Ok(0);
+    }
+    if pattern.has_numbered_folders() {
+        refuse_nested_outputs(output, &pattern).await?;
+    }
+    // After the listing, see above.
+    if !is_still_own(output).await? {
+        return Ok(0);
+    }
+    let aborts = uploads
+        .iter()
+        .map(|upload| abort_upload(&output.stores, pattern.template(), upload));
+    let aborts: Vec<_> = aborts.collect();
+    let aborted = futures::stream::iter(aborts).buffered(CALLS_AT_ONCE);
+    let aborted: Vec<()> = aborted.try_collect().await.map_err(OutputError::Store)?;
+    Ok(aborted.len())
+}
+
+/// Uploads under the names that the sink's path makes.
+async fn listed(
+    output: &Output,
+    pattern: &NamePattern,
+    shards: u32,
+) -> Result<Vec<UnfinishedUpload>, StorageError> {
+    let place = pattern.template();
+    let Some(mut uploads) = uploads_of(&output.stores, place, &pattern.prefix()).await? else {
+        return Ok(Vec::new());
+    };
+    uploads.retain(|upload| pattern.matches(&upload.key));
+    if !uploads.is_empty() || shards > NAMES_ASKED_MAX {
+        return Ok(uploads);
+    }
+    let asked = keys_of(output, shards).into_iter().map(|key| async move {
+        let uploads = uploads_of(&output.stores, place, &key).await?;
+        let mut uploads = uploads.unwrap_or_default();
+        uploads.retain(|upload| upload.key == key);
+        Ok::<_, StorageError>(uploads)
+    });
+    let asked: Vec<_> = asked.collect();
+    let asked = futures::stream::iter(asked).buffered(CALLS_AT_ONCE);
+    let uploads: Vec<Vec<UnfinishedUpload>> = asked.try_collect().await?;
+    Ok(uploads.into_iter().flatten().collect())
+}
+
+/// The files that this job writes.
+fn locations_of(output: &Output, shards: u32) -> impl Iterator<Item = Location> {
+    (0..shards).filter_map(move |shard| {
+        let path = output_path(&output.path, shard, shards).ok()?;
+        Location::parse_local(&path).ok()
+    })
+}
+
+fn keys_of(output: &Output, shards: u32) -> BTreeSet<String> {
+    locations_of(output, shards)
+        .map(|location| location.path().to_string())
+        .collect()
+}
+
+fn folders_of(output: &Output, shards: u32) -> BTreeSet<PathBuf> {
+    locations_of(output, shards)
+        .filter_map(|location| location.local_path()?.parent().map(Path::to_owned))
+        .collect()
+}
+
+/// Whether no later job has begun to write there: the manifest is this job's, or without one the word of who writes.
+async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    if let Some(owner) = read_owner(&output.stores, &manifest).await? {
+        return Ok(owner.is(&output.job));
+    }
+    let standing = read_intent(&output.stores, &intent_location(&manifest)).await?;
+    Ok(standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str()))
+}
+
+/// Removes what attempts of these jobs that were killed have staged beside the final files on a local disk. They harm nobody, so
+/// what cannot be removed is only mentioned.
+pub(super) async fn remove_staged(jobs: &[String], folders: BTreeSet<PathBuf>) {
+    if folders.is_empty() {
+        return;
+    }
+    // A uid that is none could stand for anything.
+    let jobs = jobs.iter().filter_map(|uid| JobUid::parse(uid).ok());
+    let marks: Vec<String> = jobs.map(|job| format!(".{job}.e")).collect();
+    let sweep = move || {
+        folders
+            .iter()
+            .try_for_each(|folder| match std::fs::read_dir(folder) {
+                Ok(mut entries) => entries.try_for_each(|entry| {
+                    let entry = entry?;
+                    let name = entry.file_name().into_string().unwrap_or_default();
+                    let is_staged = |mark: &String| name.contains(mark);
+                    let is_leftover = name.starts_with('.') && marks.iter().any(is_staged);
+                    if is_leftover {
+                        std::fs::remove_file(entry.path())
+                    } else {
+                        Ok(())
+                    }
+                }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            })
+    };
+    match tokio::task::spawn_blocking(sweep).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::info!(%error, "staged files of killed attempts stay"),
+        Err(error) => tracing::info!(%error, "staged files of killed attempts stay"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use object_store::multipart::MultipartStore;
+    use object_store::{ObjectStoreExt, PutPayload};
+    use zephyr_crds::pipeline::SinkMode;
+
+    use super::*;
+    use crate::finalize::{OwnerWatch, give_up};
+    use crate::storage::fake_http::{FakeHttp, Reply};
+    use crate::storage::{JobStorage, Store, Stores};
+
+    /// A bucket whose uploads are listed by another server: these, by key.
+    struct World {
+        objects: Arc<InMemory>,
+        uploads: Vec<(String, String)>,
+        stores: Stores,
+        _server: FakeHttp,
+    }
+
+    impl World {
+        /// A server that lists by prefix, or, as `MinIO`, by whole keys only.
+        async fn new(keys: &[&str], by_prefix: bool) -> Self {
+            let objects = Arc::new(InMemory::new());
+            let mut uploads = Vec::new();
+            for key in keys {
+                let path = object_store::path::Path::parse(key).unwrap();
+                let upload = objects.create_multipart(&path).await.unwrap();
+                uploads.push(((*key).to_owned(), upload));
+            }
+            let listed = uploads.clone();
+            let server = FakeHttp::start(move |request| {
+                assert_eq!(request.method, "GET");
+                let prefix = request.parameter("prefix").unwrap_or_default();
+                let prefix = prefix.replace("%2F", "/");
+                let mut text = String::new();
+                for (key, upload) in &listed {
+                    if (by_prefix && key.starts_with(&prefix)) || *key == prefix {
+                        let _ = write!(text, "<Upload><Key>{key}</Key><UploadId>{upload}</UploadId><Initiated>1970-01-01T00:00:07Z</Initiated></Upload>");
+                    }
+                }
+                let text = format!("<ListMultipartUploadsResult>{text}</ListMultipartUploadsResult>");
+                Reply::new(200, text)
+            })
+            .await;
+            let place = Location::parse("s3://b").unwrap();
+            let signer = server.stores().open(&place).unwrap().signer.unwrap();
+            let store = Store::remote(Arc::clone(&objects)).with_signer(signer);
+            let stores = Stores::in_memory().with_store("s3://b", store);
+            Self {
+                objects,
+                uploads,
+                stores,
+                _server: server,
+            }
+        }
+
+        fn output(&self, uid: &str, path: &str) -> Output {
+            let job = JobUid::parse(uid).unwrap();
+            Output {
+                storage: JobStorage::new(self.stores.clone(), "s3://jobs/x", job.clone()).unwrap(),
+                stores: self.stores.clone(),
+                job,
+                namespace: "ns".to_owned(),
+                name: uid.to_owned(),
+                path: path.to_owned(),
+                mode: SinkMode::Overwrite,
+                has_begun: false,
+            }
+        }
+
+        /// The keys of the uploads that are there: each is ended by this look.
+        async fn left(&self) -> Vec<&str> {
+            let mut left = Vec::new();
+            for (key, upload) in &self.uploads {
+                let path = object_store::path::Path::parse(key).unwrap();
+                let completed = self.objects.complete_multipart(&path, upload, Vec::new());
+                if completed.await.is_ok() {
+                    left.push(key.as_str());
+                }
+            }
+            left
+        }
+
+        async fn put(&self, key: &str, text: &'static str) {
+            let path = object_store::path::Path::parse(key).unwrap();
+            let payload = PutPayload::from_static(text.as_bytes());
+            self.objects.put(&path, payload).await.unwrap();
+        }
+    }
+
+    async fn claim(output: &Output) -> Result<(), OutputError> {
+        super::super::claim(output, &mut OwnerWatch::default()).await
+    }
+
+    const KEYS: [&str; 5] = ["o/p-0", "o/p-1", "o/p-1x", "o/p-7", "o/q-0"];
+
+    #[tokio::test]
+    async fn uploads_of_the_outputs_names_go_if_the_folder_is_still_the_jobs() {
+        for (by_prefix, left) in [
+            (true, vec!["o/p-1x", "o/q-0"]),
+            // Each of the job's own names was asked for.
+            (false, vec!["o/p-1x", "o/p-7", "o/q-0"]),
+        ] {
+            let world = World::new(&KEYS, by_prefix).await;
+            let output = world.output("one", "s3://b/o/p-{shard}");
+            claim(&output).await.unwrap();
+            let aborted = throw_away_leftovers(&output, 3).await.unwrap();
+            assert_eq!(aborted, KEYS.len() - left.len());
+            assert_eq!(world.left().await, left);
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_stay_in_a_folder_that_was_never_the_jobs_or_is_anothers_by_now() {
+        for case in ["never", "heir", "finished", "removed"] {
+            let world = World::new(&KEYS, true).await;
+            let output = world.output("one", "s3://b/o/p-{shard}");
+            if case != "never" {
+                claim(&output).await.unwrap();
+                give_up(&output).await.unwrap();
+            }
+            let started = object_store::path::Path::from("o/_STARTED.json");
+            match case {
+                "heir" => claim(&world.output("two", "s3://b/o/p-{shard}"))
+                    .await
+                    .unwrap(),
+                "finished" => {
+                    let manifest = r#"{"version":1,"jobUid":"two","job":"ns/two","files":[]}"#;
+                    world.put("o/_SUCCESS.json", manifest).await;
+                }
+                "removed" => world.objects.delete(&started).await.unwrap(),
+                _ => {}
+            }
+            assert_eq!(throw_away_leftovers(&output, 3).await.unwrap(), 0, "{case}");
+            assert_eq!(world.left().await, KEYS, "{case}");
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_of_an_output_in_a_numbered_folder_stay() {
+        let keys = ["o/7/x", "o/8/x"];
+        let world = World::new(&keys, true).await;
+        let output = world.output("one", "s3://b/o/{shard}/x");
+        claim(&output).await.unwrap();
+        claim(&world.output("two", "s3://b/o/7/x")).await.unwrap();
+        let error = throw_away_leftovers(&output, 9).await.unwrap_err();
+        assert!(
+            error.to_string().contains("another job's output"),
+            "{error}"
+        );
+        assert_eq!(world.left().await, keys);
+    }
+
+    #[tokio::test]
+    async fn staged_files_of_a_failed_run_on_a_local_disk_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::new(&[], true).await;
+        let path = format!("file://{}/{{shard}}/p-{{total}}", folder.path().display());
+        let output = world.output("one", &path);
+        claim(&output).await.unwrap();
+        std::fs::create_dir(folder.path().join("1")).unwrap();
+        let at = |name: &str| folder.path().join("1").join(name);
+        for name in [".p-2.one.e1a1", ".p-2.two.e1a1", "p-2"] {
+            std::fs::write(at(name), "x").unwrap();
+        }
+        assert_eq!(throw_away_leftovers(&output, 2).await.unwrap(), 0);
+        assert!(!at(".p-2.one.e1a1").exists());
+        assert!(at(".p-2.two.e1a1").exists() && at("p-2").exists());
+    }
+}

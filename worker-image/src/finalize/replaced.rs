@@ -1,0 +1,136 @@
+//! Whether files that an older manifest lists are still what it lists: what was written since is nobody's to remove. Removes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+
+use super::claim::CALLS_AT_ONCE;
+use super::intent::OldFile;
+use super::output::Output;
+use super::owner::place_of;
+use super::{MANIFEST_NAME, OutputError, has_contents};
+use crate::storage::{Cause, Location, StorageError, Stores, persist};
+
+/// The most that is read of all files to be replaced, to compare their checksums: some minutes. Beyond it sizes are compared
+/// alone. Only files under other names than the new output makes are read at all.
+const READ_BYTES_MAX: u64 = 16 << 30;
+
+/// A file as it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    bytes: u64,
+    etag: Option<String>,
+}
+
+/// Those of the files that are there, with their versions, if each of them is what was listed.
+pub(super) async fn as_listed(
+    output: &Output,
+    folder: &Location,
+    files: BTreeSet<OldFile>,
+) -> Result<Vec<OldFile>, OutputError> {
+    let read = AtomicU64::new(0);
+    let look = |old: OldFile| {
+        let read = &read;
+        async move {
+            let Some(place) = place_of(folder, &old) else {
+                return Ok(None);
+            };
+            look_at(&output.stores, &place, old, read).await
+        }
+        .boxed()
+    };
+    let looks: Vec<_> = files.into_iter().map(look).collect();
+    let looks = futures::stream::iter(looks).buffered(CALLS_AT_ONCE);
+    let found: Vec<Option<OldFile>> = looks.try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The files of which the version, or at least the size, is still that which the job looked at.
+pub(super) async fn unchanged(
+    output: &Output,
+    files: Vec<(Location, &OldFile)>,
+) -> Result<Vec<Location>, OutputError> {
+    let look = |(place, old): (Location, &OldFile)| {
+        let (stores, old) = (output.stores.clone(), old.clone());
+        async move {
+            let standing = standing(&stores, &place).await?;
+            let is_same = standing.is_some_and(|standing| {
+                standing.bytes == old.bytes && (old.etag.is_none() || standing.etag == old.etag)
+            });
+            Ok::<_, StorageError>(is_same.then_some(place))
+        }
+        .boxed()
+    };
+    let looks: Vec<_> = files.into_iter().map(look).collect();
+    let looks = futures::stream::iter(looks).buffered(CALLS_AT_ONCE);
+    let found: Vec<Option<Location>> = looks.try_collect().await.map_err(OutputError::Store)?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Looks at one file; nothing if it is not there.
+async fn look_at(
+    stores: &Stores,
+    place: &Location,
+    old: OldFile,
+    read: &AtomicU64,
+) -> Result<Option<OldFile>, OutputError> {
+    let Some(found) = (standing(stores, place).await).map_err(OutputError::Store)? else {
+        return Ok(None);
+    };
+    if found.bytes != old.bytes {
+        let (bytes, listed) = (found.bytes, old.bytes);
+        return Err(other(format!(
+            "{place} of {bytes} bytes; {MANIFEST_NAME} says {listed}"
+        )));
+    }
+    let is_same_version = old.etag.is_some() && old.etag == found.etag;
+    let listed = old.crc32c.as_deref();
+    let listed = listed.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match listed {
+        _ if is_same_version => {}
+        Some(crc32c) => {
+            let before = read.fetch_add(old.bytes, Ordering::Relaxed);
+            let is_read = before.saturating_add(old.bytes) <= READ_BYTES_MAX;
+            if is_read
+                && !(has_contents(stores, place, old.bytes, crc32c).await)
+                    .map_err(OutputError::Store)?
+            {
+                return Err(other(format!(
+                    "{place}, of which the CRC-32C is not {crc32c:08x}, as {MANIFEST_NAME} says"
+                )));
+            }
+        }
+        None if old.etag.is_some() => {
+            return Err(other(format!(
+                "{place}, which was written since an earlier run looked at it"
+            )));
+        }
+        None => {}
+    }
+    Ok(Some(OldFile {
+        etag: found.etag,
+        ..old
+    }))
+}
+
+fn other(found: String) -> OutputError {
+    OutputError::InTheWay {
+        found,
+        problem: "a file is not the one that the output to be replaced lists",
+        allowed: "move it away, or write to another folder",
+    }
+}
+
+async fn standing(stores: &Stores, place: &Location) -> Result<Option<Standing>, StorageError> {
+    let store = stores.open(place)?.objects;
+    match persist(stores, "looking for", place, || store.head(place.path())).await {
+        Ok(meta) => Ok(Some(Standing {
+            bytes: meta.size,
+            etag: meta.e_tag,
+        })),
+        Err(error) if error.cause == Cause::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
