@@ -347,7 +347,9 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
     let other = output("other", SinkMode::Overwrite);
     let error = claim(&other, &mut OwnerWatch::default()).await.unwrap_err();
     assert!(
-        error.to_string().contains("job ns/uid, uid uid); wait"),
+        error
+            .to_string()
+            .contains("is held by job ns/uid, uid uid, of which"),
         "{error}"
     );
     give_up(&first).await.unwrap();
