@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::job::ZephyrJobSpec;
+use crate::structural::unknown_in_spec;
 
 /// The only version this release writes and reads.
 pub const FROZEN_JOB_VERSION: u32 = 1;
 
 /// The content of key `job.json` of a generation's root.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FrozenJob {
     /// Version of this document: [`FROZEN_JOB_VERSION`].
     pub version: u32,
@@ -33,6 +35,32 @@ pub struct FrozenJob {
     pub coordinator_address: String,
 }
 
+/// What every release writes, whatever else its document says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrozenHeader {
+    /// Version of the document.
+    pub version: u64,
+    /// Uid of the `ZephyrJob`.
+    pub uid: String,
+    /// Where the coordinator is dialled.
+    pub coordinator_address: String,
+}
+
+/// The header of a document of any release.
+pub fn header(text: &str) -> Result<FrozenHeader, FrozenJobError> {
+    serde_json::from_str(text).map_err(FrozenJobError::Parse)
+}
+
+/// The fields of the document's spec that this release does not know.
+pub fn unknown_fields(text: &str) -> Vec<String> {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
+    document
+        .get("spec")
+        .map(unknown_in_spec)
+        .unwrap_or_default()
+}
+
 /// Why a frozen job could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrozenJobError {
@@ -42,6 +70,11 @@ pub enum FrozenJobError {
         "job.json: version {found} is not supported; this release reads version {FROZEN_JOB_VERSION}"
     )]
     Version { found: u64 },
+    #[error(
+        "job.json: {field}: this release does not know the field; only the coordinator of the release that wrote it may run the job: \
+         use its image"
+    )]
+    Unknown { field: String },
     #[error("job.json: {field} is missing; every generation carries it")]
     Missing { field: &'static str },
     #[error("write job.json: {0}")]
@@ -60,6 +93,16 @@ impl FrozenJob {
             return Err(FrozenJobError::Version {
                 found: header.version,
             });
+        }
+        // What is read and written must be understood whole: a step that is left out is another result. Everything else that is
+        // unknown is another release's business.
+        let unknown = unknown_fields(text).into_iter().find(|field| {
+            ["spec.pipeline", "spec.storage"]
+                .iter()
+                .any(|part| field.starts_with(part))
+        });
+        if let Some(field) = unknown {
+            return Err(FrozenJobError::Unknown { field });
         }
         let job: Self = serde_json::from_str(text).map_err(FrozenJobError::Parse)?;
         for (field, value) in [

@@ -2,7 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::conditions::Condition;
 
@@ -29,7 +31,11 @@ pub struct ZephyrJobStatus {
     #[schemars(range(min = 1, max = 9999))]
     pub generation: Option<u32>,
     /// What holds now, each with its reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "known"
+    )]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// When the first generation was started.
@@ -69,12 +75,38 @@ pub struct ZephyrJobStatus {
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["generation"]))]
     pub generations: Vec<GenerationRecord>,
     /// The last 20 transitions, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "known"
+    )]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<TransitionRecord>,
     /// What the job wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
+}
+
+/// The entries that this release understands. One with a word of another release, such as a new reason, is for people, and must
+/// not keep the whole status from being read; what holds now is computed anew anyway.
+fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let entries = Vec::<Value>::deserialize(deserializer)?;
+    let understood = entries.into_iter().map(serde_json::from_value);
+    Ok(understood.filter_map(Result::ok).collect())
+}
+
+/// The value, if this release understands it.
+fn if_known<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// One word for where the job is.
@@ -251,7 +283,11 @@ pub struct GenerationRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
     /// Why it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "if_known"
+    )]
     pub cause: Option<GenerationEnd>,
     /// Why it ended, as one sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -345,4 +381,53 @@ pub struct OutputsStatus {
     /// Where the list of these files with rows, bytes and checksums lies.
     #[schemars(length(max = 1100))]
     pub manifest: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::conditions::ConditionType;
+
+    fn condition(kind: &str, reason: &str) -> serde_json::Value {
+        json!({
+            "type": kind, "status": "True", "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    }
+
+    #[test]
+    fn a_status_of_another_release_is_read_as_far_as_it_is_understood() {
+        let status: ZephyrJobStatus = serde_json::from_value(json!({
+            "phase": "Running", "generation": 2, "queue": {"position": 7},
+            "conditions": [
+                condition("Accepted", "SpecValid"), condition("Suspended", "Drained"), condition("Degraded", "TooHot"),
+            ],
+            "generations": [{
+                "generation": 1, "startTime": "2026-01-01T00:00:00Z", "cause": "Evicted", "disruptions": 3, "zone": "a",
+            }],
+            "history": [
+                {"time": "2026-01-01T00:00:00Z", "to": "Suspended"}, {"time": "2026-01-01T00:00:00Z", "to": "Running"},
+            ],
+        }))
+        .expect("it is read");
+        assert_eq!(status.generation, Some(2));
+        let kinds: Vec<_> = status.conditions.iter().map(|one| one.r#type).collect();
+        assert_eq!(kinds, [ConditionType::Accepted]);
+        let record = status.generations.first().expect("a record");
+        assert_eq!((record.cause, record.disruptions), (None, 3));
+        assert_eq!(status.history.len(), 1);
+    }
+
+    #[test]
+    fn a_phase_of_another_release_is_not_read_as_another_phase() {
+        let status = serde_json::from_value::<ZephyrJobStatus>(json!({"phase": "Suspended"}));
+        assert!(
+            status
+                .expect_err("it is refused")
+                .to_string()
+                .contains("Suspended")
+        );
+    }
 }

@@ -42,5 +42,17 @@ pub fn admit(object: &Value) -> Admitted {
     Admitted { object, errors }
 }
 
+/// The fields of a spec that the schema of this release does not have, each with its path from `spec` on.
+pub fn unknown_in_spec(spec: &Value) -> Vec<String> {
+    let schema = SCHEMA.pointer("/properties/spec").unwrap_or(&Value::Null);
+    let mut errors = Vec::new();
+    check::stored(spec, schema, "spec", &mut errors);
+    errors
+        .into_iter()
+        .filter(|error| error.wrong == check::UNKNOWN_FIELD)
+        .map(|error| error.path)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,33 @@ fn what_is_missing_or_unknown_is_named() {
         changed(|document| drop(document.as_object_mut().expect("object").remove("uid")))
             .expect("a document");
     assert!(without_uid.contains("missing field `uid`"), "{without_uid}");
-    let unknown = changed(|document| document["epoch"] = json!(1)).expect("a document");
-    assert!(unknown.contains("unknown field `epoch`"), "{unknown}");
+}
+
+#[test]
+fn a_field_of_another_release_is_refused_in_what_is_read_and_written_only() {
+    let outside = changed(|document| {
+        document["epoch"] = json!(1);
+        document["spec"]["retries"]["taskTimeout"] = json!("5m");
+    });
+    assert_eq!(outside.expect("a document"), "");
+    for (pointer, field) in [
+        ("/spec/pipeline", "spec.pipeline.sorted"),
+        (
+            "/spec/pipeline/sink/files",
+            "spec.pipeline.sink.files.sorted",
+        ),
+        ("/spec/storage", "spec.storage.sorted"),
+    ] {
+        let said = changed(|document| {
+            document.pointer_mut(pointer).expect("it is there")["sorted"] = json!(true);
+        })
+        .expect("a document");
+        assert_eq!(
+            said,
+            format!(
+                "job.json: {field}: this release does not know the field; only the coordinator of the release that wrote it may run \
+                 the job: use its image"
+            )
+        );
+    }
 }

@@ -26,7 +26,7 @@ use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
 use self::observe::refusal::{log_failure, newest_refusal};
-use self::observed::{Freshness, Observed};
+use self::observed::{Freshness, Observed, RootFault};
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
@@ -337,17 +337,18 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     else {
         return;
     };
-    let Some(frozen) = objects
-        .root
-        .as_ref()
-        .and_then(|root| root.frozen.as_ref().ok())
-    else {
-        return;
+    let address = match objects.root.as_ref().map(|root| &root.frozen) {
+        Some(Ok(frozen)) => &frozen.coordinator_address,
+        Some(Err(RootFault::OtherRelease {
+            coordinator_address,
+            ..
+        })) => coordinator_address,
+        Some(Err(RootFault::Damaged(_))) | None => return,
     };
     context.streams.ensure(StreamTarget {
         job: identity.clone(),
         generation,
-        address: frozen.coordinator_address.clone(),
+        address: address.clone(),
         token: context.signing_key.token(&identity.uid, generation),
     });
 }

@@ -8,7 +8,7 @@ use crate::field_error::FieldError;
 /// Words this unlike (edit distance) are not suggested for each other.
 const SUGGESTION_MAX_DISTANCE: usize = 3;
 /// What is wrong with a field that the schema does not have.
-const UNKNOWN_FIELD: &str = "unknown field";
+pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
 const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// How far from a whole number the server still takes a number for it.

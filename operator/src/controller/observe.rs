@@ -11,13 +11,14 @@ use kube::core::PartialObjectMeta;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::debug;
-use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::frozen::{FrozenJob, FrozenJobError, header, unknown_fields};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
 use super::forced::NodeView;
 use super::observed::{
-    CoordinatorFacts, Freshness, GenerationObjects, ObjectFacts, Observed, RootFacts, WorkersFacts,
+    CoordinatorFacts, Freshness, GenerationObjects, ObjectFacts, Observed, RootFacts, RootFault,
+    WorkersFacts,
 };
 use super::validate::JobIdentity;
 use crate::calls::{CallError, bounded};
@@ -224,17 +225,41 @@ fn object(metadata: &ObjectMeta) -> ObjectFacts {
 }
 
 /// The frozen job in a root; it must be of this job.
-fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, String> {
+fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, RootFault> {
     let text = root
         .data
         .as_ref()
         .and_then(|data| data.get(names::FROZEN_JOB_KEY))
-        .ok_or_else(|| format!("key {} is missing", names::FROZEN_JOB_KEY))?;
-    let frozen = FrozenJob::from_json(text).map_err(|error| error.to_string())?;
-    if frozen.uid != job.uid {
-        return Err(format!("it is of the job with uid {}", frozen.uid));
+        .ok_or_else(|| RootFault::Damaged(format!("key {} is missing", names::FROZEN_JOB_KEY)))?;
+    read_document(text, &job.uid)
+}
+
+/// Reads the document in a root. What another release wrote is told from what nobody can read.
+fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault> {
+    let header = header(text).map_err(|error| RootFault::Damaged(error.to_string()))?;
+    if header.uid != job_uid {
+        let reason = format!("it is of the job with uid {}", header.uid);
+        return Err(RootFault::Damaged(reason));
     }
-    Ok(Box::new(frozen))
+    let other_release = |reason: String| RootFault::OtherRelease {
+        reason,
+        coordinator_address: header.coordinator_address.clone(),
+    };
+    if let Some(field) = unknown_fields(text).first() {
+        let reason = format!("job.json: {field}: this release does not know the field");
+        return Err(other_release(reason));
+    }
+    match FrozenJob::from_json(text) {
+        Ok(frozen) => Ok(Box::new(frozen)),
+        Err(error @ (FrozenJobError::Version { .. } | FrozenJobError::Unknown { .. })) => {
+            Err(other_release(error.to_string()))
+        }
+        // A value of an enum that a newer release has.
+        Err(error) if error.to_string().contains("unknown variant") => {
+            Err(other_release(error.to_string()))
+        }
+        Err(error) => Err(RootFault::Damaged(error.to_string())),
+    }
 }
 
 fn coordinator(deployment: &Deployment) -> CoordinatorFacts {
@@ -272,5 +297,53 @@ fn workers(set: &StatefulSet) -> WorkersFacts {
         object: object(&set.metadata),
         replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
         pods: count(set.status.as_ref().map(|status| status.replicas)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is made of a document with one change in it.
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Box<FrozenJob>, RootFault> {
+        let frozen = crate::children::tests::frozen(json!({}));
+        let uid = frozen.uid.clone();
+        let mut document = json!(frozen);
+        change(&mut document);
+        read_document(&document.to_string(), &uid)
+    }
+
+    #[test]
+    fn a_frozen_job_of_another_release_is_no_damage() {
+        assert!(read(|document| document["tracing"] = json!(true)).is_ok());
+        let foreign: [fn(&mut Value); 4] = [
+            |document| document["version"] = json!(2),
+            |document| document["spec"]["pipeline"]["sorted"] = json!(true),
+            |document| document["spec"]["workers"]["template"]["volumes"] = json!([]),
+            |document| document["spec"]["storage"]["retain"] = json!("Sometimes"),
+        ];
+        for change in foreign {
+            match read(change) {
+                Err(RootFault::OtherRelease {
+                    coordinator_address,
+                    ..
+                }) => assert!(coordinator_address.starts_with("http://")),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_frozen_job_that_nobody_can_read_is_damaged() {
+        let damaged: [fn(&mut Value); 3] = [
+            |document| document["uid"] = json!("another"),
+            |document| document["spec"] = json!("text"),
+            |document| *document = json!({}),
+        ];
+        for change in damaged {
+            assert!(matches!(read(change), Err(RootFault::Damaged(_))));
+        }
     }
 }

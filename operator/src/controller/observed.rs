@@ -85,8 +85,22 @@ pub struct GenerationObjects {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootFacts {
     pub object: ObjectFacts,
-    /// The frozen job in it; absent where it cannot be read, with the reason.
-    pub frozen: Result<Box<FrozenJob>, String>,
+    /// The frozen job in it; if it cannot be read, why.
+    pub frozen: Result<Box<FrozenJob>, RootFault>,
+}
+
+/// Why the frozen job in a root cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootFault {
+    /// Nobody can use it: the generation is lost.
+    Damaged(String),
+    /// Another release wrote it, and this one does not understand all of it. The generation goes on; this operator makes nothing
+    /// from it and starts no other one, because that could be another job.
+    OtherRelease {
+        reason: String,
+        /// Where its coordinator is dialled all the same.
+        coordinator_address: String,
+    },
 }
 
 /// An object that is there.
@@ -120,6 +134,15 @@ pub struct WorkersFacts {
 impl Observed {
     pub fn generation(&self, generation: u32) -> Option<&GenerationObjects> {
         self.generations.get(&generation)
+    }
+
+    /// Why the root of `generation` is another release's business; absent if this one understands it.
+    pub fn other_release(&self, generation: u32) -> Option<&str> {
+        let root = self.generation(generation)?.root.as_ref()?;
+        match root.frozen.as_ref().err()? {
+            RootFault::OtherRelease { reason, .. } => Some(reason),
+            RootFault::Damaged(_) => None,
+        }
     }
 
     /// The worker pods of one generation.

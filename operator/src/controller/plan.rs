@@ -315,6 +315,15 @@ fn plan_next(
     diagnosis: Diagnosis,
     now: Timestamp,
 ) -> Plan {
+    if observed.other_release(generation).is_some() {
+        // The next one could only be made of what this release understands. The release that does goes on from here.
+        return Plan {
+            lifecycle: Lifecycle::Stay,
+            diagnosis,
+            requeue_after: Some(UNSETTLED_REQUEUE),
+            ..Plan::default()
+        };
+    }
     if observed.freshness == Freshness::Cached {
         return Plan::look();
     }

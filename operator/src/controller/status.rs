@@ -293,8 +293,14 @@ impl Projection {
         };
         self.set(ConditionType::WorkersReady, alive, reason, message);
         let (degraded, reason, message) = {
+            let foreign = other_release(observed, self.status.generation);
             let stuck = observed.forced.problem();
-            degradation(report, diagnosis, problem, stuck.as_ref())
+            degradation(
+                report,
+                diagnosis,
+                problem.or(foreign.as_ref()),
+                stuck.as_ref(),
+            )
         };
         self.set(ConditionType::Degraded, degraded, reason, &message);
         self.set_unfinished();
@@ -520,6 +526,19 @@ fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
         .conditions
         .iter()
         .find(|condition| condition.r#type == kind)
+}
+
+/// What people should know of a generation that another release made.
+fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WriteProblem> {
+    let generation = generation?;
+    let reason = observed.other_release(generation)?;
+    Some(WriteProblem {
+        reason: Reason::Blocked,
+        message: format!(
+            "generation {generation} goes on, but another release made it: {reason}. This operator changes nothing of it and starts \
+             no further generation; run the operator of the newer release"
+        ),
+    })
 }
 
 /// Makes the status small enough, whatever its texts are: the oldest of history goes first, then texts are shortened, those about

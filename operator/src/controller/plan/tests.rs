@@ -12,7 +12,7 @@ use zephyr_crds::status::{Phase, ZephyrJobStatus};
 use super::*;
 use crate::controller::forced::{ForcedDeletes, NodeView};
 use crate::controller::observed::{
-    CoordinatorFacts, GenerationObjects, LastWell, ObjectFacts, RootFacts, WorkersFacts,
+    CoordinatorFacts, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault, WorkersFacts,
 };
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
@@ -1359,6 +1359,43 @@ fn newer_rule() -> Vec<zephyr_crds::field_error::FieldError> {
         "is what a newer rule refuses",
         "another folder",
     )]
+}
+
+#[test]
+fn a_generation_of_another_release_goes_on_and_is_followed_by_none_of_this_one() {
+    let mut world = World::running(json!({}));
+    let fault = RootFault::OtherRelease {
+        reason: "job.json: spec.pipeline.sorted: this release does not know the field".to_owned(),
+        coordinator_address: "http://c:7070".to_owned(),
+    };
+    world.current().root.as_mut().unwrap().frozen = Err(fault);
+    let logged = world.log.len();
+    world.settle();
+    let degraded = world.condition(ConditionType::Degraded);
+    assert!(
+        degraded.status == ConditionStatus::True
+            && degraded.message.contains("spec.pipeline.sorted"),
+        "{}",
+        degraded.message
+    );
+    world.current().service = None;
+    lose_coordinator(&mut world);
+    assert_eq!(world.generation(), 1);
+    assert_eq!(world.log[logged..], Vec::<String>::new());
+    // Its coordinator comes back and ends the job: that needs no more than its word.
+    world.coordinator_is(true);
+    world.ends(true, "Succeeded");
+    world.settle();
+    assert_eq!(world.phase(), Phase::Succeeded);
+}
+
+#[test]
+fn a_root_that_nobody_can_read_is_followed_by_the_next_generation() {
+    let mut world = World::running(json!({}));
+    let fault = RootFault::Damaged("key job.json is missing".to_owned());
+    world.current().root.as_mut().unwrap().frozen = Err(fault);
+    world.settle();
+    assert_eq!(world.generation(), 2);
 }
 
 /// The coordinator of a running job is lost, and the next generation's objects are there.
