@@ -11,6 +11,7 @@ mod finished;
 mod inputs;
 mod intent;
 mod leftovers;
+mod links;
 mod output;
 mod owner;
 mod replaced;

@@ -514,7 +514,9 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         .map_err(refused)?;
     let replaced = Output::of(job).replaced().await;
     let replaced = replaced.map_err(|error| no_output(&error))?;
-    places::check_replaced(&job.frozen.spec, &uris, &replaced).map_err(refused)?;
+    places::check_replaced(&job.frozen.spec, &uris, &replaced)
+        .await
+        .map_err(refused)?;
     Ok(PlanFile {
         digest: plan.digest(),
         pipeline: pipeline_json(job)?,

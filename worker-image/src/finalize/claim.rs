@@ -10,9 +10,10 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use zephyr_crds::pipeline::SinkMode;
 
+use super::inputs::{Inputs, is_input};
 use super::intent::{Intent, IntentState, StandingIntent, intent_location, read_intent};
 use super::output::Output;
-use super::owner::{Owner, read_old_files, read_owner};
+use super::owner::{Owner, place_of, read_old_files, read_owner};
 use super::replaced::as_listed;
 use super::silence::{Gone, OwnerWatch, storage_uri};
 use super::{MANIFEST_NAME, OutputError, STARTED_NAME, manifest_location};
@@ -346,7 +347,40 @@ async fn look_around(
     intent.replaces.manifests_of.sort();
     intent.replaces.manifests_of.dedup();
     intent.replaces.files = as_listed(output, &folder, files).await?;
+    spare_inputs(output, manifest, &intent).await?;
     Ok(intent)
+}
+
+/// Nothing that goes when the output is complete is an input, under whatever name.
+async fn spare_inputs(
+    output: &Output,
+    manifest: &Location,
+    intent: &Intent,
+) -> Result<(), OutputError> {
+    let inputs = Arc::new(Inputs::of(output).await?);
+    if inputs.is_empty() {
+        return Ok(());
+    }
+    let folder = manifest.parent();
+    let listed = intent.replaces.files.iter();
+    let listed: Vec<Location> = listed.filter_map(|old| place_of(&folder, old)).collect();
+    inputs.spare(&listed)?;
+    if intent.mode == SinkMode::Refuse && !intent.continues {
+        return Ok(());
+    }
+    let mut patterns = vec![output.pattern()?];
+    for path in &intent.earlier_paths {
+        patterns.push(pattern_in(path, manifest)?);
+    }
+    for pattern in patterns {
+        let inputs = Arc::clone(&inputs);
+        let wanted = move |entry: &Match| inputs.has(&entry.location);
+        let sight = see(output, &pattern, NAMED_MAX, wanted).await?;
+        if sight.count > 0 {
+            return Err(is_input(named(&sight)));
+        }
+    }
+    Ok(())
 }
 
 /// The names of another path that lies in the same folder; another path is none that a job of this folder can have had.

@@ -2,7 +2,8 @@
 //! only after the one before. Safe to be ended at any point and to be called again.
 //!
 //! Deletes only names that the sink's path makes, and files that the job said it replaces and that are still what was
-//! listed; and those only while the folder is this job's. It never deletes an input of the job.
+//! listed; and those only while the folder is this job's. It never deletes an input of the job, nor a file behind a link to a
+//! folder that is below the sink's folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::claim::{
 use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
 use super::leftovers::remove_staged;
+use super::links::refuse_files_behind_links;
 use super::output::Output;
 use super::owner::{place_of, read_owner};
 use super::replaced::unchanged;
@@ -217,6 +219,8 @@ async fn remove_what_is_replaced(
     });
     // What was written since it was looked at is not what was listed, and stays.
     let old = unchanged(output, listed.collect()).await?;
+    // A link may have come while the job ran.
+    refuse_files_behind_links(&folder, &old).await?;
     delete(output, &old, &inputs).await
 }
 

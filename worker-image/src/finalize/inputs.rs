@@ -1,7 +1,7 @@
 //! What a job reads, so that nothing of it is deleted with older output. Deletes nothing.
 //!
-//! Planning refuses most of such jobs before they start. Links of a local disk, what an earlier run of the same name had taken upon
-//! itself to replace, and names that came later are seen only here.
+//! It is compared before the job starts and once more before each deletion, for names that came meanwhile. On a local disk files
+//! are compared by what their names lead to.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -38,21 +38,33 @@ impl Inputs {
         Ok(Self { uris, files })
     }
 
+    /// Whether the job reads no files.
+    pub(super) fn is_empty(&self) -> bool {
+        self.uris.is_empty()
+    }
+
+    /// Whether this file is an input.
+    pub(super) fn has(&self, file: &Location) -> bool {
+        let is_same = |path: &Path| identity(path).is_some_and(|it| self.files.contains(&it));
+        self.uris.contains(&file.to_string())
+            || file.local_path().is_some_and(|path| is_same(&path))
+    }
+
     /// Fails if one of these files is an input.
     pub(super) fn spare(&self, files: &[Location]) -> Result<(), OutputError> {
-        let is_input = |file: &&Location| {
-            let is_same = |path: &Path| identity(path).is_some_and(|it| self.files.contains(&it));
-            self.uris.contains(&file.to_string())
-                || file.local_path().is_some_and(|path| is_same(&path))
-        };
-        match files.iter().find(is_input) {
-            Some(file) => Err(OutputError::InTheWay {
-                found: file.to_string(),
-                problem: "an input of this job would be removed with the output that is replaced",
-                allowed: "input is never removed: write to another folder or under other names, and create a new job",
-            }),
+        match files.iter().find(|file| self.has(file)) {
+            Some(file) => Err(is_input(file.to_string())),
             None => Ok(()),
         }
+    }
+}
+
+/// An input would be removed; `found` names it.
+pub(super) fn is_input(found: String) -> OutputError {
+    OutputError::InTheWay {
+        found,
+        problem: "an input of this job would be removed with the output that is replaced",
+        allowed: "input is never removed: write to another folder or under other names, and create a new job",
     }
 }
 

@@ -8,6 +8,7 @@ use object_store::ObjectStoreExt;
 
 use super::claim::CALLS_AT_ONCE;
 use super::intent::OldFile;
+use super::links::refuse_files_behind_links;
 use super::output::Output;
 use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
@@ -37,7 +38,11 @@ pub(super) async fn as_listed(
             let Some(place) = place_of(folder, &old) else {
                 return Ok(None);
             };
-            look_at(&output.stores, &place, old, read).await
+            let found = look_at(&output.stores, &place, old, read).await?;
+            if found.is_some() {
+                refuse_files_behind_links(folder, &[place]).await?;
+            }
+            Ok(found)
         }
         .boxed()
     };

@@ -650,6 +650,113 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
     assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
 }
 
+/// A folder `out` of a local disk with the output of a job of one shard, `0/p`, which was moved to `arch` since; a link to `arch`
+/// is in its place.
+fn archived(disk: &std::path::Path) {
+    let at = |name: &str| disk.join(name);
+    std::fs::create_dir_all(at("out")).unwrap();
+    std::fs::create_dir_all(at("arch")).unwrap();
+    std::fs::write(at("arch/p"), "old").unwrap();
+    std::os::unix::fs::symlink(at("arch"), at("out/0")).unwrap();
+    let uri = format!("file://{}/out/0/p", disk.display());
+    let text = json!({"version": 1, "jobUid": "old", "job": "ns/old", "files": [{"uri": uri, "bytes": 3}]});
+    std::fs::write(at("out/_SUCCESS.json"), text.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn older_output_behind_a_link_to_a_folder_is_named_and_never_removed() {
+    let disk = tempfile::tempdir().unwrap();
+    let real = disk.path().canonicalize().unwrap();
+    archived(&real);
+    let world = World::default();
+    let path = format!("file://{}/out/q-{{shard}}", real.display());
+    let output = world.output("new", Overwrite, &path, usize::MAX);
+    let error = run(&output, 1).await.unwrap_err().to_string();
+    let disk_name = real.display();
+    assert_eq!(
+        error,
+        format!(
+            "spec.pipeline.sink.files.path: a file that Overwrite would remove is behind a symbolic link to a folder (got file://{disk_name}/out/0/p, through {disk_name}/out/0); files behind such links are never removed: move the link away, or write to another folder"
+        )
+    );
+    assert!(real.join("arch/p").exists() && real.join("out/_SUCCESS.json").exists());
+    assert!(!real.join("out/q-0").exists());
+
+    // A link above the sink's folder is the user's own way to it.
+    std::os::unix::fs::symlink(real.join("out"), real.join("way")).unwrap();
+    std::fs::remove_file(real.join("out/0")).unwrap();
+    std::fs::rename(real.join("arch"), real.join("out/0")).unwrap();
+    let text = std::fs::read_to_string(real.join("out/_SUCCESS.json")).unwrap();
+    let text = text.replace("/out/0/p", "/way/0/p");
+    std::fs::write(real.join("out/_SUCCESS.json"), text).unwrap();
+    let path = format!("file://{}/way/q-{{shard}}", real.display());
+    let output = world.output("newer", Overwrite, &path, usize::MAX);
+    run(&output, 1).await.unwrap();
+    assert!(!real.join("out/0/p").exists());
+}
+
+#[tokio::test]
+async fn a_link_that_comes_while_the_job_runs_is_not_followed_to_remove_older_output() {
+    let disk = tempfile::tempdir().unwrap();
+    let real = disk.path().canonicalize().unwrap();
+    archived(&real);
+    std::fs::remove_file(real.join("out/0")).unwrap();
+    std::fs::rename(real.join("arch"), real.join("out/0")).unwrap();
+    let world = World::default();
+    let path = format!("file://{}/out/q-{{shard}}", real.display());
+    let output = world.output("new", Overwrite, &path, usize::MAX);
+    claim(&output).await.unwrap();
+    std::fs::rename(real.join("out/0"), real.join("arch")).unwrap();
+    std::os::unix::fs::symlink(real.join("arch"), real.join("out/0")).unwrap();
+    std::fs::write(real.join("out/q-0"), "fresh").unwrap();
+    let closed = close(&output, "digest", &own_files(&path, 1)).await;
+    let error = closed.unwrap_err().to_string();
+    assert!(error.contains("is behind a symbolic link"), "{error}");
+    assert!(real.join("arch/p").exists());
+}
+
+#[tokio::test]
+async fn an_input_that_would_go_with_older_output_is_named_before_the_start() {
+    let disk = tempfile::tempdir().unwrap();
+    let real = disk.path().canonicalize().unwrap();
+    let at = |name: &str| real.join(name);
+    for folder in ["out", "in"] {
+        std::fs::create_dir(at(folder)).unwrap();
+    }
+    std::fs::write(at("out/p-7"), "1\n").unwrap();
+    std::fs::write(at("out/old-7"), "1\n").unwrap();
+    let world = World::default();
+    let path = |name: &str| format!("file://{}/out/{name}-{{shard}}", real.display());
+    claim(&world.output("dead", Overwrite, &path("old"), usize::MAX))
+        .await
+        .unwrap();
+    for (uid, target) in [("x", "p-7"), ("y", "old-7")] {
+        let link = at("in").join(target);
+        std::os::unix::fs::symlink(at("out").join(target), &link).unwrap();
+        let output = world.output(uid, Overwrite, &path("p"), usize::MAX);
+        let plan = crate::ledger::PlanFile {
+            digest: "d".to_owned(),
+            pipeline: json!({}),
+            inputs: vec![crate::storage::InputFile {
+                uri: format!("file://{}", link.display()),
+                size: 2,
+                etag: None,
+            }],
+            source_shards: 1,
+        };
+        crate::ledger::keep_plan(&output.storage, plan)
+            .await
+            .unwrap();
+        let error = claim(&output).await.unwrap_err().to_string();
+        let found = format!("(got file://{}/out/{target})", real.display());
+        assert!(
+            error.contains("an input of this job would be removed"),
+            "{error}"
+        );
+        assert!(error.contains(&found), "{error}");
+    }
+}
+
 /// Two jobs of different names with the same storage on a local disk, of which times can be set back.
 struct Rivals {
     world: World,

@@ -94,6 +94,46 @@ pub enum PlacesError {
     /// Two places of the job overlap.
     #[error(transparent)]
     Overlap(FieldError),
+    /// Something that is not a folder is in the place of a folder of the output.
+    #[error(
+        "spec.pipeline.sink.files.path: {output} needs a folder, and {found} is {problem} (got {template}); move it away, or write to another folder"
+    )]
+    NotAFolder {
+        /// What would be written.
+        output: String,
+        /// What is in the place of the folder.
+        found: String,
+        /// What it is.
+        problem: &'static str,
+        /// The sink's path.
+        template: String,
+    },
+    /// Two outputs are one file by way of links to folders.
+    #[error(
+        "spec.pipeline.sink.files.path: {first} and {second} are really one file, {real}, through a symbolic link to a folder (got {template}); remove the link, or write to another folder"
+    )]
+    SameFile {
+        /// The one output.
+        first: String,
+        /// The other output.
+        second: String,
+        /// Its path without links.
+        real: String,
+        /// The sink's path.
+        template: String,
+    },
+    /// An output is in the folder of the ledgers, by way of a link.
+    #[error(
+        "spec.pipeline.sink.files.path: {output} is really {real}, inside spec.storage.uri (got {storage}); output must not overlap the storage prefix, write to another folder or use another storage"
+    )]
+    OutputInStorage {
+        /// What would be written.
+        output: String,
+        /// Its path without links.
+        real: String,
+        /// The storage's uri.
+        storage: String,
+    },
     /// The thread that looks at the local disk died.
     #[error("look at the local files: {source}")]
     Look {
@@ -137,38 +177,56 @@ pub async fn check_places(
         });
     }
     check_storage(spec, inputs.clone()).await?;
-    let reads: Vec<PathBuf> = inputs
-        .iter()
-        .map(|uri| local(uri).unwrap_or_default())
-        .collect();
+    let reads = paths_of(&inputs);
     if outputs.iter().all(|output| output.local_path().is_none()) {
         return Ok(());
     }
     let writes: Vec<PathBuf> = outputs.iter().filter_map(Location::local_path).collect();
-    let found = tokio::task::spawn_blocking(move || same_file(&writes, &reads));
-    match found.await.map_err(|source| PlacesError::Look { source })? {
+    let (path, storage) = (template.clone(), spec.storage.uri.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        check_real_outputs(&writes, &path, &storage)?;
+        Ok(same_file(&writes, &reads))
+    });
+    match found
+        .await
+        .map_err(|source| PlacesError::Look { source })??
+    {
         Some((output, input)) => Err(is_input(&outputs[output], input)),
         None => Ok(()),
     }
 }
 
-/// Fails if an input is one of the files of older output that are removed when the new output is complete.
+/// Fails if an input is one of the files of older output that are removed when the new output is complete, by name or through
+/// links of a local disk.
 ///
 /// # Errors
 /// The first such input.
-pub(super) fn check_replaced(
+pub(super) async fn check_replaced(
     spec: &ZephyrJobSpec,
     inputs: &[String],
     replaced: &[Location],
 ) -> Result<(), PlacesError> {
-    let replaced: HashSet<String> = replaced.iter().map(Location::to_string).collect();
-    match inputs.iter().find(|input| replaced.contains(*input)) {
-        Some(input) => Err(PlacesError::IsReplaced {
-            input: input.clone(),
-            template: spec.pipeline.sink.files.path.clone(),
-        }),
+    let is_replaced = |input: &String| PlacesError::IsReplaced {
+        input: input.clone(),
+        template: spec.pipeline.sink.files.path.clone(),
+    };
+    let names: HashSet<String> = replaced.iter().map(Location::to_string).collect();
+    if let Some(input) = inputs.iter().find(|input| names.contains(*input)) {
+        return Err(is_replaced(input));
+    }
+    let removed: Vec<PathBuf> = replaced.iter().filter_map(Location::local_path).collect();
+    let reads = paths_of(inputs);
+    let found = tokio::task::spawn_blocking(move || same_file(&removed, &reads));
+    match found.await.map_err(|source| PlacesError::Look { source })? {
+        Some((_, input)) => Err(is_replaced(&inputs[input])),
         None => Ok(()),
     }
+}
+
+/// The paths of local files, and empty ones for others, in the same order.
+fn paths_of(uris: &[String]) -> Vec<PathBuf> {
+    let path = |uri: &String| local(uri).unwrap_or_default();
+    uris.iter().map(path).collect()
 }
 
 /// Fails if the storage is among the inputs or the other places by way of local links. `inputs` as for [`check_places`].
@@ -260,6 +318,70 @@ fn local(uri: &str) -> Option<PathBuf> {
         return None;
     }
     Location::parse_local(uri).ok()?.local_path()
+}
+
+/// Fails unless each local output has a folder or can get one, no two are one file, and none is among the ledgers, whatever links are
+/// on the way to their folders. A link in the place of an output itself is replaced and not followed.
+fn check_real_outputs(
+    outputs: &[PathBuf],
+    template: &str,
+    storage: &str,
+) -> Result<(), PlacesError> {
+    let ledgers = local(storage).and_then(|path| real_path(&path));
+    let mut folders: HashMap<&Path, PathBuf> = HashMap::new();
+    let mut names: HashMap<PathBuf, &Path> = HashMap::new();
+    let shown = |path: &Path| path.display().to_string();
+    for output in outputs {
+        let Some((folder, name)) = output.parent().zip(output.file_name()) else {
+            continue;
+        };
+        let real = if let Some(real) = folders.get(folder) {
+            real.join(name)
+        } else {
+            if let Some((found, problem)) = no_folder(folder) {
+                return Err(PlacesError::NotAFolder {
+                    output: shown(output),
+                    found: shown(found),
+                    problem,
+                    template: template.to_owned(),
+                });
+            }
+            let real = real_path(folder).unwrap_or_else(|| folder.to_owned());
+            folders.entry(folder).or_insert(real).join(name)
+        };
+        if ledgers.as_ref().is_some_and(|it| real.starts_with(it)) {
+            return Err(PlacesError::OutputInStorage {
+                output: shown(output),
+                real: shown(&real),
+                storage: storage.to_owned(),
+            });
+        }
+        if let Some(first) = names.insert(real.clone(), output) {
+            return Err(PlacesError::SameFile {
+                first: shown(first),
+                second: shown(output),
+                real: shown(&real),
+                template: template.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What is in the place of a folder, itself or one above it, and is not a folder. What cannot be looked at is left to the writer.
+fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
+    for each in folder.ancestors() {
+        let Ok(found) = fs::symlink_metadata(each) else {
+            continue;
+        };
+        return match fs::metadata(each) {
+            Ok(found) if found.is_dir() => None,
+            Ok(_) => Some((each, "a file")),
+            Err(_) if found.is_symlink() => Some((each, "a symbolic link that leads nowhere")),
+            Err(_) => None,
+        };
+    }
+    None
 }
 
 /// The first output that is the same file as an input, whatever links lead to it; positions of both. A file that is not there is none.

@@ -234,6 +234,72 @@ async fn the_ledgers_are_no_input_through_a_link_below_the_pattern() {
     );
 }
 
+#[tokio::test]
+async fn what_is_no_folder_in_the_place_of_one_of_the_outputs_is_named() {
+    let disk = Disk::new();
+    fs::write(disk.path("out/0"), "x").unwrap();
+    disk.link("nowhere", "out/gone");
+    disk.link("out/0", "out/link");
+    for (sink, found, problem) in [
+        ("out/{shard}/p.txt", "out/0", "a file"),
+        ("out/0/{shard}/p.txt", "out/0", "a file"),
+        ("out/link/{shard}", "out/link", "a file"),
+        (
+            "out/gone/{shard}",
+            "out/gone",
+            "a symbolic link that leads nowhere",
+        ),
+    ] {
+        let refusal = disk.refusal("in/*.txt", "in/0.txt", sink, "scratch").await;
+        let found = disk.path(found);
+        let expected = format!(
+            " needs a folder, and {} is {problem} (got DISK/{sink}); move it away, or write to another folder",
+            found.display()
+        );
+        assert!(refusal.ends_with(&expected), "{sink}: {refusal}");
+    }
+    let refusal = disk.refusal("in/*.txt", "in/0.txt", "out/1{shard}/p.txt", "scratch");
+    assert_eq!(refusal.await, "");
+}
+
+#[tokio::test]
+async fn outputs_are_apart_through_links_to_folders_that_a_number_names() {
+    let disk = Disk::new();
+    fs::create_dir(disk.path("out/1")).unwrap();
+    disk.link("out/1", "out/0");
+    disk.link("scratch", "out/2");
+    let check = async |shards: u32| {
+        let template = disk.uri("out/{shard}/p.txt");
+        let spec = spec(&[], &template, &disk.uri("scratch"));
+        let found = check_places(&spec, shards, Vec::new()).await;
+        found.map_err(|error| error.to_string())
+    };
+    assert_eq!(check(1).await, Ok(()));
+    let error = check(2).await.unwrap_err();
+    let real = disk.path("out/1/p.txt");
+    let expected = format!("are really one file, {}, through", real.display());
+    assert!(error.contains(&expected), "{error}");
+    fs::remove_file(disk.path("out/0")).unwrap();
+    assert_eq!(check(2).await, Ok(()));
+    let error = check(3).await.unwrap_err();
+    assert!(error.contains("inside spec.storage.uri"), "{error}");
+}
+
+#[tokio::test]
+async fn an_input_that_is_older_output_is_refused_through_links() {
+    let disk = Disk::new();
+    fs::write(disk.path("out/old.txt"), "x").unwrap();
+    disk.link("out", "way");
+    let replaced = [Location::parse(&disk.uri("out/old.txt")).unwrap()];
+    let spec = spec(&[], &disk.uri("out/{shard}"), &disk.uri("scratch"));
+    let check = async |input: &str| check_replaced(&spec, &[disk.uri(input)], &replaced).await;
+    for input in ["out/old.txt", "way/old.txt"] {
+        let error = check(input).await.unwrap_err().to_string();
+        assert!(error.contains("Overwrite removes the input"), "{error}");
+    }
+    assert!(check("in/0.txt").await.is_ok());
+}
+
 #[test]
 fn literal_inputs_are_known_without_a_listing() {
     let paths = ["s3://b/a.txt", "s3://b/*.txt", "s3://b/{a}.txt"].map(str::to_owned);
