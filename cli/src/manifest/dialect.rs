@@ -16,8 +16,11 @@ pub(super) fn fault(
     is_flow: bool,
 ) -> Option<&'static str> {
     match style {
-        ScalarStyle::Plain => (is_flow && text.contains('?')).then_some(
+        ScalarStyle::Plain if is_flow && text.contains('?') => Some(
             "has a ? in a text without quotes inside of [ ] or { }, where kubectl refuses it; put the text in quotes",
+        ),
+        ScalarStyle::Plain if is_flow && text.starts_with(':') => Some(
+            "has a text without quotes that begins with a colon inside of [ ] or { }, where kubectl refuses it; put the text in quotes",
         ),
         ScalarStyle::DoubleQuoted => has_json_escape(source).then_some(
             "has an escape in double quotes that kubectl knows in JSON only (\\/ or half of a pair \\ud83d\\ude00); write the character itself",
@@ -27,7 +30,7 @@ pub(super) fn fault(
                 "has a block of text that begins with a tab, which kubectl refuses; begin it with another character, or use double quotes and \\t",
             )
         }
-        ScalarStyle::SingleQuoted => None,
+        ScalarStyle::Plain | ScalarStyle::SingleQuoted => None,
     }
 }
 
@@ -60,6 +63,17 @@ pub(super) fn is_behind_tab(text: &str, span: &Span) -> bool {
     };
     let line = before.rsplit('\n').next().unwrap_or_default();
     line.contains('\t') && line.chars().all(|c| matches!(c, ' ' | '\t' | '-' | '?'))
+}
+
+/// Whether a tag ends at a bracket, a brace or a comma, without a space between: `[!]`. An empty value begins at its tag's end.
+pub(super) fn is_tag_without_space(text: &str, value: &Span) -> bool {
+    let Some(range) = value.byte_range().filter(std::ops::Range::is_empty) else {
+        return false;
+    };
+    let parts = text.get(..range.start).zip(text.get(range.start..));
+    parts.is_some_and(|(before, behind)| {
+        !before.ends_with([' ', '\t', '\n']) && behind.starts_with([']', '}', ','])
+    })
 }
 
 /// Whether the colon behind a key inside of brackets or braces has no space behind it: `{a:}` has a key `a:` for `kubectl`.

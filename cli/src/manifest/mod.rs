@@ -136,12 +136,21 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
 }
 
 fn changed_item(change: &Change) -> FieldError {
-    FieldError::new(
-        change.path.trim_start_matches('.'),
+    let problem = if number::same_decimal(&change.written, &change.arrives) {
+        // The operator sees only what is stored, and cannot tell it from a number that lost digits.
+        format!(
+            "is an integer of 2^63 or more, which the API server stores as a double ({}), as it does those whose last digits it loses",
+            change.arrives
+        )
+    } else {
         format!(
             "is a number that the API server stores as {}",
             change.arrives
-        ),
+        )
+    };
+    FieldError::new(
+        change.path.trim_start_matches('.'),
+        problem,
         "integers between -2^63 and 2^63, and decimals with the digits that a double holds; put others into quotes or into a file",
     )
     .got(&change.written)

@@ -172,7 +172,6 @@ fn a_number_that_the_cluster_would_change_is_refused_with_its_place() {
         ("9223372036854775808", "9.223372036854776e+18"),
         ("-9223372036854775809", "-9.223372036854776e+18"),
         ("123456789012345678901234567890", "1.2345678901234568e+29"),
-        ("1e30", "1e+30"),
         ("0xffffffffffffffff", "1.8446744073709552e+19"),
         ("-0", "0"),
         ("-0.0", "0"),
@@ -205,11 +204,47 @@ fn a_number_that_the_cluster_would_change_is_refused_with_its_place() {
     ] {
         read_items(&format!("[{kept}]")).expect(kept);
     }
+    for large in ["1e30", "1e21", "1.7976931348623157e308", "-1e19"] {
+        let error = read_items(&format!("[{large}]")).expect_err(large);
+        let reason =
+            "values[0]: is an integer of 2^63 or more, which the API server stores as a double (";
+        assert!(error.contains(reason), "{error}");
+    }
     let error = read_items("[{0.10000000001: a}]").expect_err("a key that changes");
     assert!(
         error.contains("stores as \"0.1\" (got 0.10000000001)"),
         "{error}"
     );
+}
+
+#[test]
+fn a_null_that_kubectl_apply_would_drop_is_refused_with_its_place() {
+    for (item, key) in [
+        ("{a: null, b: 1}", "a"),
+        ("{a: ~}", "a"),
+        ("{a: , b: 2}", "a"),
+        ("{a}", "a"),
+        ("!!set {a}", "a"),
+        ("{x: [{a: null}]}", "x[0].a"),
+        ("{<<: {a: null}, b: 1}", "a"),
+    ] {
+        let error = read_items(&format!("[1, {item}]")).expect_err(item);
+        let expected = format!(
+            "spec.pipeline.source.items.values[1].{key}: is null inside an object, which `kubectl apply` drops (got null); leave the key out, "
+        );
+        assert!(error.contains(&expected), "{item}: {error}");
+        assert!(error.contains("(line 6, column "), "{item}: {error}");
+    }
+    for kept in [
+        "~",
+        "[~]",
+        "{a: [~, 1]}",
+        "{a: {}}",
+        "{a: []}",
+        "\"{\\\"a\\\": null}\"",
+    ] {
+        read_items(&format!("[{kept}]")).expect(kept);
+    }
 }
 
 #[test]
@@ -370,6 +405,21 @@ fn what_the_types_do_not_take_is_reported_in_words_of_the_field() {
         "{map: ., filter: null}",
     ] {
         parse("job.yaml", &job("a", "[1]", good), None, Place::Cluster).expect(good);
+    }
+}
+
+#[test]
+fn flow_text_that_kubectl_refuses_is_refused() {
+    for text in ["[!]", "[!a]", "{b: !}", "[!, 1]", "[:a]", "{:a}", "{:a: 1}"] {
+        let error = yaml::read(text, 0).expect_err(text);
+        let words = ["where kubectl refuses it", "is not valid YAML here"];
+        assert!(
+            words.iter().any(|each| error.message.contains(each)),
+            "{error:?}"
+        );
+    }
+    for text in ["[! , 1]", "[!!str , 1]", "[\":a\"]", "[a:b]", "[! a]"] {
+        yaml::read(text, 0).expect(text);
     }
 }
 

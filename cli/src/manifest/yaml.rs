@@ -174,6 +174,15 @@ impl<'text> Reader<'text> {
                 if let Some(fault) = dialect::fault(&text, style, source, self.flow_depth > 0) {
                     return error(position, fault);
                 }
+                if self.flow_depth > 0
+                    && tag.is_some()
+                    && dialect::is_tag_without_space(self.text, span)
+                {
+                    return error(
+                        position,
+                        "has a tag without a space behind it inside of [ ] or { }, where kubectl refuses it; write a space there",
+                    );
+                }
                 (scalar(&text, style, tag.as_deref(), position)?, anchor)
             }
             Event::SequenceStart(style, anchor, _) => {

@@ -1,6 +1,7 @@
-//! Inline items: numbers that the API server has changed before anybody could see them.
+//! Inline items: what the API server or `kubectl` changes before anybody can see it. The server rounds numbers. `kubectl apply`
+//! drops nulls inside objects, at any depth, and keeps those in lists; `kubectl create` and `kubectl apply --server-side` drop none.
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::field_error::FieldError;
 
@@ -8,6 +9,101 @@ use crate::field_error::FieldError;
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// Most items that are named; the others have the same fault.
 const MAX_NAMED: usize = 5;
+
+/// What can be done about a null inside an object.
+const NULL_ALLOWED: &str = "leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file";
+
+/// Every null inside an object of the items: what a job gets of it depends on how its manifest is applied.
+pub(super) fn nulls(path: &str, items: &[Value]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        collect_nulls(&format!("{path}[{index}]"), item, &mut errors);
+    }
+    errors
+}
+
+fn collect_nulls(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
+    if errors.len() >= MAX_NAMED {
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect_nulls(&format!("{path}[{index}]"), item, errors);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let path = format!("{path}.{name}");
+                if field.is_null() {
+                    let problem = "is null inside an object, which `kubectl apply` drops";
+                    errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
+                } else {
+                    collect_nulls(&path, field, errors);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Every null inside an object of the items that `kubectl apply` has dropped. `last_applied` is what it keeps of the manifest in the
+/// annotation [`LAST_APPLIED`](super::LAST_APPLIED), `items` is what the server has.
+pub(super) fn dropped_nulls(path: &str, last_applied: &str, items: &[Value]) -> Vec<FieldError> {
+    let written: Value = serde_json::from_str(last_applied).unwrap_or_default();
+    let written = written.pointer("/spec/pipeline/source/items/values");
+    let written = written.and_then(Value::as_array).map(Vec::as_slice);
+    let mut errors = Vec::new();
+    collect_dropped_of_list(path, written.unwrap_or_default(), items, &mut errors);
+    errors
+}
+
+fn collect_dropped_of_list(
+    path: &str,
+    written: &[Value],
+    stored: &[Value],
+    errors: &mut Vec<FieldError>,
+) {
+    for (index, (written, stored)) in written.iter().zip(stored).enumerate() {
+        let path = format!("{path}[{index}]");
+        match (written, stored) {
+            (Value::Array(written), Value::Array(stored)) => {
+                collect_dropped_of_list(&path, written, stored, errors);
+            }
+            (Value::Object(written), Value::Object(stored)) => {
+                collect_dropped_of_map(&path, written, stored, errors);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn collect_dropped_of_map(
+    path: &str,
+    written: &Map<String, Value>,
+    stored: &Map<String, Value>,
+    errors: &mut Vec<FieldError>,
+) {
+    for (name, written) in written {
+        if errors.len() >= MAX_NAMED {
+            return;
+        }
+        let path = format!("{path}.{name}");
+        match (written, stored.get(name)) {
+            (Value::Null, None) => {
+                let problem = "was null inside an object, which `kubectl apply` has dropped";
+                errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
+            }
+            (Value::Array(written), Some(Value::Array(stored))) => {
+                collect_dropped_of_list(&path, written, stored, errors);
+            }
+            (Value::Object(written), Some(Value::Object(stored))) => {
+                collect_dropped_of_map(&path, written, stored, errors);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Every number of the items of which nobody can know any more whether it is the one that was written.
 pub(super) fn numbers(path: &str, items: &[Value]) -> Vec<FieldError> {

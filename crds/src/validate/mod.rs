@@ -29,6 +29,17 @@ pub enum Place {
     Local,
 }
 
+/// The annotation in which client-side `kubectl apply` keeps the manifest as it was written.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What `kubectl apply` has dropped from inline items before the API server stored them. `last_applied` is the value of
+/// [`LAST_APPLIED`]; text that is not JSON shows nothing.
+pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldError> {
+    let items = spec.pipeline.source.items.as_ref();
+    let stored = items.map(|items| items.values.as_slice());
+    items::dropped_nulls(pipeline::ITEMS, last_applied, stored.unwrap_or_default())
+}
+
 /// Every fault of the spec, in the order of the fields.
 pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldError> {
     let mut errors = Vec::new();

@@ -23,6 +23,8 @@ const MAX_LOCAL_FOLDER_BYTES: usize = 255;
 /// Longest name of a local output file in bytes: an attempt stages it under its name with two dots, the job's uid and the attempt's
 /// name, which take up to 64 bytes.
 const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
+/// The field of inline items.
+pub(super) const ITEMS: &str = "spec.pipeline.source.items.values";
 /// Longest name of an aggregate.
 const MAX_AGGREGATE_NAME: usize = 63;
 
@@ -103,7 +105,7 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if items.values.len() > MAX_ITEMS {
         let error = FieldError::new(
-            "spec.pipeline.source.items.values",
+            ITEMS,
             "has too many items",
             format!("at most {MAX_ITEMS}, put records into a file"),
         );
@@ -113,7 +115,7 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
         let levels = nesting(value);
         if levels > MAX_ITEM_NESTING {
             let error = FieldError::new(
-                format!("spec.pipeline.source.items.values[{index}]"),
+                format!("{ITEMS}[{index}]"),
                 "nests too deep",
                 format!(
                     "at most {MAX_ITEM_NESTING} levels in a manifest, put such records into a file"
@@ -122,10 +124,8 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
             errors.push(error.got(format!("{levels} levels")));
         }
     }
-    errors.extend(items::numbers(
-        "spec.pipeline.source.items.values",
-        &items.values,
-    ));
+    errors.extend(items::numbers(ITEMS, &items.values));
+    errors.extend(items::nulls(ITEMS, &items.values));
     errors.extend(
         items
             .shards

@@ -610,6 +610,63 @@ fn an_inline_number_that_the_api_server_does_not_keep_is_refused() {
 }
 
 #[test]
+fn a_null_inside_an_object_of_an_inline_item_is_refused() {
+    let allowed = "leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file";
+    let errors = |values: &Value| {
+        let items = json!({"items": {"values": values, "shards": 1}});
+        [Place::Cluster, Place::Local].map(|place| {
+            errors_of(&[("pipeline/source", items.clone())], place)
+                .into_iter()
+                .filter(|error| error.contains("items"))
+                .collect::<Vec<_>>()
+        })
+    };
+    for (item, path) in [
+        (json!({"a": null, "b": 1}), ".a"),
+        (json!({"x": {"a": null}}), ".x.a"),
+        (json!([{"a": null}]), "[0].a"),
+        (json!({"l": [1, {"a.b": null}]}), ".l[1].a.b"),
+    ] {
+        let expected = format!(
+            "spec.pipeline.source.items.values[1]{path}: is null inside an object, which `kubectl apply` drops (got null); {allowed}"
+        );
+        let found = errors(&json!([0, item]));
+        assert_eq!(found, [[expected.clone()], [expected]]);
+    }
+    // What arrives as it was written, however it is applied.
+    let kept = json!([null, [null, [null]], {"l": [null]}, {"e": {}}, {}, [], {"l": []}, ""]);
+    assert_eq!(errors(&kept), [[""; 0]; 2]);
+    let many = vec![json!({"a": null}); 100];
+    assert_eq!(errors(&json!(many))[0].len(), 5);
+}
+
+#[test]
+fn a_null_that_apply_dropped_is_found_in_the_manifest_that_it_keeps() {
+    let dropped = |written: Value, stored: Value| {
+        let mut spec = good();
+        spec["pipeline"]["source"] = json!({"items": {"values": stored, "shards": 1}});
+        let spec: ZephyrJobSpec = serde_json::from_value(spec).expect("the types take it");
+        let applied = json!({"spec": {"pipeline": {"source": {"items": {"values": written}}}}});
+        let errors = dropped_by_apply(&spec, &applied.to_string());
+        let path = |error: &FieldError| error.path.clone();
+        errors.iter().map(path).collect::<Vec<_>>()
+    };
+    let written = json!([{"a": null, "b": 1}, {"x": {"a": null}}, [{"a": null}], [null]]);
+    let stored = json!([{"b": 1}, {"x": {}}, [{}], [null]]);
+    let found = ["[0].a", "[1].x.a", "[2][0].a"]
+        .map(|path| format!("spec.pipeline.source.items.values{path}"));
+    assert_eq!(dropped(written.clone(), stored), found);
+    // A manifest that was applied once and is older than what the server has.
+    assert_eq!(dropped(written, json!([{"a": null, "b": 1}])), [""; 0]);
+    assert_eq!(dropped(json!([{"b": 1}]), json!([{"b": 1}])), [""; 0]);
+    assert_eq!(dropped(json!(7), json!([{"b": 1}])), [""; 0]);
+    let spec: ZephyrJobSpec = serde_json::from_value(good()).expect("the types take it");
+    for other in ["", "{", "[]", "null"] {
+        assert_eq!(dropped_by_apply(&spec, other), []);
+    }
+}
+
+#[test]
 fn a_column_inside_another_one_is_refused() {
     let select = |columns: Value| [("pipeline/steps/0", json!({"select": columns}))];
     let path = "spec.pipeline.steps[0].select";

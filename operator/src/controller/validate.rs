@@ -11,7 +11,7 @@ use zephyr_crds::duration::DurationText;
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::status::ZephyrJobStatus;
-use zephyr_crds::validate::{Place, validate as validate_spec};
+use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as validate_spec};
 
 use super::observed::Observed;
 
@@ -69,12 +69,16 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
     let resource_version = job
         .resource_version()
         .ok_or_else(|| missing("resourceVersion"))?;
+    let mut errors = validate_spec(&job.spec, &name, Place::Cluster);
+    if let Some(written) = job.annotations().get(LAST_APPLIED) {
+        errors.extend(dropped_by_apply(&job.spec, written));
+    }
     Ok(ValidatedJob {
         spec_version: job.metadata.generation,
         timing: Timing::of(&job.spec.retries),
         status: job.status.clone().unwrap_or_default(),
         deleted: job.metadata.deletion_timestamp.is_some(),
-        errors: validate_spec(&job.spec, &name, Place::Cluster),
+        errors,
         spec: job.spec.clone(),
         identity: JobIdentity {
             namespace,
@@ -181,6 +185,40 @@ mod tests {
             .map(|ended| timing().backoff(ended).as_secs())
             .into();
         assert_eq!(waits, [5, 10, 20, 300, 300, 300]);
+    }
+
+    #[test]
+    fn an_item_from_which_kubectl_apply_dropped_a_null_is_refused() {
+        let spec = serde_json::json!({
+            "pipeline": {
+                "source": {"items": {"values": [{"b": 1}], "shards": 1}},
+                "sink": {"files": {"path": "s3://outbucket/p-{shard}.jsonl"}},
+            },
+            "storage": {"uri": "s3://scratch/zephyr"},
+            "workers": {"replicas": 1},
+        });
+        let errors = |written: serde_json::Value| {
+            let applied = serde_json::json!({"spec": {"pipeline": {"source": {"items": {"values": written}}}}});
+            let job = serde_json::json!({
+                "apiVersion": "zephyr.dev/v1alpha1",
+                "kind": "ZephyrJob",
+                "metadata": {
+                    "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
+                    "annotations": {LAST_APPLIED: applied.to_string()},
+                },
+                "spec": spec,
+            });
+            let job: ZephyrJob = serde_json::from_value(job).expect("a job");
+            let errors = validate(&job).expect("it has its metadata").errors;
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            errors(serde_json::json!([{"a": null, "b": 1}])),
+            [
+                "spec.pipeline.source.items.values[0].a: was null inside an object, which `kubectl apply` has dropped (got null); leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file"
+            ]
+        );
+        assert_eq!(errors(serde_json::json!([{"b": 1}])), [""; 0]);
     }
 
     #[test]
