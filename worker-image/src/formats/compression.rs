@@ -65,16 +65,25 @@ pub(crate) enum CompressedError {
     },
     /// The frame refers further back than the job allows.
     #[error(
-        "a zstd window of {window} bytes is needed; at most {limit} are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long=27 or less"
+        "a zstd window of {window} bytes is needed; at most {limit} are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long={}{}",
+        long_of(*limit),
+        or_less(*limit)
     )]
     Window { window: u64, limit: u64 },
     /// The frame refers further back than there is memory.
     #[error(
-        "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long=27 or less",
+        "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long={}{}",
         window.div_ceil(1 << 20),
-        room >> 20
+        room >> 20,
+        long_of(*room),
+        or_less(*room)
     )]
     WindowRoom { window: u64, room: u64 },
+    /// The frame refers to a dictionary.
+    #[error(
+        "the zstd data was compressed with a dictionary (its number is {id}), and a job has no dictionaries; compress the file again without one"
+    )]
+    Dictionary { id: u32 },
     /// It was read on after an error.
     #[error("reading went on after an error")]
     Failed,
@@ -112,6 +121,27 @@ fn not_what_it_is_named(named: &str, kind: Option<&'static str>) -> String {
         None => format!(
             "the file is not {named}, though its name says so; compress it, or take the last extension from its name"
         ),
+    }
+}
+
+/// The largest window that `zstd -d` reads without an option: `--long=27`.
+const USUAL_WINDOW_LOG: u32 = 27;
+
+/// The smallest window that zstd writes: `--long=10`.
+const WINDOW_LOG_MIN: u32 = 10;
+
+/// The largest number for `zstd --long` of which the window has at most so many bytes, as far as other programs read it
+/// without an option.
+fn long_of(bytes: u64) -> u32 {
+    let log = bytes.checked_ilog2().unwrap_or(WINDOW_LOG_MIN);
+    log.clamp(WINDOW_LOG_MIN, USUAL_WINDOW_LOG)
+}
+
+fn or_less(bytes: u64) -> &'static str {
+    if long_of(bytes) > WINDOW_LOG_MIN {
+        " or less"
+    } else {
+        ""
     }
 }
 

@@ -66,6 +66,14 @@ pub enum WriteError {
         /// Its first 64 characters.
         shown: String,
     },
+    /// The first record of a text file begins with what every reader takes for a byte order mark.
+    #[error(
+        "{file}: record 1 begins with the character U+FEFF, which readers of a text file leave out before the first line; remove it, or write jsonl"
+    )]
+    ByteOrderMark {
+        /// The file.
+        file: String,
+    },
     /// The compressor failed.
     #[error("{file}: cannot be compressed: {source}")]
     Compress {

@@ -13,6 +13,9 @@ const KEPT_BYTES: usize = 4 * BUFFER_BYTES;
 /// A line is in memory at least so many times: as it is read, as a record, and as what is written of it.
 const COPIES: usize = 3;
 
+/// U+FEFF as UTF-8, which some programs write before the first line of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Cuts a stream into lines.
 pub(crate) struct Lines<R> {
     input: R,
@@ -39,7 +42,7 @@ pub(crate) enum LineError {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of at most `limit` bytes.
+    /// Lines of at most `limit` bytes, without their ends and without a byte order mark before the first one.
     pub(crate) fn new(input: R, limit: usize) -> Self {
         Self {
             input,
@@ -71,7 +74,8 @@ impl<R: Read> Lines<R> {
             let unread = &self.buffer[self.searched..self.end];
             if let Some(found) = memchr::memchr(b'\n', unread) {
                 let line = self.start..self.searched + found;
-                if line.len() > self.limit {
+                let is_ended_by_two = self.buffer[line.clone()].ends_with(b"\r");
+                if line.len() > self.allowed() + usize::from(is_ended_by_two) {
                     return Err(LineError::TooLong);
                 }
                 self.start = line.end + 1;
@@ -79,7 +83,9 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(self.finished(line.start, line.end, true)));
             }
             self.searched = self.end;
-            if self.end - self.start > self.limit {
+            // The last byte may be the first one of the line's end.
+            let may_end = !self.at_end && self.buffer[self.start..self.end].ends_with(b"\r");
+            if self.end - self.start > self.allowed() + usize::from(may_end) {
                 return Err(LineError::TooLong);
             }
             if self.at_end {
@@ -106,6 +112,14 @@ impl<R: Read> Lines<R> {
         Ok(&self.buffer[..self.end.min(count)])
     }
 
+    /// The longest line without its end, with a mark before the first one.
+    fn allowed(&self) -> usize {
+        let has_mark =
+            !self.begun && self.buffer[self.start..self.end].starts_with(BYTE_ORDER_MARK);
+        let mark = if has_mark { BYTE_ORDER_MARK.len() } else { 0 };
+        self.limit.saturating_add(mark)
+    }
+
     fn make_room(&mut self, room: impl Fn(&R) -> usize) -> Result<(), LineError> {
         let kept = self.end - self.start;
         if self.buffer.len() > KEPT_BYTES && kept < BUFFER_BYTES {
@@ -129,7 +143,7 @@ impl<R: Read> Lines<R> {
             }));
         }
         // Twice the size, but no more than the longest line, its end and a read.
-        let longest = self.limit.saturating_add(BUFFER_BYTES);
+        let longest = self.allowed().saturating_add(BUFFER_BYTES);
         let larger = (self.buffer.len() * 2).min(longest.max(kept + 1));
         self.buffer.reserve_exact(larger - kept);
         self.buffer.resize(larger, 0);
@@ -152,7 +166,7 @@ impl<R: Read> Lines<R> {
         let mut line = &self.buffer[start..end];
         if !self.begun {
             self.begun = true;
-            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
         match line {
             [rest @ .., b'\r'] if has_end => rest,
@@ -226,6 +240,38 @@ mod tests {
         assert!(over.next(|_| usize::MAX).unwrap().is_some());
         assert!(matches!(over.next(|_| usize::MAX), Err(LineError::TooLong)));
         assert_eq!(over.number(), 2);
+    }
+
+    #[test]
+    fn neither_a_lines_end_nor_a_byte_order_mark_counts_for_its_length() {
+        let mark = "\u{FEFF}";
+        for (text, is_allowed) in [
+            ("abcd", true),
+            ("abcd\n", true),
+            ("abcd\r\n", true),
+            ("\u{FEFF}abcd\r\n", true),
+            ("x\nabcd\r\nx", true),
+            ("abcd\r", false),
+            ("abcd\r\r\n", false),
+            ("abcde\n", false),
+            ("abcde\r\n", false),
+            ("\u{FEFF}abcde\n", false),
+            ("x\n\u{FEFF}abcd\n", false),
+        ] {
+            for step in [1, 2, 1000] {
+                let mut lines = Lines::new(Trickle(text.as_bytes(), step), 4);
+                let found = loop {
+                    match lines.next(|_| usize::MAX) {
+                        Ok(None) => break true,
+                        Ok(Some(line)) => {
+                            assert!(line.len() <= 4 && !line.starts_with(mark.as_bytes()));
+                        }
+                        Err(_) => break false,
+                    }
+                };
+                assert_eq!(found, is_allowed, "{text:?} in steps of {step}");
+            }
+        }
     }
 
     #[test]

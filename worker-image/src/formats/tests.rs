@@ -204,7 +204,7 @@ fn a_file_that_ends_in_the_middle_is_truncated_and_one_with_other_content_is_nam
         ),
         (
             GZ,
-            b"PK\x03\x04....",
+            b"PK\x03\x04\x14\0\0\0\x08\0\x21\x53\x21\x53abcd\x05\0\0\0\x03\0\0\0\x01\0\0\0a",
             "the file is a zip archive, though its name says gzip; only plain text, ",
         ),
         (
@@ -219,7 +219,7 @@ fn a_file_that_ends_in_the_middle_is_truncated_and_one_with_other_content_is_nam
         ),
         (
             "x.jsonl",
-            b"PAR1\x15\x04",
+            b"PAR1\x15\x04\x15",
             "the file is Parquet, not lines of text; only plain text, ",
         ),
         (
@@ -300,6 +300,29 @@ fn a_window_of_two_gibibytes_is_read_and_charged_as_far_as_it_is_filled() {
     assert_eq!(
         error,
         "x.jsonl.zst: byte 0 of the compressed file: a zstd window of 2147483648 bytes is needed; at most 134217728 are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long=27 or less"
+    );
+    for (allowed, long) in [
+        (1 << 20, "20 or less"),
+        ((1 << 21) - 1, "20 or less"),
+        (1 << 30, "27 or less"),
+        (1 << 10, "10"),
+        (1, "10"),
+    ] {
+        let error = read_within(ZST, &head, &limits(1 << 20, allowed)).unwrap_err();
+        assert!(
+            error.ends_with(&format!("compress the file again with zstd --long={long}")),
+            "{error}"
+        );
+    }
+    let error = read_within(
+        ZST,
+        &[0x28, 0xb5, 0x2f, 0xfd, 0x23, 7, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        &ReadLimits::default(),
+    )
+    .unwrap_err();
+    assert!(
+        error.contains("the zstd data was compressed with a dictionary (its number is 263)"),
+        "{error}"
     );
     head[5] = ((32 - 10) << 3) + 1;
     let error = read(ZST, &head).unwrap_err();

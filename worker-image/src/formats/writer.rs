@@ -56,6 +56,10 @@ impl<W: Write> FileWriter<W> {
                     shown,
                 });
             }
+            Some(text) if self.rows == 0 && text.starts_with('\u{FEFF}') => {
+                let file = self.file.clone();
+                return Err(WriteError::ByteOrderMark { file });
+            }
             Some(text) => self.put(text.as_bytes())?,
             None => self.put(record.as_json())?,
         }
@@ -143,6 +147,21 @@ mod tests {
             records.push(record.as_json_str().to_owned());
         }
         Ok(records)
+    }
+
+    #[test]
+    fn a_text_file_never_begins_with_what_readers_leave_out() {
+        let (marked, plain) = ("\"\u{FEFF}a\"", "\"b\"");
+        let error = written(&[marked], Format::Text, Compression::None).unwrap_err();
+        let said = "out: record 1 begins with the character U+FEFF";
+        assert!(error.to_string().starts_with(said), "{error}");
+        for (records, format) in [
+            ([plain, marked], Format::Text),
+            ([marked, plain], Format::Jsonl),
+        ] {
+            let bytes = written(&records, format, Compression::None).unwrap();
+            assert_eq!(read("out", format, &bytes).unwrap(), records);
+        }
     }
 
     #[test]

@@ -111,6 +111,10 @@ impl Zstandard {
             .into());
         }
         let head = FrameHead::parse(head).ok_or(CompressedError::Truncated { named: "zstd" })?;
+        if head.dictionary > 0 {
+            let id = head.dictionary;
+            return Err(CompressedError::Dictionary { id }.into());
+        }
         let window = head.window;
         if window > self.limits.window_bytes {
             let limit = self.limits.window_bytes;
@@ -188,6 +192,8 @@ struct FrameHead {
     window: u64,
     /// Its plain length, where it is said.
     content: Option<u64>,
+    /// The number of the dictionary that it refers to; 0 for none.
+    dictionary: u32,
 }
 
 impl FrameHead {
@@ -203,7 +209,10 @@ impl FrameHead {
             window = Some(base + base / 8 * u64::from(byte & 7));
             at += 1;
         }
-        at += [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let dictionary_width = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let mut dictionary = [0; 4];
+        dictionary[..dictionary_width].copy_from_slice(head.get(at..at + dictionary_width)?);
+        at += dictionary_width;
         let width = match descriptor >> 6 {
             0 => usize::from(is_single),
             1 => 2,
@@ -217,6 +226,7 @@ impl FrameHead {
         Some(Self {
             window: window.or(content)?,
             content,
+            dictionary: u32::from_le_bytes(dictionary),
         })
     }
 }

@@ -191,12 +191,12 @@ impl FileBuilder {
 fn failed(object: &str, error: std::io::Error) -> ShuffleError {
     match WriteError::from_io(object, error) {
         WriteError::Store(error) => ShuffleError::Store(error),
-        other @ (WriteError::LineBreak { .. } | WriteError::Compress { .. }) => {
-            ShuffleError::Store(StorageError {
-                call: "writing",
-                object: object.to_owned(),
-                cause: crate::storage::Cause::Other(other.to_string()),
-            })
-        }
+        other @ (WriteError::LineBreak { .. }
+        | WriteError::ByteOrderMark { .. }
+        | WriteError::Compress { .. }) => ShuffleError::Store(StorageError {
+            call: "writing",
+            object: object.to_owned(),
+            cause: crate::storage::Cause::Other(other.to_string()),
+        }),
     }
 }

@@ -101,7 +101,9 @@ fn class(error: &TaskError) -> FailureClass {
             | ReadError::ParseRecord { .. }
             | ReadError::UnknownFormat { .. },
         )
-        | TaskError::WriteOutput(WriteError::LineBreak { .. }) => FailureClass::Deterministic,
+        | TaskError::WriteOutput(WriteError::LineBreak { .. } | WriteError::ByteOrderMark { .. }) => {
+            FailureClass::Deterministic
+        }
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
         | TaskError::Bug(_) => FailureClass::Application,
