@@ -1,7 +1,8 @@
 //! `kubectl zephyr gc URI`: what no job needs any more under a storage URI. Lists it, and deletes it only if asked to.
 //!
 //! Only a folder that has the name of a job's uid, holds nothing but a job's objects, shows whose it is, belongs to no job of the
-//! cluster and is older than asked for is deleted. Everything else is left alone, and listed with the reason.
+//! cluster and is older than asked for is deleted. Every other folder that has the name of a uid is listed with the reason. Files and
+//! folders of other names are left alone and not listed.
 
 mod owners;
 mod verdict;
