@@ -2,7 +2,7 @@
 //!
 //! An error in an answer that says 200 becomes an error. A good answer that names a key such as `SlowDown.jsonl` stays a
 //! good one. Codes that come in a header, or with a redirect to nowhere, come in the body. What is uploaded is sent with its
-//! MD5, and an answer that names another checksum is an error. Repeats nothing, and decides nothing about what an error
+//! MD5, and an answer that names another checksum is an error, as is another range than was asked for. Repeats nothing, and decides nothing about what an error
 //! means for a job.
 
 use std::pin::Pin;
@@ -19,6 +19,7 @@ use crate::storage::Scheme;
 use crate::storage::answer::{Said, is_xml_error};
 use crate::storage::checksums::{Sent, Told};
 use crate::storage::error_codes::{Class, class_of, codes};
+use crate::storage::ranges::Asked;
 
 /// Azure's code, also where there is no body to hold it.
 const AZURE_CODE: &str = "x-ms-error-code";
@@ -62,6 +63,7 @@ impl HttpService for StoreClient {
         Box::pin(async move {
             let method = request.method().clone();
             let sent = Sent::of(self.scheme, &request);
+            let asked = Asked::of(&request);
             if let Some(md5) = sent.as_ref().and_then(|sent| sent.header(&request))
                 && let Ok(md5) = md5.parse()
             {
@@ -78,7 +80,10 @@ impl HttpService for StoreClient {
                     response.extensions_mut().insert(told);
                 }
             }
-            self.corrected(&method, response).await
+            match asked {
+                Some(asked) if response.status().is_success() => asked.cut(response).await,
+                Some(_) | None => self.corrected(&method, response).await,
+            }
         })
     }
 }

@@ -13,6 +13,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use crate::storage::answer::{Answer, chain, host_of};
 use crate::storage::checksums::WrongChecksum;
 use crate::storage::error_codes::{Class, class_of};
+use crate::storage::ranges::WrongRange;
 use crate::storage::{Location, Scheme};
 
 /// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
@@ -223,6 +224,9 @@ fn classify(object: &Location, error: &object_store::Error) -> Cause {
     }
     if let Some(wrong) = chain(error).find_map(|e| e.downcast_ref::<WrongChecksum>()) {
         return Cause::Damaged(cut(&wrong.to_string()));
+    }
+    if let Some(wrong) = WrongRange::of(error) {
+        return Cause::Other(cut(&wrong.to_string()));
     }
     let answer = Answer::of(error);
     let is_busy = |answer: &Answer| matches!(answer.status, 429 | 500..);

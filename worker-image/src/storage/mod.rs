@@ -31,6 +31,7 @@ mod pages;
 mod pattern;
 mod presence;
 mod probe;
+mod ranges;
 mod read;
 mod remove;
 mod retry;

@@ -6,17 +6,18 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::defect::{self, Defect};
+use crate::storage::ranges::WrongRange;
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
 /// One range request: large enough that its latency does not show, small enough that a failure costs little.
@@ -58,10 +59,7 @@ impl ObjectReader {
         location: &Location,
         counted: ReadCounter,
     ) -> Self {
-        let known = Known {
-            size: file.size,
-            etag: file.etag.clone(),
-        };
+        let known = Known::new(file.size, file.etag.clone());
         let mut reader = Self {
             runtime: runtime.clone(),
             stores: stores.clone(),
@@ -139,11 +137,68 @@ impl Read for ObjectReader {
     }
 }
 
-/// What is known of an object before it is read.
-#[derive(Clone, Debug)]
+/// What is known of an object before it is read, and what its first answer said.
+#[derive(Debug)]
 struct Known {
     size: u64,
     etag: Option<String>,
+    first: OnceLock<Version>,
+}
+
+/// What an answer says of the version of its object, besides the size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    etag: Option<String>,
+    modified_ms: i64,
+}
+
+impl Known {
+    fn new(size: u64, etag: Option<String>) -> Self {
+        Self {
+            size,
+            etag,
+            first: OnceLock::new(),
+        }
+    }
+
+    /// Whether an answer is of the object that was listed. The condition of the request is not enough, since some stores and
+    /// proxies pass over it.
+    ///
+    /// The size is always compared. Two strong tags say all the rest: they are of the same bytes or differ. A weak tag says
+    /// less, and some stores list or answer none. Then a tag must not differ either, and all answers of one reader must have the
+    /// same tag and the same time of last modification, so that they are at least of one version.
+    fn is_in(&self, meta: &ObjectMeta) -> bool {
+        if meta.size != self.size {
+            return false;
+        }
+        if let (Some(listed), Some(answered)) = (&self.etag, &meta.e_tag) {
+            if opaque(listed) != opaque(answered) {
+                return false;
+            }
+            if !is_weak(listed) && !is_weak(answered) {
+                return true;
+            }
+        }
+        let version = Version {
+            etag: meta.e_tag.as_deref().map(|tag| opaque(tag).to_owned()),
+            modified_ms: meta.last_modified.timestamp_millis(),
+        };
+        *self.first.get_or_init(|| version.clone()) == version
+    }
+
+    /// The tag that an answer must have. A weak one never holds as a condition (RFC 9110, 13.1.1).
+    fn condition(&self) -> Option<String> {
+        self.etag.clone().filter(|tag| !is_weak(tag))
+    }
+}
+
+fn is_weak(tag: &str) -> bool {
+    tag.starts_with("W/")
+}
+
+/// A tag without what some listings leave away: the quotes, and the mark of a weak one.
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
 }
 
 fn range_count(size: u64) -> u64 {
@@ -165,8 +220,7 @@ async fn get(
     let store = stores.open(location)?.objects;
     if range.is_empty() {
         let meta = persist(stores, "reading", location, || store.head(location.path())).await?;
-        let same = meta.size == known.size && (known.etag.is_none() || meta.e_tag == known.etag);
-        return if same {
+        return if known.is_in(&meta) {
             Ok(Bytes::new())
         } else {
             Err(StorageError::new("reading", location, Cause::Changed))
@@ -176,11 +230,14 @@ async fn get(
     let bytes = persist(stores, "reading", location, || async {
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
-            if_match: known.etag.clone(),
+            if_match: known.condition(),
             ..GetOptions::default()
         };
-        let answer = store.get_opts(location.path(), options).await?;
-        if answer.meta.size != known.size {
+        let answer = match store.get_opts(location.path(), options).await {
+            Err(error) if is_of_another_size(&error, known.size) => return Ok(None),
+            answer => answer?,
+        };
+        if !known.is_in(&answer.meta) {
             return Ok(None);
         }
         let bytes = answer.bytes().await?;
@@ -210,6 +267,12 @@ async fn get(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether a store answered another range than was asked for, of an object of another size than this.
+fn is_of_another_size(error: &object_store::Error, size: u64) -> bool {
+    let total = WrongRange::of(error).and_then(WrongRange::total);
+    total.is_some_and(|total| total != size)
 }
 
 /// The object is as large as it should be, and not all of what was asked for came.
@@ -249,7 +312,7 @@ pub async fn fetch_range(
     size: u64,
     range: Range<u64>,
 ) -> Result<Bytes, StorageError> {
-    get(stores, location, &Known { size, etag: None }, range).await
+    get(stores, location, &Known::new(size, None), range).await
 }
 
 /// The size of an object; nothing where there is none.

@@ -320,3 +320,144 @@ async fn what_is_shorter_than_it_was_has_changed_and_a_name_says_nothing_of_that
         );
     }
 }
+
+const MODIFIED: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
+
+/// Reads an object of 20 bytes, listed with this tag, from a store that answers so.
+async fn read_from(
+    listed: Option<&str>,
+    answer: impl Fn(&crate::storage::fake_http::Request) -> Reply + Send + Sync + 'static,
+) -> Result<Vec<u8>, String> {
+    let server = FakeHttp::start(answer).await;
+    let location = Location::parse("s3://b/k").unwrap();
+    let file = InputFile {
+        uri: location.to_string(),
+        size: 20,
+        etag: listed.map(str::to_owned),
+    };
+    let read = read(&server.stores(), &file, &location);
+    read.map(|(bytes, _)| bytes)
+        .map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_another_version_or_size_is_not_taken_for_the_listed_object() {
+    const CHANGED: &str = "reading s3://b/k: changed while reading: it is not the object that was listed when the job was planned";
+    for (listed, tag, range, expected) in [
+        (Some("\"a\""), Some("\"a\""), "bytes 0-19/20", Ok(())),
+        (Some("\"a\""), Some("W/\"a\""), "bytes 0-19/20", Ok(())),
+        (Some("W/\"a\""), Some("\"a\""), "bytes 0-19/20", Ok(())),
+        (Some("\"a\""), None, "bytes 0-19/20", Ok(())),
+        (None, Some("\"a\""), "bytes 0-19/20", Ok(())),
+        (None, None, "bytes 0-19/20", Ok(())),
+        (Some("\"a\""), Some("\"b\""), "bytes 0-19/20", Err(CHANGED)),
+        (
+            Some("\"a\""),
+            Some("W/\"b\""),
+            "bytes 0-19/20",
+            Err(CHANGED),
+        ),
+        (Some("\"a\""), Some("\"a\""), "bytes 0-19/21", Err(CHANGED)),
+        (Some("\"a\""), Some("\"a\""), "bytes 0-27/28", Err(CHANGED)),
+        (Some("\"a\""), Some("\"a\""), "bytes 5-24/99", Err(CHANGED)),
+        (
+            Some("\"a\""),
+            Some("\"a\""),
+            "bytes 0-9/20",
+            Err("reading s3://b/k: the store answered bytes 0 to 9 of 20 instead of bytes 0 to 19"),
+        ),
+        (
+            Some("\"a\""),
+            Some("\"a\""),
+            "bytes 0-19/*",
+            Err(
+                "reading s3://b/k: the store answered a part of the object and does not say which (Content-Range \"bytes 0-19/*\"); it must be like \"bytes 0-7/8\"",
+            ),
+        ),
+    ] {
+        let answered = read_from(listed, move |request| {
+            let status = if request.method == "GET" { 206 } else { 200 };
+            let reply = Reply::new(status, pattern(20)).with("last-modified", MODIFIED);
+            let reply = match tag {
+                Some(tag) => reply.with("etag", tag),
+                None => reply,
+            };
+            match request.range() {
+                Some(_) => reply.with("content-range", range),
+                None => reply,
+            }
+        })
+        .await;
+        let expected = expected.map(|()| pattern(20)).map_err(str::to_owned);
+        assert_eq!(answered, expected, "{listed:?} {tag:?} {range}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_an_object_without_a_tag_are_of_one_version() {
+    let size = 20_u64 << 20;
+    for (later, is_same) in [(MODIFIED, true), ("Mon, 01 Jan 2024 00:00:01 GMT", false)] {
+        let server = FakeHttp::start(move |request| {
+            let (start, end) = request.range().unwrap();
+            let time = if start == 0 { MODIFIED } else { later };
+            Reply::new(206, vec![1; end - start])
+                .with("last-modified", time)
+                .with("content-range", format!("bytes {start}-{}/{size}", end - 1))
+        })
+        .await;
+        let location = Location::parse("s3://b/k").unwrap();
+        let file = InputFile {
+            uri: location.to_string(),
+            size,
+            etag: None,
+        };
+        let read = read(&server.stores(), &file, &location);
+        match read {
+            Ok((bytes, _)) => assert!(is_same && bytes.len() as u64 == size),
+            Err(error) => {
+                assert!(!is_same, "{error}");
+                assert!(error.to_string().contains("changed while reading"));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_sends_whole_objects_for_ranges_is_read_up_to_a_limit() {
+    let content = pattern(20 << 20);
+    let body = Bytes::from(content.clone());
+    let server = FakeHttp::start(move |_| {
+        Reply::new(200, body.clone())
+            .with("etag", "\"a\"")
+            .with("last-modified", MODIFIED)
+    })
+    .await;
+    for uri in ["s3://b/k", "gs://b/k", "az://b/k"] {
+        let location = Location::parse(uri).unwrap();
+        let file = InputFile {
+            uri: location.to_string(),
+            size: content.len() as u64,
+            etag: Some("\"a\"".to_owned()),
+        };
+        let (bytes, counted) = read(&server.stores(), &file, &location).unwrap();
+        assert!(bytes == content && counted == content.len() as u64, "{uri}");
+        let longer = InputFile {
+            size: 21 << 20,
+            ..file
+        };
+        let error = read(&server.stores(), &longer, &location).unwrap_err();
+        assert!(
+            error.to_string().contains("changed while reading"),
+            "{error}"
+        );
+        let far = 65 << 20;
+        let error = fetch_range(&server.stores(), &location, 70 << 20, far..far + 5).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "the store sends the whole object instead of bytes 68157440 to 68157444; of a store that cannot send ranges, only the first 64 MiB of an object can be read"
+            ),
+            "{error}"
+        );
+    }
+}
