@@ -3,10 +3,13 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::validate::{Place, validate};
@@ -19,6 +22,12 @@ use crate::terminal::{bytes, note, print, printable};
 
 /// The share of the machine's memory that the task processes may plan with; the rest is this process's and the system's.
 const MEMORY_SHARE: f64 = 0.6;
+
+/// Shortest time between two lines of a run without a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often such a run looks whether a line is due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -41,7 +50,7 @@ pub(crate) struct Options {
     /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
     slots: u32,
-    /// No progress on standard error.
+    /// No progress on standard error, and no lines about what the run waits for.
     #[arg(short, long)]
     quiet: bool,
 }
@@ -190,14 +199,18 @@ fn task_memory() -> u64 {
     share
 }
 
-/// The bar on standard error.
+/// What is said on standard error while the run goes on: a bar on a terminal, and else only what a run waits for.
 struct Progress {
     bar: ProgressBar,
+    latest: Arc<Mutex<Snapshot>>,
+    /// Ends with this value.
+    _lines: JoinSet<()>,
 }
 
 impl Progress {
     fn start(quiet: bool) -> Self {
-        let bar = if quiet || !std::io::stderr().is_terminal() {
+        let is_terminal = std::io::stderr().is_terminal();
+        let bar = if quiet || !is_terminal {
             ProgressBar::hidden()
         } else {
             ProgressBar::new(0)
@@ -205,20 +218,71 @@ impl Progress {
         let style =
             ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} tasks  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar }
+        let latest: Arc<Mutex<Snapshot>> = Arc::default();
+        let mut lines = JoinSet::new();
+        if !quiet && !is_terminal {
+            lines.spawn(say_what_it_waits_for(Arc::clone(&latest)));
+        }
+        Self {
+            bar,
+            latest,
+            _lines: lines,
+        }
     }
 
     fn callback(&self) -> Arc<dyn Fn(&Snapshot) + Send + Sync> {
-        let bar = self.bar.clone();
+        let (bar, latest) = (self.bar.clone(), Arc::clone(&self.latest));
         Arc::new(move |snapshot| {
             bar.set_length(snapshot.tasks_total);
             bar.set_position(snapshot.tasks_done);
             bar.set_message(message(snapshot));
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
         })
     }
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+async fn say_what_it_waits_for(latest: Arc<Mutex<Snapshot>>) {
+    let mut lines = WaitingLines::new(Instant::now());
+    let mut tick = interval(LOOK_INTERVAL);
+    loop {
+        tick.tick().await;
+        let snapshot = latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(line) = lines.next(&snapshot, Instant::now()) {
+            note(&line);
+        }
+    }
+}
+
+/// The lines of a run without a terminal: what it waits for, so that none waits in silence, and not so often that they fill a log.
+struct WaitingLines {
+    began: Instant,
+    last: Option<Instant>,
+}
+
+impl WaitingLines {
+    fn new(began: Instant) -> Self {
+        Self { began, last: None }
+    }
+
+    /// The line that is due now, if one is. A store that does not answer is mentioned at once, all else only after a while.
+    fn next(&mut self, snapshot: &Snapshot, now: Instant) -> Option<String> {
+        if snapshot.message.is_empty() || snapshot.phase() == Phase::Ended {
+            return None;
+        }
+        let is_first_outage = self.last.is_none() && snapshot.phase() == Phase::StorageUnavailable;
+        let is_spaced = now.duration_since(self.last.unwrap_or(self.began)) >= LINE_INTERVAL;
+        if !is_first_outage && !is_spaced {
+            return None;
+        }
+        self.last = Some(now);
+        Some(format!("waiting: {}", printable(&snapshot.message)))
     }
 }
 
@@ -256,6 +320,32 @@ mod tests {
         let path = folder.join("job.yaml");
         std::fs::write(&path, text).expect("a file is written");
         manifest::read(path.to_str().expect("UTF-8"), None, Place::Local).expect("it is good")
+    }
+
+    #[test]
+    fn a_run_without_a_terminal_says_what_it_waits_for_every_30_s() {
+        let began = Instant::now();
+        let mut lines = WaitingLines::new(began);
+        let mut at = |seconds: u64, phase: Phase, message: &str| {
+            let snapshot = Snapshot {
+                phase: phase.into(),
+                message: message.to_owned(),
+                ..Snapshot::default()
+            };
+            lines.next(&snapshot, began + Duration::from_secs(seconds))
+        };
+        let away = Phase::StorageUnavailable;
+        assert_eq!(at(0, Phase::Planning, "reading"), None);
+        assert_eq!(at(1, away, "denied").as_deref(), Some("waiting: denied"));
+        assert_eq!(at(2, away, "other"), None);
+        assert_eq!(at(30, away, "denied"), None);
+        assert_eq!(at(31, away, "denied").as_deref(), Some("waiting: denied"));
+        assert_eq!(at(60, Phase::Running, ""), None);
+        assert_eq!(
+            at(61, Phase::Running, "full").as_deref(),
+            Some("waiting: full")
+        );
+        assert_eq!(at(99, Phase::Ended, "the end"), None);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct RunJob {
     pub storage: JobStorage,
     /// How long a task may go on without progress.
     pub task_stall_timeout: Duration,
+    /// Whether it runs on one machine, outside of a cluster. Then whoever started it waits for it, and what does not pass by itself
+    /// ends it after some tries.
+    pub is_local: bool,
 }
 
 /// Why a frozen job cannot be run.
@@ -140,6 +143,7 @@ impl RunJob {
             stores,
             storage,
             task_stall_timeout,
+            is_local: false,
         })
     }
 }

@@ -105,7 +105,10 @@ pub enum LocalError {
 /// Runs a job to its result. A job that failed is a result too. Dropping the future ends all processes.
 pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResult, LocalError> {
     install_crypto_provider();
-    let job = Arc::new(RunJob::new(job).map_err(LocalError::Job)?);
+    let job = Arc::new(RunJob {
+        is_local: true,
+        ..RunJob::new(job).map_err(LocalError::Job)?
+    });
     ledger_is_apart(&job).await.map_err(LocalError::Places)?;
     let token = Token::random().map_err(LocalError::Token)?;
     let listener = TcpListener::bind("127.0.0.1:0")
@@ -158,6 +161,14 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         result = follow(watched, &options.progress) => result,
         Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
         Some(ended) = supervisors.join_next() => Err(worker_ended(ended)),
+    };
+    let result = match result {
+        // The coordinator's status ends a moment before the coordinator, which says why.
+        Err(LocalError::NoResult) => match timeout(STOP_TIMEOUT, parts.join_next()).await {
+            Ok(Some(ended)) => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
+            Ok(None) | Err(_) => Err(LocalError::NoResult),
+        },
+        result => result,
     };
     for stop in stops {
         // A worker that is gone needs no telling.

@@ -116,7 +116,7 @@ impl Uncharged {
                 "the ledger cannot be taken over or the inputs cannot be listed for a cause that may pass"
             }
             Self::CoordinatorDisk => {
-                "a run on one machine finds no room for its ledger, its lists or `_SUCCESS.json`"
+                "a run on one machine finds no room for its ledger, its lists or `_SUCCESS.json`, or its store refuses such a call for good (access denied, no such bucket)"
             }
             Self::Session => "a worker finds no coordinator, or is refused by it",
             Self::ForeignReport => "a worker reports files that are not its own",
@@ -172,7 +172,7 @@ impl Uncharged {
             Self::OutputLost => "the job fails, reason `OutputLost`",
             Self::TaskCall => "the task is given back, see the rows on objects and stores",
             Self::CoordinatorDisk => {
-                "the run ends with call, file, mount, its size and what is free"
+                "the run ends with call, file and cause; of a full disk with mount, size and what is free"
             }
             Self::Session => "`noWorkersTimeout` or `coordinatorTimeout` ends the generation",
             Self::ForeignReport => "it is not let in again, and is lost",

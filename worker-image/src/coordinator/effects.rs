@@ -13,7 +13,7 @@ use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
-use super::retry::{Retries, Verdict, judge_ledger};
+use super::retry::{Judge, Retries};
 use crate::finalize::{self, Finalized, Output, OutputError};
 use crate::job::RunJob;
 use crate::ledger::{Ledger, LedgerError};
@@ -41,12 +41,12 @@ pub enum EffectError {
         #[source]
         source: LedgerError,
     },
-    /// The run's own local disk is full for good.
+    /// A call can only fail again: the run's own local disk is full, or the store refuses a run that nobody can mend meanwhile.
     #[error("{call}: {source}")]
-    FullDisk {
+    Hopeless {
         /// What was tried.
         call: String,
-        /// Which disk.
+        /// What came of it.
         #[source]
         source: StorageError,
     },
@@ -68,6 +68,7 @@ struct Tools {
     metrics: CoordinatorMetrics,
     runtime: Handle,
     output: Output,
+    judge: Judge,
 }
 
 /// A storage call that waits for its turn.
@@ -121,6 +122,7 @@ impl Effects {
         Self {
             tools: Arc::new(Tools {
                 output: Output::of(&job),
+                judge: Judge::of(&job),
                 job,
                 plan_digest,
                 epoch,
@@ -227,7 +229,7 @@ async fn commit(
         .retries
         .call(
             "commit to the ledger under spec.storage.uri",
-            judge_ledger,
+            |error| tools.judge.ledger(error),
             append,
         )
         .await
@@ -235,10 +237,6 @@ async fn commit(
 
 async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectError> {
     let Tools { job, retries, .. } = tools;
-    let full = |call: &str| {
-        let call = call.to_owned();
-        move |source| EffectError::FullDisk { call, source }
-    };
     let event = match call {
         Call::Publish {
             stage,
@@ -248,8 +246,9 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
             let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
             let publish =
                 || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
-            let published = retries.unless_full(&name, publish).await;
-            let outputs = published.map_err(full(&name))?;
+            let published = retries.unless_hopeless(&name, tools.judge, publish).await;
+            let outputs =
+                published.map_err(|source| EffectError::Hopeless { call: name, source })?;
             Some(Event::StagePublished {
                 stage,
                 version,
@@ -260,49 +259,46 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
             let name = "complete a final file under spec.pipeline.sink.files.path";
             // It looks whose folder it is before every try: a job that was cut off from the store may have lost it meanwhile.
             let complete = || finalize::complete_output(&tools.output, &file);
-            let completed = retries.call(name, judge_output, complete);
-            match completed.await {
+            let judge = |error: &OutputError| tools.judge.output(error);
+            match retries.call(name, judge, complete).await {
                 Ok(Finalized::Stands) => Some(Event::FileFinalized { task: task.task }),
                 Ok(Finalized::Lost) => Some(Event::FileLost { task }),
-                Err(OutputError::Store(error)) if error.is_full_disk() => {
-                    return Err(full(name)(error));
-                }
-                Err(error) => Some(Event::OutputTaken {
-                    message: error.to_string(),
-                }),
+                Err(error) => Some(given_up(name, error)?),
             }
         }
         Call::Discard(task, file) => {
             discard(tools, task, &file).await;
             None
         }
-        Call::WriteManifest(files) => Some(close(tools, &files).await),
+        Call::WriteManifest(files) => Some(close(tools, &files).await?),
     };
     Ok(event)
 }
 
-async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Event {
+async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Event, EffectError> {
+    let name = "write _SUCCESS.json";
     let close = || finalize::close(&tools.output, &tools.plan_digest, files);
-    let retries = &tools.retries;
-    match retries
-        .call("write _SUCCESS.json", judge_output, close)
-        .await
-    {
-        Ok(manifest) => Event::ManifestWritten { manifest },
-        Err(error) => Event::OutputTaken {
-            message: error.to_string(),
-        },
+    let judge = |error: &OutputError| tools.judge.output(error);
+    match tools.retries.call(name, judge, close).await {
+        Ok(manifest) => Ok(Event::ManifestWritten { manifest }),
+        Err(error) => given_up(name, error),
     }
 }
 
-/// What the store does not do now it may do when somebody mends it; what is there stays there.
-fn judge_output(error: &OutputError) -> Verdict {
-    if error.is_full_disk() {
-        Verdict::TryAFewTimes
-    } else if error.is_of_a_store() {
-        Verdict::TryAgain
-    } else {
-        Verdict::GiveUp
+/// What a call for the output that is not tried again means: the run cannot go on, or the job has lost its output.
+fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
+    match error {
+        OutputError::Store(source)
+        | OutputError::Storage(source)
+        | OutputError::MayNotList(source)
+            if !source.is_misplaced() =>
+        {
+            let call = call.to_owned();
+            Err(EffectError::Hopeless { call, source })
+        }
+        error => Ok(Event::OutputTaken {
+            message: error.to_string(),
+        }),
     }
 }
 

@@ -16,7 +16,7 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
 use self::places::PlacesError;
 use super::dispatch::SourceShards;
-use super::retry::{Backoff, FULL_DISK_TRIES, Verdict, judge_ledger};
+use super::retry::{Backoff, FULL_DISK_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
 use crate::finalize::{Output, OutputError, OwnerWatch, claim, finished};
@@ -85,9 +85,9 @@ pub enum PlanningError {
     /// The thread that compiled them died.
     #[error("compile the expressions: the thread died")]
     Compile,
-    /// The run's own local disk is full for good.
+    /// The run's own local disk is full, or its storage refuses it for good.
     #[error("{0}")]
-    FullDisk(String),
+    Hopeless(String),
     /// The pipeline cannot be written as JSON.
     #[error("write plan.json: {source}")]
     PlanFile {
@@ -103,8 +103,8 @@ enum NoPlan {
     Wait(String),
     /// Another job that holds the output's folder is watched before the folder is taken over.
     Watch(String),
-    /// The run's own local disk is full.
-    FullDisk(String),
+    /// The run's own local disk is full, or its storage refuses it: it is tried again, but not forever.
+    WaitAWhile(String),
     /// It is the job's own fault.
     Failed(String),
     /// The job has finished before, and its ledger was removed since.
@@ -121,15 +121,15 @@ enum NoPlan {
 }
 
 impl NoPlan {
-    /// A disk that was found full too often is full for good.
-    fn not_for_ever(self, full_disks: &mut u32) -> Self {
+    /// What did not pass in so many tries is taken for lasting.
+    fn not_for_ever(self, tries: &mut u32) -> Self {
         match self {
-            Self::FullDisk(sentence) => {
-                *full_disks += 1;
-                if *full_disks < FULL_DISK_TRIES {
-                    Self::FullDisk(sentence)
+            Self::WaitAWhile(sentence) => {
+                *tries += 1;
+                if *tries < FULL_DISK_TRIES {
+                    Self::WaitAWhile(sentence)
                 } else {
-                    Self::Fatal(PlanningError::FullDisk(sentence))
+                    Self::Fatal(PlanningError::Hopeless(sentence))
                 }
             }
             other @ (Self::Wait(_)
@@ -186,10 +186,10 @@ async fn hold_ledger(
     let writer = WriterToken::from_random(job.stores.chance().unique());
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
-    let mut full_disks = 0;
+    let mut tries = 0;
     loop {
         let taken = take_over(job, &writer).await;
-        match taken.map_err(|error| error.not_for_ever(&mut full_disks)) {
+        match taken.map_err(|error| error.not_for_ever(&mut tries)) {
             Ok(taken) => return Ok(ControlFlow::Continue(taken)),
             Err(NoPlan::Fatal(error)) => return Err(error),
             Err(NoPlan::Finished(result)) => {
@@ -205,7 +205,7 @@ async fn hold_ledger(
             Err(
                 NoPlan::Wait(sentence)
                 | NoPlan::Watch(sentence)
-                | NoPlan::FullDisk(sentence)
+                | NoPlan::WaitAWhile(sentence)
                 | NoPlan::Failed(sentence),
             ) => {
                 tracing::warn!(
@@ -232,11 +232,11 @@ async fn make_runnable(
     } = taken;
     let mut backoff = Backoff::new(job.stores.chance());
     let mut damaged_reads = 0;
-    let mut full_disks = 0;
+    let mut tries = 0;
     let mut watch = OwnerWatch::default();
     loop {
         let planned = plan_or_load(job, epoch, !records.is_empty(), &mut watch).await;
-        let result = match planned.map_err(|error| error.not_for_ever(&mut full_disks)) {
+        let result = match planned.map_err(|error| error.not_for_ever(&mut tries)) {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -273,7 +273,7 @@ async fn make_runnable(
                 show(status, watching);
                 None
             }
-            Err(NoPlan::Wait(sentence) | NoPlan::FullDisk(sentence)) => {
+            Err(NoPlan::Wait(sentence) | NoPlan::WaitAWhile(sentence)) => {
                 tracing::warn!(sentence, "the job cannot be planned yet; trying again");
                 let waiting = Status {
                     epoch,
@@ -368,20 +368,29 @@ async fn removed_ledger(
 
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
-    probe(&job.storage).await.map_err(|error| match &error {
-        ProbeError::Store(full) if full.is_full_disk() => NoPlan::FullDisk(error.to_string()),
-        ProbeError::Store(_)
-        | ProbeError::Address(_)
-        | ProbeError::LacksConditionalWrites { .. } => NoPlan::Wait(error.to_string()),
+    let judge = Judge::of(job);
+    probe(&job.storage).await.map_err(|error| {
+        let verdict = match &error {
+            ProbeError::Store(error) => judge.storage(error),
+            ProbeError::Address(_) | ProbeError::LacksConditionalWrites { .. } if job.is_local => {
+                Verdict::GiveUp
+            }
+            ProbeError::Address(_) | ProbeError::LacksConditionalWrites { .. } => Verdict::TryAgain,
+        };
+        match verdict {
+            Verdict::TryAgain => NoPlan::Wait(error.to_string()),
+            Verdict::TryAFewTimes => NoPlan::WaitAWhile(error.to_string()),
+            Verdict::GiveUp => NoPlan::Fatal(PlanningError::Hopeless(error.to_string())),
+        }
     })?;
     let opened = Ledger::open(&job.storage, writer.clone())
         .await
-        .map_err(|error| ledger_error(error, None, field))?;
+        .map_err(|error| ledger_error(judge, error, None, field))?;
     let epoch = opened.epoch();
     opened
         .take_over(MergePolicy::default())
         .await
-        .map_err(|error| ledger_error(error, Some(epoch), field))
+        .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))
 }
 
 /// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator finds the same.
@@ -397,12 +406,13 @@ pub(super) fn damaged(message: &str) -> JobResult {
 /// Without an epoch of its own a coordinator has no result that the operator could rely on: it says what it found, and
 /// waits until somebody removes that.
 fn ledger_error(
+    judge: Judge,
     error: LedgerError,
     epoch: Option<Epoch>,
     sentence: impl Fn(&dyn std::fmt::Display) -> String,
 ) -> NoPlan {
-    match (judge_ledger(&error), &error, epoch) {
-        (Verdict::TryAFewTimes, ..) => NoPlan::FullDisk(sentence(&error)),
+    match (judge.ledger(&error), &error, epoch) {
+        (Verdict::TryAFewTimes, ..) => NoPlan::WaitAWhile(sentence(&error)),
         (Verdict::TryAgain, ..) | (Verdict::GiveUp, LedgerError::Refused { .. }, None) => {
             NoPlan::Wait(sentence(&error))
         }
@@ -424,7 +434,7 @@ async fn plan_or_load(
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let kept = load_plan(&job.storage, has_begun)
         .await
-        .map_err(|error| ledger_error(error, Some(epoch), field))?;
+        .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?;
     let kept = if let Some(kept) = kept {
         kept
     } else {
@@ -433,7 +443,7 @@ async fn plan_or_load(
         }
         let fresh = fresh_plan(job).await?;
         let kept = keep_plan(&job.storage, fresh).await;
-        kept.map_err(|error| ledger_error(error, Some(epoch), field))?
+        kept.map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?
     };
     let pipeline = pipeline_json(job)?;
     let source =
@@ -469,7 +479,7 @@ fn no_output(error: &OutputError) -> NoPlan {
     if let OutputError::Watched { .. } = error {
         NoPlan::Watch(error.to_string())
     } else if error.is_full_disk() {
-        NoPlan::FullDisk(error.to_string())
+        NoPlan::WaitAWhile(error.to_string())
     } else if error.is_transient() {
         NoPlan::Wait(error.to_string())
     } else {
@@ -593,7 +603,7 @@ async fn record_result(
     let records = [LogRecord::Result(result.clone())];
     let mut backoff = Backoff::new(job.stores.chance());
     let mut full = 0;
-    let mut shows = |error: &LedgerError| match judge_ledger(error) {
+    let mut shows = |error: &LedgerError| match Judge::of(job).ledger(error) {
         Verdict::TryAgain => true,
         Verdict::TryAFewTimes => {
             full += 1;

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::status::Outages;
 use crate::chance::Chance;
+use crate::finalize::OutputError;
+use crate::job::RunJob;
 use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
 use crate::storage::{Reminder, StorageError};
@@ -42,29 +44,54 @@ impl Backoff {
     }
 }
 
-/// How often the coordinator's own call finds a local disk full before it gives up: some 40 s, in which somebody who looks on can
-/// make room. Only a run on one machine keeps its ledger on a disk, and without a ledger it cannot even say how it ended.
+/// How often the coordinator's own call finds a local disk full, or on one machine is refused for good, before it gives up: some
+/// 40 s, in which somebody who looks on can make room or give rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it cannot even say how it ended.
 pub(super) const FULL_DISK_TRIES: u32 = 8;
 
-/// What may pass by itself, or when somebody mends bucket or credentials, is tried again. A ledger that belongs to another
-/// coordinator, or holds what is not ours, is none that waiting could mend.
-pub(super) fn judge_ledger(error: &LedgerError) -> Verdict {
-    match error {
-        LedgerError::Unavailable(error) if error.is_full_disk() => Verdict::TryAFewTimes,
-        LedgerError::Unavailable(_) | LedgerError::Store(_) => Verdict::TryAgain,
-        LedgerError::Fenced { .. }
-        | LedgerError::Refused { .. }
-        | LedgerError::Address(_)
-        | LedgerError::InDoubt => Verdict::GiveUp,
-    }
+/// Says what to do about an error, by what may still come of it and by who could mend it. Pure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge {
+    is_local: bool,
 }
 
-/// See `judge_ledger`.
-pub(super) fn judge_storage(error: &StorageError) -> Verdict {
-    if error.is_full_disk() {
-        Verdict::TryAFewTimes
-    } else {
-        Verdict::TryAgain
+impl Judge {
+    /// For the calls of this run.
+    pub(super) fn of(job: &RunJob) -> Self {
+        let is_local = job.is_local;
+        Self { is_local }
+    }
+
+    /// In a cluster somebody may mend bucket or credentials while the job waits visibly. Whoever runs a job on one machine sees
+    /// the sentence at its end, can mend that, and can resume the run.
+    pub(super) fn storage(self, error: &StorageError) -> Verdict {
+        if error.is_full_disk() {
+            Verdict::TryAFewTimes
+        } else if !self.is_local || error.is_transient() {
+            Verdict::TryAgain
+        } else if error.is_misplaced() {
+            Verdict::GiveUp
+        } else {
+            Verdict::TryAFewTimes
+        }
+    }
+
+    /// A ledger that belongs to another coordinator, or holds what is not ours, is none that waiting could mend.
+    pub(super) fn ledger(self, error: &LedgerError) -> Verdict {
+        match error {
+            LedgerError::Unavailable(error) | LedgerError::Store(error) => self.storage(error),
+            LedgerError::Fenced { .. }
+            | LedgerError::Refused { .. }
+            | LedgerError::Address(_)
+            | LedgerError::InDoubt => Verdict::GiveUp,
+        }
+    }
+
+    /// What the store does not do now it may do when somebody mends it; what is there stays there.
+    pub(super) fn output(self, error: &OutputError) -> Verdict {
+        match error.store_error() {
+            Some(error) if !error.is_misplaced() => self.storage(error),
+            Some(_) | None => Verdict::GiveUp,
+        }
     }
 }
 
@@ -82,7 +109,7 @@ pub(super) struct Retries {
 pub(super) enum Verdict {
     /// Show it and try again.
     TryAgain,
-    /// Show it and try again, but not for ever: a disk is full.
+    /// Show it and try again, but not forever: a disk is full, or a call of a local run is refused for good.
     TryAFewTimes,
     /// Give it to the caller.
     GiveUp,
@@ -132,13 +159,14 @@ impl Retries {
         outcome
     }
 
-    /// Makes a call until it succeeds, or a local disk is full for good: nothing else can be done than to wait.
-    pub(super) async fn unless_full<T, F: Future<Output = Result<T, StorageError>>>(
+    /// Makes a call until it succeeds, or until this run can do nothing else than to end.
+    pub(super) async fn unless_hopeless<T, F: Future<Output = Result<T, StorageError>>>(
         &self,
         name: &str,
+        judge: Judge,
         attempt: impl FnMut() -> F,
     ) -> Result<T, StorageError> {
-        self.call(name, judge_storage, attempt).await
+        self.call(name, |error| judge.storage(error), attempt).await
     }
 
     /// Makes a call until it succeeds, whatever the error: nothing else can be done about this one than to wait.
@@ -164,6 +192,9 @@ mod tests {
     use super::*;
     use crate::storage::{Cause, Location};
 
+    const CLUSTER: Judge = Judge { is_local: false };
+    const LOCAL: Judge = Judge { is_local: true };
+
     fn failed(cause: Cause) -> StorageError {
         let object = Location::parse("s3://b/k").unwrap();
         StorageError::new("writing", &object, cause)
@@ -183,7 +214,9 @@ mod tests {
             tries.set(tries.get() + 1);
             std::future::ready(Err::<(), _>(failed(Cause::NoSpace("/ledger".to_owned()))))
         };
-        let ended = retries(&outages).unless_full("write", write).await;
+        let ended = retries(&outages)
+            .unless_hopeless("write", CLUSTER, write)
+            .await;
         assert!(
             ended
                 .unwrap_err()
@@ -201,6 +234,60 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_local_run_ends_some_time_after_it_was_refused_for_good_and_a_cluster_waits() {
+        let outages = Outages::default();
+        let began = Instant::now();
+        let deny = || std::future::ready(Err::<(), _>(failed(Cause::Denied("403".to_owned()))));
+        let ended = retries(&outages)
+            .unless_hopeless("complete", LOCAL, deny)
+            .await;
+        assert_eq!(
+            ended.unwrap_err().to_string(),
+            "writing s3://b/k: access denied: 403"
+        );
+        let took = began.elapsed();
+        assert!((10..=60).contains(&took.as_secs()), "{took:?}");
+        for (cause, local, cluster) in [
+            (
+                Cause::Denied(String::new()),
+                Verdict::TryAFewTimes,
+                Verdict::TryAgain,
+            ),
+            (
+                Cause::NoSuchBucket(String::new()),
+                Verdict::TryAFewTimes,
+                Verdict::TryAgain,
+            ),
+            (
+                Cause::Busy(String::new()),
+                Verdict::TryAgain,
+                Verdict::TryAgain,
+            ),
+            (
+                Cause::Unreachable(String::new()),
+                Verdict::TryAgain,
+                Verdict::TryAgain,
+            ),
+            (
+                Cause::Misplaced(String::new()),
+                Verdict::GiveUp,
+                Verdict::TryAgain,
+            ),
+            (
+                Cause::NoSpace(String::new()),
+                Verdict::TryAFewTimes,
+                Verdict::TryAFewTimes,
+            ),
+        ] {
+            let error = failed(cause);
+            assert_eq!(LOCAL.storage(&error), local, "{error}");
+            assert_eq!(CLUSTER.storage(&error), cluster, "{error}");
+        }
+        let misplaced = OutputError::Store(failed(Cause::Misplaced(String::new())));
+        assert_eq!(CLUSTER.output(&misplaced), Verdict::GiveUp);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_store_that_is_away_for_a_day_is_waited_for() {
         let outages = Outages::default();
         let began = Instant::now();
@@ -209,7 +296,9 @@ mod tests {
             let away = || Err(failed(Cause::Unreachable("refused".to_owned())));
             std::future::ready(if is_back { Ok(()) } else { away() })
         };
-        let ended = retries(&outages).unless_full("write", write).await;
+        let ended = retries(&outages)
+            .unless_hopeless("write", CLUSTER, write)
+            .await;
         assert!(ended.is_ok());
     }
 }

@@ -155,10 +155,10 @@ impl OutputError {
         matches!(self, Self::Store(error) | Self::Storage(error) if error.is_full_disk())
     }
 
-    /// Whether a store failed, and not the job by what is there.
-    pub fn is_of_a_store(&self) -> bool {
+    /// The store's error that this is, if it is one: what the store does not do now it may do when somebody mends it.
+    pub fn store_error(&self) -> Option<&StorageError> {
         match self {
-            Self::Store(_) | Self::Storage(_) | Self::MayNotList(_) => true,
+            Self::Store(error) | Self::Storage(error) | Self::MayNotList(error) => Some(error),
             Self::Taken { .. }
             | Self::Unknown { .. }
             | Self::Exists { .. }
@@ -167,7 +167,7 @@ impl OutputError {
             | Self::Superseded { .. }
             | Self::Renewed { .. }
             | Self::Overwriting { .. }
-            | Self::InTheWay { .. } => false,
+            | Self::InTheWay { .. } => None,
         }
     }
 }

@@ -83,7 +83,7 @@ impl SpillFolder {
     fn failed(&self, call: &'static str, error: &io::Error) -> ShuffleError {
         let folder = self.path.display().to_string();
         ShuffleError::Spill(match Location::parse_local(&folder) {
-            Ok(location) => StorageError::from_io(call, &location, error)
+            Ok(location) => StorageError::from_io_in(call, &location, error)
                 .after_writing(self.bytes.load(Ordering::Relaxed)),
             Err(_) => StorageError {
                 call,

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
+use rustix::io::Errno;
 
 use crate::storage::answer::{Answer, chain, host_of};
 use crate::storage::checksums::WrongChecksum;
 use crate::storage::error_codes::{Class, class_of};
 use crate::storage::ranges::WrongRange;
-use crate::storage::{Location, Scheme};
+use crate::storage::{Location, Need, Scheme, obstacle};
 
 /// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub enum Cause {
     NoSpace(String),
     /// A local disk cannot be written: read-only.
     ReadOnly(String),
+    /// Something else stands on a local disk at a name that is written or read, such as a folder or a dead link.
+    Misplaced(String),
     /// The multipart upload does not exist (any more).
     NoSuchUpload,
     /// The object is not what was written: damaged.
@@ -80,6 +83,25 @@ const READING_CALLS: [&str; 7] = [
     "opening",
 ];
 
+/// Calls on a single object, which on a local disk is a file. All other calls are on folders, or on either.
+const FILE_CALLS: [&str; 7] = [
+    "reading",
+    "looking for",
+    "writing",
+    "completing",
+    "completing the upload of",
+    "renaming",
+    "deleting",
+];
+
+fn need_of(call: &str) -> Need {
+    if FILE_CALLS.contains(&call) {
+        Need::File
+    } else {
+        Need::Folder
+    }
+}
+
 /// Longest text taken over from a store's answer.
 const DETAIL_MAX_CHARS: usize = 300;
 
@@ -95,14 +117,31 @@ impl StorageError {
 
     /// Reads what a store said.
     pub fn from_store(call: &'static str, object: &Location, error: &object_store::Error) -> Self {
-        Self::new(call, object, classify(object, error))
+        Self::new(call, object, classify(call, object, error))
     }
 
     /// Reads what the file system said.
     pub fn from_io(call: &'static str, object: &Location, error: &std::io::Error) -> Self {
+        Self::of_io(call, object, need_of(call), error)
+    }
+
+    /// Reads what the file system said about something in a folder.
+    pub(crate) fn from_io_in(
+        call: &'static str,
+        folder: &Location,
+        error: &std::io::Error,
+    ) -> Self {
+        Self::of_io(call, folder, Need::Folder, error)
+    }
+
+    fn of_io(call: &'static str, object: &Location, need: Need, error: &std::io::Error) -> Self {
         let path = object.local_path().unwrap_or_default();
-        let cause = classify_io(&path, error).unwrap_or_else(|| Cause::Other(error.to_string()));
-        Self::new(call, object, cause)
+        let cause = classify_io(&path, need, error);
+        Self::new(
+            call,
+            object,
+            cause.unwrap_or_else(|| Cause::Other(error.to_string())),
+        )
     }
 
     /// What the call does to the store.
@@ -119,11 +158,16 @@ impl StorageError {
         matches!(self.cause, Cause::NoSpace(_))
     }
 
+    /// Whether something else stands on a local disk at the name: only a person can mend that.
+    pub fn is_misplaced(&self) -> bool {
+        matches!(self.cause, Cause::Misplaced(_))
+    }
+
     /// Says of a full disk how much one task had to write there.
     #[must_use]
     pub(crate) fn after_writing(mut self, bytes: u64) -> Self {
         if let Cause::NoSpace(disk) = &mut self.cause {
-            let written = format!(" while the task wrote {}", size_text(bytes));
+            let written = format!("; the task had at least {} to write", size_text(bytes));
             disk.push_str(&written);
         }
         self
@@ -153,6 +197,7 @@ impl StorageError {
             | Cause::AlreadyExists
             | Cause::Denied(_)
             | Cause::ReadOnly(_)
+            | Cause::Misplaced(_)
             | Cause::NoSuchUpload
             | Cause::Damaged(_)
             | Cause::Configuration(_)
@@ -182,6 +227,7 @@ impl fmt::Display for Cause {
             Self::Busy(detail) => write!(f, "the store is unavailable: {detail}"),
             Self::NoSpace(mount) => write!(f, "no space on {mount}"),
             Self::ReadOnly(mount) => write!(f, "cannot write on {mount}: it is read-only"),
+            Self::Misplaced(detail) => write!(f, "{detail}; remove or rename that, or give another path"),
             Self::NoSuchUpload => f.write_str("the upload does not exist any more (NoSuchUpload)"),
             Self::Damaged(detail) => write!(f, "damaged: {detail}"),
             Self::Configuration(detail) => write!(f, "storage configuration: {detail}"),
@@ -214,11 +260,11 @@ const OTHER_REGION: &str = "the bucket lies in another region than the one confi
 
 /// Reads statuses, codes and kinds. Of texts only the beginnings that the client itself writes, or whole ones: the rest may
 /// hold a user's names.
-fn classify(object: &Location, error: &object_store::Error) -> Cause {
+fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause {
     // A connection has I/O errors of its own, which mean something else than a disk's.
     if let Some(path) = object.local_path() {
         let on_disk = chain(error).find_map(|e| e.downcast_ref::<std::io::Error>());
-        if let Some(cause) = on_disk.and_then(|e| classify_io(&path, e)) {
+        if let Some(cause) = on_disk.and_then(|e| classify_io(&path, need_of(call), e)) {
             return cause;
         }
     }
@@ -320,8 +366,23 @@ fn classify_rest(object: &Location, error: &object_store::Error) -> Cause {
         _ => match chain(error).find_map(|e| e.downcast_ref::<HttpError>()) {
             Some(http) if http.kind() == HttpErrorKind::Timeout => Cause::TimedOut(cut(&deepest)),
             Some(_) => Cause::Unreachable(cut(&deepest)),
-            None => Cause::Other(cut(&error.to_string())),
+            None => Cause::Other(cut(&own_words(error))),
         },
+    }
+}
+
+/// What an error says, without the words that the client puts before it (`Generic S3 error: `).
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the client's errors are not exhaustive; the others have words of their own"
+)]
+pub(super) fn own_words(error: &object_store::Error) -> String {
+    match error {
+        object_store::Error::Generic { source, .. } => match source.downcast_ref() {
+            Some(inner) => own_words(inner),
+            None => source.to_string(),
+        },
+        other => other.to_string(),
     }
 }
 
@@ -335,7 +396,10 @@ fn begins(error: &object_store::Error, with: &str) -> bool {
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing special"
 )]
-fn classify_io(path: &Path, error: &std::io::Error) -> Option<Cause> {
+fn classify_io(path: &Path, need: Need, error: &std::io::Error) -> Option<Cause> {
+    if let Some(cause) = misplaced(path, need, error) {
+        return Some(cause);
+    }
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             Some(Cause::NoSpace(mount_of(path) + &room_on(path)))
@@ -346,6 +410,28 @@ fn classify_io(path: &Path, error: &std::io::Error) -> Option<Cause> {
         std::io::ErrorKind::PermissionDenied => Some(Cause::Denied(error.to_string())),
         _ => None,
     }
+}
+
+/// Errors that come from what stands at the name or on the way to it, and what that is.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds are not exhaustive; the others say nothing of names"
+)]
+fn misplaced(path: &Path, need: Need, error: &std::io::Error) -> Option<Cause> {
+    let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    let in_the_way = || obstacle(path, need);
+    let detail = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::AlreadyExists => in_the_way()?,
+        std::io::ErrorKind::IsADirectory
+        | std::io::ErrorKind::NotADirectory
+        | std::io::ErrorKind::DirectoryNotEmpty
+        | std::io::ErrorKind::InvalidFilename => {
+            in_the_way().unwrap_or_else(|| format!("{}: {error}", path.display()))
+        }
+        _ if is_loop => in_the_way().unwrap_or_else(|| format!("{}: {error}", path.display())),
+        _ => return None,
+    };
+    Some(Cause::Misplaced(detail))
 }
 
 /// How large the file system of a path is, and what is left of it; nothing where it does not say.
@@ -505,14 +591,14 @@ mod tests {
                     "Error performing GET http://x/b/169.254.169.254 in 1s - ",
                     "no",
                 ),
-                "Generic test error: Error performing GET http://x/b/169.254.169.254 in 1s - no",
+                "Error performing GET http://x/b/169.254.169.254 in 1s - no",
             ),
             (
                 behind(
                     "DeleteObjects request failed for key SlowDown (code: InternalError): ",
                     "no",
                 ),
-                "Generic test error: DeleteObjects request failed for key SlowDown (code: InternalError): no",
+                "DeleteObjects request failed for key SlowDown (code: InternalError): no",
             ),
             (
                 behind(

@@ -197,7 +197,8 @@ fn make_spill_folder(folder: &str) -> Result<(), StorageError> {
         object: folder.to_owned(),
         cause: Cause::Configuration(error.to_string()),
     })?;
-    std::fs::create_dir_all(folder).map_err(|error| StorageError::from_io(CALL, &location, &error))
+    std::fs::create_dir_all(folder)
+        .map_err(|error| StorageError::from_io_in(CALL, &location, &error))
 }
 
 /// Listens on a thread of its own, so that the end of the supervisor ends this process even while a task hangs.

@@ -15,7 +15,7 @@ use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::places::{Area, MARKER_NAMES, Role, areas, overlaps};
 
 use crate::finalize::{TemplateError, output_path};
-use crate::storage::{Location, LocationError, NamePattern};
+use crate::storage::{Location, LocationError, NamePattern, Need, obstacle};
 
 /// Why a job's names cannot stand beside each other. Each is the job's own fault.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,16 @@ pub enum PlacesError {
         real: String,
         /// The storage's uri.
         storage: String,
+    },
+    /// Something else stands on the local disk at a name that the job writes.
+    #[error("{field}: {obstacle} (got {place}); remove or rename that, or give another path")]
+    Obstacle {
+        /// The field that the name comes from.
+        field: &'static str,
+        /// What stands where.
+        obstacle: String,
+        /// What would be written.
+        place: String,
     },
     /// Two places of the job overlap.
     #[error(transparent)]
@@ -229,7 +239,8 @@ fn paths_of(uris: &[String]) -> Vec<PathBuf> {
     uris.iter().map(path).collect()
 }
 
-/// Fails if the storage is among the inputs or the other places by way of local links. `inputs` as for [`check_places`].
+/// Fails if something else stands at a local name that the job writes, or if the storage is among the inputs or the other places by
+/// way of local links. `inputs` as for [`check_places`].
 ///
 /// # Errors
 /// The first pair that is not apart, with both names.
@@ -240,7 +251,9 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
     if !is_local(&storage) && !is_local(&spec.pipeline.sink.files.path) {
         return Ok(());
     }
+    let sink = spec.pipeline.sink.files.path.clone();
     let looked = tokio::task::spawn_blocking(move || {
+        check_names(&sink, &storage)?;
         let resolved: Vec<Area> = areas
             .iter()
             .map(|area| {
@@ -269,6 +282,33 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
         .map_err(|source| PlacesError::Look { source })?
 }
 
+/// Fails if a local name that every job writes is taken by what it can never replace: a folder or a dead link where a marker goes, or
+/// anything but a folder where the output's or the ledger's folder is to be.
+fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
+    let folder = marker_folder(sink);
+    let markers = MARKER_NAMES.map(|marker| {
+        let name = format!("{folder}{marker}");
+        ("spec.pipeline.sink.files.path", name, Need::File)
+    });
+    let storage = ("spec.storage.uri", storage.to_owned(), Need::Folder);
+    for (field, place, need) in markers.into_iter().chain([storage]) {
+        if let Some(obstacle) = local(&place).and_then(|path| obstacle(&path, need)) {
+            return Err(PlacesError::Obstacle {
+                field,
+                obstacle,
+                place,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The folder of the markers, with its last slash.
+fn marker_folder(template: &str) -> &str {
+    let folder = template.split('{').next().unwrap_or_default();
+    &folder[..folder.rfind('/').map_or(0, |slash| slash + 1)]
+}
+
 /// All names that the job writes: those of the shards in order, then those of the markers.
 fn outputs(template: &str, shards: u32) -> Result<Vec<Location>, PlacesError> {
     let mut outputs = Vec::new();
@@ -288,8 +328,7 @@ fn outputs(template: &str, shards: u32) -> Result<Vec<Location>, PlacesError> {
         }
         outputs.push(output);
     }
-    let folder = template.split('{').next().unwrap_or_default();
-    let folder = &folder[..folder.rfind('/').map_or(0, |slash| slash + 1)];
+    let folder = marker_folder(template);
     for marker in MARKER_NAMES {
         let name = format!("{folder}{marker}");
         let output = Location::parse_local(&name)

@@ -312,3 +312,49 @@ fn the_reserved_names_are_those_of_the_files_that_a_job_writes_itself() {
     use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
     assert_eq!(MARKER_NAMES, [MANIFEST_NAME, STARTED_NAME]);
 }
+
+#[tokio::test]
+async fn what_stands_where_a_job_writes_is_named_before_the_start() {
+    for (name, kind, field) in [
+        (
+            "out/_SUCCESS.json",
+            "folder",
+            "spec.pipeline.sink.files.path",
+        ),
+        (
+            "out/_STARTED.json",
+            "folder",
+            "spec.pipeline.sink.files.path",
+        ),
+        ("out/_SUCCESS.json", "link", "spec.pipeline.sink.files.path"),
+        ("out/_STARTED.json", "link", "spec.pipeline.sink.files.path"),
+        ("new", "link", "spec.pipeline.sink.files.path"),
+        ("new", "file", "spec.pipeline.sink.files.path"),
+        ("storage", "file", "spec.storage.uri"),
+        ("storage", "link", "spec.storage.uri"),
+    ] {
+        let disk = Disk::new();
+        let problem = match kind {
+            "folder" => {
+                fs::create_dir(disk.path(name)).unwrap();
+                "is a folder where a file is needed"
+            }
+            "file" => {
+                fs::write(disk.path(name), "x").unwrap();
+                "is a file where a folder is needed"
+            }
+            _ => {
+                disk.link("nowhere", name);
+                "is a symbolic link that leads nowhere"
+            }
+        };
+        let folder = if name == "new" { "new" } else { "out" };
+        let sink = format!("{folder}/{{shard}}");
+        let refusal = disk
+            .refusal("in/*", "in/0.txt", &sink, "storage/deep")
+            .await;
+        let at = disk.path(name);
+        let expected = format!("{field}: {} {problem} (got ", at.display());
+        assert!(refusal.starts_with(&expected), "{refusal}");
+    }
+}
