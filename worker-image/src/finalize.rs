@@ -103,14 +103,30 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
     Ok(name)
 }
 
+/// What came of a completion, with what it left under the final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Stands,
+    /// This very call made a file that is not what was written: the store damaged it.
+    Damaged,
+    Lost,
+}
+
 /// Completes the upload of a committed attempt, and looks whether the file is what was written. Where there is no such
 /// upload, the file is compared with what the ledger says: the upload may have been completed before a crash.
 pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
+    Ok(match complete_and_compare(stores, file).await? {
+        Outcome::Stands => Finalized::Stands,
+        Outcome::Damaged | Outcome::Lost => Finalized::Lost,
+    })
+}
+
+async fn complete_and_compare(stores: &Stores, file: &OutputFile) -> Result<Outcome, StorageError> {
     let (location, place) = upload(file)?;
     match complete(stores, &location, &place).await? {
         Completed::Stands => compare(stores, &location, &place, file).await,
-        Completed::Gone if stands(stores, &location, file).await? => Ok(Finalized::Stands),
-        Completed::Gone => Ok(Finalized::Lost),
+        Completed::Gone if stands(stores, &location, file).await? => Ok(Outcome::Stands),
+        Completed::Gone => Ok(Outcome::Lost),
     }
 }
 
@@ -120,17 +136,17 @@ async fn compare(
     location: &Location,
     place: &UploadPlace,
     file: &OutputFile,
-) -> Result<Finalized, StorageError> {
+) -> Result<Outcome, StorageError> {
     let problem = match verify(stores, location, place, file.bytes, file.crc32c).await? {
-        Verified::Same => return Ok(Finalized::Stands),
+        Verified::Same => return Ok(Outcome::Stands),
         Verified::Unclear if stands(stores, location, file).await? => {
-            return Ok(Finalized::Stands);
+            return Ok(Outcome::Stands);
         }
         Verified::Unclear => "its CRC-32C is not that of what was written".to_owned(),
         Verified::Other(problem) => problem,
     };
     tracing::warn!(file = %location, %problem, "a finished file is not what was written; its task runs again");
-    Ok(Finalized::Lost)
+    Ok(Outcome::Damaged)
 }
 
 /// Throws away the upload of an attempt that lost, or its shuffle file.
@@ -506,6 +522,39 @@ mod file_tests {
             .collect();
         let expected = [".0.other.e1a1", "0", "_SUCCESS.json"].map(str::to_owned);
         assert_eq!(names, BTreeSet::from(expected));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_that_the_store_damaged_makes_way_for_the_next_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = format!("file://{}/{{shard}}", folder.path().display());
+        for path in ["s3://o/{shard}", &local] {
+            for mode in [SinkMode::Refuse, SinkMode::Overwrite] {
+                let stores = Stores::in_memory();
+                let output = Output {
+                    mode,
+                    ..output(&stores, path)
+                };
+                claim(&output, &mut OwnerWatch::default()).await.unwrap();
+                let uri = output_path(path, 0, 1).unwrap();
+                let location = Location::parse(&uri).unwrap();
+                let first = write(&Handle::current(), &stores, &uri, "w1", b"written");
+                // The store has other bytes than the attempt wrote.
+                let first = OutputFile { bytes: 9, ..first };
+                let second = write(&Handle::current(), &stores, &uri, "w2", b"written");
+                let completed = complete_output(&output, &first).await.unwrap();
+                assert_eq!(completed, Finalized::Lost, "{path} {mode:?}");
+                assert_eq!(size_of(&stores, &location).await.unwrap(), None);
+                let completed = complete_output(&output, &second).await.unwrap();
+                assert_eq!(completed, Finalized::Stands, "{path} {mode:?}");
+                let files = [(first_attempt(0, 0), second)];
+                close(&output, "digest", &files).await.unwrap();
+                for name in ["0", "_SUCCESS.json"] {
+                    let gone = std::fs::remove_file(folder.path().join(name));
+                    assert!(gone.is_ok() || path.starts_with("s3"), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

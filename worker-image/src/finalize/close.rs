@@ -27,7 +27,8 @@ use super::output::Output;
 use super::owner::{place_of, read_owner};
 use super::replaced::unchanged;
 use super::{
-    Finalized, MANIFEST_NAME, OutputError, final_uri, manifest, manifest_location, staging_folders,
+    Finalized, MANIFEST_NAME, Outcome, OutputError, final_uri, manifest, manifest_location,
+    staging_folders,
 };
 use crate::storage::{
     Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, StorageError, persist,
@@ -153,8 +154,24 @@ pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Final
             };
         }
     }
-    let finalized = super::finalize(&output.stores, file).await;
-    finalized.map_err(OutputError::Store)
+    let outcome = super::complete_and_compare(&output.stores, file).await;
+    match outcome.map_err(OutputError::Store)? {
+        Outcome::Stands => Ok(Finalized::Stands),
+        Outcome::Lost => Ok(Finalized::Lost),
+        Outcome::Damaged => {
+            make_way(output, file).await?;
+            Ok(Finalized::Lost)
+        }
+    }
+}
+
+/// Removes a file that this coordinator has just completed and that the store damaged, while the folder is this job's. The next
+/// attempt of its task would find it in the way.
+async fn make_way(output: &Output, file: &OutputFile) -> Result<(), OutputError> {
+    hold_output(output).await?;
+    let (location, _) = super::upload(file).map_err(OutputError::Store)?;
+    let removed = remove_object(&output.stores, &location).await;
+    removed.map_err(OutputError::Store)
 }
 
 async fn hold(output: &Output) -> Result<Intent, OutputError> {
