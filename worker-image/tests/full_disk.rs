@@ -120,7 +120,7 @@ async fn ends_for_want_of_room(processes: &Processes, disk: &Path) {
         "stage 1/",
         "shard 0: failed 1 times",
         &disk,
-        " free) while the task wrote ",
+        " free); the task had at least ",
         "given back 6 times in a row without getting on, held up by a full disk",
     ] {
         assert!(message.contains(words), "{words}: {message}");

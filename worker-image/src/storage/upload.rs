@@ -45,10 +45,47 @@ enum Target {
         sent: usize,
     },
     Staged {
-        file: File,
-        path: PathBuf,
+        file: StagedFile,
         staged: Location,
     },
+}
+
+/// A local file that an attempt writes. It is removed unless the attempt ends well, so that it does not keep a disk full. What a
+/// killed process leaves stays until the job's end.
+struct StagedFile {
+    file: File,
+    path: PathBuf,
+    is_whole: bool,
+}
+
+impl StagedFile {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let file = File::create(&path)?;
+        let is_whole = false;
+        Ok(Self {
+            file,
+            path,
+            is_whole,
+        })
+    }
+
+    /// Ends the file, which from then on stays.
+    fn keep(mut self, last: &[u8]) -> io::Result<()> {
+        self.file.write_all(last)?;
+        self.file.sync_all()?;
+        self.is_whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.is_whole
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::info!(path = %self.path.display(), %error, "an unfinished file stays until the job's end");
+        }
+    }
 }
 
 /// What was uploaded.
@@ -144,8 +181,8 @@ impl PartUpload {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let file = File::create(&path).map_err(failed)?;
-        Ok(Target::Staged { file, path, staged })
+        let file = StagedFile::create(path).map_err(failed)?;
+        Ok(Target::Staged { file, staged })
     }
 
     /// Ends the stream and waits until all of it is stored.
@@ -178,16 +215,11 @@ impl PartUpload {
                 };
                 UploadPlace::Multipart { upload, parts }
             }
-            Target::Staged {
-                mut file,
-                path: _,
-                staged,
-            } => {
+            Target::Staged { file, staged } => {
                 let failed = |error: io::Error| {
                     StorageError::from_io("writing", &self.location, &error).after_writing(bytes)
                 };
-                file.write_all(&last).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
+                file.keep(&last).map_err(failed)?;
                 UploadPlace::Staged(staged)
             }
         };
@@ -220,8 +252,10 @@ impl PartUpload {
                     || store.abort_multipart(self.location.path(), &upload),
                 ))
             }
-            Target::Staged { path, .. } => std::fs::remove_file(path)
-                .map_err(|e| StorageError::from_io("deleting", &self.location, &e)),
+            Target::Staged { file, .. } => {
+                drop(file);
+                Ok(())
+            }
         }
     }
 
@@ -258,7 +292,7 @@ impl PartUpload {
                 }
                 Ok(())
             }
-            Target::Staged { file, .. } => file.write_all(&part).map_err(|error| {
+            Target::Staged { file, .. } => file.file.write_all(&part).map_err(|error| {
                 StorageError::from_io("writing", &self.location, &error).after_writing(self.bytes)
             }),
         }
@@ -481,6 +515,28 @@ mod tests {
     }
 
     #[test]
+    fn the_local_file_of_an_attempt_that_fails_is_removed_however_it_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let location = Location::parse_local(folder.path().join("out").to_str().unwrap()).unwrap();
+        let stores = Stores::in_memory();
+        let begin = || {
+            let begun = PartUpload::begin(runtime.handle(), &stores, &location, "w");
+            let mut upload = begun.unwrap();
+            upload.write_all(&vec![7; PART_BYTES + 1]).unwrap();
+            assert!(folder.path().join(".out.w").exists());
+            upload
+        };
+        let count = || std::fs::read_dir(folder.path()).unwrap().count();
+        drop(begin());
+        assert_eq!(count(), 0);
+        begin().discard(&stores).unwrap();
+        assert_eq!(count(), 0);
+        begin().finish().unwrap();
+        assert_eq!(count(), 1);
+    }
+
+    #[test]
     fn a_full_disk_is_named_and_may_pass() {
         let folder = tempfile::tempdir().unwrap();
         // Every write to this device fails for want of space.
@@ -501,6 +557,11 @@ mod tests {
             room.contains(" in all, ") && room.contains(" free)"),
             "{text}"
         );
-        assert!(room.ends_with(" while the task wrote 4 bytes"), "{text}");
+        // The device stands for the attempt's file, which must not keep the disk full.
+        assert!(!folder.path().join(".out.w").is_symlink());
+        assert!(
+            room.ends_with("; the task had at least 4 bytes to write"),
+            "{text}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, Event, Setback};
 use crate::id::TaskAttempt;
 
-const FULL: &str = "writing file:///scratch: no space on /scratch (64.0 KiB in all, 0 bytes free) while the task wrote 1.2 MiB";
+const FULL: &str = "writing file:///scratch: no space on /scratch (64.0 KiB in all, 0 bytes free); the task had at least 1.2 MiB to write";
 
 /// The worker that holds the first shard, once one does; `None` when the job has ended.
 pub(super) fn holder(
