@@ -64,6 +64,7 @@ impl HttpService for StoreClient {
             let method = request.method().clone();
             let sent = Sent::of(self.scheme, &request);
             let asked = Asked::of(&request);
+            let is_listing = is_listing(&request);
             if let Some(md5) = sent.as_ref().and_then(|sent| sent.header(&request))
                 && let Ok(md5) = md5.parse()
             {
@@ -82,10 +83,21 @@ impl HttpService for StoreClient {
             }
             match asked {
                 Some(asked) if response.status().is_success() => asked.cut(response).await,
+                None if is_listing && response.status().is_success() => {
+                    self.corrected_listing(response).await
+                }
                 Some(_) | None => self.corrected(&method, response).await,
             }
         })
     }
+}
+
+/// Whether a request asks for a page of a listing.
+fn is_listing(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let mut pairs = query.split('&');
+    *request.method() == Method::GET
+        && pairs.any(|pair| pair.starts_with("list-type=") || pair == "comp=list")
 }
 
 impl StoreClient {
@@ -135,6 +147,17 @@ impl StoreClient {
                 text.replace(word, mask)
             });
         Ok(HttpResponse::from_parts(parts, masked.into()))
+    }
+
+    /// Some stores and proxies answer a listing with 200 and an error.
+    async fn corrected_listing(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (mut parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        let text = String::from_utf8_lossy(&body);
+        if is_xml_error(&text) {
+            parts.status = self.status_of_error(&text);
+        }
+        Ok(HttpResponse::from_parts(parts, body.into()))
     }
 
     /// The status that the error should have come with. An unknown one is the store's fault.

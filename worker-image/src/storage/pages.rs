@@ -14,7 +14,8 @@ use object_store::path::Path;
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
 
 /// The most pages without an entry in a row: a bucket has some if much in it was deleted; without end it is a fault of the store.
-const EMPTY_PAGES_MAX: u32 = 10_000;
+/// Each of a real bucket stands for a thousand deleted objects or more.
+const EMPTY_PAGES_MAX: u32 = 1_000;
 
 /// Something that a store lists.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::chance::Chance;
 use crate::storage::client::StoreConnector;
+use crate::storage::error::own_words;
 use crate::storage::local_files::LocalFiles;
 use crate::storage::pages::{ListPages, WholeListing};
 use crate::storage::tap::{TapConnector, TappedStore};
@@ -210,7 +211,7 @@ impl Stores {
                             .with_pages(Arc::new(pages))
                             .with_signer(store)
                     })
-                    .map_err(|e| e.to_string())
+                    .map_err(|error| own_words(&error))
             }
             Scheme::Gs => {
                 let new = GoogleCloudStorageBuilder::new()
@@ -229,7 +230,7 @@ impl Stores {
                         let pages = TappedStore::google(Arc::clone(&store));
                         Store::remote(store).with_pages(Arc::new(pages))
                     })
-                    .map_err(|e| e.to_string())
+                    .map_err(|error| own_words(&error))
             }
             Scheme::Az => {
                 let new = MicrosoftAzureBuilder::new()
@@ -248,7 +249,7 @@ impl Stores {
                         let pages = TappedStore::azure(Arc::clone(&store));
                         Store::remote(store).with_pages(Arc::new(pages))
                     })
-                    .map_err(|e| azure_problem(&e.to_string()))
+                    .map_err(|error| azure_problem(&own_words(&error)))
             }
         }
     }

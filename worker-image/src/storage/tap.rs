@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AwsAuthorizer, AwsCredentialProvider};
@@ -18,7 +19,10 @@ use crate::storage::page_xml;
 use crate::storage::pages::{Ask, ListPages, Page};
 
 /// How often a page that is not understood is asked for: a proxy may have answered, or cut it off.
-const READS_MAX: u32 = 3;
+const READS_MAX: u32 = 5;
+
+/// The pause before such a page is asked for again; each next one is twice as long, 1.5 s in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is put in the place of a page that was taken: nothing is listed, and nothing follows.
 const EMPTY_S3: &[u8] = b"<ListBucketResult></ListBucketResult>";
@@ -82,7 +86,10 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
         let asked = if self.only_folders { folder } else { prefix };
         let asked = Some(asked).filter(|asked| !asked.is_empty());
         let mut problem = String::new();
-        for _ in 0..READS_MAX {
+        for read in 0..READS_MAX {
+            if read > 0 {
+                tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(read - 1)).await;
+            }
             let answer = Arc::default();
             let mut extensions = Extensions::new();
             extensions.insert(Tap {
@@ -110,6 +117,7 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
                 None => "the store's listing was not seen".clone_into(&mut problem),
             }
         }
+        let problem = format!("{problem}; this page was asked for {READS_MAX} times");
         Err(object_store::Error::Generic {
             store: "listing",
             source: problem.into(),
@@ -378,21 +386,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_is_not_understood_is_asked_for_three_times() {
+    async fn a_page_that_is_not_understood_is_asked_for_again_but_not_forever() {
         let nonsense = || (200, "<html>Sign in</html>".to_owned());
         let server = serve(vec![nonsense(), nonsense(), s3_page(&["x"], None)]).await;
         assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
-        let server = serve(vec![nonsense(), nonsense(), nonsense()]).await;
+        let cut_off = || {
+            let (status, page) = s3_page(&["x"], None);
+            (status, page[..page.len() / 2].to_owned())
+        };
+        let empty = || (200, String::new());
+        let server = serve(vec![cut_off(), empty(), s3_page(&["x"], None)]).await;
+        assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
+        let server = serve((0..READS_MAX).map(|_| nonsense()).collect()).await;
         let error = list_inputs(&server.stores(&[]), &["s3://b/*".to_owned()], true).await;
         let error = error.unwrap_err();
         assert!(
             error
                 .to_string()
-                .contains("the store's listing is not understood: it is <html>"),
+                .contains("listing s3://b/: the store's listing is not understood: it is <html>; this page was asked for 5 times"),
             "{error}"
         );
         assert!(!error.is_transient());
-        assert_eq!(server.asked().len(), 3);
+        assert_eq!(server.asked().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn an_error_in_a_page_that_says_200_is_what_its_code_says() {
+        let said = |code: &str| {
+            (
+                200,
+                format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>"),
+            )
+        };
+        let page = || s3_page(&["x"], None);
+        let server = serve(vec![said("InternalError"), said("SlowDown"), page()]).await;
+        assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
+        for (code, expected) in [
+            ("AccessDenied", "access denied: 403 AccessDenied"),
+            ("NoSuchBucket", "bucket \"b\" does not exist (NoSuchBucket)"),
+        ] {
+            let server = serve((0..9).map(|_| said(code)).collect()).await;
+            let error = list_inputs(&server.stores(&[]), &["s3://b/*".to_owned()], true).await;
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(server.asked().len(), 1);
+        }
     }
 
     #[tokio::test]
