@@ -23,6 +23,20 @@ pub(crate) fn error(text: &str) {
     note(&format!("error: {text}"));
 }
 
+/// An error with its causes, each once: many errors have the words of their cause in their own.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
 /// Whether an error only says that the reader of our output has gone away.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -77,6 +91,12 @@ mod tests {
             "a\\u{1b}[31mb\\u{202e}\\u{7}"
         );
         assert_eq!(printable("naïve 🙂"), "naïve 🙂");
+    }
+
+    #[test]
+    fn a_cause_that_an_error_names_already_is_not_repeated() {
+        let repeated = anyhow::anyhow!("denied").context("write: denied");
+        assert_eq!(sentence(&repeated.context("run")), "run: write: denied");
     }
 
     #[test]

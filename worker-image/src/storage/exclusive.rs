@@ -56,9 +56,6 @@ pub async fn put_if_absent(
         } else {
             error
         };
-        if !error.is_transient() {
-            return Err(error);
-        }
         let Some(pause) = pauses.next(&error) else {
             return Err(pauses.give_up(error));
         };

@@ -34,10 +34,6 @@ where
             Ok(value) => return Ok(value),
             Err(error) => StorageError::from_store(call, object, &error),
         };
-        // Whoever waits here may be who fills the disk.
-        if !error.is_transient() || error.is_full_disk() {
-            return Err(error);
-        }
         let Some(pause) = pauses.next(&error) else {
             return Err(pauses.give_up(error));
         };
@@ -89,8 +85,12 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before the next attempt; nothing if it is time to give up.
+    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting here is of no use.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
+        // Whoever waits here may be who fills the disk.
+        if !error.is_transient() || error.is_full_disk() {
+            return None;
+        }
         let now = Instant::now();
         let pause = self.pause_at(now)?;
         if self.reminder.is_due(now) {
@@ -204,6 +204,22 @@ mod tests {
         assert!((15..60).contains(&calls), "{calls}");
         let told = format!("; it was tried {calls} times in 12");
         assert!(error.contains(&told), "{error}");
+    }
+
+    #[test]
+    fn nobody_waits_in_a_call_for_room_on_a_disk_or_for_what_does_not_pass() {
+        use crate::storage::Cause;
+        let location = Location::parse("file:///x").unwrap();
+        let stores = Stores::in_memory();
+        for (cause, waits) in [
+            (Cause::NoSpace("/".to_owned()), false),
+            (Cause::Denied("no".to_owned()), false),
+            (Cause::Busy("503".to_owned()), true),
+        ] {
+            let mut pauses = Pauses::new(&stores);
+            let error = StorageError::new("writing", &location, cause);
+            assert_eq!(pauses.next(&error).is_some(), waits, "{error}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
