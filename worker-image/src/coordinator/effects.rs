@@ -287,19 +287,16 @@ async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Eve
 
 /// What a call for the output that is not tried again means: the run cannot go on, or the job has lost its output.
 fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
-    match error {
-        OutputError::Store(source)
-        | OutputError::Storage(source)
-        | OutputError::MayNotList(source)
-            if !source.is_misplaced() =>
-        {
-            let call = call.to_owned();
-            Err(EffectError::Hopeless { call, source })
-        }
-        error => Ok(Event::OutputTaken {
-            message: error.to_string(),
-        }),
+    let message = error.to_string();
+    if let OutputError::Store(source)
+    | OutputError::Storage(source)
+    | OutputError::MayNotList(source) = error
+        && !source.is_misplaced()
+    {
+        let call = call.to_owned();
+        return Err(EffectError::Hopeless { call, source });
     }
+    Ok(Event::OutputTaken { message })
 }
 
 async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
