@@ -132,6 +132,8 @@ pub enum Reason {
     NotFinished,
     /// The API server refused the operator; the message names verb, resource and namespace.
     Forbidden,
+    /// The operator failed on this job by a fault of its own, and set it aside for a while; the message says how.
+    OperatorFault,
 }
 
 impl Reason {
@@ -165,6 +167,7 @@ impl Reason {
             Self::OutputComplete => "OutputComplete",
             Self::NotFinished => "NotFinished",
             Self::Forbidden => "Forbidden",
+            Self::OperatorFault => "OperatorFault",
         }
     }
 }

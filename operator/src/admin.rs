@@ -1,8 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`. Reads only; no path here changes anything.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -11,24 +9,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::health::Health;
 use crate::metrics::Metrics;
 
 /// The content type Prometheus expects for this text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Whether the caches are filled and the controller runs.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
-
-impl Readiness {
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn holds(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -46,35 +31,34 @@ pub enum Error {
 }
 
 /// Serves until the process ends.
-pub async fn serve(
-    address: SocketAddr,
-    metrics: Metrics,
-    readiness: Readiness,
-) -> Result<(), Error> {
+pub async fn serve(address: SocketAddr, metrics: Metrics, health: Health) -> Result<(), Error> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
-    axum::serve(listener, router(metrics, readiness))
+    axum::serve(listener, router(metrics, health))
         .await
         .map_err(|source| Error::Serve { address, source })
 }
 
-fn router(metrics: Metrics, readiness: Readiness) -> Router {
+fn router(metrics: Metrics, health: Health) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/healthz", get(alive).with_state(health.clone()))
+        .route("/readyz", get(ready).with_state(health))
         .route("/metrics", get(show_metrics).with_state(metrics))
 }
 
-async fn ready(State(readiness): State<Readiness>) -> Response {
-    if readiness.holds() {
-        "ok".into_response()
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the caches are not filled yet",
-        )
-            .into_response()
+async fn alive(State(health): State<Health>) -> Response {
+    answer(health.liveness())
+}
+
+async fn ready(State(health): State<Health>) -> Response {
+    answer(health.readiness())
+}
+
+fn answer(verdict: Result<(), String>) -> Response {
+    match verdict {
+        Ok(()) => "ok".into_response(),
+        Err(sentence) => (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! One call to the API server: with a finite end, and an error that says which kind it is. Retries nothing.
 
+pub mod retry_after;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -70,13 +72,23 @@ impl CallError {
 
     /// The HTTP code of the answer, if there was one.
     pub fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
+    /// How long the API server asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.status()?.details.as_ref()?.retry_after_seconds;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    fn status(&self) -> Option<&kube::core::Status> {
         let Self::Answer(error) = self else {
             return None;
         };
         let kube::Error::Api(status) = error.as_ref() else {
             return None;
         };
-        Some(status.code)
+        Some(status)
     }
 
     /// What the API server said, or what went wrong on the way.

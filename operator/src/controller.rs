@@ -3,6 +3,7 @@
 pub mod action;
 pub mod apply;
 pub mod diagnose;
+pub mod failure;
 pub mod forced;
 pub mod memory;
 pub mod observe;
@@ -14,43 +15,42 @@ pub mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::runtime::controller::Action as Next;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use zephyr_crds::job::ZephyrJob;
 
 use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
 use self::observe::refusal::{log_failure, newest_refusal};
-use self::observed::{Freshness, Observed, RootFault};
+use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
 use self::validate::{JobIdentity, ValidatedJob};
 use crate::calls::{Refusal, bounded};
 use crate::clock::Clock;
+use crate::driver::{Jobs, Look};
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::progress::{Lost, RunStreams, StreamTarget};
-use crate::watches::{GuardedJob, Stores};
+use crate::queue::{JobKey, Outcome};
+use crate::watches::cache::Caches;
+use crate::watches::facts::SeenJob;
 
-/// How long a reconcile waits after a failure, at first and at most; doubled each time. At most ten tries a minute even at
-/// the start.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// The wait after another writer was first: the watch brings its version in a moment.
-const CONFLICT_RETRY: Duration = Duration::from_millis(500);
 /// How long after its start the operator takes silence of a coordinator for its own fault.
 const WARM_UP: Duration = Duration::from_secs(30);
 
 /// Everything a reconcile works with.
 pub struct Context {
     pub client: Client,
-    pub stores: Stores,
+    pub caches: Arc<Caches>,
+    pub jobs: Arc<Jobs>,
     pub streams: RunStreams,
     pub installation: Installation,
     pub signing_key: SigningKey,
@@ -74,56 +74,65 @@ pub enum Error {
     Apply(apply::Error),
 }
 
-/// Brings one job a step further, from whatever state it is in.
-pub async fn reconcile(job: Arc<GuardedJob>, context: Arc<Context>) -> Result<Next, Error> {
+impl Look for Context {
+    fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome> {
+        async move { Box::pin(reconcile(&key, &self)).await }.boxed()
+    }
+
+    fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome> {
+        async move { Box::pin(set_aside(&key, &panic, &self)).await }.boxed()
+    }
+}
+
+/// Brings one job a step further, from whatever state it is in, and says when to look at it again.
+pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
+    let Some(seen) = context.caches.jobs.get(&key.namespace, &key.name) else {
+        return Outcome::Gone;
+    };
     let started = Instant::now();
-    let outcome = Box::pin(reconcile_job(&job, &context)).await;
+    let outcome = Box::pin(reconcile_job(&seen, context)).await;
     context.metrics.observe_reconcile(
         started.elapsed(),
         outcome.as_ref().err().map(Error::variant),
     );
-    if let (Ok(_), Some(uid)) = (&outcome, job.uid()) {
-        context.memory.forgive(&uid);
+    context.metrics.set_depth(context.jobs.depth());
+    match outcome {
+        Ok(outcome) => {
+            context.memory.forgive(&seen.uid);
+            outcome
+        }
+        Err(error) => {
+            let failures = context.memory.blame(&seen.uid);
+            let next = failure::after_failure(&error, &seen.uid, failures);
+            warn!(job = %key, step = error.variant(), %error, ?next, "reconcile ended early");
+            next
+        }
     }
-    outcome
 }
 
-/// What to do about a failed step: by its cause.
-#[expect(clippy::needless_pass_by_value, reason = "the runner hands them over")]
-pub fn error_policy(job: Arc<GuardedJob>, error: &Error, context: Arc<Context>) -> Next {
-    let failures = job.uid().map_or(1, |uid| context.memory.blame(&uid));
-    let backoff = FIRST_RETRY
-        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
-        .min(LONGEST_RETRY);
-    match error {
-        // Nothing gets better before somebody changes the object.
-        Error::Decode { .. } | Error::Validate(_) => {
-            warn!(%error, "job cannot be read");
-            Next::await_change()
-        }
-        Error::Observe(cause) => {
-            warn!(error = %cause, retry_ms = backoff.as_millis(), "reading failed");
-            Next::requeue(backoff)
-        }
-        Error::Apply(cause) => {
-            let is_race = cause
-                .call()
-                .is_some_and(|call| call.refusal() == Refusal::Conflict);
-            if is_race {
-                debug!(error = %cause, "another writer was first");
-                return Next::requeue(CONFLICT_RETRY.max(backoff / 2));
-            }
-            if cause
-                .call()
-                .is_some_and(|call| call.refusal() == Refusal::NamespaceEnding)
-            {
-                debug!(error = %cause, "the namespace is being deleted, and the job with it");
-                return Next::requeue(LONGEST_RETRY);
-            }
-            warn!(error = %cause, retry_ms = backoff.as_millis(), "writing failed");
-            Next::requeue(backoff)
+/// Says in status that the operator failed on this job, and leaves it alone for a while.
+async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
+    context.metrics.count_set_aside();
+    error!(job = %key, panic, "the operator failed on this job and sets it aside");
+    let Some(seen) = context.caches.jobs.get(&key.namespace, &key.name) else {
+        return Outcome::Gone;
+    };
+    let next = failure::after_panic(&seen.uid, context.memory.blame(&seen.uid));
+    let Ok(cached) = &seen.document else {
+        return next;
+    };
+    let job = context.memory.newest(cached);
+    let now = context.clock.now();
+    let before = job.status.clone().unwrap_or_default();
+    let status = status::set_aside::set_aside(before.clone(), job.metadata.generation, panic, now);
+    if status != before {
+        let identity = seen.identity();
+        let writer = Writer::new(context, &identity);
+        if let Err(error) = write_status(&writer, context, job, before, status, now).await {
+            warn!(job = %key, %error, "status of a job that is set aside not written");
         }
     }
+    next
 }
 
 impl Error {
@@ -137,38 +146,34 @@ impl Error {
     }
 }
 
-/// The steps.
-async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Error> {
-    let cached = match &job.0 {
-        Ok(cached) => cached,
-        Err(invalid) => return Err(refuse_unreadable(job, &invalid.error, context).await),
-    };
-    let mut job = context.memory.newest(cached);
-    let mut valid = validate::validate(&job).map_err(Error::Validate)?;
-    let identity = valid.identity.clone();
-    let now = context.clock.now();
+/// What one look at a job is made of.
+struct Considered {
+    job: ZephyrJob,
+    valid: ValidatedJob,
+    observed: Observed,
+    plan: Plan,
+    now: Timestamp,
+}
 
-    let mut observed = observe::from_caches(&context.stores, &identity);
-    observe_run(context, &valid, &mut observed, now).await?;
-    observe_stuck(context, &identity, &mut observed, now).await;
-    let mut plan = plan::plan(&valid, &observed, &context.installation, now);
-    if plan.look_live {
-        match observe::live_job(&context.client, &identity)
-            .await
-            .map_err(Error::Observe)?
-        {
-            Some(live) if live.uid().as_ref() == Some(&identity.uid) => job = live,
-            // Deleted, and perhaps created again: the watch tells.
-            Some(_) | None => return Ok(Next::await_change()),
-        }
-        valid = validate::validate(&job).map_err(Error::Validate)?;
-        observed = observe::live(&context.client, &identity)
-            .await
-            .map_err(Error::Observe)?;
-        observe_run(context, &valid, &mut observed, now).await?;
-        observe_stuck(context, &identity, &mut observed, now).await;
-        plan = plan::plan(&valid, &observed, &context.installation, now);
-    }
+/// The steps.
+async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Error> {
+    let cached = match &seen.document {
+        Ok(cached) => cached,
+        Err(message) => return Err(refuse_unreadable(seen, message, context).await),
+    };
+    let job = context.memory.newest(cached);
+    let Some(considered) = Box::pin(consider(job, context)).await? else {
+        // Deleted, and perhaps created again: the watch tells.
+        return Ok(Outcome::Settled);
+    };
+    let Considered {
+        job,
+        valid,
+        mut observed,
+        plan,
+        now,
+    } = considered;
+    let identity = valid.identity.clone();
     keep_stream(context, &valid, &observed);
     if plan.is_idle() {
         debug!(plan = %plan, "planned");
@@ -176,12 +181,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
         info!(plan = %plan, "planned");
     }
 
-    let writer = Writer {
-        client: &context.client,
-        streams: &context.streams,
-        signing_key: &context.signing_key,
-        job: &identity,
-    };
+    let writer = Writer::new(context, &identity);
     let applied = apply_all(&writer, &plan, context).await;
     if valid.deleted
         || plan
@@ -190,7 +190,7 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
             .any(|action| matches!(action, Action::DeleteJob { .. }))
     {
         applied.map_err(Error::Apply)?;
-        return Ok(Next::await_change());
+        return Ok(Outcome::Settled);
     }
     observed.forced = context.memory.forced(&identity.uid, &observed.pods, now);
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
@@ -215,7 +215,102 @@ async fn reconcile_job(job: &GuardedJob, context: &Context) -> Result<Next, Erro
         Due::Never => {}
     }
     applied.map_err(Error::Apply)?;
-    Ok(wait.map_or_else(Next::await_change, Next::requeue))
+    Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
+}
+
+/// Observes and plans: from the caches, and again from live lists if the plan asks for them. Nothing if the job is gone.
+async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
+    let now = context.clock.now();
+    let valid = validate::validate(&job).map_err(Error::Validate)?;
+    let observed = observe::from_caches(&context.caches, &valid.identity);
+    let mut considered = plan_on(job, valid, observed, now, context).await?;
+    while let Some(depth) = considered.plan.look_live {
+        let identity = considered.valid.identity;
+        let live = observe::live_job(&context.client, &identity)
+            .await
+            .map_err(Error::Observe)?;
+        let Some(Ok(job)) = live
+            .filter(|live| live.uid == identity.uid)
+            .map(|live| live.document)
+        else {
+            return Ok(None);
+        };
+        let valid = validate::validate(&job).map_err(Error::Validate)?;
+        let observed = observe::live(&context.client, &context.caches, &identity, depth)
+            .await
+            .map_err(Error::Observe)?;
+        let is_last = depth == Depth::Pods;
+        considered = plan_on(job, valid, observed, now, context).await?;
+        debug_assert!(!is_last || considered.plan.look_live.is_none());
+        if is_last {
+            break;
+        }
+    }
+    Ok(Some(considered))
+}
+
+async fn plan_on(
+    job: ZephyrJob,
+    valid: ValidatedJob,
+    mut observed: Observed,
+    now: Timestamp,
+    context: &Context,
+) -> Result<Considered, Error> {
+    observe_frozen(context, &valid, &mut observed).await?;
+    observe_run(context, &valid, &mut observed, now).await?;
+    observe_stuck(context, &valid.identity, &mut observed, now).await;
+    let plan = plan::plan(&valid, &observed, &context.installation, now);
+    Ok(Considered {
+        job,
+        valid,
+        observed,
+        plan,
+        now,
+    })
+}
+
+/// Adds the frozen job of the generation that runs: read once, and kept as long as its root is the same.
+async fn observe_frozen(
+    context: &Context,
+    job: &ValidatedJob,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let identity = &job.identity;
+    let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
+        context.memory.drop_frozen(&identity.uid);
+        return Ok(());
+    };
+    let root = observed
+        .generations
+        .get_mut(&generation)
+        .and_then(|objects| objects.root.as_mut());
+    let Some(root) = root else { return Ok(()) };
+    let root_uid = &root.object.uid;
+    if let Some(frozen) = context.memory.frozen(&identity.uid, root_uid) {
+        root.frozen = frozen;
+        return Ok(());
+    }
+    if root.object.terminating {
+        // It may be gone in a moment, and its generation has ended in any case.
+        return Ok(());
+    }
+    let frozen = observe::frozen(&context.client, identity, generation, root_uid)
+        .await
+        .map_err(Error::Observe)?;
+    context
+        .memory
+        .keep_frozen(&identity.uid, root_uid, frozen.clone());
+    root.frozen = frozen;
+    Ok(())
+}
+
+/// Whether no generation of the job is to run any more.
+fn is_over(job: &ValidatedJob) -> bool {
+    job.deleted
+        || job
+            .status
+            .phase
+            .is_some_and(zephyr_crds::status::Phase::is_final)
 }
 
 /// Adds what the run's coordinator says, and why worker pods are refused, if they are.
@@ -314,12 +409,7 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus) -> Lost {
 /// generation is gone.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     let identity = &job.identity;
-    let is_over = job.deleted
-        || job
-            .status
-            .phase
-            .is_some_and(zephyr_crds::status::Phase::is_final);
-    let Some(generation) = job.status.generation.filter(|_| !is_over) else {
+    let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
         let is_gone = observed.generations.values().all(|objects| {
             objects
                 .root
@@ -338,12 +428,12 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
         return;
     };
     let address = match objects.root.as_ref().map(|root| &root.frozen) {
-        Some(Ok(frozen)) => &frozen.coordinator_address,
-        Some(Err(RootFault::OtherRelease {
+        Some(Frozen::Read(frozen)) => &frozen.coordinator_address,
+        Some(Frozen::Unreadable(RootFault::OtherRelease {
             coordinator_address,
             ..
         })) => coordinator_address,
-        Some(Err(RootFault::Damaged(_))) | None => return,
+        Some(Frozen::Unread | Frozen::Unreadable(RootFault::Damaged(_))) | None => return,
     };
     context.streams.ensure(StreamTarget {
         job: identity.clone(),
@@ -460,16 +550,20 @@ async fn announce(
     }
 }
 
-/// An object that is no `ZephyrJob` although it lies where they lie: told once for each of its versions.
-async fn refuse_unreadable(job: &GuardedJob, message: &str, context: &Context) -> Error {
-    let reference = job.object_ref(&());
-    let note = format!("the object cannot be read as a ZephyrJob of this release: {message}");
-    let announcement = Announcement {
-        is_warning: true,
-        reason: "SpecInvalid".to_owned(),
-        note,
-    };
-    announce(context, &reference, &announcement).await;
+/// An object that is no `ZephyrJob` although it has the kind: people hear of each of its versions once.
+async fn refuse_unreadable(seen: &SeenJob, message: &str, context: &Context) -> Error {
+    if context
+        .memory
+        .must_tell_unreadable(&seen.uid, &seen.version)
+    {
+        let note = format!("the object cannot be read as a ZephyrJob of this release: {message}");
+        let announcement = Announcement {
+            is_warning: true,
+            reason: "SpecInvalid".to_owned(),
+            note,
+        };
+        announce(context, &seen.reference(), &announcement).await;
+    }
     Error::Decode {
         message: message.to_owned(),
     }

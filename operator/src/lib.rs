@@ -7,9 +7,13 @@ pub mod children;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod driver;
+pub mod health;
 pub mod metrics;
+pub mod open_files;
 pub mod pods;
 pub mod progress;
+pub mod queue;
 pub mod run_report;
 #[cfg(test)]
 mod simulation;

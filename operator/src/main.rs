@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing::error;
 use zephyr_operator::config::Config;
-use zephyr_operator::{startup, telemetry};
+use zephyr_operator::{open_files, startup, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
     telemetry::start();
+    open_files::raise_limit();
     // One TLS provider for the process; a second call would only find it installed.
     drop(rustls::crypto::ring::default_provider().install_default());
     match startup::run(config).await {

@@ -26,6 +26,9 @@ struct Inner {
     reconcile_seconds: Histogram,
     actions: Family<ActionLabel, Counter>,
     status_writes: Counter,
+    set_aside: Counter,
+    waiting: Gauge,
+    in_work: Gauge,
     jobs: Family<PhaseLabel, Gauge>,
     /// Phase by job uid: what the gauge is counted from.
     phases: Mutex<BTreeMap<String, Phase>>,
@@ -74,6 +77,16 @@ impl Default for Metrics {
             "Writes of a job's status",
             status_writes.clone(),
         );
+        let set_aside = Counter::default();
+        registry.register(
+            "set_aside",
+            "Times that a job was set aside because the operator failed on it",
+            set_aside.clone(),
+        );
+        let waiting = Gauge::default();
+        registry.register("waiting", "Jobs that wait for a free slot", waiting.clone());
+        let in_work = Gauge::default();
+        registry.register("in_work", "Jobs that are being reconciled", in_work.clone());
         let jobs = Family::default();
         registry.register("jobs", "Jobs by phase", jobs.clone());
         let phases = Mutex::default();
@@ -83,6 +96,9 @@ impl Default for Metrics {
             reconcile_seconds,
             actions,
             status_writes,
+            set_aside,
+            waiting,
+            in_work,
             jobs,
             phases,
         }))
@@ -111,6 +127,21 @@ impl Metrics {
 
     pub fn count_status_write(&self) {
         self.0.status_writes.inc();
+    }
+
+    /// The operator failed on a job by a fault of its own.
+    pub fn count_set_aside(&self) {
+        self.0.set_aside.inc();
+    }
+
+    /// How many jobs wait for a free slot, and how many are being reconciled.
+    pub fn set_depth(&self, (waiting, in_work): (usize, usize)) {
+        self.0
+            .waiting
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.0
+            .in_work
+            .set(i64::try_from(in_work).unwrap_or(i64::MAX));
     }
 
     /// A job is in this phase now.

@@ -6,39 +6,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use kube::Client;
 use kube::api::{Api, ListParams};
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Config as RunnerConfig, applier};
-use kube::{Client, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_stream::wrappers::ReceiverStream;
-use tracing::{debug, info};
+use tracing::info;
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
-use crate::admin::{self, Readiness};
+use crate::admin;
+use crate::calls::retry_after::KeepRetryAfter;
 use crate::calls::{CallError, Refusal, bounded};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::controller::Context;
 use crate::controller::memory::Memory;
 use crate::controller::plan::Installation;
-use crate::controller::validate::JobIdentity;
-use crate::controller::{Context, error_policy, reconcile};
+use crate::driver::{Jobs, drive};
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::progress::RunStreams;
 use crate::progress::dial::{Dial, Grpc};
 use crate::progress::token::{KeyTooShort, SigningKey};
-use crate::watches::{self, Stores, Trigger};
+use crate::watches;
+use crate::watches::cache::Caches;
+use crate::watches::decode::Seen;
+use crate::watches::facts::Anybody;
 
-/// Reconciles at the same time: they wait for the API server most of the time.
-const CONCURRENCY: u16 = 16;
-/// Questions that may wait; a watch that brings more waits itself. The runner keeps one for each job.
-const TRIGGERS: usize = 4096;
 /// How often what is kept for jobs that are gone is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -82,7 +79,7 @@ pub struct Setup {
     /// The name of the operator's pod, for events.
     pub instance: Option<String>,
     pub metrics: Metrics,
-    pub readiness: Readiness,
+    pub health: Health,
 }
 
 /// Runs the operator with the arguments of its process, until a signal stops it.
@@ -90,8 +87,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signing_key = read_key(&config)?;
-    let client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
-    let client = Client::try_from(client_config).map_err(Error::Client)?;
+    let mut client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
+    // Every wait is ours to keep: the client would try again below them, several times within one call.
+    client_config.default_retry = false;
+    let client = ClientBuilder::try_from(client_config)
+        .map_err(Error::Client)?
+        .with_layer(&KeepRetryAfter)
+        .build();
     let setup = Setup {
         installation: config.installation(),
         namespace: config.only_namespace().map(str::to_owned),
@@ -100,13 +102,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dial: Arc::new(Grpc),
         instance: std::env::var("POD_NAME").ok(),
         metrics: Metrics::default(),
-        readiness: Readiness::default(),
+        health: Health::default(),
     };
-    let served = admin::serve(
-        config.listen,
-        setup.metrics.clone(),
-        setup.readiness.clone(),
-    );
+    let served = admin::serve(config.listen, setup.metrics.clone(), setup.health.clone());
     tokio::select! {
         // Every write is safe to repeat and to leave out: stopping at any point is fine.
         _ = terminate.recv() => Ok(()),
@@ -127,15 +125,27 @@ pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
     let namespace = setup.namespace.as_deref();
     require_crd(&client, namespace).await?;
 
-    let (triggers, questions) = mpsc::channel::<Trigger>(TRIGGERS);
-    let stores = Stores::start(&client, namespace, &triggers, &mut tasks);
-    let (changed, progressed) = mpsc::channel(TRIGGERS);
-    tasks.spawn(forward_progress(progressed, triggers));
+    let caches = Arc::new(Caches::default());
+    let jobs = Arc::new(Jobs::default());
+    let filling = watches::start(
+        &client,
+        namespace,
+        &caches,
+        &jobs,
+        &setup.health,
+        &mut tasks,
+    );
+    tokio::select! {
+        biased;
+        filled = filling.wait() => filled.map_err(Error::FillCaches)?,
+        ended = tasks.join_next() => return Err(Error::TaskEnded { task: name_of(ended) }),
+    }
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter(setup.instance)),
         client,
-        stores: stores.clone(),
-        streams: RunStreams::new(changed, setup.dial, setup.clock),
+        caches,
+        streams: RunStreams::new(Arc::clone(&jobs), setup.dial, setup.clock),
+        jobs: Arc::clone(&jobs),
         installation: setup.installation,
         signing_key: setup.signing_key,
         metrics: setup.metrics,
@@ -143,46 +153,13 @@ pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
         clock: setup.clock,
         started: Instant::now(),
     });
-    // Only one task may wait for a store: a store wakes the last that asked, and no other.
-    stores.wait_until_ready().await.map_err(Error::FillCaches)?;
     tasks.spawn(sweep(Arc::clone(&context)));
-    setup.readiness.set();
-    info!(worker_image = %context.installation.worker_image, "operator runs");
-
-    let questions = ReceiverStream::new(questions).map(Ok::<_, std::convert::Infallible>);
-    let runner = RunnerConfig::default().concurrency(CONCURRENCY);
-    let reconciles = applier(
-        |job, context| reconcile(job, context).boxed(),
-        error_policy,
-        context,
-        stores.jobs,
-        questions,
-        runner,
-    )
-    .for_each(|outcome| async move {
-        if let Err(error) = outcome {
-            // A job that is gone, or a failed step that the error policy has told already.
-            debug!(%error, "reconcile ended early");
-        }
-    });
+    setup.health.set_ready();
+    info!(worker_image = %context.installation.worker_image, jobs = context.caches.jobs.len(), "operator runs");
     tokio::select! {
-        () = reconciles => Err(Error::TaskEnded { task: "the controller".to_owned() }),
+        never = drive(jobs, context, setup.health) => match never {},
         ended = tasks.join_next() => Err(Error::TaskEnded { task: name_of(ended) }),
     }
-}
-
-/// Every report is a reason to look at its job.
-async fn forward_progress(
-    mut progressed: mpsc::Receiver<JobIdentity>,
-    triggers: mpsc::Sender<Trigger>,
-) -> &'static str {
-    while let Some(job) = progressed.recv().await {
-        let trigger = ObjectRef::new(&job.name).within(&job.namespace);
-        if triggers.send(trigger).await.is_err() {
-            break;
-        }
-    }
-    "the forwarding of progress"
 }
 
 fn read_key(config: &Config) -> Result<SigningKey, Error> {
@@ -196,7 +173,7 @@ fn read_key(config: &Config) -> Result<SigningKey, Error> {
 
 /// Without the CRD every watch would fail for ever, and nobody would be told.
 async fn require_crd(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
-    let jobs: Api<kube::core::PartialObjectMeta<ZephyrJob>> = match namespace {
+    let jobs: Api<Seen<Anybody<ZephyrJob>>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
@@ -213,13 +190,7 @@ async fn sweep(context: Arc<Context>) -> &'static str {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let alive: std::collections::BTreeSet<_> = context
-            .stores
-            .jobs
-            .state()
-            .iter()
-            .filter_map(|job| job.uid())
-            .collect();
+        let alive = context.caches.jobs.job_uids();
         context.streams.retain(|uid| alive.contains(uid));
         context.memory.retain(|uid| alive.contains(uid));
         context.metrics.retain(|uid| alive.contains(uid));
@@ -240,3 +211,8 @@ fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> Strin
         None => "every task".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

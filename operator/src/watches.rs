@@ -1,230 +1,314 @@
-//! The watches: one cache for each kind, and for every change the question which job it concerns.
+//! The watches: one cache of facts for each kind, and for every change the job that it concerns.
 //!
-//! Children are found by the label of their job: they are its grandchildren, so owner references do not lead to it. Writes
-//! nothing, decides nothing.
+//! Children are found by the label of their job: they are its grandchildren, so owner references do not lead to it. What a
+//! change touches goes into the queue, which never waits. Writes nothing, decides nothing.
 
-use std::fmt::Debug;
-use std::hash::Hash;
+pub mod cache;
+pub mod decode;
+pub mod facts;
 
-use futures::{Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use kube::{Api, Client};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
-use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
-use crate::controller::validate::JobIdentity;
+use self::cache::{Cache, Caches, Touched};
+use self::decode::{Facts, Seen};
+use crate::driver::Jobs;
+use crate::health::Health;
+use crate::queue::JobKey;
 
-/// A job as the watch brings it: one that cannot be read must not stop the others.
-pub type GuardedJob = DeserializeGuard<ZephyrJob>;
-/// A question to look at one job.
-pub type Trigger = ObjectRef<GuardedJob>;
+/// How long the caches may take to fill. 10,000 pods take seconds; a cluster that needs longer does not answer.
+pub const FILL_DEADLINE: Duration = Duration::from_mins(3);
+/// Objects in one page of a list: with a megabyte in each, the most that somebody can put there, a page takes 100 MB while
+/// it is read.
+const PAGE: u32 = 100;
+/// Metadata in one page of a list: 256 KiB of annotations in each make 64 MB.
+const METADATA_PAGE: u32 = 250;
+/// The wait before the first, and the longest before any, new try of a watch that failed.
+const FIRST_RETRY: Duration = Duration::from_millis(800);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// A watch that worked for so long has recovered.
+const RECOVERED_AFTER: Duration = Duration::from_mins(2);
 
-/// The caches.
-#[derive(Clone)]
-pub struct Stores {
-    pub jobs: Store<GuardedJob>,
-    pub config_maps: Store<ConfigMap>,
-    pub services: Store<PartialObjectMeta<Service>>,
-    pub deployments: Store<Deployment>,
-    pub stateful_sets: Store<StatefulSet>,
-    pub pods: Store<Pod>,
+/// The caches on their way to being filled.
+#[derive(Clone, Debug)]
+pub struct Filling(Arc<FillingState>);
+
+#[derive(Debug)]
+struct FillingState {
+    /// The kinds whose caches are not filled, with what went wrong last.
+    missing: Mutex<BTreeMap<&'static str, Option<String>>>,
+    filled: Notify,
+    health: Health,
 }
 
-/// A cache that ended before it was filled.
+/// The caches were not filled in time.
 #[derive(Debug, thiserror::Error)]
-#[error("fill the cache of {kind}: the watch ended")]
+#[error("not ready after {} s: {what}", FILL_DEADLINE.as_secs())]
 pub struct Error {
-    kind: &'static str,
+    what: String,
 }
 
-impl Stores {
-    /// Starts every watch, in `namespace` or everywhere; changes go to `triggers`. A task of `tasks` that ends is a fault.
-    pub fn start(
-        client: &Client,
-        namespace: Option<&str>,
-        triggers: &mpsc::Sender<Trigger>,
-        tasks: &mut JoinSet<&'static str>,
-    ) -> Self {
-        let children = watcher::Config::default().labels(names::LABEL_JOB);
-        Self {
-            jobs: watch(
-                scoped(client, namespace),
-                watcher::Config::default(),
-                triggers,
-                tasks,
-                job_itself,
-                drop_fields,
-            ),
-            config_maps: watch(
-                scoped(client, namespace),
-                children.clone(),
-                triggers,
-                tasks,
-                job_of,
-                drop_fields,
-            ),
-            services: watch(
-                scoped(client, namespace),
-                children.clone(),
-                triggers,
-                tasks,
-                job_of,
-                drop_fields,
-            ),
-            deployments: watch(
-                scoped(client, namespace),
-                children.clone(),
-                triggers,
-                tasks,
-                job_of,
-                drop_fields,
-            ),
-            stateful_sets: watch(
-                scoped(client, namespace),
-                children.clone(),
-                triggers,
-                tasks,
-                job_of,
-                drop_fields,
-            ),
-            pods: watch(
-                scoped(client, namespace),
-                children,
-                triggers,
-                tasks,
-                job_of,
-                drop_pod_fields,
-            ),
-        }
-    }
+/// The kinds that are watched, as people call them.
+const KINDS: [&str; 6] = [
+    "ZephyrJobs",
+    "ConfigMaps",
+    "Services",
+    "Deployments",
+    "StatefulSets",
+    "Pods",
+];
 
-    /// Waits until every cache holds what is there.
-    pub async fn wait_until_ready(&self) -> Result<(), Error> {
-        let ended = |kind| move |_| Error { kind };
-        self.jobs
-            .wait_until_ready()
-            .await
-            .map_err(ended("ZephyrJobs"))?;
-        self.config_maps
-            .wait_until_ready()
-            .await
-            .map_err(ended("ConfigMaps"))?;
-        self.services
-            .wait_until_ready()
-            .await
-            .map_err(ended("Services"))?;
-        self.deployments
-            .wait_until_ready()
-            .await
-            .map_err(ended("Deployments"))?;
-        self.stateful_sets
-            .wait_until_ready()
-            .await
-            .map_err(ended("StatefulSets"))?;
-        self.pods.wait_until_ready().await.map_err(ended("Pods"))
-    }
+/// What every watch needs.
+#[derive(Clone)]
+struct Watching {
+    client: Client,
+    namespace: Option<String>,
+    caches: Arc<Caches>,
+    jobs: Arc<Jobs>,
+    filling: Filling,
 }
 
-/// Whether an object carries the name of the job, in the job's namespace.
-pub fn belongs_to<K: Resource>(object: &K, job: &JobIdentity) -> bool {
-    object.meta().namespace.as_deref() == Some(job.namespace.as_str())
-        && object
-            .meta()
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(names::LABEL_JOB))
-            == Some(&job.name)
-}
-
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-fn watch<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    triggers: &mpsc::Sender<Trigger>,
+/// Starts every watch, in `namespace` or everywhere. What changes goes into `jobs`. A task of `tasks` that ends is a fault.
+pub fn start(
+    client: &Client,
+    namespace: Option<&str>,
+    caches: &Arc<Caches>,
+    jobs: &Arc<Jobs>,
+    health: &Health,
     tasks: &mut JoinSet<&'static str>,
-    job: fn(&K) -> Option<Trigger>,
-    trim: fn(&mut K),
-) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    (): Eq + Hash,
-{
-    let (reader, writer) = store();
-    let changes = watcher(api, config)
-        .default_backoff()
-        .modify(trim)
-        .reflect(writer)
-        .touched_objects();
-    tasks.spawn(forward(changes, triggers.clone(), job));
-    reader
+) -> Filling {
+    let filling = Filling::new(health.clone());
+    let watching = Watching {
+        client: client.clone(),
+        namespace: namespace.map(str::to_owned),
+        caches: Arc::clone(caches),
+        jobs: Arc::clone(jobs),
+        filling: filling.clone(),
+    };
+    let [
+        zephyr_jobs,
+        config_maps,
+        services,
+        deployments,
+        stateful_sets,
+        pods,
+    ] = KINDS;
+    tasks.spawn(follow_jobs(watching.clone(), zephyr_jobs));
+    tasks.spawn(follow(watching.clone(), config_maps, |caches| {
+        &caches.roots
+    }));
+    tasks.spawn(follow(watching.clone(), services, |caches| {
+        &caches.services
+    }));
+    tasks.spawn(follow(watching.clone(), deployments, |caches| {
+        &caches.coordinators
+    }));
+    tasks.spawn(follow(watching.clone(), stateful_sets, |caches| {
+        &caches.workers
+    }));
+    tasks.spawn(follow(watching, pods, |caches| &caches.pods));
+    filling
 }
 
-/// Drives one watch for ever, and asks for a look at the job of everything that changes.
-async fn forward<K: Resource<DynamicType = ()>>(
-    changes: impl Stream<Item = Result<K, watcher::Error>>,
-    triggers: mpsc::Sender<Trigger>,
-    job: fn(&K) -> Option<Trigger>,
-) -> &'static str {
-    let kind = std::any::type_name::<K>();
-    let mut changes = std::pin::pin!(changes.into_stream());
-    while let Some(change) = changes.next().await {
-        match change {
-            Ok(object) => {
-                if let Some(trigger) = job(&object)
-                    && triggers.send(trigger).await.is_err()
-                {
-                    break;
-                }
-            }
-            Err(error) => warn!(kind = %K::kind(&()), %error, "watch interrupted, it starts again"),
-        }
-    }
+/// Follows the jobs themselves, forever.
+async fn follow_jobs(watching: Watching, kind: &'static str) -> &'static str {
+    let jobs = Arc::clone(&watching.jobs);
+    let caches = Arc::clone(&watching.caches);
+    let on_touch = |touched: Touched| jobs.touch(&touched.key);
+    let on_gone = |touched: Touched| jobs.forget(&touched.key);
+    follow_kind(
+        &watching,
+        kind,
+        &caches.jobs,
+        watcher::Config::default(),
+        on_touch,
+        on_gone,
+    )
+    .await;
     kind
 }
 
-fn job_itself(job: &GuardedJob) -> Option<Trigger> {
-    Some(ObjectRef::new(&job.name_any()).within(&job.namespace()?))
+/// Follows one kind of children, forever.
+async fn follow<F: Facts>(
+    watching: Watching,
+    kind: &'static str,
+    cache: fn(&Caches) -> &Cache<F>,
+) -> &'static str {
+    let caches = Arc::clone(&watching.caches);
+    let jobs = Arc::clone(&watching.jobs);
+    // Whose object it is said to be must exist: the queue holds jobs, and no names that somebody made up.
+    let on_touch = |touched: Touched| {
+        let JobKey { namespace, name } = &touched.key;
+        let job = caches.jobs.get(namespace, name);
+        if job.is_some_and(|job| job.uid == touched.uid) {
+            jobs.touch(&touched.key);
+        }
+    };
+    let config = watcher::Config::default().labels(names::LABEL_JOB);
+    follow_kind(&watching, kind, cache(&caches), config, on_touch, on_touch).await;
+    kind
 }
 
-fn job_of<K: Resource>(object: &K) -> Option<Trigger> {
-    let name = object.meta().labels.as_ref()?.get(names::LABEL_JOB)?;
-    Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
+async fn follow_kind<F: Facts>(
+    watching: &Watching,
+    kind: &'static str,
+    cache: &Cache<F>,
+    config: watcher::Config,
+    on_touch: impl Fn(Touched),
+    on_gone: impl Fn(Touched),
+) {
+    let api: Api<Seen<F>> = match &watching.namespace {
+        Some(namespace) => Api::namespaced(watching.client.clone(), namespace),
+        None => Api::all(watching.client.clone()),
+    };
+    let page = if F::METADATA_ONLY {
+        METADATA_PAGE
+    } else {
+        PAGE
+    };
+    let events = watcher(api, config.page_size(page)).backoff(WatchBackoff::default());
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => cache.begin_list(),
+            Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen)) => {
+                cache.put(seen).into_iter().for_each(&on_touch);
+            }
+            Ok(watcher::Event::Delete(seen)) => cache.remove(&seen).into_iter().for_each(&on_gone),
+            Ok(watcher::Event::InitDone) => {
+                cache.end_list().into_iter().for_each(&on_gone);
+                watching.filling.set_filled(kind);
+            }
+            Err(error) => {
+                warn!(kind, %error, "watch interrupted, it starts again");
+                watching.filling.note(kind, &error);
+            }
+        }
+    }
 }
 
-/// What no decision looks at is not kept.
-fn drop_fields<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
+impl Filling {
+    fn new(health: Health) -> Self {
+        Self(Arc::new(FillingState {
+            missing: Mutex::new(KINDS.map(|kind| (kind, None)).into()),
+            filled: Notify::new(),
+            health,
+        }))
+    }
+
+    /// Waits until every cache holds what is there, for [`FILL_DEADLINE`] at most.
+    pub async fn wait(&self) -> Result<(), Error> {
+        let filled = async {
+            while self.sentence().is_some() {
+                self.0.filled.notified().await;
+            }
+        };
+        timeout(FILL_DEADLINE, filled).await.map_err(|_| Error {
+            what: self.sentence().unwrap_or_default(),
+        })
+    }
+
+    /// Which caches are not filled, and why; nothing once all are.
+    pub fn sentence(&self) -> Option<String> {
+        let missing = self
+            .0
+            .missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if missing.is_empty() {
+            return None;
+        }
+        let words = |(kind, error): (&&str, &Option<String>)| match error {
+            Some(error) => format!("{kind} (last error: {error})"),
+            None => (*kind).to_owned(),
+        };
+        let kinds: Vec<_> = missing.iter().map(words).collect();
+        Some(format!("the cache is not filled of {}", kinds.join(", ")))
+    }
+
+    fn set_filled(&self, kind: &'static str) {
+        let mut missing = self
+            .0
+            .missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        missing.remove(kind);
+        drop(missing);
+        self.show();
+        self.0.filled.notify_one();
+    }
+
+    fn note(&self, kind: &'static str, error: &watcher::Error) {
+        let mut missing = self
+            .0
+            .missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = missing.get_mut(kind) {
+            *last = Some(with_causes(error));
+        }
+        drop(missing);
+        self.show();
+    }
+
+    fn show(&self) {
+        self.0
+            .health
+            .set_missing(self.sentence().unwrap_or_default());
+    }
 }
 
-/// Ten thousand pods are kept for their conditions, container states, image and limits.
-fn drop_pod_fields(pod: &mut Pod) {
-    drop_fields(pod);
-    pod.metadata.annotations = None;
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        spec.affinity = None;
-        spec.tolerations = None;
-        for container in &mut spec.containers {
-            container.env = None;
-            container.env_from = None;
-            container.volume_mounts = None;
+/// An error with all its causes: the outermost says only which call failed.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// The waits between tries of a watch: doubled while it fails, the first again once it has worked for a while. A list that
+/// begins is no sign of that, although it succeeds.
+#[derive(Debug, Default)]
+struct WatchBackoff {
+    failures: u32,
+    failed_at: Option<Instant>,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let factor = 2_u32.saturating_pow(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(Instant::now());
+        Some(FIRST_RETRY.saturating_mul(factor).min(LONGEST_RETRY))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        if self
+            .failed_at
+            .is_some_and(|at| at.elapsed() >= RECOVERED_AFTER)
+        {
+            *self = Self::default();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the operator can do to the cluster: the closed list. Says nothing of when; does nothing itself.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zephyr_crds::frozen::FrozenJob;
 
@@ -10,21 +11,21 @@ use crate::pods::PodEnd;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.
-    CreateRoot { frozen: Box<FrozenJob> },
+    CreateRoot { frozen: Arc<FrozenJob> },
     CreateTokenSecret {
-        frozen: Box<FrozenJob>,
+        frozen: Arc<FrozenJob>,
         root_uid: String,
     },
     CreateService {
-        frozen: Box<FrozenJob>,
+        frozen: Arc<FrozenJob>,
         root_uid: String,
     },
     CreateCoordinator {
-        frozen: Box<FrozenJob>,
+        frozen: Arc<FrozenJob>,
         root_uid: String,
     },
     CreateWorkers {
-        frozen: Box<FrozenJob>,
+        frozen: Arc<FrozenJob>,
         root_uid: String,
     },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid.

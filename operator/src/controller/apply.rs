@@ -16,6 +16,7 @@ use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 use zephyr_crds::status::ZephyrJobStatus;
 
+use super::Context;
 use super::action::Action;
 use super::status::WriteProblem;
 use super::validate::JobIdentity;
@@ -171,6 +172,18 @@ pub struct Writer<'a> {
     pub streams: &'a RunStreams,
     pub signing_key: &'a SigningKey,
     pub job: &'a JobIdentity,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer for one job.
+    pub fn new(context: &'a Context, job: &'a JobIdentity) -> Self {
+        Self {
+            client: &context.client,
+            streams: &context.streams,
+            signing_key: &context.signing_key,
+            job,
+        }
+    }
 }
 
 impl Writer<'_> {

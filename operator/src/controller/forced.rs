@@ -3,6 +3,7 @@
 //! Pure: no client, no clock. It is no decision about a job: a pod that stays costs the job one worker and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use zephyr_crds::conditions::Reason;
@@ -85,7 +86,7 @@ impl ForcedDeletes {
     }
 
     /// Forgets pods that are gone, and nodes of which nothing is known that still holds.
-    pub fn retain(&mut self, pods: &[PodFacts], now: Timestamp) {
+    pub fn retain(&mut self, pods: &[Arc<PodFacts>], now: Timestamp) {
         if self.tries.is_empty() && self.nodes.is_empty() {
             return;
         }
@@ -98,7 +99,7 @@ impl ForcedDeletes {
     }
 
     /// Nodes to ask for: those of pods that are stuck and could be deleted now.
-    pub fn nodes_to_ask(&self, pods: &[PodFacts], now: Timestamp) -> Vec<String> {
+    pub fn nodes_to_ask(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Vec<String> {
         let mut nodes: Vec<_> = pods
             .iter()
             .filter(|pod| pod.is_stuck(now) && self.rested(pod) <= now)
@@ -112,9 +113,10 @@ impl ForcedDeletes {
     }
 
     /// The pods to delete by force now: stuck, on a lost node, and not tried too often. Those that were never tried come first.
-    pub fn due<'a>(&self, pods: &'a [PodFacts], now: Timestamp) -> Vec<&'a PodFacts> {
+    pub fn due<'a>(&self, pods: &'a [Arc<PodFacts>], now: Timestamp) -> Vec<&'a PodFacts> {
         let mut due: Vec<_> = pods
             .iter()
+            .map(Arc::as_ref)
             .filter(|pod| pod.is_stuck(now) && self.is_lost(pod) && self.rested(pod) <= now)
             .collect();
         due.sort_by_key(|pod| (self.tries.get(&pod.uid).map(|tries| tries.last), &pod.name));
@@ -123,7 +125,7 @@ impl ForcedDeletes {
     }
 
     /// When to look again at pods that are being deleted; absent if none is.
-    pub fn next_look(&self, pods: &[PodFacts], now: Timestamp) -> Option<Timestamp> {
+    pub fn next_look(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Option<Timestamp> {
         // The oldest try that still counts makes room for another one.
         let room = self
             .recent(now)
@@ -141,7 +143,7 @@ impl ForcedDeletes {
             let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
             Some(node.map_or(now, |(_, seen)| later(*seen, NODE_VIEW_AGE)))
         };
-        pods.iter().filter_map(look).min()
+        pods.iter().map(Arc::as_ref).filter_map(look).min()
     }
 
     /// What people should know: a delete that was refused, or else a pod that stays although it was deleted.
@@ -206,17 +208,23 @@ mod tests {
     use crate::pods::tests::{at, worker};
 
     /// Pods that have been stuck since second 0, each on a node of its own.
-    fn stuck(count: usize) -> Vec<PodFacts> {
+    fn stuck(count: usize) -> Vec<Arc<PodFacts>> {
         (0..count)
             .map(|number| PodFacts {
                 deletion: Some(at(-30)),
                 node: Some(format!("node-{number:03}")),
                 ..worker(&format!("w-{number:03}"))
             })
+            .map(Arc::new)
             .collect()
     }
 
-    fn nodes_are(forced: &mut ForcedDeletes, pods: &[PodFacts], view: NodeView, now: Timestamp) {
+    fn nodes_are(
+        forced: &mut ForcedDeletes,
+        pods: &[Arc<PodFacts>],
+        view: NodeView,
+        now: Timestamp,
+    ) {
         for node in pods.iter().filter_map(|pod| pod.node.as_ref()) {
             forced.note_node(node, view, now);
         }
@@ -224,7 +232,7 @@ mod tests {
 
     /// Deletes what is due, every 100 ms for `seconds`; `goes` says which pods go away by it. The seconds of all deletes.
     fn run(
-        mut pods: Vec<PodFacts>,
+        mut pods: Vec<Arc<PodFacts>>,
         seconds: i64,
         goes: fn(&PodFacts) -> bool,
     ) -> Vec<(i64, String)> {
@@ -278,7 +286,7 @@ mod tests {
     #[test]
     fn a_pod_is_left_to_a_node_that_is_ready() {
         let mut pods = stuck(1);
-        pods[0].is_on_lost_node = true;
+        Arc::make_mut(&mut pods[0]).is_on_lost_node = true;
         let now = at(1_000);
         let mut forced = ForcedDeletes::default();
         assert_eq!(forced.due(&pods, now), Vec::<&PodFacts>::new());
@@ -289,7 +297,7 @@ mod tests {
             (NodeView::Unknown, true, 1),
             (NodeView::Unknown, false, 0),
         ] {
-            pods[0].is_on_lost_node = is_marked;
+            Arc::make_mut(&mut pods[0]).is_on_lost_node = is_marked;
             nodes_are(&mut forced, &pods, view, now);
             assert_eq!(
                 forced.due(&pods, now).len(),
@@ -302,7 +310,7 @@ mod tests {
         assert_eq!(forced.nodes_to_ask(&pods, at(1_029)), Vec::<String>::new());
         forced.retain(&pods, at(1_030));
         assert_eq!(forced.nodes_to_ask(&pods, at(1_030)), ["node-000"]);
-        pods[0].node = None;
+        Arc::make_mut(&mut pods[0]).node = None;
         assert!(forced.due(&pods, at(1_030)).is_empty(), "it has no node");
     }
 
@@ -338,7 +346,7 @@ mod tests {
         let pods = stuck(5);
         let mut forced = ForcedDeletes::default();
         assert_eq!(forced.next_look(&pods, at(-10)), Some(at(0)));
-        assert_eq!(forced.next_look(&[worker("w")], at(0)), None);
+        assert_eq!(forced.next_look(&[worker("w").into()], at(0)), None);
         nodes_are(&mut forced, &pods, NodeView::Ready, at(0));
         assert_eq!(forced.next_look(&pods, at(0)), Some(at(30)));
         nodes_are(&mut forced, &pods, NodeView::Lost, at(0));

@@ -2,7 +2,7 @@
 //! begins empty.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use zephyr_crds::job::ZephyrJob;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
 use super::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
-use super::observed::LastWell;
+use super::observed::{Frozen, LastWell};
 use crate::pods::PodFacts;
 
 /// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
@@ -32,6 +32,10 @@ struct JobMemory {
     written: Option<ZephyrJob>,
     written_at: Option<Timestamp>,
     failures: u32,
+    /// The frozen job of the running generation, with the uid of the root that it was read from.
+    frozen: Option<(String, Frozen)>,
+    /// The version of an unreadable job that people have heard of.
+    unreadable_version: Option<String>,
     /// All worker pods were there when this operator looked.
     was_whole: bool,
     short_since: Option<Timestamp>,
@@ -76,6 +80,35 @@ impl Memory {
         memory.written_at = Some(now);
     }
 
+    /// The frozen job that was read from the root with this uid.
+    pub fn frozen(&self, uid: &str, root_uid: &str) -> Option<Frozen> {
+        let jobs = self.lock();
+        let (read_from, frozen) = jobs.get(uid)?.frozen.as_ref()?;
+        (read_from == root_uid).then(|| frozen.clone())
+    }
+
+    /// Keeps a frozen job for as long as its generation runs; roots do not change.
+    pub fn keep_frozen(&self, uid: &str, root_uid: &str, frozen: Frozen) {
+        let mut jobs = self.lock();
+        jobs.entry(uid.to_owned()).or_default().frozen = Some((root_uid.to_owned(), frozen));
+    }
+
+    /// No generation of this job runs any more.
+    pub fn drop_frozen(&self, uid: &str) {
+        if let Some(memory) = self.lock().get_mut(uid) {
+            memory.frozen = None;
+        }
+    }
+
+    /// Whether people have not heard yet that this version of a job cannot be read; they have from now on.
+    pub fn must_tell_unreadable(&self, uid: &str, version: &str) -> bool {
+        let mut jobs = self.lock();
+        let told = &mut jobs.entry(uid.to_owned()).or_default().unreadable_version;
+        let is_news = told.as_deref() != Some(version);
+        *told = Some(version.to_owned());
+        is_news
+    }
+
     /// When status was last written.
     pub fn written_at(&self, uid: &str) -> Option<Timestamp> {
         self.lock().get(uid).and_then(|memory| memory.written_at)
@@ -106,7 +139,7 @@ impl Memory {
     }
 
     /// The tries at the job's stuck pods, without those of pods that are gone.
-    pub fn forced(&self, uid: &str, pods: &[PodFacts], now: Timestamp) -> ForcedDeletes {
+    pub fn forced(&self, uid: &str, pods: &[Arc<PodFacts>], now: Timestamp) -> ForcedDeletes {
         let mut jobs = self.lock();
         let Some(memory) = jobs.get_mut(uid) else {
             return ForcedDeletes::default();

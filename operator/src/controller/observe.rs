@@ -4,99 +4,138 @@ pub mod refusal;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
-use kube::api::{Api, ListParams, ObjectMeta};
-use kube::core::PartialObjectMeta;
-use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::Client;
+use kube::api::{Api, ListParams};
 use tracing::debug;
 use zephyr_crds::frozen::{FrozenJob, FrozenJobError, header, unknown_fields};
-use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
 use super::forced::NodeView;
 use super::observed::{
-    CoordinatorFacts, Freshness, GenerationObjects, ObjectFacts, Observed, RootFacts, RootFault,
-    WorkersFacts,
+    Depth, Freshness, Frozen, GenerationObjects, Observed, RootFacts, RootFault,
 };
 use super::validate::JobIdentity;
 use crate::calls::{CallError, bounded};
 use crate::pods::PodFacts;
-use crate::watches::{Stores, belongs_to};
+use crate::watches::cache::Caches;
+use crate::watches::decode::{Facts, Seen};
+use crate::watches::facts::{
+    Anybody, Mark, SeenCoordinator, SeenJob, SeenPod, SeenRoot, SeenService, SeenWorkers,
+};
+
+/// Objects in one page of a live list.
+const PAGE: u32 = 500;
+/// Pages of one live list: 100,000 objects that carry the job's name.
+const MAX_PAGES: u32 = 200;
+/// How often one live list starts again because the API server has forgotten where it was.
+const MAX_RESTARTS: u32 = 3;
+/// What the API server answers to a page that continues a list it has forgotten.
+const EXPIRED: u16 = 410;
 
 /// Which read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("list {kind} of job {job}: {source}")]
     List {
-        kind: &'static str,
+        kind: String,
         job: String,
         source: CallError,
     },
+    #[error("list {kind} of job {job}: more than {MAX_PAGES} pages of {PAGE} carry its name")]
+    TooMany { kind: String, job: String },
     #[error("get job {job}: {source}")]
     GetJob { job: String, source: CallError },
+    #[error("get ConfigMap {name}: {source}")]
+    GetRoot { name: String, source: CallError },
+    #[error("get ConfigMap {name}: it is another than the watch has shown")]
+    OtherRoot { name: String },
 }
 
 impl Error {
     /// The call behind it.
-    pub fn call(&self) -> &CallError {
+    pub fn call(&self) -> Option<&CallError> {
         match self {
-            Self::List { source, .. } | Self::GetJob { source, .. } => source,
+            Self::List { source, .. }
+            | Self::GetJob { source, .. }
+            | Self::GetRoot { source, .. } => Some(source),
+            Self::TooMany { .. } | Self::OtherRoot { .. } => None,
         }
     }
 }
 
 /// The objects of a job, wherever they were read.
+#[derive(Default)]
 struct Objects {
-    roots: Vec<Arc<ConfigMap>>,
-    services: Vec<Arc<PartialObjectMeta<Service>>>,
-    deployments: Vec<Arc<Deployment>>,
-    stateful_sets: Vec<Arc<StatefulSet>>,
-    pods: Vec<Arc<Pod>>,
+    roots: Vec<Arc<SeenRoot>>,
+    services: Vec<Arc<SeenService>>,
+    coordinators: Vec<Arc<SeenCoordinator>>,
+    workers: Vec<Arc<SeenWorkers>>,
+    pods: Vec<Arc<SeenPod>>,
+    /// The highest number on any object that carries the job's name.
+    highest_generation: u32,
 }
 
 /// What the watches know of the job.
-pub fn from_caches(stores: &Stores, job: &JobIdentity) -> Observed {
+pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
+    let (namespace, uid) = (&job.namespace, &job.uid);
     let objects = Objects {
-        roots: stores
-            .config_maps
-            .state_filter(|object| belongs_to(object, job)),
-        services: stores
-            .services
-            .state_filter(|object| belongs_to(object, job)),
-        deployments: stores
-            .deployments
-            .state_filter(|object| belongs_to(object, job)),
-        stateful_sets: stores
-            .stateful_sets
-            .state_filter(|object| belongs_to(object, job)),
-        pods: stores.pods.state_filter(|object| belongs_to(object, job)),
+        roots: caches.roots.of_job(namespace, uid),
+        services: caches.services.of_job(namespace, uid),
+        coordinators: caches.coordinators.of_job(namespace, uid),
+        workers: caches.workers.of_job(namespace, uid),
+        pods: caches.pods.of_job(namespace, uid),
+        highest_generation: 0,
     };
     objects.read(job, Freshness::Cached)
 }
 
-/// What the API server knows of the job now.
-pub async fn live(client: &Client, job: &JobIdentity) -> Result<Observed, Error> {
-    let objects = Objects {
-        roots: list(client, job, "ConfigMaps").await?,
-        services: list(client, job, "Services").await?,
-        deployments: list(client, job, "Deployments").await?,
-        stateful_sets: list(client, job, "StatefulSets").await?,
-        pods: list(client, job, "Pods").await?,
+/// What the API server knows of the job now, page by page.
+pub async fn live(
+    client: &Client,
+    caches: &Caches,
+    job: &JobIdentity,
+    depth: Depth,
+) -> Result<Observed, Error> {
+    let mut objects = Objects::default();
+    let highest = &mut 0;
+    objects.roots = list(client, job, "", highest).await?;
+    objects.services = list(client, job, "", highest).await?;
+    objects.coordinators = list(client, job, "", highest).await?;
+    objects.workers = list(client, job, "", highest).await?;
+    let freshness = match depth {
+        Depth::Pods => {
+            objects.pods = list(client, job, "", highest).await?;
+            Freshness::LivePods
+        }
+        Depth::Objects => {
+            let coordinator = format!(
+                ",{}={}",
+                names::LABEL_COMPONENT,
+                names::COMPONENT_COORDINATOR
+            );
+            objects.pods = list(client, job, &coordinator, highest).await?;
+            list::<Anybody<Pod>>(client, job, "", highest).await?;
+            let is_worker = |pod: &Arc<SeenPod>| pod.facts.role == crate::pods::Role::Worker;
+            let known = caches.pods.of_job(&job.namespace, &job.uid);
+            objects.pods.extend(known.into_iter().filter(is_worker));
+            Freshness::Live
+        }
     };
-    Ok(objects.read(job, Freshness::Live))
+    objects.highest_generation = *highest;
+    Ok(objects.read(job, freshness))
 }
 
-/// The job itself, now; `None` when it is gone.
-pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<ZephyrJob>, Error> {
-    let api: Api<ZephyrJob> = Api::namespaced(client.clone(), &job.namespace);
-    bounded(api.get_opt(&job.name))
+/// The job itself, now; `None` when it is gone, or cannot be read any more: the watch brings that too.
+pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJob>, Error> {
+    let api: Api<Seen<SeenJob>> = Api::namespaced(client.clone(), &job.namespace);
+    let seen = bounded(api.get_opt(&job.name))
         .await
         .map_err(|source| Error::GetJob {
             job: job.name.clone(),
             source,
-        })
+        })?;
+    Ok(seen.and_then(|seen| seen.facts))
 }
 
 /// What the API server says of a node. If it may not be read, the pods' own conditions have to do.
@@ -123,105 +162,137 @@ pub async fn node(client: &Client, name: &str) -> NodeView {
     }
 }
 
-async fn list<K>(
+/// The frozen job in the root of a generation. The root must be the one with `root_uid`.
+pub async fn frozen(
     client: &Client,
     job: &JobIdentity,
-    kind: &'static str,
-) -> Result<Vec<Arc<K>>, Error>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), &job.namespace);
-    let parameters = ListParams::default().labels(&format!("{}={}", names::LABEL_JOB, job.name));
-    let found = bounded(api.list(&parameters))
-        .await
-        .map_err(|source| Error::List {
-            kind,
-            job: job.name.clone(),
-            source,
-        })?;
-    Ok(found.items.into_iter().map(Arc::new).collect())
+    generation: u32,
+    root_uid: &str,
+) -> Result<Frozen, Error> {
+    let name = names::generation_root(&job.name, generation);
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &job.namespace);
+    let root = match bounded(api.get_opt(&name)).await {
+        Ok(Some(root)) if root.metadata.uid.as_deref() == Some(root_uid) => root,
+        Ok(_) => return Err(Error::OtherRoot { name }),
+        Err(source) => return Err(Error::GetRoot { name, source }),
+    };
+    Ok(match read_frozen(&root, job) {
+        Ok(frozen) => Frozen::Read(Arc::from(frozen)),
+        Err(reason) => Frozen::Unreadable(reason),
+    })
+}
+
+/// Lists the objects of one kind that carry the job's name, and notes the numbers that they take.
+async fn list<F: Facts>(
+    client: &Client,
+    job: &JobIdentity,
+    more: &str,
+    highest: &mut u32,
+) -> Result<Vec<Arc<F>>, Error> {
+    let api: Api<Seen<F>> = Api::namespaced(client.clone(), &job.namespace);
+    let kind = || <F::Kind as kube::Resource>::kind(&()).into_owned();
+    let failed = |source| Error::List {
+        kind: kind(),
+        job: job.name.clone(),
+        source,
+    };
+    let selector = format!("{}={}{more}", names::LABEL_JOB, job.name);
+    let first = ListParams::default().labels(&selector).limit(PAGE);
+    let mut restarts = 0;
+    let mut page = first.clone();
+    let mut found = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let seen = match bounded(api.list(&page)).await {
+            Ok(seen) => seen,
+            Err(error) if error.code() == Some(EXPIRED) && restarts < MAX_RESTARTS => {
+                restarts += 1;
+                page = first.clone();
+                found.clear();
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        for one in seen.items {
+            *highest = (*highest).max(one.number.unwrap_or(0));
+            found.extend(
+                one.facts
+                    .filter(|facts| facts.job_uid() == job.uid)
+                    .map(Arc::new),
+            );
+        }
+        match seen.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = first.clone().continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+    Err(Error::TooMany {
+        kind: kind(),
+        job: job.name.clone(),
+    })
 }
 
 impl Objects {
-    fn read(&self, job: &JobIdentity, freshness: Freshness) -> Observed {
+    fn read(self, job: &JobIdentity, freshness: Freshness) -> Observed {
         let mut observed = Observed {
             freshness,
+            highest_generation: self.highest_generation,
             ..Observed::default()
         };
         for root in &self.roots {
-            let is_ours = root
-                .metadata
-                .owner_references
-                .iter()
-                .flatten()
-                .any(|owner| owner.uid == job.uid && owner.controller == Some(true));
-            if let Some(objects) = entry(&mut observed, &root.metadata, job).filter(|_| is_ours) {
-                objects.root = Some(RootFacts {
-                    object: object(&root.metadata),
-                    frozen: read_frozen(root, job),
-                });
-            }
+            entry(&mut observed, &root.mark, job).root = Some(RootFacts {
+                object: root.object.clone(),
+                frozen: Frozen::Unread,
+            });
         }
         for service in &self.services {
-            if let Some(objects) = entry(&mut observed, &service.metadata, job) {
-                objects.service = Some(object(&service.metadata));
+            let objects = entry(&mut observed, &service.mark, job);
+            if is_of_root(objects, &service.mark) {
+                objects.service = Some(service.object.clone());
             }
         }
-        for deployment in &self.deployments {
-            if let Some(objects) = entry(&mut observed, &deployment.metadata, job) {
-                objects.coordinator = Some(coordinator(deployment));
+        for coordinator in &self.coordinators {
+            let objects = entry(&mut observed, &coordinator.mark, job);
+            if is_of_root(objects, &coordinator.mark) {
+                objects.coordinator = Some(coordinator.facts.clone());
             }
         }
-        for set in &self.stateful_sets {
-            if let Some(objects) = entry(&mut observed, &set.metadata, job) {
-                objects.workers = Some(workers(set));
+        for workers in &self.workers {
+            let objects = entry(&mut observed, &workers.mark, job);
+            if is_of_root(objects, &workers.mark) {
+                objects.workers = Some(workers.facts.clone());
             }
         }
         for pod in &self.pods {
-            observed.highest_generation = observed
-                .highest_generation
-                .max(generation(&pod.metadata).unwrap_or(0));
-            observed
-                .pods
-                .extend(PodFacts::read(pod).filter(|facts| facts.job_uid == job.uid));
+            let generation = pod.facts.generation;
+            observed.highest_generation = observed.highest_generation.max(generation);
+            observed.pods.push(Arc::clone(&pod.facts));
         }
-        // One order, whatever the caches' order: the same facts make the same plan.
-        observed
-            .pods
-            .sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+        // One order, whatever the order of lists: the same facts make the same plan.
+        let name = |pod: &Arc<PodFacts>| (pod.name.clone(), pod.uid.clone());
+        if !observed.pods.is_sorted_by_key(name) {
+            observed.pods.sort_by_cached_key(name);
+        }
         observed
     }
 }
 
-/// The generation an object belongs to, if it is this job's; every number seen is noted as taken.
+/// The generation that an object of this job belongs to; its number is noted as taken.
 fn entry<'a>(
     observed: &'a mut Observed,
-    metadata: &ObjectMeta,
+    mark: &Mark,
     job: &JobIdentity,
-) -> Option<&'a mut GenerationObjects> {
-    let generation = generation(metadata)?;
-    observed.highest_generation = observed.highest_generation.max(generation);
-    let uid = metadata.labels.as_ref()?.get(names::LABEL_JOB_UID)?;
-    (*uid == job.uid).then(|| observed.generations.entry(generation).or_default())
+) -> &'a mut GenerationObjects {
+    debug_assert_eq!(mark.job_uid, job.uid);
+    observed.highest_generation = observed.highest_generation.max(mark.generation);
+    observed.generations.entry(mark.generation).or_default()
 }
 
-fn generation(metadata: &ObjectMeta) -> Option<u32> {
-    metadata
-        .labels
-        .as_ref()?
-        .get(names::LABEL_GENERATION)
-        .and_then(|label| names::parse_generation(label))
-}
-
-fn object(metadata: &ObjectMeta) -> ObjectFacts {
-    ObjectFacts {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        terminating: metadata.deletion_timestamp.is_some(),
-    }
+/// Whether an object belongs to the root that is there. Without a root it belongs to one that is gone.
+fn is_of_root(objects: &GenerationObjects, mark: &Mark) -> bool {
+    objects
+        .root
+        .as_ref()
+        .is_none_or(|root| root.object.uid == mark.owner_uid)
 }
 
 /// The frozen job in a root; it must be of this job.
@@ -259,44 +330,6 @@ fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault>
             Err(other_release(error.to_string()))
         }
         Err(error) => Err(RootFault::Damaged(error.to_string())),
-    }
-}
-
-fn coordinator(deployment: &Deployment) -> CoordinatorFacts {
-    let status = deployment.status.as_ref();
-    let condition = |name: &str| {
-        status
-            .and_then(|status| status.conditions.as_ref())
-            .and_then(|all| {
-                all.iter()
-                    .find(|condition| condition.type_ == name && condition.status == "True")
-            })
-    };
-    let is_available = status
-        .and_then(|status| status.available_replicas)
-        .unwrap_or(0)
-        > 0;
-    CoordinatorFacts {
-        object: object(&deployment.metadata),
-        available_since: is_available.then(|| {
-            condition("Available")
-                .and_then(|condition| condition.last_transition_time.as_ref())
-                .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0)
-        }),
-        refused: condition("ReplicaFailure").and_then(|condition| condition.message.clone()),
-    }
-}
-
-fn workers(set: &StatefulSet) -> WorkersFacts {
-    let count = |number: Option<i32>| {
-        number
-            .and_then(|number| u32::try_from(number).ok())
-            .unwrap_or(0)
-    };
-    WorkersFacts {
-        object: object(&set.metadata),
-        replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
-        pods: count(set.status.as_ref().map(|status| status.replicas)),
     }
 }
 

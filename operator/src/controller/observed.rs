@@ -1,6 +1,7 @@
 //! What the cluster shows of one job, as plain values: the input of the plan. Reads nothing itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use zephyr_crds::frozen::FrozenJob;
@@ -21,7 +22,7 @@ pub struct Observed {
     /// The highest generation on any object that carries the job's name, whichever job's it is: its numbers are taken.
     pub highest_generation: u32,
     /// The pods of this job's generations.
-    pub pods: Vec<PodFacts>,
+    pub pods: Vec<Arc<PodFacts>>,
     /// What the coordinator of the current generation last said.
     pub report: Option<RunReport>,
     /// Present while no stream to that coordinator is up.
@@ -69,7 +70,10 @@ impl LastWell {
 pub enum Freshness {
     #[default]
     Cached,
+    /// Just listed, except worker pods.
     Live,
+    /// Just listed, all of them.
+    LivePods,
 }
 
 /// The objects of one generation. The token Secret is not among them: the operator never reads one.
@@ -85,8 +89,7 @@ pub struct GenerationObjects {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootFacts {
     pub object: ObjectFacts,
-    /// The frozen job in it; if it cannot be read, why.
-    pub frozen: Result<Box<FrozenJob>, RootFault>,
+    pub frozen: Frozen,
 }
 
 /// Why the frozen job in a root cannot be used.
@@ -101,6 +104,26 @@ pub enum RootFault {
         /// Where its coordinator is dialled all the same.
         coordinator_address: String,
     },
+}
+
+/// The frozen job in a root. It is read once for each generation, and only for the one that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frozen {
+    /// Nobody needs it.
+    Unread,
+    Read(Arc<FrozenJob>),
+    /// Why it cannot be used.
+    Unreadable(RootFault),
+}
+
+impl Frozen {
+    /// The job, if it was read.
+    pub fn job(&self) -> Option<&FrozenJob> {
+        match self {
+            Self::Read(job) => Some(job),
+            Self::Unread | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// An object that is there.
@@ -131,6 +154,25 @@ pub struct WorkersFacts {
     pub pods: u32,
 }
 
+/// How much a live look shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The objects and the coordinator's pods. Every other pod is a name that is taken, and worker pods come from the cache.
+    Objects,
+    /// Worker pods as well.
+    Pods,
+}
+
+impl Freshness {
+    /// Whether what was seen is enough for a decision that needs `depth`.
+    pub fn covers(self, depth: Depth) -> bool {
+        match (self, depth) {
+            (Self::Cached, _) | (Self::Live, Depth::Pods) => false,
+            (Self::Live, Depth::Objects) | (Self::LivePods, _) => true,
+        }
+    }
+}
+
 impl Observed {
     pub fn generation(&self, generation: u32) -> Option<&GenerationObjects> {
         self.generations.get(&generation)
@@ -139,9 +181,9 @@ impl Observed {
     /// Why the root of `generation` is another release's business; absent if this one understands it.
     pub fn other_release(&self, generation: u32) -> Option<&str> {
         let root = self.generation(generation)?.root.as_ref()?;
-        match root.frozen.as_ref().err()? {
-            RootFault::OtherRelease { reason, .. } => Some(reason),
-            RootFault::Damaged(_) => None,
+        match &root.frozen {
+            Frozen::Unreadable(RootFault::OtherRelease { reason, .. }) => Some(reason),
+            Frozen::Unread | Frozen::Read(_) | Frozen::Unreadable(RootFault::Damaged(_)) => None,
         }
     }
 
@@ -149,6 +191,7 @@ impl Observed {
     pub fn workers(&self, generation: u32) -> impl Iterator<Item = &PodFacts> {
         self.pods
             .iter()
+            .map(Arc::as_ref)
             .filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
     }
 
@@ -156,6 +199,7 @@ impl Observed {
     pub fn coordinator_pod(&self, generation: u32) -> Option<&PodFacts> {
         self.pods
             .iter()
+            .map(Arc::as_ref)
             .filter(|pod| pod.role == Role::Coordinator && pod.generation == generation)
             .max_by_key(|pod| (pod.deletion.is_none(), pod.created))
     }

@@ -22,7 +22,7 @@ use self::loss::{
 use self::objects::{create_missing, delete_roots, force_deletes, scale, stuck_deadline};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
-use super::observed::{Freshness, Observed};
+use super::observed::{Depth, Freshness, Observed};
 use super::validate::{ValidatedJob, after};
 use crate::run_report::RunResult;
 
@@ -62,7 +62,7 @@ pub struct Installation {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The cache is not enough for this decision: list the objects, and plan again.
-    pub look_live: bool,
+    pub look_live: Option<Depth>,
     /// In this order.
     pub actions: Vec<Action>,
     pub lifecycle: Lifecycle,
@@ -150,7 +150,7 @@ fn plan_first(job: &ValidatedJob, observed: &Observed) -> Plan {
         };
     }
     if observed.freshness == Freshness::Cached {
-        return Plan::look();
+        return Plan::look(Depth::Objects);
     }
     let lifecycle = match next_number(job, observed.highest_generation) {
         Ok(generation) => Lifecycle::Start(Start {
@@ -298,7 +298,7 @@ fn plan_running(
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let requeue_after = Some(held.map_or(wait, |allowed| wait.min(until(allowed, now))));
     Plan {
-        look_live: false,
+        look_live: None,
         actions,
         lifecycle: Lifecycle::Stay,
         diagnosis,
@@ -324,8 +324,15 @@ fn plan_next(
             ..Plan::default()
         };
     }
-    if observed.freshness == Freshness::Cached {
-        return Plan::look();
+    // Only this cause rests on worker pods; to list them for every other would take minutes of a job of 10,000 workers.
+    let depth = match ended.cause {
+        GenerationEnd::NoWorkers => Depth::Pods,
+        GenerationEnd::Succeeded | GenerationEnd::Failed | GenerationEnd::CoordinatorLost => {
+            Depth::Objects
+        }
+    };
+    if !observed.freshness.covers(depth) {
+        return Plan::look(depth);
     }
     let first = job
         .status
@@ -479,9 +486,9 @@ fn until(deadline: Timestamp, now: Timestamp) -> Duration {
 }
 
 impl Plan {
-    fn look() -> Self {
+    fn look(depth: Depth) -> Self {
         Self {
-            look_live: true,
+            look_live: Some(depth),
             ..Self::default()
         }
     }
@@ -494,7 +501,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.look_live {
+        if self.look_live.is_some() {
             return formatter.write_str("list the objects and plan again");
         }
         write!(formatter, "{}", self.lifecycle)?;

@@ -5,6 +5,7 @@
 pub mod announce;
 pub mod due;
 mod progress;
+pub mod set_aside;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -51,7 +52,7 @@ pub fn project(
     };
     next.status.observed_generation = job.spec_version;
     match &plan.lifecycle {
-        Lifecycle::Ended => {}
+        Lifecycle::Ended => next.end_set_aside(),
         Lifecycle::Reject => next.reject(job),
         Lifecycle::Block(message) => next.block(job, observed, message),
         Lifecycle::Start(start) => next.start(start, job, observed),

@@ -14,6 +14,7 @@ use zephyr_crds::status::ZephyrJobStatus;
 use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as validate_spec};
 
 use super::observed::Observed;
+use crate::queue::JobKey;
 
 /// Which job: the uid is the identity, name and namespace say where it lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,16 @@ pub struct JobIdentity {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+}
+
+impl JobIdentity {
+    /// The job by name, as the queue knows it.
+    pub fn key(&self) -> JobKey {
+        JobKey {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
 }
 
 /// A job whose settings can be used without looking at them again.
@@ -114,7 +125,7 @@ impl ValidatedJob {
         let root = observed
             .generation(generation)
             .and_then(|objects| objects.root.as_ref());
-        let frozen = root.and_then(|root| root.frozen.as_ref().ok());
+        let frozen = root.and_then(|root| root.frozen.job());
         was_accepted || frozen.is_some_and(|frozen| is_frozen_from(&frozen.spec, &self.spec))
     }
 }

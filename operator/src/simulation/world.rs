@@ -18,9 +18,9 @@ use super::coordinator::Coordinators;
 use super::faults::{Exchange, Faults, Rule};
 use super::scenario::Scenario;
 use super::wire::Wire;
-use crate::admin::Readiness;
 use crate::clock::Clock;
 use crate::controller::plan::Installation;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::startup::{Setup, serve};
@@ -233,6 +233,6 @@ fn setup(clock: Clock, coordinators: Coordinators) -> Setup {
         dial: Arc::new(coordinators),
         instance: Some("operator".to_owned()),
         metrics: Metrics::default(),
-        readiness: Readiness::default(),
+        health: Health::default(),
     }
 }

@@ -7,7 +7,7 @@ use zephyr_crds::status::GenerationEnd;
 
 use super::EndedGeneration;
 use crate::controller::diagnose::{Diagnosis, TroubleKind};
-use crate::controller::observed::{Observed, RootFacts, RootFault};
+use crate::controller::observed::{Frozen, Observed, RootFacts, RootFault};
 use crate::controller::validate::{ValidatedJob, after};
 
 /// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
@@ -38,7 +38,7 @@ pub(super) fn generation_lost(observed: &Observed, generation: u32) -> Option<En
             "the root of generation {generation} is being deleted"
         )),
         Some(RootFacts {
-            frozen: Err(RootFault::Damaged(reason)),
+            frozen: Frozen::Unreadable(RootFault::Damaged(reason)),
             ..
         }) => lost(format!(
             "the root of generation {generation} cannot be read: {reason}"

@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
 use zephyr_crds::job::ZephyrJobSpec;
@@ -11,7 +13,7 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use super::Installation;
 use crate::controller::action::Action;
-use crate::controller::observed::{GenerationObjects, Observed};
+use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::ValidatedJob;
 use crate::run_report::RunPhase;
 
@@ -32,12 +34,12 @@ pub(super) fn create_missing(
     let Some(root) = root else {
         if job.standing_errors(observed).is_empty() {
             return vec![Action::CreateRoot {
-                frozen: Box::new(freeze(job, installation, generation)),
+                frozen: Arc::new(freeze(job, installation, generation)),
             }];
         }
         return Vec::new();
     };
-    let Ok(frozen) = root.frozen else {
+    let Frozen::Read(frozen) = root.frozen else {
         return Vec::new();
     };
     let root_uid = root.object.uid;

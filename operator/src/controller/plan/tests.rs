@@ -1,6 +1,7 @@
 //! Tables of single decisions, and a small world in which plans are carried out, with a crash after every write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -12,7 +13,8 @@ use zephyr_crds::status::{Phase, ZephyrJobStatus};
 use super::*;
 use crate::controller::forced::{ForcedDeletes, NodeView};
 use crate::controller::observed::{
-    CoordinatorFacts, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault, WorkersFacts,
+    CoordinatorFacts, Frozen, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault,
+    WorkersFacts,
 };
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
@@ -29,7 +31,7 @@ struct World {
     generations: BTreeMap<u32, GenerationObjects>,
     /// Numbers taken by objects of another job of the same name.
     foreign: u32,
-    pods: Vec<PodFacts>,
+    pods: Vec<Arc<PodFacts>>,
     report: Option<RunReport>,
     unheard: Option<Unheard>,
     untold_ends: Vec<PodEnd>,
@@ -123,14 +125,18 @@ impl World {
             !matches!(cached.lifecycle, Lifecycle::Start(_)),
             "no generation is decided from a cache"
         );
-        if cached.look_live {
+        if let Some(depth) = cached.look_live {
+            let freshness = match depth {
+                Depth::Objects => Freshness::Live,
+                Depth::Pods => Freshness::LivePods,
+            };
             let live = plan(
                 &self.job,
-                &self.observed(Freshness::Live),
+                &self.observed(freshness),
                 &installation,
                 self.now,
             );
-            assert!(!live.look_live, "a live look is enough");
+            assert_eq!(live.look_live, None, "a live look is enough");
             return live;
         }
         cached
@@ -220,7 +226,7 @@ impl World {
                 );
                 let root = RootFacts {
                     object,
-                    frozen: Ok(frozen.clone()),
+                    frozen: Frozen::Read(Arc::clone(frozen)),
                 };
                 let objects = self.generations.entry(frozen.generation).or_default();
                 assert!(objects.root.replace(root).is_none(), "created once");
@@ -343,7 +349,7 @@ impl World {
             ..worker("c")
         };
         change(&mut pod);
-        self.pods.push(pod);
+        self.pods.push(Arc::new(pod));
     }
 
     fn worker_pod(&mut self, name: &str, change: impl FnOnce(&mut PodFacts)) {
@@ -354,7 +360,7 @@ impl World {
             ..worker(name)
         };
         change(&mut pod);
-        self.pods.push(pod);
+        self.pods.push(Arc::new(pod));
     }
 
     fn says(&mut self, phase: RunPhase, max_shards: u32) {
@@ -482,7 +488,9 @@ fn fault_3203_a_job_starts_with_its_number_then_its_root_then_the_rest_and_no_wo
 fn the_spec_is_frozen_with_the_image_and_storage_of_the_installation() {
     let mut world = World::new(json!({"image": ""}));
     world.settle();
-    let frozen = world.current().root.clone().unwrap().frozen.unwrap();
+    let Frozen::Read(frozen) = world.current().root.clone().unwrap().frozen else {
+        panic!("a root that was just made is read");
+    };
     assert_eq!(frozen.spec.image, "w:1");
     assert_eq!(
         frozen.coordinator_address,
@@ -1368,7 +1376,7 @@ fn a_generation_of_another_release_goes_on_and_is_followed_by_none_of_this_one()
         reason: "job.json: spec.pipeline.sorted: this release does not know the field".to_owned(),
         coordinator_address: "http://c:7070".to_owned(),
     };
-    world.current().root.as_mut().unwrap().frozen = Err(fault);
+    world.current().root.as_mut().unwrap().frozen = Frozen::Unreadable(fault);
     let logged = world.log.len();
     world.settle();
     let degraded = world.condition(ConditionType::Degraded);
@@ -1393,7 +1401,7 @@ fn a_generation_of_another_release_goes_on_and_is_followed_by_none_of_this_one()
 fn a_root_that_nobody_can_read_is_followed_by_the_next_generation() {
     let mut world = World::running(json!({}));
     let fault = RootFault::Damaged("key job.json is missing".to_owned());
-    world.current().root.as_mut().unwrap().frozen = Err(fault);
+    world.current().root.as_mut().unwrap().frozen = Frozen::Unreadable(fault);
     world.settle();
     assert_eq!(world.generation(), 2);
 }

@@ -1,0 +1,78 @@
+//! The status of a job on which the operator itself failed.
+//!
+//! Pure, and simple on purpose: nothing here looks at what may have caused the failure.
+
+use jiff::Timestamp;
+use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
+use zephyr_crds::status::ZephyrJobStatus;
+
+use super::{Projection, find};
+
+/// The status with the condition that says so, and everything else as it was.
+pub fn set_aside(
+    status: ZephyrJobStatus,
+    spec_version: Option<i64>,
+    panic: &str,
+    now: Timestamp,
+) -> ZephyrJobStatus {
+    let mut next = Projection {
+        status,
+        spec_version,
+        now,
+    };
+    let message = format!(
+        "the operator failed on this job by a fault of its own, tries again later, and goes on with others: {panic}"
+    );
+    next.set(
+        ConditionType::Degraded,
+        true,
+        Reason::OperatorFault,
+        &message,
+    );
+    next.status
+}
+
+/// Whether status says that the job was set aside.
+fn is_set_aside(status: &ZephyrJobStatus) -> bool {
+    find(status, ConditionType::Degraded).is_some_and(|condition| {
+        condition.reason == Reason::OperatorFault && condition.status == ConditionStatus::True
+    })
+}
+
+impl Projection {
+    /// A job that has ended is looked at without fault again.
+    pub(super) fn end_set_aside(&mut self) {
+        if is_set_aside(&self.status) {
+            self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_set_aside_says_so_and_keeps_the_rest_of_its_status() {
+        let before = ZephyrJobStatus {
+            generation: Some(3),
+            ..ZephyrJobStatus::default()
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let first = set_aside(before, Some(7), "index out of range", now);
+        assert_eq!(first.generation, Some(3));
+        let condition = find(&first, ConditionType::Degraded).unwrap();
+        assert_eq!(condition.reason, Reason::OperatorFault);
+        assert!(condition.message.ends_with("index out of range"));
+        let later = Timestamp::from_second(60).unwrap();
+        let again = set_aside(first.clone(), Some(7), "index out of range", later);
+        assert_eq!(again, first, "the same fault is no second write");
+        let mut next = Projection {
+            status: again,
+            spec_version: Some(7),
+            now: later,
+        };
+        next.end_set_aside();
+        assert!(!is_set_aside(&next.status));
+    }
+}

@@ -1,0 +1,203 @@
+//! Runs what the queue gives: each look at a job is a task of its own, on any thread. Decides nothing about order or time;
+//! that is `queue.rs`.
+//!
+//! A look that panics is the look of one job. The others go on, and the job is set aside.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::health::Health;
+use crate::queue::{JobKey, Outcome, Queue};
+
+/// How often the loop shows that it lives, if nothing happens.
+const PULSE: Duration = Duration::from_secs(10);
+/// How long a job rests if even setting it aside failed.
+const LAST_RESORT: Duration = Duration::from_mins(10);
+
+/// The queue as the watches, the streams and the driver share it.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+/// What is done with a job.
+pub trait Look: Send + Sync + 'static {
+    /// Looks at the job once.
+    fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome>;
+    /// The look panicked with this message.
+    fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome>;
+}
+
+impl Jobs {
+    /// Something about a job changed. Never waits.
+    pub fn touch(&self, key: &JobKey) {
+        self.lock().touch(key, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// The job is gone.
+    pub fn forget(&self, key: &JobKey) {
+        self.lock().forget(key);
+    }
+
+    /// Jobs that wait for a slot, and jobs that are looked at.
+    pub fn depth(&self) -> (usize, usize) {
+        self.lock().depth()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at jobs until it is dropped, which ends the looks that run.
+pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> Infallible {
+    let mut looks = JoinSet::new();
+    loop {
+        health.pulse();
+        let next = {
+            let mut queue = jobs.lock();
+            while let Some(key) = queue.take(Instant::now()) {
+                looks.spawn(look_once(Arc::clone(&look), key));
+            }
+            queue.next_due()
+        };
+        let pulse = Instant::now() + PULSE;
+        tokio::select! {
+            biased;
+            Some(ended) = looks.join_next() => {
+                // A task that was cancelled belongs to a runtime that ends.
+                if let Ok((key, outcome)) = ended {
+                    jobs.lock().finish(&key, outcome, Instant::now());
+                }
+            }
+            () = jobs.changed.notified() => {}
+            () = sleep_until(next.map_or(pulse, |next| next.min(pulse))) => {}
+        }
+    }
+}
+
+/// One look, whatever comes of it.
+async fn look_once<L: Look>(look: Arc<L>, key: JobKey) -> (JobKey, Outcome) {
+    let outcome = match caught(|| Arc::clone(&look).look(key.clone())).await {
+        Ok(outcome) => outcome,
+        Err(panic) => caught(|| look.set_aside(key.clone(), panic))
+            .await
+            .unwrap_or(Outcome::BackOff(LAST_RESORT)),
+    };
+    (key, outcome)
+}
+
+/// Runs a future to its end, or to its panic's message.
+async fn caught<T, F: Future<Output = T>>(start: impl FnOnce() -> F) -> Result<T, String> {
+    // Nothing that was in use during a panic is used again but what is behind locks, whose values are whole after every
+    // statement.
+    let future = async { start().await };
+    AssertUnwindSafe(future)
+        .catch_unwind()
+        .await
+        .map_err(|payload| message_of(payload.as_ref()))
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it gave no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::queue::SLOTS_PER_NAMESPACE;
+
+    /// Job `panics` panics, job `hangs` never ends; the others are counted and wait a second.
+    #[derive(Default)]
+    struct Counting {
+        looks: Mutex<BTreeMap<String, u32>>,
+        set_aside: Mutex<Vec<String>>,
+    }
+
+    impl Look for Counting {
+        fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome> {
+            async move {
+                *self
+                    .looks
+                    .lock()
+                    .unwrap()
+                    .entry(key.name.clone())
+                    .or_default() += 1;
+                assert_ne!(key.name, "panics", "no arithmetic for {}", key.name);
+                if key.name.starts_with("hangs") {
+                    std::future::pending::<()>().await;
+                }
+                Outcome::LookAgain(Duration::from_secs(1))
+            }
+            .boxed()
+        }
+
+        fn set_aside(self: Arc<Self>, _: JobKey, panic: String) -> BoxFuture<'static, Outcome> {
+            self.set_aside.lock().unwrap().push(panic);
+            async { Outcome::BackOff(Duration::from_mins(1)) }.boxed()
+        }
+    }
+
+    fn key(namespace: &str, name: &str) -> JobKey {
+        JobKey {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    async fn run_for(jobs: &Arc<Jobs>, time: Duration) -> Arc<Counting> {
+        let counting = Arc::new(Counting::default());
+        let driven = drive(Arc::clone(jobs), Arc::clone(&counting), Health::default());
+        assert!(tokio::time::timeout(time, driven).await.is_err());
+        counting
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_whose_look_panics_is_set_aside_and_the_others_go_on() {
+        let jobs = Arc::new(Jobs::default());
+        for name in ["panics", "fine"] {
+            jobs.touch(&key("team", name));
+        }
+        let counting = run_for(&jobs, Duration::from_millis(119_500)).await;
+        let looks = counting.looks.lock().unwrap().clone();
+        assert_eq!(
+            looks,
+            [("fine".to_owned(), 120), ("panics".to_owned(), 2)].into()
+        );
+        let panics = counting.set_aside.lock().unwrap().clone();
+        assert!(panics[0].contains("no arithmetic for panics"), "{panics:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_that_hang_hold_back_nobody_of_another_namespace() {
+        let jobs = Arc::new(Jobs::default());
+        for job in 0..300 {
+            jobs.touch(&key("hanging", &format!("hangs-{job}")));
+        }
+        jobs.touch(&key("team", "fine"));
+        let counting = run_for(&jobs, Duration::from_millis(2_500)).await;
+        assert_eq!(counting.looks.lock().unwrap().get("fine"), Some(&3));
+        assert_eq!(
+            jobs.depth(),
+            (300 - SLOTS_PER_NAMESPACE, SLOTS_PER_NAMESPACE)
+        );
+    }
+}

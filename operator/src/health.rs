@@ -1,0 +1,104 @@
+//! Whether the operator is ready, and whether it lives, in words. Serves nothing; `admin.rs` does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long the driver may be silent. It shows itself every ten seconds even if nothing happens.
+const SILENCE: Duration = Duration::from_mins(1);
+
+/// What the operator knows of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_ready: bool,
+    /// What the start waits for.
+    missing: String,
+    /// When the driver last showed itself; absent before it starts.
+    pulse: Option<Instant>,
+}
+
+impl Health {
+    /// The start waits for this.
+    pub fn set_missing(&self, sentence: String) {
+        self.lock().missing = sentence;
+    }
+
+    /// The caches are filled, and jobs are looked at.
+    pub fn set_ready(&self) {
+        self.lock().is_ready = true;
+    }
+
+    /// The driver moves.
+    pub fn pulse(&self) {
+        self.lock().pulse = Some(Instant::now());
+    }
+
+    /// Whether jobs are looked at; if not, why.
+    pub fn readiness(&self) -> Result<(), String> {
+        let state = self.lock();
+        if state.is_ready {
+            return Ok(());
+        }
+        let missing = if state.missing.is_empty() {
+            "the API server has not answered yet"
+        } else {
+            &state.missing
+        };
+        Err(format!("not ready: {missing}"))
+    }
+
+    /// Whether the process does what it should; if not, why. A start that takes too long ends the process by itself.
+    pub fn liveness(&self) -> Result<(), String> {
+        let silence = self.lock().pulse.map(|pulse| pulse.elapsed());
+        match silence.filter(|silence| *silence > SILENCE) {
+            None => Ok(()),
+            Some(silence) => Err(format!(
+                "the controller has not moved for {} s",
+                silence.as_secs()
+            )),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_that_stands_still_is_reported_and_one_that_starts_is_not() {
+        let health = Health::default();
+        tokio::time::advance(SILENCE * 2).await;
+        assert_eq!(health.liveness(), Ok(()));
+        health.pulse();
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(health.liveness(), Ok(()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let expected = "the controller has not moved for 61 s".to_owned();
+        assert_eq!(health.liveness(), Err(expected));
+    }
+
+    #[test]
+    fn what_the_start_waits_for_is_named() {
+        let health = Health::default();
+        let not_ready = |health: &Health| health.readiness().unwrap_err();
+        assert_eq!(
+            not_ready(&health),
+            "not ready: the API server has not answered yet"
+        );
+        health.set_missing("the cache is not filled of Pods".to_owned());
+        assert_eq!(
+            not_ready(&health),
+            "not ready: the cache is not filled of Pods"
+        );
+        health.set_ready();
+        assert_eq!(health.readiness(), Ok(()));
+    }
+}

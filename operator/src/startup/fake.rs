@@ -1,0 +1,117 @@
+//! Tests only: an API server that lists what it was given, page by page, and lets every watch wait. It answers by rote.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use serde_json::{Value, json};
+
+/// The collections that the operator watches.
+pub(crate) const PLURALS: [&str; 6] = [
+    "zephyrjobs",
+    "configmaps",
+    "services",
+    "deployments",
+    "statefulsets",
+    "pods",
+];
+
+/// The server: what there is, and what was asked.
+#[derive(Default)]
+pub(crate) struct Fake {
+    /// Objects as JSON text, by the plural of their kind.
+    pub(crate) objects: BTreeMap<&'static str, Vec<String>>,
+    /// The kind whose lists are never answered.
+    pub(crate) hangs: Option<&'static str>,
+    /// The kind whose lists are refused.
+    pub(crate) refuses: Option<&'static str>,
+    /// Writes: method, path, body.
+    pub(crate) writes: Mutex<Vec<(Method, String, Value)>>,
+}
+
+impl Fake {
+    /// A client of this server.
+    pub(crate) fn client(self: &Arc<Self>) -> Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let server = Arc::clone(&server);
+            async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Bodies of the writes to paths that end so.
+    pub(crate) fn written(&self, end: &str) -> Vec<Value> {
+        let writes = self.writes.lock().unwrap();
+        writes
+            .iter()
+            .filter(|(_, path, _)| path.ends_with(end))
+            .map(|(_, _, body)| body.clone())
+            .collect()
+    }
+
+    async fn answer(&self, request: Request<kube::client::Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        if parts.method != Method::GET {
+            let bytes = to_bytes(Body::new(body), usize::MAX).await.unwrap();
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            let mut written = value.clone();
+            written["metadata"]["resourceVersion"] = json!("8");
+            let mut writes = self.writes.lock().unwrap();
+            writes.push((parts.method, path, value));
+            return Response::new(Body::from(written.to_string()));
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        let parameter = |name: &str| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        };
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let Some(plural) = PLURALS.into_iter().find(|plural| *plural == last) else {
+            return failure(StatusCode::NOT_FOUND, "NotFound");
+        };
+        if parameter("watch").is_some() {
+            return Response::new(Body::from_stream(futures::stream::pending::<
+                Result<Vec<u8>, std::io::Error>,
+            >()));
+        }
+        if self.hangs == Some(plural) {
+            std::future::pending::<()>().await;
+        }
+        if self.refuses == Some(plural) {
+            return failure(StatusCode::FORBIDDEN, "Forbidden");
+        }
+        let limit = parameter("limit").and_then(|limit| limit.parse().ok());
+        let from = parameter("continue").and_then(|token| token.parse().ok());
+        self.page(plural, from.unwrap_or(0), limit.unwrap_or(usize::MAX))
+    }
+
+    fn page(&self, plural: &str, from: usize, limit: usize) -> Response<Body> {
+        let all = self.objects.get(plural).map_or(&[][..], Vec::as_slice);
+        let end = from.saturating_add(limit).min(all.len());
+        let token = if end < all.len() {
+            end.to_string()
+        } else {
+            String::new()
+        };
+        let items = all[from..end].join(",");
+        Response::new(Body::from(format!(
+            r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":"9","continue":"{token}"}},"items":[{items}]}}"#
+        )))
+    }
+}
+
+fn failure(code: StatusCode, reason: &str) -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "status": "Failure", "code": code.as_u16(), "reason": reason,
+        "message": format!("{reason}, by rote"),
+    });
+    Response::builder()
+        .status(code)
+        .body(Body::from(status.to_string()))
+        .unwrap()
+}

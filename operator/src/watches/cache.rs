@@ -1,0 +1,190 @@
+//! The caches: facts of all objects of one kind, found by name and by job. Reads no cluster, decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::{Resource, ResourceExt};
+
+use super::decode::{Facts, Seen};
+use super::facts::{SeenCoordinator, SeenJob, SeenPod, SeenRoot, SeenService, SeenWorkers};
+use crate::queue::JobKey;
+
+/// All caches.
+#[derive(Debug, Default)]
+pub struct Caches {
+    pub jobs: Cache<SeenJob>,
+    pub roots: Cache<SeenRoot>,
+    pub services: Cache<SeenService>,
+    pub coordinators: Cache<SeenCoordinator>,
+    pub workers: Cache<SeenWorkers>,
+    pub pods: Cache<SeenPod>,
+}
+
+/// The facts of one kind.
+#[derive(Debug)]
+pub struct Cache<F>(Mutex<Inner<F>>);
+
+#[derive(Debug)]
+struct Inner<F> {
+    /// By namespace and name, as one text.
+    objects: BTreeMap<Arc<str>, Held<F>>,
+    /// The objects of a job, by the job's namespace and uid, as one text.
+    of_job: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// Counts the lists that were begun.
+    listing: u64,
+}
+
+#[derive(Debug)]
+struct Held<F> {
+    facts: Arc<F>,
+    /// The list that last showed it.
+    listing: u64,
+}
+
+/// A job that something happened to, and the uid that it has by the object's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    pub key: JobKey,
+    pub uid: String,
+}
+
+impl<F> Default for Cache<F> {
+    fn default() -> Self {
+        Self(Mutex::new(Inner {
+            objects: BTreeMap::new(),
+            of_job: BTreeMap::new(),
+            listing: 0,
+        }))
+    }
+}
+
+impl<F: Facts> Cache<F> {
+    /// A list begins: what it does not show is gone when it ends.
+    pub fn begin_list(&self) {
+        self.lock().listing += 1;
+    }
+
+    /// An object is there, and is what `seen` shows. Gives the jobs that this concerns.
+    pub fn put(&self, seen: Seen<F>) -> Vec<Touched> {
+        let mut inner = self.lock();
+        let (Some(namespace), Some(name)) = (&seen.meta().namespace, &seen.meta().name) else {
+            return Vec::new();
+        };
+        let key = object_key(namespace, name);
+        let mut touched: Vec<_> = inner.take(&key).into_iter().collect();
+        let Some(facts) = seen.facts else {
+            return touched;
+        };
+        let now = touched_by(&key, &facts);
+        let listing = inner.listing;
+        inner
+            .of_job
+            .entry(of_job_key(&now.key.namespace, &now.uid))
+            .or_default()
+            .insert(Arc::clone(&key));
+        let held = Held {
+            facts: Arc::new(facts),
+            listing,
+        };
+        inner.objects.insert(key, held);
+        touched.retain(|before| *before != now);
+        touched.push(now);
+        touched
+    }
+
+    /// An object is gone.
+    pub fn remove(&self, seen: &Seen<F>) -> Option<Touched> {
+        let key = object_key(&seen.namespace()?, &seen.name_any());
+        self.lock().take(&key)
+    }
+
+    /// The list has ended: what it did not show is gone.
+    pub fn end_list(&self) -> Vec<Touched> {
+        let mut inner = self.lock();
+        let listing = inner.listing;
+        let vanished: Vec<_> = inner
+            .objects
+            .iter()
+            .filter(|(_, held)| held.listing != listing)
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        vanished.iter().filter_map(|key| inner.take(key)).collect()
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<F>> {
+        let key = object_key(namespace, name);
+        let inner = self.lock();
+        inner.objects.get(&key).map(|held| Arc::clone(&held.facts))
+    }
+
+    /// The objects of the job with this uid, in the order of their names.
+    pub fn of_job(&self, namespace: &str, uid: &str) -> Vec<Arc<F>> {
+        let inner = self.lock();
+        let keys = inner.of_job.get(&of_job_key(namespace, uid));
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| inner.objects.get(key))
+            .map(|held| Arc::clone(&held.facts))
+            .collect()
+    }
+
+    /// The uids of all jobs that have an object here.
+    pub fn job_uids(&self) -> BTreeSet<String> {
+        let inner = self.lock();
+        inner
+            .objects
+            .values()
+            .map(|held| held.facts.job_uid().to_owned())
+            .collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<F>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: Facts> Inner<F> {
+    /// Takes an object out, and says which job lost it.
+    fn take(&mut self, key: &Arc<str>) -> Option<Touched> {
+        let held = self.objects.remove(key)?;
+        let touched = touched_by(key, held.facts.as_ref());
+        let of_job = of_job_key(&touched.key.namespace, &touched.uid);
+        if let Some(keys) = self.of_job.get_mut(&of_job) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.of_job.remove(&of_job);
+            }
+        }
+        Some(touched)
+    }
+}
+
+fn touched_by<F: Facts>(key: &str, facts: &F) -> Touched {
+    let namespace = key.split('/').next().unwrap_or_default();
+    Touched {
+        key: JobKey {
+            namespace: namespace.to_owned(),
+            name: facts.job_name().to_owned(),
+        },
+        uid: facts.job_uid().to_owned(),
+    }
+}
+
+fn object_key(namespace: &str, name: &str) -> Arc<str> {
+    format!("{namespace}/{name}").into()
+}
+
+fn of_job_key(namespace: &str, uid: &str) -> String {
+    format!("{namespace}/{uid}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn pod(name: &str, job_uid: &str) -> Seen<SeenPod> {
+    serde_json::from_value(pod_json(name, job_uid)).unwrap()
+}
+
+pub(crate) fn pod_json(name: &str, job_uid: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": "team", "uid": format!("{name}-uid"), "resourceVersion": "1",
+            "labels": {
+                "zephyr.dev/job": "count", "zephyr.dev/job-uid": job_uid, "zephyr.dev/generation": "1",
+                "app.kubernetes.io/component": "worker",
+            },
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "count-workers-g1", "uid": "set",
+                "controller": true,
+            }],
+        },
+    })
+}
+
+fn names(cache: &Cache<SeenPod>, job_uid: &str) -> Vec<String> {
+    let pods = cache.of_job("team", job_uid);
+    pods.iter().map(|pod| pod.facts.name.clone()).collect()
+}
+
+fn uids(touched: impl IntoIterator<Item = Touched>) -> Vec<String> {
+    touched.into_iter().map(|one| one.uid).collect()
+}
+
+#[test]
+fn objects_are_found_by_their_job_and_one_that_changes_hands_concerns_both() {
+    let cache = Cache::default();
+    assert_eq!(uids(cache.put(pod("b", "one"))), ["one"]);
+    assert_eq!(uids(cache.put(pod("a", "one"))), ["one"]);
+    assert_eq!(names(&cache, "one"), ["a", "b"]);
+    assert_eq!(uids(cache.put(pod("a", "two"))), ["one", "two"]);
+    assert_eq!(names(&cache, "one"), ["b"]);
+    assert_eq!(names(&cache, "two"), ["a"]);
+    assert_eq!(uids(cache.remove(&pod("a", "whatever"))), ["two"]);
+    assert!(names(&cache, "two").is_empty());
+    assert_eq!(cache.of_job("another-namespace", "one").len(), 0);
+}
+
+#[test]
+fn what_a_new_list_does_not_show_is_gone_at_its_end_and_not_before() {
+    let cache = Cache::default();
+    cache.begin_list();
+    for name in ["a", "b", "c"] {
+        cache.put(pod(name, "one"));
+    }
+    assert_eq!(uids(cache.end_list()), Vec::<String>::new());
+    cache.begin_list();
+    cache.put(pod("b", "one"));
+    assert_eq!(names(&cache, "one"), ["a", "b", "c"]);
+    // A list that breaks off begins again.
+    cache.begin_list();
+    cache.put(pod("c", "one"));
+    assert_eq!(uids(cache.end_list()), ["one", "one"]);
+    assert_eq!(names(&cache, "one"), ["c"]);
+}
+
+#[test]
+fn an_object_that_stops_being_ours_leaves_nothing_behind() {
+    let cache = Cache::default();
+    cache.put(pod("a", "one"));
+    let mut disowned = pod_json("a", "one");
+    disowned["metadata"]["ownerReferences"] = json!([]);
+    let touched = cache.put(serde_json::from_value(disowned).unwrap());
+    assert_eq!(uids(touched), ["one"]);
+    assert!(cache.is_empty() && cache.lock().of_job.is_empty());
+}

@@ -1,0 +1,160 @@
+//! From the bytes of an object to what is kept of it. An object that cannot be read, or is not ours, spoils no list.
+//!
+//! Each object is taken as raw text first: its metadata are read without what no decision looks at, and the rest only if
+//! the metadata say that it is ours. So neither a document that is nested too deeply nor one of a megabyte costs more than
+//! its own text, for the moment in which it is read.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::Resource;
+use kube::api::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use zephyr_crds::names;
+
+/// What is kept of an object of one kind.
+pub trait Facts: Clone + Debug + Send + Sync + 'static {
+    /// The kind on the API server.
+    type Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope>;
+    /// Whether the API server sends the metadata only.
+    const METADATA_ONLY: bool;
+    /// Reads the facts; `None` if the object is not ours.
+    fn read(metadata: &Metadata, text: &str) -> Option<Self>;
+    /// Which job it belongs to.
+    fn job_name(&self) -> &str;
+    /// The uid of that job.
+    fn job_uid(&self) -> &str;
+}
+
+/// The part of an object's metadata that decisions look at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+    pub generation: Option<i64>,
+    pub creation_timestamp: Option<Time>,
+    pub deletion_timestamp: Option<Time>,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub owner_references: Option<Vec<OwnerReference>>,
+}
+
+/// An object as watches and lists bring it.
+#[derive(Clone, Debug)]
+pub struct Seen<F> {
+    /// Name, namespace, uid and version, and nothing else.
+    metadata: ObjectMeta,
+    /// The generation that its label names, whoever made it: the number is taken.
+    pub number: Option<u32>,
+    /// Absent if the object is not ours.
+    pub facts: Option<F>,
+}
+
+impl Metadata {
+    fn read(text: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Document {
+            metadata: Metadata,
+        }
+        serde_json::from_str::<Document>(text).map_or_else(|_| Self::default(), |it| it.metadata)
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The generation that the label names.
+    pub fn generation_label(&self) -> Option<u32> {
+        self.label(names::LABEL_GENERATION)?.parse().ok()
+    }
+
+    /// The reference to the controller of this object, which must be of this kind.
+    pub fn controller(&self, api_version: &str, kind: &str) -> Option<&OwnerReference> {
+        self.owner_references.iter().flatten().find(|owner| {
+            owner.controller == Some(true) && owner.kind == kind && owner.api_version == api_version
+        })
+    }
+
+    /// The metadata in the client's type.
+    pub fn to_object_meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            generation: self.generation,
+            creation_timestamp: self.creation_timestamp.clone(),
+            deletion_timestamp: self.deletion_timestamp.clone(),
+            ..self.to_identity()
+        }
+    }
+
+    fn to_identity(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            uid: self.uid.clone(),
+            resource_version: self.resource_version.clone(),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+impl<'de, F: Facts> Deserialize<'de> for Seen<F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let metadata = Metadata::read(text.get());
+        Ok(Self {
+            number: metadata.generation_label(),
+            facts: F::read(&metadata, text.get()),
+            metadata: metadata.to_identity(),
+        })
+    }
+}
+
+impl<F: Facts> Resource for Seen<F> {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Cow::Owned(F::Kind::kind(&()).into_owned())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Cow::Owned(F::Kind::group(&()).into_owned())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Cow::Owned(F::Kind::version(&()).into_owned())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Cow::Owned(F::Kind::plural(&()).into_owned())
+    }
+
+    fn metadata_api() -> bool {
+        F::METADATA_ONLY
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Reads a whole document of a kind that is ours. One that cannot be read is as good as absent: a create then meets it.
+pub fn document<K: DeserializeOwned>(text: &str) -> Option<K> {
+    serde_json::from_str(text).ok()
+}
+
+/// The root's API version, as owner references name it.
+pub fn root_api_version() -> Cow<'static, str> {
+    ConfigMap::api_version(&())
+}

@@ -1,0 +1,359 @@
+//! What is kept of each kind: compact facts, and only of objects that lead back to a `ZephyrJob`.
+//!
+//! Our labels alone prove nothing, since anybody may set them. An object is ours if its controller is what the operator would
+//! have made it: a root belongs to its job by uid, and everything else to an object of the generation's own name. Pure.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
+use kube::Resource;
+use serde::Deserialize;
+use zephyr_crds::job::{ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::names;
+use zephyr_crds::status::ZephyrJobStatus;
+
+use super::decode::{Facts, Metadata, document, root_api_version};
+use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
+use crate::controller::validate::JobIdentity;
+use crate::pods::{PodFacts, Role};
+
+/// Where an object belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub job_name: String,
+    pub job_uid: String,
+    pub generation: u32,
+    /// The uid of its controller.
+    pub owner_uid: String,
+}
+
+/// A `ZephyrJob`.
+#[derive(Clone, Debug)]
+pub struct SeenJob {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub version: String,
+    /// The job, with the metadata that decisions look at; or why it cannot be read.
+    pub document: Result<ZephyrJob, String>,
+}
+
+/// The root of a generation: its frozen job is read apart.
+#[derive(Clone, Debug)]
+pub struct SeenRoot {
+    pub mark: Mark,
+    pub object: ObjectFacts,
+}
+
+/// A generation's Service.
+#[derive(Clone, Debug)]
+pub struct SeenService {
+    pub mark: Mark,
+    pub object: ObjectFacts,
+}
+
+/// A coordinator's Deployment.
+#[derive(Clone, Debug)]
+pub struct SeenCoordinator {
+    pub mark: Mark,
+    pub facts: CoordinatorFacts,
+}
+
+/// The workers' `StatefulSet`.
+#[derive(Clone, Debug)]
+pub struct SeenWorkers {
+    pub mark: Mark,
+    pub facts: WorkersFacts,
+}
+
+impl SeenJob {
+    pub fn identity(&self) -> JobIdentity {
+        JobIdentity {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+
+    /// What an event about the job refers to.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(ZephyrJob::api_version(&()).into_owned()),
+            kind: Some(ZephyrJob::kind(&()).into_owned()),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+            uid: Some(self.uid.clone()),
+            resource_version: Some(self.version.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+impl Facts for SeenJob {
+    type Kind = ZephyrJob;
+    const METADATA_ONLY: bool = false;
+
+    fn read(metadata: &Metadata, text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Document {
+            spec: ZephyrJobSpec,
+            status: Option<ZephyrJobStatus>,
+        }
+        let document = serde_json::from_str::<Document>(text)
+            .map(|document| ZephyrJob {
+                metadata: metadata.to_object_meta(),
+                spec: document.spec,
+                status: document.status,
+            })
+            .map_err(|error| error.to_string());
+        Some(Self {
+            namespace: metadata.namespace.clone()?,
+            name: metadata.name.clone()?,
+            uid: metadata.uid.clone()?,
+            version: metadata.resource_version.clone().unwrap_or_default(),
+            document,
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.uid
+    }
+}
+
+impl Facts for SeenRoot {
+    type Kind = ConfigMap;
+    const METADATA_ONLY: bool = true;
+
+    fn read(metadata: &Metadata, _: &str) -> Option<Self> {
+        let owner = metadata.controller(&ZephyrJob::api_version(&()), &ZephyrJob::kind(&()))?;
+        let mark = Mark::read(metadata, &owner.uid)?;
+        let is_named =
+            metadata.name == Some(names::generation_root(&mark.job_name, mark.generation));
+        (is_named && mark.owner_uid == mark.job_uid).then(|| Self {
+            mark,
+            object: ObjectFacts::read(metadata),
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.mark.job_name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.mark.job_uid
+    }
+}
+
+impl Facts for SeenService {
+    type Kind = Service;
+    const METADATA_ONLY: bool = true;
+
+    fn read(metadata: &Metadata, _: &str) -> Option<Self> {
+        Some(Self {
+            mark: Mark::of_child(metadata, names::coordinator)?,
+            object: ObjectFacts::read(metadata),
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.mark.job_name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.mark.job_uid
+    }
+}
+
+impl Facts for SeenCoordinator {
+    type Kind = Deployment;
+    const METADATA_ONLY: bool = false;
+
+    fn read(metadata: &Metadata, text: &str) -> Option<Self> {
+        Some(Self {
+            mark: Mark::of_child(metadata, names::coordinator)?,
+            facts: CoordinatorFacts::read(ObjectFacts::read(metadata), &document(text)?),
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.mark.job_name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.mark.job_uid
+    }
+}
+
+impl Facts for SeenWorkers {
+    type Kind = StatefulSet;
+    const METADATA_ONLY: bool = false;
+
+    fn read(metadata: &Metadata, text: &str) -> Option<Self> {
+        Some(Self {
+            mark: Mark::of_child(metadata, names::workers)?,
+            facts: WorkersFacts::read(ObjectFacts::read(metadata), &document(text)?),
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.mark.job_name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.mark.job_uid
+    }
+}
+
+/// A pod, with the name of its job.
+#[derive(Clone, Debug)]
+pub struct SeenPod {
+    pub job_name: String,
+    pub facts: std::sync::Arc<PodFacts>,
+}
+
+impl Facts for SeenPod {
+    type Kind = Pod;
+    const METADATA_ONLY: bool = false;
+
+    fn read(metadata: &Metadata, text: &str) -> Option<Self> {
+        let job_name = metadata.label(names::LABEL_JOB)?.to_owned();
+        let generation = metadata.generation_label()?;
+        metadata.label(names::LABEL_JOB_UID)?;
+        let workers = metadata.controller("apps/v1", "StatefulSet");
+        // A ReplicaSet is called as its Deployment and a hash.
+        let coordinator = metadata.controller("apps/v1", "ReplicaSet");
+        let is_worker =
+            workers.is_some_and(|owner| owner.name == names::workers(&job_name, generation));
+        let is_coordinator = coordinator.is_some_and(|owner| {
+            let deployment = names::coordinator(&job_name, generation);
+            owner
+                .name
+                .strip_prefix(&deployment)
+                .is_some_and(|rest| rest.starts_with('-'))
+        });
+        if !is_worker && !is_coordinator {
+            return None;
+        }
+        let facts = PodFacts::read(&document(text)?)?;
+        let is_consistent = match facts.role {
+            Role::Worker => is_worker,
+            Role::Coordinator => is_coordinator,
+        };
+        is_consistent.then(|| Self {
+            job_name,
+            facts: std::sync::Arc::new(facts),
+        })
+    }
+
+    fn job_name(&self) -> &str {
+        &self.job_name
+    }
+
+    fn job_uid(&self) -> &str {
+        &self.facts.job_uid
+    }
+}
+
+/// The metadata of an object that carries a job's name, whoever made it: only its number counts.
+#[derive(Clone, Debug)]
+pub struct Anybody<K>(std::marker::PhantomData<fn() -> K>);
+
+impl<K> Facts for Anybody<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + 'static,
+{
+    type Kind = K;
+    const METADATA_ONLY: bool = true;
+
+    fn read(_: &Metadata, _: &str) -> Option<Self> {
+        None
+    }
+
+    fn job_name(&self) -> &'static str {
+        ""
+    }
+
+    fn job_uid(&self) -> &'static str {
+        ""
+    }
+}
+
+impl Mark {
+    fn read(metadata: &Metadata, owner_uid: &str) -> Option<Self> {
+        Some(Self {
+            job_name: metadata.label(names::LABEL_JOB)?.to_owned(),
+            job_uid: metadata.label(names::LABEL_JOB_UID)?.to_owned(),
+            generation: metadata.generation_label()?,
+            owner_uid: owner_uid.to_owned(),
+        })
+    }
+
+    /// The mark of an object that belongs to its generation's root and has the name that `name` gives it.
+    fn of_child(metadata: &Metadata, name: fn(&str, u32) -> String) -> Option<Self> {
+        let owner = metadata.controller(&root_api_version(), "ConfigMap")?;
+        let mark = Self::read(metadata, &owner.uid)?;
+        let is_owned = owner.name == names::generation_root(&mark.job_name, mark.generation);
+        let is_named = metadata.name == Some(name(&mark.job_name, mark.generation));
+        (is_owned && is_named).then_some(mark)
+    }
+}
+
+impl ObjectFacts {
+    fn read(metadata: &Metadata) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            terminating: metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl CoordinatorFacts {
+    fn read(object: ObjectFacts, deployment: &Deployment) -> Self {
+        let status = deployment.status.as_ref();
+        let condition = |name: &str| {
+            status
+                .and_then(|status| status.conditions.as_ref())
+                .and_then(|all| {
+                    all.iter()
+                        .find(|condition| condition.type_ == name && condition.status == "True")
+                })
+        };
+        let is_available = status
+            .and_then(|status| status.available_replicas)
+            .unwrap_or(0)
+            > 0;
+        Self {
+            object,
+            available_since: is_available.then(|| {
+                condition("Available")
+                    .and_then(|condition| condition.last_transition_time.as_ref())
+                    .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0)
+            }),
+            refused: condition("ReplicaFailure").and_then(|condition| condition.message.clone()),
+        }
+    }
+}
+
+impl WorkersFacts {
+    fn read(object: ObjectFacts, set: &StatefulSet) -> Self {
+        let count = |number: Option<i32>| {
+            number
+                .and_then(|number| u32::try_from(number).ok())
+                .unwrap_or(0)
+        };
+        Self {
+            object,
+            replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
+            pods: count(set.status.as_ref().map(|status| status.replicas)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

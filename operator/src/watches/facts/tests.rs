@@ -1,0 +1,120 @@
+use kube::core::WatchEvent;
+use kube::core::object::ObjectList;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::watches::decode::Seen;
+
+fn labels(component: &str) -> Value {
+    json!({
+        "zephyr.dev/job": "count", "zephyr.dev/job-uid": "job-uid", "zephyr.dev/generation": "3",
+        "app.kubernetes.io/component": component,
+    })
+}
+
+fn object(name: &str, component: &str, owner: &Value) -> Value {
+    json!({"metadata": {
+        "name": name, "namespace": "team", "uid": "uid", "resourceVersion": "1",
+        "labels": labels(component), "ownerReferences": [owner],
+    }})
+}
+
+fn owner(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true})
+}
+
+fn read<F: Facts>(object: &Value) -> Option<F> {
+    serde_json::from_str::<Seen<F>>(&object.to_string())
+        .unwrap()
+        .facts
+}
+
+#[test]
+fn a_root_is_its_jobs_by_uid_and_by_name() {
+    let ours = owner("zephyr.dev/v1alpha1", "ZephyrJob", "count", "job-uid");
+    let root = read::<SeenRoot>(&object("count-g3", "generation", &ours)).unwrap();
+    assert_eq!((root.mark.generation, root.object.uid.as_str()), (3, "uid"));
+    let other_job = owner("zephyr.dev/v1alpha1", "ZephyrJob", "count", "another-uid");
+    let other_kind = owner("v1", "ConfigMap", "count", "job-uid");
+    let mut no_controller = ours.clone();
+    no_controller["controller"] = json!(false);
+    for (name, owner) in [
+        ("count-g3", &other_job),
+        ("count-g3", &other_kind),
+        ("count-g3", &no_controller),
+        ("count-g4", &ours),
+        ("anything", &ours),
+    ] {
+        let read = read::<SeenRoot>(&object(name, "generation", owner));
+        assert!(read.is_none(), "{name} {owner}");
+    }
+}
+
+#[test]
+fn labels_alone_make_nothing_ours_and_take_a_number_all_the_same() {
+    let mut bare = object("count-workers-g3", "worker", &json!({}));
+    bare["metadata"]["ownerReferences"] = json!([]);
+    assert!(read::<SeenService>(&bare).is_none());
+    assert!(read::<SeenCoordinator>(&bare).is_none());
+    assert!(read::<SeenWorkers>(&bare).is_none());
+    assert!(read::<SeenPod>(&bare).is_none());
+    let seen: Seen<Anybody<Pod>> = serde_json::from_value(bare).unwrap();
+    assert_eq!(seen.number, Some(3));
+}
+
+#[test]
+fn children_belong_to_the_root_of_their_generation() {
+    let root = owner("v1", "ConfigMap", "count-g3", "root-uid");
+    let service = read::<SeenService>(&object("count-coordinator-g3", "coordinator", &root));
+    assert_eq!(service.unwrap().mark.owner_uid, "root-uid");
+    let mut set = object("count-workers-g3", "worker", &root);
+    set["spec"] = json!({"replicas": 4, "selector": {}, "serviceName": "", "template": {}});
+    set["status"] = json!({"replicas": 2});
+    let workers = read::<SeenWorkers>(&set).unwrap().facts;
+    assert_eq!((workers.replicas, workers.pods), (4, 2));
+    let other = owner("v1", "ConfigMap", "count-g2", "root-uid");
+    set["metadata"]["ownerReferences"] = json!([other]);
+    assert!(read::<SeenWorkers>(&set).is_none());
+}
+
+#[test]
+fn pods_belong_to_what_the_operator_made_for_their_role() {
+    let workers = owner("apps/v1", "StatefulSet", "count-workers-g3", "set");
+    let coordinator = owner("apps/v1", "ReplicaSet", "count-coordinator-g3-5d9c", "rs");
+    let is_ours =
+        |component: &str, owner: &Value| read::<SeenPod>(&object("p", component, owner)).is_some();
+    assert!(is_ours("worker", &workers));
+    assert!(is_ours("coordinator", &coordinator));
+    assert!(!is_ours("coordinator", &workers));
+    assert!(!is_ours("worker", &coordinator));
+    let other = owner("apps/v1", "ReplicaSet", "count-coordinator-g30-5d9c", "rs");
+    assert!(!is_ours("coordinator", &other));
+}
+
+#[test]
+fn a_list_and_a_watch_with_one_unreadable_object_keep_the_others() {
+    let nested = format!("{}1{}", "[".repeat(3_000), "]".repeat(3_000));
+    let deep =
+        format!(r#"{{"metadata":{{"name":"deep","namespace":"team","uid":"u"}},"spec":{nested}}}"#);
+    let odd = r#"{"metadata":{"name":"odd","namespace":"team","uid":"v"},"spec":[]}"#;
+    let fine = json!({
+        "metadata": {"name": "fine", "namespace": "team", "uid": "w"},
+        "spec": crate::children::tests::frozen(json!({})).spec,
+    });
+    let text = format!(
+        r#"{{"apiVersion":"v1","kind":"List","metadata":{{"resourceVersion":"1"}},"items":[{deep},{odd},{fine}]}}"#
+    );
+    let list: ObjectList<Seen<SeenJob>> = serde_json::from_str(&text).unwrap();
+    let readable: Vec<_> = list
+        .items
+        .iter()
+        .filter_map(|seen| seen.facts.as_ref())
+        .map(|job| (job.name.as_str(), job.document.is_ok()))
+        .collect();
+    assert_eq!(readable, [("deep", false), ("odd", false), ("fine", true)]);
+    let event = format!(r#"{{"type":"MODIFIED","object":{deep}}}"#);
+    let event: WatchEvent<Seen<SeenJob>> = serde_json::from_str(&event).unwrap();
+    assert!(
+        matches!(event, WatchEvent::Modified(seen) if seen.facts.as_ref().is_some_and(|job| job.document.is_err()))
+    );
+}
