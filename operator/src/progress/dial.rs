@@ -128,3 +128,96 @@ async fn dial(target: StreamTarget, messages: mpsc::Receiver<Message>) -> Result
         })
         .boxed())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Request, Response, Status, Streaming};
+
+    use super::*;
+    use crate::controller::validate::JobIdentity;
+    use crate::progress::token::SigningKey;
+
+    /// A coordinator that sends the same report without end, as fast as it is taken.
+    struct Scripted {
+        report: proto::CoordinatorReport,
+        sent: Arc<AtomicUsize>,
+    }
+
+    #[tonic::async_trait]
+    impl proto::run_server::Run for Scripted {
+        type OperateStream = BoxStream<'static, Result<proto::CoordinatorReport, Status>>;
+
+        async fn operate(
+            &self,
+            _: Request<Streaming<proto::OperatorMessage>>,
+        ) -> Result<Response<Self::OperateStream>, Status> {
+            let (report, sent) = (self.report.clone(), Arc::clone(&self.sent));
+            let reports = futures::stream::repeat_with(move || {
+                sent.fetch_add(1, Ordering::Relaxed);
+                Ok(report.clone())
+            });
+            Ok(Response::new(reports.boxed()))
+        }
+    }
+
+    /// A stream to a coordinator whose reports have a sentence of so many bytes, and the number of reports it has made.
+    async fn dialled(sentence: usize) -> (Reports, Arc<AtomicUsize>, mpsc::Sender<Message>) {
+        let sent = Arc::default();
+        let mut snapshot = proto::Snapshot {
+            message: "x".repeat(sentence),
+            ..proto::Snapshot::default()
+        };
+        snapshot.set_phase(proto::Phase::Running);
+        let scripted = Scripted {
+            report: proto::CoordinatorReport {
+                job_uid: "uid".to_owned(),
+                generation: 1,
+                epoch: 1,
+                snapshot: Some(snapshot),
+            },
+            sent: Arc::clone(&sent),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let service = proto::run_server::RunServer::new(scripted);
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let (outbox, messages) = mpsc::channel(1);
+        let target = StreamTarget {
+            job: JobIdentity {
+                namespace: "team".to_owned(),
+                name: "count".to_owned(),
+                uid: "uid".to_owned(),
+            },
+            generation: 1,
+            address,
+            token: SigningKey::new(&[7; 32]).unwrap().token("uid", 1),
+        };
+        (Grpc.dial(target, messages).await.unwrap(), sent, outbox)
+    }
+
+    #[tokio::test]
+    async fn a_report_of_four_mebibytes_ends_the_stream_with_the_limit() {
+        let (mut reports, sent, _outbox) = dialled(4 * 1024 * 1024).await;
+        let error = reports.next().await.unwrap().unwrap_err();
+        assert!(
+            error.to_string().contains("the limit is: 1048576 bytes"),
+            "{error}"
+        );
+        // What is not read is not sent either: the window holds a fraction of one report.
+        assert!(sent.load(Ordering::Relaxed) <= 4);
+    }
+
+    #[tokio::test]
+    async fn reports_as_large_as_honest_ones_can_be_arrive_and_are_cut() {
+        let (mut reports, _, _outbox) = dialled(900 * 1024).await;
+        for _ in 0..3 {
+            let report = reports.next().await.unwrap().unwrap();
+            assert_eq!(report.message.len(), wire::MAX_SENTENCE);
+        }
+    }
+}
