@@ -60,6 +60,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
     let temporary = choose_storage(&mut job, options.storage.as_deref())?;
     storage_is_apart(&options.filename, &job, options.storage.is_some())?;
+    let resumes = options.resume.is_some();
     let frozen = freeze(job, options.resume)?;
     if !options.quiet && temporary.is_none() {
         note(&format!(
@@ -80,6 +81,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         slots,
         memory_bytes: task_memory(),
         child_executable: None,
+        resumes,
         progress: progress.callback(),
     };
     let result = tokio::select! {

@@ -292,12 +292,20 @@ pub(crate) fn sink_path() -> Rule {
 }
 
 pub(crate) fn sink_format() -> Rule {
-    none_of(&[fault(
-        "!has(self.format) && !self.path.lowerAscii().matches('[.](jsonl|ndjson|txt|text)([.](gz|zst))?$')",
-        "spec.pipeline.sink.files.format: cannot be told from the extension of path",
-        &Got::Text("self.path"),
-        "set jsonl or text",
-    )])
+    none_of(&[
+        fault(
+            "!has(self.format) && !self.path.lowerAscii().matches('[.](jsonl|ndjson|txt|text)([.](gz|zst))?$')",
+            "spec.pipeline.sink.files.format: cannot be told from the extension of path",
+            &Got::Text("self.path"),
+            "set jsonl or text",
+        ),
+        fault(
+            "has(self.compression) && (self.path.lowerAscii().endsWith('.gz') && self.compression != 'gz' || self.path.lowerAscii().endsWith('.zst') && self.compression != 'zst')",
+            "spec.pipeline.sink.files.compression: is not that of the extension of path",
+            &Got::Text("self.path"),
+            "leave it out, or end path in another extension",
+        ),
+    ])
 }
 
 pub(crate) fn object_name() -> Rule {

@@ -634,6 +634,7 @@ async fn file_names_tell_shards_apart() -> Result<()> {
         ("-", path, json!("s3://out/{shrad}.jsonl"), "has a placeholder that is not known (got s3://out/{shrad}.jsonl); {shard} and {total}, or with a width {shard:05}"),
         ("-", path, json!("s3://out/{shard}/"), "names no file (got s3://out/{shard}/); a bucket and the name of a file"),
         ("-", path, json!("s3://out/{shard}"), "spec.pipeline.sink.files.format: cannot be told from the extension of path (got s3://out/{shard}); set jsonl or text"),
+        ("-", "spec/pipeline/sink/files", json!({"path": "s3://out/{shard}.jsonl.gz", "compression": "zst"}), "spec.pipeline.sink.files.compression: is not that of the extension of path (got s3://out/{shard}.jsonl.gz); leave it out, or end path in another extension"),
         ("-", "spec/pipeline/sink/files/format", json!("parquet"), "spec.pipeline.sink.files.format: Unsupported value: \"parquet\": supported values: \"jsonl\", \"text\""),
         ("-", "spec/pipeline/sink/files/compression", json!("lz4"), "supported values: \"gz\", \"zst\", \"none\""),
     ])

@@ -18,6 +18,7 @@ use crate::coordinator::{
 };
 use crate::install_crypto_provider;
 use crate::job::{RunJob, RunJobError};
+use crate::ledger::load_plan;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::proto::run::Snapshot;
 use crate::storage::list_inputs;
@@ -61,6 +62,8 @@ pub struct LocalOptions {
     /// What is started as a child: this very executable where not given. Its `main` has to begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub child_executable: Option<PathBuf>,
+    /// The run with this uid is to go on. Without it a run begins.
+    pub resumes: bool,
     /// Told how far the run is: on change, at most five times a second, and once at the end.
     pub progress: ProgressListener,
 }
@@ -74,6 +77,16 @@ pub enum LocalError {
     /// Its storage is among its inputs.
     #[error(transparent)]
     Places(PlacesError),
+    /// No run has this uid there, or it kept no plan yet.
+    #[error(
+        "no run with the uid {uid} has kept a plan under {storage}; leave --resume out to begin a new one"
+    )]
+    NothingToResume {
+        /// The uid that was asked for.
+        uid: String,
+        /// The storage URI.
+        storage: String,
+    },
     /// There is no token.
     #[error(transparent)]
     Token(TokenError),
@@ -110,6 +123,13 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         ..RunJob::new(job).map_err(LocalError::Job)?
     });
     ledger_is_apart(&job).await.map_err(LocalError::Places)?;
+    // What cannot be read is told by the run itself, which tries again.
+    if options.resumes && matches!(load_plan(&job.storage, false).await, Ok(None)) {
+        return Err(LocalError::NothingToResume {
+            uid: job.frozen.uid.clone(),
+            storage: job.frozen.spec.storage.uri.clone(),
+        });
+    }
     let token = Token::random().map_err(LocalError::Token)?;
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
@@ -270,6 +290,7 @@ mod tests {
             slots: 1,
             memory_bytes: 0,
             child_executable: None,
+            resumes: false,
             progress: Arc::new(|_| {}),
         };
         let job = FrozenJob::from_json(&frozen.to_string()).unwrap();

@@ -755,6 +755,7 @@ async fn a_whole_run_fits_into_one_process_tree() {
         slots: 1,
         memory_bytes: 0,
         child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
+        resumes: false,
         progress: Arc::new(move |snapshot| listener.lock().unwrap().push(snapshot.phase())),
     };
     let result = run_local(processes.job(), options).await.unwrap();
@@ -765,4 +766,27 @@ async fn a_whole_run_fits_into_one_process_tree() {
     assert_eq!(processes.output(), counted_here());
     let seen = seen.lock().unwrap();
     assert_eq!(seen.last(), Some(&Phase::Ended), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_never_was_is_not_resumed() {
+    let processes = Processes::of(&word_count(), &json!({}));
+    write_texts(&processes);
+    let options = LocalOptions {
+        workers: 1,
+        slots: 1,
+        memory_bytes: 0,
+        child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
+        resumes: true,
+        progress: Arc::new(|_| {}),
+    };
+    let job = processes.job();
+    let (uid, storage) = (job.uid.clone(), job.spec.storage.uri.clone());
+    let error = run_local(job, options).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no run with the uid {uid} has kept a plan under {storage}; leave --resume out to begin a new one"
+        )
+    );
 }

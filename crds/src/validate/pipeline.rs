@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Place, columns, extension, items, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
-    AggregateSpec, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES, LimitsSpec,
-    MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
+    AggregateSpec, Compression, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES,
+    LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
     PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
@@ -327,6 +327,15 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
                 "set jsonl or text",
             )
             .got(&files.path),
+        );
+    }
+    let named = Compression::of_path(&files.path);
+    if named != Compression::None && named != files.effective_compression() {
+        let field = "spec.pipeline.sink.files.compression";
+        let allowed = "leave it out, or end path in another extension";
+        errors.push(
+            FieldError::new(field, "is not that of the extension of path", allowed)
+                .got(&files.path),
         );
     }
     errors

@@ -737,6 +737,34 @@ fn templates_of_file_names_have_known_placeholders_and_a_format() {
 }
 
 #[test]
+fn a_compression_that_contradicts_the_name_of_the_file_is_refused() {
+    let errors = |path: &str, compression: &str| {
+        let changes = [
+            ("pipeline/sink/files/path", json!(path)),
+            ("pipeline/sink/files/compression", json!(compression)),
+        ];
+        errors_of(&changes, Place::Cluster)
+    };
+    for (path, other) in [
+        ("s3://out/{shard}.jsonl.gz", "zst"),
+        ("s3://out/{shard}.jsonl.GZ", "none"),
+        ("s3://out/{shard}.jsonl.zst", "gz"),
+    ] {
+        let message = format!(
+            "spec.pipeline.sink.files.compression: is not that of the extension of path (got {path}); leave it out, or end path in another extension"
+        );
+        assert_eq!(errors(path, other), [message]);
+    }
+    for (path, same) in [
+        ("s3://out/{shard}.jsonl.gz", "gz"),
+        ("s3://out/{shard}.jsonl", "zst"),
+        ("s3://out/{shard}.jsonl", "none"),
+    ] {
+        assert_eq!(errors(path, same), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
     let step = "spec.pipeline.steps[0]";
     let all =
