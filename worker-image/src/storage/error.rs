@@ -84,9 +84,8 @@ const READING_CALLS: [&str; 7] = [
 ];
 
 /// Calls on a single object, which on a local disk is a file. All other calls are on folders, or on either.
-const FILE_CALLS: [&str; 7] = [
+const FILE_CALLS: [&str; 6] = [
     "reading",
-    "looking for",
     "writing",
     "completing",
     "completing the upload of",
@@ -94,11 +93,14 @@ const FILE_CALLS: [&str; 7] = [
     "deleting",
 ];
 
-fn need_of(call: &str) -> Need {
-    if FILE_CALLS.contains(&call) {
-        Need::File
+/// What a call needs its name as; nothing if it only asks whether there is a file, to which anything else is a no.
+fn need_of(call: &str) -> Option<Need> {
+    if call == "looking for" {
+        None
+    } else if FILE_CALLS.contains(&call) {
+        Some(Need::File)
     } else {
-        Need::Folder
+        Some(Need::Folder)
     }
 }
 
@@ -131,10 +133,15 @@ impl StorageError {
         folder: &Location,
         error: &std::io::Error,
     ) -> Self {
-        Self::of_io(call, folder, Need::Folder, error)
+        Self::of_io(call, folder, Some(Need::Folder), error)
     }
 
-    fn of_io(call: &'static str, object: &Location, need: Need, error: &std::io::Error) -> Self {
+    fn of_io(
+        call: &'static str,
+        object: &Location,
+        need: Option<Need>,
+        error: &std::io::Error,
+    ) -> Self {
         let path = object.local_path().unwrap_or_default();
         let cause = classify_io(&path, need, error);
         Self::new(
@@ -396,8 +403,8 @@ fn begins(error: &object_store::Error, with: &str) -> bool {
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing special"
 )]
-fn classify_io(path: &Path, need: Need, error: &std::io::Error) -> Option<Cause> {
-    if let Some(cause) = misplaced(path, need, error) {
+fn classify_io(path: &Path, need: Option<Need>, error: &std::io::Error) -> Option<Cause> {
+    if let Some(cause) = need.and_then(|need| misplaced(path, need, error)) {
         return Some(cause);
     }
     match error.kind() {

@@ -520,7 +520,8 @@ mod tests {
         let pattern = pattern(&format!("{root}/file/{{shard}}"));
         let error = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
         let error = error.await.unwrap_err().to_string();
-        assert!(error.contains("Not a directory"), "{error}");
+        let told = "/out/file is a file where a folder is needed";
+        assert!(error.contains(told), "{error}");
     }
 
     #[tokio::test]
