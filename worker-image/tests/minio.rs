@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
 mod object_stores;
+#[path = "object_stores/others.rs"]
+mod others;
 
 use bytes::Bytes;
 use object_store::ClientOptions;
@@ -144,12 +146,12 @@ async fn odd_keys_in_the_output_folder_before_and_during_a_job_harm_nothing() {
         put_raw(out, "p-1%0A.jsonl", b"somebody else's").await;
         put_raw(out, "p-1.jsonl/", b"").await;
     };
-    object_stores::run_beside_others(&server, &folder, meanwhile).await;
+    others::run_beside_others(&server, &folder, meanwhile).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_of_killed_attempts_go_at_the_end_and_no_others() {
-    object_stores::throw_away_uploads(&minio()).await;
+    others::throw_away_uploads(&minio()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
