@@ -240,23 +240,38 @@ async fn what_is_no_folder_in_the_place_of_one_of_the_outputs_is_named() {
     fs::write(disk.path("out/0"), "x").unwrap();
     disk.link("nowhere", "out/gone");
     disk.link("out/0", "out/link");
+    let refusal = disk
+        .refusal("in/*.txt", "in/0.txt", "out/{shard}/p.txt", "scratch")
+        .await;
+    let expected = format!(
+        " needs a folder, and {} is a file (got DISK/out/{{shard}}/p.txt); move it away, or write to another folder",
+        disk.path("out/0").display()
+    );
+    assert!(refusal.ends_with(&expected), "{refusal}");
+    // The folder of the whole output is looked at first, for its markers.
     for (sink, found, problem) in [
-        ("out/{shard}/p.txt", "out/0", "a file"),
-        ("out/0/{shard}/p.txt", "out/0", "a file"),
-        ("out/link/{shard}", "out/link", "a file"),
+        (
+            "out/0/{shard}/p.txt",
+            "out/0",
+            "is a file where a folder is needed",
+        ),
+        (
+            "out/link/{shard}",
+            "out/link",
+            "is a file where a folder is needed",
+        ),
         (
             "out/gone/{shard}",
             "out/gone",
-            "a symbolic link that leads nowhere",
+            "is a symbolic link that leads nowhere",
         ),
     ] {
         let refusal = disk.refusal("in/*.txt", "in/0.txt", sink, "scratch").await;
-        let found = disk.path(found);
         let expected = format!(
-            " needs a folder, and {} is {problem} (got DISK/{sink}); move it away, or write to another folder",
-            found.display()
+            "spec.pipeline.sink.files.path: {} {problem} (got ",
+            disk.path(found).display()
         );
-        assert!(refusal.ends_with(&expected), "{sink}: {refusal}");
+        assert!(refusal.starts_with(&expected), "{sink}: {refusal}");
     }
     let refusal = disk.refusal("in/*.txt", "in/0.txt", "out/1{shard}/p.txt", "scratch");
     assert_eq!(refusal.await, "");
