@@ -59,7 +59,8 @@ fn object(
 ) -> Value {
     let known = schema.get("properties").and_then(Value::as_object);
     let others = schema.get("additionalProperties");
-    let is_open = known.is_none() && others.is_none();
+    // A map of which the schema names no field has none, such as `count: {}`.
+    let is_open = known.is_none() && others.is_none() && schema.get("type").is_none();
     let is_kept = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
     let mut kept = Map::new();
     for (name, field) in fields {

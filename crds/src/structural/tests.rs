@@ -58,6 +58,7 @@ fn a_value_of_another_type_is_refused_with_field_value_and_what_is_allowed() {
         ("/metadata/annotations", json!({"a": false}), "metadata.annotations[a]: is a boolean (got false); must be text, so put the value in quotes".to_owned()),
         ("/metadata/labels", json!({"a": "b c"}), "metadata.labels[a]: is not a valid value of a label (got b c)".to_owned()),
         ("/metadata/nmae", json!("x"), "metadata.nmae: unknown field; did you mean \"name\"?".to_owned()),
+        ("/spec/pipeline/steps/0", json!({"count": {"x": 1}}), "spec.pipeline.steps[0].count.x: unknown field".to_owned()),
         ("/spec/storage/retain", json!("Sometimes"), "spec.storage.retain: is not a known value (got Sometimes); one of Never, OnFailure, Always".to_owned()),
         ("/spec/pipeline/sink/files/format", json!(null), "spec.pipeline.sink.files.format: is not a known value (got null); one of jsonl, text".to_owned()),
         ("/spec/image", json!("x".repeat(513)), "spec.image: is too long (got 513 characters); at most 512 characters".to_owned()),
