@@ -61,6 +61,16 @@ pub struct SpotLabel {
 }
 
 impl SpotProvider {
+    /// Every provider.
+    pub const ALL: [Self; 6] = [
+        Self::Gke,
+        Self::Eks,
+        Self::Aks,
+        Self::Karpenter,
+        Self::Custom,
+        Self::None,
+    ];
+
     /// The label by which the provider marks its preemptible nodes.
     pub fn label(self) -> Option<SpotLabel> {
         let (key, value) = match self {

@@ -4,7 +4,7 @@
 //! must survive a crash are [`Lifecycle`] steps: they become one status write, and objects follow from status.
 
 mod loss;
-mod objects;
+pub(super) mod objects;
 
 use std::collections::BTreeMap;
 use std::fmt;

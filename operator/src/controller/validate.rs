@@ -10,10 +10,12 @@ use zephyr_crds::conditions::{ConditionStatus, ConditionType};
 use zephyr_crds::duration::DurationText;
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::ZephyrJobStatus;
 use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as validate_spec};
 
 use super::observed::Observed;
+use super::plan::objects::fill_in;
 use crate::queue::JobKey;
 
 /// Which job: the uid is the identity, name and namespace say where it lies.
@@ -130,13 +132,13 @@ impl ValidatedJob {
     }
 }
 
-/// Whether `frozen` is what freezing `spec` gives: only the image is filled in.
+/// Whether `frozen` is what freezing `spec` gives, whichever provider the installation named then.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
-    let mut spec = spec.clone();
-    if spec.image.is_empty() {
-        spec.image.clone_from(&frozen.image);
-    }
-    *frozen == spec
+    SpotProvider::ALL.into_iter().any(|provider| {
+        let mut filled = spec.clone();
+        fill_in(&mut filled, &frozen.image, provider);
+        *frozen == filled
+    })
 }
 
 impl Timing {
@@ -184,6 +186,9 @@ pub fn after(from: Timestamp, length: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use crate::watches::decode::Seen;
+    use crate::watches::facts::SeenJob;
+
     use super::*;
 
     fn timing() -> Timing {
@@ -219,7 +224,9 @@ mod tests {
                 },
                 "spec": spec,
             });
-            let job: ZephyrJob = serde_json::from_value(job).expect("a job");
+            // As the watch brings it, which keeps little of the metadata.
+            let seen = serde_json::from_str::<Seen<SeenJob>>(&job.to_string()).expect("JSON");
+            let job = seen.facts.expect("a job").document.expect("its spec");
             let errors = validate(&job).expect("it has its metadata").errors;
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -230,6 +237,26 @@ mod tests {
             ]
         );
         assert_eq!(errors(serde_json::json!([{"b": 1}])), [""; 0]);
+    }
+
+    #[test]
+    fn a_frozen_spec_is_known_again_with_what_freezing_added() {
+        let spec: ZephyrJobSpec = serde_json::from_value(serde_json::json!({
+            "pipeline": {
+                "source": {"items": {"values": [1], "shards": 1}},
+                "sink": {"files": {"path": "s3://outbucket/p-{shard}.jsonl"}},
+            },
+            "storage": {"uri": "s3://scratch/zephyr"},
+            "workers": {"replicas": 1},
+        }))
+        .expect("a spec");
+        for provider in SpotProvider::ALL {
+            let mut frozen = spec.clone();
+            fill_in(&mut frozen, "worker:1", provider);
+            assert!(is_frozen_from(&frozen, &spec), "{provider:?}");
+            frozen.workers.replicas = 2;
+            assert!(!is_frozen_from(&frozen, &spec), "{provider:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::Resource;
 use kube::api::ObjectMeta;
@@ -71,9 +70,9 @@ impl Metadata {
         self.labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The generation that the label names.
+    /// The generation that the label names, if it is one that an operator gives.
     pub fn generation_label(&self) -> Option<u32> {
-        self.label(names::LABEL_GENERATION)?.parse().ok()
+        names::parse_generation(self.label(names::LABEL_GENERATION)?)
     }
 
     /// The reference to the controller of this object, which must be of this kind.
@@ -152,9 +151,4 @@ impl<F: Facts> Resource for Seen<F> {
 /// Reads a whole document of a kind that is ours. One that cannot be read is as good as absent: a create then meets it.
 pub fn document<K: DeserializeOwned>(text: &str) -> Option<K> {
     serde_json::from_str(text).ok()
-}
-
-/// The root's API version, as owner references name it.
-pub fn root_api_version() -> Cow<'static, str> {
-    ConfigMap::api_version(&())
 }

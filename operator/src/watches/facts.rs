@@ -3,15 +3,19 @@
 //! Our labels alone prove nothing, since anybody may set them. An object is ours if its controller is what the operator would
 //! have made it: a root belongs to its job by uid, and everything else to an object of the generation's own name. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
 use kube::Resource;
+use kube::api::ObjectMeta;
 use serde::Deserialize;
 use zephyr_crds::job::{ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::names;
 use zephyr_crds::status::ZephyrJobStatus;
+use zephyr_crds::validate::LAST_APPLIED;
 
-use super::decode::{Facts, Metadata, document, root_api_version};
+use super::decode::{Facts, Metadata, document};
 use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
 use crate::controller::validate::JobIdentity;
 use crate::pods::{PodFacts, Role};
@@ -88,6 +92,26 @@ impl SeenJob {
     }
 }
 
+#[derive(Deserialize)]
+struct Annotated {
+    annotations: Option<Annotations>,
+}
+
+/// The one annotation of a job that a decision looks at.
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
+    last_applied: Option<String>,
+}
+
+impl Annotations {
+    /// Kept only if it has a null: it is as large as the job, and a null is all that it is looked at for.
+    fn into_kept(self) -> Option<BTreeMap<String, String>> {
+        let written = self.last_applied.filter(|text| text.contains("null"))?;
+        Some([(LAST_APPLIED.to_owned(), written)].into())
+    }
+}
+
 impl Facts for SeenJob {
     type Kind = ZephyrJob;
     const METADATA_ONLY: bool = false;
@@ -95,12 +119,19 @@ impl Facts for SeenJob {
     fn read(metadata: &Metadata, text: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Document {
+            metadata: Annotated,
             spec: ZephyrJobSpec,
             status: Option<ZephyrJobStatus>,
         }
         let document = serde_json::from_str::<Document>(text)
             .map(|document| ZephyrJob {
-                metadata: metadata.to_object_meta(),
+                metadata: ObjectMeta {
+                    annotations: document
+                        .metadata
+                        .annotations
+                        .and_then(Annotations::into_kept),
+                    ..metadata.to_object_meta()
+                },
                 spec: document.spec,
                 status: document.status,
             })
@@ -296,7 +327,7 @@ impl Mark {
 
     /// The mark of an object that belongs to its generation's root and has the name that `name` gives it.
     fn of_child(metadata: &Metadata, name: fn(&str, u32) -> String) -> Option<Self> {
-        let owner = metadata.controller(&root_api_version(), "ConfigMap")?;
+        let owner = metadata.controller(&ConfigMap::api_version(&()), &ConfigMap::kind(&()))?;
         let mark = Self::read(metadata, &owner.uid)?;
         let is_owned = owner.name == names::generation_root(&mark.job_name, mark.generation);
         let is_named = metadata.name == Some(name(&mark.job_name, mark.generation));

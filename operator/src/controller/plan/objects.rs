@@ -73,10 +73,11 @@ pub(super) fn create_missing(
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
     let mut spec = job.spec.clone();
-    if spec.image.is_empty() {
-        spec.image.clone_from(&installation.worker_image);
-    }
-    keep_off_spot(&mut spec, installation.spot_provider);
+    fill_in(
+        &mut spec,
+        &installation.worker_image,
+        installation.spot_provider,
+    );
     let coordinator_address = match &installation.cluster_domain {
         None => names::coordinator_address(&identity.name, &identity.namespace, generation),
         Some(domain) => format!(
@@ -96,6 +97,18 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
         storage_options: installation.storage_options.clone(),
         coordinator_address,
     }
+}
+
+/// What the installation adds to a job's spec when it is frozen.
+pub(in crate::controller) fn fill_in(
+    spec: &mut ZephyrJobSpec,
+    worker_image: &str,
+    provider: SpotProvider,
+) {
+    if spec.image.is_empty() {
+        worker_image.clone_into(&mut spec.image);
+    }
+    keep_off_spot(spec, provider);
 }
 
 /// Adds to the coordinator's own terms that it runs on no preemptible node of the cluster's provider, which the installation

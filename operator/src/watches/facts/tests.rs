@@ -1,3 +1,5 @@
+//! Which objects are a job's own, by what watches and lists bring.
+
 use kube::core::WatchEvent;
 use kube::core::object::ObjectList;
 use serde_json::{Value, json};
@@ -47,6 +49,22 @@ fn a_root_is_its_jobs_by_uid_and_by_name() {
     ] {
         let read = read::<SeenRoot>(&object(name, "generation", owner));
         assert!(read.is_none(), "{name} {owner}");
+    }
+}
+
+#[test]
+fn a_number_that_no_generation_has_is_taken_by_nobody() {
+    let number = |label: &str| {
+        let mut bare = object("count-workers-g3", "worker", &json!({}));
+        bare["metadata"]["labels"]["zephyr.dev/generation"] = json!(label);
+        serde_json::from_str::<Seen<SeenWorkers>>(&bare.to_string())
+            .unwrap()
+            .number
+    };
+    assert_eq!(number("3"), Some(3));
+    assert_eq!(number("9999"), Some(9999));
+    for label in ["0", "10000", "4294967295", "4294967296", "-1", "x"] {
+        assert_eq!(number(label), None, "{label}");
     }
 }
 
