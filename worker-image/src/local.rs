@@ -152,31 +152,9 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
             Err(error) => LocalError::Coordinator(error),
         }
     });
-    let workers = options.workers.max(1);
-    // Other runs on this machine have workers of their own.
-    let run: u32 = rand::random();
-    let mut stops = Vec::new();
     let mut supervisors = JoinSet::new();
-    for number in 0..workers {
-        let (stop, stopped) = oneshot::channel();
-        stops.push(stop);
-        let worker = WorkerOptions {
-            job: Arc::clone(&job),
-            token: token.clone(),
-            address: format!("http://{address}"),
-            pod_uid: format!("local-{run:08x}-{number}"),
-            pod_name: format!("local-{run:08x}-{number}"),
-            slots: options.slots.max(1),
-            memory_bytes: options.memory_bytes / u64::from(workers),
-            memory_is_limited: false,
-            disk_limit_bytes: 0,
-            executable: options.child_executable.clone(),
-            spill_directory: std::env::temp_dir(),
-            metrics: WorkerMetrics::default(),
-        };
-        let (readiness, _) = watch::channel(Readiness::NoSession);
-        supervisors.spawn(worker::run(worker, readiness, stopped));
-    }
+    let address = format!("http://{address}");
+    let stops = start_workers(&job, &token, &address, &options, &mut supervisors);
     let result = tokio::select! {
         result = follow(watched, &options.progress) => result,
         Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
@@ -223,6 +201,41 @@ async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     check_storage(spec, inputs).await
 }
 
+/// Starts the workers of a run; gives what ends each.
+fn start_workers(
+    job: &Arc<RunJob>,
+    token: &Token,
+    address: &str,
+    options: &LocalOptions,
+    supervisors: &mut JoinSet<Result<(), WorkerError>>,
+) -> Vec<oneshot::Sender<()>> {
+    let workers = options.workers.max(1);
+    // Other runs on this machine have workers of their own.
+    let run: u32 = rand::random();
+    let mut stops = Vec::new();
+    for number in 0..workers {
+        let (stop, stopped) = oneshot::channel();
+        stops.push(stop);
+        let worker = WorkerOptions {
+            job: Arc::clone(job),
+            token: token.clone(),
+            address: address.to_owned(),
+            pod_uid: format!("local-{run:08x}-{number}"),
+            pod_name: format!("local-{run:08x}-{number}"),
+            slots: options.slots.max(1),
+            memory_bytes: options.memory_bytes / u64::from(workers),
+            memory_is_limited: false,
+            disk_limit_bytes: 0,
+            executable: options.child_executable.clone(),
+            spill_directory: std::env::temp_dir(),
+            metrics: WorkerMetrics::default(),
+        };
+        let (readiness, _) = watch::channel(Readiness::NoSession);
+        supervisors.spawn(worker::run(worker, readiness, stopped));
+    }
+    stops
+}
+
 fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError {
     match ended {
         Ok(Ok(())) => LocalError::NoResult,
@@ -242,27 +255,44 @@ async fn follow(
         if let Some(result) = now.result {
             return Ok(result);
         }
-        if timeout(PROGRESS_SPACING, ended(&mut status)).await.is_err() {
-            status.changed().await.map_err(|_| LocalError::NoResult)?;
+        // Waits on a receiver of its own, since waiting marks what comes meanwhile as seen.
+        let mut other = status.clone();
+        let ended = async { other.wait_for(|now| now.result.is_some()).await.is_err() };
+        let is_gone = match timeout(PROGRESS_SPACING, ended).await {
+            Ok(is_gone) => is_gone,
+            Err(_) => status.changed().await.is_err(),
+        };
+        if is_gone {
+            return Err(LocalError::NoResult);
         }
-    }
-}
-
-/// Waits for the result, or for the end of the coordinator.
-async fn ended(status: &mut watch::Receiver<Status>) {
-    if status
-        .wait_for(|status| status.result.is_some())
-        .await
-        .is_err()
-    {
-        tracing::debug!("the coordinator is gone");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_right_after_another_is_shown_and_the_coordinators_end_ends_it() {
+        let (sender, status) = watch::channel(Status::planning("first"));
+        let shown: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&shown);
+        let listener: ProgressListener = Arc::new(move |snapshot| {
+            told.lock().unwrap().push(snapshot.message.clone());
+        });
+        let following = tokio::spawn(async move { follow(status, &listener).await });
+        // Within the spacing after the first one, and the last for a long time.
+        tokio::time::sleep(PROGRESS_SPACING / 4).await;
+        sender.send_replace(Status::storage_unavailable("denied"));
+        tokio::time::sleep(PROGRESS_SPACING * 10).await;
+        assert_eq!(*shown.lock().unwrap(), ["first", "denied"]);
+        drop(sender);
+        let ended = following.await.unwrap();
+        assert!(matches!(ended, Err(LocalError::NoResult)));
+    }
 
     #[tokio::test]
     async fn nothing_is_written_to_a_storage_that_links_bring_among_the_inputs() {
