@@ -16,7 +16,7 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 
 use self::places::PlacesError;
 use super::dispatch::SourceShards;
-use super::retry::{Backoff, FULL_DISK_TRIES, Judge, Verdict};
+use super::retry::{Backoff, FEW_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
 use crate::finalize::{Output, OutputError, OwnerWatch, claim, finished};
@@ -126,7 +126,7 @@ impl NoPlan {
         match self {
             Self::WaitAWhile(sentence) => {
                 *tries += 1;
-                if *tries < FULL_DISK_TRIES {
+                if *tries < FEW_TRIES {
                     Self::WaitAWhile(sentence)
                 } else {
                     Self::Fatal(PlanningError::Hopeless(sentence))
@@ -602,12 +602,12 @@ async fn record_result(
 ) -> Result<(), PlanningError> {
     let records = [LogRecord::Result(result.clone())];
     let mut backoff = Backoff::new(job.stores.chance());
-    let mut full = 0;
+    let mut few = 0;
     let mut shows = |error: &LedgerError| match Judge::of(job).ledger(error) {
         Verdict::TryAgain => true,
         Verdict::TryAFewTimes => {
-            full += 1;
-            full < FULL_DISK_TRIES
+            few += 1;
+            few < FEW_TRIES
         }
         Verdict::GiveUp => false,
     };

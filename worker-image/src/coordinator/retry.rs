@@ -45,8 +45,9 @@ impl Backoff {
 }
 
 /// How often the coordinator's own call finds a local disk full, or on one machine is refused for good, before it gives up: some
-/// 40 s, in which somebody who looks on can make room or give rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it cannot even say how it ended.
-pub(super) const FULL_DISK_TRIES: u32 = 8;
+/// 40 s, in which somebody who looks on can make room or give rights. Only a run on one machine keeps its ledger on a disk, and
+/// without a ledger it cannot even say how it ended.
+pub(super) const FEW_TRIES: u32 = 8;
 
 /// Says what to do about an error, by what may still come of it and by who could mend it. Pure.
 #[derive(Clone, Copy, Debug)]
@@ -136,15 +137,15 @@ impl Retries {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut backoff = Backoff::new(&self.chance);
         let mut reminder = Reminder::default();
-        let mut full = 0;
+        let mut few = 0;
         let outcome = loop {
             match attempt().await {
                 Ok(value) => break Ok(value),
                 Err(error) => match judge(&error) {
                     Verdict::GiveUp => break Err(error),
-                    Verdict::TryAFewTimes if full + 1 == FULL_DISK_TRIES => break Err(error),
+                    Verdict::TryAFewTimes if few + 1 == FEW_TRIES => break Err(error),
                     verdict @ (Verdict::TryAFewTimes | Verdict::TryAgain) => {
-                        full += u32::from(verdict == Verdict::TryAFewTimes);
+                        few += u32::from(verdict == Verdict::TryAFewTimes);
                         self.metrics.storage_failures.inc();
                         if reminder.is_due(Instant::now()) {
                             tracing::warn!(%error, call = name, "storage does not answer as it should; trying again");
@@ -223,14 +224,11 @@ mod tests {
                 .to_string()
                 .contains("no space on /ledger")
         );
-        assert_eq!((tries.get(), outages.sentence()), (FULL_DISK_TRIES, None));
+        assert_eq!((tries.get(), outages.sentence()), (FEW_TRIES, None));
         let took = began.elapsed();
         assert!((10..=60).contains(&took.as_secs()), "{took:?}");
         let told = Uncharged::CoordinatorDisk.row().bound;
-        assert!(
-            told.starts_with(&format!("{FULL_DISK_TRIES} tries,")),
-            "{told}"
-        );
+        assert!(told.starts_with(&format!("{FEW_TRIES} tries,")), "{told}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use zephyr_crds::pipeline::SinkMode;
 
+use super::close::may_replace;
 use super::inputs::{Inputs, is_input};
 use super::intent::{Intent, IntentState, StandingIntent, intent_location, read_intent};
 use super::output::Output;
@@ -357,6 +358,9 @@ async fn spare_inputs(
     manifest: &Location,
     intent: &Intent,
 ) -> Result<(), OutputError> {
+    if !may_replace(intent) && intent.replaces.files.is_empty() {
+        return Ok(());
+    }
     let inputs = Arc::new(Inputs::of(output).await?);
     if inputs.is_empty() {
         return Ok(());
@@ -365,7 +369,7 @@ async fn spare_inputs(
     let listed = intent.replaces.files.iter();
     let listed: Vec<Location> = listed.filter_map(|old| place_of(&folder, old)).collect();
     inputs.spare(&listed)?;
-    if intent.mode == SinkMode::Refuse && !intent.continues {
+    if !may_replace(intent) {
         return Ok(());
     }
     let mut patterns = vec![output.pattern()?];

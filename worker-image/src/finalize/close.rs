@@ -129,7 +129,8 @@ pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     hold(output).await.map(|intent| may_replace(&intent))
 }
 
-fn may_replace(intent: &Intent) -> bool {
+/// Whether files that stand where the job writes may be its to replace.
+pub(super) fn may_replace(intent: &Intent) -> bool {
     intent.mode == SinkMode::Overwrite || intent.continues
 }
 

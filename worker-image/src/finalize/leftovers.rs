@@ -18,21 +18,18 @@ use std::path::{Path, PathBuf};
 use futures::{StreamExt, TryStreamExt};
 use zephyr_engine::id::JobUid;
 
-use super::claim::refuse_nested_outputs;
+use super::claim::{CALLS_AT_ONCE, refuse_nested_outputs};
 use super::intent::{intent_location, read_intent};
 use super::output::Output;
 use super::owner::read_owner;
 use super::{OutputError, manifest_location, output_path};
 use crate::storage::{
-    Location, NamePattern, StorageError, UnfinishedUpload, abort_upload, uploads_of,
+    Location, NamePattern, StorageError, UnfinishedUpload, UploadLister, abort_upload,
 };
 
 /// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the uploads of one key, and none of a
 /// prefix. So many calls take a few seconds of a job's end, and on Amazon's price list about a tenth of a cent.
 const NAMES_ASKED_MAX: u32 = 256;
-
-/// Calls at once: as many as the coordinator's other storage calls.
-const CALLS_AT_ONCE: usize = 16;
 
 /// Throws away what attempts of this job left under the output's names, if the folder is this job's; gives how many uploads that
 /// were. The job has ended, and its last stage had so many shards; 0 if that is not known, and then no name is asked for by itself.
@@ -75,16 +72,17 @@ async fn listed(
     shards: u32,
 ) -> Result<Vec<UnfinishedUpload>, StorageError> {
     let place = pattern.template();
-    let Some(mut uploads) = uploads_of(&output.stores, place, &pattern.prefix()).await? else {
+    let Some(lister) = UploadLister::of(&output.stores, place)? else {
         return Ok(Vec::new());
     };
+    let mut uploads = lister.list(&pattern.prefix()).await?;
     uploads.retain(|upload| pattern.matches(&upload.key));
     if !uploads.is_empty() || shards > NAMES_ASKED_MAX {
         return Ok(uploads);
     }
+    let lister = &lister;
     let asked = keys_of(output, shards).into_iter().map(|key| async move {
-        let uploads = uploads_of(&output.stores, place, &key).await?;
-        let mut uploads = uploads.unwrap_or_default();
+        let mut uploads = lister.list(&key).await?;
         uploads.retain(|upload| upload.key == key);
         Ok::<_, StorageError>(uploads)
     });

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 
 use super::claim::CALLS_AT_ONCE;
 use super::intent::OldFile;
@@ -12,18 +11,11 @@ use super::links::refuse_files_behind_links;
 use super::output::Output;
 use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
-use crate::storage::{Cause, Location, StorageError, Stores, persist};
+use crate::storage::{Location, StorageError, Stores, meta_of};
 
 /// The most that is read of all files to be replaced, to compare their checksums: some minutes. Beyond it sizes are compared
 /// alone. Only files under other names than the new output makes are read at all.
 const READ_BYTES_MAX: u64 = 16 << 30;
-
-/// A file as it is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Standing {
-    bytes: u64,
-    etag: Option<String>,
-}
 
 /// Those of the files that are there, with their versions, if each of them is what was listed.
 pub(super) async fn as_listed(
@@ -60,9 +52,9 @@ pub(super) async fn unchanged(
     let look = |(place, old): (Location, &OldFile)| {
         let (stores, old) = (output.stores.clone(), old.clone());
         async move {
-            let standing = standing(&stores, &place).await?;
-            let is_same = standing.is_some_and(|standing| {
-                standing.bytes == old.bytes && (old.etag.is_none() || standing.etag == old.etag)
+            let found = meta_of(&stores, &place).await?;
+            let is_same = found.is_some_and(|found| {
+                found.size == old.bytes && (old.etag.is_none() || found.e_tag == old.etag)
             });
             Ok::<_, StorageError>(is_same.then_some(place))
         }
@@ -81,16 +73,16 @@ async fn look_at(
     old: OldFile,
     read: &AtomicU64,
 ) -> Result<Option<OldFile>, OutputError> {
-    let Some(found) = (standing(stores, place).await).map_err(OutputError::Store)? else {
+    let Some(found) = (meta_of(stores, place).await).map_err(OutputError::Store)? else {
         return Ok(None);
     };
-    if found.bytes != old.bytes {
-        let (bytes, listed) = (found.bytes, old.bytes);
+    if found.size != old.bytes {
+        let (bytes, listed) = (found.size, old.bytes);
         return Err(other(format!(
             "{place} of {bytes} bytes; {MANIFEST_NAME} says {listed}"
         )));
     }
-    let is_same_version = old.etag.is_some() && old.etag == found.etag;
+    let is_same_version = old.etag.is_some() && old.etag == found.e_tag;
     let listed = old.crc32c.as_deref();
     let listed = listed.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     match listed {
@@ -115,7 +107,7 @@ async fn look_at(
         None => {}
     }
     Ok(Some(OldFile {
-        etag: found.etag,
+        etag: found.e_tag,
         ..old
     }))
 }
@@ -125,17 +117,5 @@ fn other(found: String) -> OutputError {
         found,
         problem: "a file is not the one that the output to be replaced lists",
         allowed: "move it away, or write to another folder",
-    }
-}
-
-async fn standing(stores: &Stores, place: &Location) -> Result<Option<Standing>, StorageError> {
-    let store = stores.open(place)?.objects;
-    match persist(stores, "looking for", place, || store.head(place.path())).await {
-        Ok(meta) => Ok(Some(Standing {
-            bytes: meta.size,
-            etag: meta.e_tag,
-        })),
-        Err(error) if error.cause == Cause::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

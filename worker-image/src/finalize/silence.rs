@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_hours(1);
 
 /// For how long this job must have seen no new sign itself. After an outage of the store all coordinators look silent, and each
 /// that is alive shows a sign within one interval.
-const WATCHED: Duration = Duration::from_mins(3 * SIGN_OF_LIFE_INTERVAL.as_secs() / 60);
+const WATCHED: Duration = SIGN_OF_LIFE_INTERVAL.saturating_mul(3);
 
 /// What a coordinator has seen of the job that holds the folder it wants. One for each process.
 #[derive(Debug, Default)]

@@ -46,6 +46,14 @@ pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
     }
 }
 
+/// A folder as Azure lists it: an object of no bytes.
+pub(crate) fn folder(key: &[u8]) -> Entry {
+    Entry {
+        is_folder: true,
+        ..entry(key, 0)
+    }
+}
+
 /// A page with these objects, and the token of the next one.
 #[expect(
     clippy::unnecessary_wraps,

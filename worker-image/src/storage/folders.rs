@@ -246,8 +246,8 @@ pub(super) async fn on_disk<T: Default + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::fake_pages::{entry, listing, page};
-    use crate::storage::{Entry, Page, remove_chosen};
+    use crate::storage::fake_pages::{entry, folder, listing, page};
+    use crate::storage::{Page, remove_chosen};
 
     async fn put(stores: &Stores, uri: &str) {
         let location = Location::parse(uri).unwrap();
@@ -328,10 +328,6 @@ mod tests {
 
     #[tokio::test]
     async fn keys_that_no_address_can_hold_break_no_listing_and_are_shown() {
-        let folder = |key: &[u8]| Entry {
-            is_folder: true,
-            ..entry(key, 0)
-        };
         let keys = [
             entry(b"jobs/a/", 0),
             entry(b"jobs/a/data//x", 1),

@@ -318,7 +318,7 @@ fn quoted(scheme: Scheme, tag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::fake_pages::{entry, listing, page};
+    use crate::storage::fake_pages::{entry, folder, listing, page};
     use object_store::PutPayload;
     use object_store::memory::InMemory;
     use std::sync::Arc;
@@ -610,11 +610,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_of_azure_is_no_file() {
-        let folder = Entry {
-            is_folder: true,
-            ..entry(b"in", 0)
-        };
-        let pages = vec![page(&[folder, entry(b"in/x", 3)], None)];
+        let pages = vec![page(&[folder(b"in"), entry(b"in/x", 3)], None)];
         let objects = Arc::new(InMemory::new());
         objects
             .put(&Path::from("in"), PutPayload::new())

@@ -360,7 +360,7 @@ mod tests {
     use object_store::{ObjectStoreExt, PutPayload};
 
     use super::*;
-    use crate::storage::fake_pages::{entry, listing, page};
+    use crate::storage::fake_pages::{entry, folder, listing, page};
 
     fn pattern(template: &str) -> NamePattern {
         NamePattern::new(Location::parse_local(template).unwrap())
@@ -526,10 +526,6 @@ mod tests {
 
     #[tokio::test]
     async fn odd_keys_in_the_folder_break_no_listing_and_are_no_output() {
-        let folder = |key: &[u8]| Entry {
-            is_folder: true,
-            ..entry(key, 0)
-        };
         let keys = [
             entry(b"out/p-", 0),
             entry(b"out/p-/", 0),

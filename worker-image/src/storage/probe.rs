@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::storage::{Cause, JobStorage, LocationError, StorageError, persist};
+use crate::storage::{Cause, JobStorage, LocationError, StorageError, meta_of, persist};
 
 /// Time between two signs of life of a coordinator: one small write each. Whoever removes what nobody needs leaves a folder alone that
 /// shows one within the last quarter of an hour, whatever the job waits for meanwhile.
@@ -59,14 +59,10 @@ pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
 /// When a coordinator of the job last showed that it is alive, by the store's clock; nothing if none ever did.
 pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
-    let stores = storage.stores();
-    let store = stores.open(&location).map_err(ProbeError::Store)?.objects;
-    let look = || store.head(location.path());
-    match persist(stores, "looking for", &location, look).await {
-        Ok(meta) => Ok(Some(meta.last_modified.into())),
-        Err(error) if error.cause == Cause::NotFound => Ok(None),
-        Err(error) => Err(ProbeError::Store(error)),
-    }
+    let meta = meta_of(storage.stores(), &location).await;
+    Ok(meta
+        .map_err(ProbeError::Store)?
+        .map(|meta| meta.last_modified.into()))
 }
 
 /// Writes a probe object into the job's folder twice, the second time only if absent. The object stays and is used

@@ -315,15 +315,23 @@ pub async fn fetch_range(
     get(stores, location, &Known::new(size, None), range).await
 }
 
-/// The size of an object; nothing where there is none.
+/// The size of an object; nothing if there is none.
 pub async fn size_of(stores: &Stores, location: &Location) -> Result<Option<u64>, StorageError> {
+    Ok(meta_of(stores, location).await?.map(|meta| meta.size))
+}
+
+/// What the store says of an object; nothing if there is none.
+pub(crate) async fn meta_of(
+    stores: &Stores,
+    location: &Location,
+) -> Result<Option<ObjectMeta>, StorageError> {
     let store = stores.open(location)?.objects;
     match persist(stores, "looking for", location, || {
         store.head(location.path())
     })
     .await
     {
-        Ok(meta) => Ok(Some(meta.size)),
+        Ok(meta) => Ok(Some(meta)),
         Err(error) if error.cause == Cause::NotFound => Ok(None),
         Err(error) => Err(error),
     }

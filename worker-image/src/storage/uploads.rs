@@ -1,11 +1,13 @@
 //! Lists multipart uploads that nobody has completed, and throws one away. Only S3 lists them; the client has no call for it, so
 //! the request is signed by the client and sent here. Decides nothing about whose upload it is.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use object_store::path::Path;
-use object_store::signer::{Method, SignedUrlOptions};
+use object_store::signer::{Method, SignedUrlOptions, Signer};
 
+use crate::storage::pages::Ask;
 use crate::storage::{Cause, Location, StorageError, Stores, persist};
 
 /// How long a signed request is valid: the clocks of this machine and of the store may differ by some minutes anyway.
@@ -33,63 +35,82 @@ pub async fn unfinished_uploads(
     stores: &Stores,
     folder: &Location,
 ) -> Result<Option<Vec<UnfinishedUpload>>, StorageError> {
-    let prefix = match folder.path().as_ref() {
-        "" => String::new(),
-        path => format!("{path}/"),
-    };
-    uploads_of(stores, folder, &prefix).await
+    match UploadLister::of(stores, folder)? {
+        Some(lister) => lister.list(&Ask::below(folder).prefix).await.map(Some),
+        None => Ok(None),
+    }
 }
 
-/// Lists the uncompleted uploads in the store of `place` whose keys begin with `prefix`; nothing if the store cannot list them. An
-/// upload whose key is not UTF-8 is passed over: no client of ours can have begun it.
-pub(crate) async fn uploads_of(
-    stores: &Stores,
-    place: &Location,
-    prefix: &str,
-) -> Result<Option<Vec<UnfinishedUpload>>, StorageError> {
-    let Some(signer) = stores.open(place)?.signer else {
-        return Ok(None);
-    };
-    let client = reqwest::Client::builder()
-        .timeout(PAGE_TIMEOUT)
-        .build()
-        .map_err(|error| StorageError::from_store("listing uploads of", place, &generic(error)))?;
-    let mut uploads = Vec::new();
-    let mut next = Next::default();
-    for _ in 0..PAGES_MAX {
-        let page = persist(stores, "listing uploads of", place, || async {
-            let query = [
-                ("uploads", ""),
-                ("encoding-type", "url"),
-                ("prefix", prefix),
-                ("key-marker", &next.key),
-                ("upload-id-marker", &next.upload),
-            ];
-            let query = query
-                .into_iter()
-                .filter(|(name, value)| *name == "uploads" || !value.is_empty());
-            let options = SignedUrlOptions::new().with_query(query);
-            let url = signer
-                .signed_url_opts(Method::GET, &Path::default(), SIGNATURE_VALIDITY, &options)
-                .await?;
-            let answer = client.get(url).send().await.map_err(generic)?;
-            let status = answer.status();
-            let text = answer.text().await.map_err(generic)?;
-            if !status.is_success() {
-                return Err(generic(format!(
-                    "Server returned non-2xx status code: {status}: {text}"
-                )));
-            }
-            read_page(&text).map_err(generic)
-        })
-        .await?;
-        uploads.extend(page.uploads);
-        match page.next {
-            Some(after) => next = after,
-            None => break,
-        }
+/// Lists the uncompleted uploads of one store, over one client.
+pub(crate) struct UploadLister<'a> {
+    stores: &'a Stores,
+    place: &'a Location,
+    signer: Arc<dyn Signer>,
+    client: reqwest::Client,
+}
+
+impl<'a> UploadLister<'a> {
+    /// A lister of the store of `place`; nothing if that store cannot list uploads.
+    pub(crate) fn of(
+        stores: &'a Stores,
+        place: &'a Location,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(signer) = stores.open(place)?.signer else {
+            return Ok(None);
+        };
+        let client = reqwest::Client::builder().timeout(PAGE_TIMEOUT).build();
+        let client = client.map_err(|error| {
+            StorageError::from_store("listing uploads of", place, &generic(error))
+        })?;
+        Ok(Some(Self {
+            stores,
+            place,
+            signer,
+            client,
+        }))
     }
-    Ok(Some(uploads))
+
+    /// Lists the uncompleted uploads whose keys begin with `prefix`. An upload whose key is not UTF-8 is passed over: no client of ours
+    /// can have begun it.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<UnfinishedUpload>, StorageError> {
+        let mut uploads = Vec::new();
+        let mut next = Next::default();
+        for _ in 0..PAGES_MAX {
+            let page = persist(self.stores, "listing uploads of", self.place, || async {
+                let query = [
+                    ("uploads", ""),
+                    ("encoding-type", "url"),
+                    ("prefix", prefix),
+                    ("key-marker", &next.key),
+                    ("upload-id-marker", &next.upload),
+                ];
+                let query = query
+                    .into_iter()
+                    .filter(|(name, value)| *name == "uploads" || !value.is_empty());
+                let options = SignedUrlOptions::new().with_query(query);
+                let url = self
+                    .signer
+                    .signed_url_opts(Method::GET, &Path::default(), SIGNATURE_VALIDITY, &options)
+                    .await?;
+                let answer = self.client.get(url).send().await.map_err(generic)?;
+                let status = answer.status();
+                let text = answer.text().await.map_err(generic)?;
+                if !status.is_success() {
+                    return Err(generic(format!(
+                        "Server returned non-2xx status code: {status}: {text}"
+                    )));
+                }
+                read_page(&text).map_err(generic)
+            })
+            .await?;
+            uploads.extend(page.uploads);
+            match page.next {
+                Some(after) => next = after,
+                None => break,
+            }
+        }
+        Ok(uploads)
+    }
 }
 
 /// Throws an upload away. One that does not exist any more is none that is in the way.

@@ -216,6 +216,9 @@ pub(super) async fn check_replaced(
     inputs: &[String],
     replaced: &[Location],
 ) -> Result<(), PlacesError> {
+    if replaced.is_empty() {
+        return Ok(());
+    }
     let is_replaced = |input: &String| PlacesError::IsReplaced {
         input: input.clone(),
         template: spec.pipeline.sink.files.path.clone(),
