@@ -193,7 +193,7 @@ impl Faults {
             .map(|one| one.at)
     }
 
-    /// Whether every fault has happened, and none goes on.
+    /// Whether no fault goes on.
     pub(crate) fn is_over(&self) -> bool {
         let now = Instant::now();
         self.lock().storms.iter().all(|(_, ends)| now >= *ends)

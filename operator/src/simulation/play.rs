@@ -68,30 +68,8 @@ impl World {
                 });
             }),
             Step::StorageAway(is_away) => self.of_run(|run| run.is_storage_away = *is_away),
-            Step::Kill(pod) => {
-                let (key, pod) = self.find(*pod)?;
-                let is_worker =
-                    pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker";
-                self.coordinators
-                    .pod_gone(pod["metadata"]["uid"].as_str().unwrap_or(""));
-                self.server
-                    .change(|store, now| store.remove(&key, Actor::Cluster, now));
-                if is_worker {
-                    self.of_run(|run| run.disruptions += 1)
-                } else {
-                    Ok(())
-                }
-            }
-            Step::LoseNode(pod) => {
-                let (_, pod) = self.find(*pod)?;
-                let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
-                self.coordinators.pod_gone(uid);
-                self.cluster.lose_node_of(uid);
-                if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker" {
-                    return self.of_run(|run| run.disruptions += 1);
-                }
-                Ok(())
-            }
+            Step::Kill(pod) => self.take_away(*pod, true),
+            Step::LoseNode(pod) => self.take_away(*pod, false),
             Step::Full(is_full) => {
                 self.cluster.set(|state| state.is_full = *is_full);
                 Ok(())
@@ -106,6 +84,23 @@ impl World {
             }
             Step::Until(condition) => self.until(condition).await,
         }
+    }
+
+    /// A pod is gone at once, or its node does not answer any more. Nobody reaches its process either way.
+    fn take_away(&self, pod: Pod, is_gone: bool) -> Result<(), String> {
+        let (key, pod) = self.find(pod)?;
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
+        self.coordinators.pod_gone(uid);
+        if is_gone {
+            self.server
+                .change(|store, now| store.remove(&key, Actor::Cluster, now));
+        } else {
+            self.cluster.lose_node_of(uid);
+        }
+        if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker" {
+            return self.of_run(|run| run.disruptions += 1);
+        }
+        Ok(())
     }
 
     async fn until(&self, condition: &Condition) -> Result<(), String> {

@@ -65,7 +65,6 @@ pub(crate) const DEFINITIONS: Kind = Kind(11);
 pub(crate) const JOBS: Kind = Kind(12);
 
 const fn built_in(group: &'static str, plural: &'static str, kind: &'static str) -> KindFacts {
-    let first = plural.as_bytes()[0];
     // Deployments, StatefulSets, Pods, Nodes, Services, Namespaces and definitions have a status of their own.
     let has_status = matches!(
         plural.as_bytes(),
@@ -90,7 +89,7 @@ const fn built_in(group: &'static str, plural: &'static str, kind: &'static str)
         is_namespaced: !matches!(
             plural.as_bytes(),
             b"namespaces" | b"nodes" | b"customresourcedefinitions"
-        ) && first != 0,
+        ),
         is_built_in: true,
     }
 }

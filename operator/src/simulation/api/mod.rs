@@ -1,5 +1,5 @@
 //! A small API server in memory, as a tower service: what the operator and its clients use of the real one, and the same
-//! answers. `tests/tests/api_server.rs` sends the same requests to both.
+//! answers. It knows nothing of jobs.
 
 pub(crate) mod answer;
 pub(crate) mod kinds;
