@@ -2,7 +2,12 @@
 //! that a node is a container.
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use tokio::process::Command;
+
+use crate::cluster;
 
 async fn docker(arguments: &[&str]) -> Result<String> {
     let output = Command::new("docker")
@@ -25,6 +30,17 @@ async fn run(node: &str, script: &str, arguments: &[&str]) -> Result<()> {
     let mut all = vec!["exec", node, "sh", "-eu", "-c", script, "script"];
     all.extend(arguments);
     docker(&all).await.map(drop)
+}
+
+/// The nodes that take a job's pods, by name.
+pub async fn for_jobs() -> Result<Vec<String>> {
+    const CONTROL_PLANE: &str = "!node-role.kubernetes.io/control-plane";
+    let nodes: Api<Node> = Api::all(cluster::client().await?);
+    let parameters = ListParams::default().labels(CONTROL_PLANE);
+    let found = nodes.list(&parameters).await?;
+    let mut names: Vec<_> = found.into_iter().map(|node| node.name_any()).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Kills a node as a power cut would: no signal reaches its pods, and the Node object stays.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt};
+use kube::Api;
+use kube::api::DeleteParams;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::cluster::{self, PATIENCE, TestNamespace};
 use zephyr_tests::job::is_true;
@@ -23,7 +23,7 @@ async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_
 
 /// Two nodes, one each under a worker of two jobs. The scheduler alone would sometimes put all workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
-    let all = job_nodes().await?;
+    let all = node::for_jobs().await?;
     let [first, second, ..] = all.as_slice() else {
         anyhow::bail!("the cluster has too few nodes for jobs: {all:?}");
     };
@@ -63,17 +63,6 @@ async fn strike_on(test: &str, node: &str) -> Result<Struck> {
     strike_in(TestNamespace::create(test).await?, sum).await
 }
 
-/// The nodes that take a job's pods.
-async fn job_nodes() -> Result<Vec<String>> {
-    const CONTROL_PLANE: &str = "!node-role.kubernetes.io/control-plane";
-    let nodes: Api<Node> = Api::all(cluster::client().await?);
-    let parameters = ListParams::default().labels(CONTROL_PLANE);
-    let found = nodes.list(&parameters).await?;
-    let mut names: Vec<_> = found.into_iter().map(|node| node.name_any()).collect();
-    names.sort();
-    Ok(names)
-}
-
 /// Nodes that a job's workers run on.
 async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
     let pods = struck.namespace.pods(&struck.sum.name, "worker").await?;
@@ -90,7 +79,7 @@ async fn two_waves() -> Result<()> {
     (sum.numbers, sum.workers) = (120, 6);
     let struck = strike_in(namespace, sum).await?;
     let with_workers = worker_nodes(&struck).await?;
-    let mut nodes = job_nodes().await?;
+    let mut nodes = node::for_jobs().await?;
     nodes.sort_by_key(|node| !with_workers.contains(node));
     let (last, first) = nodes.split_last().context("nodes take pods")?;
     anyhow::ensure!(!first.is_empty(), "only {last} takes pods");

@@ -15,10 +15,8 @@ use zephyr_tests::cluster::TestNamespace;
 use zephyr_tests::job::apply;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
-use crate::jobs::small;
+use crate::jobs::{CALLS, small};
 
-/// Calls at the same time; more make one small API server no faster.
-const CALLS: usize = 16;
 /// How long the operator is watched after its start for writes that nothing asked for.
 const IDLE: Duration = Duration::from_mins(2);
 

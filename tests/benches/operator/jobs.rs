@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use zephyr_crds::conditions::ConditionType;
@@ -17,8 +17,8 @@ use zephyr_tests::sum_job::SumJob;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 
-/// Jobs that are applied at the same time.
-const CALLS: usize = 16;
+/// Calls at the same time; more make one small API server no faster.
+pub(crate) const CALLS: usize = 16;
 /// How often figures are taken while jobs run.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long deletes of the pod that stays are counted.
@@ -88,18 +88,8 @@ pub(crate) async fn many(count: usize) -> Result<()> {
 /// A worker's pod with a finalizer on a node that vanishes: how often it is deleted, and whether the job goes on.
 pub(crate) async fn stuck() -> Result<()> {
     let operator = Operator::find().await?;
-    let nodes: Api<Node> = Api::all(operator.client.clone());
-    let all = nodes.list(&ListParams::default()).await?.items;
-    let labels = |node: &&Node| {
-        !node
-            .labels()
-            .contains_key("node-role.kubernetes.io/control-plane")
-    };
-    let node = all
-        .iter()
-        .find(labels)
-        .context("a node that takes pods")?
-        .name_any();
+    let nodes = node::for_jobs().await?;
+    let node = nodes.into_iter().next().context("a node that takes pods")?;
     let namespace = TestNamespace::create("stuck").await?;
     let mut sum_job = SumJob::new("sum");
     (sum_job.numbers, sum_job.preferred_node) = (900, Some(node.clone()));
