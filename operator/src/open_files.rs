@@ -1,4 +1,5 @@
 //! The limit of open files. The operator holds a stream to each coordinator, and the usual soft limit is 1,024.
+//! Changes no other limit, and stops nothing if this one cannot be raised.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,6 +117,23 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
 }
 
+/// What a look at a job works with, once the caches are filled.
+fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -> Context {
+    Context {
+        recorder: Recorder::new(client.clone(), reporter(setup.instance)),
+        client,
+        caches,
+        streams: RunStreams::new(Arc::clone(&jobs), setup.dial, setup.clock),
+        jobs,
+        installation: setup.installation,
+        signing_key: setup.signing_key,
+        metrics: setup.metrics,
+        memory: Memory::default(),
+        clock: setup.clock,
+        started: Instant::now(),
+    }
+}
+
 /// Runs the operator until it fails. Dropping the future at any point is what a crash is: nothing goes on after it.
 ///
 /// Listens on nothing, reads no file, argument or signal.
@@ -140,24 +157,13 @@ pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
         filled = filling.wait() => filled.map_err(Error::FillCaches)?,
         ended = tasks.join_next() => return Err(Error::TaskEnded { task: name_of(ended) }),
     }
-    let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter(setup.instance)),
-        client,
-        caches,
-        streams: RunStreams::new(Arc::clone(&jobs), setup.dial, setup.clock),
-        jobs: Arc::clone(&jobs),
-        installation: setup.installation,
-        signing_key: setup.signing_key,
-        metrics: setup.metrics,
-        memory: Memory::default(),
-        clock: setup.clock,
-        started: Instant::now(),
-    });
+    let health = setup.health.clone();
+    let context = Arc::new(context(client, caches, Arc::clone(&jobs), setup));
     tasks.spawn(sweep(Arc::clone(&context)));
-    setup.health.set_ready();
+    health.set_ready();
     info!(worker_image = %context.installation.worker_image, jobs = context.caches.jobs.len(), "operator runs");
     tokio::select! {
-        never = drive(jobs, context, setup.health) => match never {},
+        never = drive(jobs, context, health) => match never {},
         ended = tasks.join_next() => Err(Error::TaskEnded { task: name_of(ended) }),
     }
 }
@@ -173,10 +179,7 @@ fn read_key(config: &Config) -> Result<SigningKey, Error> {
 
 /// Without the CRD every watch would fail for ever, and nobody would be told.
 async fn require_crd(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
-    let jobs: Api<Seen<Anybody<ZephyrJob>>> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let jobs = watches::scoped::<Seen<Anybody<ZephyrJob>>>(client, namespace);
     match bounded(jobs.list(&ListParams::default().limit(1))).await {
         Ok(_) => Ok(()),
         Err(error) if error.refusal() == Refusal::NotFound => Err(Error::NoCrd),

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -23,6 +24,7 @@ use zephyr_crds::names;
 
 use self::cache::{Cache, Caches, Touched};
 use self::decode::{Facts, Seen};
+use crate::calls::with_causes;
 use crate::driver::Jobs;
 use crate::health::Health;
 use crate::queue::JobKey;
@@ -160,6 +162,17 @@ async fn follow<F: Facts>(
     kind
 }
 
+/// The API of a kind in one namespace, or in all.
+pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
 async fn follow_kind<F: Facts>(
     watching: &Watching,
     kind: &'static str,
@@ -168,10 +181,7 @@ async fn follow_kind<F: Facts>(
     on_touch: impl Fn(Touched),
     on_gone: impl Fn(Touched),
 ) {
-    let api: Api<Seen<F>> = match &watching.namespace {
-        Some(namespace) => Api::namespaced(watching.client.clone(), namespace),
-        None => Api::all(watching.client.clone()),
-    };
+    let api = scoped::<Seen<F>>(&watching.client, watching.namespace.as_deref());
     let page = if F::METADATA_ONLY {
         METADATA_PAGE
     } else {
@@ -267,20 +277,6 @@ impl Filling {
             .health
             .set_missing(self.sentence().unwrap_or_default());
     }
-}
-
-/// An error with all its causes: the outermost says only which call failed.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 /// The waits between tries of a watch: doubled while it fails, the first again once it has worked for a while. A list that

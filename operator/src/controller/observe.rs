@@ -17,7 +17,6 @@ use super::observed::{
 };
 use super::validate::JobIdentity;
 use crate::calls::{CallError, bounded};
-use crate::pods::PodFacts;
 use crate::watches::cache::Caches;
 use crate::watches::decode::{Facts, Seen};
 use crate::watches::facts::{
@@ -268,10 +267,9 @@ impl Objects {
             observed.pods.push(Arc::clone(&pod.facts));
         }
         // One order, whatever the order of lists: the same facts make the same plan.
-        let name = |pod: &Arc<PodFacts>| (pod.name.clone(), pod.uid.clone());
-        if !observed.pods.is_sorted_by_key(name) {
-            observed.pods.sort_by_cached_key(name);
-        }
+        observed
+            .pods
+            .sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
         observed
     }
 }

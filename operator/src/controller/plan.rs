@@ -306,6 +306,41 @@ fn plan_running(
     }
 }
 
+/// What has to be read live before a generation ends for this cause. Only one cause rests on worker pods; to list them for every
+/// other would take minutes of a job of 10,000 workers.
+fn depth_of(cause: GenerationEnd) -> Depth {
+    match cause {
+        GenerationEnd::NoWorkers => Depth::Pods,
+        GenerationEnd::Succeeded | GenerationEnd::Failed | GenerationEnd::CoordinatorLost => {
+            Depth::Objects
+        }
+    }
+}
+
+/// Why no generation follows the one that ended, if none may: `used` is the number of generations with it, `without_progress` the
+/// number of those in a row that committed nothing.
+fn no_further(
+    job: &ValidatedJob,
+    ended: &EndedGeneration,
+    used: u32,
+    without_progress: u32,
+) -> Option<(Reason, String)> {
+    let last = &ended.message;
+    if used >= job.spec.retries.max_generations {
+        let message =
+            format!("{used} of {used} generations ended without a result, the last one: {last}");
+        return Some((Reason::GenerationsExhausted, message));
+    }
+    let is_stuck = without_progress >= MAX_GENERATIONS_WITHOUT_PROGRESS
+        && same_cause(job, ended.cause, without_progress);
+    is_stuck.then(|| {
+        let message = format!(
+            "{without_progress} generations in a row ended in the same way without progress: {last}"
+        );
+        (Reason::NoProgress, message)
+    })
+}
+
 /// The generation has ended without a result: the next one, or the end of the job.
 fn plan_next(
     job: &ValidatedJob,
@@ -324,13 +359,7 @@ fn plan_next(
             ..Plan::default()
         };
     }
-    // Only this cause rests on worker pods; to list them for every other would take minutes of a job of 10,000 workers.
-    let depth = match ended.cause {
-        GenerationEnd::NoWorkers => Depth::Pods,
-        GenerationEnd::Succeeded | GenerationEnd::Failed | GenerationEnd::CoordinatorLost => {
-            Depth::Objects
-        }
-    };
+    let depth = depth_of(ended.cause);
     if !observed.freshness.covers(depth) {
         return Plan::look(depth);
     }
@@ -359,21 +388,8 @@ fn plan_next(
             ..Plan::default()
         }
     };
-    if used >= job.spec.retries.max_generations {
-        let message = format!(
-            "{used} of {used} generations ended without a result, the last one: {}",
-            ended.message
-        );
-        return finish(Reason::GenerationsExhausted, message);
-    }
-    if without_progress >= MAX_GENERATIONS_WITHOUT_PROGRESS
-        && same_cause(job, ended.cause, without_progress)
-    {
-        let message = format!(
-            "{without_progress} generations in a row ended in the same way without progress: {}",
-            ended.message
-        );
-        return finish(Reason::NoProgress, message);
+    if let Some((reason, message)) = no_further(job, &ended, used, without_progress) {
+        return finish(reason, message);
     }
     if !job.standing_errors(observed).is_empty() {
         // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.

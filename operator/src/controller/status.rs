@@ -267,6 +267,26 @@ impl Projection {
             progress.reason,
             &progress.message,
         );
+        self.set_pods(diagnosis);
+        let (degraded, reason, message) = {
+            let foreign = other_release(observed, self.status.generation);
+            let stuck = observed.forced.problem();
+            degradation(
+                report,
+                diagnosis,
+                problem.or(foreign.as_ref()),
+                stuck.as_ref(),
+            )
+        };
+        self.set(ConditionType::Degraded, degraded, reason, &message);
+        self.set_unfinished();
+
+        let phase = follow_phase(self.status.phase, report, diagnosis);
+        self.enter(phase, progress.reason, &progress.message);
+    }
+
+    /// What the pods of both roles are.
+    fn set_pods(&mut self, diagnosis: &Diagnosis) {
         let health = &diagnosis.coordinator;
         let (reason, message) = match &health.trouble {
             None if health.ready => (Reason::CoordinatorReady, "the coordinator's pod is ready"),
@@ -293,21 +313,6 @@ impl Projection {
             None => (Reason::NoWorkersAlive, "no worker is alive"),
         };
         self.set(ConditionType::WorkersReady, alive, reason, message);
-        let (degraded, reason, message) = {
-            let foreign = other_release(observed, self.status.generation);
-            let stuck = observed.forced.problem();
-            degradation(
-                report,
-                diagnosis,
-                problem.or(foreign.as_ref()),
-                stuck.as_ref(),
-            )
-        };
-        self.set(ConditionType::Degraded, degraded, reason, &message);
-        self.set_unfinished();
-
-        let phase = follow_phase(self.status.phase, report, diagnosis);
-        self.enter(phase, progress.reason, &progress.message);
     }
 
     /// Whether the coordinator is well by all signs, was heard before, and has not been heard by this operator.
@@ -548,6 +553,9 @@ fn bound(status: &mut ZephyrJobStatus) {
     let is_large = |status: &ZephyrJobStatus| {
         serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
     };
+    if !is_large(status) {
+        return;
+    }
     while is_large(status) && status.history.len() > 1 {
         status.history.remove(0);
     }

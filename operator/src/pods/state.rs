@@ -100,9 +100,10 @@ impl PodFacts {
                 return WorkerState::Reconnecting;
             }
             // Unknown to a coordinator that has had time to get to know everybody.
-            let known_from = sessions.coordinator_since.max(Some(heard.since));
-            let has_had_time =
-                known_from.is_none_or(|from| now.duration_since(from) > UNKNOWN_PATIENCE);
+            let known_from = sessions
+                .coordinator_since
+                .map_or(heard.since, |since| since.max(heard.since));
+            let has_had_time = now.duration_since(known_from) > UNKNOWN_PATIENCE;
             let is_given_up = if self.ready {
                 self.ready_changed
                     .is_none_or(|changed| now.duration_since(changed) > UNKNOWN_PATIENCE)

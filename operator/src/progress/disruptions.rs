@@ -61,7 +61,7 @@ impl Disruptions {
         for pod in pods {
             let ordinal = pod.ordinal();
             let was_settled = self.known.get(&pod.uid).is_some_and(|known| known.settled);
-            let end = pod.end().filter(|_| pod.is_taken());
+            let end = pod.is_taken().then(|| pod.end()).flatten();
             let is_new = end
                 .as_ref()
                 .is_some_and(|end| end.cause == PodEndCause::Disruption)

@@ -117,17 +117,7 @@ pub(super) fn read_report(
     if epoch.is_none() && (snapshot.planned.is_some() || snapshot.result.is_some()) {
         return Err(Error::Missing { field: "epoch" });
     }
-    // A cut address would name another file, and status would refuse a longer one for ever.
-    if let Some(result) = &snapshot.result {
-        let found = result.manifest.chars().count();
-        if found > MAX_MANIFEST {
-            return Err(Error::TooLong {
-                field: "result.manifest",
-                found,
-                limit: MAX_MANIFEST,
-            });
-        }
-    }
+    let result = snapshot.result.map(read_result).transpose()?;
     let workers = snapshot.workers.unwrap_or_default();
     Ok(RunReport {
         generation,
@@ -162,15 +152,28 @@ pub(super) fn read_report(
         tasks_total: countable(snapshot.tasks_total),
         useful_workers: snapshot.useful_workers,
         progressed: false,
-        result: snapshot.result.map(|result| RunResult {
-            succeeded: result.succeeded,
-            reason: cut(result.reason, MAX_NAME),
-            message: cut(result.message, MAX_SENTENCE),
-            files: countable(result.files),
-            bytes: countable(result.bytes),
-            rows: countable(result.rows),
-            manifest: result.manifest,
-        }),
+        result,
+    })
+}
+
+fn read_result(result: proto::Result) -> Result<RunResult, Error> {
+    // A cut address would name another file, and status would refuse a longer one for ever.
+    let found = result.manifest.chars().count();
+    if found > MAX_MANIFEST {
+        return Err(Error::TooLong {
+            field: "result.manifest",
+            found,
+            limit: MAX_MANIFEST,
+        });
+    }
+    Ok(RunResult {
+        succeeded: result.succeeded,
+        reason: cut(result.reason, MAX_NAME),
+        message: cut(result.message, MAX_SENTENCE),
+        files: countable(result.files),
+        bytes: countable(result.bytes),
+        rows: countable(result.rows),
+        manifest: result.manifest,
     })
 }
 

@@ -1,3 +1,5 @@
+//! The queue: no change is lost, no job is looked at twice at a time, back-off and turns are kept.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

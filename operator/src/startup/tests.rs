@@ -1,3 +1,5 @@
+//! The operator from its start, over a small API server that only lists, watches and takes writes.
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -178,21 +180,8 @@ fn context(server: &Arc<Fake>, jobs: Vec<Value>) -> Arc<Context> {
     for job in jobs {
         caches.jobs.put(serde_json::from_value(job).unwrap());
     }
-    let setup = setup();
-    let jobs = Arc::<Jobs>::default();
-    Arc::new(Context {
-        recorder: Recorder::new(server.client(), reporter(None)),
-        client: server.client(),
-        caches: Arc::new(caches),
-        streams: RunStreams::new(Arc::clone(&jobs), setup.dial, setup.clock),
-        jobs,
-        installation: setup.installation,
-        signing_key: setup.signing_key,
-        metrics: setup.metrics,
-        memory: Memory::default(),
-        clock: setup.clock,
-        started: Instant::now(),
-    })
+    let (client, caches) = (server.client(), Arc::new(caches));
+    Arc::new(super::context(client, caches, Arc::default(), setup()))
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,25 +49,17 @@ pub async fn newest_refusal(
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
     let mut page = ListParams::default().fields(&selector).limit(PAGE);
-    let mut newest = None;
+    let mut newest: Option<PodRefusal> = None;
     for _ in 0..MAX_PAGES {
         let events = bounded(api.list(&page)).await?;
-        for refusal in events.items.into_iter().filter_map(refusal) {
-            newest = match newest {
-                Some(newest) if is_newer(&newest, &refusal) => Some(newest),
-                Some(_) | None => Some(refusal),
-            };
-        }
+        let found = events.items.into_iter().filter_map(refusal);
+        newest = newest.into_iter().chain(found).max_by_key(|one| one.at);
         match events.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => break,
         }
     }
     Ok(newest)
-}
-
-fn is_newer(one: &PodRefusal, other: &PodRefusal) -> bool {
-    one.at > other.at
 }
 
 /// What an event says, and when it was last seen. An event without a time or a message says nothing.

@@ -608,22 +608,27 @@ fn people_are_told_of_phases_and_of_each_new_trouble_once() {
     assert_eq!(told(&blocked, &blocked), []);
 }
 
+/// The job in this generation, after the one before was lost with this message.
+fn followed_by(job: &ValidatedJob, generation: u32, message: &str) -> ValidatedJob {
+    let ended = EndedGeneration {
+        cause: GenerationEnd::CoordinatorLost,
+        message: message.to_owned(),
+    };
+    let start = Start {
+        generation,
+        ended: Some(ended),
+        not_before: None,
+        without_progress: generation,
+    };
+    after_step(job, Lifecycle::Start(start), i64::from(generation) * 1000)
+}
+
 #[test]
 fn a_status_stays_below_eight_kibibytes_whatever_happened() {
     let long = "a message that goes on and on, ".repeat(100);
     let mut job = started();
     for generation in 2..=40 {
-        let ended = EndedGeneration {
-            cause: GenerationEnd::CoordinatorLost,
-            message: long.clone(),
-        };
-        let start = Start {
-            generation,
-            ended: Some(ended),
-            not_before: None,
-            without_progress: generation,
-        };
-        job = after_step(&job, Lifecycle::Start(start), i64::from(generation) * 1000);
+        job = followed_by(&job, generation, &long);
         let trouble = Some(Trouble {
             kind: TroubleKind::Crashing,
             message: long.clone(),
@@ -739,17 +744,7 @@ fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
     let long = "\u{1F300}\"".repeat(600);
     let mut job = started();
     for generation in 2..=12 {
-        let ended = EndedGeneration {
-            cause: GenerationEnd::CoordinatorLost,
-            message: long.clone(),
-        };
-        let start = Start {
-            generation,
-            ended: Some(ended),
-            not_before: None,
-            without_progress: generation,
-        };
-        job = after_step(&job, Lifecycle::Start(start), i64::from(generation) * 1000);
+        job = followed_by(&job, generation, &long);
     }
     let finish = Finish {
         cause: GenerationEnd::Failed,

@@ -1,3 +1,5 @@
+//! What a cache holds after lists, changes and deletions in any order.
+
 use serde_json::{Value, json};
 
 use super::*;
