@@ -4,6 +4,7 @@
 
 mod check;
 mod metadata;
+pub mod served;
 
 use std::sync::LazyLock;
 

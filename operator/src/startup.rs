@@ -3,23 +3,23 @@
 //! [`run`] is the process: its arguments, key, signals and listener. [`serve`] is everything else, over any client, clock and
 //! way to coordinators.
 
+mod definition;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::ListParams;
 use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::info;
-use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::names;
 
 use crate::admin;
+use crate::calls::CallError;
 use crate::calls::retry_after::KeepRetryAfter;
-use crate::calls::{CallError, Refusal, bounded};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::controller::Context;
@@ -33,8 +33,6 @@ use crate::progress::dial::{Dial, Grpc};
 use crate::progress::token::{KeyTooShort, SigningKey};
 use crate::watches;
 use crate::watches::cache::Caches;
-use crate::watches::decode::Seen;
-use crate::watches::facts::Anybody;
 
 /// How often what is kept for jobs that are gone is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -55,6 +53,12 @@ pub enum Error {
     Client(#[source] kube::Error),
     #[error("CRD zephyrjobs.zephyr.dev not found, install it first")]
     NoCrd,
+    #[error(
+        "CRD zephyrjobs.zephyr.dev: serves {served} only; this operator needs {needed}, apply the CRD of its release"
+    )]
+    OtherVersion { served: String, needed: String },
+    #[error("{sentence}")]
+    OldCrd { sentence: String },
     #[error("list ZephyrJobs: {0}")]
     ListJobs(#[source] CallError),
     #[error(transparent)]
@@ -140,7 +144,7 @@ fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -
 pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     let namespace = setup.namespace.as_deref();
-    require_crd(&client, namespace).await?;
+    definition::check(&client, namespace, &setup.health).await?;
 
     let caches = Arc::new(Caches::default());
     let jobs = Arc::new(Jobs::default());
@@ -177,16 +181,6 @@ fn read_key(config: &Config) -> Result<SigningKey, Error> {
     SigningKey::new(&bytes).map_err(|source| Error::UseKey { path, source })
 }
 
-/// Without the CRD every watch would fail for ever, and nobody would be told.
-async fn require_crd(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
-    let jobs = watches::scoped::<Seen<Anybody<ZephyrJob>>>(client, namespace);
-    match bounded(jobs.list(&ListParams::default().limit(1))).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.refusal() == Refusal::NotFound => Err(Error::NoCrd),
-        Err(error) => Err(Error::ListJobs(error)),
-    }
-}
-
 /// Drops what is kept for jobs that are gone, for ever.
 async fn sweep(context: Arc<Context>) -> &'static str {
     let mut ticks = interval(SWEEP_INTERVAL);
@@ -216,6 +210,6 @@ fn name_of(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> Strin
 }
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

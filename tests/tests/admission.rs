@@ -13,6 +13,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use zephyr_crds::job::{ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::structural::served::{Differences, compare};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_tests::cluster::{LOOK_EVERY, PATIENCE, client};
 
@@ -955,4 +956,34 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
         .delete(&namespace, &DeleteParams::default())
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn fault_f17_the_schema_that_the_api_server_publishes_is_known_again() -> Result<()> {
+    let client = client().await?;
+    definition_is_installed(&client).await?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut request = Request::new("/").list(&kube::api::ListParams::default())?;
+        *request.uri_mut() = "/openapi/v3/apis/zephyr.dev/v1alpha1".parse()?;
+        let published: Value = client.request(request).await?;
+        let schema = &published["components"]["schemas"]["dev.zephyr.v1alpha1.ZephyrJob"];
+        let differences = compare(schema);
+        if differences == Differences::default() {
+            let status =
+                "/apis/zephyr.dev/v1alpha1/namespaces/{namespace}/zephyrjobs/{name}/status";
+            ensure!(
+                published["paths"][status].is_object(),
+                "{status} is not published"
+            );
+            ensure!(
+                schema["x-kubernetes-group-version-kind"][0]["kind"] == "ZephyrJob",
+                "the schema does not name its kind"
+            );
+            return Ok(());
+        }
+        // A definition that was changed a moment ago is published a little later.
+        ensure!(tokio::time::Instant::now() < deadline, "{differences:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

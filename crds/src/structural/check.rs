@@ -10,7 +10,7 @@ const SUGGESTION_MAX_DISTANCE: usize = 3;
 /// What is wrong with a field that the schema does not have.
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
-const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
+pub(super) const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// How far from a whole number the server still takes a number for it.
 const WHOLE_NUMBER_END: f64 = 9_007_199_254_740_991.0;
 

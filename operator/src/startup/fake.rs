@@ -18,6 +18,22 @@ pub(crate) const PLURALS: [&str; 6] = [
     "pods",
 ];
 
+/// Where the schema of our group is published.
+pub(crate) const PUBLISHED_AT: &str = "/openapi/v3/apis/zephyr.dev/v1alpha1";
+
+/// What an API server with the CRD of this release publishes.
+pub(crate) fn published() -> Value {
+    let definition = json!(zephyr_crds::crd::definition());
+    let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    schema["x-kubernetes-group-version-kind"] =
+        json!([{"group": "zephyr.dev", "version": "v1alpha1", "kind": "ZephyrJob"}]);
+    let jobs = "/apis/zephyr.dev/v1alpha1/namespaces/{namespace}/zephyrjobs";
+    json!({
+        "paths": {format!("{jobs}/{{name}}"): {}, format!("{jobs}/{{name}}/status"): {}},
+        "components": {"schemas": {"dev.zephyr.v1alpha1.ZephyrJob": schema}},
+    })
+}
+
 /// The server: what there is, and what was asked.
 #[derive(Default)]
 pub(crate) struct Fake {
@@ -27,6 +43,8 @@ pub(crate) struct Fake {
     pub(crate) hangs: Option<&'static str>,
     /// The kind whose lists are refused.
     pub(crate) refuses: Option<&'static str>,
+    /// What is published as the schema, instead of this release's.
+    pub(crate) published: Option<Value>,
     /// Writes: method, path, body.
     pub(crate) writes: Mutex<Vec<(Method, String, Value)>>,
 }
@@ -70,6 +88,10 @@ impl Fake {
                 .split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
         };
+        if path == PUBLISHED_AT {
+            let published = self.published.clone().unwrap_or_else(published);
+            return Response::new(Body::from(published.to_string()));
+        }
         let last = path.rsplit('/').next().unwrap_or_default();
         let Some(plural) = PLURALS.into_iter().find(|plural| *plural == last) else {
             return failure(StatusCode::NOT_FOUND, "NotFound");

@@ -175,6 +175,77 @@ async fn an_object_that_is_nested_too_deeply_stops_no_other_job_and_is_one_event
     );
 }
 
+/// How the start ends if `change` is made to what the API server publishes.
+async fn start_with(change: impl FnOnce(&mut Value)) -> Result<(), String> {
+    let mut published = super::fake::published();
+    change(&mut published);
+    let server = Arc::new(Fake {
+        published: Some(published),
+        ..Fake::default()
+    });
+    let setup = setup();
+    let health = setup.health.clone();
+    let running = timeout(Duration::from_mins(1), serve(server.client(), setup));
+    match running.await {
+        Err(_) => health.readiness(),
+        Ok(ended) => ended.map_err(|error| error.to_string()),
+    }
+}
+
+/// Takes what is at `pointer` away.
+fn remove(published: &mut Value, pointer: &str) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let schema = "/components/schemas/dev.zephyr.v1alpha1.ZephyrJob";
+    let parent = published.pointer_mut(&format!("{schema}{parent}")).unwrap();
+    assert!(parent.as_object_mut().unwrap().remove(name).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_f17_a_crd_that_lacks_what_is_written_or_read_ends_the_start() {
+    assert_eq!(start_with(|_| {}).await, Ok(()));
+    for (pointer, lacks) in [
+        (
+            "/properties/status/properties/backoffUntil",
+            "status.backoffUntil",
+        ),
+        (
+            "/properties/spec/properties/storage/properties/retain",
+            "spec.storage.retain",
+        ),
+    ] {
+        let ended = start_with(|published| remove(published, pointer)).await;
+        let expected = format!(
+            "CRD zephyrjobs.zephyr.dev: is older than this operator, release 0.1.0 (it lacks {lacks}); apply the CRD of that \
+             release: helm upgrade with installCRDs=true, or kubectl apply -f crds/zephyrjobs.yaml"
+        );
+        assert_eq!(ended, Err(expected));
+    }
+    let without_status = start_with(|published| {
+        let paths = published["paths"].as_object_mut().unwrap();
+        paths.retain(|path, _| !path.ends_with("/status"));
+    });
+    let ended = without_status.await.unwrap_err();
+    assert!(
+        ended.contains("(it lacks the subresource status)"),
+        "{ended}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_f17_a_schema_that_is_not_published_holds_the_start_up_but_does_not_end_it() {
+    let started = start_with(|published| *published = json!({"paths": {}}));
+    assert_eq!(started.await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_f17_a_crd_of_a_newer_release_lets_an_older_operator_start() {
+    let started = start_with(|published| {
+        let schema = "/components/schemas/dev.zephyr.v1alpha1.ZephyrJob/properties/spec/properties";
+        published.pointer_mut(schema).unwrap()["suspend"] = json!({"type": "boolean"});
+    });
+    assert_eq!(started.await, Ok(()));
+}
+
 fn context(server: &Arc<Fake>, jobs: Vec<Value>) -> Arc<Context> {
     let caches = Caches::default();
     for job in jobs {
