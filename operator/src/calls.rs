@@ -53,14 +53,16 @@ impl CallError {
         let kube::Error::Api(status) = error.as_ref() else {
             return Refusal::Transient;
         };
-        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
         if causes
-            .into_iter()
+            .clone()
             .any(|cause| cause.reason == "NamespaceTerminating")
         {
             return Refusal::NamespaceEnding;
         }
         match (status.code, status.reason.as_str()) {
+            // The answer to a patch with the uid of an object whose name another one has by now.
+            (422, _) if causes.any(|cause| cause.field == "metadata.uid") => Refusal::Conflict,
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,
             (409, _) => Refusal::Conflict,
@@ -160,5 +162,23 @@ pub mod tests {
         .unwrap();
         let error = CallError::Answer(Box::new(kube::Error::Api(Box::new(status))));
         assert_eq!(error.refusal(), Refusal::NamespaceEnding);
+    }
+
+    #[test]
+    fn a_patch_of_an_object_that_was_replaced_is_a_conflict() {
+        let refused = |field: &str| {
+            let why = "Invalid value: \"1-2-3\": field is immutable";
+            let status: kube::core::Status = serde_json::from_value(serde_json::json!({
+                "code": 422, "reason": "Invalid", "message": format!("StatefulSet.apps \"w\" is invalid: {field}: {why}"),
+                "details": {
+                    "name": "w", "group": "apps", "kind": "StatefulSet",
+                    "causes": [{"reason": "FieldValueInvalid", "message": why, "field": field}],
+                },
+            }))
+            .unwrap();
+            CallError::Answer(Box::new(kube::Error::Api(Box::new(status)))).refusal()
+        };
+        assert_eq!(refused("metadata.uid"), Refusal::Conflict);
+        assert_eq!(refused("spec.serviceName"), Refusal::Invalid);
     }
 }

@@ -367,7 +367,7 @@ impl Writer<'_> {
 
     async fn scale(&self, name: &str, uid: &str, to: u32) -> Result<(), Error> {
         let api: Api<StatefulSet> = self.api();
-        // A uid in a patch is a precondition: another object of this name is not touched.
+        // A uid in a patch is a precondition, although its refusal is 422: another object of this name is not touched.
         let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
         let parameters = PatchParams {
             field_manager: Some(names::MANAGER.to_owned()),
