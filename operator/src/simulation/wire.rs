@@ -179,6 +179,7 @@ fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer 
             request.kind,
             name,
             "spec",
+            "FieldValueInvalid",
             "Invalid value: refused by a webhook",
         ),
         410 => Answer::gone("too old resource version"),

@@ -52,8 +52,11 @@ impl Answer {
     fn error(code: u16, reason: &str, message: &str, details: &Value) -> Self {
         let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code,
+            "message": message, "code": code,
         });
+        if !reason.is_empty() {
+            body["reason"] = json!(reason);
+        }
         if !details.is_null() {
             body["details"] = details.clone();
         }
@@ -78,22 +81,28 @@ impl Answer {
         Self::refuse(409, "Conflict", kind, name, &message)
     }
 
-    /// The field `path` of an object cannot be as it is.
-    pub(crate) fn invalid(kind: Kind, name: &str, path: &str, why: &str) -> Self {
-        let facts = kind.facts();
-        let qualified = if facts.group.is_empty() {
-            facts.kind.to_owned()
-        } else {
-            format!("{}.{}", facts.kind, facts.group)
-        };
-        let mut answer = Self::refuse(
-            422,
-            "Invalid",
-            kind,
-            name,
-            &format!("{qualified} \"{name}\" is invalid: {path}: {why}"),
-        );
-        answer.set(|body| body["details"]["kind"] = json!(facts.kind));
+    /// A precondition of a deletion does not hold. It names the kind and not the resource.
+    pub(crate) fn precondition(kind: Kind, name: &str, why: &str) -> Self {
+        let qualified = kind.facts().qualified_kind();
+        let message = format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}");
+        let mut answer = Self::refuse(409, "Conflict", kind, name, &message);
+        answer.set(|body| body["details"]["kind"] = json!(kind.facts().kind));
+        answer
+    }
+
+    /// The field `path` of an object cannot be as it is, for the reason `cause`.
+    pub(crate) fn invalid(kind: Kind, name: &str, path: &str, cause: &str, why: &str) -> Self {
+        let qualified = kind.facts().qualified_kind();
+        let message = format!("{qualified} \"{name}\" is invalid: {path}: {why}");
+        let mut answer = Self::refuse(422, "Invalid", kind, name, &message);
+        answer.set(|body| {
+            let details = &mut body["details"];
+            details["kind"] = json!(kind.facts().kind);
+            details["causes"] = json!([{"reason": cause, "message": why, "field": path}]);
+            if let Some(fields) = details.as_object_mut().filter(|_| name.is_empty()) {
+                fields.remove("name");
+            }
+        });
         answer
     }
 
@@ -127,19 +136,20 @@ pub(crate) fn view(request: &ApiRequest, object: &Arc<Value>) -> Arc<Value> {
     Arc::clone(object)
 }
 
-/// One page of a list.
+/// One page of a list; `next` has the token of the next page, and how many objects remain if that is known.
 pub(crate) fn list(
     request: &ApiRequest,
     items: &[Arc<Value>],
     version: u64,
-    next_page: Option<&str>,
-    remaining: usize,
+    next: Option<(&str, Option<usize>)>,
 ) -> Value {
     let facts: &KindFacts = request.kind.facts();
     let mut metadata = json!({"resourceVersion": version.to_string()});
-    if let Some(token) = next_page {
+    if let Some((token, remaining)) = next {
         metadata["continue"] = json!(token);
-        metadata["remainingItemCount"] = json!(remaining);
+        if let Some(remaining) = remaining {
+            metadata["remainingItemCount"] = json!(remaining);
+        }
     }
     let items: Vec<Value> = items
         .iter()
@@ -161,7 +171,12 @@ pub(crate) fn list(
     } else {
         (format!("{}List", facts.kind), facts.api_version())
     };
-    json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})
+    let mut body =
+        json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
+    if request.is_partial && items.is_empty() {
+        body["items"] = Value::Null;
+    }
+    body
 }
 
 /// One line of a watch.
@@ -181,7 +196,7 @@ fn core_event(object: &Value) -> Value {
     json!({
         "kind": "Event", "apiVersion": "v1", "metadata": object["metadata"],
         "involvedObject": object["regarding"], "reason": object["reason"], "message": object["note"],
-        "type": object["type"], "eventTime": object["eventTime"], "series": object["series"],
+        "type": object["type"], "action": object["action"], "eventTime": object["eventTime"], "series": object["series"],
         "lastTimestamp": object["deprecatedLastTimestamp"], "source": {},
         "reportingComponent": object["reportingController"], "reportingInstance": object["reportingInstance"],
     })

@@ -132,10 +132,19 @@ impl KindFacts {
 
     /// How messages call it: `statefulsets.apps`.
     pub(crate) fn qualified(&self) -> String {
+        self.in_group(self.plural)
+    }
+
+    /// How messages about one field call it: `StatefulSet.apps`.
+    pub(crate) fn qualified_kind(&self) -> String {
+        self.in_group(self.kind)
+    }
+
+    fn in_group(&self, word: &str) -> String {
         if self.group.is_empty() {
-            self.plural.to_owned()
+            word.to_owned()
         } else {
-            format!("{}.{}", self.plural, self.group)
+            format!("{word}.{}", self.group)
         }
     }
 }

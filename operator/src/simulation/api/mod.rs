@@ -2,7 +2,9 @@
 //! answers. It knows nothing of jobs.
 
 pub(crate) mod answer;
+mod delete;
 pub(crate) mod kinds;
+mod metadata;
 mod read;
 pub(crate) mod request;
 mod selector;
@@ -79,7 +81,7 @@ impl ApiServer {
             Verb::Create => write::create(store, request, by, now),
             Verb::Update => write::update(store, request, by, now),
             Verb::Patch => write::patch(store, request, by, now),
-            Verb::Delete => write::delete(store, request, by, now),
+            Verb::Delete => delete::delete(store, request, by, now),
             Verb::Watch => Answer::fail(500, "InternalError", "a watch has no single answer"),
         })
     }

@@ -1,13 +1,16 @@
-//! Get and list. Changes nothing but the pages that are kept.
+//! Get and list. Changes nothing.
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, list as list_body, view};
 use super::request::ApiRequest;
 use super::store::{Key, Store};
 use super::write::scale_of;
+
+/// What the rest of a list is refused with that has become too old.
+const PAGES_GONE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// One object, or its scale.
 pub(crate) fn get(store: &Store, request: &ApiRequest) -> Answer {
@@ -26,60 +29,79 @@ pub(crate) fn get(store: &Store, request: &ApiRequest) -> Answer {
     }
 }
 
-/// A page of a list, as it is now.
-pub(crate) fn list(store: &mut Store, request: &ApiRequest) -> Answer {
-    if let Some(token) = &request.query.next_page {
-        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
-        return match store.take_pages(token) {
-            Some((version, items)) => page(store, request, version, items),
-            None => Answer::gone(message),
-        };
+/// A page of a list, as it is now or as it was when its first page was read.
+pub(crate) fn list(store: &Store, request: &ApiRequest) -> Answer {
+    if let Some(refusal) = request.query.selector.refuse(request.kind) {
+        return refusal;
     }
-    let items = meant(store, request);
-    let version = store.version();
-    page(store, request, version, items)
+    let Some(token) = &request.query.next_page else {
+        return page(request, store.version(), meant(store, request));
+    };
+    let Some((version, start)) = read_token(token) else {
+        let message = "invalid continue token: continue key is not valid: server does not recognize this encoded version ";
+        return Answer::fail(400, "BadRequest", message);
+    };
+    if version < store.oldest() {
+        let mut answer = Answer::gone(PAGES_GONE);
+        // Under this token the rest could be read as it is now.
+        answer.set(|body| body["metadata"]["continue"] = json!(write_token(0, &start)));
+        return answer;
+    }
+    let mut items = meant_at(store, request, version);
+    items.retain(|(key, _)| place(key) > start);
+    page(request, version, items)
 }
 
 /// The list as it was when `version` was the newest.
-pub(crate) fn list_at(store: &mut Store, request: &ApiRequest, version: u64) -> Answer {
-    let items = store
-        .all_at(request.kind, version)
-        .into_iter()
-        .filter(|(key, object)| is_meant(request, key, object))
-        .map(|(_, object)| object)
-        .collect();
-    page(store, request, version, items)
+pub(crate) fn list_at(store: &Store, request: &ApiRequest, version: u64) -> Answer {
+    page(request, version, meant_at(store, request, version))
 }
 
-/// What the request's namespace and selectors mean.
-pub(crate) fn meant(store: &Store, request: &ApiRequest) -> Vec<Arc<Value>> {
-    store
+/// What the request's namespace and selectors mean, in the order of names.
+pub(crate) fn meant(store: &Store, request: &ApiRequest) -> Vec<(Key, Arc<Value>)> {
+    let all = store
         .all(request.kind)
-        .filter(|(key, object)| is_meant(request, key, object))
-        .map(|(_, object)| Arc::clone(object))
+        .filter(|(key, object)| is_meant(request, key, object));
+    all.map(|(key, object)| (key.clone(), Arc::clone(object)))
         .collect()
 }
 
-fn is_meant(request: &ApiRequest, key: &Key, object: &Value) -> bool {
-    request
-        .namespace
-        .as_ref()
-        .is_none_or(|namespace| *namespace == key.namespace)
+fn meant_at(store: &Store, request: &ApiRequest, version: u64) -> Vec<(Key, Arc<Value>)> {
+    let all = store.all_at(request.kind, version).into_iter();
+    all.filter(|(key, object)| is_meant(request, key, object))
+        .collect()
+}
+
+/// Whether the request's namespace and selectors mean this object.
+pub(crate) fn is_meant(request: &ApiRequest, key: &Key, object: &Value) -> bool {
+    let namespace = request.namespace.as_ref();
+    namespace.is_none_or(|namespace| *namespace == key.namespace)
         && request.query.selector.matches(object)
 }
 
-fn page(
-    store: &mut Store,
-    request: &ApiRequest,
-    version: u64,
-    mut items: Vec<Arc<Value>>,
-) -> Answer {
+fn page(request: &ApiRequest, version: u64, mut items: Vec<(Key, Arc<Value>)>) -> Answer {
     let limit = request.query.limit.unwrap_or(usize::MAX);
-    if items.len() <= limit {
-        return Answer::ok(list_body(request, &items, version, None, 0));
-    }
-    let rest = items.split_off(limit);
-    let remaining = rest.len();
-    let token = store.keep_pages(version, rest);
-    Answer::ok(list_body(request, &items, version, Some(&token), remaining))
+    let rest = items.split_off(limit.min(items.len()));
+    let last = items.last().filter(|_| !rest.is_empty());
+    let token = last.map(|(key, _)| write_token(version, &place(key)));
+    // Of what selectors choose, nobody knows how many remain.
+    let remaining = request.query.selector.is_empty().then_some(rest.len());
+    let items: Vec<_> = items.into_iter().map(|(_, object)| object).collect();
+    let next = token.as_deref().map(|token| (token, remaining));
+    Answer::ok(list_body(request, &items, version, next))
+}
+
+/// Where an object is in the order of names.
+fn place(key: &Key) -> String {
+    format!("{}/{}", key.namespace, key.name)
+}
+
+/// A token holds the version of the whole list and the place of its last object that was shown.
+pub(crate) fn write_token(version: u64, start: &str) -> String {
+    format!("page-{version}-{start}")
+}
+
+fn read_token(token: &str) -> Option<(u64, String)> {
+    let (version, start) = token.strip_prefix("page-")?.split_once('-')?;
+    Some((version.parse().ok()?, start.to_owned()))
 }

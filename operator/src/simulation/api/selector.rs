@@ -2,6 +2,23 @@
 
 use serde_json::Value;
 
+use super::answer::Answer;
+use super::kinds::{EVENTS, Kind, PODS};
+
+/// The fields by which objects can be selected.
+const OF_ALL: [&str; 2] = ["metadata.name", "metadata.namespace"];
+const OF_PODS: [&str; 3] = ["spec.nodeName", "spec.schedulerName", "status.phase"];
+const OF_EVENTS: [&str; 8] = [
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "reason",
+    "type",
+];
+
 /// Which objects are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
@@ -36,6 +53,33 @@ impl Selector {
                 })
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Refuses fields by which objects of this kind cannot be selected.
+    pub(crate) fn refuse(&self, kind: Kind) -> Option<Answer> {
+        let known: &[&str] = if kind == EVENTS {
+            &OF_EVENTS
+        } else if kind == PODS {
+            &OF_PODS
+        } else {
+            &[]
+        };
+        let (path, _) = self
+            .fields
+            .iter()
+            .find(|(path, _)| !OF_ALL.contains(&&**path) && !known.contains(&&**path))?;
+        let message = if known.is_empty() {
+            format!(
+                "\"{path}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            )
+        } else {
+            format!("field label not supported: {path}")
+        };
+        Some(Answer::fail(400, "BadRequest", &message))
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {

@@ -57,14 +57,6 @@ pub(crate) struct Store {
     /// Watches and lists of older versions are answered with 410.
     oldest: u64,
     next_uid: u64,
-    pages: BTreeMap<String, Pages>,
-}
-
-/// The rest of a list that is read in pages.
-#[derive(Debug)]
-struct Pages {
-    version: u64,
-    rest: Vec<Arc<Value>>,
 }
 
 impl Default for Store {
@@ -76,7 +68,6 @@ impl Default for Store {
             version: 100,
             oldest: 0,
             next_uid: 0,
-            pages: BTreeMap::new(),
         }
     }
 }
@@ -142,30 +133,26 @@ impl Store {
     }
 
     /// Stores an object that is new, with a uid, a time and a version of its own.
-    pub(crate) fn add(
-        &mut self,
-        key: Key,
-        mut object: Value,
-        by: Actor,
-        now: Timestamp,
-    ) -> Arc<Value> {
+    pub(crate) fn add(&mut self, key: Key, object: Value, by: Actor, now: Timestamp) -> Arc<Value> {
+        let named = self.named(&key, object, now);
+        self.note(key, named, What::Added, by, now)
+    }
+
+    /// An object as it would be stored, but for its version.
+    pub(crate) fn named(&mut self, key: &Key, mut object: Value, now: Timestamp) -> Value {
         self.next_uid += 1;
+        let number = self.next_uid;
         // The first characters differ between objects: the operator builds names of them.
-        let mixed = self.next_uid.wrapping_mul(0x9e37_79b9);
-        let uid = format!(
-            "{:08x}-0000-4000-8000-{:012x}",
-            mixed & 0xffff_ffff,
-            self.next_uid
-        );
+        let mixed = number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
         let facts = key.kind.facts();
         object["kind"] = json!(facts.kind);
         object["apiVersion"] = json!(facts.api_version());
-        object["metadata"]["uid"] = json!(uid);
+        object["metadata"]["uid"] = json!(format!("{mixed:08x}-0000-4000-8000-{number:012x}"));
         object["metadata"]["creationTimestamp"] = json!(whole_seconds(now));
-        if key.kind.facts().counts_generation {
+        if facts.counts_generation {
             object["metadata"]["generation"] = json!(1);
         }
-        self.note(key, object, What::Added, by, now)
+        object
     }
 
     /// Stores another version of an object. One that does not differ is none, as in etcd.
@@ -200,7 +187,9 @@ impl Store {
             && (key.kind != kinds::PODS
                 || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
         if is_let_go {
-            return self.note(key.clone(), object, What::Deleted, by, now);
+            // Its writer sees what it wrote, and everybody else the object as it was.
+            self.note(key.clone(), Value::clone(&before), What::Deleted, by, now);
+            return Arc::new(object);
         }
         self.note(key.clone(), object, What::Modified, by, now)
     }
@@ -238,19 +227,6 @@ impl Store {
         });
         object
     }
-
-    /// Keeps the rest of a list, and gives the token under which it is asked for.
-    pub(crate) fn keep_pages(&mut self, version: u64, rest: Vec<Arc<Value>>) -> String {
-        let token = format!("page-{version}-{}", self.pages.len());
-        self.pages.insert(token.clone(), Pages { version, rest });
-        token
-    }
-
-    /// The rest of a list, with the version that the whole list shows.
-    pub(crate) fn take_pages(&mut self, token: &str) -> Option<(u64, Vec<Arc<Value>>)> {
-        let pages = self.pages.remove(token)?;
-        (pages.version >= self.oldest).then_some((pages.version, pages.rest))
-    }
 }
 
 /// Whether anything but metadata and status is another.
@@ -264,9 +240,8 @@ fn differs_in_spec(one: &Value, other: &Value) -> bool {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     };
-    let is_deletion =
-        one["metadata"]["deletionTimestamp"] != other["metadata"]["deletionTimestamp"];
-    is_deletion || fields(one) != fields(other)
+    let is_ending = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+    is_ending(one) != is_ending(other) || fields(one) != fields(other)
 }
 
 /// A time as objects show it.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ApiServer;
 use super::answer::{Answer, event_line, view};
+use super::read::{is_meant, meant};
 use super::request::ApiRequest;
 use super::store::{Change, Store, What};
 
@@ -126,7 +127,7 @@ impl Watching {
 
 /// What a change is to this watch: an object that no longer matches is gone, one that begins to match is new.
 fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
-    let is_meant = |object: &Value| is_meant(request, change, object);
+    let is_meant = |object: &Value| is_meant(request, &change.key, object);
     if change.key.kind != request.kind {
         return None;
     }
@@ -144,19 +145,11 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
     Some(event_line(what, &view(request, &change.object)))
 }
 
-fn is_meant(request: &ApiRequest, change: &Change, object: &Value) -> bool {
-    request
-        .namespace
-        .as_ref()
-        .is_none_or(|namespace| *namespace == change.key.namespace)
-        && request.query.selector.matches(object)
-}
-
 /// Everything that is there, and the bookmark that says so.
 fn initial_events(store: &Store, request: &ApiRequest) -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> = super::read::meant(store, request)
+    let mut lines: Vec<Vec<u8>> = meant(store, request)
         .iter()
-        .map(|object| event_line("ADDED", &view(request, object)))
+        .map(|(_, object)| event_line("ADDED", &view(request, object)))
         .collect();
     if request.query.sends_initial_events {
         lines.push(event_line(

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, view};
-use super::kinds::PODS;
+use super::kinds::{EVENTS, Kind, PODS, STATEFUL_SETS};
+use super::metadata::{refuse_change, remove, text, tidy};
 use super::request::ApiRequest;
-use super::store::{Actor, Key, Store, whole_seconds};
+use super::store::{Actor, Key, Store};
 
-/// Seconds that a pod gets to end if it names none.
-const USUAL_GRACE: i64 = 30;
-/// The finalizer of an object that is deleted after what it owns.
-pub(crate) const FOREGROUND: &str = "foregroundDeletion";
-/// The finalizer of an object whose dependents are let go.
-pub(crate) const ORPHAN: &str = "orphan";
+/// What a write is refused with whose object is not the newest.
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Creates the object of `request`.
 pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Timestamp) -> Answer {
@@ -25,22 +23,17 @@ pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     if !object.is_object() {
         return Answer::fail(400, "BadRequest", "the body holds no object");
     }
-    let given = object["metadata"]["namespace"]
-        .as_str()
-        .unwrap_or(&namespace);
-    if given != namespace {
-        let message =
-            "the namespace of the provided object does not match the namespace sent on the request";
-        return Answer::fail(400, "BadRequest", message);
+    if let Some(refusal) = other_namespace(request, &object) {
+        return refusal;
+    }
+    if !text(&object["metadata"]["resourceVersion"]).is_empty() {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Answer::fail(500, "", message);
     }
     let Some(name) = name_of(store, &object) else {
-        let message = "name or generateName is required";
-        return Answer::invalid(
-            request.kind,
-            "",
-            "metadata.name",
-            &format!("Required value: {message}"),
-        );
+        let why = "Required value: name or generateName is required";
+        let path = "metadata.name";
+        return Answer::invalid(request.kind, "", path, "FieldValueRequired", why);
     };
     if let Some(refusal) = ending_namespace(store, request, &namespace, &name) {
         return refusal;
@@ -62,9 +55,7 @@ pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     if facts.is_namespaced {
         object["metadata"]["namespace"] = json!(namespace);
     }
-    if facts.has_status && !facts.is_built_in {
-        remove(&mut object, "status");
-    }
+    begin(request.kind, &mut object);
     for field in [
         "uid",
         "resourceVersion",
@@ -74,11 +65,30 @@ pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     ] {
         remove(&mut object["metadata"], field);
     }
+    tidy(request.kind, &mut object);
     if request.query.is_dry_run {
-        return Answer::with(201, view(request, &Arc::new(object)));
+        let shown = store.named(&key, object, now);
+        return Answer::with(201, view(request, &Arc::new(shown)));
     }
     let stored = store.add(key, object, by, now);
     Answer::with(201, view(request, &stored))
+}
+
+/// What an object has when nobody has looked at it yet.
+fn begin(kind: Kind, object: &mut Value) {
+    let facts = kind.facts();
+    if facts.has_status {
+        remove(object, "status");
+    }
+    if kind == PODS {
+        object["status"] = json!({"phase": "Pending"});
+    } else if kind == STATEFUL_SETS {
+        object["status"] = json!({"replicas": 0, "availableReplicas": 0});
+    } else if kind == EVENTS {
+        object["deprecatedSource"] = json!({});
+    } else if facts.has_status && facts.is_built_in {
+        object["status"] = json!({});
+    }
 }
 
 /// Replaces the object of `request`, or one of its subresources.
@@ -88,176 +98,119 @@ pub(crate) fn update(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
         return Answer::not_found(request.kind, &name);
     };
     let body = &request.body;
-    if body["metadata"]["name"]
-        .as_str()
-        .is_some_and(|given| given != name)
+    if let Some(refusal) =
+        other_name(request, &name, body).or_else(|| other_namespace(request, body))
     {
-        let message = format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            body["metadata"]["name"].as_str().unwrap_or("")
+        return refusal;
+    }
+    let uid = text(&body["metadata"]["uid"]);
+    if !uid.is_empty() && uid != text(&before["metadata"]["uid"]) {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            stored_under(&key),
+            text(&before["metadata"]["uid"])
         );
-        return Answer::fail(400, "BadRequest", &message);
+        return Answer::conflict(request.kind, &name, &why);
     }
     let needs_version = !request.kind.facts().is_built_in;
     if needs_version && text(&body["metadata"]["resourceVersion"]).is_empty() {
-        let why = "Invalid value: 0: must be specified for an update";
-        return Answer::invalid(request.kind, &name, "metadata.resourceVersion", why);
+        return without_version(request.kind, &name);
     }
-    if let Some(conflict) = conflict(request, &name, &before, &body["metadata"]) {
+    if let Some(conflict) = conflict(request, &name, &before, body) {
         return conflict;
     }
     store_change(store, request, &key, &before, body.clone(), by, now)
 }
 
+/// An update that does not say of which version. It names the resource and not the kind.
+fn without_version(kind: Kind, name: &str) -> Answer {
+    let facts = kind.facts();
+    let why = "Invalid value: 0: must be specified for an update";
+    let path = "metadata.resourceVersion";
+    let mut answer = Answer::invalid(kind, name, path, "FieldValueInvalid", why);
+    answer.set(|body| {
+        body["details"]["kind"] = json!(facts.plural);
+        body["message"] = json!(format!(
+            "{} \"{name}\" is invalid: {path}: {why}",
+            facts.qualified()
+        ));
+    });
+    answer
+}
+
 /// Merges the patch of `request` into its object.
 pub(crate) fn patch(store: &mut Store, request: &ApiRequest, by: Actor, now: Timestamp) -> Answer {
     let (key, name) = target(request);
-    let is_merge = request
+    if !request
         .content_type
         .starts_with("application/merge-patch+json")
-        || request
-            .content_type
-            .starts_with("application/strategic-merge-patch+json");
-    if !is_merge {
-        let message = format!(
-            "the body of the request was in an unknown format - {} is not served here",
-            request.content_type
-        );
-        return Answer::fail(415, "UnsupportedMediaType", &message);
+    {
+        return unknown_patch();
     }
     let Some(before) = store.get(&key).cloned() else {
         return Answer::not_found(request.kind, &name);
     };
-    if request.subresource.as_deref() == Some("scale") {
-        let mut scale = scale_of(&before);
-        merge(&mut scale, &request.body);
-        if let Some(conflict) = conflict(request, &name, &before, &request.body["metadata"]) {
-            return conflict;
-        }
-        return store_change(store, request, &key, &before, scale, by, now);
-    }
-    if let Some(conflict) = conflict(request, &name, &before, &request.body["metadata"]) {
-        return conflict;
-    }
-    let mut after = Value::clone(&before);
+    let mut after = if request.subresource.as_deref() == Some("scale") {
+        scale_of(&before)
+    } else {
+        Value::clone(&before)
+    };
     merge(&mut after, &request.body);
-    store_change(store, request, &key, &before, after, by, now)
+    let refusal = other_name(request, &name, &after)
+        .or_else(|| other_namespace(request, &after))
+        .or_else(|| conflict(request, &name, &before, &after));
+    match refusal {
+        Some(refusal) => refusal,
+        None => store_change(store, request, &key, &before, after, by, now),
+    }
 }
 
-/// Deletes the object of `request`: at once, or when its finalizers and its grace have gone.
-pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Timestamp) -> Answer {
-    let (key, name) = target(request);
-    let Some(object) = store.get(&key).cloned() else {
-        return Answer::not_found(request.kind, &name);
-    };
-    let options = &request.body;
-    let metadata = &object["metadata"];
-    for (field, shown) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
-        let wanted = &options["preconditions"][field];
-        if !wanted.is_null() && *wanted != metadata[field] {
-            let why = format!(
-                "the {shown} in the precondition ({}) does not match the {shown} in record ({}). The object might have been {}",
-                text(wanted),
-                text(&metadata[field]),
-                if field == "uid" {
-                    "deleted and then recreated"
-                } else {
-                    "modified"
-                }
+/// A patch of another form than a merge patch. Nobody here sends one.
+fn unknown_patch() -> Answer {
+    // What the server says about custom resources. Of built-in kinds it would take more forms.
+    let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    Answer::fail(415, "UnsupportedMediaType", message)
+}
+
+/// An object in the body that is not the one of the address.
+fn other_name(request: &ApiRequest, name: &str, body: &Value) -> Option<Answer> {
+    let given = text(&body["metadata"]["name"]);
+    (request.subresource.as_deref() != Some("scale") && !given.is_empty() && given != name).then(
+        || {
+            let message = format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
             );
-            return Answer::conflict(request.kind, &name, &why);
-        }
-    }
-    if request.query.is_dry_run {
-        return Answer::ok(view(request, &object));
-    }
-    let mut ending = Value::clone(&object);
-    let finalizers = ending_finalizers(&mut ending, options);
-    let grace = if key.kind == PODS {
-        pod_grace(&object, options)
-    } else {
-        0
-    };
-    if finalizers == 0 && grace == 0 {
-        let uid = metadata["uid"].clone();
-        store.remove(&key, by, now);
-        return if key.kind == PODS {
-            Answer::ok(view(request, &object))
-        } else {
-            Answer::deleted(request.kind, &name, &uid)
-        };
-    }
-    let asked_before = ending["metadata"]["deletionTimestamp"]
-        .as_str()
-        .map(str::to_owned);
-    let grace_before = ending["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    if asked_before.is_none() || grace_before.is_some_and(|before| grace < before) {
-        let ends = now
-            .saturating_add(SignedDuration::from_secs(grace))
-            .unwrap_or(now);
-        ending["metadata"]["deletionTimestamp"] = json!(whole_seconds(ends));
-        ending["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-    }
-    let stored = store.replace(&key, ending, by, now);
-    Answer::ok(view(request, &stored))
+            Answer::fail(400, "BadRequest", &message)
+        },
+    )
 }
 
-/// Puts the finalizers of the wanted propagation in, and counts them all.
-fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
-    let wanted = match options["propagationPolicy"].as_str() {
-        Some("Foreground") => Some(FOREGROUND),
-        Some("Orphan") => Some(ORPHAN),
-        _ => None,
-    };
-    let mut all = ending["metadata"]["finalizers"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    if options["propagationPolicy"].is_string() {
-        all.retain(|one| one != FOREGROUND && one != ORPHAN);
-    }
-    all.extend(wanted.map(|name| json!(name)));
-    let count = all.len();
-    if count > 0 {
-        ending["metadata"]["finalizers"] = json!(all);
-    } else {
-        remove(&mut ending["metadata"], "finalizers");
-    }
-    count
-}
-
-/// Seconds that a pod gets; none for one that no kubelet knows, or that is over.
-fn pod_grace(pod: &Value, options: &Value) -> i64 {
-    let is_over = matches!(
-        pod["status"]["phase"].as_str(),
-        Some("Failed" | "Succeeded")
-    );
-    if pod["spec"]["nodeName"].is_null() || is_over {
-        return 0;
-    }
-    options["gracePeriodSeconds"]
-        .as_i64()
-        .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64())
-        .unwrap_or(USUAL_GRACE)
-        .max(0)
-}
-
-/// The preconditions in an object's own metadata.
-fn conflict(request: &ApiRequest, name: &str, before: &Value, given: &Value) -> Option<Answer> {
-    let metadata = &before["metadata"];
-    let uid = text(&given["uid"]);
-    if !uid.is_empty() && uid != text(&metadata["uid"]) {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            text(&metadata["uid"])
-        );
-        return Some(Answer::conflict(request.kind, name, &why));
-    }
-    let version = text(&given["resourceVersion"]);
-    (!version.is_empty() && version != text(&metadata["resourceVersion"])).then(|| {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
-        Answer::conflict(request.kind, name, why)
+fn other_namespace(request: &ApiRequest, body: &Value) -> Option<Answer> {
+    let given = text(&body["metadata"]["namespace"]);
+    let asked = request.namespace.as_deref().unwrap_or("");
+    (!given.is_empty() && given != asked).then(|| {
+        let message =
+            "the namespace of the provided object does not match the namespace sent on the request";
+        Answer::fail(400, "BadRequest", message)
     })
+}
+
+/// The version in an object's own metadata, if it has one, has to be the newest.
+fn conflict(request: &ApiRequest, name: &str, before: &Value, after: &Value) -> Option<Answer> {
+    let version = text(&after["metadata"]["resourceVersion"]);
+    let is_old = !version.is_empty() && version != text(&before["metadata"]["resourceVersion"]);
+    is_old.then(|| Answer::conflict(request.kind, name, MODIFIED))
+}
+
+/// The key in etcd, which some messages show.
+fn stored_under(key: &Key) -> String {
+    let facts = key.kind.facts();
+    let resource = if facts.is_built_in {
+        facts.plural.to_owned()
+    } else {
+        format!("{}/{}", facts.group, facts.plural)
+    };
+    format!("/registry/{resource}/{}/{}", key.namespace, key.name)
 }
 
 /// Stores what `after` may change: all but the status, the status alone, or the number of replicas.
@@ -300,8 +253,12 @@ fn store_change(
             next
         }
     };
+    if let Some(refusal) = refuse_change(request.kind, &key.name, before, &next) {
+        return refusal;
+    }
     for field in [
         "uid",
+        "namespace",
         "creationTimestamp",
         "generation",
         "deletionTimestamp",
@@ -312,6 +269,7 @@ fn store_change(
             None => remove(&mut next["metadata"], field),
         }
     }
+    tidy(request.kind, &mut next);
     if request.query.is_dry_run {
         return Answer::ok(view(request, &Arc::new(next)));
     }
@@ -325,15 +283,20 @@ fn store_change(
 /// The scale subresource of a Deployment or `StatefulSet`.
 pub(crate) fn scale_of(object: &Value) -> Value {
     let metadata = &object["metadata"];
-    json!({
+    let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
             "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object["spec"]["replicas"]},
+        "spec": {},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
-    })
+    });
+    // None is not shown.
+    if object["spec"]["replicas"] != json!(0) {
+        scale["spec"]["replicas"] = object["spec"]["replicas"].clone();
+    }
+    scale
 }
 
 /// A JSON merge patch (RFC 7396).
@@ -354,7 +317,8 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn target(request: &ApiRequest) -> (Key, String) {
+/// Which object a request names.
+pub(super) fn target(request: &ApiRequest) -> (Key, String) {
     let name = request.name.clone().unwrap_or_default();
     let namespace = request.namespace.as_deref().unwrap_or("");
     (Key::new(request.kind, namespace, &name), name)
@@ -399,14 +363,4 @@ fn ending_namespace(
     }]);
     answer.set(|body| body["details"]["causes"] = causes);
     Some(answer)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
-}
-
-fn remove(object: &mut Value, field: &str) {
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove(field);
-    }
 }

@@ -1,0 +1,217 @@
+//! Objects without a spec: creations, patches and what null means in them, preconditions, pages, finalizers.
+
+use serde_json::{Value, json};
+
+use super::NOBODY;
+use crate::both::Ask;
+
+const MAPS: &str = "/api/v1/namespaces/NS/configmaps";
+
+fn one(name: &str) -> String {
+    format!("{MAPS}/{name}")
+}
+
+fn map(name: &str, label: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"job": label}}, "data": {"key": "value"}})
+}
+
+pub(crate) fn creations() -> Vec<Ask> {
+    vec![
+        Ask::get(one("one")),
+        Ask::delete(one("one"), Value::Null),
+        Ask::patch(one("one"), json!({"data": {"key": "value"}})),
+        Ask::put(one("one"), map("one", "a")),
+        Ask::post(MAPS, map("one", "a")),
+        Ask::post(MAPS, map("one", "a")),
+        Ask::post(
+            MAPS,
+            json!({"metadata": {"name": "other", "namespace": "elsewhere"}}),
+        ),
+        Ask::post(MAPS, json!({"metadata": {}, "data": {}})),
+        Ask::post(
+            MAPS,
+            json!({"metadata": {"name": "other", "resourceVersion": "1"}}),
+        ),
+        Ask::post(
+            MAPS,
+            json!({
+                "metadata": {
+                    "name": "empty", "uid": NOBODY, "labels": {}, "annotations": null, "finalizers": [],
+                    "generation": 7, "deletionTimestamp": "2026-01-01T00:00:00Z",
+                },
+            }),
+        ),
+        Ask::get(one("one")),
+        Ask::get(one("one")).of_metadata(),
+        Ask::post(format!("{MAPS}?dryRun=All"), map("dry", "a")),
+        Ask::get(one("dry")),
+    ]
+}
+
+pub(crate) fn patches() -> Vec<Ask> {
+    vec![
+        Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
+        // It changes nothing, and makes no version.
+        Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"annotations": {"a": null, "b": "1"}}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"annotations": {"b": null}}}),
+        ),
+        Ask::patch(one("one"), json!({"metadata": {"labels": null}})),
+        Ask::patch(one("one"), json!({"data": null})),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"labels": {"job": "a"}}, "data": {"key": "value"}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"generation": 5, "creationTimestamp": "2020-01-01T00:00:00Z", "deletionTimestamp": "2020-01-01T00:00:00Z"}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"uid": NOBODY}, "data": {"a": "b"}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"uid": "<uid one>"}, "data": {"a": "b"}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"resourceVersion": "1"}, "data": {"a": "c"}}),
+        ),
+        Ask::patch(
+            one("one"),
+            json!({"metadata": {"resourceVersion": "<version one>"}, "data": {"a": "c"}}),
+        ),
+        Ask::patch(one("one"), json!({"metadata": {"name": "two"}})),
+        Ask::patch(
+            format!("{}?dryRun=All", one("one")),
+            json!({"data": {"a": "dry"}}),
+        ),
+        Ask::get(one("one")),
+    ]
+}
+
+pub(crate) fn updates() -> Vec<Ask> {
+    let with = |metadata: Value| json!({"metadata": metadata, "data": {"key": "c"}});
+    vec![
+        Ask::put(
+            one("one"),
+            with(json!({"name": "one", "resourceVersion": "1"})),
+        ),
+        Ask::put(one("one"), with(json!({"name": "one", "uid": NOBODY}))),
+        Ask::put(one("one"), with(json!({"name": "two"}))),
+        Ask::put(
+            one("one"),
+            with(json!({"name": "one", "resourceVersion": "<version one>", "uid": "<uid one>"})),
+        ),
+        // Without a version it is taken as it is, and so it is if nothing changes.
+        Ask::put(one("one"), with(json!({"name": "one"}))),
+        Ask::put(
+            one("one"),
+            with(json!({"name": "one", "labels": {"job": "a"}})),
+        ),
+    ]
+}
+
+pub(crate) fn lists() -> Vec<Ask> {
+    let maps = |query: &str| Ask::get(format!("{MAPS}?{query}"));
+    vec![
+        Ask::delete(one("empty"), Value::Null),
+        Ask::post(MAPS, map("two", "b")),
+        Ask::post(MAPS, map("three", "a")),
+        Ask::post(MAPS, map("four", "a")),
+        maps("labelSelector=job%3Da"),
+        maps("labelSelector=job%3Da,other!%3Dx"),
+        maps("labelSelector=job%20in%20(a,b)"),
+        maps("labelSelector=job,!other"),
+        maps("labelSelector=job%3Da&fieldSelector=metadata.name%3Dthree"),
+        maps("fieldSelector=data.key%3Dvalue"),
+        maps("labelSelector=job%3Da").of_metadata_list(),
+        maps("labelSelector=job&limit=1"),
+        maps("labelSelector=job&limit=500"),
+        // A list is of one moment, whatever is written while its pages are read; each page may be read twice.
+        maps("labelSelector=job&limit=2"),
+        Ask::delete(one("three"), Value::Null),
+        Ask::post(MAPS, map("five", "a")),
+        Ask::patch(one("two"), json!({"data": {"key": "later"}})),
+        maps("labelSelector=job&limit=1&continue=<continue>"),
+        maps("labelSelector=job&limit=1&continue=<continue>"),
+        maps("labelSelector=job&limit=1"),
+        maps("labelSelector=job&limit=2&continue=<continue>").of_metadata_list(),
+        maps("labelSelector=job&limit=2").of_metadata_list(),
+        maps("labelSelector=job&continue=<continue>").of_metadata_list(),
+        maps("continue=e30"),
+        Ask::post(MAPS, map("three", "a")),
+    ]
+}
+
+pub(crate) fn deletions() -> Vec<Ask> {
+    let of_uid = |uid: &str| json!({"preconditions": {"uid": uid}});
+    vec![
+        Ask::get(one("two")),
+        Ask::delete(one("two"), of_uid(NOBODY)),
+        Ask::delete(
+            one("two"),
+            json!({"preconditions": {"uid": "<uid two>", "resourceVersion": "1"}}),
+        ),
+        Ask::delete(
+            one("two"),
+            json!({"preconditions": {"uid": "<uid two>"}, "dryRun": ["All"]}),
+        ),
+        Ask::delete(format!("{}?dryRun=All", one("two")), Value::Null),
+        Ask::get(one("two")),
+        Ask::delete(
+            one("two"),
+            json!({"preconditions": {"uid": "<uid two>", "resourceVersion": "<version two>"}, "propagationPolicy": "Background"}),
+        ),
+        Ask::get(one("two")),
+        Ask::delete(one("two"), of_uid("<uid two>")),
+        // A parameter does not count beside a body.
+        Ask::post(MAPS, map("two", "b")),
+        Ask::delete(format!("{}?dryRun=All", one("two")), of_uid("<uid two>")),
+        Ask::get(one("two")),
+    ]
+}
+
+pub(crate) fn finalizers() -> Vec<Ask> {
+    let three = || one("three");
+    vec![
+        Ask::patch(
+            three(),
+            json!({"metadata": {"finalizers": ["zephyr.dev/test", "zephyr.dev/other"]}}),
+        ),
+        Ask::delete(three(), json!({"preconditions": {"uid": NOBODY}})),
+        Ask::delete(three(), Value::Null),
+        Ask::delete(three(), json!({"propagationPolicy": "Background"})),
+        Ask::post(MAPS, map("three", "a")),
+        Ask::patch(three(), json!({"data": {"key": "while it ends"}})),
+        Ask::patch(
+            three(),
+            json!({"metadata": {"finalizers": ["zephyr.dev/test", "zephyr.dev/other", "zephyr.dev/late"]}}),
+        ),
+        Ask::patch(
+            three(),
+            json!({"metadata": {"finalizers": ["zephyr.dev/other"]}}),
+        ),
+        Ask::patch(three(), json!({"metadata": {"deletionTimestamp": null}})),
+        Ask::get(three()),
+        Ask::patch(three(), json!({"metadata": {"finalizers": null}})),
+        Ask::get(three()),
+        Ask::post(MAPS, map("three", "a")),
+        Ask::patch(
+            three(),
+            json!({"metadata": {"finalizers": ["zephyr.dev/test"]}}),
+        ),
+        Ask::delete(three(), Value::Null),
+        Ask::put(
+            three(),
+            json!({"metadata": {"name": "three", "finalizers": []}, "data": {}}),
+        ),
+        Ask::get(three()),
+    ]
+}

@@ -1,0 +1,75 @@
+//! Pods: the grace that they get. No kubelet knows them, so they end when a request ends them.
+
+use serde_json::{Value, json};
+
+use super::NOBODY;
+use crate::both::Ask;
+
+const PODS: &str = "/api/v1/namespaces/NS/pods";
+
+fn pod(name: &str, node: Option<&str>) -> Value {
+    let mut pod = json!({
+        "metadata": {"name": name, "labels": {"app": "pods"}},
+        "spec": {
+            // Neither a scheduler nor a kubelet looks at it.
+            "schedulerName": "nobody", "terminationGracePeriodSeconds": 20,
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": "none.invalid/none"}],
+        },
+    });
+    if let Some(node) = node {
+        pod["spec"]["nodeName"] = json!(node);
+    }
+    pod
+}
+
+pub(crate) fn all() -> Vec<Ask> {
+    let one = |name: &str| format!("{PODS}/{name}");
+    let grace = |seconds: u32| json!({"gracePeriodSeconds": seconds});
+    vec![
+        Ask::post(PODS, pod("waits", None)),
+        Ask::delete(one("waits"), Value::Null),
+        Ask::get(one("waits")),
+        Ask::post(PODS, pod("runs", Some("api-server-no-node"))),
+        Ask::get(one("runs")).of_metadata(),
+        Ask::get(format!("{PODS}?labelSelector=app%3Dpods")).of_metadata_list(),
+        Ask::get(format!(
+            "{PODS}?fieldSelector=spec.nodeName%3Dapi-server-no-node"
+        )),
+        Ask::delete(one("runs"), json!({"preconditions": {"uid": NOBODY}})),
+        Ask::delete(one("runs"), Value::Null),
+        // A second deletion changes nothing, unless it gives less time.
+        Ask::delete(one("runs"), Value::Null),
+        Ask::delete(one("runs"), grace(30)),
+        Ask::delete(one("runs"), grace(5)),
+        Ask::get(one("runs")),
+        Ask::post(PODS, pod("runs", None)),
+        Ask::delete(
+            one("runs"),
+            json!({"gracePeriodSeconds": 0, "preconditions": {"uid": NOBODY}}),
+        ),
+        Ask::delete(
+            one("runs"),
+            json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "<uid runs>"}}),
+        ),
+        Ask::get(one("runs")),
+        Ask::delete(one("runs"), grace(0)),
+        Ask::post(PODS, pod("over", Some("api-server-no-node"))),
+        Ask::patch(
+            one("over/status"),
+            json!({"status": {"phase": "Failed", "reason": "Evicted"}}),
+        ),
+        Ask::delete(one("over"), Value::Null),
+        Ask::get(one("over")),
+        Ask::post(PODS, pod("held", Some("api-server-no-node"))),
+        Ask::patch(
+            one("held"),
+            json!({"metadata": {"finalizers": ["zephyr.dev/test"]}}),
+        ),
+        Ask::delete(one("held"), grace(0)),
+        Ask::delete(one("held"), grace(0)),
+        Ask::get(one("held")),
+        Ask::patch(one("held"), json!({"metadata": {"finalizers": null}})),
+        Ask::get(one("held")),
+    ]
+}

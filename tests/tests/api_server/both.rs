@@ -1,0 +1,195 @@
+//! Sends the same request to both servers, and keeps what they answer differently.
+
+use anyhow::{Context, Result, ensure};
+use axum::http::Request;
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value;
+
+use super::memory::{GROUP, Memory, Pairs, Strictness};
+use super::simulation::api::ApiServer;
+use super::simulation::api::request::ApiRequest;
+use super::simulation::api::store::Actor;
+
+const JSON: &str = "application/json";
+const MERGE: &str = "application/merge-patch+json";
+const PARTIAL: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const PARTIAL_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// One request. Its path and body hold the signs that [`Memory::filled`] knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    method: &'static str,
+    path: String,
+    content_type: &'static str,
+    accept: &'static str,
+    body: Value,
+    counts_versions: bool,
+}
+
+/// Both servers, and what differed so far.
+pub(crate) struct Both {
+    pub(crate) client: Client,
+    pub(crate) server: ApiServer,
+    pub(crate) real: Memory,
+    pub(crate) ours: Memory,
+    pub(crate) pairs: Pairs,
+    pub(crate) asked: usize,
+    wrong: Vec<String>,
+}
+
+impl Ask {
+    fn new(method: &'static str, path: impl Into<String>, body: Value) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            content_type: if method == "PATCH" { MERGE } else { JSON },
+            accept: JSON,
+            body,
+            counts_versions: true,
+        }
+    }
+
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new("GET", path, Value::Null)
+    }
+
+    pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
+        Self::new("POST", path, body)
+    }
+
+    pub(crate) fn put(path: impl Into<String>, body: Value) -> Self {
+        Self::new("PUT", path, body)
+    }
+
+    pub(crate) fn patch(path: impl Into<String>, body: Value) -> Self {
+        Self::new("PATCH", path, body)
+    }
+
+    pub(crate) fn delete(path: impl Into<String>, options: Value) -> Self {
+        Self::new("DELETE", path, options)
+    }
+
+    /// Only metadata of one object are wanted.
+    pub(crate) fn of_metadata(mut self) -> Self {
+        self.accept = PARTIAL;
+        self
+    }
+
+    /// Only metadata of objects are wanted.
+    pub(crate) fn of_metadata_list(mut self) -> Self {
+        self.accept = PARTIAL_LIST;
+        self
+    }
+
+    pub(crate) fn in_type(mut self, content_type: &'static str) -> Self {
+        self.content_type = content_type;
+        self
+    }
+
+    /// Controllers of the real cluster write to this object at any time.
+    pub(crate) fn beside_controllers(mut self) -> Self {
+        self.counts_versions = false;
+        self
+    }
+
+    /// The request, as it is sent to the server with this memory.
+    pub(crate) fn request(&self, memory: &Memory) -> Result<Request<Vec<u8>>> {
+        let body = if self.body.is_null() {
+            String::new()
+        } else {
+            memory.filled(&self.body.to_string())
+        };
+        Request::builder()
+            .method(self.method)
+            .uri(memory.filled(&self.path))
+            .header("content-type", self.content_type)
+            .header("accept", self.accept)
+            .body(body.into_bytes())
+            .with_context(|| format!("build {} {}", self.method, self.path))
+    }
+}
+
+impl std::fmt::Display for Ask {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.method, self.path)?;
+        if !self.body.is_null() {
+            write!(formatter, " {}", self.body)?;
+        }
+        Ok(())
+    }
+}
+
+impl Both {
+    /// Both servers; on the real one the jobs are in `group`.
+    pub(crate) fn new(client: Client, group: &str, namespace: &str) -> Self {
+        Self {
+            client,
+            server: ApiServer::new(jiff::Timestamp::now),
+            real: Memory::new(group, namespace),
+            ours: Memory::new(GROUP, namespace),
+            pairs: Pairs::new(group),
+            asked: 0,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Sends all of `asks`, one after the other.
+    pub(crate) async fn ask_all(&mut self, asks: impl IntoIterator<Item = Ask>) -> Result<()> {
+        for ask in asks {
+            self.ask(&ask).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, ask: &Ask) -> Result<()> {
+        let (code, body) = send(&self.client, ask.request(&self.real)?).await?;
+        let (our_code, our_body) = answer(&self.server, ask.request(&self.ours)?)?;
+        self.asked += 1;
+        self.real.learn(&body);
+        self.ours.learn(&our_body);
+        let how = Strictness::new(ask.counts_versions);
+        let mut different = self.pairs.differences(&body, &our_body, how);
+        if code != our_code {
+            different.insert(0, format!("code: real {code}, ours {our_code}"));
+        }
+        self.note(&ask.to_string(), &different);
+        Ok(())
+    }
+
+    /// Keeps what is different in the answers to `what`.
+    pub(crate) fn note(&mut self, what: &str, different: &[String]) {
+        if !different.is_empty() {
+            self.wrong
+                .push(format!("{what}\n    {}", different.join("\n    ")));
+        }
+    }
+
+    /// Fails with everything that was answered differently.
+    pub(crate) fn agree(&self) -> Result<()> {
+        ensure!(
+            self.wrong.is_empty(),
+            "{} of {} answers differ:\n{}",
+            self.wrong.len(),
+            self.asked,
+            self.wrong.join("\n")
+        );
+        Ok(())
+    }
+}
+
+async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<(u16, Value)> {
+    let what = format!("{} {}", request.method(), request.uri());
+    let response = client.send(request.map(Body::from)).await?;
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect_bytes().await?;
+    let body = serde_json::from_slice(&bytes).with_context(|| what)?;
+    Ok((code, body))
+}
+
+fn answer(server: &ApiServer, request: Request<Vec<u8>>) -> Result<(u16, Value)> {
+    let (parts, body) = request.into_parts();
+    let request = ApiRequest::read(&parts, &body).map_err(anyhow::Error::msg)?;
+    let answer = server.answer(&request, Actor::User);
+    Ok((answer.code, Value::clone(&answer.body)))
+}

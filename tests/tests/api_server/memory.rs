@@ -1,0 +1,206 @@
+//! What the two servers have said: it fills requests in, and knows which uid and version of the one stand for which of the
+//! other. Sends nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// What one server has said of its objects.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The group of the jobs on this server.
+    group: String,
+    namespace: String,
+    /// Uid and version of the object that was answered last under a name; `list` has the version of the last list.
+    objects: BTreeMap<String, (String, String)>,
+    next_page: String,
+}
+
+/// The group of the jobs in the operator's API.
+pub(crate) const GROUP: &str = "zephyr.dev";
+
+impl Memory {
+    pub(crate) fn new(group: &str, namespace: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Puts what this server knows in the place of `NS`, `GROUP`, `<uid NAME>`, `<version NAME>` and `<continue>`.
+    pub(crate) fn filled(&self, text: &str) -> String {
+        let mut text = text
+            .replace("NS", &self.namespace)
+            .replace("GROUP", &self.group)
+            .replace("<continue>", &self.next_page);
+        for (name, (uid, version)) in &self.objects {
+            text = text
+                .replace(&format!("<uid {name}>"), uid)
+                .replace(&format!("<version {name}>"), version);
+        }
+        text
+    }
+
+    /// Keeps what later requests may name.
+    pub(crate) fn learn(&mut self, body: &Value) {
+        let metadata = &body["metadata"];
+        let version = metadata["resourceVersion"].as_str().unwrap_or("");
+        if body.get("items").is_some() {
+            let list = ("list".to_owned(), (String::new(), version.to_owned()));
+            self.objects.extend([list]);
+        }
+        if let (Some(name), Some(uid)) = (metadata["name"].as_str(), metadata["uid"].as_str()) {
+            let object = (name.to_owned(), (uid.to_owned(), version.to_owned()));
+            self.objects.extend([object]);
+        }
+        if let Some(token) = metadata["continue"].as_str() {
+            // It goes into a query.
+            self.next_page = token.replace('+', "%2B").replace('=', "%3D");
+        }
+    }
+}
+
+/// Which names of the real server stand for which of ours.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    /// The group of the jobs on the real server.
+    group: String,
+    uids: Vec<(String, String)>,
+    versions: Vec<(String, String)>,
+}
+
+/// How two answers are compared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strictness {
+    /// No controller of the real cluster writes to the object, so its versions are those that requests made.
+    pub(crate) counts_versions: bool,
+    /// Of this part only what is in ours counts: the real server fills in what it has by default.
+    is_filled_in: bool,
+}
+
+impl Strictness {
+    pub(crate) fn new(counts_versions: bool) -> Self {
+        Self {
+            counts_versions,
+            is_filled_in: false,
+        }
+    }
+}
+
+impl Pairs {
+    pub(crate) fn new(group: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What is different between two answers, by path.
+    pub(crate) fn differences(
+        &mut self,
+        real: &Value,
+        ours: &Value,
+        how: Strictness,
+    ) -> Vec<String> {
+        let mut all = Vec::new();
+        self.differ("", real, ours, how, &mut all);
+        all
+    }
+
+    fn differ(
+        &mut self,
+        path: &str,
+        real: &Value,
+        ours: &Value,
+        how: Strictness,
+        all: &mut Vec<String>,
+    ) {
+        match (real, ours) {
+            (Value::Object(one), Value::Object(other)) => {
+                let mut names: Vec<&String> = one.keys().chain(other.keys()).collect();
+                names.sort();
+                names.dedup();
+                let is_list = one.contains_key("items");
+                for name in names {
+                    let is_skipped = how.is_filled_in && !other.contains_key(name)
+                        || name == "managedFields"
+                        || path == ".metadata" && name == "continue";
+                    if is_skipped {
+                        continue;
+                    }
+                    let is_filled =
+                        name == "spec" || name == "status" && ours["kind"] != "ZephyrJob";
+                    let how = Strictness {
+                        is_filled_in: how.is_filled_in || is_filled,
+                        // What others write makes the version of a list newer.
+                        counts_versions: how.counts_versions && !(is_list && name == "metadata"),
+                    };
+                    let path = format!("{path}.{name}");
+                    self.differ(&path, &real[name], &ours[name], how, all);
+                }
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                let (mut one, mut other) = (one.clone(), other.clone());
+                // The real server says some causes twice.
+                one.dedup();
+                other.dedup();
+                if one.len() != other.len() {
+                    let [real, ours] = [one, other].map(Value::Array);
+                    all.push(format!("{path}: real {real}, ours {ours}"));
+                    return;
+                }
+                for (index, (one, other)) in one.iter().zip(&other).enumerate() {
+                    self.differ(&format!("{path}[{index}]"), one, other, how, all);
+                }
+            }
+            (Value::String(one), Value::String(other)) => {
+                let field = path.rsplit('.').next().unwrap_or("");
+                if !self.is_same(field, one, other, how) {
+                    let meant = self.translated(one);
+                    all.push(format!("{path}: real {meant:?}, ours {other:?}"));
+                }
+            }
+            _ if real != ours => all.push(format!("{path}: real {real}, ours {ours}")),
+            _ => {}
+        }
+    }
+
+    fn is_same(&mut self, field: &str, real: &str, ours: &str, how: Strictness) -> bool {
+        match field {
+            "uid" => paired(&mut self.uids, real, ours),
+            "resourceVersion" if !how.counts_versions => true,
+            "resourceVersion" => paired(&mut self.versions, real, ours),
+            _ => {
+                let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok();
+                is_time(real) && is_time(ours) || self.translated(real) == ours
+            }
+        }
+    }
+
+    /// A text of the real server as ours would say it.
+    fn translated(&self, text: &str) -> String {
+        let mut text = text.replace(&self.group, GROUP);
+        for (real, ours) in &self.uids {
+            text = text.replace(real.as_str(), ours);
+        }
+        let mut words = String::new();
+        for word in text.split_inclusive(|character: char| !character.is_ascii_digit()) {
+            let digits = word.trim_end_matches(|character: char| !character.is_ascii_digit());
+            let known = self.versions.iter().find(|(real, _)| real == digits);
+            words.push_str(known.map_or(digits, |(_, ours)| ours));
+            words.push_str(&word[digits.len()..]);
+        }
+        words
+    }
+}
+
+/// Whether these two stand for each other. Two that are new do from now on.
+fn paired(known: &mut Vec<(String, String)>, real: &str, ours: &str) -> bool {
+    let pair = |one: &&(String, String)| one.0 == real || one.1 == ours;
+    if let Some(pair) = known.iter().find(pair) {
+        return pair.0 == real && pair.1 == ours;
+    }
+    known.push((real.to_owned(), ours.to_owned()));
+    true
+}

@@ -1,0 +1,9 @@
+//! What the operator's simulation puts in the place of an API server, as it is there.
+
+#[path = "../../../operator/src/simulation/api/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the simulation also looks into the store; here requests are sent"
+)]
+pub(crate) mod api;
