@@ -27,7 +27,9 @@ use zephyr_crds::job::ZephyrJob;
 use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
-use self::observe::refusal::{log_failure, newest_refusal};
+use self::observe::events::log_failure;
+use self::observe::refusal::newest_refusal;
+use self::observe::starting;
 use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
@@ -258,6 +260,7 @@ async fn plan_on(
 ) -> Result<Considered, Error> {
     observe_frozen(context, &valid, &mut observed).await?;
     observe_run(context, &valid, &mut observed, now).await?;
+    observe_starting(context, &valid, &mut observed, now).await;
     observe_stuck(context, &valid.identity, &mut observed, now).await;
     let plan = plan::plan(&valid, &observed, &context.installation, now);
     Ok(Considered {
@@ -350,24 +353,54 @@ async fn observe_run(
             workers.replicas,
         );
     }
-    let is_short = workers.pods < workers.replicas;
-    if context
-        .memory
-        .must_ask_for_refusal(&identity.uid, is_short, now)
-    {
+    let memory = &context.memory;
+    let is_short = workers.is_short();
+    if memory.with_events(&identity.uid, |events| {
+        events.must_ask_for_refusal(is_short, now)
+    }) {
         let (namespace, uid) = (&identity.namespace, &workers.object.uid);
         match newest_refusal(&context.client, namespace, uid).await {
-            Ok(refusal) => context.memory.set_refusal(&identity.uid, refusal),
+            Ok(refusal) => {
+                memory.with_events(&identity.uid, |events| events.set_refusal(refusal));
+            }
             // What was found before goes on until it is too old.
             Err(error) => log_failure(&identity.name, &error),
         }
     }
-    observed.workers_refused = if is_short {
-        context.memory.refusal(&identity.uid, now)
-    } else {
-        None
-    };
+    if is_short {
+        observed.workers_refused = memory.with_events(&identity.uid, |events| events.refusal(now));
+    }
     Ok(())
+}
+
+/// Adds why pods that have a node do not start.
+async fn observe_starting(
+    context: &Context,
+    job: &ValidatedJob,
+    observed: &mut Observed,
+    now: Timestamp,
+) {
+    let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
+        return;
+    };
+    let (identity, memory) = (&job.identity, &context.memory);
+    let pods = memory.with_events(&identity.uid, |events| {
+        events.pods_to_ask(&observed.pods, generation, now)
+    });
+    for pod in pods {
+        let since = pod.starting_since().unwrap_or(now);
+        let namespace = &identity.namespace;
+        match starting::newest(&context.client, namespace, &pod.uid, since, now).await {
+            Ok(event) => {
+                memory.with_events(&identity.uid, |events| {
+                    events.set_start_event(&pod.uid, event);
+                });
+            }
+            // What was found before goes on.
+            Err(error) => log_failure(&identity.name, &error),
+        }
+    }
+    observed.start_events = memory.with_events(&identity.uid, |events| events.start_events());
 }
 
 /// Adds what is known of pods that stay Terminating, and of their nodes.

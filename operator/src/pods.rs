@@ -9,7 +9,7 @@ mod trouble;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
 };
 use zephyr_crds::names;
 use zephyr_crds::quantity::QuantityText;
@@ -60,6 +60,8 @@ pub struct PodFacts {
     /// Why it has no node, in the scheduler's words.
     pub unschedulable: Option<String>,
     pub container: ContainerFacts,
+    /// An init container that does not get on, by its name: nobody but a policy of the cluster puts one into a pod of ours.
+    pub init_trouble: Option<(String, Told)>,
     pub memory_limit_bytes: u64,
     pub image: String,
 }
@@ -157,6 +159,7 @@ impl PodFacts {
                 .and_then(|all| all.iter().find(|c| c.name == CONTAINER_NAME))
                 .map(ContainerFacts::read)
                 .unwrap_or_default(),
+            init_trouble: status.and_then(init_trouble),
             memory_limit_bytes: container
                 .and_then(|c| c.resources.as_ref())
                 .and_then(|r| r.limits.as_ref())
@@ -171,6 +174,29 @@ impl PodFacts {
     /// Whether the pod itself is going or gone, and not only a run of its container.
     pub fn is_taken(&self) -> bool {
         self.deletion.is_some() || self.disruption.is_some() || self.verdict.is_some()
+    }
+
+    /// Since when its node has been starting our container; absent if it has no node, if the container has begun or failed to, or
+    /// if the pod is going.
+    pub fn starting_since(&self) -> Option<Timestamp> {
+        let is_starting = match &self.container.state {
+            ContainerRun::Unknown => true,
+            ContainerRun::Waiting(told) => {
+                matches!(
+                    told.reason.as_str(),
+                    "" | "ContainerCreating" | "PodInitializing"
+                )
+            }
+            ContainerRun::Running { .. } | ContainerRun::Ended(_) => false,
+        };
+        let last_end = self
+            .container
+            .last_end
+            .as_ref()
+            .and_then(|end| end.finished);
+        self.scheduled_since
+            .filter(|_| is_starting && !self.over && !self.is_taken())
+            .map(|since| last_end.map_or(since, |end| end.max(since)))
     }
 
     /// Whether the pod stays Terminating although its kubelet should long have ended it.
@@ -268,6 +294,25 @@ fn is_on_lost_node(pod: &Pod) -> bool {
     });
     let is_told = status.and_then(|status| status.reason.as_deref()) == Some("NodeLost");
     is_set_from_outside || is_told || (is_tainted && !is_ready)
+}
+
+/// The init container that does not get on, and how.
+fn init_trouble(status: &PodStatus) -> Option<(String, Told)> {
+    let containers = status.init_container_statuses.iter().flatten();
+    let trouble = |container: &ContainerStatus| match ContainerFacts::read(container).state {
+        ContainerRun::Waiting(told) if trouble::is_failure_to_start(&told.reason) => Some(told),
+        ContainerRun::Ended(end) if end.exit_code != 0 => Some(Told {
+            message: format!("exit code {}", end.exit_code),
+            reason: end.reason,
+        }),
+        ContainerRun::Waiting(_)
+        | ContainerRun::Ended(_)
+        | ContainerRun::Unknown
+        | ContainerRun::Running { .. } => None,
+    };
+    containers
+        .into_iter()
+        .find_map(|container| Some((container.name.clone(), trouble(container)?)))
 }
 
 fn holds(condition: &PodCondition) -> bool {

@@ -1,15 +1,18 @@
 //! How coordinator and workers are, and what keeps them from being well, in one sentence each.
 //!
-//! Pure. Says what is; what to do about it decides `plan.rs`.
+//! Pure. Says what is; `plan.rs` decides what to do about it.
+
+mod starting;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::status::WorkerCounts;
 
-use super::observed::Observed;
+use super::observed::{Observed, WorkersFacts};
 use super::validate::ValidatedJob;
-use crate::pods::{PodFacts, PodTrouble, SessionView, Sessions, WorkerState, count_workers};
+use crate::children::token_secret;
+use crate::pods::{PodFacts, PodTrouble, Role, SessionView, Sessions, WorkerState, count_workers};
 use crate::run_report::RunReport;
 
 /// How long a coordinator whose pod is ready may be unheard before that is called a trouble: dials are up to 11 s apart, and a
@@ -76,6 +79,8 @@ pub enum TroubleKind {
     Image,
     /// The container ends by itself.
     Crashing,
+    /// Its node does not get it started: network, volumes, an init container.
+    Starting,
     /// Its pod is well, and the operator does not reach it.
     Unreachable,
 }
@@ -88,7 +93,7 @@ impl TroubleKind {
             Self::ReferenceNotFound => Reason::ReferenceNotFound,
             Self::Capacity => Reason::WaitingForCapacity,
             Self::Image => Reason::ImageError,
-            Self::Crashing => Reason::WorkersFailing,
+            Self::Crashing | Self::Starting => Reason::WorkersFailing,
             Self::Unreachable => Reason::CoordinatorUnavailable,
         }
     }
@@ -97,7 +102,7 @@ impl TroubleKind {
     pub fn is_outside(self) -> bool {
         match self {
             Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
-            Self::Image | Self::Crashing | Self::Unreachable => false,
+            Self::Image | Self::Crashing | Self::Starting | Self::Unreachable => false,
         }
     }
 }
@@ -166,9 +171,7 @@ fn coordinator_health(
             kind: TroubleKind::Blocked,
             message: format!("the coordinator's pod is refused: {refused}"),
         }),
-        (_, Some(pod)) => pod
-            .trouble()
-            .map(|trouble| Trouble::of(trouble, "coordinator")),
+        (_, Some(pod)) => pod_trouble(job, observed, pod, now),
         (None, None) => None,
     };
     CoordinatorHealth {
@@ -222,8 +225,7 @@ fn workers_health(
     };
     // A pod that waits for a missing Secret or for a node has failed at nothing.
     let has_failed = |pod: &&PodFacts| {
-        !pod.trouble()
-            .is_some_and(|trouble| Trouble::of(trouble, "worker").kind.is_outside())
+        !pod_trouble(job, observed, pod, now).is_some_and(|trouble| trouble.kind.is_outside())
     };
     let failing_since = observed
         .workers(generation)
@@ -232,13 +234,10 @@ fn workers_health(
         .filter_map(|pod| pod.scheduled_since)
         .min();
     WorkersHealth {
-        trouble: workers_trouble(observed, generation),
+        trouble: workers_trouble(job, observed, generation, now),
         counts,
         replicas,
-        is_short: objects
-            .workers
-            .as_ref()
-            .is_some_and(|workers| workers.pods < workers.replicas),
+        is_short: objects.workers.as_ref().is_some_and(WorkersFacts::is_short),
         dead_since,
         failing_since,
     }
@@ -256,20 +255,41 @@ fn since_last_well(
 }
 
 /// The trouble that helps most to know: of several pods, the kind that needs people most, and of these the first pod.
-fn workers_trouble(observed: &Observed, generation: u32) -> Option<Trouble> {
+fn workers_trouble(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> Option<Trouble> {
     let refused = observed.workers_refused.as_ref().map(|refused| Trouble {
         kind: TroubleKind::Blocked,
         message: format!("worker pods are refused: {refused}"),
     });
     let mut all: Vec<_> = observed
         .workers(generation)
-        .filter_map(|pod| {
-            pod.trouble()
-                .map(|trouble| (Trouble::of(trouble, "worker"), &pod.name))
-        })
+        .filter_map(|pod| Some((pod_trouble(job, observed, pod, now)?, &pod.name)))
         .collect();
     all.sort_by_key(|(trouble, name)| (trouble.kind, *name));
     refused.or_else(|| all.into_iter().next().map(|(trouble, _)| trouble))
+}
+
+/// What keeps one pod from being well: what its status says, or else its events.
+fn pod_trouble(
+    job: &ValidatedJob,
+    observed: &Observed,
+    pod: &PodFacts,
+    now: Timestamp,
+) -> Option<Trouble> {
+    let role = match pod.role {
+        Role::Coordinator => "coordinator",
+        Role::Worker => "worker",
+    };
+    if let Some(trouble) = pod.trouble() {
+        return Some(Trouble::of(trouble, role));
+    }
+    let event = observed.start_events.get(&pod.uid)?;
+    let own_secret = token_secret::name(&job.identity.name, &job.identity.uid, pod.generation);
+    starting::trouble(pod, event.as_ref(), &own_secret, role, now)
 }
 
 /// Workers lost to disruptions since the job began: earlier generations are added up in status.
@@ -336,6 +356,18 @@ impl Trouble {
                 kind: TroubleKind::ReferenceNotFound,
                 message: format!(
                     "{role} pod {pod} cannot start: {message}; create it in the job's namespace"
+                ),
+            },
+            PodTrouble::InitContainer {
+                pod,
+                container,
+                reason,
+                message,
+            } => Self {
+                kind: TroubleKind::Starting,
+                message: format!(
+                    "{role} pod {pod} does not start: its init container {container} does not end well ({reason}: {message}); see \
+                     kubectl logs {pod} -c {container}"
                 ),
             },
             PodTrouble::Crashing {

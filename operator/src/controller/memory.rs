@@ -1,6 +1,8 @@
 //! What the operator remembers of a job between two reconciles. Nothing here is needed for correctness: after a restart it
 //! begins empty.
 
+mod events;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,16 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use zephyr_crds::job::ZephyrJob;
 
+use self::events::EventMemory;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
-use super::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
 use super::observed::{Frozen, LastWell};
 use crate::pods::PodFacts;
-
-/// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
-const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
-/// How long one answer holds.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// Least time between two events of one reason about one job: a state that flaps is one event, and `status` says how it is.
 pub const EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
@@ -36,13 +33,7 @@ struct JobMemory {
     frozen: Option<(String, Frozen)>,
     /// The version of an unreadable job that people have heard of.
     unreadable_version: Option<String>,
-    /// All worker pods were there when this operator looked.
-    was_whole: bool,
-    short_since: Option<Timestamp>,
-    /// Since when worker pods are missing, as far as this operator can know.
-    missing_since: Option<Timestamp>,
-    asked_at: Option<Timestamp>,
-    refusal: Option<PodRefusal>,
+    events: EventMemory,
     last_well: LastWell,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
@@ -181,48 +172,9 @@ impl Memory {
         }
     }
 
-    /// Whether it is time to ask why worker pods are missing.
-    pub fn must_ask_for_refusal(&self, uid: &str, is_short: bool, now: Timestamp) -> bool {
-        let mut jobs = self.lock();
-        let memory = jobs.entry(uid.to_owned()).or_default();
-        if !is_short {
-            memory.was_whole = true;
-            memory.short_since = None;
-            memory.missing_since = None;
-            memory.asked_at = None;
-            memory.refusal = None;
-            return false;
-        }
-        if memory.short_since.is_none() {
-            // An operator that just started cannot know since when: any refusal that still stands may be the reason.
-            let unknown = now.checked_sub(MAX_REFUSAL_AGE).unwrap_or(now);
-            memory.missing_since = Some(if memory.was_whole { now } else { unknown });
-        }
-        let since = *memory.short_since.get_or_insert(now);
-        let is_due = memory
-            .asked_at
-            .is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN);
-        let must_ask = is_due && now.duration_since(since) >= SHORT_BEFORE_ASKING;
-        if must_ask {
-            memory.asked_at = Some(now);
-        }
-        must_ask
-    }
-
-    /// Keeps the newest refusal that was found.
-    pub fn set_refusal(&self, uid: &str, refusal: Option<PodRefusal>) {
-        self.lock().entry(uid.to_owned()).or_default().refusal = refusal;
-    }
-
-    /// Why worker pods are missing, in the API server's words.
-    pub fn refusal(&self, uid: &str, now: Timestamp) -> Option<String> {
-        let jobs = self.lock();
-        let memory = jobs.get(uid)?;
-        let since = memory.missing_since?;
-        let refusal = memory.refusal.as_ref()?;
-        refusal
-            .explains(since, now)
-            .then(|| refusal.message.clone())
+    /// Looks at what events said of the job's pods, or changes it.
+    pub fn with_events<T>(&self, uid: &str, look: impl FnOnce(&mut EventMemory) -> T) -> T {
+        look(&mut self.lock().entry(uid.to_owned()).or_default().events)
     }
 
     /// Forgets the jobs for which `is_alive` says no.
@@ -288,41 +240,5 @@ mod tests {
         }
         let expected = [0, 300, 600].map(|s| [(s, "WaitingForWorkers"), (s, "Running")]);
         assert_eq!(events, expected.concat());
-    }
-
-    #[test]
-    fn the_reason_for_missing_pods_is_asked_for_only_now_and_then() {
-        let memory = Memory::default();
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let asked: Vec<_> = [0, 4, 5, 6, 19, 20]
-            .map(|s| memory.must_ask_for_refusal("uid", true, at(s)))
-            .into();
-        assert_eq!(asked, [false, false, true, false, false, true]);
-        assert!(!memory.must_ask_for_refusal("uid", false, at(40)));
-        assert!(!memory.must_ask_for_refusal("uid", true, at(41)));
-    }
-
-    #[test]
-    fn last_hours_refusal_is_not_reported_as_todays() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let refusal = |second| {
-            Some(PodRefusal {
-                at: at(second),
-                message: "exceeded quota".to_owned(),
-            })
-        };
-        let memory = Memory::default();
-        memory.must_ask_for_refusal("uid", false, at(10_000));
-        memory.must_ask_for_refusal("uid", true, at(13_600));
-        memory.set_refusal("uid", refusal(13_000));
-        assert_eq!(memory.refusal("uid", at(13_610)), None);
-        memory.set_refusal("uid", refusal(13_605));
-        assert!(memory.refusal("uid", at(13_610)).is_some());
-        assert_eq!(memory.refusal("uid", at(20_000)), None, "it has no end");
-
-        let restarted = Memory::default();
-        restarted.must_ask_for_refusal("uid", true, at(13_600));
-        restarted.set_refusal("uid", refusal(13_000));
-        assert!(restarted.refusal("uid", at(13_610)).is_some());
     }
 }

@@ -1,6 +1,8 @@
 //! The only reads: the watches' caches, and live lists where a cache is not enough. Decides nothing.
 
+pub mod events;
 pub mod refusal;
+pub mod starting;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use zephyr_crds::frozen::FrozenJob;
 
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
+use super::observe::starting::StartEvent;
 use crate::pods::{PodEnd, PodFacts, Role};
 use crate::progress::Lost;
 use crate::run_report::{RunReport, Unheard};
@@ -31,6 +32,8 @@ pub struct Observed {
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
+    /// What keeps pods of the current generation from starting, by uid: those whose events were listed, with what was found.
+    pub start_events: BTreeMap<String, Option<StartEvent>>,
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
@@ -152,6 +155,13 @@ pub struct WorkersFacts {
     pub replicas: u32,
     /// Pods that exist, whatever their state.
     pub pods: u32,
+}
+
+impl WorkersFacts {
+    /// Whether fewer pods exist than it is asked for.
+    pub fn is_short(&self) -> bool {
+        self.pods < self.replicas
+    }
 }
 
 /// How much a live look shows.

@@ -24,6 +24,7 @@ pub fn worker(name: &str) -> PodFacts {
         scheduled_since: None,
         unschedulable: None,
         container: ContainerFacts::default(),
+        init_trouble: None,
         memory_limit_bytes: 1 << 30,
         image: "registry.example/zephyr-worker:1".to_owned(),
     }
@@ -712,6 +713,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
                     finished: Some(time("2026-01-01T00:00:02Z")),
                 }),
             },
+            init_trouble: None,
             memory_limit_bytes: 2 << 30,
             image: "registry.example/zephyr-worker:1".to_owned(),
         })

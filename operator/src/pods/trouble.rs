@@ -21,6 +21,13 @@ pub enum PodTrouble {
         pod: String,
         message: String,
     },
+    /// An init container that is not ours does not get on.
+    InitContainer {
+        pod: String,
+        container: String,
+        reason: String,
+        message: String,
+    },
     Crashing {
         pod: String,
         exit_code: i32,
@@ -72,10 +79,16 @@ impl PodFacts {
             {
                 Some(self.crashing())
             }
-            ContainerRun::Ended(_)
-            | ContainerRun::Waiting(_)
-            | ContainerRun::Unknown
-            | ContainerRun::Running { .. } => None,
+            ContainerRun::Waiting(_) | ContainerRun::Unknown => {
+                let (container, told) = self.init_trouble.clone()?;
+                Some(PodTrouble::InitContainer {
+                    pod,
+                    container,
+                    reason: told.reason,
+                    message: told.message,
+                })
+            }
+            ContainerRun::Ended(_) | ContainerRun::Running { .. } => None,
         }
     }
 

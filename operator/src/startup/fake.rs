@@ -8,14 +8,15 @@ use axum::http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use serde_json::{Value, json};
 
-/// The collections that the operator watches.
-pub(crate) const PLURALS: [&str; 6] = [
+/// The collections that the operator lists.
+pub(crate) const PLURALS: [&str; 7] = [
     "zephyrjobs",
     "configmaps",
     "services",
     "deployments",
     "statefulsets",
     "pods",
+    "events",
 ];
 
 /// Where the schema of our group is published.
@@ -94,7 +95,7 @@ impl Fake {
         }
         let last = path.rsplit('/').next().unwrap_or_default();
         let Some(plural) = PLURALS.into_iter().find(|plural| *plural == last) else {
-            return failure(StatusCode::NOT_FOUND, "NotFound");
+            return self.object(&path, last);
         };
         if parameter("watch").is_some() {
             return Response::new(Body::from_stream(futures::stream::pending::<
@@ -110,6 +111,23 @@ impl Fake {
         let limit = parameter("limit").and_then(|limit| limit.parse().ok());
         let from = parameter("continue").and_then(|token| token.parse().ok());
         self.page(plural, from.unwrap_or(0), limit.unwrap_or(usize::MAX))
+    }
+
+    /// The object at a path.
+    fn object(&self, path: &str, name: &str) -> Response<Body> {
+        let plural = path.rsplit('/').nth(1).unwrap_or_default();
+        let is_it = |text: &&String| {
+            serde_json::from_str::<Value>(text)
+                .is_ok_and(|object| object["metadata"]["name"] == name)
+        };
+        match self
+            .objects
+            .get(plural)
+            .and_then(|all| all.iter().find(is_it))
+        {
+            Some(object) => Response::new(Body::from(object.clone())),
+            None => failure(StatusCode::NOT_FOUND, "NotFound"),
+        }
     }
 
     fn page(&self, plural: &str, from: usize, limit: usize) -> Response<Body> {

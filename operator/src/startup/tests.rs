@@ -1,5 +1,7 @@
 //! The operator from its start, over a small API server that only lists, watches and takes writes.
 
+mod starting_pods;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

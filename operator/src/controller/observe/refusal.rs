@@ -1,28 +1,15 @@
-//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for that.
-//!
-//! Only people read the answer: no decision rests on it, and a list that fails costs nothing but the sentence.
-
-use std::sync::Once;
+//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for that. No decision rests on it.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::Client;
-use kube::api::{Api, ListParams};
-use tracing::{info, warn};
 
-use crate::calls::{CallError, Refusal, bounded};
+use super::events::{CLOCK_SLACK, seen_at, visit};
+use crate::calls::CallError;
 
-/// Events in one page: some 500 KB.
-const PAGE: u32 = 500;
-/// Pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; whoever makes 10,000 gets no sentence
-/// about the last of them.
-const MAX_PAGES: usize = 20;
 /// How long a refusal holds. The controller of `StatefulSet`s tries again after at most 1,000 s, and its events are
 /// published at least every 300 s: a refusal that still stands is never older.
 pub const MAX_REFUSAL_AGE: SignedDuration = SignedDuration::from_mins(25);
-/// By how much the clock of the controller that writes events may be behind ours, together with the events' whole seconds.
-const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
-
 /// The newest event that says that a pod could not be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRefusal {
@@ -40,56 +27,27 @@ impl PodRefusal {
     }
 }
 
-/// The newest refusal of a pod of the `StatefulSet` with this uid. Events are listed by name, so all pages are read.
+/// The newest refusal of a pod of the `StatefulSet` with this uid.
 pub async fn newest_refusal(
     client: &Client,
     namespace: &str,
     uid: &str,
 ) -> Result<Option<PodRefusal>, CallError> {
-    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let selector = format!("involvedObject.uid={uid},reason=FailedCreate");
-    let mut page = ListParams::default().fields(&selector).limit(PAGE);
     let mut newest: Option<PodRefusal> = None;
-    for _ in 0..MAX_PAGES {
-        let events = bounded(api.list(&page)).await?;
-        let found = events.items.into_iter().filter_map(refusal);
-        newest = newest.into_iter().chain(found).max_by_key(|one| one.at);
-        match events.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => break,
-        }
-    }
+    visit(client, namespace, &selector, |event| {
+        let found = newest.take().into_iter().chain(refusal(event));
+        newest = found.max_by_key(|one| one.at);
+    })
+    .await?;
     Ok(newest)
 }
 
 /// What an event says, and when it was last seen. An event without a time or a message says nothing.
 fn refusal(event: Event) -> Option<PodRefusal> {
-    let series = event.series.and_then(|series| series.last_observed_time);
-    let at = series
-        .map(|time| time.0)
-        .max(event.last_timestamp.map(|time| time.0))
-        .max(event.event_time.map(|time| time.0))?;
+    let at = seen_at(&event)?;
     let message = event.message?;
     Some(PodRefusal { at, message })
-}
-
-/// Logs that events could not be listed. Whoever grants no right to list events knows that: it is said once.
-pub fn log_failure(job: &str, error: &CallError) {
-    static DENIED: Once = Once::new();
-    match error.refusal() {
-        Refusal::Forbidden => DENIED.call_once(|| {
-            info!(
-                %error,
-                "events cannot be listed, so no status says why a job's worker pods are refused"
-            );
-        }),
-        Refusal::NotFound
-        | Refusal::AlreadyExists
-        | Refusal::Conflict
-        | Refusal::Invalid
-        | Refusal::NamespaceEnding
-        | Refusal::Transient => warn!(job, %error, "events not listed"),
-    }
 }
 
 #[cfg(test)]
@@ -103,6 +61,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::calls::Refusal;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

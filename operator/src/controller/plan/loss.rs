@@ -81,7 +81,10 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
             // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
             // next generation either.
             TroubleKind::Capacity => !health.was_ready,
-            TroubleKind::Image | TroubleKind::Crashing | TroubleKind::Unreachable => false,
+            TroubleKind::Image
+            | TroubleKind::Crashing
+            | TroubleKind::Starting
+            | TroubleKind::Unreachable => false,
         });
     let patience = if works_unheard(diagnosis) {
         job.timing.no_workers_timeout

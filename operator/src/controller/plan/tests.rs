@@ -98,6 +98,7 @@ impl World {
             unheard: self.unheard.clone(),
             warming_up: self.warming_up,
             workers_refused: None,
+            start_events: BTreeMap::new(),
             lost: self.report.as_ref().map(|report| Lost {
                 workers: i64::try_from(report.disruptions).unwrap(),
                 ..Lost::default()

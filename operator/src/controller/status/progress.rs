@@ -153,7 +153,9 @@ pub(super) fn degradation(
 /// The reason for a trouble of the coordinator.
 pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
-        TroubleKind::Crashing | TroubleKind::Unreachable => Reason::CoordinatorUnavailable,
+        TroubleKind::Crashing | TroubleKind::Starting | TroubleKind::Unreachable => {
+            Reason::CoordinatorUnavailable
+        }
         TroubleKind::Blocked
         | TroubleKind::ReferenceNotFound
         | TroubleKind::Capacity

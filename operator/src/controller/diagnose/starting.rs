@@ -1,0 +1,140 @@
+//! Why a pod that has a node does not start, in one sentence.
+//!
+//! Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Trouble, TroubleKind};
+use crate::controller::observe::starting::{StartEvent, StartEventKind};
+use crate::pods::PodFacts;
+
+/// How long a node may take to start a pod before that is a trouble by itself. An image that is not on the node yet is pulled
+/// in this time, and a sandbox made.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// How long an image may be pulled before that is a trouble: ours have less than 100 MB.
+const PULL_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// The trouble of a pod whose events were listed; `found` is what they say. `own_secret` is the token of its generation.
+pub(super) fn trouble(
+    pod: &PodFacts,
+    found: Option<&StartEvent>,
+    own_secret: &str,
+    role: &str,
+    now: Timestamp,
+) -> Option<Trouble> {
+    let waits = now.duration_since(pod.starting_since()?);
+    let name = &pod.name;
+    let node = pod.node.as_deref().unwrap_or("of no name");
+    let failing = |message: String| Trouble {
+        kind: TroubleKind::Starting,
+        message,
+    };
+    let Some(event) = found else {
+        return (waits >= PATIENCE).then(|| {
+            failing(format!(
+                "{role} pod {name} has node {node} and does not start, and no event says why; see kubectl describe pod {name}"
+            ))
+        });
+    };
+    let words = &event.message;
+    match event.kind {
+        StartEventKind::Pulling => (waits >= PULL_PATIENCE).then(|| {
+            failing(format!(
+                "{role} pod {name} still waits for its image on node {node}: {words}"
+            ))
+        }),
+        StartEventKind::ReferenceNotFound if words.contains(own_secret) => Some(failing(format!(
+            "{role} pod {name} does not start: {words}; the Secret is the generation's own, and the next generation has another"
+        ))),
+        StartEventKind::ReferenceNotFound => Some(Trouble {
+            kind: TroubleKind::ReferenceNotFound,
+            message: format!(
+                "{role} pod {name} does not start: {words}; create it in the job's namespace"
+            ),
+        }),
+        StartEventKind::Failing => Some(failing(format!(
+            "{role} pod {name} does not start on node {node}: {words}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::tests::{at, worker};
+
+    fn said(kind: Option<StartEventKind>, message: &str, waits: i64) -> Option<Trouble> {
+        let pod = PodFacts {
+            node: Some("node-1".to_owned()),
+            scheduled_since: Some(at(100)),
+            ..worker("w-0")
+        };
+        let event = kind.map(|kind| StartEvent {
+            at: at(110),
+            kind,
+            message: message.to_owned(),
+        });
+        let now = at(100 + waits);
+        trouble(
+            &pod,
+            event.as_ref(),
+            "count-token-0a1b2c3d-g1",
+            "worker",
+            now,
+        )
+    }
+
+    #[test]
+    fn fault_f21_a_pod_that_does_not_start_is_explained_in_one_sentence() {
+        use StartEventKind::{Failing, Pulling, ReferenceNotFound};
+        let cases = [
+            (
+                (
+                    Some(Failing),
+                    "FailedCreatePodSandBox: no address is left",
+                    30,
+                ),
+                TroubleKind::Starting,
+                "worker pod w-0 does not start on node node-1: FailedCreatePodSandBox: no address is left",
+            ),
+            (
+                (
+                    Some(ReferenceNotFound),
+                    "FailedMount: configmap \"ca\" not found",
+                    30,
+                ),
+                TroubleKind::ReferenceNotFound,
+                "worker pod w-0 does not start: FailedMount: configmap \"ca\" not found; create it in the job's namespace",
+            ),
+            (
+                (
+                    Some(ReferenceNotFound),
+                    "FailedMount: secret \"count-token-0a1b2c3d-g1\" not found",
+                    30,
+                ),
+                TroubleKind::Starting,
+                "worker pod w-0 does not start: FailedMount: secret \"count-token-0a1b2c3d-g1\" not found; the Secret is the \
+                 generation's own, and the next generation has another",
+            ),
+            (
+                (Some(Pulling), "Pulling: Pulling image \"w:1\"", 120),
+                TroubleKind::Starting,
+                "worker pod w-0 still waits for its image on node node-1: Pulling: Pulling image \"w:1\"",
+            ),
+            (
+                (None, "", 60),
+                TroubleKind::Starting,
+                "worker pod w-0 has node node-1 and does not start, and no event says why; see kubectl describe pod w-0",
+            ),
+        ];
+        for ((event, message, waits), kind, sentence) in cases {
+            let expected = Trouble {
+                kind,
+                message: sentence.to_owned(),
+            };
+            assert_eq!(said(event, message, waits), Some(expected));
+        }
+        assert_eq!(said(Some(Pulling), "Pulling image", 119), None);
+        assert_eq!(said(None, "", 59), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! What events said of a job's pods, and when they were asked for: now and then, and only while pods are missing or do not start.
+//!
+//! Pure. Nothing here is needed for correctness.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::controller::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
+use crate::controller::observe::starting::StartEvent;
+use crate::pods::{PodFacts, Role};
+
+/// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
+const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
+/// How long a node may take to start a pod before the reason is asked for.
+const STARTING_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(30);
+/// How long one answer holds.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// What is kept of the events of one job.
+#[derive(Debug, Default)]
+pub struct EventMemory {
+    /// All worker pods were there when this operator looked.
+    was_whole: bool,
+    /// Since when this operator sees worker pods missing.
+    short_since: Option<Timestamp>,
+    refusal_asked_at: Option<Timestamp>,
+    refusal: Option<PodRefusal>,
+    /// Pods that do not start, by uid: when each was asked for, and what came of it.
+    starting: BTreeMap<String, (Timestamp, Option<StartEvent>)>,
+    /// When the last pod of each role was asked for.
+    starting_asked_at: BTreeMap<Role, Timestamp>,
+}
+
+impl EventMemory {
+    /// Whether it is time to ask why worker pods are missing.
+    pub fn must_ask_for_refusal(&mut self, is_short: bool, now: Timestamp) -> bool {
+        if !is_short {
+            self.was_whole = true;
+            self.short_since = None;
+            self.refusal_asked_at = None;
+            self.refusal = None;
+            return false;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        let must_ask =
+            is_due(self.refusal_asked_at, now) && now.duration_since(since) >= SHORT_BEFORE_ASKING;
+        if must_ask {
+            self.refusal_asked_at = Some(now);
+        }
+        must_ask
+    }
+
+    /// Keeps the newest refusal that was found.
+    pub fn set_refusal(&mut self, refusal: Option<PodRefusal>) {
+        self.refusal = refusal;
+    }
+
+    /// Why worker pods are missing, in the API server's words.
+    pub fn refusal(&self, now: Timestamp) -> Option<String> {
+        let refusal = self.refusal.as_ref()?;
+        refusal
+            .explains(self.missing_since()?, now)
+            .then(|| refusal.message.clone())
+    }
+
+    /// Since when worker pods are missing, as far as this operator can know. One that never saw all of them started a moment
+    /// ago: any refusal that still stands may be the reason.
+    fn missing_since(&self) -> Option<Timestamp> {
+        let since = self.short_since?;
+        if self.was_whole {
+            return Some(since);
+        }
+        Some(since.checked_sub(MAX_REFUSAL_AGE).unwrap_or(since))
+    }
+
+    /// The pods whose events are to be listed now: of each role at most one, which was never asked for or not for the longest.
+    /// They count as asked for.
+    pub fn pods_to_ask(
+        &mut self,
+        pods: &[Arc<PodFacts>],
+        generation: u32,
+        now: Timestamp,
+    ) -> Vec<Arc<PodFacts>> {
+        let starts = |pod: &&Arc<PodFacts>| {
+            pod.generation == generation
+                && pod
+                    .starting_since()
+                    .is_some_and(|since| now.duration_since(since) >= STARTING_BEFORE_ASKING)
+        };
+        let waiting: Vec<_> = pods.iter().filter(starts).collect();
+        self.starting
+            .retain(|uid, _| waiting.iter().any(|pod| pod.uid == *uid));
+        let mut chosen = Vec::new();
+        for role in [Role::Coordinator, Role::Worker] {
+            if !is_due(self.starting_asked_at.get(&role).copied(), now) {
+                continue;
+            }
+            let of_role = waiting.iter().filter(|pod| pod.role == role);
+            let next = of_role.min_by_key(|pod| {
+                let asked_at = self.starting.get(&pod.uid).map(|(asked_at, _)| *asked_at);
+                (asked_at, pod.starting_since(), &pod.name)
+            });
+            let Some(pod) = next else { continue };
+            self.starting_asked_at.insert(role, now);
+            let known = self.starting.remove(&pod.uid).and_then(|(_, found)| found);
+            self.starting.insert(pod.uid.clone(), (now, known));
+            chosen.push(Arc::clone(pod));
+        }
+        chosen
+    }
+
+    /// Keeps what keeps a pod from starting.
+    pub fn set_start_event(&mut self, pod_uid: &str, event: Option<StartEvent>) {
+        if let Some((_, found)) = self.starting.get_mut(pod_uid) {
+            *found = event;
+        }
+    }
+
+    /// What is known of the pods that were asked for, by uid.
+    pub fn start_events(&self) -> BTreeMap<String, Option<StartEvent>> {
+        let known = |(uid, (_, found)): (&String, &(Timestamp, Option<StartEvent>))| {
+            (uid.clone(), found.clone())
+        };
+        self.starting.iter().map(known).collect()
+    }
+}
+
+/// Whether an answer of that time is too old.
+fn is_due(asked_at: Option<Timestamp>, now: Timestamp) -> bool {
+    asked_at.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::tests::{at, worker};
+
+    #[test]
+    fn the_reason_for_missing_pods_is_asked_for_only_now_and_then() {
+        let mut memory = EventMemory::default();
+        let asked: Vec<_> = [0, 4, 5, 6, 19, 20]
+            .map(|s| memory.must_ask_for_refusal(true, at(s)))
+            .into();
+        assert_eq!(asked, [false, false, true, false, false, true]);
+        assert!(!memory.must_ask_for_refusal(false, at(40)));
+        assert!(!memory.must_ask_for_refusal(true, at(41)));
+    }
+
+    #[test]
+    fn fault_f12_last_hours_refusal_is_not_reported_as_todays() {
+        let refusal = |second| {
+            Some(PodRefusal {
+                at: at(second),
+                message: "exceeded quota".to_owned(),
+            })
+        };
+        let mut memory = EventMemory::default();
+        memory.must_ask_for_refusal(false, at(10_000));
+        memory.must_ask_for_refusal(true, at(13_600));
+        memory.set_refusal(refusal(13_000));
+        assert_eq!(memory.refusal(at(13_610)), None);
+        memory.set_refusal(refusal(13_605));
+        assert!(memory.refusal(at(13_610)).is_some());
+        assert_eq!(memory.refusal(at(20_000)), None, "it has no end");
+
+        let mut restarted = EventMemory::default();
+        restarted.must_ask_for_refusal(true, at(13_600));
+        restarted.set_refusal(refusal(13_000));
+        assert!(restarted.refusal(at(13_610)).is_some());
+    }
+
+    /// A pod that got its node at `second` and has not started.
+    fn starting(name: &str, role: Role, second: i64) -> Arc<PodFacts> {
+        Arc::new(PodFacts {
+            role,
+            scheduled_since: Some(at(second)),
+            node: Some("node".to_owned()),
+            ..worker(name)
+        })
+    }
+
+    #[test]
+    fn pods_that_do_not_start_are_asked_for_one_by_one_and_each_role_at_most_every_15_s() {
+        let mut pods = vec![
+            starting("w-0", Role::Worker, 0),
+            starting("w-1", Role::Worker, 1),
+            starting("c", Role::Coordinator, 20),
+        ];
+        let mut memory = EventMemory::default();
+        let mut asked = Vec::new();
+        for second in 0..76 {
+            let found = memory.pods_to_ask(&pods, 1, at(second));
+            asked.extend(found.into_iter().map(|pod| (second, pod.name.clone())));
+        }
+        let expected = [
+            (30, "w-0"),
+            (45, "w-1"),
+            (50, "c"),
+            (60, "w-0"),
+            (65, "c"),
+            (75, "w-1"),
+        ];
+        assert_eq!(
+            asked,
+            expected.map(|(second, name)| (second, name.to_owned()))
+        );
+        assert_eq!(memory.start_events().len(), 3);
+        pods.remove(0);
+        memory.pods_to_ask(&pods, 1, at(76));
+        assert_eq!(
+            memory.start_events().len(),
+            2,
+            "a pod that is gone is forgotten"
+        );
+        assert!(
+            memory.pods_to_ask(&pods, 2, at(100)).is_empty(),
+            "of another generation"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Events of one object, page by page: the API server lists them by name, so the newest may be on any page.
+//!
+//! Only people read what comes of them, and a list that fails costs nothing but the sentence.
+
+use std::sync::Once;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+use kube::Client;
+use kube::api::{Api, ListParams};
+use tracing::{info, warn};
+
+use crate::calls::{CallError, Refusal, bounded};
+
+/// Events in one page: some 500 KB.
+const PAGE: u32 = 500;
+/// Pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; whoever makes 10,000 gets no sentence
+/// about the last of them.
+const MAX_PAGES: usize = 20;
+/// By how much the clock of whoever writes events may be behind ours, together with the events' whole seconds.
+pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
+
+/// Visits all events that `selector` (a field selector) selects, in no order.
+pub(super) async fn visit(
+    client: &Client,
+    namespace: &str,
+    selector: &str,
+    mut visitor: impl FnMut(Event),
+) -> Result<(), CallError> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut page = ListParams::default().fields(selector).limit(PAGE);
+    for _ in 0..MAX_PAGES {
+        let events = bounded(api.list(&page)).await?;
+        events.items.into_iter().for_each(&mut visitor);
+        match events.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// When an event was last seen; absent if it has no time.
+pub(super) fn seen_at(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref();
+    let times = [
+        series
+            .and_then(|series| series.last_observed_time.as_ref())
+            .map(|time| time.0),
+        event.last_timestamp.as_ref().map(|time| time.0),
+        event.event_time.as_ref().map(|time| time.0),
+    ];
+    times.into_iter().flatten().max()
+}
+
+/// Logs that events could not be listed. Whoever grants no right to list events knows that: it is said once.
+pub fn log_failure(job: &str, error: &CallError) {
+    static DENIED: Once = Once::new();
+    match error.refusal() {
+        Refusal::Forbidden => DENIED.call_once(|| {
+            info!(
+                %error,
+                "events cannot be listed, so no status says why a job's pods are refused or do not start"
+            );
+        }),
+        Refusal::NotFound
+        | Refusal::AlreadyExists
+        | Refusal::Conflict
+        | Refusal::Invalid
+        | Refusal::NamespaceEnding
+        | Refusal::Transient => warn!(job, %error, "events not listed"),
+    }
+}
