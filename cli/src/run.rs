@@ -14,8 +14,8 @@ use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
+use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
-use zephyr_worker::proto::run::{Phase, Snapshot};
 
 use crate::manifest;
 use crate::terminal::{bytes, note, print, printable};

@@ -14,7 +14,6 @@ pub mod ledger;
 pub mod local;
 pub mod metrics;
 pub mod open_files;
-pub mod proto;
 pub mod reclaim;
 pub mod shuffle;
 #[cfg(test)]

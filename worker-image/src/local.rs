@@ -20,10 +20,10 @@ use crate::install_crypto_provider;
 use crate::job::{RunJob, RunJobError};
 use crate::ledger::load_plan;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
-use crate::proto::run::Snapshot;
 use crate::storage::list_inputs;
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
+use zephyr_proto::run::Snapshot;
 
 /// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
 /// stores read those from the environment themselves.

@@ -16,11 +16,9 @@ use light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
 use tokio::sync::{Mutex, MutexGuard};
 use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
 use zephyr_engine::id::{Attempt, Epoch, StageId, TaskAttempt, TaskId};
+use zephyr_proto::run::WorkerCounts;
+use zephyr_proto::worker::{self as wire, Draining, Hello, coordinator_message, worker_message};
 use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::run::WorkerCounts;
-use zephyr_worker::proto::worker::{
-    self as wire, Draining, Hello, coordinator_message, worker_message,
-};
 
 const WORKERS: usize = 2_000;
 

@@ -12,7 +12,7 @@ use std::process::Command;
 use processes::Processes;
 use serde_json::{Value, json};
 use zephyr_engine::coordinator::record::LogRecord;
-use zephyr_worker::proto::run::Snapshot;
+use zephyr_proto::run::Snapshot;
 
 /// A file system in memory of so many KiB. It is gone with this value.
 struct SmallDisk(PathBuf);

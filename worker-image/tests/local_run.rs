@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{FailureClass, JobResult, LogRecord};
 use zephyr_engine::id::{Epoch, TaskId};
+use zephyr_proto::run::{Phase, Snapshot};
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 use zephyr_worker::local::{LocalOptions, run_local};
-use zephyr_worker::proto::run::{Phase, Snapshot};
-use zephyr_worker::proto::worker::{CoordinatorMessage, WorkerMessage};
 
 const FILES: u32 = 6;
 const LINES: u32 = 400;

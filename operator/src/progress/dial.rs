@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
+use zephyr_proto::run as proto;
 
 use super::StreamTarget;
-use super::wire::{self, proto};
+use super::wire;
 use crate::pods::PodEnd;
 use crate::run_report::RunReport;
 

@@ -3,22 +3,11 @@
 use std::collections::BTreeSet;
 
 use zephyr_crds::job::MAX_WORKERS;
+use zephyr_proto::run as proto;
+use zephyr_proto::run::operator_message::Message;
 
 use crate::pods::{PodEnd, PodEndCause};
 use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, StageReport};
-
-/// The generated client.
-#[expect(unreachable_pub, reason = "generated code")]
-#[expect(
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    reason = "generated code"
-)]
-pub(super) mod proto {
-    tonic::include_proto!("zephyr.run.v1");
-}
-
-use proto::operator_message::Message;
 
 use super::dial;
 

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use zephyr_engine::id::Epoch;
-use zephyr_worker::proto::worker::coordinator_message::Message;
-use zephyr_worker::proto::worker::{Bye, Draining, Hello, worker_message};
+use zephyr_proto::worker::coordinator_message::Message;
+use zephyr_proto::worker::{Bye, Draining, Hello, worker_message};
 
 use crate::dispatch::rate;
 use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use zephyr_engine::coordinator::Config;
 use zephyr_engine::id::{Epoch, TaskAttempt};
+use zephyr_proto::worker::{Bye, Draining, Hello, coordinator_message, worker_message};
 use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::worker::{Bye, Draining, Hello, coordinator_message, worker_message};
 
 use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, until};
 use crate::observe::Runs;

@@ -4,7 +4,7 @@ use zephyr_engine::id::{
     Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId,
 };
 
-use crate::proto::worker as wire;
+use zephyr_proto::worker as wire;
 
 /// Why a message cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::coordinator::report::{Phase, Report};
 
-use crate::proto::run as wire;
+use zephyr_proto::run as wire;
 
 /// The snapshot of a run whose plan has this digest.
 pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {

@@ -8,10 +8,10 @@ use zephyr_engine::coordinator::record::{
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
-use crate::proto::worker as wire;
 use crate::shuffle::shuffle_path;
 use crate::storage::InputFile;
 use crate::task::{Assignment, TaskFailure, TaskInput};
+use zephyr_proto::worker as wire;
 
 /// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.
 pub const SLOTS_MAX: u32 = 256;

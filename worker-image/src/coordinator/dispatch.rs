@@ -7,9 +7,9 @@ use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Plan, StageInput};
 
 use crate::convert::identity::to_wire;
-use crate::proto::worker::run_task::Input;
-use crate::proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
 use crate::storage::InputFile;
+use zephyr_proto::worker::run_task::Input;
+use zephyr_proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
 
 /// The source's shards.
 #[derive(Clone, Debug, PartialEq)]

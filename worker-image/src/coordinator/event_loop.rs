@@ -26,8 +26,8 @@ use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
-use crate::proto::run::Phase;
-use crate::proto::worker::{
+use zephyr_proto::run::Phase;
+use zephyr_proto::worker::{
     Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
 };
 

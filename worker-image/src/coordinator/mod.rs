@@ -54,9 +54,9 @@ use self::status::{Outages, show};
 use crate::convert::report;
 use crate::job::{RunJob, RunJobError};
 use crate::metrics::CoordinatorMetrics;
-use crate::proto::run::{Phase, Snapshot};
 use crate::transport::server::serve;
 use crate::transport::token::{Token, TokenCheck, TokenError};
+use zephyr_proto::run::{Phase, Snapshot};
 
 /// Events that wait for the loop. Senders wait when it is full: that is what slows a flood down.
 const INPUTS_QUEUED: usize = 1024;

@@ -11,8 +11,8 @@ use zephyr_engine::coordinator::{Event, PodEndCause};
 use super::sessions::{Input, LoopHandle, refusal};
 use super::status::Status;
 use crate::convert::identity::{RunIdentity, WireError};
-use crate::proto::run::run_server::Run;
-use crate::proto::run::{
+use zephyr_proto::run::run_server::Run;
+use zephyr_proto::run::{
     self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message,
 };
 

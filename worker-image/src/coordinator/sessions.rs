@@ -18,8 +18,8 @@ use super::offenders::{Offenders, REPORTS_MAX};
 use super::registrations::{Registrations, SESSIONS_MAX};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
-use crate::proto::worker::worker_server::Worker;
-use crate::proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
+use zephyr_proto::worker::worker_server::Worker;
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
 
 /// How long a new session may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::id::Epoch;
 
-use crate::proto::run::{Phase, Snapshot};
+use zephyr_proto::run::{Phase, Snapshot};
 
 /// What is shown.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -15,11 +15,11 @@ use super::truth::Truth;
 use crate::chance::Chance;
 use crate::convert::identity::to_wire;
 use crate::ledger::{Ledger, WriterToken};
-use crate::proto::worker::{
+use crate::storage::JobStorage;
+use zephyr_proto::worker::{
     Ack, CoordinatorMessage, Failed, Run, RunTask, Shutdown, WorkerMessage, coordinator_message,
     worker_message,
 };
-use crate::storage::JobStorage;
 
 fn attempt(shard: u32, number: u32) -> TaskAttempt {
     TaskAttempt {

@@ -16,9 +16,9 @@ use super::process::Process;
 use super::rng::Rng;
 use super::truth::Truth;
 use crate::coordinator::{Letters, WorkerSessions};
-use crate::proto::worker::{CoordinatorMessage, WorkerMessage};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 
 /// After this long without an answer a side takes its stream for broken: the transport's own keepalive.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -12,9 +12,9 @@ use super::store::Server;
 use crate::chance::Chance;
 use crate::convert::wire;
 use crate::defect;
-use crate::proto::worker::RunTask;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
+use zephyr_proto::worker::RunTask;
 
 /// Where all tasks of all runs have their calls to the store: these take no time, but the pauses between them do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

@@ -16,10 +16,10 @@ use super::store::Applied;
 use crate::convert::identity::{task_attempt, task_attempts};
 use crate::convert::wire::task_done;
 use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
-use crate::proto::worker::{
+use crate::shuffle::shuffle_path;
+use zephyr_proto::worker::{
     CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
 };
-use crate::shuffle::shuffle_path;
 
 /// How an attempt ended, as its worker told it.
 #[derive(Clone, Debug)]

@@ -18,9 +18,9 @@ use crate::chance::Chance;
 use crate::convert::identity::to_wire;
 use crate::convert::wire::to_failed;
 use crate::metrics::WorkerMetrics;
-use crate::proto::task::Setup;
-use crate::proto::worker::{Hello, RunTask, TaskProgress};
 use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Supervisor};
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::{Hello, RunTask, TaskProgress};
 
 /// As in a real worker.
 const EVENTS_QUEUED: usize = 256;

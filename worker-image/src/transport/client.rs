@@ -7,7 +7,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::token::Token;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use crate::proto::worker::worker_client::WorkerClient;
+use zephyr_proto::worker::worker_client::WorkerClient;
 
 /// How long a connection may take: the supervisor tries again for ever, so this is short.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

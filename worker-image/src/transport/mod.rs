@@ -2,7 +2,6 @@
 
 mod arrival;
 pub mod client;
-pub mod codec;
 pub mod server;
 pub mod token;
 

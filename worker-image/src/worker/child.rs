@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::child_main::CHILD_ARGUMENT;
 use super::death::Cause;
 use super::frames::{self, FrameError};
-use crate::proto::task::{FromChild, Setup, ToChild, from_child, to_child};
+use zephyr_proto::task::{FromChild, Setup, ToChild, from_child, to_child};
 
 /// Frames read and not yet looked at.
 const FRAMES_QUEUED: usize = 64;

@@ -118,7 +118,7 @@ pub(super) fn read_blocking<M: Message + Default>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::task::{NextRecord, SetupFailed};
+    use zephyr_proto::task::{NextRecord, SetupFailed};
 
     #[tokio::test]
     async fn what_one_side_writes_the_other_reads_until_the_end() {

@@ -40,8 +40,8 @@ use self::memory::OomCounter;
 use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
-use crate::proto::task::Setup;
-use crate::proto::worker::Hello;
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::Hello;
 
 /// Events on their way into the supervisor's loop, which never waits for anything else.
 const EVENTS_QUEUED: usize = 256;

@@ -17,9 +17,9 @@ use super::death::{Cause, Death, Place};
 use super::memory::OomCounter;
 use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
-use crate::proto::task::{Setup, from_child, to_child};
-use crate::proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
 use crate::task::TaskFailure;
+use zephyr_proto::task::{Setup, from_child, to_child};
+use zephyr_proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
 
 /// Wait before it is reported that no process can be started, so that a worker in trouble does not fail a whole stage's
 /// tasks in a moment.

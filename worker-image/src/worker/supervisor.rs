@@ -20,12 +20,12 @@ use crate::convert::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::convert::wire::to_failed;
 use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
-use crate::proto::task::Setup;
-use crate::proto::worker::{
+use crate::task::TaskFailure;
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::{
     Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome,
     coordinator_message, worker_message,
 };
-use crate::task::TaskFailure;
 
 /// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a mistake of one of us.
 const QUEUE_MAX: usize = 4096;
@@ -79,7 +79,7 @@ struct Report {
 
 enum ReportMessage {
     Done(TaskDone),
-    Failed(crate::proto::worker::Failed),
+    Failed(zephyr_proto::worker::Failed),
 }
 
 /// The loop's own state.

@@ -17,15 +17,15 @@ use tonic::{Request, Streaming};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
+use zephyr_proto::run::run_client::RunClient;
+use zephyr_proto::run::{
+    CoordinatorReport, OperatorHello, OperatorMessage, PodEndCause, PodEnded, Snapshot,
+    operator_message,
+};
 use zephyr_worker::install_crypto_provider;
 use zephyr_worker::job::RunJob;
 use zephyr_worker::ledger::inspect;
 use zephyr_worker::open_files::raise_open_files_limit;
-use zephyr_worker::proto::run::run_client::RunClient;
-use zephyr_worker::proto::run::{
-    CoordinatorReport, OperatorHello, OperatorMessage, PodEndCause, PodEnded, Snapshot,
-    operator_message,
-};
 use zephyr_worker::transport::token::Token;
 
 use super::bucket::{self, Bucket};

@@ -5,12 +5,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 use zephyr_engine::coordinator::record::{FilePlace, OutputFile, TaskOutput};
 use zephyr_engine::id::{Epoch, TaskAttempt};
-use zephyr_worker::convert::identity::{RunIdentity, task_attempt};
-use zephyr_worker::convert::wire::to_task_done;
-use zephyr_worker::proto::worker::{
+use zephyr_proto::worker::{
     self as wire, CoordinatorMessage, Hello, TaskDone, WorkerMessage, coordinator_message,
     worker_message,
 };
+use zephyr_worker::convert::identity::{RunIdentity, task_attempt};
+use zephyr_worker::convert::wire::to_task_done;
 use zephyr_worker::transport::client::{Connection, connect};
 use zephyr_worker::transport::token::Token;
 

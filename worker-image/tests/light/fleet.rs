@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use zephyr_engine::id::TaskAttempt;
-use zephyr_worker::proto::worker::Hello;
+use zephyr_proto::worker::Hello;
 
 use super::dialogue::Link;
 use super::worker::{ORDERS_QUEUED, Order, Shared, View, Work, Worker};

@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 use tonic::Streaming;
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
-use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::worker::{
+use zephyr_proto::worker::{
     Bye, CoordinatorMessage, Done, Draining, Heartbeat, Hello, Run, WorkerMessage,
     coordinator_message, worker_message,
 };
+use zephyr_worker::convert::identity::to_wire;
 
 use super::dialogue::{Dialogue, Link, done, task_attempt_of, wrap};
 

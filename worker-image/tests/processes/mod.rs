@@ -15,12 +15,12 @@ use tonic::{Request, Streaming};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::LogRecord;
-use zephyr_worker::job::RunJob;
-use zephyr_worker::ledger::{Ledger, WriterToken};
-use zephyr_worker::proto::run::run_client::RunClient;
-use zephyr_worker::proto::run::{
+use zephyr_proto::run::run_client::RunClient;
+use zephyr_proto::run::{
     CoordinatorReport, OperatorHello, OperatorMessage, Snapshot, operator_message,
 };
+use zephyr_worker::job::RunJob;
+use zephyr_worker::ledger::{Ledger, WriterToken};
 
 /// Nothing in these tests takes this long; a test that waits longer has found a hang.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -293,7 +293,7 @@ impl Processes {
         panic!("waited in vain for {what}\n{}", self.logs())
     }
 
-    pub(super) async fn result(&self) -> zephyr_worker::proto::run::Result {
+    pub(super) async fn result(&self) -> zephyr_proto::run::Result {
         self.wait_for("the result", |snapshot| snapshot.result.is_some())
             .await
             .result

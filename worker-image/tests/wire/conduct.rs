@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tonic::Code;
-use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::worker::{
+use zephyr_proto::worker::{
     self as wire, Done, Draining, Failed, Heartbeat, Hello, Progress, TaskProgress, WorkerMessage,
     coordinator_message, worker_message,
 };
+use zephyr_worker::convert::identity::to_wire;
 
 use crate::light::task_attempt_of;
 use crate::peer::Session;

@@ -31,11 +31,11 @@ use peer::Session;
 use tonic::{Code, Status};
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::{Epoch, TaskAttempt};
-use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::worker::{
+use zephyr_proto::worker::{
     self as wire, Done, Draining, Hello, WorkerMessage, coordinator_message, output_file,
     worker_message,
 };
+use zephyr_worker::convert::identity::to_wire;
 
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 

@@ -2,8 +2,8 @@
 
 use tonic::Code;
 use zephyr_engine::id::TaskAttempt;
+use zephyr_proto::worker::{Failed, Hello, WorkerMessage, worker_message};
 use zephyr_worker::convert::identity::to_wire;
-use zephyr_worker::proto::worker::{Failed, Hello, WorkerMessage, worker_message};
 
 use crate::peer::Session;
 use crate::{

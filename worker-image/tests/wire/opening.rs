@@ -1,7 +1,7 @@
 //! A session's first message.
 
 use tonic::Code;
-use zephyr_worker::proto::worker::{
+use zephyr_proto::worker::{
     self as wire, CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message,
     worker_message,
 };

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use tonic::Code;
-use zephyr_worker::proto::run::{OperatorHello, OperatorMessage, PodEnded, operator_message};
+use zephyr_proto::run::{OperatorHello, OperatorMessage, PodEnded, operator_message};
 
 use crate::peer::{OPERATE, authorization, body, call, honest};
 use crate::{UID, assert_refused, serving, still_serves};

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{Body as _, Bytes, Service as _, http};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
-use zephyr_worker::proto::worker::{CoordinatorMessage, WorkerMessage};
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 use zephyr_worker::transport::client::{Connection, connect};
 
 pub(crate) use raw::{RawConnection, field, frame};

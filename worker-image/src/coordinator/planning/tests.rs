@@ -14,9 +14,9 @@ use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 
 use super::*;
 use crate::finalize::give_up;
-use crate::proto::run::Phase;
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores, fetch};
+use zephyr_proto::run::Phase;
 
 const FOLDER: &str = "s3://b/jobs/uid";
 

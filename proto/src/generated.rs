@@ -1,4 +1,4 @@
-//! The generated messages and services of `proto/`. No code of ours: conversions are in `convert`.
+//! The messages and services that `build.rs` generates. No code of ours.
 
 #![expect(
     clippy::pedantic,

@@ -1,0 +1,71 @@
+//! Why a job failed, as one word. A word that a ledger of another release holds is kept as it is. Decides nothing.
+
+use std::fmt;
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// The plan could not be made: an expression, a path, the input.
+    PlanFailed,
+    /// A task failed as often as the budget allows.
+    TaskFailed,
+    /// A task lost its worker as often as the budget allows.
+    TaskDisrupted,
+    /// Storage lost or damaged what a task had written, or another job took the output.
+    OutputLost,
+    /// The ledger is damaged, or not this job's.
+    LedgerDamaged,
+    /// A word that this release does not know.
+    Other(String),
+}
+
+impl FailureReason {
+    /// All that this release knows.
+    pub const KNOWN: [Self; 5] = [
+        Self::PlanFailed,
+        Self::TaskFailed,
+        Self::TaskDisrupted,
+        Self::OutputLost,
+        Self::LedgerDamaged,
+    ];
+
+    /// The word, in `CamelCase`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::PlanFailed => "PlanFailed",
+            Self::TaskFailed => "TaskFailed",
+            Self::TaskDisrupted => "TaskDisrupted",
+            Self::OutputLost => "OutputLost",
+            Self::LedgerDamaged => "LedgerDamaged",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<String> for FailureReason {
+    fn from(word: String) -> Self {
+        let known = Self::KNOWN.into_iter().find(|known| known.as_str() == word);
+        known.unwrap_or(Self::Other(word))
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_reason_is_read_from_its_own_word() {
+        for known in FailureReason::KNOWN {
+            assert_eq!(FailureReason::from(known.as_str().to_owned()), known);
+        }
+        let other = FailureReason::from("QuotaSpent".to_owned());
+        assert_eq!(other, FailureReason::Other("QuotaSpent".to_owned()));
+        assert_eq!(other.as_str(), "QuotaSpent");
+    }
+}

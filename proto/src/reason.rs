@@ -1,0 +1,89 @@
+//! Why a run ended, as one word of `Result.reason` in `run.proto`. A word of another release is kept as it is.
+//!
+//! On the wire it is a string, so that an older release still reads what a newer one reports.
+
+use std::fmt;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The output is complete.
+    Succeeded,
+    /// The plan could not be made: an expression, a path, the input.
+    PlanFailed,
+    /// A task failed as often as the budget allows.
+    TaskFailed,
+    /// A task lost its worker as often as the budget allows.
+    TaskDisrupted,
+    /// Storage lost or damaged what a task had written.
+    OutputLost,
+    /// The ledger is damaged, or not this job's.
+    LedgerDamaged,
+    /// A word that this release does not know.
+    Other(String),
+}
+
+impl EndReason {
+    /// All that this release knows.
+    pub const KNOWN: [Self; 6] = [
+        Self::Succeeded,
+        Self::PlanFailed,
+        Self::TaskFailed,
+        Self::TaskDisrupted,
+        Self::OutputLost,
+        Self::LedgerDamaged,
+    ];
+
+    /// The word on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::PlanFailed => "PlanFailed",
+            Self::TaskFailed => "TaskFailed",
+            Self::TaskDisrupted => "TaskDisrupted",
+            Self::OutputLost => "OutputLost",
+            Self::LedgerDamaged => "LedgerDamaged",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// The empty word, which a message without a reason carries.
+impl Default for EndReason {
+    fn default() -> Self {
+        Self::Other(String::new())
+    }
+}
+
+impl From<String> for EndReason {
+    fn from(word: String) -> Self {
+        let known = Self::KNOWN.into_iter().find(|known| known.as_str() == word);
+        known.unwrap_or(Self::Other(word))
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_reason_is_read_from_its_own_word() {
+        for known in EndReason::KNOWN {
+            assert_eq!(EndReason::from(known.as_str().to_owned()), known);
+        }
+    }
+
+    #[test]
+    fn a_word_of_another_release_is_kept() {
+        for word in ["", "QuotaSpent", "taskFailed", "TaskFailed "] {
+            let read = EndReason::from(word.to_owned());
+            assert_eq!((read.as_str(), &read), (word, &EndReason::Other(word.to_owned())));
+        }
+    }
+}
