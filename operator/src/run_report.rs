@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use zephyr_proto::reason::EndReason;
 
 /// The latest report of a generation's coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,8 +93,8 @@ pub struct RecordsReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunResult {
     pub succeeded: bool,
-    /// One word for conditions: `PlanFailed`, `TaskFailed` …
-    pub reason: String,
+    /// As one word, for conditions.
+    pub reason: EndReason,
     pub message: String,
     pub files: u64,
     pub bytes: u64,

@@ -83,7 +83,10 @@ mod tests {
     fn a_word_of_another_release_is_kept() {
         for word in ["", "QuotaSpent", "taskFailed", "TaskFailed "] {
             let read = EndReason::from(word.to_owned());
-            assert_eq!((read.as_str(), &read), (word, &EndReason::Other(word.to_owned())));
+            assert_eq!(
+                (read.as_str(), &read),
+                (word, &EndReason::Other(word.to_owned()))
+            );
         }
     }
 }

@@ -6,15 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
+use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
-/// Names of all packages that a package links, at any depth, without what only tests and build scripts use.
-fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
-    let metadata = MetadataCommand::new()
+/// What cargo knows of the workspace and of all that it links.
+fn metadata() -> Result<Metadata> {
+    Ok(MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .features(CargoOpt::AllFeatures)
         .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
-        .exec()?;
+        .exec()?)
+}
+
+/// Names of all packages that a package links, at any depth, without what only tests and build scripts use.
+fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
+    let metadata = metadata()?;
     let names: BTreeMap<_, _> = metadata
         .packages
         .iter()
@@ -114,15 +119,64 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
             "chrono",
             "tempfile",
             "tracing",
-            "zephyr-crds",
-            "zephyr-worker",
-            "zephyr-operator",
         ],
     )
 }
 
+/// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only `zephyr-tests` may name any.
+const FLOORS: [(&str, &[&str]); 6] = [
+    ("zephyr-crds", &[]),
+    ("zephyr-engine", &[]),
+    ("zephyr-proto", &[]),
+    (
+        "zephyr-worker",
+        &["zephyr-crds", "zephyr-engine", "zephyr-proto"],
+    ),
+    (
+        "kubectl-zephyr",
+        &[
+            "zephyr-crds",
+            "zephyr-engine",
+            "zephyr-proto",
+            "zephyr-worker",
+        ],
+    ),
+    ("zephyr-operator", &["zephyr-crds", "zephyr-proto"]),
+];
+
 #[test]
-fn the_operator_links_neither_engine_nor_worker() -> Result<()> {
+fn dependencies_between_our_packages_point_one_way() -> Result<()> {
+    let metadata = metadata()?;
+    let ours: BTreeMap<_, _> = metadata
+        .workspace_packages()
+        .into_iter()
+        .map(|package| (package.name.to_string(), package))
+        .collect();
+    let floors = FLOORS.iter().map(|(name, _)| (*name).to_owned());
+    let known: BTreeSet<String> = floors.chain(["zephyr-tests".to_owned()]).collect();
+    ensure!(
+        ours.keys().eq(&known),
+        "the workspace has other packages than FLOORS: {:?}",
+        ours.keys()
+    );
+    for (name, allowed) in FLOORS {
+        let linked: BTreeSet<&str> = ours[name]
+            .dependencies
+            .iter()
+            .filter(|dependency| ours.contains_key(&dependency.name))
+            .map(|dependency| dependency.name.as_str())
+            .collect();
+        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+        ensure!(
+            linked == allowed,
+            "{name} names {linked:?} of our packages, and FLOORS says {allowed:?}: see the walls in ARCHITECTURE.md"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_operator_links_no_object_store_and_no_expressions() -> Result<()> {
     check(
         "zephyr-operator",
         &reachable_from("zephyr-operator")?,
@@ -131,18 +185,8 @@ fn the_operator_links_neither_engine_nor_worker() -> Result<()> {
 }
 
 #[test]
-fn the_types_of_the_api_link_nothing_of_ours() -> Result<()> {
-    check(
-        "zephyr-crds",
-        &linked_alone_by("zephyr-crds")?,
-        &[
-            "zephyr-engine",
-            "zephyr-worker",
-            "zephyr-operator",
-            "kubectl-zephyr",
-            "tokio",
-        ],
-    )
+fn the_types_of_the_api_link_no_runtime() -> Result<()> {
+    check("zephyr-crds", &linked_alone_by("zephyr-crds")?, &["tokio"])
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::JobResult;
+use zephyr_proto::run::Snapshot;
 
 use crate::coordinator::{
     self, CoordinatorError, CoordinatorOptions, PlacesError, Status, check_storage,
@@ -23,7 +24,6 @@ use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::storage::list_inputs;
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
-use zephyr_proto::run::Snapshot;
 
 /// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
 /// stores read those from the environment themselves.

@@ -12,6 +12,7 @@ use std::process::Command;
 use processes::Processes;
 use serde_json::{Value, json};
 use zephyr_engine::coordinator::record::LogRecord;
+use zephyr_proto::reason::EndReason;
 use zephyr_proto::run::Snapshot;
 
 /// A file system in memory of so many KiB. It is gone with this value.
@@ -113,7 +114,7 @@ async fn tries(processes: &Processes) -> usize {
 async fn ends_for_want_of_room(processes: &Processes, disk: &Path) {
     let result = processes.result().await;
     assert!(!result.succeeded);
-    assert_eq!(result.reason, "TaskFailed");
+    assert_eq!(result.reason, EndReason::TaskFailed.as_str());
     let message = &result.message;
     let disk = format!("no space on {} (64.0 KiB in all, ", disk.display());
     for words in [

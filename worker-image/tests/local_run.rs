@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{FailureClass, JobResult, LogRecord};
 use zephyr_engine::id::{Epoch, TaskId};
+use zephyr_proto::reason::EndReason;
 use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 use zephyr_worker::local::{LocalOptions, run_local};
@@ -143,7 +144,7 @@ async fn output_that_is_there_is_refused_before_any_worker_starts_and_nothing_is
     let result = processes.result().await;
     assert_eq!(
         (result.succeeded, result.reason.as_str()),
-        (false, "PlanFailed")
+        (false, EndReason::PlanFailed.as_str())
     );
     assert!(
         result.message.contains("of job test/old, uid old"),
@@ -354,7 +355,7 @@ async fn a_damaged_ledger_ends_the_job_with_the_objects_name_and_no_output() {
     let result = processes.result().await;
     assert_eq!(
         (result.succeeded, result.reason.as_str()),
-        (false, "LedgerDamaged")
+        (false, EndReason::LedgerDamaged.as_str())
     );
     let told = format!("{object}: not a part of this job's ledger: its checksum is wrong");
     assert!(result.message.contains(&told), "{result:?}");
@@ -613,7 +614,7 @@ async fn an_expression_that_does_not_compile_ends_the_job_before_any_worker_and_
     processes.start_coordinator();
     for _ in 0..2 {
         let result = processes.result().await;
-        assert_eq!(result.reason, "PlanFailed", "{result:?}");
+        assert_eq!(result.reason, EndReason::PlanFailed.as_str(), "{result:?}");
         assert!(
             result.message.starts_with("spec.pipeline.steps[0].map:"),
             "{result:?}"
@@ -628,7 +629,7 @@ async fn an_input_that_matches_nothing_ends_the_job_and_names_the_pattern() {
     let mut processes = Processes::of(&word_count(), &json!({}));
     processes.start_coordinator();
     let result = processes.result().await;
-    assert_eq!(result.reason, "PlanFailed", "{result:?}");
+    assert_eq!(result.reason, EndReason::PlanFailed.as_str(), "{result:?}");
     assert!(result.message.contains("/in/*.txt"), "{result:?}");
 }
 

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{JobResult, LogRecord};
 use zephyr_worker::ledger::{Ledger, PlanFile, WriterToken, keep_plan};
 use zephyr_worker::storage::probe;
@@ -41,7 +42,7 @@ async fn job_folder(root: &Path, uid: &str, has_ended: bool) -> JobStorage {
     keep_plan(&storage, plan).await.unwrap();
     if has_ended {
         let result = JobResult::Failed {
-            reason: "TaskFailed".to_owned(),
+            reason: FailureReason::TaskFailed,
             message: "m".to_owned(),
         };
         let records = [LogRecord::Result(result)];

@@ -6,6 +6,7 @@ use std::mem;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
+use crate::coordinator::reason::FailureReason;
 use crate::coordinator::record::{JobResult, LogRecord, OutputFile};
 use crate::coordinator::state::{JobState, Recorded, StageProgress, State, Task, TaskState};
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
@@ -138,7 +139,7 @@ impl State {
             JobState::Concluding { .. } | JobState::Ended { .. } => false,
         };
         if is_asked_for {
-            let reason = "OutputLost".to_owned();
+            let reason = FailureReason::OutputLost;
             self.conclude(out, JobResult::Failed { reason, message });
         }
     }

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod effect;
 pub mod event;
+pub mod reason;
 pub mod record;
 pub mod replay;
 pub mod report;
@@ -32,6 +33,7 @@ mod speculate;
 pub use config::Config;
 pub use effect::{Dispatch, Effect, ToWorker};
 pub use event::{Event, PodEndCause};
+pub use reason::FailureReason;
 pub use replay::{ReplayError, ReplayProblem};
 pub use report::Report;
 pub use setback::Setback;

@@ -3,6 +3,7 @@
 //! Replaying the records of all epochs in order gives the state a coordinator resumes from. Only facts are recorded,
 //! never intentions: that a task was dispatched is not in here.
 
+use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
 
 /// One fact.
@@ -142,8 +143,8 @@ pub enum JobResult {
     },
     /// It cannot be done.
     Failed {
-        /// One CamelCase word: `PlanFailed`, `TaskFailed`, `TaskDisrupted`, `OutputLost`.
-        reason: String,
+        /// As one word.
+        reason: FailureReason,
         /// One sentence for people.
         message: String,
     },

@@ -9,6 +9,7 @@
 use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
+use crate::coordinator::reason::FailureReason;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::session::Claim;
 use crate::coordinator::setback::Setback;
@@ -267,12 +268,7 @@ impl State {
             return None;
         }
         let place = self.describe(task);
-        let failed = |reason: &str, message: String| {
-            Some(JobResult::Failed {
-                reason: reason.to_owned(),
-                message,
-            })
-        };
+        let failed = |reason, message| Some(JobResult::Failed { reason, message });
 
         let tries = history.own_failures().count();
         let allowed = self.config.task_failures.max(1);
@@ -282,7 +278,7 @@ impl State {
                 let message = format!(
                     "{place}: failed {tries} times, and retries.taskFailures allows {allowed}; last error: {error}"
                 );
-                return failed("TaskFailed", message);
+                return failed(FailureReason::TaskFailed, message);
             }
             let repeats = |failure: &Failure| {
                 failure.class == FailureClass::Deterministic && failure.error == *error
@@ -291,7 +287,7 @@ impl State {
                 let message = format!(
                     "{place}: failed {tries} times, twice with the same error, so that a further try cannot help: {error}"
                 );
-                return failed("TaskFailed", message);
+                return failed(FailureReason::TaskFailed, message);
             }
         }
 
@@ -306,7 +302,7 @@ impl State {
             let message = format!(
                 "{place}: was disrupted {losses} times, and retries.taskDisruptions allows {limit}; last cause: {error}"
             );
-            return failed("TaskDisrupted", message);
+            return failed(FailureReason::TaskDisrupted, message);
         }
 
         let lost = history.revoked.len();
@@ -314,7 +310,7 @@ impl State {
             let message = format!(
                 "{place}: its output was written {lost} times and each time found lost or damaged; storage does not keep what is written to it"
             );
-            return failed("OutputLost", message);
+            return failed(FailureReason::OutputLost, message);
         }
         None
     }

@@ -15,6 +15,7 @@ use zephyr_crds::conditions::Reason;
 use zephyr_crds::names;
 use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
+use zephyr_proto::reason::EndReason;
 
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
@@ -432,13 +433,16 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
 
 /// The end that the coordinator reports.
 fn finish_by(result: &RunResult) -> Finish {
-    let reason = match (result.succeeded, result.reason.as_str()) {
+    let reason = match (result.succeeded, &result.reason) {
         (true, _) => Reason::OutputComplete,
-        (false, "PlanFailed") => Reason::PlanFailed,
-        (false, "TaskDisrupted") => Reason::TaskDisrupted,
-        (false, "OutputLost") => Reason::OutputLost,
-        (false, "LedgerDamaged") => Reason::LedgerDamaged,
-        (false, _) => Reason::TaskFailed,
+        (false, EndReason::PlanFailed) => Reason::PlanFailed,
+        (false, EndReason::TaskDisrupted) => Reason::TaskDisrupted,
+        (false, EndReason::OutputLost) => Reason::OutputLost,
+        (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,
+        // A newer release may have more words.
+        (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
+            Reason::TaskFailed
+        }
     };
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     Finish {

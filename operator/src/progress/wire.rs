@@ -157,7 +157,7 @@ fn read_result(result: proto::Result) -> Result<RunResult, Error> {
     }
     Ok(RunResult {
         succeeded: result.succeeded,
-        reason: cut(result.reason, MAX_NAME),
+        reason: cut(result.reason, MAX_NAME).into(),
         message: cut(result.message, MAX_SENTENCE),
         files: countable(result.files),
         bytes: countable(result.bytes),
@@ -262,10 +262,10 @@ mod tests {
         let read = read_report(hostile.clone(), "uid", 2).unwrap();
         let result = read.result.unwrap();
         let lengths = [
-            &read.message,
+            read.message.as_str(),
             &read.stage.unwrap().name,
             &result.message,
-            &result.reason,
+            result.reason.as_str(),
         ]
         .map(|text| text.chars().count());
         assert_eq!(lengths, [1024, 64, 1024, 64]);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use zephyr_proto::reason::EndReason;
 
 use super::api::kinds::{CONFIG_MAPS, JOBS, Kind, STATEFUL_SETS};
 use super::api::request::{ApiRequest, Query, Verb};
@@ -53,7 +54,7 @@ impl World {
             Step::Succeed => self.of_run(|run| {
                 run.result = Some(RunResult {
                     succeeded: true,
-                    reason: "Succeeded".to_owned(),
+                    reason: EndReason::Succeeded,
                     files: 1,
                     rows: 7,
                     manifest: "s3://out/_SUCCESS.json".to_owned(),
@@ -62,7 +63,7 @@ impl World {
             }),
             Step::Fail(reason) => self.of_run(|run| {
                 run.result = Some(RunResult {
-                    reason: reason.clone(),
+                    reason: reason.clone().into(),
                     message: "task 1 failed three times".to_owned(),
                     ..RunResult::default()
                 });

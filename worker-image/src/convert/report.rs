@@ -1,8 +1,10 @@
 //! What the engine reports of a run, as the operator's stream words it. Decides nothing.
 
+use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::coordinator::report::{Phase, Report};
 
+use zephyr_proto::reason::EndReason;
 use zephyr_proto::run as wire;
 
 /// The snapshot of a run whose plan has this digest.
@@ -60,18 +62,66 @@ pub fn result(result: &JobResult) -> wire::Result {
             manifest,
         } => wire::Result {
             succeeded: true,
-            reason: "Succeeded".to_owned(),
+            reason: end_reason(result).to_string(),
             message: format!("{files} files with {rows} records"),
             files: *files,
             bytes: *bytes,
             rows: *rows,
             manifest: manifest.clone(),
         },
-        JobResult::Failed { reason, message } => wire::Result {
+        JobResult::Failed { reason: _, message } => wire::Result {
             succeeded: false,
-            reason: reason.clone(),
+            reason: end_reason(result).to_string(),
             message: message.clone(),
             ..wire::Result::default()
         },
+    }
+}
+
+/// How the job ended, as one word.
+pub fn end_reason(result: &JobResult) -> EndReason {
+    match result {
+        JobResult::Succeeded { .. } => EndReason::Succeeded,
+        JobResult::Failed { reason, .. } => match reason {
+            FailureReason::PlanFailed => EndReason::PlanFailed,
+            FailureReason::TaskFailed => EndReason::TaskFailed,
+            FailureReason::TaskDisrupted => EndReason::TaskDisrupted,
+            FailureReason::OutputLost => EndReason::OutputLost,
+            FailureReason::LedgerDamaged => EndReason::LedgerDamaged,
+            FailureReason::Other(word) => EndReason::Other(word.clone()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zephyr_crds::conditions::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_is_the_same_word_in_the_engine_on_the_wire_and_in_status() {
+        let failed = |reason| JobResult::Failed {
+            reason,
+            message: "m".to_owned(),
+        };
+        for reason in FailureReason::KNOWN {
+            let word = reason.as_str().to_owned();
+            let sent = result(&failed(reason));
+            assert_eq!((sent.succeeded, &sent.reason), (false, &word));
+            assert!(EndReason::KNOWN.contains(&EndReason::from(sent.reason)));
+            let in_status: Reason = serde_json::from_value(word.clone().into()).unwrap();
+            assert_eq!(in_status.as_str(), word);
+        }
+        // Nothing goes out that the engine does not know, but for success.
+        for reason in EndReason::KNOWN {
+            let known = FailureReason::from(reason.to_string());
+            assert_eq!(
+                matches!(known, FailureReason::Other(_)),
+                reason == EndReason::Succeeded
+            );
+        }
+        let other = FailureReason::Other("QuotaSpent".to_owned());
+        assert_eq!(result(&failed(other)).reason, "QuotaSpent");
     }
 }

@@ -6,12 +6,12 @@ use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
+use zephyr_proto::worker as wire;
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::shuffle::shuffle_path;
 use crate::storage::InputFile;
 use crate::task::{Assignment, TaskFailure, TaskInput};
-use zephyr_proto::worker as wire;
 
 /// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.
 pub const SLOTS_MAX: u32 = 256;
@@ -358,8 +358,9 @@ pub fn input_name(run: &wire::RunTask) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskId};
+
+    use super::*;
 
     fn attempt() -> TaskAttempt {
         let task = TaskId {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{JobResult, OutputFile};
 
+use crate::convert;
 use crate::finalize::{self, Output, give_up, throw_away_leftovers};
 use crate::job::RunJob;
 use crate::reclaim::{Marker, mark, sweep};
@@ -129,15 +130,12 @@ async fn remove_data(job: &RunJob) {
 /// Writes the marker, from which the job's `ledgerTTL` counts; whether it is there.
 async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
     let frozen = &job.frozen;
-    let outcome = match result {
-        JobResult::Succeeded { .. } => "Succeeded",
-        JobResult::Failed { reason, .. } => reason,
-    };
+    let outcome = convert::report::end_reason(result).to_string();
     let ttl = frozen.spec.storage.ledger_ttl.as_ref();
     // Admission has seen that it is a duration; one that is none keeps the ledger.
     let ttl = ttl.and_then(|ttl| ttl.parse().ok());
     let name = format!("{}/{}", frozen.namespace, frozen.name);
-    let marker = Marker::new(&job.storage, name, outcome.to_owned(), ttl);
+    let marker = Marker::new(&job.storage, name, outcome, ttl);
     match timeout(MARKER_PATIENCE, mark(&job.storage, &marker)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
@@ -177,6 +175,7 @@ mod tests {
     use object_store::PutPayload;
     use serde_json::json;
     use zephyr_crds::frozen::FrozenJob;
+    use zephyr_engine::coordinator::FailureReason;
     use zephyr_engine::coordinator::record::FinalPlace;
 
     use super::*;
@@ -236,7 +235,7 @@ mod tests {
         let finalize = async |file| finalize::finalize(&job.stores, file).await.unwrap();
         assert_eq!(finalize(&stands).await, Finalized::Stands);
         let result = JobResult::Failed {
-            reason: "TaskFailed".to_owned(),
+            reason: FailureReason::TaskFailed,
             message: "m".to_owned(),
         };
         clean_up(&job, &result, &[stands.clone(), left.clone()], 2).await;

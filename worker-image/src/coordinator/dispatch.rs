@@ -5,11 +5,11 @@ use zephyr_engine::coordinator::effect::Dispatch;
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Plan, StageInput};
+use zephyr_proto::worker::run_task::Input;
+use zephyr_proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
 
 use crate::convert::identity::to_wire;
 use crate::storage::InputFile;
-use zephyr_proto::worker::run_task::Input;
-use zephyr_proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
 
 /// The source's shards.
 #[derive(Clone, Debug, PartialEq)]

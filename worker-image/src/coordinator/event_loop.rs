@@ -14,6 +14,10 @@ use tonic::Status as CallStatus;
 use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
 use zephyr_engine::id::{Epoch, SessionId, Timestamp};
 use zephyr_engine::plan::Plan;
+use zephyr_proto::run::Phase;
+use zephyr_proto::worker::{
+    Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
+};
 
 use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
@@ -26,10 +30,6 @@ use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
-use zephyr_proto::run::Phase;
-use zephyr_proto::worker::{
-    Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
-};
 
 /// How often time passes for the engine, and how often what is shown is brought up to date.
 const TICK: Duration = Duration::from_millis(200);

@@ -45,6 +45,7 @@ pub(crate) use registrations::Registrations;
 pub(crate) use sessions::Letters;
 pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;
+use zephyr_proto::run::{Phase, Snapshot};
 
 use self::effects::Effects;
 use self::operators::OperatorStreams;
@@ -56,7 +57,6 @@ use crate::job::{RunJob, RunJobError};
 use crate::metrics::CoordinatorMetrics;
 use crate::transport::server::serve;
 use crate::transport::token::{Token, TokenCheck, TokenError};
-use zephyr_proto::run::{Phase, Snapshot};
 
 /// Events that wait for the loop. Senders wait when it is full: that is what slows a flood down.
 const INPUTS_QUEUED: usize = 1024;

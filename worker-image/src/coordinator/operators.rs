@@ -7,14 +7,14 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as CallStatus, Streaming};
 use zephyr_engine::coordinator::{Event, PodEndCause};
-
-use super::sessions::{Input, LoopHandle, refusal};
-use super::status::Status;
-use crate::convert::identity::{RunIdentity, WireError};
 use zephyr_proto::run::run_server::Run;
 use zephyr_proto::run::{
     self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message,
 };
+
+use super::sessions::{Input, LoopHandle, refusal};
+use super::status::Status;
+use crate::convert::identity::{RunIdentity, WireError};
 
 /// How long a new stream may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

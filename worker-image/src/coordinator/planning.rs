@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
+use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
 use zephyr_engine::expr::STACK_BYTES;
 use zephyr_engine::id::Epoch;
@@ -262,7 +263,7 @@ async fn make_runnable(
             }
             Err(NoPlan::Failed(message)) => {
                 tracing::error!(message, "the job cannot be planned");
-                let reason = "PlanFailed".to_owned();
+                let reason = FailureReason::PlanFailed;
                 Some(JobResult::Failed { reason, message })
             }
             Err(NoPlan::Watch(sentence)) => {
@@ -396,7 +397,7 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
 /// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator finds the same.
 pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
-        reason: "LedgerDamaged".to_owned(),
+        reason: FailureReason::LedgerDamaged,
         message: format!(
             "{message}; what was done before cannot be trusted without it, so nothing is guessed: create a new job, under which nothing of this ledger is used"
         ),

@@ -13,13 +13,13 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::id::{Epoch, SessionId, WorkerId};
+use zephyr_proto::worker::worker_server::Worker;
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
 
 use super::offenders::{Offenders, REPORTS_MAX};
 use super::registrations::{Registrations, SESSIONS_MAX};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
-use zephyr_proto::worker::worker_server::Worker;
-use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
 
 /// How long a new session may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

@@ -140,7 +140,7 @@ impl From<&LogRecord> for StoredRecord {
                 manifest: manifest.clone(),
             },
             LogRecord::Result(JobResult::Failed { reason, message }) => Self::JobFailed {
-                reason: reason.clone(),
+                reason: reason.to_string(),
                 message: message.clone(),
             },
         }
@@ -189,9 +189,10 @@ impl TryFrom<StoredRecord> for LogRecord {
                 bytes,
                 manifest,
             }),
-            StoredRecord::JobFailed { reason, message } => {
-                Self::Result(JobResult::Failed { reason, message })
-            }
+            StoredRecord::JobFailed { reason, message } => Self::Result(JobResult::Failed {
+                reason: reason.into(),
+                message,
+            }),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
@@ -127,7 +128,7 @@ fn every_kind_of_record() -> Vec<LogRecord> {
             manifest: "m".to_owned(),
         }),
         LogRecord::Result(JobResult::Failed {
-            reason: "TaskFailed".to_owned(),
+            reason: FailureReason::TaskFailed,
             message: "why".to_owned(),
         }),
     ]

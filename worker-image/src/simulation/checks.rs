@@ -6,6 +6,10 @@ use object_store::path::Path;
 use object_store::{PutOptions, PutPayload};
 use zephyr_engine::coordinator::record::{FinalPlace, LogRecord, OutputFile, TaskOutput};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_proto::worker::{
+    Ack, CoordinatorMessage, Failed, Run, RunTask, Shutdown, WorkerMessage, coordinator_message,
+    worker_message,
+};
 
 use super::client::stores;
 use super::faults::Faults;
@@ -16,10 +20,6 @@ use crate::chance::Chance;
 use crate::convert::identity::to_wire;
 use crate::ledger::{Ledger, WriterToken};
 use crate::storage::JobStorage;
-use zephyr_proto::worker::{
-    Ack, CoordinatorMessage, Failed, Run, RunTask, Shutdown, WorkerMessage, coordinator_message,
-    worker_message,
-};
 
 fn attempt(shard: u32, number: u32) -> TaskAttempt {
     TaskAttempt {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::id::{TaskAttempt, TaskId};
 
@@ -121,7 +122,7 @@ pub(super) fn run_undisturbed(
         let mut fleet = Fleet::new(&world);
         fleet.run_to_the_result().await;
         let result = world.truth.result().unwrap_or(JobResult::Failed {
-            reason: "NoResult".to_owned(),
+            reason: FailureReason::Other("NoResult".to_owned()),
             message: "no result is in the ledger".to_owned(),
         });
         let ended = (result, world.objects(&Path::default()));

@@ -34,7 +34,9 @@ fn run(seed: u64) -> Result<bool, String> {
     let (result, objects) = run_undisturbed(seed, job)?;
     let ended = match result {
         JobResult::Succeeded { .. } => Ended::Succeeded,
-        JobResult::Failed { reason, message } if reason == REFUSED => Ended::Refused(message),
+        JobResult::Failed { reason, message } if reason.as_str() == REFUSED => {
+            Ended::Refused(message)
+        }
         JobResult::Failed { reason, message } => Ended::Failed(format!("{reason}: {message}")),
     };
     let is_ours = |name: &str| name.starts_with(STORAGE) || name.contains(&format!("/{STORAGE}/"));

@@ -11,6 +11,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 
 use super::process::Process;
 use super::rng::Rng;
@@ -18,7 +19,6 @@ use super::truth::Truth;
 use crate::coordinator::{Letters, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
-use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 
 /// After this long without an answer a side takes its stream for broken: the transport's own keepalive.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::FailureClass;
+use zephyr_proto::worker::RunTask;
 
 use super::job::SimulatedJob;
 use super::store::Server;
@@ -14,7 +15,6 @@ use crate::convert::wire;
 use crate::defect;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
-use zephyr_proto::worker::RunTask;
 
 /// Where all tasks of all runs have their calls to the store: these take no time, but the pauses between them do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

@@ -8,6 +8,9 @@ use zephyr_engine::coordinator::record::{
     self, FilePlace, FinalPlace, JobResult, LogRecord, TaskOutput,
 };
 use zephyr_engine::id::{TaskAttempt, TaskId};
+use zephyr_proto::worker::{
+    CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
+};
 
 use super::job::OUTPUT;
 use super::journal::Journal;
@@ -17,9 +20,6 @@ use crate::convert::identity::{task_attempt, task_attempts};
 use crate::convert::wire::task_done;
 use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
 use crate::shuffle::shuffle_path;
-use zephyr_proto::worker::{
-    CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
-};
 
 /// How an attempt ended, as its worker told it.
 #[derive(Clone, Debug)]

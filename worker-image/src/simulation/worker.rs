@@ -8,6 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use zephyr_engine::id::TaskAttempt;
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::{Hello, RunTask, TaskProgress};
 
 use super::cluster::World;
 use super::network::SimulatedLine;
@@ -19,8 +21,6 @@ use crate::convert::identity::to_wire;
 use crate::convert::wire::to_failed;
 use crate::metrics::WorkerMetrics;
 use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Supervisor};
-use zephyr_proto::task::Setup;
-use zephyr_proto::worker::{Hello, RunTask, TaskProgress};
 
 /// As in a real worker.
 const EVENTS_QUEUED: usize = 256;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use zephyr_proto::worker::worker_client::WorkerClient;
 
 use super::token::Token;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use zephyr_proto::worker::worker_client::WorkerClient;
 
 /// How long a connection may take: the supervisor tries again for ever, so this is short.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,12 +11,12 @@ use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
+use zephyr_proto::run::run_server::{self, Run, RunServer};
+use zephyr_proto::worker::worker_server::{self, Worker, WorkerServer};
 
 use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
-use zephyr_proto::run::run_server::{self, Run, RunServer};
-use zephyr_proto::worker::worker_server::{self, Worker, WorkerServer};
 
 /// Streams at once on one connection: a worker and the operator need one each, and a second while the first dies.
 const STREAMS_PER_CONNECTION: u32 = 8;

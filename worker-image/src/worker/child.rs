@@ -14,11 +14,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use zephyr_proto::task::{FromChild, Setup, ToChild, from_child, to_child};
 
 use super::child_main::CHILD_ARGUMENT;
 use super::death::Cause;
 use super::frames::{self, FrameError};
-use zephyr_proto::task::{FromChild, Setup, ToChild, from_child, to_child};
 
 /// Frames read and not yet looked at.
 const FRAMES_QUEUED: usize = 64;

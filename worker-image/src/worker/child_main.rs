@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use zephyr_engine::id::TaskAttempt;
+use zephyr_proto::task::{
+    FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
+};
+use zephyr_proto::worker::{RunTask, TaskProgress};
 
 use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
@@ -24,10 +28,6 @@ use crate::task::{
     Trace,
 };
 use crate::{install_crypto_provider, telemetry};
-use zephyr_proto::task::{
-    FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
-};
-use zephyr_proto::worker::{RunTask, TaskProgress};
 
 /// First argument of a child process. No subcommand and no option of any of our programs begins like this.
 pub const CHILD_ARGUMENT: &str = "__task-child";

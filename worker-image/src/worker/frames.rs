@@ -117,8 +117,9 @@ pub(super) fn read_blocking<M: Message + Default>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use zephyr_proto::task::{NextRecord, SetupFailed};
+
+    use super::*;
 
     #[tokio::test]
     async fn what_one_side_writes_the_other_reads_until_the_end() {

@@ -33,6 +33,8 @@ pub(crate) use session::{Line, Session};
 pub(crate) use slot::{SlotCommand, SlotEvent};
 pub(crate) use supervisor::Supervisor;
 pub use supervisor::SupervisorError;
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::Hello;
 
 use self::child::own_executable;
 use self::disk::DiskLimit;
@@ -40,8 +42,6 @@ use self::memory::OomCounter;
 use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
-use zephyr_proto::task::Setup;
-use zephyr_proto::worker::Hello;
 
 /// Events on their way into the supervisor's loop, which never waits for anything else.
 const EVENTS_QUEUED: usize = 256;

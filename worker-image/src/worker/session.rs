@@ -10,14 +10,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Status, Streaming};
 use zephyr_engine::id::Epoch;
+use zephyr_proto::worker::{
+    CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message,
+};
 
 use crate::chance::Chance;
 use crate::convert::identity::{RunIdentity, WireError, epoch};
 use crate::transport::client::{ConnectError, Connection, connect};
 use crate::transport::token::Token;
-use zephyr_proto::worker::{
-    CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message,
-};
 
 /// First and longest wait before the next try to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
+use zephyr_proto::task::{Setup, from_child, to_child};
+use zephyr_proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
 
 use super::child::{ChildError, ChildProcess};
 use super::death::{Cause, Death, Place};
@@ -18,8 +20,6 @@ use super::memory::OomCounter;
 use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
 use crate::task::TaskFailure;
-use zephyr_proto::task::{Setup, from_child, to_child};
-use zephyr_proto::worker::{Failed, RunTask, TaskDone, TaskProgress};
 
 /// Wait before it is reported that no process can be started, so that a worker in trouble does not fail a whole stage's
 /// tasks in a moment.

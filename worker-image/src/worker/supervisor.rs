@@ -11,6 +11,11 @@ use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::{Epoch, TaskAttempt};
 use zephyr_engine::plan::plan;
+use zephyr_proto::task::Setup;
+use zephyr_proto::worker::{
+    Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome,
+    coordinator_message, worker_message,
+};
 
 use super::disk::Leave;
 use super::options::Readiness;
@@ -21,11 +26,6 @@ use crate::convert::wire::to_failed;
 use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
-use zephyr_proto::task::Setup;
-use zephyr_proto::worker::{
-    Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome,
-    coordinator_message, worker_message,
-};
 
 /// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a mistake of one of us.
 const QUEUE_MAX: usize = 4096;

@@ -2,7 +2,7 @@
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::record::{FailureClass, LogRecord};
-use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
+use crate::coordinator::{Config, Effect, FailureReason, PodEndCause, ToWorker};
 use crate::id::TaskAttempt;
 
 /// Lets one worker take the first shard again and again until it has it or the job has ended.
@@ -41,7 +41,7 @@ fn fault_4575_promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and
     cluster.settle();
     assert_eq!(tries, 3);
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "TaskFailed");
+    assert_eq!(reason, FailureReason::TaskFailed);
     let wanted = "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: killed, try 3";
     assert_eq!(message, wanted);
     assert!(cluster.now - began < 120_000, "{} ms", cluster.now - began);
@@ -77,7 +77,7 @@ fn a_deterministic_error_is_confirmed_by_one_more_try_and_no_more() {
     cluster.fails("a", second, FailureClass::Deterministic, error);
     cluster.settle();
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "TaskFailed");
+    assert_eq!(reason, FailureReason::TaskFailed);
     assert!(
         message.contains("twice with the same error") && message.contains(error),
         "{message}"
@@ -200,7 +200,7 @@ fn disruptions_end_the_job_only_where_they_are_limited() {
         cluster.settle();
     }
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "TaskDisrupted");
+    assert_eq!(reason, FailureReason::TaskDisrupted);
     assert!(
         message.starts_with(
             "stage 1/1 map, shard 0: was disrupted 3 times, and retries.taskDisruptions allows 3"

@@ -7,7 +7,7 @@ use crate::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use crate::coordinator::{
-    Config, Effect, Event, PodEndCause, Report, Setback, State, ToWorker, step,
+    Config, Effect, Event, FailureReason, PodEndCause, Report, Setback, State, ToWorker, step,
 };
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
@@ -513,7 +513,7 @@ impl TestCluster {
     }
 
     /// `reason` and message of the job's failure.
-    pub(super) fn failure(&self) -> (String, String) {
+    pub(super) fn failure(&self) -> (FailureReason, String) {
         match self.result() {
             JobResult::Failed { reason, message } => (reason, message),
             JobResult::Succeeded { .. } => panic!("the job succeeded"),

@@ -4,7 +4,7 @@
 use super::cluster::TestCluster;
 use super::setbacks::{charged, holder};
 use crate::coordinator::config::LOST_WORKERS_FREE;
-use crate::coordinator::{Config, PodEndCause};
+use crate::coordinator::{Config, FailureReason, PodEndCause};
 
 /// How a worker goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ fn a_task_that_ends_its_workers_is_found_under_a_high_limit_of_disruptions_too()
     let config = Config::new(1, 1_000);
     let (lost, cluster) = a_task_that_ends_its_workers(&STABLE, config, Goes::Silently);
     assert!(lost <= 2 * LOST_WORKERS_FREE, "{lost}");
-    assert_eq!(cluster.failure().0, "TaskFailed");
+    assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_task_whose_workers_kubernetes_ends_is_charged_nothing_and_told_of() {
     let limited = Config::new(1, 20);
     let (lost, cluster) = a_task_that_ends_its_workers(&STABLE, limited, Goes::Explained);
     let (reason, message) = cluster.failure();
-    assert_eq!((lost, reason.as_str()), (20, "TaskDisrupted"));
+    assert_eq!((lost, reason), (20, FailureReason::TaskDisrupted));
     assert!(message.contains("was disrupted 20 times"), "{message}");
 }
 

@@ -3,7 +3,7 @@
 use super::cluster::{TestCluster, attempt, done_record, plan, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::report::Phase;
-use crate::coordinator::{Config, Effect, ReplayProblem, State};
+use crate::coordinator::{Config, Effect, FailureReason, ReplayProblem, State};
 use crate::id::{Epoch, StageId, Timestamp};
 
 fn finished(stage: u32) -> LogRecord {
@@ -107,7 +107,7 @@ fn a_take_over_after_the_last_final_file_writes_the_manifest() {
 #[test]
 fn fault_2960_a_coordinator_restarted_after_the_end_serves_the_result_and_does_nothing() {
     let result = JobResult::Failed {
-        reason: "TaskFailed".to_owned(),
+        reason: FailureReason::TaskFailed,
         message: "why".to_owned(),
     };
     let mut cluster = resume(&[LogRecord::Result(result.clone())], &[3]);
@@ -185,7 +185,7 @@ fn a_revoked_output_makes_its_stage_unfinished_until_it_is_finished_again() {
 fn records_that_cannot_be_this_jobs_are_refused_by_position_and_reason() {
     let one = done_record(attempt(0, 0, 1, 1), false);
     let result = LogRecord::Result(JobResult::Failed {
-        reason: "x".to_owned(),
+        reason: FailureReason::Other("x".to_owned()),
         message: String::new(),
     });
     let success = JobResult::Succeeded {

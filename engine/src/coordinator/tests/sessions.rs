@@ -2,7 +2,7 @@
 
 use super::cluster::{TestCluster, acked, attempt, cancelled, output, task};
 use crate::coordinator::record::{FailureClass, FilePlace};
-use crate::coordinator::{Effect, Event, PodEndCause, ToWorker};
+use crate::coordinator::{Effect, Event, FailureReason, PodEndCause, ToWorker};
 use crate::id::{SessionId, TaskAttempt, WorkerId};
 
 #[test]
@@ -228,7 +228,7 @@ fn fault_4093_promise_e5_a_restart_at_any_moment_requeues_once_and_clears_no_fai
     cluster.fails("a", last, FailureClass::Application, "boom 3");
     cluster.settle();
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "TaskFailed");
+    assert_eq!(reason, FailureReason::TaskFailed);
     assert!(message.contains("failed 3 times"), "{message}");
 }
 

@@ -6,7 +6,7 @@ use crate::coordinator::config::{
     FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, SAME_CAUSE_FREE_TRIES,
 };
 use crate::coordinator::record::{FailureClass, LogRecord};
-use crate::coordinator::{Config, Event, Setback};
+use crate::coordinator::{Config, Event, FailureReason, Setback};
 use crate::id::TaskAttempt;
 
 const FULL: &str = "writing file:///scratch: no space on /scratch (64.0 KiB in all, 0 bytes free); the task had at least 1.2 MiB to write";
@@ -55,7 +55,7 @@ fn a_task_that_finds_the_disk_full_wherever_it_runs_ends_the_job_with_the_disk_n
         }
         assert_eq!(tries, free + 3);
         let (reason, message) = cluster.failure();
-        assert_eq!(reason, "TaskFailed");
+        assert_eq!(reason, FailureReason::TaskFailed);
         let wanted = format!(
             "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: {FULL}; given back 8 times in a row without getting on, held up by {}, so that it counts as a failure",
             setback.words()

@@ -3,7 +3,7 @@
 use super::cluster::{TestCluster, attempt, output, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::report::Phase;
-use crate::coordinator::{Config, Effect, Event};
+use crate::coordinator::{Config, Effect, Event, FailureReason};
 use crate::id::{StageId, TaskAttempt};
 
 fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
@@ -133,7 +133,7 @@ fn a_job_whose_folder_another_job_has_finished_in_meanwhile_fails_and_says_whose
     });
     cluster.asked.clear();
     cluster.settle();
-    assert_eq!(cluster.failure(), ("OutputLost".to_owned(), message));
+    assert_eq!(cluster.failure(), (FailureReason::OutputLost, message));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_job_that_loses_its_folder_completes_no_further_file_and_fails_with_who_has_
     });
     cluster.asked.clear();
     cluster.settle();
-    assert_eq!(cluster.failure(), ("OutputLost".to_owned(), message));
+    assert_eq!(cluster.failure(), (FailureReason::OutputLost, message));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_store_that_loses_the_same_output_again_and_again_ends_the_job_and_not_the_b
         }
     }
     let (reason, message) = cluster.failure();
-    assert_eq!(reason, "OutputLost");
+    assert_eq!(reason, FailureReason::OutputLost);
     assert!(
         message.contains("stage 1/2 map, shard 0") && message.contains("5 times"),
         "{message}"
@@ -446,7 +446,7 @@ fn a_failed_job_knows_which_uploads_nobody_completes_any_more() {
         "the end is not durable"
     );
     cluster.durable();
-    assert_eq!(cluster.failure().0, "TaskFailed");
+    assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
     let left = [1, 2].map(|shard| output(attempt(0, shard, 1, 1), true).file);
     assert_eq!(cluster.state.uncompleted_files(), left);
 }

@@ -384,7 +384,7 @@ impl World {
         self.says(RunPhase::Ended, 4);
         let result = RunResult {
             succeeded,
-            reason: reason.to_owned(),
+            reason: reason.to_owned().into(),
             message: "so it is".to_owned(),
             files: 1,
             ..RunResult::default()
@@ -1255,6 +1255,20 @@ fn ended_pods_are_told_to_a_coordinator_that_listens() {
     world.report.as_mut().unwrap().connected = true;
     world.settle();
     assert_eq!(world.log[logged..], ["tell generation 1 of 1 pod ends"]);
+}
+
+#[test]
+fn a_reason_of_a_newer_release_is_reported_as_a_failed_task() {
+    for reason in ["QuotaSpent", "Succeeded", ""] {
+        let mut world = World::running(json!({}));
+        world.ends(false, reason);
+        world.settle();
+        assert_eq!(
+            (world.phase(), world.finished_reason(), world.message()),
+            (Phase::Failed, "TaskFailed", "so it is".to_owned()),
+            "{reason:?}"
+        );
+    }
 }
 
 #[test]

@@ -11,12 +11,12 @@ use serde_json::json;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_proto::run::Phase;
 
 use super::*;
 use crate::finalize::give_up;
 use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores, fetch};
-use zephyr_proto::run::Phase;
 
 const FOLDER: &str = "s3://b/jobs/uid";
 
@@ -75,7 +75,7 @@ async fn runs(job: &Arc<RunJob>) -> Box<Runnable> {
     }
 }
 
-async fn fails(job: &Arc<RunJob>) -> (Epoch, String, String) {
+async fn fails(job: &Arc<RunJob>) -> (Epoch, FailureReason, String) {
     match begin(job).await {
         Planned::Ended {
             epoch,
@@ -160,7 +160,11 @@ async fn damage(name: &str, case: &str) {
     let mut newest = Epoch(2);
     for _ in 0..2 {
         let (epoch, reason, message) = fails(&job).await;
-        assert_eq!(reason, "LedgerDamaged", "{name}, {case}: {message}");
+        assert_eq!(
+            reason,
+            FailureReason::LedgerDamaged,
+            "{name}, {case}: {message}"
+        );
         let told = format!("spec.storage.uri: {uri}: not a part of this job's ledger: ");
         assert!(message.starts_with(&told), "{name}, {case}: {message}");
         assert!(
@@ -308,7 +312,7 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
     finished(&stores, "other", &[]).await;
     for _ in 0..2 {
         let (_, reason, message) = fails(&first).await;
-        assert_eq!(reason, "PlanFailed");
+        assert_eq!(reason, FailureReason::PlanFailed);
         assert_eq!(
             message,
             "spec.pipeline.sink.files.path: another job has taken s3://o/out while this one ran (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); run one job at a time there, or write to another folder"
@@ -346,7 +350,7 @@ async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() 
     runs(&first).await;
     for mode in [Refuse, Overwrite] {
         let (_, reason, message) = fails(&job_of(&stores, "second", "second", mode)).await;
-        assert_eq!(reason, "PlanFailed");
+        assert_eq!(reason, FailureReason::PlanFailed);
         assert_eq!(
             message,
             "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `aws s3 rm 's3://o/out/_STARTED.json'`: it is not taken over because its last sign of life is 0 min old, and 60 min are waited for"
@@ -374,7 +378,7 @@ async fn a_job_that_cannot_be_planned_holds_no_folder() {
     let refused = job_of(&stores, "a", "a", SinkMode::Refuse);
     for _ in 0..2 {
         let (_, reason, message) = fails(&refused).await;
-        assert_eq!(reason, "PlanFailed");
+        assert_eq!(reason, FailureReason::PlanFailed);
         assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
     }
     runs(&job_of(&stores, "b", "b", SinkMode::Overwrite)).await;
@@ -412,7 +416,7 @@ async fn a_sink_that_cannot_be_looked_at_is_named_with_its_field() {
         .unwrap();
     let job = job(Stores::in_memory().with_store("s3://o", sink));
     let (_, reason, message) = fails(&job).await;
-    assert_eq!(reason, "PlanFailed");
+    assert_eq!(reason, FailureReason::PlanFailed);
     assert!(
         message.starts_with(
             "spec.pipeline.sink.files.path: reading s3://o/out/_SUCCESS.json: access denied: "
@@ -477,7 +481,7 @@ fn uploads_that_the_ledger_names_are_left_until_they_are_completed_or_lost() {
 async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
     let job = job(Stores::in_memory());
     let result = JobResult::Failed {
-        reason: "TaskFailed".to_owned(),
+        reason: FailureReason::TaskFailed,
         message: "m".to_owned(),
     };
     let Runnable { mut ledger, .. } = *runs(&job).await;
@@ -490,13 +494,13 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
     );
     crate::reclaim::mark(&job.storage, &marker).await.unwrap();
     // With its result the ledger is whole, and says how the job ended.
-    assert_eq!(fails(&job).await.1, "TaskFailed");
+    assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
     crate::storage::remove_chosen(&job.stores, job.storage.root(), |path| path != "ended.json")
         .await
         .unwrap();
     for _ in 0..2 {
         let (_, reason, message) = fails(&job).await;
-        assert_eq!(reason, "LedgerDamaged");
+        assert_eq!(reason, FailureReason::LedgerDamaged);
         let told = format!(
             "spec.storage.uri: the ledger of this job was removed (got {FOLDER}/ended.json without a result in the ledger)"
         );
@@ -582,7 +586,7 @@ async fn shards_of_one_name_end_the_job_before_a_plan_is_kept() {
             put(&stores, &format!("s3://i/in/{name}.jsonl"), "1\n").await;
         }
         let (_, reason, message) = fails(&reading(&stores, &["s3://i/in/*"], sink, &steps)).await;
-        assert_eq!(reason, "PlanFailed");
+        assert_eq!(reason, FailureReason::PlanFailed);
         let name = sink.replace("{total}", "3");
         assert_eq!(
             message,
@@ -604,7 +608,7 @@ async fn output_that_is_an_input_ends_the_job_before_a_plan_is_kept() {
     }
     let sink = "s3://i/part-{shard:05}.jsonl";
     let (_, reason, message) = fails(&reading(&stores, &paths, sink, &json!([]))).await;
-    assert_eq!(reason, "PlanFailed");
+    assert_eq!(reason, FailureReason::PlanFailed);
     assert!(
         message.starts_with("spec.pipeline.sink.files.path: s3://i/part-00000.jsonl is the input s3://i/part-00000.jsonl (got "),
         "{message}"
@@ -629,7 +633,7 @@ async fn input_that_overwrite_would_remove_as_older_output_is_refused() {
     let mut overwriting = RunJob::clone(&job);
     overwriting.frozen.spec.pipeline.sink.files.mode = zephyr_crds::pipeline::SinkMode::Overwrite;
     let (_, reason, message) = fails(&Arc::new(overwriting)).await;
-    assert_eq!(reason, "PlanFailed");
+    assert_eq!(reason, FailureReason::PlanFailed);
     assert_eq!(
         message,
         "spec.pipeline.sink.files.mode: Overwrite removes the input s3://i/old-0.jsonl, which the _SUCCESS.json of the output's folder lists (got s3://i/new-{shard}.jsonl); output must not replace input, write to another folder"

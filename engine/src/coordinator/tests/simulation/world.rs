@@ -11,7 +11,7 @@ use super::streams::Stream;
 use super::truth::Truth;
 use super::workers::Pod;
 use crate::coordinator::record::JobResult;
-use crate::coordinator::{Effect, Event, ToWorker};
+use crate::coordinator::{Effect, Event, FailureReason, ToWorker};
 use crate::id::{SessionId, TaskAttempt};
 
 /// Something that is going to happen.
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// The log's account has agreed with the result; here, whether such a job may fail at all.
-    fn check_failure(&self, reason: &str, message: &str) {
+    fn check_failure(&self, reason: &FailureReason, message: &str) {
         match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) | Trouble::Twice => {
                 panic!("the job failed: {reason}: {message}")
