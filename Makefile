@@ -2,11 +2,14 @@
 .DEFAULT_GOAL := help
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help dataset cluster cluster-down cluster-env images install check generate test test-azure test-gcs demo bench bench-recovery \
+.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
   bench-operator simulate soak
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+try: ## Run a first job on this machine, in a few minutes: needs Rust, nothing else
+	@examples/run try
 
 cluster: ## Make the test cluster, or what is missing of it
 	@tests/cluster/up
@@ -26,7 +29,7 @@ install: images ## Load the images into the cluster and install the chart
 dataset: ## Fetch the text in which demo and tests count words, and print its folder
 	@examples/demo/dataset
 
-generate: ## Write what is generated from the types: crds/zephyrjobs.yaml and the chart's copy
+generate: ## Write what is generated: crds/zephyrjobs.yaml, the chart's copy of it, the pictures of docs/images
 	@tests/check/generate
 
 check: ## What needs no cluster: format, lints, dependencies, generated files, chart
@@ -34,6 +37,9 @@ check: ## What needs no cluster: format, lints, dependencies, generated files, c
 
 test: ## Everything: check, then all tests on the cluster
 	@tests/run
+
+test-units: ## The tests that need no cluster
+	@tests/run units
 
 test-azure: ## The storage tests and a job on Azure Blob Storage's emulator; needs Node.js and no cluster
 	@tests/azure/run

@@ -2,10 +2,12 @@
 //!
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are wrong.
 
+#[cfg(feature = "cluster")]
 mod gc;
 mod manifest;
 mod plan;
 mod run;
+#[cfg(feature = "cluster")]
 mod status;
 mod terminal;
 
@@ -36,8 +38,10 @@ enum Verb {
     /// Show the stages and tasks that a job would have.
     Plan(plan::Options),
     /// Show how a job in the cluster is doing.
+    #[cfg(feature = "cluster")]
     Status(status::Options),
     /// List, and with --yes delete, what no job needs any more under a storage URI.
+    #[cfg(feature = "cluster")]
     Gc(gc::Options),
 }
 
@@ -68,7 +72,9 @@ fn main() -> ExitCode {
         match arguments.verb {
             Verb::Run(options) => run::run(options).await,
             Verb::Plan(options) => plan::plan(options).await,
+            #[cfg(feature = "cluster")]
             Verb::Status(options) => status::status(options).await,
+            #[cfg(feature = "cluster")]
             Verb::Gc(options) => gc::gc(options).await,
         }
     });

@@ -199,6 +199,23 @@ fn fault_4199_the_pods_of_a_job_link_no_kubernetes_client() -> Result<()> {
 }
 
 #[test]
+fn make_try_compiles_no_kubernetes_client_and_kubectl_zephyr_has_one_by_default() -> Result<()> {
+    let links_client = |arguments: &[&str]| {
+        let lines = cargo_tree(&[&["-e", "normal", "-p", "kubectl-zephyr"], arguments].concat())?;
+        Ok::<_, anyhow::Error>(lines.iter().any(|line| line.starts_with("kube-client ")))
+    };
+    ensure!(
+        links_client(&[])?,
+        "the default features lack the Kubernetes client"
+    );
+    ensure!(
+        !links_client(&["--no-default-features"])?,
+        "kubectl-zephyr without the feature `cluster` must not link the Kubernetes client: see cli/Cargo.toml"
+    );
+    Ok(())
+}
+
+#[test]
 fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
     for package in ["zephyr-operator", "zephyr-worker", "kubectl-zephyr"] {
         check(
