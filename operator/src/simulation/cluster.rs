@@ -11,9 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use self::collect::Collector;
 use super::api::ApiServer;
+use super::api::store::Key;
 use super::coordinator::Coordinators;
 
 /// The controllers see a change this much later than everybody who waited for it.
@@ -40,8 +43,7 @@ pub(crate) struct State {
     pub(crate) workers_fail: bool,
     /// Pods by uid whose node does not answer, with the time since when.
     lost: BTreeMap<String, Instant>,
-    /// Objects by uid whose garbage collection waits.
-    orphans: BTreeMap<String, Instant>,
+    collector: Collector,
 }
 
 /// One pod's way through its life.
@@ -112,11 +114,16 @@ impl Cluster {
             };
             later(self.step_sets(now));
             later(self.step_pods(now));
-            later(self.step_collector(now));
+            later(self.lock().collector.step(&self.server, now));
             if self.server.lock().version() == before {
                 return next;
             }
         }
+    }
+
+    /// Deletes an object as a controller does.
+    fn delete(&self, key: &Key, options: &Value) {
+        collect::delete(&self.server, key, options);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,15 +1,19 @@
 //! Sends the same request to both servers, and keeps what they answer differently.
 
-use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
 use axum::http::Request;
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
+use zephyr_tests::cluster::eventually;
 
 use super::memory::{GROUP, Memory, Pairs, Strictness};
 use super::simulation::api::ApiServer;
-use super::simulation::api::request::ApiRequest;
+use super::simulation::api::request::{ApiRequest, Verb};
 use super::simulation::api::store::Actor;
+use super::simulation::api::watch;
 
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
@@ -134,6 +138,12 @@ impl Both {
         }
     }
 
+    /// Has requests name the uid of the namespace, which is no answer to be compared.
+    pub(crate) fn learn_both(&mut self, real: &Value, ours: &Value) {
+        self.real.learn(real);
+        self.ours.learn(ours);
+    }
+
     /// Sends all of `asks`, one after the other.
     pub(crate) async fn ask_all(&mut self, asks: impl IntoIterator<Item = Ask>) -> Result<()> {
         for ask in asks {
@@ -154,6 +164,25 @@ impl Both {
             different.insert(0, format!("code: real {code}, ours {our_code}"));
         }
         self.note(&ask.to_string(), &different);
+        Ok(())
+    }
+
+    /// Sends `ask` until both answer the same: controllers of the real cluster take their time.
+    pub(crate) async fn agree_in_time(&mut self, ask: &Ask) -> Result<()> {
+        let (our_code, our_body) = answer(&self.server, ask.request(&self.ours)?)?;
+        let (client, memory, pairs) = (&self.client, &self.real, &self.pairs);
+        let what = ask.to_string();
+        let agreed = eventually(&what, Duration::from_secs(20), || async {
+            let (code, body) = send(client, ask.request(memory)?).await?;
+            // Two that differ for now are no pair for ever.
+            let mut pairs = pairs.clone();
+            let how = Strictness::new(ask.counts_versions);
+            let different = pairs.differences(&body, &our_body, how);
+            ensure!(code == our_code && different.is_empty(), "{different:?}");
+            Ok(Some(pairs))
+        });
+        self.pairs = agreed.await?;
+        self.asked += 1;
         Ok(())
     }
 
@@ -188,8 +217,21 @@ async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<(u16, Value)
 }
 
 fn answer(server: &ApiServer, request: Request<Vec<u8>>) -> Result<(u16, Value)> {
-    let (parts, body) = request.into_parts();
-    let request = ApiRequest::read(&parts, &body).map_err(anyhow::Error::msg)?;
-    let answer = server.answer(&request, Actor::User);
+    let request = read(request)?;
+    let answer = match request.verb {
+        Verb::Watch => match watch::open(server, &request) {
+            Ok(_) => bail!("the watch is opened: {request:?}"),
+            Err(answer) => answer,
+        },
+        Verb::Get | Verb::List | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => {
+            server.answer(&request, Actor::User)
+        }
+    };
     Ok((answer.code, Value::clone(&answer.body)))
+}
+
+/// A request as the server in memory reads it.
+pub(crate) fn read(request: Request<Vec<u8>>) -> Result<ApiRequest> {
+    let (parts, body) = request.into_parts();
+    ApiRequest::read(&parts, &body).map_err(anyhow::Error::msg)
 }

@@ -4,21 +4,30 @@
 mod asks;
 mod both;
 mod memory;
+mod owners;
 mod simulation;
+mod watches;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use zephyr_tests::cluster::{PATIENCE, client, eventually};
 
-use self::both::Both;
+use self::both::{Ask, Both};
 use self::memory::GROUP;
 use self::simulation::api::kinds::NAMESPACES;
 use self::simulation::api::store::{Actor, Key};
+use self::watches::{Until, Watch};
+
+/// A cluster of this age has thrown its first versions away: the API server has etcd do that every five minutes, with what is
+/// older than five minutes.
+const ETCD_FORGETS: jiff::SignedDuration = jiff::SignedDuration::from_mins(12);
+/// What the real server gives for the page after the object `one` of a list of its very first version.
+const OLD_TOKEN: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJvbmVcdTAwMDAifQ";
 
 #[tokio::test]
 async fn the_server_in_memory_answers_as_the_real_one_does() -> Result<()> {
@@ -27,15 +36,7 @@ async fn the_server_in_memory_answers_as_the_real_one_does() -> Result<()> {
     let ending = create_namespace(&client).await?;
     let group = format!("{namespace}.{GROUP}");
     let compared = compare(&client, &namespace, &ending, &group).await;
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definition = format!("zephyrjobs.{group}");
-    definitions
-        .delete(&definition, &DeleteParams::default())
-        .await?;
-    let namespaces: Api<Namespace> = Api::all(client);
-    for name in [&namespace, &ending] {
-        namespaces.delete(name, &DeleteParams::default()).await?;
-    }
+    remove(&client, &group, [&namespace, &ending]).await?;
     compared
 }
 
@@ -52,24 +53,112 @@ async fn compare(client: &Client, namespace: &str, ending: &str, group: &str) ->
     for name in [namespace, ending] {
         set_phase(&both, name, "Active");
     }
+    let (real, ours) = {
+        let found = Api::<Namespace>::all(client.clone()).get(namespace).await?;
+        let key = Key::new(NAMESPACES, "", namespace);
+        let ours = both.server.lock().get(&key).cloned();
+        (serde_json::to_value(found)?, ours.unwrap_or_default())
+    };
+    both.learn_both(&real, &ours);
+    of_config_maps(&mut both).await?;
+    watched(&mut both, asks::jobs::watch(), asks::jobs::all()).await?;
+    watched(&mut both, asks::pods::watch(), asks::pods::all()).await?;
+    both.ask_all(asks::stateful_sets::all()).await?;
+    both.ask_all(asks::events::all()).await?;
+    owners::compare(&mut both).await?;
+    of_namespaces(&mut both, ending).await?;
+    of_old_versions(&mut both).await?;
+    both.agree()
+}
+
+/// Requests about objects without a spec, with every kind of watch beside them.
+async fn of_config_maps(both: &mut Both) -> Result<()> {
     both.ask_all(asks::config_maps::creations()).await?;
+    let mut watches = Vec::new();
+    for (ask, until) in asks::config_maps::watches(both).await? {
+        watches.push(Watch::open(both, ask, until).await?);
+    }
     both.ask_all(asks::config_maps::patches()).await?;
     both.ask_all(asks::config_maps::updates()).await?;
     both.ask_all(asks::config_maps::lists()).await?;
     both.ask_all(asks::config_maps::deletions()).await?;
     both.ask_all(asks::config_maps::finalizers()).await?;
-    both.ask_all(asks::stateful_sets::all()).await?;
-    both.ask_all(asks::jobs::all()).await?;
-    both.ask_all(asks::pods::all()).await?;
-    both.ask_all(asks::events::all()).await?;
+    for watch in watches {
+        watch.compare(both).await?;
+    }
+    Ok(())
+}
+
+/// `asks`, with a watch beside them of which `watch` gives the list that it begins with, the request and the last object.
+async fn watched(
+    both: &mut Both,
+    (begin, watch, last): (Ask, Ask, &'static str),
+    asks: Vec<Ask>,
+) -> Result<()> {
+    both.ask_all([begin]).await?;
+    let watch = Watch::open(both, watch, Until::Object(last)).await?;
+    both.ask_all(asks).await?;
+    watch.compare(both).await
+}
+
+/// Requests in a namespace that is being deleted, and in none.
+async fn of_namespaces(both: &mut Both, ending: &str) -> Result<()> {
     both.ask_all([asks::namespaces::held(ending)]).await?;
-    Api::<Namespace>::all(client.clone())
+    Api::<Namespace>::all(both.client.clone())
         .delete(ending, &DeleteParams::default())
         .await?;
-    set_phase(&both, ending, "Terminating");
+    set_phase(both, ending, "Terminating");
     both.ask_all(asks::namespaces::all(ending)).await?;
-    both.ask_all([asks::namespaces::released(ending)]).await?;
-    both.agree()
+    both.ask_all([asks::namespaces::released(ending)]).await
+}
+
+/// What both have forgotten.
+async fn of_old_versions(both: &mut Both) -> Result<()> {
+    both.server.change(|store, _| store.compact());
+    let watch = asks::jobs::old_watch();
+    Watch::open(both, watch, Until::End)
+        .await?
+        .compare(both)
+        .await?;
+    let namespaces: Api<Namespace> = Api::all(both.client.clone());
+    let system = namespaces.get("kube-system").await?;
+    let born = system.creation_timestamp().map(|time| time.0);
+    let age = born.map(|born| jiff::Timestamp::now().duration_since(born));
+    if age.is_some_and(|age| age < ETCD_FORGETS) {
+        return Ok(());
+    }
+    both.real.take_token(OLD_TOKEN);
+    both.ours
+        .take_token(&asks::config_maps::our_old_token(both));
+    both.ask_all([asks::config_maps::old_page()]).await
+}
+
+/// Lets go of everything that was made, also of what a request that was not sent would have let go.
+async fn remove(client: &Client, group: &str, namespaces: [&str; 2]) -> Result<()> {
+    let options = DeleteParams::default();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .delete(&format!("zephyrjobs.{group}"), &options)
+        .await?;
+    for namespace in namespaces {
+        let deleted = Api::<Namespace>::all(client.clone())
+            .delete(namespace, &options)
+            .await;
+        // One of them is being deleted already, and may be gone.
+        match deleted {
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            deleted => drop(deleted?),
+        }
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        for map in maps.list_metadata(&ListParams::default()).await? {
+            if !map.finalizers().is_empty() {
+                maps.patch_metadata(&map.name_any(), &PatchParams::default(), &free)
+                    .await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn create_namespace(client: &Client) -> Result<String> {

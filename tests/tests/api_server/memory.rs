@@ -42,6 +42,11 @@ impl Memory {
         text
     }
 
+    /// Takes over the token of a page that is read no more.
+    pub(crate) fn take_token(&mut self, token: &str) {
+        token.clone_into(&mut self.next_page);
+    }
+
     /// Keeps what later requests may name.
     pub(crate) fn learn(&mut self, body: &Value) {
         let metadata = &body["metadata"];
@@ -61,8 +66,11 @@ impl Memory {
     }
 }
 
+/// The sentence about version 1 goes on with the oldest one that the server has.
+const TOO_OLD: &str = "too old resource version: 1 (";
+
 /// Which names of the real server stand for which of ours.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pairs {
     /// The group of the jobs on the real server.
     group: String,
@@ -77,6 +85,8 @@ pub(crate) struct Strictness {
     pub(crate) counts_versions: bool,
     /// Of this part only what is in ours counts: the real server fills in what it has by default.
     is_filled_in: bool,
+    /// What is null is there: the real server keeps custom resources as they are written.
+    counts_null: bool,
 }
 
 impl Strictness {
@@ -84,6 +94,7 @@ impl Strictness {
         Self {
             counts_versions,
             is_filled_in: false,
+            counts_null: false,
         }
     }
 }
@@ -133,11 +144,21 @@ impl Pairs {
                         name == "spec" || name == "status" && ours["kind"] != "ZephyrJob";
                     let how = Strictness {
                         is_filled_in: how.is_filled_in || is_filled,
+                        counts_null: how.counts_null || ours["kind"] == "ZephyrJob",
                         // What others write makes the version of a list newer.
                         counts_versions: how.counts_versions && !(is_list && name == "metadata"),
                     };
                     let path = format!("{path}.{name}");
-                    self.differ(&path, &real[name], &ours[name], how, all);
+                    match (one.get(name), other.get(name)) {
+                        (Some(one), Some(other)) => self.differ(&path, one, other, how, all),
+                        (Some(one), None) if how.counts_null || !one.is_null() => {
+                            all.push(format!("{path}: real {one}, ours nothing"));
+                        }
+                        (None, Some(other)) if how.counts_null || !other.is_null() => {
+                            all.push(format!("{path}: real nothing, ours {other}"));
+                        }
+                        (Some(_) | None, None) | (None, Some(_)) => {}
+                    }
                 }
             }
             (Value::Array(one), Value::Array(other)) => {
@@ -146,7 +167,7 @@ impl Pairs {
                 one.dedup();
                 other.dedup();
                 if one.len() != other.len() {
-                    let [real, ours] = [one, other].map(Value::Array);
+                    let [real, ours] = [one, other].map(in_short);
                     all.push(format!("{path}: real {real}, ours {ours}"));
                     return;
                 }
@@ -173,7 +194,10 @@ impl Pairs {
             "resourceVersion" => paired(&mut self.versions, real, ours),
             _ => {
                 let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok();
-                is_time(real) && is_time(ours) || self.translated(real) == ours
+                let is_too_old = |text: &str| text.starts_with(TOO_OLD);
+                is_time(real) && is_time(ours)
+                    || is_too_old(real) && is_too_old(ours)
+                    || self.translated(real) == ours
             }
         }
     }
@@ -193,6 +217,18 @@ impl Pairs {
         }
         words
     }
+}
+
+/// A list by the names in it.
+fn in_short(all: Vec<Value>) -> Value {
+    let short = all.into_iter().map(|one| {
+        let object = one.get("object").unwrap_or(&one);
+        match object["metadata"]["name"].as_str() {
+            Some(name) => format!("{} {name}", one["type"].as_str().unwrap_or("")).into(),
+            None => one,
+        }
+    });
+    Value::Array(short.collect())
 }
 
 /// Whether these two stand for each other. Two that are new do from now on.

@@ -1,4 +1,4 @@
-//! What the operator's simulation puts in the place of an API server, as it is there.
+//! What the operator's simulation puts in the place of an API server and of the garbage collector, as it is there.
 
 #[path = "../../../operator/src/simulation/api/mod.rs"]
 #[expect(
@@ -7,3 +7,6 @@
     reason = "the simulation also looks into the store; here requests are sent"
 )]
 pub(crate) mod api;
+
+#[path = "../../../operator/src/simulation/cluster/collect.rs"]
+pub(crate) mod collect;

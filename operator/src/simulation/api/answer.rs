@@ -193,11 +193,15 @@ fn without_kind(object: &mut Value) {
 
 /// An event of `events.k8s.io` as `v1` shows it.
 fn core_event(object: &Value) -> Value {
-    json!({
+    let mut event = json!({
         "kind": "Event", "apiVersion": "v1", "metadata": object["metadata"],
         "involvedObject": object["regarding"], "reason": object["reason"], "message": object["note"],
         "type": object["type"], "action": object["action"], "eventTime": object["eventTime"], "series": object["series"],
         "lastTimestamp": object["deprecatedLastTimestamp"], "source": {},
         "reportingComponent": object["reportingController"], "reportingInstance": object["reportingInstance"],
-    })
+    });
+    if let Some(fields) = event.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    event
 }

@@ -68,11 +68,10 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
         return Answer::ok(view(request, &Arc::new(ending)));
     }
     let stored = store.replace(&key, ending, by, now);
-    if finalizers == 0 && grace == 0 {
-        // A pod is written once more before it goes.
-        store.remove(&key, by, now);
-    }
-    Answer::ok(view(request, &stored))
+    let is_over = finalizers == 0 && grace == 0;
+    // A pod is written once more before it goes.
+    let removed = is_over.then(|| store.take(&key, by, now)).flatten();
+    Answer::ok(view(request, &removed.unwrap_or(stored)))
 }
 
 /// Says in an object's metadata that it is being deleted: a second time only if it gets less time than before.

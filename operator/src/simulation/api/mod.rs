@@ -2,10 +2,10 @@
 //! answers. It knows nothing of jobs.
 
 pub(crate) mod answer;
-mod delete;
+pub(crate) mod delete;
 pub(crate) mod kinds;
 mod metadata;
-mod read;
+pub(crate) mod read;
 pub(crate) mod request;
 mod selector;
 pub(crate) mod store;

@@ -196,9 +196,13 @@ impl Store {
 
     /// Removes an object for good.
     pub(crate) fn remove(&mut self, key: &Key, by: Actor, now: Timestamp) {
-        if let Some(object) = self.objects.get(key).cloned() {
-            self.note(key.clone(), Value::clone(&object), What::Deleted, by, now);
-        }
+        drop(self.take(key, by, now));
+    }
+
+    /// Removes an object for good, and gives it as it was, with the version of its removal.
+    pub(crate) fn take(&mut self, key: &Key, by: Actor, now: Timestamp) -> Option<Arc<Value>> {
+        let object = Value::clone(self.objects.get(key)?);
+        Some(self.note(key.clone(), object, What::Deleted, by, now))
     }
 
     fn note(

@@ -1,5 +1,6 @@
 //! Watches: bodies that go on until their time is over. Changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -17,6 +18,8 @@ use super::store::{Change, Store, What};
 const USUAL_TIMEOUT: u64 = 1800;
 /// How often a watch says how far it is.
 const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
+/// So long before its end a watch says it for the last time.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// How long an event takes from the store to the watch.
 const DELAY: Duration = Duration::from_millis(2);
 
@@ -43,11 +46,10 @@ pub(crate) fn open(
             (initial_events(&store, request), store.changes().len())
         } else {
             let version: u64 = from.parse().map_err(|_| {
-                Answer::fail(
-                    400,
-                    "BadRequest",
-                    &format!("Invalid resource version: {from}"),
-                )
+                let message = format!(
+                    "resourceVersion: Invalid value: \"{from}\": strconv.ParseUint: parsing \"{from}\": invalid syntax"
+                );
+                Answer::fail(500, "", &message)
             })?;
             if version < store.oldest() {
                 return Ok(
@@ -68,12 +70,20 @@ pub(crate) fn open(
         request: request.clone(),
         next,
         ends: now + Duration::from_secs(seconds),
-        bookmark: now + BOOKMARK_INTERVAL,
+        bookmark: next_bookmark(now, now + Duration::from_secs(seconds)),
     };
     let first = stream::iter(first.into_iter().map(Bytes::from));
     Ok(first
         .chain(stream::unfold(watching, Watching::advance))
         .right_stream())
+}
+
+/// When a watch says next how far it is: every so often, and once more before it ends.
+fn next_bookmark(now: Instant, ends: Instant) -> Instant {
+    let last = ends.checked_sub(BOOKMARK_BEFORE_END);
+    let usual = now + BOOKMARK_INTERVAL;
+    last.filter(|last| *last > now)
+        .map_or(usual, |last| last.min(usual))
 }
 
 /// A body of lines.
@@ -99,7 +109,7 @@ impl Watching {
                 return None;
             }
             if now >= self.bookmark {
-                self.bookmark = now + BOOKMARK_INTERVAL;
+                self.bookmark = next_bookmark(now, self.ends);
                 if self.request.query.wants_bookmarks {
                     return Some((Bytes::from(self.bookmark_line()), self));
                 }
@@ -142,7 +152,17 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
         (true, false) => "DELETED",
         (false, false) => return None,
     };
-    Some(event_line(what, &view(request, &change.object)))
+    let object = match &change.before {
+        // Who no longer selects it sees it for the last time as it was.
+        Some(before) if !is_now => {
+            let mut last = Value::clone(before);
+            last["metadata"]["resourceVersion"] =
+                change.object["metadata"]["resourceVersion"].clone();
+            Arc::new(last)
+        }
+        Some(_) | None => Arc::clone(&change.object),
+    };
+    Some(event_line(what, &view(request, &object)))
 }
 
 /// Everything that is there, and the bookmark that says so.
@@ -162,7 +182,7 @@ fn initial_events(store: &Store, request: &ApiRequest) -> Vec<Vec<u8>> {
 
 fn bookmark(request: &ApiRequest, version: u64, ends_initial: bool) -> Value {
     let facts = request.kind.facts();
-    let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+    let mut metadata = json!({"resourceVersion": version.to_string()});
     if ends_initial {
         metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }

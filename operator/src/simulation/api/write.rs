@@ -226,10 +226,9 @@ fn store_change(
     let mut next = match request.subresource.as_deref() {
         Some("status") => {
             let mut next = before.clone();
-            if after["status"].is_null() {
-                remove(&mut next, "status");
-            } else {
-                next["status"] = after["status"].clone();
+            match after.get("status") {
+                Some(status) => next["status"] = status.clone(),
+                None => remove(&mut next, "status"),
             }
             next
         }

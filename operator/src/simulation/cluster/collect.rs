@@ -1,163 +1,215 @@
-//! The garbage collector: what no owner holds any more is deleted.
+//! The garbage collector: what no owner holds any more is deleted. Knows the API server alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Cluster;
+use crate::simulation::api::ApiServer;
+use crate::simulation::api::delete::{FOREGROUND, ORPHAN};
 use crate::simulation::api::kinds::Kind;
-use crate::simulation::api::request::{ApiRequest, Verb};
+use crate::simulation::api::request::{ApiRequest, Query, Verb};
 use crate::simulation::api::store::{Actor, Key, Store};
 
-/// How long the collector takes to find an orphan.
+/// How long the collector takes to find what is due.
 const DELAY: Duration = Duration::from_millis(300);
-/// The finalizers that the collector takes off.
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 
-impl Cluster {
-    pub(super) fn step_collector(&self, now: Instant) -> Option<Instant> {
-        let orphans: Vec<(Key, String)> = {
-            let store = self.server.lock();
-            store
-                .everything()
-                .filter(|(_, object)| {
-                    object["metadata"]["deletionTimestamp"].is_null() && is_orphan(&store, object)
-                })
-                .filter_map(|(key, object)| {
-                    Some((key.clone(), object["metadata"]["uid"].as_str()?.to_owned()))
-                })
-                .collect()
+/// What the collector remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    /// Objects by uid for which something is due, with the time at which it is done.
+    due: BTreeMap<String, Instant>,
+}
+
+/// What is due for an object.
+#[derive(Debug)]
+enum Due {
+    /// It has no owner any more, or each waits for it; how it is deleted.
+    Delete(&'static str),
+    /// It keeps an owner, and loses those with these uids.
+    LetGo(Vec<Value>),
+}
+
+/// What an owner reference leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    There,
+    Absent,
+    /// It is deleted after what it owns.
+    Waiting,
+}
+
+impl Collector {
+    /// Does what is due, and says when something will be.
+    pub(crate) fn step(&mut self, server: &ApiServer, now: Instant) -> Option<Instant> {
+        let found: Vec<(Key, String, Due)> = {
+            let store = server.lock();
+            let all = store.everything().filter_map(|(key, object)| {
+                let uid = object["metadata"]["uid"].as_str()?.to_owned();
+                Some((key.clone(), uid, due(&store, object)?))
+            });
+            all.collect()
         };
-        let mut due = Vec::new();
+        self.due
+            .retain(|uid, _| found.iter().any(|(_, one, _)| one == uid));
         let mut next = None::<Instant>;
-        {
-            let mut state = self.lock();
-            state
-                .orphans
-                .retain(|uid, _| orphans.iter().any(|(_, one)| one == uid));
-            for (key, uid) in orphans {
-                let at = *state.orphans.entry(uid.clone()).or_insert(now + DELAY);
-                if at <= now {
-                    due.push((key, uid));
-                } else {
-                    next = Some(next.map_or(at, |next| next.min(at)));
-                }
-            }
-        }
-        for (key, uid) in due {
-            self.delete(
-                &key,
-                &json!({"preconditions": {"uid": uid}, "propagationPolicy": "Background"}),
-            );
-        }
-        self.finish_foreground();
-        next
-    }
-
-    /// Deletes an object as a controller does.
-    pub(super) fn delete(&self, key: &Key, options: &Value) {
-        let request = ApiRequest {
-            verb: Verb::Delete,
-            kind: key.kind,
-            namespace: (!key.namespace.is_empty()).then(|| key.namespace.clone()),
-            name: Some(key.name.clone()),
-            subresource: None,
-            query: crate::simulation::api::request::Query::default(),
-            is_core_event: false,
-            is_partial: false,
-            content_type: String::new(),
-            body: options.clone(),
-        };
-        // Gone already is as good.
-        drop(self.server.answer(&request, Actor::Cluster));
-    }
-
-    /// An owner that waits for what it owns: that is deleted first, and then the owner is let go.
-    fn finish_foreground(&self) {
-        let waiting: Vec<(Key, Arc<Value>, Vec<Key>)> = {
-            let store = self.server.lock();
-            store
-                .everything()
-                .filter(|(_, object)| {
-                    has_finalizer(object, FOREGROUND) || has_finalizer(object, ORPHAN)
-                })
-                .map(|(key, object)| (key.clone(), Arc::clone(object), owned_by(&store, object)))
-                .collect()
-        };
-        for (key, object, owned) in waiting {
-            let is_foreground = has_finalizer(&object, FOREGROUND);
-            if is_foreground && !owned.is_empty() {
-                for key in owned {
-                    self.delete(&key, &json!({"propagationPolicy": "Foreground"}));
-                }
+        for (key, uid, due) in found {
+            let at = *self.due.entry(uid.clone()).or_insert(now + DELAY);
+            if at > now {
+                next = Some(next.map_or(at, |next| next.min(at)));
                 continue;
             }
-            for key in owned {
-                self.let_go(&key, &object["metadata"]["uid"]);
+            match due {
+                Due::Delete(policy) => {
+                    let options =
+                        json!({"preconditions": {"uid": uid}, "propagationPolicy": policy});
+                    delete(server, &key, &options);
+                }
+                Due::LetGo(owners) => let_go(server, &key, &owners),
             }
-            let mut object = Value::clone(&object);
-            if let Some(all) = object["metadata"]["finalizers"].as_array_mut() {
-                all.retain(|one| one != FOREGROUND && one != ORPHAN);
-            }
-            self.server
-                .change(|store, now| store.replace(&key, object, Actor::Cluster, now));
         }
-    }
-
-    /// Takes an owner out of an object.
-    fn let_go(&self, key: &Key, owner_uid: &Value) {
-        self.server.change(|store, now| {
-            let Some(mut object) = store.get(key).map(|object| Value::clone(object)) else {
-                return;
-            };
-            if let Some(owners) = object["metadata"]["ownerReferences"].as_array_mut() {
-                owners.retain(|owner| owner["uid"] != *owner_uid);
-            }
-            store.replace(key, object, Actor::Cluster, now);
-        });
+        release_owners(server);
+        next
     }
 }
 
-/// Whether an object has owners, and none of them exists.
-fn is_orphan(store: &Store, object: &Value) -> bool {
-    let Some(owners) = object["metadata"]["ownerReferences"].as_array() else {
-        return false;
+/// Deletes an object as a controller does.
+pub(crate) fn delete(server: &ApiServer, key: &Key, options: &Value) {
+    let request = ApiRequest {
+        verb: Verb::Delete,
+        kind: key.kind,
+        namespace: (!key.namespace.is_empty()).then(|| key.namespace.clone()),
+        name: Some(key.name.clone()),
+        subresource: None,
+        query: Query::default(),
+        is_core_event: false,
+        is_partial: false,
+        content_type: String::new(),
+        body: options.clone(),
     };
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-    !owners.is_empty()
-        && owners.iter().all(|owner| {
-            let text = |field: &str| owner[field].as_str().unwrap_or("");
-            let Some(kind) = Kind::of_owner(text("apiVersion"), text("kind")) else {
-                return false;
-            };
-            store
-                .get(&Key::new(kind, namespace, text("name")))
-                .is_none_or(|found| found["metadata"]["uid"] != owner["uid"])
-        })
+    // Gone already is as good.
+    drop(server.answer(&request, Actor::Cluster));
 }
 
-fn owned_by(store: &Store, owner: &Value) -> Vec<Key> {
-    store
-        .everything()
-        .filter(|(_, object)| {
-            object["metadata"]["ownerReferences"]
-                .as_array()
-                .is_some_and(|owners| {
-                    owners
-                        .iter()
-                        .any(|one| one["uid"] == owner["metadata"]["uid"])
-                })
-        })
-        .map(|(key, _)| key.clone())
-        .collect()
+fn due(store: &Store, object: &Value) -> Option<Due> {
+    let metadata = &object["metadata"];
+    if !metadata["deletionTimestamp"].is_null() {
+        return None;
+    }
+    let namespace = metadata["namespace"].as_str().unwrap_or("");
+    let owners: Vec<(&Value, Owner)> = metadata["ownerReferences"]
+        .as_array()?
+        .iter()
+        .map(|reference| (reference, owner(store, namespace, reference)))
+        .collect();
+    let is_any = |wanted| owners.iter().any(|(_, owner)| *owner == wanted);
+    if !is_any(Owner::Absent) && !is_any(Owner::Waiting) {
+        return None;
+    }
+    if is_any(Owner::There) {
+        let lost = owners.iter().filter(|(_, owner)| *owner != Owner::There);
+        return Some(Due::LetGo(
+            lost.map(|(reference, _)| reference["uid"].clone())
+                .collect(),
+        ));
+    }
+    let is_owner = || !owned_by(store, object).is_empty();
+    Some(Due::Delete(if has_finalizer(object, ORPHAN) {
+        "Orphan"
+    } else if has_finalizer(object, FOREGROUND) || is_any(Owner::Waiting) && is_owner() {
+        "Foreground"
+    } else {
+        "Background"
+    }))
+}
+
+fn owner(store: &Store, namespace: &str, reference: &Value) -> Owner {
+    let text = |field: &str| reference[field].as_str().unwrap_or("");
+    let Some(kind) = Kind::of_owner(text("apiVersion"), text("kind")) else {
+        // Nobody knows whether it exists.
+        return Owner::There;
+    };
+    let namespace = if kind.facts().is_namespaced {
+        namespace
+    } else {
+        ""
+    };
+    match store.get(&Key::new(kind, namespace, text("name"))) {
+        Some(found) if found["metadata"]["uid"] != reference["uid"] => Owner::Absent,
+        None => Owner::Absent,
+        Some(found) if is_waiting(found, FOREGROUND) => Owner::Waiting,
+        Some(_) => Owner::There,
+    }
+}
+
+/// Lets go of owners for which nothing is left to wait.
+fn release_owners(server: &ApiServer) {
+    let ending: Vec<(Key, Arc<Value>)> = {
+        let store = server.lock();
+        let all = store
+            .everything()
+            .filter(|(_, object)| is_waiting(object, FOREGROUND) || is_waiting(object, ORPHAN));
+        all.map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .collect()
+    };
+    for (key, object) in ending {
+        let owned = owned_by(&server.lock(), &object);
+        if is_waiting(&object, ORPHAN) {
+            for (key, _) in owned {
+                let_go(server, &key, &[object["metadata"]["uid"].clone()]);
+            }
+        } else if owned.iter().any(|(_, blocks)| *blocks) {
+            continue;
+        }
+        let mut object = Value::clone(&object);
+        if let Some(all) = object["metadata"]["finalizers"].as_array_mut() {
+            all.retain(|one| one != FOREGROUND && one != ORPHAN);
+        }
+        server.change(|store, now| store.replace(&key, object, Actor::Cluster, now));
+    }
+}
+
+/// Takes owners out of an object.
+fn let_go(server: &ApiServer, key: &Key, owner_uids: &[Value]) {
+    server.change(|store, now| {
+        let Some(mut object) = store.get(key).map(|object| Value::clone(object)) else {
+            return;
+        };
+        let Some(metadata) = object["metadata"].as_object_mut() else {
+            return;
+        };
+        let owners = metadata
+            .get_mut("ownerReferences")
+            .and_then(Value::as_array_mut);
+        let is_free = owners.is_none_or(|owners| {
+            owners.retain(|owner| !owner_uids.contains(&owner["uid"]));
+            owners.is_empty()
+        });
+        if is_free {
+            metadata.remove("ownerReferences");
+        }
+        store.replace(key, object, Actor::Cluster, now);
+    });
+}
+
+/// What an object owns, and whether its deletion waits for that.
+fn owned_by(store: &Store, owner: &Value) -> Vec<(Key, bool)> {
+    let all = store.everything().filter_map(|(key, object)| {
+        let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();
+        let reference = owners.find(|one| one["uid"] == owner["metadata"]["uid"])?;
+        Some((key.clone(), reference["blockOwnerDeletion"] == true))
+    });
+    all.collect()
+}
+
+fn is_waiting(object: &Value, finalizer: &str) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null() && has_finalizer(object, finalizer)
 }
 
 fn has_finalizer(object: &Value, name: &str) -> bool {
-    !object["metadata"]["deletionTimestamp"].is_null()
-        && object["metadata"]["finalizers"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|one| one == name))
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|one| one == name))
 }

@@ -1,9 +1,12 @@
 //! Objects without a spec: creations, patches and what null means in them, preconditions, pages, finalizers.
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::NOBODY;
-use crate::both::Ask;
+use crate::both::{Ask, Both};
+use crate::simulation::api::read::write_token;
+use crate::watches::Until;
 
 const MAPS: &str = "/api/v1/namespaces/NS/configmaps";
 
@@ -46,6 +49,45 @@ pub(crate) fn creations() -> Vec<Ask> {
         Ask::post(format!("{MAPS}?dryRun=All"), map("dry", "a")),
         Ask::get(one("dry")),
     ]
+}
+
+/// Watches of what is there now, or of what comes from now on, up to the last object that is made here.
+pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
+    both.ask_all([Ask::get(format!("{MAPS}?labelSelector=job"))])
+        .await?;
+    let watch = |query: &str| Ask::get(format!("{MAPS}?watch=1&timeoutSeconds=600&{query}"));
+    let since = "resourceVersion=<version list>";
+    let all = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let marked = "allowWatchBookmarks=true";
+    let short = format!("{MAPS}?watch=1&timeoutSeconds=5&{since}&{marked}&labelSelector=nobody");
+    let last = Until::Object("last");
+    Ok(vec![
+        (
+            watch(&format!("{since}&{marked}&labelSelector=job%3Da")),
+            last,
+        ),
+        (watch(&format!("{since}&labelSelector=job%3Db")), last),
+        (
+            watch(&format!("{since}&labelSelector=job")).of_metadata(),
+            last,
+        ),
+        (watch("labelSelector=job"), last),
+        (
+            watch(&format!("{all}&{marked}&labelSelector=job")),
+            Until::AllIsKnown,
+        ),
+        (Ask::get(short), Until::End),
+    ])
+}
+
+/// The page after `one` of a list that nobody remembers.
+pub(crate) fn old_page() -> Ask {
+    Ask::get(format!("{MAPS}?limit=1&continue=<continue>"))
+}
+
+/// The token of that page in memory.
+pub(crate) fn our_old_token(both: &Both) -> String {
+    write_token(1, &both.ours.filled("NS/one"))
 }
 
 pub(crate) fn patches() -> Vec<Ask> {
@@ -213,5 +255,11 @@ pub(crate) fn finalizers() -> Vec<Ask> {
             json!({"metadata": {"name": "three", "finalizers": []}, "data": {}}),
         ),
         Ask::get(three()),
+        Ask::post(
+            MAPS,
+            json!({"metadata": {"name": "last", "labels": {"job": "a"}}}),
+        ),
+        Ask::patch(one("last"), json!({"metadata": {"labels": {"job": "b"}}})),
+        Ask::get(format!("{MAPS}?watch=1&resourceVersion=none")),
     ]
 }

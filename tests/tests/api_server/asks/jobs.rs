@@ -37,7 +37,21 @@ fn with(mut job: Value, changes: &[(&str, Value)]) -> Value {
 }
 
 pub(crate) fn all() -> Vec<Ask> {
-    [writes(), statuses(), endings()].concat()
+    let last = Ask::post(JOBS, with(job(), &[("/metadata/name", json!("last"))]));
+    [writes(), statuses(), endings(), vec![last]].concat()
+}
+
+/// A list, the watch after it, and the last object that is made here.
+pub(crate) fn watch() -> (Ask, Ask, &'static str) {
+    let watch = format!("{JOBS}?watch=1&timeoutSeconds=600&resourceVersion=<version list>");
+    (Ask::get(JOBS), Ask::get(watch), "last")
+}
+
+/// The watch of a version that nobody remembers.
+pub(crate) fn old_watch() -> Ask {
+    Ask::get(format!(
+        "{JOBS}?watch=1&timeoutSeconds=60&resourceVersion=1"
+    ))
 }
 
 fn writes() -> Vec<Ask> {
@@ -73,6 +87,21 @@ fn writes() -> Vec<Ask> {
         Ask::patch(one(""), json!({"spec": {"image": "registry.example/a:1"}})),
         Ask::patch(one(""), json!({"spec": {"image": null}})),
         Ask::patch(one(""), json!({"spec": {"image": null}})),
+        // What may be null is kept if it is there, and a patch takes it away.
+        Ask::put(
+            one(""),
+            with(
+                job(),
+                &[
+                    ("/metadata/resourceVersion", json!("<version count>")),
+                    ("/spec/ttlSecondsAfterFinished", Value::Null),
+                ],
+            ),
+        ),
+        Ask::patch(
+            one(""),
+            json!({"spec": {"ttlSecondsAfterFinished": null, "workers": {"replicas": 2}}}),
+        ),
         Ask::patch(one(""), json!({"status": {"phase": "Failed"}})),
         Ask::patch(
             one(""),

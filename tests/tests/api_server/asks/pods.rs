@@ -23,6 +23,12 @@ fn pod(name: &str, node: Option<&str>) -> Value {
     pod
 }
 
+/// A list, the watch after it, and the last object that is made here.
+pub(crate) fn watch() -> (Ask, Ask, &'static str) {
+    let watch = format!("{PODS}?watch=1&timeoutSeconds=600&resourceVersion=<version list>");
+    (Ask::get(PODS), Ask::get(watch).of_metadata(), "last")
+}
+
 pub(crate) fn all() -> Vec<Ask> {
     let one = |name: &str| format!("{PODS}/{name}");
     let grace = |seconds: u32| json!({"gracePeriodSeconds": seconds});
@@ -71,5 +77,7 @@ pub(crate) fn all() -> Vec<Ask> {
         Ask::get(one("held")),
         Ask::patch(one("held"), json!({"metadata": {"finalizers": null}})),
         Ask::get(one("held")),
+        Ask::post(PODS, pod("last", None)),
+        Ask::delete(one("last"), Value::Null),
     ]
 }
