@@ -329,6 +329,7 @@ async fn observe_run(
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
     observed.unheard = context.streams.unheard(&identity.uid, generation);
+    observed.told_to_end = context.streams.told_to_end(&identity.uid, generation);
     observed.scaled_at = context.memory.scaled_at(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;

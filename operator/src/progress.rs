@@ -88,6 +88,8 @@ struct StreamState {
     outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
     disruptions: Disruptions,
+    /// What the coordinator is told if its run is to end, and since when.
+    end: Option<(Message, Timestamp)>,
 }
 
 /// Why a stream ended.
@@ -227,6 +229,26 @@ impl RunStreams {
         });
     }
 
+    /// Tells the coordinator to end the job; one that comes back is told again.
+    pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
+        let now = self.dialler.clock.now();
+        self.with(job_uid, generation, |state| {
+            let end = Message::EndRun {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            };
+            state.end = Some((end, now));
+            state.tell_end();
+        });
+    }
+
+    /// Since when the coordinator is told to end the job.
+    pub fn told_to_end(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
+        self.with(job_uid, generation, |state| {
+            state.end.as_ref().map(|(_, since)| *since)
+        })?
+    }
+
     fn with<T>(
         &self,
         job_uid: &str,
@@ -242,6 +264,15 @@ impl RunStreams {
         };
         let mut state = lock(&state);
         Some(act(&mut state))
+    }
+}
+
+impl StreamState {
+    /// Says that the run is to end, if it is. It need not arrive: the operator ends the job without the coordinator in a while.
+    fn tell_end(&self) {
+        if let (Some((end, _)), Some(outbox)) = (&self.end, &self.outbox) {
+            drop(outbox.try_send(end.clone()));
+        }
     }
 }
 
@@ -348,6 +379,7 @@ fn take_report(
     if state.outbox.is_none() {
         state.outbox = Some(outbox.clone());
         state.pod_ends.forget_told();
+        state.tell_end();
     }
     Ok(())
 }

@@ -19,19 +19,25 @@ pub enum EndReason {
     OutputLost,
     /// The ledger is damaged, or not this job's.
     LedgerDamaged,
+    /// The operator: as many generations as are allowed ended without a result.
+    GenerationsExhausted,
+    /// The operator: generations in a row ended in the same way without progress.
+    NoProgress,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl EndReason {
     /// All that this release knows.
-    pub const KNOWN: [Self; 6] = [
+    pub const KNOWN: [Self; 8] = [
         Self::Succeeded,
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
+        Self::GenerationsExhausted,
+        Self::NoProgress,
     ];
 
     /// The word on the wire.
@@ -43,6 +49,8 @@ impl EndReason {
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",
+            Self::GenerationsExhausted => "GenerationsExhausted",
+            Self::NoProgress => "NoProgress",
             Self::Other(word) => word,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::coordinator::reason::FailureReason;
 use crate::coordinator::record::{FailureClass, TaskOutput};
 use crate::coordinator::setback::Setback;
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
@@ -113,6 +114,13 @@ pub enum Event {
         /// Whose it is or what it holds, in one sentence.
         message: String,
     },
+    /// The operator starts no further generation, so this one is the last, and it does not get on.
+    EndedByOperator {
+        /// As in `JobResult::Failed`.
+        reason: FailureReason,
+        /// One sentence for people.
+        message: String,
+    },
     /// Time passed. Sent at least twice a second.
     Tick,
 }
@@ -192,6 +200,9 @@ impl fmt::Display for Event {
             Self::FileLost { task } => write!(f, "{task}: final file lost"),
             Self::ManifestWritten { manifest } => write!(f, "manifest written at {manifest}"),
             Self::OutputTaken { message } => write!(f, "the output is taken: {message}"),
+            Self::EndedByOperator { reason, message } => {
+                write!(f, "ended by the operator ({reason}): {message}")
+            }
             Self::Tick => write!(f, "tick"),
         }
     }

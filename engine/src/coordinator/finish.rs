@@ -144,6 +144,18 @@ impl State {
         }
     }
 
+    /// A job whose files all stand succeeds all the same.
+    pub(crate) fn on_ended_by_operator(
+        &mut self,
+        out: &mut Outbox,
+        reason: FailureReason,
+        message: String,
+    ) {
+        if self.job == JobState::Running {
+            self.conclude(out, JobResult::Failed { reason, message });
+        }
+    }
+
     fn is_completing_a_file(&self) -> bool {
         let is_completing = |state: &TaskState| matches!(state, TaskState::Finalizing { .. });
         let mut tasks = self

@@ -15,18 +15,24 @@ pub enum FailureReason {
     OutputLost,
     /// The ledger is damaged, or not this job's.
     LedgerDamaged,
+    /// The operator: as many generations as are allowed ended without a result.
+    GenerationsExhausted,
+    /// The operator: generations in a row ended in the same way without progress.
+    NoProgress,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl FailureReason {
     /// All that this release knows.
-    pub const KNOWN: [Self; 5] = [
+    pub const KNOWN: [Self; 7] = [
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
+        Self::GenerationsExhausted,
+        Self::NoProgress,
     ];
 
     /// The word, in `CamelCase`.
@@ -37,6 +43,8 @@ impl FailureReason {
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",
+            Self::GenerationsExhausted => "GenerationsExhausted",
+            Self::NoProgress => "NoProgress",
             Self::Other(word) => word,
         }
     }

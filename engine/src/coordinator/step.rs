@@ -66,6 +66,9 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::FileLost { task } => state.on_file_lost(&mut out, task),
         Event::ManifestWritten { manifest } => state.on_manifest_written(&mut out, manifest),
         Event::OutputTaken { message } => state.on_output_taken(&mut out, message),
+        Event::EndedByOperator { reason, message } => {
+            state.on_ended_by_operator(&mut out, reason, message);
+        }
         Event::Tick => state.on_tick(&mut out, now),
     }
     state.dispatch(&mut out, now);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use zephyr_crds::conditions::Reason;
 use zephyr_crds::frozen::FrozenJob;
 
 use crate::pods::PodEnd;
@@ -41,6 +42,12 @@ pub enum Action {
     TellPodEnds { generation: u32, ends: Vec<PodEnd> },
     /// Tells the coordinator that its result is in status.
     AcknowledgeResult { generation: u32, epoch: u64 },
+    /// Has the coordinator end the job, because no further generation follows.
+    EndRun {
+        generation: u32,
+        reason: Reason,
+        message: String,
+    },
     /// Deletes a generation with everything it owns.
     DeleteRoot { name: String, uid: String },
     /// Deletes the job itself, some time after its end.
@@ -64,6 +71,7 @@ impl Action {
             Self::ForceDeletePod { .. } => "force_delete_pod",
             Self::TellPodEnds { .. } => "tell_pod_ends",
             Self::AcknowledgeResult { .. } => "acknowledge_result",
+            Self::EndRun { .. } => "end_run",
             Self::DeleteRoot { .. } => "delete_root",
             Self::DeleteJob { .. } => "delete_job",
         }
@@ -111,6 +119,9 @@ impl fmt::Display for Action {
             }
             Self::AcknowledgeResult { generation, .. } => {
                 write!(formatter, "acknowledge result of generation {generation}")
+            }
+            Self::EndRun { generation, .. } => {
+                write!(formatter, "end run of generation {generation}")
             }
             Self::DeleteRoot { name, .. } => write!(formatter, "delete root {name}"),
             Self::DeleteJob { name, .. } => write!(formatter, "delete job {name}"),

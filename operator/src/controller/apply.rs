@@ -239,6 +239,15 @@ impl Writer<'_> {
                     .acknowledge_result(&self.job.uid, *generation, *epoch);
                 Ok(())
             }
+            Action::EndRun {
+                generation,
+                reason,
+                message,
+            } => {
+                self.streams
+                    .end_run(&self.job.uid, *generation, reason.as_str(), message);
+                Ok(())
+            }
             Action::DeleteRoot { name, uid } => {
                 let parameters = DeleteParams::background().preconditions(only(uid, None));
                 let deleted = self.delete::<ConfigMap>(name, &parameters).await;

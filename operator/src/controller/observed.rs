@@ -38,6 +38,8 @@ pub struct Observed {
     pub lost: Option<Lost>,
     /// Ends of worker pods that the coordinator has not been told on its present stream.
     pub untold_ends: Vec<PodEnd>,
+    /// Since when the coordinator is told to end the job.
+    pub told_to_end: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
     /// The pods that were deleted by force, and what is known of nodes.

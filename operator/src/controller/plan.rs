@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use zephyr_crds::conditions::Reason;
+use zephyr_crds::job::Retain;
 use zephyr_crds::names;
 use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
@@ -40,6 +41,10 @@ const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 /// Least time between two changes of a generation's replicas: a coordinator may say something else about the use of workers twice
 /// a second.
 const SCALE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a coordinator may take to end the job: its result into the ledger, the output's folder let go, intermediate data removed.
+/// Each of these gives up after at most a minute.
+const END_PATIENCE: Duration = Duration::from_mins(4);
 
 /// How soon at the earliest to look again at pods that stay Terminating: nobody waits for one of them.
 const STUCK_REQUEUE: Duration = Duration::from_secs(1);
@@ -268,8 +273,9 @@ fn plan_running(
     // the end of the job perhaps, is told by the coordinator in a moment.
     let timers =
         || coordinator_lost(job, &diagnosis, now).or_else(|| workers_lost(job, &diagnosis, now));
+    let may_end = ends_by(observed).is_none_or(|end| now >= end);
     let ended = generation_lost(observed, generation)
-        .or_else(|| timers().filter(|_| !observed.warming_up))
+        .or_else(|| timers().filter(|_| !observed.warming_up && may_end))
         .filter(|_| backoff_until.is_none());
     if let Some(ended) = ended {
         return plan_next(job, observed, generation, ended, diagnosis, now);
@@ -342,6 +348,29 @@ fn no_further(
     })
 }
 
+/// Whether the coordinator can end the job itself: it is ready and heard, has a plan, and is not about to be collected.
+fn can_end(observed: &Observed, generation: u32, diagnosis: &Diagnosis) -> bool {
+    let is_heard = observed.report.as_ref().is_some_and(|report| {
+        report.generation == generation && report.connected && report.planned.is_some()
+    });
+    diagnosis.coordinator.ready && is_heard && generation_lost(observed, generation).is_none()
+}
+
+/// How long a coordinator that was told to end the job may take; absent if none was.
+fn ends_by(observed: &Observed) -> Option<Timestamp> {
+    observed.told_to_end.map(|told| after(told, END_PATIENCE))
+}
+
+/// What people should know of a job that ends without its coordinator, which would have removed the intermediate data.
+fn with_what_stays(job: &ValidatedJob, message: String) -> String {
+    match job.spec.storage.retain {
+        Retain::Never => format!(
+            "{message}; no coordinator removed the intermediate data, and kubectl zephyr gc does"
+        ),
+        Retain::Always | Retain::OnFailure => message,
+    }
+}
+
 /// The generation has ended without a result: the next one, or the end of the job.
 fn plan_next(
     job: &ValidatedJob,
@@ -390,7 +419,20 @@ fn plan_next(
         }
     };
     if let Some((reason, message)) = no_further(job, &ended, used, without_progress) {
-        return finish(reason, message);
+        if observed.told_to_end.is_none() && can_end(observed, generation, &diagnosis) {
+            let end = Action::EndRun {
+                generation,
+                reason,
+                message,
+            };
+            return Plan {
+                actions: vec![end],
+                diagnosis,
+                requeue_after: Some(UNSETTLED_REQUEUE),
+                ..Plan::default()
+            };
+        }
+        return finish(reason, with_what_stays(job, message));
     }
     if !job.standing_errors(observed).is_empty() {
         // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.
@@ -439,6 +481,8 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::TaskDisrupted) => Reason::TaskDisrupted,
         (false, EndReason::OutputLost) => Reason::OutputLost,
         (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,
+        (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
+        (false, EndReason::NoProgress) => Reason::NoProgress,
         // A newer release may have more words.
         (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
             Reason::TaskFailed

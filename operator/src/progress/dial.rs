@@ -41,6 +41,8 @@ pub enum Message {
     PodEnded(PodEnd),
     /// The result that this epoch reported is in status.
     ResultStored { epoch: u64 },
+    /// No further generation follows: the job is to end with this result.
+    EndRun { reason: String, message: String },
 }
 
 /// The reports of one stream, in order. The stream ends when the coordinator closes it.

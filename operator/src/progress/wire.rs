@@ -49,6 +49,13 @@ pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
     match said {
         dial::Message::PodEnded(end) => pod_ended(end),
         dial::Message::ResultStored { epoch } => result_stored(*epoch),
+        dial::Message::EndRun {
+            reason,
+            message: why,
+        } => message(Message::EndRun(proto::EndRun {
+            reason: reason.clone(),
+            message: why.clone(),
+        })),
     }
 }
 

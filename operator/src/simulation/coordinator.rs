@@ -279,7 +279,15 @@ impl Stream {
                 message = self.messages.recv() => {
                     let message = message?;
                     let mut runs = self.coordinators.lock();
-                    runs.entry(uid.clone()).or_default().heard.push(message);
+                    let run = runs.entry(uid.clone()).or_default();
+                    if let Message::EndRun { reason, message } = &message {
+                        run.result.get_or_insert_with(|| RunResult {
+                            reason: reason.clone().into(),
+                            message: message.clone(),
+                            ..RunResult::default()
+                        });
+                    }
+                    run.heard.push(message);
                 }
                 changed = self.changed.changed() => changed.ok()?,
             }

@@ -88,6 +88,8 @@ pub fn end_reason(result: &JobResult) -> EndReason {
             FailureReason::TaskDisrupted => EndReason::TaskDisrupted,
             FailureReason::OutputLost => EndReason::OutputLost,
             FailureReason::LedgerDamaged => EndReason::LedgerDamaged,
+            FailureReason::GenerationsExhausted => EndReason::GenerationsExhausted,
+            FailureReason::NoProgress => EndReason::NoProgress,
             FailureReason::Other(word) => EndReason::Other(word.clone()),
         },
     }

@@ -6,10 +6,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as CallStatus, Streaming};
-use zephyr_engine::coordinator::{Event, PodEndCause};
+use zephyr_engine::coordinator::{Event, FailureReason, PodEndCause};
 use zephyr_proto::run::run_server::Run;
 use zephyr_proto::run::{
-    self as wire, CoordinatorReport, OperatorMessage, PodEnded, operator_message,
+    self as wire, CoordinatorReport, EndRun, OperatorMessage, PodEnded, operator_message,
 };
 
 use super::sessions::{Input, LoopHandle, refusal};
@@ -122,6 +122,19 @@ async fn listen(
             operator_message::Message::Hello(_) => tracing::warn!("the operator said Hello again"),
             operator_message::Message::ResultStored(stored) => {
                 tracing::info!(epoch = stored.epoch, "the operator has stored the result");
+            }
+            operator_message::Message::EndRun(EndRun { reason, message }) => {
+                let Some(inputs) = loop_of(&mut handle).await else {
+                    return;
+                };
+                tracing::warn!(reason, message, "the operator ends the job");
+                let event = Event::EndedByOperator {
+                    reason: FailureReason::from(reason),
+                    message,
+                };
+                if inputs.send(Input::Happened(event)).await.is_err() {
+                    return;
+                }
             }
             operator_message::Message::PodEnded(ended) => {
                 let Some(inputs) = loop_of(&mut handle).await else {

@@ -154,6 +154,32 @@ fn a_job_that_loses_its_folder_completes_no_further_file_and_fails_with_who_has_
 }
 
 #[test]
+fn fault_f31_a_job_that_the_operator_ends_fails_with_its_words_and_one_that_is_complete_does_not() {
+    let ended = || Event::EndedByOperator {
+        reason: FailureReason::NoProgress,
+        message: "no worker was alive".to_owned(),
+    };
+    let mut cluster = TestCluster::new(&[2]);
+    cluster.hello("a", 2);
+    cluster.event(ended());
+    cluster.event(ended());
+    cluster.settle();
+    let expected = (FailureReason::NoProgress, "no worker was alive".to_owned());
+    assert_eq!(cluster.failure(), expected);
+
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    while !matches!(cluster.asked[..], [Effect::WriteManifest { .. }]) {
+        cluster.storage_answers();
+        cluster.durable();
+    }
+    cluster.event(ended());
+    cluster.settle();
+    cluster.assert_succeeded();
+}
+
+#[test]
 fn answers_that_nobody_waits_for_change_nothing() {
     let mut cluster = TestCluster::new(&[1, 1]);
     let outputs = String::new;

@@ -24,6 +24,12 @@ use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Rol
 use crate::progress::Lost;
 use crate::run_report::{Planned, RunPhase, RunReport, Unheard};
 
+#[derive(Clone, Copy, PartialEq)]
+enum IfToldToEnd {
+    Ends,
+    GoesOn,
+}
+
 /// A cluster of one job: what exists, and how plans change it.
 #[derive(Clone)]
 struct World {
@@ -35,6 +41,9 @@ struct World {
     report: Option<RunReport>,
     unheard: Option<Unheard>,
     untold_ends: Vec<PodEnd>,
+    told_to_end: Option<Timestamp>,
+    /// What the coordinator does if it is told to end the job.
+    if_told_to_end: IfToldToEnd,
     /// The operator started a moment ago.
     warming_up: bool,
     now: Timestamp,
@@ -71,6 +80,8 @@ impl World {
             report: None,
             unheard: None,
             untold_ends: Vec::new(),
+            told_to_end: None,
+            if_told_to_end: IfToldToEnd::Ends,
             warming_up: false,
             now: at(1_000),
             written: None,
@@ -104,6 +115,7 @@ impl World {
                 ..Lost::default()
             }),
             untold_ends: self.untold_ends.clone(),
+            told_to_end: self.told_to_end,
             last_well: self.last_well,
             forced: self.forced.clone(),
             scaled_at: self.scaled_at,
@@ -283,31 +295,48 @@ impl World {
             }
             Action::TellPodEnds { .. } => self.untold_ends.clear(),
             Action::AcknowledgeResult { .. } => self.report = None,
-            Action::DeleteRoot { uid, .. } => {
-                let gone: Vec<u32> = self
-                    .generations
-                    .iter()
-                    .filter(|(_, objects)| {
-                        objects
-                            .root
-                            .as_ref()
-                            .is_some_and(|root| root.object.uid == *uid)
-                    })
-                    .map(|(generation, _)| *generation)
-                    .collect();
-                for generation in gone {
-                    let ended = self.job.status.phase.is_some_and(Phase::is_final);
-                    assert!(
-                        ended || Some(generation) < self.job.status.generation,
-                        "never the current generation"
-                    );
-                    self.generations.remove(&generation);
-                    self.pods.retain(|pod| pod.generation != generation);
-                }
-            }
+            Action::EndRun {
+                reason, message, ..
+            } => self.end_run(reason.as_str(), message),
+            Action::DeleteRoot { uid, .. } => self.delete_root(uid),
             Action::DeleteJob { .. } => self.deleted = true,
         }
         self.log.push(action.to_string());
+    }
+
+    fn end_run(&mut self, reason: &str, message: &str) {
+        self.told_to_end = Some(self.now);
+        if self.if_told_to_end == IfToldToEnd::Ends {
+            self.ends(false, reason);
+            let result = self
+                .report
+                .as_mut()
+                .and_then(|report| report.result.as_mut());
+            message.clone_into(&mut result.unwrap().message);
+        }
+    }
+
+    fn delete_root(&mut self, uid: &str) {
+        let gone: Vec<u32> = self
+            .generations
+            .iter()
+            .filter(|(_, objects)| {
+                objects
+                    .root
+                    .as_ref()
+                    .is_some_and(|root| root.object.uid == uid)
+            })
+            .map(|(generation, _)| *generation)
+            .collect();
+        for generation in gone {
+            let ended = self.job.status.phase.is_some_and(Phase::is_final);
+            assert!(
+                ended || Some(generation) < self.job.status.generation,
+                "never the current generation"
+            );
+            self.generations.remove(&generation);
+            self.pods.retain(|pod| pod.generation != generation);
+        }
     }
 
     fn owned(&mut self, frozen: &FrozenJob, root_uid: &str) -> &mut GenerationObjects {
@@ -939,6 +968,79 @@ fn the_last_generation_that_is_allowed_ends_the_job() {
         "{}",
         world.message()
     );
+}
+
+/// A world whose only generation has had no worker for as long as it may, with intermediate data that is to go at any end.
+fn without_workers_for_too_long() -> World {
+    let mut world = World::running(json!({
+        "retries": {"maxGenerations": 1},
+        "storage": {"uri": "s3://scratch/zephyr", "retain": "Never"},
+    }));
+    world.worker_pod("w-0", |pod| {
+        pod.scheduled_since = Some(at(1_000));
+        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+    });
+    world.settle();
+    world.pass(1_800);
+    world
+}
+
+#[test]
+fn fault_f31_the_coordinator_ends_a_job_that_timers_end_and_so_removes_its_data() {
+    let mut world = without_workers_for_too_long();
+    world.settle();
+    let ended = world.log.iter().filter(|line| line.contains("end run"));
+    assert_eq!(ended.count(), 1, "{:?}", world.log);
+    assert_eq!(world.phase(), Phase::Failed);
+    assert_eq!(world.finished_reason(), "GenerationsExhausted");
+    let message = world.message();
+    assert!(
+        message.starts_with(
+            "1 of 1 generations ended without a result, the last one: no worker was alive"
+        ),
+        "{message}"
+    );
+    assert!(!message.contains("gc"), "{message}");
+}
+
+#[test]
+fn fault_f31_a_coordinator_that_does_not_end_the_job_has_four_minutes() {
+    let mut world = without_workers_for_too_long();
+    world.if_told_to_end = IfToldToEnd::GoesOn;
+    world.settle();
+    world.pass(239);
+    world.settle();
+    assert!(!world.phase().is_final());
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed);
+    let message = world.message();
+    assert!(
+        message.ends_with(
+            "; no coordinator removed the intermediate data, and kubectl zephyr gc does"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn fault_f31_a_job_that_ends_without_a_coordinator_says_that_its_data_stays() {
+    for (retain, stays) in [("Never", true), ("OnFailure", false), ("Always", false)] {
+        let mut world = World::running(json!({
+            "retries": {"maxGenerations": 1},
+            "storage": {"uri": "s3://scratch/zephyr", "retain": retain},
+        }));
+        world.coordinator_is(false);
+        world.settle();
+        world.pass(120);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Failed);
+        assert_eq!(
+            world.message().contains("kubectl zephyr gc"),
+            stays,
+            "{retain}"
+        );
+    }
 }
 
 /// Makes a pod what a case wants it to be.

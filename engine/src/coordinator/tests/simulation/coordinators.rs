@@ -237,7 +237,8 @@ impl World {
             | Event::FileFinalized { .. }
             | Event::FileLost { .. }
             | Event::ManifestWritten { .. }
-            | Event::OutputTaken { .. } => {}
+            | Event::OutputTaken { .. }
+            | Event::EndedByOperator { .. } => {}
         }
         if speaker.is_some() {
             coordinator.heard_at = now;

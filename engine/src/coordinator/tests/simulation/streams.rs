@@ -56,6 +56,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
         | Event::FileLost { .. }
         | Event::ManifestWritten { .. }
         | Event::OutputTaken { .. }
+        | Event::EndedByOperator { .. }
         | Event::Tick => None,
     }
 }
