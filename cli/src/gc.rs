@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use zephyr_engine::id::JobUid;
-use zephyr_worker::reclaim::{
+use zephyr_store::reclaim::{
     Marker, Part, Proof, Survey, is_job_uid, mark, part_of, remove_job_folder, survey,
 };
-use zephyr_worker::storage::{
+use zephyr_store::storage::{
     JobStorage, Location, Stores, UnfinishedUpload, abort_upload, server_time, subfolders,
     unfinished_uploads,
 };

@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result, bail};
 use zephyr_crds::validate::Place;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
+use zephyr_store::formats::unknown_formats;
+use zephyr_store::storage::{Stores, list_inputs};
 use zephyr_worker::convert;
 use zephyr_worker::coordinator::{check_places, literal_inputs};
-use zephyr_worker::formats::unknown_formats;
-use zephyr_worker::storage::{Stores, list_inputs};
 
 use crate::manifest;
 use crate::terminal::{bytes, note, print};

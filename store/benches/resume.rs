@@ -18,8 +18,8 @@ use zephyr_engine::coordinator::{Config, State};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput};
-use zephyr_worker::ledger::{Ledger, WriterToken};
-use zephyr_worker::storage::{JobStorage, Stores};
+use zephyr_store::ledger::{Ledger, WriterToken};
+use zephyr_store::storage::{JobStorage, Stores};
 
 const TASKS: u32 = 1_000_000;
 /// What a coordinator at full speed puts into one commit.

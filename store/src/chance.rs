@@ -7,27 +7,26 @@ use rand::{RngExt, SeedableRng};
 
 /// A source of random numbers, shared by all its clones.
 #[derive(Clone)]
-pub(crate) struct Chance(Arc<Mutex<StdRng>>);
+pub struct Chance(Arc<Mutex<StdRng>>);
 
 impl Chance {
     /// From the system: another sequence in each process.
-    pub(crate) fn system() -> Self {
+    pub fn system() -> Self {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
     /// The same sequence each time.
-    #[cfg(test)]
-    pub(crate) fn from_seed(seed: u64) -> Self {
+    pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
     /// A number from a half to one, by which waits are shortened so that many callers do not come back at once.
-    pub(crate) fn jitter(&self) -> f64 {
+    pub fn jitter(&self) -> f64 {
         self.lock().random_range(0.5..=1.0)
     }
 
     /// A number that nobody else draws.
-    pub(crate) fn unique(&self) -> u128 {
+    pub fn unique(&self) -> u128 {
         self.lock().random()
     }
 

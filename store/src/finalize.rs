@@ -328,7 +328,7 @@ mod tests;
 #[cfg(test)]
 mod file_tests {
     use super::*;
-    use crate::convert::identity::first_attempt;
+    use crate::fixtures::attempts::first_attempt;
     use crate::storage::{JobStorage, PartUpload, Uploaded, fetch};
     use std::io::Write;
     use tokio::runtime::Handle;

@@ -14,8 +14,8 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpConnector, HttpRequest, ReqwestConnector};
 use object_stores::Server;
 use zephyr_engine::id::JobUid;
-use zephyr_worker::reclaim::remove_job_folder;
-use zephyr_worker::storage::{JobStorage, Location, list_inputs, subfolders, walk};
+use zephyr_store::reclaim::remove_job_folder;
+use zephyr_store::storage::{JobStorage, Location, list_inputs, subfolders, walk};
 
 fn minio() -> Server {
     let endpoint = std::env::var("ZEPHYR_S3_HOST_ENDPOINT").unwrap_or_default();
@@ -81,7 +81,7 @@ async fn files_of_any_name_are_listed_read_and_removed() {
 
 /// Puts an object under a key that no path can hold; `key` is percent-encoded.
 async fn put_raw(folder: &str, key: &str, content: &'static [u8]) {
-    zephyr_worker::install_crypto_provider();
+    zephyr_store::install_crypto_provider();
     let endpoint = std::env::var("ZEPHYR_S3_HOST_ENDPOINT").unwrap();
     let credential = AwsCredential {
         key_id: std::env::var("AWS_ACCESS_KEY_ID").unwrap(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
 use zephyr_engine::id::{Attempt, JobUid, TaskAttempt, TaskId};
-use zephyr_worker::storage::{JobStorage, Stores};
+use zephyr_store::storage::{JobStorage, Stores};
 
 use crate::cluster::Environment;
 
@@ -79,7 +79,7 @@ impl LedgerView {
 
     /// Reads it as it is now.
     pub async fn read(&self) -> Result<LedgerState> {
-        let (epoch, records) = zephyr_worker::ledger::inspect(&self.storage).await?;
+        let (epoch, records) = zephyr_store::ledger::inspect(&self.storage).await?;
         let mut state = LedgerState {
             epoch: epoch.0,
             ..LedgerState::default()

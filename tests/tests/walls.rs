@@ -124,13 +124,19 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
 }
 
 /// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only `zephyr-tests` may name any.
-const FLOORS: [(&str, &[&str]); 6] = [
+const FLOORS: [(&str, &[&str]); 7] = [
     ("zephyr-crds", &[]),
     ("zephyr-engine", &[]),
     ("zephyr-proto", &[]),
+    ("zephyr-store", &["zephyr-crds", "zephyr-engine"]),
     (
         "zephyr-worker",
-        &["zephyr-crds", "zephyr-engine", "zephyr-proto"],
+        &[
+            "zephyr-crds",
+            "zephyr-engine",
+            "zephyr-proto",
+            "zephyr-store",
+        ],
     ),
     (
         "kubectl-zephyr",
@@ -138,6 +144,7 @@ const FLOORS: [(&str, &[&str]); 6] = [
             "zephyr-crds",
             "zephyr-engine",
             "zephyr-proto",
+            "zephyr-store",
             "zephyr-worker",
         ],
     ),
@@ -187,6 +194,15 @@ fn the_operator_links_no_object_store_and_no_expressions() -> Result<()> {
 #[test]
 fn the_types_of_the_api_link_no_runtime() -> Result<()> {
     check("zephyr-crds", &linked_alone_by("zephyr-crds")?, &["tokio"])
+}
+
+#[test]
+fn the_store_links_no_sessions_and_no_kubernetes_client() -> Result<()> {
+    check(
+        "zephyr-store",
+        &linked_alone_by("zephyr-store")?,
+        &["tonic", "prost", "axum", "kube-client", "kube-runtime"],
+    )
 }
 
 #[test]

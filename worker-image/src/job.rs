@@ -7,11 +7,12 @@ use zephyr_crds::duration::DurationError;
 use zephyr_crds::frozen::{FrozenJob, FrozenJobError};
 use zephyr_engine::id::{Generation, IdentityError, JobUid};
 use zephyr_engine::pipeline::Pipeline;
+use zephyr_store::finalize::Output;
+use zephyr_store::formats::ReadLimits;
+use zephyr_store::storage::{JobStorage, LocationError, Stores};
 
 use crate::convert::identity::RunIdentity;
 use crate::convert::pipeline::{PipelineError, limits, pipeline};
-use crate::formats::ReadLimits;
-use crate::storage::{JobStorage, LocationError, Stores};
 
 /// One generation's run of a job, ready to be used.
 #[derive(Clone)]
@@ -145,5 +146,20 @@ impl RunJob {
             task_stall_timeout,
             is_local: false,
         })
+    }
+
+    /// Its output, of which nothing is known yet.
+    pub fn output(&self) -> Output {
+        let sink = &self.frozen.spec.pipeline.sink.files;
+        Output {
+            stores: self.stores.clone(),
+            storage: self.storage.clone(),
+            job: self.identity.job.clone(),
+            namespace: self.frozen.namespace.clone(),
+            name: self.frozen.name.clone(),
+            path: sink.path.clone(),
+            mode: sink.mode,
+            has_begun: false,
+        }
     }
 }

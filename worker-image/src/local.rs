@@ -13,15 +13,15 @@ use tokio::time::timeout;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_proto::run::Snapshot;
+use zephyr_store::install_crypto_provider;
+use zephyr_store::ledger::load_plan;
+use zephyr_store::storage::list_inputs;
 
 use crate::coordinator::{
     self, CoordinatorError, CoordinatorOptions, PlacesError, Status, check_storage,
 };
-use crate::install_crypto_provider;
 use crate::job::{RunJob, RunJobError};
-use crate::ledger::load_plan;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
-use crate::storage::list_inputs;
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 

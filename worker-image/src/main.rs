@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use zephyr_store::install_crypto_provider;
 use zephyr_worker::admin::{self, Ready};
 use zephyr_worker::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
 use zephyr_worker::job::{RunJob, RunJobError};
@@ -18,7 +19,7 @@ use zephyr_worker::metrics::{CoordinatorMetrics, WorkerMetrics};
 use zephyr_worker::open_files::raise_open_files_limit;
 use zephyr_worker::transport::token::{Token, TokenError};
 use zephyr_worker::worker::{self, Readiness, WorkerError, WorkerOptions};
-use zephyr_worker::{child_main_if_requested, install_crypto_provider, telemetry};
+use zephyr_worker::{child_main_if_requested, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -2,6 +2,7 @@
 //!
 //! Needs the emulator, so `make test-azure` runs it, and `cargo test` does not (`test = false`).
 
+#[path = "../../store/tests/object_stores/mod.rs"]
 mod object_stores;
 #[expect(dead_code, reason = "what only jobs on a local disk need")]
 mod processes;
@@ -9,8 +10,8 @@ mod whole_job;
 
 use object_stores::{Server, Setting, upload};
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace};
-use zephyr_worker::finalize::{Finalized, finalize};
-use zephyr_worker::storage::{Location, fetch};
+use zephyr_store::finalize::{Finalized, finalize};
+use zephyr_store::storage::{Location, fetch};
 
 /// Every emulator's account and key; they are published.
 const ACCOUNT: &str = "devstoreaccount1";

@@ -5,6 +5,7 @@
 //! Needs the cluster, so `make test-gcs` runs it, and `cargo test` does not (`test = false`).
 
 #[expect(dead_code, reason = "Google's own mistakes are not shown")]
+#[path = "../../store/tests/object_stores/mod.rs"]
 mod object_stores;
 #[expect(dead_code, reason = "what only jobs on a local disk need")]
 mod processes;

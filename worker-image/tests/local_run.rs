@@ -437,11 +437,11 @@ async fn the_end_of_a_job_removes_folders_of_others_that_outlived_their_ledger_t
     );
     // A name that nobody knows would keep every job's folder.
     let own = processes.path("storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7");
-    let own = zephyr_worker::storage::Location::parse_local(own.to_str().unwrap()).unwrap();
-    let stores = zephyr_worker::storage::Stores::new(std::collections::BTreeMap::new());
+    let own = zephyr_store::storage::Location::parse_local(own.to_str().unwrap()).unwrap();
+    let stores = zephyr_store::storage::Stores::new(std::collections::BTreeMap::new());
     let mut unknown = Vec::new();
-    zephyr_worker::storage::walk(&stores, &own, |entry| {
-        if zephyr_worker::reclaim::part_of(&entry.path).is_none() {
+    zephyr_store::storage::walk(&stores, &own, |entry| {
+        if zephyr_store::reclaim::part_of(&entry.path).is_none() {
             unknown.push(entry.path);
         }
     })

@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{JobResult, LogRecord};
-use zephyr_worker::ledger::{Ledger, PlanFile, WriterToken, keep_plan};
-use zephyr_worker::storage::probe;
+use zephyr_store::ledger::{Ledger, PlanFile, WriterToken, keep_plan};
+use zephyr_store::reclaim::Ended;
+use zephyr_store::storage::probe;
 
 use super::*;
-use zephyr_worker::reclaim::Ended;
 
 const ENDED: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const UNFINISHED: &str = "11111111-6a0b-4a6e-9a63-5a8f1df2a1d7";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use zephyr_worker::reclaim::{Proof, Survey};
+use zephyr_store::reclaim::{Proof, Survey};
 
 use super::owners::Owners;
 

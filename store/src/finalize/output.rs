@@ -5,7 +5,6 @@ use zephyr_engine::id::JobUid;
 
 use super::owner::{place_of, read_old_files};
 use super::{OutputError, manifest_location, output_path};
-use crate::job::RunJob;
 use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
 
 /// What a job said when it took its folder, in its own storage: where somebody removes `_STARTED.json`, it is still known.
@@ -34,21 +33,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// Of a job.
-    pub fn of(job: &RunJob) -> Self {
-        let sink = &job.frozen.spec.pipeline.sink.files;
-        Self {
-            stores: job.stores.clone(),
-            storage: job.storage.clone(),
-            job: job.identity.job.clone(),
-            namespace: job.frozen.namespace.clone(),
-            name: job.frozen.name.clone(),
-            path: sink.path.clone(),
-            mode: sink.mode,
-            has_begun: false,
-        }
-    }
-
     /// Files of older output that go when this output is complete, under other names than this job's: mode `Overwrite` only.
     ///
     /// # Errors

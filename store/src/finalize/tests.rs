@@ -15,9 +15,9 @@ use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{JobUid, TaskAttempt};
 
 use super::*;
-use crate::convert::identity::first_attempt;
+use crate::fixtures::attempts::first_attempt;
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::reclaim::{Marker, mark};
-use crate::storage::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, fetch, touch};
 
 const PATH: &str = "s3://b/out/p-{shard}.jsonl";

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
 
-use crate::defect::{self, Defect};
 use crate::ledger::LedgerError;
 use crate::ledger::encoding::{Header, Kind, Lines, Part, WriterToken, decode, encode};
 use crate::storage::{JobStorage, Location, Placed, put_if_absent};
@@ -94,12 +93,6 @@ impl Ledger {
         {
             return Err(LedgerError::InDoubt);
         }
-        if defect::is(Defect::AckBeforeThePut) {
-            let stores = self.storage.stores().clone();
-            tokio::spawn(async move { put_if_absent(&stores, &location, bytes).await });
-            self.next += 1;
-            return Ok(());
-        }
         self.in_doubt = Some(bytes.clone());
         match put_if_absent(self.storage.stores(), &location, bytes)
             .await
@@ -167,11 +160,6 @@ impl Ledger {
             records: lines.count,
             crc32c: crc32c::crc32c(&bytes),
         };
-        if defect::is(Defect::SnapshotHalfWritten) {
-            self.parts.push(part);
-            self.put_snapshot().await?;
-            return self.put_own(&location, bytes).await;
-        }
         self.put_own(&location, bytes).await?;
         self.parts.push(part);
         Ok(())

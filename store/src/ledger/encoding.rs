@@ -33,7 +33,7 @@ impl WriterToken {
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The epoch is taken.
     Open,
     /// A group commit.
@@ -49,30 +49,30 @@ pub(crate) enum Kind {
 /// The second line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Header {
-    pub(crate) kind: Kind,
-    pub(crate) job: String,
+pub struct Header {
+    pub kind: Kind,
+    pub job: String,
     /// The epoch in whose folder it lies.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Of a log object its position; of a snapshot the position of the first log object that it does not cover; of a merged
     /// object its number; else 0.
-    pub(crate) seq: u64,
-    pub(crate) writer: String,
+    pub seq: u64,
+    pub writer: String,
     /// The epoch that wrote it: another one than `epoch` only for a seal.
-    pub(crate) by: u64,
+    pub by: u64,
     /// Lines that follow.
-    pub(crate) records: usize,
+    pub records: usize,
 }
 
 /// A merged object, as a snapshot names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Part {
+pub struct Part {
     /// Its path under the job's folder.
-    pub(crate) object: String,
-    pub(crate) records: usize,
+    pub object: String,
+    pub records: usize,
     /// CRC-32C of all its bytes.
-    pub(crate) crc32c: u32,
+    pub crc32c: u32,
 }
 
 impl Header {
@@ -98,9 +98,9 @@ impl Header {
 
 /// An object, read.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct LedgerObject<T = LogRecord> {
-    pub(crate) header: Header,
-    pub(crate) records: Vec<T>,
+pub struct LedgerObject<T = LogRecord> {
+    pub header: Header,
+    pub records: Vec<T>,
 }
 
 /// Records as lines: what several objects' lines make one object of.
@@ -153,12 +153,12 @@ pub(crate) fn encode(mut header: Header, lines: &Lines) -> Result<Vec<u8>, Strin
 }
 
 /// Reads an object of records; the error says what is wrong with it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
+pub fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
     decode_as(bytes, |stored: StoredRecord| LogRecord::try_from(stored))
 }
 
 /// Reads a snapshot.
-pub(crate) fn decode_snapshot(bytes: &[u8]) -> Result<LedgerObject<Part>, String> {
+pub fn decode_snapshot(bytes: &[u8]) -> Result<LedgerObject<Part>, String> {
     decode_as(bytes, |part: Part| Ok(part))
 }
 

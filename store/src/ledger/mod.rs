@@ -21,11 +21,8 @@ mod take_over;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use encoding::{Kind, decode, decode_snapshot};
-
 pub use append::{Ledger, MergePolicy};
-pub use encoding::WriterToken;
+pub use encoding::{Header, Kind, LedgerObject, Part, WriterToken, decode, decode_snapshot};
 pub use error::LedgerError;
 pub use inspect::{inspect, is_opened};
 pub use plan::{PlanFile, keep_plan, load_plan};

@@ -10,7 +10,6 @@ use object_store::{ListResult, ObjectStore};
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
 
-use crate::defect::{self, Defect};
 use crate::ledger::append::{MergePolicy, log_object, refused, snapshot_object};
 use crate::ledger::encoding::{
     Header, Kind, LedgerObject, Lines, Part, WriterToken, decode, decode_snapshot, encode,
@@ -345,9 +344,6 @@ async fn replay_and_seal(
         let seal = Bytes::from(
             encode(header, &Lines::default()).map_err(|problem| refused(&location, problem))?,
         );
-        if defect::is(Defect::NoSeal) {
-            return Ok(());
-        }
         match put_if_absent(storage.stores(), &location, seal)
             .await
             .map_err(LedgerError::from_storage)?

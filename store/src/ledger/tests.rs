@@ -15,8 +15,8 @@ use zephyr_engine::coordinator::record::{
 use zephyr_engine::id::{Epoch, JobUid, StageId};
 
 use super::{Ledger, LedgerError, MergePolicy, TakeOver, WriterToken};
-use crate::convert::identity::first_attempt;
-use crate::storage::tricky::{Trick, Tricks, tricky};
+use crate::fixtures::attempts::first_attempt;
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores};
 
 /// The job's storage on this store, as one coordinator sees it.

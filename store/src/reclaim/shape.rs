@@ -92,7 +92,7 @@ fn is_list_of_outputs(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::identity::first_attempt;
+    use crate::fixtures::attempts::first_attempt;
     use crate::shuffle::shuffle_path;
 
     #[test]

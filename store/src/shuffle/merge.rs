@@ -16,7 +16,7 @@ use crate::storage::{Cause, Location, StorageError};
 pub const FAN_IN: usize = 64;
 
 /// A stream of sorted entries.
-pub(crate) type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> + 'a>;
+pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> + 'a>;
 
 /// A local folder for runs.
 #[derive(Clone, Debug)]
@@ -39,7 +39,8 @@ impl SpillFolder {
     }
 
     /// The same folder, with what is written for one task counted there.
-    pub(crate) fn counting(&self, written: &Arc<AtomicU64>) -> Self {
+    #[must_use]
+    pub fn counting(&self, written: &Arc<AtomicU64>) -> Self {
         Self {
             path: Arc::clone(&self.path),
             written: Arc::clone(written),
@@ -125,7 +126,7 @@ impl<'a> PartitionMerge<'a> {
     }
 
     /// Takes the next stream, behind all taken before.
-    pub(crate) fn push(&mut self, stream: EntryStream<'a>) -> Result<(), ShuffleError> {
+    pub fn push(&mut self, stream: EntryStream<'a>) -> Result<(), ShuffleError> {
         if self.streams.len() >= FAN_IN {
             self.condense()?;
         }
@@ -141,7 +142,7 @@ impl<'a> PartitionMerge<'a> {
     }
 
     /// The streams to merge, at most [`FAN_IN`].
-    pub(crate) fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+    pub fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
         if self.runs.len() + self.streams.len() > FAN_IN {
             self.condense()?;
         }

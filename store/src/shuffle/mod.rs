@@ -18,7 +18,7 @@ mod writer;
 
 pub use error::ShuffleError;
 pub use index::{check_file, shuffle_path};
-pub use merge::{FAN_IN, PartitionMerge, SpillFolder};
+pub use merge::{EntryStream, FAN_IN, PartitionMerge, SpillFolder};
 pub use outputs::{StageOutputs, load_stage, publish_stage};
 pub use partition::{PartitionStream, Source};
 pub use writer::ShuffleWriter;

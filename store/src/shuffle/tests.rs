@@ -19,8 +19,8 @@ use zephyr_engine::plan::plan;
 use zephyr_engine::record::{Limits, Record};
 
 use super::*;
-use crate::convert::identity::first_attempt;
-use crate::storage::tricky::{Trick, Tricks, tricky};
+use crate::fixtures::attempts::first_attempt;
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Stores, fetch};
 
 const PARTITIONS: u32 = 3;

@@ -7,9 +7,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use axum::body::HttpBody;
-use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
+use http::{HeaderMap, Method};
+use http_body::Body as HttpBody;
 use md5::{Digest, Md5};
 use object_store::client::HttpRequest;
 
@@ -91,7 +91,7 @@ impl Sent {
         let headers = request.headers();
         let authorization = headers
             .get("authorization")
-            .map(axum::http::HeaderValue::as_bytes);
+            .map(http::HeaderValue::as_bytes);
         let is_covered = self.scheme == Scheme::Az
             && authorization.is_some_and(|value| value.starts_with(b"SharedKey"));
         let may_have = !is_covered && !headers.contains_key("x-amz-s3session-token");

@@ -7,8 +7,8 @@
 
 use std::pin::Pin;
 
-use axum::http::{Method, StatusCode};
 use bytes::Bytes;
+use http::{Method, StatusCode};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,

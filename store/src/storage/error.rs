@@ -128,11 +128,7 @@ impl StorageError {
     }
 
     /// Reads what the file system said about something in a folder.
-    pub(crate) fn from_io_in(
-        call: &'static str,
-        folder: &Location,
-        error: &std::io::Error,
-    ) -> Self {
+    pub fn from_io_in(call: &'static str, folder: &Location, error: &std::io::Error) -> Self {
         Self::of_io(call, folder, Some(Need::Folder), error)
     }
 

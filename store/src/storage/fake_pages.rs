@@ -18,7 +18,7 @@ pub(crate) struct FakePages {
     asked: Asked,
 }
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl ListPages for FakePages {
     async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
         self.asked.lock().unwrap().push(ask.clone());

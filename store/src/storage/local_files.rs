@@ -91,7 +91,7 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
 /// What is said of pipes, sockets and devices: nobody knows how much is in them, and it can be read once only.
 pub(super) const NOT_A_FILE: &str = "it is a pipe, a socket or a device, and no file";
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl ObjectStore for LocalFiles {
     async fn put_opts(
         &self,

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 /// What a path is needed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub enum Need {
     /// A file, or nothing yet.
     File,
     /// A folder, or nothing yet: it is made when it is needed.
@@ -31,7 +31,7 @@ enum Seen {
 }
 
 /// Why `path` cannot be what it is needed as, with the path at fault; nothing if it can, or if nobody can tell.
-pub(crate) fn obstacle(path: &Path, need: Need) -> Option<String> {
+pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     let mut way: Vec<&Path> = path.ancestors().collect();
     way.reverse();
     let mut seen = Vec::new();

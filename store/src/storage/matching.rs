@@ -22,7 +22,7 @@ enum Piece {
 
 /// Names with numbers in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NamePattern {
+pub struct NamePattern {
     /// The template as an address.
     template: Location,
     segments: Vec<Vec<Piece>>,
@@ -30,18 +30,18 @@ pub(crate) struct NamePattern {
 
 impl NamePattern {
     /// Of a template: what stands in braces in its path is a number.
-    pub(crate) fn new(template: Location) -> Self {
+    pub fn new(template: Location) -> Self {
         let segments = template.path().as_ref().split('/').map(pieces).collect();
         Self { template, segments }
     }
 
     /// The template as an address.
-    pub(crate) fn template(&self) -> &Location {
+    pub fn template(&self) -> &Location {
         &self.template
     }
 
     /// Whether a path in the same store is such a name.
-    pub(crate) fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         let mut names = path.split('/');
         self.segments
             .iter()
@@ -50,7 +50,7 @@ impl NamePattern {
     }
 
     /// Whether a number stands in the name of a folder.
-    pub(crate) fn has_numbered_folders(&self) -> bool {
+    pub fn has_numbered_folders(&self) -> bool {
         let folders = self.segments.len().saturating_sub(1);
         self.segments
             .iter()
@@ -60,7 +60,8 @@ impl NamePattern {
     }
 
     /// The same folders with a file of this name in them.
-    pub(crate) fn beside(&self, name: &str) -> Self {
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
         let mut segments = self.segments.clone();
         if let Some(last) = segments.last_mut() {
             *last = vec![Piece::Text(name.to_owned())];
@@ -83,7 +84,7 @@ impl NamePattern {
     }
 
     /// With what every such name begins: the text before the first number. A name without numbers begins with itself.
-    pub(crate) fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         let mut prefix = String::new();
         for (index, segment) in self.segments.iter().enumerate() {
             if index > 0 {

@@ -57,7 +57,7 @@ pub struct Ask {
 }
 
 /// A store that lists page by page.
-#[tonic::async_trait]
+#[async_trait::async_trait]
 pub trait ListPages: Send + Sync {
     /// The page that is asked for.
     async fn page(&self, ask: &Ask) -> object_store::Result<Page>;
@@ -246,7 +246,7 @@ impl Way {
 /// A store that has only a listing as a whole, such as one in memory: one page.
 pub(crate) struct WholeListing(pub(crate) Arc<dyn ObjectStore>);
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl ListPages for WholeListing {
     async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
         let (folder, _) = ask.prefix.rsplit_once('/').unwrap_or_default();

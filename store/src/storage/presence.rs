@@ -139,8 +139,8 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::fixtures::tricky::{Trick, Tricks, tricky};
     use crate::storage::fake_http::{FakeHttp, Reply, Request};
-    use crate::storage::tricky::{Trick, Tricks, tricky};
 
     const OBJECT: &str = "s3://b/folder/k";
     const STORAGE: &str = "s3://b/jobs/uid";

@@ -5,10 +5,10 @@
 
 use std::error::Error;
 
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 
 use crate::storage::answer::chain;

@@ -16,7 +16,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::defect::{self, Defect};
 use crate::storage::ranges::WrongRange;
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
@@ -241,8 +240,7 @@ async fn get(
             return Ok(None);
         }
         let bytes = answer.bytes().await?;
-        let is_whole = bytes.len() as u64 == wanted || defect::is(Defect::ShortReadNotRepeated);
-        if is_whole {
+        if bytes.len() as u64 == wanted {
             Ok(Some(bytes))
         } else {
             Err(ended_early())

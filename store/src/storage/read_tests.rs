@@ -3,9 +3,9 @@
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::storage::fake_http::{FakeHttp, Reply};
 use crate::storage::stores::Times;
-use crate::storage::tricky::{Trick, Tricks, tricky};
 use object_store::PutPayload;
 use object_store::memory::InMemory;
 use std::time::Duration;

@@ -43,11 +43,11 @@ where
 
 /// When something that goes on and on is mentioned in the log: at first, and then once a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Reminder(Option<Instant>);
+pub struct Reminder(Option<Instant>);
 
 impl Reminder {
     /// Whether it is to be mentioned now.
-    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+    pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self
             .0
             .is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
@@ -120,7 +120,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::tricky::{Trick, Tricks, tricky};
+    use crate::fixtures::tricky::{Trick, Tricks, tricky};
     use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
     use std::sync::Arc;

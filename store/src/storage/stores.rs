@@ -133,8 +133,8 @@ impl Stores {
     }
 
     /// With random numbers from here.
-    #[cfg(test)]
-    pub(crate) fn with_chance(self, chance: Chance) -> Self {
+    #[must_use]
+    pub fn with_chance(self, chance: Chance) -> Self {
         Self { chance, ..self }
     }
 
@@ -151,7 +151,7 @@ impl Stores {
     }
 
     /// Where the random numbers of this process come from.
-    pub(crate) fn chance(&self) -> &Chance {
+    pub fn chance(&self) -> &Chance {
         &self.chance
     }
 

@@ -78,7 +78,7 @@ impl<S> TappedStore<S> {
     }
 }
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl<S: PaginatedListStore> ListPages for TappedStore<S> {
     async fn page(&self, ask: &Ask) -> object_store::Result<Page> {
         let prefix = ask.prefix.as_str();
@@ -146,7 +146,7 @@ impl fmt::Debug for TapService {
     }
 }
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl HttpService for TapService {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Some(tap) = request.extensions().get::<Tap>().cloned() else {
@@ -208,7 +208,7 @@ mod tests {
     use std::collections::{BTreeMap, VecDeque};
 
     use axum::Router;
-    use axum::http::{HeaderMap, Uri};
+    use http::{HeaderMap, Uri};
 
     use super::*;
     use crate::storage::{Stores, list_inputs};
@@ -230,7 +230,7 @@ mod tests {
             seen.lock().unwrap().push((uri.to_string(), headers));
             let next = answers.lock().unwrap().pop_front();
             let (status, body) = next.unwrap_or((500, "no answer is left".to_owned()));
-            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            let status = http::StatusCode::from_u16(status).unwrap();
             std::future::ready((status, body))
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

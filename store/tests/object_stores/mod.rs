@@ -14,12 +14,12 @@ use tokio::runtime::Handle;
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, LogRecord, OutputFile};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
-use zephyr_worker::finalize::{
+use zephyr_store::finalize::{
     Finalized, Output, OwnerWatch, claim, close, discard, finalize, give_up,
 };
-use zephyr_worker::ledger::{Ledger, LedgerError, WriterToken};
-use zephyr_worker::shuffle::{load_stage, publish_stage};
-use zephyr_worker::storage::{
+use zephyr_store::ledger::{Ledger, LedgerError, WriterToken};
+use zephyr_store::shuffle::{load_stage, publish_stage};
+use zephyr_store::storage::{
     Cause, InputFile, JobStorage, Location, ObjectReader, ObjectWriter, PartUpload, Stores,
     UploadPlace, fetch, list_inputs, probe, remove_folder,
 };
@@ -45,7 +45,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn stores(&self) -> Stores {
-        zephyr_worker::install_crypto_provider();
+        zephyr_store::install_crypto_provider();
         Stores::new(named(&self.options))
     }
 

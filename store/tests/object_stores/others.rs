@@ -2,10 +2,10 @@
 
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
-use zephyr_worker::finalize::{
+use zephyr_store::finalize::{
     Finalized, Output, OwnerWatch, claim, close, finalize, throw_away_leftovers,
 };
-use zephyr_worker::storage::{JobStorage, Location, fetch};
+use zephyr_store::storage::{JobStorage, Location, fetch};
 
 use super::object_stores::{Server, attempt, uid, upload};
 

@@ -178,21 +178,6 @@ pub fn to_wire(task: TaskAttempt) -> wire::TaskAttempt {
     }
 }
 
-/// The first attempt of a task, for tests.
-#[cfg(test)]
-pub(crate) fn first_attempt(stage: u32, shard: u32) -> TaskAttempt {
-    TaskAttempt {
-        task: TaskId {
-            stage: StageId(stage),
-            shard: ShardId(shard),
-        },
-        attempt: Attempt {
-            epoch: Epoch(1),
-            number: 1,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

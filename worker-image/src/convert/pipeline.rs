@@ -7,7 +7,7 @@ use zephyr_crds::pipeline::{
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
-use crate::formats::{self, ReadLimits};
+use zephyr_store::formats::{self, ReadLimits};
 
 /// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has one was changed by
 /// hand.

@@ -7,10 +7,10 @@ use zephyr_engine::coordinator::record::{
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
 use zephyr_proto::worker as wire;
+use zephyr_store::shuffle::shuffle_path;
+use zephyr_store::storage::InputFile;
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
-use crate::shuffle::shuffle_path;
-use crate::storage::InputFile;
 use crate::task::{Assignment, TaskFailure, TaskInput};
 
 /// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.

@@ -9,12 +9,12 @@ use futures::StreamExt;
 use tokio::time::timeout;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{JobResult, OutputFile};
+use zephyr_store::finalize::{self, give_up, throw_away_leftovers};
+use zephyr_store::reclaim::{Marker, mark, sweep};
+use zephyr_store::storage::remove_folder;
 
 use crate::convert;
-use crate::finalize::{self, Output, give_up, throw_away_leftovers};
 use crate::job::RunJob;
-use crate::reclaim::{Marker, mark, sweep};
-use crate::storage::remove_folder;
 
 /// How long the result may wait for the removal: 100,000 objects go in a hundred requests.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -68,7 +68,7 @@ pub(super) fn files_of(result: &JobResult) -> u32 {
 
 /// A later job may have the folder then.
 async fn let_go(job: &RunJob) {
-    match timeout(PATIENCE, give_up(&Output::of(job))).await {
+    match timeout(PATIENCE, give_up(&job.output())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, "the output's folder still says that the job runs");
@@ -97,7 +97,7 @@ async fn abort(job: &RunJob, uploads: &[OutputFile]) {
 
 /// Throws away what killed attempts left under the output's names; no ledger names it.
 async fn throw_away(job: &RunJob, shards: u32) {
-    let output = Output::of(job);
+    let output = job.output();
     match timeout(UPLOADS_PATIENCE, throw_away_leftovers(&output, shards)).await {
         Ok(Ok(0)) => {}
         Ok(Ok(uploads)) => tracing::info!(uploads, "uploads of killed attempts are thrown away"),
@@ -177,11 +177,11 @@ mod tests {
     use zephyr_crds::frozen::FrozenJob;
     use zephyr_engine::coordinator::FailureReason;
     use zephyr_engine::coordinator::record::FinalPlace;
+    use zephyr_store::finalize::Finalized;
+    use zephyr_store::reclaim::{Ended, read_marker};
+    use zephyr_store::storage::{JobStorage, Location, Stores};
 
     use super::*;
-    use crate::finalize::Finalized;
-    use crate::reclaim::{Ended, read_marker};
-    use crate::storage::{JobStorage, Location, Stores};
 
     fn job(storage: &serde_json::Value) -> RunJob {
         let frozen = json!({

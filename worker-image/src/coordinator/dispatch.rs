@@ -7,9 +7,9 @@ use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Plan, StageInput};
 use zephyr_proto::worker::run_task::Input;
 use zephyr_proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
+use zephyr_store::storage::InputFile;
 
 use crate::convert::identity::to_wire;
-use crate::storage::InputFile;
 
 /// The source's shards.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,14 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
+use zephyr_store::finalize::{self, Finalized, Output, OutputError};
+use zephyr_store::ledger::{Ledger, LedgerError};
+use zephyr_store::shuffle;
+use zephyr_store::storage::StorageError;
 
 use super::retry::{Judge, Retries};
-use crate::finalize::{self, Finalized, Output, OutputError};
 use crate::job::RunJob;
-use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::CoordinatorMetrics;
-use crate::shuffle;
-use crate::storage::StorageError;
 
 /// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for one small pod's memory.
 const CALLS_AT_ONCE: usize = 16;
@@ -121,7 +121,7 @@ impl Effects {
     ) -> Self {
         Self {
             tools: Arc::new(Tools {
-                output: Output::of(&job),
+                output: job.output(),
                 judge: Judge::of(&job),
                 job,
                 plan_digest,
@@ -318,11 +318,11 @@ mod tests {
     use zephyr_crds::frozen::FrozenJob;
     use zephyr_engine::coordinator::uncharged::Uncharged;
     use zephyr_engine::id::{Attempt, JobUid, ShardId, TaskId};
+    use zephyr_store::ledger::{MergePolicy, WriterToken};
+    use zephyr_store::storage::{JobStorage, Stores};
 
     use super::*;
     use crate::coordinator::status::Outages;
-    use crate::ledger::{MergePolicy, WriterToken};
-    use crate::storage::{JobStorage, Stores};
 
     fn record(shard: u32) -> LogRecord {
         let (stage, shard) = (StageId(0), ShardId(shard));

@@ -5,8 +5,8 @@ use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::plan::{Plan, StageOutput};
 
-use crate::finalize::output_path;
-use crate::storage::Location;
+use zephyr_store::finalize::output_path;
+use zephyr_store::storage::Location;
 
 /// Where it lies follows from its attempt: one that lies elsewhere is no message that can be read.
 const SHUFFLE_FILE: &str = "its attempt's shuffle file";
@@ -95,10 +95,11 @@ fn is_beside(own: &str, staged: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use zephyr_engine::id::{Attempt, Epoch, ShardId, TaskId};
     use zephyr_engine::pipeline::{Format, GroupBy, Pipeline, Sink, Source, Step};
     use zephyr_engine::plan::plan;
+
+    use super::*;
 
     const SINK: &str = "s3://out/part-{shard:02}";
 

@@ -14,20 +14,20 @@ use zephyr_engine::expr::STACK_BYTES;
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
+use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
+use zephyr_store::formats::unknown_formats;
+use zephyr_store::ledger::{
+    Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
+};
+use zephyr_store::reclaim::{MARKER_NAME, MarkerError, read_marker};
+use zephyr_store::storage::{ListError, ProbeError, list_inputs, probe};
 
 use self::places::PlacesError;
 use super::dispatch::SourceShards;
 use super::retry::{Backoff, FEW_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
-use crate::finalize::{Output, OutputError, OwnerWatch, claim, finished};
-use crate::formats::unknown_formats;
 use crate::job::RunJob;
-use crate::ledger::{
-    Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
-};
-use crate::reclaim::{MARKER_NAME, MarkerError, read_marker};
-use crate::storage::{ListError, ProbeError, list_inputs, probe};
 
 /// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may have gone wrong.
 const LEDGER_READS: u32 = 3;
@@ -470,7 +470,7 @@ async fn take_the_folder(
 ) -> Result<(), NoPlan> {
     let output = Output {
         has_begun,
-        ..Output::of(job)
+        ..job.output()
     };
     let claimed = claim(&output, watch).await;
     claimed.map_err(|error| no_output(&error))
@@ -523,7 +523,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     places::check_places(&job.frozen.spec, plan.output_shards(), uris.clone())
         .await
         .map_err(refused)?;
-    let replaced = Output::of(job).replaced().await;
+    let replaced = job.output().replaced().await;
     let replaced = replaced.map_err(|error| no_output(&error))?;
     places::check_replaced(&job.frozen.spec, &uris, &replaced)
         .await
@@ -554,7 +554,7 @@ async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>
         .map_err(|_| NoPlan::Fatal(PlanningError::Compile))
 }
 
-async fn inputs(job: &RunJob) -> Result<Vec<crate::storage::InputFile>, NoPlan> {
+async fn inputs(job: &RunJob) -> Result<Vec<zephyr_store::storage::InputFile>, NoPlan> {
     let Some(files) = &job.frozen.spec.pipeline.source.files else {
         return Ok(Vec::new());
     };

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use zephyr_store::chance::Chance;
+use zephyr_store::finalize::OutputError;
+use zephyr_store::ledger::LedgerError;
+use zephyr_store::storage::{Reminder, StorageError};
 
 use super::status::Outages;
-use crate::chance::Chance;
-use crate::finalize::OutputError;
 use crate::job::RunJob;
-use crate::ledger::LedgerError;
 use crate::metrics::CoordinatorMetrics;
-use crate::storage::{Reminder, StorageError};
 
 /// First and longest wait between two tries of one call.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -189,9 +189,9 @@ mod tests {
     use std::cell::Cell;
 
     use zephyr_engine::coordinator::uncharged::Uncharged;
+    use zephyr_store::storage::{Cause, Location};
 
     use super::*;
-    use crate::storage::{Cause, Location};
 
     const CLUSTER: Judge = Judge { is_local: false };
     const LOCAL: Judge = Judge { is_local: true };

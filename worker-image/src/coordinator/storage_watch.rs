@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use zephyr_engine::id::Epoch;
+use zephyr_store::storage::{SIGN_OF_LIFE_INTERVAL, fetch, touch};
 
 use super::retry::Retries;
 use crate::job::RunJob;
-use crate::storage::{SIGN_OF_LIFE_INTERVAL, fetch, touch};
 
 /// Time between two questions: one small read, which costs little even for thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -10,16 +10,16 @@ use zephyr_proto::worker::{
     Ack, CoordinatorMessage, Failed, Run, RunTask, Shutdown, WorkerMessage, coordinator_message,
     worker_message,
 };
+use zephyr_store::chance::Chance;
+use zephyr_store::ledger::{Ledger, WriterToken};
+use zephyr_store::storage::JobStorage;
 
 use super::client::stores;
 use super::faults::Faults;
 use super::journal::Journal;
 use super::store::{Applied, Server};
 use super::truth::Truth;
-use crate::chance::Chance;
 use crate::convert::identity::to_wire;
-use crate::ledger::{Ledger, WriterToken};
-use crate::storage::JobStorage;
 
 fn attempt(shard: u32, number: u32) -> TaskAttempt {
     TaskAttempt {

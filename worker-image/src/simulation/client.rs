@@ -17,12 +17,14 @@ use object_store::{
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use zephyr_store::chance::Chance;
+use zephyr_store::storage::{Store, Stores};
 
 use super::faults::{Fate, Kind, Outcome, REQUEST_TIMEOUT};
+use super::ledger_defects::{Conduct, Debts, Owed, as_if_put};
 use super::process::Process;
 use super::store::{Server, answered, flipped, unavailable, with_bytes};
-use crate::chance::Chance;
-use crate::storage::{Store, Stores};
+use crate::defect::{self, Defect};
 
 /// A process's client.
 #[derive(Clone)]
@@ -30,9 +32,30 @@ pub(super) struct Client {
     server: Arc<Server>,
     /// Whose it is; nobody's where no time passes, on the thread of a task.
     process: Option<Process>,
+    /// What it has answered and not put: nothing, unless a mistake is seeded.
+    debts: Debts,
 }
 
 impl Client {
+    /// Puts, then answers.
+    pub(super) async fn put_honestly(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let kind = if options.mode == PutMode::Create {
+            Kind::WriteIfAbsent
+        } else {
+            Kind::Write
+        };
+        let place = path.clone();
+        self.call(kind, "put", path.as_ref(), move |server, _| {
+            server.put(&place, payload, options)
+        })
+        .await
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         kind: Kind,
@@ -112,15 +135,34 @@ impl ObjectStore for Client {
         'a: 'c,
         'b: 'c,
     {
-        let kind = if opts.mode == PutMode::Create {
-            Kind::WriteIfAbsent
-        } else {
-            Kind::Write
-        };
-        let path = location.clone();
-        Box::pin(self.call(kind, "put", location.as_ref(), move |server, _| {
-            server.put(&path, payload, opts)
-        }))
+        let conduct = Conduct::of(location, &payload);
+        Box::pin(async move {
+            let owed = || Owed::new(location, payload.clone(), opts.clone());
+            match conduct {
+                Conduct::Honest => self.put_honestly(location, payload, opts).await,
+                Conduct::OnlyAnswered => Ok(as_if_put()),
+                Conduct::AnsweredFirst => {
+                    tokio::spawn(owed().make(self.clone()));
+                    Ok(as_if_put())
+                }
+                Conduct::Held => {
+                    self.debts.hold(owed());
+                    Ok(as_if_put())
+                }
+                Conduct::Releasing => {
+                    let answer = self.put_honestly(location, payload, opts).await;
+                    if matches!(
+                        answer,
+                        Ok(_) | Err(object_store::Error::AlreadyExists { .. })
+                    ) {
+                        for owed in self.debts.take() {
+                            owed.make(self.clone()).await;
+                        }
+                    }
+                    answer
+                }
+            }
+        })
     }
 
     fn put_multipart_opts<'a, 'b, 'c>(
@@ -145,6 +187,8 @@ impl ObjectStore for Client {
         'b: 'c,
     {
         let path = location.clone();
+        let mistakes_short_for_changed =
+            options.range.is_some() && defect::is(Defect::ShortReadNotRepeated);
         Box::pin(self.call(
             Kind::Read,
             "get",
@@ -157,6 +201,12 @@ impl ObjectStore for Client {
                 }
                 if let Outcome::Damaged(which) = outcome {
                     return with_bytes(found, |bytes| flipped(bytes, which));
+                }
+                if outcome == Outcome::Short && mistakes_short_for_changed {
+                    return Err(object_store::Error::Precondition {
+                        path: path.to_string(),
+                        source: "412".into(),
+                    });
                 }
                 if outcome == Outcome::Short {
                     return with_bytes(found, |bytes| bytes.slice(..bytes.len() / 2));
@@ -293,6 +343,7 @@ pub(super) fn stores(
         let client = Client {
             server: Arc::clone(server),
             process: process.cloned(),
+            debts: Debts::default(),
         };
         stores.with_store(bucket, Store::remote(Arc::new(client)))
     })

@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::id::{TaskAttempt, TaskId};
+use zephyr_store::chance::Chance;
+use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
+use zephyr_store::ledger::load_plan;
 
 use super::coordinator::Coordinator;
 use super::faults::Faults;
@@ -27,10 +30,7 @@ use super::store::{Applied, Server};
 use super::tasks::Tasks;
 use super::truth::Truth;
 use super::worker::Worker;
-use crate::chance::Chance;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
-use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
-use crate::ledger::load_plan;
 use crate::metrics::CoordinatorMetrics;
 
 /// How often it is looked at what has ended and what is due.

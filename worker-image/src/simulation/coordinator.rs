@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use zephyr_store::chance::Chance;
 
 use super::cluster::World;
 use super::network::Endpoint;
 use super::process::Process;
 use super::rng::Rng;
-use crate::chance::Chance;
 use crate::coordinator::{EventLoop, Offenders, Registrations, Status, WorkerSessions, work};
 use crate::metrics::CoordinatorMetrics;
 

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::id::JobUid;
+use zephyr_store::chance::Chance;
+use zephyr_store::finalize::MANIFEST_NAME;
+use zephyr_store::storage::{JobStorage, Stores};
 
 use super::client::stores;
 use super::process::Process;
 use super::rng::Rng;
 use super::store::Server;
-use crate::chance::Chance;
-use crate::finalize::MANIFEST_NAME;
 use crate::job::RunJob;
-use crate::storage::{JobStorage, Stores};
 
 /// Different jobs: each is run by several seeds.
 pub(super) const SHAPES: u64 = 12;

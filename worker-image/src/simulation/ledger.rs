@@ -8,6 +8,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use zephyr_engine::coordinator::record::{FailureClass, LogRecord};
 use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_store::chance::Chance;
+use zephyr_store::ledger::{Ledger, LedgerError, MergePolicy, TakeOver, WriterToken};
+use zephyr_store::storage::JobStorage;
 
 use super::client::stores;
 use super::faults::{Damages, Faults};
@@ -17,9 +20,6 @@ use super::on_paused_clock;
 use super::process::Process;
 use super::rng::Rng;
 use super::store::{Applied, Server};
-use crate::chance::Chance;
-use crate::ledger::{Ledger, LedgerError, MergePolicy, TakeOver, WriterToken};
-use crate::storage::JobStorage;
 
 /// Coordinators that live at the same time, at most: one that works, and zombies.
 const ALIVE_MAX: usize = 4;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zephyr_engine::coordinator::record::LogRecord;
 
-use crate::ledger::{Kind, decode, decode_snapshot};
+use zephyr_store::ledger::{Kind, decode, decode_snapshot};
 
 /// One epoch as it stands in the store.
 #[derive(Default)]

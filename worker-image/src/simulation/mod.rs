@@ -17,6 +17,7 @@ mod job;
 mod journal;
 mod ledger;
 mod ledger_book;
+mod ledger_defects;
 mod nemesis;
 mod network;
 mod process;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_proto::worker::RunTask;
+use zephyr_store::chance::Chance;
 
 use super::job::SimulatedJob;
 use super::store::Server;
-use crate::chance::Chance;
 use crate::convert::wire;
 use crate::defect;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};

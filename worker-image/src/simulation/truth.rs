@@ -11,6 +11,8 @@ use zephyr_engine::id::{TaskAttempt, TaskId};
 use zephyr_proto::worker::{
     CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
 };
+use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
+use zephyr_store::shuffle::shuffle_path;
 
 use super::job::OUTPUT;
 use super::journal::Journal;
@@ -18,8 +20,6 @@ use super::ledger_book::LedgerBook;
 use super::store::Applied;
 use crate::convert::identity::{task_attempt, task_attempts};
 use crate::convert::wire::task_done;
-use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
-use crate::shuffle::shuffle_path;
 
 /// How an attempt ended, as its worker told it.
 #[derive(Clone, Debug)]

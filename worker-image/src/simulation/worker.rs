@@ -10,13 +10,13 @@ use tokio::time::sleep;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_proto::task::Setup;
 use zephyr_proto::worker::{Hello, RunTask, TaskProgress};
+use zephyr_store::chance::Chance;
 
 use super::cluster::World;
 use super::network::SimulatedLine;
 use super::process::Process;
 use super::rng::Rng;
 use super::tasks::own_failure;
-use crate::chance::Chance;
 use crate::convert::identity::to_wire;
 use crate::convert::wire::to_failed;
 use crate::metrics::WorkerMetrics;

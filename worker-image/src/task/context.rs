@@ -10,13 +10,13 @@ use zephyr_engine::ops::{OperatorError, StageProgram};
 use zephyr_engine::pipeline::{Format, Pipeline};
 use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput, plan};
 use zephyr_engine::record::Limits;
+use zephyr_store::finalize::{TemplateError, output_path};
+use zephyr_store::formats::{Compression, ReadLimits};
+use zephyr_store::shuffle::SpillFolder;
+use zephyr_store::storage::JobStorage;
 
 use crate::convert::pipeline as convert;
-use crate::finalize::{TemplateError, output_path};
-use crate::formats::{Compression, ReadLimits};
 use crate::job::RunJob;
-use crate::shuffle::SpillFolder;
-use crate::storage::JobStorage;
 
 /// Memory for one attempt where no limit is known.
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;

@@ -5,9 +5,9 @@ use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;
 
-use crate::formats::{ReadError, WriteError};
-use crate::shuffle::ShuffleError;
-use crate::storage::StorageError;
+use zephyr_store::formats::{ReadError, WriteError};
+use zephyr_store::shuffle::ShuffleError;
+use zephyr_store::storage::StorageError;
 
 /// The longest sentence reported: it goes into the ledger and into a Kubernetes event.
 const ERROR_CHARS_MAX: usize = 1000;

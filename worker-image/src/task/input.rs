@@ -10,12 +10,12 @@ use zephyr_engine::ops::Merger;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Stage, StageInput, StageOutput};
 use zephyr_engine::record::{Record, RecordParser};
-
-use crate::formats::{FileReader, ReadError, ReadLimits, source_format};
-use crate::shuffle::{
+use zephyr_store::formats::{FileReader, ReadError, ReadLimits, source_format};
+use zephyr_store::shuffle::{
     FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, load_stage,
 };
-use crate::storage::{InputFile, Location, ObjectReader, ReadCounter};
+use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
+
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
 use crate::task::run::ProgressCounters;

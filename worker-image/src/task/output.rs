@@ -9,12 +9,12 @@ use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::plan::{Stage, StageOutput};
 use zephyr_engine::record::Record;
+use zephyr_store::finalize::output_path;
+use zephyr_store::formats::{Compression, FileWriter};
+use zephyr_store::shuffle::{ShuffleWriter, SpillFolder};
+use zephyr_store::storage::{Location, PartUpload, UploadPlace, complete};
 
 use crate::defect::{self, Defect};
-use crate::finalize::output_path;
-use crate::formats::{Compression, FileWriter};
-use crate::shuffle::{ShuffleWriter, SpillFolder};
-use crate::storage::{Location, PartUpload, UploadPlace, complete};
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
 

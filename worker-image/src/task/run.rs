@@ -9,8 +9,8 @@ use zephyr_engine::coordinator::record::TaskOutput;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
+use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 
-use crate::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
@@ -217,7 +217,7 @@ fn pass_records(
 
 /// Puts file and record in front of what a step says.
 fn placed(error: TaskError, place: Place<'_>) -> TaskError {
-    use crate::shuffle::ShuffleError;
+    use zephyr_store::shuffle::ShuffleError;
     if let TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) = error {
         let place = place.to_string();
         return TaskError::ApplyStep { place, source };

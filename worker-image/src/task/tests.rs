@@ -12,14 +12,14 @@ use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
 use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
 use zephyr_engine::plan::{Plan, StageOutput, plan};
+use zephyr_store::finalize::{Finalized, finalize};
+use zephyr_store::formats::ReadLimits;
+use zephyr_store::shuffle::publish_stage;
+use zephyr_store::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
 
 use super::*;
-use crate::convert::identity::first_attempt;
-use crate::finalize::{Finalized, finalize};
-use crate::formats::ReadLimits;
-use crate::shuffle::publish_stage;
-use crate::storage::tricky::{Trick, Tricks, tricky};
-use crate::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
+use crate::fixtures::attempts::first_attempt;
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
 struct Job {
     runtime: Runtime,

@@ -17,17 +17,18 @@ use zephyr_proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
 };
 use zephyr_proto::worker::{RunTask, TaskProgress};
+use zephyr_store::install_crypto_provider;
+use zephyr_store::storage::{Cause, Location, StorageError};
 
 use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
 use crate::convert::wire;
 use crate::job::{RunJob, RunJobError};
-use crate::storage::{Cause, Location, StorageError};
 use crate::task::{
     self, ProgressCounters, TASK_STACK_BYTES, TaskContext, TaskContextError, TaskInput, TaskSetup,
     Trace,
 };
-use crate::{install_crypto_provider, telemetry};
+use crate::telemetry;
 
 /// First argument of a child process. No subcommand and no option of any of our programs begins like this.
 pub const CHILD_ARGUMENT: &str = "__task-child";

@@ -13,8 +13,8 @@ use zephyr_engine::id::Epoch;
 use zephyr_proto::worker::{
     CoordinatorMessage, Heartbeat, Hello, WorkerMessage, coordinator_message, worker_message,
 };
+use zephyr_store::chance::Chance;
 
-use crate::chance::Chance;
 use crate::convert::identity::{RunIdentity, WireError, epoch};
 use crate::transport::client::{ConnectError, Connection, connect};
 use crate::transport::token::Token;

@@ -523,7 +523,7 @@ async fn at(deadline: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::identity::first_attempt;
+    use crate::fixtures::attempts::first_attempt;
 
     fn said(session: &mut mpsc::Receiver<worker_message::Message>) -> Vec<usize> {
         let mut sizes = Vec::new();

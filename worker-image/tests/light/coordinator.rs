@@ -22,9 +22,9 @@ use zephyr_proto::run::{
     CoordinatorReport, OperatorHello, OperatorMessage, PodEndCause, PodEnded, Snapshot,
     operator_message,
 };
-use zephyr_worker::install_crypto_provider;
+use zephyr_store::install_crypto_provider;
+use zephyr_store::ledger::inspect;
 use zephyr_worker::job::RunJob;
-use zephyr_worker::ledger::inspect;
 use zephyr_worker::open_files::raise_open_files_limit;
 use zephyr_worker::transport::token::Token;
 

@@ -19,8 +19,8 @@ use zephyr_proto::run::run_client::RunClient;
 use zephyr_proto::run::{
     CoordinatorReport, OperatorHello, OperatorMessage, Snapshot, operator_message,
 };
+use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_worker::job::RunJob;
-use zephyr_worker::ledger::{Ledger, WriterToken};
 
 /// Nothing in these tests takes this long; a test that waits longer has found a hang.
 const PATIENCE: Duration = Duration::from_mins(5);

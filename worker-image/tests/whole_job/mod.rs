@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use zephyr_crds::job::Retain;
-use zephyr_worker::storage::{Location, Stores, fetch, list_inputs};
+use zephyr_store::storage::{Location, Stores, fetch, list_inputs};
 
 use crate::object_stores::{Server, put};
 use crate::processes::Processes;

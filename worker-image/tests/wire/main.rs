@@ -126,7 +126,7 @@ async fn counted(coordinator: &Coordinator, name: &str) -> u64 {
 /// A report of the attempt with this change to its file.
 fn done(task: TaskAttempt, change: impl FnOnce(&mut wire::TaskDone)) -> worker_message::Message {
     let place = wire::ShufflePlace {
-        path: zephyr_worker::shuffle::shuffle_path(task),
+        path: zephyr_store::shuffle::shuffle_path(task),
     };
     let mut done = wire::TaskDone {
         task: Some(to_wire(task)),

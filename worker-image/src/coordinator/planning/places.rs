@@ -14,8 +14,8 @@ use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::places::{Area, MARKER_NAMES, Role, areas, overlaps};
 
-use crate::finalize::{TemplateError, output_path};
-use crate::storage::{Location, LocationError, NamePattern, Need, obstacle};
+use zephyr_store::finalize::{TemplateError, output_path};
+use zephyr_store::storage::{Location, LocationError, NamePattern, Need, obstacle};
 
 /// Why a job's names cannot stand beside each other. Each is the job's own fault.
 #[derive(Debug, thiserror::Error)]

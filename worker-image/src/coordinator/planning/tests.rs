@@ -12,11 +12,11 @@ use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 use zephyr_proto::run::Phase;
+use zephyr_store::finalize::give_up;
+use zephyr_store::storage::{JobStorage, Location, Stores, fetch};
 
 use super::*;
-use crate::finalize::give_up;
-use crate::storage::tricky::{Trick, Tricks, tricky};
-use crate::storage::{JobStorage, Location, Stores, fetch};
+use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
 const FOLDER: &str = "s3://b/jobs/uid";
 
@@ -357,7 +357,7 @@ async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() 
         );
     }
     put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
-    give_up(&Output::of(&first)).await.unwrap();
+    give_up(&first.output()).await.unwrap();
     let (_, _, message) = fails(&job_of(&stores, "third", "third", Refuse)).await;
     assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
     runs(&job_of(&stores, "fourth", "fourth", Overwrite)).await;
@@ -486,18 +486,22 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
     };
     let Runnable { mut ledger, .. } = *runs(&job).await;
     ledger.append(&[LogRecord::Result(result)]).await.unwrap();
-    let marker = crate::reclaim::Marker::new(
+    let marker = zephyr_store::reclaim::Marker::new(
         &job.storage,
         "ns/name".to_owned(),
         "TaskFailed".to_owned(),
         None,
     );
-    crate::reclaim::mark(&job.storage, &marker).await.unwrap();
-    // With its result the ledger is whole, and says how the job ended.
-    assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
-    crate::storage::remove_chosen(&job.stores, job.storage.root(), |path| path != "ended.json")
+    zephyr_store::reclaim::mark(&job.storage, &marker)
         .await
         .unwrap();
+    // With its result the ledger is whole, and says how the job ended.
+    assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
+    zephyr_store::storage::remove_chosen(&job.stores, job.storage.root(), |path| {
+        path != "ended.json"
+    })
+    .await
+    .unwrap();
     for _ in 0..2 {
         let (_, reason, message) = fails(&job).await;
         assert_eq!(reason, FailureReason::LedgerDamaged);

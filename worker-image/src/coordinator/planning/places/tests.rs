@@ -324,7 +324,7 @@ fn literal_inputs_are_known_without_a_listing() {
 
 #[test]
 fn the_reserved_names_are_those_of_the_files_that_a_job_writes_itself() {
-    use crate::finalize::{MANIFEST_NAME, STARTED_NAME};
+    use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
     assert_eq!(MARKER_NAMES, [MANIFEST_NAME, STARTED_NAME]);
 }
 

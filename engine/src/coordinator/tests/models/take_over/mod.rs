@@ -2,7 +2,7 @@
 //! store, stand still there for as long as it likes, and find out late or never what became of a call.
 //!
 //! Nothing of the real code runs here: it is asynchronous, and lies in the worker's crate. Each step of the model is one
-//! call to the store, and stands for these lines of `worker-image/src/ledger`:
+//! call to the store, and stands for these lines of `store/src/ledger`:
 //!
 //! | step | code |
 //! | --- | --- |

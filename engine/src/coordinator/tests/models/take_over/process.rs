@@ -1,4 +1,4 @@
-//! One coordinator's process, call by call, as the code in `worker-image/src/ledger` makes them.
+//! One coordinator's process, call by call, as the code in `store/src/ledger` makes them.
 
 use super::world::{Content, Name, Object, Record, World};
 use super::{Mistake, Protocol};

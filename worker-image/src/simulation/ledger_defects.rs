@@ -1,0 +1,111 @@
+//! Mistakes of a ledger, made by the client that carries out its calls: the ledger believes that an object was put, and it was
+//! not, or not yet. Makes none unless a test seeds it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Error, PutOptions, PutPayload, PutResult};
+use tokio::time::sleep;
+use zephyr_store::ledger::{Kind, decode};
+
+use super::client::Client;
+use crate::defect::{self, Defect};
+
+/// How often a put that was answered before is tried.
+const TRIES: u32 = 20;
+/// The pause between two of these tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A put that is still to be made.
+#[derive(Clone)]
+pub(super) struct Owed {
+    path: Path,
+    payload: PutPayload,
+    options: PutOptions,
+}
+
+/// Puts of one process that were answered and not made.
+#[derive(Clone, Default)]
+pub(super) struct Debts(Arc<Mutex<Vec<Owed>>>);
+
+/// What a client does with a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conduct {
+    /// It is made, then answered.
+    Honest,
+    /// It is answered and never made.
+    OnlyAnswered,
+    /// It is answered, then made.
+    AnsweredFirst,
+    /// It is answered, and made after the next snapshot.
+    Held,
+    /// It is made, and then what was held.
+    Releasing,
+}
+
+impl Conduct {
+    /// What the seeded mistake, if any, makes of this put.
+    pub(super) fn of(path: &Path, payload: &PutPayload) -> Self {
+        let folder = path.as_ref().split_once("/epochs/");
+        let folder = folder.and_then(|(_, object)| object.split('/').nth(1));
+        let is_log = folder == Some("log");
+        let kind = || decode(&Bytes::from(payload.clone())).map(|object| object.header.kind);
+        if is_log && defect::is(Defect::NoSeal) && kind() == Ok(Kind::Seal) {
+            return Self::OnlyAnswered;
+        }
+        if is_log && defect::is(Defect::AckBeforeThePut) && kind() == Ok(Kind::Log) {
+            return Self::AnsweredFirst;
+        }
+        if !defect::is(Defect::SnapshotHalfWritten) {
+            return Self::Honest;
+        }
+        match folder {
+            Some("merged") => Self::Held,
+            Some("snapshots") => Self::Releasing,
+            Some(_) | None => Self::Honest,
+        }
+    }
+}
+
+impl Owed {
+    pub(super) fn new(path: &Path, payload: PutPayload, options: PutOptions) -> Self {
+        Self {
+            path: path.clone(),
+            payload,
+            options,
+        }
+    }
+
+    /// Makes the put, as stubbornly as the ledger would have.
+    pub(super) async fn make(self, client: Client) {
+        for _ in 0..TRIES {
+            let (payload, options) = (self.payload.clone(), self.options.clone());
+            match client.put_honestly(&self.path, payload, options).await {
+                Ok(_) | Err(Error::AlreadyExists { .. }) => return,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+impl Debts {
+    pub(super) fn hold(&self, owed: Owed) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(owed);
+    }
+
+    pub(super) fn take(&self) -> Vec<Owed> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The answer to a put that was not made.
+pub(super) fn as_if_put() -> PutResult {
+    PutResult {
+        e_tag: None,
+        version: None,
+        extensions: object_store::Extensions::default(),
+    }
+}
