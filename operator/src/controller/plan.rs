@@ -274,7 +274,7 @@ fn plan_running(
     let timers =
         || coordinator_lost(job, &diagnosis, now).or_else(|| workers_lost(job, &diagnosis, now));
     let may_end = ends_by(observed).is_none_or(|end| now >= end);
-    let ended = generation_lost(observed, generation)
+    let ended = generation_lost(job, observed, generation)
         .or_else(|| timers().filter(|_| !observed.warming_up && may_end))
         .filter(|_| backoff_until.is_none());
     if let Some(ended) = ended {
@@ -349,11 +349,16 @@ fn no_further(
 }
 
 /// Whether the coordinator can end the job itself: it is ready and heard, has a plan, and is not about to be collected.
-fn can_end(observed: &Observed, generation: u32, diagnosis: &Diagnosis) -> bool {
+fn can_end(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    diagnosis: &Diagnosis,
+) -> bool {
     let is_heard = observed.report.as_ref().is_some_and(|report| {
         report.generation == generation && report.connected && report.planned.is_some()
     });
-    diagnosis.coordinator.ready && is_heard && generation_lost(observed, generation).is_none()
+    diagnosis.coordinator.ready && is_heard && generation_lost(job, observed, generation).is_none()
 }
 
 /// How long a coordinator that was told to end the job may take; absent if none was.
@@ -419,7 +424,7 @@ fn plan_next(
         }
     };
     if let Some((reason, message)) = no_further(job, &ended, used, without_progress) {
-        if observed.told_to_end.is_none() && can_end(observed, generation, &diagnosis) {
+        if observed.told_to_end.is_none() && can_end(job, observed, generation, &diagnosis) {
             let end = Action::EndRun {
                 generation,
                 reason,

@@ -7,12 +7,16 @@ use zephyr_crds::status::GenerationEnd;
 
 use super::EndedGeneration;
 use crate::controller::diagnose::{Diagnosis, TroubleKind};
-use crate::controller::observed::{Frozen, Observed, RootFacts, RootFault};
+use crate::controller::observed::{Frozen, GenerationObjects, Observed, RootFacts, RootFault};
 use crate::controller::validate::{ValidatedJob, after};
 
 /// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
 /// one.
-pub(super) fn generation_lost(observed: &Observed, generation: u32) -> Option<EndedGeneration> {
+pub(super) fn generation_lost(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+) -> Option<EndedGeneration> {
     let lost = |message: String| {
         Some(EndedGeneration {
             cause: GenerationEnd::CoordinatorLost,
@@ -29,9 +33,11 @@ pub(super) fn generation_lost(observed: &Observed, generation: u32) -> Option<En
             "status names generation {generation}, but objects of generation {later} exist"
         ));
     }
-    let objects = observed.generation(generation)?;
+    let nothing = GenerationObjects::default();
+    let objects = observed.generation(generation).unwrap_or(&nothing);
     match &objects.root {
-        None if objects.has_children() => {
+        // Without children either, they were collected before this operator could look.
+        None if objects.has_children() || had_coordinator(job) => {
             lost(format!("the root of generation {generation} was deleted"))
         }
         Some(root) if root.object.terminating => lost(format!(
@@ -45,6 +51,14 @@ pub(super) fn generation_lost(observed: &Observed, generation: u32) -> Option<En
         )),
         None | Some(_) => None,
     }
+}
+
+/// Whether status says that the generation had a coordinator: then its root existed, and is not created a second time.
+fn had_coordinator(job: &ValidatedJob) -> bool {
+    job.status
+        .coordinator
+        .as_ref()
+        .is_some_and(|coordinator| coordinator.pod.is_some() || coordinator.epoch.is_some())
 }
 
 /// The coordinator does not come back in time, and nothing outside the job explains it.

@@ -1450,6 +1450,14 @@ fn a_root_that_somebody_deletes_is_followed_by_the_next_generation_and_never_mad
 }
 
 #[test]
+fn a_generation_of_which_nothing_is_left_is_followed_by_the_next_one() {
+    let mut world = World::running(json!({}));
+    world.generations.remove(&1);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+}
+
+#[test]
 fn fault_4494_a_status_that_was_set_back_never_leads_to_an_old_number() {
     let mut world = World::running(json!({}));
     let objects = world.generations.remove(&1).unwrap();
