@@ -130,7 +130,7 @@ async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
     if status != before {
         let identity = seen.identity();
         let writer = Writer::new(context, &identity);
-        if let Err(error) = write_status(&writer, context, job, before, status, now).await {
+        if let Err(error) = write_status(&writer, context, job, before, status).await {
             warn!(job = %key, %error, "status of a job that is set aside not written");
         }
     }
@@ -209,7 +209,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     );
     let mut wait = plan.requeue_after;
     match status_due {
-        Due::Now => write_status(&writer, context, job, valid.status, status, now).await?,
+        Due::Now => write_status(&writer, context, job, valid.status, status).await?,
         Due::At(at) => {
             let until = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             wait = Some(wait.map_or(until, |wait| wait.min(until)));
@@ -508,7 +508,8 @@ async fn apply_all(
             note_force_delete(context, &writer.job.uid, (name, uid), outcome.err());
             continue;
         }
-        if matches!(action, Action::ScaleWorkers { .. }) {
+        // A change that failed is in back-off and needs no rest besides: looks in between would end the back-off.
+        if matches!(action, Action::ScaleWorkers { .. }) && outcome.is_ok() {
             let now = context.clock.now();
             context.memory.note_scale(&writer.job.uid, now);
         }
@@ -524,7 +525,6 @@ async fn write_status(
     job: ZephyrJob,
     before: zephyr_crds::ZephyrJobStatus,
     status: zephyr_crds::ZephyrJobStatus,
-    now: Timestamp,
 ) -> Result<(), Error> {
     let reference = job.object_ref(&());
     let news = announcements(&before, &status);
@@ -540,7 +540,8 @@ async fn write_status(
         }
         Err(error) => return Err(Error::Apply(error)),
     };
-    context.memory.remember(written, now);
+    // The floor counts from the write: the look may have waited for other calls before it.
+    context.memory.remember(written, context.clock.now());
     context.metrics.count_status_write();
     for announcement in news {
         announce(context, &reference, &announcement).await;

@@ -223,12 +223,15 @@ impl Writer<'_> {
                 let parameters = DeleteParams::default()
                     .grace_period(0)
                     .preconditions(only(uid, None));
-                let deleted = self.delete::<Pod>(name, &parameters).await;
-                deleted.map_err(|source| Error::ForceDelete {
-                    namespace: self.namespace(),
-                    name: name.clone(),
-                    source,
-                })
+                match self.delete::<Pod>(name, &parameters).await {
+                    // Another pod has its name: that one was replaced.
+                    Err(source) if source.refusal() == Refusal::Conflict => Ok(()),
+                    deleted => deleted.map_err(|source| Error::ForceDelete {
+                        namespace: self.namespace(),
+                        name: name.clone(),
+                        source,
+                    }),
+                }
             }
             Action::TellPodEnds { generation, ends } => {
                 self.streams.tell_pod_ends(&self.job.uid, *generation, ends);
@@ -392,7 +395,8 @@ impl Writer<'_> {
             })
     }
 
-    /// Deletes an object; one that is gone, or is another by now, is as good as deleted.
+    /// Deletes an object; one that is gone is as good as deleted. One that is another by now, or has changed, is looked at again:
+    /// the API server says the same if it only did not come to delete it.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -403,9 +407,7 @@ impl Writer<'_> {
         let api: Api<K> = self.api();
         match bounded(api.delete(name, parameters)).await {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.refusal(), Refusal::NotFound | Refusal::Conflict) => {
-                Ok(())
-            }
+            Err(error) if error.refusal() == Refusal::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
