@@ -2,9 +2,11 @@
 
 pub mod retry_after;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::task_local;
 use tokio::time::timeout;
 
 /// How long any single call may take. A reconcile makes a handful of them and must end within a minute.
@@ -35,10 +37,27 @@ pub enum Refusal {
     Transient,
 }
 
+task_local! {
+    /// The calls that the look in this task has made so far.
+    static MADE: Cell<u32>;
+}
+
+/// Awaits `look`, and gives its result with the number of calls that it made.
+pub async fn counted<T>(look: impl Future<Output = T>) -> (T, u32) {
+    let look = async {
+        let result = look.await;
+        (result, MADE.with(Cell::get))
+    };
+    MADE.scope(Cell::new(0), look).await
+}
+
 /// Awaits `call` for [`CALL_TIMEOUT`] at most.
 pub async fn bounded<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, CallError> {
+    // Calls outside of a look, such as watches', belong to no job and are not counted.
+    MADE.try_with(|made| made.set(made.get().saturating_add(1)))
+        .unwrap_or_default();
     timeout(CALL_TIMEOUT, call)
         .await
         .map_err(|_| CallError::Timeout)?

@@ -35,7 +35,7 @@ use self::plan::{Installation, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
 use self::validate::{JobIdentity, ValidatedJob};
-use crate::calls::{Refusal, bounded};
+use crate::calls::{Refusal, bounded, counted};
 use crate::clock::Clock;
 use crate::driver::{Jobs, Look};
 use crate::metrics::Metrics;
@@ -92,7 +92,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
         return Outcome::Gone;
     };
     let started = Instant::now();
-    let outcome = Box::pin(reconcile_job(&seen, context)).await;
+    let (outcome, calls) = counted(Box::pin(reconcile_job(&seen, context))).await;
     context.metrics.observe_reconcile(
         started.elapsed(),
         outcome.as_ref().err().map(Error::variant),
@@ -105,7 +105,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
         }
         Err(error) => {
             let failures = context.memory.blame(&seen.uid);
-            let next = failure::after_failure(&error, &seen.uid, failures);
+            let next = failure::after_failure(&error, &seen.uid, failures, calls);
             warn!(job = %key, step = error.variant(), %error, ?next, "reconcile ended early");
             next
         }

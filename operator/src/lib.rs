@@ -7,6 +7,7 @@ pub mod children;
 pub mod clock;
 pub mod config;
 pub mod controller;
+mod defect;
 pub mod driver;
 pub mod health;
 pub mod metrics;

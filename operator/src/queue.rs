@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::defect::{self, Defect};
+
 /// Jobs that are looked at at the same time. A look waits for the API server most of the time, and one that hangs ends with
 /// its calls' time-out, so slots cost little and are many.
 pub const SLOTS: usize = 128;
@@ -174,6 +176,14 @@ impl Queue {
         } = entry.place
         else {
             return;
+        };
+        let outcome = match outcome {
+            Outcome::BackOff(wait) if defect::is(Defect::BackoffBypassed) => {
+                Outcome::LookAgain(wait)
+            }
+            Outcome::Settled | Outcome::LookAgain(_) | Outcome::BackOff(_) | Outcome::Gone => {
+                outcome
+            }
         };
         let at = |wait: Duration| now + wait.min(LONGEST_WAIT);
         let soonest = match outcome {

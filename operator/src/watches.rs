@@ -25,6 +25,7 @@ use zephyr_crds::names;
 use self::cache::{Cache, Caches, Touched};
 use self::decode::{Facts, Seen};
 use crate::calls::with_causes;
+use crate::defect::{self, Defect};
 use crate::driver::Jobs;
 use crate::health::Health;
 use crate::queue::JobKey;
@@ -41,6 +42,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// A watch that worked for so long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_mins(2);
+
+/// Changes that a channel would hold which nobody reads before the caches are filled: a seeded mistake.
+const SMALL_CHANNEL: usize = 1;
 
 /// The caches on their way to being filled.
 #[derive(Clone, Debug)]
@@ -189,10 +193,16 @@ async fn follow_kind<F: Facts>(
     };
     let events = watcher(api, config.page_size(page)).backoff(WatchBackoff::default());
     let mut events = std::pin::pin!(events);
+    let mut untaken = 0;
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => cache.begin_list(),
             Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen)) => {
+                untaken += 1;
+                let is_full = untaken > SMALL_CHANNEL && watching.filling.sentence().is_some();
+                if is_full && defect::is(Defect::StartupDeadlock) {
+                    std::future::pending::<()>().await;
+                }
                 cache.put(seen).into_iter().for_each(&on_touch);
             }
             Ok(watcher::Event::Delete(seen)) => cache.remove(&seen).into_iter().for_each(&on_gone),

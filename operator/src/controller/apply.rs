@@ -24,6 +24,7 @@ use crate::calls::{CallError, Refusal, bounded};
 use crate::children::{
     coordinator_deployment, root_config_map, service, token_secret, worker_stateful_set,
 };
+use crate::defect::{self, Defect};
 use crate::progress::RunStreams;
 use crate::progress::token::SigningKey;
 
@@ -422,8 +423,10 @@ impl Writer<'_> {
 }
 
 fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {
+    let names_uid = !defect::is(Defect::DeleteWithoutUid);
+    let resource_version = resource_version.filter(|_| !defect::is(Defect::StaleDelete));
     Preconditions {
-        uid: Some(uid.to_owned()),
+        uid: names_uid.then(|| uid.to_owned()),
         resource_version: resource_version.map(str::to_owned),
     }
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::{Error, apply};
 use crate::calls::{CallError, Refusal};
+use crate::defect::{self, Defect};
 use crate::queue::Outcome;
 
-/// The wait after a failed call, at first and at most; doubled each time. A job makes at most seven tries in its first
-/// minute, and one in each later one.
+/// The wait after a failed call, at first and at most; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// Calls of one job within a minute, after one has failed. The doubled waits keep to it only if each look makes one call.
+const CALLS_A_MINUTE: u32 = 10;
 /// The wait after another writer was first: the watch brings its version in a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
 /// The longest wait that the API server is believed to want: beyond it, looking again costs it nothing.
@@ -24,14 +26,17 @@ const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
 /// The part of a wait by which those of different jobs differ: jobs that fail together do not come back together.
 const SPREAD: f64 = 0.2;
 
-/// What to do after a look at the job with this uid failed, for the `failures`-th time in a row (from 1).
-pub fn after_failure(error: &Error, uid: &str, failures: u32) -> Outcome {
+/// What to do after a look at the job with this uid failed after so many `calls`, for the `failures`-th time in a row (from 1).
+pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Outcome {
     let backoff = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
     let wait = match error {
         // Nothing gets better before somebody changes the object.
         Error::Decode { .. } | Error::Validate(_) => return Outcome::Settled,
         Error::Observe(_) => backoff,
         Error::Apply(cause) => match cause.call().map(CallError::refusal) {
+            Some(Refusal::Conflict) if defect::is(Defect::ConflictIsFatal) => {
+                return Outcome::Settled;
+            }
             Some(Refusal::Conflict) => (backoff / 2).max(CONFLICT_RETRY),
             // The job is deleted with it.
             Some(Refusal::NamespaceEnding) => LONGEST_RETRY,
@@ -49,7 +54,17 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32) -> Outcome {
         .and_then(CallError::retry_after)
         .unwrap_or_default()
         .min(LONGEST_RETRY_AFTER);
-    Outcome::BackOff(spread(wait.max(asked_for), uid))
+    let wait = wait.max(pace(failures, calls)).max(asked_for);
+    Outcome::BackOff(spread(wait, uid))
+}
+
+/// The wait that keeps looks of so many `calls` to [`CALLS_A_MINUTE`]. The first failure may be a moment's: the look after it is
+/// soon.
+fn pace(failures: u32, calls: u32) -> Duration {
+    if failures < 2 || calls < 2 {
+        return Duration::ZERO;
+    }
+    LONGEST_RETRY / (CALLS_A_MINUTE / calls).max(1)
 }
 
 /// What to do with a job that is set aside for the `failures`-th time in a row (from 1).
@@ -88,13 +103,13 @@ mod tests {
     use crate::calls::tests::answer;
     use crate::controller::observe;
 
-    fn waits(source: fn() -> CallError) -> Vec<Duration> {
+    fn waits(source: fn() -> CallError, calls: u32) -> Vec<Duration> {
         let wait = |failures| {
             let error = Error::Observe(observe::Error::GetJob {
                 job: "count".to_owned(),
                 source: source(),
             });
-            after_failure(&error, "uid", failures)
+            after_failure(&error, "uid", failures, calls)
         };
         [1, 2, 3, 7, 100]
             .map(wait)
@@ -115,7 +130,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_minute_and_those_that_the_server_asks_for_are_kept() {
         let busy = || answer(503, "ServiceUnavailable", "");
-        assert_eq!(waits(busy), spread_seconds([1, 2, 4, 60, 60]));
+        assert_eq!(waits(busy, 1), spread_seconds([1, 2, 4, 60, 60]));
         let asks = || {
             let mut status =
                 kube::core::Status::failure("slow down", "TooManyRequests").with_code(429);
@@ -123,7 +138,15 @@ mod tests {
                 serde_json::from_value(serde_json::json!({"retryAfterSeconds": 30})).unwrap();
             CallError::Answer(Box::new(kube::Error::Api(Box::new(status))))
         };
-        assert_eq!(waits(asks), spread_seconds([30, 30, 30, 60, 60]));
+        assert_eq!(waits(asks, 1), spread_seconds([30, 30, 30, 60, 60]));
+    }
+
+    #[test]
+    fn looks_of_many_calls_that_fail_keep_to_ten_calls_a_minute() {
+        let busy = || answer(503, "ServiceUnavailable", "");
+        assert_eq!(waits(busy, 2), spread_seconds([1, 12, 12, 60, 60]));
+        assert_eq!(waits(busy, 4), spread_seconds([1, 30, 30, 60, 60]));
+        assert_eq!(waits(busy, 8), spread_seconds([1, 60, 60, 60, 60]));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     Cut,
     /// The watch stays open and says nothing for so many seconds.
     Hold(u32),
+    /// After this many lines the watch stays open and says nothing for two minutes.
+    Deaf(u32),
     /// The watch says that its version is too old.
     Expire,
 }
@@ -191,6 +193,19 @@ impl Faults {
             .rev()
             .find(|one| one.signature.verb.is_write())
             .map(|one| one.at)
+    }
+
+    /// When the last request met a fault.
+    pub(crate) fn last_fault(&self) -> Option<Timestamp> {
+        let state = self.lock();
+        let mut met = state.journal.iter().rev().filter(|one| one.fault.is_some());
+        met.next().map(|one| one.at)
+    }
+
+    /// Whether a request waits for an answer that does not come, or a watch for lines.
+    pub(crate) fn keeps_waiting(&self) -> bool {
+        let waits = |fault| matches!(fault, Some(Fault::Hang | Fault::Hold(_) | Fault::Deaf(_)));
+        self.lock().journal.iter().any(|one| waits(one.fault))
     }
 
     /// Whether no fault goes on.

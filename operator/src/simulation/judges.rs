@@ -47,13 +47,16 @@ pub(super) struct Complaint {
 pub(super) struct Reference {
     pub(super) end: BTreeMap<String, serde_json::Value>,
     pub(super) counts: BTreeMap<String, u32>,
+    has_any_number: bool,
 }
 
 impl Reference {
-    pub(super) fn of(record: &Record) -> Self {
+    /// `has_any_number`: the number of the generation does not count.
+    pub(super) fn of(record: &Record, has_any_number: bool) -> Self {
         Self {
-            end: normal(record),
-            counts: requests::counts(record),
+            end: normal(record, has_any_number),
+            counts: requests::counts(record, has_any_number),
+            has_any_number,
         }
     }
 }
@@ -81,13 +84,12 @@ pub(super) fn judge(
     if record.stuck.is_none() {
         complain(Judge::Truth, end::untrue_status(record));
         if let Some(reference) = reference {
-            complain(
-                Judge::EndState,
-                end::differences(&reference.end, &normal(record)),
-            );
+            let any = reference.has_any_number;
+            let (end, counts) = (normal(record, any), requests::counts(record, any));
+            complain(Judge::EndState, end::differences(&reference.end, &end));
             complain(
                 Judge::Counts,
-                requests::other_counts(&reference.counts, &requests::counts(record)),
+                requests::other_counts(&reference.counts, &counts),
             );
         }
     }

@@ -15,8 +15,6 @@ use crate::run_report::RunResult;
 
 /// A step that waits longer is stuck: the longest way, a loss of all workers through a time without API server, takes less.
 const WITHIN: Duration = Duration::from_mins(40);
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(250);
 
 impl World {
     /// Carries out `step`; an error says what did not come to be.
@@ -106,8 +104,10 @@ impl World {
 
     async fn until(&self, condition: &Condition) -> Result<(), String> {
         let holds = async {
+            let mut changed = self.server.subscribe();
             while !self.holds(condition) {
-                sleep(LOOK).await;
+                // The server lives as long as the world.
+                drop(changed.changed().await);
             }
         };
         timeout(WITHIN, holds).await.map_err(|_| {
@@ -141,11 +141,9 @@ impl World {
         }
     }
 
-    fn job(&self) -> Option<Value> {
+    fn job(&self) -> Option<std::sync::Arc<Value>> {
         let store = self.server.lock();
-        store
-            .get(&Key::new(JOBS, NAMESPACE, JOB))
-            .map(|job| Value::clone(job))
+        store.get(&Key::new(JOBS, NAMESPACE, JOB)).cloned()
     }
 
     fn of_run(&self, change: impl FnOnce(&mut super::coordinator::Run)) -> Result<(), String> {

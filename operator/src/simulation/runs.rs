@@ -1,16 +1,18 @@
 //! Carries runs out, on all processors, and collects what the judges say.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use super::faults::Rule;
-use super::judges::{Complaint, Reference, judge};
+use super::judges::{Complaint, Judge, Reference, judge};
 use super::scenario::Scenario;
 use super::sweep::{Learned, Run};
 use super::world::{self, Record};
+use crate::defect::{self, Defect};
 
 /// Runs that are shown when many went wrong.
 const SHOWN: usize = 40;
@@ -55,7 +57,9 @@ impl Known {
                 );
                 wrong.push_str(&shown);
             }
-            known.references.push(Reference::of(&record));
+            known
+                .references
+                .push(Reference::of(&record, scenario.has_any_number));
             known.took.push(record.took);
             known.learned.push(Learned {
                 name: scenario.name,
@@ -64,13 +68,6 @@ impl Known {
         }
         assert!(wrong.is_empty(), "{wrong}");
         known
-    }
-
-    /// Every fault at every request of every scenario.
-    pub(super) fn singles(&self) -> Vec<Run> {
-        let all = self.learned.iter().enumerate();
-        all.flat_map(|(index, learned)| Run::singles(index, learned))
-            .collect()
     }
 
     /// Carries all `runs` out; nothing may be wrong with any.
@@ -92,13 +89,34 @@ impl Known {
         );
     }
 
+    /// The number of the scenario with this name.
+    pub(super) fn scenario(&self, name: &str) -> usize {
+        let named = |learned: &Learned| learned.name == name;
+        self.learned
+            .iter()
+            .position(named)
+            .unwrap_or_else(|| panic!("no scenario {name}"))
+    }
+
     /// What is wrong with a run.
     pub(super) fn judge(&self, run: &Run) -> Vec<Complaint> {
         self.carry_out(run).1
     }
 
     fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
-        let (record, panics) = carry_out(&self.scenarios[run.scenario], run.rules(&self.learned));
+        self.carry_out_with(run, None)
+    }
+
+    /// The judges that complain about a run if the operator makes a mistake.
+    pub(super) fn judges_of(&self, run: &Run, defect: Defect) -> BTreeSet<Judge> {
+        let complaints = self.carry_out_with(run, Some(defect)).1;
+        complaints.iter().map(|one| one.judge).collect()
+    }
+
+    fn carry_out_with(&self, run: &Run, defect: Option<Defect>) -> (Record, Vec<Complaint>) {
+        let rules = run.rules(&self.learned);
+        let (record, panics) =
+            defect::with(defect, || carry_out(&self.scenarios[run.scenario], rules));
         let complaints = judge(&record, Some(&self.references[run.scenario]), &panics);
         (record, complaints)
     }

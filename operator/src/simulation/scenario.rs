@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// All scenarios, by name. One that begins with `later:` is of a feature that does not exist yet: it says which, and until
 /// then does what exists and comes nearest.
-pub(super) const SCENARIOS: [(&str, &str); 18] = [
+pub(super) const SCENARIOS: [(&str, &str); 19] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -32,6 +32,7 @@ pub(super) const SCENARIOS: [(&str, &str); 18] = [
     ("create-again", include_str!("scenarios/create-again.txt")),
     ("refused", include_str!("scenarios/refused.txt")),
     ("worker-lost", include_str!("scenarios/worker-lost.txt")),
+    ("progress", include_str!("scenarios/progress.txt")),
     ("tail", include_str!("scenarios/tail.txt")),
     ("ttl-changed", include_str!("scenarios/ttl-changed.txt")),
 ];
@@ -42,6 +43,8 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     /// The feature that this scenario waits for.
     pub(super) later: Option<&'static str>,
+    /// Which number the generation has in the end depends on what of an earlier job is still there.
+    pub(super) has_any_number: bool,
     pub(super) steps: Vec<(&'static str, Step)>,
 }
 
@@ -116,11 +119,14 @@ impl Scenario {
         let mut scenario = Self {
             name,
             later: None,
+            has_any_number: false,
             steps: Vec::new(),
         };
         for line in text.lines().map(str::trim) {
             if let Some(feature) = line.strip_prefix("later:") {
                 scenario.later = Some(feature.trim());
+            } else if line == "any number" {
+                scenario.has_any_number = true;
             } else if !line.is_empty() && !line.starts_with('#') {
                 let step = Step::read(line).ok_or_else(|| format!("{line}: no such step"))?;
                 scenario.steps.push((line, step));

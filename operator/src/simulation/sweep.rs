@@ -1,8 +1,10 @@
 //! Which runs there are: every fault at every request that a scenario makes, and combinations by chance. A run has a name,
 //! `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, by which it can be repeated; requests are numbered as the run without faults made them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use super::api::request::Verb;
 use super::chance::Chance;
@@ -22,7 +24,13 @@ const ERRORS: [Fault; 8] = [
 /// What may happen to every write besides.
 const CUTS: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::ReplyLost];
 /// What may happen to every watch besides.
-const OF_WATCHES: [Fault; 4] = [Fault::Drop(1), Fault::Cut, Fault::Hold(120), Fault::Expire];
+const OF_WATCHES: [Fault; 5] = [
+    Fault::Drop(1),
+    Fault::Cut,
+    Fault::Hold(120),
+    Fault::Deaf(5),
+    Fault::Expire,
+];
 /// How many versions ago a stale list is from.
 const STALE: Fault = Fault::Stale(8);
 /// What may happen to a write for a long time.
@@ -44,24 +52,33 @@ pub(super) struct Learned {
 }
 
 impl Run {
-    /// Every fault at every request of one scenario.
-    pub(super) fn singles(scenario: usize, learned: &Learned) -> Vec<Self> {
-        let mut all = Vec::new();
-        for (number, exchange) in learned.requests.iter().enumerate() {
-            let once = possible(exchange)
-                .into_iter()
-                .map(|fault| (number, fault, Span::Once));
-            let is_first = exchange.nth == 1 && exchange.signature.verb.is_write();
-            let storms = STORMS
-                .into_iter()
-                .filter(|_| is_first)
-                .map(|fault| (number, fault, Span::Seconds(STORM_SECONDS)));
-            all.extend(once.chain(storms).map(|fault| Self {
-                scenario,
-                faults: vec![fault],
-            }));
+    /// Every fault at every request of every scenario. Scenarios begin alike: what is the same up to a request meets errors
+    /// there in one of them only; the crashes and lost answers of writes happen in all.
+    pub(super) fn singles(all: &[Learned]) -> Vec<Self> {
+        let mut known = BTreeSet::new();
+        let mut runs = Vec::new();
+        for (scenario, learned) in all.iter().enumerate() {
+            let mut way = DefaultHasher::new();
+            for (number, exchange) in learned.requests.iter().enumerate() {
+                (exchange.at, exchange.signature.to_string()).hash(&mut way);
+                let is_new = known.insert(way.finish());
+                let is_write = exchange.signature.verb.is_write();
+                let is_first = is_new && is_write && exchange.nth == 1;
+                let once = possible(exchange)
+                    .into_iter()
+                    .filter(|fault| is_new || CUTS.contains(fault))
+                    .map(|fault| (number, fault, Span::Once));
+                let storms = STORMS
+                    .into_iter()
+                    .filter(|_| is_first)
+                    .map(|fault| (number, fault, Span::Seconds(STORM_SECONDS)));
+                runs.extend(once.chain(storms).map(|fault| Self {
+                    scenario,
+                    faults: vec![fault],
+                }));
+            }
         }
-        all
+        runs
     }
 
     /// `count` faults by chance in a scenario by chance.
@@ -110,7 +127,7 @@ impl Run {
                     Some((fault, seconds)) => (fault, Span::Seconds(seconds.parse().ok()?)),
                     None => (fault, Span::Once),
                 };
-                Some((number.parse().ok()?, names().remove(fault)?, span))
+                Some((number.parse().ok()?, Fault::read(fault)?, span))
             })
             .collect::<Option<_>>()?;
         Some(Self { scenario, faults })
@@ -140,16 +157,29 @@ fn possible(exchange: &Exchange) -> Vec<Fault> {
     all
 }
 
-/// All faults, by the names that runs have them under.
-fn names() -> BTreeMap<String, Fault> {
-    ERRORS
-        .into_iter()
-        .chain(CUTS)
-        .chain(OF_WATCHES)
-        .chain(STORMS)
-        .chain([STALE])
-        .map(|fault| (fault.to_string(), fault))
-        .collect()
+impl Fault {
+    /// The fault that a run's name has.
+    fn read(text: &str) -> Option<Self> {
+        let number = |prefix: &str| text.strip_prefix(prefix)?.parse::<u32>().ok();
+        let plain = [
+            Self::CrashBefore,
+            Self::CrashAfter,
+            Self::ReplyLost,
+            Self::Reset,
+            Self::Hang,
+            Self::Cut,
+            Self::Expire,
+        ];
+        plain
+            .into_iter()
+            .find(|fault| fault.to_string() == text)
+            .or_else(|| number("429-").map(Self::TooMany))
+            .or_else(|| number("stale-").map(|versions| Self::Stale(versions.into())))
+            .or_else(|| number("drop-").map(Self::Drop))
+            .or_else(|| number("hold-").map(Self::Hold))
+            .or_else(|| number("deaf-").map(Self::Deaf))
+            .or_else(|| text.parse().ok().map(Self::Status))
+    }
 }
 
 impl fmt::Display for Fault {
@@ -159,6 +189,7 @@ impl fmt::Display for Fault {
             Self::TooMany(seconds) => write!(formatter, "429-{seconds}"),
             Self::Stale(versions) => write!(formatter, "stale-{versions}"),
             Self::Drop(lines) => write!(formatter, "drop-{lines}"),
+            Self::Deaf(lines) => write!(formatter, "deaf-{lines}"),
             Self::Hold(seconds) => write!(formatter, "hold-{seconds}"),
             Self::CrashBefore => formatter.write_str("crash-before"),
             Self::CrashAfter => formatter.write_str("crash-after"),

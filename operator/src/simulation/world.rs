@@ -9,6 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tower::Layer;
 
 use super::api::ApiServer;
 use super::api::kinds::{DEFINITIONS, Kind, NAMESPACES, PODS};
@@ -18,6 +19,7 @@ use super::coordinator::Coordinators;
 use super::faults::{Exchange, Faults, Rule};
 use super::scenario::Scenario;
 use super::wire::Wire;
+use crate::calls::retry_after::KeepRetryAfter;
 use crate::clock::Clock;
 use crate::controller::plan::Installation;
 use crate::health::Health;
@@ -36,8 +38,12 @@ const RESTART: Duration = Duration::from_secs(1);
 const CRASH_LOOP: Duration = Duration::from_secs(10);
 /// Without a write for so long the operator is at rest.
 pub(super) const QUIET: SignedDuration = SignedDuration::from_secs(60);
+/// After a fault it waits for this long at most, and then rests.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(75 + 60);
+/// A watch that says nothing, or a request without an answer, is given up by then.
+const SILENCE: SignedDuration = SignedDuration::from_secs(330);
 /// By then it has to be, after the last step and the last fault.
-const QUIET_WITHIN: Duration = Duration::from_mins(20);
+const QUIET_WITHIN: Duration = Duration::from_mins(40);
 
 /// What happened in a run.
 #[derive(Debug)]
@@ -146,13 +152,27 @@ impl World {
             .change(|store, now| store.add(key, object, Actor::User, now));
     }
 
-    /// Waits until the operator has written nothing for a while, and no fault goes on.
+    /// Waits until the operator has written nothing for a while and no fault can show any more: waits after a failure are over,
+    /// and watches that said nothing have begun again.
     async fn rest(&self) {
-        let since = self.clock.now();
+        let began = self.clock.now();
         loop {
             sleep(Duration::from_secs(1)).await;
-            let last = self.faults.last_write().unwrap_or(since).max(since);
-            if self.faults.is_over() && self.clock.now().duration_since(last) > QUIET {
+            let now = self.clock.now();
+            let is_past = |time: Option<Timestamp>, wait| {
+                now.duration_since(time.unwrap_or(began).max(began)) > wait
+            };
+            let last_fault = self.faults.last_fault();
+            let silence = if self.faults.keeps_waiting() {
+                SILENCE
+            } else {
+                QUIET
+            };
+            if self.faults.is_over()
+                && is_past(self.faults.last_write(), QUIET)
+                && (last_fault.is_none() || is_past(last_fault, LONGEST_WAIT))
+                && is_past(None, silence)
+            {
                 return;
             }
         }
@@ -200,7 +220,7 @@ async fn operate(
             clock,
             process,
         };
-        let client = Client::new(wire, "default");
+        let client = Client::new(KeepRetryAfter.layer(wire), "default");
         let setup = setup(clock, coordinators.clone());
         tokio::select! {
             biased;

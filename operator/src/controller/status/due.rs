@@ -5,6 +5,8 @@
 use jiff::{SignedDuration, Timestamp};
 use zephyr_crds::status::{Phase, StageStatus, ZephyrJobStatus};
 
+use crate::defect::{self, Defect};
+
 /// Least time between two writes of one job's status, if what changes is its state: the phase, a condition, a reason. Workers
 /// that flap change it many times a second; people and tools need it within seconds.
 pub const STATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
@@ -30,7 +32,7 @@ pub fn due(
     if before == next {
         return Due::Never;
     }
-    if must_not_wait(before, next) {
+    if must_not_wait(before, next) || defect::is(Defect::NoWriteFloor) {
         return Due::Now;
     }
     let floor = if skeleton(before) == skeleton(next) {

@@ -25,7 +25,7 @@ pub(crate) struct KindFacts {
 pub(crate) struct Kind(usize);
 
 /// Everything that the operator, the controllers and the tests touch.
-static KINDS: [KindFacts; 13] = [
+static KINDS: [KindFacts; 14] = [
     built_in("", "namespaces", "Namespace"),
     built_in("", "configmaps", "ConfigMap"),
     built_in("", "secrets", "Secret"),
@@ -52,17 +52,20 @@ static KINDS: [KindFacts; 13] = [
         is_namespaced: true,
         is_built_in: false,
     },
+    built_in("apps", "replicasets", "ReplicaSet"),
 ];
 
 pub(crate) const NAMESPACES: Kind = Kind(0);
 pub(crate) const CONFIG_MAPS: Kind = Kind(1);
 pub(crate) const SECRETS: Kind = Kind(2);
 pub(crate) const PODS: Kind = Kind(4);
+pub(crate) const NODES: Kind = Kind(5);
 pub(crate) const EVENTS: Kind = Kind(7);
 pub(crate) const DEPLOYMENTS: Kind = Kind(8);
 pub(crate) const STATEFUL_SETS: Kind = Kind(9);
 pub(crate) const DEFINITIONS: Kind = Kind(11);
 pub(crate) const JOBS: Kind = Kind(12);
+pub(crate) const REPLICA_SETS: Kind = Kind(13);
 
 const fn built_in(group: &'static str, plural: &'static str, kind: &'static str) -> KindFacts {
     // Deployments, StatefulSets, Pods, Nodes, Services, Namespaces and definitions have a status of their own.
@@ -84,7 +87,11 @@ const fn built_in(group: &'static str, plural: &'static str, kind: &'static str)
         has_status,
         counts_generation: matches!(
             plural.as_bytes(),
-            b"deployments" | b"statefulsets" | b"pods" | b"customresourcedefinitions"
+            b"deployments"
+                | b"statefulsets"
+                | b"replicasets"
+                | b"pods"
+                | b"customresourcedefinitions"
         ),
         is_namespaced: !matches!(
             plural.as_bytes(),

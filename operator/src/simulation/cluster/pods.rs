@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::sets::is_ready;
 use super::{Cluster, Life};
-use crate::simulation::api::kinds::PODS;
+use crate::simulation::api::kinds::{NODES, PODS};
 use crate::simulation::api::store::{Actor, Key, whole_seconds};
 
 /// From its creation to its containers.
@@ -46,7 +46,10 @@ impl Cluster {
         let mut next = None::<Instant>;
         for (key, pod) in &pods {
             match self.due(pod, now) {
-                Due::Change(status) => self.write_status(key, status),
+                Due::Change(changed) => {
+                    self.tell_node(&changed);
+                    self.write_status(key, changed);
+                }
                 Due::Remove => self
                     .server
                     .change(|store, now| store.remove(key, Actor::Cluster, now)),
@@ -147,6 +150,38 @@ impl Cluster {
         ready(pod, should_be_ready, self.server.now())
     }
 
+    /// Each pod has a node of its own, which is ready for as long as it answers.
+    fn tell_node(&self, pod: &Value) {
+        let Some(name) = pod["spec"]["nodeName"].as_str() else {
+            return;
+        };
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
+        let is_lost = self.lock().lost.contains_key(uid);
+        let key = Key::new(NODES, "", name);
+        let ready = if is_lost { "Unknown" } else { "True" };
+        self.server.change(|store, now| {
+            let known = store
+                .get(&key)
+                .map(|node| &node["status"]["conditions"][0]["status"]);
+            if known.is_some_and(|known| known == ready) {
+                return;
+            }
+            let node = json!({
+                "metadata": {"name": name},
+                "status": {"conditions": [{
+                    "type": "Ready", "status": ready, "lastTransitionTime": whole_seconds(now),
+                }]},
+            });
+            match store.get(&key).map(|node| Value::clone(node)) {
+                Some(mut changed) => {
+                    changed["status"] = node["status"].clone();
+                    store.replace(&key, changed, Actor::Cluster, now);
+                }
+                None => drop(store.add(key, node, Actor::Cluster, now)),
+            }
+        });
+    }
+
     fn write_status(&self, key: &Key, pod: Value) {
         self.server.change(|store, now| {
             if store.get(key).is_some() {
@@ -231,7 +266,8 @@ fn unschedulable(pod: &Value) -> Due {
 fn started(pod: &Value, now: jiff::Timestamp) -> Due {
     let time = whole_seconds(now);
     let mut changed = pod.clone();
-    changed["spec"]["nodeName"] = json!("node");
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
+    changed["spec"]["nodeName"] = json!(format!("node-{uid}"));
     changed["status"] = json!({
         "phase": "Running", "startTime": time,
         "conditions": [

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Cluster;
-use crate::simulation::api::kinds::{DEPLOYMENTS, PODS, STATEFUL_SETS};
+use crate::simulation::api::kinds::{DEPLOYMENTS, PODS, REPLICA_SETS, STATEFUL_SETS};
 use crate::simulation::api::store::{Actor, Key, Store};
 
 impl Cluster {
@@ -38,6 +38,9 @@ impl Cluster {
     /// A pod that is being deleted, or is over, does not count.
     fn step_deployment(&self, key: &Key, deployment: &Value, pods: &[Arc<Value>]) {
         let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
+        let Some(replica_set) = self.replica_set(key, deployment) else {
+            return;
+        };
         let active = pods.iter().filter(|pod| is_active(pod)).count() as u64;
         for _ in active..wanted {
             let number = {
@@ -45,13 +48,34 @@ impl Cluster {
                 state.pods_made += 1;
                 state.pods_made
             };
-            self.make_pod(
-                deployment,
-                "apps/v1",
-                "Deployment",
-                &format!("{}-{number}", key.name),
-            );
+            let name = format!("{}-{number}", text(&replica_set["metadata"]["name"]));
+            self.make_pod(&replica_set, "ReplicaSet", &name);
         }
+    }
+
+    /// The Deployment's `ReplicaSet`, made if it is missing.
+    fn replica_set(&self, key: &Key, deployment: &Value) -> Option<Arc<Value>> {
+        let key = Key::new(REPLICA_SETS, &key.namespace, &format!("{}-5c6f7", key.name));
+        let owner = &deployment["metadata"];
+        self.server.change(|store, now| {
+            if let Some(found) = store.get(&key).cloned() {
+                // One of a namesake that is being collected.
+                let is_ours = found["metadata"]["ownerReferences"][0]["uid"] == owner["uid"];
+                return is_ours.then_some(found);
+            }
+            let template = &deployment["spec"]["template"];
+            let set = json!({
+                "metadata": {
+                    "name": key.name, "namespace": key.namespace, "labels": template["metadata"]["labels"],
+                    "ownerReferences": [{
+                        "apiVersion": "apps/v1", "kind": "Deployment", "name": owner["name"], "uid": owner["uid"],
+                        "controller": true, "blockOwnerDeletion": true,
+                    }],
+                },
+                "spec": {"replicas": 1, "template": template},
+            });
+            Some(store.add(key, set, Actor::Cluster, now))
+        })
     }
 
     /// One pod for each ordinal: a name is used again only when its pod is gone.
@@ -63,7 +87,7 @@ impl Cluster {
                 .iter()
                 .find(|pod| pod["metadata"]["name"] == name.as_str())
             {
-                None => self.make_pod(set, "apps/v1", "StatefulSet", &name),
+                None => self.make_pod(set, "StatefulSet", &name),
                 Some(pod) if is_over(pod) && pod["metadata"]["deletionTimestamp"].is_null() => {
                     self.delete(&Key::new(PODS, &key.namespace, &name), &json!({}));
                 }
@@ -84,7 +108,7 @@ impl Cluster {
         }
     }
 
-    fn make_pod(&self, set: &Value, api_version: &str, kind: &str, name: &str) {
+    fn make_pod(&self, set: &Value, kind: &str, name: &str) {
         let template = &set["spec"]["template"];
         let mut pod = json!({
             "metadata": template["metadata"],
@@ -95,7 +119,7 @@ impl Cluster {
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["namespace"] = json!(namespace);
         pod["metadata"]["ownerReferences"] = json!([{
-            "apiVersion": api_version, "kind": kind, "name": set["metadata"]["name"], "uid": set["metadata"]["uid"],
+            "apiVersion": "apps/v1", "kind": kind, "name": set["metadata"]["name"], "uid": set["metadata"]["uid"],
             "controller": true, "blockOwnerDeletion": true,
         }]);
         let key = Key::new(PODS, namespace, name);
@@ -147,21 +171,30 @@ impl Cluster {
     }
 }
 
-/// The pods that a Deployment or `StatefulSet` owns.
+/// The pods that a Deployment or `StatefulSet` owns, by itself or through its `ReplicaSet`.
 fn pods_of(store: &Store, set: &Value) -> Vec<Arc<Value>> {
+    let mut uids = vec![&set["metadata"]["uid"]];
+    uids.extend(
+        store
+            .all(REPLICA_SETS)
+            .filter(|(_, one)| {
+                one["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"]
+            })
+            .map(|(_, one)| &one["metadata"]["uid"]),
+    );
     store
         .all(PODS)
         .filter(|(_, pod)| {
             pod["metadata"]["ownerReferences"]
                 .as_array()
-                .is_some_and(|owners| {
-                    owners
-                        .iter()
-                        .any(|owner| owner["uid"] == set["metadata"]["uid"])
-                })
+                .is_some_and(|owners| owners.iter().any(|owner| uids.contains(&&owner["uid"])))
         })
         .map(|(_, pod)| Arc::clone(pod))
         .collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
 }
 
 fn is_over(pod: &Value) -> bool {

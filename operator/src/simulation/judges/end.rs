@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::simulation::api::kinds::{
-    CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, PODS, SECRETS,
+    CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS,
 };
 use crate::simulation::world::Record;
 use zephyr_crds::names;
@@ -14,7 +14,10 @@ use zephyr_crds::names;
 const SHOWN: usize = 6;
 
 /// Everything that is there in the end, without what differs from run to run: uids, versions, times, the way to the end.
-pub(in crate::simulation) fn normal(record: &Record) -> BTreeMap<String, Value> {
+pub(in crate::simulation) fn normal(
+    record: &Record,
+    has_any_number: bool,
+) -> BTreeMap<String, Value> {
     let mut uids = BTreeSet::new();
     for (_, object) in &record.end {
         uids.insert(object["metadata"]["uid"].as_str().unwrap_or("").to_owned());
@@ -29,7 +32,7 @@ pub(in crate::simulation) fn normal(record: &Record) -> BTreeMap<String, Value> 
     record
         .end
         .iter()
-        .filter(|(key, _)| ![EVENTS, NAMESPACES, DEFINITIONS].contains(&key.kind))
+        .filter(|(key, _)| ![EVENTS, NAMESPACES, DEFINITIONS, NODES].contains(&key.kind))
         .map(|(key, object)| {
             let mut object = Value::clone(object);
             for field in [
@@ -54,17 +57,47 @@ pub(in crate::simulation) fn normal(record: &Record) -> BTreeMap<String, Value> 
                 object["status"]["observedGeneration"] = json!(null);
             }
             mask(&mut object, &uids);
-            (
-                format!(
-                    "{} {}/{}",
-                    key.kind.facts().plural,
-                    key.namespace,
-                    masked(&key.name, &uids)
-                ),
-                object,
-            )
+            if has_any_number {
+                object = without_number(&object, record);
+            }
+            let mut name = masked(&key.name, &uids);
+            if has_any_number {
+                name = plain_number(&name, record);
+            }
+            let kind = key.kind.facts().plural;
+            (format!("{kind} {}/{name}", key.namespace), object)
         })
         .collect()
+}
+
+/// An object as it would be in generation N.
+fn without_number(object: &Value, record: &Record) -> Value {
+    let mut object = object.clone();
+    for field in ["generation", "generations"] {
+        if !object["status"][field].is_null() {
+            object["status"][field] = json!("N");
+        }
+    }
+    let text = plain_number(&object.to_string(), record);
+    serde_json::from_str(&text).unwrap_or(object)
+}
+
+/// A text with N in the place of the number of the job's generation.
+pub(super) fn plain_number(text: &str, record: &Record) -> String {
+    let job = record.end.iter().find(|(key, _)| key.kind == JOBS);
+    let Some(number) = job.and_then(|(_, job)| job["status"]["generation"].as_u64()) else {
+        return text.to_owned();
+    };
+    text.replace(&format!("-g{number}"), "-gN")
+        .replace(&format!("generation {number} "), "generation N ")
+        .replace(
+            &format!("\"{}\":\"{number}\"", names::LABEL_GENERATION),
+            "\"generation\":\"N\"",
+        )
+        .replace(
+            &format!("\\\"generation\\\":{number}"),
+            "\\\"generation\\\":N",
+        )
 }
 
 /// What a status says of the past: how often and by which way the job came to where it is.
@@ -74,6 +107,19 @@ fn forget_the_way(status: &mut Value) {
         .and_then(|all| all.last())
         .cloned();
     if !status.is_null() {
+        if let Some(conditions) = status["conditions"].as_array_mut() {
+            conditions.sort_by_key(|one| one["type"].to_string());
+            for condition in conditions {
+                condition["observedGeneration"] = json!(null);
+            }
+        }
+        // What this process of the operator saw happen.
+        status["generationsWithoutProgress"] = json!(null);
+        for generation in status["generations"].as_array_mut().into_iter().flatten() {
+            for field in ["lostPods", "lastLostPod", "message"] {
+                generation[field] = json!(null);
+            }
+        }
         status["history"] = last.map_or(json!([]), |last| json!([{"to": last["to"]}]));
     }
 }
@@ -97,12 +143,24 @@ fn mask(value: &mut Value, uids: &BTreeSet<String>) {
 /// A text without uids, also those of which only the beginning is in it.
 fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     let mut text = text.to_owned();
+    if !has_digits_of_a_uid(&text) {
+        return text;
+    }
     for uid in uids.iter().filter(|uid| uid.len() > 8) {
         if text.contains(&uid[..8]) {
             text = text.replace(uid.as_str(), "UID").replace(&uid[..8], "UID");
         }
     }
     text
+}
+
+/// Whether eight hexadecimal digits in a row are in a text.
+fn has_digits_of_a_uid(text: &str) -> bool {
+    let mut row = 0;
+    text.bytes().any(|byte| {
+        row = if byte.is_ascii_hexdigit() { row + 1 } else { 0 };
+        row >= 8
+    })
 }
 
 /// What differs between two ends, by path.

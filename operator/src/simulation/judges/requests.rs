@@ -9,16 +9,23 @@ use crate::simulation::api::request::Verb;
 use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::faults::{Exchange, Fault};
 use crate::simulation::world::Record;
+use zephyr_crds::names;
 
-/// Requests for one job that may be made in a minute while one of them fails (C6).
+/// Requests for one job that may follow a failed one within a minute, as long as it fails (C6).
 const BUDGET: usize = 10;
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 /// Two writes of status that follow each other in less are one too many: two seconds, less the way of the requests.
 const FLOOR: SignedDuration = SignedDuration::from_millis(1900);
 
 /// How often the operator created and deleted each object.
-pub(super) fn counts(record: &Record) -> BTreeMap<String, u32> {
+pub(super) fn counts(record: &Record, has_any_number: bool) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
+    // A job that is gone by the end is not counted if its numbers do not matter.
+    let last_job = record
+        .end
+        .iter()
+        .find(|(key, _)| key.kind == JOBS)
+        .map(|(_, job)| &job["metadata"]["uid"]);
     let uids: BTreeSet<&str> = record
         .changes
         .iter()
@@ -30,6 +37,10 @@ pub(super) fn counts(record: &Record) -> BTreeMap<String, u32> {
         .filter(|change| change.key.kind != EVENTS)
     {
         if !matches!(change.by, Actor::Operator(_)) {
+            continue;
+        }
+        let label = &change.object["metadata"]["labels"][names::LABEL_JOB_UID];
+        if has_any_number && last_job != Some(label) {
             continue;
         }
         let was_ending = change
@@ -46,6 +57,9 @@ pub(super) fn counts(record: &Record) -> BTreeMap<String, u32> {
         let mut name = change.key.name.clone();
         for uid in &uids {
             name = name.replace(&uid[..8.min(uid.len())], "UID");
+        }
+        if has_any_number {
+            name = super::end::plain_number(&name, record);
         }
         *counts
             .entry(format!("{verb} {} {name}", change.key.kind.facts().plural))
@@ -87,32 +101,36 @@ pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
         .collect()
 }
 
-/// Minutes of one process with more requests than allowed, while requests fail.
+/// Minutes after a failed request in which more of them were made than allowed, before one like it was granted. What creates,
+/// scales or deletes is work that goes on; what fails, reads or says something in status is not.
 pub(super) fn over_budget(record: &Record) -> Vec<String> {
-    let mut all = Vec::new();
     let counted: Vec<&Exchange> = record
         .exchanges
         .iter()
-        .filter(|one| is_counted(one))
+        .filter(|one| is_counted(one) && (is_failure(one) || !is_work(one)))
         .collect();
-    for (first, exchange) in counted.iter().enumerate() {
-        let ends = after(exchange.at, MINUTE);
-        let minute: Vec<_> = counted[first..]
+    for (number, failed) in counted.iter().enumerate() {
+        // An event is announced once: one that fails is not tried again.
+        if !is_failure(failed) || failed.signature.kind == EVENTS.facts().plural {
+            continue;
+        }
+        let is_granted = |one: &Exchange| one.signature == failed.signature && !is_failure(one);
+        let minute: Vec<_> = counted[number + 1..]
             .iter()
-            .take_while(|one| one.at < ends && one.process == exchange.process)
+            .take_while(|one| one.process == failed.process)
+            .take_while(|one| one.at < after(failed.at, MINUTE) && !is_granted(one))
             .collect();
-        let failed = minute.iter().filter(|one| is_failure(one)).count();
-        // While as many fail as are allowed, the operator is in back-off all the time.
-        if minute.len() > BUDGET && failed >= BUDGET / 2 && is_failure(exchange) {
-            all.push(format!(
-                "{} requests within a minute from {} on, {failed} of them in vain",
-                minute.len(),
-                exchange.at
-            ));
-            break;
+        // What follows the last failure is no back-off.
+        let again = |one: &&&Exchange| is_failure(one) && one.signature == failed.signature;
+        let count = minute.iter().rposition(again).map_or(0, |last| last + 1);
+        if count > BUDGET {
+            return vec![format!(
+                "{count} requests within a minute after {} failed at {}",
+                failed.signature, failed.at
+            )];
         }
     }
-    all
+    Vec::new()
 }
 
 /// Writes of status that follow each other too fast. Those that begin a generation or end the job may.
@@ -129,8 +147,17 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
             Some("Succeeded" | "Failed")
         )
     };
+    let is_told = |change: &Change| {
+        record.exchanges.iter().all(|one| {
+            let is_lost =
+                one.fault == Some(Fault::ReplyLost) && one.signature.subresource == "status";
+            !is_lost || change.at.duration_since(one.at).abs() > FLOOR
+        })
+    };
     writes
         .windows(2)
+        // A write whose answer was lost is not known to have happened.
+        .filter(|pair| is_told(pair[0]))
         .filter(|pair| {
             pair[0].by == pair[1].by
                 && pair[0].object["metadata"]["uid"] == pair[1].object["metadata"]["uid"]
@@ -157,8 +184,14 @@ fn is_counted(exchange: &Exchange) -> bool {
     exchange.signature.verb != Verb::Watch && exchange.is_for_job
 }
 
+fn is_work(exchange: &Exchange) -> bool {
+    exchange.signature.verb.is_write() && exchange.signature.subresource != "status"
+}
+
+/// "It exists already" is the answer to a repeated creation, and no failure.
 fn is_failure(exchange: &Exchange) -> bool {
-    exchange.code.is_none_or(|code| code >= 400) || matches!(exchange.fault, Some(Fault::ReplyLost))
+    exchange.fault.is_some() && exchange.code.is_none_or(|code| code >= 400)
+        || matches!(exchange.fault, Some(Fault::ReplyLost))
 }
 
 fn after(time: Timestamp, length: SignedDuration) -> Timestamp {

@@ -1,0 +1,73 @@
+//! Faults that the sweep has shown and that are mended: each at every request like the one at which it was found, whatever its
+//! number is by now.
+
+use super::faults::{Fault, Span};
+use super::runs::Known;
+use super::sweep::Run;
+
+/// A fault, and what it did.
+struct Case {
+    was: &'static str,
+    scenario: &'static str,
+    /// The request as the journal shows it.
+    request: &'static str,
+    fault: Fault,
+    span: Span,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        was: "a root that was deleted while the live look failed was created again, for the same generation",
+        scenario: "next-generation",
+        request: "get zephyrjobs/count",
+        fault: Fault::Status(504),
+        span: Span::Once,
+    },
+    Case {
+        was: "a change of replicas that failed ended its own back-off",
+        scenario: "next-generation",
+        request: "patch statefulsets/count-workers-g2",
+        fault: Fault::Status(503),
+        span: Span::Seconds(600),
+    },
+    Case {
+        was: "a deletion that the API server put off counted as done, and the job stayed",
+        scenario: "ttl",
+        request: "delete zephyrjobs/count",
+        fault: Fault::Status(409),
+        span: Span::Once,
+    },
+    Case {
+        was: "the same for the root of a generation",
+        scenario: "finish",
+        request: "delete configmaps/count-g1",
+        fault: Fault::Status(409),
+        span: Span::Once,
+    },
+    Case {
+        was: "the look that waited for a call wrote status late, and the next look wrote it again at once",
+        scenario: "next-generation",
+        request: "create configmaps/count-g2",
+        fault: Fault::Hang,
+        span: Span::Once,
+    },
+];
+
+#[test]
+fn faults_that_are_mended_stay_mended() {
+    let known = Known::learn();
+    for case in CASES {
+        let scenario = known.scenario(case.scenario);
+        let requests = known.learned[scenario].requests.iter().enumerate();
+        let runs: Vec<_> = requests
+            .filter(|(_, one)| one.signature.to_string() == case.request)
+            .map(|(number, _)| Run {
+                scenario,
+                faults: vec![(number, case.fault, case.span)],
+            })
+            .collect();
+        assert!(!runs.is_empty(), "no {} any more", case.request);
+        let failed = known.judge_all(&runs);
+        assert!(failed.is_empty(), "{}:\n{failed:?}", case.was);
+    }
+}
