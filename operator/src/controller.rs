@@ -527,6 +527,7 @@ async fn write_status(
     status: zephyr_crds::ZephyrJobStatus,
 ) -> Result<(), Error> {
     let reference = job.object_ref(&());
+    let uid = reference.uid.clone().unwrap_or_default();
     let news = announcements(&before, &status);
     let written = match writer.write_status(job, status).await {
         Ok(written) => written,
@@ -541,7 +542,8 @@ async fn write_status(
         Err(error) => return Err(Error::Apply(error)),
     };
     // The floor counts from the write: the look may have waited for other calls before it.
-    context.memory.remember(written, context.clock.now());
+    let now = context.clock.now();
+    context.memory.remember(&uid, written, now);
     context.metrics.count_status_write();
     for announcement in news {
         announce(context, &reference, &announcement).await;

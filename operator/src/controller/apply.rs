@@ -3,13 +3,15 @@
 //! Has no choice: a write that is refused is an error with the object's name. An object that exists already is fine when it
 //! is this generation's own, which makes every create safe to repeat.
 
+use axum::http;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::NamespaceResourceScope;
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{NamespaceResourceScope, Request, request};
 use kube::{Client, Resource, ResourceExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::frozen::FrozenJobError;
 use zephyr_crds::job::ZephyrJob;
@@ -27,6 +29,8 @@ use crate::children::{
 use crate::defect::{self, Defect};
 use crate::progress::RunStreams;
 use crate::progress::token::SigningKey;
+use crate::watches::decode::{Metadata, Seen};
+use crate::watches::facts::SeenJob;
 
 /// The code of an API server that asks for patience.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -278,74 +282,65 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes `status` over the version of the job that it was computed from, and gives back the job as it is now.
+    /// Writes `status` over the version of the job that it was computed from, and gives back the job as it is now, if it can be
+    /// read.
     pub async fn write_status(
         &self,
         mut job: ZephyrJob,
         status: ZephyrJobStatus,
-    ) -> Result<ZephyrJob, Error> {
+    ) -> Result<Option<ZephyrJob>, Error> {
         job.status = Some(status);
         job.metadata.managed_fields = None;
-        let api: Api<ZephyrJob> = self.api();
-        bounded(api.replace_status(&self.job.name, &post_parameters(), &job))
-            .await
-            .map_err(|source| Error::WriteStatus {
-                namespace: self.namespace(),
-                name: self.job.name.clone(),
-                source,
-            })
+        let failed = |source| Error::WriteStatus {
+            namespace: self.namespace(),
+            name: self.job.name.clone(),
+            source,
+        };
+        let body = serde_json::to_vec(&job).map_err(|error| failed(not_sent(error)))?;
+        let parameters = post_parameters();
+        let request = self.requests::<ZephyrJob>().replace_subresource(
+            "status",
+            &self.job.name,
+            &parameters,
+            body,
+        );
+        let written: Seen<SeenJob> = self.send(request).await.map_err(failed)?;
+        // What cannot be read comes again by the watch, with its event.
+        Ok(written.facts.and_then(|seen| seen.document.ok()))
     }
 
     /// Creates an object whose owner has `owner_uid`. One that exists already must have the same owner.
     async fn create<K>(&self, kind: &'static str, object: K, owner_uid: &str) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Serialize
-            + DeserializeOwned
-            + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
     {
-        let api: Api<K> = self.api();
         let name = object.name_any();
         let namespace = self.namespace();
-        let source = match bounded(api.create(&post_parameters(), &object)).await {
-            Ok(_) => return Ok(()),
+        let failed = |source| Error::Create {
+            kind,
+            namespace: self.namespace(),
+            name: object.name_any(),
+            source,
+        };
+        let source = match self.post(&object).await {
+            Ok(()) => return Ok(()),
             Err(source) if source.refusal() == Refusal::AlreadyExists => source,
-            Err(source) => {
-                return Err(Error::Create {
-                    kind,
-                    namespace,
-                    name,
-                    source,
-                });
-            }
+            Err(source) => return Err(failed(source)),
         };
         // Also the answer to one's own create whose first answer was lost.
-        let existing = match bounded(api.get_opt(&name)).await {
-            Ok(Some(existing)) => existing,
+        let request = self.requests::<K>().get(&name, &GetParams::default());
+        let existing = match self.send::<Existing>(request).await {
+            Ok(existing) => existing.metadata,
             // Gone in between: the next reconcile creates it.
-            Ok(None) => {
-                return Err(Error::Create {
-                    kind,
-                    namespace,
-                    name,
-                    source,
-                });
-            }
-            Err(source) => {
-                return Err(Error::Create {
-                    kind,
-                    namespace,
-                    name,
-                    source,
-                });
-            }
+            Err(error) if error.refusal() == Refusal::NotFound => return Err(failed(source)),
+            Err(error) => return Err(failed(error)),
         };
         let is_ours = existing
-            .owner_references()
+            .owner_references
             .iter()
+            .flatten()
             .any(|owner| owner.uid == owner_uid);
-        if existing.meta().deletion_timestamp.is_some() {
+        if existing.deletion_timestamp.is_some() {
             return Err(Error::StillThere {
                 kind,
                 namespace,
@@ -365,9 +360,8 @@ impl Writer<'_> {
 
     /// Creates the token. One that exists already is this job's and generation's, since its name says so.
     async fn create_secret(&self, secret: Secret) -> Result<(), Error> {
-        let api: Api<Secret> = self.api();
-        match bounded(api.create(&post_parameters(), &secret)).await {
-            Ok(_) => Ok(()),
+        match self.post(&secret).await {
+            Ok(()) => Ok(()),
             Err(source) if source.refusal() == Refusal::AlreadyExists => Ok(()),
             Err(source) => Err(Error::Create {
                 kind: "Secret",
@@ -379,14 +373,14 @@ impl Writer<'_> {
     }
 
     async fn scale(&self, name: &str, uid: &str, to: u32) -> Result<(), Error> {
-        let api: Api<StatefulSet> = self.api();
         // A uid in a patch is a precondition, although its refusal is 422: another object of this name is not touched.
         let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
         let parameters = PatchParams {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        bounded(api.patch(name, &parameters, &Patch::Merge(&patch)))
+        let requests = self.requests::<StatefulSet>();
+        self.send::<Unread>(requests.patch(name, &parameters, &Patch::Merge(&patch)))
             .await
             .map(drop)
             .map_err(|source| Error::Scale {
@@ -400,26 +394,60 @@ impl Writer<'_> {
     /// the API server says the same if it only did not come to delete it.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        let api: Api<K> = self.api();
-        match bounded(api.delete(name, parameters)).await {
+        let request = self.requests::<K>().delete(name, parameters);
+        match self.send::<Unread>(request).await {
             Ok(_) => Ok(()),
             Err(error) if error.refusal() == Refusal::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.job.namespace)
+    async fn post<K>(&self, object: &K) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
+    {
+        let body = serde_json::to_vec(object).map_err(not_sent)?;
+        let request = self.requests::<K>().create(&post_parameters(), body);
+        self.send::<Unread>(request).await.map(drop)
+    }
+
+    fn requests<K>(&self) -> Request
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Request::new(K::url_path(&(), Some(&self.job.namespace)))
+    }
+
+    /// Sends a request, and reads of the answer what `T` wants and nothing else: how deeply the rest of it is nested is no matter.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, request::Error>,
+    ) -> Result<T, CallError> {
+        let request = request
+            .map_err(|error| CallError::Answer(Box::new(kube::Error::BuildRequest(error))))?;
+        bounded(self.client.request(request)).await
     }
 
     fn namespace(&self) -> String {
         self.job.namespace.clone()
     }
+}
+
+/// An answer that nobody reads: any JSON.
+type Unread = Box<RawValue>;
+
+/// An object that has the name of one that is to be created.
+#[derive(Deserialize)]
+struct Existing {
+    metadata: Metadata,
+}
+
+/// The error of an object that cannot be written as JSON.
+fn not_sent(error: serde_json::Error) -> CallError {
+    let error = request::Error::SerializeBody(error);
+    CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
 }
 
 fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {

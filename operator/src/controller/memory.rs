@@ -62,12 +62,11 @@ impl Memory {
         }
     }
 
-    /// Keeps what the API server answered to a write of ours.
-    pub fn remember(&self, written: ZephyrJob, now: Timestamp) {
-        let Some(uid) = written.uid() else { return };
+    /// Keeps what the API server answered to a write of ours, if it can be read.
+    pub fn remember(&self, uid: &str, written: Option<ZephyrJob>, now: Timestamp) {
         let mut jobs = self.lock();
-        let memory = jobs.entry(uid).or_default();
-        memory.written = Some(written);
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        memory.written = written;
         memory.written_at = Some(now);
     }
 
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn our_own_write_is_believed_until_the_watch_has_caught_up() {
         let memory = Memory::default();
-        memory.remember(job("10"), Timestamp::UNIX_EPOCH);
+        memory.remember("uid", Some(job("10")), Timestamp::UNIX_EPOCH);
         let newest = |cached: &str| memory.newest(&job(cached)).resource_version().unwrap();
         assert_eq!(newest("9"), "10");
         assert_eq!(newest("10"), "10");

@@ -22,6 +22,9 @@ pub(crate) const PLURALS: [&str; 7] = [
 /// Where the schema of our group is published.
 pub(crate) const PUBLISHED_AT: &str = "/openapi/v3/apis/zephyr.dev/v1alpha1";
 
+/// Levels of nesting: the reader of JSON ends at 128, and an answer has some around its metadata's fields.
+const DEEP: usize = 125;
+
 /// What an API server with the CRD of this release publishes.
 pub(crate) fn published() -> Value {
     let definition = json!(zephyr_crds::crd::definition());
@@ -46,6 +49,12 @@ pub(crate) struct Fake {
     pub(crate) refuses: Option<&'static str>,
     /// What is published as the schema, instead of this release's.
     pub(crate) published: Option<Value>,
+    /// The end of a path whose requests make the caller panic.
+    pub(crate) panics: Option<&'static str>,
+    /// Whether metadata in answers to writes are nested as deeply as no JSON reader follows.
+    pub(crate) nests: bool,
+    /// Reads of single objects: their paths.
+    pub(crate) reads: Mutex<Vec<String>>,
     /// Writes: method, path, body.
     pub(crate) writes: Mutex<Vec<(Method, String, Value)>>,
 }
@@ -79,9 +88,18 @@ impl Fake {
             let value: Value = serde_json::from_slice(&bytes).unwrap();
             let mut written = value.clone();
             written["metadata"]["resourceVersion"] = json!("8");
+            if written["metadata"]["uid"].is_null() {
+                written["metadata"]["uid"] = json!("uid-of-a-new-object");
+            }
             let mut writes = self.writes.lock().unwrap();
             writes.push((parts.method, path, value));
-            return Response::new(Body::from(written.to_string()));
+            let mut text = written.to_string();
+            if self.nests {
+                let nested = format!("{}1{}", r#"{"f:a":"#.repeat(DEEP), "}".repeat(DEEP));
+                let fields = format!(r#""metadata":{{"managedFields":[{{"fieldsV1":{nested}}}],"#);
+                text = text.replacen(r#""metadata":{"#, &fields, 1);
+            }
+            return Response::new(Body::from(text));
         }
         let query = parts.uri.query().unwrap_or_default();
         let parameter = |name: &str| {
@@ -115,6 +133,9 @@ impl Fake {
 
     /// The object at a path.
     fn object(&self, path: &str, name: &str) -> Response<Body> {
+        self.reads.lock().unwrap().push(path.to_owned());
+        let is_cursed = self.panics.is_some_and(|end| path.ends_with(end));
+        assert!(!is_cursed, "no arithmetic for {path}");
         let plural = path.rsplit('/').nth(1).unwrap_or_default();
         let is_it = |text: &&String| {
             serde_json::from_str::<Value>(text)

@@ -1,5 +1,6 @@
 //! The operator from its start, over a small API server that only lists, watches and takes writes.
 
+mod isolation;
 mod starting_pods;
 
 use std::time::Duration;

@@ -35,7 +35,7 @@ fn starting_pod(name: &str, component: &str, owner: (&str, &str)) -> Value {
 }
 
 /// An API server with a job whose generation 2 has all its objects, and these pods and events.
-fn server(pods: &[Value], events: &[Value]) -> Fake {
+pub(super) fn server(pods: &[Value], events: &[Value]) -> Fake {
     let frozen = frozen(json!({}));
     let root = children::root_config_map::build(&frozen, frozen.to_json().unwrap());
     let job = json!({
