@@ -109,6 +109,13 @@ where
     Ok(serde_json::from_value(value).ok())
 }
 
+impl ZephyrJobStatus {
+    /// Whether nothing more will happen to the job.
+    pub fn is_final(&self) -> bool {
+        self.phase.is_some_and(Phase::is_final)
+    }
+}
+
 /// One word for where the job is.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

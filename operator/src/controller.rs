@@ -84,6 +84,10 @@ impl Look for Context {
     fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome> {
         async move { Box::pin(set_aside(&key, &panic, &self)).await }.boxed()
     }
+
+    fn show_depth(&self, depth: (usize, usize)) {
+        self.metrics.set_depth(depth);
+    }
 }
 
 /// Brings one job a step further, from whatever state it is in, and says when to look at it again.
@@ -97,7 +101,6 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
         started.elapsed(),
         outcome.as_ref().err().map(Error::variant),
     );
-    context.metrics.set_depth(context.jobs.depth());
     match outcome {
         Ok(outcome) => {
             context.memory.forgive(&seen.uid);
@@ -309,11 +312,7 @@ async fn observe_frozen(
 
 /// Whether no generation of the job is to run any more.
 fn is_over(job: &ValidatedJob) -> bool {
-    job.deleted
-        || job
-            .status
-            .phase
-            .is_some_and(zephyr_crds::status::Phase::is_final)
+    job.deleted || job.status.is_final()
 }
 
 /// Adds what the run's coordinator says, and why worker pods are refused, if they are.

@@ -37,6 +37,8 @@ pub trait Look: Send + Sync + 'static {
     fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome>;
     /// The look panicked with this message.
     fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome>;
+    /// So many jobs wait for a slot, and so many are looked at.
+    fn show_depth(&self, depth: (usize, usize));
 }
 
 impl Jobs {
@@ -71,6 +73,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
             while let Some(key) = queue.take(Instant::now()) {
                 looks.spawn(look_once(Arc::clone(&look), key));
             }
+            look.show_depth(queue.depth());
             queue.next_due()
         };
         let pulse = Instant::now() + PULSE;
@@ -130,6 +133,7 @@ mod tests {
     struct Counting {
         looks: Mutex<BTreeMap<String, u32>>,
         set_aside: Mutex<Vec<String>>,
+        depth: Mutex<(usize, usize)>,
     }
 
     impl Look for Counting {
@@ -153,6 +157,10 @@ mod tests {
         fn set_aside(self: Arc<Self>, _: JobKey, panic: String) -> BoxFuture<'static, Outcome> {
             self.set_aside.lock().unwrap().push(panic);
             async { Outcome::BackOff(Duration::from_mins(1)) }.boxed()
+        }
+
+        fn show_depth(&self, depth: (usize, usize)) {
+            *self.depth.lock().unwrap() = depth;
         }
     }
 
@@ -195,9 +203,12 @@ mod tests {
         jobs.touch(&key("team", "fine"));
         let counting = run_for(&jobs, Duration::from_millis(2_500)).await;
         assert_eq!(counting.looks.lock().unwrap().get("fine"), Some(&3));
+        let depth = (300 - SLOTS_PER_NAMESPACE, SLOTS_PER_NAMESPACE);
+        assert_eq!(jobs.depth(), depth);
         assert_eq!(
-            jobs.depth(),
-            (300 - SLOTS_PER_NAMESPACE, SLOTS_PER_NAMESPACE)
+            *counting.depth.lock().unwrap(),
+            depth,
+            "shown while all hang"
         );
     }
 }

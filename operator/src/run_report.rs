@@ -3,9 +3,13 @@
 //! Plain values. How they come over the wire is the business of `progress.rs`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use zephyr_proto::reason::EndReason;
+
+/// Uids of pods, up to 10,000 of them: each plan looks at them, and none copies them.
+pub type PodUids = Arc<BTreeSet<String>>;
 
 /// The latest report of a generation's coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,11 +28,11 @@ pub struct RunReport {
     pub records: Option<RecordsReport>,
     pub disruptions: u64,
     /// Pods with at least one task running.
-    pub busy_pods: BTreeSet<String>,
+    pub busy_pods: PodUids,
     /// Pods whose workers have a session; absent where they are not told.
-    pub connected_pods: Option<BTreeSet<String>>,
+    pub connected_pods: Option<PodUids>,
     /// Pods whose workers had one a moment ago.
-    pub reconnecting_pods: BTreeSet<String>,
+    pub reconnecting_pods: PodUids,
     /// Since when this operator has heard this epoch.
     pub epoch_since: Option<Timestamp>,
     pub tasks_done: u64,

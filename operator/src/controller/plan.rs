@@ -134,11 +134,7 @@ pub fn plan(
         // Owner references take everything along.
         return Plan::default();
     }
-    if job
-        .status
-        .phase
-        .is_some_and(zephyr_crds::status::Phase::is_final)
-    {
+    if job.status.is_final() {
         return plan_ended(job, observed, installation, now);
     }
     match job.status.generation {

@@ -2,14 +2,13 @@
 //!
 //! Pure.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
 use zephyr_crds::status::WorkerCounts;
 
 use super::end::EXIT_CODE_SIGTERM;
 use super::trouble::is_failure_to_start;
 use super::{ContainerRun, PodFacts};
+use crate::run_report::PodUids;
 
 /// How long a worker that was ready may be without a session before it counts as dead: the coordinator's own limit is
 /// three heartbeat intervals of at most 20 s, and never less than 30 s.
@@ -34,7 +33,7 @@ pub enum WorkerState {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionView {
     /// Pods with at least one running task, as the coordinator reports them.
-    pub busy: BTreeSet<String>,
+    pub busy: PodUids,
     /// Since when the coordinator can be reached; absent while it cannot.
     pub coordinator_since: Option<Timestamp>,
     /// What the coordinator says of its sessions; absent while it is not heard.
@@ -45,9 +44,9 @@ pub struct SessionView {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sessions {
     /// Pods whose workers have a session that is not silent.
-    pub connected: BTreeSet<String>,
+    pub connected: PodUids,
     /// Pods whose workers have lost their session a moment ago, and may come back.
-    pub reconnecting: BTreeSet<String>,
+    pub reconnecting: PodUids,
     /// Since when the operator has heard this incarnation of the coordinator.
     pub since: Timestamp,
 }

@@ -2,6 +2,7 @@
 
 use super::PodEndCause::{Disruption, Exit, OutOfMemory};
 use super::*;
+use crate::run_report::PodUids;
 
 /// A worker pod of generation 1 that has nothing yet.
 pub fn worker(name: &str) -> PodFacts {
@@ -72,7 +73,7 @@ fn running(ready: bool, changed: i64) -> PodFacts {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_statuses() {
     let sessions = SessionView {
-        busy: ["uid-busy".to_owned()].into(),
+        busy: PodUids::new(["uid-busy".to_owned()].into()),
         coordinator_since: Some(at(50)),
         heard: None,
     };
@@ -236,8 +237,8 @@ fn a_worker_is_alive_as_long_as_its_coordinator_hears_it_and_no_longer() {
         let sessions = SessionView {
             coordinator_since: Some(at(50)),
             heard: Some(Sessions {
-                connected: uids(connected),
-                reconnecting: uids(reconnecting),
+                connected: PodUids::new(uids(connected)),
+                reconnecting: PodUids::new(uids(reconnecting)),
                 since: at(heard_since),
             }),
             ..SessionView::default()

@@ -7,7 +7,9 @@ use zephyr_proto::run as proto;
 use zephyr_proto::run::operator_message::Message;
 
 use crate::pods::{PodEnd, PodEndCause};
-use crate::run_report::{Planned, RecordsReport, RunPhase, RunReport, RunResult, StageReport};
+use crate::run_report::{
+    Planned, PodUids, RecordsReport, RunPhase, RunReport, RunResult, StageReport,
+};
 
 use super::dial;
 
@@ -182,11 +184,13 @@ pub(super) fn cut(text: String, limit: usize) -> String {
 }
 
 /// As many uids of pods as a job can have.
-fn pods(uids: Vec<String>) -> BTreeSet<String> {
-    uids.into_iter()
+fn pods(uids: Vec<String>) -> PodUids {
+    let uids: BTreeSet<String> = uids
+        .into_iter()
         .take(MAX_PODS)
         .map(|uid| cut(uid, MAX_NAME))
-        .collect()
+        .collect();
+    uids.into()
 }
 
 /// The number as status can show it: a larger one is the largest.
