@@ -123,7 +123,7 @@ async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
         return Outcome::Gone;
     };
     let next = failure::after_panic(&seen.uid, context.memory.blame(&seen.uid));
-    let Ok(cached) = &seen.document else {
+    let Ok(cached) = seen.document() else {
         return next;
     };
     let job = context.memory.newest(cached);
@@ -162,9 +162,9 @@ struct Considered {
 
 /// The steps.
 async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Error> {
-    let cached = match &seen.document {
+    let cached = match seen.document() {
         Ok(cached) => cached,
-        Err(message) => return Err(refuse_unreadable(seen, message, context).await),
+        Err(message) => return Err(refuse_unreadable(seen, &message, context).await),
     };
     let job = context.memory.newest(cached);
     let Some(considered) = Box::pin(consider(job, context)).await? else {
@@ -236,7 +236,7 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
             .map_err(Error::Observe)?;
         let Some(Ok(job)) = live
             .filter(|live| live.uid == identity.uid)
-            .map(|live| live.document)
+            .map(|live| live.document())
         else {
             return Ok(None);
         };

@@ -306,7 +306,7 @@ impl Writer<'_> {
         );
         let written: Seen<SeenJob> = self.send(request).await.map_err(failed)?;
         // What cannot be read comes again by the watch, with its event.
-        Ok(written.facts.and_then(|seen| seen.document.ok()))
+        Ok(written.facts.and_then(|seen| seen.document().ok()))
     }
 
     /// Creates an object whose owner has `owner_uid`. One that exists already must have the same owner.

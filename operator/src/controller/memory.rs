@@ -44,21 +44,18 @@ struct JobMemory {
 impl Memory {
     /// The newer of what the watch has and what we wrote ourselves: a plan made on a status from before one's own write
     /// would repeat it.
-    pub fn newest(&self, cached: &ZephyrJob) -> ZephyrJob {
-        let Some(uid) = cached.uid() else {
-            return cached.clone();
-        };
+    pub fn newest(&self, cached: ZephyrJob) -> ZephyrJob {
         let mut jobs = self.lock();
-        let Some(memory) = jobs.get_mut(&uid) else {
-            return cached.clone();
+        let Some(memory) = cached.uid().and_then(|uid| jobs.get_mut(&uid)) else {
+            return cached;
         };
         match &memory.written {
-            Some(written) if is_newer(written, cached) => written.clone(),
+            Some(written) if is_newer(written, &cached) => written.clone(),
             Some(_) => {
                 memory.written = None;
-                cached.clone()
+                cached
             }
-            None => cached.clone(),
+            None => cached,
         }
     }
 
@@ -216,7 +213,7 @@ mod tests {
     fn our_own_write_is_believed_until_the_watch_has_caught_up() {
         let memory = Memory::default();
         memory.remember("uid", Some(job("10")), Timestamp::UNIX_EPOCH);
-        let newest = |cached: &str| memory.newest(&job(cached)).resource_version().unwrap();
+        let newest = |cached: &str| memory.newest(job(cached)).resource_version().unwrap();
         assert_eq!(newest("9"), "10");
         assert_eq!(newest("10"), "10");
         assert_eq!(

@@ -226,7 +226,7 @@ mod tests {
             });
             // As the watch brings it, which keeps little of the metadata.
             let seen = serde_json::from_str::<Seen<SeenJob>>(&job.to_string()).expect("JSON");
-            let job = seen.facts.expect("a job").document.expect("its spec");
+            let job = seen.facts.expect("a job").document().expect("its spec");
             let errors = validate(&job).expect("it has its metadata").errors;
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };

@@ -37,8 +37,17 @@ pub struct SeenJob {
     pub name: String,
     pub uid: String,
     pub version: String,
-    /// The job, with the metadata that decisions look at; or why it cannot be read.
-    pub document: Result<ZephyrJob, String>,
+    kept: KeptJob,
+}
+
+/// The job, with the metadata that decisions look at.
+#[derive(Clone, Debug)]
+enum KeptJob {
+    Whole(Box<ZephyrJob>),
+    /// As JSON text, a fraction of the size: one that has ended is looked at once in a long while.
+    Text(Box<str>),
+    /// Why it cannot be read.
+    Unreadable(String),
 }
 
 /// The root of a generation: its frozen job is read apart.
@@ -70,6 +79,15 @@ pub struct SeenWorkers {
 }
 
 impl SeenJob {
+    /// The job, or why it cannot be read.
+    pub fn document(&self) -> Result<ZephyrJob, String> {
+        match &self.kept {
+            KeptJob::Whole(job) => Ok(ZephyrJob::clone(job)),
+            KeptJob::Text(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
+            KeptJob::Unreadable(why) => Err(why.clone()),
+        }
+    }
+
     pub fn identity(&self) -> JobIdentity {
         JobIdentity {
             namespace: self.namespace.clone(),
@@ -88,6 +106,24 @@ impl SeenJob {
             uid: Some(self.uid.clone()),
             resource_version: Some(self.version.clone()),
             ..ObjectReference::default()
+        }
+    }
+}
+
+impl KeptJob {
+    fn of(document: Result<ZephyrJob, String>) -> Self {
+        match document {
+            Err(why) => Self::Unreadable(why),
+            Ok(job) => {
+                let has_ended = job.status.as_ref().is_some_and(ZephyrJobStatus::is_final);
+                let text = has_ended
+                    .then(|| serde_json::to_string(&job).ok())
+                    .flatten();
+                text.map_or_else(
+                    || Self::Whole(Box::new(job)),
+                    |text| Self::Text(text.into()),
+                )
+            }
         }
     }
 }
@@ -141,7 +177,7 @@ impl Facts for SeenJob {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             version: metadata.resource_version.clone().unwrap_or_default(),
-            document,
+            kept: KeptJob::of(document),
         })
     }
 

@@ -127,12 +127,68 @@ fn a_list_and_a_watch_with_one_unreadable_object_keep_the_others() {
         .items
         .iter()
         .filter_map(|seen| seen.facts.as_ref())
-        .map(|job| (job.name.as_str(), job.document.is_ok()))
+        .map(|job| (job.name.as_str(), job.document().is_ok()))
         .collect();
     assert_eq!(readable, [("deep", false), ("odd", false), ("fine", true)]);
     let event = format!(r#"{{"type":"MODIFIED","object":{deep}}}"#);
     let event: WatchEvent<Seen<SeenJob>> = serde_json::from_str(&event).unwrap();
     assert!(
-        matches!(event, WatchEvent::Modified(seen) if seen.facts.as_ref().is_some_and(|job| job.document.is_err()))
+        matches!(event, WatchEvent::Modified(seen) if seen.facts.as_ref().is_some_and(|job| job.document().is_err()))
     );
+}
+
+/// A job of the usual size, as the API server sends it, that is in this phase.
+fn whole_job(phase: &str) -> String {
+    let condition = |kind: &str| {
+        json!({
+            "type": kind, "status": "False", "reason": "OutputComplete", "message": "all tasks are committed",
+            "lastTransitionTime": "2026-01-01T00:10:00Z", "observedGeneration": 1,
+        })
+    };
+    let kinds = zephyr_crds::conditions::ConditionType::ALL;
+    let conditions: Vec<_> = kinds.iter().map(|kind| condition(kind.as_str())).collect();
+    let transition = json!({
+        "time": "2026-01-01T00:00:00Z", "generation": 1, "from": "Pending", "to": "Running", "reason": "Running",
+        "message": "stage 1/2 map",
+    });
+    let status = json!({
+        "phase": phase, "generation": 1, "observedGeneration": 1, "completionTime": "2026-01-01T00:10:00Z",
+        "conditions": conditions, "history": vec![transition; 6],
+        "generations": [{"generation": 1, "startTime": "2026-01-01T00:00:00Z", "cause": "Succeeded"}],
+    });
+    json!({
+        "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+        "metadata": {
+            "name": "count", "namespace": "team", "uid": "uid", "resourceVersion": "7", "generation": 1,
+            "labels": {"team": "a"}, "annotations": {LAST_APPLIED: "x".repeat(2_000)},
+            "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:pipeline": {}}}}],
+        },
+        "spec": crate::children::tests::frozen(json!({})).spec,
+        "status": status,
+    })
+    .to_string()
+}
+
+#[test]
+fn a_job_that_has_ended_is_kept_as_text_and_reads_as_it_did() {
+    let read = |phase: &str| {
+        let seen: Seen<SeenJob> = serde_json::from_str(&whole_job(phase)).unwrap();
+        seen.facts.unwrap()
+    };
+    let (running, ended) = (read("Running"), read("Succeeded"));
+    assert!(matches!(running.kept, KeptJob::Whole(_)));
+    let KeptJob::Text(text) = &ended.kept else {
+        panic!("{:?}", ended.kept);
+    };
+    assert!(
+        !text.contains("managedFields") && !text.contains("xxx"),
+        "{text}"
+    );
+    let (running, ended) = (running.document().unwrap(), ended.document().unwrap());
+    let with_phase = |job: &ZephyrJob| {
+        let mut job = json!(job);
+        job["status"]["phase"] = json!("Succeeded");
+        job
+    };
+    assert_eq!(with_phase(&running), json!(ended));
 }
