@@ -383,10 +383,4 @@ impl FilesSink {
     pub fn effective_format(&self) -> Option<FileFormat> {
         self.format.or_else(|| FileFormat::of_path(&self.path))
     }
-
-    /// The compression that is written: as said, or by the extension.
-    pub fn effective_compression(&self) -> Compression {
-        self.compression
-            .unwrap_or_else(|| Compression::of_path(&self.path))
-    }
 }

@@ -165,7 +165,7 @@ pub struct StageStatus {
     /// Tasks running.
     #[schemars(range(min = 0))]
     pub running: i64,
-    /// Attempts that failed.
+    /// Tasks that have failed at least once and are not done.
     #[schemars(range(min = 0))]
     pub failed: i64,
     /// done/total, as printed by kubectl get.

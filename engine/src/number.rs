@@ -1,7 +1,6 @@
 //! Numbers by their exact decimal value, and the one way in which computed numbers are written. Knows texts of numbers,
 //! not records. No rounding happens here but where a function says so.
 
-use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 /// Exponents of numbers that are compared, grouped or sorted by value lie within ± this. Far beyond any measurement,
@@ -98,29 +97,6 @@ impl Decimal {
     }
 }
 
-/// Compares two numbers by their exact value: `1`, `1.0` and `10e-1` are equal, ids above 2^53 differ, -0 is 0.
-pub fn compare(left: &str, right: &str) -> Result<Ordering, NumberError> {
-    let left = Decimal::parse(left, MAX_KEY_EXPONENT)?;
-    let right = Decimal::parse(right, MAX_KEY_EXPONENT)?;
-    let sign = |number: &Decimal| match (number.digits.is_empty(), number.negative) {
-        (true, _) => 0,
-        (false, true) => -1,
-        (false, false) => 1,
-    };
-    let magnitudes = || {
-        left.exponent
-            .cmp(&right.exponent)
-            .then_with(|| left.digits.cmp(&right.digits))
-    };
-    Ok(sign(&left).cmp(&sign(&right)).then_with(|| {
-        if left.negative {
-            magnitudes().reverse()
-        } else {
-            magnitudes()
-        }
-    }))
-}
-
 /// The text of a computed number as jq prints it: the shortest digits that read back as the same number, an integer
 /// without a point, an exponent (`1e-05`, `1e+17`) outside about 1e-5 to 1e17; the infinities as the largest finite
 /// number and NaN as `null`, since JSON has neither.
@@ -192,7 +168,10 @@ fn exponent_value(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use super::*;
+    use crate::key::KeyWriter;
 
     fn printed(float: f64) -> String {
         let mut text = String::new();
@@ -228,6 +207,15 @@ mod tests {
         ] {
             assert_eq!(printed(float), expected, "{float:e}");
         }
+    }
+
+    /// How the keys of two numbers compare.
+    fn compare(left: &str, right: &str) -> Result<Ordering, NumberError> {
+        let key = |text| {
+            let mut key = KeyWriter::default();
+            key.number(text).map(|()| key.finish())
+        };
+        Ok(key(left)?.cmp(&key(right)?))
     }
 
     #[test]

@@ -330,7 +330,7 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
         );
     }
     let named = Compression::of_path(&files.path);
-    if named != Compression::None && named != files.effective_compression() {
+    if named != Compression::None && files.compression.is_some_and(|set| set != named) {
         let field = "spec.pipeline.sink.files.compression";
         let allowed = "leave it out, or end path in another extension";
         errors.push(
