@@ -1,4 +1,4 @@
-//! What the ledger remembers, in the engine's words. The worker's crate encodes it; see `execution.md`, "Ledger".
+//! What the ledger remembers, in the engine's words. `zephyr-store` encodes it.
 //!
 //! Replaying the records of all epochs in order gives the state a coordinator resumes from. Only facts are recorded,
 //! never intentions: that a task was dispatched is not in here.

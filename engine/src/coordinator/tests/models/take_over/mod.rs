@@ -1,7 +1,7 @@
 //! Taking over an epoch, with the seal: two and three coordinators, of which each can end between any two calls to the
 //! store, stand still there for as long as it likes, and find out late or never what became of a call.
 //!
-//! Nothing of the real code runs here: it is asynchronous, and lies in the worker's crate. Each step of the model is one
+//! Nothing of the real code runs here: it is asynchronous, and is in `zephyr-store`. Each step of the model is one
 //! call to the store, and stands for these lines of `store/src/ledger`:
 //!
 //! | step | code |
