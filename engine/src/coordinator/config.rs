@@ -21,7 +21,7 @@ pub struct Config {
 }
 
 /// A coordinator that took over lets returning workers speak first for this long. Most are back within their first
-/// reconnect delays (0.1 s, 0.2 s, 0.4 s); the rest is caught by `Config::adoption_preference_ms`.
+/// reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the rest.
 pub const ADOPTION_GRACE_MS: u64 = 1_000;
 
 /// An attempt that comes back with its worker is preferred to one of the same task that was dispatched less than this
