@@ -2,7 +2,10 @@
 //!
 //! Pure. What follows from a loss decides `plan.rs`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use zephyr_crds::duration::DurationText;
 use zephyr_crds::status::GenerationEnd;
 
 use super::EndedGeneration;
@@ -69,11 +72,7 @@ pub(super) fn coordinator_lost(
 ) -> Option<EndedGeneration> {
     let deadline = coordinator_deadline(job, diagnosis)?;
     let trouble = diagnosis.coordinator.trouble.as_ref();
-    let patience = if works_unheard(diagnosis) {
-        &job.spec.retries.no_workers_timeout
-    } else {
-        &job.spec.retries.coordinator_timeout
-    };
+    let (patience, _) = patience(job, diagnosis);
     (now >= deadline).then(|| EndedGeneration {
         cause: GenerationEnd::CoordinatorLost,
         message: format!(
@@ -100,15 +99,21 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
             | TroubleKind::Starting
             | TroubleKind::Unreachable => false,
         });
-    let patience = if works_unheard(diagnosis) {
-        job.timing.no_workers_timeout
-    } else {
-        job.timing.coordinator_timeout
-    };
+    let (_, patience) = patience(job, diagnosis);
     health
         .silent_since
         .filter(|_| !waits)
         .map(|since| after(since, patience))
+}
+
+/// How long a coordinator may be away, as the spec says it and as a duration.
+fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> (&'a DurationText, Duration) {
+    let (retries, timing) = (&job.spec.retries, &job.timing);
+    if works_unheard(diagnosis) {
+        (&retries.no_workers_timeout, timing.no_workers_timeout)
+    } else {
+        (&retries.coordinator_timeout, timing.coordinator_timeout)
+    }
 }
 
 /// Workers have sessions with a coordinator that the operator does not hear: it may be the operator's own network, and then
