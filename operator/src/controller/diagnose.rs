@@ -243,14 +243,15 @@ fn workers_health(
     }
 }
 
-/// When a timer began: where status says, unless things were well after that and the write that says so is still waiting.
+/// When a timer began: where status says, unless things were well after that and the write that says so is still waiting. Never
+/// later than now: a clock that was wrong would hold the timer up for as long as it was ahead.
 fn since_last_well(
     since: Option<&Time>,
     last_well: Option<Timestamp>,
     now: Timestamp,
 ) -> Timestamp {
     since.map_or(now, |since| {
-        last_well.map_or(since.0, |well| well.max(since.0))
+        last_well.map_or(since.0, |well| well.max(since.0)).min(now)
     })
 }
 

@@ -131,8 +131,7 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     if job.deleted {
-        // Owner references take everything along.
-        return Plan::default();
+        return plan_deleted(job, observed);
     }
     if job.status.is_final() {
         return plan_ended(job, observed, installation, now);
@@ -183,6 +182,15 @@ fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
         names::LABEL_GENERATION,
         names::MAX_GENERATION
     ))
+}
+
+/// Owner references take everything along once the job is gone. One that a finalizer keeps is not to run meanwhile.
+fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
+    let roots = delete_roots(job, observed, u32::MAX);
+    Plan {
+        actions: roots.filter(|_| !job.orphans).collect(),
+        ..Plan::default()
+    }
 }
 
 /// The job has ended and status says so: the generation goes, and after its time the job itself.
@@ -259,12 +267,7 @@ fn plan_running(
             ..Plan::default()
         };
     }
-    let backoff_until = job
-        .status
-        .backoff_until
-        .as_ref()
-        .map(|time| time.0)
-        .filter(|until| now < *until);
+    let backoff_until = job.backoff_until(now);
     // An operator that just started has watched nothing for as long as the timers say; what happened while nobody looked,
     // the end of the job perhaps, is told by the coordinator in a moment.
     let timers =

@@ -236,11 +236,7 @@ impl Projection {
             .report
             .as_ref()
             .filter(|report| Some(report.generation) == self.status.generation);
-        let in_backoff = self
-            .status
-            .backoff_until
-            .as_ref()
-            .is_some_and(|until| self.now < until.0);
+        let in_backoff = job.backoff_until(self.now).is_some();
         if observed.warming_up
             && (self.is_unheard(report, diagnosis, problem) || self.is_unexplained(diagnosis))
         {

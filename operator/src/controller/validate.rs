@@ -18,6 +18,9 @@ use super::observed::Observed;
 use super::plan::objects::fill_in;
 use crate::queue::JobKey;
 
+/// The finalizer by which the API server notes that a deleted object leaves what it owns.
+const FINALIZER_ORPHAN: &str = "orphan";
+
 /// Which job: the uid is the identity, name and namespace say where it lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobIdentity {
@@ -49,6 +52,8 @@ pub struct ValidatedJob {
     pub status: ZephyrJobStatus,
     /// Deletion was asked for.
     pub deleted: bool,
+    /// Whoever deletes the job wants its objects to stay: `--cascade=orphan`.
+    pub orphans: bool,
     /// What is wrong with the spec. A generation that runs goes on, since its settings are frozen; no new one is started.
     pub errors: Vec<FieldError>,
 }
@@ -91,6 +96,7 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         timing: Timing::of(&job.spec.retries),
         status: job.status.clone().unwrap_or_default(),
         deleted: job.metadata.deletion_timestamp.is_some(),
+        orphans: job.finalizers().iter().any(|one| one == FINALIZER_ORPHAN),
         errors,
         spec: job.spec.clone(),
         identity: JobIdentity {
@@ -110,6 +116,13 @@ impl ValidatedJob {
             return &[];
         }
         &self.errors
+    }
+
+    /// Until when the generation waits before its objects are made; absent if it does not. A time further away than any back-off
+    /// was written by a clock that was wrong, or under a longer `backoff.max`.
+    pub fn backoff_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.status.backoff_until.as_ref()?.0;
+        (now < until && until <= after(now, self.timing.backoff_max)).then_some(until)
     }
 
     /// Whether a generation of this very spec has begun: status says that this version was accepted, or a generation has it
@@ -186,7 +199,7 @@ pub fn after(from: Timestamp, length: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use crate::watches::decode::Seen;
+    use crate::watches::decode::{Metadata, Seen};
     use crate::watches::facts::SeenJob;
 
     use super::*;
@@ -237,6 +250,31 @@ mod tests {
             ]
         );
         assert_eq!(errors(serde_json::json!([{"b": 1}])), [""; 0]);
+    }
+
+    #[test]
+    fn a_deletion_that_is_to_leave_the_objects_is_told_from_one_that_a_finalizer_holds_up() {
+        for (finalizer, orphans) in [
+            ("orphan", true),
+            ("foregroundDeletion", false),
+            ("example.com/backup", false),
+        ] {
+            let metadata = serde_json::json!({
+                "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [finalizer],
+            });
+            // As the watch brings it, which keeps little of the metadata.
+            let metadata = serde_json::from_value::<Metadata>(metadata).expect("metadata");
+            let spec = crate::children::tests::frozen(serde_json::json!({})).spec;
+            let mut job = ZephyrJob::new("a", spec);
+            job.metadata = metadata.to_object_meta();
+            let valid = validate(&job).expect("it has its metadata");
+            assert_eq!(
+                (valid.deleted, valid.orphans),
+                (true, orphans),
+                "{finalizer}"
+            );
+        }
     }
 
     #[test]

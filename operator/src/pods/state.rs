@@ -3,6 +3,7 @@
 //! Pure.
 
 use jiff::{SignedDuration, Timestamp};
+use zephyr_crds::job::MAX_WORKERS;
 use zephyr_crds::status::WorkerCounts;
 
 use super::end::EXIT_CODE_SIGTERM;
@@ -157,7 +158,8 @@ pub fn count_workers<'a>(
     now: Timestamp,
 ) -> WorkerCounts {
     let mut counts = WorkerCounts {
-        desired: i32::try_from(desired).unwrap_or(i32::MAX),
+        // More is the work of somebody who scaled the set by hand, and status takes no such number.
+        desired: i32::try_from(desired.min(MAX_WORKERS)).unwrap_or(i32::MAX),
         ..WorkerCounts::default()
     };
     let mut pods = 0;

@@ -786,3 +786,9 @@ fn a_lost_node_is_known_by_what_only_the_clusters_controllers_set() {
         );
     }
 }
+
+#[test]
+fn a_set_that_was_scaled_beyond_every_job_makes_no_status_that_the_api_server_refuses() {
+    let counts = count_workers([], 12_000, &SessionView::default(), at(0));
+    assert_eq!((counts.desired, counts.init), (10_000, 10_000));
+}

@@ -44,6 +44,7 @@ pub struct Metadata {
     pub deletion_timestamp: Option<Time>,
     pub labels: Option<BTreeMap<String, String>>,
     pub owner_references: Option<Vec<OwnerReference>>,
+    pub finalizers: Option<Vec<String>>,
 }
 
 /// An object as watches and lists bring it.
@@ -88,6 +89,7 @@ impl Metadata {
             generation: self.generation,
             creation_timestamp: self.creation_timestamp.clone(),
             deletion_timestamp: self.deletion_timestamp.clone(),
+            finalizers: self.finalizers.clone(),
             ..self.to_identity()
         }
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::frozen::FrozenJob;
-use zephyr_crds::status::{Phase, ZephyrJobStatus};
+use zephyr_crds::status::{CoordinatorStatus, Phase, ZephyrJobStatus};
 
 use super::*;
 use crate::controller::forced::{ForcedDeletes, NodeView};
@@ -1426,12 +1426,42 @@ fn a_finished_job_is_deleted_after_its_time() {
 }
 
 #[test]
-fn a_deleted_job_is_left_to_its_owner_references() {
+fn a_deleted_job_that_a_finalizer_keeps_runs_no_longer() {
     let mut world = World::running(json!({}));
     world.job.deleted = true;
     world.coordinator_is(false);
     world.pass(100_000);
-    assert_eq!(world.plan(), Plan::default());
+    let said = world.plan().to_string();
+    assert_eq!(said, "stay; delete root count-g1");
+    world.job.orphans = true;
+    assert_eq!(world.plan(), Plan::default(), "its objects are to stay");
+    world.job.orphans = false;
+    let objects = world.generations.get_mut(&1).unwrap();
+    objects.root.as_mut().unwrap().object.terminating = true;
+    assert_eq!(world.plan(), Plan::default(), "it is going already");
+}
+
+#[test]
+fn times_in_status_that_another_clock_put_into_the_future_hold_nothing_up() {
+    let mut world = World::running(json!({}));
+    let day = 86_400;
+    let later = Time(after(world.now, Duration::from_secs(day)));
+    world.job.status.backoff_until = Some(later.clone());
+    world.current().service = None;
+    let said = world.plan().to_string();
+    assert!(said.contains("create service"), "{said}");
+    let observed = world.observed(Freshness::Cached);
+    let status = project(&world.job, &observed, &world.plan(), None, world.now);
+    assert_eq!(status.backoff_until, None);
+
+    world.job.status.coordinator = Some(CoordinatorStatus {
+        unavailable_since: Some(later),
+        ..CoordinatorStatus::default()
+    });
+    world.last_well = LastWell::default();
+    world.coordinator_is(false);
+    let health = world.plan().diagnosis.coordinator;
+    assert_eq!(health.unavailable_since, Some(world.now));
 }
 
 #[test]
