@@ -6,7 +6,10 @@
 use axum::http;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{
+    DeleteParams, GetParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::{NamespaceResourceScope, Request, request};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -49,6 +52,15 @@ pub enum Error {
         "create {kind} {namespace}/{name}: an object of this name exists that is not this job's; delete or rename it"
     )]
     Collide {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
+    #[error(
+        "create {kind} {namespace}/{name}: it exists, but its labels or its owner were changed, so that the operator does not \
+         know it again; delete it, and it is made anew"
+    )]
+    Unmarked {
         kind: &'static str,
         namespace: String,
         name: String,
@@ -102,6 +114,7 @@ impl Error {
         match self {
             Self::Create { .. } => "create",
             Self::Collide { .. } => "collide",
+            Self::Unmarked { .. } => "unmarked",
             Self::StillThere { .. } => "still_there",
             Self::Freeze { .. } => "freeze",
             Self::Scale { .. } => "scale",
@@ -121,16 +134,18 @@ impl Error {
             | Self::DeleteRoot { source, .. }
             | Self::DeleteJob { source, .. }
             | Self::WriteStatus { source, .. } => Some(source),
-            Self::Collide { .. } | Self::StillThere { .. } | Self::Freeze { .. } => None,
+            Self::Collide { .. }
+            | Self::Unmarked { .. }
+            | Self::StillThere { .. }
+            | Self::Freeze { .. } => None,
         }
     }
 
     /// What the job's user should know of it; absent for what goes away by trying again at once.
     pub fn problem(&self) -> Option<WriteProblem> {
         let reason = match (self, self.call().map(CallError::refusal)) {
-            (Self::Collide { .. } | Self::Freeze { .. }, _) | (_, Some(Refusal::Invalid)) => {
-                Reason::Blocked
-            }
+            (Self::Collide { .. } | Self::Unmarked { .. } | Self::Freeze { .. }, _)
+            | (_, Some(Refusal::Invalid)) => Reason::Blocked,
             (_, Some(Refusal::Forbidden)) => {
                 // Both are 403: missing rights are "cannot <verb> resource", quota and admission say what they refuse.
                 let is_rights = self.call().is_some_and(|call| {
@@ -347,15 +362,21 @@ impl Writer<'_> {
                 name,
             });
         }
-        if is_ours {
-            Ok(())
-        } else {
-            Err(Error::Collide {
+        if !is_ours {
+            return Err(Error::Collide {
                 kind,
                 namespace,
                 name,
-            })
+            });
         }
+        if !is_marked_as(&existing, object.meta()) {
+            return Err(Error::Unmarked {
+                kind,
+                namespace,
+                name,
+            });
+        }
+        Ok(())
     }
 
     /// Creates the token. One that exists already is this job's and generation's, since its name says so.
@@ -448,6 +469,28 @@ struct Existing {
 fn not_sent(error: serde_json::Error) -> CallError {
     let error = request::Error::SerializeBody(error);
     CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
+}
+
+/// Whether the watches know `existing` again: by the labels and the controller that `wanted` was to be created with.
+fn is_marked_as(existing: &Metadata, wanted: &ObjectMeta) -> bool {
+    let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
+    let controller = |owners: &Option<Vec<OwnerReference>>| {
+        let mut owners = owners.iter().flatten();
+        let found = owners.find(|owner| owner.controller == Some(true))?;
+        Some((
+            found.api_version.clone(),
+            found.kind.clone(),
+            found.uid.clone(),
+        ))
+    };
+    [
+        names::LABEL_JOB,
+        names::LABEL_JOB_UID,
+        names::LABEL_GENERATION,
+    ]
+    .into_iter()
+    .all(|key| existing.label(key) == wanted_label(key))
+        && controller(&existing.owner_references) == controller(&wanted.owner_references)
 }
 
 fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {
@@ -545,6 +588,41 @@ mod tests {
         assert_eq!(
             scale.problem().map(|problem| problem.message).as_deref(),
             Some("scale StatefulSet team/count-workers-g1: no answer within 10 s")
+        );
+    }
+
+    #[test]
+    fn a_child_that_the_watches_do_not_know_again_is_not_taken_for_made() {
+        let frozen = crate::children::tests::frozen(serde_json::json!({}));
+        let wanted = service::build(&frozen, "root-uid").metadata;
+        let made: Metadata = serde_json::from_value(serde_json::json!(wanted)).unwrap();
+        let mut defaulted = made.clone();
+        defaulted.uid = Some("uid".to_owned());
+        let labels = defaulted.labels.get_or_insert_default();
+        labels.insert("team".to_owned(), "x".to_owned());
+        assert!(is_marked_as(&defaulted, &wanted));
+        let changes: [fn(&mut Metadata); 3] = [
+            |metadata| drop(metadata.labels.take()),
+            |metadata| {
+                let labels = metadata.labels.get_or_insert_default();
+                labels.insert(names::LABEL_GENERATION.to_owned(), "7".to_owned());
+            },
+            |metadata| metadata.owner_references.get_or_insert_default()[0].controller = None,
+        ];
+        for change in changes {
+            let mut other = made.clone();
+            change(&mut other);
+            assert!(!is_marked_as(&other, &wanted), "{other:?}");
+        }
+        let (namespace, name) = ("team".to_owned(), "count-coordinator-g1".to_owned());
+        let error = Error::Unmarked {
+            kind: "Service",
+            namespace,
+            name,
+        };
+        assert_eq!(
+            error.problem().map(|problem| problem.reason),
+            Some(Reason::Blocked)
         );
     }
 
