@@ -59,10 +59,10 @@ bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 bench-operator: install ## The installed operator beside thousands of objects, and with hundreds of jobs
 	@tests/bench/operator
 
-simulate: ## Random runs by their seed, of the state machine, the ledger and whole jobs: make simulate SEED=17
+simulate: ## Random runs by their seed, of the state machine, the ledger, whole jobs and the operator: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
 
-soak: ## 20,000 of them, 2,000 whole jobs, 50,000 drawn ones, then hours of one coordinator process under workers that come and go (ZEPHYR_SOAK_MINUTES)
+soak: ## 20,000 of them, and of pairs and triples of faults in the operator, 2,000 whole jobs, 50,000 drawn ones, then hours of one coordinator process under workers that come and go (ZEPHYR_SOAK_MINUTES)
 	@ZEPHYR_SEEDS=20000 ZEPHYR_COMBINATIONS=50000 $(simulation)
 	@tests/bench/soak
 
