@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
-try: ## Run a first job on this machine, in a few minutes: needs Rust, nothing else
+try: ## Run a first job on this machine, in a few minutes: needs Rust and a C compiler
 	@examples/run try
 
 cluster: ## Make the test cluster, or what is missing of it

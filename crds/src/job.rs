@@ -116,7 +116,7 @@ pub struct ZephyrJobSpec {
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
     /// Prefix under which the job writes, in a folder named by its uid: `s3://`, `gs://` or `az://`, bucket and path. Endpoint and region come from
-    /// the operator's installation. Immutable.
+    /// `credentialsSecret` or from the operator's installation. Immutable.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::storage_uri())]
     pub uri: String,

@@ -181,9 +181,9 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     let identity = valid.identity.clone();
     keep_stream(context, &valid, &observed);
     if plan.is_idle() {
-        debug!(plan = %plan, "planned");
+        debug!(job = %identity.name, namespace = %identity.namespace, plan = %plan, "planned");
     } else {
-        info!(plan = %plan, "planned");
+        info!(job = %identity.name, namespace = %identity.namespace, plan = %plan, "planned");
     }
 
     let writer = Writer::new(context, &identity);

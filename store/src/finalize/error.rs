@@ -41,7 +41,7 @@ pub enum OutputError {
     },
     /// Another job writes there.
     #[error(
-        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `{removal}`: it is not taken over because {reason}"
+        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}), and is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `{removal}`"
     )]
     Held {
         /// Where the files go.

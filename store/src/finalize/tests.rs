@@ -851,7 +851,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     let refused = |error: OutputError, reason: &str| {
         assert!(!error.is_transient());
         let told = format!(
-            "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `aws s3 rm 's3://b/out/_STARTED.json'`: it is not taken over because {reason}"
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old), and is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://b/out/_STARTED.json'`"
         );
         assert_eq!(error.to_string(), told);
     };
@@ -939,7 +939,7 @@ async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
             let mut watch = OwnerWatch::default();
             for _ in 0..2 {
                 let error = super::claim(&new, &mut watch).await.unwrap_err();
-                let told = "it is not taken over because its ledger cannot be looked at: ";
+                let told = "is not taken over because its ledger cannot be looked at: ";
                 assert!(error.to_string().contains(told), "{error}");
                 tokio::time::sleep(MINUTES).await;
             }

@@ -283,7 +283,7 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
         host_of(error).is_some_and(|host| CREDENTIAL_HOSTS.contains(&host.as_str()));
     if asked_for_credentials && !answer.as_ref().is_some_and(is_busy) {
         return Cause::Denied(
-            "no credentials were given and this machine has none of its own".to_owned(),
+            "no credentials were given and this machine has none of its own; spec.storage.credentialsSecret names a Secret with them, or they are in the environment".to_owned(),
         );
     }
     match answer {
@@ -565,8 +565,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_of_the_store_is_told_too() {
         const REGION: &str = "storage configuration: the bucket lies in another region than the one configured (aws_region)";
-        const NONE: &str =
-            "access denied: no credentials were given and this machine has none of its own";
+        const NONE: &str = "access denied: no credentials were given and this machine has none of its own; spec.storage.credentialsSecret names a Secret with them, or they are in the environment";
         for (error, expected) in [
             (
                 behind(

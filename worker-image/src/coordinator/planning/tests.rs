@@ -353,7 +353,7 @@ async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() 
         assert_eq!(reason, FailureReason::PlanFailed);
         assert_eq!(
             message,
-            "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first); wait for its end or write to another folder, and remove that file only if nothing of that job runs any more, with `aws s3 rm 's3://o/out/_STARTED.json'`: it is not taken over because its last sign of life is 0 min old, and 60 min are waited for"
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first), and is not taken over because its last sign of life is 0 min old, and 60 min are waited for; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://o/out/_STARTED.json'`"
         );
     }
     put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
