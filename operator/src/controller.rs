@@ -31,7 +31,7 @@ use self::observe::events::log_failure;
 use self::observe::refusal::newest_refusal;
 use self::observe::starting;
 use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
-use self::plan::{Installation, Plan};
+use self::plan::{Installation, Lifecycle, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
 use self::validate::{JobIdentity, ValidatedJob};
@@ -330,6 +330,7 @@ async fn observe_run(
     observed.unheard = context.streams.unheard(&identity.uid, generation);
     observed.told_to_end = context.streams.told_to_end(&identity.uid, generation);
     observed.scaled_at = context.memory.scaled_at(&identity.uid);
+    observed.old_roots_held = context.memory.old_roots_held(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
     observed.untold_ends =
@@ -493,8 +494,19 @@ fn note_force_delete(
         .change_forced(job_uid, |forced| forced.note_try(name, uid, refused, now));
 }
 
+/// Leaves the roots of earlier generations alone for a while if one of them could not be deleted.
+fn note_old_root(context: &Context, job_uid: &str, failed: Option<apply::Error>) {
+    let Some(error) = failed else {
+        return context.memory.release_old_roots(job_uid);
+    };
+    warn!(%error, "root of an earlier generation not deleted");
+    let wait = |failures| failure::after_old_root(&error, job_uid, failures);
+    let now = context.clock.now();
+    context.memory.hold_old_roots(job_uid, wait, now);
+}
+
 /// Carries the plan out, up to the first failure: a later action may rest on an earlier one. Only a pod that cannot be deleted by
-/// force is left where it is.
+/// force, and an earlier generation beside the one that runs, are left where they are.
 async fn apply_all(
     writer: &Writer<'_>,
     plan: &Plan,
@@ -505,6 +517,11 @@ async fn apply_all(
         context.metrics.count_action(action.verb(), outcome.is_ok());
         if let Action::ForceDeletePod { name, uid } = action {
             note_force_delete(context, &writer.job.uid, (name, uid), outcome.err());
+            continue;
+        }
+        let is_beside = plan.lifecycle == Lifecycle::Stay;
+        if matches!(action, Action::DeleteRoot { .. }) && is_beside {
+            note_old_root(context, &writer.job.uid, outcome.err());
             continue;
         }
         // A change that failed is in back-off and needs no rest besides: looks in between would end the back-off.

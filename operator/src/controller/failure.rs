@@ -67,6 +67,15 @@ fn pace(failures: u32, calls: u32) -> Duration {
     LONGEST_RETRY / (CALLS_A_MINUTE / calls).max(1)
 }
 
+/// How long the roots of earlier generations are left alone after a deletion of one failed, for the `failures`-th time in a row
+/// (from 1).
+pub fn after_old_root(error: &apply::Error, uid: &str, failures: u32) -> Duration {
+    let asked_for = error.call().and_then(CallError::retry_after);
+    let wait = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
+    let asked_for = asked_for.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+    spread(wait.max(asked_for), uid)
+}
+
 /// What to do with a job that is set aside for the `failures`-th time in a row (from 1).
 pub fn after_panic(uid: &str, failures: u32) -> Outcome {
     let wait = doubled(FIRST_SET_ASIDE, failures, LONGEST_SET_ASIDE);

@@ -5,6 +5,7 @@ mod events;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -14,6 +15,7 @@ use self::events::EventMemory;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
 use super::observed::{Frozen, LastWell};
+use super::validate::after;
 use crate::pods::PodFacts;
 
 /// Least time between two events of one reason about one job: a state that flaps is one event, and `status` says how it is.
@@ -37,6 +39,8 @@ struct JobMemory {
     last_well: LastWell,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
+    /// Deletions of earlier generations' roots that failed in a row, and when the next one is tried.
+    old_roots_held: Option<(u32, Timestamp)>,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
 }
@@ -123,6 +127,29 @@ impl Memory {
     /// The number of the job's workers was changed.
     pub fn note_scale(&self, uid: &str, now: Timestamp) {
         self.lock().entry(uid.to_owned()).or_default().scaled_at = Some(now);
+    }
+
+    /// Until when the roots of earlier generations are left alone.
+    pub fn old_roots_held(&self, uid: &str) -> Option<Timestamp> {
+        let jobs = self.lock();
+        let held = jobs.get(uid)?.old_roots_held;
+        held.map(|(_, until)| until)
+    }
+
+    /// A root of an earlier generation could not be deleted: `wait` gives the wait after so many failures in a row.
+    pub fn hold_old_roots(&self, uid: &str, wait: impl FnOnce(u32) -> Duration, now: Timestamp) {
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        let failures = memory.old_roots_held.map_or(0, |(failures, _)| failures);
+        let failures = failures.saturating_add(1);
+        memory.old_roots_held = Some((failures, after(now, wait(failures))));
+    }
+
+    /// A root of an earlier generation was deleted.
+    pub fn release_old_roots(&self, uid: &str) {
+        if let Some(memory) = self.lock().get_mut(uid) {
+            memory.old_roots_held = None;
+        }
     }
 
     /// The tries at the job's stuck pods, without those of pods that are gone.

@@ -42,6 +42,8 @@ pub struct Observed {
     pub told_to_end: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
+    /// Until when the roots of earlier generations are left alone, since the last deletion of one failed.
+    pub old_roots_held: Option<Timestamp>,
     /// The pods that were deleted by force, and what is known of nodes.
     pub forced: ForcedDeletes,
     /// When things were last seen well, whether or not status says so yet.

@@ -299,16 +299,30 @@ fn plan_running(
         }
     }
     // Only now: the new generation never waits for the old one, and its number is in status already.
-    actions.extend(delete_roots(job, observed, generation));
+    let mut old_roots: Vec<_> = delete_roots(job, observed, generation).collect();
+    let old_roots_held = observed
+        .old_roots_held
+        .filter(|until| !old_roots.is_empty() && now < *until);
+    if old_roots_held.is_some() {
+        old_roots.clear();
+    }
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
-    let requeue_after = Some(held.map_or(wait, |allowed| wait.min(until(allowed, now))));
+    let held = held.into_iter().chain(old_roots_held);
+    let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
+    // A deletion that fails now has no event that would lead to the next try.
+    let wait = if old_roots.is_empty() {
+        wait
+    } else {
+        wait.min(UNSETTLED_REQUEUE)
+    };
+    actions.append(&mut old_roots);
     Plan {
         look_live: None,
         actions,
         lifecycle: Lifecycle::Stay,
         diagnosis,
-        requeue_after,
+        requeue_after: Some(wait),
     }
 }
 

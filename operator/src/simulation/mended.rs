@@ -1,7 +1,9 @@
 //! Faults that the sweep has shown and that are mended: each at every request like the one at which it was found, whatever its
 //! number is by now.
 
-use super::faults::{Fault, Span};
+use jiff::SignedDuration;
+
+use super::faults::{Exchange, Fault, Span};
 use super::runs::Known;
 use super::sweep::Run;
 
@@ -52,6 +54,33 @@ const CASES: [Case; 5] = [
         span: Span::Once,
     },
 ];
+
+#[test]
+fn an_old_root_that_cannot_be_deleted_delays_nothing() {
+    let known = Known::learn();
+    let scenario = known.scenario("coordinator-lost");
+    let is = |request: &'static str| {
+        move |one: &&Exchange| one.signature.to_string() == request && one.nth == 1
+    };
+    let requests = &known.learned[scenario].requests;
+    let deletion = |one: &Exchange| is("delete configmaps/count-g1")(&one);
+    let number = requests.iter().position(deletion).unwrap();
+    let storm = (number, Fault::Status(503), Span::Seconds(600));
+    let run = Run {
+        scenario,
+        faults: vec![storm],
+    };
+    let (record, complaints) = known.carry_out(&run);
+    assert!(complaints.is_empty(), "{complaints:?}");
+    let made = |requests: &[Exchange]| {
+        let last = requests
+            .iter()
+            .find(is("create statefulsets/count-workers-g2"));
+        last.map(|one| one.at).unwrap()
+    };
+    let late = made(&record.exchanges).duration_since(made(requests));
+    assert!(late < SignedDuration::from_secs(1), "{late:?} late");
+}
 
 #[test]
 fn faults_that_are_mended_stay_mended() {

@@ -103,7 +103,8 @@ impl Known {
         self.carry_out(run).1
     }
 
-    fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
+    /// What happens in a run, and what is wrong with it.
+    pub(super) fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
         self.carry_out_with(run, None)
     }
 

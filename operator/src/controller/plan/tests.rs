@@ -119,6 +119,7 @@ impl World {
             last_well: self.last_well,
             forced: self.forced.clone(),
             scaled_at: self.scaled_at,
+            old_roots_held: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::simulation::api::kinds::{EVENTS, JOBS};
+use crate::simulation::api::kinds::{CONFIG_MAPS, EVENTS, JOBS};
 use crate::simulation::api::request::Verb;
 use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::faults::{Exchange, Fault};
@@ -115,10 +115,14 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
             continue;
         }
         let is_granted = |one: &Exchange| one.signature == failed.signature && !is_failure(one);
+        // The job goes on beside an earlier root that cannot be deleted: only the tries at that are counted.
+        let is_beside = failed.signature.verb == Verb::Delete
+            && failed.signature.kind == CONFIG_MAPS.facts().plural;
         let minute: Vec<_> = counted[number + 1..]
             .iter()
             .take_while(|one| one.process == failed.process)
             .take_while(|one| one.at < after(failed.at, MINUTE) && !is_granted(one))
+            .filter(|one| !is_beside || one.signature == failed.signature)
             .collect();
         // What follows the last failure is no back-off.
         let again = |one: &&&Exchange| is_failure(one) && one.signature == failed.signature;
