@@ -346,12 +346,14 @@ async fn observe_run(
     };
     // Two lists of different ages would make pods come and go that did neither. Without its root the generation is collected.
     if observed.freshness == Freshness::Cached && is_whole {
+        let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
+        let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
         observed.lost = context.streams.lost(
             &identity.uid,
             generation,
             lost_before(&job.status),
             observed.workers(generation),
-            workers.replicas,
+            replicas,
         );
     }
     let memory = &context.memory;
@@ -525,9 +527,11 @@ async fn apply_all(
             continue;
         }
         // A change that failed is in back-off and needs no rest besides: looks in between would end the back-off.
-        if matches!(action, Action::ScaleWorkers { .. }) && outcome.is_ok() {
+        if let Action::ScaleWorkers { uid, to, .. } = action
+            && outcome.is_ok()
+        {
             let now = context.clock.now();
-            context.memory.note_scale(&writer.job.uid, now);
+            context.memory.note_scale(&writer.job.uid, uid, *to, now);
         }
         outcome?;
     }

@@ -39,6 +39,8 @@ struct JobMemory {
     last_well: LastWell,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
+    /// The `StatefulSet` by uid whose replicas were changed last, and to how many.
+    scaled_to: Option<(String, u32)>,
     /// Deletions of earlier generations' roots that failed in a row, and when the next one is tried.
     old_roots_held: Option<(u32, Timestamp)>,
     /// When an event of each reason was last published. The reasons are a closed list.
@@ -124,9 +126,19 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.scaled_at)
     }
 
-    /// The number of the job's workers was changed.
-    pub fn note_scale(&self, uid: &str, now: Timestamp) {
-        self.lock().entry(uid.to_owned()).or_default().scaled_at = Some(now);
+    /// How many workers this operator last asked this `StatefulSet` for: the watch may say so later than pods are gone.
+    pub fn scaled_to(&self, uid: &str, workers_uid: &str) -> Option<u32> {
+        let jobs = self.lock();
+        let (last, to) = jobs.get(uid)?.scaled_to.as_ref()?;
+        (last == workers_uid).then_some(*to)
+    }
+
+    /// The number of the job's workers was changed, in the `StatefulSet` with this uid.
+    pub fn note_scale(&self, uid: &str, workers_uid: &str, to: u32, now: Timestamp) {
+        let mut jobs = self.lock();
+        let memory = jobs.entry(uid.to_owned()).or_default();
+        memory.scaled_at = Some(now);
+        memory.scaled_to = Some((workers_uid.to_owned(), to));
     }
 
     /// Until when the roots of earlier generations are left alone.

@@ -83,6 +83,23 @@ fn an_old_root_that_cannot_be_deleted_delays_nothing() {
 }
 
 #[test]
+fn a_released_worker_is_no_disruption_while_the_watch_of_replicas_is_silent() {
+    let known = Known::learn();
+    let scenario = known.scenario("scale");
+    let requests = &known.learned[scenario].requests;
+    let is_watch = |one: &Exchange| one.signature.to_string() == "watch statefulsets";
+    let watch = requests.iter().position(is_watch).unwrap();
+    let runs: Vec<_> = (1..12)
+        .map(|lines| Run {
+            scenario,
+            faults: vec![(watch, Fault::Deaf(lines), Span::Once)],
+        })
+        .collect();
+    let failed = known.judge_all(&runs);
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
 fn faults_that_are_mended_stay_mended() {
     let known = Known::learn();
     for case in CASES {
