@@ -1,5 +1,5 @@
 //! Coordinators by script, in place of processes behind gRPC: one run a job, whose ledger outlives its coordinators. A
-//! newer epoch fences the older one. They report what a scenario makes of the run, and note what the operator says.
+//! newer epoch fences the older one. They report what a scenario makes of the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use super::api::metadata::text;
+use super::marks::generation_of;
 use crate::clock::Clock;
 use crate::progress::StreamTarget;
 use crate::progress::dial::{Dial, Error, Message, Reports};
@@ -44,8 +46,6 @@ pub(crate) struct Run {
     newest_epoch: u64,
     /// By the uid of their pod.
     incarnations: BTreeMap<String, Incarnation>,
-    /// What the operator said, to whichever coordinator.
-    pub(crate) heard: Vec<Message>,
 }
 
 /// One process of a coordinator.
@@ -84,7 +84,7 @@ impl Coordinators {
 
     /// A coordinator's pod is ready: its process has opened the next epoch.
     pub(crate) fn pod_ready(&self, pod: &Value) {
-        let Some((job_uid, generation)) = job_of(pod) else {
+        let Some((job_uid, generation)) = generation_of(pod) else {
             return;
         };
         let uid = text(&pod["metadata"]["uid"]).to_owned();
@@ -142,7 +142,7 @@ impl Coordinators {
 
     /// Whether a worker's coordinator is up, and otherwise since when it is not.
     pub(crate) fn serves_workers_of(&self, pod: &Value) -> (bool, Option<Instant>) {
-        let Some((job_uid, generation)) = job_of(pod) else {
+        let Some((job_uid, generation)) = generation_of(pod) else {
             return (false, None);
         };
         let runs = self.lock();
@@ -275,38 +275,21 @@ impl Stream {
                 return Some((Ok(report), self));
             }
             tokio::select! {
-                biased;
-                message = self.messages.recv() => {
-                    let message = message?;
-                    let mut runs = self.coordinators.lock();
-                    let run = runs.entry(uid.clone()).or_default();
-                    if let Message::EndRun { reason, message } = &message {
-                        run.result.get_or_insert_with(|| RunResult {
-                            reason: reason.clone().into(),
-                            message: message.clone(),
-                            ..RunResult::default()
-                        });
-                    }
-                    run.heard.push(message);
-                }
-                changed = self.changed.changed() => changed.ok()?,
-            }
+                            biased;
+            message = self.messages.recv() => {
+                                // Of what the operator says only the end of the run changes anything here.
+                                if let Message::EndRun { reason, message } = message? {
+                                    let mut runs = self.coordinators.lock();
+                                    let run = runs.entry(uid.clone()).or_default();
+                                    run.result.get_or_insert_with(|| RunResult {
+                                        reason: reason.into(),
+                                        message,
+                                        ..RunResult::default()
+                                    });
+                                }
+                            }
+                            changed = self.changed.changed() => changed.ok()?,
+                        }
         }
     }
-}
-
-/// The job and generation that a pod's labels name.
-fn job_of(pod: &Value) -> Option<(String, u32)> {
-    let labels = &pod["metadata"]["labels"];
-    let generation = text(&labels[zephyr_crds::names::LABEL_GENERATION])
-        .parse()
-        .ok()?;
-    Some((
-        text(&labels[zephyr_crds::names::LABEL_JOB_UID]).to_owned(),
-        generation,
-    ))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
 }

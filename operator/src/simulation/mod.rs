@@ -11,6 +11,7 @@ mod coordinator;
 mod defects;
 mod faults;
 mod judges;
+mod marks;
 mod mended;
 mod play;
 mod runs;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use zephyr_crds::names::{COMPONENT_COORDINATOR, COMPONENT_WORKER};
 use zephyr_proto::reason::EndReason;
 
 use super::api::kinds::{CONFIG_MAPS, JOBS, Kind, STATEFUL_SETS};
 use super::api::request::{ApiRequest, Query, Verb};
 use super::api::store::{Actor, Key};
+use super::marks::{component_of, number_of};
 use super::scenario::{Condition, Pod, Step};
 use super::world::{JOB, NAMESPACE, World};
 use crate::run_report::RunResult;
@@ -96,7 +98,7 @@ impl World {
         } else {
             self.cluster.lose_node_of(uid);
         }
-        if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker" {
+        if component_of(&pod) == COMPONENT_WORKER {
             return self.of_run(|run| run.disruptions += 1);
         }
         Ok(())
@@ -158,19 +160,15 @@ impl World {
         let store = self.server.lock();
         store
             .all(kind)
-            .filter_map(|(key, object)| {
-                let generation =
-                    &object["metadata"]["labels"][zephyr_crds::names::LABEL_GENERATION];
-                Some((generation.as_str()?.parse::<u32>().ok()?, key.clone()))
-            })
+            .filter_map(|(key, object)| Some((number_of(object)?, key.clone())))
             .max()
             .map(|(_, key)| key)
     }
 
     fn find(&self, pod: Pod) -> Result<(Key, std::sync::Arc<Value>), String> {
         match pod {
-            Pod::Coordinator => self.pod("coordinator", ""),
-            Pod::Worker(ordinal) => self.pod("worker", &format!("-{ordinal}")),
+            Pod::Coordinator => self.pod(COMPONENT_COORDINATOR, ""),
+            Pod::Worker(ordinal) => self.pod(COMPONENT_WORKER, &format!("-{ordinal}")),
         }
         .ok_or_else(|| format!("{pod:?} has no pod"))
     }

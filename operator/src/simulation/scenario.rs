@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// All scenarios, by name. One that begins with `later:` is of a feature that does not exist yet: it says which, and until
-/// then does what exists and comes nearest.
+/// All scenarios, by name. One of a feature that does not exist yet says so, and until then does what comes nearest.
 pub(super) const SCENARIOS: [(&str, &str); 19] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
@@ -41,8 +40,6 @@ pub(super) const SCENARIOS: [(&str, &str); 19] = [
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// The feature that this scenario waits for.
-    pub(super) later: Option<&'static str>,
     /// Which number the generation has in the end depends on what of an earlier job is still there.
     pub(super) has_any_number: bool,
     pub(super) steps: Vec<(&'static str, Step)>,
@@ -118,14 +115,11 @@ impl Scenario {
     fn read(name: &'static str, text: &'static str) -> Result<Self, String> {
         let mut scenario = Self {
             name,
-            later: None,
             has_any_number: false,
             steps: Vec::new(),
         };
         for line in text.lines().map(str::trim) {
-            if let Some(feature) = line.strip_prefix("later:") {
-                scenario.later = Some(feature.trim());
-            } else if line == "any number" {
+            if line == "any number" {
                 scenario.has_any_number = true;
             } else if !line.is_empty() && !line.starts_with('#') {
                 let step = Step::read(line).ok_or_else(|| format!("{line}: no such step"))?;

@@ -69,7 +69,6 @@ impl Wire {
             Err(why) => return Ok(respond(&Answer::fail(404, "NotFound", &why))),
         };
         let (number, fault) = self.faults.meet(self.process, self.clock.now(), &request);
-        let actor = Actor::Operator(self.process);
         match fault {
             Some(Fault::CrashBefore) => self.die().await,
             Some(Fault::Reset) => Err(broken("connection reset before the request")),
@@ -79,30 +78,37 @@ impl Wire {
             }
             Some(Fault::Status(code)) => Ok(respond(&refusal(code, &request, None))),
             Some(Fault::TooMany(seconds)) => Ok(respond(&refusal(429, &request, Some(seconds)))),
-            Some(Fault::CrashAfter | Fault::ReplyLost | Fault::Stale(_)) | None
-                if request.verb != Verb::Watch =>
-            {
-                let answer = match fault {
-                    Some(Fault::Stale(versions)) if request.verb == Verb::List => {
-                        self.server.old_list(&request, versions)
-                    }
-                    _ => self.server.answer(&request, actor),
-                };
-                self.faults.answered(number, answer.code);
-                sleep(TRAVEL).await;
-                match fault {
-                    Some(Fault::CrashAfter) => self.die().await,
-                    Some(Fault::ReplyLost) => Err(broken("connection reset before the answer")),
-                    _ => Ok(respond(&answer)),
-                }
+            // All others happen after the request has arrived.
+            fault => self.arrive(number, &request, fault).await,
+        }
+    }
+
+    /// The request takes effect; its fault meets the answer. Faults of watches do nothing to other requests.
+    async fn arrive(
+        &self,
+        number: usize,
+        request: &ApiRequest,
+        fault: Option<Fault>,
+    ) -> Result<Response<Body>, BoxError> {
+        let answer = match fault {
+            // Nothing comes of a watch that nobody reads.
+            _ if request.verb == Verb::Watch => None,
+            Some(Fault::Stale(versions)) if request.verb == Verb::List => {
+                Some(self.server.old_list(request, versions))
             }
-            // Faults of watches happen to watches only; to other requests they do nothing.
-            _ if request.verb != Verb::Watch => Ok(respond(&self.server.answer(&request, actor))),
-            Some(Fault::CrashAfter) => self.die().await,
-            Some(Fault::ReplyLost) => Err(broken("connection reset before the answer")),
-            fault => {
+            _ => Some(self.server.answer(request, Actor::Operator(self.process))),
+        };
+        if let Some(answer) = &answer {
+            self.faults.answered(number, answer.code);
+            sleep(TRAVEL).await;
+        }
+        match (fault, answer) {
+            (Some(Fault::CrashAfter), _) => self.die().await,
+            (Some(Fault::ReplyLost), _) => Err(broken("connection reset before the answer")),
+            (_, Some(answer)) => Ok(respond(&answer)),
+            (fault, None) => {
                 self.faults.answered(number, 200);
-                Ok(self.watch(&request, fault))
+                Ok(self.watch(request, fault))
             }
         }
     }

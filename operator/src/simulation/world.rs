@@ -17,6 +17,7 @@ use super::api::store::{Actor, Change, Key};
 use super::cluster::Cluster;
 use super::coordinator::Coordinators;
 use super::faults::{Exchange, Faults, Rule};
+use super::marks::{component_of, number_of};
 use super::scenario::Scenario;
 use super::wire::Wire;
 use crate::calls::retry_after::KeepRetryAfter;
@@ -184,16 +185,11 @@ impl World {
         store
             .all(PODS)
             .filter(|(key, pod)| {
-                pod["metadata"]["labels"]["app.kubernetes.io/component"] == component
+                component_of(pod) == component
                     && pod["metadata"]["deletionTimestamp"].is_null()
                     && key.name.ends_with(suffix)
             })
-            .max_by_key(|(_, pod)| {
-                let generation = &pod["metadata"]["labels"][zephyr_crds::names::LABEL_GENERATION];
-                generation
-                    .as_str()
-                    .and_then(|text| text.parse::<u32>().ok())
-            })
+            .max_by_key(|(_, pod)| number_of(pod))
             .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
     }
 }

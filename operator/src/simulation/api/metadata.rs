@@ -98,7 +98,7 @@ pub(super) fn refuse_change(
 }
 
 /// A text, or none.
-pub(super) fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 

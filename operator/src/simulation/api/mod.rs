@@ -4,7 +4,7 @@
 pub(crate) mod answer;
 pub(crate) mod delete;
 pub(crate) mod kinds;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod read;
 pub(crate) mod request;
 mod selector;

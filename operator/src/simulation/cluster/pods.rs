@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use zephyr_crds::names::COMPONENT_COORDINATOR;
 
 use super::sets::is_ready;
 use super::{Cluster, Life};
 use crate::simulation::api::kinds::{NODES, PODS};
 use crate::simulation::api::store::{Actor, Key, whole_seconds};
+use crate::simulation::marks::component_of;
 
 /// From its creation to its containers.
 const STARTS_AFTER: Duration = Duration::from_millis(700);
@@ -107,7 +109,7 @@ impl Cluster {
             )
         };
         if let Some(lost) = lost {
-            return due_on_lost_node(pod, lost, is_deleted, now);
+            return due_on_lost_node(pod, lost, is_deleted, now, self.server.now());
         }
         if let Some(dying) = life.dying {
             let ends = dying + ENDS_AFTER;
@@ -124,7 +126,7 @@ impl Cluster {
                 Due::Remove
             };
         }
-        let is_coordinator = component(pod) == "coordinator";
+        let is_coordinator = component_of(pod) == COMPONENT_COORDINATOR;
         if pod["spec"]["nodeName"].is_null() {
             if is_full && is_coordinator {
                 return unschedulable(pod);
@@ -208,14 +210,21 @@ impl Cluster {
     }
 }
 
-fn due_on_lost_node(pod: &Value, lost: Instant, is_deleted: bool, now: Instant) -> Due {
+/// The node controller writes the time of its look.
+fn due_on_lost_node(
+    pod: &Value,
+    lost: Instant,
+    is_deleted: bool,
+    now: Instant,
+    time: jiff::Timestamp,
+) -> Due {
     let silent = lost + NODE_SILENT_AFTER;
     if now < silent {
         return Due::At(silent);
     }
     if is_ready(pod) {
         let mut changed = pod.clone();
-        set_condition(&mut changed, "Ready", false, jiff_now(pod));
+        set_condition(&mut changed, "Ready", false, time);
         return Due::Change(changed);
     }
     let evicted = lost + NODE_LOST_AFTER;
@@ -228,23 +237,8 @@ fn due_on_lost_node(pod: &Value, lost: Instant, is_deleted: bool, now: Instant) 
     }
 }
 
-/// The node controller writes the time of its look, which is later than any in the pod.
-fn jiff_now(pod: &Value) -> jiff::Timestamp {
-    pod["status"]["startTime"]
-        .as_str()
-        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
-        .and_then(|time| time.checked_add(jiff::SignedDuration::from_secs(60)).ok())
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-}
-
 fn at_or(now: Instant, at: Instant, then: impl FnOnce() -> Due) -> Due {
     if now < at { Due::At(at) } else { then() }
-}
-
-fn component(pod: &Value) -> &str {
-    pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        .as_str()
-        .unwrap_or("")
 }
 
 fn unschedulable(pod: &Value) -> Due {

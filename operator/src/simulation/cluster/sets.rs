@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use crate::simulation::api::kinds::{DEPLOYMENTS, PODS, REPLICA_SETS, STATEFUL_SETS};
+use crate::simulation::api::metadata::text;
 use crate::simulation::api::store::{Actor, Key, Store};
+use crate::simulation::marks::is_owned_by;
 
 impl Cluster {
     /// Brings every Deployment and `StatefulSet` to its number of pods, and its status to what is.
@@ -60,7 +62,7 @@ impl Cluster {
         self.server.change(|store, now| {
             if let Some(found) = store.get(&key).cloned() {
                 // One of a namesake that is being collected.
-                let is_ours = found["metadata"]["ownerReferences"][0]["uid"] == owner["uid"];
+                let is_ours = is_owned_by(&found, &owner["uid"]);
                 return is_ours.then_some(found);
             }
             let template = &deployment["spec"]["template"];
@@ -177,24 +179,14 @@ fn pods_of(store: &Store, set: &Value) -> Vec<Arc<Value>> {
     uids.extend(
         store
             .all(REPLICA_SETS)
-            .filter(|(_, one)| {
-                one["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"]
-            })
+            .filter(|(_, one)| is_owned_by(one, &set["metadata"]["uid"]))
             .map(|(_, one)| &one["metadata"]["uid"]),
     );
     store
         .all(PODS)
-        .filter(|(_, pod)| {
-            pod["metadata"]["ownerReferences"]
-                .as_array()
-                .is_some_and(|owners| owners.iter().any(|owner| uids.contains(&&owner["uid"])))
-        })
+        .filter(|(_, pod)| uids.iter().any(|uid| is_owned_by(pod, uid)))
         .map(|(_, pod)| Arc::clone(pod))
         .collect()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
 }
 
 fn is_over(pod: &Value) -> bool {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::simulation::api::kinds::{
     CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS,
 };
+use crate::simulation::marks::component_of;
 use crate::simulation::world::Record;
 use zephyr_crds::names;
 
@@ -277,7 +278,7 @@ fn condition(status: &Value, name: &str) -> Value {
 }
 
 fn is_ready_worker(pod: &Value) -> bool {
-    pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"
+    component_of(pod) == names::COMPONENT_WORKER
         && pod["metadata"]["deletionTimestamp"].is_null()
         && crate::simulation::cluster::is_ready(pod)
 }

@@ -2,15 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use crate::simulation::api::kinds::{CONFIG_MAPS, EVENTS, JOBS, PODS, STATEFUL_SETS};
+use crate::simulation::api::metadata::text;
 use crate::simulation::api::store::{Actor, Change, What};
+use crate::simulation::marks::{Generation, generation_of};
 use crate::simulation::world::Record;
-use zephyr_crds::names;
-
-/// A generation of a job: by the job's uid, and its number.
-type Generation = (String, u32);
 
 /// Objects of one job whose name another generation of it has used before.
 pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
@@ -120,14 +116,4 @@ fn created_by_the_operator(record: &Record) -> impl Iterator<Item = &Change> {
             && change.key.kind != EVENTS
             && change.key.kind != PODS
     })
-}
-
-fn generation_of(object: &Value) -> Option<Generation> {
-    let labels = &object["metadata"]["labels"];
-    let number = text(&labels[names::LABEL_GENERATION]).parse().ok()?;
-    Some((text(&labels[names::LABEL_JOB_UID]).to_owned(), number))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
 }

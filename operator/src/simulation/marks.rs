@@ -1,0 +1,35 @@
+//! What an object says of itself: its job, its generation, what it is, whose it is. Looks at one object only.
+
+use serde_json::Value;
+use zephyr_crds::names::{LABEL_COMPONENT, LABEL_GENERATION, LABEL_JOB_UID};
+
+use super::api::metadata::text;
+
+/// A generation of a job: by the job's uid, and its number.
+pub(crate) type Generation = (String, u32);
+
+/// The generation that an object belongs to.
+pub(crate) fn generation_of(object: &Value) -> Option<Generation> {
+    let uid = text(&object["metadata"]["labels"][LABEL_JOB_UID]);
+    Some((uid.to_owned(), number_of(object)?))
+}
+
+/// The number of the generation that an object belongs to.
+pub(crate) fn number_of(object: &Value) -> Option<u32> {
+    let labels = &object["metadata"]["labels"];
+    text(&labels[LABEL_GENERATION]).parse().ok()
+}
+
+/// Which part of a generation an object is: one of the `COMPONENT_` constants.
+pub(crate) fn component_of(object: &Value) -> &str {
+    text(&object["metadata"]["labels"][LABEL_COMPONENT])
+}
+
+/// Whether one of the owners of an object has this uid.
+pub(crate) fn is_owned_by(object: &Value, uid: &Value) -> bool {
+    let mut owners = object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    owners.any(|owner| owner["uid"] == *uid)
+}
