@@ -199,8 +199,10 @@ async fn follow_kind<F: Facts>(
             Ok(watcher::Event::Init) => cache.begin_list(),
             Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen)) => {
                 untaken += 1;
-                let is_full = untaken > SMALL_CHANNEL && watching.filling.sentence().is_some();
-                if is_full && defect::is(Defect::StartupDeadlock) {
+                if defect::is(Defect::StartupDeadlock)
+                    && untaken > SMALL_CHANNEL
+                    && watching.filling.sentence().is_some()
+                {
                     std::future::pending::<()>().await;
                 }
                 cache.put(seen).into_iter().for_each(&on_touch);

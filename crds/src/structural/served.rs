@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::SCHEMA;
 use super::check::OF_EVERY_OBJECT;
@@ -77,18 +77,16 @@ fn fields(ours: &Value, served: &Value, path: &str, writer: Writer, found: &mut 
         "" => name.to_owned(),
         _ => format!("{path}.{name}"),
     };
-    let of = |schema: &Value| schema.get("properties").and_then(Value::as_object).cloned();
-    let (our_fields, served_fields) =
-        (of(ours).unwrap_or_default(), of(served).unwrap_or_default());
+    let (our_fields, served_fields) = (properties(ours), properties(served));
     let is_kept = served.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
         || served.get("additionalProperties").is_some();
-    for (name, ours) in &our_fields {
+    for (name, ours) in our_fields.into_iter().flatten() {
         let writer = if path.is_empty() && name == "status" {
             Writer::Operator
         } else {
             writer
         };
-        match served_fields.get(name) {
+        match served_fields.and_then(|fields| fields.get(name)) {
             Some(served) => schemas(ours, served, &join(name), writer, found),
             None if is_kept => {}
             None => found.lacks.push(join(name)),
@@ -97,8 +95,9 @@ fn fields(ours: &Value, served: &Value, path: &str, writer: Writer, found: &mut 
     let is_open = ours.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
         || ours.get("additionalProperties").is_some();
     let is_of_every_object = |name: &str| path.is_empty() && OF_EVERY_OBJECT.contains(&name);
-    for name in served_fields.keys() {
-        if !our_fields.contains_key(name) && !is_open && !is_of_every_object(name) {
+    for name in served_fields.into_iter().flat_map(Map::keys) {
+        let is_known = our_fields.is_some_and(|fields| fields.contains_key(name));
+        if !is_known && !is_open && !is_of_every_object(name) {
             found.adds.push(join(name));
         }
     }
@@ -113,6 +112,11 @@ fn fields(ours: &Value, served: &Value, path: &str, writer: Writer, found: &mut 
                 .map(|name| format!("an object without {}", join(name))),
         );
     }
+}
+
+/// The fields that a schema of a map names.
+fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
 }
 
 /// The values of an enum.

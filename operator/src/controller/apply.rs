@@ -446,9 +446,7 @@ impl Writer<'_> {
         &self,
         request: Result<http::Request<Vec<u8>>, request::Error>,
     ) -> Result<T, CallError> {
-        let request = request
-            .map_err(|error| CallError::Answer(Box::new(kube::Error::BuildRequest(error))))?;
-        bounded(self.client.request(request)).await
+        bounded(self.client.request(request.map_err(not_built)?)).await
     }
 
     fn namespace(&self) -> String {
@@ -467,7 +465,11 @@ struct Existing {
 
 /// The error of an object that cannot be written as JSON.
 fn not_sent(error: serde_json::Error) -> CallError {
-    let error = request::Error::SerializeBody(error);
+    not_built(request::Error::SerializeBody(error))
+}
+
+/// The error of a request that cannot be built.
+fn not_built(error: request::Error) -> CallError {
     CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
 }
 

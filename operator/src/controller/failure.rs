@@ -50,11 +50,9 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Out
             | None => backoff,
         },
     };
-    let asked_for = call_of(error)
-        .and_then(CallError::retry_after)
-        .unwrap_or_default()
-        .min(LONGEST_RETRY_AFTER);
-    let wait = wait.max(pace(failures, calls)).max(asked_for);
+    let wait = wait
+        .max(pace(failures, calls))
+        .max(asked_for(call_of(error)));
     Outcome::BackOff(spread(wait, uid))
 }
 
@@ -70,10 +68,14 @@ fn pace(failures: u32, calls: u32) -> Duration {
 /// How long the roots of earlier generations are left alone after a deletion of one failed, for the `failures`-th time in a row
 /// (from 1).
 pub fn after_old_root(error: &apply::Error, uid: &str, failures: u32) -> Duration {
-    let asked_for = error.call().and_then(CallError::retry_after);
     let wait = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
-    let asked_for = asked_for.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-    spread(wait.max(asked_for), uid)
+    spread(wait.max(asked_for(error.call())), uid)
+}
+
+/// The wait that the API server wants, as far as it is believed.
+fn asked_for(call: Option<&CallError>) -> Duration {
+    let wait = call.and_then(CallError::retry_after).unwrap_or_default();
+    wait.min(LONGEST_RETRY_AFTER)
 }
 
 /// What to do with a job that is set aside for the `failures`-th time in a row (from 1).

@@ -54,6 +54,7 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
 
 /// How the job ended.
 pub fn result(result: &JobResult) -> wire::Result {
+    let reason = end_reason(result).to_string();
     match result {
         JobResult::Succeeded {
             files,
@@ -62,16 +63,16 @@ pub fn result(result: &JobResult) -> wire::Result {
             manifest,
         } => wire::Result {
             succeeded: true,
-            reason: end_reason(result).to_string(),
+            reason,
             message: format!("{files} files with {rows} records"),
             files: *files,
             bytes: *bytes,
             rows: *rows,
             manifest: manifest.clone(),
         },
-        JobResult::Failed { reason: _, message } => wire::Result {
+        JobResult::Failed { message, .. } => wire::Result {
             succeeded: false,
-            reason: end_reason(result).to_string(),
+            reason,
             message: message.clone(),
             ..wire::Result::default()
         },
