@@ -1,0 +1,1 @@
+//! Dates of jq: broken-down times, `strptime` and `strftime`. Knows no values.

@@ -1,0 +1,1 @@
+//! A 64-bit floating point number as jq writes it. Knows no values.

@@ -1,0 +1,1 @@
+//! The mathematical functions of jq by name. Knows no values.
