@@ -49,7 +49,7 @@ impl Drop for SmallDisk {
 /// Lines of the input that is grouped.
 const LINES: usize = 4_000;
 
-/// One task holds more than fits into a quarter of 128 MiB, so that it spills.
+/// One task holds more than its buffers of 4 MiB in a worker of 128 MiB, so that it spills.
 fn spilling() -> Value {
     json!({
         "source": {"files": {"paths": ["$IN/*.txt"]}},

@@ -149,27 +149,37 @@ impl TaskContext {
         }
     }
 
-    /// What a buffer of records may hold, and what the streams of a merge may: a quarter of the memory each, because
-    /// the allocator, the compressor and the parts under way need the rest.
+    /// What a buffer of records may hold, in bytes, and what the streams of a merge may.
     pub(super) fn buffer_bytes(&self) -> usize {
-        let memory = if self.setup.memory_bytes == 0 {
-            MEMORY_BYTES_UNKNOWN
-        } else {
-            self.setup.memory_bytes
-        };
-        usize::try_from((memory / 4).max(BUFFER_BYTES_MIN)).unwrap_or(usize::MAX)
+        buffer_bytes(self.setup.memory_bytes)
     }
 }
 
-/// What one record may take: all that an attempt has but the reserve at which its worker ends processes, what any process
-/// takes, and `buffer_bytes`. No limit where none is known.
-fn room_for_a_record(memory_bytes: u64, buffer_bytes: u64) -> usize {
+/// What is left of an attempt's memory without the reserve at which its worker ends processes, and without what any process
+/// takes.
+fn free_bytes(memory_bytes: u64) -> u64 {
+    let reserve = (memory_bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+    memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
+}
+
+/// A quarter of the memory, because the allocator and the records need the rest. A stage has at most two buffers, so each
+/// takes at most half of what is free: in a small container a task spills earlier, and its worker does not end it.
+fn buffer_bytes(memory_bytes: u64) -> usize {
+    let buffer = if memory_bytes == 0 {
+        MEMORY_BYTES_UNKNOWN / 4
+    } else {
+        (memory_bytes / 4).min(free_bytes(memory_bytes) / 2)
+    };
+    usize::try_from(buffer.max(BUFFER_BYTES_MIN)).unwrap_or(usize::MAX)
+}
+
+/// What one record may take: what is free without the stage's buffers. No limit if no limit of memory is known.
+fn room_for_a_record(memory_bytes: u64, buffers_bytes: u64) -> usize {
     if memory_bytes == 0 {
         return usize::MAX;
     }
-    let reserve = (memory_bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
-    let room = memory_bytes
-        .saturating_sub(reserve + PROCESS_BYTES + buffer_bytes)
+    let room = free_bytes(memory_bytes)
+        .saturating_sub(buffers_bytes)
         .max(ROOM_BYTES_MIN);
     usize::try_from(room).unwrap_or(usize::MAX)
 }
@@ -178,19 +188,39 @@ fn room_for_a_record(memory_bytes: u64, buffer_bytes: u64) -> usize {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
     #[test]
     fn a_record_may_take_what_the_reserve_the_process_and_the_buffers_leave() {
-        const MIB: u64 = 1 << 20;
         for (memory, buffers, room) in [
             (1024 * MIB, 0, 825),
             (1024 * MIB, 256 * MIB, 569),
             (512 * MIB, 128 * MIB, 236),
             (256 * MIB, 64 * MIB, 64),
-            (128 * MIB, 32 * MIB, 16),
+            (128 * MIB, 4 * MIB, 16),
         ] {
             let found = room_for_a_record(memory, buffers) as u64 / MIB;
             assert_eq!(found, room, "{memory} {buffers}");
         }
         assert_eq!(room_for_a_record(0, MIB), usize::MAX);
+    }
+
+    #[test]
+    fn two_buffers_and_a_process_stay_below_the_reserve_from_136_mib_on() {
+        for (memory, buffer) in [
+            (0, 128 * MIB),
+            (64 * MIB, 4 * MIB),
+            (128 * MIB, 4 * MIB),
+            (136 * MIB, 4 * MIB),
+            (192 * MIB, 32 * MIB),
+            (256 * MIB, 64 * MIB),
+            (1024 * MIB, 256 * MIB),
+        ] {
+            let found = buffer_bytes(memory) as u64;
+            assert_eq!(found, buffer, "{memory}");
+            let reserve = (memory / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+            let all = reserve + PROCESS_BYTES + 2 * found;
+            assert!(all <= memory || memory < 136 * MIB, "{memory}: {all}");
+        }
     }
 }
