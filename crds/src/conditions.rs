@@ -1,10 +1,11 @@
-//! The names of conditions, their reasons, and the condition itself. Which condition holds is the operator's decision.
+//! The names of conditions, their reasons, and the condition type. The operator decides which
+//! conditions hold.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a condition speaks about. The text of each is part of the API.
+/// The type of a condition. The text of each variant is part of the API.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -24,7 +25,7 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// Every condition, in the order in which status shows them.
+    /// Every condition type, in the order in which status shows them.
     pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Progressing,
@@ -70,7 +71,7 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition has its status. A closed list, so that scripts can compare.
+/// Why a condition has its status. The list is closed, so that scripts can compare values.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -81,24 +82,24 @@ pub enum Reason {
     SpecInvalid,
     /// A generation's objects are being created.
     Starting,
-    /// The coordinator is reading the input listing and making the plan.
+    /// The coordinator is listing the input and making the plan.
     Planning,
     /// Tasks are running, or waiting for a free slot.
     Running,
-    /// There is a plan and no worker yet.
+    /// The plan exists, but no worker has connected yet.
     WaitingForWorkers,
     /// Pods cannot be placed: no node, no capacity.
     WaitingForCapacity,
-    /// Quota, limit range, pod security, admission or a failing API server keeps an object from being made; the message has the API
-    /// server's words.
+    /// Quota, limit range, pod security, admission or a failing API server prevents an object from
+    /// being created. The message repeats the API server's text.
     Blocked,
     /// A Secret or `ConfigMap` that the pods name does not exist.
     ReferenceNotFound,
     /// An image cannot be pulled or started.
     ImageError,
-    /// The object store does not answer, or refuses.
+    /// The object store does not answer, or refuses the request.
     StorageUnavailable,
-    /// The operator waits before the next generation.
+    /// The operator is waiting before it starts the next generation.
     Backoff,
     /// The coordinator's pod is not ready.
     CoordinatorUnavailable,
@@ -110,7 +111,7 @@ pub enum Reason {
     NoWorkersAlive,
     /// Some workers failed.
     WorkersFailing,
-    /// Nothing is wrong.
+    /// No problem is known.
     AsExpected,
     /// The plan could not be made: an expression, a path, the input.
     PlanFailed,
@@ -118,9 +119,9 @@ pub enum Reason {
     TaskFailed,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
-    /// Storage lost or damaged what a task had written, again and again.
+    /// Storage repeatedly lost or damaged the output of a task.
     OutputLost,
-    /// The ledger in the bucket is damaged, or not this job's.
+    /// The ledger in the bucket is damaged, or belongs to another job.
     LedgerDamaged,
     /// As many generations as `maxGenerations` allows have ended without a result.
     GenerationsExhausted,
@@ -132,7 +133,8 @@ pub enum Reason {
     NotFinished,
     /// The API server refused the operator; the message names verb, resource and namespace.
     Forbidden,
-    /// The operator failed on this job by a fault of its own, and set it aside for a while; the message says how.
+    /// A fault of the operator itself interrupted its work on this job. The operator does not retry
+    /// the job for a while; the message describes the fault.
     OperatorFault,
 }
 
@@ -175,22 +177,22 @@ impl Reason {
 /// Characters of a condition's message that are kept.
 pub const MAX_CONDITION_MESSAGE: usize = 1024;
 
-/// One condition, in the shape of `metav1.Condition`.
+/// One condition, with the fields of `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What the condition speaks about.
+    /// The type of the condition.
     pub r#type: ConditionType,
     /// True, False or Unknown.
     pub status: ConditionStatus,
-    /// Why, as one word of a closed list.
+    /// The reason as one word of a closed list.
     pub reason: Reason,
-    /// Why, as one sentence for people.
+    /// The reason as one sentence for people.
     #[schemars(length(max = 1024))]
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Time,
-    /// The `metadata.generation` this was computed from.
+    /// The `metadata.generation` that this condition was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,

@@ -1,4 +1,4 @@
-//! The custom resource definition as text. Applies nothing.
+//! The custom resource definition as text. Installs nothing.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -14,7 +14,7 @@ pub enum PrintError {
     Write(#[source] std::io::Error),
 }
 
-/// The definition this release installs.
+/// The definition that this release installs.
 pub fn definition() -> CustomResourceDefinition {
     ZephyrJob::crd()
 }

@@ -5,24 +5,25 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Longest text of a duration: `24h59m59s999ms` and some air.
+/// Longest text of a duration: `24h59m59s999ms` with a margin.
 pub const MAX_DURATION_TEXT: usize = 16;
-/// Digits of one number in a duration; more could overflow the API server's own arithmetic.
+/// Most digits of one number in a duration; more could overflow the API server's arithmetic.
 const MAX_DIGITS: usize = 6;
 
-/// A duration as written. [`parse`](Self::parse) gives its length; admission has seen that it can.
+/// A duration as it is written in the spec. [`parse`](Self::parse) returns its length; admission
+/// has checked that parsing succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DurationText(#[schemars(length(max = 16))] String);
 
-/// The least and the greatest duration that a field takes.
+/// The least and the greatest duration that a field allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurationBounds {
     pub least: &'static str,
     pub greatest: &'static str,
 }
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     #[error("a duration needs a number and a unit, such as 5m")]
@@ -46,7 +47,7 @@ impl DurationText {
         &self.0
     }
 
-    /// The length of time that is written.
+    /// The length of time that the text denotes.
     pub fn parse(&self) -> Result<Duration, DurationError> {
         parse(&self.0)
     }
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_says_why() {
+    fn a_text_that_is_not_a_duration_is_refused_with_the_reason() {
         for (text, message) in [
             ("", "a duration needs a number and a unit, such as 5m"),
             ("5", "a duration needs a unit after 5, such as 5m"),

@@ -1,18 +1,19 @@
-//! What is wrong with a field, in one sentence of one form. Finds nothing itself.
+//! An error about one field, in one sentence of a fixed form. Finds no errors itself.
 
 use std::fmt;
 
-/// Characters of a value that are shown.
+/// Most characters of a value that are shown.
 pub const MAX_SHOWN_VALUE: usize = 64;
 
-/// Displays as `<path>: <what is wrong> (got <value>); <what is allowed>`, one line.
+/// Displays on one line as `<path>: <what is wrong> (got <value>); <what is allowed>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The field as the manifest spells it: `spec.pipeline.steps[2].groupBy.key`.
     pub path: String,
     /// What is wrong with it.
     pub wrong: String,
-    /// The value, cut and escaped; absent where it must not be shown or there is none.
+    /// The value, shortened and escaped. Absent if the field has no value or the value must not be
+    /// shown.
     pub got: Option<String>,
     /// What is allowed.
     pub allowed: String,
@@ -32,7 +33,7 @@ impl FieldError {
         }
     }
 
-    /// The same error with the value shown.
+    /// Adds the value to the error.
     #[must_use]
     pub fn got(mut self, value: impl fmt::Display) -> Self {
         self.got = Some(shown(&value.to_string()));
@@ -52,7 +53,8 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
-/// A value fit for one line of a terminal: control and direction characters escaped, at most [`MAX_SHOWN_VALUE`] characters.
+/// The value prepared for one line of a terminal: control characters and characters that change the
+/// text direction are escaped, and at most [`MAX_SHOWN_VALUE`] characters are kept.
 pub fn shown(value: &str) -> String {
     let mut text = String::new();
     for character in value.chars().take(MAX_SHOWN_VALUE) {
@@ -68,7 +70,7 @@ pub fn shown(value: &str) -> String {
     text
 }
 
-/// Characters that change how their neighbours are shown, or are not shown at all.
+/// Invisible characters, and characters that change how their neighbours are displayed.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -1,5 +1,5 @@
-//! The job as one generation runs it: written once by the operator (or the CLI), read by coordinator and workers.
-//! Reads no file: the callers bring the text.
+//! The job as one generation runs it. The operator (or the CLI) writes it once; coordinator and
+//! workers read it. Reads no file: callers pass the text.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::job::ZephyrJobSpec;
 use crate::structural::unknown_in_spec;
 
-/// The only version this release writes and reads.
+/// The only version that this release writes and reads.
 pub const FROZEN_JOB_VERSION: u32 = 1;
 
-/// The content of key `job.json` of a generation's root.
+/// The content of the key `job.json` in a generation's root.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrozenJob {
@@ -20,22 +20,23 @@ pub struct FrozenJob {
     pub version: u32,
     /// Namespace of the job.
     pub namespace: String,
-    /// Name of the job: for people. Identity is `uid`.
+    /// Name of the job, for people. The job's identity is `uid`.
     pub name: String,
     /// Uid of the `ZephyrJob`.
     pub uid: String,
-    /// The generation these settings belong to, from 1.
+    /// The generation that these settings belong to, counted from 1.
     pub generation: u32,
-    /// The accepted spec, defaults filled in.
+    /// The accepted spec, with defaults filled in.
     pub spec: ZephyrJobSpec,
-    /// Settings of the object store by the store's own key (`aws_endpoint`, `aws_region`, `aws_allow_http`). Never credentials.
+    /// Settings of the object store, by the store's own keys (`aws_endpoint`, `aws_region`,
+    /// `aws_allow_http`). Never credentials.
     #[serde(default)]
     pub storage_options: BTreeMap<String, String>,
-    /// Where workers dial the coordinator.
+    /// The address at which workers connect to the coordinator.
     pub coordinator_address: String,
 }
 
-/// What every release writes, whatever else its document says.
+/// The fields that every release writes, whatever else its document contains.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrozenHeader {
@@ -43,11 +44,11 @@ pub struct FrozenHeader {
     pub version: u64,
     /// Uid of the `ZephyrJob`.
     pub uid: String,
-    /// Where the coordinator is dialled.
+    /// The address at which workers connect to the coordinator.
     pub coordinator_address: String,
 }
 
-/// The header of a document of any release.
+/// The header of a document that any release wrote.
 pub fn header(text: &str) -> Result<FrozenHeader, FrozenJobError> {
     serde_json::from_str(text).map_err(FrozenJobError::Parse)
 }
@@ -82,7 +83,7 @@ pub enum FrozenJobError {
 }
 
 impl FrozenJob {
-    /// Reads the document; the version is looked at before anything else.
+    /// Reads the document; checks the version before anything else.
     pub fn from_json(text: &str) -> Result<Self, FrozenJobError> {
         #[derive(Deserialize)]
         struct Header {
@@ -94,8 +95,9 @@ impl FrozenJob {
                 found: header.version,
             });
         }
-        // What is read and written must be understood whole: a step that is left out is another result. Everything else that is
-        // unknown is another release's business.
+        // The parts that say what is read and written must be understood completely: a step that is
+        // skipped would change the result. All other unknown fields belong to other releases and
+        // are ignored.
         let unknown = unknown_fields(text).into_iter().find(|field| {
             ["spec.pipeline", "spec.storage"]
                 .iter()

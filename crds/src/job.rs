@@ -1,4 +1,5 @@
-//! The spec of a `ZephyrJob`: what a user asks for. Types, defaults and bounds; what is wrong in a value says [`crate::validate`].
+//! The spec of a `ZephyrJob`: what a user asks for. Types, defaults and bounds; [`crate::validate`]
+//! says what is wrong with a value.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -12,25 +13,30 @@ use crate::resources::ResourcesSpec;
 use crate::rules;
 use crate::status::ZephyrJobStatus;
 
-/// Most workers of a job: what one coordinator is designed to serve.
+/// Most workers of a job: the number that one coordinator is designed for.
 pub const MAX_WORKERS: u32 = 10_000;
 /// Most task slots of a worker.
 pub const MAX_SLOTS: u32 = 256;
-/// Most generations of a job: the generation's number is in the children's names with at most four digits.
+/// Most generations of a job: the generation's number appears in the names of children with at most
+/// four digits.
 pub const MAX_GENERATIONS: u32 = 100;
 
-/// Most application errors of one shard that can be allowed: more would only hide a poison record.
+/// Greatest allowed value of the budget for application errors of one shard: a larger budget would
+/// only hide a record that always fails.
 pub const MAX_TASK_FAILURES: u32 = 20;
-/// Most losses of a worker with one shard in flight that can be allowed; 0 = no limit.
+/// Greatest allowed value of the budget for losses of a worker while one shard is in flight; 0 = no
+/// limit.
 pub const MAX_TASK_DISRUPTIONS: u32 = 10_000;
-/// Greatest factor of the wait before the next generation.
+/// Greatest factor by which the wait before the next generation grows.
 pub const MAX_BACKOFF_FACTOR: u32 = 10;
-/// Bounds of noWorkersTimeout: shorter than pods need to start would never let a job run.
+/// Bounds of noWorkersTimeout. A timeout shorter than the time that pods need to start would never
+/// let a job run.
 pub const NO_WORKERS_TIMEOUT: DurationBounds = DurationBounds {
     least: "30s",
     greatest: "24h",
 };
-/// Bounds of coordinatorTimeout: shorter than a container's restart would end generations for nothing.
+/// Bounds of coordinatorTimeout. A timeout shorter than a container's restart would end generations
+/// without need.
 pub const COORDINATOR_TIMEOUT: DurationBounds = DurationBounds {
     least: "10s",
     greatest: "24h",
@@ -51,15 +57,16 @@ pub const BACKOFF_MAX: DurationBounds = DurationBounds {
     greatest: "24h",
 };
 
-/// Bounds of storage.ledgerTTL. Least: a coordinator marks its folder as in use every two minutes, so in an hour it would have
-/// to miss thirty marks before another job could remove the ledger of a coordinator that still serves its result. Greatest: a
-/// year; a ledger that is kept longer needs no limit.
+/// Bounds of storage.ledgerTTL. Least: a coordinator marks its folder as in use every two minutes.
+/// In an hour it would have to miss thirty marks before another job could remove the ledger of a
+/// coordinator that still serves its result. Greatest: a year; to keep a ledger longer, set no
+/// limit.
 pub const LEDGER_TTL: DurationBounds = DurationBounds {
     least: "1h",
     greatest: "8760h",
 };
 
-/// A data pipeline that runs on nodes which may vanish, and writes exactly the right output.
+/// A data pipeline that runs on nodes that may vanish, and writes exactly the right output.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zephyr.dev",
@@ -72,15 +79,15 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     namespaced,
     status = "ZephyrJobStatus",
     derive = "PartialEq",
-    doc = "A data pipeline that runs on nodes which may vanish, and writes exactly the right output.",
+    doc = "A data pipeline that runs on nodes that may vanish, and writes exactly the right output.",
     validation = rules::job_name(),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the job is"),
-    printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage.name", description = "The stage that runs"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Phase of the job"),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage.name", description = "The running stage"),
     printcolumn(name = "Done", type_ = "string", json_path = ".status.stage.summary", description = "Committed tasks of that stage"),
-    printcolumn(name = "Workers", type_ = "string", json_path = ".status.workers.summary", description = "Workers alive, of those asked for"),
+    printcolumn(name = "Workers", type_ = "string", json_path = ".status.workers.summary", description = "Live workers, of those requested"),
     printcolumn(name = "Gen", type_ = "integer", json_path = ".status.generation", description = "Generation that runs the job"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Share of all tasks that are committed"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].message", description = "What the job does, waits for or ended with", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].message", description = "What the job is doing or waiting for, or how it ended", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since the job was created")
 )]
 #[serde(rename_all = "camelCase")]
@@ -89,10 +96,12 @@ pub struct ZephyrJobSpec {
     /// What the job reads, does and writes. Immutable: create a new job to run another pipeline.
     #[x_kube(validation = rules::immutable("spec.pipeline"))]
     pub pipeline: PipelineSpec,
-    /// Where intermediate data and the ledger lie. Immutable: the ledger is what the job resumes from.
+    /// Where intermediate data and the ledger are stored. Immutable, because the job resumes from
+    /// the ledger.
     #[x_kube(validation = rules::immutable("spec.storage"))]
     pub storage: StorageSpec,
-    /// Image of both roles' pods; empty = the operator's own release of the worker image. A change applies to the next generation.
+    /// Image of the pods of both roles; empty = the worker image of the operator's own release. A
+    /// change applies to the next generation.
     #[serde(default)]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::image())]
@@ -102,41 +111,47 @@ pub struct ZephyrJobSpec {
     pub coordinator: CoordinatorSpec,
     /// The workers: pods that may vanish at any time.
     pub workers: WorkersSpec,
-    /// How often, and how long, the job tries again.
+    /// How often and for how long the job retries.
     #[serde(default)]
     pub retries: RetriesSpec,
-    /// Seconds after its end at which the job is deleted with all its objects; not set = never. Output files stay. Changed in place.
+    /// Seconds after the job's end until the job is deleted with all its objects; not set = never.
+    /// Output files stay. Can be changed while the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub ttl_seconds_after_finished: Option<i32>,
 }
 
-/// Where intermediate data and the ledger lie.
+/// Where intermediate data and the ledger are stored.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// Prefix under which the job writes, in a folder named by its uid: `s3://`, `gs://` or `az://`, bucket and path. Endpoint and region come from
-    /// `credentialsSecret` or from the operator's installation. Immutable.
+    /// Prefix under which the job writes, in a folder named by the job's uid: `s3://`, `gs://` or
+    /// `az://`, bucket and path. Endpoint and region come from `credentialsSecret` or from the
+    /// operator's installation. Immutable.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::storage_uri())]
     pub uri: String,
-    /// Secret in the job's namespace whose keys both roles' pods get as environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` …). Immutable.
+    /// Secret in the job's namespace whose keys become environment variables of the pods of both
+    /// roles (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` …). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::object_name())]
     pub credentials_secret: Option<String>,
-    /// When the intermediate data under `uri` is kept after the job: `Never`, `OnFailure` or `Always`; not set = `OnFailure`. The ledger, which is small, is
-    /// kept for `ledgerTTL`. Immutable.
+    /// Whether the intermediate data under `uri` is kept after the job's end: `Never`, `OnFailure`
+    /// or `Always`; not set = `OnFailure`. The ledger, which is small, is kept for `ledgerTTL`.
+    /// Immutable.
     #[serde(default)]
     pub retain: Retain,
-    /// How long the job's folder under `uri` stays after the job's end: the ledger, and whatever intermediate data `retain` kept. 1h to 8760h; not set = until
-    /// `kubectl zephyr gc` or a lifecycle rule deletes it. The folder is removed at the end of a later job with the same `uri`. Output files stay. Immutable.
+    /// How long the job's folder under `uri` stays after the job's end: the ledger, and the
+    /// intermediate data that `retain` kept. 1h to 8760h; not set = until `kubectl zephyr gc` or a
+    /// lifecycle rule deletes it. The folder is removed at the end of a later job with the same
+    /// `uri`. Output files stay. Immutable.
     #[serde(default, rename = "ledgerTTL", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::duration("spec.storage.ledgerTTL", LEDGER_TTL))]
     pub ledger_ttl: Option<DurationText>,
 }
 
-/// When intermediate data is kept after the job.
+/// Whether intermediate data is kept after the job's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retain {
     Never,
@@ -162,11 +177,13 @@ pub struct CoordinatorSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSpec {
-    /// Worker pods, 1 to 10000; never more run than there are shards. Changed in place.
+    /// Number of worker pods, 1 to 10000; the number of pods that run never exceeds the number of
+    /// shards. Can be changed while the job runs.
     #[schemars(range(min = 1, max = 10_000))]
     #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
     pub replicas: u32,
-    /// Tasks that a worker runs at the same time; 0 = as many as it has CPUs, at least one. A change applies to the next generation.
+    /// Tasks that a worker runs at the same time; 0 = the number of its CPUs, at least one. A
+    /// change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 256))]
     #[x_kube(validation = rules::range("spec.workers.slots", 0, MAX_SLOTS.into()))]
@@ -174,7 +191,7 @@ pub struct WorkersSpec {
     /// CPU and memory of one worker; not set = 1 CPU and 1Gi. A change applies to the next generation.
     #[serde(default)]
     pub resources: ResourcesSpec,
-    /// On which preemptible nodes workers run. A change applies to the next generation.
+    /// The preemptible nodes on which workers run. A change applies to the next generation.
     #[serde(default)]
     pub preemptible: PreemptibleSpec,
     /// Pod settings of the workers. A change applies to the next generation.
@@ -182,49 +199,58 @@ pub struct WorkersSpec {
     pub template: PodTemplate,
 }
 
-/// How often, and how long, the job tries again. Each field says when a change applies.
+/// How often and for how long the job retries. Each field says when a change applies.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetriesSpec {
-    /// Generations until the job fails, 1 to 100; not set = 10. Changed in place.
+    /// Number of generations after which the job fails, 1 to 100; not set = 10. Can be changed
+    /// while the job runs.
     #[serde(default = "defaults::max_generations")]
     #[schemars(range(min = 1, max = 100))]
     #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, MAX_GENERATIONS.into()))]
     pub max_generations: u32,
-    /// The wait before the next generation. Changed in place.
+    /// The wait before the next generation. Can be changed while the job runs.
     #[serde(default)]
     pub backoff: BackoffSpec,
-    /// Application errors of one shard until the job fails, 1 to 20; not set = 3. An error that comes back with the same words ends the job at once. A change applies to the next generation.
+    /// Number of application errors of one shard after which the job fails, 1 to 20; not set = 3.
+    /// An error that occurs again with the same message ends the job at once. A change applies to
+    /// the next generation.
     #[serde(default = "defaults::task_failures")]
     #[schemars(range(min = 1, max = 20))]
     #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, MAX_TASK_FAILURES.into()))]
     pub task_failures: u32,
-    /// Losses of a worker with one shard in flight until the job fails; 0 or not set = no limit. A change applies to the next generation.
+    /// Number of workers lost with the same shard in flight after which the job fails; 0 or not set
+    /// = no limit. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
     #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
     pub task_disruptions: u32,
-    /// How long the job waits without any worker alive until the next generation, 30s to 24h; not set = 30m. Changed in place.
+    /// How long the job may be without any live worker before the next generation starts, 30s to
+    /// 24h; not set = 30m. Can be changed while the job runs.
     #[serde(default = "defaults::no_workers_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", NO_WORKERS_TIMEOUT))]
     pub no_workers_timeout: DurationText,
-    /// How long the coordinator may be away until the next generation, 10s to 24h; not set = 2m. Changed in place.
+    /// How long the coordinator may be absent before the next generation starts, 10s to 24h; not
+    /// set = 2m. Can be changed while the job runs.
     #[serde(default = "defaults::coordinator_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
-    /// How long a task may go on without reading or writing a record until it is ended as an application error, 1s to 24h; not set = 10m. A change applies to the next generation.
+    /// How long a task may run without reading or writing a record; after that it is ended as an
+    /// application error. 1s to 24h; not set = 10m. A change applies to the next generation.
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
-    /// Whether an idle slot may run a second attempt of a task that takes much longer than the others of its stage did; the first
-    /// that is done counts; not set = `Auto`. A change applies to the next generation.
+    /// Whether an idle slot may run a second attempt of a task that takes much longer than the
+    /// other tasks of its stage. The first attempt to finish counts. Not set = `Auto`. A change
+    /// applies to the next generation.
     #[serde(default)]
     pub speculation: Speculation,
 }
 
-/// When a straggler gets a second attempt. `Auto`: when three quarters of its stage's tasks are done and it has run three times
-/// as long as the middle one of them took, and at least five seconds. `Never` is not
-/// called `Off`, because YAML takes that word for `false` where it is not quoted.
+/// When a straggler gets a second attempt. `Auto`: when three quarters of the stage's tasks are
+/// done, and the straggler has run for at least five seconds and for three times the median
+/// duration of its stage. `Never` is not called `Off`, because YAML reads an unquoted `Off` as
+/// `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Speculation {
     #[default]
@@ -252,16 +278,17 @@ impl Default for RetriesSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::backoff_order())]
 pub struct BackoffSpec {
-    /// The first wait, 100ms to 1h; not set = 5s. Changed in place.
+    /// The first wait, 100ms to 1h; not set = 5s. Can be changed while the job runs.
     #[serde(default = "defaults::backoff_initial")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.initial", BACKOFF_INITIAL))]
     pub initial: DurationText,
-    /// By what each further wait is longer, 1 to 10; not set = 2. Changed in place.
+    /// The factor by which each wait is longer than the one before, 1 to 10; not set = 2. Can be
+    /// changed while the job runs.
     #[serde(default = "defaults::backoff_factor")]
     #[schemars(range(min = 1, max = 10))]
     #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, MAX_BACKOFF_FACTOR.into()))]
     pub factor: u32,
-    /// The longest wait, 100ms to 24h; not set = 5m. Changed in place.
+    /// The longest wait, 100ms to 24h; not set = 5m. Can be changed while the job runs.
     #[serde(default = "defaults::backoff_max")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.max", BACKOFF_MAX))]
     pub max: DurationText,
@@ -277,7 +304,7 @@ impl Default for BackoffSpec {
     }
 }
 
-/// What holds where the manifest says nothing.
+/// Values that apply if the manifest sets none.
 mod defaults {
     use crate::duration::DurationText;
 

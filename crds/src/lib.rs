@@ -1,6 +1,7 @@
-//! `ZephyrJob`: the types a user writes and reads, and what can be found wrong in them without a cluster.
+//! `ZephyrJob`: the types that a user writes and reads, and the checks that need no cluster.
 //!
-//! No client, no I/O, no engine type: the operator, the worker and the CLI convert from here, never the other way round.
+//! No client, no I/O, no engine type. Operator, worker and CLI convert from these types; this crate
+//! never depends on them.
 
 #![expect(
     unreachable_pub,

@@ -1,12 +1,13 @@
-//! How the children of a job are called and labelled. Pure text: creates nothing.
+//! Names and labels of a job's children. Pure text: creates nothing.
 
 /// API group of the custom resource, and prefix of our labels and annotations.
 pub const GROUP: &str = "zephyr.dev";
 
-/// The prefix of labels and annotations that only we set.
+/// The prefix of labels and annotations that only the operator sets.
 pub const RESERVED_PREFIX: &str = "zephyr.dev/";
 
-/// Longest name of a job: a `StatefulSet`'s name may have 52 characters, and `-workers-g` takes 10 and the generation up to 4.
+/// Longest name of a job. The name of a `StatefulSet` may have 52 characters; `-workers-g` takes 10
+/// of them and the generation up to 4.
 pub const MAX_JOB_NAME: usize = 38;
 
 /// Highest number of a generation: four digits fit into the children's names.
@@ -49,7 +50,8 @@ pub const COORDINATOR_PORT: u16 = 7070;
 /// Port of `/healthz`, `/readyz` and `/metrics` in both roles' pods.
 pub const ADMIN_PORT: u16 = 8081;
 
-/// The generation that a label's value names; `None` for what no operator writes there: its number is nobody's.
+/// The generation that a label's value names. `None` for a value that no operator writes, since it
+/// belongs to no generation.
 pub fn parse_generation(label: &str) -> Option<u32> {
     let number = label.parse().ok()?;
     (1..=MAX_GENERATION).contains(&number).then_some(number)
@@ -70,7 +72,7 @@ pub fn workers(job: &str, n: u32) -> String {
     format!("{job}-workers-g{n}")
 }
 
-/// Where the coordinator of generation `n` is dialled inside the cluster.
+/// The address of the coordinator of generation `n` inside the cluster.
 pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     format!(
         "http://{}.{namespace}.svc:{COORDINATOR_PORT}",

@@ -1,4 +1,5 @@
-//! What a pipeline can say: source, steps, sink, as written in the manifest. Plans nothing and compiles no expression.
+//! The pipeline as written in the manifest: source, steps and sink. Plans nothing and compiles no
+//! expression.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ pub const MAX_STEPS: usize = 100;
 pub const MAX_EXPRESSION: usize = 8192;
 /// Most inline items.
 pub const MAX_ITEMS: usize = 1000;
-/// Most input paths; a glob names any number of files.
+/// Most input paths; one glob matches any number of files.
 pub const MAX_PATHS: usize = 100;
 /// Longest path or uri, in characters.
 pub const MAX_PATH: usize = 1024;
@@ -29,44 +30,46 @@ pub const MAX_TAKE: i64 = 1_000_000_000_000;
 /// Most columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
-/// What the job reads, does and writes.
+/// What the job reads, computes and writes.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::shard_in_path())]
 pub struct PipelineSpec {
     /// Where records come from: exactly one of items and files.
     pub source: SourceSpec,
-    /// What is done with them, in this order. Immutable.
+    /// The steps that process the records, in this order. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub steps: Vec<StepSpec>,
     /// Where records go.
     pub sink: SinkSpec,
-    /// How large lines, records and windows may be; not set = the defaults. Immutable.
+    /// Maximum sizes of lines, records and windows; not set = the defaults. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
 }
 
-/// How large lines, records and windows may be.
+/// Maximum sizes of lines, records and windows.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsSpec {
-    /// Longest line that is read, and longest record, its JSON text: 128Mi. Not set = 64Mi; 1Ki..1Gi. A worker's memory bounds it too. Immutable.
+    /// Longest line that is read, and longest record as JSON text, in bytes: 128Mi. Not set = 64Mi;
+    /// 1Ki..1Gi. A worker's memory limits it too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.lineBytes", LINE_BYTES))]
     pub line_bytes: Option<QuantityText>,
-    /// Most arrays and objects inside each other, read or written. Not set = 256; 1..2000. Immutable.
+    /// Greatest nesting of arrays and objects, read or written. Not set = 256; 1..2000. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2000))]
     #[x_kube(validation = rules::range("spec.pipeline.limits.nesting", 1, MAX_NESTING.into()))]
     pub nesting: Option<u32>,
-    /// Largest window of a zstd file. Not set = 2Gi, as zstd --long=31 makes it; 1Ki..2Gi. A worker's memory bounds it too. Immutable.
+    /// Largest window of a zstd file. Not set = 2Gi, the window of zstd --long=31; 1Ki..2Gi. A
+    /// worker's memory limits it too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.zstdWindow", ZSTD_WINDOW))]
     pub zstd_window: Option<QuantityText>,
 }
 
-/// Two amounts, both of them allowed.
+/// Two bounds, both inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmountBounds {
     /// The least.
@@ -75,39 +78,40 @@ pub struct AmountBounds {
     pub greatest: &'static str,
 }
 
-/// What `limits.lineBytes` may be.
+/// The bounds of `limits.lineBytes`.
 pub const LINE_BYTES: AmountBounds = AmountBounds {
     least: "1Ki",
     greatest: "1Gi",
 };
-/// What `limits.zstdWindow` may be: from the least window of zstd to that of `zstd --long=31`.
+/// The bounds of `limits.zstdWindow`: from the smallest window of zstd to that of `zstd --long=31`.
 pub const ZSTD_WINDOW: AmountBounds = AmountBounds {
     least: "1Ki",
     greatest: "2Gi",
 };
-/// Greatest `limits.nesting`: what recursion over a record bears.
+/// Greatest `limits.nesting`: the depth up to which recursion over a record is safe.
 pub const MAX_NESTING: u32 = 2000;
 
-/// Bytes of `limits.lineBytes` where it is not set.
+/// Bytes of `limits.lineBytes` if it is not set.
 const DEFAULT_LINE_BYTES: u64 = 64 << 20;
-/// `limits.nesting` where it is not set.
+/// `limits.nesting` if it is not set.
 const DEFAULT_NESTING: u32 = 256;
-/// Bytes of `limits.zstdWindow` where it is not set.
+/// Bytes of `limits.zstdWindow` if it is not set.
 const DEFAULT_ZSTD_WINDOW: u64 = 2 << 30;
 
-/// The limits with nothing left open.
+/// The limits with all defaults filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EffectiveLimits {
     /// Bytes of a line and of a record.
     pub line_bytes: u64,
-    /// Arrays and objects inside each other.
+    /// Greatest nesting of arrays and objects.
     pub nesting: u32,
     /// Bytes of a window.
     pub zstd_window: u64,
 }
 
 impl PipelineSpec {
-    /// The limits that hold: as said, or the defaults. Fails for what is no amount, which validation refuses.
+    /// The limits that apply: those of the manifest, or the defaults. Fails for a value that is not
+    /// an amount, which validation refuses.
     pub fn effective_limits(&self) -> Result<EffectiveLimits, QuantityError> {
         let said = self.limits.clone().unwrap_or_default();
         let bytes = |amount: Option<QuantityText>, default: u64| match amount {
@@ -145,7 +149,8 @@ pub struct ItemsSource {
     /// The records: any JSON values, at most 1000. Immutable.
     #[schemars(schema_with = "schema::json_values")]
     pub values: Vec<Value>,
-    /// Shards the records are spread over in order; not set = one for each record. Immutable.
+    /// Number of shards over which the records are spread in order; not set = one for each record.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("spec.pipeline.source.items.shards", 1, MAX_SHARDS.into()))]
@@ -156,13 +161,15 @@ pub struct ItemsSource {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesSource {
-    /// Files or globs (`*`, `**`, `?`, `[..]`, `{a,b}`) under `s3://`, `gs://` or `az://`; .gz and .zst are decompressed. Immutable.
+    /// Files or globs (`*`, `**`, `?`, `[..]`, `{a,b}`) under `s3://`, `gs://` or `az://`; .gz and
+    /// .zst files are decompressed. Immutable.
     #[schemars(schema_with = "schema::source_paths")]
     pub paths: Vec<String>,
-    /// jsonl: one JSON value a line; text: one string a line. Not set = by each file's extension (.jsonl, .ndjson; .txt, .text). Immutable.
+    /// jsonl: one JSON value per line; text: one string per line. Not set = by each file's
+    /// extension (.jsonl, .ndjson; .txt, .text). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// Whether a path that matches no file is no error. Immutable.
+    /// If true, a path that matches no file is not an error. Immutable.
     #[serde(default)]
     pub empty_ok: bool,
 }
@@ -177,7 +184,7 @@ pub struct StepSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub map: Option<String>,
-    /// A jq expression; records stay where it gives neither false nor null. Immutable.
+    /// A jq expression; a record is kept if the result is neither false nor null. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
@@ -187,32 +194,34 @@ pub struct StepSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub flat_map: Option<String>,
-    /// Columns that stay, in this order: a, b.c. Those that a record lacks are left out. Immutable.
+    /// The columns that are kept, in this order: a, b.c. Columns that a record does not have are
+    /// left out. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::columns")]
     pub select: Option<Vec<String>>,
-    /// Records that stay of each shard: the first ones. Immutable.
+    /// The number of records that are kept of each shard, from its beginning. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     #[x_kube(validation = rules::range("takePerShard", 1, MAX_TAKE))]
     pub take_per_shard: Option<u64>,
-    /// Brings records of equal key together and aggregates them; output is `{"key": …, "<name>": …}` in order of the key. Immutable.
+    /// Groups records by key and aggregates each group; the output is `{"key": …, "<name>": …}` in
+    /// order of the key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_by: Option<GroupBySpec>,
     /// Keeps the first record of each key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<DeduplicateSpec>,
-    /// One record: the number of records. Immutable.
+    /// Replaces all records by one: their number. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
 }
 
-/// A thing that is said by being there: `{}`.
+/// A setting without fields: `{}` turns it on.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(inline)]
 pub struct Unit {}
 
-/// Brings records of equal key together and aggregates them.
+/// Groups records by key and aggregates each group.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupBySpec {
@@ -220,11 +229,11 @@ pub struct GroupBySpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Aggregates by the name they get in the output record; key is reserved. Immutable.
+    /// Aggregates, by their names in the output record; the name key is reserved. Immutable.
     #[schemars(schema_with = "schema::aggregates")]
     #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
-    /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
+    /// Number of shards of the result; not set = that of the input, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
@@ -239,27 +248,27 @@ pub struct AggregateSpec {
     /// The number of records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
-    /// The exact sum of what this jq expression gives, rounded once.
+    /// The exact sum of the values of this jq expression, rounded once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub sum: Option<String>,
-    /// The least of what this jq expression gives, by jq's order.
+    /// The least of the values of this jq expression, in jq's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub min: Option<String>,
-    /// The greatest of what this jq expression gives, by jq's order.
+    /// The greatest of the values of this jq expression, in jq's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub max: Option<String>,
-    /// The mean of what this jq expression gives, rounded once.
+    /// The mean of the values of this jq expression, rounded once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub avg: Option<String>,
-    /// The list of what this jq expression gives, in (shard, position) order.
+    /// The list of the values of this jq expression, in (shard, position) order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
@@ -274,7 +283,7 @@ pub struct DeduplicateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Shards of the result; not set = as many as upstream, at most 256. Immutable.
+    /// Number of shards of the result; not set = that of the input, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]
@@ -298,19 +307,22 @@ pub struct FilesSink {
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::sink_path())]
     pub path: String,
-    /// jsonl: one JSON value a line; text: one string a line. Not set = by the extension. Immutable.
+    /// jsonl: one JSON value per line; text: one string per line. Not set = by the extension.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
     /// gz, zst or none. Not set = by the extension. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// What becomes of output that is there before the job begins: Refuse = the job fails before it starts and names it; Overwrite =
-    /// it is replaced. Not set = Refuse. Immutable.
+    /// What happens to output that exists before the job begins: Refuse = the job fails before it
+    /// starts and names that output; Overwrite = the output is replaced. Not set = Refuse.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "SinkMode::is_default")]
     pub mode: SinkMode,
 }
 
-/// What becomes of output that is there already. Not written where it is the default: an object that never named it stays as it is.
+/// What happens to output that exists already. The default is not written out, so that an object
+/// without the field stays unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SinkMode {
     #[default]
@@ -328,7 +340,7 @@ impl SinkMode {
     }
 }
 
-/// How records lie in a file.
+/// How records are written in a file.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -350,7 +362,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// By the last extension of a path: .gz, .zst, or none.
+    /// The compression by the last extension of a path: .gz, .zst, or none.
     pub fn of_path(path: &str) -> Self {
         match path.to_ascii_lowercase().rsplit('.').next() {
             Some("gz") => Self::Gz,
@@ -361,7 +373,8 @@ impl Compression {
 }
 
 impl FileFormat {
-    /// By the extension of a path, not counting that of its compression; `None` where it tells nothing.
+    /// The format by the extension of a path, ignoring the extension of its compression; `None` if
+    /// it is unknown.
     pub fn of_path(path: &str) -> Option<Self> {
         let path = path.to_ascii_lowercase();
         let stem = path
@@ -379,7 +392,8 @@ impl FileFormat {
 }
 
 impl FilesSink {
-    /// The format that is written: as said, or by the extension; `None` where neither tells.
+    /// The format that is written: that of the manifest, or that of the extension; `None` if
+    /// neither determines it.
     pub fn effective_format(&self) -> Option<FileFormat> {
         self.format.or_else(|| FileFormat::of_path(&self.path))
     }

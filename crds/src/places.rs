@@ -1,27 +1,32 @@
-//! Which places of a job overlap: the names that it reads, the names that it writes and the folder that it owns.
+//! Finds overlaps between the places of a job: the names that it reads, the names that it writes
+//! and the folder that it owns.
 //!
-//! Pure: it knows no disk and no bucket. It must not decide what a pattern matches; it bounds what a pattern could match, so it may
-//! refuse two places that never meet, and it never accepts two that do. The rules in [`crate::rules`] say the same in CEL for source,
-//! sink and storage, and generated tests hold the two together.
+//! Pure: knows no disk and no bucket. It does not decide what a pattern matches. It only bounds
+//! what a pattern could match, so it may refuse two places that never overlap, but it never accepts
+//! two that do. The rules in [`crate::rules`] express the same checks in CEL for source, sink and
+//! storage; generated tests compare the two.
 
 use crate::field_error::{FieldError, shown};
 use crate::job::ZephyrJobSpec;
 
-/// Names that every job writes beside its output, and that no output may have: what a run that began leaves, and what one that
-/// succeeded leaves.
+/// Names that every job writes beside its output, so that no output file may have them: the marker
+/// of a run that began, and the marker of one that succeeded.
 pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
 
-/// What is allowed instead of an output's name that begins with `_` or `.`: no pattern of a later job that reads the output would
-/// match it, and no later job would replace it.
-pub(crate) const HIDDEN_NAMES_ALLOWED: &str = "a name that begins with another character, because whoever reads the output passes such files over";
+/// What is allowed instead of an output name that begins with `_` or `.`. No pattern of a later job
+/// that reads the output would match such a name, and no later job would replace it.
+pub(crate) const HIDDEN_NAMES_ALLOWED: &str =
+    "a name that begins with another character, because readers of the output skip such files";
 
-/// Characters with which a pattern begins to stand for more than its own text.
+/// Characters that make a path a pattern: from the first of them on, the text no longer stands for
+/// itself.
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// What a job uses a place for. A later place of a job, such as a dead letter or a table, is one more role.
+/// The use that a job makes of a place. A new kind of place, such as a dead-letter output or a
+/// table, becomes one more role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The input path with this position.
+    /// The input path at this index.
     Input(usize),
     /// The output files and the markers beside them.
     Sink,
@@ -29,7 +34,7 @@ pub enum Role {
     Storage,
 }
 
-/// What a role does with its names: two that read may share a name, all others may not.
+/// What a role does with its names. Two roles that read may share a name; all other pairs may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// Reads the files that a path or a pattern names.
@@ -59,7 +64,7 @@ impl Role {
     }
 }
 
-/// What may follow the known beginning of a name.
+/// What may follow the known prefix of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing: the name ends there.
@@ -70,7 +75,7 @@ enum Next {
     Anything,
 }
 
-/// A set of names: those that begin with a text and have so many slashes.
+/// A set of names: those that begin with a given text and have a given number of slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Names {
     prefix: String,
@@ -79,19 +84,20 @@ struct Names {
     slashes_max: usize,
 }
 
-/// The place of one role: what its names begin with, and what is known of the rest of them.
+/// The place of one role: the prefix of its names, and what is known about the rest of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     role: Role,
     uri: String,
-    /// What has neither wildcards nor placeholders: the whole path of a file or of the storage, otherwise a folder with its slash.
+    /// The part without wildcards and placeholders: the whole path of a file or of the storage,
+    /// otherwise a folder with its trailing slash.
     known: String,
-    /// What follows, as written.
+    /// The rest, as written.
     rest: String,
     is_moved: bool,
 }
 
-/// All places of a job. A uri without a bucket has no place; validation refuses it for that.
+/// All places of a job. A uri without a bucket has no place; validation refuses such a uri.
 pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
     let source = spec.pipeline.source.files.as_ref();
     let inputs = source.map(|files| files.paths.as_slice());
@@ -104,8 +110,8 @@ pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
     areas
 }
 
-/// Every pair of places that may share a name, each with the field to change. One field is named once for each kind of place that
-/// it overlaps.
+/// Every pair of places that may share a name, each with the field to change. A field is reported
+/// once for each kind of place that it overlaps.
 pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
     let mut named: Vec<(Role, Purpose)> = Vec::new();
     let mut errors = Vec::new();
@@ -125,7 +131,8 @@ pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
     errors
 }
 
-/// Which of two places is to be changed, and the other: output before input, and what is inside before what is around it.
+/// The place to change, and the other one: output before input, and the inner place before the one
+/// that contains it.
 fn blame<'a>(first: &'a Area, second: &'a Area) -> (&'a Area, &'a Area) {
     match (first.role.purpose(), second.role.purpose()) {
         (Purpose::Reads, Purpose::Owns) if !first.is_inside(second) => (second, first),
@@ -156,11 +163,11 @@ fn error(wrong: &Area, other: &Area) -> FieldError {
     let links = match (wrong.is_moved, other.is_moved) {
         (false, false) => String::new(),
         (true, _) => format!(
-            ", through a symbolic link: it is really {}",
+            ", through a symbolic link: its real path is {}",
             shown(&wrong.known)
         ),
         (false, true) => format!(
-            ", through a symbolic link: that is really {}",
+            ", through a symbolic link: the real path of that is {}",
             shown(&other.known)
         ),
     };
@@ -195,12 +202,13 @@ impl Area {
         })
     }
 
-    /// Whether it is one name, without wildcards and placeholders.
+    /// Whether this is exactly one name, without wildcards and placeholders.
     pub fn is_literal(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The same place under its real path, if `resolve` knows another one for the absolute local path that it is given.
+    /// The same place under its real path, if `resolve` knows a different real path for this
+    /// absolute local path.
     #[must_use]
     pub fn resolved(&self, resolve: impl Fn(&str) -> Option<String>) -> Self {
         const LOCAL: &str = "file://";
@@ -229,7 +237,7 @@ impl Area {
         }
     }
 
-    /// Whether a name can be in both places, and one of them writes it.
+    /// Whether some name can be in both places and one of the places writes it.
     fn overlaps(&self, other: &Self) -> bool {
         match (self.role.purpose(), other.role.purpose()) {
             (Purpose::Reads, Purpose::Reads) => false,
@@ -245,8 +253,8 @@ impl Area {
         }
     }
 
-    /// Whether output is below the folder of a pattern's first wildcard, however deep: it is data like the input, so the next pattern
-    /// could read it.
+    /// Whether output is below the folder of a pattern's first wildcard, at any depth. Such output
+    /// is data of the same kind as the input, so the next pattern could read it.
     fn is_below_pattern(&self, pattern: &Self) -> bool {
         let is_pattern = !pattern.rest.is_empty();
         let beginning = self.known.clone() + before(&self.rest, &['{']);
@@ -261,7 +269,8 @@ impl Area {
 
     fn shares_names(&self, other: &Self) -> bool {
         let (ours, others) = (self.names(), other.names());
-        // Whether a template makes the name of one file depends on the number of shards: the planner compares the names.
+        // Whether a template produces only one file name depends on the number of shards, so the
+        // planner compares these names.
         let is_left_to_the_planner = |ours: &Names, others: &Names| {
             matches!(
                 (
@@ -282,7 +291,8 @@ impl Area {
             || other.is_folder_of(&ours)
     }
 
-    /// Whether one of these is the owned folder itself: on a local disk that cannot be a file. A wildcard does not match a folder.
+    /// Whether one of the names is the owned folder itself: on a local disk a folder cannot also be
+    /// a file. A wildcard does not match a folder.
     fn is_folder_of(&self, names: &[Names]) -> bool {
         let folder = Names::exact(self.known.clone());
         let is_owner = self.role.purpose() == Purpose::Owns;
@@ -292,7 +302,7 @@ impl Area {
                 .any(|names| names.next != Next::Anything && names.meets(&folder))
     }
 
-    /// Whether it is a file that is read.
+    /// Whether this is one input file.
     fn is_one_file(&self) -> bool {
         self.role.purpose() == Purpose::Reads && self.is_literal()
     }
@@ -351,7 +361,7 @@ impl Names {
         }
     }
 
-    /// Whether a name can be in both.
+    /// Whether some name can be in both sets.
     fn meets(&self, other: &Self) -> bool {
         let (short, long) = if self.prefix.len() <= other.prefix.len() {
             (self, other)
@@ -372,7 +382,8 @@ impl Names {
     }
 }
 
-/// Whether names of any depth may match: `**`, or braces of which that cannot be seen at a glance.
+/// Whether names of any depth may match: `**`, or braces for which the depth is not obvious from
+/// the text.
 fn has_any_depth(pattern: &str) -> bool {
     let has_slash_or_brace_in_braces = pattern.split('{').skip(1).any(|branch| {
         let (inside, is_closed) = branch
@@ -380,7 +391,7 @@ fn has_any_depth(pattern: &str) -> bool {
             .map_or((branch, false), |(inside, _)| (inside, true));
         inside.contains('/') || !is_closed
     });
-    // Stars that the expansion of braces puts beside each other are `**`.
+    // Adjacent stars that come from expanding braces count as `**`.
     let beside_braces = ["*{", "}*", "}{"];
     pattern.contains("**")
         || has_slash_or_brace_in_braces
@@ -388,7 +399,7 @@ fn has_any_depth(pattern: &str) -> bool {
         || (pattern.contains('{') && pattern.contains(['[', '\\']))
 }
 
-/// A uri with single slashes and none at its end; `None` without a scheme or a bucket.
+/// The uri with single slashes and without a trailing slash; `None` without a scheme or a bucket.
 fn normal(uri: &str) -> Option<String> {
     let (scheme, rest) = uri.split_once("://")?;
     let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();

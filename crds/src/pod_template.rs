@@ -1,5 +1,6 @@
-//! The pod fields a user may set, in the shape Kubernetes has them. A list of what is allowed, not a pod template: nothing here can
-//! reach the host, another service account's rights by accident, or our own containers' security settings.
+//! The pod fields that a user may set, with the same structure as in Kubernetes. This is a list of
+//! what is allowed and not a whole pod template: no field here can reach the host, use another
+//! service account's rights by accident, or change the security settings of our own containers.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::{rules, schema};
 pub const MAX_ENV: usize = 100;
 /// Longest value of an environment variable.
 pub const MAX_ENV_VALUE: usize = 4096;
-/// Most objects in envFrom.
+/// Most entries in envFrom.
 pub const MAX_ENV_FROM: usize = 20;
 /// Most tolerations of a template.
 pub const MAX_TOLERATIONS: usize = 20;
@@ -21,15 +22,17 @@ pub const MAX_TOLERATIONS: usize = 20;
 pub const MAX_PULL_SECRETS: usize = 10;
 /// Most labels, annotations or node labels of a template.
 pub const MAX_LABELS: usize = 32;
-/// Longest value of an annotation: as many as are allowed stay far below what a pod may carry.
+/// Longest value of an annotation: the allowed number of such values stays far below what a pod may
+/// carry.
 pub const MAX_ANNOTATION_VALUE: usize = 1024;
 /// Most terms of an affinity.
 pub const MAX_TERMS: usize = 10;
-/// Prefixes of environment variables that users cannot set: ours, and those that change how a program is loaded.
+/// Prefixes of environment variables that users cannot set: our own, and those that change how a
+/// program is loaded.
 pub const RESERVED_ENV_PREFIXES: [&str; 2] = ["ZEPHYR_", "LD_"];
 /// Environment variables that the operator sets itself.
 pub const RESERVED_ENV_NAMES: [&str; 4] = ["POD_NAME", "POD_UID", "RUST_LOG", "TMPDIR"];
-/// The taints of the control plane: workers there could take the cluster down.
+/// The taints of the control plane: workers that run there could take the cluster down.
 pub const CONTROL_PLANE_TAINTS: [&str; 2] = [
     "node-role.kubernetes.io/control-plane",
     "node-role.kubernetes.io/master",
@@ -94,7 +97,8 @@ pub struct PodTemplate {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::environment_source())]
 pub struct EnvVar {
-    /// Name: letters, digits and underscores. `ZEPHYR_*`, `LD_*` and the names the pods set themselves are reserved.
+    /// Name: letters, digits and underscores. `ZEPHYR_*`, `LD_*` and the names that the operator
+    /// sets itself are reserved.
     #[schemars(length(max = 128))]
     #[x_kube(validation = rules::environment_name())]
     pub name: String,
@@ -131,7 +135,7 @@ pub struct KeyReference {
     /// The key.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-    /// Whether the pod starts without it.
+    /// Whether the pod may start without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -157,7 +161,7 @@ pub struct OptionalReference {
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::object_name())]
     pub name: String,
-    /// Whether the pod starts without it.
+    /// Whether the pod may start without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -230,9 +234,9 @@ pub struct NodeSelectorRequirement {
     /// The label's key.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// How its value is compared.
+    /// The comparison that the value must satisfy.
     pub operator: NodeOperator,
-    /// With what; empty for Exists and `DoesNotExist`.
+    /// The values to compare with; empty for Exists and `DoesNotExist`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 63)))]
     pub values: Vec<String>,
@@ -254,7 +258,8 @@ pub enum NodeOperator {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::toleration())]
 pub struct Toleration {
-    /// The taint's key. The control plane's taints are not allowed, nor is a toleration of everything.
+    /// The taint's key. The control plane's taints are not allowed, and neither is a toleration of
+    /// everything.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// Exists or Equal; not set = Equal.
@@ -264,23 +269,23 @@ pub struct Toleration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
-    /// Which effect; not set = all.
+    /// The effect that is tolerated; not set = all effects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
-    /// How long, for `NoExecute`; not set = for ever.
+    /// How many seconds a pod stays, for `NoExecute`; not set = forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub toleration_seconds: Option<i64>,
 }
 
-/// How a taint is compared.
+/// How a toleration is compared with a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TolerationOperator {
     Exists,
     Equal,
 }
 
-/// What a taint does.
+/// The effect of a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TaintEffect {
     NoSchedule,

@@ -1,4 +1,5 @@
-//! Preemptible ("spot") nodes of the clouds: by which label and taint one knows them. Renders no pod.
+//! Preemptible ("spot") nodes of the cloud providers: the labels and taints that identify them.
+//! Builds no pod.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +15,21 @@ use crate::{rules, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::custom_provider())]
 pub struct PreemptibleSpec {
-    /// gke, eks, aks, karpenter: the spot nodes of that provider; custom: those that nodeSelector and tolerations name; none: any node.
+    /// gke, eks, aks, karpenter: the spot nodes of that provider; custom: the nodes that
+    /// nodeSelector and tolerations select; none: any node.
     #[serde(default)]
     pub provider: SpotProvider,
-    /// Labels of the nodes. Only with provider custom, which needs it.
+    /// Labels of the nodes. Required for provider custom, and only allowed there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of the nodes that workers tolerate. Only with provider custom.
+    /// Taints of the nodes that workers tolerate. Only allowed for provider custom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub tolerations: Vec<Toleration>,
 }
 
-/// Whose spot nodes.
+/// The provider whose spot nodes are used.
 #[derive(
     Clone,
     Copy,
@@ -84,7 +86,8 @@ impl SpotProvider {
     }
 }
 
-/// Every label by which a known provider marks preemptible nodes: no coordinator may select any of them.
+/// Every label by which a known provider marks preemptible nodes: no coordinator may select any of
+/// them.
 pub const SPOT_LABELS: [SpotLabel; 6] = [
     SpotLabel {
         key: "cloud.google.com/gke-spot",

@@ -8,18 +8,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Longest text of a quantity; the longest that Kubernetes itself prints is shorter.
 pub const MAX_QUANTITY_TEXT: usize = 32;
 
-/// A quantity as written; a bare number is taken as its text. [`parse`](Self::parse) gives the amount.
+/// A quantity as it is written; a bare number is kept as its text. [`parse`](Self::parse) returns
+/// the amount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct QuantityText(String);
 
-/// An amount in thousandths of the unit (of a core, of a byte), as exact as Kubernetes keeps it.
+/// An amount in thousandths of the unit (of a core, of a byte), with the precision of Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity {
     thousandths: i128,
 }
 
-/// Why a text is no quantity.
+/// Why a text is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     #[error("a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi")]
@@ -43,7 +44,7 @@ impl QuantityText {
         &self.0
     }
 
-    /// The amount that is written.
+    /// The amount that the text denotes.
     pub fn parse(&self) -> Result<Quantity, QuantityError> {
         parse(&self.0)
     }
@@ -127,7 +128,7 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
         .checked_pow(fraction_length)
         .ok_or(QuantityError::TooLarge)?;
     let scaled = digits.checked_mul(scale).ok_or(QuantityError::TooLarge)?;
-    // Kubernetes rounds up what is finer than its smallest unit.
+    // Kubernetes rounds up amounts that are finer than its smallest unit.
     let thousandths = scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) > 0);
     Ok(Quantity {
         thousandths: if text.starts_with('-') {
@@ -138,7 +139,7 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     })
 }
 
-/// How many thousandths one unit with this suffix is.
+/// The number of thousandths in one unit with this suffix.
 fn suffix_scale(suffix: &str) -> Result<i128, QuantityError> {
     const THOUSAND: i128 = 1000;
     const KIBI: i128 = 1024;
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_says_why() {
+    fn a_text_that_is_not_a_quantity_is_refused_with_the_reason() {
         for (text, message) in [
             (
                 "",

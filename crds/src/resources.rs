@@ -1,4 +1,4 @@
-//! CPU, memory and scratch space of one pod, and what holds where nothing is said. Renders no pod.
+//! CPU, memory and scratch space of one pod, with the defaults. Builds no pod.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::quantity::QuantityText;
 use crate::rules;
 
-/// What a pod gets. A request that is not set is the limit; a limit that is not set is the request; nothing set is the role's default.
+/// What a pod gets. A request that is not set equals the limit; a limit that is not set equals the
+/// request; if neither is set, the role's default applies.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -15,10 +16,10 @@ use crate::rules;
     validation = rules::request_within_limit("ephemeral-storage")
 )]
 pub struct ResourcesSpec {
-    /// What the scheduler sets aside; not set = the limit.
+    /// What the scheduler reserves; not set = the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// What the pod may use at most; not set = the request.
+    /// The most that the pod may use; not set = the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }
@@ -35,23 +36,23 @@ pub struct ResourceAmounts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::memory())]
     pub memory: Option<QuantityText>,
-    /// Bytes of the node's disk, for sorting and shuffling beyond memory: 10Gi.
+    /// Bytes of the node's disk, for sorting and shuffling data that exceeds memory: 10Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity())]
     pub ephemeral_storage: Option<QuantityText>,
 }
 
-/// Whose resources: the roles differ in what they get where nothing is said.
+/// The role of a pod. The roles have different defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Coordinator,
     Worker,
 }
 
-/// Least memory of a pod in mebibytes: below it the process does not start.
+/// Least memory of a pod in mebibytes: with less memory the process does not start.
 pub const MINIMUM_MEMORY_MEBIBYTES: i64 = 128;
 
-/// Requests and limits with nothing left open; only `ephemeral_storage` may be absent.
+/// Requests and limits with all defaults filled in; only `ephemeral_storage` may be absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveResources {
     pub requests: ResourceAmounts,
@@ -91,7 +92,7 @@ impl ResourcesSpec {
 }
 
 impl ResourceAmounts {
-    /// The amounts that are set, by the name Kubernetes knows them under.
+    /// The amounts that are set, by their Kubernetes names.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &QuantityText)> {
         [
             ("cpu", &self.cpu),
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_filled_from_the_other_side_and_then_from_the_default() {
+    fn a_missing_request_or_limit_is_taken_from_the_other_or_from_the_default() {
         let nothing = ResourcesSpec::default().effective(Role::Coordinator);
         assert_eq!(nothing.requests, amounts(Some("1"), Some("512Mi")));
         assert_eq!(nothing.limits, nothing.requests);

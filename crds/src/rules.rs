@@ -1,8 +1,10 @@
-//! The API server's rules in CEL, each with its message in the house form: `<what is wrong> (got <value>); <what is allowed>`, led by the
-//! path where the rule stands in one place only (the server prints the path of every rule in front). What CEL cannot see, afford or
-//! word is in [`crate::validate`].
+//! The API server's rules in CEL, each with a message of the form
+//! `<what is wrong> (got <value>); <what is allowed>`. If a rule is used in one place only, its
+//! message begins with the path of the field; the server prints the path of every rule in front as
+//! well. [`crate::validate`] has the checks that CEL cannot see, cannot afford or cannot express.
 //!
-//! Values are put into messages by `format`, never by `+`: the API server bounds the cost of the one and not of the other.
+//! Values are put into messages by `format` and never by `+`, because the API server bounds the
+//! cost of `format` only.
 
 use kube::core::{Message, Rule};
 
@@ -20,22 +22,22 @@ const BUCKET: &str = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/|$)";
 const CONTROL: &str = r"[\\x00-\\x1f\\x7f]";
 /// A duration; each number has few digits, so that `duration()` cannot overflow.
 const DURATION: &str = "^([0-9]{1,6}(h|ms|m|s))+$";
-/// Nothing but a bucket, or a slash at the end.
+/// A bucket without a path, or a path with a trailing slash.
 const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/.*[^/]$')";
-/// Steps that say how many shards come out of them.
+/// Steps that determine the number of shards of their output.
 const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s.groupBy) && has(s.groupBy.shards)) \
                                      || (has(s.deduplicate) && has(s.deduplicate.shards)))";
 
-/// What a message shows of the value; the expression is CEL.
+/// The part of the value that a message shows; the expression is CEL.
 enum Got<'a> {
     Nothing,
     Text(&'a str),
     Number(&'a str),
-    /// Another field's value, and this one's.
+    /// Another field's value, and the value of this field.
     Pair(&'a str, &'a str),
 }
 
-/// Something that can be wrong: when it is, and how it is said, both in CEL.
+/// A possible fault: the condition under which it occurs, and its message, both in CEL.
 struct Fault {
     condition: String,
     message: String,
@@ -59,7 +61,7 @@ fn fault(condition: impl Into<String>, wrong: &str, got: &Got<'_>, allowed: &str
     }
 }
 
-/// Holds when no fault does; says the first that does.
+/// True if there is no fault; the message is that of the first fault.
 fn none_of(faults: &[Fault]) -> Rule {
     let holds: Vec<String> = faults
         .iter()
@@ -75,7 +77,7 @@ fn none_of(faults: &[Fault]) -> Rule {
     Rule::new(holds.join(" && ")).message(Message::Expression(message))
 }
 
-/// `metadata.name`: children's names begin with it.
+/// `metadata.name`: the names of children begin with it.
 pub(crate) fn job_name() -> Rule {
     let name = "self.metadata.name";
     none_of(&[
@@ -93,7 +95,7 @@ pub(crate) fn job_name() -> Rule {
         ),
         fault(
             format!("!{name}.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"),
-            "metadata.name: is no host name",
+            "metadata.name: is not a valid host name",
             &Got::Text(name),
             "lower case letters, digits and dashes, a letter first and no dash last",
         ),
@@ -121,10 +123,10 @@ pub(crate) fn duration(path: &str, DurationBounds { least, greatest }: DurationB
     none_of(&[
         fault(
             format!("!self.matches('{DURATION}')"),
-            &format!("{path}: is no duration"),
+            &format!("{path}: is not a duration"),
             &Got::Text("self"),
             &format!(
-                "a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from {least} to {greatest}"
+                "a duration needs whole numbers and a unit of h, m, s, ms, such as 5m, from {least} to {greatest}"
             ),
         ),
         fault(
@@ -150,7 +152,7 @@ pub(crate) fn backoff_order() -> Rule {
 }
 
 pub(crate) fn image() -> Rule {
-    // As in a container engine: the first part is a host only where it has a dot or a port.
+    // As in a container engine, the first part is a host only if it contains a dot or a port.
     let label = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
     let host = format!("({label}([.]{label})+(:[0-9]{{1,5}})?|{label}:[0-9]{{1,5}})/");
     let part = "[a-z0-9]+([._-]+[a-z0-9]+)*";
@@ -167,12 +169,13 @@ pub(crate) fn image() -> Rule {
             ),
             "spec.image: is not a valid image reference",
             &Got::Text("self"),
-            "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release of the operator",
+            "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release that the operator belongs to",
         ),
     ])
 }
 
-/// What is wrong with any uri, whatever it is for; `path` leads the messages. Credentials and control characters are never shown.
+/// Checks that apply to every uri, whatever it is used for; each message begins with `path`.
+/// Credentials and control characters are never shown.
 fn uri_faults(path: &str) -> Vec<Fault> {
     let schemes = "a uri begins with s3://, gs:// or az:// and a bucket";
     vec![
@@ -190,7 +193,7 @@ fn uri_faults(path: &str) -> Vec<Fault> {
         ),
         fault(
             "self.matches('^[^/]*://[^/]*@')",
-            &format!("{path}has credentials in it"),
+            &format!("{path}contains credentials"),
             &Got::Nothing,
             "credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret",
         ),
@@ -277,11 +280,12 @@ pub(crate) fn sink_path() -> Rule {
         &format!("{path}has a reserved name"),
         &Got::Text("self"),
         &format!(
-            "any name but {}, which the job itself writes",
+            "any name except {}, which the job itself writes",
             MARKER_NAMES.join(" and ")
         ),
     ));
-    // The file's name, and folders that a placeholder names or that are below one.
+    // The file's name, and the names of folders that contain a placeholder or are below one that
+    // does.
     faults.push(fault(
         "self.matches('/[_.][^/]*([{]|$)|[{].*/[_.]')",
         &format!("{path}has a name that begins with _ or ."),
@@ -295,15 +299,15 @@ pub(crate) fn sink_format() -> Rule {
     none_of(&[
         fault(
             "!has(self.format) && !self.path.lowerAscii().matches('[.](jsonl|ndjson|txt|text)([.](gz|zst))?$')",
-            "spec.pipeline.sink.files.format: cannot be told from the extension of path",
+            "spec.pipeline.sink.files.format: cannot be derived from the extension of path",
             &Got::Text("self.path"),
             "set jsonl or text",
         ),
         fault(
             "has(self.compression) && (self.path.lowerAscii().endsWith('.gz') && self.compression != 'gz' || self.path.lowerAscii().endsWith('.zst') && self.compression != 'zst')",
-            "spec.pipeline.sink.files.compression: is not that of the extension of path",
+            "spec.pipeline.sink.files.compression: does not match the extension of path",
             &Got::Text("self.path"),
-            "leave it out, or end path in another extension",
+            "omit it, or change the extension of path",
         ),
     ])
 }
@@ -311,7 +315,7 @@ pub(crate) fn sink_format() -> Rule {
 pub(crate) fn object_name() -> Rule {
     none_of(&[fault(
         "!self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "is no name of an object",
+        "is not a valid object name",
         &Got::Text("self"),
         "a name in the same namespace: lower case letters, digits, dashes and dots",
     )])
@@ -325,7 +329,7 @@ pub(crate) fn column() -> Rule {
     Rule::new(
         "size(self) > 0 && !self.startsWith('.') && !self.endsWith('.') && !self.contains('..')",
     )
-    .message("is no column; names joined by dots, such as a or b.c")
+    .message("is not a valid column name; names joined by dots, such as a or b.c")
 }
 
 /// Exactly one of the optional fields is set.
@@ -344,12 +348,15 @@ pub(crate) fn exactly_one(fields: &[&str]) -> Rule {
 }
 
 pub(crate) fn aggregate_names() -> Rule {
-    Rule::new("!('key' in self)").message("must have no aggregate of the name key (got key); key is reserved for the key of the group")
+    Rule::new("!('key' in self)").message(
+        "must not have an aggregate named key (got key); key is reserved for the key of the group",
+    )
 }
 
-/// What YAML makes of `y`, `n`, `yes`, `no`, `on` and `off` where they are not quoted, for most tools that read it.
+/// The keys that YAML makes of unquoted `y`, `n`, `yes`, `no`, `on` and `off`, for most programs
+/// that read it.
 pub(crate) fn aggregate_names_are_words() -> Rule {
-    Rule::new("!('true' in self) && !('false' in self)").message("must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes")
+    Rule::new("!('true' in self) && !('false' in self)").message("must not have an aggregate named true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes")
 }
 
 pub(crate) fn environment_name() -> Rule {
@@ -364,7 +371,7 @@ pub(crate) fn environment_name() -> Rule {
     none_of(&[
         fault(
             "!self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
-            "is not a valid name of an environment variable",
+            "is not a valid environment variable name",
             &Got::Text("self"),
             "letters, digits and underscores, no digit first",
         ),
@@ -377,7 +384,7 @@ pub(crate) fn environment_name() -> Rule {
             "is a reserved name",
             &Got::Text("self"),
             &format!(
-                "any name but {}* and {}",
+                "any name except {}* and {}",
                 RESERVED_ENV_PREFIXES.join("*, "),
                 RESERVED_ENV_NAMES.join(", ")
             ),
@@ -387,10 +394,10 @@ pub(crate) fn environment_name() -> Rule {
 
 pub(crate) fn environment_source() -> Rule {
     Rule::new("!(has(self.value) && has(self.valueFrom))")
-        .message("has both value and valueFrom; one of them")
+        .message("has both value and valueFrom; only one of them")
 }
 
-/// Keys with our own prefix.
+/// Keys with the prefix of this project.
 pub(crate) fn reserved_keys(kind: &str) -> Rule {
     Rule::new(format!("self.all(key, !key.startsWith('{RESERVED_PREFIX}') && !key.startsWith('app.kubernetes.io/'))"))
         .message(format!("has a key with a reserved prefix; any {kind} but {RESERVED_PREFIX}* and app.kubernetes.io/*").as_str())
@@ -406,11 +413,11 @@ pub(crate) fn toleration() -> Rule {
             format!("self.key in [{}]", taints.join(", ")),
             "tolerates a taint that is not allowed",
             &Got::Text("self.key"),
-            "any taint but those of the control plane",
+            "any taint except those of the control plane",
         ),
         fault(
             "has(self.operator) && self.operator == 'Exists' && has(self.value) && self.value != ''",
-            "has a value with operator Exists",
+            "has a value although operator is Exists",
             &Got::Text("self.value"),
             "no value, or operator Equal",
         ),
@@ -428,7 +435,7 @@ pub(crate) fn custom_provider() -> Rule {
         ),
         fault(
             "self.provider != 'custom' && (has(self.nodeSelector) || has(self.tolerations))",
-            &format!("{path}: has nodeSelector or tolerations without provider custom"),
+            &format!("{path}: has nodeSelector or tolerations although provider is not custom"),
             &Got::Text("self.provider"),
             "remove them or set provider: custom",
         ),
@@ -509,8 +516,9 @@ pub(crate) fn request_within_limit(resource: &str) -> Rule {
     )])
 }
 
-/// Whether more than one shard comes out is known without a listing: then the file name must tell the shards apart. The number of
-/// inline items is not known here, since CEL does not see values without a type.
+/// Whether it is known without a listing that there is more than one output shard; then the file
+/// name must contain the shard. The number of inline items is not known here, because CEL does not
+/// see values without a type.
 pub(crate) fn shard_in_path() -> Rule {
     let last = format!("{STEPS_THAT_FIX_SHARDS}[size({STEPS_THAT_FIX_SHARDS}) - 1]");
     let last_is_many = format!(
@@ -523,37 +531,38 @@ pub(crate) fn shard_in_path() -> Rule {
     );
     none_of(&[fault(
         format!("!self.sink.files.path.matches('[{{]shard(:0[1-9])?[}}]') && {is_many}"),
-        "spec.pipeline.sink.files.path: has no {shard} and more than one shard is written",
+        "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written",
         &Got::Text("self.sink.files.path"),
         "put {shard} or {shard:05} into the name of the file",
     )])
 }
 
-/// A character with which a pattern begins to stand for more than its own text; the backslashes are doubled for CEL. All of what
-/// follows says in CEL what [`crate::places`] says for every place.
+/// A character that makes a path a pattern; the backslashes are doubled for CEL. Everything below
+/// repeats in CEL what [`crate::places`] checks for every place.
 const WILDCARD: &str = r"[*?{\\[\\\\]";
-/// What every name that `path` matches begins with, if it has a wildcard.
+/// The common prefix of all names that `path` matches, if it has a wildcard.
 const PATTERN_PREFIX: &str = r"path.find('^[^*?{\\[\\\\]*')";
-/// The folder in which its first wildcard is.
+/// The folder that contains its first wildcard.
 const PATTERN_FOLDER: &str = r"path.find('^[^*?{\\[\\\\]*/')";
-/// Whether names of any depth may match: `**`, or braces of which that cannot be seen at a glance.
+/// Whether names of any depth may match: `**`, or braces for which the depth is not obvious from
+/// the text.
 const PATTERN_HAS_ANY_DEPTH: &str = r"(path.contains('**') || path.matches('[{][^}]*[/{]|[*][{]|[}][*{]') || (path.contains('{') && path.matches('[\\[\\\\]')))";
-/// The slashes in every name that matches, and one more.
+/// The number of slashes in every name that matches, plus one.
 const PATTERN_DEPTH: &str = "(size(path.split('/')) - (path.endsWith('/') ? 1 : 0))";
 const SINK: &str = "self.pipeline.sink.files.path";
 const PATHS: &str = "self.pipeline.source.files.paths";
 /// The storage prefix as a folder.
 const STORAGE_FOLDER: &str =
     "(self.storage.uri.endsWith('/') ? self.storage.uri : self.storage.uri + '/')";
-/// A prefix without a bucket is a fault of its own, and would hold everything.
+/// A prefix without a bucket has its own error message, and would contain everything.
 const STORAGE_HAS_BUCKET: &str = "self.storage.uri.matches('^[a-z0-9]+://[^/]')";
 
-/// The beginning of every output file: the template up to its first placeholder.
+/// The prefix of every output file: the template up to its first placeholder.
 fn sink_prefix() -> String {
     format!("{SINK}.find('^[^{{]*')")
 }
 
-/// The names that the job writes, of output files only the template.
+/// The names that the job writes; of the output files only the template.
 fn sink_names() -> String {
     let markers: Vec<String> = MARKER_NAMES
         .iter()
@@ -562,7 +571,7 @@ fn sink_names() -> String {
     format!("[{SINK}, {}]", markers.join(", "))
 }
 
-/// Whether a text can begin the name of an output file because it goes on with a number.
+/// Whether a text can be the prefix of an output file's name because a number follows.
 fn begins_an_output(text: &str) -> String {
     let prefix = sink_prefix();
     format!(

@@ -1,4 +1,5 @@
-//! Schemas of the fields whose Rust type says less than the API must bound. No rule in CEL here: those are in [`crate::rules`].
+//! Schemas of the fields for which the API must set tighter bounds than the Rust type. No rule in
+//! CEL is here: those are in [`crate::rules`].
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -8,7 +9,7 @@ use crate::rules;
 
 /// Longest name of a column.
 const MAX_COLUMN: usize = 256;
-/// Longest value of a label, as Kubernetes has it.
+/// Longest value of a label, as in Kubernetes.
 const MAX_LABEL_VALUE: usize = 63;
 
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {

@@ -1,4 +1,5 @@
-//! What the operator tells about a job. Bounded: no list here grows with workers or shards.
+//! What the operator reports about a job. The size is bounded: no list here grows with workers or
+//! shards.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -8,29 +9,31 @@ use serde_json::Value;
 
 use crate::conditions::Condition;
 
-/// Generations that status remembers.
+/// Most generations that status keeps.
 pub const MAX_GENERATIONS_SHOWN: usize = 10;
-/// Transitions that status remembers.
+/// Most transitions that status keeps.
 pub const MAX_HISTORY_SHOWN: usize = 20;
-/// Characters of a message in `generations` and `history` that are kept: status as a whole stays below 8 KiB.
+/// Most characters of a message in `generations` and `history`, so that the whole status stays
+/// below 8 KiB.
 pub const MAX_HISTORY_MESSAGE: usize = 160;
 
 /// The observed state of a job. Written by the operator only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ZephyrJobStatus {
-    /// The `metadata.generation` this status speaks about.
+    /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// A summary of the conditions, for people; conditions are the contract.
+    /// A summary of the conditions, for people. Programs should read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Generation: which set of Kubernetes objects runs the job, from 1. Written before any of them exists.
+    /// Generation: the set of Kubernetes objects that runs the job, counted from 1. Written before
+    /// any of these objects exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9999))]
     pub generation: Option<u32>,
-    /// What holds now, each with its reason.
+    /// The current conditions, each with its reason.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -44,7 +47,7 @@ pub struct ZephyrJobStatus {
     /// When the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// The stage that runs.
+    /// The running stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageStatus>,
     /// Share of all tasks that are committed, such as 63%.
@@ -54,19 +57,21 @@ pub struct ZephyrJobStatus {
     /// Records and bytes so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordCounts>,
-    /// How many workers are in which state.
+    /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
-    /// Since when no worker is alive: the start of noWorkersTimeout. It survives restarts of the operator.
+    /// The time since which no worker is alive: the start of noWorkersTimeout. It is kept when the
+    /// operator restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_workers_dead_since: Option<Time>,
     /// The coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator: Option<CoordinatorStatus>,
-    /// Until when the operator waits before it starts the next generation.
+    /// The time until which the operator waits before it starts the next generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_until: Option<Time>,
-    /// Generations without any progress since the last one with progress: stops a job that fails in the same way again and again.
+    /// Number of consecutive generations without any progress. It stops a job that fails in the
+    /// same way again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9999))]
     pub generations_without_progress: Option<u32>,
@@ -87,8 +92,9 @@ pub struct ZephyrJobStatus {
     pub outputs: Option<OutputsStatus>,
 }
 
-/// The entries that this release understands. One with a word of another release, such as a new reason, is for people, and must
-/// not keep the whole status from being read; what holds now is computed anew anyway.
+/// The entries that this release understands. An entry with a value of another release, such as a
+/// new reason, is for people only. It must not make the whole status unreadable; the conditions are
+/// computed anew in any case.
 fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -110,13 +116,13 @@ where
 }
 
 impl ZephyrJobStatus {
-    /// Whether nothing more will happen to the job.
+    /// Whether the job has reached its final state.
     pub fn is_final(&self) -> bool {
         self.phase.is_some_and(Phase::is_final)
     }
 }
 
-/// One word for where the job is.
+/// The phase of the job as one word.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -143,7 +149,7 @@ impl Phase {
         }
     }
 
-    /// Whether nothing more will happen to the job.
+    /// Whether this phase is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
@@ -153,7 +159,7 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// Number, count and kind of the stage, such as 2/4 reduce.
+    /// Position, number of stages and kind of the stage, such as 2/4 reduce.
     #[schemars(length(max = 64))]
     pub name: String,
     /// Tasks committed.
@@ -165,7 +171,7 @@ pub struct StageStatus {
     /// Tasks running.
     #[schemars(range(min = 0))]
     pub running: i64,
-    /// Tasks that have failed at least once and are not done.
+    /// Tasks that have failed at least once and are not done yet.
     #[schemars(range(min = 0))]
     pub failed: i64,
     /// done/total, as printed by kubectl get.
@@ -188,7 +194,7 @@ impl StageStatus {
     }
 }
 
-/// Records and bytes, of committed tasks.
+/// Records and bytes of committed tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordCounts {
@@ -210,31 +216,31 @@ pub struct RecordCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
-    /// Workers the operator asked for: the smaller of replicas and shards.
+    /// Number of workers that the operator requests: the smaller of replicas and shards.
     #[schemars(range(min = 0, max = 10000))]
     pub desired: i32,
-    /// No pod yet, pending, or not ready for the first time.
+    /// Workers without a pod, pending, or not yet ready for the first time.
     #[schemars(range(min = 0, max = 20000))]
     pub init: i32,
-    /// Connected, without a task.
+    /// Workers that are connected and have no task.
     #[schemars(range(min = 0, max = 20000))]
     pub ready: i32,
-    /// Connected, with at least one task.
+    /// Workers that are connected and have at least one task.
     #[schemars(range(min = 0, max = 20000))]
     pub busy: i32,
-    /// Was connected a moment ago: its session broke, or its coordinator restarts.
+    /// Workers that were connected a moment ago: the session broke, or the coordinator restarts.
     #[schemars(range(min = 0, max = 20000))]
     pub reconnecting: i32,
-    /// Exited with an error, was out of memory, or cannot start.
+    /// Workers that exited with an error, ran out of memory, or cannot start.
     #[schemars(range(min = 0, max = 20000))]
     pub failed: i32,
-    /// Disrupted, being deleted, or on a lost node.
+    /// Workers that are disrupted, being deleted, or on a lost node.
     #[schemars(range(min = 0, max = 20000))]
     pub dead: i32,
     /// Workers lost to disruptions since the job began.
     #[schemars(range(min = 0))]
     pub disruptions: i64,
-    /// Container restarts of the workers that exist.
+    /// Container restarts of the existing workers.
     #[schemars(range(min = 0))]
     pub restarts: i64,
     /// alive/desired, as printed by kubectl get.
@@ -243,7 +249,7 @@ pub struct WorkerCounts {
 }
 
 impl WorkerCounts {
-    /// Workers that keep the job out of the no-workers timer.
+    /// Workers that keep noWorkersTimeout from running.
     pub fn alive(&self) -> i32 {
         self.ready + self.busy + self.reconnecting
     }
@@ -268,11 +274,12 @@ pub struct CoordinatorStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub restarts: i32,
-    /// Epoch: which incarnation of the coordinator, counted in the ledger.
+    /// Epoch: the incarnation of the coordinator, counted in the ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub epoch: Option<i64>,
-    /// Since when it is not ready: the start of coordinatorTimeout. It survives restarts of the operator.
+    /// The time since which the coordinator is not ready: the start of coordinatorTimeout. It is
+    /// kept when the operator restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable_since: Option<Time>,
 }
@@ -304,11 +311,11 @@ pub struct GenerationRecord {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub disruptions: i64,
-    /// Of these, pods that were taken before the operator's eyes.
+    /// How many of these were pods that the operator saw being taken away.
     #[serde(default, skip_serializing_if = "is_none_lost")]
     #[schemars(range(min = 0))]
     pub lost_pods: i64,
-    /// When the last of these pods was taken.
+    /// When the last of these pods was taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
 }
@@ -347,13 +354,13 @@ impl GenerationEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionRecord {
-    /// When.
+    /// When it happened.
     pub time: Time,
-    /// In which generation.
+    /// The generation in which it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9999))]
     pub generation: Option<u32>,
-    /// In which epoch of the coordinator.
+    /// The epoch of the coordinator in which it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub epoch: Option<i64>,
@@ -362,11 +369,11 @@ pub struct TransitionRecord {
     pub from: Option<Phase>,
     /// The phase after.
     pub to: Phase,
-    /// Why, as one word.
+    /// The reason as one word.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Why, as one sentence.
+    /// The reason as one sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 160))]
     pub message: String,
@@ -385,7 +392,7 @@ pub struct OutputsStatus {
     /// Records in these files.
     #[schemars(range(min = 0))]
     pub rows: i64,
-    /// Where the list of these files with rows, bytes and checksums lies.
+    /// Location of the list of these files with rows, bytes and checksums.
     #[schemars(length(max = 1100))]
     pub manifest: String,
 }

@@ -1,6 +1,7 @@
-//! What the API server refuses by type, found without one: the object is held against the schema of the definition that this
-//! release installs. Also what the server makes of an object before it stores it. Pure; no rule in CEL, those are mirrored in
-//! [`crate::validate`].
+//! Finds without an API server what the API server refuses by type: compares the object with the
+//! schema of the definition that this release installs. Also computes how the server changes an
+//! object before it stores it. Pure. Rules in CEL are not evaluated here; [`crate::validate`]
+//! repeats them.
 
 mod check;
 mod metadata;
@@ -13,12 +14,13 @@ use serde_json::Value;
 use crate::crd;
 use crate::field_error::FieldError;
 
-/// An object as the API server would store it, and why the server would refuse it.
+/// An object as the API server would store it, and the reasons for which the server would refuse
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admitted {
     /// The object without the nulls that the server drops, with whole numbers as integers.
     pub object: Value,
-    /// Every fault, in the order of the fields; empty if the server takes the types.
+    /// Every fault, in the order of the fields; empty if the server accepts the types.
     pub errors: Vec<FieldError>,
 }
 
@@ -33,7 +35,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         .unwrap_or_default()
 });
 
-/// Holds a whole object, with its apiVersion, kind and metadata, against the schema.
+/// Compares a whole object, with its apiVersion, kind and metadata, with the schema.
 pub fn admit(object: &Value) -> Admitted {
     let mut errors = metadata::check(object.get("metadata"));
     let mut object = check::stored(object, &SCHEMA, "", &mut errors);
@@ -43,7 +45,8 @@ pub fn admit(object: &Value) -> Admitted {
     Admitted { object, errors }
 }
 
-/// The fields of a spec that the schema of this release does not have, each with its path from `spec` on.
+/// The fields of a spec that the schema of this release does not have, each with its path from
+/// `spec` on.
 pub fn unknown_in_spec(spec: &Value) -> Vec<String> {
     let schema = SCHEMA.pointer("/properties/spec").unwrap_or(&Value::Null);
     let mut errors = Vec::new();

@@ -327,26 +327,31 @@ async fn numbers_of_workers_and_retries_are_whole_and_bounded() -> Result<()> {
 
 #[tokio::test]
 async fn durations_have_a_unit_and_bounds() -> Result<()> {
-    let form = "a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from 30s to 24h";
+    let form =
+        "a duration needs whole numbers and a unit of h, m, s, ms, such as 5m, from 30s to 24h";
     let field = "spec.retries.noWorkersTimeout";
     let path = "spec/retries/noWorkersTimeout";
     let rows: Vec<(&str, &str, String)> = vec![
         (
             "34",
             "5",
-            format!("{field}: is no duration (got 5); {form}"),
+            format!("{field}: is not a duration (got 5); {form}"),
         ),
         (
             "34",
             "five minutes",
-            format!("{field}: is no duration (got five minutes); {form}"),
+            format!("{field}: is not a duration (got five minutes); {form}"),
         ),
         (
             "35",
             "-5m",
-            format!("{field}: is no duration (got -5m); {form}"),
+            format!("{field}: is not a duration (got -5m); {form}"),
         ),
-        ("35", "", format!("{field}: is no duration (got ); {form}")),
+        (
+            "35",
+            "",
+            format!("{field}: is not a duration (got ); {form}"),
+        ),
         (
             "35",
             "0s",
@@ -462,7 +467,7 @@ async fn names_leave_room_for_those_of_the_children() -> Result<()> {
         ("13", "metadata/name", json!("x".repeat(53)), "at most 38 characters, because the names of its pods add to it"),
         ("13", "metadata/name", json!("x".repeat(39)), "metadata.name: is too long"),
         ("14", "metadata/name", json!("a.b"), "metadata.name: has a dot (got a.b); no dots, because the name becomes a host name"),
-        ("14", "metadata/name", json!("1a"), "metadata.name: is no host name (got 1a); lower case letters, digits and dashes, a letter first and no dash last"),
+        ("14", "metadata/name", json!("1a"), "metadata.name: is not a valid host name (got 1a); lower case letters, digits and dashes, a letter first and no dash last"),
     ])
     .await?;
     let client = client().await?;
@@ -507,7 +512,7 @@ async fn uris_name_a_bucket_of_an_object_store_and_hold_no_secret() -> Result<()
         ("20", "s3://bb/%2e%2E/x".to_owned(), "has . or .. in its path, plain or percent-encoded (got s3://bb/%2e%2E/x); .. is not allowed".to_owned()),
         ("21", "file:///etc".to_owned(), format!("has a scheme that is not allowed (got file:///etc); {SCHEMES}")),
         ("22", "http://169.254.169.254/".to_owned(), format!("has a scheme that is not allowed (got http://169.254.169.254/); {SCHEMES}")),
-        ("23", "s3://user:hunter2@bb/x".to_owned(), "has credentials in it; credentials in a uri are not allowed".to_owned()),
+        ("23", "s3://user:hunter2@bb/x".to_owned(), "contains credentials; credentials in a uri are not allowed".to_owned()),
         ("26", format!("s3://bb/{}", "x".repeat(4096)), "Too long".to_owned()),
         ("26", "s3://bb/\0".to_owned(), "has a control character; control characters are not allowed".to_owned()),
         ("26", "s3://bb/\u{1b}[31m".to_owned(), "has a control character; control characters are not allowed".to_owned()),
@@ -562,7 +567,7 @@ async fn input_output_and_storage_are_apart_from_each_other() -> Result<()> {
         ("24", "spec/pipeline/source/files/paths", json!(["s3://scratch/zephyr/*.jsonl"]), "spec.pipeline.source.files.paths: overlaps spec.storage.uri, s3://scratch/zephyr (got s3://scratch/zephyr/*.jsonl); input must not overlap the storage prefix, read from another folder"),
         ("24", storage, json!("s3://corpus/en/scratch"), "spec.storage.uri: overlaps spec.pipeline.source.files.paths, s3://corpus/en/**/*.jsonl.zst (got s3://corpus/en/scratch); the storage prefix must not overlap input, use a folder that no input path reaches"),
         ("24", storage, json!("s3://corpus"), "spec.pipeline.source.files.paths: overlaps spec.storage.uri, s3://corpus (got s3://corpus/en/**/*.jsonl.zst)"),
-        ("-", path, json!("s3://out/{shard}/_Success.json"), "spec.pipeline.sink.files.path: has a reserved name (got s3://out/{shard}/_Success.json); any name but _SUCCESS.json and _STARTED.json, which the job itself writes"),
+        ("-", path, json!("s3://out/{shard}/_Success.json"), "spec.pipeline.sink.files.path: has a reserved name (got s3://out/{shard}/_Success.json); any name except _SUCCESS.json and _STARTED.json, which the job itself writes"),
     ])
     .await
 }
@@ -631,11 +636,11 @@ async fn the_server_and_our_validation_refuse_the_same_places() -> Result<()> {
 async fn file_names_tell_shards_apart() -> Result<()> {
     let path = "spec/pipeline/sink/files/path";
     check(vec![
-        ("-", path, json!("s3://out/x.jsonl"), "spec.pipeline.sink.files.path: has no {shard} and more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file"),
+        ("-", path, json!("s3://out/x.jsonl"), "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file"),
         ("-", path, json!("s3://out/{shrad}.jsonl"), "has a placeholder that is not known (got s3://out/{shrad}.jsonl); {shard} and {total}, or with a width {shard:05}"),
         ("-", path, json!("s3://out/{shard}/"), "names no file (got s3://out/{shard}/); a bucket and the name of a file"),
-        ("-", path, json!("s3://out/{shard}"), "spec.pipeline.sink.files.format: cannot be told from the extension of path (got s3://out/{shard}); set jsonl or text"),
-        ("-", "spec/pipeline/sink/files", json!({"path": "s3://out/{shard}.jsonl.gz", "compression": "zst"}), "spec.pipeline.sink.files.compression: is not that of the extension of path (got s3://out/{shard}.jsonl.gz); leave it out, or end path in another extension"),
+        ("-", path, json!("s3://out/{shard}"), "spec.pipeline.sink.files.format: cannot be derived from the extension of path (got s3://out/{shard}); set jsonl or text"),
+        ("-", "spec/pipeline/sink/files", json!({"path": "s3://out/{shard}.jsonl.gz", "compression": "zst"}), "spec.pipeline.sink.files.compression: does not match the extension of path (got s3://out/{shard}.jsonl.gz); omit it, or change the extension of path"),
         ("-", "spec/pipeline/sink/files/format", json!("parquet"), "spec.pipeline.sink.files.format: Unsupported value: \"parquet\": supported values: \"jsonl\", \"text\""),
         ("-", "spec/pipeline/sink/files/compression", json!("lz4"), "supported values: \"gz\", \"zst\", \"none\""),
     ])
@@ -664,11 +669,11 @@ async fn pipelines_say_one_thing_at_a_time_within_bounds() -> Result<()> {
         ("-", "spec/pipeline/limits", json!({"lineBytes": "64MB"}), "is not a quantity (got 64MB)"),
         ("-", "spec/pipeline/limits", json!({"zstdWindow": "3Gi"}), "spec.pipeline.limits.zstdWindow: is out of range (got 3Gi); must be 1Ki..2Gi"),
         ("-", "spec/pipeline/limits", json!({"nesting": 2001}), "nesting: is out of range (got 2001); must be 1..2000"),
-        ("-", step, json!({"select": ["a..b"]}), "spec.pipeline.steps[0].select[0]: Invalid value: \"string\": is no column; names joined by dots, such as a or b.c"),
+        ("-", step, json!({"select": ["a..b"]}), "spec.pipeline.steps[0].select[0]: Invalid value: \"string\": is not a valid column name; names joined by dots, such as a or b.c"),
         ("-", step, json!({"select": []}), "spec.pipeline.steps[0].select in body should have at least 1 items"),
         ("-", step, group(json!({})), "aggregate in body should have at least 1 properties"),
-        ("-", step, group(json!({"key": {"count": {}}})), "must have no aggregate of the name key (got key); key is reserved for the key of the group"),
-        ("-", step, group(json!({"false": {"count": {}}})), "must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"),
+        ("-", step, group(json!({"key": {"count": {}}})), "must not have an aggregate named key (got key); key is reserved for the key of the group"),
+        ("-", step, group(json!({"false": {"count": {}}})), "must not have an aggregate named true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"),
         ("-", step, group(json!({"n": {"count": {}, "sum": "."}})), "must have exactly one field (got 2); exactly one of count, sum, min, max, avg, collect"),
         ("-", "spec/pipeline/steps", json!(vec![json!({"map": "."}); 101]), "spec.pipeline.steps: Too many: 101: must have at most 100 items"),
     ])
@@ -705,24 +710,24 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
     check(vec![
         ("41", "spec/coordinator/template/nodeSelector", json!({"cloud.google.com/gke-spot": "true"}), "spec.coordinator.template.nodeSelector: selects preemptible nodes; the coordinator must not be preemptible, select other nodes or none"),
         ("42", at("tolerations"), json!(tolerations), "Too many: 1000: must have at most 20 items"),
-        ("42", at("tolerations"), json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]), "tolerates a taint that is not allowed (got node-role.kubernetes.io/control-plane); any taint but those of the control plane"),
+        ("42", at("tolerations"), json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]), "tolerates a taint that is not allowed (got node-role.kubernetes.io/control-plane); any taint except those of the control plane"),
         ("42", at("tolerations"), json!([{"operator": "Exists"}]), "spec.workers.template.tolerations[0].key: Required value"),
-        ("45", at("env"), json!([{"name": "1X", "value": ""}]), "is not a valid name of an environment variable (got 1X); letters, digits and underscores, no digit first"),
-        ("45", at("env"), json!([{"name": "", "value": ""}]), "is not a valid name of an environment variable"),
+        ("45", at("env"), json!([{"name": "1X", "value": ""}]), "is not a valid environment variable name (got 1X); letters, digits and underscores, no digit first"),
+        ("45", at("env"), json!([{"name": "", "value": ""}]), "is not a valid environment variable name"),
         ("45", at("env"), json!([{"name": "ZEPHYR_TOKEN", "value": ""}]), "is a reserved name (got ZEPHYR_TOKEN)"),
         ("45", at("env"), json!([{"name": "LD_PRELOAD", "value": ""}]), "is a reserved name (got LD_PRELOAD)"),
         ("46", at("env"), json!([{"name": "A", "value": "x".repeat(1 << 20)}]), "spec.workers.template.env[0].value: Too long: may not be more than 4096 bytes"),
         ("46", at("env"), json!(variables), "spec.workers.template.env: Too many: 1000: must have at most 100 items"),
         ("31", at("env"), json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]), "spec.workers.template.env[1]: Duplicate value"),
-        ("47", at("envFrom"), json!([{"secretRef": {"name": "other/x"}}]), "is no name of an object (got other/x); a name in the same namespace"),
-        ("47", "spec/storage/credentialsSecret", json!("other/x"), "is no name of an object (got other/x); a name in the same namespace"),
+        ("47", at("envFrom"), json!([{"secretRef": {"name": "other/x"}}]), "is not a valid object name (got other/x); a name in the same namespace"),
+        ("47", "spec/storage/credentialsSecret", json!("other/x"), "is not a valid object name (got other/x); a name in the same namespace"),
         ("49", at("labels"), json!({"zephyr.dev/job": "x"}), "has a key with a reserved prefix; any label but zephyr.dev/* and app.kubernetes.io/*"),
         ("49", at("annotations"), json!({"zephyr.dev/x": "x"}), "has a key with a reserved prefix"),
         ("49", at("annotations"), json!({"a": "x".repeat(256 << 10)}), "Too long"),
         ("-", "spec/workers/preemptible", json!({"provider": "custom"}), "spec.workers.preemptible.nodeSelector: is missing; provider custom needs the labels of its nodes"),
-        ("-", "spec/workers/preemptible", json!({"provider": "gke", "nodeSelector": {"a": "b"}}), "has nodeSelector or tolerations without provider custom (got gke); remove them or set provider: custom"),
+        ("-", "spec/workers/preemptible", json!({"provider": "gke", "nodeSelector": {"a": "b"}}), "has nodeSelector or tolerations although provider is not custom (got gke); remove them or set provider: custom"),
         ("-", "spec/storage/ledgerTTL", json!("59m"), "spec.storage.ledgerTTL: is out of range (got 59m); must be 1h..8760h"),
-        ("-", "spec/storage/ledgerTTL", json!("7d"), "spec.storage.ledgerTTL: is no duration (got 7d); a duration needs whole numbers and a unit of h, m, s, ms, e.g. 5m, from 1h to 8760h"),
+        ("-", "spec/storage/ledgerTTL", json!("7d"), "spec.storage.ledgerTTL: is not a duration (got 7d); a duration needs whole numbers and a unit of h, m, s, ms, such as 5m, from 1h to 8760h"),
         ("-", "spec/storage/retain", json!("Sometimes"), "supported values: \"Never\", \"OnFailure\", \"Always\""),
         ("-", "spec/retries/speculation", json!("Maybe"), "supported values: \"Auto\", \"Never\""),
         ("-", "spec/workers/preemptible", json!({"provider": "azure"}), "supported values: \"gke\", \"eks\", \"aks\", \"karpenter\", \"custom\", \"none\""),
@@ -746,7 +751,7 @@ async fn what_the_server_cannot_word_operator_and_cli_do() -> Result<()> {
             "49",
             "spec/workers/template/labels",
             json!({"a": "b c"}),
-            "spec.workers.template.labels[a]: is not a valid value of a label (got b c)",
+            "spec.workers.template.labels[a]: is not a valid label value (got b c)",
         ),
         (
             "49",

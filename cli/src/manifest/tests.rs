@@ -373,9 +373,9 @@ fn one_job_among_other_documents_is_found_or_chosen_by_name() {
 
 #[test]
 fn what_the_types_do_not_take_is_reported_in_words_of_the_field() {
-    let text = "must be text, in quotes if YAML takes it for something else";
+    let text = "must be text, in quotes if YAML would read it as another type";
     let table = [
-        ("groupBy: {key: null, aggregate: {c: {count: {}}}}", "spec.pipeline.steps[0].groupBy.key: is missing; required: text, in quotes if YAML takes it for something else (line 8, column 19)".to_owned()),
+        ("groupBy: {key: null, aggregate: {c: {count: {}}}}", "spec.pipeline.steps[0].groupBy.key: is missing; required: text, in quotes if YAML would read it as another type (line 8, column 19)".to_owned()),
         ("map: {a}", format!("spec.pipeline.steps[0].map: is a map (got {{\"a\":null}}); {text} (line 8, column 9)")),
         ("map: 1", format!("spec.pipeline.steps[0].map: is a number (got 1); {text} (line 8, column 9)")),
         ("filter: yes", format!("spec.pipeline.steps[0].filter: is a boolean (got true); {text} (line 8, column 9)")),

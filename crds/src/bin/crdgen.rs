@@ -1,4 +1,4 @@
-//! Prints the custom resource definition. Talks to no cluster.
+//! Prints the custom resource definition. It never connects to a cluster.
 
 use std::io::Write;
 

@@ -1,20 +1,21 @@
-//! One value against one schema: type, bounds, known fields. Follows the API server's order: unknown fields are reported, nulls
-//! that a field does not allow are dropped, then the rest is validated.
+//! Checks one value against one schema: type, bounds, known fields. Follows the API server's order:
+//! unknown fields are reported, nulls that a field does not allow are dropped, then the rest is
+//! validated.
 
 use serde_json::{Map, Number, Value};
 
 use crate::field_error::FieldError;
 
-/// Words this unlike (edit distance) are not suggested for each other.
+/// Edit distance from which on a known field is not suggested for an unknown one.
 const SUGGESTION_MAX_DISTANCE: usize = 3;
 /// What is wrong with a field that the schema does not have.
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
 pub(super) const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
-/// How far from a whole number the server still takes a number for it.
+/// Greatest distance from a whole number at which the server still accepts a number as whole.
 const WHOLE_NUMBER_END: f64 = 9_007_199_254_740_991.0;
 
-/// The value as the server stores it; what it refuses is added to `errors`.
+/// The value as the server stores it; everything that the server refuses is added to `errors`.
 pub(super) fn stored(
     value: &Value,
     schema: &Value,
@@ -27,7 +28,7 @@ pub(super) fn stored(
         return value.clone();
     }
     if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
-        // The server finds null in no list of values, not even in one that has it.
+        // The server never finds null in a list of allowed values, even if the list contains null.
         errors.extend(enum_fault("null", schema, path));
         return Value::Null;
     }
@@ -59,7 +60,7 @@ fn object(
 ) -> Value {
     let known = schema.get("properties").and_then(Value::as_object);
     let others = schema.get("additionalProperties");
-    // A map of which the schema names no field has none, such as `count: {}`.
+    // If the schema of a map names no field, the map has none, such as `count: {}`.
     let is_open = known.is_none() && others.is_none() && schema.get("type").is_none();
     let is_kept = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
     let mut kept = Map::new();
@@ -105,7 +106,7 @@ fn object(
     Value::Object(kept)
 }
 
-/// The server drops the status of a new object, and looks at the names of its fields only.
+/// The server drops the status of a new object, and checks only the names of its fields.
 fn status_faults(status: &Value, schema: &Value) -> Vec<FieldError> {
     let schema = schema.pointer("/properties/status").unwrap_or(&Value::Null);
     let mut errors = Vec::new();
@@ -126,14 +127,14 @@ fn join(path: &str, name: &str, is_key: bool) -> String {
     }
 }
 
-/// A null in a field that allows none counts as if the field were not there.
+/// A null in a field that does not allow null counts as a missing field.
 fn is_dropped(value: &Value, schema: &Value) -> bool {
     value.is_null()
         && schema.get("nullable") != Some(&Value::Bool(true))
         && !(schema.get("type").is_none() && schema.get("x-kubernetes-int-or-string").is_none())
 }
 
-/// A number as it comes back from the store: `4.0` is 4.
+/// A number as the store returns it: `4.0` becomes 4.
 fn whole_as_integer(value: &Value) -> Value {
     let Value::Number(number) = value else {
         return value.clone();
@@ -153,7 +154,7 @@ fn whole_as_integer(value: &Value) -> Value {
 fn type_fault(value: &Value, schema: &Value, path: &str) -> Option<FieldError> {
     let is_int_or_text = schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
     let type_ = schema.get("type").and_then(Value::as_str);
-    // The server has doubles from 2^63 on.
+    // The server stores numbers from 2^63 on as doubles.
     let is_integer = value.is_i64();
     let fits = match type_ {
         _ if is_int_or_text => is_integer || value.is_string(),
@@ -183,7 +184,7 @@ pub(super) fn found(value: &Value) -> &'static str {
     }
 }
 
-/// What a schema wants, in words.
+/// What a schema allows, in words.
 fn wanted(schema: &Value) -> &'static str {
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
         return "a whole number, or text in quotes";
@@ -191,7 +192,7 @@ fn wanted(schema: &Value) -> &'static str {
     match schema.get("type").and_then(Value::as_str) {
         Some("object") => "a map",
         Some("array") => "a list",
-        Some("string") => "text, in quotes if YAML takes it for something else",
+        Some("string") => "text, in quotes if YAML would read it as another type",
         Some("boolean") => "true or false, without quotes",
         Some("integer") => "a whole number without quotes",
         Some("number") => "a number without quotes",
@@ -286,7 +287,7 @@ fn size_fault(
     }
 }
 
-/// A field that the schema does not have, with the most alike one that it has.
+/// An error for a field that the schema does not have, with the most similar field that it has.
 pub(super) fn unknown_field<'a>(
     path: &str,
     name: &str,

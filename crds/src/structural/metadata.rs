@@ -1,5 +1,5 @@
-//! `metadata` as Kubernetes has it for every object: its fields, their types, and the form of labels and annotations. The rules
-//! for the job's name are in [`crate::validate`].
+//! `metadata` as Kubernetes defines it for every object: its fields, their types, and the syntax of
+//! labels and annotations. The rules for the job's name are in [`crate::validate`].
 
 use serde_json::{Map, Value};
 
@@ -7,11 +7,11 @@ use super::check::unknown_field;
 use crate::field_error::FieldError;
 use crate::validate::text::{label_value, qualified_key};
 
-/// Most bytes of all annotations of an object.
+/// Most bytes of all annotations of an object together.
 const MAX_ANNOTATIONS_BYTES: usize = 256 << 10;
 
-/// What is wanted of a field with text.
-const TEXT: &str = "text, in quotes if YAML takes it for something else";
+/// What is allowed in a field with text.
+const TEXT: &str = "text, in quotes if YAML would read it as another type";
 
 /// What a field of metadata holds.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ enum Of {
     /// Names with an optional prefix.
     Names,
     Owners,
-    /// Only the API server writes it; what a manifest says counts for nothing.
+    /// Only the API server writes it; a value in a manifest is ignored.
     Anything,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn check(metadata: Option<&Value>) -> Vec<FieldError> {
     errors
 }
 
-/// What the server makes of nulls: a label or an annotation is empty, another field is not there.
+/// How the server treats nulls: a label or an annotation becomes empty, any other field is removed.
 pub(super) fn without_nulls(metadata: &mut Value) {
     let Some(fields) = metadata.as_object_mut() else {
         return;
@@ -154,7 +154,7 @@ fn owner(path: &str, value: &Value) -> Vec<FieldError> {
 
 fn texts(path: &str, value: &Value) -> Vec<FieldError> {
     let Value::Object(fields) = value else {
-        return vec![wrong_type(path, value, "a map of texts")];
+        return vec![wrong_type(path, value, "a map with text values")];
     };
     fields
         .iter()
@@ -182,7 +182,7 @@ fn annotation_faults(annotations: &Map<String, Value>) -> Vec<FieldError> {
     let path = "metadata.annotations";
     let mut errors: Vec<_> = annotations
         .keys()
-        // Kubernetes takes capitals in the key of an annotation.
+        // Kubernetes accepts capital letters in the key of an annotation.
         .filter_map(|key| qualified_key(path, &key.to_ascii_lowercase()))
         .collect();
     let bytes: usize = annotations

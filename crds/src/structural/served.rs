@@ -1,4 +1,5 @@
-//! How the schema that an API server serves differs from this release's. Pure: reads a value, asks no server.
+//! Compares the schema that an API server serves with that of this release. Pure: gets the schema
+//! as a value, and asks no server.
 
 use std::collections::BTreeSet;
 
@@ -7,20 +8,22 @@ use serde_json::{Map, Value};
 use super::SCHEMA;
 use super::check::OF_EVERY_OBJECT;
 
-/// Bounds from above and from below, by their names in a schema.
+/// The names of upper and lower bounds in a schema.
 const UPPER_BOUNDS: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
 const LOWER_BOUNDS: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
 
-/// How a served schema differs from this release's, in words that begin with the field's path.
+/// The differences between a served schema and this release's, in sentences that begin with the
+/// field's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// What the server drops or refuses although this release reads or writes it.
+    /// Fields and values that this release reads or writes, and that the server drops or refuses.
     pub lacks: Vec<String>,
     /// Fields and values that this release does not know.
     pub adds: Vec<String>,
 }
 
-/// Which of the two a field is for: the operator writes status, and users write the rest.
+/// The part of the object that a field belongs to: the operator writes status, and users write the
+/// rest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writer {
     User,
@@ -133,7 +136,7 @@ fn values(ours: &Value, served: &Value, path: &str, found: &mut Differences) {
     found.adds.extend(served.difference(&ours).map(of));
 }
 
-/// Bounds that are narrower there than here.
+/// Bounds that are narrower in the served schema than in this release's.
 fn bounds(ours: &Value, served: &Value, path: &str, found: &mut Differences) {
     let number = |schema: &Value, bound: &str| schema.get(bound).and_then(Value::as_f64);
     let mut narrower = |bound: &str, is_narrower: fn(f64, f64) -> bool| {
@@ -153,7 +156,7 @@ fn bounds(ours: &Value, served: &Value, path: &str, found: &mut Differences) {
     }
 }
 
-/// A list of texts, such as an enum's. Null counts as a word.
+/// A list of texts, such as the values of an enum. Null becomes a text.
 fn texts(list: Option<&Value>) -> BTreeSet<String> {
     let word = |value: &Value| {
         value
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_of_this_release_is_known_again_as_a_server_publishes_it() {
+    fn the_schema_of_this_release_is_recognized_as_a_server_publishes_it() {
         let mut served = SCHEMA.clone();
         let every_object = json!({"type": "string", "description": "of every object"});
         served["properties"]["apiVersion"] = every_object;
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_the_server_would_refuse_is_named_with_its_field() {
+    fn an_enum_value_that_the_server_would_refuse_is_named_with_its_field() {
         let reasons = "/properties/status/properties/conditions/items/properties/reason/enum";
         let found = changed(reasons, |words| {
             words
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_write_of_status_would_break_is_named_and_what_only_binds_users_is_not() {
+    fn a_difference_is_named_if_status_needs_it_and_not_if_only_users_are_bound() {
         let message = "/properties/status/properties/conditions/items/properties/message";
         let found = changed(message, |schema| schema["maxLength"] = json!(100));
         assert_eq!(
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_a_newer_release_is_an_addition_and_nothing_that_lacks() {
+    fn a_field_of_a_newer_release_counts_as_added_and_not_as_missing() {
         let spec = "/properties/spec/properties";
         let found = changed(spec, |fields| {
             fields["suspend"] = json!({"type": "boolean"});

@@ -41,7 +41,7 @@ fn a_good_object_is_taken_as_it_is() {
 
 #[test]
 fn a_value_of_another_type_is_refused_with_field_value_and_what_is_allowed() {
-    let text = "must be text, in quotes if YAML takes it for something else";
+    let text = "must be text, in quotes if YAML would read it as another type";
     let number = "must be a whole number without quotes";
     let table = [
         ("/spec/pipeline/steps/0/map", json!(1), format!("spec.pipeline.steps[0].map: is a number (got 1); {text}")),
@@ -56,7 +56,7 @@ fn a_value_of_another_type_is_refused_with_field_value_and_what_is_allowed() {
         ("/spec/pipeline/steps/0", json!(null), "spec.pipeline.steps[0]: is null (got null); must be a map".to_owned()),
         ("/metadata/labels", json!({"a": 1}), "metadata.labels[a]: is a number (got 1); must be text, so put the value in quotes".to_owned()),
         ("/metadata/annotations", json!({"a": false}), "metadata.annotations[a]: is a boolean (got false); must be text, so put the value in quotes".to_owned()),
-        ("/metadata/labels", json!({"a": "b c"}), "metadata.labels[a]: is not a valid value of a label (got b c)".to_owned()),
+        ("/metadata/labels", json!({"a": "b c"}), "metadata.labels[a]: is not a valid label value (got b c)".to_owned()),
         ("/metadata/nmae", json!("x"), "metadata.nmae: unknown field; did you mean \"name\"?".to_owned()),
         ("/spec/pipeline/steps/0", json!({"count": {"x": 1}}), "spec.pipeline.steps[0].count.x: unknown field".to_owned()),
         ("/spec/storage/retain", json!("Sometimes"), "spec.storage.retain: is not a known value (got Sometimes); one of Never, OnFailure, Always".to_owned()),

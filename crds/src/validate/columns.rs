@@ -47,7 +47,7 @@ fn form(path: &str, column: &str) -> Option<FieldError> {
     let is_column = !column.split('.').any(str::is_empty) && !column.chars().any(char::is_control);
     (!is_column).then(|| {
         let allowed = "names joined by dots, such as a or b.c";
-        FieldError::new(path, "is no column", allowed).got(column)
+        FieldError::new(path, "is not a valid column name", allowed).got(column)
     })
 }
 

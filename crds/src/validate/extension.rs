@@ -1,12 +1,13 @@
-//! Input paths whose files surely have a format that nobody can tell: the extension is there to read, and unknown.
+//! Finds input paths whose files certainly have an unknown format: the path has an extension, and
+//! the extension is not known.
 
 use crate::field_error::FieldError;
 use crate::pipeline::{FileFormat, FilesSource};
 
-/// Extensions of compressed files, which say nothing about the format.
+/// Extensions of compressed files, which do not determine the format.
 const COMPRESSED: [&str; 2] = [".gz", ".zst"];
 
-/// A path of which no file can be read without `format`.
+/// The error for a path whose files cannot be read without `format`.
 pub(super) fn unknown(path: &str, source: &FilesSource, index: usize) -> Option<FieldError> {
     let uri = source.paths.get(index)?;
     if source.format.is_some() || !is_surely_unknown(uri) {
@@ -15,14 +16,15 @@ pub(super) fn unknown(path: &str, source: &FilesSource, index: usize) -> Option<
     Some(
         FieldError::new(
             path,
-            "has an extension that tells no format",
+            "has an extension that does not imply a format",
             ".jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.source.files.format",
         )
         .got(uri),
     )
 }
 
-/// A pattern may still match files that are known: only what stands behind its last dot without a wildcard is certain.
+/// A pattern may still match files with a known extension: only the text after its last dot is
+/// certain, and only if that has no wildcard.
 fn is_surely_unknown(uri: &str) -> bool {
     let is_wild = |text: &str| text.contains(['*', '?', '[', ']', '{', '}', ',']);
     let lower = uri.to_ascii_lowercase();

@@ -1,19 +1,22 @@
-//! Inline items: what the API server or `kubectl` changes before anybody can see it. The server rounds numbers. `kubectl apply`
-//! drops nulls inside objects, at any depth, and keeps those in lists; `kubectl create` and `kubectl apply --server-side` drop none.
+//! Finds values of inline items that the API server or `kubectl` changes without notice. The server
+//! rounds numbers. `kubectl apply` drops nulls inside objects, at any depth, and keeps those in
+//! lists; `kubectl create` and `kubectl apply --server-side` drop none.
 
 use serde_json::{Map, Number, Value};
 
 use crate::field_error::FieldError;
 
-/// Two to the power 63. The API server stores integers from here on as doubles, so that their last digits may be lost.
+/// Two to the power 63. The API server stores integers from here on as doubles, which can lose the
+/// last digits.
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
-/// Most items that are named; the others have the same fault.
+/// Most items that are reported; the others have the same fault.
 const MAX_NAMED: usize = 5;
 
-/// What can be done about a null inside an object.
+/// What a user can do about a null inside an object.
 const NULL_ALLOWED: &str = "leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file";
 
-/// Every null inside an object of the items: what a job gets of it depends on how its manifest is applied.
+/// Reports every null inside an object of the items: whether the job gets it depends on how the
+/// manifest is applied.
 pub(super) fn nulls(path: &str, items: &[Value]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -47,8 +50,9 @@ fn collect_nulls(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Every null inside an object of the items that `kubectl apply` has dropped. `last_applied` is what it keeps of the manifest in the
-/// annotation [`LAST_APPLIED`](super::LAST_APPLIED), `items` is what the server has.
+/// Reports every null inside an object of the items that `kubectl apply` has dropped.
+/// `last_applied` is the copy of the manifest that it keeps in the annotation
+/// [`LAST_APPLIED`](super::LAST_APPLIED); `items` is what the server has.
 pub(super) fn dropped_nulls(path: &str, last_applied: &str, items: &[Value]) -> Vec<FieldError> {
     let written: Value = serde_json::from_str(last_applied).unwrap_or_default();
     let written = written.pointer("/spec/pipeline/source/items/values");
@@ -91,7 +95,7 @@ fn collect_dropped_of_map(
         let path = format!("{path}.{name}");
         match (written, stored.get(name)) {
             (Value::Null, None) => {
-                let problem = "was null inside an object, which `kubectl apply` has dropped";
+                let problem = "was null inside an object, and `kubectl apply` has dropped it";
                 errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
             }
             (Value::Array(written), Some(Value::Array(stored))) => {
@@ -105,7 +109,7 @@ fn collect_dropped_of_map(
     }
 }
 
-/// Every number of the items of which nobody can know any more whether it is the one that was written.
+/// Reports every number of the items that the server may have changed.
 pub(super) fn numbers(path: &str, items: &[Value]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {

@@ -1,5 +1,6 @@
-//! Everything that can be found wrong in a spec without reading data or compiling an expression. The API server has told most of it
-//! before; the CLI has no API server, and some of it no rule in CEL can see or word. Pure.
+//! Checks of a spec that need neither data nor compiled expressions. In a cluster the API server
+//! has already reported most of these errors; the CLI has no API server, and CEL cannot see or
+//! express some of the checks. Pure.
 
 mod columns;
 mod extension;
@@ -19,28 +20,30 @@ use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
 
-/// Most bytes of a spec as JSON: it is copied into a `ConfigMap` for each generation, and is no place for data.
+/// Most bytes of a spec as JSON: it is copied into a `ConfigMap` for each generation, which is not
+/// a place for data.
 pub const MAX_SPEC_BYTES: usize = 64 * 1024;
 
-/// Where the job is to run: a cluster reads and writes object stores only; the CLI's local run also `file://`.
+/// Where the job is to run: a cluster reads and writes object stores only; the CLI's local run also
+/// uses `file://`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Cluster,
     Local,
 }
 
-/// The annotation in which client-side `kubectl apply` keeps the manifest as it was written.
+/// The annotation in which client-side `kubectl apply` stores the manifest as it was written.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What `kubectl apply` has dropped from inline items before the API server stored them. `last_applied` is the value of
-/// [`LAST_APPLIED`]; text that is not JSON shows nothing.
+/// Reports what `kubectl apply` dropped from inline items before the API server stored them.
+/// `last_applied` is the value of [`LAST_APPLIED`]; if it is not JSON, nothing is reported.
 pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldError> {
     let items = spec.pipeline.source.items.as_ref();
     let stored = items.map(|items| items.values.as_slice());
     items::dropped_nulls(pipeline::ITEMS, last_applied, stored.unwrap_or_default())
 }
 
-/// Every fault of the spec, in the order of the fields.
+/// Every error in the spec, in the order of the fields.
 pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldError> {
     let mut errors = Vec::new();
     errors.extend(job_name(name));
@@ -101,7 +104,7 @@ fn job_name(name: &str) -> Option<FieldError> {
         None
     } else {
         error(
-            "is no host name",
+            "is not a valid host name",
             "lower case letters, digits and dashes, a letter first and no dash last",
         )
     }

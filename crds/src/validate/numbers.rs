@@ -1,4 +1,4 @@
-//! Numbers and durations between two bounds.
+//! Checks of numbers, durations and amounts between two bounds.
 
 use crate::duration::{DurationBounds, DurationText};
 use crate::field_error::FieldError;
@@ -16,7 +16,7 @@ pub(super) fn range(path: &str, value: i64, least: i64, greatest: i64) -> Option
     })
 }
 
-/// Too many of a thing, or too long a text.
+/// Checks that there are not too many of something, or that a text is not too long.
 pub(super) fn at_most(path: &str, what: &str, count: usize, greatest: usize) -> Option<FieldError> {
     (count > greatest).then(|| {
         FieldError::new(
@@ -28,7 +28,7 @@ pub(super) fn at_most(path: &str, what: &str, count: usize, greatest: usize) -> 
     })
 }
 
-/// An amount between two bounds.
+/// Checks an amount between two bounds.
 pub(super) fn amount(
     path: &str,
     text: &QuantityText,
@@ -60,7 +60,7 @@ pub(super) fn duration(
     let length = match text.parse() {
         Ok(length) => length,
         Err(error) => {
-            let wrong = format!("is no duration: {error}");
+            let wrong = format!("is not a duration: {error}");
             return Some(
                 FieldError::new(path, wrong, format!("from {least} to {greatest}"))
                     .got(text.as_str()),

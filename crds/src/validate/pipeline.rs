@@ -11,17 +11,18 @@ use crate::pipeline::{
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
-/// Shards of a shuffle that says nothing, at most.
+/// Most shards of a shuffle if the manifest sets no number.
 const MAX_DEFAULT_SHARDS: usize = 256;
-/// Arrays and objects inside each other in an item of the manifest, at most: what reads manifests, here and in other
-/// programs, stops at 128 levels for the whole.
+/// Greatest nesting of arrays and objects in an item of the manifest: this and other programs that
+/// read manifests stop at 128 levels for the whole document.
 const MAX_ITEM_NESTING: usize = 100;
-/// Longest key in bytes, of output and of the markers beside it: the limit of S3 and of Google Cloud Storage.
+/// Longest key in bytes, for output and for the markers beside it: the limit of S3 and of Google
+/// Cloud Storage.
 const MAX_KEY_BYTES: usize = 1024;
 /// Longest name of a local folder in bytes: `NAME_MAX` of Linux.
 const MAX_LOCAL_FOLDER_BYTES: usize = 255;
-/// Longest name of a local output file in bytes: an attempt stages it under its name with two dots, the job's uid and the attempt's
-/// name, which take up to 64 bytes.
+/// Longest name of a local output file in bytes: an attempt stages the file under its name with two
+/// dots, the job's uid and the attempt's name, which take up to 64 bytes.
 const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
 /// The field of inline items.
 pub(super) const ITEMS: &str = "spec.pipeline.source.items.values";
@@ -52,7 +53,7 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
         errors.push(
             FieldError::new(
                 "spec.pipeline.sink.files.path",
-                "has no {shard} and more than one shard is written",
+                "has no {shard}, but more than one shard is written",
                 "put {shard} or {shard:05} into the name of the file",
             )
             .got(&pipeline.sink.files.path),
@@ -134,7 +135,7 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
     errors
 }
 
-/// How many arrays and objects are inside each other; 0 for a scalar.
+/// The nesting of arrays and objects; 0 for a scalar.
 fn nesting(value: &Value) -> usize {
     match value {
         Value::Array(elements) => 1 + elements.iter().map(nesting).max().unwrap_or(0),
@@ -248,12 +249,12 @@ fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
     if name == "key" {
         let allowed = "key is reserved for the key of the group";
         return Some(
-            FieldError::new(path, "must have no aggregate of the name key", allowed).got(name),
+            FieldError::new(path, "must not have an aggregate named key", allowed).got(name),
         );
     }
     if ["true", "false"].contains(&name) {
         let allowed = "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
-        let problem = "must have no aggregate of the name true or false";
+        let problem = "must not have an aggregate named true or false";
         return Some(FieldError::new(path, problem, allowed));
     }
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
@@ -323,7 +324,7 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
         errors.push(
             FieldError::new(
                 path,
-                "cannot be told from the extension of path",
+                "cannot be derived from the extension of path",
                 "set jsonl or text",
             )
             .got(&files.path),
@@ -332,17 +333,18 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
     let named = Compression::of_path(&files.path);
     if named != Compression::None && files.compression.is_some_and(|set| set != named) {
         let field = "spec.pipeline.sink.files.compression";
-        let allowed = "leave it out, or end path in another extension";
+        let allowed = "omit it, or change the extension of path";
         errors.push(
-            FieldError::new(field, "is not that of the extension of path", allowed)
+            FieldError::new(field, "does not match the extension of path", allowed)
                 .got(&files.path),
         );
     }
     errors
 }
 
-/// Names that no store or disk can hold apart, that the job itself writes, or that are too long. A number is never longer than its
-/// placeholder, so the template's length bounds that of every name.
+/// Reports names that some store or disk cannot represent, that the job itself writes, or that are
+/// too long. A number is never longer than its placeholder, so the template's length bounds that of
+/// every name.
 fn file_name(path: &str, name: &str) -> Option<FieldError> {
     let field = "spec.pipeline.sink.files.path";
     let shown = |wrong: &str, allowed: &str| FieldError::new(field, wrong, allowed).got(path);
@@ -358,7 +360,7 @@ fn file_name(path: &str, name: &str) -> Option<FieldError> {
         .any(|marker| marker.eq_ignore_ascii_case(last))
     {
         let allowed = format!(
-            "any name but {}, which the job itself writes",
+            "any name except {}, which the job itself writes",
             MARKER_NAMES.join(" and ")
         );
         return Some(shown("has a reserved name", &allowed));
@@ -385,12 +387,12 @@ fn file_name(path: &str, name: &str) -> Option<FieldError> {
     }
     let marker = MARKER_NAMES.iter().map(|name| name.len()).max();
     if name.len().max(folder + marker.unwrap_or_default()) > MAX_KEY_BYTES {
-        return too_long("is too long for a key of an object store", MAX_KEY_BYTES);
+        return too_long("is too long for an object store key", MAX_KEY_BYTES);
     }
     None
 }
 
-/// The path with every known placeholder taken out.
+/// The path with every known placeholder removed.
 fn without_placeholders(path: &str) -> String {
     let mut rest = path.to_owned();
     for name in ["shard", "total"] {
@@ -406,7 +408,7 @@ fn has_shard(path: &str) -> bool {
     path.contains("{shard}") || (1..=9).any(|width| path.contains(&format!("{{shard:0{width}}}")))
 }
 
-/// As many shards as surely come out; a glob may match one file only, so it counts as one.
+/// The number of shards that is certain; a glob may match only one file, so it counts as one.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
     let items = pipeline

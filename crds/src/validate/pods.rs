@@ -1,4 +1,4 @@
-//! Pod settings of both roles, and on which nodes they run.
+//! Pod settings of both roles, and the nodes on which they run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -144,7 +144,7 @@ pub(super) fn preemptible(path: &str, preemptible: &PreemptibleSpec) -> Vec<Fiel
         let allowed = "remove them or set provider: custom";
         errors.push(FieldError::new(
             path,
-            "has nodeSelector or tolerations without provider custom",
+            "has nodeSelector or tolerations although provider is not custom",
             allowed,
         ));
     }
@@ -165,7 +165,8 @@ pub(super) fn preemptible(path: &str, preemptible: &PreemptibleSpec) -> Vec<Fiel
     errors
 }
 
-/// The coordinator's own selector may name neither known spot nodes nor the workers' own preemptible pool.
+/// The coordinator's own selector may select neither known spot nodes nor the workers' own
+/// preemptible pool.
 pub(super) fn coordinator_is_not_preemptible(spec: &ZephyrJobSpec) -> Option<FieldError> {
     let template = &spec.coordinator.template;
     let selector = &template.node_selector;
@@ -423,7 +424,7 @@ fn node_term(path: &str, term: &NodeSelectorTerm) -> Vec<FieldError> {
 fn toleration(path: &str, toleration: &Toleration) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if CONTROL_PLANE_TAINTS.contains(&toleration.key.as_str()) {
-        let allowed = "any taint but those of the control plane";
+        let allowed = "any taint except those of the control plane";
         errors.push(
             FieldError::new(path, "tolerates a taint that is not allowed", allowed)
                 .got(&toleration.key),
@@ -436,7 +437,7 @@ fn toleration(path: &str, toleration: &Toleration) -> Vec<FieldError> {
             errors.push(
                 FieldError::new(
                     path,
-                    "has a value with operator Exists",
+                    "has a value although operator is Exists",
                     "no value, or operator Equal",
                 )
                 .got(value),

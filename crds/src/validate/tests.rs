@@ -156,15 +156,15 @@ fn a_name_is_a_host_name_of_at_most_38_characters() {
         ),
         (
             "1a",
-            "metadata.name: is no host name (got 1a); lower case letters, digits and dashes, a letter first and no dash last",
+            "metadata.name: is not a valid host name (got 1a); lower case letters, digits and dashes, a letter first and no dash last",
         ),
         (
             "a-",
-            "metadata.name: is no host name (got a-); lower case letters, digits and dashes, a letter first and no dash last",
+            "metadata.name: is not a valid host name (got a-); lower case letters, digits and dashes, a letter first and no dash last",
         ),
         (
             "A",
-            "metadata.name: is no host name (got A); lower case letters, digits and dashes, a letter first and no dash last",
+            "metadata.name: is not a valid host name (got A); lower case letters, digits and dashes, a letter first and no dash last",
         ),
     ] {
         let errors: Vec<_> = validate(&spec, name, Place::Cluster)
@@ -192,7 +192,7 @@ fn uris_are_refused_with_the_first_thing_that_is_wrong() {
         ("s3://bb/%2E%2e/x", "has . or .. in its path, plain or percent-encoded (got s3://bb/%2E%2e/x); .. is not allowed, every part of the path is a name".to_owned()),
         ("file:///etc", format!("has a scheme that is not allowed (got file:///etc); {schemes}")),
         ("http://169.254.169.254/", format!("has a scheme that is not allowed (got http://169.254.169.254/); {schemes}")),
-        ("s3://user:secret@bb/x", "has credentials in it; credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret".to_owned()),
+        ("s3://user:secret@bb/x", "contains credentials; credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret".to_owned()),
         ("s3://bb/\u{1b}[31m", "has a control character; control characters are not allowed".to_owned()),
         ("s3://bb/a//b", "has an empty segment (//) (got s3://bb/a//b); single slashes between the parts of the path".to_owned()),
         ("gs://bb//b", "has an empty segment (//) (got gs://bb//b); single slashes between the parts of the path".to_owned()),
@@ -263,7 +263,7 @@ fn an_input_path_names_a_file_and_its_backslashes_stand_before_something() {
         "pipeline/source/files/paths/0",
         json!("s3://other/x\\"),
         &format!(
-            "{path}: has a \\ at its end, which stands before nothing (got s3://other/x\\); write \\\\ for the character itself"
+            "{path}: has a \\ at its end, which escapes nothing (got s3://other/x\\); write \\\\ for the character itself"
         ),
     );
     for uri in [
@@ -401,7 +401,7 @@ fn names_that_readers_pass_over_are_no_output() {
         let path = format!("s3://out/{name}");
         let changes = [(field, json!(path)), one.clone()];
         let expected = format!(
-            "spec.pipeline.sink.files.path: has a name that begins with _ or . (got {path}); a name that begins with another character, because whoever reads the output passes such files over"
+            "spec.pipeline.sink.files.path: has a name that begins with _ or . (got {path}); a name that begins with another character, because readers of the output skip such files"
         );
         assert_eq!(errors_of(&changes, Place::Cluster), [expected]);
     }
@@ -433,7 +433,7 @@ fn names_of_markers_and_names_that_are_too_long_are_no_output() {
         assert_eq!(
             errors_of(&changes, Place::Cluster),
             [format!(
-                "spec.pipeline.sink.files.path: has a reserved name (got {path}); any name but _SUCCESS.json and _STARTED.json, which the job itself writes"
+                "spec.pipeline.sink.files.path: has a reserved name (got {path}); any name except _SUCCESS.json and _STARTED.json, which the job itself writes"
             )]
         );
     }
@@ -441,7 +441,7 @@ fn names_of_markers_and_names_that_are_too_long_are_no_output() {
         (
             format!("s3://out/{}/{{shard}}", "é".repeat(506)),
             Place::Cluster,
-            "is too long for a key of an object store",
+            "is too long for an object store key",
         ),
         (
             format!("file:///{}{{shard}}", "é".repeat(93)),
@@ -472,7 +472,7 @@ fn names_of_markers_and_names_that_are_too_long_are_no_output() {
 
 #[test]
 fn a_file_name_tells_the_shards_apart_where_there_is_more_than_one() {
-    let message = "spec.pipeline.sink.files.path: has no {shard} and more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file";
+    let message = "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file";
     let sink = ("pipeline/sink/files/path", json!("s3://out/x.jsonl"));
     let items = |items: Value| ("pipeline/source", json!({"items": items}));
     let group = |shards: Value| json!([{"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}, "shards": shards}}]);
@@ -539,7 +539,7 @@ fn an_input_path_with_an_unknown_extension_is_refused_without_a_listing() {
         "s3://bb/**/*.parquet",
     ] {
         let message = format!(
-            "spec.pipeline.source.files.paths[0]: has an extension that tells no format (got {uri}); {allowed}"
+            "spec.pipeline.source.files.paths[0]: has an extension that does not imply a format (got {uri}); {allowed}"
         );
         check("pipeline/source/files/paths/0", json!(uri), &message);
         let told = [
@@ -727,7 +727,7 @@ fn templates_of_file_names_have_known_placeholders_and_a_format() {
     check(
         "pipeline/sink/files/path",
         json!("s3://out/{shard}"),
-        "spec.pipeline.sink.files.format: cannot be told from the extension of path (got s3://out/{shard}); set jsonl or text",
+        "spec.pipeline.sink.files.format: cannot be derived from the extension of path (got s3://out/{shard}); set jsonl or text",
     );
     let said = [
         ("pipeline/sink/files/path", json!("s3://out/{shard}")),
@@ -751,7 +751,7 @@ fn a_compression_that_contradicts_the_name_of_the_file_is_refused() {
         ("s3://out/{shard}.jsonl.zst", "gz"),
     ] {
         let message = format!(
-            "spec.pipeline.sink.files.compression: is not that of the extension of path (got {path}); leave it out, or end path in another extension"
+            "spec.pipeline.sink.files.compression: does not match the extension of path (got {path}); omit it, or change the extension of path"
         );
         assert_eq!(errors(path, other), [message]);
     }
@@ -794,7 +794,7 @@ fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
         (
             json!({"select": ["a..b"]}),
             format!(
-                "{step}.select[0]: is no column (got a..b); names joined by dots, such as a or b.c"
+                "{step}.select[0]: is not a valid column name (got a..b); names joined by dots, such as a or b.c"
             ),
         ),
         (
@@ -822,13 +822,13 @@ fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
         (
             group(json!({"key": {"count": {}}})),
             format!(
-                "{step}.groupBy.aggregate: must have no aggregate of the name key (got key); key is reserved for the key of the group"
+                "{step}.groupBy.aggregate: must not have an aggregate named key (got key); key is reserved for the key of the group"
             ),
         ),
         (
             group(json!({"false": {"count": {}}})),
             format!(
-                "{step}.groupBy.aggregate: must have no aggregate of the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"
+                "{step}.groupBy.aggregate: must not have an aggregate named true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"
             ),
         ),
         (
@@ -941,7 +941,7 @@ fn numbers_and_durations_have_bounds() {
         (
             "retries/noWorkersTimeout",
             json!("5"),
-            "is no duration: a duration needs a unit after 5, such as 5m (got 5); from 30s to 24h",
+            "is not a duration: a duration needs a unit after 5, such as 5m (got 5); from 30s to 24h",
         ),
         (
             "retries/noWorkersTimeout",
@@ -971,7 +971,7 @@ fn numbers_and_durations_have_bounds() {
         (
             "storage/ledgerTTL",
             json!("7d"),
-            "is no duration: d is not a unit of time; units are h, m, s, ms (got 7d); from 1h to 8760h",
+            "is not a duration: d is not a unit of time; units are h, m, s, ms (got 7d); from 1h to 8760h",
         ),
         (
             "retries/backoff/initial",
@@ -1039,17 +1039,17 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "env",
             json!([{"name": "1X"}]),
-            "env[0].name: is not a valid name of an environment variable (got 1X); letters, digits and underscores, no digit first",
+            "env[0].name: is not a valid environment variable name (got 1X); letters, digits and underscores, no digit first",
         ),
         (
             "env",
             json!([{"name": ""}]),
-            "env[0].name: is not a valid name of an environment variable (got ); letters, digits and underscores, no digit first",
+            "env[0].name: is not a valid environment variable name (got ); letters, digits and underscores, no digit first",
         ),
         (
             "env",
             json!([{"name": "ZEPHYR_TOKEN"}]),
-            "env[0].name: is a reserved name (got ZEPHYR_TOKEN); any name but ZEPHYR_*, LD_* and POD_NAME, POD_UID, RUST_LOG, TMPDIR",
+            "env[0].name: is a reserved name (got ZEPHYR_TOKEN); any name except ZEPHYR_*, LD_* and POD_NAME, POD_UID, RUST_LOG, TMPDIR",
         ),
         (
             "env",
@@ -1059,7 +1059,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "env",
             json!([{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
-            "env[0]: has both value and valueFrom; one of them",
+            "env[0]: has both value and valueFrom; only one of them",
         ),
         (
             "env",
@@ -1088,7 +1088,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "envFrom",
             json!([{"secretRef": {"name": "other/x"}}]),
-            "envFrom[0].secretRef.name: is no name of an object (got other/x); a name in the same namespace: lower case letters, digits, dashes and dots",
+            "envFrom[0].secretRef.name: is not a valid object name (got other/x); a name in the same namespace: lower case letters, digits, dashes and dots",
         ),
         (
             "labels",
@@ -1098,7 +1098,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "labels",
             json!({"a": "b c"}),
-            "labels[a]: is not a valid value of a label (got b c); at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last",
+            "labels[a]: is not a valid label value (got b c); at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last",
         ),
         (
             "annotations",
@@ -1108,7 +1108,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "tolerations",
             json!([{"key": "node-role.kubernetes.io/control-plane"}]),
-            "tolerations[0]: tolerates a taint that is not allowed (got node-role.kubernetes.io/control-plane); any taint but those of the control plane",
+            "tolerations[0]: tolerates a taint that is not allowed (got node-role.kubernetes.io/control-plane); any taint except those of the control plane",
         ),
         (
             "tolerations",
@@ -1118,7 +1118,7 @@ fn pod_settings_reach_neither_our_own_names_nor_the_control_plane() {
         (
             "serviceAccountName",
             json!("A"),
-            "serviceAccountName: is no name of an object (got A); a name in the same namespace: lower case letters, digits, dashes and dots",
+            "serviceAccountName: is not a valid object name (got A); a name in the same namespace: lower case letters, digits, dashes and dots",
         ),
     ] {
         for role in ["coordinator", "workers"] {
@@ -1170,7 +1170,7 @@ fn only_the_custom_provider_has_settings_and_needs_them() {
     check(
         "workers/preemptible",
         json!({"provider": "gke", "nodeSelector": {"a": "b"}}),
-        "spec.workers.preemptible: has nodeSelector or tolerations without provider custom; remove them or set provider: custom",
+        "spec.workers.preemptible: has nodeSelector or tolerations although provider is not custom; remove them or set provider: custom",
     );
 }
 
@@ -1201,7 +1201,7 @@ fn images_are_references_or_empty() {
         "a:",
     ] {
         let message = format!(
-            "spec.image: is not a valid image reference (got {bad}); registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release of the operator"
+            "spec.image: is not a valid image reference (got {bad}); registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release that the operator belongs to"
         );
         check("image", json!(bad), &message);
     }

@@ -1,4 +1,5 @@
-//! Names and other short texts: of objects, labels, environment variables, images, expressions.
+//! Names and other short texts: names of objects, labels, environment variables, images,
+//! expressions.
 
 use crate::field_error::FieldError;
 use crate::names::RESERVED_PREFIX;
@@ -9,13 +10,13 @@ use crate::pod_template::{RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 const MAX_LABEL: usize = 63;
 /// Longest prefix of a key, and longest name of an object: a DNS subdomain.
 const MAX_SUBDOMAIN: usize = 253;
-/// Longest reference of an image.
+/// Longest reference to an image.
 const MAX_IMAGE: usize = 512;
 
 pub(super) fn object_name(path: &str, name: &str) -> Option<FieldError> {
     (!is_subdomain(name)).then(|| {
         let allowed = "a name in the same namespace: lower case letters, digits, dashes and dots";
-        FieldError::new(path, "is no name of an object", allowed).got(name)
+        FieldError::new(path, "is not a valid object name", allowed).got(name)
     })
 }
 
@@ -46,12 +47,7 @@ pub(super) fn environment_name(path: &str, name: &str) -> Option<FieldError> {
     {
         let allowed = "letters, digits and underscores, no digit first";
         return Some(
-            FieldError::new(
-                path,
-                "is not a valid name of an environment variable",
-                allowed,
-            )
-            .got(name),
+            FieldError::new(path, "is not a valid environment variable name", allowed).got(name),
         );
     }
     let is_reserved = RESERVED_ENV_PREFIXES
@@ -60,7 +56,7 @@ pub(super) fn environment_name(path: &str, name: &str) -> Option<FieldError> {
         || RESERVED_ENV_NAMES.contains(&name);
     is_reserved.then(|| {
         let allowed = format!(
-            "any name but {}* and {}",
+            "any name except {}* and {}",
             RESERVED_ENV_PREFIXES.join("*, "),
             RESERVED_ENV_NAMES.join(", ")
         );
@@ -83,7 +79,7 @@ pub(crate) fn qualified_key(path: &str, key: &str) -> Option<FieldError> {
 pub(crate) fn label_value(path: &str, value: &str) -> Option<FieldError> {
     (!is_label(value)).then(|| {
         let allowed = "at most 63 letters, digits, dashes, underscores and dots, a letter or digit first and last";
-        FieldError::new(path, "is not a valid value of a label", allowed).got(value)
+        FieldError::new(path, "is not a valid label value", allowed).got(value)
     })
 }
 
@@ -102,7 +98,7 @@ pub(super) fn image(image: &str) -> Option<FieldError> {
     if image.is_empty() || is_image(image) {
         return None;
     }
-    let allowed = "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release of the operator";
+    let allowed = "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release that the operator belongs to";
     Some(FieldError::new("spec.image", "is not a valid image reference", allowed).got(image))
 }
 

@@ -1,10 +1,11 @@
-//! Uris of objects and prefixes, one at a time.
+//! Checks of uris of objects and prefixes, one at a time.
 
 use super::Place;
 use crate::field_error::FieldError;
 use crate::pipeline::MAX_PATH;
 
-/// The first thing that is wrong with a uri, whatever it is for. Credentials and control characters are never shown.
+/// The first error in a uri, whatever the uri is used for. Credentials and control characters are
+/// never shown.
 pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError> {
     let schemes = match place {
         Place::Cluster => "a uri begins with s3://, gs:// or az:// and a bucket",
@@ -35,7 +36,7 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         .is_some_and(|authority| authority.contains('@'))
     {
         return error(
-            "has credentials in it",
+            "contains credentials",
             "credentials in a uri are not allowed, name a Secret in spec.storage.credentialsSecret",
         );
     }
@@ -60,8 +61,8 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         let plain = part.to_ascii_lowercase();
         part == "." || part == ".." || plain.contains("%2e") || plain.contains("%2f")
     };
-    // A key with an empty segment is another key than the one without, and none that can be read or written here. A local disk
-    // does not tell them apart.
+    // A key with an empty segment differs from the key without it, and this program can neither
+    // read nor write it. A local disk does not distinguish the two.
     if scheme != "file" && rest.contains("//") {
         return shown(
             "has an empty segment (//)",
@@ -87,7 +88,8 @@ fn is_bucket(bucket: &str) -> bool {
             .all(|c| is_edge(c) || matches!(c, '.' | '_' | '-'))
 }
 
-/// What of an input path names no file; brackets and braces of a glob that are not closed, or closed without being open.
+/// Checks that an input path names a file, and that the brackets and braces of its globs are
+/// balanced.
 pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
     let name = glob
         .split_once("://")
@@ -101,10 +103,10 @@ pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
     let mut characters = glob.chars();
     while let Some(character) = characters.next() {
         if character == '\\' && open != Some('[') {
-            // Whatever follows stands for itself.
+            // The next character stands for itself.
             if characters.next().is_none() {
                 let allowed = "write \\\\ for the character itself";
-                let wrong = "has a \\ at its end, which stands before nothing";
+                let wrong = "has a \\ at its end, which escapes nothing";
                 return Some(FieldError::new(path, wrong, allowed).got(glob));
             }
             continue;
