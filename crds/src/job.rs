@@ -115,7 +115,7 @@ pub struct ZephyrJobSpec {
     #[serde(default)]
     pub retries: RetriesSpec,
     /// Seconds after the job's end until the job is deleted with all its objects; not set = never.
-    /// Output files stay. Can be changed while the job runs.
+    /// Output files stay. A change applies at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub ttl_seconds_after_finished: Option<i32>,
@@ -178,7 +178,7 @@ pub struct CoordinatorSpec {
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSpec {
     /// Number of worker pods, 1 to 10000; the number of pods that run never exceeds the number of
-    /// shards. Can be changed while the job runs.
+    /// shards. A change applies at once.
     #[schemars(range(min = 1, max = 10_000))]
     #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
     pub replicas: u32,
@@ -203,13 +203,13 @@ pub struct WorkersSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetriesSpec {
-    /// Number of generations after which the job fails, 1 to 100; not set = 10. Can be changed
-    /// while the job runs.
+    /// Number of generations after which the job fails, 1 to 100; not set = 10. A change applies
+    /// at once.
     #[serde(default = "defaults::max_generations")]
     #[schemars(range(min = 1, max = 100))]
     #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, MAX_GENERATIONS.into()))]
     pub max_generations: u32,
-    /// The wait before the next generation. Can be changed while the job runs.
+    /// The wait before the next generation. A change applies at once.
     #[serde(default)]
     pub backoff: BackoffSpec,
     /// Number of application errors of one shard after which the job fails, 1 to 20; not set = 3.
@@ -226,12 +226,12 @@ pub struct RetriesSpec {
     #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
     pub task_disruptions: u32,
     /// How long the job may be without any live worker before the next generation starts, 30s to
-    /// 24h; not set = 30m. Can be changed while the job runs.
+    /// 24h; not set = 30m. A change applies at once.
     #[serde(default = "defaults::no_workers_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", NO_WORKERS_TIMEOUT))]
     pub no_workers_timeout: DurationText,
     /// How long the coordinator may be absent before the next generation starts, 10s to 24h; not
-    /// set = 2m. Can be changed while the job runs.
+    /// set = 2m. A change applies at once.
     #[serde(default = "defaults::coordinator_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
@@ -278,17 +278,17 @@ impl Default for RetriesSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::backoff_order())]
 pub struct BackoffSpec {
-    /// The first wait, 100ms to 1h; not set = 5s. Can be changed while the job runs.
+    /// The first wait, 100ms to 1h; not set = 5s. A change applies at once.
     #[serde(default = "defaults::backoff_initial")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.initial", BACKOFF_INITIAL))]
     pub initial: DurationText,
-    /// The factor by which each wait is longer than the one before, 1 to 10; not set = 2. Can be
-    /// changed while the job runs.
+    /// The factor by which each wait is longer than the one before, 1 to 10; not set = 2. A change
+    /// applies at once.
     #[serde(default = "defaults::backoff_factor")]
     #[schemars(range(min = 1, max = 10))]
     #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, MAX_BACKOFF_FACTOR.into()))]
     pub factor: u32,
-    /// The longest wait, 100ms to 24h; not set = 5m. Can be changed while the job runs.
+    /// The longest wait, 100ms to 24h; not set = 5m. A change applies at once.
     #[serde(default = "defaults::backoff_max")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.max", BACKOFF_MAX))]
     pub max: DurationText,

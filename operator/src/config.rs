@@ -105,7 +105,7 @@ fn spot_provider(value: &str) -> Result<SpotProvider, String> {
         "aks" => Ok(SpotProvider::Aks),
         "karpenter" => Ok(SpotProvider::Karpenter),
         "none" | "" => Ok(SpotProvider::None),
-        _ => Err("is no provider; gke, eks, aks, karpenter or none is allowed".to_owned()),
+        _ => Err("is not a provider; gke, eks, aks, karpenter or none is allowed".to_owned()),
     }
 }
 

@@ -118,7 +118,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
 /// Says in status that the operator failed on this job, and leaves it alone for a while.
 async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
     context.metrics.count_set_aside();
-    error!(job = %key, panic, "the operator failed on this job and sets it aside");
+    error!(job = %key, panic, "the operator failed on this job and pauses its work on it");
     let Some(seen) = context.caches.jobs.get(&key.namespace, &key.name) else {
         return Outcome::Gone;
     };

@@ -57,7 +57,7 @@ impl Health {
         match silence.filter(|silence| *silence > SILENCE) {
             None => Ok(()),
             Some(silence) => Err(format!(
-                "the controller has not moved for {} s",
+                "the controller has made no progress for {} s",
                 silence.as_secs()
             )),
         }
@@ -81,7 +81,7 @@ mod tests {
         tokio::time::advance(SILENCE).await;
         assert_eq!(health.liveness(), Ok(()));
         tokio::time::advance(Duration::from_secs(1)).await;
-        let expected = "the controller has not moved for 61 s".to_owned();
+        let expected = "the controller has made no progress for 61 s".to_owned();
         assert_eq!(health.liveness(), Err(expected));
     }
 
@@ -93,10 +93,10 @@ mod tests {
             not_ready(&health),
             "not ready: the API server has not answered yet"
         );
-        health.set_missing("the cache is not filled of Pods".to_owned());
+        health.set_missing("these caches are not filled: Pods".to_owned());
         assert_eq!(
             not_ready(&health),
-            "not ready: the cache is not filled of Pods"
+            "not ready: these caches are not filled: Pods"
         );
         health.set_ready();
         assert_eq!(health.readiness(), Ok(()));

@@ -80,7 +80,7 @@ impl Default for Metrics {
         let set_aside = Counter::default();
         registry.register(
             "set_aside",
-            "Times that a job was set aside because the operator failed on it",
+            "Times that the operator failed on a job and paused its work on it",
             set_aside.clone(),
         );
         let waiting = Gauge::default();

@@ -97,7 +97,7 @@ struct StreamState {
 enum Error {
     #[error(transparent)]
     Dial(dial::Error),
-    #[error("report: epoch {found} speaks after epoch {newest}")]
+    #[error("report: epoch {found} reported after epoch {newest}")]
     OldEpoch { found: u64, newest: u64 },
     #[error("report: the plan of epoch {epoch} changed; a plan is made once")]
     PlanChanged { epoch: u64 },

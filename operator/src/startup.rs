@@ -65,7 +65,7 @@ pub enum Error {
     FillCaches(watches::Error),
     #[error(transparent)]
     Admin(admin::Error),
-    #[error("{task} ended, which it never should")]
+    #[error("{task} ended unexpectedly")]
     TaskEnded { task: String },
     #[error("wait for signals: {0}")]
     Signals(#[source] std::io::Error),

@@ -256,7 +256,7 @@ impl Filling {
             None => (*kind).to_owned(),
         };
         let kinds: Vec<_> = missing.iter().map(words).collect();
-        Some(format!("the cache is not filled of {}", kinds.join(", ")))
+        Some(format!("these caches are not filled: {}", kinds.join(", ")))
     }
 
     fn set_filled(&self, kind: &'static str) {

@@ -34,7 +34,7 @@ pub(super) fn select(path: &str, columns: &[String]) -> Vec<FieldError> {
                     FieldError::new(
                         &path,
                         format!("is inside the column {outer}, which is selected as a whole"),
-                        "one of the two",
+                        "only one of the two",
                     )
                     .got(column)
                 })

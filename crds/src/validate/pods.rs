@@ -280,7 +280,7 @@ fn environment(path: &str, variables: &[EnvVar]) -> Vec<FieldError> {
             errors.push(FieldError::new(
                 &path,
                 "has both value and valueFrom",
-                "one of them",
+                "only one of them",
             ));
         }
         let references = [

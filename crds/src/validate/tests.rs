@@ -674,13 +674,13 @@ fn a_column_inside_another_one_is_refused() {
         (
             json!(["a", "a.b"]),
             format!(
-                "{path}[1]: is inside the column a, which is selected as a whole (got a.b); one of the two"
+                "{path}[1]: is inside the column a, which is selected as a whole (got a.b); only one of the two"
             ),
         ),
         (
             json!(["a.b.c", "x", "a"]),
             format!(
-                "{path}[0]: is inside the column a, which is selected as a whole (got a.b.c); one of the two"
+                "{path}[0]: is inside the column a, which is selected as a whole (got a.b.c); only one of the two"
             ),
         ),
         (

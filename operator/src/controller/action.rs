@@ -113,7 +113,7 @@ impl fmt::Display for Action {
             Self::TellPodEnds { generation, ends } => {
                 write!(
                     formatter,
-                    "tell generation {generation} of {} pod ends",
+                    "report {} pod ends to generation {generation}",
                     ends.len()
                 )
             }

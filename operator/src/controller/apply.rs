@@ -49,7 +49,7 @@ pub enum Error {
         source: CallError,
     },
     #[error(
-        "create {kind} {namespace}/{name}: an object of this name exists that is not this job's; delete or rename it"
+        "create {kind} {namespace}/{name}: an object with this name exists and does not belong to this job; delete or rename it"
     )]
     Collide {
         kind: &'static str,
@@ -57,15 +57,15 @@ pub enum Error {
         name: String,
     },
     #[error(
-        "create {kind} {namespace}/{name}: it exists, but its labels or its owner were changed, so that the operator does not \
-         know it again; delete it, and it is made anew"
+        "create {kind} {namespace}/{name}: it exists, but its labels or its owner were changed, so the operator does not recognize \
+         it; delete it, and the operator creates it again"
     )]
     Unmarked {
         kind: &'static str,
         namespace: String,
         name: String,
     },
-    #[error("create {kind} {namespace}/{name}: one of this name is still being deleted")]
+    #[error("create {kind} {namespace}/{name}: an object with this name is still being deleted")]
     StillThere {
         kind: &'static str,
         namespace: String,
@@ -640,7 +640,7 @@ mod tests {
         .unwrap();
         assert_eq!(problem.reason, Reason::Blocked);
         assert!(problem.message.starts_with(
-            "create StatefulSet team/count-workers-g1: an object of this name exists"
+            "create StatefulSet team/count-workers-g1: an object with this name exists"
         ));
     }
 }

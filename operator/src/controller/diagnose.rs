@@ -160,8 +160,8 @@ fn coordinator_health(
         .map(|(unheard, _)| Trouble {
             kind: TroubleKind::Unreachable,
             message: format!(
-                "the coordinator's pod is ready, but the operator does not reach it ({}); a NetworkPolicy or the \
-                 network of its node may be in the way",
+                "the coordinator's pod is ready, but the operator cannot reach it ({}); a NetworkPolicy or the \
+                 node's network may block the connection",
                 unheard.why
             ),
         });
@@ -367,7 +367,7 @@ impl Trouble {
             } => Self {
                 kind: TroubleKind::Starting,
                 message: format!(
-                    "{role} pod {pod} does not start: its init container {container} does not end well ({reason}: {message}); see \
+                    "{role} pod {pod} does not start: its init container {container} does not succeed ({reason}: {message}); see \
                      kubectl logs {pod} -c {container}"
                 ),
             },

@@ -157,8 +157,8 @@ impl ForcedDeletes {
             Some(WriteProblem {
                 reason: Reason::Blocked,
                 message: format!(
-                    "pod {} is still there although it was deleted by force; its finalizers may keep it: remove them, or the pod's \
-                     place stays empty",
+                    "pod {} still exists although it was deleted by force; a finalizer may keep it: remove its finalizers, or no new \
+                     pod takes its place",
                     tries.name
                 ),
             })
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(forced.problem(), None, "it may be on its way");
         forced.note_try("w-000", "uid-w-000", None, at(15));
         let message = forced.problem().unwrap().message;
-        assert!(message.starts_with("pod w-000 is still there"), "{message}");
+        assert!(message.starts_with("pod w-000 still exists"), "{message}");
         let refused = WriteProblem {
             reason: Reason::Forbidden,
             message: "force-delete Pod team/w-000: denied".to_owned(),

@@ -43,13 +43,15 @@ pub enum Error {
         job: String,
         source: CallError,
     },
-    #[error("list {kind} of job {job}: more than {MAX_PAGES} pages of {PAGE} carry its name")]
+    #[error(
+        "list {kind} of job {job}: more than {MAX_PAGES} pages of {PAGE} objects carry its name"
+    )]
     TooMany { kind: String, job: String },
     #[error("get job {job}: {source}")]
     GetJob { job: String, source: CallError },
     #[error("get ConfigMap {name}: {source}")]
     GetRoot { name: String, source: CallError },
-    #[error("get ConfigMap {name}: it is another than the watch has shown")]
+    #[error("get ConfigMap {name}: it is not the object that the watch has shown")]
     OtherRoot { name: String },
 }
 
@@ -309,7 +311,7 @@ fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, Ro
 fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault> {
     let header = header(text).map_err(|error| RootFault::Damaged(error.to_string()))?;
     if header.uid != job_uid {
-        let reason = format!("it is of the job with uid {}", header.uid);
+        let reason = format!("it belongs to the job with uid {}", header.uid);
         return Err(RootFault::Damaged(reason));
     }
     let other_release = |reason: String| RootFault::OtherRelease {

@@ -174,8 +174,8 @@ fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
         return Ok(highest + 1);
     }
     Err(format!(
-        "no number is left for a generation: an object of namespace {} with the labels {}={} and {}={highest} has the last \
-         one, {}; delete that object",
+        "no generation number is left: an object in namespace {} with the labels {}={} and {}={highest} has the last \
+         number, {}; delete that object",
         job.identity.namespace,
         names::LABEL_JOB,
         job.identity.name,
@@ -348,7 +348,7 @@ fn no_further(
     let last = &ended.message;
     if used >= job.spec.retries.max_generations {
         let message =
-            format!("{used} of {used} generations ended without a result, the last one: {last}");
+            format!("{used} of {used} generations ended without a result; the last one: {last}");
         return Some((Reason::GenerationsExhausted, message));
     }
     let is_stuck = without_progress >= MAX_GENERATIONS_WITHOUT_PROGRESS
@@ -383,7 +383,7 @@ fn ends_by(observed: &Observed) -> Option<Timestamp> {
 fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     match job.spec.storage.retain {
         Retain::Never => format!(
-            "{message}; no coordinator removed the intermediate data, and kubectl zephyr gc does"
+            "{message}; no coordinator removed the intermediate data; kubectl zephyr gc does"
         ),
         Retain::Always | Retain::OnFailure => message,
     }

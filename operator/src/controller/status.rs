@@ -157,7 +157,7 @@ impl Projection {
             ConditionType::CoordinatorReady,
             false,
             Reason::Starting,
-            "the coordinator's pod is not there yet",
+            "the coordinator's pod does not exist yet",
         );
         self.set(
             ConditionType::WorkersReady,
@@ -289,7 +289,7 @@ impl Projection {
             Some(trouble) => (coordinator_reason(trouble), trouble.message.as_str()),
             None if health.was_ready => (
                 Reason::CoordinatorUnavailable,
-                "the coordinator's pod is not ready any more",
+                "the coordinator's pod is no longer ready",
             ),
             None => (Reason::Starting, "the coordinator's pod is not ready yet"),
         };
@@ -414,7 +414,7 @@ impl Projection {
             (Reason::SpecValid, "the spec is accepted".to_owned())
         } else {
             let message = format!(
-                "the job began under an earlier release and goes on as it began; as a new job this release would refuse it: {}",
+                "the job began under an earlier release and continues as it began; this release would refuse it as a new job: {}",
                 errors_in_words(job)
             );
             (Reason::SpecValid, message)
@@ -537,7 +537,7 @@ fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WritePr
     Some(WriteProblem {
         reason: Reason::Blocked,
         message: format!(
-            "generation {generation} goes on, but another release made it: {reason}. This operator changes nothing of it and starts \
+            "generation {generation} continues, but another release created it: {reason}. This operator does not change it and starts \
              no further generation; run the operator of the newer release"
         ),
     })

@@ -33,9 +33,9 @@ pub enum Error {
         found: usize,
         limit: usize,
     },
-    #[error("it is of job {found}, and this stream is of another")]
+    #[error("it belongs to job {found}, and this stream to another job")]
     OtherJob { found: String },
-    #[error("it is of generation {found}, and this stream is of generation {expected}")]
+    #[error("it belongs to generation {found}, and this stream to generation {expected}")]
     OtherGeneration { found: u32, expected: u32 },
 }
 

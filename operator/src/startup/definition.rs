@@ -64,7 +64,7 @@ pub(super) async fn check(
                 Served::Enough { newer } => {
                     if !newer.is_empty() {
                         warn!(
-                            "the CRD is newer than this operator: it has {} as well, and jobs with that are left alone",
+                            "the CRD is newer than this operator: it also has {}, and jobs that use any of that are left alone",
                             named(&newer)
                         );
                     }

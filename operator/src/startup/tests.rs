@@ -119,12 +119,12 @@ async fn a_cache_that_does_not_fill_ends_the_start_with_its_name_and_the_last_er
         (
             Some("pods"),
             None,
-            "not ready after 180 s: the cache is not filled of Pods",
+            "not ready after 180 s: these caches are not filled: Pods",
         ),
         (
             None,
             Some("services"),
-            "not ready after 180 s: the cache is not filled of Services (last error: ",
+            "not ready after 180 s: these caches are not filled: Services (last error: ",
         ),
     ] {
         let server = Arc::new(Fake {
@@ -143,7 +143,7 @@ async fn a_cache_that_does_not_fill_ends_the_start_with_its_name_and_the_last_er
         }
         let shown = health.readiness().unwrap_err();
         assert!(
-            shown.starts_with("not ready: the cache is not filled of"),
+            shown.starts_with("not ready: these caches are not filled:"),
             "{shown}"
         );
     }

@@ -32,7 +32,7 @@ pub(super) fn trouble(
     let Some(event) = found else {
         return (waits >= PATIENCE).then(|| {
             failing(format!(
-                "{role} pod {name} has node {node} and does not start, and no event says why; see kubectl describe pod {name}"
+                "{role} pod {name} has node {node} but does not start, and no event says why; see kubectl describe pod {name}"
             ))
         });
     };
@@ -40,11 +40,11 @@ pub(super) fn trouble(
     match event.kind {
         StartEventKind::Pulling => (waits >= PULL_PATIENCE).then(|| {
             failing(format!(
-                "{role} pod {name} still waits for its image on node {node}: {words}"
+                "{role} pod {name} is still waiting for its image on node {node}: {words}"
             ))
         }),
         StartEventKind::ReferenceNotFound if words.contains(own_secret) => Some(failing(format!(
-            "{role} pod {name} does not start: {words}; the Secret is the generation's own, and the next generation has another"
+            "{role} pod {name} does not start: {words}; the operator created this Secret for the generation, and the next generation gets a new one"
         ))),
         StartEventKind::ReferenceNotFound => Some(Trouble {
             kind: TroubleKind::ReferenceNotFound,
@@ -113,18 +113,18 @@ mod tests {
                     30,
                 ),
                 TroubleKind::Starting,
-                "worker pod w-0 does not start: FailedMount: secret \"count-token-0a1b2c3d-g1\" not found; the Secret is the \
-                 generation's own, and the next generation has another",
+                "worker pod w-0 does not start: FailedMount: secret \"count-token-0a1b2c3d-g1\" not found; the operator created this \
+                 Secret for the generation, and the next generation gets a new one",
             ),
             (
                 (Some(Pulling), "Pulling: Pulling image \"w:1\"", 120),
                 TroubleKind::Starting,
-                "worker pod w-0 still waits for its image on node node-1: Pulling: Pulling image \"w:1\"",
+                "worker pod w-0 is still waiting for its image on node node-1: Pulling: Pulling image \"w:1\"",
             ),
             (
                 (None, "", 60),
                 TroubleKind::Starting,
-                "worker pod w-0 has node node-1 and does not start, and no event says why; see kubectl describe pod w-0",
+                "worker pod w-0 has node node-1 but does not start, and no event says why; see kubectl describe pod w-0",
             ),
         ];
         for ((event, message, waits), kind, sentence) in cases {

@@ -60,7 +60,7 @@ pub fn log_failure(job: &str, error: &CallError) {
         Refusal::Forbidden => DENIED.call_once(|| {
             info!(
                 %error,
-                "events cannot be listed, so no status says why a job's pods are refused or do not start"
+                "events cannot be listed, so status does not say why a job's pods are refused or do not start"
             );
         }),
         Refusal::NotFound

@@ -701,7 +701,7 @@ fn a_coordinator_that_is_ready_and_never_heard_is_told_of_and_followed_by_the_ne
     assert!(
         world
             .message()
-            .contains("the operator does not reach it (dial: no route to host)"),
+            .contains("the operator cannot reach it (dial: no route to host)"),
         "{}",
         world.message()
     );
@@ -948,7 +948,7 @@ fn a_number_that_leaves_none_for_the_next_generation_is_told_and_starts_nothing(
     world.settle();
     assert_eq!(world.phase(), Phase::Failed);
     assert!(
-        world.message().contains("no number is left"),
+        world.message().contains("no generation number is left"),
         "{}",
         world.message()
     );
@@ -997,7 +997,7 @@ fn fault_f31_the_coordinator_ends_a_job_that_timers_end_and_so_removes_its_data(
     let message = world.message();
     assert!(
         message.starts_with(
-            "1 of 1 generations ended without a result, the last one: no worker was alive"
+            "1 of 1 generations ended without a result; the last one: no worker was alive"
         ),
         "{message}"
     );
@@ -1017,9 +1017,7 @@ fn fault_f31_a_coordinator_that_does_not_end_the_job_has_four_minutes() {
     assert_eq!(world.phase(), Phase::Failed);
     let message = world.message();
     assert!(
-        message.ends_with(
-            "; no coordinator removed the intermediate data, and kubectl zephyr gc does"
-        ),
+        message.ends_with("; no coordinator removed the intermediate data; kubectl zephyr gc does"),
         "{message}"
     );
 }
@@ -1325,7 +1323,7 @@ fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_the_others_go_on
     let degraded = world.condition(ConditionType::Degraded);
     assert_eq!(degraded.status, ConditionStatus::True);
     assert!(
-        degraded.message.starts_with("pod w-0 is still there"),
+        degraded.message.starts_with("pod w-0 still exists"),
         "{}",
         degraded.message
     );
@@ -1357,7 +1355,7 @@ fn ended_pods_are_told_to_a_coordinator_that_listens() {
     assert_eq!(world.log.len(), logged);
     world.report.as_mut().unwrap().connected = true;
     world.settle();
-    assert_eq!(world.log[logged..], ["tell generation 1 of 1 pod ends"]);
+    assert_eq!(world.log[logged..], ["report 1 pod ends to generation 1"]);
 }
 
 #[test]
@@ -1583,7 +1581,7 @@ fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
     let accepted = world.condition(ConditionType::Accepted);
     assert_eq!(accepted.status, ConditionStatus::True);
     assert!(
-        accepted.message.contains("goes on as it began")
+        accepted.message.contains("continues as it began")
             && accepted.message.contains("spec.pipeline.sink"),
         "{}",
         accepted.message

@@ -144,7 +144,7 @@ pub(super) fn degradation(
         return (
             true,
             Reason::CoordinatorUnavailable,
-            "the coordinator's pod is not ready any more".to_owned(),
+            "the coordinator's pod is no longer ready".to_owned(),
         );
     }
     (false, Reason::AsExpected, String::new())

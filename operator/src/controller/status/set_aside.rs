@@ -21,7 +21,7 @@ pub fn set_aside(
         now,
     };
     let message = format!(
-        "the operator failed on this job by a fault of its own, tries again later, and goes on with others: {panic}"
+        "a fault of the operator interrupted its work on this job; it tries again later and continues with other jobs: {panic}"
     );
     next.set(
         ConditionType::Degraded,

@@ -124,7 +124,7 @@ async fn fault_f21_status_says_why_a_pod_does_not_start_within_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_f21_a_pod_that_no_event_explains_and_events_that_are_denied_leave_a_sentence() {
-    let sentence = "coordinator pod count-coordinator-g2-5f6d-x2 has node node-1 and does not start, and no event says why; see \
+    let sentence = "coordinator pod count-coordinator-g2-5f6d-x2 has node node-1 but does not start, and no event says why; see \
                     kubectl describe pod count-coordinator-g2-5f6d-x2";
     let expected = ("CoordinatorUnavailable".to_owned(), sentence.to_owned());
     for refuses in [None, Some("events")] {
@@ -152,7 +152,7 @@ async fn fault_f21_an_init_container_of_somebody_else_that_fails_is_named() {
     assert_eq!(reason, "CoordinatorUnavailable");
     assert_eq!(
         message,
-        "coordinator pod count-coordinator-g2-5f6d-x2 does not start: its init container istio-init does not end well \
+        "coordinator pod count-coordinator-g2-5f6d-x2 does not start: its init container istio-init does not succeed \
          (CrashLoopBackOff: back-off 40s); see kubectl logs count-coordinator-g2-5f6d-x2 -c istio-init"
     );
 }
