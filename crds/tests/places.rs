@@ -332,7 +332,7 @@ fn a_real_path_takes_the_place_of_one_through_a_symbolic_link() {
     assert_eq!(
         message,
         [
-            "spec.storage.uri: overlaps spec.pipeline.source.files.paths[3], file:///real/**, through a symbolic link: it is really file:///real/scratch (got file:///link/scratch); the storage prefix must not overlap input, use a folder that no input path reaches"
+            "spec.storage.uri: overlaps spec.pipeline.source.files.paths[3], file:///real/**, through a symbolic link: its real path is file:///real/scratch (got file:///link/scratch); the storage prefix must not overlap input, use a folder that no input path reaches"
         ]
     );
     let sink = Area::of(Role::Sink, "file:///link/{shard}.txt")
