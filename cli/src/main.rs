@@ -7,6 +7,7 @@ mod gc;
 mod manifest;
 mod plan;
 mod run;
+mod sample;
 #[cfg(feature = "cluster")]
 mod status;
 mod terminal;

@@ -18,7 +18,8 @@ use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
 
 use crate::manifest;
-use crate::terminal::{bytes, note, print, printable};
+use crate::sample::Sample;
+use crate::terminal::{bytes, note, print, printable, sentence};
 
 /// The share of the machine's memory that the task processes may plan with; the rest is this process's and the system's.
 const MEMORY_SHARE: f64 = 0.6;
@@ -50,6 +51,10 @@ pub(crate) struct Options {
     /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
     slots: u32,
+    /// Try the job on the first N records of its source: the results go to standard output. Nothing is written to the job's sink or
+    /// storage.
+    #[arg(long, value_name = "N", conflicts_with_all = ["storage", "resume"], value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// No progress on standard error, and no lines about what the run waits for.
     #[arg(short, long)]
     quiet: bool,
@@ -58,40 +63,19 @@ pub(crate) struct Options {
 /// Runs the job to its end.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let mut job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
+    if let Some(records) = options.limit {
+        return try_out(job, records, &options).await;
+    }
     let temporary = choose_storage(&mut job, options.storage.as_deref())?;
     storage_is_apart(&options.filename, &job, options.storage.is_some())?;
-    let resumes = options.resume.is_some();
-    let frozen = freeze(job, options.resume)?;
+    let frozen = freeze(job, options.resume.clone())?;
     if !options.quiet && temporary.is_none() {
         note(&format!(
             "run {}: ledger under {}",
             frozen.uid, frozen.spec.storage.uri
         ));
     }
-    let progress = Progress::start(options.quiet);
-    let cores = std::thread::available_parallelism()
-        .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let slots = if options.slots == 0 {
-        (cores / options.workers).max(1)
-    } else {
-        options.slots
-    };
-    let local = LocalOptions {
-        workers: options.workers,
-        slots,
-        memory_bytes: task_memory(),
-        child_executable: None,
-        resumes,
-        progress: progress.callback(),
-    };
-    let result = tokio::select! {
-        result = run_local(frozen, local) => result?,
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt.context("listen for ctrl-c")?;
-            bail!("interrupted");
-        }
-    };
-    progress.finish();
+    let result = to_the_end(frozen, &options).await?;
     drop(temporary);
     match result {
         JobResult::Succeeded {
@@ -109,6 +93,49 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         }
         JobResult::Failed { reason, message } => bail!("{reason}: {}", printable(&message)),
     }
+}
+
+/// Runs the job on its first records and prints what they become.
+async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<()> {
+    let sample = Sample::take(&mut job, records).await?;
+    let frozen = freeze(job, None)?;
+    match to_the_end(frozen, options).await {
+        Ok(JobResult::Succeeded { .. }) => sample.write_output(&mut std::io::stdout().lock()),
+        Ok(JobResult::Failed { reason, message }) => {
+            let message = sample.with_original_names(&message);
+            bail!("{reason}: {}", printable(&message))
+        }
+        Err(error) => bail!(sample.with_original_names(&sentence(&error))),
+    }
+}
+
+/// Runs a job to its result, with progress on standard error.
+async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
+    let progress = Progress::start(options.quiet);
+    let cores = std::thread::available_parallelism()
+        .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let slots = if options.slots == 0 {
+        (cores / options.workers).max(1)
+    } else {
+        options.slots
+    };
+    let local = LocalOptions {
+        workers: options.workers,
+        slots,
+        memory_bytes: task_memory(),
+        child_executable: None,
+        resumes: options.resume.is_some(),
+        progress: progress.callback(),
+    };
+    let result = tokio::select! {
+        result = run_local(frozen, local) => result?,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt.context("listen for ctrl-c")?;
+            bail!("interrupted");
+        }
+    };
+    progress.finish();
+    Ok(result)
 }
 
 /// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the run.
