@@ -3,7 +3,7 @@
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
-  bench-operator simulate soak
+  bench-operator simulate soak jq-expectations
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -58,6 +58,9 @@ bench-recovery: ## What deaths, silence and 10,000 workers cost one coordinator
 
 bench-operator: install ## The installed operator beside thousands of objects, and with hundreds of jobs
 	@tests/bench/operator
+
+jq-expectations: ## Ask real jq 1.8.1 for the values of the expressions in jq/tests/expectations; needs Python
+	@jq/tests/with-jq jq/tests/expectations.py
 
 simulate: ## Random runs by their seed, of the state machine, the ledger, whole jobs and the operator: make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
