@@ -198,6 +198,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_has_a_row_in_the_documentation() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let text = Metrics::default().encode().unwrap();
+        let mut count = 0;
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let row = format!("| `{name}{suffix}` | {kind}");
+            assert!(page.contains(&row), "docs/monitoring.md has no row {row}");
+            count += 1;
+        }
+        assert_eq!(count, 8);
+    }
+
+    #[test]
     fn jobs_are_counted_once_each_under_their_present_phase() {
         let metrics = Metrics::default();
         metrics.set_phase("a", Some(Phase::Pending));

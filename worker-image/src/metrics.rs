@@ -147,3 +147,30 @@ impl CoordinatorMetrics {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_row_in_the_documentation() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let mut registry = Registry::default();
+        WorkerMetrics::default().register(&mut registry);
+        CoordinatorMetrics::default().register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let mut count = 0;
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let row = format!("| `{name}{suffix}` | {kind}");
+            assert!(page.contains(&row), "docs/monitoring.md has no row {row}");
+            count += 1;
+        }
+        assert_eq!(count, 14);
+    }
+}
