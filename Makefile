@@ -3,7 +3,7 @@
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
-  bench-operator simulate soak jq-expectations
+  bench-operator simulate soak jq-expectations docs release-check
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -40,6 +40,12 @@ test: ## Everything: check, then all tests on the cluster
 
 test-units: ## The tests that need no cluster
 	@tests/run units
+
+docs: ## Build the book of docs/ with mdBook, and check the links of its pages
+	@docs/build
+
+release-check: ## Build the release images and say what is in them; check the chart, the workflows, install.yaml and the krew manifest
+	@tests/check/run release
 
 test-azure: ## The storage tests and a job on Azure Blob Storage's emulator; needs Node.js and no cluster
 	@tests/azure/run

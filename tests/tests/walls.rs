@@ -124,7 +124,8 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
 }
 
 /// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only `zephyr-tests` may name any.
-const FLOORS: [(&str, &[&str]); 7] = [
+const FLOORS: [(&str, &[&str]); 8] = [
+    ("zephyr-docs", &[]),
     ("zephyr-crds", &[]),
     ("zephyr-engine", &[]),
     ("zephyr-proto", &[]),

@@ -1,0 +1,51 @@
+//! `zephyr-docs`: what keeps the documents true. Arguments and wiring; each verb has a file of its own.
+//!
+//! Reads and writes files of the repository. Asks no network: links to other sites are not followed.
+
+mod book;
+mod built;
+mod chart;
+mod check;
+mod commands;
+mod fields;
+mod markdown;
+mod names;
+mod reference;
+mod repository;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use repository::Repository;
+
+const USAGE: &str = "usage: zephyr-docs check | reference | stage FOLDER | built FOLDER
+  check          links, anchors and docs/SUMMARY.md of every document
+  reference      writes docs/reference from the CRD, the programs and the chart
+  stage FOLDER   writes the sources of the book for mdBook
+  built FOLDER   links and anchors of the pages that mdBook wrote";
+
+fn run(arguments: &[&str]) -> Result<String> {
+    let repository = Repository::of_this_build()?;
+    match arguments {
+        ["check"] => check::check(&repository),
+        ["reference"] => reference::write(&repository),
+        ["stage", folder] => book::stage(&repository, Path::new(folder)),
+        ["built", folder] => built::check(Path::new(folder)),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (text, code) = match run(&arguments) {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(error) => (format!("{error:#}"), ExitCode::FAILURE),
+    };
+    // Nobody can be informed if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    code
+}
