@@ -9,6 +9,7 @@ use crate::book::{self, Book};
 use crate::markdown::{self, Link, Page};
 use crate::names;
 use crate::repository::{Repository, resolve};
+use crate::sources;
 
 /// The beginnings of targets that are not files of the repository.
 const ELSEWHERE: [&str; 3] = ["https://", "http://", "mailto:"];
@@ -33,6 +34,7 @@ pub(crate) fn check(repository: &Repository) -> Result<String> {
     let book = Book::of(repository)?;
     let mut mistakes = book::mistakes(repository, &book);
     mistakes.extend(names::mistakes(repository)?);
+    mistakes.extend(sources::mistakes(repository)?);
     let mut counts = Counts::default();
     for (path, page) in &pages {
         for link in &page.links {

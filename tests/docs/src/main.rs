@@ -12,6 +12,7 @@ mod markdown;
 mod names;
 mod reference;
 mod repository;
+mod sources;
 
 use std::io::Write as _;
 use std::path::Path;
