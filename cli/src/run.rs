@@ -11,11 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
-use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::job::{MAX_SLOTS, ZephyrJob};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
+use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
@@ -49,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
     /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SLOTS)))]
     slots: u32,
     /// Try the job on the first N records of its source: the results go to standard output. Nothing is written to the job's sink or
     /// storage.
@@ -114,11 +115,7 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
     let progress = Progress::start(options.quiet);
     let cores = std::thread::available_parallelism()
         .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-    let slots = if options.slots == 0 {
-        (cores / options.workers).max(1)
-    } else {
-        options.slots
-    };
+    let slots = task_slots(options.slots, cores / options.workers);
     let local = LocalOptions {
         workers: options.workers,
         slots,

@@ -18,7 +18,7 @@ use zephyr_worker::job::{RunJob, RunJobError};
 use zephyr_worker::metrics::{CoordinatorMetrics, WorkerMetrics};
 use zephyr_worker::open_files::raise_open_files_limit;
 use zephyr_worker::transport::token::{Token, TokenError};
-use zephyr_worker::worker::{self, Readiness, WorkerError, WorkerOptions};
+use zephyr_worker::worker::{self, Readiness, WorkerError, WorkerOptions, task_slots};
 use zephyr_worker::{child_main_if_requested, telemetry};
 
 #[global_allocator]
@@ -208,10 +208,7 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
     let job = Arc::new(RunJob::read(&common.job).map_err(MainError::Job)?);
     let token = Token::read(&common.token_file).map_err(MainError::Token)?;
     let address = coordinator.unwrap_or_else(|| job.frozen.coordinator_address.clone());
-    let slots = match slots.unwrap_or(job.frozen.spec.workers.slots) {
-        0 => cpu_limit.max(1),
-        slots => slots,
-    };
+    let slots = task_slots(slots.unwrap_or(job.frozen.spec.workers.slots), cpu_limit);
     tracing::info!(
         job = job.frozen.name,
         uid = job.frozen.uid,

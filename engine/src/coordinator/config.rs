@@ -28,8 +28,9 @@ pub const ADOPTION_GRACE_MS: u64 = 1_000;
 /// long ago and has read nothing: twice the longest reconnect delay of a worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
-/// The most slots a worker may claim: more than any machine has CPUs, and a wrong number cannot draw all tasks to one.
-pub const SLOTS_MAX: u32 = 1_024;
+/// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong number cannot draw all tasks
+/// to one worker.
+pub const SLOTS_MAX: u32 = 256;
 
 /// The most characters of an error that are kept: status and log records stay small.
 pub const ERROR_CHARACTERS_MAX: usize = 2_048;

@@ -1,6 +1,7 @@
 //! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
 
 use zephyr_engine::coordinator::Setback;
+use zephyr_engine::coordinator::config::SLOTS_MAX;
 use zephyr_engine::coordinator::event::Event;
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
@@ -13,8 +14,8 @@ use zephyr_store::storage::InputFile;
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::task::{Assignment, TaskFailure, TaskInput};
 
-/// Most task slots a worker may say it has: the schema's own bound on `spec.workers.slots`.
-pub const SLOTS_MAX: u32 = 256;
+// The API's types and the engine know nothing of each other, so each names the bound; it is one.
+const _: () = assert!(SLOTS_MAX == zephyr_crds::job::MAX_SLOTS);
 
 /// What is kept of a pod's name: as long as Kubernetes lets one be.
 const POD_NAME_CHARS_MAX: usize = 253;

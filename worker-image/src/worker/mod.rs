@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use child_main::{CHILD_ARGUMENT, child_main_if_requested};
 #[cfg(test)]
 pub(crate) use disk::Leave;
-pub use options::{Readiness, WorkerOptions};
+pub use options::{Readiness, WorkerOptions, task_slots};
 pub use session::StartSessionError;
 #[cfg(test)]
 pub(crate) use session::{Line, Session};

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use zephyr_engine::coordinator::config::SLOTS_MAX;
+
 use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::transport::token::Token;
@@ -36,6 +38,15 @@ pub struct WorkerOptions {
     pub metrics: WorkerMetrics,
 }
 
+/// The task slots of a worker: as many as are asked for, or one for each processor if 0 are. A machine may have more
+/// processors than a coordinator accepts slots.
+pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
+    match asked_for {
+        0 => processors.clamp(1, SLOTS_MAX),
+        slots => slots,
+    }
+}
+
 /// Whether the worker can take work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -47,4 +58,27 @@ pub enum Readiness {
     Draining,
     /// It cannot work for this coordinator, and why.
     Refused(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_has_a_slot_for_each_processor_and_never_more_than_are_accepted() {
+        for (asked_for, processors, slots) in [
+            (0, 0, 1),
+            (0, 2, 2),
+            (0, 256, 256),
+            (0, 384, 256),
+            (0, u32::MAX, 256),
+            (3, 384, 3),
+        ] {
+            assert_eq!(
+                task_slots(asked_for, processors),
+                slots,
+                "{asked_for} {processors}"
+            );
+        }
+    }
 }
