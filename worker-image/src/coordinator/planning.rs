@@ -179,44 +179,91 @@ async fn prepare_the_job(
     make_runnable(job, taken, status).await
 }
 
+/// What ends the tries of a step without its outcome.
+enum End {
+    /// The ledger cannot be used, as the coordinator of this epoch found. No ledger records that.
+    Damaged(Epoch, String),
+    /// The job has a result.
+    Result(JobResult),
+}
+
+/// The tries of one step. Shows why each one failed, and decides which is the last.
+struct Tries<'a> {
+    status: &'a watch::Sender<Status>,
+    epoch: Epoch,
+    backoff: Backoff,
+    damaged_reads: u32,
+    few: u32,
+}
+
+impl<'a> Tries<'a> {
+    /// Of a coordinator of this epoch.
+    fn new(job: &RunJob, status: &'a watch::Sender<Status>, epoch: Epoch) -> Self {
+        Self {
+            status,
+            epoch,
+            backoff: Backoff::new(job.stores.chance()),
+            damaged_reads: 0,
+            few: 0,
+        }
+    }
+
+    /// Shows why a try failed and waits for the next one, unless there is none.
+    async fn after(&mut self, why: NoPlan) -> Result<ControlFlow<End>, PlanningError> {
+        match why.not_for_ever(&mut self.few) {
+            NoPlan::Fatal(error) => return Err(error),
+            NoPlan::Damaged { epoch, message } => {
+                self.damaged_reads += 1;
+                let damaged_reads = self.damaged_reads;
+                tracing::error!(message, damaged_reads, "the ledger cannot be used");
+                if damaged_reads == LEDGER_READS {
+                    return Ok(ControlFlow::Break(End::Damaged(epoch, message)));
+                }
+            }
+            NoPlan::Finished(result) => {
+                tracing::warn!("the output is finished and the ledger was removed: not run again");
+                return Ok(ControlFlow::Break(End::Result(result)));
+            }
+            NoPlan::Failed(message) => {
+                tracing::error!(message, "the job cannot be planned");
+                let reason = FailureReason::PlanFailed;
+                let result = JobResult::Failed { reason, message };
+                return Ok(ControlFlow::Break(End::Result(result)));
+            }
+            NoPlan::Watch(sentence) => self.show(Status::planning(&sentence)),
+            NoPlan::Wait(sentence) | NoPlan::WaitAWhile(sentence) => {
+                tracing::warn!(sentence, "the job cannot be planned yet; trying again");
+                self.show(Status::storage_unavailable(&sentence));
+            }
+        }
+        self.backoff.wait().await;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn show(&self, status: Status) {
+        let epoch = self.epoch;
+        show(self.status, Status { epoch, ..status });
+    }
+}
+
 /// Takes the ledger over, however long the storage makes it wait; an end if the ledger cannot be used.
 async fn hold_ledger(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<ControlFlow<Planned, TakeOver>, PlanningError> {
     let writer = WriterToken::from_random(job.stores.chance().unique());
-    let mut backoff = Backoff::new(job.stores.chance());
-    let mut damaged_reads = 0;
-    let mut tries = 0;
+    let mut tries = Tries::new(job, status, Epoch::default());
     loop {
-        let taken = take_over(job, &writer).await;
-        match taken.map_err(|error| error.not_for_ever(&mut tries)) {
+        let why = match take_over(job, &writer).await {
             Ok(taken) => return Ok(ControlFlow::Continue(taken)),
-            Err(NoPlan::Fatal(error)) => return Err(error),
-            Err(NoPlan::Finished(result)) => {
-                return Ok(ControlFlow::Break(ended(Epoch::default(), result, &[])));
-            }
-            Err(NoPlan::Damaged { epoch, message }) => {
-                damaged_reads += 1;
-                tracing::error!(message, damaged_reads, "the ledger cannot be used");
-                if damaged_reads == LEDGER_READS {
-                    return Ok(ControlFlow::Break(ended(epoch, damaged(&message), &[])));
-                }
-            }
-            Err(
-                NoPlan::Wait(sentence)
-                | NoPlan::Watch(sentence)
-                | NoPlan::WaitAWhile(sentence)
-                | NoPlan::Failed(sentence),
-            ) => {
-                tracing::warn!(
-                    sentence,
-                    "storage does not answer as it should; trying again"
-                );
-                show(status, Status::storage_unavailable(&sentence));
-            }
-        }
-        backoff.wait().await;
+            Err(why) => why,
+        };
+        let (epoch, result) = match tries.after(why).await? {
+            ControlFlow::Continue(()) => continue,
+            ControlFlow::Break(End::Damaged(epoch, message)) => (epoch, damaged(&message)),
+            ControlFlow::Break(End::Result(result)) => (Epoch::default(), result),
+        };
+        return Ok(ControlFlow::Break(ended(epoch, result, &[])));
     }
 }
 
@@ -231,13 +278,11 @@ async fn make_runnable(
         epoch,
         records,
     } = taken;
-    let mut backoff = Backoff::new(job.stores.chance());
-    let mut damaged_reads = 0;
-    let mut tries = 0;
+    let mut tries = Tries::new(job, status, epoch);
     let mut watch = OwnerWatch::default();
     loop {
         let planned = plan_or_load(job, epoch, !records.is_empty(), &mut watch).await;
-        let result = match planned.map_err(|error| error.not_for_ever(&mut tries)) {
+        let why = match planned {
             Ok((plan, digest, source)) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
@@ -248,47 +293,18 @@ async fn make_runnable(
                     source,
                 })));
             }
-            Err(NoPlan::Fatal(error)) => return Err(error),
-            Err(NoPlan::Damaged { epoch, message }) => {
-                damaged_reads += 1;
-                tracing::error!(message, damaged_reads, "the ledger cannot be used");
-                if damaged_reads == LEDGER_READS {
-                    return Ok(ended(epoch, damaged(&message), &[]));
-                }
-                None
-            }
-            Err(NoPlan::Finished(result)) => {
-                tracing::warn!("the output is finished and the ledger was removed: not run again");
-                Some(result)
-            }
-            Err(NoPlan::Failed(message)) => {
-                tracing::error!(message, "the job cannot be planned");
-                let reason = FailureReason::PlanFailed;
-                Some(JobResult::Failed { reason, message })
-            }
-            Err(NoPlan::Watch(sentence)) => {
-                let watching = Status {
-                    epoch,
-                    ..Status::planning(&sentence)
-                };
-                show(status, watching);
-                None
-            }
-            Err(NoPlan::Wait(sentence) | NoPlan::WaitAWhile(sentence)) => {
-                tracing::warn!(sentence, "the job cannot be planned yet; trying again");
-                let waiting = Status {
-                    epoch,
-                    ..Status::storage_unavailable(&sentence)
-                };
-                show(status, waiting);
-                None
-            }
+            Err(why) => why,
         };
-        if let Some(result) = result {
-            record_result(job, &mut ledger, &result, epoch, status).await?;
-            return Ok(ended(epoch, result, &records));
+        match tries.after(why).await? {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(End::Damaged(epoch, message)) => {
+                return Ok(ended(epoch, damaged(&message), &[]));
+            }
+            ControlFlow::Break(End::Result(result)) => {
+                record_result(job, &mut ledger, &result, epoch, status).await?;
+                return Ok(ended(epoch, result, &records));
+            }
         }
-        backoff.wait().await;
     }
 }
 
