@@ -22,6 +22,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
+use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJob;
 
 use self::action::Action;
@@ -34,10 +35,11 @@ use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Lifecycle, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
-use self::validate::{JobIdentity, ValidatedJob};
+use self::validate::{ValidatedJob, Verdict};
 use crate::calls::{Refusal, bounded, counted};
 use crate::clock::Clock;
 use crate::driver::{Jobs, Look};
+use crate::identity::JobIdentity;
 use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::progress::{Lost, RunStreams, StreamTarget};
@@ -155,6 +157,7 @@ impl Error {
 struct Considered {
     job: ZephyrJob,
     valid: ValidatedJob,
+    verdict: Verdict,
     observed: Observed,
     plan: Plan,
     now: Timestamp,
@@ -174,6 +177,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     let Considered {
         job,
         valid,
+        verdict,
         mut observed,
         plan,
         now,
@@ -199,7 +203,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     }
     observed.forced = context.memory.forced(&identity.uid, &observed.pods, now);
     let problem = applied.as_ref().err().and_then(apply::Error::problem);
-    let status = status::project(&valid, &observed, &plan, problem.as_ref(), now);
+    let status = status::project(&valid, &verdict, &observed, &plan, problem.as_ref(), now);
     context.metrics.set_phase(&identity.uid, status.phase);
     context
         .memory
@@ -226,9 +230,9 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 /// Observes and plans: from the caches, and again from live lists if the plan asks for them. Nothing if the job is gone.
 async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
     let now = context.clock.now();
-    let valid = validate::validate(&job).map_err(Error::Validate)?;
-    let observed = observe::from_caches(&context.caches, &valid.identity);
-    let mut considered = plan_on(job, valid, observed, now, context).await?;
+    let validated = validate::validate(&job).map_err(Error::Validate)?;
+    let observed = observe::from_caches(&context.caches, &validated.0.identity);
+    let mut considered = plan_on(job, validated, observed, now, context).await?;
     while let Some(depth) = considered.plan.look_live {
         let identity = considered.valid.identity;
         let live = observe::live_job(&context.client, &identity)
@@ -240,12 +244,12 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
         else {
             return Ok(None);
         };
-        let valid = validate::validate(&job).map_err(Error::Validate)?;
+        let validated = validate::validate(&job).map_err(Error::Validate)?;
         let observed = observe::live(&context.client, &context.caches, &identity, depth)
             .await
             .map_err(Error::Observe)?;
         let is_last = depth == Depth::Pods;
-        considered = plan_on(job, valid, observed, now, context).await?;
+        considered = plan_on(job, validated, observed, now, context).await?;
         debug_assert!(!is_last || considered.plan.look_live.is_none());
         if is_last {
             break;
@@ -256,7 +260,7 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
 
 async fn plan_on(
     job: ZephyrJob,
-    valid: ValidatedJob,
+    (valid, errors): (ValidatedJob, Vec<FieldError>),
     mut observed: Observed,
     now: Timestamp,
     context: &Context,
@@ -265,10 +269,12 @@ async fn plan_on(
     observe_run(context, &valid, &mut observed, now).await?;
     observe_starting(context, &valid, &mut observed, now).await;
     observe_stuck(context, &valid.identity, &mut observed, now).await;
-    let plan = plan::plan(&valid, &observed, &context.installation, now);
+    let verdict = Verdict::of(&valid, errors, &observed);
+    let plan = plan::plan(&valid, &verdict, &observed, &context.installation, now);
     Ok(Considered {
         job,
         valid,
+        verdict,
         observed,
         plan,
         now,

@@ -10,6 +10,7 @@ pub mod controller;
 mod defect;
 pub mod driver;
 pub mod health;
+pub mod identity;
 pub mod metrics;
 pub mod open_files;
 pub mod pods;

@@ -28,8 +28,8 @@ pub use self::disruptions::Lost;
 use self::pod_ends::PodEnds;
 use self::token::Token;
 use crate::clock::Clock;
-use crate::controller::validate::JobIdentity;
 use crate::driver::Jobs;
+use crate::identity::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
 use crate::run_report::{RunReport, Unheard};
 

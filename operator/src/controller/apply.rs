@@ -24,12 +24,12 @@ use zephyr_crds::status::ZephyrJobStatus;
 use super::Context;
 use super::action::Action;
 use super::status::WriteProblem;
-use super::validate::JobIdentity;
 use crate::calls::{CallError, Refusal, bounded};
 use crate::children::{
     coordinator_deployment, root_config_map, service, token_secret, worker_stateful_set,
 };
 use crate::defect::{self, Defect};
+use crate::identity::JobIdentity;
 use crate::progress::RunStreams;
 use crate::progress::token::SigningKey;
 use crate::watches::decode::{Metadata, Seen};

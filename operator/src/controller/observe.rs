@@ -17,8 +17,8 @@ use super::forced::NodeView;
 use super::observed::{
     Depth, Freshness, Frozen, GenerationObjects, Observed, RootFacts, RootFault,
 };
-use super::validate::JobIdentity;
 use crate::calls::{CallError, bounded};
+use crate::identity::JobIdentity;
 use crate::watches::cache::Caches;
 use crate::watches::decode::{Facts, Seen};
 use crate::watches::facts::{

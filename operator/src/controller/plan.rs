@@ -25,7 +25,7 @@ use self::objects::{create_missing, delete_roots, force_deletes, scale, stuck_de
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
 use super::observed::{Depth, Freshness, Observed};
-use super::validate::{ValidatedJob, after};
+use super::validate::{ValidatedJob, Verdict, after};
 use crate::run_report::RunResult;
 
 /// Generations in a row that may end in the same way without one task committed between them. Two can be bad luck of the
@@ -126,6 +126,7 @@ pub struct Finish {
 /// Plans the next step of `job`.
 pub fn plan(
     job: &ValidatedJob,
+    verdict: &Verdict,
     observed: &Observed,
     installation: &Installation,
     now: Timestamp,
@@ -137,14 +138,14 @@ pub fn plan(
         return plan_ended(job, observed, installation, now);
     }
     match job.status.generation {
-        None => plan_first(job, observed),
-        Some(generation) => plan_running(job, observed, installation, generation, now),
+        None => plan_first(job, verdict, observed),
+        Some(generation) => plan_running(job, verdict, observed, installation, generation, now),
     }
 }
 
 /// No generation yet: refuse the spec, or mint a number that nobody has used.
-fn plan_first(job: &ValidatedJob, observed: &Observed) -> Plan {
-    if !job.errors.is_empty() {
+fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Plan {
+    if verdict.is_refusal() {
         return Plan {
             lifecycle: Lifecycle::Reject,
             ..Plan::default()
@@ -250,6 +251,7 @@ fn plan_ended(
 /// Status names a generation: end it, or bring its objects to where they should be.
 fn plan_running(
     job: &ValidatedJob,
+    verdict: &Verdict,
     observed: &Observed,
     installation: &Installation,
     generation: u32,
@@ -277,7 +279,7 @@ fn plan_running(
         .or_else(|| timers().filter(|_| !observed.warming_up && may_end))
         .filter(|_| backoff_until.is_none());
     if let Some(ended) = ended {
-        return plan_next(job, observed, generation, ended, diagnosis, now);
+        return plan_next(job, verdict, observed, generation, ended, diagnosis, now);
     }
 
     let wanted = scale(job, observed, generation);
@@ -288,7 +290,13 @@ fn plan_running(
         .filter(|allowed| now < *allowed);
     let mut actions = Vec::new();
     if backoff_until.is_none() {
-        actions.extend(create_missing(job, observed, installation, generation));
+        actions.extend(create_missing(
+            job,
+            verdict,
+            observed,
+            installation,
+            generation,
+        ));
         actions.extend(wanted.filter(|_| held.is_none()));
         actions.extend(force_deletes(observed, installation, now));
         if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
@@ -392,6 +400,7 @@ fn with_what_stays(job: &ValidatedJob, message: String) -> String {
 /// The generation has ended without a result: the next one, or the end of the job.
 fn plan_next(
     job: &ValidatedJob,
+    verdict: &Verdict,
     observed: &Observed,
     generation: u32,
     ended: EndedGeneration,
@@ -452,7 +461,7 @@ fn plan_next(
         }
         return finish(reason, with_what_stays(job, message));
     }
-    if !job.standing_errors(observed).is_empty() {
+    if verdict.is_refusal() {
         // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.
         return Plan {
             lifecycle: Lifecycle::Stay,

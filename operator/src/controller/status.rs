@@ -20,7 +20,7 @@ use self::progress::{coordinator_reason, degradation, follow_phase, progress};
 use super::diagnose::Diagnosis;
 use super::observed::Observed;
 use super::plan::{Finish, Lifecycle, Plan, Start};
-use super::validate::ValidatedJob;
+use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
 use crate::run_report::RunReport;
 
@@ -40,6 +40,7 @@ pub struct WriteProblem {
 /// The status that follows from `plan`.
 pub fn project(
     job: &ValidatedJob,
+    verdict: &Verdict,
     observed: &Observed,
     plan: &Plan,
     problem: Option<&WriteProblem>,
@@ -53,11 +54,11 @@ pub fn project(
     next.status.observed_generation = job.spec_version;
     match &plan.lifecycle {
         Lifecycle::Ended => next.end_set_aside(),
-        Lifecycle::Reject => next.reject(job),
-        Lifecycle::Block(message) => next.block(job, observed, message),
-        Lifecycle::Start(start) => next.start(start, job, observed),
+        Lifecycle::Reject => next.reject(verdict),
+        Lifecycle::Block(message) => next.block(verdict, message),
+        Lifecycle::Start(start) => next.start(start, verdict),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
-        Lifecycle::Stay => next.follow(job, observed, &plan.diagnosis, problem),
+        Lifecycle::Stay => next.follow(job, verdict, observed, &plan.diagnosis, problem),
     }
     if plan.lifecycle != Lifecycle::Ended {
         next.set_for_tools();
@@ -74,8 +75,8 @@ struct Projection {
 }
 
 impl Projection {
-    fn reject(&mut self, job: &ValidatedJob) {
-        let message = errors_in_words(job);
+    fn reject(&mut self, verdict: &Verdict) {
+        let message = verdict.in_words();
         self.set(
             ConditionType::Accepted,
             false,
@@ -93,15 +94,15 @@ impl Projection {
         self.enter(Phase::Pending, Reason::SpecInvalid, &message);
     }
 
-    fn block(&mut self, job: &ValidatedJob, observed: &Observed, message: &str) {
-        self.set_accepted(job, observed);
+    fn block(&mut self, verdict: &Verdict, message: &str) {
+        self.set_accepted(verdict);
         self.set(ConditionType::Progressing, false, Reason::Blocked, message);
         self.set(ConditionType::Degraded, true, Reason::Blocked, message);
         self.set_unfinished();
         self.enter(Phase::Pending, Reason::Blocked, message);
     }
 
-    fn start(&mut self, start: &Start, job: &ValidatedJob, observed: &Observed) {
+    fn start(&mut self, start: &Start, verdict: &Verdict) {
         let now = Time(self.now);
         let status = &mut self.status;
         if let (Some(record), Some(ended)) = (status.generations.last_mut(), &start.ended) {
@@ -131,7 +132,7 @@ impl Projection {
         status.generations_without_progress =
             (start.without_progress > 0).then_some(start.without_progress);
         self.forget_workers();
-        self.set_accepted(job, observed);
+        self.set_accepted(verdict);
         let (phase, reason, message) = match &start.ended {
             None => (
                 Phase::Pending,
@@ -228,6 +229,7 @@ impl Projection {
     fn follow(
         &mut self,
         job: &ValidatedJob,
+        verdict: &Verdict,
         observed: &Observed,
         diagnosis: &Diagnosis,
         problem: Option<&WriteProblem>,
@@ -249,7 +251,7 @@ impl Projection {
         if report.is_some_and(|report| report.progressed) {
             self.status.generations_without_progress = None;
         }
-        self.set_accepted(job, observed);
+        self.set_accepted(verdict);
         if in_backoff {
             return;
         }
@@ -406,18 +408,18 @@ impl Projection {
         });
     }
 
-    fn set_accepted(&mut self, job: &ValidatedJob, observed: &Observed) {
-        let is_refused = !job.standing_errors(observed).is_empty();
-        let (reason, message) = if is_refused {
-            (Reason::SpecInvalid, errors_in_words(job))
-        } else if job.errors.is_empty() {
-            (Reason::SpecValid, "the spec is accepted".to_owned())
-        } else {
-            let message = format!(
-                "the job began under an earlier release and continues as it began; this release would refuse it as a new job: {}",
-                errors_in_words(job)
-            );
-            (Reason::SpecValid, message)
+    fn set_accepted(&mut self, verdict: &Verdict) {
+        let is_refused = verdict.is_refusal();
+        let (reason, message) = match verdict {
+            Verdict::Refused(_) => (Reason::SpecInvalid, verdict.in_words()),
+            Verdict::Accepted => (Reason::SpecValid, "the spec is accepted".to_owned()),
+            Verdict::BegunBefore(_) => {
+                let message = format!(
+                    "the job began under an earlier release and continues as it began; this release would refuse it as a new job: {}",
+                    verdict.in_words()
+                );
+                (Reason::SpecValid, message)
+            }
         };
         self.set(ConditionType::Accepted, !is_refused, reason, &message);
     }
@@ -513,14 +515,6 @@ impl Projection {
         }
         status.phase = Some(phase);
     }
-}
-
-fn errors_in_words(job: &ValidatedJob) -> String {
-    job.errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" | ")
 }
 
 fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {

@@ -16,28 +16,10 @@ use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as v
 
 use super::observed::Observed;
 use super::plan::objects::fill_in;
-use crate::queue::JobKey;
+use crate::identity::JobIdentity;
 
 /// The finalizer by which the API server notes that a deleted object leaves what it owns.
 const FINALIZER_ORPHAN: &str = "orphan";
-
-/// Which job: the uid is the identity, name and namespace say where it lies.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JobIdentity {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-}
-
-impl JobIdentity {
-    /// The job by name, as the queue knows it.
-    pub fn key(&self) -> JobKey {
-        JobKey {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
-    }
-}
 
 /// A job whose settings can be used without looking at them again.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,18 +36,34 @@ pub struct ValidatedJob {
     pub deleted: bool,
     /// Whoever deletes the job wants its objects to stay: `--cascade=orphan`.
     pub orphans: bool,
-    /// What is wrong with the spec. A generation that runs goes on, since its settings are frozen; no new one is started.
-    pub errors: Vec<FieldError>,
 }
 
-/// The durations of the spec, as such.
+/// Whether a generation may begin with the spec as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It may: nothing is wrong with the spec.
+    Accepted,
+    /// It may, although rules that are newer than the job refuse the spec: the job has begun with this very spec.
+    BegunBefore(Vec<FieldError>),
+    /// It may not. A generation that runs goes on, since its settings are frozen.
+    Refused(Vec<FieldError>),
+}
+
+/// The durations of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
-    pub no_workers_timeout: Duration,
-    pub coordinator_timeout: Duration,
+    pub no_workers_timeout: Timeout,
+    pub coordinator_timeout: Timeout,
     pub backoff_initial: Duration,
     pub backoff_factor: u32,
     pub backoff_max: Duration,
+}
+
+/// A duration that messages show as the spec writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    pub text: DurationText,
+    pub length: Duration,
 }
 
 /// An object the API server should never hand out.
@@ -75,8 +73,8 @@ pub enum Error {
     Metadata { name: String, field: &'static str },
 }
 
-/// Checks `job` and takes it apart.
-pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
+/// Takes `job` apart, and lists what is wrong with its spec; [`Verdict::of`] says what follows from that.
+pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Error> {
     let name = job.name_any();
     let missing = |field| Error::Metadata {
         name: name.clone(),
@@ -91,13 +89,12 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
     if let Some(written) = job.annotations().get(LAST_APPLIED) {
         errors.extend(dropped_by_apply(&job.spec, written));
     }
-    Ok(ValidatedJob {
+    let valid = ValidatedJob {
         spec_version: job.metadata.generation,
         timing: Timing::of(&job.spec.retries),
         status: job.status.clone().unwrap_or_default(),
         deleted: job.metadata.deletion_timestamp.is_some(),
         orphans: job.finalizers().iter().any(|one| one == FINALIZER_ORPHAN),
-        errors,
         spec: job.spec.clone(),
         identity: JobIdentity {
             namespace,
@@ -105,19 +102,40 @@ pub fn validate(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
             uid,
         },
         resource_version,
-    })
+    };
+    Ok((valid, errors))
+}
+
+impl Verdict {
+    /// A job that has begun with this very spec goes on as it began: rules that are newer than the job say what a new job
+    /// must not do. A spec that was changed since is held to all of them.
+    pub fn of(job: &ValidatedJob, errors: Vec<FieldError>, observed: &Observed) -> Self {
+        if errors.is_empty() {
+            Self::Accepted
+        } else if job.has_begun_as_it_is(observed) {
+            Self::BegunBefore(errors)
+        } else {
+            Self::Refused(errors)
+        }
+    }
+
+    /// Whether no generation may begin.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// What is wrong with the spec, in one line; empty if nothing is.
+    pub fn in_words(&self) -> String {
+        let errors = match self {
+            Self::Accepted => return String::new(),
+            Self::BegunBefore(errors) | Self::Refused(errors) => errors,
+        };
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        errors.join(" | ")
+    }
 }
 
 impl ValidatedJob {
-    /// What keeps the job from its next generation. A job that has begun with this very spec goes on as it began: rules that
-    /// are newer than the job say what a new job must not do. A spec that was changed since is held to all of them.
-    pub fn standing_errors(&self, observed: &Observed) -> &[FieldError] {
-        if self.errors.is_empty() || self.has_begun_as_it_is(observed) {
-            return &[];
-        }
-        &self.errors
-    }
-
     /// Until when the generation waits before its objects are made; absent if it does not. A time further away than any back-off
     /// was written by a clock that was wrong, or under a longer `backoff.max`.
     pub fn backoff_until(&self, now: Timestamp) -> Option<Timestamp> {
@@ -158,20 +176,24 @@ impl Timing {
     /// A duration that cannot be read is an error of the spec; what runs already goes on by the default.
     fn of(retries: &RetriesSpec) -> Self {
         let usual = RetriesSpec::default();
-        let or_default = |text: &DurationText, usual: &DurationText| {
-            text.parse()
-                .or_else(|_| usual.parse())
-                .unwrap_or(Duration::from_mins(1))
+        let readable = |written: &DurationText, usual: &DurationText| {
+            let read = |text: &DurationText| {
+                let length = text.parse().ok()?;
+                let text = text.clone();
+                Some(Timeout { text, length })
+            };
+            read(written).or_else(|| read(usual)).unwrap_or(Timeout {
+                text: DurationText::new("1m"),
+                length: Duration::from_mins(1),
+            })
         };
+        let backoff = &retries.backoff;
         Self {
-            no_workers_timeout: or_default(&retries.no_workers_timeout, &usual.no_workers_timeout),
-            coordinator_timeout: or_default(
-                &retries.coordinator_timeout,
-                &usual.coordinator_timeout,
-            ),
-            backoff_initial: or_default(&retries.backoff.initial, &usual.backoff.initial),
-            backoff_factor: retries.backoff.factor.max(1),
-            backoff_max: or_default(&retries.backoff.max, &usual.backoff.max),
+            no_workers_timeout: readable(&retries.no_workers_timeout, &usual.no_workers_timeout),
+            coordinator_timeout: readable(&retries.coordinator_timeout, &usual.coordinator_timeout),
+            backoff_initial: readable(&backoff.initial, &usual.backoff.initial).length,
+            backoff_factor: backoff.factor.max(1),
+            backoff_max: readable(&backoff.max, &usual.backoff.max).length,
         }
     }
 
@@ -240,7 +262,7 @@ mod tests {
             // As the watch brings it, which keeps little of the metadata.
             let seen = serde_json::from_str::<Seen<SeenJob>>(&job.to_string()).expect("JSON");
             let job = seen.facts.expect("a job").document().expect("its spec");
-            let errors = validate(&job).expect("it has its metadata").errors;
+            let (_, errors) = validate(&job).expect("it has its metadata");
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -268,7 +290,7 @@ mod tests {
             let spec = crate::children::tests::frozen(serde_json::json!({})).spec;
             let mut job = ZephyrJob::new("a", spec);
             job.metadata = metadata.to_object_meta();
-            let valid = validate(&job).expect("it has its metadata");
+            let (valid, _) = validate(&job).expect("it has its metadata");
             assert_eq!(
                 (valid.deleted, valid.orphans),
                 (true, orphans),

@@ -141,7 +141,7 @@ mod tests {
     use tonic::{Request, Response, Status, Streaming};
 
     use super::*;
-    use crate::controller::validate::JobIdentity;
+    use crate::identity::JobIdentity;
     use crate::progress::token::SigningKey;
 
     /// A coordinator that sends the same report without end, as fast as it is taken.

@@ -17,7 +17,7 @@ use zephyr_crds::validate::LAST_APPLIED;
 
 use super::decode::{Facts, Metadata, document};
 use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
-use crate::controller::validate::JobIdentity;
+use crate::identity::JobIdentity;
 use crate::pods::{PodFacts, Role};
 
 /// Where an object belongs.

@@ -2,16 +2,13 @@
 //!
 //! Pure. What follows from a loss decides `plan.rs`.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use zephyr_crds::duration::DurationText;
 use zephyr_crds::status::GenerationEnd;
 
 use super::EndedGeneration;
 use crate::controller::diagnose::{Diagnosis, TroubleKind};
 use crate::controller::observed::{Frozen, GenerationObjects, Observed, RootFacts, RootFault};
-use crate::controller::validate::{ValidatedJob, after};
+use crate::controller::validate::{Timeout, ValidatedJob, after};
 
 /// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
 /// one.
@@ -72,12 +69,11 @@ pub(super) fn coordinator_lost(
 ) -> Option<EndedGeneration> {
     let deadline = coordinator_deadline(job, diagnosis)?;
     let trouble = diagnosis.coordinator.trouble.as_ref();
-    let (patience, _) = patience(job, diagnosis);
     (now >= deadline).then(|| EndedGeneration {
         cause: GenerationEnd::CoordinatorLost,
         message: format!(
             "the coordinator was not available for {}: {}",
-            patience.as_str(),
+            patience(job, diagnosis).text.as_str(),
             trouble.map_or("its pod is not ready", |trouble| &trouble.message)
         ),
     })
@@ -99,20 +95,18 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
             | TroubleKind::Starting
             | TroubleKind::Unreachable => false,
         });
-    let (_, patience) = patience(job, diagnosis);
     health
         .silent_since
         .filter(|_| !waits)
-        .map(|since| after(since, patience))
+        .map(|since| after(since, patience(job, diagnosis).length))
 }
 
-/// How long a coordinator may be away, as the spec says it and as a duration.
-fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> (&'a DurationText, Duration) {
-    let (retries, timing) = (&job.spec.retries, &job.timing);
+/// How long a coordinator may be away.
+fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
     if works_unheard(diagnosis) {
-        (&retries.no_workers_timeout, timing.no_workers_timeout)
+        &job.timing.no_workers_timeout
     } else {
-        (&retries.coordinator_timeout, timing.coordinator_timeout)
+        &job.timing.coordinator_timeout
     }
 }
 
@@ -138,7 +132,7 @@ pub(super) fn workers_lost(
         cause: GenerationEnd::NoWorkers,
         message: format!(
             "no worker was alive for {}: {}",
-            job.spec.retries.no_workers_timeout.as_str(),
+            job.timing.no_workers_timeout.text.as_str(),
             trouble.map_or(
                 "worker pods have nodes but do not become ready",
                 |trouble| &trouble.message
@@ -154,5 +148,5 @@ pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Opt
     let since = health.dead_since?.max(health.failing_since?);
     let coordinator = &diagnosis.coordinator;
     (coordinator.ready && coordinator.silent_since.is_none())
-        .then(|| after(since, job.timing.no_workers_timeout))
+        .then(|| after(since, job.timing.no_workers_timeout.length))
 }

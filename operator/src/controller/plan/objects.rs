@@ -14,12 +14,13 @@ use zephyr_crds::preemptible::SpotProvider;
 use super::Installation;
 use crate::controller::action::Action;
 use crate::controller::observed::{Frozen, GenerationObjects, Observed};
-use crate::controller::validate::ValidatedJob;
+use crate::controller::validate::{ValidatedJob, Verdict};
 use crate::run_report::RunPhase;
 
 /// The root first, alone, since the rest names its uid; then whatever is missing, from the frozen job in it.
 pub(super) fn create_missing(
     job: &ValidatedJob,
+    verdict: &Verdict,
     observed: &Observed,
     installation: &Installation,
     generation: u32,
@@ -32,12 +33,12 @@ pub(super) fn create_missing(
         workers,
     } = objects;
     let Some(root) = root else {
-        if job.standing_errors(observed).is_empty() {
-            return vec![Action::CreateRoot {
-                frozen: Arc::new(freeze(job, installation, generation)),
-            }];
+        if verdict.is_refusal() {
+            return Vec::new();
         }
-        return Vec::new();
+        return vec![Action::CreateRoot {
+            frozen: Arc::new(freeze(job, installation, generation)),
+        }];
     };
     let Frozen::Read(frozen) = root.frozen else {
         return Vec::new();

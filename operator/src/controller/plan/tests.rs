@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
+use zephyr_crds::field_error::FieldError;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::status::{CoordinatorStatus, Phase, ZephyrJobStatus};
 
@@ -34,6 +35,8 @@ enum IfToldToEnd {
 #[derive(Clone)]
 struct World {
     job: ValidatedJob,
+    /// What is wrong with its spec.
+    errors: Vec<FieldError>,
     generations: BTreeMap<u32, GenerationObjects>,
     /// Numbers taken by objects of another job of the same name.
     foreign: u32,
@@ -72,8 +75,10 @@ impl World {
             "spec": crate::children::tests::frozen(spec).spec,
         }))
         .unwrap();
+        let (job, errors) = validate(&job).unwrap();
         Self {
-            job: validate(&job).unwrap(),
+            job,
+            errors,
             generations: BTreeMap::new(),
             foreign: 0,
             pods: Vec::new(),
@@ -123,18 +128,26 @@ impl World {
         }
     }
 
+    fn verdict(&self, observed: &Observed) -> Verdict {
+        Verdict::of(&self.job, self.errors.clone(), observed)
+    }
+
     fn plan(&self) -> Plan {
         let installation = Installation {
             worker_image: "w:1".to_owned(),
             force_delete_pods: self.force_delete_pods,
             ..Installation::default()
         };
-        let cached = plan(
-            &self.job,
-            &self.observed(Freshness::Cached),
-            &installation,
-            self.now,
-        );
+        let plan_on = |observed: &Observed| {
+            plan(
+                &self.job,
+                &self.verdict(observed),
+                observed,
+                &installation,
+                self.now,
+            )
+        };
+        let cached = plan_on(&self.observed(Freshness::Cached));
         assert!(
             !matches!(cached.lifecycle, Lifecycle::Start(_)),
             "no generation is decided from a cache"
@@ -144,12 +157,7 @@ impl World {
                 Depth::Objects => Freshness::Live,
                 Depth::Pods => Freshness::LivePods,
             };
-            let live = plan(
-                &self.job,
-                &self.observed(freshness),
-                &installation,
-                self.now,
-            );
+            let live = plan_on(&self.observed(freshness));
             assert_eq!(live.look_live, None, "a live look is enough");
             return live;
         }
@@ -179,7 +187,8 @@ impl World {
         }
         self.last_well.note(&plan.diagnosis, self.now);
         let observed = self.observed(Freshness::Live);
-        let status = project(&self.job, &observed, &plan, None, self.now);
+        let verdict = self.verdict(&observed);
+        let status = project(&self.job, &verdict, &observed, &plan, None, self.now);
         if due(&self.job.status, &status, self.written, self.now) == Due::Now {
             if self.job.status.generation != status.generation {
                 self.log
@@ -539,9 +548,11 @@ fn the_coordinator_is_kept_off_the_spot_nodes_that_the_installation_names() {
     let terms = |spec: serde_json::Value| {
         let mut world = World::new(spec);
         world.job.status.generation = Some(1);
+        let observed = world.observed(Freshness::Cached);
         let plan = plan(
             &world.job,
-            &world.observed(Freshness::Cached),
+            &world.verdict(&observed),
+            &observed,
             &installation,
             world.now,
         );
@@ -1450,7 +1461,14 @@ fn times_in_status_that_another_clock_put_into_the_future_hold_nothing_up() {
     let said = world.plan().to_string();
     assert!(said.contains("create service"), "{said}");
     let observed = world.observed(Freshness::Cached);
-    let status = project(&world.job, &observed, &world.plan(), None, world.now);
+    let status = project(
+        &world.job,
+        &world.verdict(&observed),
+        &observed,
+        &world.plan(),
+        None,
+        world.now,
+    );
     assert_eq!(status.backoff_until, None);
 
     world.job.status.coordinator = Some(CoordinatorStatus {
@@ -1503,20 +1521,16 @@ fn fault_4494_a_status_that_was_set_back_never_leads_to_an_old_number() {
 #[test]
 fn a_refused_spec_starts_nothing_and_its_repair_does() {
     let mut world = World::new(json!({}));
-    world.job.errors = vec![zephyr_crds::field_error::FieldError::new(
-        "spec.image",
-        "is wrong",
-        "name:tag",
-    )];
+    world.errors = vec![FieldError::new("spec.image", "is wrong", "name:tag")];
     world.settle();
     assert!(world.generations.is_empty() && world.log.is_empty());
-    world.job.errors.clear();
+    world.errors.clear();
     world.settle();
     assert_eq!(world.generation(), 1);
 }
 
-fn newer_rule() -> Vec<zephyr_crds::field_error::FieldError> {
-    vec![zephyr_crds::field_error::FieldError::new(
+fn newer_rule() -> Vec<FieldError> {
+    vec![FieldError::new(
         "spec.pipeline.sink",
         "is what a newer rule refuses",
         "another folder",
@@ -1573,7 +1587,7 @@ fn lose_coordinator(world: &mut World) {
 #[test]
 fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
     let mut world = World::running(json!({}));
-    world.job.errors = newer_rule();
+    world.errors = newer_rule();
     lose_coordinator(&mut world);
     assert_eq!(world.generation(), 2);
     let root = world.current().root.clone();
@@ -1592,7 +1606,7 @@ fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
 fn a_running_job_that_is_changed_is_held_to_the_newer_rules_until_it_is_changed_back() {
     let mut world = World::running(json!({}));
     let began = world.job.spec.clone();
-    world.job.errors = newer_rule();
+    world.errors = newer_rule();
     world.job.spec.image = "edited:2".to_owned();
     world.job.spec_version = Some(2);
     world.settle();

@@ -1,6 +1,7 @@
 //! What status says in each situation, and when it is written.
 
 use serde_json::json;
+use zephyr_crds::field_error::FieldError;
 use zephyr_crds::status::WorkerCounts;
 
 use super::announce::announcements;
@@ -33,7 +34,7 @@ fn new_job() -> ValidatedJob {
         "spec": crate::children::tests::frozen(json!({})).spec,
     }))
     .unwrap();
-    validate(&job).unwrap()
+    validate(&job).unwrap().0
 }
 
 fn after_step(job: &ValidatedJob, lifecycle: Lifecycle, second: i64) -> ValidatedJob {
@@ -41,7 +42,14 @@ fn after_step(job: &ValidatedJob, lifecycle: Lifecycle, second: i64) -> Validate
         lifecycle,
         ..Plan::default()
     };
-    let status = project(job, &Observed::default(), &plan, None, at(second));
+    let status = project(
+        job,
+        &Verdict::Accepted,
+        &Observed::default(),
+        &plan,
+        None,
+        at(second),
+    );
     ValidatedJob {
         status,
         ..job.clone()
@@ -60,6 +68,7 @@ fn follow(
     };
     project(
         job,
+        &Verdict::Accepted,
         &observed,
         &Plan {
             diagnosis,
@@ -469,7 +478,14 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
         diagnosis,
         ..Plan::default()
     };
-    let status = project(&running, &Observed::default(), &plan, None, at(400));
+    let status = project(
+        &running,
+        &Verdict::Accepted,
+        &Observed::default(),
+        &plan,
+        None,
+        at(400),
+    );
     let expected = WorkerCounts {
         disruptions: 2,
         summary: "0/0".to_owned(),
@@ -480,13 +496,14 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 
 #[test]
 fn a_refused_spec_is_told_with_the_field_and_starts_nothing() {
-    let mut job = new_job();
-    job.errors = vec![zephyr_crds::field_error::FieldError::new(
-        "spec.image",
-        "is wrong",
-        "name:tag",
-    )];
-    let status = after_step(&job, Lifecycle::Reject, 100).status;
+    let error = FieldError::new("spec.image", "is wrong", "name:tag");
+    let plan = Plan {
+        lifecycle: Lifecycle::Reject,
+        ..Plan::default()
+    };
+    let verdict = Verdict::Refused(vec![error]);
+    let observed = Observed::default();
+    let status = project(&new_job(), &verdict, &observed, &plan, None, at(100));
     assert_eq!(
         (status.generation, status.phase),
         (None, Some(Phase::Pending))
@@ -515,6 +532,7 @@ fn a_condition_keeps_the_time_of_its_transition_while_only_its_wording_changes()
     };
     let status = project(
         &job,
+        &Verdict::Accepted,
         &Observed {
             report: Some(other),
             ..Observed::default()
@@ -679,6 +697,7 @@ fn an_operator_that_just_started_writes_nothing_before_it_has_heard_of_the_coord
         };
         project(
             &job,
+            &Verdict::Accepted,
             &observed,
             &Plan {
                 diagnosis: healthy(1),
@@ -734,7 +753,14 @@ fn an_operator_that_just_started_repeats_what_was_told_of_pods_that_wait() {
             diagnosis: after.clone(),
             ..Plan::default()
         };
-        let next = project(&restarted, &observed, &plan, None, at(900));
+        let next = project(
+            &restarted,
+            &Verdict::Accepted,
+            &observed,
+            &plan,
+            None,
+            at(900),
+        );
         assert_eq!(next, running, "{name}");
     }
 }
