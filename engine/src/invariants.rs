@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{
-    FULL_LOAD, JobState, Recorded, StageProgress, StageState, State, Task, TaskState, Totals,
+    FULL_LOAD, FinalFile, JobState, Recorded, StageProgress, StageState, State, Task, TaskState,
+    Totals,
 };
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
@@ -186,7 +187,7 @@ fn check_counts(id: StageId, stage: &StageState) -> Result<(), Violation> {
         (
             "finalized",
             stage.finalized,
-            count(|state| matches!(state, TaskState::Finalized { .. })),
+            count(|state| state.final_file() == Some(FinalFile::Finalized)),
         ),
     ];
     for (name, counted, real) in counts {
@@ -321,13 +322,14 @@ fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violatio
     for (id, task) in tasks(state) {
         let on_its_way = match &task.state {
             TaskState::Committing { index, .. } => expected(*index, &Recorded::Done(id)),
-            TaskState::Standing { index, .. } => expected(*index, &Recorded::Finalized(id)),
+            TaskState::Done {
+                file: FinalFile::Recording { index },
+                ..
+            } => expected(*index, &Recorded::Finalized(id)),
             TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Running { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Finalized { .. } => true,
+            | TaskState::Done { .. } => true,
         };
         require(on_its_way, rule, || {
             format!("{id} waits for a record that is not on its way")

@@ -8,7 +8,7 @@ use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile,
 use crate::coordinator::retry::FailedAttempt;
 use crate::coordinator::session::Claim;
 use crate::coordinator::state::{
-    JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
+    FinalFile, JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
 };
 use crate::id::{SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
@@ -234,17 +234,20 @@ impl State {
                 if let Some(session) = self.session_of(reporter) {
                     out.ack(session, TaskAttempt { task, attempt });
                 }
-                self.put(task, TaskState::Done { attempt, output });
+                let file = FinalFile::NotBegun;
+                let done = TaskState::Done {
+                    attempt,
+                    output,
+                    file,
+                };
+                self.put(task, done);
                 self.dismiss_what_waited(out, task);
                 self.finalize_if_last(out, task);
             }
             other @ (TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Running { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. }) => self.put(task, other),
+            | TaskState::Done { .. }) => self.put(task, other),
         }
     }
 

@@ -8,7 +8,9 @@ use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::reason::FailureReason;
 use crate::coordinator::record::{JobResult, LogRecord, OutputFile};
-use crate::coordinator::state::{JobState, Recorded, StageProgress, State, Task, TaskState};
+use crate::coordinator::state::{
+    FinalFile, JobState, Recorded, StageProgress, State, Task, TaskState,
+};
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
 impl State {
@@ -24,57 +26,37 @@ impl State {
         if !self.is_last_stage(task.stage) || self.job != JobState::Running {
             return;
         }
-        let next = match self.take(task) {
-            TaskState::Done { attempt, output } => {
-                out.other(Effect::Finalize {
-                    task: TaskAttempt { task, attempt },
-                    file: output.file.clone(),
-                });
-                TaskState::Finalizing { attempt, output }
-            }
-            other @ (TaskState::Waiting
-            | TaskState::Queued { .. }
-            | TaskState::Running { .. }
-            | TaskState::Committing { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. }) => other,
+        let Some(TaskState::Done {
+            attempt,
+            output,
+            file: FinalFile::NotBegun,
+        }) = self.task(task).map(|known| &known.state)
+        else {
+            return;
         };
-        self.put(task, next);
+        out.other(Effect::Finalize {
+            task: TaskAttempt {
+                task,
+                attempt: *attempt,
+            },
+            file: output.file.clone(),
+        });
+        self.set_final_file(task, FinalFile::Completing);
     }
 
     pub(crate) fn on_file_finalized(&mut self, out: &mut Outbox, task: TaskId) {
-        if self.task(task).is_none() || self.job != JobState::Running {
+        if self.final_file(task) != Some(FinalFile::Completing) || self.job != JobState::Running {
             return;
         }
-        let next = match self.take(task) {
-            TaskState::Finalizing { attempt, output } => {
-                let index = self.append(
-                    out,
-                    LogRecord::Finalized { task },
-                    Recorded::Finalized(task),
-                );
-                TaskState::Standing {
-                    attempt,
-                    output,
-                    index,
-                }
-            }
-            other @ (TaskState::Waiting
-            | TaskState::Queued { .. }
-            | TaskState::Running { .. }
-            | TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. }) => other,
-        };
-        self.put(task, next);
+        let record = LogRecord::Finalized { task };
+        let index = self.append(out, record, Recorded::Finalized(task));
+        self.set_final_file(task, FinalFile::Recording { index });
     }
 
     pub(crate) fn on_file_lost(&mut self, out: &mut Outbox, lost: TaskAttempt) {
         let is_being_completed = self
             .task(lost.task)
-            .is_some_and(|task| matches!(&task.state, TaskState::Finalizing { attempt, .. } if *attempt == lost.attempt));
+            .is_some_and(|task| matches!(&task.state, TaskState::Done { attempt, file: FinalFile::Completing, .. } if *attempt == lost.attempt));
         if is_being_completed && self.job == JobState::Running {
             self.revoke(out, lost);
             self.judge(out, [lost.task]);
@@ -82,21 +64,9 @@ impl State {
     }
 
     pub(crate) fn on_final_file_durable(&mut self, task: TaskId) {
-        let next = match self.take(task) {
-            TaskState::Standing {
-                attempt,
-                output,
-                index: _,
-            } => TaskState::Finalized { attempt, output },
-            other @ (TaskState::Waiting
-            | TaskState::Queued { .. }
-            | TaskState::Running { .. }
-            | TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Finalized { .. }) => other,
-        };
-        self.put(task, next);
+        if let Some(FinalFile::Recording { .. }) = self.final_file(task) {
+            self.set_final_file(task, FinalFile::Finalized);
+        }
     }
 
     pub(crate) fn write_manifest_if_complete(&mut self, out: &mut Outbox) {
@@ -157,13 +127,12 @@ impl State {
     }
 
     fn is_completing_a_file(&self) -> bool {
-        let is_completing = |state: &TaskState| matches!(state, TaskState::Finalizing { .. });
         let mut tasks = self
             .stages
             .last()
             .into_iter()
             .flat_map(|stage| &stage.tasks);
-        tasks.any(|task| is_completing(&task.state))
+        tasks.any(|task| task.state.final_file() == Some(FinalFile::Completing))
     }
 
     /// Ends the job: nothing runs any more, and the result is on its way into the ledger.
@@ -204,13 +173,15 @@ impl State {
         };
         let uncompleted = |task: &Task| match &task.state {
             TaskState::Committing { output, .. }
-            | TaskState::Done { output, .. }
-            | TaskState::Finalizing { output, .. } => Some(output.file.clone()),
+            | TaskState::Done {
+                output,
+                file: FinalFile::NotBegun | FinalFile::Completing,
+                ..
+            } => Some(output.file.clone()),
             TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Running { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. } => None,
+            | TaskState::Done { .. } => None,
         };
         self.stage(last)
             .tasks

@@ -9,7 +9,8 @@ use crate::coordinator::durations::Durations;
 use crate::coordinator::losses::FleetLosses;
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::{
-    Failure, JobState, StageProgress, StageState, State, Task, TaskState, Totals, WorkerNumber,
+    Failure, FinalFile, JobState, StageProgress, StageState, State, Task, TaskState, Totals,
+    WorkerNumber,
 };
 use crate::id::{Epoch, StageId, TaskAttempt, TaskId, Timestamp};
 use crate::plan::{Plan, Stage};
@@ -134,22 +135,18 @@ impl State {
                 match state {
                     TaskState::Queued { .. } => {
                         self.take(task.task);
-                        self.put(
-                            task.task,
-                            TaskState::Done {
-                                attempt: task.attempt,
-                                output,
-                            },
-                        );
+                        let done = TaskState::Done {
+                            attempt: task.attempt,
+                            output,
+                            file: FinalFile::NotBegun,
+                        };
+                        self.put(task.task, done);
                         Ok(())
                     }
                     TaskState::Waiting => Err(ReplayProblem::TooEarly(task)),
                     TaskState::Running { .. }
                     | TaskState::Committing { .. }
-                    | TaskState::Done { .. }
-                    | TaskState::Finalizing { .. }
-                    | TaskState::Standing { .. }
-                    | TaskState::Finalized { .. } => Err(ReplayProblem::TwoWinners(task)),
+                    | TaskState::Done { .. } => Err(ReplayProblem::TwoWinners(task)),
                 }
             }
             LogRecord::Failed { task, class, error } => {
@@ -223,24 +220,13 @@ impl State {
     }
 
     fn replay_finalized(&mut self, task: TaskId) -> Result<(), ReplayProblem> {
-        self.task(task).ok_or(ReplayProblem::NoSuchTask(task))?;
-        match self.take(task) {
-            TaskState::Done { attempt, output } if self.is_last_stage(task.stage) => {
-                self.put(task, TaskState::Finalized { attempt, output });
-                Ok(())
-            }
-            other @ (TaskState::Waiting
-            | TaskState::Queued { .. }
-            | TaskState::Running { .. }
-            | TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. }) => {
-                self.put(task, other);
-                Err(ReplayProblem::FinalizedNotDone(task))
-            }
+        let known = self.task(task).ok_or(ReplayProblem::NoSuchTask(task))?;
+        let has_file = self.is_last_stage(task.stage);
+        if !has_file || known.state.final_file() != Some(FinalFile::NotBegun) {
+            return Err(ReplayProblem::FinalizedNotDone(task));
         }
+        self.set_final_file(task, FinalFile::Finalized);
+        Ok(())
     }
 
     fn replay_result(&mut self, result: JobResult) -> Result<(), ReplayProblem> {

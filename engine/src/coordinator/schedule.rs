@@ -85,10 +85,7 @@ impl State {
             TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. } => Vec::new(),
+            | TaskState::Done { .. } => Vec::new(),
         };
         attempts.push(RunningAttempt {
             attempt,

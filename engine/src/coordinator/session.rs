@@ -270,11 +270,7 @@ impl State {
             }
             TaskState::Queued { .. } if possible => Claim::Adoptable,
             TaskState::Queued { .. } | TaskState::Waiting => Claim::Unknown,
-            TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. } => Claim::Beaten,
+            TaskState::Committing { .. } | TaskState::Done { .. } => Claim::Beaten,
         }
     }
 
@@ -359,10 +355,7 @@ impl State {
             other @ (TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Committing { .. }
-            | TaskState::Done { .. }
-            | TaskState::Finalizing { .. }
-            | TaskState::Standing { .. }
-            | TaskState::Finalized { .. }) => other,
+            | TaskState::Done { .. }) => other,
         };
         self.put(task.task, next);
     }

@@ -148,23 +148,21 @@ pub(crate) enum TaskState {
     Done {
         attempt: Attempt,
         output: TaskOutput,
+        file: FinalFile,
     },
-    /// Sink: done, and the final file is being completed.
-    Finalizing {
-        attempt: Attempt,
-        output: TaskOutput,
-    },
-    /// Sink: the final file stands; the record of that is on its way into the ledger.
-    Standing {
-        attempt: Attempt,
-        output: TaskOutput,
-        index: u64,
-    },
-    /// Sink: the final file stands, durably known.
-    Finalized {
-        attempt: Attempt,
-        output: TaskOutput,
-    },
+}
+
+/// How far the final file of a task that is done has come. Only a task of the last stage leaves `NotBegun`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FinalFile {
+    /// Nobody completes it.
+    NotBegun,
+    /// It is being completed.
+    Completing,
+    /// It stands; the record of that is on its way into the ledger.
+    Recording { index: u64 },
+    /// It stands, durably known.
+    Finalized,
 }
 
 /// An attempt at a worker.
@@ -316,11 +314,10 @@ impl TaskState {
             Self::Waiting | Self::Queued { .. } | Self::Running { .. } => None,
             Self::Committing {
                 attempt, output, ..
+            }
+            | Self::Done {
+                attempt, output, ..
             } => Some((*attempt, output)),
-            Self::Done { .. }
-            | Self::Finalizing { .. }
-            | Self::Standing { .. }
-            | Self::Finalized { .. } => self.committed(),
         }
     }
 
@@ -331,12 +328,20 @@ impl TaskState {
             | Self::Queued { .. }
             | Self::Running { .. }
             | Self::Committing { .. } => None,
-            Self::Done { attempt, output }
-            | Self::Finalizing { attempt, output }
-            | Self::Standing {
+            Self::Done {
                 attempt, output, ..
-            }
-            | Self::Finalized { attempt, output } => Some((*attempt, output)),
+            } => Some((*attempt, output)),
+        }
+    }
+
+    /// How far its final file is, if the attempt that won is durable.
+    pub(crate) fn final_file(&self) -> Option<FinalFile> {
+        match self {
+            Self::Waiting
+            | Self::Queued { .. }
+            | Self::Running { .. }
+            | Self::Committing { .. } => None,
+            Self::Done { file, .. } => Some(*file),
         }
     }
 }
@@ -407,15 +412,9 @@ impl State {
                 self.delayed.remove(&(*moment, task));
             }
             TaskState::Running { .. } => stage.running -= 1,
-            TaskState::Done { output, .. }
-            | TaskState::Finalizing { output, .. }
-            | TaskState::Standing { output, .. } => {
+            TaskState::Done { output, file, .. } => {
                 stage.committed -= 1;
-                stage.totals.subtract(output);
-            }
-            TaskState::Finalized { output, .. } => {
-                stage.committed -= 1;
-                stage.finalized -= 1;
+                stage.finalized -= u32::from(*file == FinalFile::Finalized);
                 stage.totals.subtract(output);
             }
         }
@@ -436,19 +435,27 @@ impl State {
                 self.delayed.insert((*moment, task));
             }
             TaskState::Running { .. } => stage.running += 1,
-            TaskState::Done { output, .. }
-            | TaskState::Finalizing { output, .. }
-            | TaskState::Standing { output, .. } => {
+            TaskState::Done { output, file, .. } => {
                 stage.committed += 1;
-                stage.totals.add(output);
-            }
-            TaskState::Finalized { output, .. } => {
-                stage.committed += 1;
-                stage.finalized += 1;
+                stage.finalized += u32::from(*file == FinalFile::Finalized);
                 stage.totals.add(output);
             }
         }
         stage.tasks[task.shard.0 as usize].state = next;
+    }
+
+    /// How far the final file of a task is; `None` if the plan lacks the task or the task is not done.
+    pub(crate) fn final_file(&self, task: TaskId) -> Option<FinalFile> {
+        self.task(task)?.state.final_file()
+    }
+
+    /// Sets how far the final file of a task is that is done.
+    pub(crate) fn set_final_file(&mut self, task: TaskId, next: FinalFile) {
+        let mut state = self.take(task);
+        if let TaskState::Done { file, .. } = &mut state {
+            *file = next;
+        }
+        self.put(task, state);
     }
 
     /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is started already.

@@ -13,7 +13,7 @@ use super::setting::{Faults, Mistake, Setting, is_found_out};
 use super::world::World;
 use crate::coordinator::defect::Defect;
 use crate::coordinator::record::{JobResult, LogRecord};
-use crate::coordinator::state::TaskState;
+use crate::coordinator::state::{FinalFile, TaskState};
 
 const RULES: [&str; 4] = [
     "a final name has the bytes of the attempt whose commit stands in the ledger, or none",
@@ -145,7 +145,7 @@ fn rival() -> Setting {
                 |_, world: &World| {
                     let known = world.coordinators.iter().filter(|known| {
                         let task = &known.state.stages[0].tasks[0].state;
-                        matches!(task, TaskState::Finalizing { .. })
+                        task.final_file() == Some(FinalFile::Completing)
                     });
                     known.count() == 2
                 },
