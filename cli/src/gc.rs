@@ -27,7 +27,7 @@ use self::verdict::{Found, Rules, State, Verdict, age_text};
 use crate::terminal::{bytes, note, print, printable};
 
 /// Most folders that one call looks at: a row is held of each. The next call finds the rest, once these are deleted.
-const FOLDERS_MAX: usize = 100_000;
+const MAX_FOLDERS: usize = 100_000;
 
 /// Folders looked at at once.
 const LOOKED_AT_ONCE: usize = 8;
@@ -107,7 +107,7 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
 
 /// Everything below the URI that has a job's name.
 async fn look(stores: &Stores, root: &Location) -> Result<Vec<Found>> {
-    let names = subfolders(stores, root, "", FOLDERS_MAX, is_job_uid).await?;
+    let names = subfolders(stores, root, "", MAX_FOLDERS, is_job_uid).await?;
     let look = |uid: String| async move {
         let looked = look_at(stores, root, &uid).await;
         Found::new(uid, looked.map_err(|error| format!("{error:#}")))
@@ -301,8 +301,8 @@ fn totals(found: &[Found], chosen: &[&Found]) -> String {
         objects += survey.0.objects;
         size = size.saturating_add(survey.0.bytes);
     }
-    let limit = if found.len() == FOLDERS_MAX {
-        format!("; only the first {FOLDERS_MAX} folders were looked at")
+    let limit = if found.len() == MAX_FOLDERS {
+        format!("; only the first {MAX_FOLDERS} folders were looked at")
     } else {
         String::new()
     };

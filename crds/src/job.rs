@@ -52,7 +52,7 @@ pub const BACKOFF_INITIAL: DurationBounds = DurationBounds {
     greatest: "1h",
 };
 /// Bounds of backoff.max.
-pub const BACKOFF_MAX: DurationBounds = DurationBounds {
+pub const MAX_BACKOFF: DurationBounds = DurationBounds {
     least: "100ms",
     greatest: "24h",
 };
@@ -290,7 +290,7 @@ pub struct BackoffSpec {
     pub factor: u32,
     /// The longest wait, 100ms to 24h; not set = 5m. A change applies at once.
     #[serde(default = "defaults::backoff_max")]
-    #[x_kube(validation = rules::duration("spec.retries.backoff.max", BACKOFF_MAX))]
+    #[x_kube(validation = rules::duration("spec.retries.backoff.max", MAX_BACKOFF))]
     pub max: DurationText,
 }
 

@@ -28,7 +28,7 @@ const SEGMENTS: [&str; 15] = [
     "_SUCCESS.json",
 ];
 /// The deepest name that the oracle tries: one level below the deepest position.
-const DEPTH_MAX: u32 = 4;
+const MAX_DEPTH: u32 = 4;
 
 fn positions_of(role: Role) -> &'static [&'static str] {
     match role {
@@ -41,7 +41,7 @@ fn positions_of(role: Role) -> &'static [&'static str] {
 fn names() -> Vec<String> {
     let mut names = vec![String::new()];
     let mut all = Vec::new();
-    for _ in 0..DEPTH_MAX {
+    for _ in 0..MAX_DEPTH {
         names = names
             .iter()
             .flat_map(|folder| SEGMENTS.map(|segment| format!("{folder}/{segment}")))

@@ -11,7 +11,7 @@ use std::fmt;
 pub struct JobUid(String);
 
 /// The most characters a job uid may have: a Kubernetes uid has 36.
-pub const JOB_UID_MAX_LENGTH: usize = 64;
+pub const MAX_JOB_UID_LENGTH: usize = 64;
 
 /// Why a text is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ fn identity(part: &'static str, text: &str, max: usize) -> Result<String, Identi
 impl JobUid {
     /// Takes a uid that is fit to be a path segment.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
-        identity("job uid", text, JOB_UID_MAX_LENGTH).map(Self)
+        identity("job uid", text, MAX_JOB_UID_LENGTH).map(Self)
     }
 
     /// The uid's text.
@@ -162,13 +162,13 @@ pub struct WorkerId {
 }
 
 /// The most characters a pod uid may have: a Kubernetes uid has 36.
-pub const POD_UID_MAX_LENGTH: usize = 64;
+pub const MAX_POD_UID_LENGTH: usize = 64;
 
 impl WorkerId {
     /// Takes a pod uid that is fit to be an identity, and the random number of this process.
     pub fn parse(pod_uid: &str, incarnation: u64) -> Result<Self, IdentityError> {
         Ok(Self {
-            pod_uid: identity("worker's pod uid", pod_uid, POD_UID_MAX_LENGTH)?,
+            pod_uid: identity("worker's pod uid", pod_uid, MAX_POD_UID_LENGTH)?,
             incarnation,
         })
     }

@@ -70,7 +70,7 @@ fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     //! What the builders' tests share.
 
     use zephyr_crds::frozen::FrozenJob;

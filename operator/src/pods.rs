@@ -327,4 +327,4 @@ fn told(condition: &PodCondition) -> Told {
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(crate) mod tests;

@@ -49,7 +49,7 @@ pub const MANIFEST_NAME: &str = "_SUCCESS.json";
 pub const STARTED_NAME: &str = "_STARTED.json";
 
 /// The widest number in a name: `{shard:20}`.
-const WIDTH_MAX: usize = 20;
+const MAX_WIDTH: usize = 20;
 
 /// Why a sink's path gives no file name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,7 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
         let width: usize = width
             .parse()
             .ok()
-            .filter(|width| (1..=WIDTH_MAX).contains(width))
+            .filter(|width| (1..=MAX_WIDTH).contains(width))
             .ok_or_else(|| refuse("a width is not a number from 1 to 20"))?;
         name.push_str(before);
         let _ = write!(name, "{number:0width$}");

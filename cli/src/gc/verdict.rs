@@ -9,10 +9,10 @@ use super::owners::Owners;
 
 /// How old a folder must be at least, if it is not known that its job has ended, whatever age is asked for: a coordinator writes
 /// into its folder every two minutes, so one that has written nothing for this long is gone.
-pub(super) const UNFINISHED_AGE_MIN: Duration = Duration::from_mins(15);
+pub(super) const MIN_UNFINISHED_AGE: Duration = Duration::from_mins(15);
 
 /// The longest age that can be asked for, in seconds: a hundred years, so that no sum overflows.
-const AGE_MAX_SECONDS: u64 = 100 * 365 * 24 * 3600;
+const MAX_AGE_SECONDS: u64 = 100 * 365 * 24 * 3600;
 
 /// A folder and what is in it.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl Rules {
         };
         if age < self.older_than {
             Verdict::Young
-        } else if !has_ended && age < UNFINISHED_AGE_MIN {
+        } else if !has_ended && age < MIN_UNFINISHED_AGE {
             Verdict::MayRun
         } else {
             Verdict::Removable
@@ -127,7 +127,7 @@ impl Rules {
     /// Whether an upload of intermediate data in a job's folder is needed by nobody.
     pub(super) fn may_abort(&self, uid: &str, initiated: SystemTime) -> bool {
         let age = self.age(initiated);
-        !self.owners.owns(uid) && age >= self.older_than && age >= UNFINISHED_AGE_MIN
+        !self.owners.owns(uid) && age >= self.older_than && age >= MIN_UNFINISHED_AGE
     }
 
     /// What was written later than now has no age.
@@ -156,7 +156,7 @@ impl fmt::Display for Verdict {
             Self::MayRun => write!(
                 f,
                 "keep: unfinished, and written within {} minutes: its coordinator may be alive",
-                UNFINISHED_AGE_MIN.as_secs() / 60
+                MIN_UNFINISHED_AGE.as_secs() / 60
             ),
             Self::Foreign(count, path) => {
                 write!(
@@ -194,7 +194,7 @@ pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
         seconds = number
             .checked_mul(length)
             .and_then(|more| seconds.checked_add(more))
-            .filter(|seconds| *seconds <= AGE_MAX_SECONDS)
+            .filter(|seconds| *seconds <= MAX_AGE_SECONDS)
             .ok_or_else(wrong)?;
         rest = &after[1..];
     }

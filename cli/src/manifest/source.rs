@@ -5,7 +5,7 @@ use std::io::Read as _;
 use super::ManifestError;
 
 /// The most bytes of a manifest, with all its documents: what etcd takes of one object, and more than the API accepts of a job.
-pub(super) const MANIFEST_MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Reads the text at `path`; `-` is standard input.
 pub(super) fn read(path: &str) -> Result<String, ManifestError> {
@@ -16,16 +16,16 @@ pub(super) fn read(path: &str) -> Result<String, ManifestError> {
     let mut bytes = Vec::new();
     if path == "-" {
         std::io::stdin()
-            .take(MANIFEST_MAX_BYTES + 1)
+            .take(MAX_MANIFEST_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
     } else {
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(MANIFEST_MAX_BYTES + 1)
+        file.take(MAX_MANIFEST_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
     }
-    if bytes.len() as u64 > MANIFEST_MAX_BYTES {
+    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(ManifestError::TooLarge {
             path: path.to_owned(),
         });

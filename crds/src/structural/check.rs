@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use crate::field_error::FieldError;
 
 /// Edit distance from which on a known field is not suggested for an unknown one.
-const SUGGESTION_MAX_DISTANCE: usize = 3;
+const MAX_SUGGESTION_DISTANCE: usize = 3;
 /// What is wrong with a field that the schema does not have.
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
@@ -299,7 +299,7 @@ pub(super) fn unknown_field<'a>(
         .map(|word| (strsim::damerau_levenshtein(word, name), word))
         .min();
     let allowed = match nearest {
-        Some((distance, word)) if distance <= SUGGESTION_MAX_DISTANCE => {
+        Some((distance, word)) if distance <= MAX_SUGGESTION_DISTANCE => {
             format!("did you mean \"{word}\"?")
         }
         _ => {

@@ -30,13 +30,13 @@ pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
 /// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong number cannot draw all tasks
 /// to one worker.
-pub const SLOTS_MAX: u32 = 256;
+pub const MAX_SLOTS: u32 = 256;
 
 /// The most characters of an error that are kept: status and log records stay small.
-pub const ERROR_CHARACTERS_MAX: usize = 2_048;
+pub const MAX_ERROR_CHARACTERS: usize = 2_048;
 
 /// A task whose committed output was lost this often fails the job: storage does not keep what is written to it.
-pub const LOST_OUTPUTS_MAX: usize = 5;
+pub const MAX_LOST_OUTPUTS: usize = 5;
 
 /// How often in a row the same cause may give a task back for nothing, where it got no further: with the waits between two tries
 /// (1, 2, 4, 8 and 16 s) half a minute, in which a disk that others filled may be free again. With the default
@@ -45,7 +45,7 @@ pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 
 /// A task that was tried at fewer workers than this is given more time, as long as there are others: one sick worker that is idle
 /// must not end a job while those that are well are busy.
-pub const WORKERS_TRIED_MIN: usize = 3;
+pub const MIN_WORKERS_TRIED: usize = 3;
 
 /// How often in a row the same cause may give a task back that was tried at too few workers: with 30 s between two tries an hour.
 /// As many attempts beside it may excuse a task that finds the disk full: short ones an hour as well, longer ones until they end.
@@ -56,17 +56,17 @@ pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
 
 /// The most workers that are remembered as those at which a task was held up: the choice of the next one looks at no more.
-pub const WORKERS_AVOIDED_MAX: usize = 16;
+pub const MAX_WORKERS_AVOIDED: usize = 16;
 
 /// How many workers must be lost under a task before it can be taken for what ends them. Chance alone takes eight in a row from
 /// one task of many, but not while others live on (`LOST_OFTENER`).
 pub const LOST_WORKERS_FREE: u32 = 8;
 
 /// At how many pods workers must be lost under a task before it can be taken for what ends them: one may stand on a bad node.
-pub const LOST_AT_PODS_MIN: usize = 2;
+pub const MIN_LOST_AT_PODS: usize = 2;
 
 /// The most pods of which is remembered how often they were lost: the number of workers we design for.
-pub const LOST_PODS_MAX: usize = 10_000;
+pub const MAX_LOST_PODS: usize = 10_000;
 
 /// How many times as often as other workers those of one task must be lost before it is taken for the cause: bad
 /// nodes meet whoever runs longest in proportion to the time, and never one task alone. The same against the very workers that
@@ -90,10 +90,10 @@ pub const EARLY_NEWS_MS: u64 = 10_000;
 
 /// The most replaced processes of one pod that are remembered: of a container that restarts again and again only the last
 /// few can still have a message on its way.
-pub const PREDECESSORS_MAX: usize = 64;
+pub const MAX_PREDECESSORS: usize = 64;
 
 /// The most pod uids that a report lists: the number of workers we design for.
-pub const POD_UIDS_MAX: usize = 10_000;
+pub const MAX_POD_UIDS: usize = 10_000;
 
 impl Config {
     /// The settings that a user can choose, with ours for the rest.

@@ -209,7 +209,7 @@ impl fmt::Display for Event {
 }
 
 /// Attempts that one line names; of more it says how many.
-const NAMED_MAX: usize = 4;
+const MAX_NAMED: usize = 4;
 
 /// `[stage 0 shard 1 attempt e1a1, and 6 more]`
 pub(crate) fn list<'a>(
@@ -218,7 +218,7 @@ pub(crate) fn list<'a>(
 ) -> fmt::Result {
     let mut tasks = tasks.into_iter();
     f.write_str("[")?;
-    for (position, task) in tasks.by_ref().take(NAMED_MAX).enumerate() {
+    for (position, task) in tasks.by_ref().take(MAX_NAMED).enumerate() {
         let comma = if position == 0 { "" } else { ", " };
         write!(f, "{comma}{task}")?;
     }

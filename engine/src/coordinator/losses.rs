@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::coordinator::config::{
-    LOST_AT_PODS_MIN, LOST_OFTENER, LOST_PODS_MAX, LOST_WITHIN_MS, LOST_WORKERS_FREE,
-    LOST_WORKERS_TOLD, WORKERS_AVOIDED_MAX,
+    LOST_OFTENER, LOST_WITHIN_MS, LOST_WORKERS_FREE, LOST_WORKERS_TOLD, MAX_LOST_PODS,
+    MAX_WORKERS_AVOIDED, MIN_LOST_AT_PODS,
 };
 use crate::coordinator::state::{State, TaskState, Worker};
 use crate::id::{TaskAttempt, Timestamp};
@@ -65,7 +65,7 @@ impl FleetLosses {
         self.all.losses += u64::from(is_sudden);
         if let Some(times) = self.at.get_mut(pod) {
             *times += 1;
-        } else if self.at.len() < LOST_PODS_MAX {
+        } else if self.at.len() < MAX_LOST_PODS {
             self.at.insert(pod.clone(), 1);
         }
     }
@@ -123,7 +123,7 @@ impl LostWorkers {
     fn note(&mut self, fleet: &FleetLosses, worker: &LostWorker, lived_ms: u64, ran_ms: u64) {
         self.all = self.all.saturating_add(1);
         let known = fleet.at.get(&worker.pod).copied();
-        let is_kept = self.pods.len() < WORKERS_AVOIDED_MAX || self.pods.contains_key(&worker.pod);
+        let is_kept = self.pods.len() < MAX_WORKERS_AVOIDED || self.pods.contains_key(&worker.pod);
         if let Some(times) = known.filter(|_| is_kept) {
             let before = times.saturating_sub(1);
             let first = LossesAtPod {
@@ -160,7 +160,7 @@ impl LostWorkers {
             all.saturating_sub(at.before + at.unexplained)
         });
         self.times >= LOST_WORKERS_FREE
-            && blamed.count() >= LOST_AT_PODS_MIN
+            && blamed.count() >= MIN_LOST_AT_PODS
             && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
             && self.is_oftener_than(others_ms, others_lost)
             // Of many workers a few may stand on bad nodes, and a task that is lost there comes back to the first that is free:

@@ -1,7 +1,7 @@
 //! What the operator and people may know of a run: counts and one sentence, derived from the state each time. Changes
 //! nothing and holds no list per task.
 
-use crate::coordinator::config::{LOST_WORKERS_TOLD, POD_UIDS_MAX};
+use crate::coordinator::config::{LOST_WORKERS_TOLD, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
 use crate::id::{StageId, TaskId, Timestamp};
@@ -96,11 +96,11 @@ pub struct WorkerCounts {
     pub reconnecting: u32,
     /// Workers lost in this epoch by no fault of a task.
     pub disruptions: u64,
-    /// Pods of busy workers, at most `POD_UIDS_MAX`.
+    /// Pods of busy workers, at most `MAX_POD_UIDS`.
     pub busy_pod_uids: Vec<String>,
-    /// Pods of connected workers, at most `POD_UIDS_MAX`.
+    /// Pods of connected workers, at most `MAX_POD_UIDS`.
     pub connected_pod_uids: Vec<String>,
-    /// Pods of workers that are not connected, and not silent for too long yet, at most `POD_UIDS_MAX`.
+    /// Pods of workers that are not connected, and not silent for too long yet, at most `MAX_POD_UIDS`.
     pub reconnecting_pod_uids: Vec<String>,
 }
 
@@ -253,19 +253,19 @@ impl State {
             let pod_uid = || worker.id.pod_uid().to_owned();
             if worker.session().is_none() {
                 counts.reconnecting += 1;
-                if counts.reconnecting_pod_uids.len() < POD_UIDS_MAX {
+                if counts.reconnecting_pod_uids.len() < MAX_POD_UIDS {
                     counts.reconnecting_pod_uids.push(pod_uid());
                 }
                 continue;
             }
-            if counts.connected_pod_uids.len() < POD_UIDS_MAX {
+            if counts.connected_pod_uids.len() < MAX_POD_UIDS {
                 counts.connected_pod_uids.push(pod_uid());
             }
             if worker.running.is_empty() {
                 counts.idle += 1;
             } else {
                 counts.busy += 1;
-                if counts.busy_pod_uids.len() < POD_UIDS_MAX {
+                if counts.busy_pod_uids.len() < MAX_POD_UIDS {
                     counts.busy_pod_uids.push(pod_uid());
                 }
             }

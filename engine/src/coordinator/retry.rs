@@ -6,7 +6,7 @@
 //! until `taskFailures` is used up; a disruption is free, unless `taskDisruptions` limits them or the same one comes back
 //! more often than `setback` allows.
 
-use crate::coordinator::config::{ERROR_CHARACTERS_MAX, LOST_OUTPUTS_MAX};
+use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::reason::FailureReason;
@@ -205,7 +205,7 @@ impl State {
             }
             return;
         }
-        let error: String = error.chars().take(ERROR_CHARACTERS_MAX).collect();
+        let error: String = error.chars().take(MAX_ERROR_CHARACTERS).collect();
         self.history_mut(task.task).failures.push(Failure {
             attempt: task.attempt,
             class,
@@ -306,7 +306,7 @@ impl State {
         }
 
         let lost = history.revoked.len();
-        if lost >= LOST_OUTPUTS_MAX {
+        if lost >= MAX_LOST_OUTPUTS {
             let message = format!(
                 "{place}: its output was written {lost} times and each time found lost or damaged; storage does not keep what is written to it"
             );

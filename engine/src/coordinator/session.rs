@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::coordinator::config::{
-    ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, PREDECESSORS_MAX, SLOTS_MAX,
+    ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, MAX_PREDECESSORS, MAX_SLOTS,
 };
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::liveness::Loss;
@@ -107,7 +107,7 @@ impl State {
         self.with_worker(number, |worker| {
             worker.link = Link::Connected(session);
             worker.newest_session = session;
-            worker.slots = slots.clamp(1, SLOTS_MAX);
+            worker.slots = slots.clamp(1, MAX_SLOTS);
             worker.last_seen = now;
             worker.silence_ms = silence_ms;
             worker.early_news = None;
@@ -133,7 +133,7 @@ impl State {
             return VecDeque::new();
         };
         let mut predecessors = worker.predecessors.clone();
-        if predecessors.len() >= PREDECESSORS_MAX {
+        if predecessors.len() >= MAX_PREDECESSORS {
             predecessors.pop_front();
         }
         predecessors.push_back(worker.id.incarnation());

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::config::{
-    ERROR_CHARACTERS_MAX, FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, SAME_CAUSE_FREE_TRIES,
-    WORKERS_AVOIDED_MAX, WORKERS_TRIED_MIN,
+    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, MAX_ERROR_CHARACTERS, MAX_WORKERS_AVOIDED,
+    MIN_WORKERS_TRIED, SAME_CAUSE_FREE_TRIES,
 };
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::losses::{LostWorkers, PodIdentity};
@@ -149,10 +149,10 @@ impl HeldUp {
             self.crowded_by.clear();
         }
         self.furthest = self.furthest.max(read);
-        if self.at.len() < WORKERS_AVOIDED_MAX {
+        if self.at.len() < MAX_WORKERS_AVOIDED {
             self.at.extend(at);
         }
-        let words = error.chars().take(ERROR_CHARACTERS_MAX).collect();
+        let words = error.chars().take(MAX_ERROR_CHARACTERS).collect();
         self.last = Some((setback, words));
     }
 
@@ -182,7 +182,7 @@ impl State {
     ) -> Option<String> {
         let takers = self.workers.values();
         let takers = takers.filter(|worker| worker.session().is_some() && !worker.draining);
-        let wanted = takers.take(WORKERS_TRIED_MIN).count();
+        let wanted = takers.take(MIN_WORKERS_TRIED).count();
         let at = self.workers.get(&number).map(PodIdentity::of);
         let held_up = &mut self.history_mut(task).held_up;
         held_up.note(at, setback, read, error);

@@ -8,7 +8,7 @@ use crate::coordinator::state::{
 use crate::id::{StageId, TaskId, Timestamp};
 
 /// Attempts of one task at once.
-const ATTEMPTS_MAX: usize = 2;
+const MAX_ATTEMPTS: usize = 2;
 
 impl State {
     /// Gives idle slots second attempts of stragglers, the one that runs longest first. Called after `dispatch`, so that
@@ -97,7 +97,7 @@ impl State {
                     .histories
                     .get(&task)
                     .is_some_and(|history| history.own_failures().next().is_some());
-                let is_late = now.since_ms(only.since) >= limit_ms && attempts.len() < ATTEMPTS_MAX;
+                let is_late = now.since_ms(only.since) >= limit_ms && attempts.len() < MAX_ATTEMPTS;
                 (is_late && !has_failed).then_some((only.since, task, number))
             })
             .collect();

@@ -2,9 +2,9 @@
 //! meanwhile. `docs/failures.md` has it as a table, word by word. Decides nothing: the numbers are those that others decide by.
 
 use crate::coordinator::config::{
-    FEW_WORKERS_FREE_TRIES, LOST_AT_PODS_MIN, LOST_INPUTS_FREE_TRIES, LOST_OFTENER,
-    LOST_OUTPUTS_MAX, LOST_WITHIN_MS, LOST_WORKERS_FREE, LOST_WORKERS_TOLD, SAME_CAUSE_FREE_TRIES,
-    WORKERS_TRIED_MIN,
+    FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_WITHIN_MS,
+    LOST_WORKERS_FREE, LOST_WORKERS_TOLD, MAX_LOST_OUTPUTS, MIN_LOST_AT_PODS, MIN_WORKERS_TRIED,
+    SAME_CAUSE_FREE_TRIES,
 };
 use crate::coordinator::setback::Setback;
 
@@ -128,7 +128,7 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task is taken for the cause if {LOST_WORKERS_FREE} more workers were lost under it in a row after the first before Kubernetes said anything, at {LOST_AT_PODS_MIN} pods or more, each within {} min on average, and {LOST_OFTENER} times as often as other workers, and as these workers for the time that they lived without it",
+                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task is taken for the cause if {LOST_WORKERS_FREE} more workers were lost under it in a row after the first before Kubernetes said anything, at {MIN_LOST_AT_PODS} pods or more, each within {} min on average, and {LOST_OFTENER} times as often as other workers, and as these workers for the time that they lived without it",
                     LOST_WITHIN_MS / 60_000
                 );
             }
@@ -142,7 +142,7 @@ impl Uncharged {
             Self::GivenBack(Setback::InputLost | Setback::InputReplaced) => {
                 return format!("{LOST_INPUTS_FREE_TRIES} times in a row");
             }
-            Self::OutputLost => return format!("{LOST_OUTPUTS_MAX} times for a task"),
+            Self::OutputLost => return format!("{MAX_LOST_OUTPUTS} times for a task"),
             Self::GivenBack(Setback::StoreAway) => {
                 "none: whoever makes such a call is held up alike"
             }
@@ -220,7 +220,7 @@ impl Uncharged {
 
 fn few_times() -> String {
     format!(
-        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {WORKERS_TRIED_MIN} of several workers. A try that reads twice as much as any before begins the count anew"
+        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {MIN_WORKERS_TRIED} of several workers. A try that reads twice as much as any before begins the count anew"
     )
 }
 

@@ -204,11 +204,11 @@ fn programs(steps: Vec<Step>) -> Programs {
 }
 
 /// The most partitions of a random run.
-const PARTITIONS_MAX: usize = 5;
+const MAX_PARTITIONS: usize = 5;
 
-/// Each operator that shuffles with 1 to [`PARTITIONS_MAX`] partitions: compiling takes longer than a random run.
+/// Each operator that shuffles with 1 to [`MAX_PARTITIONS`] partitions: compiling takes longer than a random run.
 static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
-    let partitions = || 1..=u32::try_from(PARTITIONS_MAX).unwrap();
+    let partitions = || 1..=u32::try_from(MAX_PARTITIONS).unwrap();
     [
         partitions()
             .map(|shards| programs(vec![group_by(shards)]))
@@ -436,7 +436,7 @@ proptest! {
     #[test]
     fn fault_7177_the_bytes_of_the_output_do_not_depend_on_mappers_buffers_and_passes(
         inputs in proptest::collection::vec(input(), 0..60),
-        partitions in 0..PARTITIONS_MAX,
+        partitions in 0..MAX_PARTITIONS,
         left in choices(),
         right in choices(),
     ) {

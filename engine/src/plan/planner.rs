@@ -7,7 +7,7 @@ use crate::pipeline::{Pipeline, Step};
 
 /// The most shards a shuffle has where the manifest does not say: with as many mappers as reducers the ranges of one
 /// shuffle grow with the square, and 256 of each are 65,536 ranges.
-pub const DEFAULT_SHARDS_MAX: u32 = 256;
+pub const MAX_DEFAULT_SHARDS: u32 = 256;
 
 /// The plan of a validated pipeline over so many source shards.
 ///
@@ -76,7 +76,7 @@ impl Planner {
 
     fn shuffle(&mut self, name: &'static str, shards: Option<u32>, path: String, merge: Merge) {
         let upstream = self.open.shards;
-        let shards = shards.unwrap_or(upstream.min(DEFAULT_SHARDS_MAX)).max(1);
+        let shards = shards.unwrap_or(upstream.min(MAX_DEFAULT_SHARDS)).max(1);
         let from = self.next_id();
         let input = StageInput::Shuffle {
             from,

@@ -24,16 +24,16 @@ use crate::storage::{
 };
 
 /// Files that are named in one sentence.
-pub(super) const NAMED_MAX: usize = 3;
+pub(super) const MAX_NAMED: usize = 3;
 
 /// Times that somebody else may come first before it is looked at again later.
 const ROUNDS: u32 = 10;
 
 /// Different paths that runs of one job may have written to in a folder before somebody has to clean up.
-const EARLIER_PATHS_MAX: usize = 16;
+const MAX_EARLIER_PATHS: usize = 16;
 
 /// Unfinished jobs whose staged files on a local disk are removed in the end; those of older ones stay, hidden.
-const EARLIER_UIDS_MAX: usize = 16;
+const MAX_EARLIER_UIDS: usize = 16;
 
 /// Sizes that are asked for at once.
 pub(super) const CALLS_AT_ONCE: usize = 16;
@@ -307,7 +307,7 @@ async fn look_around(
                 intent.earlier_paths.push(path.clone());
             }
         }
-        if intent.earlier_paths.len() > EARLIER_PATHS_MAX {
+        if intent.earlier_paths.len() > MAX_EARLIER_PATHS {
             return Err(OutputError::InTheWay {
                 found: format!("{} paths of earlier runs in {folder}", heirloom.len()),
                 problem: "more than can be told apart",
@@ -322,7 +322,7 @@ async fn look_around(
         let uids = [&earlier.job_uid].into_iter().chain(&earlier.earlier_uids);
         intent
             .earlier_uids
-            .extend(uids.take(EARLIER_UIDS_MAX).cloned());
+            .extend(uids.take(MAX_EARLIER_UIDS).cloned());
     }
     refuse_what_is_there(output, &pattern, heirloom).await?;
     if let Some(failed) = &claim.after {
@@ -379,7 +379,7 @@ async fn spare_inputs(
     for pattern in patterns {
         let inputs = Arc::clone(&inputs);
         let wanted = move |entry: &Match| inputs.has(&entry.location);
-        let sight = see(output, &pattern, NAMED_MAX, wanted).await?;
+        let sight = see(output, &pattern, MAX_NAMED, wanted).await?;
         if sight.count > 0 {
             return Err(is_input(named(&sight)));
         }
@@ -412,7 +412,7 @@ async fn refuse_what_is_there(
         let is_left = || heirloom.iter().any(|pattern| pattern.matches(path));
         entry.kind != MatchKind::File || !may_be_replaced && !is_left()
     };
-    let sight = see(output, pattern, NAMED_MAX, wanted).await?;
+    let sight = see(output, pattern, MAX_NAMED, wanted).await?;
     if let Some(odd) = (sight.entries.iter()).find(|entry| entry.kind != MatchKind::File) {
         return Err(in_the_way(odd));
     }
@@ -433,7 +433,7 @@ async fn refuse_leftovers(
 ) -> Result<(), OutputError> {
     let pattern = pattern.clone();
     let wanted = move |entry: &Match| !pattern.matches(entry.location.path().as_ref());
-    let sight = see(output, theirs, NAMED_MAX, wanted).await?;
+    let sight = see(output, theirs, MAX_NAMED, wanted).await?;
     if sight.count == 0 {
         return Ok(());
     }
@@ -450,7 +450,7 @@ pub(super) async fn refuse_nested_outputs(
     pattern: &NamePattern,
 ) -> Result<(), OutputError> {
     for name in [MANIFEST_NAME, STARTED_NAME] {
-        let sight = see(output, &pattern.beside(name), NAMED_MAX, |_| true).await?;
+        let sight = see(output, &pattern.beside(name), MAX_NAMED, |_| true).await?;
         if sight.count > 0 {
             return Err(OutputError::InTheWay {
                 found: named(&sight),
@@ -500,7 +500,7 @@ async fn say(
 /// What the job said when it took the folder.
 pub(super) async fn read_record(output: &Output) -> Result<Option<StandingIntent>, OutputError> {
     let location = output.record()?;
-    let found = read_versioned(&output.stores, &location, super::intent::INTENT_BYTES_MAX).await;
+    let found = read_versioned(&output.stores, &location, super::intent::MAX_INTENT_BYTES).await;
     let Some(found) = found.map_err(OutputError::Storage)? else {
         return Ok(None);
     };
@@ -556,7 +556,7 @@ pub(super) fn named(sight: &Sight) -> String {
         .map(|entry| entry.location.to_string())
         .collect();
     names.sort();
-    names.truncate(NAMED_MAX);
+    names.truncate(MAX_NAMED);
     let more = sight.count.saturating_sub(names.len() as u64);
     let rest = if more == 0 {
         String::new()

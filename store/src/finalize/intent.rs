@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 
 /// The most that is read of an intent. It lists what a job replaces under names that its own template does not make: for a
 /// hundred thousand files some twenty megabytes.
-pub(super) const INTENT_BYTES_MAX: u64 = 128 << 20;
+pub(super) const MAX_INTENT_BYTES: u64 = 128 << 20;
 
 /// How far the job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,7 +164,7 @@ pub(super) async fn read_intent(
     stores: &Stores,
     location: &Location,
 ) -> Result<Option<StandingIntent>, OutputError> {
-    let found = read_versioned(stores, location, INTENT_BYTES_MAX).await;
+    let found = read_versioned(stores, location, MAX_INTENT_BYTES).await;
     let Some(found) = found.map_err(OutputError::Store)? else {
         return Ok(None);
     };

@@ -29,7 +29,7 @@ use crate::storage::{
 
 /// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the uploads of one key, and none of a
 /// prefix. So many calls take a few seconds of a job's end, and on Amazon's price list about a tenth of a cent.
-const NAMES_ASKED_MAX: u32 = 256;
+const MAX_NAMES_ASKED: u32 = 256;
 
 /// Throws away what attempts of this job left under the output's names, if the folder is this job's; gives how many uploads that
 /// were. The job has ended, and its last stage had so many shards; 0 if that is not known, and then no name is asked for by itself.
@@ -77,7 +77,7 @@ async fn listed(
     };
     let mut uploads = lister.list(&pattern.prefix()).await?;
     uploads.retain(|upload| pattern.matches(&upload.key));
-    if !uploads.is_empty() || shards > NAMES_ASKED_MAX {
+    if !uploads.is_empty() || shards > MAX_NAMES_ASKED {
         return Ok(uploads);
     }
     let lister = &lister;

@@ -15,13 +15,13 @@ use crate::storage::{
 const HEAD_BYTES: u64 = 64 << 10;
 
 /// The most that is read of a manifest whose files are to be replaced: a hundred thousand files with long names.
-const MANIFEST_BYTES_MAX: u64 = 128 << 20;
+const MAX_MANIFEST_BYTES: u64 = 128 << 20;
 
 /// The longest text of somebody else's that is shown.
-const SHOWN_CHARS_MAX: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// The longest list of names that is shown: three of the longest keys.
-const NAMES_CHARS_MAX: usize = 3_200;
+const MAX_NAMES_CHARS: usize = 3_200;
 
 /// Whose manifest it is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -52,7 +52,7 @@ impl Owner {
 pub(super) fn shown(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())
-        .take(SHOWN_CHARS_MAX)
+        .take(MAX_SHOWN_CHARS)
         .collect()
 }
 
@@ -60,7 +60,7 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) fn shown_long(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())
-        .take(NAMES_CHARS_MAX)
+        .take(MAX_NAMES_CHARS)
         .collect()
 }
 
@@ -94,7 +94,7 @@ async fn whole(stores: &Stores, manifest: &Location) -> Result<Option<Owner>, St
         #[serde(rename = "files")]
         _files: Vec<serde::de::IgnoredAny>,
     }
-    let found = match read_versioned(stores, manifest, MANIFEST_BYTES_MAX).await {
+    let found = match read_versioned(stores, manifest, MAX_MANIFEST_BYTES).await {
         Ok(found) => found,
         Err(error) if error.is_transient() => return Err(error),
         Err(_) => None,
@@ -154,7 +154,7 @@ pub(super) async fn read_old_files(
         #[serde(default)]
         crc32c: Option<String>,
     }
-    let found = read_versioned(stores, manifest, MANIFEST_BYTES_MAX).await;
+    let found = read_versioned(stores, manifest, MAX_MANIFEST_BYTES).await;
     let Some(found) = found.map_err(OutputError::Store)? else {
         return Ok(BTreeSet::new());
     };

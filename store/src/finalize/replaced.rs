@@ -15,7 +15,7 @@ use crate::storage::{Location, StorageError, Stores, meta_of};
 
 /// The most that is read of all files to be replaced, to compare their checksums: some minutes. Beyond it sizes are compared
 /// alone. Only files under other names than the new output makes are read at all.
-const READ_BYTES_MAX: u64 = 16 << 30;
+const MAX_READ_BYTES: u64 = 16 << 30;
 
 /// Those of the files that are there, with their versions, if each of them is what was listed.
 pub(super) async fn as_listed(
@@ -89,7 +89,7 @@ async fn look_at(
         _ if is_same_version => {}
         Some(crc32c) => {
             let before = read.fetch_add(old.bytes, Ordering::Relaxed);
-            let is_read = before.saturating_add(old.bytes) <= READ_BYTES_MAX;
+            let is_read = before.saturating_add(old.bytes) <= MAX_READ_BYTES;
             if is_read
                 && !(has_contents(stores, place, old.bytes, crc32c).await)
                     .map_err(OutputError::Store)?

@@ -128,17 +128,17 @@ fn not_what_it_is_named(named: &str, kind: Option<&'static str>) -> String {
 const USUAL_WINDOW_LOG: u32 = 27;
 
 /// The smallest window that zstd writes: `--long=10`.
-const WINDOW_LOG_MIN: u32 = 10;
+const MIN_WINDOW_LOG: u32 = 10;
 
 /// The largest number for `zstd --long` of which the window has at most so many bytes, as far as other programs read it
 /// without an option.
 fn long_of(bytes: u64) -> u32 {
-    let log = bytes.checked_ilog2().unwrap_or(WINDOW_LOG_MIN);
-    log.clamp(WINDOW_LOG_MIN, USUAL_WINDOW_LOG)
+    let log = bytes.checked_ilog2().unwrap_or(MIN_WINDOW_LOG);
+    log.clamp(MIN_WINDOW_LOG, USUAL_WINDOW_LOG)
 }
 
 fn or_less(bytes: u64) -> &'static str {
-    if long_of(bytes) > WINDOW_LOG_MIN {
+    if long_of(bytes) > MIN_WINDOW_LOG {
         " or less"
     } else {
         ""

@@ -12,7 +12,7 @@ use crate::formats::compression::Decompressor;
 use crate::formats::error::storage_error;
 use crate::formats::lines::{LineError, Lines};
 use crate::formats::magic::{self, MAGIC_BYTES};
-use crate::formats::zstandard::{WINDOW_LOG_MAX, WindowLimits};
+use crate::formats::zstandard::{MAX_WINDOW_LOG, WindowLimits};
 use crate::formats::{Compression, ReadError};
 
 /// Reads the records of one file.
@@ -42,7 +42,7 @@ impl Default for ReadLimits {
     fn default() -> Self {
         Self {
             record: Limits::default(),
-            zstd_window_bytes: 1 << WINDOW_LOG_MAX,
+            zstd_window_bytes: 1 << MAX_WINDOW_LOG,
         }
     }
 }

@@ -10,10 +10,10 @@ use super::input::Input;
 use super::magic::{self, MAGIC_BYTES, ZSTD};
 
 /// The largest window that zstd reads: 2 GiB, `zstd --long=31`.
-pub(crate) const WINDOW_LOG_MAX: u32 = 31;
+pub(crate) const MAX_WINDOW_LOG: u32 = 31;
 
 /// The longest head of a frame: magic, descriptor, window, dictionary, length of the content.
-const HEAD_BYTES_MAX: usize = 18;
+const MAX_HEAD_BYTES: usize = 18;
 
 /// Magic and length of a skippable frame.
 const SKIPPABLE_HEAD_BYTES: usize = 8;
@@ -58,7 +58,7 @@ impl Zstandard {
     /// `size` is the file's own.
     pub(crate) fn new(input: Input, size: u64, limits: WindowLimits) -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+        decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
         Ok(Self {
             input,
             size,
@@ -80,7 +80,7 @@ impl Zstandard {
     }
 
     fn begin(&mut self, is_first: bool) -> io::Result<State> {
-        let head = self.input.peek(HEAD_BYTES_MAX.max(MAGIC_BYTES))?;
+        let head = self.input.peek(MAX_HEAD_BYTES.max(MAGIC_BYTES))?;
         if head.is_empty() {
             return Ok(State::Ended);
         }

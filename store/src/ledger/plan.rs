@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use zephyr_engine::id::{JOB_UID_MAX_LENGTH, JobUid};
+use zephyr_engine::id::{JobUid, MAX_JOB_UID_LENGTH};
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
@@ -135,7 +135,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let envelope: StoredEnvelope<'_> =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
     if envelope.job != job.as_str() {
-        let other: String = envelope.job.chars().take(JOB_UID_MAX_LENGTH).collect();
+        let other: String = envelope.job.chars().take(MAX_JOB_UID_LENGTH).collect();
         return Err(format!("it says that it is the plan of job {other}"));
     }
     if envelope.crc32c != format!("{:08x}", crc32c::crc32c(envelope.plan.get().as_bytes())) {

@@ -30,10 +30,10 @@ const DECODED_AT_ONCE_BYTES: usize = 64 << 10;
 const RECORDS_PER_PART: usize = 25_000;
 
 /// The most records that room is made for before they are read: two for each of a million tasks.
-const RECORDS_RESERVED_MAX: usize = 2_000_000;
+const MAX_RECORDS_RESERVED: usize = 2_000_000;
 
 /// The most epochs a job can have: a coordinator that restarted once a minute for two years.
-const EPOCHS_MAX: u64 = 1_000_000;
+const MAX_EPOCHS: u64 = 1_000_000;
 
 /// What a coordinator begins with.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl OpenedEpoch {
 
 async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch, LedgerError> {
     // The listing is only where to begin: what decides is who puts `open` first.
-    for number in newest_listed(storage).await? + 1..=EPOCHS_MAX {
+    for number in newest_listed(storage).await? + 1..=MAX_EPOCHS {
         let epoch = Epoch(number);
         let location = storage
             .at(&format!("epochs/{epoch}/open"))
@@ -154,7 +154,7 @@ async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch,
     let location = storage.at("epochs").map_err(LedgerError::Address)?;
     Err(refused(
         &location,
-        format!("there are more than {EPOCHS_MAX} epochs"),
+        format!("there are more than {MAX_EPOCHS} epochs"),
     ))
 }
 
@@ -165,13 +165,13 @@ pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerErr
         .map(|listed| listed.common_prefixes)
         .unwrap_or_default();
     let newest = folders.iter().filter_map(number).max().unwrap_or(0);
-    if newest > EPOCHS_MAX {
+    if newest > MAX_EPOCHS {
         let folder = folder
             .join(&newest.to_string())
             .map_err(LedgerError::Address)?;
         return Err(refused(
             &folder,
-            format!("no job has more than {EPOCHS_MAX} epochs"),
+            format!("no job has more than {MAX_EPOCHS} epochs"),
         ));
     }
     Ok(newest)
@@ -257,7 +257,7 @@ pub(crate) async fn read_parts(
     let said = parts
         .iter()
         .fold(0_usize, |sum, part| sum.saturating_add(part.records));
-    records.reserve_exact(said.min(RECORDS_RESERVED_MAX));
+    records.reserve_exact(said.min(MAX_RECORDS_RESERVED));
     let reads = futures::stream::iter(parts.to_vec())
         .map(|part| async move { read_part(storage, &part).await });
     let mut reads = std::pin::pin!(reads.buffered(PARTS_AHEAD));

@@ -15,7 +15,7 @@ pub const MARKER_NAME: &str = "ended.json";
 const VERSION: u32 = 1;
 
 /// A marker is a few hundred bytes; what is larger is none.
-const MARKER_BYTES_MAX: u64 = 64 << 10;
+const MAX_MARKER_BYTES: u64 = 64 << 10;
 
 /// What a marker says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ pub async fn read_marker(storage: &JobStorage) -> Result<Option<Ended>, MarkerEr
     let read = || async {
         let got = store.get(location.path()).await?;
         let meta = got.meta.clone();
-        if meta.size > MARKER_BYTES_MAX {
+        if meta.size > MAX_MARKER_BYTES {
             return Ok((meta, None));
         }
         Ok((meta, Some(got.bytes().await?)))

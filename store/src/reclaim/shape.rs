@@ -3,7 +3,7 @@
 use crate::storage::is_write_question;
 
 /// Most digits of a number in a name: those of a 64-bit number.
-const DIGITS_MAX: usize = 20;
+const MAX_DIGITS: usize = 20;
 
 /// Which part of a job's folder an object belongs to, in the order of removal. A coordinator that finds the last part without the
 /// others knows that the ledger was removed; without the ledger it would begin the job again.
@@ -72,7 +72,7 @@ fn written_as(name: &str) -> &str {
 }
 
 fn is_number(text: &str) -> bool {
-    (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// `e3a1`.

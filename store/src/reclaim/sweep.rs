@@ -12,13 +12,13 @@ use crate::reclaim::{Ended, MarkerError, is_job_uid, read_marker, remove_job_fol
 use crate::storage::{JobStorage, ProbeError, StorageError, last_touched, subfolders};
 
 /// Most folders that are looked at: one small read each. Each job begins at a random place, so in time all are looked at.
-const LOOKED_AT_MAX: usize = 200;
+const MAX_LOOKED_AT: usize = 200;
 
 /// Folders looked at at once.
 const LOOKED_AT_ONCE: usize = 16;
 
 /// Most folders that are removed. A job that adds one and removes twenty keeps up with any number of jobs.
-const REMOVED_MAX: usize = 20;
+const MAX_REMOVED: usize = 20;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
         }
     });
     let mut expired = std::pin::pin!(looked.buffered(LOOKED_AT_ONCE));
-    while swept.removed < REMOVED_MAX
+    while swept.removed < MAX_REMOVED
         && let Some(folder) = expired.next().await
     {
         let Some(folder) = folder else {
@@ -89,9 +89,9 @@ async fn siblings(storage: &JobStorage) -> Result<Vec<String>, StorageError> {
         let (parent, after) = (parent.clone(), after.to_owned());
         async move { subfolders(storage.stores(), &parent, &after, most, is_other).await }
     };
-    let mut names = list(&start, LOOKED_AT_MAX).await?;
-    if names.len() < LOOKED_AT_MAX {
-        let rest = list("", LOOKED_AT_MAX - names.len()).await?;
+    let mut names = list(&start, MAX_LOOKED_AT).await?;
+    if names.len() < MAX_LOOKED_AT {
+        let rest = list("", MAX_LOOKED_AT - names.len()).await?;
         names.extend(rest.into_iter().take_while(|name| *name <= start));
     }
     Ok(names)

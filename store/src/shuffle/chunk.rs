@@ -9,7 +9,7 @@ use zephyr_engine::ops::Entry;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The longest plain chunk: one entry with a payload of the longest record, and a group's share of it.
-pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 30;
+pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 30;
 
 /// Width of a chunk's head.
 pub(crate) const HEAD_BYTES: usize = 16;
@@ -64,10 +64,10 @@ impl ChunkWriter {
         let too_long = || {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidData,
-                format!("a group of records exceeds the limit of {CHUNK_BYTES_MAX} bytes"),
+                format!("a group of records exceeds the limit of {MAX_CHUNK_BYTES} bytes"),
             )
         };
-        if self.plain.len() > CHUNK_BYTES_MAX {
+        if self.plain.len() > MAX_CHUNK_BYTES {
             return Err(too_long());
         }
         let bytes = self.compressor.compress(&self.plain)?;
@@ -95,8 +95,8 @@ impl ChunkHead {
         };
         let (compressed, plain, rows, checksum) =
             (word(0) as usize, word(4) as usize, word(8), word(12));
-        if plain > CHUNK_BYTES_MAX
-            || compressed > zstd::zstd_safe::compress_bound(CHUNK_BYTES_MAX)
+        if plain > MAX_CHUNK_BYTES
+            || compressed > zstd::zstd_safe::compress_bound(MAX_CHUNK_BYTES)
             || rows == 0
         {
             return Err("a chunk's head makes no sense".to_owned());

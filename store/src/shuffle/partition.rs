@@ -17,10 +17,10 @@ use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path}
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
 /// Least range to ask for: below it the call costs more than the bytes.
-const RANGE_BYTES_MIN: u64 = 64 << 10;
+const MIN_RANGE_BYTES: u64 = 64 << 10;
 
 /// Most bytes to ask for at a time.
-const RANGE_BYTES_MAX: u64 = 4 << 20;
+const MAX_RANGE_BYTES: u64 = 4 << 20;
 
 /// Where a task reads its partition from.
 #[derive(Clone)]
@@ -131,7 +131,7 @@ impl PartitionStream {
     async fn fetch_more(&mut self, wanted: usize) -> Result<(), ShuffleError> {
         let share = (self.source.memory_bytes / self.source.streams.max(1)) as u64;
         let step = share
-            .clamp(RANGE_BYTES_MIN, RANGE_BYTES_MAX)
+            .clamp(MIN_RANGE_BYTES, MAX_RANGE_BYTES)
             .max((wanted.saturating_sub(self.buffer.len())) as u64);
         let until = self.end().min(self.asked + step);
         if until == self.asked {

@@ -105,7 +105,7 @@ fn need_of(call: &str) -> Option<Need> {
 }
 
 /// Longest text taken over from a store's answer.
-const DETAIL_MAX_CHARS: usize = 300;
+const MAX_DETAIL_CHARS: usize = 300;
 
 impl StorageError {
     /// The error of a call on an object.
@@ -488,7 +488,7 @@ fn deepest(error: &(dyn Error + 'static)) -> String {
 fn cut(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(DETAIL_MAX_CHARS)
+        .take(MAX_DETAIL_CHARS)
         .collect()
 }
 

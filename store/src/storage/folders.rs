@@ -18,7 +18,7 @@ use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 const ENTRIES_AHEAD: usize = 1024;
 
 /// Pages that are read while enough names are looked for. A page has 1000 keys or folders.
-const PAGES_MAX: usize = 10_000;
+const MAX_PAGES: usize = 10_000;
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ async fn remote_subfolders(
     };
     let mut listing = Listing::begin(stores, parent, ask)?;
     let mut names = Vec::new();
-    for _ in 0..PAGES_MAX {
+    for _ in 0..MAX_PAGES {
         let Some(page) = listing.next().await? else {
             break;
         };

@@ -3,7 +3,7 @@
 use crate::storage::pattern::Token;
 
 /// The deepest nesting of braces: the reader calls itself for each.
-const DEPTH_MAX: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// The alternatives that a pattern stands for, at most so many.
 pub(super) fn parse(text: &str, alternatives_max: usize) -> Result<Vec<Vec<Token>>, String> {
@@ -61,8 +61,8 @@ impl Reader {
     }
 
     fn branches(&mut self, depth: usize) -> Result<Vec<Vec<Token>>, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("braces are nested more than {DEPTH_MAX} deep"));
+        if depth > MAX_DEPTH {
+            return Err(format!("braces are nested more than {MAX_DEPTH} deep"));
         }
         let mut branches = Vec::new();
         loop {

@@ -13,7 +13,7 @@ use crate::storage::{
 };
 
 /// The most files a job reads: each is a shard, and the plan is held in one object.
-pub const INPUT_FILES_MAX: usize = 100_000;
+pub const MAX_INPUT_FILES: usize = 100_000;
 
 /// A file to be read, as it was when the job was planned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ pub enum ListError {
     },
     /// More files than a job can read.
     #[error(
-        "spec.pipeline.source.files.paths: more than {INPUT_FILES_MAX} files match (got them at {pattern:?}); allowed are {INPUT_FILES_MAX}"
+        "spec.pipeline.source.files.paths: more than {MAX_INPUT_FILES} files match (got them at {pattern:?}); allowed are {MAX_INPUT_FILES}"
     )]
     MatchTooMany {
         /// The pattern that passed the limit.
@@ -121,7 +121,7 @@ pub async fn list_inputs(
             });
         }
         files.extend(found);
-        if files.len() > INPUT_FILES_MAX {
+        if files.len() > MAX_INPUT_FILES {
             return Err(ListError::MatchTooMany {
                 pattern: pattern.clone(),
             });
@@ -222,7 +222,7 @@ async fn match_pattern(
     path: &str,
 ) -> Result<Vec<InputFile>, ListError> {
     // One more than allowed shows that there are too many, and no more are held.
-    let most = INPUT_FILES_MAX + 1;
+    let most = MAX_INPUT_FILES + 1;
     let mut files = Vec::new();
     let mut refusal = None;
     let mut take = |entry: &Entry, problem: Option<&str>| {
@@ -576,7 +576,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, ListError::MatchTooMany { .. }), "{error}");
-        assert_eq!(asked.lock().unwrap().len(), INPUT_FILES_MAX / 1_000 + 1);
+        assert_eq!(asked.lock().unwrap().len(), MAX_INPUT_FILES / 1_000 + 1);
     }
 
     #[tokio::test]

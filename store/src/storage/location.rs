@@ -53,10 +53,10 @@ pub struct LocationError {
 }
 
 /// The most bytes a key may have: the limit of S3 and of Google Cloud Storage.
-const KEY_MAX_BYTES: usize = 1024;
+const MAX_KEY_BYTES: usize = 1024;
 
 /// The most bytes a local path may have: Linux's `PATH_MAX`.
-const LOCAL_PATH_MAX_BYTES: usize = 4096;
+const MAX_LOCAL_PATH_BYTES: usize = 4096;
 
 impl Location {
     /// Takes an address with its scheme. `.` and `..` segments are refused, and empty ones in a key, since a key with one is
@@ -97,9 +97,9 @@ impl Location {
         }
         let path = parse_path(key).map_err(|problem| refuse(&problem))?;
         let most = if scheme == Scheme::File {
-            LOCAL_PATH_MAX_BYTES
+            MAX_LOCAL_PATH_BYTES
         } else {
-            KEY_MAX_BYTES
+            MAX_KEY_BYTES
         };
         if path.as_ref().len() > most {
             return Err(refuse(&format!("the path is longer than {most} bytes")));

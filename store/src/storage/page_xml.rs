@@ -10,7 +10,7 @@ use quick_xml::events::{BytesStart, Event};
 use crate::storage::pages::{Entry, Page};
 
 /// The deepest nesting that is looked at: `EnumerationResults/Blobs/Blob/Properties/Etag` is five deep.
-const DEPTH_MAX: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Reads a page; otherwise says what is wrong with it.
 pub(super) fn parse(body: &[u8]) -> Result<Page, String> {
@@ -88,7 +88,7 @@ impl Answer {
             self.object.is_encoded = encoded.is_some_and(|value| value.value.as_ref() == b"true");
         }
         self.open.push(name);
-        if self.open.len() > DEPTH_MAX {
+        if self.open.len() > MAX_DEPTH {
             return Err(not_understood(&"it is nested too deep"));
         }
         self.text.clear();

@@ -15,7 +15,7 @@ use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persi
 
 /// The most pages without an entry in a row: a bucket has some if much in it was deleted; without end it is a fault of the store.
 /// Each of a real bucket stands for a thousand deleted objects or more.
-const EMPTY_PAGES_MAX: u32 = 1_000;
+const MAX_EMPTY_PAGES: u32 = 1_000;
 
 /// Something that a store lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,9 +224,9 @@ impl Way {
     fn follow(&mut self, page: &Page) -> Result<Option<String>, String> {
         let is_empty = page.entries.is_empty() && page.folders.is_empty();
         self.empty_in_a_row = if is_empty { self.empty_in_a_row + 1 } else { 0 };
-        if self.empty_in_a_row > EMPTY_PAGES_MAX {
+        if self.empty_in_a_row > MAX_EMPTY_PAGES {
             return Err(format!(
-                "the store sent more than {EMPTY_PAGES_MAX} pages without an object in a row, and more were to follow"
+                "the store sent more than {MAX_EMPTY_PAGES} pages without an object in a row, and more were to follow"
             ));
         }
         let Some(next) = page.next.clone() else {
@@ -334,10 +334,10 @@ mod tests {
         );
         let mut way = Way::default();
         let empty = |number: u32| page(&[], Some(&number.to_string())).unwrap();
-        for number in 0..EMPTY_PAGES_MAX {
+        for number in 0..MAX_EMPTY_PAGES {
             assert!(way.follow(&empty(number)).is_ok());
         }
-        let said = way.follow(&empty(EMPTY_PAGES_MAX)).unwrap_err();
+        let said = way.follow(&empty(MAX_EMPTY_PAGES)).unwrap_err();
         assert!(said.contains("without an object in a row"), "{said}");
     }
 

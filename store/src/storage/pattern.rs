@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::storage::glob_text;
 
 /// The most names and patterns that the braces of one pattern may stand for: each is compared with each name.
-const ALTERNATIVES_MAX: usize = 1_000;
+const MAX_ALTERNATIVES: usize = 1_000;
 
 /// What a pattern says of one segment of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct Places(BTreeSet<(usize, usize)>);
 impl Pattern {
     /// Reads a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that is to stand for itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let alternatives = glob_text::parse(text, ALTERNATIVES_MAX)?;
+        let alternatives = glob_text::parse(text, MAX_ALTERNATIVES)?;
         Self::of(&alternatives, false)
     }
 

@@ -15,7 +15,7 @@ use crate::storage::answer::chain;
 
 /// The most bytes of a whole object that are passed over to get at a range. Each range of an object costs all that comes before
 /// it, so larger objects would be read many times over.
-const PASSED_OVER_MAX: u64 = 64 << 20;
+const MAX_PASSED_OVER: u64 = 64 << 20;
 
 /// The answer to a request for a range is something else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub(super) enum WrongRange {
     /// It is the whole object, and the range is far inside it.
     #[error(
         "the store sends the whole object instead of bytes {} to {}; of a store that cannot send ranges, only the first {} MiB of an object can be read",
-        .0.first, .0.last, PASSED_OVER_MAX >> 20
+        .0.first, .0.last, MAX_PASSED_OVER >> 20
     )]
     Whole(Asked),
     /// It is neither the whole object nor a part of it.
@@ -118,7 +118,7 @@ impl Asked {
     }
 
     async fn cut_from_whole(self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
-        if self.first > PASSED_OVER_MAX {
+        if self.first > MAX_PASSED_OVER {
             let wrong = WrongRange::Whole(self);
             return Err(HttpError::new(HttpErrorKind::Unknown, wrong));
         }
@@ -134,7 +134,7 @@ impl Asked {
             if length.is_some() && seen > self.last {
                 break;
             }
-            if length.is_none() && seen > PASSED_OVER_MAX {
+            if length.is_none() && seen > MAX_PASSED_OVER {
                 let wrong = WrongRange::Whole(self);
                 return Err(HttpError::new(HttpErrorKind::Unknown, wrong));
             }

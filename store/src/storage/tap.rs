@@ -19,7 +19,7 @@ use crate::storage::page_xml;
 use crate::storage::pages::{Ask, ListPages, Page};
 
 /// How often a page that is not understood is asked for: a proxy may have answered, or cut it off.
-const READS_MAX: u32 = 5;
+const MAX_READS: u32 = 5;
 
 /// The pause before such a page is asked for again; each next one is twice as long, 1.5 s in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
         let asked = if self.only_folders { folder } else { prefix };
         let asked = Some(asked).filter(|asked| !asked.is_empty());
         let mut problem = String::new();
-        for read in 0..READS_MAX {
+        for read in 0..MAX_READS {
             if read > 0 {
                 tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(read - 1)).await;
             }
@@ -117,7 +117,7 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
                 None => "the store's listing was not seen".clone_into(&mut problem),
             }
         }
-        let problem = format!("{problem}; this page was asked for {READS_MAX} times");
+        let problem = format!("{problem}; this page was asked for {MAX_READS} times");
         Err(object_store::Error::Generic {
             store: "listing",
             source: problem.into(),
@@ -397,7 +397,7 @@ mod tests {
         let empty = || (200, String::new());
         let server = serve(vec![cut_off(), empty(), s3_page(&["x"], None)]).await;
         assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
-        let server = serve((0..READS_MAX).map(|_| nonsense()).collect()).await;
+        let server = serve((0..MAX_READS).map(|_| nonsense()).collect()).await;
         let error = list_inputs(&server.stores(&[]), &["s3://b/*".to_owned()], true).await;
         let error = error.unwrap_err();
         assert!(

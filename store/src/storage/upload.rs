@@ -21,7 +21,7 @@ use crate::storage::{Cause, Location, StorageError, Stores, empty_file, persist}
 pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// Stores take no more parts than this in one upload, so a file has at most 78 GiB.
-const PARTS_MAX: usize = 10_000;
+const MAX_PARTS: usize = 10_000;
 
 /// Parts of one file under way at a time.
 const PARTS_IN_FLIGHT: usize = 2;
@@ -270,9 +270,9 @@ impl PartUpload {
                 ..
             } => {
                 *sent += 1;
-                if *sent >= PARTS_MAX {
+                if *sent >= MAX_PARTS {
                     let limit = Cause::Other(format!(
-                        "the file is larger than {PARTS_MAX} parts of 8 MiB; use more shards"
+                        "the file is larger than {MAX_PARTS} parts of 8 MiB; use more shards"
                     ));
                     return Err(StorageError::new("writing", &self.location, limit));
                 }

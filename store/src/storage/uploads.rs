@@ -17,7 +17,7 @@ const SIGNATURE_VALIDITY: Duration = Duration::from_mins(5);
 const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Most pages of 1000 uploads that are read; a bucket with more needs a lifecycle rule.
-const PAGES_MAX: usize = 100;
+const MAX_PAGES: usize = 100;
 
 /// An upload that nobody has completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl<'a> UploadLister<'a> {
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<UnfinishedUpload>, StorageError> {
         let mut uploads = Vec::new();
         let mut next = Next::default();
-        for _ in 0..PAGES_MAX {
+        for _ in 0..MAX_PAGES {
             let page = persist(self.stores, "listing uploads of", self.place, || async {
                 let query = [
                     ("uploads", ""),

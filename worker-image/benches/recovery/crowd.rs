@@ -13,7 +13,7 @@ use crate::observe::{committed, cpu_time, heartbeat_waits, memory_mib, wait_of};
 use crate::table::{Table, percentile, time};
 
 /// Shortest time of a crowd's tasks while its heartbeats are watched.
-const TASK_TIME_MIN: Duration = Duration::from_secs(15);
+const MIN_TASK_TIME: Duration = Duration::from_secs(15);
 /// How often a report is sent whose answer is waited for.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -22,7 +22,7 @@ pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tas
     // Twice the time in which they would be done just when it is over.
     let worth =
         watched.mul_f64(2.0 * f64::from(u32::try_from(workers).unwrap()) / f64::from(tasks));
-    let work = Work::Lasting(worth.max(TASK_TIME_MIN));
+    let work = Work::Lasting(worth.max(MIN_TASK_TIME));
     let mut coordinator = Coordinator::of(tasks);
     coordinator.start();
     until("a coordinator", async || {

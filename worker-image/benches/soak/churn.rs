@@ -26,7 +26,7 @@ const SETTLING: Duration = Duration::from_secs(90);
 /// No message is on its way for longer: what a worker is told to run so long after its commit was told after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
 /// Warnings of the coordinator for each worker and minute.
-const WARNINGS_MAX: f64 = 1.0;
+const MAX_WARNINGS: f64 = 1.0;
 
 /// How a worker goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,8 +180,8 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     wrong.extend(judge(&mut coordinator, &fleet, &gone, &commits).await);
     let warnings = float(coordinator.log_lines("WARN"));
     let warnings = warnings / float(workers) / f64::from(minutes);
-    println!("soak: {warnings:.4} warnings for each worker and minute (at most {WARNINGS_MAX})");
-    if warnings > WARNINGS_MAX {
+    println!("soak: {warnings:.4} warnings for each worker and minute (at most {MAX_WARNINGS})");
+    if warnings > MAX_WARNINGS {
         wrong.push(format!("{warnings:.2} warnings for each worker and minute"));
     }
     wrong

@@ -11,7 +11,7 @@ use crate::watch::{LOOK_EVERY, Watch};
 /// Some ten thousands of workers are a hundred commits a second.
 const TASK_TIME: Duration = Duration::from_mins(2);
 /// In this time the loop has seen 99 of 100 heartbeats.
-const WAIT_MAX_SECONDS: f64 = 0.05;
+const MAX_WAIT_SECONDS: f64 = 0.05;
 
 /// Gives a sentence for whatever went wrong.
 pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
@@ -49,9 +49,9 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     let mut wrong = watch.judge();
     let [p50, p99, all] = [50, 99, 100].map(|percent| wait_of(&before, &after, percent));
     println!(
-        "soak: heartbeats waited for the loop: p50 <= {p50} s, p99 <= {p99} s (at most {WAIT_MAX_SECONDS} s), all <= {all} s"
+        "soak: heartbeats waited for the loop: p50 <= {p50} s, p99 <= {p99} s (at most {MAX_WAIT_SECONDS} s), all <= {all} s"
     );
-    if p99.parse::<f64>().is_ok_and(|p99| p99 > WAIT_MAX_SECONDS) {
+    if p99.parse::<f64>().is_ok_and(|p99| p99 > MAX_WAIT_SECONDS) {
         wrong.push(format!("heartbeats wait for the loop, p99 <= {p99} s"));
     }
     let counts = coordinator.snapshot().await.unwrap().workers.unwrap();

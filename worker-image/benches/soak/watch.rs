@@ -11,7 +11,7 @@ const LOOKS: usize = 10;
 /// Time between two looks.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(6);
 /// What may be put down to chance.
-const GROWTH_MAX_PERCENT_PER_HOUR: f64 = 1.0;
+const MAX_GROWTH_PERCENT_PER_HOUR: f64 = 1.0;
 /// What is looked at.
 const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
 /// In /proc/net/tcp.
@@ -84,10 +84,10 @@ impl Watch {
             let percent = slope::percent_per_hour(points);
             let last = points.last().map_or(0.0, |(_, value)| *value);
             println!(
-                "soak: {kind}: {last:.0} at the end; second half: {:+.1} an hour, {percent:+.2} %/h (at most {GROWTH_MAX_PERCENT_PER_HOUR} %/h)",
+                "soak: {kind}: {last:.0} at the end; second half: {:+.1} an hour, {percent:+.2} %/h (at most {MAX_GROWTH_PERCENT_PER_HOUR} %/h)",
                 slope::per_hour(points)
             );
-            if percent > GROWTH_MAX_PERCENT_PER_HOUR {
+            if percent > MAX_GROWTH_PERCENT_PER_HOUR {
                 wrong.push(format!("{kind} grow by {percent:.2} % an hour"));
             }
         }

@@ -1,7 +1,7 @@
 //! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
 
 use zephyr_engine::coordinator::Setback;
-use zephyr_engine::coordinator::config::SLOTS_MAX;
+use zephyr_engine::coordinator::config::MAX_SLOTS;
 use zephyr_engine::coordinator::event::Event;
 use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
@@ -15,10 +15,10 @@ use super::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::task::{Assignment, TaskFailure, TaskInput};
 
 // The API's types and the engine know nothing of each other, so each names the bound; it is one.
-const _: () = assert!(SLOTS_MAX == zephyr_crds::job::MAX_SLOTS);
+const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
 
 /// What is kept of a pod's name: as long as Kubernetes lets one be.
-const POD_NAME_CHARS_MAX: usize = 253;
+const MAX_POD_NAME_CHARS: usize = 253;
 
 /// What a worker that opens a session says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +50,7 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
             part: "incarnation",
         });
     }
-    if hello.slots == 0 || hello.slots > SLOTS_MAX {
+    if hello.slots == 0 || hello.slots > MAX_SLOTS {
         let got = u64::from(hello.slots);
         return Err(WireError::OutOfRange {
             message,
@@ -64,7 +64,7 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     let running = task_attempts(message, &hello.running)?;
     Ok(Greeting {
         worker,
-        pod_name: hello.pod_name.chars().take(POD_NAME_CHARS_MAX).collect(),
+        pod_name: hello.pod_name.chars().take(MAX_POD_NAME_CHARS).collect(),
         ordinal: ordinal(&hello.pod_name),
         slots: hello.slots,
         running,

@@ -7,11 +7,11 @@ use zephyr_engine::id::WorkerId;
 
 /// Such reports of one process after which it is not let in any more. One may come of a mistake that passes; a process
 /// that repeats it would report the same for ever, and its task would never end.
-pub(super) const REPORTS_MAX: u32 = 3;
+pub(super) const MAX_REPORTS: u32 = 3;
 
 /// Processes remembered: as many as there are workers. Beyond that the first are forgotten, which costs another three
 /// reports.
-const OFFENDERS_MAX: usize = 10_000;
+const MAX_OFFENDERS: usize = 10_000;
 
 /// Who it was, and how often. Clones are the same list.
 #[derive(Clone, Default)]
@@ -21,7 +21,7 @@ impl Offenders {
     /// Notes one more report.
     pub(super) fn note(&self, worker: &WorkerId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= OFFENDERS_MAX && !known.contains_key(worker) {
+        if known.len() >= MAX_OFFENDERS && !known.contains_key(worker) {
             known.pop_first();
         }
         let reports = known.entry(worker.clone()).or_default();
@@ -33,7 +33,7 @@ impl Offenders {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .get(worker)
-            .is_some_and(|reports| *reports >= REPORTS_MAX)
+            .is_some_and(|reports| *reports >= MAX_REPORTS)
     }
 }
 
@@ -51,15 +51,15 @@ mod tests {
         }
         assert!(!offenders.is_fenced(&process(2)));
         let told = zephyr_engine::coordinator::uncharged::Uncharged::ForeignReport.row();
-        assert!(told.bound.starts_with(&format!("{REPORTS_MAX} times")));
+        assert!(told.bound.starts_with(&format!("{MAX_REPORTS} times")));
     }
 
     #[test]
     fn no_more_are_remembered_than_there_can_be_workers() {
         let offenders = Offenders::default();
-        for incarnation in 0..OFFENDERS_MAX as u64 + 5 {
+        for incarnation in 0..MAX_OFFENDERS as u64 + 5 {
             offenders.note(&WorkerId::parse("pod", incarnation).unwrap());
         }
-        assert_eq!(offenders.0.lock().unwrap().len(), OFFENDERS_MAX);
+        assert_eq!(offenders.0.lock().unwrap().len(), MAX_OFFENDERS);
     }
 }

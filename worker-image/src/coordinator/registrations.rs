@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 /// Sessions that one pod may open in a `WINDOW`. A worker whose stream breaks waits a little longer each time before it
 /// comes back, and a container that restarts takes longer than that.
-pub(super) const SESSIONS_MAX: u32 = 20;
+pub(super) const MAX_SESSIONS: u32 = 20;
 
 /// What they are counted in.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Pods that are counted at a time: twice as many as there are workers. Beyond that the first are forgotten, and begin anew.
-const PODS_MAX: usize = 20_000;
+const MAX_PODS: usize = 20_000;
 
 /// The pods that opened a session a short while ago.
 #[derive(Default)]
@@ -33,9 +33,9 @@ impl Registrations {
     pub(super) fn admit(&self, pod_uid: &str, now: Instant) -> Result<(), Duration> {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |opened: &Opened| now.duration_since(opened.since) >= WINDOW;
-        if pods.len() >= PODS_MAX && !pods.contains_key(pod_uid) {
+        if pods.len() >= MAX_PODS && !pods.contains_key(pod_uid) {
             pods.retain(|_, opened| !is_over(opened));
-            if pods.len() >= PODS_MAX {
+            if pods.len() >= MAX_PODS {
                 pods.pop_first();
             }
         }
@@ -47,7 +47,7 @@ impl Registrations {
         if is_over(opened) {
             *opened = new;
         }
-        if opened.sessions >= SESSIONS_MAX {
+        if opened.sessions >= MAX_SESSIONS {
             return Err(WINDOW.saturating_sub(now.duration_since(opened.since)));
         }
         opened.sessions += 1;
@@ -64,14 +64,14 @@ mod tests {
         let registrations = Registrations::default();
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
-        for _ in 0..SESSIONS_MAX {
+        for _ in 0..MAX_SESSIONS {
             assert_eq!(registrations.admit("eager", after(0)), Ok(()));
         }
         let wait = |seconds| Err(Duration::from_secs(seconds));
         assert_eq!(registrations.admit("eager", after(0)), wait(10));
         assert_eq!(registrations.admit("eager", after(9)), wait(1));
         assert_eq!(registrations.admit("other", after(9)), Ok(()));
-        for _ in 0..SESSIONS_MAX {
+        for _ in 0..MAX_SESSIONS {
             assert_eq!(registrations.admit("eager", after(10)), Ok(()));
         }
         assert_eq!(registrations.admit("eager", after(10)), wait(10));
@@ -81,10 +81,10 @@ mod tests {
     fn no_more_pods_are_counted_than_there_may_be() {
         let registrations = Registrations::default();
         let now = Instant::now();
-        for pod in 0..PODS_MAX + 5 {
+        for pod in 0..MAX_PODS + 5 {
             assert_eq!(registrations.admit(&format!("pod-{pod}"), now), Ok(()));
         }
-        assert_eq!(registrations.0.lock().unwrap().len(), PODS_MAX);
+        assert_eq!(registrations.0.lock().unwrap().len(), MAX_PODS);
         let later = now + WINDOW;
         assert_eq!(registrations.admit("later", later), Ok(()));
         assert_eq!(registrations.0.lock().unwrap().len(), 1);

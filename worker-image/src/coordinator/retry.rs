@@ -19,7 +19,7 @@ use crate::metrics::CoordinatorMetrics;
 
 /// First and longest wait between two tries of one call.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
 /// Waits that grow, with jitter so that many callers do not come back at once.
 pub(super) struct Backoff {
@@ -39,7 +39,7 @@ impl Backoff {
     /// Waits once.
     pub(super) async fn wait(&mut self) {
         let wait = self.next.mul_f64(self.chance.jitter());
-        self.next = (self.next * 2).min(BACKOFF_MAX);
+        self.next = (self.next * 2).min(MAX_BACKOFF);
         sleep(wait).await;
     }
 }

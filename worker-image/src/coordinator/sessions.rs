@@ -16,8 +16,8 @@ use zephyr_engine::id::{Epoch, SessionId, WorkerId};
 use zephyr_proto::worker::worker_server::Worker;
 use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
 
-use super::offenders::{Offenders, REPORTS_MAX};
-use super::registrations::{Registrations, SESSIONS_MAX};
+use super::offenders::{MAX_REPORTS, Offenders};
+use super::registrations::{MAX_SESSIONS, Registrations};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{event, greeting};
 
@@ -135,7 +135,7 @@ impl WorkerSessions {
         let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
         if self.offenders.is_fenced(&greeting.worker) {
             let text = format!(
-                "Hello: worker {} reported {REPORTS_MAX} times a file that is not its own and is not listened to any more; only another process of its pod is let in",
+                "Hello: worker {} reported {MAX_REPORTS} times a file that is not its own and is not listened to any more; only another process of its pod is let in",
                 greeting.worker
             );
             return Err(Status::permission_denied(text));
@@ -185,7 +185,7 @@ fn too_often(pod_uid: &str, wait: Duration) -> Status {
     let mut pushback = MetadataMap::new();
     pushback.insert("grpc-retry-pushback-ms", MetadataValue::from(milliseconds));
     let text = format!(
-        "Hello: pod {pod_uid} opened {SESSIONS_MAX} sessions in a few seconds; the next one is let in after {milliseconds} ms"
+        "Hello: pod {pod_uid} opened {MAX_SESSIONS} sessions in a few seconds; the next one is let in after {milliseconds} ms"
     );
     Status::with_metadata(Code::ResourceExhausted, text, pushback)
 }

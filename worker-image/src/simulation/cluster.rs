@@ -36,7 +36,7 @@ use crate::metrics::CoordinatorMetrics;
 /// How often it is looked at what has ended and what is due.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a job may take once nothing fails any more: a hundred tasks of half a minute, and all that waits for silence.
-const HEALED_MAX: Duration = Duration::from_mins(30);
+const MAX_HEALED: Duration = Duration::from_mins(30);
 /// How long those that are late may still do harm.
 const AFTERWARDS: Duration = Duration::from_mins(3);
 
@@ -314,7 +314,7 @@ impl Fleet {
                 if self.coordinators.iter().any(Coordinator::shows_result) {
                     break;
                 }
-                if now > heals_at + HEALED_MAX {
+                if now > heals_at + MAX_HEALED {
                     world.journal.complain("the job does not end");
                     return;
                 }
@@ -335,7 +335,7 @@ impl Fleet {
     }
 
     async fn run_to_the_result(&mut self) {
-        let latest = Instant::now() + HEALED_MAX;
+        let latest = Instant::now() + MAX_HEALED;
         while !self.coordinators.iter().any(Coordinator::shows_result) {
             let now = Instant::now();
             if now > latest {

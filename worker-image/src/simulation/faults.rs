@@ -91,7 +91,7 @@ impl Faults {
     }
 
     fn outcome(&self, rng: &mut Rng, kind: Kind, path: &str) -> Outcome {
-        const NEWEST_MAX: u64 = 5;
+        const MAX_NEWEST: u64 = 5;
         if rng.permille(self.refused) {
             return Outcome::Refused;
         }
@@ -108,7 +108,7 @@ impl Faults {
                 lands: rng.percent(50),
             },
             Kind::List if rng.permille(self.stale) => {
-                Outcome::Stale(usize::try_from(rng.between(1, NEWEST_MAX)).unwrap_or(1))
+                Outcome::Stale(usize::try_from(rng.between(1, MAX_NEWEST)).unwrap_or(1))
             }
             Kind::Read if self.damages.has(path) && rng.permille(self.damaged) => {
                 Outcome::Damaged(rng.next())

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::rng::Hash;
 
 /// Complaints that are kept: the first ones tell what happened.
-const COMPLAINTS_MAX: usize = 5;
+const MAX_COMPLAINTS: usize = 5;
 
 /// The one of a run. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Journal {
     pub(super) fn complain(&self, line: &str) {
         self.note(&format!("WRONG: {line}"));
         let mut lines = self.lines();
-        if lines.complaints.len() < COMPLAINTS_MAX {
+        if lines.complaints.len() < MAX_COMPLAINTS {
             lines.complaints.push(line.to_owned());
         }
     }

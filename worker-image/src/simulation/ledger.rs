@@ -22,9 +22,9 @@ use super::rng::Rng;
 use super::store::{Applied, Server};
 
 /// Coordinators that live at the same time, at most: one that works, and zombies.
-const ALIVE_MAX: usize = 4;
+const MAX_ALIVE: usize = 4;
 /// How long it may take once nothing fails any more until one coordinator has prevailed.
-const HEALED_MAX: Duration = Duration::from_mins(10);
+const MAX_HEALED: Duration = Duration::from_mins(10);
 /// Times that a ledger is read anew before what is wrong in it is taken for lasting: as planning does.
 const LEDGER_READS: u32 = 3;
 
@@ -145,7 +145,7 @@ impl World {
         while Instant::now() < heals_at && self.journal.complaints().is_empty() {
             alive.retain(|running| !running.task.is_finished());
             let is_unattended = alive.iter().all(|running| running.process.is_stalled());
-            if alive.len() < ALIVE_MAX && (is_unattended || rng.percent(25)) {
+            if alive.len() < MAX_ALIVE && (is_unattended || rng.percent(25)) {
                 alive.push(self.start(started));
                 started += 1;
             }
@@ -163,7 +163,7 @@ impl World {
         }
         // Those that live go on: all but one of them have to find that they are fenced.
         alive.push(self.start(started));
-        let deadline = Instant::now() + HEALED_MAX;
+        let deadline = Instant::now() + MAX_HEALED;
         while self.journal.complaints().is_empty() {
             alive.retain(|running| !running.task.is_finished());
             match &alive[..] {

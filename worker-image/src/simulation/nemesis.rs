@@ -11,7 +11,7 @@ use super::process::Process;
 use super::settings::Nemesis;
 
 /// Losses of one task's output: more end the job, and rightly.
-const LOSSES_MAX: u64 = 2;
+const MAX_LOSSES: u64 = 2;
 
 impl Fleet {
     pub(super) fn strike(&mut self, now: Instant, heals_at: Instant) {
@@ -122,7 +122,7 @@ impl Fleet {
         };
         let losses = self.losses.entry(task.task).or_default();
         *losses += 1;
-        if *losses > LOSSES_MAX {
+        if *losses > MAX_LOSSES {
             return;
         }
         let path = Path::from(path);

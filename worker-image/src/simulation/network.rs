@@ -23,7 +23,7 @@ use crate::worker::Line;
 /// After this long without an answer a side takes its stream for broken: the transport's own keepalive.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Messages under way in one direction.
-const UNDER_WAY_MAX: usize = 1024;
+const MAX_UNDER_WAY: usize = 1024;
 
 type FromWorker = Result<WorkerMessage, Status>;
 type FromCoordinator = Result<CoordinatorMessage, Status>;
@@ -212,7 +212,7 @@ impl Line for SimulatedLine {
             endpoint,
             wire,
         });
-        let (to_coordinator, heard) = mpsc::channel(UNDER_WAY_MAX);
+        let (to_coordinator, heard) = mpsc::channel(MAX_UNDER_WAY);
         tokio::spawn(Arc::clone(&stream).carry_up(outbound, to_coordinator));
         let (answer, answered) = oneshot::channel();
         tokio::spawn(Arc::clone(&stream).serve(heard, answer));
@@ -239,7 +239,7 @@ impl SimulatedStream {
         mut said: ReceiverStream<WorkerMessage>,
         to_coordinator: mpsc::Sender<FromWorker>,
     ) {
-        let (sender, mut under_way) = mpsc::channel::<(Instant, WorkerMessage)>(UNDER_WAY_MAX);
+        let (sender, mut under_way) = mpsc::channel::<(Instant, WorkerMessage)>(MAX_UNDER_WAY);
         let stream = Arc::clone(&self);
         tokio::spawn(async move {
             let mut due = Instant::now();
@@ -306,11 +306,11 @@ impl SimulatedStream {
                 return;
             }
         };
-        let (sender, under_way) = mpsc::channel(UNDER_WAY_MAX);
+        let (sender, under_way) = mpsc::channel(MAX_UNDER_WAY);
         let stream = Arc::clone(&self);
         tokio::spawn(stream.listen(said, sender));
         sleep(way).await;
-        let (to_worker, inbound) = mpsc::channel(UNDER_WAY_MAX);
+        let (to_worker, inbound) = mpsc::channel(MAX_UNDER_WAY);
         if answer.send(Ok(ReceiverStream::new(inbound))).is_ok() {
             self.carry_down(under_way, to_worker).await;
         }

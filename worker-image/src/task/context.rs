@@ -22,18 +22,18 @@ use crate::job::RunJob;
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 
 /// Below this a buffer is not worth having, however little memory there is.
-const BUFFER_BYTES_MIN: u64 = 4 << 20;
+const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
 /// The part of the memory at which a worker ends its largest process (`worker::memory_watch`), and its least.
 const RESERVE_SHARE: u64 = 10;
-const RESERVE_BYTES_MIN: u64 = 32 << 20;
+const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
 /// What a task's process and its share of the supervisor take whatever the records are: programs, ranges that are read
 /// ahead (3 of 8 MiB), parts that are sent, the compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
 /// A record may take this much, however little there is: records of a few hundred KiB are surely none that fill a worker.
-const ROOM_BYTES_MIN: u64 = 16 << 20;
+const MIN_ROOM_BYTES: u64 = 16 << 20;
 
 /// What a process that runs tasks has to know.
 pub struct TaskSetup {

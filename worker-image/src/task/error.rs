@@ -10,7 +10,7 @@ use zephyr_store::shuffle::ShuffleError;
 use zephyr_store::storage::StorageError;
 
 /// The longest sentence reported: it goes into the ledger and into a Kubernetes event.
-const ERROR_CHARS_MAX: usize = 1000;
+const MAX_ERROR_CHARS: usize = 1000;
 
 /// Why an attempt failed, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl From<TaskError> for TaskFailure {
         Self {
             class,
             setback: is_disruption.then(|| setback(&error)),
-            error: error.to_string().chars().take(ERROR_CHARS_MAX).collect(),
+            error: error.to_string().chars().take(MAX_ERROR_CHARS).collect(),
             lost_input,
         }
     }

@@ -7,7 +7,7 @@ use tonic::transport::{Channel, Endpoint};
 use zephyr_proto::worker::worker_client::WorkerClient;
 
 use super::token::Token;
-use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
 /// How long a connection may take: the supervisor tries again for ever, so this is short.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,8 +62,8 @@ pub async fn connect(address: &str, token: &Token) -> Result<Connection, Connect
             cause: innermost(&error),
         })?;
     let client = WorkerClient::new(channel)
-        .max_decoding_message_size(MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Ok(Connection {
         client,
         authorization: token.to_metadata(),

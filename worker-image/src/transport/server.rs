@@ -16,14 +16,14 @@ use zephyr_proto::worker::worker_server::{self, Worker, WorkerServer};
 
 use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
-use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_MAX_BYTES};
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
 /// Streams at once on one connection: a worker and the operator need one each, and a second while the first dies.
 const STREAMS_PER_CONNECTION: u32 = 8;
 /// Calls at once on one connection.
 const CALLS_PER_CONNECTION: usize = 8;
 /// Largest header of a call: the token and tonic's own few lines.
-const HEADERS_MAX_BYTES: u32 = 8 * 1024;
+const MAX_HEADERS_BYTES: u32 = 8 * 1024;
 /// How long TCP may keep a peer that answers nothing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -37,11 +37,11 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let workers = WorkerServer::new(worker)
-        .max_decoding_message_size(MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let operators = RunServer::new(run)
-        .max_decoding_message_size(MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(TCP_KEEPALIVE))
@@ -60,7 +60,7 @@ pub async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADERS_MAX_BYTES)
+        .http2_max_header_list_size(MAX_HEADERS_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .layer(InterceptorLayer::new(gate))

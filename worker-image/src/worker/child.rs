@@ -25,7 +25,7 @@ const FRAMES_QUEUED: usize = 64;
 /// How much of its stderr is kept for the message when it dies.
 const STDERR_TAIL_BYTES: usize = 4096;
 /// Longest line of stderr that goes to the log in one piece.
-const STDERR_LINE_MAX_BYTES: usize = 4096;
+const MAX_STDERR_LINE_BYTES: usize = 4096;
 /// Lines of one child's stderr that go to the log in a second: a flood must not drown everything else.
 const STDERR_LINES_PER_SECOND: u32 = 50;
 /// How long a fresh child may take to say that it is ready; it compiles the expressions.
@@ -252,7 +252,7 @@ impl Tail {
 }
 
 async fn forward_stderr(mut stderr: impl AsyncRead + Unpin, slot: u32, tail: Tail) {
-    let mut chunk = vec![0; STDERR_LINE_MAX_BYTES];
+    let mut chunk = vec![0; MAX_STDERR_LINE_BYTES];
     let mut lines = Lines::new(slot);
     loop {
         let read = match stderr.read(&mut chunk).await {
@@ -291,7 +291,7 @@ impl Lines {
         if byte != b'\n' {
             self.line.push(byte);
         }
-        if byte == b'\n' || self.line.len() >= STDERR_LINE_MAX_BYTES {
+        if byte == b'\n' || self.line.len() >= MAX_STDERR_LINE_BYTES {
             self.log();
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Death {
 }
 
 /// Most characters of stderr in a message.
-const TAIL_MAX: usize = 300;
+const MAX_TAIL: usize = 300;
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -127,7 +127,7 @@ fn last_line(tail: &str) -> String {
     let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else {
         return String::new();
     };
-    let line: String = line.trim().chars().take(TAIL_MAX).collect();
+    let line: String = line.trim().chars().take(MAX_TAIL).collect();
     format!("; its last words: {line}")
 }
 

@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Largest frame. `Setup` carries the frozen job, which is below a `ConfigMap`'s 1 MiB.
-const FRAME_MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of the length.
 const LENGTH_BYTES: usize = 4;
 
@@ -23,7 +23,7 @@ pub(super) enum FrameError {
     },
     /// Something else than us wrote into the pipe.
     #[error(
-        "read a frame of the task's process: its length is {length}; at most {FRAME_MAX_BYTES} bytes are"
+        "read a frame of the task's process: its length is {length}; at most {MAX_FRAME_BYTES} bytes are"
     )]
     Length {
         /// What stood there.
@@ -42,7 +42,7 @@ fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
     let length = message.encoded_len();
     let prefix = u32::try_from(length)
         .ok()
-        .filter(|_| length <= FRAME_MAX_BYTES)
+        .filter(|_| length <= MAX_FRAME_BYTES)
         .ok_or(FrameError::Length { length })?;
     let mut frame = Vec::with_capacity(LENGTH_BYTES + length);
     frame.extend_from_slice(&prefix.to_le_bytes());
@@ -52,7 +52,7 @@ fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
 
 fn checked_length(prefix: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
     let length = u32::from_le_bytes(prefix) as usize;
-    if length <= FRAME_MAX_BYTES {
+    if length <= MAX_FRAME_BYTES {
         Ok(length)
     } else {
         Err(FrameError::Length { length })

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// this than it takes to look again.
 const RESERVE_SHARE: u64 = 10;
 /// The reserve of a small container.
-const RESERVE_MIN_BYTES: u64 = 32 * 1024 * 1024;
+const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// How often to look while there is plenty, and once half of the limit is used.
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
@@ -76,7 +76,7 @@ impl MemoryWatch {
         self.note(slot, bytes);
         let all = self.used.iter().map(|used| used.load(Ordering::Relaxed));
         let total = all.clone().fold(supervisor_bytes, u64::saturating_add);
-        let reserve = (self.limit_bytes / RESERVE_SHARE).max(RESERVE_MIN_BYTES);
+        let reserve = (self.limit_bytes / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
         let is_largest = all.max().is_none_or(|largest| bytes >= largest);
         if total > self.limit_bytes.saturating_sub(reserve) && bytes > 0 && is_largest {
             self.forget(slot);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use zephyr_engine::coordinator::config::SLOTS_MAX;
+use zephyr_engine::coordinator::config::MAX_SLOTS;
 
 use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
@@ -42,7 +42,7 @@ pub struct WorkerOptions {
 /// processors than a coordinator accepts slots.
 pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
     match asked_for {
-        0 => processors.clamp(1, SLOTS_MAX),
+        0 => processors.clamp(1, MAX_SLOTS),
         slots => slots,
     }
 }

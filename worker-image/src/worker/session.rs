@@ -21,14 +21,14 @@ use crate::transport::token::Token;
 
 /// First and longest wait before the next try to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Messages on their way out in the session; more wait in the supervisor, where they are kept anyway.
 const OUTBOUND_QUEUED: usize = 64;
 /// Heartbeats until the coordinator has told its interval.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// Bounds on what the coordinator may tell as its interval.
-const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_mins(1);
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What a session needs.
 pub(super) struct SessionOptions {
@@ -197,7 +197,7 @@ impl<L: Line> Session<L> {
             if self.events.send(FromSession::Over).await.is_err() {
                 return;
             }
-            if began.elapsed() > BACKOFF_MAX {
+            if began.elapsed() > MAX_BACKOFF {
                 backoff = BACKOFF_FIRST;
             }
             let wait = backoff.mul_f64(self.chance.jitter());
@@ -206,7 +206,7 @@ impl<L: Line> Session<L> {
                 () = sleep(wait) => {}
                 () = self.events.closed() => return,
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
@@ -282,7 +282,7 @@ impl<L: Line> Session<L> {
             let message = message.ok_or(SessionError::Empty)?;
             if let coordinator_message::Message::Welcome(welcome) = &message {
                 let told = Duration::from_millis(welcome.heartbeat_interval_ms);
-                let heartbeat = told.clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
+                let heartbeat = told.clamp(MIN_HEARTBEAT_INTERVAL, MAX_HEARTBEAT_INTERVAL);
                 settings.send_replace(Settings {
                     epoch: got,
                     heartbeat,

@@ -27,7 +27,7 @@ const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
 /// After a task that took longer the memory of its process is looked at at once, after shorter ones together this long after
 /// the first: a process cannot take more than some tens of MiB in that time.
-const UNSEEN_MAX: Duration = Duration::from_millis(20);
+const MAX_UNSEEN: Duration = Duration::from_millis(20);
 
 /// What a slot is told.
 pub(crate) enum SlotCommand {
@@ -138,8 +138,8 @@ impl Slot {
         began: Instant,
     ) -> Option<Box<ChildProcess>> {
         let now = Instant::now();
-        let look_at = *self.keep_until.get_or_insert(now + UNSEEN_MAX);
-        if now < look_at && now.duration_since(began) < UNSEEN_MAX {
+        let look_at = *self.keep_until.get_or_insert(now + MAX_UNSEEN);
+        if now < look_at && now.duration_since(began) < MAX_UNSEEN {
             child
         } else {
             self.kept(child).await

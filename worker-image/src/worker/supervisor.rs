@@ -28,7 +28,7 @@ use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
 
 /// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a mistake of one of us.
-const QUEUE_MAX: usize = 4096;
+const MAX_QUEUE: usize = 4096;
 /// Messages to the session that wait for it; what does not fit stays here and is said at the next tick.
 const OUTBOUND_QUEUED: usize = 64;
 /// Finished tasks in one message: with the parts of their uploads well below the largest message.
@@ -413,8 +413,8 @@ impl State {
             if self.draining.is_some() || held.contains(&task) {
                 continue;
             }
-            if self.queue.len() >= QUEUE_MAX {
-                let error = format!("the worker holds {QUEUE_MAX} tasks already and takes no more");
+            if self.queue.len() >= MAX_QUEUE {
+                let error = format!("the worker holds {MAX_QUEUE} tasks already and takes no more");
                 let failure = TaskFailure {
                     class: FailureClass::Disruption,
                     setback: Some(Setback::WorkerUnwell),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Dice;
 
 /// Default shards of a shuffle, at most.
-const DEFAULT_SHARDS_MAX: usize = 256;
+const MAX_DEFAULT_SHARDS: usize = 256;
 
 /// What the records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ fn spread(flow: Flow) -> Option<(Value, Flow)> {
 
 fn shuffled(flow: &Flow, shards: Option<usize>) -> usize {
     shards
-        .unwrap_or(flow.shards().min(DEFAULT_SHARDS_MAX))
+        .unwrap_or(flow.shards().min(MAX_DEFAULT_SHARDS))
         .max(1)
 }
 

@@ -38,7 +38,7 @@ const NEWS_QUEUED: usize = 64;
 /// The end of the log that a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;
 /// The largest report names 20,000 pods.
-const REPORT_MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 
 /// The process, where it runs. It ends with this.
 pub(crate) struct Coordinator {
@@ -265,7 +265,7 @@ impl Operator {
             identity,
         } = link;
         let channel: Channel = Endpoint::from_shared(address).ok()?.connect().await.ok()?;
-        let mut client = RunClient::new(channel).max_decoding_message_size(REPORT_MAX_BYTES);
+        let mut client = RunClient::new(channel).max_decoding_message_size(MAX_REPORT_BYTES);
         let (messages, outbound) = mpsc::channel(NEWS_QUEUED);
         let hello = OperatorHello {
             job_uid: identity.job.to_string(),

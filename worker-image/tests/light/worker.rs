@@ -22,7 +22,7 @@ use super::dialogue::{Dialogue, Link, done, task_attempt_of, wrap};
 
 /// First and longest wait before the next try to connect, as in a worker.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Heartbeats until the coordinator has told its interval.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// Finished tasks in one message, as in a worker.
@@ -141,12 +141,12 @@ impl Worker {
             let began = Instant::now();
             let Over = self.session().await;
             self.view.connected.store(false, Ordering::Relaxed);
-            if began.elapsed() > BACKOFF_MAX {
+            if began.elapsed() > MAX_BACKOFF {
                 backoff = BACKOFF_FIRST;
             }
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..=1.0));
             sleep(wait).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 

@@ -177,7 +177,7 @@ async fn row_90_of_two_processes_in_one_pod_the_newer_one_stays() {
 }
 
 /// Sessions that a pod may open in ten seconds.
-const SESSIONS_MAX: usize = 20;
+const MAX_SESSIONS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_no_other_is_held_up()
@@ -254,7 +254,7 @@ async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_n
     }
     assert!(reports > 0);
     let windows = began.elapsed().as_secs() / 10 + 1;
-    let most = SESSIONS_MAX * usize::try_from(windows).unwrap();
+    let most = MAX_SESSIONS * usize::try_from(windows).unwrap();
     assert!((1..=most).contains(&let_in), "{let_in} of at most {most}");
     let counts = coordinator.snapshot().await.unwrap().workers.unwrap();
     let known = counts.idle + counts.busy + counts.reconnecting;

@@ -1,7 +1,7 @@
 //! Incidents of `docs/faults.md` that one coordinator and a few workers can show, each by its number.
 
 use super::cluster::{TestCluster, attempt};
-use crate::coordinator::config::SLOTS_MAX;
+use crate::coordinator::config::MAX_SLOTS;
 use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, Effect, Event, PodEndCause, ToWorker};
 use crate::id::StageId;
@@ -27,7 +27,7 @@ fn fault_3583_what_is_kept_of_a_mapper_does_not_grow_with_the_reducers() {
 fn fault_8186_four_thousand_results_are_completed_one_by_one_and_none_is_read() {
     let shards = 4_575;
     let mut cluster = TestCluster::new(&[shards]);
-    cluster.hello("a", SLOTS_MAX);
+    cluster.hello("a", MAX_SLOTS);
     let mut asked = Vec::new();
     loop {
         let held = cluster.held("a");

@@ -1,7 +1,7 @@
 //! Hello, adoption, superseding, late and repeated reports, drain.
 
 use super::cluster::{TestCluster, acked, attempt, cancelled, output, task};
-use crate::coordinator::config::SLOTS_MAX;
+use crate::coordinator::config::MAX_SLOTS;
 use crate::coordinator::record::{FailureClass, FilePlace};
 use crate::coordinator::{Effect, Event, FailureReason, PodEndCause, ToWorker};
 use crate::id::{SessionId, TaskAttempt, WorkerId};
@@ -79,7 +79,7 @@ fn tiny_tasks_are_given_in_advance_and_long_ones_are_not() {
 fn a_worker_that_claims_absurd_slots_gets_what_a_machine_can_have() {
     let mut cluster = TestCluster::new(&[3_000]);
     cluster.hello("a", u32::MAX);
-    assert_eq!(cluster.held("a").len(), SLOTS_MAX as usize);
+    assert_eq!(cluster.held("a").len(), MAX_SLOTS as usize);
     cluster.hello("b", 0);
     assert_eq!(cluster.held("b").len(), 1);
 }

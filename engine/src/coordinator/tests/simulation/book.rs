@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::settings::Settings;
 use super::storage::Content;
 use crate::coordinator::Config;
-use crate::coordinator::config::LOST_OUTPUTS_MAX;
+use crate::coordinator::config::MAX_LOST_OUTPUTS;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId};
 
@@ -222,7 +222,7 @@ impl Book {
         let is_exhausted = own.len() >= self.config.task_failures as usize
             || is_the_same(last_two.as_slice())
             || limit > 0 && losses >= limit
-            || lost_outputs >= LOST_OUTPUTS_MAX;
+            || lost_outputs >= MAX_LOST_OUTPUTS;
         if is_exhausted {
             self.exhausted.insert(task);
         }

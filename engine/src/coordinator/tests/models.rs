@@ -23,10 +23,10 @@ use std::sync::Arc;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 /// More steps than any of the models has: one that grows beyond it is to be made smaller, not to be waited for.
-const STATES_MAX: usize = 20_000_000;
+const MAX_STATES: usize = 20_000_000;
 
 /// Models of up to so many states are gone through once more, to see that none of their runs goes round in a circle.
-const STATES_OF_CIRCLES_MAX: usize = 200_000;
+const MAX_STATES_OF_CIRCLES: usize = 200_000;
 
 /// Looks at all that can happen. What must always be holds everywhere, and what has to be possible is.
 fn holds<M>(name: &str, model: &M)
@@ -38,7 +38,7 @@ where
     let checker = model
         .clone()
         .checker()
-        .target_state_count(STATES_MAX)
+        .target_state_count(MAX_STATES)
         .spawn_bfs()
         .join();
     let states = checker.unique_state_count();
@@ -60,10 +60,10 @@ where
         );
     }
     assert!(
-        checker.state_count() < STATES_MAX,
+        checker.state_count() < MAX_STATES,
         "{name}: there are too many states to look at all"
     );
-    if states <= STATES_OF_CIRCLES_MAX {
+    if states <= MAX_STATES_OF_CIRCLES {
         ends(name, model);
     }
 }
@@ -103,7 +103,7 @@ where
 {
     let checker = model
         .checker()
-        .target_state_count(STATES_MAX)
+        .target_state_count(MAX_STATES)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();

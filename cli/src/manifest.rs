@@ -14,7 +14,7 @@ use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::structural;
 use zephyr_crds::validate::{FieldError, Place, validate};
 
-use source::MANIFEST_MAX_BYTES;
+use source::MAX_MANIFEST_BYTES;
 use tree::{Change, Node, Position};
 
 /// What is in a path of a value that may be any JSON: an inline item.
@@ -29,7 +29,7 @@ pub(crate) enum ManifestError {
         source: std::io::Error,
     },
     #[error(
-        "{path}: too large (more than {MANIFEST_MAX_BYTES} bytes); a job's manifest has at most 64 KiB"
+        "{path}: too large (more than {MAX_MANIFEST_BYTES} bytes); a job's manifest has at most 64 KiB"
     )]
     TooLarge { path: String },
     #[error("{path}: not UTF-8 (byte {offset}); save the file as UTF-8")]

@@ -12,7 +12,7 @@ pub(crate) mod path;
 mod planner;
 
 pub use expressions::{ExpressionError, check_expressions};
-pub use planner::{DEFAULT_SHARDS_MAX, plan};
+pub use planner::{MAX_DEFAULT_SHARDS, plan};
 
 /// Stages in the order in which they run; each is a barrier for the next.
 #[derive(Clone, Debug, PartialEq)]

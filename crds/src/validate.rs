@@ -210,7 +210,7 @@ fn retries(retries: &RetriesSpec) -> Vec<FieldError> {
         (
             "spec.retries.backoff.max",
             &retries.backoff.max,
-            job::BACKOFF_MAX,
+            job::MAX_BACKOFF,
         ),
         (
             "spec.retries.noWorkersTimeout",

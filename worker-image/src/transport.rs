@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Largest message in either direction. The largest real one is a batch of reports with the parts of multipart uploads:
 /// below 1 MiB.
-pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How often a quiet connection is probed, and how long a probe may take: a peer that vanished without a word is noticed
 /// within 20 s, well before the 30 s of silence that make a worker suspect.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
