@@ -1,4 +1,5 @@
-//! Generates the messages and services from the `.proto` files beside this one, without protoc. Generates nothing else.
+//! Generates the messages and services from the `.proto` files beside this one, without protoc.
+//! Generates nothing else.
 
 use std::error::Error;
 

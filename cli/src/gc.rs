@@ -1,8 +1,10 @@
-//! `kubectl zephyr gc URI`: what no job needs any more under a storage URI. Lists it, and deletes it only if asked to.
+//! `kubectl zephyr gc URI`: what no job needs any more under a storage URI. Lists it, and deletes
+//! it only if asked to.
 //!
-//! Only a folder that has the name of a job's uid, holds nothing but a job's objects, shows whose it is, belongs to no job of the
-//! cluster and is older than asked for is deleted. Every other folder that has the name of a uid is listed with the reason. Files and
-//! folders of other names are left alone and not listed.
+//! Only a folder that has the name of a job's uid, holds nothing but a job's objects, shows whose
+//! it is, belongs to no job of the cluster and is older than asked for is deleted. Every other
+//! folder that has the name of a uid is listed with the reason. Files and folders of other names
+//! are left alone and not listed.
 
 mod owners;
 mod verdict;
@@ -26,7 +28,8 @@ use self::owners::Owners;
 use self::verdict::{Found, Rules, State, Verdict, age_text};
 use crate::terminal::{bytes, note, print, printable};
 
-/// Most folders that one call looks at: a row is held of each. The next call finds the rest, once these are deleted.
+/// Most folders that one call looks at: a row is held of each. The next call finds the rest, once
+/// these are deleted.
 const MAX_FOLDERS: usize = 100_000;
 
 /// Folders looked at at once.
@@ -39,14 +42,17 @@ const ABANDONED: &str = "Abandoned";
 pub(crate) struct Options {
     /// Where jobs keep their ledgers: `spec.storage.uri`, or the folder of `run --storage`.
     uri: String,
-    /// Delete only what was last written before this time: days, hours, minutes and seconds, such as 7d or 36h.
+    /// Delete only what was last written before this time: days, hours, minutes and seconds, such
+    /// as 7d or 36h.
     #[arg(long, default_value = "7d", value_parser = verdict::parse_age)]
     older_than: Duration,
-    /// Delete without asking. Without it a terminal is asked, and everything else gets the list only.
+    /// Delete without asking. Without it a terminal is asked, and everything else gets the list
+    /// only.
     #[arg(short, long)]
     yes: bool,
-    /// Context of the kubeconfig whose jobs own their folders; may be given several times, once for each cluster that uses the URI.
-    /// The current one if not given. Not used for a `file://` URI, which no cluster's job can have.
+    /// Context of the kubeconfig whose jobs own their folders; may be given several times, once for
+    /// each cluster that uses the URI. The current one if not given. Not used for a `file://` URI,
+    /// which no cluster's job can have.
     #[arg(long)]
     context: Vec<String>,
     /// Ask no cluster: age alone says what no job needs. Needs `--older-than`.

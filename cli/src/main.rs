@@ -1,6 +1,8 @@
-//! `kubectl zephyr`: what a data engineer types. Arguments, wiring and exit codes; each verb has a file of its own.
+//! `kubectl zephyr`: what a data engineer types. Arguments, wiring and exit codes; each verb has a
+//! file of its own.
 //!
-//! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are wrong.
+//! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
+//! wrong.
 
 #[cfg(feature = "cluster")]
 mod gc;

@@ -1,5 +1,6 @@
-//! A `ZephyrJob` manifest from a file or from standard input, read as `kubectl apply` and the API server read it. Every mistake
-//! that can be seen without data is reported here, with the field and its place in the file; nothing is sent anywhere.
+//! A `ZephyrJob` manifest from a file or from standard input, read as `kubectl apply` and the API
+//! server read it. Every mistake that can be seen without data is reported here, with the field and
+//! its place in the file; nothing is sent anywhere.
 
 mod dialect;
 mod documents;
@@ -80,7 +81,8 @@ fn lines(errors: &[String]) -> String {
         .join("\n")
 }
 
-/// Reads, parses and validates the manifest at `path`; `-` is standard input. `name` chooses one of several jobs.
+/// Reads, parses and validates the manifest at `path`; `-` is standard input. `name` chooses one of
+/// several jobs.
 pub(crate) fn read(
     path: &str,
     name: Option<&str>,
@@ -164,7 +166,8 @@ fn placed(node: &Node, error: &FieldError) -> String {
     }
 }
 
-/// The text of a good manifest, for tests: with this pattern of input files, these steps in YAML, and this sink.
+/// The text of a good manifest, for tests: with this pattern of input files, these steps in YAML,
+/// and this sink.
 #[cfg(test)]
 pub(crate) fn text_of(input: &str, steps: &str, sink: &str) -> String {
     format!(

@@ -1,4 +1,5 @@
-//! `kubectl zephyr plan -f job.yaml`: the stages and tasks that a job would have. Lists the input; reads and writes no data.
+//! `kubectl zephyr plan -f job.yaml`: the stages and tasks that a job would have. Lists the input;
+//! reads and writes no data.
 
 use anyhow::{Context as _, Result, bail};
 use zephyr_crds::validate::Place;
@@ -20,7 +21,8 @@ pub(crate) struct Options {
     /// The job that is meant, by its metadata.name, if the manifest has several.
     #[arg(long)]
     name: Option<String>,
-    /// Plan for this many input files instead of listing them, where the storage cannot be reached from here.
+    /// Plan for this many input files instead of listing them, where the storage cannot be reached
+    /// from here.
     #[arg(long)]
     files: Option<u32>,
 }

@@ -1,5 +1,5 @@
-//! `kubectl zephyr run -f job.yaml`: the whole job on this machine, by the same coordinator and the same workers, each
-//! task in a child process of its own. Touches no cluster.
+//! `kubectl zephyr run -f job.yaml`: the whole job on this machine, by the same coordinator and the
+//! same workers, each task in a child process of its own. Touches no cluster.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -22,7 +22,8 @@ use crate::manifest;
 use crate::sample::Sample;
 use crate::terminal::{bytes, note, print, printable, sentence};
 
-/// The share of the machine's memory that the task processes may plan with; the rest is this process's and the system's.
+/// The share of the machine's memory that the task processes may plan with; the rest is this
+/// process's and the system's.
 const MEMORY_SHARE: f64 = 0.6;
 
 /// Shortest time between two lines of a run without a terminal.
@@ -39,11 +40,12 @@ pub(crate) struct Options {
     /// The job that is meant, by its metadata.name, if the manifest has several.
     #[arg(long)]
     name: Option<String>,
-    /// Where the ledger and intermediate data go: a uri or a folder. Not given: the manifest's own uri where it is
-    /// `file://`, else a temporary folder, removed at the end.
+    /// Where the ledger and intermediate data go: a uri or a folder. Not given: the manifest's own
+    /// uri where it is `file://`, else a temporary folder, removed at the end.
     #[arg(long)]
     storage: Option<String>,
-    /// Resume the run with this uid from its ledger, instead of beginning a new one. Needs the same storage.
+    /// Resume the run with this uid from its ledger, instead of beginning a new one. Needs the same
+    /// storage.
     #[arg(long, requires = "storage")]
     resume: Option<String>,
     /// Workers to simulate.
@@ -52,8 +54,8 @@ pub(crate) struct Options {
     /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SLOTS)))]
     slots: u32,
-    /// Try the job on the first N records of its source: the results go to standard output. Nothing is written to the job's sink or
-    /// storage.
+    /// Try the job on the first N records of its source: the results go to standard output. Nothing
+    /// is written to the job's sink or storage.
     #[arg(long, value_name = "N", conflicts_with_all = ["storage", "resume"], value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// No progress on standard error, and no lines about what the run waits for.
@@ -135,7 +137,8 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
     Ok(result)
 }
 
-/// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the run.
+/// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the
+/// run.
 fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<tempfile::TempDir>> {
     if let Some(storage) = storage {
         job.spec.storage.uri = if storage.contains("://") {
@@ -206,7 +209,8 @@ fn new_uid() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Bytes of memory that all task processes together may plan with; 0 where the machine does not tell.
+/// Bytes of memory that all task processes together may plan with; 0 where the machine does not
+/// tell.
 fn task_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = text
@@ -225,7 +229,8 @@ fn task_memory() -> u64 {
     share
 }
 
-/// What is said on standard error while the run goes on: a bar on a terminal, and else only what a run waits for.
+/// What is said on standard error while the run goes on: a bar on a terminal, and else only what a
+/// run waits for.
 struct Progress {
     bar: ProgressBar,
     latest: Arc<Mutex<Snapshot>>,
@@ -286,7 +291,8 @@ async fn say_what_it_waits_for(latest: Arc<Mutex<Snapshot>>) {
     }
 }
 
-/// The lines of a run without a terminal: what it waits for, so that none waits in silence, and not so often that they fill a log.
+/// The lines of a run without a terminal: what it waits for, so that none waits in silence, and not
+/// so often that they fill a log.
 struct WaitingLines {
     began: Instant,
     last: Option<Instant>,
@@ -297,7 +303,8 @@ impl WaitingLines {
         Self { began, last: None }
     }
 
-    /// The line that is due now, if one is. A store that does not answer is mentioned at once, all else only after a while.
+    /// The line that is due now, if one is. A store that does not answer is mentioned at once, all
+    /// else only after a while.
     fn next(&mut self, snapshot: &Snapshot, now: Instant) -> Option<String> {
         if snapshot.message.is_empty() || snapshot.phase() == Phase::Ended {
             return None;

@@ -1,5 +1,6 @@
-//! `run --limit N`: the first N records of a job's source in a folder of their own, and an output folder beside them, so
-//! that a job can be tried without a look at all of its input and without a write to its output. Runs nothing.
+//! `run --limit N`: the first N records of a job's source in a folder of their own, and an output
+//! folder beside them, so that a job can be tried without a look at all of its input and without a
+//! write to its output. Runs nothing.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -25,9 +26,11 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Replaces the source of the job by its first `records` records, and its sink and storage by folders of this value.
+    /// Replaces the source of the job by its first `records` records, and its sink and storage by
+    /// folders of this value.
     ///
-    /// Files are taken in the order in which the job reads them, each up to the record that is the last one.
+    /// Files are taken in the order in which the job reads them, each up to the record that is the
+    /// last one.
     ///
     /// # Errors
     /// A file cannot be listed or read, one of these records is none, or the copy cannot be written.
@@ -60,7 +63,8 @@ impl Sample {
         Ok(sample)
     }
 
-    /// A text of the run, with the names of the files that the job reads instead of those of their copies.
+    /// A text of the run, with the names of the files that the job reads instead of those of their
+    /// copies.
     pub(crate) fn with_original_names(&self, text: &str) -> String {
         self.originals
             .iter()
@@ -164,7 +168,8 @@ struct Beginning {
 }
 
 impl Beginning {
-    /// Copies at most so many records; gives how many there were. Each keeps its line, so that messages name it.
+    /// Copies at most so many records; gives how many there were. Each keeps its line, so that
+    /// messages name it.
     fn write(self, records: u64) -> Result<u64> {
         let uri = &self.file.uri;
         let location = Location::parse_local(uri)?;

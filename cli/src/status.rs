@@ -1,4 +1,5 @@
-//! `kubectl zephyr status NAME`: one job of the cluster, as its status has it. Reads one object; writes nothing.
+//! `kubectl zephyr status NAME`: one job of the cluster, as its status has it. Reads one object;
+//! writes nothing.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,8 +1,10 @@
-//! What is printed, and how: results to standard output, everything else to standard error. Decides nothing.
+//! What is printed, and how: results to standard output, everything else to standard error. Decides
+//! nothing.
 
 use std::io::{self, Write as _};
 
-/// Prints a result. A reader that has gone away (`| head`) is an error for the caller to end quietly on.
+/// Prints a result. A reader that has gone away (`| head`) is an error for the caller to end
+/// quietly on.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -46,7 +48,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A text from elsewhere, fit for a terminal: control characters and direction marks are shown, not obeyed.
+/// A text from elsewhere, fit for a terminal: control characters and direction marks are shown, not
+/// obeyed.
 pub(crate) fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()

@@ -1,5 +1,5 @@
-//! Every job of `examples/` through the program, on the data in `examples/data`: its output is compared
-//! with `examples/expected`, byte by byte (of compressed files, what is in them).
+//! Every job of `examples/` through the program, on the data in `examples/data`: its output is
+//! compared with `examples/expected`, byte by byte (of compressed files, what is in them).
 //!
 //! Each example has a test of its own. One more test compares the list of tests with the folder.
 
@@ -12,15 +12,16 @@ mod run {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    /// The bucket that all examples read and write; `examples/run` puts folders in its place as well.
+    /// The bucket that all examples read and write; `examples/run` puts folders in its place as
+    /// well.
     const BUCKET: &str = "s3://zephyr-data/";
 
     fn examples() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
     }
 
-    /// The manifest with a folder in place of the bucket: `paths:` are read below `data`, `path:` is
-    /// written below `output`.
+    /// The manifest with a folder in place of the bucket: `paths:` are read below `data`, `path:`
+    /// is written below `output`.
     fn local(manifest: &str, data: &Path, output: &Path) -> String {
         let folder = |line: &str| {
             let folder = if line.contains("paths:") {

@@ -1,4 +1,5 @@
-//! `run --limit N` through the program: what the first records become goes to standard output, and nothing else is written.
+//! `run --limit N` through the program: what the first records become goes to standard output, and
+//! nothing else is written.
 
 #[cfg(test)]
 mod limit {

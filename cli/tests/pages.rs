@@ -1,9 +1,11 @@
-//! Every example of the pages on pipelines, through the program: what a page shows is what comes out.
+//! Every example of the pages on pipelines, through the program: what a page shows is what comes
+//! out.
 //!
-//! A page marks its fences by a second word. `input NAME` is a file below `s3://data/`; the first one after an outcome
-//! begins a new set of files. `pipeline` is a `spec.pipeline`, and `steps` its steps alone, which read all files and
-//! write JSON lines. `output` is what is written below `s3://out/`, all of it or the file of this name. `refused` has
-//! lines that standard error contains.
+//! A page marks its fences by a second word. `input NAME` is a file below `s3://data/`; the first
+//! one after an outcome begins a new set of files. `pipeline` is a `spec.pipeline`, and `steps` its
+//! steps alone, which read all files and write JSON lines. `output` is what is written below
+//! `s3://out/`, all of it or the file of this name. `refused` has lines that standard error
+//! contains.
 
 #[cfg(test)]
 mod run {
@@ -246,7 +248,8 @@ mod run {
         assert_eq!(found, tested);
     }
 
-    /// What is compared is what a page says: a wrong output, a wrong file and a wrong refusal are found.
+    /// What is compared is what a page says: a wrong output, a wrong file and a wrong refusal are
+    /// found.
     #[test]
     fn a_page_that_shows_something_else_is_found() {
         let pipeline = "```yaml pipeline\nsource:\n  items: { values: [1] }\nsink:\n  files: { path: \"s3://out/{shard}.jsonl\" }\n```\n";

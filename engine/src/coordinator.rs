@@ -1,8 +1,9 @@
 //! The coordinator as a state machine: `step(&mut State, Event, now) -> Vec<Effect>`.
 //!
-//! Everything it decides follows from its arguments: no clock, no randomness, no I/O. The shell around it lives in the
-//! worker's crate. It makes a `State` from the plan and the ledger's records, carries out what `start` gives, and then
-//! feeds every event to `step` in the order in which it learns of them, carrying out the effects in the order given.
+//! Everything it decides follows from its arguments: no clock, no randomness, no I/O. The shell
+//! around it lives in the worker's crate. It makes a `State` from the plan and the ledger's
+//! records, carries out what `start` gives, and then feeds every event to `step` in the order in
+//! which it learns of them, carrying out the effects in the order given.
 
 pub mod config;
 pub mod effect;

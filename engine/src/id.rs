@@ -1,12 +1,12 @@
 //! Who is who: the newtypes that every state key, path and message is made of.
 //!
-//! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a clock or makes an
-//! identity up: time, random incarnations and epochs are given by the caller.
+//! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a
+//! clock or makes an identity up: time, random incarnations and epochs are given by the caller.
 
 use std::fmt;
 
-/// The uid of the `ZephyrJob` object. Identity is the uid, never the name: a job created again under the same name
-/// sees nothing of the old one.
+/// The uid of the `ZephyrJob` object. Identity is the uid, never the name: a job created again
+/// under the same name sees nothing of the old one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobUid(String);
 
@@ -74,7 +74,8 @@ number! {
     Generation(u32)
 }
 number! {
-    /// Which coordinator incarnation; minted by the coordinator with put-if-absent in the ledger. 1 is the first.
+    /// Which coordinator incarnation; minted by the coordinator with put-if-absent in the ledger. 1
+    /// is the first.
     Epoch(u64)
 }
 number! {
@@ -86,7 +87,8 @@ number! {
     ShardId(u32)
 }
 number! {
-    /// One connection of a worker, numbered by the shell that accepted it; never used again in the process's life.
+    /// One connection of a worker, numbered by the shell that accepted it; never used again in the
+    /// process's life.
     SessionId(u64)
 }
 number! {
@@ -122,7 +124,8 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// One try of one task: the epoch that dispatched it and a number that grows within the task for ever.
+/// One try of one task: the epoch that dispatched it and a number that grows within the task for
+/// ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
     /// The epoch that dispatched it.
@@ -153,8 +156,8 @@ impl fmt::Display for TaskAttempt {
     }
 }
 
-/// A worker: a pod and one incarnation of the process in it. A replacement pod of the same name is another worker, and
-/// so is a restarted container of the same pod.
+/// A worker: a pod and one incarnation of the process in it. A replacement pod of the same name is
+/// another worker, and so is a restarted container of the same pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId {
     pod_uid: String,

@@ -1,5 +1,5 @@
-//! What must be true of a coordinator's state after every step. Read by tests, simulation and assertions; it repairs
-//! nothing, and it looks at every task, so it is not for production.
+//! What must be true of a coordinator's state after every step. Read by tests, simulation and
+//! assertions; it repairs nothing, and it looks at every task, so it is not for production.
 
 use std::collections::BTreeSet;
 

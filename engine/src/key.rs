@@ -1,14 +1,16 @@
-//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting compare bytes and nothing else.
-//! Knows values, not shards' contents; no map, no file.
+//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting compare
+//! bytes and nothing else. Knows values, not shards' contents; no map, no file.
 //!
-//! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by exact decimal value
-//! (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is `0`), NaN equal to NaN, strings by their
-//! characters however escaped, arrays and objects by value, the order of an object's keys irrelevant and the last of a
-//! repeated key taken. Bytes compare as jq orders values: null, false, true, numbers (NaN first), strings by code
-//! point, arrays element by element, objects by their sorted keys first and then by the values in that order.
+//! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by
+//! exact decimal value (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is
+//! `0`), NaN equal to NaN, strings by their characters however escaped, arrays and objects by
+//! value, the order of an object's keys irrelevant and the last of a repeated key taken. Bytes
+//! compare as jq orders values: null, false, true, numbers (NaN first), strings by code point,
+//! arrays element by element, objects by their sorted keys first and then by the values in that
+//! order.
 //!
-//! The encoding is part of what is stored in shuffles and of which shard a key falls into: it never changes within a
-//! format version.
+//! The encoding is part of what is stored in shuffles and of which shard a key falls into: it never
+//! changes within a format version.
 //!
 //! ```text
 //! null 01 | false 02 | true 03
@@ -24,8 +26,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::number::{Decimal, MAX_KEY_EXPONENT, NumberError};
 use crate::record::{Kind, Record, View, unique_members};
 
-/// The seed of the hash that assigns keys to shards. Fixed for ever: two workers, two versions and two machines must
-/// agree on it. The value is arbitrary.
+/// The seed of the hash that assigns keys to shards. Fixed for ever: two workers, two versions and
+/// two machines must agree on it. The value is arbitrary.
 const SHARD_SEED: u64 = 0x7a65_7068_7972_0001;
 
 const NULL: u8 = 0x01;
@@ -61,8 +63,8 @@ impl KeyBytes {
     }
 }
 
-/// The shard, below `shards`, into which a key falls: the same on every machine and in every version. One shard when
-/// `shards` is 0.
+/// The shard, below `shards`, into which a key falls: the same on every machine and in every
+/// version. One shard when `shards` is 0.
 pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
     let hash = xxh3_64_with_seed(key.as_bytes(), SHARD_SEED);
     let shard = hash.checked_rem(u64::from(shards)).unwrap_or(0);
@@ -70,7 +72,8 @@ pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
 }
 
 impl Record {
-    /// The key of the whole record. Fails for a number with an exponent beyond ±[`MAX_KEY_EXPONENT`].
+    /// The key of the whole record. Fails for a number with an exponent beyond
+    /// ±[`MAX_KEY_EXPONENT`].
     pub fn key(&self) -> Result<KeyBytes, NumberError> {
         self.view().key()
     }
@@ -151,8 +154,8 @@ impl KeyWriter {
         self.bytes.push(ARRAY);
     }
 
-    /// Begins an object; its keys follow as strings in the order of their characters, then [`KeyWriter::end`], then
-    /// the values in the same order.
+    /// Begins an object; its keys follow as strings in the order of their characters, then
+    /// [`KeyWriter::end`], then the values in the same order.
     pub(crate) fn object(&mut self) {
         self.bytes.push(OBJECT);
     }

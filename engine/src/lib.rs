@@ -1,7 +1,8 @@
-//! The engine: pipelines into plans, records through operators, and the coordinator's state machine.
+//! The engine: pipelines into plans, records through operators, and the coordinator's state
+//! machine.
 //!
-//! Pure. No async runtime, no Kubernetes, no network, no clock, no randomness and no I/O: `now`, ids and bytes are
-//! arguments.
+//! Pure. No async runtime, no Kubernetes, no network, no clock, no randomness and no I/O: `now`,
+//! ids and bytes are arguments.
 
 pub mod coordinator;
 pub mod expr;

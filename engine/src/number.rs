@@ -1,10 +1,10 @@
-//! Numbers by their exact decimal value, and the one way in which computed numbers are written. Knows texts of numbers,
-//! not records. No rounding happens here but where a function says so.
+//! Numbers by their exact decimal value, and the one way in which computed numbers are written.
+//! Knows texts of numbers, not records. No rounding happens here but where a function says so.
 
 use std::fmt::Write as _;
 
-/// Exponents of numbers that are compared, grouped or sorted by value lie within ± this. Far beyond any measurement,
-/// and it keeps the arithmetic of exponents within 32 bits.
+/// Exponents of numbers that are compared, grouped or sorted by value lie within ± this. Far beyond
+/// any measurement, and it keeps the arithmetic of exponents within 32 bits.
 pub const MAX_KEY_EXPONENT: i32 = 1_000_000_000;
 
 /// Decimal digits of the value that an error shows of a number.
@@ -28,7 +28,8 @@ pub enum NumberError {
     Damaged,
 }
 
-/// A number taken apart: ± 0.DIGITS × 10^exponent, the digits without zeros at either end. Zero has no digits.
+/// A number taken apart: ± 0.DIGITS × 10^exponent, the digits without zeros at either end. Zero has
+/// no digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decimal {
     pub(crate) negative: bool,
@@ -97,9 +98,9 @@ impl Decimal {
     }
 }
 
-/// The text of a computed number as jq prints it: the shortest digits that read back as the same number, an integer
-/// without a point, an exponent (`1e-05`, `1e+17`) outside about 1e-5 to 1e17; the infinities as the largest finite
-/// number and NaN as `null`, since JSON has neither.
+/// The text of a computed number as jq prints it: the shortest digits that read back as the same
+/// number, an integer without a point, an exponent (`1e-05`, `1e+17`) outside about 1e-5 to 1e17;
+/// the infinities as the largest finite number and NaN as `null`, since JSON has neither.
 pub(crate) fn push_float(text: &mut String, float: f64) {
     if float.is_nan() {
         text.push_str("null");
@@ -152,7 +153,8 @@ pub(crate) fn shown(number: &str) -> String {
     shown
 }
 
-/// The value of a written exponent; one that 64 bits cannot hold saturates, which every limit then refuses.
+/// The value of a written exponent; one that 64 bits cannot hold saturates, which every limit then
+/// refuses.
 fn exponent_value(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -1,9 +1,10 @@
-//! Operators: records in, records out. A stage compiled once, and what a task's attempt does with it: the fused record
-//! steps, the buffer in front of a shuffle and the merge behind one. Reads and writes nothing: whoever runs a task moves
-//! records and entries between files and these.
+//! Operators: records in, records out. A stage compiled once, and what a task's attempt does with
+//! it: the fused record steps, the buffer in front of a shuffle and the merge behind one. Reads and
+//! writes nothing: whoever runs a task moves records and entries between files and these.
 //!
-//! The order of records is the order in which they are pushed, and the order of runs is the order in which they are
-//! given; together they are the order of (shard, position) that decides what "first" means.
+//! The order of records is the order in which they are pushed, and the order of runs is the order
+//! in which they are given; together they are the order of (shard, position) that decides what
+//! "first" means.
 
 use crate::plan::{Merge, Stage, StageInput, StageOutput};
 use crate::record::{Limits, Record};
@@ -69,8 +70,9 @@ enum OperationBuffer<'p> {
 }
 
 impl StageProgram {
-    /// Compiles every expression of a stage; what it makes stays within `limits`. The error names the first one that does not compile; to have all of them,
-    /// see [`check_expressions`](crate::plan::check_expressions).
+    /// Compiles every expression of a stage; what it makes stays within `limits`. The error names
+    /// the first one that does not compile; to have all of them, see
+    /// [`check_expressions`](crate::plan::check_expressions).
     pub fn compile(stage: &Stage, limits: &Limits) -> Result<Self, OperatorError> {
         let merger = match &stage.input {
             StageInput::Source => None,
@@ -106,8 +108,8 @@ impl StageProgram {
         self.merger.as_ref()
     }
 
-    /// The buffer in front of the shuffle that the stage writes, for one attempt of one task; `None` where it writes
-    /// final files.
+    /// The buffer in front of the shuffle that the stage writes, for one attempt of one task;
+    /// `None` where it writes final files.
     pub fn combiner(&self) -> Option<Combiner<'_>> {
         self.combiner
             .as_ref()
@@ -126,10 +128,12 @@ impl Merger {
         }))
     }
 
-    /// Merges sorted runs into one sorted run, which takes their place: the runs must be neighbours in the order of
-    /// (mapper's shard, run). In whatever grouping runs are merged, the result is the same in the end.
+    /// Merges sorted runs into one sorted run, which takes their place: the runs must be neighbours
+    /// in the order of (mapper's shard, run). In whatever grouping runs are merged, the result is
+    /// the same in the end.
     ///
-    /// Ends with the first error. Damage to an entry that is alone with its key shows in [`Merger::records`].
+    /// Ends with the first error. Damage to an entry that is alone with its key shows in
+    /// [`Merger::records`].
     pub fn merge_runs<'a, S, E>(
         &'a self,
         runs: Vec<S>,
@@ -145,8 +149,9 @@ impl Merger {
         }
     }
 
-    /// The records of one partition: `runs` are all of its runs in the order of (mapper's shard, run). Records come in
-    /// the order of their keys, which is jq's order of values. Ends with the first error.
+    /// The records of one partition: `runs` are all of its runs in the order of (mapper's shard,
+    /// run). Records come in the order of their keys, which is jq's order of values. Ends with the
+    /// first error.
     pub fn records<'a, S, E>(
         &'a self,
         runs: Vec<S>,
@@ -184,8 +189,8 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// Bytes of memory held now, about, with the allocator's share: above its budget the caller drains. Cheap enough to
-    /// be asked after every record.
+    /// Bytes of memory held now, about, with the allocator's share: above its budget the caller
+    /// drains. Cheap enough to be asked after every record.
     pub fn memory_bytes(&self) -> usize {
         match &self.buffer {
             OperationBuffer::GroupBy(buffer) => buffer.memory_bytes(),
@@ -203,8 +208,8 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// All that was pushed since the last drain as one sorted run. The buffer is empty at once; its memory is given back
-    /// as the run is consumed.
+    /// All that was pushed since the last drain as one sorted run. The buffer is empty at once; its
+    /// memory is given back as the run is consumed.
     pub fn drain_sorted(&mut self) -> Box<dyn Iterator<Item = Entry> + 'p> {
         match &mut self.buffer {
             OperationBuffer::GroupBy(buffer) => Box::new(buffer.drain_sorted()),

@@ -1,7 +1,8 @@
 //! What a pipeline says, in the engine's own words: source, steps, sink.
 //!
-//! Made from a manifest by one conversion in the worker's crate, after the manifest was validated. Expressions are still
-//! text here: `plan::check_expressions` compiles them. Nothing here reads a file or knows Kubernetes.
+//! Made from a manifest by one conversion in the worker's crate, after the manifest was validated.
+//! Expressions are still text here: `plan::check_expressions` compiles them. Nothing here reads a
+//! file or knows Kubernetes.
 
 /// A pipeline: read, transform, write.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +69,8 @@ pub struct GroupBy {
     pub shards: Option<u32>,
 }
 
-/// What is computed over a group. The text is a jq expression evaluated for each record; it gives exactly one value.
+/// What is computed over a group. The text is a jq expression evaluated for each record; it gives
+/// exactly one value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Aggregate {
     /// The number of records.

@@ -1,5 +1,5 @@
-//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same number of source shards give the same plan
-//! and the same digest. Lists no files and reads no data.
+//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same number of source
+//! shards give the same plan and the same digest. Lists no files and reads no data.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -22,8 +22,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// 32 hexadecimal digits that stand for this plan: the hash of the plan as printed, which holds every number, path
-    /// and expression that decides what a task does.
+    /// 32 hexadecimal digits that stand for this plan: the hash of the plan as printed, which holds
+    /// every number, path and expression that decides what a task does.
     pub fn digest(&self) -> String {
         format!("{:032x}", xxh3_128(self.to_string().as_bytes()))
     }
@@ -68,7 +68,8 @@ pub enum StageInput {
     Shuffle {
         /// The stage that wrote it.
         from: StageId,
-        /// Where the manifest has the step that shuffles, for errors: `spec.pipeline.steps[2].groupBy`.
+        /// Where the manifest has the step that shuffles, for errors:
+        /// `spec.pipeline.steps[2].groupBy`.
         path: String,
         /// How entries of equal key become records.
         merge: Merge,
@@ -82,7 +83,8 @@ pub enum StageOutput {
     Shuffle {
         /// How many partitions: the next stage's number of shards.
         partitions: u32,
-        /// Where the manifest has the step that shuffles, for errors: `spec.pipeline.steps[2].groupBy`.
+        /// Where the manifest has the step that shuffles, for errors:
+        /// `spec.pipeline.steps[2].groupBy`.
         path: String,
         /// What is combined on this side.
         merge: Merge,

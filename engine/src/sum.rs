@@ -1,5 +1,6 @@
-//! Exact sums: decimal arithmetic without any rounding until the result is written, so that the answer does not depend
-//! on the order of adding or combining. Knows numbers' texts; must not know groups or records' fields.
+//! Exact sums: decimal arithmetic without any rounding until the result is written, so that the
+//! answer does not depend on the order of adding or combining. Knows numbers' texts; must not know
+//! groups or records' fields.
 
 use std::fmt::Write as _;
 
@@ -8,26 +9,28 @@ use num_bigint::{BigInt, Sign};
 use crate::number::{Decimal, NumberError, push_float, shown};
 use crate::record::Record;
 
-/// Exponents of numbers that are added lie within ± this: it covers 64-bit and 128-bit floating point, and a sum stays
-/// below 20 kB however numbers are mixed.
+/// Exponents of numbers that are added lie within ± this: it covers 64-bit and 128-bit floating
+/// point, and a sum stays below 20 kB however numbers are mixed.
 pub const MAX_SUM_EXPONENT: i32 = 10_000;
 
 /// The most significant digits of a number that is added, for the same reason.
 pub const MAX_SUM_DIGITS: usize = 10_000;
 
-/// Significant digits from which a quotient is rounded to 64-bit floating point. A number halfway between two such
-/// numbers has fewer than 770, so that these and one more for the remainder decide every case.
+/// Significant digits from which a quotient is rounded to 64-bit floating point. A number halfway
+/// between two such numbers has fewer than 770, so that these and one more for the remainder decide
+/// every case.
 const QUOTIENT_DIGITS: u32 = 800;
 
 /// An integer below this is exact as 64-bit floating point.
 const EXACT_FLOAT: i128 = 1 << 53;
 
-/// The exact sum of numbers and how many there were. Adding and merging are associative and commutative, and equal
-/// sums encode to equal bytes.
+/// The exact sum of numbers and how many there were. Adding and merging are associative and
+/// commutative, and equal sums encode to equal bytes.
 #[derive(Debug, Clone, Default)]
 pub struct ExactSum {
     count: u64,
-    /// At least one number was written with a point or an exponent: results are floating point then.
+    /// At least one number was written with a point or an exponent: results are floating point
+    /// then.
     fractional: bool,
     /// What has been added of integers, not yet in `mantissa`.
     small: i128,
@@ -57,7 +60,8 @@ impl ExactSum {
         self.count
     }
 
-    /// Adds a number by its text. Fails for NaN and for numbers beyond [`MAX_SUM_EXPONENT`] and [`MAX_SUM_DIGITS`].
+    /// Adds a number by its text. Fails for NaN and for numbers beyond [`MAX_SUM_EXPONENT`] and
+    /// [`MAX_SUM_DIGITS`].
     pub fn add(&mut self, number: &str) -> Result<(), NumberError> {
         if let Some(integer) = small_integer(number) {
             self.add_small(integer.into());
@@ -84,8 +88,8 @@ impl ExactSum {
         self.add_scaled(&other.mantissa, other.exponent);
     }
 
-    /// The sum: an exact integer, however long, when only integers were added; otherwise the nearest 64-bit floating
-    /// point number, rounded once. 0 when nothing was added.
+    /// The sum: an exact integer, however long, when only integers were added; otherwise the
+    /// nearest 64-bit floating point number, rounded once. 0 when nothing was added.
     pub fn total(&self) -> Result<Record, NumberError> {
         let (mantissa, exponent) = self.value();
         if !self.fractional {
@@ -94,8 +98,8 @@ impl ExactSum {
         float_record(&format!("{mantissa}e{exponent}"))
     }
 
-    /// The sum divided by the count, rounded once; an integer when only integers were added and the division leaves no
-    /// rest. `null` when nothing was added.
+    /// The sum divided by the count, rounded once; an integer when only integers were added and the
+    /// division leaves no rest. `null` when nothing was added.
     pub fn average(&self) -> Result<Record, NumberError> {
         if self.count == 0 {
             return Ok(Record::null());
@@ -111,7 +115,8 @@ impl ExactSum {
         float_record(&quotient(mantissa, exponent, &count))
     }
 
-    /// Bytes that [`ExactSum::decode`] takes back. Equal sums of equally many numbers give equal bytes.
+    /// Bytes that [`ExactSum::decode`] takes back. Equal sums of equally many numbers give equal
+    /// bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (mantissa, exponent) = self.value();
         let mut bytes = Vec::with_capacity(16);
@@ -127,7 +132,8 @@ impl ExactSum {
         let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;
         let (exponent, mantissa) = rest.split_first_chunk::<4>().ok_or(NumberError::Damaged)?;
         let exponent = i32::from_be_bytes(*exponent);
-        // Digits behind the point count against the exponent, and many large numbers together pass the largest.
+        // Digits behind the point count against the exponent, and many large numbers together pass
+        // the largest.
         let exponents = -2 * MAX_SUM_EXPONENT..=2 * MAX_SUM_EXPONENT;
         if fractional > 1 || mantissa.is_empty() || !exponents.contains(&exponent) {
             return Err(NumberError::Damaged);
@@ -186,7 +192,8 @@ impl ExactSum {
         }
     }
 
-    /// The whole sum as mantissa × 10^exponent in its one normal form: the mantissa does not end in a zero, and 0 is 0 × 10^0.
+    /// The whole sum as mantissa × 10^exponent in its one normal form: the mantissa does not end in
+    /// a zero, and 0 is 0 × 10^0.
     fn value(&self) -> (BigInt, i32) {
         let mut whole = Self {
             small: 0,
@@ -232,7 +239,8 @@ fn plain_integer(mantissa: &BigInt, exponent: i32) -> String {
     text
 }
 
-/// A decimal text that rounds to the same 64-bit floating point number as mantissa × 10^exponent / count.
+/// A decimal text that rounds to the same 64-bit floating point number as mantissa × 10^exponent /
+/// count.
 fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     if exponent == 0
         && let (Ok(sum), Ok(count)) = (i64::try_from(&mantissa), i64::try_from(count))
@@ -246,7 +254,8 @@ fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     }
     let bits =
         i64::try_from(count.bits()).unwrap_or(64) - i64::try_from(mantissa.bits()).unwrap_or(0);
-    // Three bits are less than a digit, so this many more digits leave at least QUOTIENT_DIGITS in the quotient.
+    // Three bits are less than a digit, so this many more digits leave at least QUOTIENT_DIGITS in
+    // the quotient.
     let more = i32::try_from(bits.max(0) / 3).unwrap_or(0) + QUOTIENT_DIGITS.cast_signed();
     let numerator = scaled(mantissa, more);
     let mut text = (&numerator / count).to_string();

@@ -1,5 +1,5 @@
-//! How messages become bytes: as tonic does it, with buffers that begin small, because a coordinator holds two for each of
-//! ten thousand streams. Knows no message's meaning.
+//! How messages become bytes: as tonic does it, with buffers that begin small, because a
+//! coordinator holds two for each of ten thousand streams. Knows no message's meaning.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,8 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::ProstCodec;
 
-/// What a stream's buffers begin with, and what they grow by: heartbeats, acknowledgements and a few tasks fit.
+/// What a stream's buffers begin with, and what they grow by: heartbeats, acknowledgements and a
+/// few tasks fit.
 const BUFFER_BYTES: usize = 1024;
 /// How much is gathered before it is sent: tonic's own.
 const GATHERED_BYTES: usize = 32 * 1024;

@@ -1,4 +1,5 @@
-//! Why a run ended, as one word of `Result.reason` in `run.proto`. A word of another release is kept as it is.
+//! Why a run ended, as one word of `Result.reason` in `run.proto`. A word of another release is
+//! kept as it is.
 //!
 //! On the wire it is a string, so that an older release still reads what a newer one reports.
 

@@ -1,7 +1,8 @@
-//! How long a coordinator needs, and how much memory, to resume a job with many completed tasks. Prints; judges nothing.
+//! How long a coordinator needs, and how much memory, to resume a job with many completed tasks.
+//! Prints; judges nothing.
 //!
-//! `cargo bench -p zephyr-store --bench resume [-- TASKS [RECORDS_PER_COMMIT]]`: writes a ledger to a local folder, then a process of its own takes
-//! over.
+//! `cargo bench -p zephyr-store --bench resume [-- TASKS [RECORDS_PER_COMMIT]]`: writes a ledger to
+//! a local folder, then a process of its own takes over.
 
 #![expect(
     clippy::unwrap_used,

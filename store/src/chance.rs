@@ -1,4 +1,5 @@
-//! Where random numbers come from: the system, or in a simulation a seed. Nothing here is fit for secrets.
+//! Where random numbers come from: the system, or in a simulation a seed. Nothing here is fit for
+//! secrets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +21,8 @@ impl Chance {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// A number from a half to one, by which waits are shortened so that many callers do not come back at once.
+    /// A number from a half to one, by which waits are shortened so that many callers do not come
+    /// back at once.
     pub fn jitter(&self) -> f64 {
         self.lock().random_range(0.5..=1.0)
     }

@@ -1,8 +1,8 @@
-//! Final files: their names, whose folder they go to, and what the coordinator does with the winner's upload, with losers',
-//! and at the very end.
+//! Final files: their names, whose folder they go to, and what the coordinator does with the
+//! winner's upload, with losers', and at the very end.
 //!
-//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides not who won: that is
-//! known before.
+//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides
+//! not who won: that is known before.
 
 mod claim;
 mod close;
@@ -45,7 +45,8 @@ const COMPARE_BYTES: u64 = 8 << 20;
 /// The name under which the manifest lies beside the files.
 pub const MANIFEST_NAME: &str = "_SUCCESS.json";
 
-/// The name under which a job says, beside the files, that it writes them, until the manifest is there.
+/// The name under which a job says, beside the files, that it writes them, until the manifest is
+/// there.
 pub const STARTED_NAME: &str = "_STARTED.json";
 
 /// The widest number in a name: `{shard:20}`.
@@ -112,8 +113,9 @@ enum Outcome {
     Lost,
 }
 
-/// Completes the upload of a committed attempt, and looks whether the file is what was written. Where there is no such
-/// upload, the file is compared with what the ledger says: the upload may have been completed before a crash.
+/// Completes the upload of a committed attempt, and looks whether the file is what was written.
+/// Where there is no such upload, the file is compared with what the ledger says: the upload may
+/// have been completed before a crash.
 pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
     Ok(match complete_and_compare(stores, file).await? {
         Outcome::Stands => Finalized::Stands,
@@ -152,7 +154,8 @@ async fn compare(
 /// Throws away the upload of an attempt that lost, or its shuffle file.
 pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
     if let FilePlace::Shuffle = file.place {
-        // Attempts' shuffle files lie under their own names, harm nobody, and go with the job's folder.
+        // Attempts' shuffle files lie under their own names, harm nobody, and go with the job's
+        // folder.
         return Ok(());
     }
     let (location, place) = upload(file)?;
@@ -187,7 +190,8 @@ fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
         object: sink_path.to_owned(),
         cause: Cause::Configuration(error.to_string()),
     };
-    // `s3://bucket/part-{shard}` lies in the bucket itself, and `/part-{shard}` at the root of the disk.
+    // `s3://bucket/part-{shard}` lies in the bucket itself, and `/part-{shard}` at the root of the
+    // disk.
     let location = Location::parse_local(&format!("{folder}/{MANIFEST_NAME}"))
         .map_err(|error| wrong(&error))?;
     Ok(location)

@@ -1,11 +1,13 @@
 //! What survives: the plan, and the log of facts, as objects that are written once and never again.
 //!
-//! Under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`, `epochs/{e}/log/{seq}`, `epochs/{e}/merged/{n}`,
-//! `epochs/{e}/snapshots/{seq}`. Every one is put only if absent and carries its writer's token. Decides nothing about the
-//! job: it keeps records in order and keeps out whoever was replaced.
+//! Under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`, `epochs/{e}/log/{seq}`,
+//! `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Every one is put only if absent and
+//! carries its writer's token. Decides nothing about the job: it keeps records in order and keeps
+//! out whoever was replaced.
 //!
-//! A snapshot names merged objects that together hold all records before log object `seq` of its epoch. Merged objects are
-//! never written again, not even by later epochs: a take-over writes what is new, and names the rest.
+//! A snapshot names merged objects that together hold all records before log object `seq` of its
+//! epoch. Merged objects are never written again, not even by later epochs: a take-over writes what
+//! is new, and names the rest.
 //!
 //! Nothing here depends on the order or completeness of a listing, nor on a clock.
 

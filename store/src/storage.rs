@@ -1,7 +1,8 @@
-//! Object storage and local files behind one set of addresses: finite timeouts, retries with jitter, errors that are
-//! sentences.
+//! Object storage and local files behind one set of addresses: finite timeouts, retries with
+//! jitter, errors that are sentences.
 //!
-//! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only whether it may pass.
+//! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only
+//! whether it may pass.
 
 mod answer;
 #[cfg(test)]

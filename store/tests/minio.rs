@@ -1,6 +1,7 @@
 //! The data part against a real S3 server: the cluster's `MinIO`.
 //!
-//! Needs the cluster: `eval "$(make -s cluster-env)"`. Without it every test here fails and says so.
+//! Needs the cluster: `eval "$(make -s cluster-env)"`. Without it every test here fails and says
+//! so.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 

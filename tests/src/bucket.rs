@@ -1,4 +1,5 @@
-//! A bucket's folder for one test, reached from this process. Not our storage layer: the plain S3 client.
+//! A bucket's folder for one test, reached from this process. Not our storage layer: the plain S3
+//! client.
 
 use std::collections::BTreeMap;
 

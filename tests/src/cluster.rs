@@ -10,7 +10,8 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
-/// How long a test waits for something that is expected within seconds, on a machine whose cores are all busy.
+/// How long a test waits for something that is expected within seconds, on a machine whose cores
+/// are all busy.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// How often a condition that cannot be watched is looked at.
@@ -50,7 +51,8 @@ impl Environment {
     }
 }
 
-/// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one of the kubeconfig.
+/// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one
+/// of the kubeconfig.
 pub async fn client() -> Result<Client> {
     // Another test of this process may have installed it already: then it is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -93,8 +95,8 @@ where
     }
 }
 
-/// A namespace for one test, with the Secret `s3-credentials`. Deleted with everything in it by `finish`; left for a look
-/// when the test fails.
+/// A namespace for one test, with the Secret `s3-credentials`. Deleted with everything in it by
+/// `finish`; left for a look when the test fails.
 #[derive(Clone)]
 pub struct TestNamespace {
     /// Client of the cluster.
@@ -162,8 +164,8 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Lets jobs reach the object store through another address, as an HTTP proxy: its own is the installation's, and no job
-    /// can change it. Only for jobs that are applied after it.
+    /// Lets jobs reach the object store through another address, as an HTTP proxy: its own is the
+    /// installation's, and no job can change it. Only for jobs that are applied after it.
     pub async fn reach_store_through(&self, proxy: &str) -> Result<()> {
         let patch = serde_json::json!({"stringData": {"AWS_PROXY_URL": proxy}});
         self.api::<Secret>()
@@ -197,8 +199,8 @@ impl TestNamespace {
         Ok(pods)
     }
 
-    /// Uids of the objects that the operator and Kubernetes made for jobs, by `Kind/name`: those that `selector` picks
-    /// among the objects with the label of a job.
+    /// Uids of the objects that the operator and Kubernetes made for jobs, by `Kind/name`: those
+    /// that `selector` picks among the objects with the label of a job.
     pub async fn children(&self, selector: &str) -> Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
         self.add_children::<ConfigMap>(selector, &mut all).await?;
@@ -233,7 +235,8 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Looks again and again until `look` gives something; a failure tells what is in the namespace.
+    /// Looks again and again until `look` gives something; a failure tells what is in the
+    /// namespace.
     pub async fn eventually<T, F>(
         &self,
         what: &str,

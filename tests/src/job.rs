@@ -1,4 +1,5 @@
-//! Jobs as a user would write them: YAML text, applied, watched to its end. Holds no knowledge of how the operator works.
+//! Jobs as a user would write them: YAML text, applied, watched to its end. Holds no knowledge of
+//! how the operator works.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
-//! What a job's ledger says, read from the bucket: which attempt of which task was committed, and how often.
+//! What a job's ledger says, read from the bucket: which attempt of which task was committed, and
+//! how often.
 //!
-//! Decodes with the worker's own reader, since the format is its own; takes nothing over and writes nothing.
+//! Decodes with the worker's own reader, since the format is its own; takes nothing over and writes
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,8 @@ pub struct LedgerView {
 /// What it says at a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LedgerState {
-    /// Committed attempts by task, in the order of commits; more than one only where an output was lost and made again.
+    /// Committed attempts by task, in the order of commits; more than one only where an output was
+    /// lost and made again.
     pub done: BTreeMap<TaskId, Vec<Attempt>>,
     /// Committed attempts whose output was lost.
     pub revoked: Vec<TaskAttempt>,

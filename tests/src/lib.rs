@@ -1,7 +1,8 @@
-//! What the tests on a real cluster share: a client, a namespace of their own, buckets, jobs and nodes.
+//! What the tests on a real cluster share: a client, a namespace of their own, buckets, jobs and
+//! nodes.
 //!
-//! Knows nothing of the cluster but a kubeconfig, the S3 server's address and a few hooks on nodes; holds no assertion
-//! about the product itself.
+//! Knows nothing of the cluster but a kubeconfig, the S3 server's address and a few hooks on nodes;
+//! holds no assertion about the product itself.
 
 pub mod bucket;
 pub mod cluster;

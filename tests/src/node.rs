@@ -1,5 +1,5 @@
-//! Hooks on the nodes of the kind cluster: kill, start, and what only their kernel can do to a pod. The only place that knows
-//! that a node is a container.
+//! Hooks on the nodes of the kind cluster: kill, start, and what only their kernel can do to a pod.
+//! The only place that knows that a node is a container.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
@@ -63,7 +63,8 @@ pub async fn host_address(node: &str) -> Result<String> {
         .with_context(|| format!("the network of node {node} has no gateway"))
 }
 
-/// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of a pod, by the pod's uid and a word of their command line.
+/// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of a pod, by the pod's uid and a word
+/// of their command line.
 pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str) -> Result<()> {
     run(
         node,
@@ -73,8 +74,9 @@ pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str)
     .await
 }
 
-/// Takes memory in the control group of a pod's processes, at most as much as is told, until the kernel has killed one of them.
-/// It may go on and kill the next: the first gives its memory back some milliseconds later.
+/// Takes memory in the control group of a pod's processes, at most as much as is told, until the
+/// kernel has killed one of them. It may go on and kill the next: the first gives its memory back
+/// some milliseconds later.
 pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{PROCESSES_OF_POD}{EXHAUST}");
     run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
@@ -105,8 +107,9 @@ pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
 const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~empty-dir/scratch
 ";
 
-/// Lists the processes of the pod with uid $1 that have the word $2 in their command line, or fails. The uid is in the path of
-/// the process's control group, with dashes or underscores as the driver has it.
+/// Lists the processes of the pod with uid $1 that have the word $2 in their command line, or
+/// fails. The uid is in the path of the process's control group, with dashes or underscores as the
+/// driver has it.
 const PROCESSES_OF_POD: &str = r#"
 processes=
 uid=$(echo "$1" | tr _ -)
@@ -120,9 +123,10 @@ const SIGNAL: &str = r#"
 kill -s "$3" $processes
 "#;
 
-/// `tail` keeps all that it reads until its input ends. It has joined the control group, where the kernel kills the pod's
-/// processes before it: the kubelet gives them a score near 1000 (burstable pods). Its input grows by 1 MiB at a time and ends
-/// with the kernel's first kill, by its own counter, which goes with the container.
+/// `tail` keeps all that it reads until its input ends. It has joined the control group, where the
+/// kernel kills the pod's processes before it: the kubelet gives them a score near 1000 (burstable
+/// pods). Its input grows by 1 MiB at a time and ends with the kernel's first kill, by its own
+/// counter, which goes with the container.
 const EXHAUST: &str = r#"
 one=${processes##* }
 for group in $(find /sys/fs/cgroup -name cgroup.procs); do

@@ -1,5 +1,6 @@
-//! A way to the object store that can be told to fail: everything passes through it unchanged, or nothing does and the store
-//! seems to be overloaded, or a part of an upload is never answered. Knows no more of HTTP than where a request ends.
+//! A way to the object store that can be told to fail: everything passes through it unchanged, or
+//! nothing does and the store seems to be overloaded, or a part of an upload is never answered.
+//! Knows no more of HTTP than where a request ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,7 +70,8 @@ impl Proxy {
         self.is_overloaded.send_replace(false);
     }
 
-    /// The next parts of uploads, so many, are taken and never answered, nor is their connection ended.
+    /// The next parts of uploads, so many, are taken and never answered, nor is their connection
+    /// ended.
     pub fn swallow_parts(&self, count: u32) {
         self.parts_to_swallow.store(count, Ordering::SeqCst);
     }

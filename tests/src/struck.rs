@@ -1,4 +1,5 @@
-//! A job in the middle of its work, for tests that strike then and look what comes of it. Strikes nothing itself.
+//! A job in the middle of its work, for tests that strike then and look what comes of it. Strikes
+//! nothing itself.
 
 use std::time::Duration;
 
@@ -119,7 +120,8 @@ impl Struck {
         Ok(())
     }
 
-    /// The output is right, nothing was run twice, no budget was used, and it is still generation 1.
+    /// The output is right, nothing was run twice, no budget was used, and it is still
+    /// generation 1.
     pub async fn ends_well(self) -> Result<()> {
         let after = self.ends_right().await?;
         anyhow::ensure!(
@@ -130,7 +132,8 @@ impl Struck {
         self.namespace.finish().await
     }
 
-    /// The output is right, nothing was run twice, and it is still generation 1. Gives what the ledger says at the end.
+    /// The output is right, nothing was run twice, and it is still generation 1. Gives what the
+    /// ledger says at the end.
     pub async fn ends_right(&self) -> Result<LedgerState> {
         let done = self.job.succeeded(PATIENCE).await?;
         let after = self.ledger.read().await?;

@@ -1,5 +1,6 @@
-//! A job that is slow on purpose and whose answer anybody can work out: the numbers 1 to n, counted and summed by their
-//! remainder. Each number is one shard and burns a set amount of work, so that a test can strike in the middle.
+//! A job that is slow on purpose and whose answer anybody can work out: the numbers 1 to n, counted
+//! and summed by their remainder. Each number is one shard and burns a set amount of work, so that
+//! a test can strike in the middle.
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,7 +19,8 @@ pub struct SumJob {
     pub numbers: u64,
     /// Rounds of a loop that each number is held up by.
     pub rounds: u64,
-    /// Rounds that the group of the last remainder is held up by after it is summed: the tail of the last stage.
+    /// Rounds that the group of the last remainder is held up by after it is summed: the tail of
+    /// the last stage.
     pub last_rounds: u64,
     /// Workers.
     pub workers: u32,
@@ -35,8 +37,9 @@ pub struct SumJob {
 }
 
 impl SumJob {
-    /// Forty numbers, each about a second of a worker that may use a quarter of a core, three workers: what is to be struck is
-    /// slow because it is held back, and leaves the cores to other jobs and to the cluster.
+    /// Forty numbers, each about a second of a worker that may use a quarter of a core, three
+    /// workers: what is to be struck is slow because it is held back, and leaves the cores to other
+    /// jobs and to the cluster.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -159,7 +162,8 @@ spec:
     }
 }
 
-/// A line below `spec.workers` by which the scheduler puts pods on this node while it has room for them.
+/// A line below `spec.workers` by which the scheduler puts pods on this node while it has room for
+/// them.
 fn prefer(node: &str) -> String {
     let expression = format!("{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}");
     let term = format!("{{ weight: 100, preference: {{ matchExpressions: [{expression}] }} }}");

@@ -1,5 +1,6 @@
-//! Bad inputs against the real API server, one at a time in a good job: each is refused with a sentence, and whatever the server
-//! refuses the validation of operator and CLI refuses too. Nothing is stored, but for one job that the operator will not start.
+//! Bad inputs against the real API server, one at a time in a good job: each is refused with a
+//! sentence, and whatever the server refuses the validation of operator and CLI refuses too.
+//! Nothing is stored, but for one job that the operator will not start.
 
 #[path = "../../crds/tests/positions/mod.rs"]
 mod positions;
@@ -20,7 +21,8 @@ use zephyr_tests::cluster::{LOOK_EVERY, PATIENCE, client};
 #[path = "admission/generated.rs"]
 mod generated;
 
-/// One bad input: its row in the list of bad inputs, what is changed in a good job, and what the answer must contain.
+/// One bad input: its row in the list of bad inputs, what is changed in a good job, and what the
+/// answer must contain.
 type Row = (&'static str, &'static str, Value, &'static str);
 
 const SCHEMES: &str = "a uri begins with s3://, gs:// or az:// and a bucket";
@@ -66,8 +68,8 @@ fn with(mut object: Value, path: &str, value: Value) -> Value {
     object
 }
 
-/// Brings the definition of this source tree into the cluster where it is absent or another, in the name of the chart's release, which
-/// can then still be installed.
+/// Brings the definition of this source tree into the cluster where it is absent or another, in the
+/// name of the chart's release, which can then still be installed.
 async fn definition_is_installed(client: &Client) -> Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     INSTALLED
@@ -183,7 +185,8 @@ fn sentences(object: &Value, place: Place) -> Result<Vec<String>, serde_json::Er
         .collect())
 }
 
-/// Every row is refused by the server with its words, and by our own validation wherever the types take it.
+/// Every row is refused by the server with its words, and by our own validation wherever the types
+/// take it.
 async fn check(rows: Vec<Row>) -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
@@ -735,7 +738,8 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
     .await
 }
 
-/// What no rule of the server can see or word is accepted by it, and refused in words by operator and CLI.
+/// What no rule of the server can see or word is accepted by it, and refused in words by operator
+/// and CLI.
 #[tokio::test]
 async fn what_the_server_cannot_word_operator_and_cli_do() -> Result<()> {
     let client = client().await?;
@@ -877,7 +881,8 @@ async fn good_jobs_are_accepted_and_get_their_defaults() -> Result<()> {
     Ok(())
 }
 
-/// The stored job has a label no pod can have: operator and CLI refuse it, so nothing is started for it.
+/// The stored job has a label no pod can have: operator and CLI refuse it, so nothing is started
+/// for it.
 #[tokio::test]
 async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> {
     let client = client().await?;

@@ -1,4 +1,5 @@
-//! The chart without a cluster: values that cannot work are refused with a sentence, and what it renders grants no more than is used.
+//! The chart without a cluster: values that cannot work are refused with a sentence, and what it
+//! renders grants no more than is used.
 
 use std::process::Command;
 

@@ -1,7 +1,8 @@
-//! What is in the images that `make images` built last: one static program and the certificate authorities it trusts. There is
-//! no shell, no file with special rights and no root.
+//! What is in the images that `make images` built last: one static program and the certificate
+//! authorities it trusts. There is no shell, no file with special rights and no root.
 //!
-//! `make test` looks at those of the test profile, and `make release-check` at those of a release. Runs nothing in them.
+//! `make test` looks at those of the test profile, and `make release-check` at those of a release.
+//! Runs nothing in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Bytes of all files of a release image: 24 MB were measured, and a program that grows by half should be noticed.
+/// Bytes of all files of a release image: 24 MB were measured, and a program that grows by half
+/// should be noticed.
 const MAX_RELEASE_BYTES: u64 = 36_000_000;
 /// The user and group of the processes, as the chart and the pods name them.
 const USER: &str = "65532:65532";

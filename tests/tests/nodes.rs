@@ -1,4 +1,5 @@
-//! Whole nodes vanish under a running job. In a file of its own, so that no other test has pods on them meanwhile.
+//! Whole nodes vanish under a running job. In a file of its own, so that no other test has pods on
+//! them meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +22,8 @@ async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_
     two_waves().await
 }
 
-/// Two nodes, one each under a worker of two jobs. The scheduler alone would sometimes put all workers on one node.
+/// Two nodes, one each under a worker of two jobs. The scheduler alone would sometimes put all
+/// workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
     let all = node::for_jobs().await?;
     let [first, second, ..] = all.as_slice() else {

@@ -1,6 +1,8 @@
-//! The walls between the crates, read off `cargo metadata` and, where features matter, `cargo tree`: which package may reach which other, at any depth.
+//! The walls between the crates, read off `cargo metadata` and, where features matter,
+//! `cargo tree`: which package may reach which other, at any depth.
 //!
-//! ARCHITECTURE.md names each wall; a dependency that breaks one fails here before anybody gets used to it.
+//! ARCHITECTURE.md names each wall; a dependency that breaks one fails here before anybody gets
+//! used to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -17,7 +19,8 @@ fn metadata() -> Result<Metadata> {
         .exec()?)
 }
 
-/// Names of all packages that a package links, at any depth, without what only tests and build scripts use.
+/// Names of all packages that a package links, at any depth, without what only tests and build
+/// scripts use.
 fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     let metadata = metadata()?;
     let names: BTreeMap<_, _> = metadata
@@ -69,8 +72,8 @@ fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Names of all packages that a package links when it is built by itself, with the features that it asks for and not
-/// those that other members of the workspace add.
+/// Names of all packages that a package links when it is built by itself, with the features that it
+/// asks for and not those that other members of the workspace add.
 fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     let lines = cargo_tree(&["-e", "normal", "-p", package])?;
     let names: BTreeSet<_> = lines
@@ -123,7 +126,8 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
     )
 }
 
-/// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only `zephyr-tests` may name any.
+/// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only
+/// `zephyr-tests` may name any.
 const FLOORS: [(&str, &[&str]); 8] = [
     ("zephyr-docs", &[]),
     ("zephyr-crds", &[]),
@@ -244,7 +248,8 @@ fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
     Ok(())
 }
 
-/// A feature that only a dev-dependency asks for has `cargo test` compile a package again, and all that link it.
+/// A feature that only a dev-dependency asks for has `cargo test` compile a package again, and all
+/// that link it.
 #[test]
 fn tests_ask_no_package_for_more_features_than_the_programs_do() -> Result<()> {
     let units = |edges| cargo_tree(&["--workspace", "-e", edges, "-f", "{p}|{f}"]);

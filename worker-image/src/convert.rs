@@ -1,4 +1,5 @@
-//! The only places where two of the three type families meet: CRD types, wire types and core types. Decides nothing.
+//! The only places where two of the three type families meet: CRD types, wire types and core types.
+//! Decides nothing.
 
 pub mod identity;
 pub mod pipeline;

@@ -1,8 +1,8 @@
-//! `zephyr-worker coordinator`: the shell around the engine's state machine. Serves at once, plans, then runs the loop;
-//! after the result it goes on serving it.
+//! `zephyr-worker coordinator`: the shell around the engine's state machine. Serves at once, plans,
+//! then runs the loop; after the result it goes on serving it.
 //!
-//! All decisions are the engine's. An error or a panic anywhere in here ends the process: the next one resumes from the
-//! ledger.
+//! All decisions are the engine's. An error or a panic anywhere in here ends the process: the next
+//! one resumes from the ledger.
 
 mod cleanup;
 mod dispatch;
@@ -159,7 +159,8 @@ pub async fn run(
     }
 }
 
-/// All of a coordinator but its server: plans, then runs the loop in this way, which `handle` then leads to.
+/// All of a coordinator but its server: plans, then runs the loop in this way, which `handle` then
+/// leads to.
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,

@@ -1,6 +1,7 @@
-//! Mistakes that can be put in on purpose, so that the tests of the tests can show that the simulation finds each of them.
-//! In a program there are none: outside of tests `is` is constantly false, and nothing here decides anything. Those of the
-//! ledger and of reads are made by the client of the simulated store, those of the state machine by the engine.
+//! Mistakes that can be put in on purpose, so that the tests of the tests can show that the
+//! simulation finds each of them. In a program there are none: outside of tests `is` is constantly
+//! false, and nothing here decides anything. Those of the ledger and of reads are made by the
+//! client of the simulated store, those of the state machine by the engine.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +12,8 @@ pub(crate) enum Defect {
     /// Records are acknowledged before their object is put.
     #[cfg(test)]
     AckBeforeThePut,
-    /// A snapshot is put before the merged objects that it names: a process that dies in between leaves half of it.
+    /// A snapshot is put before the merged objects that it names: a process that dies in between
+    /// leaves half of it.
     #[cfg(test)]
     SnapshotHalfWritten,
     /// A worker completes its upload to the final name by itself.

@@ -1,4 +1,5 @@
-//! The frozen job as this crate uses it: identities parsed, pipeline converted, storage opened by name. Reads no storage.
+//! The frozen job as this crate uses it: identities parsed, pipeline converted, storage opened by
+//! name. Reads no storage.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,8 +32,8 @@ pub struct RunJob {
     pub storage: JobStorage,
     /// How long a task may go on without progress.
     pub task_stall_timeout: Duration,
-    /// Whether it runs on one machine, outside of a cluster. Then whoever started it waits for it, and what does not pass by itself
-    /// ends it after some tries.
+    /// Whether it runs on one machine, outside of a cluster. Then whoever started it waits for it,
+    /// and what does not pass by itself ends it after some tries.
     pub is_local: bool,
 }
 
@@ -100,7 +101,8 @@ impl RunJob {
         Self::new(FrozenJob::from_json(text).map_err(|source| RunJobError::Parse { source })?)
     }
 
-    /// The same job with another patience for storage calls: how long one is tried again before it fails.
+    /// The same job with another patience for storage calls: how long one is tried again before it
+    /// fails.
     pub fn with_patience(self, patience: Duration) -> Result<Self, RunJobError> {
         let stores = self.stores.with_patience(patience);
         let storage = JobStorage::new(

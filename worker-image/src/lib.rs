@@ -1,6 +1,8 @@
-//! The I/O shell around the engine: coordinator and workers of a job, and how they reach each other.
+//! The I/O shell around the engine: coordinator and workers of a job, and how they reach each
+//! other.
 //!
-//! All decisions about a run are the engine's; here facts are fed in and effects carried out. No Kubernetes client.
+//! All decisions about a run are the engine's; here facts are fed in and effects carried out. No
+//! Kubernetes client.
 
 pub mod admin;
 pub mod convert;

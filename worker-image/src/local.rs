@@ -1,5 +1,5 @@
-//! A whole run in one process tree: the same coordinator, the same supervisors, the same child processes, over loopback.
-//! For `kubectl-zephyr run`; needs no cluster. Prints nothing.
+//! A whole run in one process tree: the same coordinator, the same supervisors, the same child
+//! processes, over loopback. For `kubectl-zephyr run`; needs no cluster. Prints nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 
-/// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials are not among them: the
-/// stores read those from the environment themselves.
+/// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials
+/// are not among them: the stores read those from the environment themselves.
 const STORAGE_SETTINGS: [&str; 7] = [
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
@@ -59,8 +59,8 @@ pub struct LocalOptions {
     pub slots: u32,
     /// Memory for all children together; 0 where it is not known.
     pub memory_bytes: u64,
-    /// What is started as a child: this very executable where not given. Its `main` has to begin with
-    /// [`child_main_if_requested`](crate::child_main_if_requested).
+    /// What is started as a child: this very executable where not given. Its `main` has to begin
+    /// with [`child_main_if_requested`](crate::child_main_if_requested).
     pub child_executable: Option<PathBuf>,
     /// The run with this uid is to go on. Without it a run begins.
     pub resumes: bool,
@@ -115,7 +115,8 @@ pub enum LocalError {
     NoResult,
 }
 
-/// Runs a job to its result. A job that failed is a result too. Dropping the future ends all processes.
+/// Runs a job to its result. A job that failed is a result too. Dropping the future ends all
+/// processes.
 pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResult, LocalError> {
     install_crypto_provider();
     let job = Arc::new(RunJob {
@@ -179,8 +180,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     result
 }
 
-/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can bring the one among the others: then
-/// nothing may be written, since the next run would read it.
+/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can bring
+/// the one among the others: then nothing may be written, since the next run would read it.
 async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     let spec = &job.frozen.spec;
     let mut inputs = Vec::new();

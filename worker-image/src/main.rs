@@ -24,8 +24,9 @@ use zephyr_worker::{child_main_if_requested, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections that wait to be accepted; the system takes fewer where it is set so. Those that do not fit try again after
-/// seconds, and with the usual 128 most of a storm of 10,000 workers does not fit.
+/// Connections that wait to be accepted; the system takes fewer where it is set so. Those that do
+/// not fit try again after seconds, and with the usual 128 most of a storm of 10,000 workers does
+/// not fit.
 const CONNECTIONS_WAITING: u32 = 4_096;
 
 /// Runs one role of a job's generation. Started by the operator's pods.
@@ -147,7 +148,8 @@ fn run(arguments: Arguments) -> Result<(), MainError> {
         Role::Coordinator(arguments) => {
             runtime(&mut Builder::new_multi_thread())?.block_on(coordinate(arguments))
         }
-        // Supervisor and slots only pass messages on: on one thread that needs no hand-over between threads.
+        // Supervisor and slots only pass messages on: on one thread that needs no hand-over between
+        // threads.
         Role::Worker(arguments) => {
             runtime(&mut Builder::new_current_thread())?.block_on(work(arguments))
         }
@@ -265,7 +267,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // A successor on the same address does not wait for the connections of the one before to be forgotten.
+        // A successor on the same address does not wait for the connections of the one before to be
+        // forgotten.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(CONNECTIONS_WAITING)
@@ -273,7 +276,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
     listen().map_err(|source| MainError::Listen { address, source })
 }
 
-/// The probes are answered beside everything else; where that ends the process does, for want of probes.
+/// The probes are answered beside everything else; where that ends the process does, for want of
+/// probes.
 fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
     let listener = listen(address)?;
     tokio::spawn(async move {

@@ -1,10 +1,12 @@
-//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks over a store that is slow, fails,
-//! lies and damages and a network that breaks, on a clock that jumps from event to event. Coordinators are killed, stand
-//! still and are replaced alive; workers die, drain and stall. Whatever happens, nothing that is written or said is wrong;
-//! and once nothing fails any more the job ends in time, exactly right.
+//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks over a
+//! store that is slow, fails, lies and damages and a network that breaks, on a clock that jumps
+//! from event to event. Coordinators are killed, stand still and are replaced alive; workers die,
+//! drain and stall. Whatever happens, nothing that is written or said is wrong; and once nothing
+//! fails any more the job ends in time, exactly right.
 //!
-//! `make simulate SEED=17` runs one seed, `make soak` thousands. It lies in this crate because it reaches what no other
-//! crate may see; a program has none of it. The state machine alone is simulated in the engine.
+//! `make simulate SEED=17` runs one seed, `make soak` thousands. It lies in this crate because it
+//! reaches what no other crate may see; a program has none of it. The state machine alone is
+//! simulated in the engine.
 
 mod checks;
 mod client;
@@ -40,8 +42,8 @@ use settings::Settings;
 
 /// Runs of the ledger in every CI run.
 const CI_LEDGER_SEEDS: u64 = 300;
-/// Runs a world on a clock that stands while anybody has something to do; `shown` tells which world. Gives what it came to,
-/// or what was wrong.
+/// Runs a world on a clock that stands while anybody has something to do; `shown` tells which
+/// world. Gives what it came to, or what was wrong.
 fn on_paused_clock<T>(
     shown: &str,
     is_printing: bool,

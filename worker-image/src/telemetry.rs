@@ -1,8 +1,10 @@
-//! Where log lines go: JSON on stderr in pods, plain text in child processes. Writes no line itself.
+//! Where log lines go: JSON on stderr in pods, plain text in child processes. Writes no line
+//! itself.
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs as JSON, one object a line; what is logged follows `RUST_LOG`, `default` where that is not set.
+/// Logs as JSON, one object a line; what is logged follows `RUST_LOG`, `default` where that is not
+/// set.
 pub fn start_json(default: &str) {
     let started = tracing_subscriber::fmt()
         .json()

@@ -1,4 +1,5 @@
-//! `zephyr-worker worker`: a supervisor that owns the session, and one child process for each slot that runs tasks.
+//! `zephyr-worker worker`: a supervisor that owns the session, and one child process for each slot
+//! that runs tasks.
 //!
 //! Whatever a task does takes only its child with it. No storage is touched in the supervisor.
 

@@ -101,7 +101,8 @@ async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_told_apart()
     object_stores::tell_mistakes_apart(&azurite()).await;
 }
 
-/// An upload cannot be thrown away here, so a completed file has to keep a beaten attempt's out by itself.
+/// An upload cannot be thrown away here, so a completed file has to keep a beaten attempt's out by
+/// itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_beaten_attempts_upload_that_is_still_there_replaces_nothing() {
     let server = azurite();

@@ -1,5 +1,6 @@
-//! One real coordinator and thousands of light workers, and what may happen to them: storms, waves of deaths, a coordinator
-//! that stands still or dies, messages that come late or twice. What must come of it is read from the ledger.
+//! One real coordinator and thousands of light workers, and what may happen to them: storms, waves
+//! of deaths, a coordinator that stands still or dies, messages that come late or twice. What must
+//! come of it is read from the ledger.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -161,7 +162,8 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
         counts.is_some_and(|counts| sessions(&counts) == WORKERS - DEAD)
     })
     .await;
-    // Half of them are containers that the kubelet starts again, half were on nodes that were taken away.
+    // Half of them are containers that the kubelet starts again, half were on nodes that were taken
+    // away.
     let operator = scene.coordinator.operator().await.unwrap();
     for place in 0..DEAD {
         if place % 2 == 0 {

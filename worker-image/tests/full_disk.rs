@@ -1,5 +1,6 @@
-//! Whole runs with real processes on disks that are full: for spilling, for the output, for the ledger. Each needs a small
-//! disk of its own, which only root can mount; without that there is nothing here to look at.
+//! Whole runs with real processes on disks that are full: for spilling, for the output, for the
+//! ledger. Each needs a small disk of its own, which only root can mount; without that there is
+//! nothing here to look at.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -110,7 +111,8 @@ async fn tries(processes: &Processes) -> usize {
     records.iter().filter(failed).count()
 }
 
-/// The job ends with a sentence that names the disk, its size and what the task wrote, after the free tries and one more.
+/// The job ends with a sentence that names the disk, its size and what the task wrote, after the
+/// free tries and one more.
 async fn ends_for_want_of_room(processes: &Processes, disk: &Path) {
     let result = processes.result().await;
     assert!(!result.succeeded);

@@ -1,6 +1,7 @@
-//! The data part, and a whole job, through the client of Google Cloud Storage: its addresses, requests and preconditions. The
-//! server is the cluster's `MinIO` behind a translator of the one header that S3 does not have, since no emulator has the
-//! uploads of Google's XML API. What Google's own server refuses, and its credentials, are not shown here.
+//! The data part, and a whole job, through the client of Google Cloud Storage: its addresses,
+//! requests and preconditions. The server is the cluster's `MinIO` behind a translator of the one
+//! header that S3 does not have, since no emulator has the uploads of Google's XML API. What
+//! Google's own server refuses, and its credentials, are not shown here.
 //!
 //! Needs the cluster, so `make test-gcs` runs it, and `cargo test` does not (`test = false`).
 

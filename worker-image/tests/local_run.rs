@@ -1,4 +1,5 @@
-//! Whole runs with real processes over loopback: what comes out, and what happens when something dies in the middle.
+//! Whole runs with real processes over loopback: what comes out, and what happens when something
+//! dies in the middle.
 
 #[expect(dead_code, reason = "what only jobs in an object store need")]
 mod processes;
@@ -249,7 +250,8 @@ async fn a_worker_that_is_told_to_go_hands_back_and_goes_at_once() {
     assert_eq!(failures(&processes.ledger().await), []);
 }
 
-/// As a pod that the kubelet evicts for its own limit; a disruption would be tried again without end.
+/// As a pod that the kubelet evicts for its own limit; a disruption would be tried again without
+/// end.
 #[tokio::test]
 async fn fault_8282_a_worker_told_to_go_over_its_disk_limit_charges_what_it_runs() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 3}));
@@ -553,7 +555,8 @@ async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
     }
 }
 
-/// 64 KiB for each of the mappers' files would be more than the worker may have, and so would be what they hold.
+/// 64 KiB for each of the mappers' files would be more than the worker may have, and so would be
+/// what they hold.
 #[tokio::test]
 async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_one_of_a_few() {
     const MAPPERS: u32 = 3_000;

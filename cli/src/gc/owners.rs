@@ -1,4 +1,5 @@
-//! Which job folders belong to a job that exists: the uids of all jobs of one or more clusters. Changes nothing in them.
+//! Which job folders belong to a job that exists: the uids of all jobs of one or more clusters.
+//! Changes nothing in them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Whether a job's folder may be deleted, and why not. Pure: reads neither store nor cluster nor clock.
+//! Whether a job's folder may be deleted, and why not. Pure: reads neither store nor cluster nor
+//! clock.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,8 +8,9 @@ use zephyr_store::reclaim::{Proof, Survey};
 
 use super::owners::Owners;
 
-/// How old a folder must be at least, if it is not known that its job has ended, whatever age is asked for: a coordinator writes
-/// into its folder every two minutes, so one that has written nothing for this long is gone.
+/// How old a folder must be at least, if it is not known that its job has ended, whatever age is
+/// asked for: a coordinator writes into its folder every two minutes, so one that has written
+/// nothing for this long is gone.
 pub(super) const MIN_UNFINISHED_AGE: Duration = Duration::from_mins(15);
 
 /// The longest age that can be asked for, in seconds: a hundred years, so that no sum overflows.

@@ -1,5 +1,5 @@
-//! Where the YAML of `kubectl` is narrower than the reader used here, or means something else: such text is refused, so that no
-//! manifest is taken here that the cluster reads in another way. Pure.
+//! Where the YAML of `kubectl` is narrower than the reader used here, or means something else: such
+//! text is refused, so that no manifest is taken here that the cluster reads in another way. Pure.
 
 use granit_parser::{ScalarStyle, Span};
 
@@ -8,7 +8,8 @@ pub(super) fn is_anchor(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
 }
 
-/// What is wrong with a scalar; `source` is how it is written, `is_flow` whether it stands inside of brackets or braces.
+/// What is wrong with a scalar; `source` is how it is written, `is_flow` whether it stands inside
+/// of brackets or braces.
 pub(super) fn fault(
     text: &str,
     style: ScalarStyle,
@@ -56,7 +57,8 @@ fn has_json_escape(source: &str) -> bool {
     false
 }
 
-/// Whether a value outside of brackets and braces has a tab before it on its line, with nothing but the marks of lists between.
+/// Whether a value outside of brackets and braces has a tab before it on its line, with nothing but
+/// the marks of lists between.
 pub(super) fn is_behind_tab(text: &str, span: &Span) -> bool {
     let Some(before) = span.byte_range().and_then(|range| text.get(..range.start)) else {
         return false;
@@ -65,7 +67,8 @@ pub(super) fn is_behind_tab(text: &str, span: &Span) -> bool {
     line.contains('\t') && line.chars().all(|c| matches!(c, ' ' | '\t' | '-' | '?'))
 }
 
-/// Whether a tag ends at a bracket, a brace or a comma, without a space between: `[!]`. An empty value begins at its tag's end.
+/// Whether a tag ends at a bracket, a brace or a comma, without a space between: `[!]`. An empty
+/// value begins at its tag's end.
 pub(super) fn is_tag_without_space(text: &str, value: &Span) -> bool {
     let Some(range) = value.byte_range().filter(std::ops::Range::is_empty) else {
         return false;
@@ -76,7 +79,8 @@ pub(super) fn is_tag_without_space(text: &str, value: &Span) -> bool {
     })
 }
 
-/// Whether the colon behind a key inside of brackets or braces has no space behind it: `{a:}` has a key `a:` for `kubectl`.
+/// Whether the colon behind a key inside of brackets or braces has no space behind it: `{a:}` has a
+/// key `a:` for `kubectl`.
 pub(super) fn has_tight_colon(text: &str, key: &Span) -> bool {
     let behind = key
         .byte_range()

@@ -1,4 +1,5 @@
-//! The objects in a file, split as `kubectl` splits them, and the one job among them that is meant. Looks into no spec.
+//! The objects in a file, split as `kubectl` splits them, and the one job among them that is meant.
+//! Looks into no spec.
 
 use super::tree::{Kind, Node};
 use super::yaml::YamlError;
@@ -202,8 +203,8 @@ struct Chunk<'text> {
     lines_before: usize,
 }
 
-/// The text between lines that begin with `---`, as `kubectl` splits it before it parses: nothing but a comment may follow on
-/// such a line.
+/// The text between lines that begin with `---`, as `kubectl` splits it before it parses: nothing
+/// but a comment may follow on such a line.
 fn chunks<'text>(path: &str, text: &'text str) -> Result<Vec<Chunk<'text>>, ManifestError> {
     let mut chunks = Vec::new();
     let mut start = 0;

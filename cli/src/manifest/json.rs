@@ -1,4 +1,5 @@
-//! JSON text as trees, with what JSON readers lose: fields that are written twice and the digits of numbers.
+//! JSON text as trees, with what JSON readers lose: fields that are written twice and the digits of
+//! numbers.
 
 use std::fmt;
 

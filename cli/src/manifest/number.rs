@@ -1,5 +1,5 @@
-//! Numbers as Go and the API server keep them: 64-bit integers, and doubles for everything else. Says which written numbers
-//! come out as another value. Reads no YAML and no JSON.
+//! Numbers as Go and the API server keep them: 64-bit integers, and doubles for everything else.
+//! Says which written numbers come out as another value. Reads no YAML and no JSON.
 
 use serde_json::Number;
 
@@ -8,9 +8,9 @@ const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// From this power of ten on Go writes a number with an exponent.
 const KEY_DIGITS: i32 = 6;
 
-/// A double as the API server stores it: an integer if it is one that fits 64 bits. `None` for NaN and infinities, which JSON
-/// does not have. On its way it is written with as few digits as tell it apart and then with zeros, so that
-/// `92233720368775808.0` becomes the integer 92233720368775800.
+/// A double as the API server stores it: an integer if it is one that fits 64 bits. `None` for NaN
+/// and infinities, which JSON does not have. On its way it is written with as few digits as tell it
+/// apart and then with zeros, so that `92233720368775808.0` becomes the integer 92233720368775800.
 pub(super) fn stored(value: f64) -> Option<Number> {
     if value.fract() == 0.0 && value.abs() < INTEGER_END {
         // Rust writes doubles as Go does, but for the sign of zero.
@@ -20,8 +20,9 @@ pub(super) fn stored(value: f64) -> Option<Number> {
     Number::from_f64(value)
 }
 
-/// Whether a number that is written in decimal keeps its value as `stored`. Not kept are digits that a double has no place
-/// for, `-0`, and integers of 2^63 and more, which become doubles and are no longer known to be exact.
+/// Whether a number that is written in decimal keeps its value as `stored`. Not kept are digits
+/// that a double has no place for, `-0`, and integers of 2^63 and more, which become doubles and
+/// are no longer known to be exact.
 pub(super) fn is_kept(text: &str, stored: &Number) -> bool {
     let Some(written) = Decimal::parse(text) else {
         return false;
@@ -47,7 +48,8 @@ pub(super) fn same_decimal(one: &str, other: &str) -> bool {
     Decimal::parse(one).is_some_and(|one| Some(one) == Decimal::parse(other))
 }
 
-/// A number in one normal form: `0.digits` times ten to the power `exponent`, without zeros at either end.
+/// A number in one normal form: `0.digits` times ten to the power `exponent`, without zeros at
+/// either end.
 #[derive(Debug, PartialEq, Eq)]
 struct Decimal {
     is_negative: bool,

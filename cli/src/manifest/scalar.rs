@@ -1,5 +1,6 @@
-//! What a YAML scalar means to `kubectl`: the rules of the Go library that it reads manifests with (go-yaml v2, mostly YAML
-//! 1.1). `y`, `no` and `on` are booleans, `017` is fifteen, `1_000` is a thousand, a date stays text. Pure.
+//! What a YAML scalar means to `kubectl`: the rules of the Go library that it reads manifests with
+//! (go-yaml v2, mostly YAML 1.1). `y`, `no` and `on` are booleans, `017` is fifteen, `1_000` is a
+//! thousand, a date stays text. Pure.
 
 use serde_json::{Number, Value};
 
@@ -27,7 +28,8 @@ pub(super) enum Meaning {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TagMismatch(pub(super) String);
 
-/// The meaning of a scalar. `tag` is its full tag, if it has one; `is_plain` is false for quoted and block scalars.
+/// The meaning of a scalar. `tag` is its full tag, if it has one; `is_plain` is false for quoted
+/// and block scalars.
 pub(super) fn meaning(
     tag: Option<&str>,
     is_plain: bool,
@@ -155,8 +157,8 @@ fn double(text: &str) -> Option<Meaning> {
     value.is_finite().then_some(Meaning::Double(value))
 }
 
-/// The number that the text of an untagged plain scalar denotes, if the cluster gets another value: `1e400` and
-/// `0.1000000000000000055` are written, text and `0.1` arrive.
+/// The number that the text of an untagged plain scalar denotes, if the cluster gets another value:
+/// `1e400` and `0.1000000000000000055` are written, text and `0.1` arrive.
 pub(super) fn changes(meaning: &Meaning, text: &str) -> bool {
     let decimal = text.replace('_', "");
     match meaning {
@@ -192,7 +194,8 @@ pub(super) fn json(meaning: &Meaning) -> Option<Value> {
     })
 }
 
-/// The value as the key of a JSON object; `None` for null and integers of 2^63 and more, which the library refuses.
+/// The value as the key of a JSON object; `None` for null and integers of 2^63 and more, which the
+/// library refuses.
 pub(super) fn key(meaning: &Meaning) -> Option<String> {
     match meaning {
         Meaning::Null | Meaning::Unsigned(_) => None,
@@ -215,7 +218,8 @@ pub(super) fn key_changes(meaning: &Meaning, text: &str) -> bool {
     !kept
 }
 
-/// Roughly the dates that the library knows; they stay text, so all that matters is whether the tag is refused.
+/// Roughly the dates that the library knows; they stay text, so all that matters is whether the tag
+/// is refused.
 fn is_date(text: &str) -> bool {
     let mut parts = text.splitn(3, '-');
     let is_number = |part: Option<&str>, most: usize| {

@@ -1,10 +1,12 @@
-//! The text of a manifest: from a file or from standard input, in UTF-8, or in UTF-16 with a byte order mark. Parses nothing.
+//! The text of a manifest: from a file or from standard input, in UTF-8, or in UTF-16 with a byte
+//! order mark. Parses nothing.
 
 use std::io::Read as _;
 
 use super::ManifestError;
 
-/// The most bytes of a manifest, with all its documents: what etcd takes of one object, and more than the API accepts of a job.
+/// The most bytes of a manifest, with all its documents: what etcd takes of one object, and more
+/// than the API accepts of a job.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Reads the text at `path`; `-` is standard input.

@@ -1,5 +1,6 @@
-//! Manifests against what `kubectl` makes of them. `kubectl.jsonl` has a row for each text: the text, and the JSON that
-//! sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls) gave for it, or null if it refused the text.
+//! Manifests against what `kubectl` makes of them. `kubectl.jsonl` has a row for each text: the
+//! text, and the JSON that sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls) gave
+//! for it, or null if it refused the text.
 
 use std::fmt::Write as _;
 
@@ -82,7 +83,8 @@ fn a_file_that_is_not_there_is_named() {
 
 const KUBECTL: &str = include_str!("kubectl.jsonl");
 
-/// Texts that `kubectl` takes and this program refuses, because something in them would silently be lost.
+/// Texts that `kubectl` takes and this program refuses, because something in them would silently be
+/// lost.
 const REFUSED_HERE: [&str; 6] = [
     "twice, first at",
     "has content behind the end of the document",

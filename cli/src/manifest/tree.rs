@@ -1,4 +1,5 @@
-//! A document as a tree that remembers the place in the file. Made from YAML or JSON, turned into a JSON value. Knows no field of a job.
+//! A document as a tree that remembers the place in the file. Made from YAML or JSON, turned into a
+//! JSON value. Knows no field of a job.
 
 use std::fmt;
 
@@ -90,8 +91,9 @@ impl Node {
         matches!(&self.kind, Kind::Scalar { value, .. } if value.is_null())
     }
 
-    /// The place of the deepest part of `path` that the document has; a path is written as in error messages
-    /// (`spec.pipeline.steps[0].map`, `spec.workers.template.labels[a]`). `None` if it has not even the first part.
+    /// The place of the deepest part of `path` that the document has; a path is written as in error
+    /// messages (`spec.pipeline.steps[0].map`, `spec.workers.template.labels[a]`). `None` if it has
+    /// not even the first part.
     pub(super) fn locate(&self, path: &str) -> Option<Position> {
         let mut node = self;
         let mut rest = path;
@@ -104,8 +106,8 @@ impl Node {
         found
     }
 
-    /// The child that `path` begins with, and the rest of the path behind it. The longest key that fits is taken, since keys may
-    /// have dots.
+    /// The child that `path` begins with, and the rest of the path behind it. The longest key that
+    /// fits is taken, since keys may have dots.
     fn step<'path>(&self, path: &'path str) -> Option<(Position, &Self, &'path str)> {
         match &self.kind {
             Kind::Scalar { .. } => None,
@@ -168,8 +170,9 @@ impl Node {
     }
 }
 
-/// The fields of a map while it is built. A field that is written twice is an error; one that a merge key brings is replaced
-/// by what stands behind it, and replaces what stands before it, as in the library of `kubectl`.
+/// The fields of a map while it is built. A field that is written twice is an error; one that a
+/// merge key brings is replaced by what stands behind it, and replaces what stands before it, as in
+/// the library of `kubectl`.
 #[derive(Default)]
 pub(super) struct Fields {
     entries: Vec<Entry>,
@@ -177,7 +180,8 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Adds a field that stands in this map; gives back the place of the first one of that name, if there is one.
+    /// Adds a field that stands in this map; gives back the place of the first one of that name, if
+    /// there is one.
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), Position> {
         if let Some((at, true)) = self.places.get(&entry.key) {
             let first = self.entries.get(*at);

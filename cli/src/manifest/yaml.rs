@@ -1,4 +1,5 @@
-//! One YAML document as a tree: anchors, merge keys, duplicate fields and limits. [`super::scalar`] decides what a scalar means.
+//! One YAML document as a tree: anchors, merge keys, duplicate fields and limits. [`super::scalar`]
+//! decides what a scalar means.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use super::scalar::{self, TagMismatch};
 use super::tree::{Entry, Fields, Kind, Node, Position};
 use super::{dialect, number};
 
-/// Maps and lists within each other. JSON readers stop at 128 levels, and the frozen job has a few more than its manifest.
+/// Maps and lists within each other. JSON readers stop at 128 levels, and the frozen job has a few
+/// more than its manifest.
 pub(super) const MAX_NESTING: usize = 120;
 /// What a document may grow to by its aliases, in bytes; a manifest has at most 1 MiB.
 const MAX_EXPANDED_BYTES: usize = 16 << 20;
@@ -36,7 +38,8 @@ fn error<T>(position: Position, message: impl Into<String>) -> Result<T> {
     })
 }
 
-/// Reads one document, which begins behind `lines_before` lines of the file; `None` if there is nothing but comments.
+/// Reads one document, which begins behind `lines_before` lines of the file; `None` if there is
+/// nothing but comments.
 pub(super) fn read(text: &str, lines_before: usize) -> Result<Option<Node>> {
     if let Some(at) = text.find(ODD_LINE_BREAKS) {
         let mut position = place(text, at);

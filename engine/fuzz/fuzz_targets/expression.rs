@@ -1,4 +1,5 @@
-//! Any text as an expression: it compiles, or the error shows a place in it. Evaluation is left out: it need not end.
+//! Any text as an expression: it compiles, or the error shows a place in it. Evaluation is left
+//! out: it need not end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

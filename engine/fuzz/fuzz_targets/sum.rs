@@ -1,4 +1,5 @@
-//! Any bytes as an encoded sum, and any numbers in it: no panic, and encoding is the inverse of decoding.
+//! Any bytes as an encoded sum, and any numbers in it: no panic, and encoding is the inverse of
+//! decoding.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,6 @@
-//! How a task's result becomes final: the first valid report wins, its record goes into the ledger, and only when that
-//! is durable the worker is acknowledged, a stage counts the task, and the next one may see it.
+//! How a task's result becomes final: the first valid report wins, its record goes into the ledger,
+//! and only when that is durable the worker is acknowledged, a stage counts the task, and the next
+//! one may see it.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -59,8 +60,9 @@ impl State {
         }
     }
 
-    /// Throws a beaten or unwanted attempt's file away and lets its worker forget it, but not before a winner or the job's end
-    /// is durable: the next coordinator may know no better attempt.
+    /// Throws a beaten or unwanted attempt's file away and lets its worker forget it, but not
+    /// before a winner or the job's end is durable: the next coordinator may know no better
+    /// attempt.
     fn dismiss(
         &mut self,
         out: &mut Outbox,
@@ -272,7 +274,8 @@ impl State {
         self.write_manifest_if_complete(out);
     }
 
-    /// All tasks of a started stage are committed: makes their outputs known to the next stage, if there is one.
+    /// All tasks of a started stage are committed: makes their outputs known to the next stage, if
+    /// there is one.
     fn finish_stage(&mut self, out: &mut Outbox, stage: StageId) {
         if self.is_last_stage(stage) {
             self.record_stage_finished(out, stage, String::new());
@@ -322,7 +325,8 @@ impl State {
             .stages
             .get(stage.0 as usize)
             .is_some_and(|known| known.progress == StageProgress::Publishing { version });
-        // Where an output was lost meanwhile the stage runs again, and what was published is out of date.
+        // Where an output was lost meanwhile the stage runs again, and what was published is out of
+        // date.
         if waits_for_this && self.job == JobState::Running {
             self.record_stage_finished(out, stage, outputs);
         }

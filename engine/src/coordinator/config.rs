@@ -1,11 +1,13 @@
-//! What a coordinator is told before it begins, and the limits it keeps, each with its reason. Reads nothing.
+//! What a coordinator is told before it begins, and the limits it keeps, each with its reason.
+//! Reads nothing.
 
 /// The settings of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// `spec.retries.taskFailures`: failures of one task that end the job. 0 is taken as 1.
     pub task_failures: u32,
-    /// `spec.retries.taskDisruptions`: losses of a worker under one task that end the job; 0 = no limit.
+    /// `spec.retries.taskDisruptions`: losses of a worker under one task that end the job; 0 = no
+    /// limit.
     pub task_disruptions: u32,
     /// How often workers say that they are alive, and how long they may not.
     pub heartbeat: HeartbeatPolicy,
@@ -15,81 +17,92 @@ pub struct Config {
     pub backoff: BackoffPolicy,
     /// When a straggler gets a second attempt; never where there is none.
     pub speculation: Option<SpeculationPolicy>,
-    /// How long a coordinator that took over waits before it dispatches, so that workers that come back can first
-    /// name what they are still running. Milliseconds.
+    /// How long a coordinator that took over waits before it dispatches, so that workers that come
+    /// back can first name what they are still running. Milliseconds.
     pub adoption_grace_ms: u64,
 }
 
-/// A coordinator that took over lets returning workers speak first for this long. Most are back within their first
-/// reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the rest.
+/// A coordinator that took over lets returning workers speak first for this long. Most are back
+/// within their first reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the
+/// rest.
 pub const ADOPTION_GRACE_MS: u64 = 1_000;
 
-/// An attempt that comes back with its worker is preferred to one of the same task that was dispatched less than this
-/// long ago and has read nothing: twice the longest reconnect delay of a worker (5 s).
+/// An attempt that comes back with its worker is preferred to one of the same task that was
+/// dispatched less than this long ago and has read nothing: twice the longest reconnect delay of a
+/// worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
-/// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong number cannot draw all tasks
-/// to one worker.
+/// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong
+/// number cannot draw all tasks to one worker.
 pub const MAX_SLOTS: u32 = 256;
 
 /// The most characters of an error that are kept: status and log records stay small.
 pub const MAX_ERROR_CHARACTERS: usize = 2_048;
 
-/// A task whose committed output was lost this often fails the job: storage does not keep what is written to it.
+/// A task whose committed output was lost this often fails the job: storage does not keep what is
+/// written to it.
 pub const MAX_LOST_OUTPUTS: usize = 5;
 
-/// How often in a row the same cause may give a task back for nothing, where it got no further: with the waits between two tries
-/// (1, 2, 4, 8 and 16 s) half a minute, in which a disk that others filled may be free again. With the default
-/// `taskFailures` of 3 the job then ends after a minute and a half.
+/// How often in a row the same cause may give a task back for nothing, where it got no further:
+/// with the waits between two tries (1, 2, 4, 8 and 16 s) half a minute, in which a disk that
+/// others filled may be free again. With the default `taskFailures` of 3 the job then ends after a
+/// minute and a half.
 pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 
-/// A task that was tried at fewer workers than this is given more time, as long as there are others: one sick worker that is idle
-/// must not end a job while those that are well are busy.
+/// A task that was tried at fewer workers than this is given more time, as long as there are
+/// others: one sick worker that is idle must not end a job while those that are well are busy.
 pub const MIN_WORKERS_TRIED: usize = 3;
 
-/// How often in a row the same cause may give a task back that was tried at too few workers: with 30 s between two tries an hour.
-/// As many attempts beside it may excuse a task that finds the disk full: short ones an hour as well, longer ones until they end.
+/// How often in a row the same cause may give a task back that was tried at too few workers: with
+/// 30 s between two tries an hour. As many attempts beside it may excuse a task that finds the disk
+/// full: short ones an hour as well, longer ones until they end.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
-/// How often in a row a task may find an input lost before it is its own failure: each of them may be lost, but a machine that
-/// damages what it reads finds all of them lost.
+/// How often in a row a task may find an input lost before it is its own failure: each of them may
+/// be lost, but a machine that damages what it reads finds all of them lost.
 pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
 
-/// The most workers that are remembered as those at which a task was held up: the choice of the next one looks at no more.
+/// The most workers that are remembered as those at which a task was held up: the choice of the
+/// next one looks at no more.
 pub const MAX_WORKERS_AVOIDED: usize = 16;
 
-/// How many workers must be lost under a task before it can be taken for what ends them. Chance alone takes eight in a row from
-/// one task of many, but not while others live on (`LOST_OFTENER`).
+/// How many workers must be lost under a task before it can be taken for what ends them. Chance
+/// alone takes eight in a row from one task of many, but not while others live on (`LOST_OFTENER`).
 pub const LOST_WORKERS_FREE: u32 = 8;
 
-/// At how many pods workers must be lost under a task before it can be taken for what ends them: one may stand on a bad node.
+/// At how many pods workers must be lost under a task before it can be taken for what ends them:
+/// one may stand on a bad node.
 pub const MIN_LOST_AT_PODS: usize = 2;
 
-/// The most pods of which is remembered how often they were lost: the number of workers we design for.
+/// The most pods of which is remembered how often they were lost: the number of workers we design
+/// for.
 pub const MAX_LOST_PODS: usize = 10_000;
 
-/// How many times as often as other workers those of one task must be lost before it is taken for the cause: bad
-/// nodes meet whoever runs longest in proportion to the time, and never one task alone. The same against the very workers that
-/// were lost, for the time that they had lived without the task.
+/// How many times as often as other workers those of one task must be lost before it is taken for
+/// the cause: bad nodes meet whoever runs longest in proportion to the time, and never one task
+/// alone. The same against the very workers that were lost, for the time that they had lived
+/// without the task.
 pub const LOST_OFTENER: u32 = 10;
 
-/// How long the workers of a task that is taken for the cause last with it, on average and at most. Where machines live for a time
-/// and are then taken away one after the other, a long task may meet each of them; that takes longer.
+/// How long the workers of a task that is taken for the cause last with it, on average and at most.
+/// Where machines live for a time and are then taken away one after the other, a long task may meet
+/// each of them; that takes longer.
 pub const LOST_WITHIN_MS: u64 = 600_000;
 
-/// Lost workers under one task that are worth a word in status: two in a row are nothing on preemptible nodes.
+/// Lost workers under one task that are worth a word in status: two in a row are nothing on
+/// preemptible nodes.
 pub const LOST_WORKERS_TOLD: u32 = 3;
 
-/// How long after a worker's process has gone the news that a container of its pod ended still means that process. The
-/// operator sees it within seconds.
+/// How long after a worker's process has gone the news that a container of its pod ended still
+/// means that process. The operator sees it within seconds.
 pub const LATE_NEWS_MS: u64 = 60_000;
 
-/// How long before its stream breaks the news of a container's end may come. Longer, and the news was an old one
-/// repeated: the connected process is not the one that ended.
+/// How long before its stream breaks the news of a container's end may come. Longer, and the news
+/// was an old one repeated: the connected process is not the one that ended.
 pub const EARLY_NEWS_MS: u64 = 10_000;
 
-/// The most replaced processes of one pod that are remembered: of a container that restarts again and again only the last
-/// few can still have a message on its way.
+/// The most replaced processes of one pod that are remembered: of a container that restarts again
+/// and again only the last few can still have a message on its way.
 pub const MAX_PREDECESSORS: usize = 64;
 
 /// The most pod uids that a report lists: the number of workers we design for.
@@ -110,8 +123,8 @@ impl Config {
     }
 }
 
-/// How often workers say that they are alive, and how long they may not. With the defaults `clamp(workers / 500, 5, 20)`
-/// seconds and `max(3 intervals, 30 s)`.
+/// How often workers say that they are alive, and how long they may not. With the defaults
+/// `clamp(workers / 500, 5, 20)` seconds and `max(3 intervals, 30 s)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatPolicy {
     /// Shortest interval: small jobs notice a loss early.
@@ -122,8 +135,8 @@ pub struct HeartbeatPolicy {
     pub workers_per_second: u64,
     /// Intervals without a sign of life after which a worker counts as lost.
     pub silent_intervals: u64,
-    /// Shortest silence after which a worker counts as lost: longer than a garbage-collected switch, a slow node or a
-    /// storage hiccup lasts.
+    /// Shortest silence after which a worker counts as lost: longer than a garbage-collected
+    /// switch, a slow node or a storage hiccup lasts.
     pub silence_min_ms: u64,
 }
 
@@ -154,13 +167,15 @@ impl HeartbeatPolicy {
     }
 }
 
-/// How many tasks a worker holds in advance of its slots. None while tasks are long, because a task that waits at a busy
-/// worker could run at an idle one; some when tasks are shorter than the way to the coordinator and back.
+/// How many tasks a worker holds in advance of its slots. None while tasks are long, because a task
+/// that waits at a busy worker could run at an idle one; some when tasks are shorter than the way
+/// to the coordinator and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdvancePolicy {
     /// Work, as time, that a slot may have waiting: small beside any notice period or tail.
     pub window_ms: u64,
-    /// The most tasks in advance of each slot: what a round trip of a few milliseconds can use up with empty tasks.
+    /// The most tasks in advance of each slot: what a round trip of a few milliseconds can use up
+    /// with empty tasks.
     pub per_slot_max: u64,
 }
 
@@ -174,7 +189,8 @@ impl Default for AdvancePolicy {
 }
 
 impl AdvancePolicy {
-    /// Tasks in advance of each slot where a task takes this long from dispatch to report; 0 while that is not known.
+    /// Tasks in advance of each slot where a task takes this long from dispatch to report; 0 while
+    /// that is not known.
     pub fn per_slot(&self, latency_ms: Option<u64>) -> u64 {
         latency_ms.map_or(0, |latency| {
             (self.window_ms / latency.max(1)).min(self.per_slot_max)
@@ -182,20 +198,23 @@ impl AdvancePolicy {
     }
 }
 
-/// When a task in the tail of a stage counts as a straggler, which an idle slot may run a second time.
+/// When a task in the tail of a stage counts as a straggler, which an idle slot may run a second
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpeculationPolicy {
-    /// Share of the stage's tasks that must be committed, in percent: before, the usual time is not known.
+    /// Share of the stage's tasks that must be committed, in percent: before, the usual time is not
+    /// known.
     pub committed_percent: u64,
     /// How many times the median of the committed tasks' times an attempt must have run.
     pub times_median: u64,
-    /// How long it must have run at least: a second attempt of a short task costs more than it can save.
+    /// How long it must have run at least: a second attempt of a short task costs more than it can
+    /// save.
     pub elapsed_min_ms: u64,
 }
 
 impl Default for SpeculationPolicy {
-    /// Three quarters are what Spark waits for; its factor of 1.5 takes ordinary skew for trouble, three times the median
-    /// does not; five seconds are one heartbeat.
+    /// Three quarters are what Spark waits for; its factor of 1.5 takes ordinary skew for trouble,
+    /// three times the median does not; five seconds are one heartbeat.
     fn default() -> Self {
         Self {
             committed_percent: 75,

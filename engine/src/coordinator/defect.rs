@@ -1,5 +1,6 @@
-//! Mistakes that can be put in on purpose, so that the tests of the tests can show that random runs find each of them. In
-//! a program there are none: outside of tests `is` is constantly false, and nothing here decides anything.
+//! Mistakes that can be put in on purpose, so that the tests of the tests can show that random runs
+//! find each of them. In a program there are none: outside of tests `is` is constantly false, and
+//! nothing here decides anything.
 
 use crate::coordinator::session::Claim;
 

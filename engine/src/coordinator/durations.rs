@@ -1,4 +1,5 @@
-//! How long the tasks of a stage took: a histogram of constant size, for the middle of a million times. Keeps no list.
+//! How long the tasks of a stage took: a histogram of constant size, for the middle of a million
+//! times. Keeps no list.
 
 /// Buckets in each doubling of time: the middle is right to an eighth.
 const PER_DOUBLING: u64 = 8;

@@ -1,5 +1,5 @@
-//! All that a coordinator can want done. The shell carries effects out in the order given and answers with events; it
-//! has no choice left to make.
+//! All that a coordinator can want done. The shell carries effects out in the order given and
+//! answers with events; it has no choice left to make.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use crate::id::{SessionId, StageId, TaskAttempt};
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Say this to a worker. Where the session is gone meanwhile, nothing happens: `SessionClosed` follows or came.
+    /// Say this to a worker. Where the session is gone meanwhile, nothing happens: `SessionClosed`
+    /// follows or came.
     Send {
         /// The session to say it through.
         session: SessionId,
@@ -24,25 +25,29 @@ pub enum Effect {
         /// Why, for the log.
         reason: &'static str,
     },
-    /// Put these records into the ledger, after all that were appended before; answered by `Event::Durable`. The shell
-    /// puts what has gathered while one put was in flight into the next log object.
+    /// Put these records into the ledger, after all that were appended before; answered by
+    /// `Event::Durable`. The shell puts what has gathered while one put was in flight into the next
+    /// log object.
     Append {
         /// Index of the first of them; the others follow on. Indexes begin at 0 in each epoch.
         first_index: u64,
         /// The records.
         records: Vec<LogRecord>,
     },
-    /// Write the object that lists the winning outputs of a finished shuffle stage; answered by `StagePublished`.
+    /// Write the object that lists the winning outputs of a finished shuffle stage; answered by
+    /// `StagePublished`.
     PublishStage {
         /// The stage.
         stage: StageId,
-        /// Number of times it was published before in this epoch: part of the object's name, which is never overwritten.
+        /// Number of times it was published before in this epoch: part of the object's name, which
+        /// is never overwritten.
         version: u32,
         /// The outputs in shard order.
         outputs: Vec<(TaskAttempt, OutputFile)>,
     },
-    /// Complete the final file of this committed attempt; answered by `FileFinalized`, `FileLost` or `OutputTaken`. Sent
-    /// again after a take-over until `LogRecord::Finalized` is in the ledger.
+    /// Complete the final file of this committed attempt; answered by `FileFinalized`, `FileLost`
+    /// or `OutputTaken`. Sent again after a take-over until `LogRecord::Finalized` is in the
+    /// ledger.
     Finalize {
         /// The attempt that won.
         task: TaskAttempt,
@@ -88,8 +93,8 @@ pub struct Dispatch {
     pub task: TaskAttempt,
     /// Where the stage reads a shuffle: the object that lists the outputs of the stage before.
     pub input_outputs: Option<String>,
-    /// Whether the worker is to note each record before it is worked on, because an earlier attempt took its process
-    /// with it and the message must name the record.
+    /// Whether the worker is to note each record before it is worked on, because an earlier attempt
+    /// took its process with it and the message must name the record.
     pub trace_records: bool,
 }
 

@@ -1,5 +1,6 @@
-//! All that can happen to a coordinator. The shell turns messages, broken streams, finished writes and the passing of
-//! time into these, in the order in which it learns of them. No event carries a clock: `step` is given the time.
+//! All that can happen to a coordinator. The shell turns messages, broken streams, finished writes
+//! and the passing of time into these, in the order in which it learns of them. No event carries a
+//! clock: `step` is given the time.
 
 use std::fmt;
 
@@ -11,13 +12,15 @@ use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
 /// One thing that happened. Each has one `on_<event>` function in `step`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A worker opened a session and said who it is. Its token, job uid and generation were checked by the shell.
+    /// A worker opened a session and said who it is. Its token, job uid and generation were checked
+    /// by the shell.
     Hello {
         /// The new session.
         session: SessionId,
         /// Who speaks.
         worker: WorkerId,
-        /// The number of its pod in the set of workers, where it has one: when workers are released, the highest go.
+        /// The number of its pod in the set of workers, where it has one: when workers are
+        /// released, the highest go.
         ordinal: Option<u32>,
         /// Tasks it can run at once; at least 1.
         slots: u32,
@@ -98,7 +101,8 @@ pub enum Event {
         /// The sink's task.
         task: TaskId,
     },
-    /// What `Effect::Finalize` asked for cannot be done any more: neither the upload nor the whole file is there.
+    /// What `Effect::Finalize` asked for cannot be done any more: neither the upload nor the whole
+    /// file is there.
     FileLost {
         /// The sink's attempt whose output is lost.
         task: TaskAttempt,
@@ -108,8 +112,8 @@ pub enum Event {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
-    /// What `Effect::WriteManifest` or `Effect::Finalize` asked for must not be done: the folder is another job's by now, or
-    /// holds what is not this job's.
+    /// What `Effect::WriteManifest` or `Effect::Finalize` asked for must not be done: the folder is
+    /// another job's by now, or holds what is not this job's.
     OutputTaken {
         /// Whose it is or what it holds, in one sentence.
         message: String,

@@ -1,5 +1,5 @@
-//! How a job ends: final files completed one by one, the manifest, the result. Nothing is told to anybody before it is
-//! in the ledger, and nothing is appended after the result.
+//! How a job ends: final files completed one by one, the manifest, the result. Nothing is told to
+//! anybody before it is in the ledger, and nothing is appended after the result.
 
 use std::mem;
 
@@ -147,8 +147,8 @@ impl State {
         self.job = JobState::Concluding { result, index };
     }
 
-    /// Cancels all that is still running. After success of the last stage that can only be a lost output of an earlier
-    /// one that nobody came to need.
+    /// Cancels all that is still running. After success of the last stage that can only be a lost
+    /// output of an earlier one that nobody came to need.
     fn stop_all(&mut self, out: &mut Outbox) {
         let numbers: Vec<_> = self.workers.keys().copied().collect();
         for number in numbers {
@@ -165,8 +165,8 @@ impl State {
         }
     }
 
-    /// Final files of committed attempts whose uploads were not completed when the job ended, in shard order: nobody completes them
-    /// any more. Nothing while the job runs.
+    /// Final files of committed attempts whose uploads were not completed when the job ended, in
+    /// shard order: nobody completes them any more. Nothing while the job runs.
     pub fn uncompleted_files(&self) -> Vec<OutputFile> {
         let (JobState::Ended { .. }, Some(last)) = (&self.job, self.last_stage()) else {
             return Vec::new();

@@ -1,5 +1,6 @@
-//! Who is alive: signs of life, silence as this process itself observed it, and what is known of pods that ended. What
-//! a lost worker was running is queued again, once. It judges no task: budgets are in `retry`.
+//! Who is alive: signs of life, silence as this process itself observed it, and what is known of
+//! pods that ended. What a lost worker was running is queued again, once. It judges no task:
+//! budgets are in `retry`.
 
 use crate::coordinator::config::LATE_NEWS_MS;
 use crate::coordinator::defect::{self, Defect};
@@ -19,7 +20,8 @@ pub(crate) enum Loss {
     Disrupted,
     /// It had said that it goes, and its stream ended.
     Drained,
-    /// Another process of the same pod took its place. What ended it is told by `PodEnded`, before or after.
+    /// Another process of the same pod took its place. What ended it is told by `PodEnded`, before
+    /// or after.
     Replaced,
     /// Its container ended by itself or for want of memory.
     Ended {
@@ -132,8 +134,9 @@ impl State {
         }
     }
 
-    /// Expires silent workers. A tick that comes more than a heartbeat interval after the one before shows that this
-    /// process itself stood still: then what it did not hear proves nothing, and all periods begin again.
+    /// Expires silent workers. A tick that comes more than a heartbeat interval after the one
+    /// before shows that this process itself stood still: then what it did not hear proves nothing,
+    /// and all periods begin again.
     pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
         let passed_ms = now.since_ms(self.last_tick);
         let stood_still = passed_ms > self.config.heartbeat.interval_min_ms;
@@ -182,9 +185,10 @@ impl State {
             }
             return;
         }
-        // A container's end concerns one process of the pod, and the news may be older or younger than what the
-        // streams have shown: the process that is gone, the one whose stream broke, or, where the stream is still
-        // up, the one whose stream is about to break. Old news repeated finds none of these and harms nobody.
+        // A container's end concerns one process of the pod, and the news may be older or younger
+        // than what the streams have shown: the process that is gone, the one whose stream broke,
+        // or, where the stream is still up, the one whose stream is about to break. Old news
+        // repeated finds none of these and harms nobody.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
             && now.since_ms(gone_at) < LATE_NEWS_MS
         {
@@ -211,8 +215,9 @@ impl State {
         }
     }
 
-    /// What it means that Kubernetes calls a worker's pod disrupted. One that had fallen silent long before was not ended by that:
-    /// Kubernetes only found it gone. In large fleets that comes before the coordinator gives a silent worker up.
+    /// What it means that Kubernetes calls a worker's pod disrupted. One that had fallen silent
+    /// long before was not ended by that: Kubernetes only found it gone. In large fleets that comes
+    /// before the coordinator gives a silent worker up.
     fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
         let silence_ms = self.config.heartbeat.silence_min_ms;
         let is_silent = |worker: &Worker| {
@@ -288,8 +293,9 @@ impl State {
         self.judge(out, tasks.iter().map(|task| task.task));
     }
 
-    /// Counts a worker that went, and charges those of its tasks that are taken for the cause. Comes before any other charge: an
-    /// attempt is charged once, and this counts for more than a disruption.
+    /// Counts a worker that went, and charges those of its tasks that are taken for the cause.
+    /// Comes before any other charge: an attempt is charged once, and this counts for more than a
+    /// disruption.
     fn blame(
         &mut self,
         out: &mut Outbox,
@@ -316,8 +322,9 @@ impl State {
         }
     }
 
-    /// Remembers what a process of this pod was running or handed back when it went. The kubelet may say only afterwards
-    /// that the pod went beyond a limit of its own: one that fills its disk is seen to end as if it had been preempted.
+    /// Remembers what a process of this pod was running or handed back when it went. The kubelet
+    /// may say only afterwards that the pod went beyond a limit of its own: one that fills its disk
+    /// is seen to end as if it had been preempted.
     pub(crate) fn await_explanation(
         &mut self,
         now: Timestamp,

@@ -1,5 +1,6 @@
-//! Whether a task is the cause of the workers that were lost under it. Kubernetes takes workers away for reasons of its own:
-//! a loss that it explains is never evidence. Loses no worker and queues no task: that is `liveness`.
+//! Whether a task is the cause of the workers that were lost under it. Kubernetes takes workers
+//! away for reasons of its own: a loss that it explains is never evidence. Loses no worker and
+//! queues no task: that is `liveness`.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,8 @@ impl PodIdentity {
     }
 }
 
-/// Time of known workers, and how many of them were lost: how often a worker is lost if nothing is wrong with its task.
+/// Time of known workers, and how many of them were lost: how often a worker is lost if nothing is
+/// wrong with its task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Exposure {
     /// Worker-milliseconds.
@@ -87,7 +89,8 @@ pub(crate) struct LostWorker {
 pub(crate) struct LostWorkers {
     /// All of them.
     all: u32,
-    /// The fleet's when the first was lost without an explanation: what follows is compared with what others met since then.
+    /// The fleet's when the first was lost without an explanation: what follows is compared with
+    /// what others met since then.
     since: Option<Exposure>,
     /// Further ones without an explanation.
     times: u32,
@@ -145,7 +148,8 @@ impl LostWorkers {
         self.lived_ms = self.lived_ms.saturating_add(lived_ms);
     }
 
-    /// Whether the task's workers are lost so much oftener than others that the task itself must be what ends them.
+    /// Whether the task's workers are lost so much oftener than others that the task itself must be
+    /// what ends them.
     fn convict(&self, fleet: &FleetLosses) -> bool {
         let Some(since) = self.since else {
             return false;
@@ -163,12 +167,13 @@ impl LostWorkers {
             && blamed.count() >= MIN_LOST_AT_PODS
             && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
             && self.is_oftener_than(others_ms, others_lost)
-            // Of many workers a few may stand on bad nodes, and a task that is lost there comes back to the first that is free:
-            // the very same workers have to be well without it.
+            // Of many workers a few may stand on bad nodes, and a task that is lost there comes
+            // back to the first that is free: the very same workers have to be well without it.
             && self.is_oftener_than(self.lived_ms, lost_without.sum())
     }
 
-    /// Compares lost / ran of this task with lost / lived of others, of whom one more counts as lost than were.
+    /// Compares lost / ran of this task with lost / lived of others, of whom one more counts as
+    /// lost than were.
     fn is_oftener_than(&self, others_ms: u64, others_lost: u64) -> bool {
         let of_task = u128::from(self.times) * u128::from(others_ms);
         let of_others = (u128::from(others_lost) + 1) * u128::from(self.ran_ms);
@@ -177,7 +182,8 @@ impl LostWorkers {
 }
 
 impl State {
-    /// Counts that a worker was lost while it ran this attempt. If the task is what ends its workers: the sentence to charge.
+    /// Counts that a worker was lost while it ran this attempt. If the task is what ends its
+    /// workers: the sentence to charge.
     pub(crate) fn lose_under(
         &mut self,
         now: Timestamp,

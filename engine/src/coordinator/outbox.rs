@@ -1,5 +1,5 @@
-//! What one step wants done, gathered so that each worker gets at most one message of a kind and the ledger one batch.
-//! Decides nothing.
+//! What one step wants done, gathered so that each worker gets at most one message of a kind and
+//! the ledger one batch. Decides nothing.
 
 use std::collections::BTreeMap;
 
@@ -66,8 +66,8 @@ impl Outbox {
         self.others.push(effect);
     }
 
-    /// The effects in the order in which they are to be carried out. A worker reads `Welcome` before all else, and is
-    /// relieved of old attempts before it gets new ones.
+    /// The effects in the order in which they are to be carried out. A worker reads `Welcome`
+    /// before all else, and is relieved of old attempts before it gets new ones.
     pub(crate) fn into_effects(self) -> Vec<Effect> {
         let mut effects = self.closes;
         if !self.records.is_empty() {

@@ -1,4 +1,5 @@
-//! Why a job failed, as one word. A word that a ledger of another release holds is kept as it is. Decides nothing.
+//! Why a job failed, as one word. A word that a ledger of another release holds is kept as it is.
+//! Decides nothing.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! What the ledger remembers, in the engine's words. `zephyr-store` encodes it.
 //!
-//! Replaying the records of all epochs in order gives the state a coordinator resumes from. Only facts are recorded,
-//! never intentions: that a task was dispatched is not in here.
+//! Replaying the records of all epochs in order gives the state a coordinator resumes from. Only
+//! facts are recorded, never intentions: that a task was dispatched is not in here.
 
 use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
@@ -30,7 +30,8 @@ pub enum LogRecord {
         /// The task and the attempt whose output is lost.
         task: TaskAttempt,
     },
-    /// All tasks of the stage were committed and what the next stage needs to find them was written.
+    /// All tasks of the stage were committed and what the next stage needs to find them was
+    /// written.
     StageFinished {
         /// The stage.
         stage: StageId,
@@ -49,10 +50,11 @@ pub enum LogRecord {
 /// Whose fault a failure was, which decides the budget it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// The data or the expression: the same again would fail the same way. Charged to `taskFailures`.
-    Deterministic,
-    /// The task's process died, hung or was killed for want of memory with no sign of a disruption. Charged to
+    /// The data or the expression: the same again would fail the same way. Charged to
     /// `taskFailures`.
+    Deterministic,
+    /// The task's process died, hung or was killed for want of memory with no sign of a disruption.
+    /// Charged to `taskFailures`.
     Application,
     /// The worker or its storage went away. Charged to `taskDisruptions`.
     Disruption,
@@ -85,7 +87,8 @@ pub struct OutputFile {
 /// Where an attempt's file lies. Small, since a coordinator keeps one of each task.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum FilePlace {
-    /// A shuffle file, complete, where its attempt has to write it: the path follows from the attempt.
+    /// A shuffle file, complete, where its attempt has to write it: the path follows from the
+    /// attempt.
     Shuffle,
     /// A final file, of which there are few beside shuffle files.
     Final(Box<FinalPlace>),
@@ -98,9 +101,11 @@ pub enum FinalPlace {
     Multipart {
         /// The final uri.
         uri: String,
-        /// The store's name of the upload; of a file without parts, the tag of what it is to replace.
+        /// The store's name of the upload; of a file without parts, the tag of what it is to
+        /// replace.
         upload: String,
-        /// The store's names of the parts, in order; none where the file is empty and the store takes no empty part.
+        /// The store's names of the parts, in order; none where the file is empty and the store
+        /// takes no empty part.
         parts: Vec<String>,
     },
     /// A whole object under the attempt's own name beside the final one, to be renamed.

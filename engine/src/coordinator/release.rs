@@ -1,16 +1,19 @@
-//! How many workers can still be of use. Counted only: who lowers the number of pods is not here, and nobody is told to go.
+//! How many workers can still be of use. Counted only: who lowers the number of pods is not here,
+//! and nobody is told to go.
 
 use crate::coordinator::state::{JobState, State, Worker};
 
-/// Workers that stay for each task that is not committed: the one that runs it, and one that takes it over at once when that
-/// one is lost or straggles. With a single one, the last task of a job could be left with nobody.
+/// Workers that stay for each task that is not committed: the one that runs it, and one that takes
+/// it over at once when that one is lost or straggles. With a single one, the last task of a job
+/// could be left with nobody.
 const WORKERS_PER_TASK: u64 = 2;
 
 impl State {
-    /// How many workers can still be of use, counted by ordinal from 0, so that those above can be released; nothing where
-    /// that cannot be said. Tasks of all stages count, also of those that have not started, and so does a task that
-    /// runs again because its output was lost: so the number falls in the tail of the last stage only, and rises again when
-    /// it must. No worker that has a task lies above it.
+    /// How many workers can still be of use, counted by ordinal from 0, so that those above can be
+    /// released; nothing where that cannot be said. Tasks of all stages count, also of those that
+    /// have not started, and so does a task that runs again because its output was lost: so the
+    /// number falls in the tail of the last stage only, and rises again when it must. No worker
+    /// that has a task lies above it.
     pub(crate) fn useful_workers(&self) -> Option<u32> {
         if self.job != JobState::Running {
             return None;
@@ -26,8 +29,8 @@ impl State {
                 above_busy = above_busy.max(u64::from(ordinal) + 1);
             }
         }
-        // The lowest that are there. Where fewer are there than wanted, as many more above them: those below that are not
-        // there come back by themselves, or never do.
+        // The lowest that are there. Where fewer are there than wanted, as many more above them:
+        // those below that are not there come back by themselves, or never do.
         let wanted = self.wanted_workers();
         let missing = wanted.saturating_sub(there.len() as u64);
         let last_wanted = usize::try_from(wanted)
@@ -49,8 +52,8 @@ impl State {
         open.saturating_mul(WORKERS_PER_TASK).max(1)
     }
 
-    /// Whether a worker's going is as good as its being released: it has no task and is not wanted any more. When all tasks
-    /// are done those go that were released before.
+    /// Whether a worker's going is as good as its being released: it has no task and is not wanted
+    /// any more. When all tasks are done those go that were released before.
     pub(crate) fn is_dispensable(&self, worker: &Worker) -> bool {
         let is_released = || {
             self.wanted_workers() < self.workers.len() as u64

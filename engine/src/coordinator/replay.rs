@@ -1,5 +1,5 @@
-//! From the ledger's records to a state. A record that cannot have been written by a coordinator of this plan is
-//! refused, never guessed around. Reads nothing itself.
+//! From the ledger's records to a state. A record that cannot have been written by a coordinator of
+//! this plan is refused, never guessed around. Reads nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,8 +73,8 @@ pub enum ReplayProblem {
 }
 
 impl State {
-    /// The state that a coordinator of `epoch` begins with: what the plan says and the records of all earlier epochs,
-    /// in order, have made of it. `start` follows.
+    /// The state that a coordinator of `epoch` begins with: what the plan says and the records of
+    /// all earlier epochs, in order, have made of it. `start` follows.
     pub fn new(
         config: Config,
         plan: &Plan,

@@ -1,12 +1,13 @@
-//! What the operator and people may know of a run: counts and one sentence, derived from the state each time. Changes
-//! nothing and holds no list per task.
+//! What the operator and people may know of a run: counts and one sentence, derived from the state
+//! each time. Changes nothing and holds no list per task.
 
 use crate::coordinator::config::{LOST_WORKERS_TOLD, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
 use crate::id::{StageId, TaskId, Timestamp};
 
-/// The whole of what is told. The wire's `Snapshot`, but for the plan's digest and for phases that only the shell knows.
+/// The whole of what is told. The wire's `Snapshot`, but for the plan's digest and for phases that
+/// only the shell knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// How far the job is.
@@ -29,7 +30,8 @@ pub struct Report {
     pub tasks_total: u64,
     /// Since when no worker is known: neither connected nor expected back.
     pub no_worker_since: Option<Timestamp>,
-    /// How many workers can still be of use, counted by ordinal from 0; all of them where there is no number.
+    /// How many workers can still be of use, counted by ordinal from 0; all of them where there is
+    /// no number.
     pub useful_workers: Option<u32>,
     /// Second attempts of stragglers in this epoch.
     pub speculations: u64,
@@ -75,7 +77,8 @@ pub struct StageReport {
 /// Records and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordsReport {
-    /// Records read from the source, by committed tasks and, as far as they said so, by running ones.
+    /// Records read from the source, by committed tasks and, as far as they said so, by running
+    /// ones.
     pub records_in: u64,
     /// Records in committed files of the sink.
     pub records_out: u64,
@@ -100,7 +103,8 @@ pub struct WorkerCounts {
     pub busy_pod_uids: Vec<String>,
     /// Pods of connected workers, at most `MAX_POD_UIDS`.
     pub connected_pod_uids: Vec<String>,
-    /// Pods of workers that are not connected, and not silent for too long yet, at most `MAX_POD_UIDS`.
+    /// Pods of workers that are not connected, and not silent for too long yet, at most
+    /// `MAX_POD_UIDS`.
     pub reconnecting_pod_uids: Vec<String>,
 }
 
@@ -321,8 +325,8 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// What costs the job nothing so far: a full disk, a store that refuses one worker, workers that vanish. The task that was held
-    /// up most often is told of.
+    /// What costs the job nothing so far: a full disk, a store that refuses one worker, workers
+    /// that vanish. The task that was held up most often is told of.
     fn setback_message(&self, stage: StageId) -> Option<String> {
         let is_open = |task: TaskId| {
             self.task(task)
@@ -355,7 +359,8 @@ impl State {
         })
     }
 
-    /// The trouble that is nearest to ending the job: the task of this stage with the most failures.
+    /// The trouble that is nearest to ending the job: the task of this stage with the most
+    /// failures.
     fn trouble_message(&self, stage: StageId) -> Option<String> {
         let task = self.troubled(stage).max_by_key(|task| {
             self.histories

@@ -1,11 +1,12 @@
-//! A worker that fails at tasks through no fault of theirs, because its disk is full or it can start no process, rests
-//! before it is given the next one: it is idle again at once, and would take each retried task from workers that are well.
-//! Gives nobody up and charges nothing.
+//! A worker that fails at tasks through no fault of theirs, because its disk is full or it can
+//! start no process, rests before it is given the next one: it is idle again at once, and would
+//! take each retried task from workers that are well. Gives nobody up and charges nothing.
 
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;
 
-/// The longest rest: where all workers are unwell, a task still starts within two of the shortest heartbeat intervals.
+/// The longest rest: where all workers are unwell, a task still starts within two of the shortest
+/// heartbeat intervals.
 const LONGEST_REST_MS: u64 = 10_000;
 
 impl State {
@@ -32,7 +33,8 @@ impl State {
         }
     }
 
-    /// A task is done: the worker is well. Called for each report, so it costs no more than a look where it always was.
+    /// A task is done: the worker is well. Called for each report, so it costs no more than a look
+    /// where it always was.
     pub(crate) fn recover(&mut self, number: WorkerNumber) {
         let was_unwell = |worker: &Worker| worker.unwell > 0;
         if self.workers.get(&number).is_some_and(was_unwell) {

@@ -1,10 +1,10 @@
-//! What a failure costs: two budgets per task, the wait before the next try, and the verdict that ends a job. Failures
-//! are classified by the worker; here they are only counted.
+//! What a failure costs: two budgets per task, the wait before the next try, and the verdict that
+//! ends a job. Failures are classified by the worker; here they are only counted.
 //!
-//! A deterministic failure is tried once more, since a bit may have flipped, and ends the job when the next try
-//! fails with the same words; an application failure (killed for want of memory, crashed, hung) is tried again
-//! until `taskFailures` is used up; a disruption is free, unless `taskDisruptions` limits them or the same one comes back
-//! more often than `setback` allows.
+//! A deterministic failure is tried once more, since a bit may have flipped, and ends the job when
+//! the next try fails with the same words; an application failure (killed for want of memory,
+//! crashed, hung) is tried again until `taskFailures` is used up; a disruption is free, unless
+//! `taskDisruptions` limits them or the same one comes back more often than `setback` allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
@@ -178,8 +178,8 @@ impl State {
         now.after_ms(backoff.delay_ms(history.setbacks))
     }
 
-    /// Notes a failure in the budget it belongs to. `reporter` is told when that is durable, or at once where there is
-    /// nothing to note.
+    /// Notes a failure in the budget it belongs to. `reporter` is told when that is durable, or at
+    /// once where there is nothing to note.
     pub(crate) fn charge(
         &mut self,
         out: &mut Outbox,
@@ -219,7 +219,8 @@ impl State {
         );
     }
 
-    /// Acknowledges the report of a failure that was taken in before: at once, or when its record is durable.
+    /// Acknowledges the report of a failure that was taken in before: at once, or when its record
+    /// is durable.
     pub(crate) fn ack_when_recorded(
         &mut self,
         out: &mut Outbox,
@@ -315,7 +316,8 @@ impl State {
         None
     }
 
-    /// Looks into the report that an attempt's output, which `reader` was to read, is lost or damaged.
+    /// Looks into the report that an attempt's output, which `reader` was to read, is lost or
+    /// damaged.
     fn look_for_input(&self, reader: TaskId, lost: TaskAttempt) -> LostInput {
         let is_its_input = reader.stage.0.checked_sub(1) == Some(lost.task.stage.0);
         match self
@@ -333,7 +335,8 @@ impl State {
         }
     }
 
-    /// Takes a commit back because its output is lost: the task runs again, and its stage is not finished any more.
+    /// Takes a commit back because its output is lost: the task runs again, and its stage is not
+    /// finished any more.
     pub(crate) fn revoke(&mut self, out: &mut Outbox, lost: TaskAttempt) {
         self.append(out, LogRecord::Revoked { task: lost }, Recorded::Revoked);
         self.forget_commit(lost);

@@ -1,5 +1,6 @@
-//! Which task runs where: the lowest stage whose input is there, its lowest shard first, at the worker that has the
-//! most room. Push with credits: slots, and a few in advance while tasks are short. Logarithmic per dispatch.
+//! Which task runs where: the lowest stage whose input is there, its lowest shard first, at the
+//! worker that has the most room. Push with credits: slots, and a few in advance while tasks are
+//! short. Logarithmic per dispatch.
 
 use crate::coordinator::effect::Dispatch;
 use crate::coordinator::outbox::Outbox;
@@ -41,7 +42,8 @@ impl State {
         let Some(history) = history else {
             return Some((shard, *number));
         };
-        // If it was held up or lost its worker there, that may happen again: any other worker with room is better.
+        // If it was held up or lost its worker there, that may happen again: any other worker with
+        // room is better.
         let is_avoided = |other: &WorkerNumber| {
             self.workers.get(other).is_some_and(|worker| {
                 history.held_up.avoids(worker) || history.lost_workers.avoids(worker)

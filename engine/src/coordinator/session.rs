@@ -1,5 +1,6 @@
-//! Who speaks: sessions that begin, are superseded and break, and workers that leave. What a worker says it runs is
-//! compared with what is known, and each attempt is kept, cancelled or requeued exactly once. No task is chosen here.
+//! Who speaks: sessions that begin, are superseded and break, and workers that leave. What a worker
+//! says it runs is compared with what is known, and each attempt is kept, cancelled or requeued
+//! exactly once. No task is chosen here.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -89,7 +90,8 @@ impl State {
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
                 let loss = self.by_early_news(now, number, Loss::Replaced);
-                // What a process before handed back was not the end of the pod: no news of that will come.
+                // What a process before handed back was not the end of the pod: no news of that
+                // will come.
                 self.unexplained.remove(id.pod_uid());
                 self.lose(out, now, number, &loss);
                 let successor = self.register(now, session, id, ordinal);
@@ -119,8 +121,8 @@ impl State {
         }
     }
 
-    /// Whether this process was replaced before by another of its pod. Two that live at once would else take the place of
-    /// each other for ever.
+    /// Whether this process was replaced before by another of its pod. Two that live at once would
+    /// else take the place of each other for ever.
     fn is_replaced(&self, number: WorkerNumber, id: &WorkerId) -> bool {
         self.workers
             .get(&number)
@@ -189,8 +191,8 @@ impl State {
         number
     }
 
-    /// Brings what the worker says it runs and what is known in line: afterwards they are the same, once the `Cancel`s
-    /// are through.
+    /// Brings what the worker says it runs and what is known in line: afterwards they are the same,
+    /// once the `Cancel`s are through.
     fn compare_running(
         &mut self,
         out: &mut Outbox,
@@ -216,8 +218,8 @@ impl State {
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
                 Claim::Adoptable => self.adopt(out, now, number, task),
-                // Whether it still runs or is finished is not known here; a finished one is reported
-                // again, and then acknowledged and its file discarded.
+                // Whether it still runs or is finished is not known here; a finished one is
+                // reported again, and then acknowledged and its file discarded.
                 Claim::Beaten | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
                     out.cancel(session, task);
                 }
@@ -284,7 +286,8 @@ impl State {
                     && self.task(spoken_of.task).is_some_and(is_in_order))
     }
 
-    /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by stopping it.
+    /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by
+    /// stopping it.
     fn is_fresh(&self, now: Timestamp, running: &RunningAttempt, other: Attempt) -> bool {
         running.attempt.epoch == self.epoch
             && running.attempt > other
@@ -321,7 +324,8 @@ impl State {
         self.with_worker(number, |worker| worker.running.insert(task));
     }
 
-    /// Tells a worker to stop an attempt and takes it off its list; the task's own state is the caller's to change.
+    /// Tells a worker to stop an attempt and takes it off its list; the task's own state is the
+    /// caller's to change.
     pub(crate) fn relieve(&mut self, out: &mut Outbox, number: WorkerNumber, task: TaskAttempt) {
         self.with_worker(number, |worker| worker.running.remove(&task));
         if let Some(session) = self.session_of(number) {
@@ -329,8 +333,8 @@ impl State {
         }
     }
 
-    /// Takes an attempt from its worker; its task is queued again where no other attempt of it runs. Gives whether the
-    /// worker had it.
+    /// Takes an attempt from its worker; its task is queued again where no other attempt of it
+    /// runs. Gives whether the worker had it.
     pub(crate) fn detach(&mut self, number: WorkerNumber, task: TaskAttempt) -> bool {
         let had = self
             .with_worker(number, |worker| worker.running.remove(&task))

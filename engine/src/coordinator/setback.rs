@@ -1,5 +1,6 @@
-//! What gives a task back through no fault of its own. Each cause is free a number of times in a row; after that it is
-//! charged to `taskFailures`, so that no task is tried for ever. What keeps everybody from work is never charged.
+//! What gives a task back through no fault of its own. Each cause is free a number of times in a
+//! row; after that it is charged to `taskFailures`, so that no task is tried for ever. What keeps
+//! everybody from work is never charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,8 @@ use crate::id::{TaskAttempt, TaskId};
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
-    /// Calls for one object failed for as long as a task is patient, and the same store answered a like call beside it: a read for a
-    /// read, a write for a write.
+    /// Calls for one object failed for as long as a task is patient, and the same store answered a
+    /// like call beside it: a read for a read, a write for a write.
     ObjectUnavailable,
     /// The store answered no like call: none at all, no write, or none in the object's folder.
     StoreAway,
@@ -80,7 +81,8 @@ impl Setback {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeldUp {
     causes: BTreeMap<Setback, Times>,
-    /// The pods of the workers at which it was tried so, the first few. A process that replaced another is no second worker.
+    /// The pods of the workers at which it was tried so, the first few. A process that replaced
+    /// another is no second worker.
     at: BTreeSet<PodIdentity>,
     /// The most records that any of these tries had read.
     furthest: u64,
@@ -132,15 +134,16 @@ impl HeldUp {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Which of the attempts beside it may be what left it no room: one that did before, or a new one while there were not too
-    /// many. Each of them ends, and so does the excuse.
+    /// Which of the attempts beside it may be what left it no room: one that did before, or a new
+    /// one while there were not too many. Each of them ends, and so does the excuse.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
         known.or_else(|| beside.next().filter(|_| takes_more))
     }
 
-    /// Notes one more time. A try that read twice as much as any before got on: what was counted before it is forgotten.
+    /// Notes one more time. A try that read twice as much as any before got on: what was counted
+    /// before it is forgotten.
     fn note(&mut self, at: Option<PodIdentity>, setback: Setback, read: u64, error: &str) {
         if read > self.furthest.saturating_mul(2) {
             self.causes.clear();
@@ -171,7 +174,8 @@ impl HeldUp {
 }
 
 impl State {
-    /// Counts that an attempt was given back. Where the cause is not free any more: the sentence to charge.
+    /// Counts that an attempt was given back. Where the cause is not free any more: the sentence to
+    /// charge.
     pub(crate) fn hold_up(
         &mut self,
         number: WorkerNumber,
@@ -210,8 +214,9 @@ impl State {
         ))
     }
 
-    /// An attempt at the same worker because of which a try does not count: it may be what fills the disk. It has to get on: tasks
-    /// that were held up themselves and never fit would else excuse each other without end.
+    /// An attempt at the same worker because of which a try does not count: it may be what fills
+    /// the disk. It has to get on: tasks that were held up themselves and never fit would else
+    /// excuse each other without end.
     fn crowded_by(
         &self,
         number: WorkerNumber,

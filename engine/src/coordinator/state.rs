@@ -1,5 +1,5 @@
-//! What a coordinator knows. The one place where a task changes its state and the counts and queues that follow from
-//! it; it decides nothing about when.
+//! What a coordinator knows. The one place where a task changes its state and the counts and queues
+//! that follow from it; it decides nothing about when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -29,7 +29,8 @@ pub struct State {
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
-    /// What the last process of a pod was running or handed back when it went, and when: why it had to go may be told later.
+    /// What the last process of a pod was running or handed back when it went, and when: why it had
+    /// to go may be told later.
     pub(crate) unexplained: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
     /// Queued tasks that wait for a moment.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
@@ -38,7 +39,8 @@ pub struct State {
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
-    /// Finished attempts that are not wanted, of tasks that have no durable winner yet, with who reported them.
+    /// Finished attempts that are not wanted, of tasks that have no durable winner yet, with who
+    /// reported them.
     pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, OutputFile)>>,
     /// Workers lost while registered and wanted, by no fault of a task.
     pub(crate) disruptions: u64,
@@ -152,7 +154,8 @@ pub(crate) enum TaskState {
     },
 }
 
-/// How far the final file of a task that is done has come. Only a task of the last stage leaves `NotBegun`.
+/// How far the final file of a task that is done has come. Only a task of the last stage leaves
+/// `NotBegun`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FinalFile {
     /// Nobody completes it.
@@ -249,7 +252,8 @@ pub(crate) struct Worker {
     pub(crate) rests_until: Option<Timestamp>,
     /// News that its container ended, while its session is still up.
     pub(crate) early_news: Option<(Timestamp, String)>,
-    /// Processes of the same pod that this one and those before it replaced, the latest last: they are not heard again.
+    /// Processes of the same pod that this one and those before it replaced, the latest last: they
+    /// are not heard again.
     pub(crate) predecessors: VecDeque<u64>,
 }
 
@@ -280,8 +284,8 @@ impl Worker {
     }
 }
 
-/// Where a worker stands among those that may be given tasks. Of equally busy ones the lowest ordinal is first, so that the
-/// highest are free to be released.
+/// Where a worker stands among those that may be given tasks. Of equally busy ones the lowest
+/// ordinal is first, so that the highest are free to be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// Attempts per thousand slots.
@@ -377,8 +381,8 @@ impl State {
         stage.0 as usize + 1 == self.stages.len()
     }
 
-    /// Where tasks of the stage find their input: `None` while it is not all there, an empty path where they read the
-    /// source.
+    /// Where tasks of the stage find their input: `None` while it is not all there, an empty path
+    /// where they read the source.
     pub(crate) fn stage_input(&self, stage: StageId) -> Option<&str> {
         match stage.0.checked_sub(1) {
             None => Some(""),
@@ -444,7 +448,8 @@ impl State {
         stage.tasks[task.shard.0 as usize].state = next;
     }
 
-    /// How far the final file of a task is; `None` if the plan lacks the task or the task is not done.
+    /// How far the final file of a task is; `None` if the plan lacks the task or the task is not
+    /// done.
     pub(crate) fn final_file(&self, task: TaskId) -> Option<FinalFile> {
         self.task(task)?.state.final_file()
     }
@@ -458,7 +463,8 @@ impl State {
         self.put(task, state);
     }
 
-    /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is started already.
+    /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is
+    /// started already.
     pub(crate) fn start_stage(&mut self, stage: StageId) {
         if self.stage(stage).progress != StageProgress::NotStarted {
             return;
@@ -543,7 +549,8 @@ impl Totals {
         self.bytes_out = self.bytes_out.wrapping_add(output.file.bytes);
     }
 
-    // Wrapping both ways, so that a worker's absurd number cannot stop the coordinator and is gone with its output.
+    // Wrapping both ways, so that a worker's absurd number cannot stop the coordinator and is gone
+    // with its output.
     fn subtract(&mut self, output: &TaskOutput) {
         self.records_in = self.records_in.wrapping_sub(output.records_in);
         self.bytes_in = self.bytes_in.wrapping_sub(output.bytes_in);

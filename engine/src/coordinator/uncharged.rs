@@ -1,5 +1,6 @@
-//! The list of all that is tried again for nothing, in any part of the system: how long, what then, and what shows it
-//! meanwhile. `docs/failures.md` has it as a table, word by word. Decides nothing: the numbers are those that others decide by.
+//! The list of all that is tried again for nothing, in any part of the system: how long, what then,
+//! and what shows it meanwhile. `docs/failures.md` has it as a table, word by word. Decides
+//! nothing: the numbers are those that others decide by.
 
 use crate::coordinator::config::{
     FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_WITHIN_MS,
@@ -23,7 +24,8 @@ pub enum Uncharged {
     OutputLost,
     /// A call of a task to the store.
     TaskCall,
-    /// A call of the coordinator to the store: ledger, lists of outputs, final files, `_SUCCESS.json`.
+    /// A call of the coordinator to the store: ledger, lists of outputs, final files,
+    /// `_SUCCESS.json`.
     CoordinatorCall,
     /// Planning and take-over.
     Planning,

@@ -1,8 +1,10 @@
-//! Aggregates of groupBy: what a group's values come to. One file a function; here is what they share.
+//! Aggregates of groupBy: what a group's values come to. One file a function; here is what they
+//! share.
 //!
-//! Null is the absence of a value, as in SQL: sum, avg, min and max pass over it and give null where there was nothing
-//! else; collect keeps it, and count counts records, whatever they hold. No result depends on how records were spread
-//! over shards, buffers and runs, because partial results are exact and combined in the order of (shard, position).
+//! Null is the absence of a value, as in SQL: sum, avg, min and max pass over it and give null
+//! where there was nothing else; collect keeps it, and count counts records, whatever they hold. No
+//! result depends on how records were spread over shards, buffers and runs, because partial results
+//! are exact and combined in the order of (shard, position).
 
 use crate::expr::{Expression, Value};
 use crate::ops::error::OperatorError;
@@ -48,7 +50,8 @@ enum Function {
 #[derive(Debug)]
 pub(crate) enum Partial {
     Count(Counted),
-    /// Boxed like the next: an exact sum is several times as large as the others, and most groups only count.
+    /// Boxed like the next: an exact sum is several times as large as the others, and most groups
+    /// only count.
     Sum(Box<Sum>),
     Avg(Box<Average>),
     Min(Extreme<Least>),
@@ -61,7 +64,8 @@ trait Combine {
     /// One more value, behind all others.
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError>;
 
-    /// Takes in what `encode` wrote for later values. An aggregate of nothing becomes the encoded one.
+    /// Takes in what `encode` wrote for later values. An aggregate of nothing becomes the encoded
+    /// one.
     fn absorb(
         &mut self,
         payload: &mut PayloadReader<'_>,

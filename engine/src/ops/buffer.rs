@@ -1,5 +1,6 @@
-//! The map side's buffer: one state a key, until memory is short or the input ends; then everything leaves as one run
-//! sorted by (partition, key). Says how much memory it holds and leaves the decision to its owner.
+//! The map side's buffer: one state a key, until memory is short or the input ends; then everything
+//! leaves as one run sorted by (partition, key). Says how much memory it holds and leaves the
+//! decision to its owner.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -84,8 +85,8 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         Ok(())
     }
 
-    /// Bytes held now: keys, states, slots and the index, with what the allocator adds. While the slots grow, up to
-    /// twice their size is held for a moment.
+    /// Bytes held now: keys, states, slots and the index, with what the allocator adds. While the
+    /// slots grow, up to twice their size is held for a moment.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.heap_bytes
             + self.slots.capacity() * size_of::<Slot<K::State>>()

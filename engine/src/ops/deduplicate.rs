@@ -1,4 +1,5 @@
-//! `deduplicate`: the first record of each key in (shard, position) order; its text is kept. Combines nothing else.
+//! `deduplicate`: the first record of each key in (shard, position) order; its text is kept.
+//! Combines nothing else.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;

@@ -1,5 +1,5 @@
-//! Why an operator could not go on. The same record or the same bytes fail again: nothing here is worth a retry but
-//! damaged shuffle data, which can be made anew.
+//! Why an operator could not go on. The same record or the same bytes fail again: nothing here is
+//! worth a retry but damaged shuffle data, which can be made anew.
 
 use crate::record::Record;
 
@@ -14,7 +14,8 @@ pub struct OperatorError {
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// Not the user's data is at fault but the bytes read from a shuffle: making them again may help.
+    /// Not the user's data is at fault but the bytes read from a shuffle: making them again may
+    /// help.
     pub damaged: bool,
 }
 

@@ -1,4 +1,5 @@
-//! How operators use expressions: compile, evaluate, and say at which step it went wrong. Knows no operator.
+//! How operators use expressions: compile, evaluate, and say at which step it went wrong. Knows no
+//! operator.
 
 use std::ops::ControlFlow;
 
@@ -15,7 +16,8 @@ pub(crate) fn compile(
     compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
-/// Lets `take` use the one result of the expression; none or several are an error that says how many.
+/// Lets `take` use the one result of the expression; none or several are an error that says how
+/// many.
 pub(crate) fn one<T>(
     path: &str,
     expression: &Expression,

@@ -1,4 +1,5 @@
-//! `filter`: keeps a record where the expression's one value is neither false nor null. The record keeps its text.
+//! `filter`: keeps a record where the expression's one value is neither false nor null. The record
+//! keeps its text.
 
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;

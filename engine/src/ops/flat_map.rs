@@ -1,4 +1,5 @@
-//! `flatMap`: any number of outputs per input, one by one: however many there are, one is held at a time.
+//! `flatMap`: any number of outputs per input, one by one: however many there are, one is held at a
+//! time.
 
 use std::ops::ControlFlow;
 

@@ -1,6 +1,6 @@
-//! `groupBy`: one record for each key, `{"key": K, "<name>": value, …}`, where K is the key as its first record in
-//! (shard, position) order wrote it; a key that is NaN reads null, since JSON has nothing better, but is a group of its
-//! own. What the aggregates compute is their own business.
+//! `groupBy`: one record for each key, `{"key": K, "<name>": value, …}`, where K is the key as its
+//! first record in (shard, position) order wrote it; a key that is NaN reads null, since JSON has
+//! nothing better, but is a group of its own. What the aggregates compute is their own business.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;

@@ -1,5 +1,6 @@
-//! Merging: sorted runs of entries into one run, or into the step's records. Bounded memory: one entry a run and the
-//! group under way. The order of runs is the order of (shard, position), so that "the first" means the same everywhere.
+//! Merging: sorted runs of entries into one run, or into the step's records. Bounded memory: one
+//! entry a run and the group under way. The order of runs is the order of (shard, position), so
+//! that "the first" means the same everywhere.
 
 use crate::ops::error::OperatorError;
 use crate::ops::keyed::{Entry, Keyed};

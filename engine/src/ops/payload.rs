@@ -1,5 +1,5 @@
-//! The bytes inside a shuffle entry's payload: numbers and byte strings one after the other. What they mean is each
-//! operator's own business. Reading never trusts a length.
+//! The bytes inside a shuffle entry's payload: numbers and byte strings one after the other. What
+//! they mean is each operator's own business. Reading never trusts a length.
 
 /// Why a group's state cannot be read, grown or finished.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

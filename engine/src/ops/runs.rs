@@ -1,5 +1,5 @@
-//! Sorted runs into one sorted sequence. Entries of equal key come out in the order of their runs. Holds one entry a
-//! run; knows nothing of what payloads mean.
+//! Sorted runs into one sorted sequence. Entries of equal key come out in the order of their runs.
+//! Holds one entry a run; knows nothing of what payloads mean.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -1,5 +1,6 @@
-//! The fused record steps of a stage: a record goes through all of them before the next is looked at. One run belongs to
-//! one attempt of one task. Where records come from and go to is the caller's business.
+//! The fused record steps of a stage: a record goes through all of them before the next is looked
+//! at. One run belongs to one attempt of one task. Where records come from and go to is the
+//! caller's business.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +17,8 @@ use crate::record::{Limits, Record, Selection};
 pub enum Flow {
     /// Go on reading.
     Continue,
-    /// No later record of this shard can reach the output: stop reading and finish as at the end of the input.
+    /// No later record of this shard can reach the output: stop reading and finish as at the end of
+    /// the input.
     Stop,
 }
 
@@ -74,13 +76,14 @@ impl<'p> StepRun<'p> {
         }
     }
 
-    /// Whether the output is complete whatever else the input holds; can be so before the first record.
+    /// Whether the output is complete whatever else the input holds; can be so before the first
+    /// record.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Sends one record through the steps; what comes out goes to `sink`, one by one and in order. Records pushed
-    /// after a [`Flow::Stop`] are ignored.
+    /// Sends one record through the steps; what comes out goes to `sink`, one by one and in order.
+    /// Records pushed after a [`Flow::Stop`] are ignored.
     pub fn push<E>(
         &mut self,
         record: Record,

@@ -1,5 +1,5 @@
-//! The shuffling operators against a naive model in memory: whatever the shards, buffers, runs and passes, the same
-//! records with the same bytes come out.
+//! The shuffling operators against a naive model in memory: whatever the shards, buffers, runs and
+//! passes, the same records with the same bytes come out.
 
 use std::sync::LazyLock;
 
@@ -139,7 +139,8 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// Choices that a run may make as it pleases: how records are spread over shards and runs, and how runs are merged.
+/// Choices that a run may make as it pleases: how records are spread over shards and runs, and how
+/// runs are merged.
 struct Choices {
     bytes: Vec<u8>,
     position: usize,
@@ -206,7 +207,8 @@ fn programs(steps: Vec<Step>) -> Programs {
 /// The most partitions of a random run.
 const MAX_PARTITIONS: usize = 5;
 
-/// Each operator that shuffles with 1 to [`MAX_PARTITIONS`] partitions: compiling takes longer than a random run.
+/// Each operator that shuffles with 1 to [`MAX_PARTITIONS`] partitions: compiling takes longer than
+/// a random run.
 static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
     let partitions = || 1..=u32::try_from(MAX_PARTITIONS).unwrap();
     [

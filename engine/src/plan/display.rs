@@ -1,5 +1,5 @@
-//! The plan as people read it: a table of stages, then what each one does. Whatever decides what a task does is in it,
-//! because the digest is taken of this text.
+//! The plan as people read it: a table of stages, then what each one does. Whatever decides what a
+//! task does is in it, because the digest is taken of this text.
 
 use std::fmt;
 
@@ -138,7 +138,8 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
     format!("{function} {}", expression_text(expression))
 }
 
-/// An expression of several lines keeps them: a comment ends with its line. No line of it can pass for one of ours.
+/// An expression of several lines keeps them: a comment ends with its line. No line of it can pass
+/// for one of ours.
 fn expression_text(expression: &str) -> String {
     expression.trim().replace('\n', "\n      | ")
 }

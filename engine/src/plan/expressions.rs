@@ -1,5 +1,6 @@
-//! Whether every expression and every list of columns of a pipeline compiles. Says all mistakes at once, each with its place in the manifest, so
-//! that a person mends them in one go. Evaluates nothing.
+//! Whether every expression and every list of columns of a pipeline compiles. Says all mistakes at
+//! once, each with its place in the manifest, so that a person mends them in one go. Evaluates
+//! nothing.
 
 use super::path;
 use crate::expr::Expression;

@@ -1,4 +1,5 @@
-//! Where the manifest has a step: the paths that errors and the printed plan begin with. Knows names only.
+//! Where the manifest has a step: the paths that errors and the printed plan begin with. Knows
+//! names only.
 
 use crate::pipeline::Step;
 

@@ -1,19 +1,20 @@
-//! From a pipeline to its plan. A stage takes in every record step up to the next shuffle; the stage behind a shuffle
-//! begins by merging. Decides nothing from data: only the pipeline and the number of source shards count.
+//! From a pipeline to its plan. A stage takes in every record step up to the next shuffle; the
+//! stage behind a shuffle begins by merging. Decides nothing from data: only the pipeline and the
+//! number of source shards count.
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
 use crate::id::StageId;
 use crate::pipeline::{Pipeline, Step};
 
-/// The most shards a shuffle has where the manifest does not say: with as many mappers as reducers the ranges of one
-/// shuffle grow with the square, and 256 of each are 65,536 ranges.
+/// The most shards a shuffle has where the manifest does not say: with as many mappers as reducers
+/// the ranges of one shuffle grow with the square, and 256 of each are 65,536 ranges.
 pub const MAX_DEFAULT_SHARDS: u32 = 256;
 
 /// The plan of a validated pipeline over so many source shards.
 ///
 /// Infallible: whatever a person can get wrong was found by validation (numbers) or is found by
-/// [`check_expressions`](super::check_expressions). A job without input shards gets stages of 0 tasks up to its first
-/// shuffle, and at least one task behind it.
+/// [`check_expressions`](super::check_expressions). A job without input shards gets stages of 0
+/// tasks up to its first shuffle, and at least one task behind it.
 pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
     let mut planner = Planner {
         finished: Vec::new(),

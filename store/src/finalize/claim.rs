@@ -1,6 +1,7 @@
-//! Who may write to a folder: a job says that it will, in `_STARTED.json`, before any of its workers starts, and only where
-//! nothing stands that it would mix with. Decides from what stands there, by one function; carries out one step at a time,
-//! each of which may be the last of this process, and looks again.
+//! Who may write to a folder: a job says that it will, in `_STARTED.json`, before any of its
+//! workers starts, and only where nothing stands that it would mix with. Decides from what stands
+//! there, by one function; carries out one step at a time, each of which may be the last of this
+//! process, and looks again.
 //!
 //! Deletes nothing but the `_SUCCESS.json` that the job has said it replaces.
 
@@ -29,10 +30,12 @@ pub(super) const MAX_NAMED: usize = 3;
 /// Times that somebody else may come first before it is looked at again later.
 const ROUNDS: u32 = 10;
 
-/// Different paths that runs of one job may have written to in a folder before somebody has to clean up.
+/// Different paths that runs of one job may have written to in a folder before somebody has to
+/// clean up.
 const MAX_EARLIER_PATHS: usize = 16;
 
-/// Unfinished jobs whose staged files on a local disk are removed in the end; those of older ones stay, hidden.
+/// Unfinished jobs whose staged files on a local disk are removed in the end; those of older ones
+/// stay, hidden.
 const MAX_EARLIER_UIDS: usize = 16;
 
 /// Sizes that are asked for at once.
@@ -45,7 +48,8 @@ struct Facts {
     record: Option<Intent>,
     intent: Option<Intent>,
     manifest: Option<Owner>,
-    /// The job of another name that holds the folder, if it is known by now that nothing of it runs any more.
+    /// The job of another name that holds the folder, if it is known by now that nothing of it runs
+    /// any more.
     gone: Option<Gone>,
 }
 
@@ -81,8 +85,9 @@ struct Claim {
     finished: Option<Intent>,
 }
 
-/// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe to be ended at any
-/// point and to be called again, by this process or another. `watch` is the same in all calls of one process.
+/// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe
+/// to be ended at any point and to be called again, by this process or another. `watch` is the same
+/// in all calls of one process.
 pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -274,7 +279,8 @@ fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
     }
 }
 
-/// Looks at all that is there under names that matter; gives what the job says of the folder, or names what is in the way.
+/// Looks at all that is there under names that matter; gives what the job says of the folder, or
+/// names what is in the way.
 async fn look_around(
     output: &Output,
     manifest: &Location,
@@ -387,7 +393,8 @@ async fn spare_inputs(
     Ok(())
 }
 
-/// The names of another path that lies in the same folder; another path is none that a job of this folder can have had.
+/// The names of another path that lies in the same folder; another path is none that a job of this
+/// folder can have had.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
     let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
     match super::output::pattern(path) {
@@ -399,8 +406,8 @@ pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern,
     }
 }
 
-/// Files where this job writes. A run that this one continues may have left some of them, and a mode may have them replaced;
-/// what is no plain file is in the way of either.
+/// Files where this job writes. A run that this one continues may have left some of them, and a
+/// mode may have them replaced; what is no plain file is in the way of either.
 async fn refuse_what_is_there(
     output: &Output,
     pattern: &NamePattern,
@@ -424,7 +431,8 @@ async fn refuse_what_is_there(
     })
 }
 
-/// What a failed job of another name left under names that this job does not make would stay beside its output.
+/// What a failed job of another name left under names that this job does not make would stay beside
+/// its output.
 async fn refuse_leftovers(
     output: &Output,
     pattern: &NamePattern,

@@ -1,9 +1,10 @@
-//! The end of an output: what is not of this job goes, `_SUCCESS.json` comes, `_STARTED.json` goes, in this order and each
-//! only after the one before. Safe to be ended at any point and to be called again.
+//! The end of an output: what is not of this job goes, `_SUCCESS.json` comes, `_STARTED.json` goes,
+//! in this order and each only after the one before. Safe to be ended at any point and to be called
+//! again.
 //!
-//! Deletes only names that the sink's path makes, and files that the job said it replaces and that are still what was
-//! listed; and those only while the folder is this job's. It never deletes an input of the job, nor a file behind a link to a
-//! folder that is below the sink's folder.
+//! Deletes only names that the sink's path makes, and files that the job said it replaces and that
+//! are still what was listed; and those only while the folder is this job's. It never deletes an
+//! input of the job, nor a file behind a link to a folder that is below the sink's folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ const DELETED_AT_ONCE: usize = 10_000;
 /// Deletions between two looks at whose the folder is.
 const DELETED_BETWEEN_LOOKS: usize = 500;
 
-/// Removes what the output replaces, writes the manifest beside the sink's files and gives its uri. All files must have been
-/// completed.
+/// Removes what the output replaces, writes the manifest beside the sink's files and gives its uri.
+/// All files must have been completed.
 pub async fn close(
     output: &Output,
     plan_digest: &str,
@@ -60,7 +61,8 @@ pub async fn close(
             return Err(finished_meanwhile(output, &location, &owner));
         }
         Some(_) if stands(output, &location, &text).await? => {
-            // Ended before it took back what it had said, and perhaps before it removed what others had staged.
+            // Ended before it took back what it had said, and perhaps before it removed what others
+            // had staged.
             let standing = read_intent(&output.stores, &intent_location(&location)).await;
             let intent = standing.ok().flatten().map(|standing| standing.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
@@ -115,8 +117,8 @@ async fn write(
     }
 }
 
-/// Fails unless the folder is this job's now; gives whether files of the output's names may be replaced there. What somebody
-/// removed is said again, if nobody else has come since.
+/// Fails unless the folder is this job's now; gives whether files of the output's names may be
+/// replaced there. What somebody removed is said again, if nobody else has come since.
 pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &location).await? {
@@ -134,8 +136,8 @@ pub(super) fn may_replace(intent: &Intent) -> bool {
     intent.mode == SinkMode::Overwrite || intent.continues
 }
 
-/// Completes the upload of a committed attempt while the folder is this job's. A file that has come under its name since the job
-/// looked is not replaced in mode `Refuse`.
+/// Completes the upload of a committed attempt while the folder is this job's. A file that has come
+/// under its name since the job looked is not replaced in mode `Refuse`.
 ///
 /// # Errors
 /// The folder is another job's by now, the file is another one's, or a store failed.
@@ -166,8 +168,8 @@ pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Final
     }
 }
 
-/// Removes a file that this coordinator has just completed and that the store damaged, while the folder is this job's. The next
-/// attempt of its task would find it in the way.
+/// Removes a file that this coordinator has just completed and that the store damaged, while the
+/// folder is this job's. The next attempt of its task would find it in the way.
 async fn make_way(output: &Output, file: &OutputFile) -> Result<(), OutputError> {
     hold_output(output).await?;
     let (location, _) = super::upload(file).map_err(OutputError::Store)?;
@@ -242,7 +244,8 @@ async fn remove_what_is_replaced(
     delete(output, &old, &inputs).await
 }
 
-/// Deletes what matches and is not of this job, and makes sure that all that is of this job stands there in its size.
+/// Deletes what matches and is not of this job, and makes sure that all that is of this job stands
+/// there in its size.
 async fn sweep(
     output: &Output,
     pattern: &NamePattern,
@@ -294,7 +297,8 @@ async fn sweep(
     }
 }
 
-/// Every file of this job has to be there as it was written: whoever came between has made a mixture.
+/// Every file of this job has to be there as it was written: whoever came between has made a
+/// mixture.
 async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     let folder = manifest_location(&output.path).map_err(OutputError::Store)?;
     let place = |path: &String| {
@@ -319,7 +323,8 @@ async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// The job that had the folder before may have completed a file of the same size after it lost it, so the contents count.
+/// The job that had the folder before may have completed a file of the same size after it lost it,
+/// so the contents count.
 async fn check_contents(
     output: &Output,
     files: &[(TaskAttempt, OutputFile)],
@@ -356,7 +361,8 @@ async fn delete(output: &Output, files: &[Location], inputs: &Inputs) -> Result<
     Ok(())
 }
 
-/// Takes back what the job said. Beside its own manifest it means nothing any more, so what cannot be removed stays.
+/// Takes back what the job said. Beside its own manifest it means nothing any more, so what cannot
+/// be removed stays.
 async fn release(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -380,7 +386,8 @@ async fn release(output: &Output) -> Result<(), OutputError> {
     }
 }
 
-/// Says that the job has ended without output, if the folder is its own: a later job may have it then.
+/// Says that the job has ended without output, if the folder is its own: a later job may have it
+/// then.
 pub async fn give_up(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);

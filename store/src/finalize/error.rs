@@ -55,7 +55,8 @@ pub enum OutputError {
         /// Why the other job may be alive.
         reason: String,
     },
-    /// The job that holds the folder seems to be gone; it is watched for a while before the folder is taken over.
+    /// The job that holds the folder seems to be gone; it is watched for a while before the folder
+    /// is taken over.
     #[error(
         "spec.pipeline.sink.files.path: {folder} is held by {owner}, {silence} (got {intent}); this job takes the folder over if none comes within {watched} min"
     )]
@@ -150,12 +151,14 @@ impl OutputError {
         }
     }
 
-    /// Whether a local disk is full: that does not pass while a run waits that may be what fills it.
+    /// Whether a local disk is full: that does not pass while a run waits that may be what fills
+    /// it.
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Self::Store(error) | Self::Storage(error) if error.is_full_disk())
     }
 
-    /// The store's error that this is, if it is one: what the store does not do now it may do when somebody mends it.
+    /// The store's error that this is, if it is one: what the store does not do now it may do when
+    /// somebody mends it.
     pub fn store_error(&self) -> Option<&StorageError> {
         match self {
             Self::Store(error) | Self::Storage(error) | Self::MayNotList(error) => Some(error),

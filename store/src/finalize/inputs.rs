@@ -1,7 +1,7 @@
 //! What a job reads, so that nothing of it is deleted with older output. Deletes nothing.
 //!
-//! It is compared before the job starts and once more before each deletion, for names that came meanwhile. On a local disk files
-//! are compared by what their names lead to.
+//! It is compared before the job starts and once more before each deletion, for names that came
+//! meanwhile. On a local disk files are compared by what their names lead to.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
-//! `_STARTED.json`: the word of a job that it writes to a folder, for as long as its output is not finished. Knows how it is
-//! written, read and replaced; who may do so is decided in `claim`.
+//! `_STARTED.json`: the word of a job that it writes to a folder, for as long as its output is not
+//! finished. Knows how it is written, read and replaced; who may do so is decided in `claim`.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,8 @@ use crate::storage::{Cause, Location, StorageError, Stores, Versioned, read_vers
 /// The version this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 
-/// The most that is read of an intent. It lists what a job replaces under names that its own template does not make: for a
-/// hundred thousand files some twenty megabytes.
+/// The most that is read of an intent. It lists what a job replaces under names that its own
+/// template does not make: for a hundred thousand files some twenty megabytes.
 pub(super) const MAX_INTENT_BYTES: u64 = 128 << 20;
 
 /// How far the job is.
@@ -37,7 +37,8 @@ pub(super) struct OldFile {
     /// Its CRC-32C as eight hexadecimal digits, if the manifest has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
-    /// What the store said of this version of it when the job took the folder; some stores say nothing.
+    /// What the store said of this version of it when the job took the folder; some stores say
+    /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
 }
@@ -49,7 +50,8 @@ pub(super) struct Replaces {
     /// Uids of the jobs whose manifest it removes.
     #[serde(default)]
     pub(super) manifests_of: Vec<String>,
-    /// What these manifests list under other names than this job's template makes. The others are found by their names.
+    /// What these manifests list under other names than this job's template makes. The others are
+    /// found by their names.
     #[serde(default)]
     pub(super) files: Vec<OldFile>,
 }
@@ -67,7 +69,8 @@ pub(super) struct Intent {
     pub(super) mode: SinkMode,
     /// `spec.pipeline.sink.files.path`.
     pub(super) path: String,
-    /// An earlier run of the job of this name began here and did not end: what it left may be removed.
+    /// An earlier run of the job of this name began here and did not end: what it left may be
+    /// removed.
     pub(super) continues: bool,
     /// Uids of jobs that began here before this one and did not finish.
     #[serde(default)]
@@ -76,7 +79,8 @@ pub(super) struct Intent {
     #[serde(default)]
     pub(super) earlier_paths: Vec<String>,
     pub(super) replaces: Replaces,
-    /// `spec.storage.uri`, in which the job's coordinators show that they are alive. Earlier releases did not say it.
+    /// `spec.storage.uri`, in which the job's coordinators show that they are alive. Earlier
+    /// releases did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) storage: Option<String>,
     /// The job that held the folder and had shown no sign of life, for people.

@@ -1,16 +1,20 @@
-//! What attempts that were killed left under the names of the output: uploads that nobody completes, and on a local disk staged
-//! files. No ledger names them. Runs once the job's end is durable, and throws away only what no job can need.
+//! What attempts that were killed left under the names of the output: uploads that nobody
+//! completes, and on a local disk staged files. No ledger names them. Runs once the job's end is
+//! durable, and throws away only what no job can need.
 //!
-//! S3 does not say whose an upload is. Whose folder it is says it: a job begins uploads only after it has said in `_STARTED.json`
-//! that it writes there and has removed an older `_SUCCESS.json`, and while that stands no other job does either. The uploads
-//! are listed first, and only then is it looked at whose the folder is. If it is still this job's, every upload in the list was
-//! begun before any later job could begin one. So each belongs to an attempt of this job, which has ended, or of a job that lost the
-//! folder before and may complete nothing there any more. What was listed is thrown away by its upload's id, so a later job's
-//! upload of the same name is never touched.
+//! S3 does not say whose an upload is. Whose folder it is says it: a job begins uploads only after
+//! it has said in `_STARTED.json` that it writes there and has removed an older `_SUCCESS.json`,
+//! and while that stands no other job does either. The uploads are listed first, and only then is
+//! it looked at whose the folder is. If it is still this job's, every upload in the list was begun
+//! before any later job could begin one. So each belongs to an attempt of this job, which has
+//! ended, or of a job that lost the folder before and may complete nothing there any more. What was
+//! listed is thrown away by its upload's id, so a later job's upload of the same name is never
+//! touched.
 //!
-//! Only S3 lists uploads so that they can be thrown away here. Azure has no uploads: its blocks without a file go when a file of
-//! that name is completed, or after a week. Of Google Cloud Storage the client signs such a call only with a service account's
-//! private key, which a workload identity does not have; a lifecycle rule of the bucket does it there.
+//! Only S3 lists uploads so that they can be thrown away here. Azure has no uploads: its blocks
+//! without a file go when a file of that name is completed, or after a week. Of Google Cloud
+//! Storage the client signs such a call only with a service account's private key, which a workload
+//! identity does not have; a lifecycle rule of the bucket does it there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,12 +31,14 @@ use crate::storage::{
     Location, NamePattern, StorageError, UnfinishedUpload, UploadLister, abort_upload,
 };
 
-/// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the uploads of one key, and none of a
-/// prefix. So many calls take a few seconds of a job's end, and on Amazon's price list about a tenth of a cent.
+/// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the
+/// uploads of one key, and none of a prefix. So many calls take a few seconds of a job's end, and
+/// on Amazon's price list about a tenth of a cent.
 const MAX_NAMES_ASKED: u32 = 256;
 
-/// Throws away what attempts of this job left under the output's names, if the folder is this job's; gives how many uploads that
-/// were. The job has ended, and its last stage had so many shards; 0 if that is not known, and then no name is asked for by itself.
+/// Throws away what attempts of this job left under the output's names, if the folder is this
+/// job's; gives how many uploads that were. The job has ended, and its last stage had so many
+/// shards; 0 if that is not known, and then no name is asked for by itself.
 ///
 /// # Errors
 /// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing depends on it.
@@ -112,7 +118,8 @@ fn folders_of(output: &Output, shards: u32) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether no later job has begun to write there: the manifest is this job's, or without one the word of who writes.
+/// Whether no later job has begun to write there: the manifest is this job's, or without one the
+/// word of who writes.
 async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &manifest).await? {
@@ -122,8 +129,8 @@ async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     Ok(standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str()))
 }
 
-/// Removes what attempts of these jobs that were killed have staged beside the final files on a local disk. They harm nobody, so
-/// what cannot be removed is only mentioned.
+/// Removes what attempts of these jobs that were killed have staged beside the final files on a
+/// local disk. They harm nobody, so what cannot be removed is only mentioned.
 pub(super) async fn remove_staged(jobs: &[String], folders: BTreeSet<PathBuf>) {
     if folders.is_empty() {
         return;

@@ -1,5 +1,5 @@
-//! Symbolic links to folders between a sink's folder and a file that older output lists. Behind such a link the file is really
-//! elsewhere, where a job deletes nothing.
+//! Symbolic links to folders between a sink's folder and a file that older output lists. Behind
+//! such a link the file is really elsewhere, where a job deletes nothing.
 //!
 //! It looks at names of the local disk. It must not delete or write anything.
 
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::OutputError;
 use crate::storage::{Cause, Location, StorageError};
 
-/// Fails if one of these files is behind a link to a folder that is itself below `folder`. A link in the way to `folder` counts
-/// for nothing: the job's own output goes there too.
+/// Fails if one of these files is behind a link to a folder that is itself below `folder`. A link
+/// in the way to `folder` counts for nothing: the job's own output goes there too.
 ///
 /// # Errors
 /// The first such file, with the link.

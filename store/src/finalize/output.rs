@@ -1,4 +1,5 @@
-//! Which output is meant: the sink of one job, with the clients to reach it. Reads and writes nothing.
+//! Which output is meant: the sink of one job, with the clients to reach it. Reads and writes
+//! nothing.
 
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
@@ -7,7 +8,8 @@ use super::owner::{place_of, read_old_files};
 use super::{OutputError, manifest_location, output_path};
 use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
 
-/// What a job said when it took its folder, in its own storage: where somebody removes `_STARTED.json`, it is still known.
+/// What a job said when it took its folder, in its own storage: where somebody removes
+/// `_STARTED.json`, it is still known.
 const RECORD_NAME: &str = "output.json";
 
 /// A job's output.
@@ -27,13 +29,14 @@ pub struct Output {
     pub path: String,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: SinkMode,
-    /// Whether the job's ledger has records of tasks already. A job that an earlier release began has finished files and has not said
-    /// that it writes here.
+    /// Whether the job's ledger has records of tasks already. A job that an earlier release began
+    /// has finished files and has not said that it writes here.
     pub has_begun: bool,
 }
 
 impl Output {
-    /// Files of older output that go when this output is complete, under other names than this job's: mode `Overwrite` only.
+    /// Files of older output that go when this output is complete, under other names than this
+    /// job's: mode `Overwrite` only.
     ///
     /// # Errors
     /// The folder's `_SUCCESS.json` cannot be read.

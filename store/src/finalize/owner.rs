@@ -1,4 +1,5 @@
-//! `_SUCCESS.json` as others left it: whose finished output lies in a folder, and which files that is. Writes nothing.
+//! `_SUCCESS.json` as others left it: whose finished output lies in a folder, and which files that
+//! is. Writes nothing.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +12,12 @@ use crate::storage::{
     Cause, Location, NamePattern, StorageError, Stores, fetch_range, read_versioned, size_of,
 };
 
-/// What is read of a manifest: whose it is stands before the list of files, which may be of any length.
+/// What is read of a manifest: whose it is stands before the list of files, which may be of any
+/// length.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The most that is read of a manifest whose files are to be replaced: a hundred thousand files with long names.
+/// The most that is read of a manifest whose files are to be replaced: a hundred thousand files
+/// with long names.
 const MAX_MANIFEST_BYTES: u64 = 128 << 20;
 
 /// The longest text of somebody else's that is shown.
@@ -64,7 +67,8 @@ pub(super) fn shown_long(text: &str) -> String {
         .collect()
 }
 
-/// Whose finished output lies there; `None` where nobody's does. Reads the beginning only, if that says it.
+/// Whose finished output lies there; `None` where nobody's does. Reads the beginning only, if that
+/// says it.
 pub(super) async fn read_owner(
     stores: &Stores,
     manifest: &Location,
@@ -136,8 +140,8 @@ fn head(bytes: &[u8]) -> Result<Owner, String> {
     serde_json::from_str(&head).map_err(|error| format!("the beginning cannot be read: {error}"))
 }
 
-/// The files that a manifest lists below its own folder and that `pattern` does not match, by name. What it lists elsewhere
-/// is no part of what lies here: it is passed over and stays.
+/// The files that a manifest lists below its own folder and that `pattern` does not match, by name.
+/// What it lists elsewhere is no part of what lies here: it is passed over and stays.
 pub(super) async fn read_old_files(
     stores: &Stores,
     manifest: &Location,
@@ -175,8 +179,8 @@ pub(super) async fn read_old_files(
     Ok(below.collect())
 }
 
-/// The name of a file from a folder on, if it lies below it and could be output: no segment of an output's name is hidden or
-/// a mark.
+/// The name of a file from a folder on, if it lies below it and could be output: no segment of an
+/// output's name is hidden or a mark.
 fn name_below(folder: &Location, file: &Location) -> Option<String> {
     if folder.store_key() != file.store_key() {
         return None;
@@ -187,7 +191,8 @@ fn name_below(folder: &Location, file: &Location) -> Option<String> {
     (!segments.is_empty() && segments.iter().all(is_output)).then(|| segments.join("/"))
 }
 
-/// The place of an old file; `None` for a name that [`read_old_files`] never gave, whoever wrote it down.
+/// The place of an old file; `None` for a name that [`read_old_files`] never gave, whoever wrote it
+/// down.
 pub(super) fn place_of(folder: &Location, old: &OldFile) -> Option<Location> {
     let location = folder.join(&old.name).ok()?;
     (name_below(folder, &location)? == old.name).then_some(location)

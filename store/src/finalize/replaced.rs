@@ -1,4 +1,5 @@
-//! Whether files that an older manifest lists are still what it lists: what was written since is nobody's to remove. Removes nothing.
+//! Whether files that an older manifest lists are still what it lists: what was written since is
+//! nobody's to remove. Removes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,9 @@ use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
 use crate::storage::{Location, StorageError, Stores, meta_of};
 
-/// The most that is read of all files to be replaced, to compare their checksums: some minutes. Beyond it sizes are compared
-/// alone. Only files under other names than the new output makes are read at all.
+/// The most that is read of all files to be replaced, to compare their checksums: some minutes.
+/// Beyond it sizes are compared alone. Only files under other names than the new output makes are
+/// read at all.
 const MAX_READ_BYTES: u64 = 16 << 30;
 
 /// Those of the files that are there, with their versions, if each of them is what was listed.

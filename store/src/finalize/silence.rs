@@ -1,9 +1,10 @@
-//! Whether anything of a job may still run that holds a folder and has another name: a job that was deleted before its end says for
-//! good that it runs. Its coordinators show in their storage that they are alive; only one that was seen to show nothing for a long
-//! time is gone. Writes nothing but this job's own sign of life, which says what time it is.
+//! Whether anything of a job may still run that holds a folder and has another name: a job that was
+//! deleted before its end says for good that it runs. Its coordinators show in their storage that
+//! they are alive; only one that was seen to show nothing for a long time is gone. Writes nothing
+//! but this job's own sign of life, which says what time it is.
 //!
-//! A folder is never taken over if that storage cannot be looked at, or is not this job's as well: then its clock and its address
-//! mean something else here.
+//! A folder is never taken over if that storage cannot be looked at, or is not this job's as well:
+//! then its clock and its address mean something else here.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +18,13 @@ use super::owner::shown;
 use crate::reclaim::read_marker;
 use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
 
-/// How old the last sign of life must be. A coordinator shows one every two minutes, also while it waits for the store. A job whose
-/// coordinator waits for a node shows none: if it comes back later, it has completed no file since and fails with a sentence that
-/// names its successor.
+/// How old the last sign of life must be. A coordinator shows one every two minutes, also while it
+/// waits for the store. A job whose coordinator waits for a node shows none: if it comes back
+/// later, it has completed no file since and fails with a sentence that names its successor.
 const SILENCE: Duration = Duration::from_hours(1);
 
-/// For how long this job must have seen no new sign itself. After an outage of the store all coordinators look silent, and each
-/// that is alive shows a sign within one interval.
+/// For how long this job must have seen no new sign itself. After an outage of the store all
+/// coordinators look silent, and each that is alive shows a sign within one interval.
 const WATCHED: Duration = SIGN_OF_LIFE_INTERVAL.saturating_mul(3);
 
 /// What a coordinator has seen of the job that holds the folder it wants. One for each process.

@@ -1,5 +1,6 @@
-//! A folder's whole life with output that is there before, with a coordinator that ends after each of its writes, and with
-//! others that want the same folder. Files are put by hand: how uploads become files is tested elsewhere.
+//! A folder's whole life with output that is there before, with a coordinator that ends after each
+//! of its writes, and with others that want the same folder. Files are put by hand: how uploads
+//! become files is tested elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,7 +145,8 @@ struct Scenario {
     stray: &'static [&'static str],
     /// What is to be there at the end, besides the manifest and what is nobody's.
     left: &'static [&'static str],
-    /// The uid of the coordinator that takes over: another one is a job of the same name that is created anew.
+    /// The uid of the coordinator that takes over: another one is a job of the same name that is
+    /// created anew.
     successor: &'static str,
 }
 
@@ -155,7 +157,8 @@ const FOREIGN: [&str; 4] = [
     "out/sub/p-0.jsonl",
 ];
 
-/// Whatever a process did before it ended, nothing foreign is lost, and no manifest stands beside a mixture.
+/// Whatever a process did before it ended, nothing foreign is lost, and no manifest stands beside a
+/// mixture.
 fn check(scenario: &Scenario, files: &BTreeMap<String, String>) {
     for key in FOREIGN {
         assert_eq!(files.get(key).map(String::as_str), Some("foreign"), "{key}");
@@ -650,8 +653,8 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
     assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
 }
 
-/// A folder `out` of a local disk with the output of a job of one shard, `0/p`, which was moved to `arch` since; a link to `arch`
-/// is in its place.
+/// A folder `out` of a local disk with the output of a job of one shard, `0/p`, which was moved to
+/// `arch` since; a link to `arch` is in its place.
 fn archived(disk: &std::path::Path) {
     let at = |name: &str| disk.join(name);
     std::fs::create_dir_all(at("out")).unwrap();
@@ -757,7 +760,8 @@ async fn an_input_that_would_go_with_older_output_is_named_before_the_start() {
     }
 }
 
-/// Two jobs of different names with the same storage on a local disk, of which times can be set back.
+/// Two jobs of different names with the same storage on a local disk, of which times can be set
+/// back.
 struct Rivals {
     world: World,
     folder: tempfile::TempDir,

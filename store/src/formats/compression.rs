@@ -1,5 +1,5 @@
-//! gzip and zstd, chosen by extension. All members and frames of a file are read; anything else behind them is an error.
-//! Says in one sentence what is wrong with compressed bytes.
+//! gzip and zstd, chosen by extension. All members and frames of a file are read; anything else
+//! behind them is an error. Says in one sentence what is wrong with compressed bytes.
 
 use std::io::{self, Read, Write};
 
@@ -130,8 +130,8 @@ const USUAL_WINDOW_LOG: u32 = 27;
 /// The smallest window that zstd writes: `--long=10`.
 const MIN_WINDOW_LOG: u32 = 10;
 
-/// The largest number for `zstd --long` of which the window has at most so many bytes, as far as other programs read it
-/// without an option.
+/// The largest number for `zstd --long` of which the window has at most so many bytes, as far as
+/// other programs read it without an option.
 fn long_of(bytes: u64) -> u32 {
     let log = bytes.checked_ilog2().unwrap_or(MIN_WINDOW_LOG);
     log.clamp(MIN_WINDOW_LOG, USUAL_WINDOW_LOG)

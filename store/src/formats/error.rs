@@ -10,7 +10,8 @@ pub enum ReadError {
     /// The store failed.
     #[error("{0}")]
     Store(#[source] StorageError),
-    /// The compressed bytes are not what their extension says, end too early, or go on with something else.
+    /// The compressed bytes are not what their extension says, end too early, or go on with
+    /// something else.
     #[error("{file}: byte {byte} of the compressed file: {problem}")]
     Decompress {
         /// The file.

@@ -1,6 +1,6 @@
-//! gzip: all members of a file, and nothing but zero bytes between and behind them. The end of a file in the middle of a
-//! member is an error. A file that was cut exactly between two members cannot be told from a whole one, but by the end
-//! mark that bgzip writes.
+//! gzip: all members of a file, and nothing but zero bytes between and behind them. The end of a
+//! file in the middle of a member is an error. A file that was cut exactly between two members
+//! cannot be told from a whole one, but by the end mark that bgzip writes.
 
 use std::io::{self, BufRead, Read};
 

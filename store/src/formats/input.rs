@@ -1,4 +1,5 @@
-//! The bytes of a file with a look ahead: how far they were consumed is known to the byte. Knows no compression.
+//! The bytes of a file with a look ahead: how far they were consumed is known to the byte. Knows no
+//! compression.
 
 use std::io::{self, BufRead, Read};
 
@@ -30,7 +31,8 @@ impl Input {
         self.position
     }
 
-    /// The next `count` bytes, or fewer at the end of the file. They stay to be read. `count` is at most the buffer's size.
+    /// The next `count` bytes, or fewer at the end of the file. They stay to be read. `count` is at
+    /// most the buffer's size.
     pub(crate) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.buffer.len() - self.start < count {
             self.buffer.copy_within(self.start..self.end, 0);

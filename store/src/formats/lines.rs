@@ -1,4 +1,5 @@
-//! A stream of bytes as lines, without a copy where a line lies whole in the buffer. Knows no format.
+//! A stream of bytes as lines, without a copy where a line lies whole in the buffer. Knows no
+//! format.
 
 use std::io::{self, Read};
 
@@ -10,7 +11,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// A buffer that a long line made larger than this is given back once the line is done.
 const KEPT_BYTES: usize = 4 * BUFFER_BYTES;
 
-/// A line is in memory at least so many times: as it is read, as a record, and as what is written of it.
+/// A line is in memory at least so many times: as it is read, as a record, and as what is written
+/// of it.
 const COPIES: usize = 3;
 
 /// U+FEFF as UTF-8, which some programs write before the first line of a file.
@@ -42,7 +44,8 @@ pub(crate) enum LineError {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of at most `limit` bytes, without their ends and without a byte order mark before the first one.
+    /// Lines of at most `limit` bytes, without their ends and without a byte order mark before the
+    /// first one.
     pub(crate) fn new(input: R, limit: usize) -> Self {
         Self {
             input,
@@ -66,8 +69,9 @@ impl<R: Read> Lines<R> {
         &self.input
     }
 
-    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take on its way. A byte order mark before the first line is left out. The last
-    /// line need not have an end; an end at the end of the file begins no further line.
+    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take on its
+    /// way. A byte order mark before the first line is left out. The last line need not have an
+    /// end; an end at the end of the file begins no further line.
     pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
         self.line += 1;
         loop {
@@ -103,8 +107,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The first `count` bytes, or all of a shorter input; they stay to be read. Only before the first line, and for no
-    /// more than a buffer.
+    /// The first `count` bytes, or all of a shorter input; they stay to be read. Only before the
+    /// first line, and for no more than a buffer.
     pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], LineError> {
         while self.end < count && !self.at_end {
             self.fill().map_err(LineError::Read)?;

@@ -12,8 +12,9 @@ pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The upper 28 bits of a skippable frame's first bytes, little endian.
 const ZSTD_SKIPPABLE: u32 = 0x184d_2a50;
 
-/// The kind that `head`, the first bytes of something that should be text, surely is; `None` for what may be text. Each magic is
-/// whole, and holds bytes that are not UTF-8 or a NUL; what text could hold as well counts only with plausible fields behind it.
+/// The kind that `head`, the first bytes of something that should be text, surely is; `None` for
+/// what may be text. Each magic is whole, and holds bytes that are not UTF-8 or a NUL; what text
+/// could hold as well counts only with plausible fields behind it.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &'static str); 9] = [
         (&GZIP, "gzip"),
@@ -46,7 +47,8 @@ fn word(head: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// A local file header: versions up to 63 for the reader, methods that zip has, and a NUL in its fixed part of 30 bytes.
+/// A local file header: versions up to 63 for the reader, methods that zip has, and a NUL in its
+/// fixed part of 30 bytes.
 fn is_zip(head: &[u8]) -> bool {
     let has_version = word(head, 4).is_some_and(|version| (10..=63).contains(&(version & 0xff)));
     let has_method =

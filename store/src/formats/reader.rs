@@ -1,4 +1,5 @@
-//! A file's records, one by one, each with its line. A bad record is an error that names file and line.
+//! A file's records, one by one, each with its line. A bad record is an error that names file and
+//! line.
 
 use std::io::Read;
 
@@ -17,8 +18,9 @@ use crate::formats::{Compression, ReadError};
 
 /// Reads the records of one file.
 ///
-/// In `jsonl`, lines of nothing but white space are passed over; in `text`, they are records like any other. A byte
-/// order mark at the beginning is left out, `\r\n` ends a line like `\n`, and the last line need not be ended.
+/// In `jsonl`, lines of nothing but white space are passed over; in `text`, they are records like
+/// any other. A byte order mark at the beginning is left out, `\r\n` ends a line like `\n`, and the
+/// last line need not be ended.
 pub struct FileReader {
     file: String,
     format: Format,
@@ -31,8 +33,8 @@ pub struct FileReader {
 /// What a file and its records may be at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// The longest line, how deep a record nests, and the memory that reading a record may take together with what
-    /// decompressing holds.
+    /// The longest line, how deep a record nests, and the memory that reading a record may take
+    /// together with what decompressing holds.
     pub record: Limits,
     /// The largest window of zstd in bytes.
     pub zstd_window_bytes: u64,
@@ -47,7 +49,8 @@ impl Default for ReadLimits {
     }
 }
 
-/// How records lie in a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`, `.txt`, `.text`.
+/// How records lie in a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`,
+/// `.txt`, `.text`.
 pub fn source_format(file: &str) -> Result<Format, ReadError> {
     match FileFormat::of_path(file) {
         Some(FileFormat::Jsonl) => Ok(Format::Jsonl),
@@ -59,7 +62,8 @@ pub fn source_format(file: &str) -> Result<Format, ReadError> {
 }
 
 impl FileReader {
-    /// Reads from `input`, which gives the file's `size` bytes. The compression is that of its extension.
+    /// Reads from `input`, which gives the file's `size` bytes. The compression is that of its
+    /// extension.
     pub fn new(
         file: &str,
         size: u64,

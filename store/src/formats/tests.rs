@@ -1,4 +1,5 @@
-//! Files that are damaged, cut, extended, named wrongly or unusually large: each gives exactly its records or one sentence.
+//! Files that are damaged, cut, extended, named wrongly or unusually large: each gives exactly its
+//! records or one sentence.
 
 use std::io::{Cursor, Write};
 
@@ -409,7 +410,8 @@ fn lines(text: &[u8]) -> Vec<String> {
 }
 
 proptest! {
-    /// Every byte of a file in turn is changed, and every place in turn is its end or has something behind it.
+    /// Every byte of a file in turn is changed, and every place in turn is its end or has something
+    /// behind it.
     #[test]
     fn a_file_changed_at_any_place_gives_its_records_or_an_error(
         (one, two) in (texts(), texts()),

@@ -1,12 +1,13 @@
-//! Files of which nobody can tell how records are stored in them: found in a listing, before a task opens the first one.
+//! Files of which nobody can tell how records are stored in them: found in a listing, before a task
+//! opens the first one.
 
 use crate::formats::source_format;
 
 /// Files that a sentence names.
 const MAX_NAMED: usize = 10;
 
-/// A sentence about every file without a known extension; `None` if all of them have one. Only for a source without
-/// `format`.
+/// A sentence about every file without a known extension; `None` if all of them have one. Only for
+/// a source without `format`.
 pub fn unknown_formats<'a>(uris: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut files = 0_usize;
     let unknown: Vec<&str> = uris

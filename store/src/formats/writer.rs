@@ -39,7 +39,8 @@ impl<W: Write> FileWriter<W> {
         })
     }
 
-    /// Writes one more record. In `text`, a string is written as it is and everything else as compact JSON.
+    /// Writes one more record. In `text`, a string is written as it is and everything else as
+    /// compact JSON.
     pub fn write(&mut self, record: &Record) -> Result<(), WriteError> {
         // A jsonl file has records as they are: only for text are escapes resolved.
         let text = match self.format {

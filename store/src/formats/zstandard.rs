@@ -1,5 +1,6 @@
-//! zstd: all frames of a file, and nothing else. The end of a file in the middle of a frame is an error; a file that was
-//! cut exactly between two frames cannot be told from a whole one. A window is charged as far as it was filled.
+//! zstd: all frames of a file, and nothing else. The end of a file in the middle of a frame is an
+//! error; a file that was cut exactly between two frames cannot be told from a whole one. A window
+//! is charged as far as it was filled.
 
 use std::io::{self, BufRead, Read};
 

@@ -1,5 +1,5 @@
-//! One coordinator's log: group commits, one object each, one under way at a time. Now and then what was logged is merged, so
-//! that a successor reads few objects.
+//! One coordinator's log: group commits, one object each, one under way at a time. Now and then
+//! what was logged is merged, so that a successor reads few objects.
 
 use bytes::Bytes;
 use zephyr_engine::coordinator::record::LogRecord;
@@ -19,8 +19,8 @@ pub struct MergePolicy {
 }
 
 impl Default for MergePolicy {
-    /// A thousand objects are fetched within two seconds, sixteen at a time at 20 ms each. Eight megabytes hold some 25,000
-    /// commits of tasks: 40 objects for a million.
+    /// A thousand objects are fetched within two seconds, sixteen at a time at 20 ms each. Eight
+    /// megabytes hold some 25,000 commits of tasks: 40 objects for a million.
     fn default() -> Self {
         Self {
             objects: 1_000,
@@ -75,8 +75,9 @@ impl Ledger {
         self.epoch
     }
 
-    /// Puts records into the log as one object. `Ok` means that every later coordinator will see them. After
-    /// `Unavailable` the same records have to be appended again, which finds out what became of them.
+    /// Puts records into the log as one object. `Ok` means that every later coordinator will see
+    /// them. After `Unavailable` the same records have to be appended again, which finds out what
+    /// became of them.
     pub async fn append(&mut self, records: &[LogRecord]) -> Result<(), LedgerError> {
         if records.is_empty() {
             return Ok(());
@@ -126,7 +127,8 @@ impl Ledger {
         Header::new(kind, job, self.epoch, seq, &self.writer, self.epoch)
     }
 
-    /// What goes wrong here is only told: a successor then reads more objects, and the next merge makes up for it.
+    /// What goes wrong here is only told: a successor then reads more objects, and the next merge
+    /// makes up for it.
     async fn merge_if_due(&mut self) {
         let is_due = self.unmerged_objects >= self.policy.objects
             || self.unmerged.text.len() >= self.policy.bytes;

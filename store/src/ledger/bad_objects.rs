@@ -1,5 +1,5 @@
-//! Every kind of object of a ledger, broken in every way that has been thought of: refused by its name, and nothing is
-//! guessed. What is well beside it is never taken instead.
+//! Every kind of object of a ledger, broken in every way that has been thought of: refused by its
+//! name, and nothing is guessed. What is well beside it is never taken instead.
 
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -46,8 +46,9 @@ async fn take_over_as(storage: &JobStorage, writer: u128) -> Result<TakeOver, Le
         .await
 }
 
-/// The same bytes each time: a ledger of two coordinators, of which the second died before its snapshot: whoever comes next reads epoch 1's newest
-/// snapshot with the two merged objects it names, the log after it with its seal, and the second's log.
+/// The same bytes each time: a ledger of two coordinators, of which the second died before its
+/// snapshot: whoever comes next reads epoch 1's newest snapshot with the two merged objects it
+/// names, the log after it with its seal, and the second's log.
 async fn ledger() -> JobStorage {
     let uid = JobUid::parse("uid").unwrap();
     let storage = JobStorage::new(Stores::in_memory(), "s3://b/jobs", uid).unwrap();
@@ -319,7 +320,8 @@ async fn an_object_that_vanished_is_refused_by_name() {
         delete(&storage, name).await;
         refused(take_over(&storage).await, name, "it is missing", name);
     }
-    // Without its newest snapshot a ledger has older ones, and what was not merged yet is all there.
+    // Without its newest snapshot a ledger has older ones, and what was not merged yet is all
+    // there.
     let storage = ledger().await;
     delete(&storage, "epochs/1/snapshots/4").await;
     let records = take_over(&storage).await.unwrap().records;

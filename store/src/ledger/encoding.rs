@@ -1,4 +1,5 @@
-//! A ledger object's bytes: one line with version and checksum, one line that says what it is, one line a record.
+//! A ledger object's bytes: one line with version and checksum, one line that says what it is, one
+//! line a record.
 //!
 //! ```text
 //! zephyr-ledger 1 5a0d4e2c
@@ -54,8 +55,8 @@ pub struct Header {
     pub job: String,
     /// The epoch in whose folder it lies.
     pub epoch: u64,
-    /// Of a log object its position; of a snapshot the position of the first log object that it does not cover; of a merged
-    /// object its number; else 0.
+    /// Of a log object its position; of a snapshot the position of the first log object that it
+    /// does not cover; of a merged object its number; else 0.
     pub seq: u64,
     pub writer: String,
     /// The epoch that wrote it: another one than `epoch` only for a seal.

@@ -7,14 +7,15 @@ use crate::storage::{LocationError, StorageError};
 /// Why the ledger did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// A newer coordinator has sealed this one's log. Nothing of the last call was kept; this process has to end.
+    /// A newer coordinator has sealed this one's log. Nothing of the last call was kept; this
+    /// process has to end.
     #[error("the coordinator of epoch {by} has taken over: this one is fenced")]
     Fenced {
         /// The epoch that took over.
         by: Epoch,
     },
-    /// The store did not answer within the patience given. Whether the last call was kept is not known: the same call
-    /// again finds out.
+    /// The store did not answer within the patience given. Whether the last call was kept is not
+    /// known: the same call again finds out.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(#[source] StorageError),
     /// The store refused, and will again: credentials, bucket, configuration.

@@ -1,4 +1,5 @@
-//! `plan.json`: what the first coordinator planned, so that no later listing can change it. Plans nothing itself.
+//! `plan.json`: what the first coordinator planned, so that no later listing can change it. Plans
+//! nothing itself.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
 use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
 
-/// The version this program writes, and the only one it reads. Version 1 did not say whose plan it was.
+/// The version this program writes, and the only one it reads. Version 1 did not say whose plan it
+/// was.
 const VERSION: u32 = 2;
 
 /// The plan that stands for the whole life of a job.
@@ -60,8 +62,8 @@ struct StoredInput {
     etag: Option<String>,
 }
 
-/// The plan that stands; nothing where none was kept yet. One that must be there and is not was lost: another one made
-/// today could give the same shards other inputs.
+/// The plan that stands; nothing where none was kept yet. One that must be there and is not was
+/// lost: another one made today could give the same shards other inputs.
 pub async fn load_plan(
     storage: &JobStorage,
     must_be_there: bool,
@@ -80,7 +82,8 @@ pub async fn load_plan(
     }
 }
 
-/// Keeps a plan where none stands, and gives the one that does: another coordinator may have been first.
+/// Keeps a plan where none stands, and gives the one that does: another coordinator may have been
+/// first.
 pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
     let location = plan_object(storage)?;
     let bytes = Bytes::from(

@@ -1,4 +1,5 @@
-//! Log records as they are stored, apart from the engine's own so that neither leaks into the other. Conversion only.
+//! Log records as they are stored, apart from the engine's own so that neither leaks into the
+//! other. Conversion only.
 
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::{

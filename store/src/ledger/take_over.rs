@@ -1,7 +1,9 @@
-//! How a starting coordinator becomes the only one: open an epoch, read what was, end every older log, say what was read.
+//! How a starting coordinator becomes the only one: open an epoch, read what was, end every older
+//! log, say what was read.
 //!
-//! A commit of an older coordinator is either read here or, its log being sealed, never acknowledged. The base is the
-//! newest older epoch with a snapshot; an epoch that died before its snapshot harms nobody.
+//! A commit of an older coordinator is either read here or, its log being sealed, never
+//! acknowledged. The base is the newest older epoch with a snapshot; an epoch that died before its
+//! snapshot harms nobody.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -63,8 +65,8 @@ pub(crate) struct Base {
 }
 
 impl Ledger {
-    /// Opens the next epoch: from here on this process competes with nobody but later ones. After `Unavailable` it can be
-    /// called again; that opens a further epoch.
+    /// Opens the next epoch: from here on this process competes with nobody but later ones. After
+    /// `Unavailable` it can be called again; that opens a further epoch.
     pub async fn open(
         storage: &JobStorage,
         writer: WriterToken,
@@ -93,8 +95,8 @@ impl OpenedEpoch {
         self.epoch
     }
 
-    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Only after that may anything be
-    /// dispatched.
+    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Only after that
+    /// may anything be dispatched.
     pub async fn take_over(self, policy: MergePolicy) -> Result<TakeOver, LedgerError> {
         let Self {
             storage,
@@ -200,7 +202,8 @@ fn number(path: &Path) -> Option<u64> {
     path.filename()?.parse().ok()
 }
 
-/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 where none has.
+/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 where none
+/// has.
 pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base, LedgerError> {
     for older in (1..epoch.0).rev() {
         // A listing that leaves snapshots out costs reads and nothing else: any of them is right.
@@ -360,8 +363,8 @@ async fn replay_and_seal(
     }
 }
 
-/// Whether a log object that was not found has been there: an object is put only when the one before it stands. A
-/// coordinator that still lives may have put both since.
+/// Whether a log object that was not found has been there: an object is put only when the one
+/// before it stands. A coordinator that still lives may have put both since.
 async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool, LedgerError> {
     let there = async |seq| -> Result<bool, LedgerError> {
         let location = log_object(storage, epoch, seq)?;

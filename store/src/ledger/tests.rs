@@ -1,5 +1,5 @@
-//! The promise of the ledger under lost replies, errors, false answers and races: a commit is either seen by the
-//! successor or was never acknowledged.
+//! The promise of the ledger under lost replies, errors, false answers and races: a commit is
+//! either seen by the successor or was never acknowledged.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -278,8 +278,8 @@ async fn a_merged_object_that_is_missing_damaged_or_another_is_refused_by_name()
     assert_eq!(shards(&next.records), [0, 1, 2, 3]);
 }
 
-/// `make simulate SEED=11148`: of a thousand merged objects one was damaged on its way in each of three take-overs, and the
-/// job had ended for good.
+/// `make simulate SEED=11148`: of a thousand merged objects one was damaged on its way in each of
+/// three take-overs, and the job had ended for good.
 #[tokio::test]
 async fn merged_objects_that_are_damaged_on_their_way_once_are_read_again_one_by_one() {
     let inner = Arc::new(InMemory::new());
@@ -344,8 +344,8 @@ async fn lost_replies_errors_and_false_answers_change_nothing() {
     }
 }
 
-/// Runs one coordinator, and at its n-th call to the store, before or after it, a whole second one; then a third, which
-/// must have read each acknowledged record exactly once and in order.
+/// Runs one coordinator, and at its n-th call to the store, before or after it, a whole second one;
+/// then a third, which must have read each acknowledged record exactly once and in order.
 async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
     let inner = Arc::new(InMemory::new());
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
@@ -363,7 +363,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
             Arc::clone(&acknowledged),
         );
         Arc::new(move |_, _| {
-            // After a call: it was carried out, its answer was lost, and the other runs before it is tried again.
+            // After a call: it was carried out, its answer was lost, and the other runs before it
+            // is tried again.
             let call = calls.fetch_add(1, Ordering::SeqCst);
             let (inner, acknowledged) = (Arc::clone(&inner), Arc::clone(&acknowledged));
             Box::pin(async move {
@@ -407,7 +408,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
         .unwrap();
     let mut expected = acknowledged.lock().unwrap().clone();
     let mut seen = shards(&last.records);
-    // A record that was put but not acknowledged may be seen; here there is none: every append was answered.
+    // A record that was put but not acknowledged may be seen; here there is none: every append was
+    // answered.
     expected.sort_unstable();
     seen.sort_unstable();
     assert_eq!(seen, expected, "call {interrupted_call}, before: {before}");

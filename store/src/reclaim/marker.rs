@@ -1,5 +1,5 @@
-//! `ended.json` in a job's folder: the job has ended, and how long its folder stays. When it ended is the time that the store
-//! gives to this object. Removes nothing.
+//! `ended.json` in a job's folder: the job has ended, and how long its folder stays. When it ended
+//! is the time that the store gives to this object. Removes nothing.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,9 @@
-//! What a coordinator does for others at the end of its own job: it removes folders beside its own that have outlived their
-//! `spec.storage.ledgerTTL`. Nobody waits for it for long, and its failures harm nobody.
+//! What a coordinator does for others at the end of its own job: it removes folders beside its own
+//! that have outlived their `spec.storage.ledgerTTL`. Nobody waits for it for long, and its
+//! failures harm nobody.
 //!
-//! Whether a folder's time is over is decided by the store's clock alone: now is when this job's own marker was written.
+//! Whether a folder's time is over is decided by the store's clock alone: now is when this job's
+//! own marker was written.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,13 +13,15 @@ use zephyr_engine::id::JobUid;
 use crate::reclaim::{Ended, MarkerError, is_job_uid, read_marker, remove_job_folder, survey};
 use crate::storage::{JobStorage, ProbeError, StorageError, last_touched, subfolders};
 
-/// Most folders that are looked at: one small read each. Each job begins at a random place, so in time all are looked at.
+/// Most folders that are looked at: one small read each. Each job begins at a random place, so in
+/// time all are looked at.
 const MAX_LOOKED_AT: usize = 200;
 
 /// Folders looked at at once.
 const LOOKED_AT_ONCE: usize = 16;
 
-/// Most folders that are removed. A job that adds one and removes twenty keeps up with any number of jobs.
+/// Most folders that are removed. A job that adds one and removes twenty keeps up with any number
+/// of jobs.
 const MAX_REMOVED: usize = 20;
 
 /// What a sweep did.
@@ -40,8 +44,8 @@ pub enum SweepError {
     Marker(#[source] MarkerError),
 }
 
-/// Removes folders beside this job's whose time is over. A folder without a readable marker stays, and so does one that holds
-/// anything but a job's objects.
+/// Removes folders beside this job's whose time is over. A folder without a readable marker stays,
+/// and so does one that holds anything but a job's objects.
 pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     let Some(own) = read_marker(storage).await.map_err(SweepError::Marker)? else {
         return Ok(Swept::default());

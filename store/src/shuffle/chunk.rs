@@ -1,14 +1,18 @@
-//! Entries as bytes: chunks of entries, compressed, each with its own checksum. Knows no file and no partition's bounds.
+//! Entries as bytes: chunks of entries, compressed, each with its own checksum. Knows no file and
+//! no partition's bounds.
 //!
-//! A chunk: compressed length, plain length, rows, CRC-32C of all that and of the compressed bytes (u32 each, little
-//! endian), then the bytes. An entry: partition, key's length, key, payload's length, payload (lengths are varints).
+//! A chunk: compressed length, plain length, rows, CRC-32C of all that and of the compressed bytes
+//! (u32 each, little endian), then the bytes. An entry: partition, key's length, key, payload's
+//! length, payload (lengths are varints).
 
 use zephyr_engine::ops::Entry;
 
-/// What is gathered before it is compressed: enough to compress well, little enough to hold one for each merged stream.
+/// What is gathered before it is compressed: enough to compress well, little enough to hold one for
+/// each merged stream.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The longest plain chunk: one entry with a payload of the longest record, and a group's share of it.
+/// The longest plain chunk: one entry with a payload of the longest record, and a group's share of
+/// it.
 pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 30;
 
 /// Width of a chunk's head.

@@ -1,9 +1,10 @@
-//! The tail of a shuffle file: one entry of fixed width for each partition, and a footer. Bytes only.
+//! The tail of a shuffle file: one entry of fixed width for each partition, and a footer. Bytes
+//! only.
 //!
-//! An entry: offset, length, rows (u64 each), CRC-32C of the partition's bytes, CRC-32C of the entry and of whose it is
-//! (u32 each). The footer: magic, version, number of partitions, CRC-32C of the whole index, CRC-32C of the footer.
-//! Little endian. An entry's checksum covers the attempt and the partition, so another attempt's entry is not taken for
-//! this one's.
+//! An entry: offset, length, rows (u64 each), CRC-32C of the partition's bytes, CRC-32C of the
+//! entry and of whose it is (u32 each). The footer: magic, version, number of partitions, CRC-32C
+//! of the whole index, CRC-32C of the footer. Little endian. An entry's checksum covers the attempt
+//! and the partition, so another attempt's entry is not taken for this one's.
 
 use std::ops::Range;
 

@@ -1,5 +1,6 @@
-//! Merging sorted streams of entries with bounded fan-in and memory: what is too much at once goes through runs on the
-//! local disk. What merging means is the engine's business; the order of streams is kept.
+//! Merging sorted streams of entries with bounded fan-in and memory: what is too much at once goes
+//! through runs on the local disk. What merging means is the engine's business; the order of
+//! streams is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};

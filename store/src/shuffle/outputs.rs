@@ -1,5 +1,5 @@
-//! The object that lists a finished stage's outputs, one line a task: what a reducer needs to find its input. Small, and
-//! read whole.
+//! The object that lists a finished stage's outputs, one line a task: what a reducer needs to find
+//! its input. Small, and read whole.
 //!
 //! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object a line.
 
@@ -32,8 +32,8 @@ struct StoredOutput {
     crc32c: u32,
 }
 
-/// Writes the list and gives its path under the job's storage prefix. The name is never used for another list: epoch and
-/// version are part of it.
+/// Writes the list and gives its path under the job's storage prefix. The name is never used for
+/// another list: epoch and version are part of it.
 pub async fn publish_stage(
     storage: &JobStorage,
     epoch: Epoch,

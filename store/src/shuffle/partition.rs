@@ -1,7 +1,8 @@
-//! The reduce side: one partition of one attempt's shuffle file as a stream of entries, read by ranges and checked.
+//! The reduce side: one partition of one attempt's shuffle file as a stream of entries, read by
+//! ranges and checked.
 //!
-//! Every chunk is checked before its entries are given out. What does not fit is read once more; then the output counts
-//! as lost.
+//! Every chunk is checked before its entries are given out. What does not fit is read once more;
+//! then the output counts as lost.
 
 use std::ops::Range;
 

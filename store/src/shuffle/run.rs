@@ -1,4 +1,5 @@
-//! A sorted run of entries in a local temporary file, which is gone when its process is. Read back once.
+//! A sorted run of entries in a local temporary file, which is gone when its process is. Read back
+//! once.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};

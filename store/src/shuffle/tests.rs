@@ -1,4 +1,5 @@
-//! A shuffle file gives back what was written, however it was buffered, spilled and merged; and any damage is seen.
+//! A shuffle file gives back what was written, however it was buffered, spilled and merged; and any
+//! damage is seen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +59,8 @@ fn job(stores: Stores) -> JobStorage {
     JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap()
 }
 
-/// A place to run: a runtime for calls, a folder for runs. Tests themselves are outside of the runtime, like tasks.
+/// A place to run: a runtime for calls, a folder for runs. Tests themselves are outside of the
+/// runtime, like tasks.
 struct Bench {
     runtime: Runtime,
     folder: tempfile::TempDir,

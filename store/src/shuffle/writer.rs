@@ -1,5 +1,6 @@
-//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the memory budget, sorted
-//! runs go to the local disk and are merged at the end. Sorting and combining are the engine's.
+//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the
+//! memory budget, sorted runs go to the local disk and are merged at the end. Sorting and combining
+//! are the engine's.
 
 use std::io::Write;
 
@@ -52,8 +53,8 @@ impl<'p> ShuffleWriter<'p> {
         self.spilled.push_run(run)
     }
 
-    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it. What is empty is not written: no
-    /// reducer looks for it.
+    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it. What
+    /// is empty is not written: no reducer looks for it.
     pub fn finish(
         mut self,
         runtime: &Handle,

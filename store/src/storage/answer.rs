@@ -1,16 +1,18 @@
-//! Reads what a store answered instead of what was asked for: the HTTP status, and the code in the body. Looks at nothing
-//! else: the rest of a message may hold the user's own names. Decides not what it means.
+//! Reads what a store answered instead of what was asked for: the HTTP status, and the code in the
+//! body. Looks at nothing else: the rest of a message may hold the user's own names. Decides not
+//! what it means.
 
 use std::error::Error;
 
-/// How the client begins the message of an answer that is no success: this is the whole message of one error in the chain,
-/// and the status and the body follow.
+/// How the client begins the message of an answer that is no success: this is the whole message of
+/// one error in the chain, and the status and the body follow.
 const NO_SUCCESS: &str = "Server returned non-2xx status code: ";
 
 /// The same of a body that says it failed, under a status that says it did not.
 const SUCCESS_THAT_FAILED: &str = "Server returned error response: ";
 
-/// How it begins the message of a removal of many that failed for one: key, message and `(code: …)` follow.
+/// How it begins the message of a removal of many that failed for one: key, message and `(code: …)`
+/// follow.
 const REMOVAL: &str = "DeleteObjects request failed for key ";
 
 /// How it begins the message of a request that failed: method and address follow.
@@ -85,8 +87,8 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Reads the XML of S3, of Google and of Azure, and the JSON of Google and of token services. Anything else says
-    /// nothing.
+    /// Reads the XML of S3, of Google and of Azure, and the JSON of Google and of token services.
+    /// Anything else says nothing.
     pub(super) fn read(body: &str) -> Self {
         let body = body.trim_start_matches('\u{feff}').trim_start();
         if body.starts_with('{') {
@@ -130,7 +132,8 @@ pub(super) fn is_xml_error(body: &str) -> bool {
     matches!(name, Some("Error" | "ErrorResponse"))
 }
 
-/// The text of the first element of this name. In the text of others there is no `<`, so a user's name is none of them.
+/// The text of the first element of this name. In the text of others there is no `<`, so a user's
+/// name is none of them.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;

@@ -1,8 +1,9 @@
-//! Compares what was sent with what a store says it has: MD5, CRC-32C and CRC-64, as far as the store names them. Sends
-//! and repeats nothing.
+//! Compares what was sent with what a store says it has: MD5, CRC-32C and CRC-64, as far as the
+//! store names them. Sends and repeats nothing.
 //!
-//! A part's etag is the MD5 of its bytes on S3, unless it is encrypted with a key of one's own; a finished upload's is the
-//! MD5 of the MD5s of its parts. Google names CRC-32C and MD5 of each, Azure the MD5 or the CRC-64 of each block.
+//! A part's etag is the MD5 of its bytes on S3, unless it is encrypted with a key of one's own; a
+//! finished upload's is the MD5 of the MD5s of its parts. Google names CRC-32C and MD5 of each,
+//! Azure the MD5 or the CRC-64 of each block.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -40,7 +41,8 @@ pub(crate) struct WrongChecksum {
 pub(super) struct Told {
     /// CRC-32C over all bytes.
     pub(super) crc32c: Option<u32>,
-    /// The etag is made from something else than the bytes: they are encrypted with a key of one's own.
+    /// The etag is made from something else than the bytes: they are encrypted with a key of one's
+    /// own.
     pub(super) etag_is_opaque: bool,
 }
 
@@ -52,8 +54,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What a request uploads: a part, a block, or a whole object that is put without a condition. A conditional put is
-    /// compared by who makes it.
+    /// What a request uploads: a part, a block, or a whole object that is put without a condition.
+    /// A conditional put is compared by who makes it.
     pub(super) fn of(scheme: Scheme, request: &HttpRequest) -> Option<Self> {
         const CONDITIONS: [&str; 4] = [
             "if-match",
@@ -85,8 +87,8 @@ impl Sent {
         })
     }
 
-    /// The value of `Content-MD5`, if the request may have one: a signature that covers it is made already, and one-zone
-    /// buckets of S3 know none.
+    /// The value of `Content-MD5`, if the request may have one: a signature that covers it is made
+    /// already, and one-zone buckets of S3 know none.
     pub(super) fn header(&self, request: &HttpRequest) -> Option<String> {
         let headers = request.headers();
         let authorization = headers
@@ -186,7 +188,8 @@ pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     count == parts.to_string() && bytes_of_hex(digits).is_some()
 }
 
-/// The object is encrypted with a key of the user's, or one that the key service has: the etag is no MD5 of its bytes.
+/// The object is encrypted with a key of the user's, or one that the key service has: the etag is
+/// no MD5 of its bytes.
 fn is_opaque(answer: &HeaderMap) -> bool {
     let encryption = text(answer, "x-amz-server-side-encryption").unwrap_or_default();
     encryption.starts_with("aws:")

@@ -1,9 +1,11 @@
-//! The HTTP client of every store: answers that `object_store` would take for something else are made what they are.
+//! The HTTP client of every store: answers that `object_store` would take for something else are
+//! made what they are.
 //!
-//! An error in an answer that says 200 becomes an error. A good answer that names a key such as `SlowDown.jsonl` stays a
-//! good one. Codes that come in a header, or with a redirect to nowhere, come in the body. What is uploaded is sent with its
-//! MD5, and an answer that names another checksum is an error, as is another range than was asked for. Repeats nothing, and decides nothing about what an error
-//! means for a job.
+//! An error in an answer that says 200 becomes an error. A good answer that names a key such as
+//! `SlowDown.jsonl` stays a good one. Codes that come in a header, or with a redirect to nowhere,
+//! come in the body. What is uploaded is sent with its MD5, and an answer that names another
+//! checksum is an error, as is another range than was asked for. Repeats nothing, and decides
+//! nothing about what an error means for a job.
 
 use std::pin::Pin;
 
@@ -24,8 +26,8 @@ use crate::storage::ranges::Asked;
 /// Azure's code, also where there is no body to hold it.
 const AZURE_CODE: &str = "x-ms-error-code";
 
-/// Words that `object_store` takes for an error wherever they stand in a good answer, also in a key, and the same words as
-/// XML can write them too.
+/// Words that `object_store` takes for an error wherever they stand in a good answer, also in a
+/// key, and the same words as XML can write them too.
 const TAKEN_FOR_ERRORS: [(&str, &str); 2] = [
     ("InternalError", "InternalErro&#114;"),
     ("SlowDown", "SlowDow&#110;"),

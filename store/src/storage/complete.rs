@@ -1,4 +1,5 @@
-//! Makes uploaded bytes a file under its final name, or throws them away. Decides not whose upload that is.
+//! Makes uploaded bytes a file under its final name, or throws them away. Decides not whose upload
+//! that is.
 
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! Files of no bytes in stores that take no part of no bytes: Azure. Nothing is uploaded for them; completing puts the
-//! file, once, as an upload is completed once. Where the store takes such parts nobody comes here.
+//! Files of no bytes in stores that take no part of no bytes: Azure. Nothing is uploaded for them;
+//! completing puts the file, once, as an upload is completed once. Where the store takes such parts
+//! nobody comes here.
 //!
-//! Instead of an upload the file has the tag of what stood under its name when its attempt ended, and is put only while
-//! that still stands there. So an empty file of a beaten attempt replaces no winner's.
+//! Instead of an upload the file has the tag of what stood under its name when its attempt ended,
+//! and is put only while that still stands there. So an empty file of a beaten attempt replaces no
+//! winner's.
 
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -30,8 +32,8 @@ pub(super) async fn standing(stores: &Stores, location: &Location) -> Result<Str
     }
 }
 
-/// Puts the file in the place of what [`standing`] gave. Where something else stands there by now, there is no such
-/// upload.
+/// Puts the file in the place of what [`standing`] gave. Where something else stands there by now,
+/// there is no such upload.
 pub(super) async fn put(
     stores: &Stores,
     location: &Location,
@@ -51,8 +53,8 @@ pub(super) async fn put(
     if standing(stores, location).await? != replaced {
         return Err(StorageError::new(CALL, location, Cause::NoSuchUpload));
     }
-    // What is in the way is no file but parts that somebody uploaded and never completed. A file of no parts throws them
-    // away.
+    // What is in the way is no file but parts that somebody uploaded and never completed. A file of
+    // no parts throws them away.
     let no_upload = String::new();
     persist(stores, CALL, location, || {
         multipart.complete_multipart(location.path(), &no_upload, Vec::new())

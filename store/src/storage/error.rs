@@ -17,7 +17,8 @@ use crate::storage::error_codes::{Class, class_of};
 use crate::storage::ranges::WrongRange;
 use crate::storage::{Location, Need, Scheme, obstacle};
 
-/// A failed call. Displays as `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
+/// A failed call. Displays as
+/// `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
 #[derive(Debug)]
 pub struct StorageError {
     /// What was tried: `reading`, `writing`, `listing`.
@@ -60,7 +61,8 @@ pub enum Cause {
     NoSpace(String),
     /// A local disk cannot be written: read-only.
     ReadOnly(String),
-    /// Something else stands on a local disk at a name that is written or read, such as a folder or a dead link.
+    /// Something else stands on a local disk at a name that is written or read, such as a folder or
+    /// a dead link.
     Misplaced(String),
     /// The multipart upload does not exist (any more).
     NoSuchUpload,
@@ -83,7 +85,8 @@ const READING_CALLS: [&str; 7] = [
     "opening",
 ];
 
-/// Calls on a single object, which on a local disk is a file. All other calls are on folders, or on either.
+/// Calls on a single object, which on a local disk is a file. All other calls are on folders, or on
+/// either.
 const FILE_CALLS: [&str; 6] = [
     "reading",
     "writing",
@@ -93,7 +96,8 @@ const FILE_CALLS: [&str; 6] = [
     "deleting",
 ];
 
-/// What a call needs its name as; nothing if it only asks whether there is a file, to which anything else is a no.
+/// What a call needs its name as; nothing if it only asks whether there is a file, to which
+/// anything else is a no.
 fn need_of(call: &str) -> Option<Need> {
     if call == "looking for" {
         None
@@ -261,8 +265,8 @@ const CREDENTIAL_HOSTS: [&str; 4] = [
 
 const OTHER_REGION: &str = "the bucket lies in another region than the one configured (aws_region)";
 
-/// Reads statuses, codes and kinds. Of texts only the beginnings that the client itself writes, or whole ones: the rest may
-/// hold a user's names.
+/// Reads statuses, codes and kinds. Of texts only the beginnings that the client itself writes, or
+/// whole ones: the rest may hold a user's names.
 fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause {
     // A connection has I/O errors of its own, which mean something else than a disk's.
     if let Some(path) = object.local_path() {

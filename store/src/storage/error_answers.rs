@@ -1,4 +1,5 @@
-//! Tests: what every documented answer of a store is taken for, through the real client and a real socket.
+//! Tests: what every documented answer of a store is taken for, through the real client and a real
+//! socket.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,16 +1,18 @@
-//! The error codes that S3, Google Cloud Storage and Azure Blob Storage document, each with its class. Data only.
+//! The error codes that S3, Google Cloud Storage and Azure Blob Storage document, each with its
+//! class. Data only.
 //!
-//! The lists: "Error responses" of Amazon S3's API reference, with those of KMS (`KMS.`), of the token service, and of
-//! `MinIO` and Ceph; Cloud Storage's "HTTP status and error codes" for XML and, in small letters, for JSON; "Common REST API
-//! error codes" and "Blob Storage error codes" of Azure. A code that is not here has the class of its status.
+//! The lists: "Error responses" of Amazon S3's API reference, with those of KMS (`KMS.`), of the
+//! token service, and of `MinIO` and Ceph; Cloud Storage's "HTTP status and error codes" for XML
+//! and, in small letters, for JSON; "Common REST API error codes" and "Blob Storage error codes" of
+//! Azure. A code that is not here has the class of its status.
 
 use crate::storage::Scheme;
 
 /// What an answer of a store means for the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The same call may succeed later: overload, a fault inside the store, a race of two writers, bytes that were lost
-    /// or damaged on their way.
+    /// The same call may succeed later: overload, a fault inside the store, a race of two writers,
+    /// bytes that were lost or damaged on their way.
     Busy,
     /// The credentials are missing, wrong or expired, or do not allow this.
     Denied,
@@ -24,7 +26,8 @@ pub(super) enum Class {
     Changed,
     /// There is such an object already.
     AlreadyExists,
-    /// A condition of the call does not hold: whether that is "there already" or "changed" depends on the call.
+    /// A condition of the call does not hold: whether that is "there already" or "changed" depends
+    /// on the call.
     ByCall,
     /// Endpoint, region, keys or options do not fit the store.
     Configuration,
@@ -77,7 +80,8 @@ fn class_of_status(status: u16) -> Class {
         304 | 409 | 412 => Class::ByCall,
         416 => Class::Changed,
         301 | 308 | 501 => Class::Configuration,
-        // A server that is slow (408, 425), that asks for patience (429), or is broken now. A proxy that gave up (499).
+        // A server that is slow (408, 425), that asks for patience (429), or is broken now. A proxy
+        // that gave up (499).
         302 | 303 | 307 | 408 | 425 | 429 | 499 | 500 | 502.. => Class::Busy,
         _ => Class::Permanent,
     }

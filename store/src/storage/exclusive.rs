@@ -1,8 +1,8 @@
 //! Put-if-absent with a clear outcome, on stores whose own answer is not clear.
 //!
-//! A store may answer "already exists" to one's own retried write, and to a conflict in which nothing was written. So
-//! that answer is followed by a read: equal bytes are mine (they carry the writer's token), others are another's,
-//! none at all means to try again.
+//! A store may answer "already exists" to one's own retried write, and to a conflict in which
+//! nothing was written. So that answer is followed by a read: equal bytes are mine (they carry the
+//! writer's token), others are another's, none at all means to try again.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
@@ -20,8 +20,9 @@ pub enum Placed {
     Theirs(Bytes),
 }
 
-/// Puts an object where there is none. `bytes` must not be what anybody else could put there: they carry the writer's
-/// token. An error leaves open whether the object was put; the same call again finds out.
+/// Puts an object where there is none. `bytes` must not be what anybody else could put there: they
+/// carry the writer's token. An error leaves open whether the object was put; the same call again
+/// finds out.
 pub async fn put_if_absent(
     stores: &Stores,
     location: &Location,

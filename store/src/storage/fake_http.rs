@@ -1,4 +1,5 @@
-//! A small HTTP server for tests that answers as it is told, also wrongly, on a real socket. Never part of a program.
+//! A small HTTP server for tests that answers as it is told, also wrongly, on a real socket. Never
+//! part of a program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,5 @@
-//! Listings for tests that fail, lead in circles and have keys that no server of the tests takes. Never part of a program.
+//! Listings for tests that fail, lead in circles and have keys that no server of the tests takes.
+//! Never part of a program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
-//! Shows the folders below a place, and everything in one folder, with sizes and times of the store's own clock. Removes
-//! nothing. Never follows a symbolic link: what a link leads to belongs to somebody else. Decides nothing about what is found.
+//! Shows the folders below a place, and everything in one folder, with sizes and times of the
+//! store's own clock. Removes nothing. Never follows a symbolic link: what a link leads to belongs
+//! to somebody else. Decides nothing about what is found.
 //!
 //! A key that no address can hold breaks no listing. What only stands for a folder is not shown.
 
@@ -23,18 +24,20 @@ const MAX_PAGES: usize = 10_000;
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
-    /// Its path below the folder. Of a key that no address can hold, what cannot be printed is escaped.
+    /// Its path below the folder. Of a key that no address can hold, what cannot be printed is
+    /// escaped.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
     /// When it was written, by the clock of the store or of the disk.
     pub modified: SystemTime,
-    /// Whether it is an object that has an address, or a regular file. A symbolic link or a device is not.
+    /// Whether it is an object that has an address, or a regular file. A symbolic link or a device
+    /// is not.
     pub is_file: bool,
 }
 
-/// Gives the names of the folders directly below `parent` that `keep` wants and that come after `after`, in order, at most `most`.
-/// A place that does not exist has no folders.
+/// Gives the names of the folders directly below `parent` that `keep` wants and that come after
+/// `after`, in order, at most `most`. A place that does not exist has no folders.
 pub async fn subfolders<K>(
     stores: &Stores,
     parent: &Location,
@@ -167,7 +170,8 @@ where
     Ok(())
 }
 
-/// What time it is by the clock of the store: that of an object which is written into the folder for this, and removed again.
+/// What time it is by the clock of the store: that of an object which is written into the folder
+/// for this, and removed again.
 pub async fn server_time(stores: &Stores, folder: &Location) -> Result<SystemTime, StorageError> {
     let name = format!(".zephyr-clock-{:032x}", stores.chance().unique());
     let probe = folder.with_path(folder.path().clone().join(name));

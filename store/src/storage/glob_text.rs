@@ -101,7 +101,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a class up to its `]`, which stands for itself if it comes first. A `-` is one if it comes first or last.
+    /// Reads a class up to its `]`, which stands for itself if it comes first. A `-` is one if it
+    /// comes first or last.
     fn class(&mut self) -> Result<Token, String> {
         let open = || "a [ is not closed".to_owned();
         let mut next = self.rest.next().ok_or_else(open)?;

@@ -282,7 +282,8 @@ fn judge(
         return Judgement::PassOver;
     }
     let name = entry.name();
-    // A key that ends with a slash and is not empty looks like a file to its reader and like a folder to most programs.
+    // A key that ends with a slash and is not empty looks like a file to its reader and like a
+    // folder to most programs.
     let trimmed = name.strip_suffix('/').unwrap_or(&name);
     if !pattern.matches(&name) && !pattern.matches(trimmed) {
         return Judgement::PassOver;
@@ -306,7 +307,8 @@ fn input_file(location: &Location, size: u64, etag: Option<&str>) -> InputFile {
     }
 }
 
-/// Azure lists tags without the quotes that they have everywhere else, and by which they are compared.
+/// Azure lists tags without the quotes that they have everywhere else, and by which they are
+/// compared.
 fn quoted(scheme: Scheme, tag: &str) -> String {
     if scheme == Scheme::Az && !tag.starts_with('"') {
         format!("\"{tag}\"")

@@ -1,7 +1,7 @@
 //! Finds the files of a local disk that match a pattern. Opens none of them.
 //!
-//! Only folders in which something can match are looked into. Symbolic links are followed; a folder that holds itself is entered
-//! again only as long as that finds other names.
+//! Only folders in which something can match are looked into. Symbolic links are followed; a folder
+//! that holds itself is entered again only as long as that finds other names.
 
 use std::fs::{FileType, Metadata};
 use std::io;
@@ -145,7 +145,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>> {
         .collect()
 }
 
-/// The folder, unless it is one through which the way led and in which the same could match: then its files are found there.
+/// The folder, unless it is one through which the way led and in which the same could match: then
+/// its files are found there.
 fn enter(
     path: PathBuf,
     places: Places,
@@ -185,7 +186,8 @@ fn found(path: &Path, metadata: &Metadata) -> Found {
     }
 }
 
-/// What comes of a name behind which nothing can be seen: nothing if it is gone or could only have been a folder.
+/// What comes of a name behind which nothing can be seen: nothing if it is gone or could only have
+/// been a folder.
 fn unseen(path: &Path, is_match: bool, error: &io::Error) -> Result<Option<Found>, StorageError> {
     let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
     if error.kind() == io::ErrorKind::PermissionDenied || (!is_link && !is_gone(error)) {

@@ -1,6 +1,8 @@
-//! The local disk as a store: files are read by exactly their names. Writes and removals are those of `object_store`.
+//! The local disk as a store: files are read by exactly their names. Writes and removals are those
+//! of `object_store`.
 //!
-//! `object_store` makes urls of names and takes some, such as `x#1`, for its own unfinished writes, so it does not read here.
+//! `object_store` makes urls of names and takes some, such as `x#1`, for its own unfinished writes,
+//! so it does not read here.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -88,7 +90,8 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
     })
 }
 
-/// What is said of pipes, sockets and devices: nobody knows how much is in them, and it can be read once only.
+/// What is said of pipes, sockets and devices: nobody knows how much is in them, and it can be read
+/// once only.
 pub(super) const NOT_A_FILE: &str = "it is a pipe, a socket or a device, and no file";
 
 #[async_trait::async_trait]

@@ -1,5 +1,6 @@
-//! What stands in the way of a local file or folder: a folder in the place of a file, a file in the place of a folder, a link that
-//! leads nowhere. None of that passes by itself. Looks at names only; opens, makes and removes nothing.
+//! What stands in the way of a local file or folder: a folder in the place of a file, a file in the
+//! place of a folder, a link that leads nowhere. None of that passes by itself. Looks at names
+//! only; opens, makes and removes nothing.
 
 use std::fs;
 use std::io;
@@ -30,7 +31,8 @@ enum Seen {
     Unknown,
 }
 
-/// Why `path` cannot be what it is needed as, with the path at fault; nothing if it can, or if nobody can tell.
+/// Why `path` cannot be what it is needed as, with the path at fault; nothing if it can, or if
+/// nobody can tell.
 pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     let mut way: Vec<&Path> = path.ancestors().collect();
     way.reverse();

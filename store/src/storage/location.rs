@@ -59,8 +59,9 @@ const MAX_KEY_BYTES: usize = 1024;
 const MAX_LOCAL_PATH_BYTES: usize = 4096;
 
 impl Location {
-    /// Takes an address with its scheme. `.` and `..` segments are refused, and empty ones in a key, since a key with one is
-    /// another key than that without; on a local disk doubled slashes are one. A slash at the end makes no difference.
+    /// Takes an address with its scheme. `.` and `..` segments are refused, and empty ones in a
+    /// key, since a key with one is another key than that without; on a local disk doubled slashes
+    /// are one. A slash at the end makes no difference.
     pub fn parse(uri: &str) -> Result<Self, LocationError> {
         let refuse = |problem: &str| LocationError {
             text: uri.chars().take(256).collect(),
@@ -111,7 +112,8 @@ impl Location {
         })
     }
 
-    /// Takes an address, or the path of a local file, relative to the working directory where it is not absolute.
+    /// Takes an address, or the path of a local file, relative to the working directory where it is
+    /// not absolute.
     pub fn parse_local(text: &str) -> Result<Self, LocationError> {
         if text.contains("://") {
             return Self::parse(text);

@@ -1,8 +1,8 @@
-//! What is there of the names that a template can make: files whose names are the template's text with any numbers in it.
-//! Removes nothing, and decides nothing about what it finds.
+//! What is there of the names that a template can make: files whose names are the template's text
+//! with any numbers in it. Removes nothing, and decides nothing about what it finds.
 //!
-//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails the listing, also if no
-//! address can hold it.
+//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails
+//! the listing, also if no address can hold it.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path as DiskPath, PathBuf};
@@ -83,7 +83,8 @@ impl NamePattern {
             .count()
     }
 
-    /// With what every such name begins: the text before the first number. A name without numbers begins with itself.
+    /// With what every such name begins: the text before the first number. A name without numbers
+    /// begins with itself.
     pub fn prefix(&self) -> String {
         let mut prefix = String::new();
         for (index, segment) in self.segments.iter().enumerate() {
@@ -100,8 +101,8 @@ impl NamePattern {
         prefix
     }
 
-    /// What an entry of a listing is, if it has such a name. A name that is not text or that no address can hold is none that a
-    /// template makes.
+    /// What an entry of a listing is, if it has such a name. A name that is not text or that no
+    /// address can hold is none that a template makes.
     fn matched(&self, entry: &Entry) -> Option<Match> {
         let key = std::str::from_utf8(&entry.key).ok()?;
         if !self.matches(key) {
@@ -145,7 +146,8 @@ fn pieces(segment: &str) -> Vec<Piece> {
     pieces
 }
 
-/// Follows all ways to read the name at once: a number may be followed by text that begins with a digit.
+/// Follows all ways to read the name at once: a number may be followed by text that begins with a
+/// digit.
 fn matches(pieces: &[Piece], name: &str) -> bool {
     let bytes = name.as_bytes();
     let mut reached = vec![false; bytes.len() + 1];
@@ -277,8 +279,8 @@ async fn on_disk(
     }
 }
 
-/// A walk over a local disk that goes only where a match can be: as deep as the pattern, so that no loop of links is
-/// walked twice.
+/// A walk over a local disk that goes only where a match can be: as deep as the pattern, so that no
+/// loop of links is walked twice.
 struct Walk<'a> {
     pattern: &'a NamePattern,
     kept_max: usize,

@@ -1,5 +1,5 @@
-//! Writes one whole object from a thread that may block: a small one with one call, a large one in parts. The name is
-//! the writer's alone, so nobody else's object is replaced.
+//! Writes one whole object from a thread that may block: a small one with one call, a large one in
+//! parts. The name is the writer's alone, so nobody else's object is replaced.
 
 use std::io::{self, Write};
 

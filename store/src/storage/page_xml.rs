@@ -1,6 +1,8 @@
-//! What S3, Google Cloud Storage and Azure answer to a listing, with keys byte by byte. Asks for nothing.
+//! What S3, Google Cloud Storage and Azure answer to a listing, with keys byte by byte. Asks for
+//! nothing.
 //!
-//! The client of `object_store` makes paths of the keys and refuses a page with one that cannot be; here every key is kept.
+//! The client of `object_store` makes paths of the keys and refuses a page with one that cannot be;
+//! here every key is kept.
 
 use std::time::SystemTime;
 
@@ -9,7 +11,8 @@ use quick_xml::events::{BytesStart, Event};
 
 use crate::storage::pages::{Entry, Page};
 
-/// The deepest nesting that is looked at: `EnumerationResults/Blobs/Blob/Properties/Etag` is five deep.
+/// The deepest nesting that is looked at: `EnumerationResults/Blobs/Blob/Properties/Etag` is five
+/// deep.
 const MAX_DEPTH: usize = 32;
 
 /// Reads a page; otherwise says what is wrong with it.

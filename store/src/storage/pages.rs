@@ -1,5 +1,6 @@
-//! Lists what is in a store, page by page, with the keys as the store has them: those, too, that no path can hold. A page that
-//! fails is asked for again, never the whole listing. Decides nothing about what is listed.
+//! Lists what is in a store, page by page, with the keys as the store has them: those, too, that no
+//! path can hold. A page that fails is asked for again, never the whole listing. Decides nothing
+//! about what is listed.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,8 +14,9 @@ use object_store::path::Path;
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
 
-/// The most pages without an entry in a row: a bucket has some if much in it was deleted; without end it is a fault of the store.
-/// Each of a real bucket stands for a thousand deleted objects or more.
+/// The most pages without an entry in a row: a bucket has some if much in it was deleted; without
+/// end it is a fault of the store. Each of a real bucket stands for a thousand deleted objects or
+/// more.
 const MAX_EMPTY_PAGES: u32 = 1_000;
 
 /// Something that a store lists.
@@ -37,7 +39,8 @@ pub struct Entry {
 pub struct Page {
     /// In the store's order.
     pub entries: Vec<Entry>,
-    /// What the keys of a listing of one folder have in common up to and with the next slash, byte by byte.
+    /// What the keys of a listing of one folder have in common up to and with the next slash, byte
+    /// by byte.
     pub folders: Vec<Vec<u8>>,
     /// With what to ask for the next page; nothing on the last.
     pub next: Option<String>,
@@ -69,7 +72,8 @@ impl Entry {
         String::from_utf8_lossy(&self.key)
     }
 
-    /// Whether it stands for a folder and holds nothing, as consoles make them: `folder/` of no bytes.
+    /// Whether it stands for a folder and holds nothing, as consoles make them: `folder/` of no
+    /// bytes.
     pub fn is_marker(&self) -> bool {
         self.is_folder || (self.size == 0 && self.key.ends_with(b"/"))
     }
@@ -102,8 +106,9 @@ impl Entry {
     }
 }
 
-/// Shows every object of the store of `place` of which the key begins with `prefix`, until `visit` breaks off. Marker files,
-/// folder markers and keys that no path can hold are shown like all others. On a local disk these are the files.
+/// Shows every object of the store of `place` of which the key begins with `prefix`, until `visit`
+/// breaks off. Marker files, folder markers and keys that no path can hold are shown like all
+/// others. On a local disk these are the files.
 pub async fn list_prefix<V>(
     stores: &Stores,
     place: &Location,

@@ -1,13 +1,16 @@
-//! Patterns of file names: what they match, and what can match below a folder. Lists nothing and opens nothing.
+//! Patterns of file names: what they match, and what can match below a folder. Lists nothing and
+//! opens nothing.
 //!
-//! A pattern is a list of alternatives (its braces, expanded), each of which is a list of segments. A name is read segment by
-//! segment, and [`Places`] is where in the pattern the segments read so far can stand.
+//! A pattern is a list of alternatives (its braces, expanded), each of which is a list of segments.
+//! A name is read segment by segment, and [`Places`] is where in the pattern the segments read so
+//! far can stand.
 
 use std::collections::BTreeSet;
 
 use crate::storage::glob_text;
 
-/// The most names and patterns that the braces of one pattern may stand for: each is compared with each name.
+/// The most names and patterns that the braces of one pattern may stand for: each is compared with
+/// each name.
 const MAX_ALTERNATIVES: usize = 1_000;
 
 /// What a pattern says of one segment of a name.
@@ -48,12 +51,14 @@ pub(crate) struct Pattern {
     reads_hidden: bool,
 }
 
-/// Where in a pattern the segments read so far can stand: alternative and segment. Empty: nothing that follows can match.
+/// Where in a pattern the segments read so far can stand: alternative and segment. Empty: nothing
+/// that follows can match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places(BTreeSet<(usize, usize)>);
 
 impl Pattern {
-    /// Reads a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that is to stand for itself.
+    /// Reads a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that is to stand for
+    /// itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let alternatives = glob_text::parse(text, MAX_ALTERNATIVES)?;
         Self::of(&alternatives, false)
@@ -259,7 +264,8 @@ fn common(a: &str, b: &str) -> String {
     pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-/// Whether one segment matches: the last `*` takes one character more whenever what follows it does not fit.
+/// Whether one segment matches: the last `*` takes one character more whenever what follows it does
+/// not fit.
 fn name_matches(tokens: &[Token], name: &[char]) -> bool {
     let (mut token, mut character) = (0, 0);
     let mut star = None;
@@ -427,7 +433,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Names here begin with letters, `?` is compared with bytes there, and `[!a]` with slashes too.
+        /// Names here begin with letters, `?` is compared with bytes there, and `[!a]` with slashes
+        /// too.
         #[test]
         fn names_of_letters_match_as_in_globset(
             pattern in "(\\*\\*|([ab*?]|\\[[ab]\\]|\\{a,b\\*\\}|\\{ab,b/a\\}){1,3})(/(\\*\\*|([ab*?]|\\[[ab]\\]){1,3})){0,3}",

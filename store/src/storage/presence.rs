@@ -1,6 +1,7 @@
-//! Whether a store answers calls like one that has failed, so that an outage is told from an object that alone cannot be reached.
-//! An outage may be of writes only, or of one prefix of a bucket only: so a failed read is compared with a read beside it, and a
-//! failed write with a write beside it and with one in the job's own folder. Asks once, and removes what it wrote.
+//! Whether a store answers calls like one that has failed, so that an outage is told from an object
+//! that alone cannot be reached. An outage may be of writes only, or of one prefix of a bucket
+//! only: so a failed read is compared with a read beside it, and a failed write with a write beside
+//! it and with one in the job's own folder. Asks once, and removes what it wrote.
 
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use crate::storage::{CallKind, Location, StorageError, Stores, remove_object};
 /// How long one answer may take: a store that is slower than this is away for everybody.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The object that is read: one beside the one in question, so that the same part of the store has to answer. That there is no
-/// such object is an answer.
+/// The object that is read: one beside the one in question, so that the same part of the store has
+/// to answer. That there is no such object is an answer.
 const READ_NAME: &str = "_zephyr-is-the-store-there";
 
-/// How the name of an object begins that is written, and removed at once. A name with `_` is no input and no output.
+/// How the name of an object begins that is written, and removed at once. A name with `_` is no
+/// input and no output.
 const WRITE_NAME: &str = "_zephyr-write-";
 
 /// What is written.
@@ -29,7 +31,8 @@ enum Answer {
     Given,
     /// The store said no for good, such as that the credentials do not allow it.
     Refused,
-    /// No answer in time, or one that may pass: the store is as busy here as it was for the call that failed.
+    /// No answer in time, or one that may pass: the store is as busy here as it was for the call
+    /// that failed.
     Missing,
 }
 
@@ -43,8 +46,8 @@ struct Answers {
 }
 
 impl Answers {
-    /// Whether the object alone cannot be reached, so that it is of no use to wait for its store. What is refused is answered: the
-    /// credentials may allow no other name there.
+    /// Whether the object alone cannot be reached, so that it is of no use to wait for its store.
+    /// What is refused is answered: the credentials may allow no other name there.
     fn mean_object_alone(self) -> bool {
         let is_answered = |answer| match answer {
             Answer::Given | Answer::Refused => true,
@@ -54,8 +57,8 @@ impl Answers {
     }
 }
 
-/// Whether an object alone cannot be reached: its store answers the same kind of call beside it, and takes writes in the job's own
-/// folder if it was a write that failed.
+/// Whether an object alone cannot be reached: its store answers the same kind of call beside it,
+/// and takes writes in the job's own folder if it was a write that failed.
 pub async fn is_object_alone(
     stores: &Stores,
     job_folder: &Location,
@@ -171,7 +174,8 @@ mod tests {
         }
     }
 
-    /// A way in which a store fails, and of which objects a failed read or write is an object's alone.
+    /// A way in which a store fails, and of which objects a failed read or write is an object's
+    /// alone.
     struct Outage {
         name: &'static str,
         /// Gives what the store answers instead of what it would.

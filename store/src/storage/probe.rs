@@ -1,6 +1,8 @@
-//! Looks, before a job begins, whether its storage can be relied on: it must refuse to overwrite when asked to.
+//! Looks, before a job begins, whether its storage can be relied on: it must refuse to overwrite
+//! when asked to.
 //!
-//! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win is refused.
+//! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win
+//! is refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +10,9 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::storage::{Cause, JobStorage, LocationError, StorageError, meta_of, persist};
 
-/// Time between two signs of life of a coordinator: one small write each. Whoever removes what nobody needs leaves a folder alone that
-/// shows one within the last quarter of an hour, whatever the job waits for meanwhile.
+/// Time between two signs of life of a coordinator: one small write each. Whoever removes what
+/// nobody needs leaves a folder alone that shows one within the last quarter of an hour, whatever
+/// the job waits for meanwhile.
 pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// What the probe object holds.
@@ -56,7 +59,8 @@ pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
         .map_err(ProbeError::Store)
 }
 
-/// When a coordinator of the job last showed that it is alive, by the store's clock; nothing if none ever did.
+/// When a coordinator of the job last showed that it is alive, by the store's clock; nothing if
+/// none ever did.
 pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let meta = meta_of(storage.stores(), &location).await;
@@ -65,8 +69,8 @@ pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, Pr
         .map(|meta| meta.last_modified.into()))
 }
 
-/// Writes a probe object into the job's folder twice, the second time only if absent. The object stays and is used
-/// again by the next probe.
+/// Writes a probe object into the job's folder twice, the second time only if absent. The object
+/// stays and is used again by the next probe.
 pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();

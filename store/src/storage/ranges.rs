@@ -1,7 +1,8 @@
-//! Checks the answer to a request for a range of an object: it must be the bytes that were asked for, and say so.
+//! Checks the answer to a request for a range of an object: it must be the bytes that were asked
+//! for, and say so.
 //!
-//! A store may ignore the range and send the whole object (RFC 9110, 14.2); then the range is cut out of it. Does not know which
-//! object is expected: its reader compares size and version.
+//! A store may ignore the range and send the whole object (RFC 9110, 14.2); then the range is cut
+//! out of it. Does not know which object is expected: its reader compares size and version.
 
 use std::error::Error;
 
@@ -13,8 +14,8 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 
 use crate::storage::answer::chain;
 
-/// The most bytes of a whole object that are passed over to get at a range. Each range of an object costs all that comes before
-/// it, so larger objects would be read many times over.
+/// The most bytes of a whole object that are passed over to get at a range. Each range of an object
+/// costs all that comes before it, so larger objects would be read many times over.
 const MAX_PASSED_OVER: u64 = 64 << 20;
 
 /// The answer to a request for a range is something else.
@@ -79,7 +80,8 @@ impl Asked {
         (*request.method() == Method::GET && first <= last).then_some(Self { first, last })
     }
 
-    /// The answer as one of exactly this range, as far as the object reaches. `response` must be a success.
+    /// The answer as one of exactly this range, as far as the object reaches. `response` must be a
+    /// success.
     pub(super) async fn cut(self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => match self.check(response.headers()) {
@@ -111,7 +113,8 @@ impl Asked {
         })
     }
 
-    /// The last byte of the range in an object of so many bytes; nothing if the range begins behind its end.
+    /// The last byte of the range in an object of so many bytes; nothing if the range begins behind
+    /// its end.
     fn last_of(self, total: u64) -> Option<u64> {
         let last = total.checked_sub(1)?;
         (self.first <= last).then_some(self.last.min(last))

@@ -1,7 +1,8 @@
-//! Reading objects: by ranges, with the etag they were listed with, a little ahead of whoever reads.
+//! Reading objects: by ranges, with the etag they were listed with, a little ahead of whoever
+//! reads.
 //!
-//! Each range is a call of its own with finite timeouts; after a failure reading goes on at the same offset. Knows no
-//! format.
+//! Each range is a call of its own with finite timeouts; after a failure reading goes on at the
+//! same offset. Knows no format.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -19,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::storage::ranges::WrongRange;
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
-/// One range request: large enough that its latency does not show, small enough that a failure costs little.
+/// One range request: large enough that its latency does not show, small enough that a failure
+/// costs little.
 const RANGE_BYTES: u64 = 8 << 20;
 
 /// Ranges in flight or waiting to be read, for each open object, besides the one being read.
@@ -28,7 +30,8 @@ const RANGES_AHEAD: usize = 2;
 /// Counts bytes that came from storage.
 pub type ReadCounter = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Reads an object from beginning to end on a thread that may block. Errors are `StorageError`s inside `io::Error`.
+/// Reads an object from beginning to end on a thread that may block. Errors are `StorageError`s
+/// inside `io::Error`.
 pub struct ObjectReader {
     runtime: Handle,
     stores: Stores,
@@ -43,14 +46,16 @@ pub struct ObjectReader {
     counted: ReadCounter,
 }
 
-/// A range that a task of its own reads: its timers run on, and it is done, however late anybody asks for it.
+/// A range that a task of its own reads: its timers run on, and it is done, however late anybody
+/// asks for it.
 struct AskedRange {
     answer: oneshot::Receiver<Result<Bytes, StorageError>>,
     task: AbortOnDropHandle<()>,
 }
 
 impl ObjectReader {
-    /// Starts to read a file on `runtime`. It must be the file that was listed: same size, same etag.
+    /// Starts to read a file on `runtime`. It must be the file that was listed: same size, same
+    /// etag.
     pub fn open(
         runtime: &Handle,
         stores: &Stores,
@@ -160,12 +165,13 @@ impl Known {
         }
     }
 
-    /// Whether an answer is of the object that was listed. The condition of the request is not enough, since some stores and
-    /// proxies pass over it.
+    /// Whether an answer is of the object that was listed. The condition of the request is not
+    /// enough, since some stores and proxies pass over it.
     ///
-    /// The size is always compared. Two strong tags say all the rest: they are of the same bytes or differ. A weak tag says
-    /// less, and some stores list or answer none. Then a tag must not differ either, and all answers of one reader must have the
-    /// same tag and the same time of last modification, so that they are at least of one version.
+    /// The size is always compared. Two strong tags say all the rest: they are of the same bytes or
+    /// differ. A weak tag says less, and some stores list or answer none. Then a tag must not
+    /// differ either, and all answers of one reader must have the same tag and the same time of
+    /// last modification, so that they are at least of one version.
     fn is_in(&self, meta: &ObjectMeta) -> bool {
         if meta.size != self.size {
             return false;
@@ -267,7 +273,8 @@ async fn get(
     }
 }
 
-/// Whether a store answered another range than was asked for, of an object of another size than this.
+/// Whether a store answered another range than was asked for, of an object of another size than
+/// this.
 fn is_of_another_size(error: &object_store::Error, size: u64) -> bool {
     let total = WrongRange::of(error).and_then(WrongRange::total);
     total.is_some_and(|total| total != size)

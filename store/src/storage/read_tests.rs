@@ -115,8 +115,8 @@ async fn a_file_that_is_not_the_listed_one_is_refused() {
     );
 }
 
-/// A request in the way of real clients: it has a minute in all from when it is first looked at, and wants to be looked
-/// at now and then.
+/// A request in the way of real clients: it has a minute in all from when it is first looked at,
+/// and wants to be looked at now and then.
 async fn request_with_a_timer() -> object_store::Result<()> {
     let late = tokio::time::Instant::now() + Duration::from_mins(1);
     for _ in 0..3 {
@@ -200,7 +200,8 @@ async fn serving(content: Vec<u8>) -> (FakeHttp, Arc<AtomicU64>) {
                 let range = start..end.min(all);
                 let told = format!("bytes {start}-{}/{all}", range.end - 1);
                 let reply = good(206, content.slice(range)).with("content-range", told);
-                // Each range takes longer than the one before: one is under way while that one waits to be read.
+                // Each range takes longer than the one before: one is under way while that one
+                // waits to be read.
                 let number = start as u64 / RANGE_BYTES;
                 let pause = Duration::from_millis(300 * number);
                 Reply { pause, ..reply }
@@ -430,7 +431,8 @@ async fn a_store_that_sends_whole_objects_for_ranges_is_read_up_to_a_limit() {
         let reply = Reply::new(200, body.clone())
             .with("etag", "\"a\"")
             .with("last-modified", MODIFIED);
-        // Only for the question of the last check: an object of 70 MiB need not be sent to be too large.
+        // Only for the question of the last check: an object of 70 MiB need not be sent to be too
+        // large.
         if request.method == "HEAD" {
             reply.with("content-length", (70 << 20).to_string())
         } else {

@@ -9,14 +9,16 @@ use crate::storage::folders::{local_walk, not_found_is_none, on_disk};
 use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Location, Scheme, StorageError, Stores};
 
-/// Removes every object in a folder, and gives how many there were. What somebody puts there meanwhile may stay.
+/// Removes every object in a folder, and gives how many there were. What somebody puts there
+/// meanwhile may stay.
 pub async fn remove_folder(stores: &Stores, folder: &Location) -> Result<u64, StorageError> {
     remove_chosen(stores, folder, |_| true).await
 }
 
-/// Removes the objects of a folder of which `is_chosen` takes the path below it, and on a local disk the folders that are empty
-/// then. Gives how many objects there were. Holds one page of names at a time. A key that no address can hold stays, and the
-/// log names it: no release writes one. A symbolic link stays, too.
+/// Removes the objects of a folder of which `is_chosen` takes the path below it, and on a local
+/// disk the folders that are empty then. Gives how many objects there were. Holds one page of names
+/// at a time. A key that no address can hold stays, and the log names it: no release writes one. A
+/// symbolic link stays, too.
 pub async fn remove_chosen(
     stores: &Stores,
     folder: &Location,

@@ -1,7 +1,7 @@
 //! Trying again: which errors, how long, how often said. Holds no connection.
 //!
-//! How long counts from the first failure of a call: a call that was slow, or that nobody asked for its answer, has used
-//! up nothing.
+//! How long counts from the first failure of a call: a call that was slow, or that nobody asked for
+//! its answer, has used up nothing.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a store that stays away is mentioned in the log.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Makes a call until it succeeds, fails for a reason that will not pass, or fails for longer than the patience of
-/// `stores`. The error then says how often it was tried.
+/// Makes a call until it succeeds, fails for a reason that will not pass, or fails for longer than
+/// the patience of `stores`. The error then says how often it was tried.
 pub async fn persist<T, F, Answer>(
     stores: &Stores,
     call: &'static str,
@@ -85,7 +85,8 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting here is of no use.
+    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting
+    /// here is of no use.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
         // Whoever waits here may be who fills the disk.
         if !error.is_transient() || error.is_full_disk() {

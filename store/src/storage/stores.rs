@@ -1,7 +1,8 @@
 //! One client for each bucket, made when it is first asked for, with finite timeouts.
 //!
-//! Options come from the job's frozen form, which the installation wrote, and from the environment, where the job's own
-//! secret arrives. What the installation says wins; the environment adds what it does not say, such as credentials.
+//! Options come from the job's frozen form, which the installation wrote, and from the environment,
+//! where the job's own secret arrives. What the installation says wins; the environment adds what
+//! it does not say, such as credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +35,8 @@ pub(crate) struct Times {
     pub(crate) request: Duration,
     /// Longest silence in the middle of an answer.
     pub(crate) silence: Duration,
-    /// The client's own retries are few: `retry::persist` goes on after them with new signatures and credentials.
+    /// The client's own retries are few: `retry::persist` goes on after them with new signatures
+    /// and credentials.
     pub(crate) client_retries: usize,
     /// No further client retry after this long.
     pub(crate) client_retry_time: Duration,
@@ -70,7 +72,8 @@ pub struct Store {
     pub durable: Arc<dyn ObjectStore>,
     /// Multipart uploads that somebody else completes; local disks have none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
-    /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3 only.
+    /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3
+    /// only.
     pub signer: Option<Arc<dyn Signer>>,
     /// Listings, with keys that no path can hold.
     pub pages: Arc<dyn ListPages>,
@@ -89,8 +92,9 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The environment
-    /// (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds what these do not say.
+    /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The
+    /// environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds what these do
+    /// not say.
     pub fn new(options: BTreeMap<String, String>) -> Self {
         Self {
             options: Arc::new(options),
@@ -297,8 +301,8 @@ struct Merged {
     passed_over: Vec<String>,
 }
 
-/// The installation's options, and of the environment's variables with `prefix` those about which the installation says
-/// nothing: one setting has many names.
+/// The installation's options, and of the environment's variables with `prefix` those about which
+/// the installation says nothing: one setting has many names.
 fn merge(
     options: &BTreeMap<String, String>,
     environment: impl Iterator<Item = (String, String)>,

@@ -1,7 +1,8 @@
-//! Lists pages through the clients of `object_store`, which know address, credentials and options, and takes each answer before
-//! they make paths of its keys. Sends no request of its own.
+//! Lists pages through the clients of `object_store`, which know address, credentials and options,
+//! and takes each answer before they make paths of its keys. Sends no request of its own.
 //!
-//! The connector is between client and network. It lets every call pass but those that carry a [`Tap`].
+//! The connector is between client and network. It lets every call pass but those that carry a
+//! [`Tap`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -167,7 +168,8 @@ impl HttpService for TapService {
     }
 }
 
-/// Adds `encoding-type=url`, with which S3 sends every key so that XML can hold it, and signs the call again as it was signed.
+/// Adds `encoding-type=url`, with which S3 sends every key so that XML can hold it, and signs the
+/// call again as it was signed.
 async fn ask_for_encoded_keys(
     request: &mut HttpRequest,
     credentials: &AwsCredentialProvider,
@@ -213,7 +215,8 @@ mod tests {
     use super::*;
     use crate::storage::{Stores, list_inputs};
 
-    /// A server that answers with these statuses and bodies, one after another, and what it was asked.
+    /// A server that answers with these statuses and bodies, one after another, and what it was
+    /// asked.
     struct FakeServer {
         address: String,
         asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,

@@ -1,7 +1,8 @@
 //! Writing objects as a stream of parts, from a thread that may block.
 //!
-//! On stores with multipart uploads the parts are uploaded and left for somebody to complete; on local disks the bytes
-//! go to a staged file beside the final one, left for somebody to rename. Nothing appears under the final name here.
+//! On stores with multipart uploads the parts are uploaded and left for somebody to complete; on
+//! local disks the bytes go to a staged file beside the final one, left for somebody to rename.
+//! Nothing appears under the final name here.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -50,8 +51,8 @@ enum Target {
     },
 }
 
-/// A local file that an attempt writes. It is removed unless the attempt ends well, so that it does not keep a disk full. What a
-/// killed process leaves stays until the job's end.
+/// A local file that an attempt writes. It is removed unless the attempt ends well, so that it does
+/// not keep a disk full. What a killed process leaves stays until the job's end.
 struct StagedFile {
     file: File,
     path: PathBuf,
@@ -104,9 +105,11 @@ pub struct Uploaded {
 pub enum UploadPlace {
     /// An uncompleted multipart upload.
     Multipart {
-        /// The store's name of the upload; of an empty file without parts, the tag of what stands under its name.
+        /// The store's name of the upload; of an empty file without parts, the tag of what stands
+        /// under its name.
         upload: String,
-        /// The store's names of the parts, in order; none where the file is empty and the store takes no empty part.
+        /// The store's names of the parts, in order; none where the file is empty and the store
+        /// takes no empty part.
         parts: Vec<String>,
     },
     /// A whole local file under another name.
@@ -114,7 +117,8 @@ pub enum UploadPlace {
 }
 
 impl PartUpload {
-    /// Begins to write `location`. `writer` tells this attempt's staged file from another's on a local disk.
+    /// Begins to write `location`. `writer` tells this attempt's staged file from another's on a
+    /// local disk.
     pub fn begin(
         runtime: &Handle,
         stores: &Stores,
@@ -163,7 +167,8 @@ impl PartUpload {
 
     fn begin_staged(location: &Location, writer: &str) -> Result<Target, StorageError> {
         let failed = |error: io::Error| StorageError::from_io("writing", location, &error);
-        // Not `Path::join`, which percent-encodes: the name must be the one that the coordinator expects.
+        // Not `Path::join`, which percent-encodes: the name must be the one that the coordinator
+        // expects.
         let staged = location
             .parent()
             .join(&format!(".{}.{writer}", location.file_name()))
@@ -198,7 +203,8 @@ impl PartUpload {
                 task,
                 sent,
             } => {
-                // An upload without parts cannot be completed: an empty file is one empty part, where there is such a thing.
+                // An upload without parts cannot be completed: an empty file is one empty part,
+                // where there is such a thing.
                 let is_empty = last.is_empty() && sent == 0;
                 let has_no_part = is_empty && !empty_file::can_be_a_part(&self.location);
                 if let Some(sender) = sender
@@ -230,7 +236,8 @@ impl PartUpload {
         })
     }
 
-    /// Ends the stream and throws away what was stored, as far as the store lets us: what stays is never completed.
+    /// Ends the stream and throws away what was stored, as far as the store lets us: what stays is
+    /// never completed.
     pub fn discard(self, stores: &Stores) -> Result<(), StorageError> {
         match self.target {
             Target::Parts {
@@ -449,7 +456,8 @@ mod tests {
         Box::pin(std::future::ready(answer))
     }
 
-    /// A request in the way of real clients: it has a minute in all, and wants to be looked at now and then.
+    /// A request in the way of real clients: it has a minute in all, and wants to be looked at now
+    /// and then.
     fn with_a_timer(index: usize) -> Answer<'static, PartId> {
         Box::pin(async move {
             let late = tokio::time::Instant::now() + Duration::from_mins(1);

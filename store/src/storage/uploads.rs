@@ -1,5 +1,6 @@
-//! Lists multipart uploads that nobody has completed, and throws one away. Only S3 lists them; the client has no call for it, so
-//! the request is signed by the client and sent here. Decides nothing about whose upload it is.
+//! Lists multipart uploads that nobody has completed, and throws one away. Only S3 lists them; the
+//! client has no call for it, so the request is signed by the client and sent here. Decides nothing
+//! about whose upload it is.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,8 @@ use object_store::signer::{Method, SignedUrlOptions, Signer};
 use crate::storage::pages::Ask;
 use crate::storage::{Cause, Location, StorageError, Stores, persist};
 
-/// How long a signed request is valid: the clocks of this machine and of the store may differ by some minutes anyway.
+/// How long a signed request is valid: the clocks of this machine and of the store may differ by
+/// some minutes anyway.
 const SIGNATURE_VALIDITY: Duration = Duration::from_mins(5);
 
 /// How long one page may take.
@@ -70,8 +72,8 @@ impl<'a> UploadLister<'a> {
         }))
     }
 
-    /// Lists the uncompleted uploads whose keys begin with `prefix`. An upload whose key is not UTF-8 is passed over: no client of ours
-    /// can have begun it.
+    /// Lists the uncompleted uploads whose keys begin with `prefix`. An upload whose key is not
+    /// UTF-8 is passed over: no client of ours can have begun it.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<UnfinishedUpload>, StorageError> {
         let mut uploads = Vec::new();
         let mut next = Next::default();

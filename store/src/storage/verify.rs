@@ -1,4 +1,5 @@
-//! Looks whether a file that was just completed is what was written. Writes nothing, and does not decide what follows.
+//! Looks whether a file that was just completed is what was written. Writes nothing, and does not
+//! decide what follows.
 
 use object_store::GetOptions;
 
@@ -12,7 +13,8 @@ pub enum Verified {
     Same,
     /// It is something else: what is wrong.
     Other(String),
-    /// The store names a checksum that may be another kind than we know: only reading the file can tell.
+    /// The store names a checksum that may be another kind than we know: only reading the file can
+    /// tell.
     Unclear,
 }
 

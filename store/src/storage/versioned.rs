@@ -1,5 +1,5 @@
-//! Small objects that several processes read and one at a time changes: read with their version, replaced only while they
-//! are still what was read, removed. Decides not who may do that.
+//! Small objects that several processes read and one at a time changes: read with their version,
+//! replaced only while they are still what was read, removed. Decides not who may do that.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -24,7 +24,8 @@ pub enum Replaced {
     Changed,
 }
 
-/// Reads a whole object of at most `bytes_max`; nothing where there is none. `Cause::Other` where it is larger.
+/// Reads a whole object of at most `bytes_max`; nothing where there is none. `Cause::Other` where
+/// it is larger.
 pub async fn read_versioned(
     stores: &Stores,
     location: &Location,
@@ -61,8 +62,9 @@ pub async fn read_versioned(
     }
 }
 
-/// Puts `bytes` in the place of `found`, and only there. Where a store has no such write (a local disk), it is looked at
-/// once more before it is written over: nothing that lasts longer than that comes between.
+/// Puts `bytes` in the place of `found`, and only there. Where a store has no such write (a local
+/// disk), it is looked at once more before it is written over: nothing that lasts longer than that
+/// comes between.
 pub async fn replace(
     stores: &Stores,
     location: &Location,

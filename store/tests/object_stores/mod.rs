@@ -1,5 +1,6 @@
-//! What the data part asks of a real object store, whichever it is: what a store in memory cannot show. That answers are
-//! understood, that an empty file can be completed, that conditional writes exclude. Starts no server.
+//! What the data part asks of a real object store, whichever it is: what a store in memory cannot
+//! show. That answers are understood, that an empty file can be completed, that conditional writes
+//! exclude. Starts no server.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 

@@ -1,4 +1,5 @@
-//! What an output's folder on S3 sees of others: keys that are no output, and uploads of attempts that were killed.
+//! What an output's folder on S3 sees of others: keys that are no output, and uploads of attempts
+//! that were killed.
 
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
@@ -40,7 +41,8 @@ pub(super) async fn run_beside_others(
     assert_eq!(content.unwrap().as_ref(), b"1\n");
 }
 
-/// Attempts that were killed leave uploads; the job's end throws them away, and leaves those of others.
+/// Attempts that were killed leave uploads; the job's end throws them away, and leaves those of
+/// others.
 pub(super) async fn throw_away_uploads(server: &Server) {
     let (stores, folder) = (server.stores(), server.folder("left-uploads"));
     let output = |name: &str| Output {

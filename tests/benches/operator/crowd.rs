@@ -1,4 +1,5 @@
-//! The operator starts beside many objects: foreign ones that carry its label, or jobs that ended long ago.
+//! The operator starts beside many objects: foreign ones that carry its label, or jobs that ended
+//! long ago.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -85,7 +85,8 @@ pub(crate) async fn many(count: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// A worker's pod with a finalizer on a node that vanishes: how often it is deleted, and whether the job goes on.
+/// A worker's pod with a finalizer on a node that vanishes: how often it is deleted, and whether
+/// the job goes on.
 pub(crate) async fn stuck() -> Result<()> {
     let operator = Operator::find().await?;
     let nodes = node::for_jobs().await?;

@@ -1,5 +1,6 @@
-//! What the operator on the test cluster does beside many objects: foreign ones with its label, finished jobs, a pod that
-//! cannot be deleted, many jobs at once. Prints figures and sets no limits. It deletes what it made.
+//! What the operator on the test cluster does beside many objects: foreign ones with its label,
+//! finished jobs, a pod that cannot be deleted, many jobs at once. Prints figures and sets no
+//! limits. It deletes what it made.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 

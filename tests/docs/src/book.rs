@@ -1,7 +1,8 @@
-//! The pages of the book, as `docs/SUMMARY.md` lists them, and the folder that mdBook makes it from.
+//! The pages of the book, as `docs/SUMMARY.md` lists them, and the folder that mdBook makes it
+//! from.
 //!
-//! The folder has the pages at their paths in the repository, so the same links work here, on GitHub and in the book.
-//! Writes nothing but that folder.
+//! The folder has the pages at their paths in the repository, so the same links work here, on
+//! GitHub and in the book. Writes nothing but that folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -65,7 +66,8 @@ pub(crate) fn mistakes(repository: &Repository, book: &Book) -> Vec<String> {
     mistakes
 }
 
-/// Writes the sources of the book into `folder`: its pages, what they show and link to, and its table of contents.
+/// Writes the sources of the book into `folder`: its pages, what they show and link to, and its
+/// table of contents.
 pub(crate) fn stage(repository: &Repository, folder: &Path) -> Result<String> {
     let book = Book::of(repository)?;
     let mut files: BTreeSet<String> = book.pages.iter().cloned().collect();

@@ -1,4 +1,5 @@
-//! Whether every link of the pages that mdBook wrote leads to a file and to an id in it. Reads only.
+//! Whether every link of the pages that mdBook wrote leads to a file and to an id in it. Reads
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -92,7 +93,8 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The values of these attributes in a page that mdBook wrote: always in double quotes, a space before the name.
+/// The values of these attributes in a page that mdBook wrote: always in double quotes, a space
+/// before the name.
 fn attributes<'a>(html: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     names.iter().flat_map(move |name| {
         let opening = format!(" {name}=\"");

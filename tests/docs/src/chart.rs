@@ -1,7 +1,8 @@
-//! The values of the chart as a page: names, defaults and comments of values.yaml, and what its schema allows. Pure.
+//! The values of the chart as a page: names, defaults and comments of values.yaml, and what its
+//! schema allows. Pure.
 //!
-//! A comment belongs to the key on the next line. Comments, keys and defaults are read by lines, since a reader of YAML
-//! drops comments.
+//! A comment belongs to the key on the next line. Comments, keys and defaults are read by lines,
+//! since a reader of YAML drops comments.
 
 use std::fmt::Write as _;
 
@@ -58,7 +59,8 @@ pub(crate) fn page(values: &str, schema: &Value) -> Result<String> {
     Ok(page)
 }
 
-/// What the schema says of the value at `path`, in words; nothing if it says no more than the type of the default.
+/// What the schema says of the value at `path`, in words; nothing if it says no more than the type
+/// of the default.
 fn allowed(schema: &Value, path: &[&str]) -> String {
     let mut place = Some(schema);
     for key in path {

@@ -1,5 +1,5 @@
-//! Whether every link of every document leads somewhere, and whether `docs/SUMMARY.md` names every page once. Changes no
-//! file and asks no network.
+//! Whether every link of every document leads somewhere, and whether `docs/SUMMARY.md` names every
+//! page once. Changes no file and asks no network.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The commands of the plugin as a page, in the words that the program itself prints. Runs `kubectl-zephyr --help`.
+//! The commands of the plugin as a page, in the words that the program itself prints. Runs
+//! `kubectl-zephyr --help`.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,6 +1,8 @@
-//! `zephyr-docs`: what keeps the documents true. Arguments and wiring; each verb has a file of its own.
+//! `zephyr-docs`: what keeps the documents true. Arguments and wiring; each verb has a file of its
+//! own.
 //!
-//! Reads and writes files of the repository. Asks no network: links to other sites are not followed.
+//! Reads and writes files of the repository. Asks no network: links to other sites are not
+//! followed.
 
 mod book;
 mod built;

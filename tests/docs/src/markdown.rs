@@ -1,5 +1,5 @@
-//! What of a page can be linked to, and what it links to. A reader of Markdown as this repository writes it: headings
-//! that begin with `#`, fences of backticks, links in brackets. Opens no file.
+//! What of a page can be linked to, and what it links to. A reader of Markdown as this repository
+//! writes it: headings that begin with `#`, fences of backticks, links in brackets. Opens no file.
 
 use std::collections::BTreeMap;
 
@@ -121,7 +121,8 @@ fn links(prose: &str) -> Vec<Link> {
     found
 }
 
-/// The place behind the code span that opens at `at`, or behind its backticks if nothing closes it in its paragraph.
+/// The place behind the code span that opens at `at`, or behind its backticks if nothing closes it
+/// in its paragraph.
 fn behind_code(prose: &str, at: usize) -> usize {
     let ticks = ticks_at(prose, at);
     let paragraph = prose[at..].find("\n\n").map_or(prose.len(), |end| at + end);
@@ -140,7 +141,8 @@ fn ticks_at(prose: &str, at: usize) -> usize {
     prose[at..].bytes().take_while(|byte| *byte == b'`').count()
 }
 
-/// Where the target that begins at `start` ends: at its closing bracket, a space or the end of the line.
+/// Where the target that begins at `start` ends: at its closing bracket, a space or the end of the
+/// line.
 fn target_end(bytes: &[u8], start: usize) -> usize {
     let mut depth = 0_usize;
     for (offset, byte) in bytes[start..].iter().enumerate() {

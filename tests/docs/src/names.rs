@@ -1,5 +1,6 @@
-//! Whether the numbers in the names of tests are defined in the documents: `fault_4200` in `docs/faults.md`,
-//! `promise_e1` in `docs/promises.md`, and `row_90` of a bad input in `docs/bad-inputs.md`. Reads only.
+//! Whether the numbers in the names of tests are defined in the documents: `fault_4200` in
+//! `docs/faults.md`, `promise_e1` in `docs/promises.md`, and `row_90` of a bad input in
+//! `docs/bad-inputs.md`. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ use anyhow::Result;
 
 use crate::repository::Repository;
 
-/// A word in the name of a test, and the page whose tables begin their rows with the numbers that may follow it.
+/// A word in the name of a test, and the page whose tables begin their rows with the numbers that
+/// may follow it.
 const KINDS: [(&str, &str); 5] = [
     ("fault", "docs/faults.md"),
     ("promise", "docs/promises.md"),
@@ -51,7 +53,8 @@ pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     Ok(mistakes)
 }
 
-/// The numbers in the first cells of all rows, in lower case: `4994/5001, 5004 (open there)` has three.
+/// The numbers in the first cells of all rows, in lower case: `4994/5001, 5004 (open there)` has
+/// three.
 fn defined_in(page: &str) -> BTreeSet<String> {
     page.lines()
         .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
@@ -68,7 +71,8 @@ fn is_number(word: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// All names in a source file that begin as the name of such a test, also those that a macro makes a test of.
+/// All names in a source file that begin as the name of such a test, also those that a macro makes
+/// a test of.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric() && character != '_')
         .filter(|word| {
@@ -79,7 +83,8 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         })
 }
 
-/// The pages and numbers in a name: those that follow one of the words, up to a word that is no number.
+/// The pages and numbers in a name: those that follow one of the words, up to a word that is no
+/// number.
 fn numbers(name: &str) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let mut page = None;

@@ -1,4 +1,5 @@
-//! The pages of `docs/reference`, which are printed from what they describe. Writes these three files only.
+//! The pages of `docs/reference`, which are printed from what they describe. Writes these three
+//! files only.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,8 @@ const FIELDS: &str = "docs/reference/zephyrjob.md";
 const COMMANDS: &str = "docs/reference/kubectl-zephyr.md";
 const VALUES: &str = "docs/reference/chart.md";
 
-/// Writes all of them. The program `kubectl-zephyr` is expected beside this one, as cargo leaves it.
+/// Writes all of them. The program `kubectl-zephyr` is expected beside this one, as cargo leaves
+/// it.
 pub(crate) fn write(repository: &Repository) -> Result<String> {
     let own = std::env::current_exe().context("find this program's folder")?;
     let folder = own.parent().unwrap_or(Path::new("."));

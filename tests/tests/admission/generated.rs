@@ -1,5 +1,6 @@
-//! Hundreds of manifests, each with one thing changed at random in a good one, to the API server and to the CLI's own rules: what
-//! the one refuses the other refuses, and what both take they take as the same spec.
+//! Hundreds of manifests, each with one thing changed at random in a good one, to the API server
+//! and to the CLI's own rules: what the one refuses the other refuses, and what both take they take
+//! as the same spec.
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

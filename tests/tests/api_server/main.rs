@@ -1,5 +1,6 @@
-//! The API server in memory, on which the operator's simulation rests, beside the real one: the same requests get the same
-//! answers. Needs a cluster; leaves nothing on it but namespaces that are being deleted.
+//! The API server in memory, on which the operator's simulation rests, beside the real one: the
+//! same requests get the same answers. Needs a cluster; leaves nothing on it but namespaces that
+//! are being deleted.
 
 mod asks;
 mod both;
@@ -23,10 +24,11 @@ use self::simulation::api::kinds::NAMESPACES;
 use self::simulation::api::store::{Actor, Key};
 use self::watches::{Until, Watch};
 
-/// A cluster of this age has thrown its first versions away: the API server has etcd do that every five minutes, with what is
-/// older than five minutes.
+/// A cluster of this age has thrown its first versions away: the API server has etcd do that every
+/// five minutes, with what is older than five minutes.
 const ETCD_FORGETS: jiff::SignedDuration = jiff::SignedDuration::from_mins(12);
-/// What the real server gives for the page after the object `one` of a list of its very first version.
+/// What the real server gives for the page after the object `one` of a list of its very first
+/// version.
 const OLD_TOKEN: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJvbmVcdTAwMDAifQ";
 
 #[tokio::test]
@@ -89,7 +91,8 @@ async fn of_config_maps(both: &mut Both) -> Result<()> {
     Ok(())
 }
 
-/// `asks`, with a watch beside them of which `watch` gives the list that it begins with, the request and the last object.
+/// `asks`, with a watch beside them of which `watch` gives the list that it begins with, the
+/// request and the last object.
 async fn watched(
     both: &mut Both,
     (begin, watch, last): (Ask, Ask, &'static str),

@@ -1,5 +1,5 @@
-//! What the two servers have said: it fills requests in, and knows which uid and version of the one stand for which of the
-//! other. Sends nothing.
+//! What the two servers have said: it fills requests in, and knows which uid and version of the one
+//! stand for which of the other. Sends nothing.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ pub(crate) struct Memory {
     /// The group of the jobs on this server.
     group: String,
     namespace: String,
-    /// Uid and version of the object that was answered last under a name; `list` has the version of the last list.
+    /// Uid and version of the object that was answered last under a name; `list` has the version of
+    /// the last list.
     objects: BTreeMap<String, (String, String)>,
     next_page: String,
 }
@@ -28,7 +29,8 @@ impl Memory {
         }
     }
 
-    /// Puts what this server knows in the place of `NS`, `GROUP`, `<uid NAME>`, `<version NAME>` and `<continue>`.
+    /// Puts what this server knows in the place of `NS`, `GROUP`, `<uid NAME>`, `<version NAME>`
+    /// and `<continue>`.
     pub(crate) fn filled(&self, text: &str) -> String {
         let mut text = text
             .replace("NS", &self.namespace)
@@ -81,7 +83,8 @@ pub(crate) struct Pairs {
 /// How two answers are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strictness {
-    /// No controller of the real cluster writes to the object, so its versions are those that requests made.
+    /// No controller of the real cluster writes to the object, so its versions are those that
+    /// requests made.
     pub(crate) counts_versions: bool,
     /// Of this part only what is in ours counts: the real server fills in what it has by default.
     is_filled_in: bool,

@@ -1,4 +1,5 @@
-//! What the operator's simulation puts in the place of an API server and of the garbage collector, as it is there.
+//! What the operator's simulation puts in the place of an API server and of the garbage collector,
+//! as it is there.
 
 #[path = "../../../operator/src/simulation/api/mod.rs"]
 #[expect(

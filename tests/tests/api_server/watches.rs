@@ -1,5 +1,5 @@
-//! Watches of both servers, which go on while requests are sent. Says nothing of when an event comes, only of what comes and
-//! in which order.
+//! Watches of both servers, which go on while requests are sent. Says nothing of when an event
+//! comes, only of what comes and in which order.
 
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, Stream, StreamExt, TryStreamExt};
@@ -84,7 +84,8 @@ fn our_lines(
     }))
 }
 
-/// The events of a watch. One that says only how far the watch is may come at any time: it counts if nothing else is awaited.
+/// The events of a watch. One that says only how far the watch is may come at any time: it counts
+/// if nothing else is awaited.
 async fn collect(lines: impl Stream<Item = Result<String>>, until: Until) -> Result<Vec<Value>> {
     let mut events = Vec::new();
     let mut lines = std::pin::pin!(lines);

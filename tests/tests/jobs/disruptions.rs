@@ -1,5 +1,5 @@
-//! Pods and processes vanish in the middle of a job, on the real cluster: the output is the same each time, nothing that was
-//! committed is run again, and the application budget is untouched.
+//! Pods and processes vanish in the middle of a job, on the real cluster: the output is the same
+//! each time, nothing that was committed is run again, and the application budget is untouched.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use zephyr_tests::struck::strike;
 /// A word of the coordinator's command line.
 const COORDINATOR: &str = "zephyr-worker coordinator";
 
-/// How long a coordinator is made to stand still: longer than any worker may be silent (30 s), shorter than the liveness
-/// probe's patience (60 s).
+/// How long a coordinator is made to stand still: longer than any worker may be silent (30 s),
+/// shorter than the liveness probe's patience (60 s).
 const STANDSTILL: Duration = Duration::from_secs(40);
 
 /// Longer than that patience too: the kubelet ends the process.

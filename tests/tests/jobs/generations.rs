@@ -1,5 +1,5 @@
-//! A coordinator that cannot come back: the next generation resumes from the ledger, its objects carry its number, and
-//! the old objects go by owner references.
+//! A coordinator that cannot come back: the next generation resumes from the ledger, its objects
+//! carry its number, and the old objects go by owner references.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};

@@ -1,4 +1,5 @@
-//! Workers that run into the limits of their pods or nodes, through no fault of the job: the output is exact each time.
+//! Workers that run into the limits of their pods or nodes, through no fault of the job: the output
+//! is exact each time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,8 +31,9 @@ const OVER_32_MIB: &str =
 async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_again() -> Result<()>
 {
     let namespace = TestNamespace::create("oom").await?;
-    // Where the kernel goes on to the worker itself, the kubelet may miss why the container ended; nobody else knows. Then the
-    // next pod is struck. A process that is held back makes it more likely: it gives its memory back late.
+    // Where the kernel goes on to the worker itself, the kubelet may miss why the container ended;
+    // nobody else knows. Then the next pod is struck. A process that is held back makes it more
+    // likely: it gives its memory back late.
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.rounds, sum.worker_cpu) = (60, 400_000, "1".to_owned());
     let struck = strike_in(namespace, sum).await?;
@@ -50,8 +52,8 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
     ends_charged(struck, &["memory", "256 MiB"]).await
 }
 
-/// The only worker runs the long task of the last stage when the eviction comes. The worker charges it: its pod has mostly gone
-/// before the eviction is in its status.
+/// The only worker runs the long task of the last stage when the eviction comes. The worker charges
+/// it: its pod has mostly gone before the eviction is in its status.
 #[tokio::test]
 async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs_no_row()
 -> Result<()> {
@@ -60,7 +62,8 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
     let first_stage = 10;
     (sum.workers, sum.numbers) = (1, first_stage);
-    // The kubelet measures disks every ten seconds or so; the long task takes some forty on a fast machine.
+    // The kubelet measures disks every ten seconds or so; the long task takes some forty on a fast
+    // machine.
     sum.last_rounds = 30_000_000;
     let struck = strike_in(namespace, sum).await?;
     let (job, ledger) = (&struck.job, &struck.ledger);
@@ -118,7 +121,8 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
 /// Keys of the job that needs its disk.
 const KEYS: usize = 120_000;
 
-/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, at one worker.
+/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, at one
+/// worker.
 fn spilling(namespace: &TestNamespace) -> String {
     let storage = SumJob::storage_uri(namespace);
     let folder = output_folder(namespace);
@@ -200,7 +204,8 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
     namespace.finish().await
 }
 
-/// The output is right, and at least one task was charged, each with a sentence that has these words.
+/// The output is right, and at least one task was charged, each with a sentence that has these
+/// words.
 async fn ends_charged(struck: Struck, words: &[&str]) -> Result<()> {
     let after = struck.ends_right().await?;
     let charged = &after.application_failures;

@@ -1,5 +1,5 @@
-//! Jobs on the cluster that disturb nobody but themselves. One program, so that what one of them waits for is time for
-//! the others.
+//! Jobs on the cluster that disturb nobody but themselves. One program, so that what one of them
+//! waits for is time for the others.
 
 mod deletion;
 mod disruptions;

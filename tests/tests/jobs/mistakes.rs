@@ -1,5 +1,5 @@
-//! What a user can get wrong only shows at run time: each ends, or waits, with one clear sentence in status and in an
-//! event, and names field, file and record. None hangs.
+//! What a user can get wrong only shows at run time: each ends, or waits, with one clear sentence
+//! in status and in an event, and names field, file and record. None hangs.
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
@@ -56,7 +56,8 @@ spec:
         )
     }
 
-    /// Applies it and fails unless it ends in failure with all of `words` in the sentence of the condition and of an event.
+    /// Applies it and fails unless it ends in failure with all of `words` in the sentence of the
+    /// condition and of an event.
     async fn fails_with(&self, test: &str, words: &[&str]) -> Result<()> {
         let namespace = TestNamespace::create(test).await?;
         self.fails_in(namespace, words).await
@@ -83,7 +84,8 @@ spec:
         namespace.finish().await
     }
 
-    /// Applies it and fails unless it waits, unfinished, with all of `words` in the sentence of `Progressing=False`.
+    /// Applies it and fails unless it waits, unfinished, with all of `words` in the sentence of
+    /// `Progressing=False`.
     async fn waits_with(&self, test: &str, words: &[&str]) -> Result<()> {
         let namespace = TestNamespace::create(test).await?;
         let job = apply(&namespace, &self.manifest(&namespace)).await?;

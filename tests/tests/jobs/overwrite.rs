@@ -1,4 +1,5 @@
-//! Output that is there before a job begins: refused by name, or replaced as the job says, also when its coordinator dies.
+//! Output that is there before a job begins: refused by name, or replaced as the job says, also
+//! when its coordinator dies.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Storage that fails one job: it loses or changes a file, and the ledger says what was made again; or it refuses and never
-//! answers, and the job waits visibly. The output is exact.
+//! Storage that fails one job: it loses or changes a file, and the ledger says what was made again;
+//! or it refuses and never answers, and the job waits visibly. The output is exact.
 
 use std::collections::BTreeSet;
 

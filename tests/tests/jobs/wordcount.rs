@@ -1,5 +1,6 @@
-//! The word count of a real data set, as the README's first command runs it: the same bytes with 1, 3 and 6 workers and
-//! on this machine without a cluster, and the same words as `tr`, `grep`, `sort` and `uniq` count.
+//! The word count of a real data set, as the README's first command runs it: the same bytes with 1,
+//! 3 and 6 workers and on this machine without a cluster, and the same words as `tr`, `grep`,
+//! `sort` and `uniq` count.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! As many workers as a job can have: whether they all get in, whether their heartbeats are heard in time, and what memory
-//! they and their tasks take.
+//! As many workers as a job can have: whether they all get in, whether their heartbeats are heard
+//! in time, and what memory they and their tasks take.
 
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,8 @@ async fn watch(
     );
 }
 
-/// How long this process was kept from running, at most: what that does to heartbeats is not the coordinator's fault.
+/// How long this process was kept from running, at most: what that does to heartbeats is not the
+/// coordinator's fault.
 async fn longest_standstill(watched: Duration) -> Duration {
     let mut longest = Duration::ZERO;
     let began = Instant::now();

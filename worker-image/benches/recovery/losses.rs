@@ -1,4 +1,5 @@
-//! How long it takes until work goes on when a coordinator dies, a worker is told to go, or one falls silent.
+//! How long it takes until work goes on when a coordinator dies, a worker is told to go, or one
+//! falls silent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

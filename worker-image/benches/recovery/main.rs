@@ -1,7 +1,9 @@
-//! Measures what deaths, silence and sheer number cost one coordinator, with light workers on this machine, and prints a
-//! table beside what is promised. It measures: it sets no limits and fails no build.
+//! Measures what deaths, silence and sheer number cost one coordinator, with light workers on this
+//! machine, and prints a table beside what is promised. It measures: it sets no limits and fails no
+//! build.
 //!
-//! Driver and coordinator share the machine's CPUs, so rates of tasks are also given for a second of the coordinator's CPU.
+//! Driver and coordinator share the machine's CPUs, so rates of tasks are also given for a second
+//! of the coordinator's CPU.
 
 #![expect(
     clippy::print_stdout,

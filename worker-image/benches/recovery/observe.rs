@@ -51,7 +51,8 @@ impl Runs {
         self.first_of_epoch.lock().unwrap().get(&epoch).copied()
     }
 
-    /// Waits until all these tasks were given out after this moment, and says when the last one was.
+    /// Waits until all these tasks were given out after this moment, and says when the last one
+    /// was.
     pub(crate) async fn again(&self, tasks: &[TaskAttempt], after: Instant) -> Instant {
         let mut last = after;
         until("the tasks at other workers", async || {
@@ -98,7 +99,8 @@ pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// The least bound within which so many percent of the heartbeats between two looks were seen, in seconds.
+/// The least bound within which so many percent of the heartbeats between two looks were seen, in
+/// seconds.
 pub(crate) fn wait_of(before: &[(String, u64)], after: &[(String, u64)], percent: u64) -> String {
     let between = |(before, after): (&(String, u64), &(String, u64))| after.1 - before.1;
     let counts: Vec<_> = before.iter().zip(after).map(between).collect();

@@ -1,4 +1,5 @@
-//! What was measured, as a table; each row is also told on stderr as soon as it is known. Measures nothing.
+//! What was measured, as a table; each row is also told on stderr as soon as it is known. Measures
+//! nothing.
 
 use std::fmt;
 use std::time::Duration;

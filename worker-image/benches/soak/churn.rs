@@ -23,7 +23,8 @@ const AWAY: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(45);
 /// Nobody goes in the last of the time: what was taken for dead is counted when all are back.
 const SETTLING: Duration = Duration::from_secs(90);
-/// No message is on its way for longer: what a worker is told to run so long after its commit was told after it.
+/// No message is on its way for longer: what a worker is told to run so long after its commit was
+/// told after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
 /// Warnings of the coordinator for each worker and minute.
 const MAX_WARNINGS: f64 = 1.0;
@@ -68,7 +69,8 @@ impl End {
     }
 }
 
-/// The moments at which tasks of the first stage were acknowledged, and what was given out long after.
+/// The moments at which tasks of the first stage were acknowledged, and what was given out long
+/// after.
 struct Commits {
     began: Instant,
     /// Milliseconds; 0 before.

@@ -1,9 +1,9 @@
-//! `make soak`: hours of one coordinator process under light workers that die and come back, and under the heartbeats of as
-//! many as there can be. Ends with an error where what it uses grows, where a worker was taken for dead that was not, or
-//! where a task ran that was committed.
+//! `make soak`: hours of one coordinator process under light workers that die and come back, and
+//! under the heartbeats of as many as there can be. Ends with an error where what it uses grows,
+//! where a worker was taken for dead that was not, or where a task ran that was committed.
 //!
-//! What a coordinator keeps of a task is kept from the beginning, whether the task is done or not, so that the sizes of
-//! plan and ledger are no growth; the slope is that of the whole process.
+//! What a coordinator keeps of a task is kept from the beginning, whether the task is done or not,
+//! so that the sizes of plan and ledger are no growth; the slope is that of the whole process.
 
 #![expect(
     clippy::print_stdout,

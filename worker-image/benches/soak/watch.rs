@@ -1,5 +1,5 @@
-//! What a coordinator's process uses, looked at ten times a minute and told once a minute, and what must not grow. Drives
-//! nothing.
+//! What a coordinator's process uses, looked at ten times a minute and told once a minute, and what
+//! must not grow. Drives nothing.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -29,7 +29,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts a coordinator of so many tasks, and watches it from when it has its plan and no worker yet.
+    /// Starts a coordinator of so many tasks, and watches it from when it has its plan and no
+    /// worker yet.
     pub(crate) async fn begin(tasks: u32) -> (Coordinator, Self) {
         let mut coordinator = Coordinator::of(tasks);
         coordinator.start();

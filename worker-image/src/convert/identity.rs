@@ -1,4 +1,5 @@
-//! Identities between wire and core: a part that is missing or cannot be one is an error that names it. No default.
+//! Identities between wire and core: a part that is missing or cannot be one is an error that names
+//! it. No default.
 
 use zephyr_engine::id::{
     Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId,
@@ -38,7 +39,8 @@ pub enum WireError {
         /// What can be.
         allowed: &'static str,
     },
-    /// A file that is not where its attempt has to write: nobody can have another object read by naming it.
+    /// A file that is not where its attempt has to write: nobody can have another object read by
+    /// naming it.
     #[error("{message}: {task} names a file at {got:?}, which is not its own")]
     NotOwn {
         /// Which message.

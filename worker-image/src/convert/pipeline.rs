@@ -1,4 +1,5 @@
-//! The manifest's pipeline as the engine's pipeline. Plans nothing, reads no file and compiles no expression.
+//! The manifest's pipeline as the engine's pipeline. Plans nothing, reads no file and compiles no
+//! expression.
 
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
@@ -9,8 +10,8 @@ use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
 use zephyr_store::formats::{self, ReadLimits};
 
-/// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has one was changed by
-/// hand.
+/// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has
+/// one was changed by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PipelineError {
     /// A choice with no or with several fields set.

@@ -1,4 +1,5 @@
-//! Session messages between wire and core. A missing part is an error that names it; nothing is made up. Knows no stream.
+//! Session messages between wire and core. A missing part is an error that names it; nothing is
+//! made up. Knows no stream.
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::config::MAX_SLOTS;

@@ -1,7 +1,8 @@
-//! After the end: throws away uploads that nobody completes, lets go of what a failed job held, removes the intermediate data
-//! that nobody needs, marks the job as ended, and removes folders of other jobs that have outlived their time. This job's own
-//! ledger stays, because a coordinator that is started again must find the result. Decides nothing about the job; what fails here
-//! is only mentioned in the log.
+//! After the end: throws away uploads that nobody completes, lets go of what a failed job held,
+//! removes the intermediate data that nobody needs, marks the job as ended, and removes folders of
+//! other jobs that have outlived their time. This job's own ledger stays, because a coordinator
+//! that is started again must find the result. Decides nothing about the job; what fails here is
+//! only mentioned in the log.
 
 use std::time::Duration;
 
@@ -28,14 +29,16 @@ const UPLOADS_AT_ONCE: usize = 16;
 /// How long the result may wait for the marker: one small write.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the result may wait for folders of other jobs to be looked at: it is a service to others.
+/// How long the result may wait for folders of other jobs to be looked at: it is a service to
+/// others.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is said while it is under way.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
-/// Lets go of the output's folder where the job has failed, and removes what `spec.storage.retain` does not keep and what nobody
-/// needs after the job's end. What cannot be done in time stays, and the log says so.
+/// Lets go of the output's folder where the job has failed, and removes what `spec.storage.retain`
+/// does not keep and what nobody needs after the job's end. What cannot be done in time stays, and
+/// the log says so.
 ///
 /// `shards` is how many files the output has, 0 if that is not known.
 pub(super) async fn clean_up(
@@ -82,7 +85,8 @@ async fn let_go(job: &RunJob) {
     }
 }
 
-/// Throws away the uploads of committed attempts that were not completed. A job that succeeded has none.
+/// Throws away the uploads of committed attempts that were not completed. A job that succeeded has
+/// none.
 async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     let one = |file| async move {
         if let Err(error) = finalize::discard(&job.stores, file).await {

@@ -1,5 +1,5 @@
-//! What a worker is told to read: the engine's dispatch with the source's files or items filled in from the plan file.
-//! Pure.
+//! What a worker is told to read: the engine's dispatch with the source's files or items filled in
+//! from the plan file. Pure.
 
 use zephyr_engine::coordinator::effect::Dispatch;
 use zephyr_engine::id::{StageId, TaskAttempt};
@@ -25,7 +25,8 @@ pub(super) enum SourceShards {
     },
 }
 
-/// Why a dispatch cannot be told to a worker. Each is a contradiction between the plan and the plan file.
+/// Why a dispatch cannot be told to a worker. Each is a contradiction between the plan and the plan
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DispatchError {
     /// The plan has no such stage.

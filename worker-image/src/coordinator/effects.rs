@@ -1,5 +1,5 @@
-//! Carries out what the engine wants done with storage: ledger commits one at a time, everything else side by side.
-//! Chooses nothing; every answer goes back to the loop as an event.
+//! Carries out what the engine wants done with storage: ledger commits one at a time, everything
+//! else side by side. Chooses nothing; every answer goes back to the loop as an event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,12 +21,13 @@ use super::retry::{Judge, Retries};
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
-/// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for one small pod's memory.
+/// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for
+/// one small pod's memory.
 const CALLS_AT_ONCE: usize = 16;
 /// Most records in one log object: at a few hundred bytes each well below a megabyte or two.
 const RECORDS_PER_COMMIT: usize = 5_000;
-/// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local disk, commits of a few
-/// records each would take more of the processor than everything else.
+/// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local
+/// disk, commits of a few records each would take more of the processor than everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// Tries to throw a lost attempt's file away. Nothing waits for it.
 const DISCARD_TRIES: u32 = 5;
@@ -41,7 +42,8 @@ pub enum EffectError {
         #[source]
         source: LedgerError,
     },
-    /// A call can only fail again: the run's own local disk is full, or the store refuses a run that nobody can mend meanwhile.
+    /// A call can only fail again: the run's own local disk is full, or the store refuses a run
+    /// that nobody can mend meanwhile.
     #[error("{call}: {source}")]
     Hopeless {
         /// What was tried.
@@ -217,7 +219,8 @@ impl Effects {
     }
 }
 
-/// The same arguments again until it is known what became of them: the ledger knows its own retried put.
+/// The same arguments again until it is known what became of them: the ledger knows its own retried
+/// put.
 async fn commit(
     tools: &Tools,
     ledger: &mut Ledger,
@@ -257,7 +260,8 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         }
         Call::Finalize(task, file) => {
             let name = "complete a final file under spec.pipeline.sink.files.path";
-            // It looks whose folder it is before every try: a job that was cut off from the store may have lost it meanwhile.
+            // It looks whose folder it is before every try: a job that was cut off from the store
+            // may have lost it meanwhile.
             let complete = || finalize::complete_output(&tools.output, &file);
             let judge = |error: &OutputError| tools.judge.output(error);
             match retries.call(name, judge, complete).await {
@@ -285,7 +289,8 @@ async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Eve
     }
 }
 
-/// What a call for the output that is not tried again means: the run cannot go on, or the job has lost its output.
+/// What a call for the output that is not tried again means: the run cannot go on, or the job has
+/// lost its output.
 fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
     let message = error.to_string();
     if let OutputError::Store(source)

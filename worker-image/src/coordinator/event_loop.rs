@@ -1,4 +1,5 @@
-//! The one loop that owns the state. Heartbeats come before everything else. It waits for nothing but the next event.
+//! The one loop that owns the state. Heartbeats come before everything else. It waits for nothing
+//! but the next event.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -70,7 +71,8 @@ pub(crate) struct EventLoop {
     pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data, after the end.
     pub(super) cleanup: JoinSet<()>,
-    /// Whether that is over: only then is the result shown, because whoever sees it may stop this process.
+    /// Whether that is over: only then is the result shown, because whoever sees it may stop this
+    /// process.
     pub(super) is_clean: bool,
     /// Whose run this is.
     pub(super) identity: RunIdentity,
@@ -105,8 +107,9 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// The same as `run`, on a thread of its own until this future is dropped. On the server's threads it would have to wait
-    /// behind thousands of connections that all have something to say at once.
+    /// The same as `run`, on a thread of its own until this future is dropped. On the server's
+    /// threads it would have to wait behind thousands of connections that all have something to say
+    /// at once.
     pub(super) async fn run_on_a_thread(self) -> Result<Infallible, LoopError> {
         let (mut ended, outcome) = oneshot::channel();
         let runtime = Builder::new_current_thread()
@@ -168,8 +171,8 @@ impl EventLoop {
         }
     }
 
-    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come back and explain itself,
-    /// twice.
+    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come
+    /// back and explain itself, twice.
     fn without_foreign_files(
         &self,
         event: Event,
@@ -216,7 +219,8 @@ impl EventLoop {
         Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Time passes only after all signs of life that came before are seen: nobody is taken for silent who was not.
+    /// Time passes only after all signs of life that came before are seen: nobody is taken for
+    /// silent who was not.
     fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
         for _ in 0..HEARTBEATS_AT_ONCE {
             let Ok(beat) = self.heartbeats.try_recv() else {

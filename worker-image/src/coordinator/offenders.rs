@@ -1,16 +1,18 @@
-//! Workers that reported files which are not their attempts' own, and how often. Closes no session itself.
+//! Workers that reported files which are not their attempts' own, and how often. Closes no session
+//! itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zephyr_engine::id::WorkerId;
 
-/// Such reports of one process after which it is not let in any more. One may come of a mistake that passes; a process
-/// that repeats it would report the same for ever, and its task would never end.
+/// Such reports of one process after which it is not let in any more. One may come of a mistake
+/// that passes; a process that repeats it would report the same for ever, and its task would never
+/// end.
 pub(super) const MAX_REPORTS: u32 = 3;
 
-/// Processes remembered: as many as there are workers. Beyond that the first are forgotten, which costs another three
-/// reports.
+/// Processes remembered: as many as there are workers. Beyond that the first are forgotten, which
+/// costs another three reports.
 const MAX_OFFENDERS: usize = 10_000;
 
 /// Who it was, and how often. Clones are the same list.

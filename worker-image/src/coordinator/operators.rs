@@ -64,7 +64,8 @@ impl Run for OperatorStreams {
     }
 }
 
-/// The first snapshot at once, then one whenever there is something new, until the operator or the coordinator is gone.
+/// The first snapshot at once, then one whenever there is something new, until the operator or the
+/// coordinator is gone.
 async fn report(
     identity: RunIdentity,
     mut status: watch::Receiver<Status>,
@@ -97,8 +98,8 @@ async fn report(
     }
 }
 
-/// Takes what the operator says. While the ledger is being taken over there is no loop yet: what is said meanwhile waits for
-/// it, here and in the stream, since the operator says each thing once.
+/// Takes what the operator says. While the ledger is being taken over there is no loop yet: what is
+/// said meanwhile waits for it, here and in the stream, since the operator says each thing once.
 async fn listen(
     mut inbound: Streaming<OperatorMessage>,
     mut handle: watch::Receiver<Option<LoopHandle>>,

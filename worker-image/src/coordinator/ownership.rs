@@ -1,5 +1,5 @@
-//! Whether a file that a worker reports is where its attempt has to write: nobody can have another object completed,
-//! renamed or read by naming it. Pure.
+//! Whether a file that a worker reports is where its attempt has to write: nobody can have another
+//! object completed, renamed or read by naming it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};

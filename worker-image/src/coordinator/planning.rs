@@ -1,5 +1,6 @@
-//! From a job and its storage to a state that can run: takes the ledger over, makes the plan or loads it. Waits visibly
-//! for storage, for ever; ends a job that cannot be planned with a sentence, for good.
+//! From a job and its storage to a state that can run: takes the ledger over, makes the plan or
+//! loads it. Waits visibly for storage, for ever; ends a job that cannot be planned with a
+//! sentence, for good.
 
 pub(super) mod places;
 
@@ -29,7 +30,8 @@ use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
 use crate::job::RunJob;
 
-/// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may have gone wrong.
+/// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may
+/// have gone wrong.
 const LEDGER_READS: u32 = 3;
 
 /// Most expression errors named in one sentence.
@@ -104,7 +106,8 @@ enum NoPlan {
     Wait(String),
     /// Another job that holds the output's folder is watched before the folder is taken over.
     Watch(String),
-    /// The run's own local disk is full, or its storage refuses it: it is tried again, but not forever.
+    /// The run's own local disk is full, or its storage refuses it: it is tried again, but not
+    /// forever.
     WaitAWhile(String),
     /// It is the job's own fault.
     Failed(String),
@@ -246,7 +249,8 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Takes the ledger over, however long the storage makes it wait; an end if the ledger cannot be used.
+/// Takes the ledger over, however long the storage makes it wait; an end if the ledger cannot be
+/// used.
 async fn hold_ledger(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
@@ -328,7 +332,8 @@ fn ended(epoch: Epoch, result: JobResult, records: &[LogRecord]) -> Planned {
     }
 }
 
-/// Final files of committed attempts that were not completed: after the job's end nobody completes them.
+/// Final files of committed attempts that were not completed: after the job's end nobody completes
+/// them.
 fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     let mut files = BTreeMap::new();
     for record in records {
@@ -351,8 +356,8 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     files.into_values().collect()
 }
 
-/// A marker of the job's end beside a ledger without a result: somebody removed the ledger, or is about to. Such a job is not run a
-/// second time. Waits for storage as visibly as planning does.
+/// A marker of the job's end beside a ledger without a result: somebody removed the ledger, or is
+/// about to. Such a job is not run a second time. Waits for storage as visibly as planning does.
 async fn removed_ledger(
     job: &RunJob,
     status: &watch::Sender<Status>,
@@ -410,7 +415,8 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
         .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))
 }
 
-/// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator finds the same.
+/// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator
+/// finds the same.
 pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
         reason: FailureReason::LedgerDamaged,
@@ -420,8 +426,8 @@ pub(super) fn damaged(message: &str) -> JobResult {
     }
 }
 
-/// Without an epoch of its own a coordinator has no result that the operator could rely on: it says what it found, and
-/// waits until somebody removes that.
+/// Without an epoch of its own a coordinator has no result that the operator could rely on: it says
+/// what it found, and waits until somebody removes that.
 fn ledger_error(
     judge: Judge,
     error: LedgerError,
@@ -441,7 +447,8 @@ fn ledger_error(
     }
 }
 
-/// A plan that was kept before stands, whatever a listing would give today. Where something was done by it, it must be there.
+/// A plan that was kept before stands, whatever a listing would give today. Where something was
+/// done by it, it must be there.
 async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
@@ -477,8 +484,8 @@ async fn plan_or_load(
     Ok((plan, digest, source))
 }
 
-/// Nobody writes where another job writes, or over what is not this job's. The last thing that is planned: a job that cannot
-/// be planned says nothing of its folder.
+/// Nobody writes where another job writes, or over what is not this job's. The last thing that is
+/// planned: a job that cannot be planned says nothing of its folder.
 async fn take_the_folder(
     job: &RunJob,
     has_begun: bool,
@@ -504,7 +511,8 @@ fn no_output(error: &OutputError) -> NoPlan {
     }
 }
 
-/// Without a plan a job seems to begin. If its own manifest stands already, it has finished, and the ledger was removed.
+/// Without a plan a job seems to begin. If its own manifest stands already, it has finished, and
+/// the ledger was removed.
 async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     let path = &job.frozen.spec.pipeline.sink.files.path;
     match finished(&job.stores, path, &job.identity.job).await {

@@ -1,4 +1,5 @@
-//! How often each pod opens a session, so that one that does nothing else keeps no other waiting. Closes no session.
+//! How often each pod opens a session, so that one that does nothing else keeps no other waiting.
+//! Closes no session.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,14 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Sessions that one pod may open in a `WINDOW`. A worker whose stream breaks waits a little longer each time before it
-/// comes back, and a container that restarts takes longer than that.
+/// Sessions that one pod may open in a `WINDOW`. A worker whose stream breaks waits a little longer
+/// each time before it comes back, and a container that restarts takes longer than that.
 pub(super) const MAX_SESSIONS: u32 = 20;
 
 /// What they are counted in.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Pods that are counted at a time: twice as many as there are workers. Beyond that the first are forgotten, and begin anew.
+/// Pods that are counted at a time: twice as many as there are workers. Beyond that the first are
+/// forgotten, and begin anew.
 const MAX_PODS: usize = 20_000;
 
 /// The pods that opened a session a short while ago.

@@ -1,5 +1,5 @@
-//! Storage calls that are tried for ever, visibly: each failure is shown until the call succeeds. Nothing is lost and
-//! nothing is given up here.
+//! Storage calls that are tried for ever, visibly: each failure is shown until the call succeeds.
+//! Nothing is lost and nothing is given up here.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -44,9 +44,10 @@ impl Backoff {
     }
 }
 
-/// How often the coordinator's own call finds a local disk full, or on one machine is refused for good, before it gives up: some
-/// 40 s, in which somebody who looks on can make room or give rights. Only a run on one machine keeps its ledger on a disk, and
-/// without a ledger it cannot even say how it ended.
+/// How often the coordinator's own call finds a local disk full, or on one machine is refused for
+/// good, before it gives up: some 40 s, in which somebody who looks on can make room or give
+/// rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it cannot
+/// even say how it ended.
 pub(super) const FEW_TRIES: u32 = 8;
 
 /// Says what to do about an error, by what may still come of it and by who could mend it. Pure.
@@ -62,8 +63,9 @@ impl Judge {
         Self { is_local }
     }
 
-    /// In a cluster somebody may mend bucket or credentials while the job waits visibly. Whoever runs a job on one machine sees
-    /// the sentence at its end, can mend that, and can resume the run.
+    /// In a cluster somebody may mend bucket or credentials while the job waits visibly. Whoever
+    /// runs a job on one machine sees the sentence at its end, can mend that, and can resume the
+    /// run.
     pub(super) fn storage(self, error: &StorageError) -> Verdict {
         if error.is_full_disk() {
             Verdict::TryAFewTimes
@@ -76,7 +78,8 @@ impl Judge {
         }
     }
 
-    /// A ledger that belongs to another coordinator, or holds what is not ours, is none that waiting could mend.
+    /// A ledger that belongs to another coordinator, or holds what is not ours, is none that
+    /// waiting could mend.
     pub(super) fn ledger(self, error: &LedgerError) -> Verdict {
         match error {
             LedgerError::Unavailable(error) | LedgerError::Store(error) => self.storage(error),
@@ -110,7 +113,8 @@ pub(super) struct Retries {
 pub(super) enum Verdict {
     /// Show it and try again.
     TryAgain,
-    /// Show it and try again, but not forever: a disk is full, or a call of a local run is refused for good.
+    /// Show it and try again, but not forever: a disk is full, or a call of a local run is refused
+    /// for good.
     TryAFewTimes,
     /// Give it to the caller.
     GiveUp,
@@ -170,7 +174,8 @@ impl Retries {
         self.call(name, |error| judge.storage(error), attempt).await
     }
 
-    /// Makes a call until it succeeds, whatever the error: nothing else can be done about this one than to wait.
+    /// Makes a call until it succeeds, whatever the error: nothing else can be done about this one
+    /// than to wait.
     pub(super) async fn for_ever<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
         name: &str,

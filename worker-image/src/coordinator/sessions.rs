@@ -1,4 +1,5 @@
-//! The workers' service: turns each session's messages into events for the loop. Decides nothing but who may speak.
+//! The workers' service: turns each session's messages into events for the loop. Decides nothing
+//! but who may speak.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::convert::wire::{event, greeting};
 
 /// How long a new session may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages on their way to one worker. More than that and the worker does not read: the session is closed, the worker
-/// comes back and says what it runs.
+/// Messages on their way to one worker. More than that and the worker does not read: the session is
+/// closed, the worker comes back and says what it runs.
 pub(super) const OUTBOUND_QUEUED: usize = 1024;
 /// The shortest time between two heartbeats of one session that are passed on.
 const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
@@ -47,7 +48,8 @@ pub(crate) struct Beat {
     pub received: Instant,
 }
 
-/// What a worker is told, or why its session ends. Boxed, because a queue has room for 32 of them from the beginning.
+/// What a worker is told, or why its session ends. Boxed, because a queue has room for 32 of them
+/// from the beginning.
 pub(crate) type Letter = Box<Result<CoordinatorMessage, Status>>;
 
 /// All that a worker is told in a session.
@@ -306,7 +308,8 @@ impl Reader {
                 let now = Instant::now();
                 if last_heartbeat.is_none_or(|last| now.duration_since(last) >= HEARTBEAT_SPACING) {
                     last_heartbeat = Some(now);
-                    // A full queue holds thousands of signs of life that the loop has not seen: one more says nothing.
+                    // A full queue holds thousands of signs of life that the loop has not seen: one
+                    // more says nothing.
                     let _full = self.handle.heartbeats.try_send(Beat {
                         session: self.session,
                         received: now,

@@ -1,5 +1,5 @@
-//! What is shown of this coordinator: the snapshot of the run, with what only the shell knows, such as that storage does
-//! not answer. Decides nothing about the run.
+//! What is shown of this coordinator: the snapshot of the run, with what only the shell knows, such
+//! as that storage does not answer. Decides nothing about the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Asks the store now and then, so that one that does not answer is told even while nobody but workers calls it. Changes
-//! nothing and stops nobody.
+//! Asks the store now and then, so that one that does not answer is told even while nobody but
+//! workers calls it. Changes nothing and stops nobody.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use crate::job::RunJob;
 /// Time between two questions: one small read, which costs little even for thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows again and again, by the time of an object in the job's folder, that this coordinator is alive. What cannot be written is
-/// only mentioned: whatever the job needs of the store is tried again elsewhere.
+/// Shows again and again, by the time of an object in the job's folder, that this coordinator is
+/// alive. What cannot be written is only mentioned: whatever the job needs of the store is tried
+/// again elsewhere.
 pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
     loop {
         sleep(SIGN_OF_LIFE_INTERVAL).await;

@@ -1,4 +1,5 @@
-//! That the checks of whole runs can fail: each thing that must never be said or done is said or done here once.
+//! That the checks of whole runs can fail: each thing that must never be said or done is said or
+//! done here once.
 
 use std::sync::Arc;
 

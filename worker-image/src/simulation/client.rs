@@ -1,5 +1,6 @@
-//! How a simulated process reaches the store: its calls take time, stand still with it, and come to the end that was drawn
-//! for them. What is under way when the process dies may still be carried out. Decides nothing.
+//! How a simulated process reaches the store: its calls take time, stand still with it, and come to
+//! the end that was drawn for them. What is under way when the process dies may still be carried
+//! out. Decides nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! A whole job in one thread and on a clock that jumps: real coordinators, real workers, what befalls them, and what must
-//! come out. The faults are those of a seed's settings.
+//! A whole job in one thread and on a clock that jumps: real coordinators, real workers, what
+//! befalls them, and what must come out. The faults are those of a seed's settings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ use crate::metrics::CoordinatorMetrics;
 
 /// How often it is looked at what has ended and what is due.
 const STEP: Duration = Duration::from_millis(100);
-/// How long a job may take once nothing fails any more: a hundred tasks of half a minute, and all that waits for silence.
+/// How long a job may take once nothing fails any more: a hundred tasks of half a minute, and all
+/// that waits for silence.
 const MAX_HEALED: Duration = Duration::from_mins(30);
 /// How long those that are late may still do harm.
 const AFTERWARDS: Duration = Duration::from_mins(3);
@@ -250,8 +251,9 @@ impl World {
     }
 }
 
-/// Plans the job before the run, on a clock of its own: compiling expressions takes a thread, which no simulated clock
-/// waits for. The coordinator that does it is the first, and ends there. Gives the shards of the source.
+/// Plans the job before the run, on a clock of its own: compiling expressions takes a thread, which
+/// no simulated clock waits for. The coordinator that does it is the first, and ends there. Gives
+/// the shards of the source.
 fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> u32 {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
     let storage = job.storage.clone();

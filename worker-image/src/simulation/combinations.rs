@@ -1,5 +1,5 @@
-//! Drawn jobs in one process: the real validation, coordinator, workers and tasks over a store in memory
-//! that never fails. Draws nothing and computes no expectation.
+//! Drawn jobs in one process: the real validation, coordinator, workers and tasks over a store in
+//! memory that never fails. Draws nothing and computes no expectation.
 
 #[path = "../../tests/combinations/mod.rs"]
 mod drawn;

@@ -1,5 +1,5 @@
-//! A simulated coordinator: the real planning, loop, effects and ledger in a process that dies, stands still and wakes up.
-//! Decides nothing.
+//! A simulated coordinator: the real planning, loop, effects and ledger in a process that dies,
+//! stands still and wakes up. Decides nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,5 +1,5 @@
-//! What goes wrong with a call to the store: drawn from the run's seed, the call, its object and how often that was called,
-//! so that it depends on nothing else that happens. Carries nothing out.
+//! What goes wrong with a call to the store: drawn from the run's seed, the call, its object and
+//! how often that was called, so that it depends on nothing else that happens. Carries nothing out.
 
 use std::time::Duration;
 
@@ -17,9 +17,11 @@ pub(super) struct Faults {
     pub(super) refused: u64,
     /// Calls that are carried out and whose answer is lost: 500.
     pub(super) replies_lost: u64,
-    /// Conditional puts that are answered as if the object had been there, whether or not they were carried out.
+    /// Conditional puts that are answered as if the object had been there, whether or not they were
+    /// carried out.
     pub(super) falsely_there: u64,
-    /// Calls that hang until the client gives them up; half of them are carried out some time later.
+    /// Calls that hang until the client gives them up; half of them are carried out some time
+    /// later.
     pub(super) hung: u64,
     /// Listings without the newest objects.
     pub(super) stale: u64,

@@ -1,5 +1,5 @@
-//! The jobs that are run: small ones whose output changes with every record that is lost, doubled or mixed up, and what
-//! they must come to, counted here by other means. Runs nothing.
+//! The jobs that are run: small ones whose output changes with every record that is lost, doubled
+//! or mixed up, and what they must come to, counted here by other means. Runs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

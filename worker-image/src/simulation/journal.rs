@@ -1,5 +1,5 @@
-//! All that happens in a run, in order, as lines: their hash tells two runs apart. And what was found wrong, which must
-//! not be lost in a task whose panic nobody sees. Judges nothing itself.
+//! All that happens in a run, in order, as lines: their hash tells two runs apart. And what was
+//! found wrong, which must not be lost in a task whose panic nobody sees. Judges nothing itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

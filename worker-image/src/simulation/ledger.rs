@@ -1,5 +1,6 @@
-//! The real ledger under several coordinators at once over a store that fails: they take over, append, are killed at any
-//! moment, stand still and wake up when others have replaced them. Their records mean nothing.
+//! The real ledger under several coordinators at once over a store that fails: they take over,
+//! append, are killed at any moment, stand still and wake up when others have replaced them. Their
+//! records mean nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,8 @@ use super::store::{Applied, Server};
 const MAX_ALIVE: usize = 4;
 /// How long it may take once nothing fails any more until one coordinator has prevailed.
 const MAX_HEALED: Duration = Duration::from_mins(10);
-/// Times that a ledger is read anew before what is wrong in it is taken for lasting: as planning does.
+/// Times that a ledger is read anew before what is wrong in it is taken for lasting: as planning
+/// does.
 const LEDGER_READS: u32 = 3;
 
 /// What a seed decides before its run begins.

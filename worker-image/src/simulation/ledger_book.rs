@@ -1,5 +1,5 @@
-//! What stands in the ledger at any moment, read from each object when it is put, and what must be true of it. Puts
-//! nothing, and asks no coordinator what it believes.
+//! What stands in the ledger at any moment, read from each object when it is put, and what must be
+//! true of it. Puts nothing, and asks no coordinator what it believes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,8 @@ pub(super) struct LedgerBook {
 }
 
 impl LedgerBook {
-    /// Takes in an object of the ledger; others are none of its business. The error says what is wrong.
+    /// Takes in an object of the ledger; others are none of its business. The error says what is
+    /// wrong.
     pub(super) fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
         let Some((_, path)) = path.split_once("/epochs/") else {
             return Ok(());
@@ -87,7 +88,8 @@ impl LedgerBook {
         Ok(())
     }
 
-    /// A snapshot is whole when it can be seen: what it names is there, and holds all that came before.
+    /// A snapshot is whole when it can be seen: what it names is there, and holds all that came
+    /// before.
     fn put_snapshot(&mut self, epoch: u64, seq: u64, bytes: &[u8]) -> Result<(), String> {
         let mut named = 0;
         for part in decode_snapshot(bytes)?.records {
@@ -132,7 +134,8 @@ impl LedgerBook {
         self.before(u64::MAX)
     }
 
-    /// Whether this epoch may give out work: all before it are sealed, and it has said where everything is.
+    /// Whether this epoch may give out work: all before it are sealed, and it has said where
+    /// everything is.
     pub(super) fn expect_taken_over(&self, epoch: u64) -> Result<(), String> {
         if !self.based.contains(&epoch) {
             return Err(format!("epoch {epoch} acts and has no snapshot"));

@@ -1,5 +1,5 @@
-//! Mistakes of a ledger, made by the client that carries out its calls: the ledger believes that an object was put, and it was
-//! not, or not yet. Makes none unless a test seeds it.
+//! Mistakes of a ledger, made by the client that carries out its calls: the ledger believes that an
+//! object was put, and it was not, or not yet. Makes none unless a test seeds it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

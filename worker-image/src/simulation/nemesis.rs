@@ -1,4 +1,5 @@
-//! What befalls coordinators, workers, streams and the store. Which of it a run has, and how often, is in its settings.
+//! What befalls coordinators, workers, streams and the store. Which of it a run has, and how often,
+//! is in its settings.
 
 use std::time::Duration;
 

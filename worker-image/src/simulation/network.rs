@@ -1,5 +1,6 @@
-//! What lies between workers and coordinators: ways that take time, streams that break or go deaf, and a name that leads to
-//! one of the coordinators that run, mostly to the newest. Carries real messages and changes none.
+//! What lies between workers and coordinators: ways that take time, streams that break or go deaf,
+//! and a name that leads to one of the coordinators that run, mostly to the newest. Carries real
+//! messages and changes none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use crate::coordinator::{Letters, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
 
-/// After this long without an answer a side takes its stream for broken: the transport's own keepalive.
+/// After this long without an answer a side takes its stream for broken: the transport's own
+/// keepalive.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Messages under way in one direction.
 const MAX_UNDER_WAY: usize = 1024;
@@ -119,7 +121,8 @@ impl Network {
         }
     }
 
-    /// The stream of a pod carries nothing any more in these directions, until both sides' keepalive finds out.
+    /// The stream of a pod carries nothing any more in these directions, until both sides'
+    /// keepalive finds out.
     pub(super) fn goes_deaf(&self, pod: u64, up: bool, down: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.is_deaf_up.fetch_or(up, Ordering::Relaxed);

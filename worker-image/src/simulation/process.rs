@@ -1,5 +1,6 @@
-//! A simulated process as the world around it knows it: it may stand still, and then neither says, hears nor does anything,
-//! and wakes up with all that it was about to do. Its end is that of its tasks.
+//! A simulated process as the world around it knows it: it may stand still, and then neither says,
+//! hears nor does anything, and wakes up with all that it was about to do. Its end is that of its
+//! tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Random numbers from a seed, the same on every machine, and a hash of what happened. Nothing here is fit for secrets.
+//! Random numbers from a seed, the same on every machine, and a hash of what happened. Nothing here
+//! is fit for secrets.
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;

@@ -1,5 +1,6 @@
-//! What a seed decides before its run begins: the fleet, which faults there are and how often. A seed has only some of
-//! them, because what one shows another would hide. The job is drawn for itself.
+//! What a seed decides before its run begins: the fleet, which faults there are and how often. A
+//! seed has only some of them, because what one shows another would hide. The job is drawn for
+//! itself.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! An object store in memory that is slow, fails, lies and damages, all of it from a seed. Whatever it carries out it tells
-//! in order: what stands in it at any moment is known without asking it. Knows nothing of ledgers and tasks.
+//! An object store in memory that is slow, fails, lies and damages, all of it from a seed. Whatever
+//! it carries out it tells in order: what stands in it at any moment is known without asking it.
+//! Knows nothing of ledgers and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

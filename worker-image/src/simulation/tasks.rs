@@ -1,5 +1,6 @@
-//! Runs the real task, with its own threads, while the simulation waits and its clock stands still: what comes out depends
-//! on nothing else that happens. Its calls to the store fail as the seed says, and take no time.
+//! Runs the real task, with its own threads, while the simulation waits and its clock stands still:
+//! what comes out depends on nothing else that happens. Its calls to the store fail as the seed
+//! says, and take no time.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::defect;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
 
-/// Where all tasks of all runs have their calls to the store: these take no time, but the pauses between them do.
+/// Where all tasks of all runs have their calls to the store: these take no time, but the pauses
+/// between them do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

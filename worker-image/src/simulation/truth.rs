@@ -1,5 +1,5 @@
-//! What is true in a run, seen in the store and on the wire, and what must never be said or done against it. Asks neither
-//! coordinators nor workers what they believe.
+//! What is true in a run, seen in the store and on the wire, and what must never be said or done
+//! against it. Asks neither coordinators nor workers what they believe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! A simulated worker: the real supervisor and the real session, and slots that run the real task at one moment of the time
-//! that it takes. Decides nothing.
+//! A simulated worker: the real supervisor and the real session, and slots that run the real task
+//! at one moment of the time that it takes. Decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,15 +24,17 @@ const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 /// Below this a buffer is not worth having, however little memory there is.
 const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
-/// The part of the memory at which a worker ends its largest process (`worker::memory_watch`), and its least.
+/// The part of the memory at which a worker ends its largest process (`worker::memory_watch`), and
+/// its least.
 const RESERVE_SHARE: u64 = 10;
 const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
-/// What a task's process and its share of the supervisor take whatever the records are: programs, ranges that are read
-/// ahead (3 of 8 MiB), parts that are sent, the compressor.
+/// What a task's process and its share of the supervisor take whatever the records are: programs,
+/// ranges that are read ahead (3 of 8 MiB), parts that are sent, the compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
-/// A record may take this much, however little there is: records of a few hundred KiB are surely none that fill a worker.
+/// A record may take this much, however little there is: records of a few hundred KiB are surely
+/// none that fill a worker.
 const MIN_ROOM_BYTES: u64 = 16 << 20;
 
 /// What a process that runs tasks has to know.
@@ -49,9 +51,11 @@ pub struct TaskSetup {
     pub source_format: Option<Format>,
     /// The job's folder.
     pub storage: JobStorage,
-    /// What files and records may be at most; how much memory a record may take follows from `memory_bytes`.
+    /// What files and records may be at most; how much memory a record may take follows from
+    /// `memory_bytes`.
     pub limits: ReadLimits,
-    /// What one attempt may use: the container's limit divided by its slots. 0 where there is no limit.
+    /// What one attempt may use: the container's limit divided by its slots. 0 where there is no
+    /// limit.
     pub memory_bytes: u64,
     /// A local folder for what does not fit into memory.
     pub spill_folder: PathBuf,
@@ -135,7 +139,8 @@ impl TaskContext {
         Ok(program)
     }
 
-    /// What a record of the stage may be, and the memory that it may take besides the stage's buffers.
+    /// What a record of the stage may be, and the memory that it may take besides the stage's
+    /// buffers.
     pub(super) fn record_limits(&self, stage: &Stage) -> Limits {
         let reads_shuffle = matches!(stage.input, StageInput::Shuffle { .. });
         let writes_shuffle = matches!(stage.output, StageOutput::Shuffle { .. });
@@ -155,15 +160,16 @@ impl TaskContext {
     }
 }
 
-/// What is left of an attempt's memory without the reserve at which its worker ends processes, and without what any process
-/// takes.
+/// What is left of an attempt's memory without the reserve at which its worker ends processes, and
+/// without what any process takes.
 fn free_bytes(memory_bytes: u64) -> u64 {
     let reserve = (memory_bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
     memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
 }
 
-/// A quarter of the memory, because the allocator and the records need the rest. A stage has at most two buffers, so each
-/// takes at most half of what is free: in a small container a task spills earlier, and its worker does not end it.
+/// A quarter of the memory, because the allocator and the records need the rest. A stage has at
+/// most two buffers, so each takes at most half of what is free: in a small container a task spills
+/// earlier, and its worker does not end it.
 fn buffer_bytes(memory_bytes: u64) -> usize {
     let buffer = if memory_bytes == 0 {
         MEMORY_BYTES_UNKNOWN / 4
@@ -173,7 +179,8 @@ fn buffer_bytes(memory_bytes: u64) -> usize {
     usize::try_from(buffer.max(BUFFER_BYTES_MIN)).unwrap_or(usize::MAX)
 }
 
-/// What one record may take: what is free without the stage's buffers. No limit if no limit of memory is known.
+/// What one record may take: what is free without the stage's buffers. No limit if no limit of
+/// memory is known.
 fn room_for_a_record(memory_bytes: u64, buffers_bytes: u64) -> usize {
     if memory_bytes == 0 {
         return usize::MAX;

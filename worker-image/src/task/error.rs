@@ -153,8 +153,8 @@ fn of_operator(error: &OperatorError) -> FailureClass {
     }
 }
 
-/// What may pass by itself is the infrastructure's fault; what will not (no such object, access denied, changed since it
-/// was listed) must not be tried for ever.
+/// What may pass by itself is the infrastructure's fault; what will not (no such object, access
+/// denied, changed since it was listed) must not be tried for ever.
 fn of_store(error: &StorageError) -> FailureClass {
     if error.is_transient() {
         FailureClass::Disruption

@@ -1,5 +1,5 @@
-//! Where an attempt's records come from: a source file, inline items, or one partition of the stage before. Gives each
-//! record with its place, for messages. Applies no step.
+//! Where an attempt's records come from: a source file, inline items, or one partition of the stage
+//! before. Gives each record with its place, for messages. Applies no step.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! Where an attempt's records go: a final file's upload, or a shuffle file. Nothing it writes is seen before the
-//! coordinator has committed the attempt.
+//! Where an attempt's records go: a final file's upload, or a shuffle file. Nothing it writes is
+//! seen before the coordinator has committed the attempt.
 
 use std::io::Write;
 

@@ -56,18 +56,20 @@ pub struct ProgressCounters {
     pub records: AtomicU64,
     /// Bytes read from storage.
     pub bytes: AtomicU64,
-    /// Entries written to sorted runs and shuffle files. A merge of runs reads nothing from storage for a long time.
+    /// Entries written to sorted runs and shuffle files. A merge of runs reads nothing from storage
+    /// for a long time.
     pub written: Arc<AtomicU64>,
 }
 
-/// Is told of each record before it is worked on, so that a process that dies names the record it died of.
+/// Is told of each record before it is worked on, so that a process that dies names the record it
+/// died of.
 pub trait Trace: Send + Sync {
     /// `record` is its line or its number, from 1.
     fn note(&self, input: &str, record: u64);
 }
 
-/// Runs an attempt to its end, on this thread, whose stack should be of [`TASK_STACK_BYTES`]. Blocks; must not be called inside
-/// a runtime.
+/// Runs an attempt to its end, on this thread, whose stack should be of [`TASK_STACK_BYTES`].
+/// Blocks; must not be called inside a runtime.
 pub fn run(
     context: &TaskContext,
     assignment: &Assignment,
@@ -102,7 +104,8 @@ fn unreached(error: &StorageError) -> Option<(CallKind, Location)> {
     Some((error.kind(), object?))
 }
 
-/// Asks the store for calls like the one that failed: if it answers them, it is of no use to wait for the store.
+/// Asks the store for calls like the one that failed: if it answers them, it is of no use to wait
+/// for the store.
 fn tell_whose_fault(
     context: &TaskContext,
     failure: &mut TaskFailure,
@@ -164,7 +167,8 @@ fn execute(
     }
 }
 
-/// Passes every record of the input through the stage's steps to the output; gives how many were read.
+/// Passes every record of the input through the stage's steps to the output; gives how many were
+/// read.
 fn pass_records(
     context: &TaskContext,
     assignment: &Assignment,

@@ -1,5 +1,5 @@
-//! A connection on which no call was let in for a while is closed: silence, plain HTTP, TLS, headers that never end, or a
-//! peer that has no token. Reads no byte of what is said.
+//! A connection on which no call was let in for a while is closed: silence, plain HTTP, TLS,
+//! headers that never end, or a peer that has no token. Reads no byte of what is said.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
-/// How long a connection may be open before its first call is let in. A worker's first call follows its connection within
-/// milliseconds; with thousands at once, within seconds.
+/// How long a connection may be open before its first call is let in. A worker's first call follows
+/// its connection within milliseconds; with thousands at once, within seconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whether a call was let in on a connection. Clones are of the same connection.
@@ -53,7 +53,8 @@ impl<S> Arrival<S> {
         }
     }
 
-    /// Asked only where there is nothing to read: what has come is looked at before anybody is sent away.
+    /// Asked only where there is nothing to read: what has come is looked at before anybody is sent
+    /// away.
     fn is_too_late(&mut self, context: &mut Context<'_>) -> bool {
         if self.let_in.is_noted() {
             self.deadline = None;

@@ -1,4 +1,5 @@
-//! A worker's connection to its coordinator. Each worker has its own; none is shared. Sends nothing by itself.
+//! A worker's connection to its coordinator. Each worker has its own; none is shared. Sends nothing
+//! by itself.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The coordinator's gRPC server: every call, to whatever path, passes the token check first. Answers no call itself but
-//! those to services that are not there.
+//! The coordinator's gRPC server: every call, to whatever path, passes the token check first.
+//! Answers no call itself but those to services that are not there.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
-/// Streams at once on one connection: a worker and the operator need one each, and a second while the first dies.
+/// Streams at once on one connection: a worker and the operator need one each, and a second while
+/// the first dies.
 const STREAMS_PER_CONNECTION: u32 = 8;
 /// Calls at once on one connection.
 const CALLS_PER_CONNECTION: usize = 8;
@@ -27,7 +28,8 @@ const MAX_HEADERS_BYTES: u32 = 8 * 1024;
 /// How long TCP may keep a peer that answers nothing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves both services on this listener until `stop` is done. Calls without the token are counted in `refused`.
+/// Serves both services on this listener until `stop` is done. Calls without the token are counted
+/// in `refused`.
 pub async fn serve(
     listener: TcpListener,
     check: TokenCheck,
@@ -69,7 +71,8 @@ pub async fn serve(
         .await
 }
 
-/// The version of a protocol is part of its service's name: a caller of another release is told what there is.
+/// The version of a protocol is part of its service's name: a caller of another release is told
+/// what there is.
 async fn unknown_call() -> axum::response::Response {
     let (worker, run) = (worker_server::SERVICE_NAME, run_server::SERVICE_NAME);
     let text = format!("no such call; this coordinator serves {worker} and {run}");

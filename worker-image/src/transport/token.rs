@@ -1,5 +1,5 @@
-//! The bearer token of a generation: how it is made, carried and compared. It has no `Debug` and no `Display`, and is
-//! never logged.
+//! The bearer token of a generation: how it is made, carried and compared. It has no `Debug` and no
+//! `Display`, and is never logged.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status};
 use zephyr_engine::id::{Generation, JobUid};
 
-/// What the signature is over begins with this, so that a token of another use can never be one of ours.
+/// What the signature is over begins with this, so that a token of another use can never be one of
+/// ours.
 const CONTEXT: &str = "zephyr.dev/session/v1";
 /// Hexadecimal digits of an HMAC-SHA256.
 const TOKEN_LENGTH: usize = 64;
@@ -102,8 +103,9 @@ pub struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Checks against this token. Both sides are signed with a key that lives only in this process, and the signatures
-    /// are compared, so that neither time nor place of a difference can be seen from outside.
+    /// Checks against this token. Both sides are signed with a key that lives only in this process,
+    /// and the signatures are compared, so that neither time nor place of a difference can be seen
+    /// from outside.
     pub fn new(token: &Token) -> Result<Self, TokenError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| TokenError::Random)?;
@@ -111,7 +113,8 @@ impl TokenCheck {
         Ok(Self { key, expected })
     }
 
-    /// Deny by default: anything but the right token in the right place is refused with the same words.
+    /// Deny by default: anything but the right token in the right place is refused with the same
+    /// words.
     pub fn check(&self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut presented = request.metadata().get_all(METADATA_KEY).iter();
         let (Some(first), None) = (presented.next(), presented.next()) else {

@@ -1,5 +1,5 @@
-//! One child process as its supervisor sees it: start, frames in and out, the tail of its stderr, its end. Decides nothing
-//! about tasks.
+//! One child process as its supervisor sees it: start, frames in and out, the tail of its stderr,
+//! its end. Decides nothing about tasks.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +26,8 @@ const FRAMES_QUEUED: usize = 64;
 const STDERR_TAIL_BYTES: usize = 4096;
 /// Longest line of stderr that goes to the log in one piece.
 const MAX_STDERR_LINE_BYTES: usize = 4096;
-/// Lines of one child's stderr that go to the log in a second: a flood must not drown everything else.
+/// Lines of one child's stderr that go to the log in a second: a flood must not drown everything
+/// else.
 const STDERR_LINES_PER_SECOND: u32 = 50;
 /// How long a fresh child may take to say that it is ready; it compiles the expressions.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -180,7 +181,8 @@ impl ChildProcess {
         }
     }
 
-    /// Waits for its end, kills it where that does not come, and tells what it died of, with the tail of its stderr.
+    /// Waits for its end, kills it where that does not come, and tells what it died of, with the
+    /// tail of its stderr.
     pub(super) async fn end(mut self) -> (Cause, String) {
         let status = match timeout(EXIT_TIMEOUT, self.process.wait()).await {
             Ok(Ok(status)) => cause(status),

@@ -1,5 +1,5 @@
-//! The child process: one task after the other, as its supervisor says. Ends at once when the supervisor is gone. Knows
-//! no coordinator and no session.
+//! The child process: one task after the other, as its supervisor says. Ends at once when the
+//! supervisor is gone. Knows no coordinator and no session.
 
 use std::fs::File;
 use std::io;
@@ -30,22 +30,24 @@ use crate::task::{
 };
 use crate::telemetry;
 
-/// First argument of a child process. No subcommand and no option of any of our programs begins like this.
+/// First argument of a child process. No subcommand and no option of any of our programs begins
+/// like this.
 pub const CHILD_ARGUMENT: &str = "__task-child";
 
 /// Threads for calls to the store, which wait more than they work.
 const STORAGE_THREADS: usize = 1;
 /// How often running tasks tell how far they are.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// A task that takes longer is the last one of its thread. It cannot touch more than some tens of MiB of the stack in this time.
+/// A task that takes longer is the last one of its thread. It cannot touch more than some tens of
+/// MiB of the stack in this time.
 const SHORT_TASK: Duration = Duration::from_millis(5);
 /// Most tasks of one thread.
 const TASKS_OF_A_THREAD: u32 = 256;
 /// The kernel's largest score: when memory is short the child is ended, not the supervisor.
 const OOM_SCORE: &str = "1000";
 
-/// Runs the child and gives its exit code where this process was started as one; otherwise `None`, at once. Belongs at
-/// the top of `main` of every program that runs workers.
+/// Runs the child and gives its exit code where this process was started as one; otherwise `None`,
+/// at once. Belongs at the top of `main` of every program that runs workers.
 pub fn child_main_if_requested() -> Option<ExitCode> {
     let requested = std::env::args_os()
         .nth(1)
@@ -202,7 +204,8 @@ fn make_spill_folder(folder: &str) -> Result<(), StorageError> {
         .map_err(|error| StorageError::from_io_in(CALL, &location, &error))
 }
 
-/// Listens on a thread of its own, so that the end of the supervisor ends this process even while a task hangs.
+/// Listens on a thread of its own, so that the end of the supervisor ends this process even while a
+/// task hangs.
 fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
     let (sender, receiver) = mpsc::channel();
     let listen = move || {
@@ -266,8 +269,9 @@ struct TaskRunner {
 }
 
 impl TaskRunner {
-    /// Runs tasks on a new thread: short ones one after the other, which saves most of what they cost. What they touched of its
-    /// stack is given back when the thread ends. Gives `false` when there is nothing more to run.
+    /// Runs tasks on a new thread: short ones one after the other, which saves most of what they
+    /// cost. What they touched of its stack is given back when the thread ends. Gives `false` when
+    /// there is nothing more to run.
     fn run_some(&mut self) -> Result<bool, ChildError> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
@@ -279,7 +283,8 @@ impl TaskRunner {
                     name: "task",
                     source,
                 })?;
-            // A panic outside of any task is a bug of this process: it ends, as it would have on this thread.
+            // A panic outside of any task is a bug of this process: it ends, as it would have on
+            // this thread.
             running.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
@@ -322,7 +327,8 @@ impl TaskRunner {
     }
 }
 
-/// Tells the supervisor the record before it is worked on. The pipe keeps the note when this process dies.
+/// Tells the supervisor the record before it is worked on. The pipe keeps the note when this
+/// process dies.
 struct Notes {
     reports: Reports,
     input: TaskInput,

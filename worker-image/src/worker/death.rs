@@ -1,4 +1,5 @@
-//! What a child process died of, in one sentence that names the file and the record. Pure: looks at no process.
+//! What a child process died of, in one sentence that names the file and the record. Pure: looks at
+//! no process.
 
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 
 impl Death {
-    /// The failure of the task that it was working on. Always an application failure: the worker itself is well, so no
-    /// node and no pod was lost.
+    /// The failure of the task that it was working on. Always an application failure: the worker
+    /// itself is well, so no node and no pod was lost.
     pub(super) fn failure(&self) -> TaskFailure {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
         TaskFailure {

@@ -1,6 +1,7 @@
-//! What a worker's scratch space holds, beside what its pod may use of its node's disk. The kubelet evicts a pod that uses more,
-//! and a worker that goes at once is gone before the eviction is in its pod's status, where nobody finds it then: so the
-//! worker looks for itself, now and then while it works and once more when it has to go. Reads only.
+//! What a worker's scratch space holds, beside what its pod may use of its node's disk. The kubelet
+//! evicts a pod that uses more, and a worker that goes at once is gone before the eviction is in
+//! its pod's status, where nobody finds it then: so the worker looks for itself, now and then while
+//! it works and once more when it has to go. Reads only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,11 +14,12 @@ use tokio::time::{sleep, timeout};
 
 /// Bytes in one block of `st_blocks`, whatever the file system's own blocks are (POSIX `stat`).
 const BLOCK_BYTES: u64 = 512;
-/// Time between two looks. The kubelet measures every ten seconds or so: a pod that it evicts was over its limit at the last look
-/// in most cases, and then no further look delays its report. A look reads some hundred directory entries.
+/// Time between two looks. The kubelet measures every ten seconds or so: a pod that it evicts was
+/// over its limit at the last look in most cases, and then no further look delays its report. A
+/// look reads some hundred directory entries.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the look may take that is made when the worker has to go: the kubelet gives an evicted pod at least two seconds, and
-/// the report has to be sent within the other one.
+/// How long the look may take that is made when the worker has to go: the kubelet gives an evicted
+/// pod at least two seconds, and the report has to be sent within the other one.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a worker goes that was told to.
@@ -59,8 +61,9 @@ impl DiskLimit {
     }
 }
 
-/// Looks again and again until the worker has to go, and says how it goes; nothing if nobody says that it has to. A last look that
-/// was over the limit is enough; otherwise one more is made, for a disk that has filled since.
+/// Looks again and again until the worker has to go, and says how it goes; nothing if nobody says
+/// that it has to. A last look that was over the limit is enough; otherwise one more is made, for a
+/// disk that has filled since.
 async fn watch<Look>(
     limit_bytes: u64,
     look: impl Fn() -> Look,
@@ -104,8 +107,8 @@ fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     })
 }
 
-/// Bytes on the disk of everything in a directory, as the kubelet counts them. What cannot be seen is not counted: files come
-/// and go meanwhile.
+/// Bytes on the disk of everything in a directory, as the kubelet counts them. What cannot be seen
+/// is not counted: files come and go meanwhile.
 fn held(directory: &Path) -> u64 {
     let mut bytes = 0;
     let mut folders = vec![directory.to_owned()];
@@ -157,8 +160,8 @@ mod tests {
         );
     }
 
-    /// How a worker with a limit of 3 MiB goes after 10 s, and how long that takes. `looks` gives what each look finds; one that is
-    /// `None`, and all after the last, never ends.
+    /// How a worker with a limit of 3 MiB goes after 10 s, and how long that takes. `looks` gives
+    /// what each look finds; one that is `None`, and all after the last, never ends.
     async fn leaves(looks: &[Option<u64>]) -> (bool, Duration) {
         let number = Cell::new(0);
         let look = || {

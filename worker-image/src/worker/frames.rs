@@ -1,5 +1,5 @@
-//! Frames between a supervisor and its child: a length of four bytes, little endian, and a protobuf message. Knows no
-//! message's meaning and starts no process.
+//! Frames between a supervisor and its child: a length of four bytes, little endian, and a protobuf
+//! message. Knows no message's meaning and starts no process.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,5 @@
-//! What the kernel's control groups say of this process's memory: the number of OOM kills so far. Reads only.
+//! What the kernel's control groups say of this process's memory: the number of OOM kills so far.
+//! Reads only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ impl OomCounter {
     }
 }
 
-/// In a container with its own view of the control groups the file lies at the root; elsewhere below our own path.
+/// In a container with its own view of the control groups the file lies at the root; elsewhere
+/// below our own path.
 fn candidates(own: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in own.lines() {

@@ -1,13 +1,13 @@
-//! Ends the largest task process of a worker shortly before the container's memory is used up. The kernel would often
-//! end the whole container instead (`memory.oom.group`), and the supervisor and all other tasks with it. Only measures
-//! and compares: the slot kills.
+//! Ends the largest task process of a worker shortly before the container's memory is used up. The
+//! kernel would often end the whole container instead (`memory.oom.group`), and the supervisor and
+//! all other tasks with it. Only measures and compares: the slot kills.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What is left of the limit when a process is ended: a process that fills memory as fast as it can needs longer for
-/// this than it takes to look again.
+/// What is left of the limit when a process is ended: a process that fills memory as fast as it can
+/// needs longer for this than it takes to look again.
 const RESERVE_SHARE: u64 = 10;
 /// The reserve of a small container.
 const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;

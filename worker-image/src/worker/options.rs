@@ -1,4 +1,5 @@
-//! What a worker is started with, and what it shows of itself. Reads no environment: `main` and `local` do.
+//! What a worker is started with, and what it shows of itself. Reads no environment: `main` and
+//! `local` do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,14 +33,15 @@ pub struct WorkerOptions {
     /// What is started as a child: this very executable where not given. It has to begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,
-    /// Where tasks spill, and the only place of the pod that is written to; a folder for each slot is made in it.
+    /// Where tasks spill, and the only place of the pod that is written to; a folder for each slot
+    /// is made in it.
     pub spill_directory: PathBuf,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,
 }
 
-/// The task slots of a worker: as many as are asked for, or one for each processor if 0 are. A machine may have more
-/// processors than a coordinator accepts slots.
+/// The task slots of a worker: as many as are asked for, or one for each processor if 0 are. A
+/// machine may have more processors than a coordinator accepts slots.
 pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
     match asked_for {
         0 => processors.clamp(1, MAX_SLOTS),

@@ -1,5 +1,5 @@
-//! The worker's session: on a thread and a runtime of its own, so that nothing the supervisor does can delay a heartbeat.
-//! Reconnects for ever. Knows tasks only as messages.
+//! The worker's session: on a thread and a runtime of its own, so that nothing the supervisor does
+//! can delay a heartbeat. Reconnects for ever. Knows tasks only as messages.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::transport::token::Token;
 /// First and longest wait before the next try to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Messages on their way out in the session; more wait in the supervisor, where they are kept anyway.
+/// Messages on their way out in the session; more wait in the supervisor, where they are kept
+/// anyway.
 const OUTBOUND_QUEUED: usize = 64;
 /// Heartbeats until the coordinator has told its interval.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! One task slot: a child process that is reused, ended where a task hangs, and replaced where it died. Reports to the
-//! supervisor; knows no coordinator.
+//! One task slot: a child process that is reused, ended where a task hangs, and replaced where it
+//! died. Reports to the supervisor; knows no coordinator.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -21,12 +21,13 @@ use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
 use crate::task::TaskFailure;
 
-/// Wait before it is reported that no process can be started, so that a worker in trouble does not fail a whole stage's
-/// tasks in a moment.
+/// Wait before it is reported that no process can be started, so that a worker in trouble does not
+/// fail a whole stage's tasks in a moment.
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
-/// After a task that took longer the memory of its process is looked at at once, after shorter ones together this long after
-/// the first: a process cannot take more than some tens of MiB in that time.
+/// After a task that took longer the memory of its process is looked at at once, after shorter ones
+/// together this long after the first: a process cannot take more than some tens of MiB in that
+/// time.
 const MAX_UNSEEN: Duration = Duration::from_millis(20);
 
 /// What a slot is told.
@@ -76,12 +77,13 @@ pub(super) struct Slot {
     pub number: u32,
     /// What it shares with the others.
     pub options: Arc<SlotOptions>,
-    /// OOM kills in this worker before its child process began. A child that is killed between two tasks may be seen to die in
-    /// the second.
+    /// OOM kills in this worker before its child process began. A child that is killed between two
+    /// tasks may be seen to die in the second.
     pub oom_kills_before: u64,
     /// When the memory of its process is looked at while a task runs.
     pub next_look: Instant,
-    /// When it is looked at whether the process can be kept; `None` where that was done after its last task.
+    /// When it is looked at whether the process can be kept; `None` where that was done after its
+    /// last task.
     pub keep_until: Option<Instant>,
     /// Where it is told what to do.
     pub commands: mpsc::Receiver<SlotCommand>,
@@ -312,7 +314,8 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
     ))
 }
 
-/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that refuses the job is.
+/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that
+/// refuses the job is.
 fn class_of(error: &ChildError) -> FailureClass {
     match error {
         ChildError::Start { .. }

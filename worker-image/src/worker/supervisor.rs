@@ -1,5 +1,5 @@
-//! The supervisor's loop: it alone knows what is running in which slot, what is finished and not acknowledged, and what
-//! the coordinator wants. Runs no task itself and touches no storage.
+//! The supervisor's loop: it alone knows what is running in which slot, what is finished and not
+//! acknowledged, and what the coordinator wants. Runs no task itself and touches no storage.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,14 +27,16 @@ use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
 
-/// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a mistake of one of us.
+/// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a
+/// mistake of one of us.
 const MAX_QUEUE: usize = 4096;
-/// Messages to the session that wait for it; what does not fit stays here and is said at the next tick.
+/// Messages to the session that wait for it; what does not fit stays here and is said at the next
+/// tick.
 const OUTBOUND_QUEUED: usize = 64;
 /// Finished tasks in one message: with the parts of their uploads well below the largest message.
 const DONE_PER_MESSAGE: usize = 64;
-/// After something was reported the next reports wait this long, and go together: each message costs the coordinator and this
-/// process several hand-overs between threads.
+/// After something was reported the next reports wait this long, and go together: each message
+/// costs the coordinator and this process several hand-overs between threads.
 const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// How often progress is told and what could not be said is said again.
 const TICK: Duration = Duration::from_millis(500);
@@ -112,7 +114,8 @@ pub enum SupervisorError {
 }
 
 impl Supervisor {
-    /// Works until `terminate` says that this worker has to go, and what was to be said then is said.
+    /// Works until `terminate` says that this worker has to go, and what was to be said then is
+    /// said.
     pub(crate) async fn run(
         mut self,
         terminate: oneshot::Receiver<Leave>,
@@ -250,15 +253,16 @@ impl Supervisor {
         state.say_reports();
     }
 
-    /// Stops an attempt and forgets that it was there. What is finished is reported all the same: the coordinator has
-    /// its file to throw away.
+    /// Stops an attempt and forgets that it was there. What is finished is reported all the same:
+    /// the coordinator has its file to throw away.
     fn forget(&self, state: &mut State, task: TaskAttempt) {
         state.queue.retain(|(queued, _)| *queued != task);
         state.progress.remove(&task);
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation == Occupation::Running(task) {
                 *occupation = Occupation::Stopping;
-                // A slot's queue holds a Run and a Stop, and it has taken the Run or not: there is always room.
+                // A slot's queue holds a Run and a Stop, and it has taken the Run or not: there is
+                // always room.
                 if slot.try_send(SlotCommand::Stop).is_err() {
                     tracing::error!(%task, "the slot takes no command; the attempt goes on unwanted");
                 }
@@ -327,8 +331,8 @@ impl Supervisor {
             .set(i64::try_from(busy).unwrap_or(i64::MAX));
     }
 
-    /// Gives everything back: the tasks run elsewhere within a second, while this process goes. Those that have used too much
-    /// of the disk are given back as failed.
+    /// Gives everything back: the tasks run elsewhere within a second, while this process goes.
+    /// Those that have used too much of the disk are given back as failed.
     fn drain(&self, state: &mut State, how: Leave) {
         if state.draining.is_some() {
             return;
@@ -369,7 +373,8 @@ impl Supervisor {
             handed_back,
         }));
         state.say(worker_message::Message::Bye(Bye {}));
-        // Its end lets the coordinator close the stream when it has read everything; that is what is waited for.
+        // Its end lets the coordinator close the stream when it has read everything; that is what
+        // is waited for.
         state.outbound = None;
     }
 

@@ -64,7 +64,8 @@ pub(crate) enum Expected {
         names: BTreeSet<String>,
         /// What was there before and has to stay.
         kept: BTreeMap<String, Vec<u8>>,
-        /// A rule that sees only the manifest may refuse it, although the real names would not collide.
+        /// A rule that sees only the manifest may refuse it, although the real names would not
+        /// collide.
         may_be_refused: bool,
     },
 }
@@ -134,8 +135,8 @@ impl Case {
         files.collect()
     }
 
-    /// Says what is wrong with how the job ended and with `after`: all files below the root but those of the
-    /// storage, by their path.
+    /// Says what is wrong with how the job ended and with `after`: all files below the root but
+    /// those of the storage, by their path.
     pub(crate) fn check(
         &self,
         root: &str,

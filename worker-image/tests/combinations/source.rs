@@ -1,5 +1,5 @@
-//! Sources: inline items, and folders with one file, several or none, with marker files and odd names
-//! among them, named by globs and by literal paths.
+//! Sources: inline items, and folders with one file, several or none, with marker files and odd
+//! names among them, named by globs and by literal paths.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -131,7 +131,8 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
     (steps, flow)
 }
 
-/// The step as a manifest says it and what it makes of the records; nothing if it does not suit them.
+/// The step as a manifest says it and what it makes of the records; nothing if it does not suit
+/// them.
 fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     let (shape, flow) = (flow.shape, flow.clone());
     let one = |value: &Value| vec![value.clone()];

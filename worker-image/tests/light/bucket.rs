@@ -1,5 +1,5 @@
-//! A bucket over HTTP, as slow as wanted: the part of S3 that a ledger needs. It keeps all in memory and checks no
-//! signature.
+//! A bucket over HTTP, as slow as wanted: the part of S3 that a ledger needs. It keeps all in
+//! memory and checks no signature.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

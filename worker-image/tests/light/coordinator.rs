@@ -1,5 +1,5 @@
-//! One real coordinator process with storage in a folder of its own or in a bucket, and the operator's end of its stream. Starts
-//! and stops it; knows no worker.
+//! One real coordinator process with storage in a folder of its own or in a bucket, and the
+//! operator's end of its stream. Starts and stops it; knows no worker.
 
 use std::fs;
 use std::net::TcpListener;
@@ -109,7 +109,8 @@ impl Coordinator {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        // As in a container with systemd's default limit of open files: it has to raise that itself.
+        // As in a container with systemd's default limit of open files: it has to raise that
+        // itself.
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -S -n 1024; exec \"$0\" \"$@\""])
@@ -126,7 +127,8 @@ impl Coordinator {
         self.process = Some(command.spawn().unwrap());
     }
 
-    /// A worker that is none of the light ones: a process with a child process for each slot, which run the tasks.
+    /// A worker that is none of the light ones: a process with a child process for each slot, which
+    /// run the tasks.
     pub(crate) fn start_worker(&self, name: &str, slots: u32) -> WorkerProcess {
         let path = |name: &str| self.folder.path().join(name);
         let log = fs::File::create(path(&format!("{name}.log"))).unwrap();

@@ -1,4 +1,5 @@
-//! One session as a worker has it, said and heard message by message. Sends nothing by itself, not even heartbeats.
+//! One session as a worker has it, said and heard message by message. Sends nothing by itself, not
+//! even heartbeats.
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -103,7 +104,8 @@ pub(crate) fn wrap(
     }
 }
 
-/// A report of an attempt of the first stage as a worker makes it; the file that it names was never written.
+/// A report of an attempt of the first stage as a worker makes it; the file that it names was never
+/// written.
 pub(crate) fn done(task: TaskAttempt) -> TaskDone {
     let file = OutputFile {
         rows: 1,

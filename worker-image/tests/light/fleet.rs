@@ -27,7 +27,8 @@ struct Member {
 }
 
 impl Fleet {
-    /// With nobody in it. `witness` is called with worker and attempt whenever a worker is told to run one.
+    /// With nobody in it. `witness` is called with worker and attempt whenever a worker is told to
+    /// run one.
     pub(crate) fn new(
         link: Link,
         slots: u32,
@@ -49,8 +50,8 @@ impl Fleet {
         }
     }
 
-    /// `witness` is called with worker and attempt whenever a worker is told that an attempt is committed. Only while
-    /// nobody is in it.
+    /// `witness` is called with worker and attempt whenever a worker is told that an attempt is
+    /// committed. Only while nobody is in it.
     pub(crate) fn with_acknowledged(
         mut self,
         witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
@@ -119,7 +120,8 @@ impl Fleet {
         self.order(place, Order::Cut);
     }
 
-    /// The worker is told to go: it hands back what it runs, takes its leave and is never heard again.
+    /// The worker is told to go: it hands back what it runs, takes its leave and is never heard
+    /// again.
     pub(crate) fn drain(&self, place: usize) {
         self.order(place, Order::Drain);
     }
@@ -138,7 +140,8 @@ impl Fleet {
         self.members[place].view.connected.load(Ordering::Relaxed)
     }
 
-    /// Sessions that workers opened though they had one before in the same life: something had broken it.
+    /// Sessions that workers opened though they had one before in the same life: something had
+    /// broken it.
     pub(crate) fn sessions_again(&self) -> u64 {
         self.shared.sessions_again.load(Ordering::Relaxed)
     }

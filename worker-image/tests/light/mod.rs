@@ -1,8 +1,10 @@
-//! Light workers: they speak the workers' protocol over real connections with the real client, and run nothing. With one
-//! real coordinator process, which cannot tell them from others, thousands of them fit on one machine. Judges nothing.
+//! Light workers: they speak the workers' protocol over real connections with the real client, and
+//! run nothing. With one real coordinator process, which cannot tell them from others, thousands of
+//! them fit on one machine. Judges nothing.
 //!
-//! The job they work on has one stage of as many tasks as wanted, whose outputs are shuffle files that nobody reads, and a
-//! second stage of one task, which no light worker ever finishes: the job does not end under those who look at it.
+//! The job they work on has one stage of as many tasks as wanted, whose outputs are shuffle files
+//! that nobody reads, and a second stage of one task, which no light worker ever finishes: the job
+//! does not end under those who look at it.
 
 #![expect(
     clippy::unwrap_used,

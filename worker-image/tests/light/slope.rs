@@ -4,8 +4,8 @@ use std::time::Duration;
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
-/// Growth in the second half of these points, by least squares, in units an hour. What a process does in the first half is
-/// to fill its buffers.
+/// Growth in the second half of these points, by least squares, in units an hour. What a process
+/// does in the first half is to fill its buffers.
 pub(crate) fn per_hour(points: &[(Duration, f64)]) -> f64 {
     let half = &points[points.len() / 2..];
     let [mean_time, mean] = means(half);

@@ -1,5 +1,5 @@
-//! One light worker: heartbeats in the interval it is told, reports as soon as its work is over, reconnects for ever and says
-//! what it holds. Runs nothing.
+//! One light worker: heartbeats in the interval it is told, reports as soon as its work is over,
+//! reconnects for ever and says what it holds. Runs nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -28,15 +28,16 @@ const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// Finished tasks in one message, as in a worker.
 const DONE_PER_MESSAGE: usize = 64;
 
-/// What becomes of the tasks of the first stage at a worker. Those of later stages are held for ever.
+/// What becomes of the tasks of the first stage at a worker. Those of later stages are held for
+/// ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// They do not end.
     Hold,
     /// They take no time.
     AtOnce,
-    /// Each takes about this long in its slot: half as long at least, half as much more at most. Tasks that began
-    /// together do not end together.
+    /// Each takes about this long in its slot: half as long at least, half as much more at most.
+    /// Tasks that began together do not end together.
     Lasting(Duration),
 }
 
@@ -45,7 +46,8 @@ pub(crate) enum Work {
 pub(super) enum Order {
     /// Its connection breaks.
     Cut,
-    /// It was told to go: it hands back what it has not finished, says `Bye` and is never heard again.
+    /// It was told to go: it hands back what it has not finished, says `Bye` and is never heard
+    /// again.
     Drain,
     /// It is never heard again, and its connection stands.
     FallSilent,
@@ -56,7 +58,8 @@ pub(super) const ORDERS_QUEUED: usize = 16;
 /// How long a node that is taken away lives on.
 const DRAIN_DEADLINE_MS: u64 = 25_000;
 
-/// Called whenever a worker is told to run a task or that one is committed, with the worker's place in the fleet.
+/// Called whenever a worker is told to run a task or that one is committed, with the worker's place
+/// in the fleet.
 pub(super) type Witness = dyn Fn(usize, TaskAttempt) + Send + Sync;
 
 /// What all workers of a fleet share.

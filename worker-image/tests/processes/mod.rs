@@ -133,7 +133,8 @@ impl Processes {
         self.coordinator = Some(command.spawn().unwrap());
     }
 
-    /// A second coordinator of the same generation, as when a node is only thought to be lost. Its process.
+    /// A second coordinator of the same generation, as when a node is only thought to be lost. Its
+    /// process.
     pub(super) fn start_another_coordinator(&self) -> Child {
         self.command("coordinator", "token", "job.json")
             .args(["--grpc-listen", "127.0.0.1:0"])
@@ -156,7 +157,8 @@ impl Processes {
         fs::write(self.path("job.json"), self.job.to_json().unwrap()).unwrap();
     }
 
-    /// Moves input, output and storage into a folder of an object store, which these settings reach.
+    /// Moves input, output and storage into a folder of an object store, which these settings
+    /// reach.
     pub(super) fn move_to(&mut self, folder: &str, settings: &[(&str, String)]) {
         let local = format!("file://{}", self.folder.path().display());
         let job = self.job.to_json().unwrap().replace(&local, folder);

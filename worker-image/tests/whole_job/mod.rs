@@ -1,4 +1,5 @@
-//! A whole job whose input, storage and output lie in a real object store, whichever it is. Starts no server.
+//! A whole job whose input, storage and output lie in a real object store, whichever it is. Starts
+//! no server.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 

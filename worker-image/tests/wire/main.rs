@@ -1,6 +1,7 @@
-//! Bad input on the wire, as tables: calls without a right token, first messages and later ones that cannot be taken, sizes
-//! that lie, connections that speak something else. Each is refused with a status that names what is wrong, and after each
-//! of them one real coordinator still serves a good worker. docs/bad-inputs.md says which row is shown by which test.
+//! Bad input on the wire, as tables: calls without a right token, first messages and later ones
+//! that cannot be taken, sizes that lie, connections that speak something else. Each is refused
+//! with a status that names what is wrong, and after each of them one real coordinator still serves
+//! a good worker. docs/bad-inputs.md says which row is shown by which test.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Peers that do not keep to the protocol: calls with any bytes for a body, first messages of any kind, and connections
-//! that speak something else. Judges nothing.
+//! Peers that do not keep to the protocol: calls with any bytes for a body, first messages of any
+//! kind, and connections that speak something else. Judges nothing.
 
 mod raw;
 
@@ -63,7 +63,8 @@ pub(crate) fn authorization(link: &Link) -> String {
     value.to_str().unwrap().to_owned()
 }
 
-/// Makes a call with these bytes for a body, and gives how it ended: `Ok` where a stream of messages was opened.
+/// Makes a call with these bytes for a body, and gives how it ended: `Ok` where a stream of
+/// messages was opened.
 pub(crate) async fn call(
     link: &Link,
     path: &str,

@@ -256,8 +256,8 @@ fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_w
 
 #[test]
 fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
-    // Before the stream breaks, after it, after the restarted process of the pod said Hello, and before that where nobody
-    // saw the stream break.
+    // Before the stream breaks, after it, after the restarted process of the pod said Hello, and
+    // before that where nobody saw the stream break.
     for order in 0..4 {
         let mut cluster = TestCluster::new(&[1]);
         cluster.hello("a", 1);
@@ -445,8 +445,9 @@ fn failures_of(cluster: &TestCluster, attempt: TaskAttempt) -> usize {
 fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
  {
     use PodEndCause::{Disruption, Exit};
-    // News before its worker says that it goes, while it goes, and when it is gone. The container may be seen to have
-    // ended with 143 before the kubelet says why it had to, and the pod to be gone before its worker is.
+    // News before its worker says that it goes, while it goes, and when it is gone. The container
+    // may be seen to have ended with 143 before the kubelet says why it had to, and the pod to be
+    // gone before its worker is.
     for (before, while_going, after, charged) in [
         (&[][..], None, Some(Exit), 1),
         (&[Exit], None, Some(Exit), 1),

@@ -1,5 +1,5 @@
-//! A coordinator with workers, a ledger and storage of the simplest kind, for scenarios: a test says what happens and
-//! asks what was said. Time is virtual.
+//! A coordinator with workers, a ledger and storage of the simplest kind, for scenarios: a test
+//! says what happens and asks what was said. Time is virtual.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,8 @@ use crate::invariants;
 use crate::pipeline::Format;
 use crate::plan::{Plan, Stage, StageInput, StageOutput};
 
-/// A plan with stages of these numbers of shards. What the stages do is not the coordinator's business.
+/// A plan with stages of these numbers of shards. What the stages do is not the coordinator's
+/// business.
 pub(super) fn plan(shards: &[u32]) -> Plan {
     let stage = |(position, shards): (u32, &u32)| Stage {
         id: StageId(position),
@@ -142,7 +143,8 @@ impl TestCluster {
         cluster
     }
 
-    /// The coordinator dies and another takes over: what is not durable is lost, all sessions are broken.
+    /// The coordinator dies and another takes over: what is not durable is lost, all sessions are
+    /// broken.
     pub(super) fn restart(&mut self) {
         self.epoch += 1;
         self.state = State::new(
@@ -384,7 +386,8 @@ impl TestCluster {
         self.disconnects(name);
     }
 
-    /// The worker's process ends after the coordinator gave it up: there is no stream left to break.
+    /// The worker's process ends after the coordinator gave it up: there is no stream left to
+    /// break.
     pub(super) fn dies_after_close(&mut self, name: &'static str) {
         self.held.remove(name);
         self.sessions.remove(name);
@@ -446,7 +449,8 @@ impl TestCluster {
         }
     }
 
-    /// All workers that are connected finish what they hold, and what comes of that, until nothing is held.
+    /// All workers that are connected finish what they hold, and what comes of that, until nothing
+    /// is held.
     pub(super) fn work(&mut self) {
         loop {
             self.settle();
@@ -464,7 +468,8 @@ impl TestCluster {
         }
     }
 
-    /// Time passes, with a tick every half second; connected workers of `alive` send their heartbeats.
+    /// Time passes, with a tick every half second; connected workers of `alive` send their
+    /// heartbeats.
     pub(super) fn passes(&mut self, milliseconds: u64, alive: &[&'static str]) {
         for _ in 0..milliseconds / 500 {
             self.now += 500;

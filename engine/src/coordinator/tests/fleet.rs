@@ -1,5 +1,6 @@
-//! A fleet of one-slot workers with a coordinator, and a ledger and storage that are always fast: what befalls thousands
-//! at once, told by scenarios. Time moves in half seconds, and nothing is random.
+//! A fleet of one-slot workers with a coordinator, and a ledger and storage that are always fast:
+//! what befalls thousands at once, told by scenarios. Time moves in half seconds, and nothing is
+//! random.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -56,7 +57,8 @@ pub(super) struct Counts {
     pub(super) charged: u64,
 }
 
-/// What workers did with the time in which they lived, in milliseconds of one worker. A worker has one slot.
+/// What workers did with the time in which they lived, in milliseconds of one worker. A worker has
+/// one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerTime {
     /// All of it.
@@ -65,7 +67,8 @@ pub(super) struct WorkerTime {
     pub(super) busy: u64,
     /// They had none, though a task was neither committed nor at a worker that lives.
     pub(super) idle_beside_work: u64,
-    /// Part of `busy`: what had been done of attempts whose workers then died. No coordinator can save that.
+    /// Part of `busy`: what had been done of attempts whose workers then died. No coordinator can
+    /// save that.
     pub(super) died_with_workers: u64,
 }
 
@@ -245,7 +248,8 @@ impl Fleet {
         });
     }
 
-    /// A coordinator of the next epoch takes over from the ledger; all workers connect to it one after another.
+    /// A coordinator of the next epoch takes over from the ledger; all workers connect to it one
+    /// after another.
     pub(super) fn successor_starts(&mut self) {
         self.epoch += 1;
         self.appended = 0;
@@ -264,8 +268,8 @@ impl Fleet {
         }
     }
 
-    /// It goes through all that it was told, and ends when its log turns out to be sealed. Gives the number of messages
-    /// that it read, and whether it tried to write.
+    /// It goes through all that it was told, and ends when its log turns out to be sealed. Gives
+    /// the number of messages that it read, and whether it tried to write.
     pub(super) fn the_frozen_wakes(&mut self) -> Option<(usize, bool)> {
         let Frozen { mut state, inbox } = self.frozen.take()?;
         for (read, event) in (1..).zip(&inbox) {

@@ -1,5 +1,6 @@
-//! Workers that are lost again and again under one task: never charged if Kubernetes says why, or if the workers are lost
-//! without the task too; charged in the end if it is the task that ends them.
+//! Workers that are lost again and again under one task: never charged if Kubernetes says why, or
+//! if the workers are lost without the task too; charged in the end if it is the task that ends
+//! them.
 
 use super::cluster::TestCluster;
 use super::setbacks::{charged, holder};
@@ -194,7 +195,8 @@ fn a_coordinator_that_takes_over_meanwhile_convicts_no_task() {
     }
 }
 
-/// A fleet in which whoever runs the first shard is gone five seconds later, at most 120 times. Gives the number of lost workers.
+/// A fleet in which whoever runs the first shard is gone five seconds later, at most 120 times.
+/// Gives the number of lost workers.
 fn a_task_that_ends_its_workers(
     names: &[&'static str],
     config: Config,

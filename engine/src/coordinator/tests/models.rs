@@ -1,9 +1,11 @@
-//! Three small protocols in every order in which their steps can happen, looked at with stateright: the take-over of an
-//! epoch with the seal, the commit of an attempt with its final file, and the hand-back of a worker that is told to go.
+//! Three small protocols in every order in which their steps can happen, looked at with stateright:
+//! the take-over of an epoch with the seal, the commit of an attempt with its final file, and the
+//! hand-back of a worker that is told to go.
 //!
-//! `commit` and `drain` drive the real `State` through the real `step`; around it, workers, streams, ledger and object store
-//! are small models (`coordinator`, `sessions`, `worker`, `world`), each of which names the code that it stands for. `take_over` is a
-//! model throughout, because what it is about are single calls to a store. Random runs of far larger worlds are in
+//! `commit` and `drain` drive the real `State` through the real `step`; around it, workers,
+//! streams, ledger and object store are small models (`coordinator`, `sessions`, `worker`,
+//! `world`), each of which names the code that it stands for. `take_over` is a model throughout,
+//! because what it is about are single calls to a store. Random runs of far larger worlds are in
 //! `simulation`: here little happens, but nothing that can happen is left out.
 
 mod commit;
@@ -22,13 +24,16 @@ use std::sync::Arc;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-/// More steps than any of the models has: one that grows beyond it is to be made smaller, not to be waited for.
+/// More steps than any of the models has: one that grows beyond it is to be made smaller, not to be
+/// waited for.
 const MAX_STATES: usize = 20_000_000;
 
-/// Models of up to so many states are gone through once more, to see that none of their runs goes round in a circle.
+/// Models of up to so many states are gone through once more, to see that none of their runs goes
+/// round in a circle.
 const MAX_STATES_OF_CIRCLES: usize = 200_000;
 
-/// Looks at all that can happen. What must always be holds everywhere, and what has to be possible is.
+/// Looks at all that can happen. What must always be holds everywhere, and what has to be possible
+/// is.
 fn holds<M>(name: &str, model: &M)
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -68,8 +73,8 @@ where
     }
 }
 
-/// Looks for a run that comes to a state where it was before. Where there is none every run ends, and what holds wherever
-/// nothing is left to happen comes about in each.
+/// Looks for a run that comes to a state where it was before. Where there is none every run ends,
+/// and what holds wherever nothing is left to happen comes about in each.
 fn ends<M: Model>(name: &str, model: &M)
 where
     M::State: Hash,

@@ -1,4 +1,5 @@
-//! Taking over: what is in the ledger stands, what is not is done again, and foreign records are refused.
+//! Taking over: what is in the ledger stands, what is not is done again, and foreign records are
+//! refused.
 
 use super::cluster::{TestCluster, attempt, done_record, plan, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};

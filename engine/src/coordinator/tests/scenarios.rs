@@ -1,5 +1,6 @@
-//! Incidents as text: `scenarios/*.txt` say what happens to a fleet, line by line, and the `.out` beside each is what came of
-//! it, compared to the letter. `ZEPHYR_REWRITE=1 cargo test -p zephyr-engine scenarios` writes the `.out` files anew.
+//! Incidents as text: `scenarios/*.txt` say what happens to a fleet, line by line, and the `.out`
+//! beside each is what came of it, compared to the letter.
+//! `ZEPHYR_REWRITE=1 cargo test -p zephyr-engine scenarios` writes the `.out` files anew.
 //!
 //! A line is `[at TIME] EVENT`; `#` begins a comment. Events:
 //!

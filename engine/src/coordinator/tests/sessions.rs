@@ -171,7 +171,8 @@ fn fault_2961_a_worker_that_comes_back_without_its_task_has_it_requeued_exactly_
     cluster.hello("a", 2);
     cluster.disconnects("a");
     cluster.hello_naming("a", 1, 2, vec![attempt(0, 1, 1, 1)]);
-    // The one it named goes on, the one it did not name is dispatched once more, as another attempt.
+    // The one it named goes on, the one it did not name is dispatched once more, as another
+    // attempt.
     assert_eq!(
         cluster.held("a"),
         [attempt(0, 0, 1, 2), attempt(0, 1, 1, 1)]

@@ -1,5 +1,5 @@
-//! What is no task's own fault and holds one task up: free for a while, told meanwhile, charged when it goes on. What keeps
-//! everybody from work is free for ever.
+//! What is no task's own fault and holds one task up: free for a while, told meanwhile, charged
+//! when it goes on. What keeps everybody from work is free for ever.
 
 use super::cluster::TestCluster;
 use crate::coordinator::config::{
@@ -297,7 +297,8 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
     }
     cluster.settle();
     let began = cluster.now;
-    // In each worker one task fills most of the disk for ten minutes, and a second one finds no room.
+    // In each worker one task fills most of the disk for ten minutes, and a second one finds no
+    // room.
     let first = |name: &'static str| cluster.held(name).first().copied();
     let keeps: Vec<TaskAttempt> = ALL.into_iter().filter_map(first).collect();
     while cluster.now - began < 600_000 {
@@ -321,8 +322,9 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
     cluster.assert_succeeded();
 }
 
-/// One worker with two slots, at which the first shard finds no room. The others run 9 s each, or find none either. Gives how often
-/// the first shard was tried and how long the job took to fail, in milliseconds.
+/// One worker with two slots, at which the first shard finds no room. The others run 9 s each, or
+/// find none either. Gives how often the first shard was tried and how long the job took to fail,
+/// in milliseconds.
 fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u32, u64) {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[shards]);
     cluster.hello("a", 2);

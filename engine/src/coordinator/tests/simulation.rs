@@ -1,9 +1,10 @@
-//! Whole runs from a seed: workers that die, restart, stall, drain and come back, messages that are lost, repeated and late,
-//! coordinators that crash, stand still and are replaced alive, slow storage, outputs that vanish, tasks that fail.
-//! Whatever happens, nothing that is written or said is wrong; and once the faults stop the job ends in time, exactly right.
+//! Whole runs from a seed: workers that die, restart, stall, drain and come back, messages that are
+//! lost, repeated and late, coordinators that crash, stand still and are replaced alive, slow
+//! storage, outputs that vanish, tasks that fail. Whatever happens, nothing that is written or said
+//! is wrong; and once the faults stop the job ends in time, exactly right.
 //!
-//! `make simulate SEED=17` runs one seed, `make soak` 20,000. Workers, ledger and storage are models here; the real ones are
-//! simulated in the worker's crate.
+//! `make simulate SEED=17` runs one seed, `make soak` 20,000. Workers, ledger and storage are
+//! models here; the real ones are simulated in the worker's crate.
 
 mod book;
 mod coordinators;

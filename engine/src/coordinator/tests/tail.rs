@@ -1,4 +1,5 @@
-//! The tail of a stage: stragglers get a second attempt, idle workers can be released, and nobody is left without.
+//! The tail of a stage: stragglers get a second attempt, idle workers can be released, and nobody
+//! is left without.
 
 use super::cluster::{TestCluster, acked, attempt};
 use crate::coordinator::config::SpeculationPolicy;
@@ -7,8 +8,8 @@ use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
 
 const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
-/// A stage of eight tasks at four workers, of which `left` run on at "w0", "w1" … since the beginning, while others took a
-/// second each.
+/// A stage of eight tasks at four workers, of which `left` run on at "w0", "w1" … since the
+/// beginning, while others took a second each.
 fn tail(left: u32) -> TestCluster {
     tail_with(Config::new(3, 0), left)
 }

@@ -1,9 +1,11 @@
-//! What deaths cost: the worker-seconds of a job of an hour through the two waves of the incident, over virtual time.
+//! What deaths cost: the worker-seconds of a job of an hour through the two waves of the incident,
+//! over virtual time.
 //!
-//! *Lost* is what a coordinator can be blamed for: time that living workers spent on attempts whose results nobody took, and
-//! time in which they had nothing to run although a task was neither committed nor at a worker that lives. What had been
-//! done of attempts whose workers were killed is lost whatever a coordinator does, and is counted apart; so is the idleness
-//! of the end, when there are fewer tasks than workers.
+//! *Lost* is what a coordinator can be blamed for: time that living workers spent on attempts whose
+//! results nobody took, and time in which they had nothing to run although a task was neither
+//! committed nor at a worker that lives. What had been done of attempts whose workers were killed
+//! is lost whatever a coordinator does, and is counted apart; so is the idleness of the end, when
+//! there are fewer tasks than workers.
 
 use super::fleet::{Fleet, Notice};
 

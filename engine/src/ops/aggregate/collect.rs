@@ -1,5 +1,5 @@
-//! `collect`: all values in (shard, position) order, null too. The list is one value of a record, so that it can be no
-//! longer than a record may be.
+//! `collect`: all values in (shard, position) order, null too. The list is one value of a record,
+//! so that it can be no longer than a record may be.
 
 use super::Combine;
 use crate::expr::Value;

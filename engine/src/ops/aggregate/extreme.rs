@@ -1,5 +1,6 @@
-//! `min` and `max`: the least or greatest value in jq's order, the first of equals by (shard, position); its text is
-//! kept. Null is passed over, and is the result where there was nothing else.
+//! `min` and `max`: the least or greatest value in jq's order, the first of equals by (shard,
+//! position); its text is kept. Null is passed over, and is the result where there was nothing
+//! else.
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;

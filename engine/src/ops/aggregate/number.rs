@@ -1,4 +1,5 @@
-//! Numbers for sum and avg: null is passed over, anything else that is not a number is an error that shows it.
+//! Numbers for sum and avg: null is passed over, anything else that is not a number is an error
+//! that shows it.
 
 use crate::expr::Value;
 use crate::ops::error::shown;

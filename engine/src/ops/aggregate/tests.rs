@@ -36,7 +36,8 @@ fn every(argument: &str) -> [Aggregate; 6] {
     every
 }
 
-/// The results over `values` in the order of [`every`]; `cuts` are the places before which a new partial begins.
+/// The results over `values` in the order of [`every`]; `cuts` are the places before which a new
+/// partial begins.
 fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
     let result = |aggregate: &Aggregate| {
         let aggregate = compiled(aggregate);

@@ -1,4 +1,5 @@
-//! Objects without a spec: creations, patches and what null means in them, preconditions, pages, finalizers.
+//! Objects without a spec: creations, patches and what null means in them, preconditions, pages,
+//! finalizers.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -51,7 +52,8 @@ pub(crate) fn creations() -> Vec<Ask> {
     ]
 }
 
-/// Watches of what is there now, or of what comes from now on, up to the last object that is made here.
+/// Watches of what is there now, or of what comes from now on, up to the last object that is made
+/// here.
 pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
     both.ask_all([Ask::get(format!("{MAPS}?labelSelector=job"))])
         .await?;
@@ -176,7 +178,8 @@ pub(crate) fn lists() -> Vec<Ask> {
         maps("labelSelector=job%3Da").of_metadata_list(),
         maps("labelSelector=job&limit=1"),
         maps("labelSelector=job&limit=500"),
-        // A list is of one moment, whatever is written while its pages are read; each page may be read twice.
+        // A list is of one moment, whatever is written while its pages are read; each page may be
+        // read twice.
         maps("labelSelector=job&limit=2"),
         Ask::delete(one("three"), Value::Null),
         Ask::post(MAPS, map("five", "a")),

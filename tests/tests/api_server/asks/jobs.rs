@@ -1,4 +1,5 @@
-//! Custom resources with a status of their own. On the real server they have a group that no operator follows.
+//! Custom resources with a status of their own. On the real server they have a group that no
+//! operator follows.
 
 use serde_json::{Value, json};
 

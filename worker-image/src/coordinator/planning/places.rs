@@ -1,8 +1,9 @@
-//! Whether the names that a job really reads and writes are apart, once its inputs are listed: two shards of one name, an output that
-//! is an input, and places that meet through links of a local disk.
+//! Whether the names that a job really reads and writes are apart, once its inputs are listed: two
+//! shards of one name, an output that is an input, and places that meet through links of a local
+//! disk.
 //!
-//! It looks at names and at what local names lead to. It must not open, write or list anything, and it runs before anything is
-//! written or any worker gets a task.
+//! It looks at names and at what local names lead to. It must not open, write or list anything, and
+//! it runs before anything is written or any worker gets a task.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -59,7 +60,8 @@ pub enum PlacesError {
         /// The sink's path.
         template: String,
     },
-    /// An input has a name that the sink's path makes with other numbers: an older output's, which is replaced or in the way.
+    /// An input has a name that the sink's path makes with other numbers: an older output's, which
+    /// is replaced or in the way.
     #[error(
         "spec.pipeline.sink.files.path: makes the name of the input {input} with other numbers (got {template}); output of such names is replaced as a whole, so write to another folder or under other names"
     )]
@@ -153,9 +155,11 @@ pub enum PlacesError {
     },
 }
 
-/// Fails unless each of `shards` writes a name of its own, none of them is an input, and the job's places do not overlap.
+/// Fails unless each of `shards` writes a name of its own, none of them is an input, and the job's
+/// places do not overlap.
 ///
-/// `inputs` are the uris of the files that are read, as far as they are known. Cheap for 100,000 shards and inputs.
+/// `inputs` are the uris of the files that are read, as far as they are known. Cheap for 100,000
+/// shards and inputs.
 ///
 /// # Errors
 /// The first pair that is not apart, with both names.
@@ -206,8 +210,8 @@ pub async fn check_places(
     }
 }
 
-/// Fails if an input is one of the files of older output that are removed when the new output is complete, by name or through
-/// links of a local disk.
+/// Fails if an input is one of the files of older output that are removed when the new output is
+/// complete, by name or through links of a local disk.
 ///
 /// # Errors
 /// The first such input.
@@ -242,8 +246,8 @@ fn paths_of(uris: &[String]) -> Vec<PathBuf> {
     uris.iter().map(path).collect()
 }
 
-/// Fails if something else stands at a local name that the job writes, or if the storage is among the inputs or the other places by
-/// way of local links. `inputs` as for [`check_places`].
+/// Fails if something else stands at a local name that the job writes, or if the storage is among
+/// the inputs or the other places by way of local links. `inputs` as for [`check_places`].
 ///
 /// # Errors
 /// The first pair that is not apart, with both names.
@@ -285,8 +289,9 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
         .map_err(|source| PlacesError::Look { source })?
 }
 
-/// Fails if a local name that every job writes is taken by what it can never replace: a folder or a dead link where a marker goes, or
-/// anything but a folder where the output's or the ledger's folder is to be.
+/// Fails if a local name that every job writes is taken by what it can never replace: a folder or a
+/// dead link where a marker goes, or anything but a folder where the output's or the ledger's
+/// folder is to be.
 fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
     let folder = marker_folder(sink);
     let markers = MARKER_NAMES.map(|marker| {
@@ -362,8 +367,9 @@ fn local(uri: &str) -> Option<PathBuf> {
     Location::parse_local(uri).ok()?.local_path()
 }
 
-/// Fails unless each local output has a folder or can get one, no two are one file, and none is among the ledgers, whatever links are
-/// on the way to their folders. A link in the place of an output itself is replaced and not followed.
+/// Fails unless each local output has a folder or can get one, no two are one file, and none is
+/// among the ledgers, whatever links are on the way to their folders. A link in the place of an
+/// output itself is replaced and not followed.
 fn check_real_outputs(
     outputs: &[PathBuf],
     template: &str,
@@ -410,7 +416,8 @@ fn check_real_outputs(
     Ok(())
 }
 
-/// What is in the place of a folder, itself or one above it, and is not a folder. What cannot be looked at is left to the writer.
+/// What is in the place of a folder, itself or one above it, and is not a folder. What cannot be
+/// looked at is left to the writer.
 fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     for each in folder.ancestors() {
         let Ok(found) = fs::symlink_metadata(each) else {
@@ -426,7 +433,8 @@ fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     None
 }
 
-/// The first output that is the same file as an input, whatever links lead to it; positions of both. A file that is not there is none.
+/// The first output that is the same file as an input, whatever links lead to it; positions of
+/// both. A file that is not there is none.
 fn same_file(outputs: &[PathBuf], inputs: &[PathBuf]) -> Option<(usize, usize)> {
     let identity = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;

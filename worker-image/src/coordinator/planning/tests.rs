@@ -1,5 +1,5 @@
-//! What a coordinator does about storage that is not as it should be when it begins: whose fault it is said to be, by
-//! which name, and whether that is for good.
+//! What a coordinator does about storage that is not as it should be when it begins: whose fault it
+//! is said to be, by which name, and whether that is for good.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

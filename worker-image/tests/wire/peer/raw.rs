@@ -1,5 +1,5 @@
-//! A TCP connection to the coordinator on which any bytes are said, and the few frames of HTTP/2 that a peer needs to be
-//! rude in. Understands no headers.
+//! A TCP connection to the coordinator on which any bytes are said, and the few frames of HTTP/2
+//! that a peer needs to be rude in. Understands no headers.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -48,8 +48,8 @@ impl RawConnection {
         heard
     }
 
-    /// Answers whatever keeps a connection alive, and calls nothing, until the coordinator hangs up; how many frames it
-    /// said.
+    /// Answers whatever keeps a connection alive, and calls nothing, until the coordinator hangs
+    /// up; how many frames it said.
     pub(crate) async fn idle_politely(mut self) -> usize {
         let mut frames = 0;
         loop {

@@ -1,9 +1,11 @@
-//! The commit of an attempt and its final file: several attempts of one task (a straggler's second, that of a worker that
-//! was taken for lost and was not, those of before a crash), of which each has its whole upload under the final name.
+//! The commit of an attempt and its final file: several attempts of one task (a straggler's second,
+//! that of a worker that was taken for lost and was not, those of before a crash), of which each
+//! has its whole upload under the final name.
 //!
-//! The attempts' bytes differ, as those of a pipeline that is not deterministic would, so that a file of the wrong attempt
-//! can be told from the right one. A multipart upload that is completed, and a staged file that is renamed, are the same
-//! here: both are there once, and make a whole file at once.
+//! The attempts' bytes differ, as those of a pipeline that is not deterministic would, so that a
+//! file of the wrong attempt can be told from the right one. A multipart upload that is completed,
+//! and a staged file that is renamed, are the same here: both are there once, and make a whole file
+//! at once.
 
 use stateright::Property;
 
@@ -134,7 +136,8 @@ fn death() -> Setting {
     })
 }
 
-/// A coordinator that goes on after another has taken over, with calls that reach the store after their caller is gone.
+/// A coordinator that goes on after another has taken over, with calls that reach the store after
+/// their caller is gone.
 fn rival() -> Setting {
     Setting {
         has_strays: true,

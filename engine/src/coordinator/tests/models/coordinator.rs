@@ -1,10 +1,11 @@
-//! A coordinator's process: the real `State` and the real `step`, with the ledger's one put in flight and the calls to the
-//! object store. What it hears is in `sessions`.
+//! A coordinator's process: the real `State` and the real `step`, with the ledger's one put in
+//! flight and the calls to the object store. What it hears is in `sessions`.
 //!
-//! It stands for `worker-image/src/coordinator`: `event_loop.rs` (one event after the other, effects in their order) and
-//! `effects.rs` (one commit at a time, what gathers meanwhile goes into the next; storage calls side by side, in any order),
-//! and for the calls themselves `finalize.rs` and `storage/complete.rs`: complete, and where there is no such upload look at
-//! the file and compare.
+//! It stands for `worker-image/src/coordinator`: `event_loop.rs` (one event after the other,
+//! effects in their order) and `effects.rs` (one commit at a time, what gathers meanwhile goes into
+//! the next; storage calls side by side, in any order), and for the calls themselves `finalize.rs`
+//! and `storage/complete.rs`: complete, and where there is no such upload look at the file and
+//! compare.
 
 use std::collections::BTreeSet;
 
@@ -55,7 +56,8 @@ pub(super) enum Call {
     WriteManifest,
 }
 
-/// What a coordinator is told before it begins: time stands still but for `SILENCE_MS`, so nothing may depend on it.
+/// What a coordinator is told before it begins: time stands still but for `SILENCE_MS`, so nothing
+/// may depend on it.
 fn config(setting: &Setting) -> Config {
     let mut config = Config::new(1, 0);
     config.adoption_grace_ms = 0;
@@ -87,7 +89,8 @@ impl World {
             return;
         };
         if setting.faults.speculations > 0 {
-            // As if other tasks of the stage had taken no time, so that a straggler is known as one.
+            // As if other tasks of the stage had taken no time, so that a straggler is known as
+            // one.
             state.stages[0].durations.add(0);
         }
         let effects = setting.wrongly(|| state.start(Timestamp(self.now)));
@@ -113,7 +116,8 @@ impl World {
             .find(|known| known.epoch == epoch)
     }
 
-    /// The process ends, and with it its streams. What it had asked the object store may arrive yet.
+    /// The process ends, and with it its streams. What it had asked the object store may arrive
+    /// yet.
     pub(super) fn coordinator_ends(&mut self, setting: &Setting, epoch: u64) {
         let Some(position) = self
             .coordinators

@@ -1,6 +1,7 @@
-//! The hand-back of a worker that is told to go, at any moment of its tasks' life: while they are on their way to it, run,
-//! are finished, said and not acknowledged; with streams that break, a coordinator that dies meanwhile, and a process that is
-//! killed before it could say what it meant to.
+//! The hand-back of a worker that is told to go, at any moment of its tasks' life: while they are
+//! on their way to it, run, are finished, said and not acknowledged; with streams that break, a
+//! coordinator that dies meanwhile, and a process that is killed before it could say what it meant
+//! to.
 
 use stateright::Property;
 
@@ -22,7 +23,8 @@ const RULES: [&str; 2] = [
 fn properties() -> Vec<Property<Setting>> {
     let [broken, end] = RULES;
     vec![
-        // Among what may never happen: a charge, a task that runs twice, a task that is given to a worker that goes.
+        // Among what may never happen: a charge, a task that runs twice, a task that is given to a
+        // worker that goes.
         Property::always(broken, |_, world: &World| world.broken.is_none()),
         Property::always(end, has_ended_well),
         Property::sometimes(

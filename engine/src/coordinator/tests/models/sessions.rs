@@ -1,5 +1,6 @@
-//! What a coordinator hears: streams that are opened, read and end, what the operator tells, and silence. It stands for
-//! `worker-image/src/coordinator/sessions.rs` (what a stream says becomes events, `Bye` ends it) and `operators.rs`.
+//! What a coordinator hears: streams that are opened, read and end, what the operator tells, and
+//! silence. It stands for `worker-image/src/coordinator/sessions.rs` (what a stream says becomes
+//! events, `Bye` ends it) and `operators.rs`.
 
 use super::coordinator::SILENCE_MS;
 use super::setting::{Setting, output};
@@ -77,7 +78,8 @@ impl World {
         self.takes_in(setting, self.newest_epoch, told);
     }
 
-    /// So much time passes without a word of one worker that it counts as lost; all others are heard.
+    /// So much time passes without a word of one worker that it counts as lost; all others are
+    /// heard.
     pub(super) fn falls_silent(&mut self, setting: &Setting, worker: usize) {
         self.now += SILENCE_MS;
         let epoch = self.newest_epoch;

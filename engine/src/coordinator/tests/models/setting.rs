@@ -1,4 +1,5 @@
-//! What is looked at: how many tasks and workers, which faults, and which mistake where it is to be found. Lets nothing happen.
+//! What is looked at: how many tasks and workers, which faults, and which mistake where it is to be
+//! found. Lets nothing happen.
 
 use stateright::{Model, Property};
 

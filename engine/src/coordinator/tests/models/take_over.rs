@@ -1,8 +1,9 @@
-//! Taking over an epoch, with the seal: two and three coordinators, of which each can end between any two calls to the
-//! store, stand still there for as long as it likes, and find out late or never what became of a call.
+//! Taking over an epoch, with the seal: two and three coordinators, of which each can end between
+//! any two calls to the store, stand still there for as long as it likes, and find out late or
+//! never what became of a call.
 //!
-//! Nothing of the real code runs here: it is asynchronous, and is in `zephyr-store`. Each step of the model is one
-//! call to the store, and stands for these lines of `store/src/ledger`:
+//! Nothing of the real code runs here: it is asynchronous, and is in `zephyr-store`. Each step of
+//! the model is one call to the store, and stands for these lines of `store/src/ledger`:
 //!
 //! | step | code |
 //! | --- | --- |
@@ -16,9 +17,10 @@
 //! | put of a later `Snapshot` | `append.rs`, `merge_if_due`: before `append` gives its answer |
 //! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists" a look whose object it is |
 //!
-//! Two things are less here than there. A merged object and the snapshot that names it are one object: nobody reads the one
-//! before the other names it, and neither changes. And log objects are looked at one after the other, where the code looks
-//! at sixteen at once: it takes what it finds in order up to the first gap, and there only the put of the seal decides.
+//! Two things are less here than there. A merged object and the snapshot that names it are one
+//! object: nobody reads the one before the other names it, and neither changes. And log objects are
+//! looked at one after the other, where the code looks at sixteen at once: it takes what it finds
+//! in order up to the first gap, and there only the put of the seal decides.
 
 mod process;
 mod world;

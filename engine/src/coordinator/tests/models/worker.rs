@@ -1,5 +1,6 @@
-//! A worker's process: what `worker-image/src/worker/supervisor.rs` does with what it hears and what its slot finishes, and
-//! when it says what. One slot; a task takes any time, and always ends well.
+//! A worker's process: what `worker-image/src/worker/supervisor.rs` does with what it hears and
+//! what its slot finishes, and when it says what. One slot; a task takes any time, and always ends
+//! well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,7 +73,8 @@ impl World {
         }
     }
 
-    /// `Supervisor::on_slot`: an attempt is done, and its upload stands uncompleted under the final name.
+    /// `Supervisor::on_slot`: an attempt is done, and its upload stands uncompleted under the final
+    /// name.
     pub(super) fn finishes(&mut self, setting: &Setting, number: usize, task: TaskAttempt) {
         self.workers[number].running.remove(&task);
         self.workers[number].reports.insert(task, false);

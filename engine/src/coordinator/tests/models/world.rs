@@ -1,4 +1,5 @@
-//! All there is besides the coordinator: streams, workers, ledger, object store, and what can happen to them.
+//! All there is besides the coordinator: streams, workers, ledger, object store, and what can
+//! happen to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,5 +1,6 @@
-//! An account of the log, kept apart from the engine: each record is entered once, in order, and what cannot have been
-//! written by a coordinator that does what it promises is refused. It knows nothing of workers.
+//! An account of the log, kept apart from the engine: each record is entered once, in order, and
+//! what cannot have been written by a coordinator that does what it promises is refused. It knows
+//! nothing of workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 

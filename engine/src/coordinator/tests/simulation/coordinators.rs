@@ -1,5 +1,6 @@
-//! Coordinators: what they are told, what they ask for, how they die, stand still, and are replaced while they live. What
-//! they do is checked against the log's account and against what really happened.
+//! Coordinators: what they are told, what they ask for, how they die, stand still, and are replaced
+//! while they live. What they do is checked against the log's account and against what really
+//! happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,8 @@ impl Coordinator {
 
 const TICK_MS: u64 = 500;
 
-/// The engine's own limits, as users are told them: a longer gap is a stall, a longer silence is a loss.
+/// The engine's own limits, as users are told them: a longer gap is a stall, a longer silence is a
+/// loss.
 const STALL_MS: u64 = 5_000;
 const SILENCE_MS: u64 = 30_000;
 
@@ -465,7 +467,8 @@ impl World {
                     self.truth.sent(task, (stream.pod, stream.incarnation));
                     let before = task.task.stage.0.checked_sub(1);
                     let outputs = before.and_then(|before| durable.outputs(StageId(before)));
-                    // One that was replaced alive may be behind; whatever it starts cannot be committed.
+                    // One that was replaced alive may be behind; whatever it starts cannot be
+                    // committed.
                     if is_newest {
                         assert_eq!(run.input_outputs.as_deref(), outputs, "the input of {task}");
                     }
@@ -545,7 +548,8 @@ impl World {
         }
     }
 
-    /// The file is that of an attempt whose commit is durable. An older coordinator may not know what was lost since.
+    /// The file is that of an attempt whose commit is durable. An older coordinator may not know
+    /// what was lost since.
     fn expect_winner(&self, epoch: u64, task: TaskAttempt, file: &OutputFile) {
         assert_eq!(*file, self.storage.file(task));
         let is_winner = self.ledger.book.is_winner(task);

@@ -1,4 +1,5 @@
-//! What befalls pods, streams, coordinators and storage. Which of it a run has, and how often, is in its settings.
+//! What befalls pods, streams, coordinators and storage. Which of it a run has, and how often, is
+//! in its settings.
 
 use super::settings::Nemesis;
 use super::truth::Process;
@@ -107,7 +108,8 @@ impl World {
         }
     }
 
-    /// The operator sees a pod's or a container's end some time after it, perhaps twice, in no order with the streams.
+    /// The operator sees a pod's or a container's end some time after it, perhaps twice, in no
+    /// order with the streams.
     fn operator_tells(&mut self, number: u64, cause: PodEndCause, times: u64, delay_ms_max: u64) {
         let epoch = self.ledger.newest_epoch;
         for _ in 0..times {

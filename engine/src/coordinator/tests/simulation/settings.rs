@@ -1,5 +1,5 @@
-//! What a seed decides before its run begins: the job, the fleet, which faults there are and how often. A seed has only
-//! some of the faults, because what one of them shows another would hide.
+//! What a seed decides before its run begins: the job, the fleet, which faults there are and how
+//! often. A seed has only some of the faults, because what one of them shows another would hide.
 
 use super::rng::Rng;
 use crate::coordinator::Config;
@@ -173,7 +173,8 @@ impl Settings {
         settings
     }
 
-    /// With a thousand workers a fault each third of a second is no time at all, but a death at each tenth put is for ever.
+    /// With a thousand workers a fault each third of a second is no time at all, but a death at
+    /// each tenth put is for ever.
     fn soften(&mut self) {
         self.task_ms_max = self.task_ms_max.max(500);
         self.deaths_at_put = self.deaths_at_put.min(1);
@@ -272,7 +273,8 @@ fn draw_nemeses(rng: &mut Rng, trouble: Trouble, is_exact: bool) -> Vec<Nemesis>
     if is_exact && !nemeses.contains(&Nemesis::ContainerEnds) {
         nemeses.push(Nemesis::ContainerEnds);
     }
-    // A container's end counts against the same small budget as the failures that are counted out beforehand.
+    // A container's end counts against the same small budget as the failures that are counted out
+    // beforehand.
     if matches!(
         trouble,
         Trouble::Twice | Trouble::Poison(_) | Trouble::HeldUp(_)

@@ -1,5 +1,6 @@
-//! Object storage and the ledger in it: what was written, what of it is gone, and whose put comes too late. A record here
-//! is a number of rows and a hash of all that it was made from, so that a loss, a duplicate and a mix-up all show.
+//! Object storage and the ledger in it: what was written, what of it is gone, and whose put comes
+//! too late. A record here is a number of rows and a hash of all that it was made from, so that a
+//! loss, a duplicate and a mix-up all show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +91,8 @@ impl Storage {
         stages
     }
 
-    /// An attempt reads what its stage reads and writes its file; `Err` names an input that is not there.
+    /// An attempt reads what its stage reads and writes its file; `Err` names an input that is not
+    /// there.
     pub(super) fn write(
         &mut self,
         task: TaskAttempt,
@@ -187,7 +189,8 @@ fn sum(contents: impl Iterator<Item = Content>) -> Content {
     })
 }
 
-/// A task's output follows from all that the stage before made: rows are dealt out to the shards. Some have none.
+/// A task's output follows from all that the stage before made: rows are dealt out to the shards.
+/// Some have none.
 fn made(task: TaskId, shards: u32, all: Option<Content>) -> Content {
     let shard = u64::from(task.shard.0);
     let (rows, from) = match all {

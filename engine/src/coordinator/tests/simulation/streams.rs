@@ -1,5 +1,5 @@
-//! Streams between workers and coordinators: each keeps order and loses nothing, until it breaks; what was under way then
-//! may arrive, arrive late, or be lost.
+//! Streams between workers and coordinators: each keeps order and loses nothing, until it breaks;
+//! what was under way then may arrive, arrive late, or be lost.
 
 use super::world::{Happening, World};
 use crate::coordinator::{Event, ToWorker};
@@ -130,8 +130,8 @@ impl World {
         Some(self.rng.between(0, 3_000))
     }
 
-    /// A stream is gone. The worker sees it at once and connects again; the coordinator, if it does, after what was said
-    /// before.
+    /// A stream is gone. The worker sees it at once and connects again; the coordinator, if it
+    /// does, after what was said before.
     pub(super) fn stream_breaks(&mut self, session: SessionId, notice: Option<u64>) {
         let may_lose = self.settings.harsh_streams && !self.has_healed();
         let (fate, late) = (self.rng.between(0, 9), self.rng.between(1, 30_000));

@@ -1,5 +1,5 @@
-//! What really happened to attempts and workers, and whether what the coordinator writes and says agrees with it. It
-//! knows nothing of how a coordinator decides.
+//! What really happened to attempts and workers, and whether what the coordinator writes and says
+//! agrees with it. It knows nothing of how a coordinator decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,7 +148,8 @@ impl Truth {
         );
     }
 
-    /// Whether a process ended by itself. The news name only its pod: what ends within seconds of it is taken for it.
+    /// Whether a process ended by itself. The news name only its pod: what ends within seconds of
+    /// it is taken for it.
     fn may_have_ended(&self, process: Process, now: u64) -> bool {
         let (pod, incarnation) = process;
         let is_recent = self
@@ -163,7 +164,8 @@ impl Truth {
         self.ends.contains_key(&process) || earlier && is_recent
     }
 
-    /// A worker forgets what is acknowledged: it must be dealt with for good, in the ledger itself where it counts.
+    /// A worker forgets what is acknowledged: it must be dealt with for good, in the ledger itself
+    /// where it counts.
     pub(super) fn expect_acknowledgement(&self, task: TaskAttempt, durable: &Book, soon: &Book) {
         let is_over = soon.result().is_some() || soon.is_revoked(task) || durable.is_revoked(task);
         let is_beaten = soon
@@ -196,7 +198,8 @@ impl Truth {
         );
     }
 
-    /// Where it is clear what happened: all that containers took with them is charged, and all that was reported.
+    /// Where it is clear what happened: all that containers took with them is charged, and all that
+    /// was reported.
     pub(super) fn expect_all_charged(&self, book: &Book, ended_at: u64) {
         for (task, holders) in &self.holders {
             let Some((process, end)) = holders

@@ -1,5 +1,5 @@
-//! Pods and the worker processes in them: they connect, run what they are told, report, and keep a report until it is
-//! acknowledged. A process that ends takes all of that with it.
+//! Pods and the worker processes in them: they connect, run what they are told, report, and keep a
+//! report until it is acknowledged. A process that ends takes all of that with it.
 
 use std::collections::BTreeMap;
 

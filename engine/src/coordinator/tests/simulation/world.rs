@@ -1,5 +1,5 @@
-//! The world around coordinators, as a queue of happenings over virtual time. All that happens follows from the seed. What
-//! happens to whom is in the files beside this one.
+//! The world around coordinators, as a queue of happenings over virtual time. All that happens
+//! follows from the seed. What happens to whom is in the files beside this one.
 
 use std::collections::BTreeMap;
 
@@ -164,7 +164,8 @@ impl World {
         self.settings.is_healed(self.now)
     }
 
-    /// Until a while after the result is in the ledger, or the time is over; then what it came to is checked.
+    /// Until a while after the result is in the ledger, or the time is over; then what it came to
+    /// is checked.
     pub(super) fn run(&mut self) {
         while let Some(((time, number), happening)) = self.queue.pop_first() {
             (self.now, self.happening_now) = (time, number);
@@ -226,7 +227,8 @@ impl World {
             // Eight tries, and some more while those at other workers have to wait for room.
             Trouble::HeldUp(_) => 70_000 * stages + 12 * (30_000 + task_ms),
         };
-        // A coordinator that starts, pods that come back, and silences that have to be noticed, one after another.
+        // A coordinator that starts, pods that come back, and silences that have to be noticed, one
+        // after another.
         let recovery_ms = 15_000 + 120_000 + 2 * 35_000;
         let lost = self.storage.gone().iter();
         let lost = lost

@@ -33,7 +33,8 @@ pub(super) enum Stage {
         older: u8,
         seq: u8,
     },
-    /// It asks the store to put this where there is nothing, and will until it knows what became of it.
+    /// It asks the store to put this where there is nothing, and will until it knows what became of
+    /// it.
     Putting {
         name: Name,
         content: Content,

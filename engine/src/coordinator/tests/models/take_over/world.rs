@@ -1,4 +1,5 @@
-//! The store, all processes, and what of them is still under way. What a process does with an answer is in `process`.
+//! The store, all processes, and what of them is still under way. What a process does with an
+//! answer is in `process`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
