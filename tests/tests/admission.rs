@@ -902,7 +902,7 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
         )
         .await?
         .name_any();
-    let source = json!({"items": {"values": [1, {"a": [2]}], "shards": 1}});
+    let source = json!({"items": {"values": [1, null, {"a": [2, null]}], "shards": 1}});
     let job = with(
         with(good(), "spec/workers/template/labels", json!({"a": "b c"})),
         "spec/pipeline/source",
@@ -926,7 +926,7 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
             pipeline,
         ),
         (
-            json!({"pipeline": {"source": {"items": {"values": [1, {"a": [3]}]}}}}),
+            json!({"pipeline": {"source": {"items": {"values": [1, null, {"a": [3, null]}]}}}}),
             pipeline,
         ),
         (json!({"storage": {"uri": "s3://scratch/other"}}), storage),
