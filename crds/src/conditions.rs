@@ -174,9 +174,6 @@ impl Reason {
     }
 }
 
-/// Characters of a condition's message that are kept.
-pub const MAX_CONDITION_MESSAGE: usize = 1024;
-
 /// One condition, with the fields of `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

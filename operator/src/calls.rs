@@ -148,7 +148,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// An answer of the API server.
-    pub fn answer(code: u16, reason: &str, message: &str) -> CallError {
+    pub(crate) fn answer(code: u16, reason: &str, message: &str) -> CallError {
         let status = kube::core::Status {
             code,
             reason: reason.to_owned(),

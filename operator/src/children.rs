@@ -81,7 +81,7 @@ pub(crate) mod tests {
         clippy::needless_pass_by_value,
         reason = "a test's literal is handed over, and a test may panic"
     )]
-    pub fn frozen(spec: serde_json::Value) -> FrozenJob {
+    pub(crate) fn frozen(spec: serde_json::Value) -> FrozenJob {
         let mut whole = serde_json::json!({
             "pipeline": {
                 "source": {"files": {"paths": ["s3://in/*.jsonl"]}},
@@ -108,7 +108,7 @@ pub(crate) mod tests {
     }
 
     /// The labels of a child, as JSON.
-    pub fn labels(component: &str) -> serde_json::Value {
+    pub(crate) fn labels(component: &str) -> serde_json::Value {
         serde_json::json!({
             "app.kubernetes.io/name": "zephyr",
             "app.kubernetes.io/instance": "count",
@@ -122,7 +122,7 @@ pub(crate) mod tests {
     }
 
     /// The labels by which pods are found, as JSON.
-    pub fn selector(component: &str) -> serde_json::Value {
+    pub(crate) fn selector(component: &str) -> serde_json::Value {
         serde_json::json!({
             "app.kubernetes.io/component": component,
             "zephyr.dev/job-uid": "0a1b2c3d-0000-4000-8000-000000000001",
@@ -131,7 +131,7 @@ pub(crate) mod tests {
     }
 
     /// Metadata of an object that the root with uid `root-uid` owns, as JSON.
-    pub fn owned_metadata(name: &str, component: &str) -> serde_json::Value {
+    pub(crate) fn owned_metadata(name: &str, component: &str) -> serde_json::Value {
         serde_json::json!({
             "name": name,
             "namespace": "team",

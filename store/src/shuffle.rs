@@ -17,7 +17,9 @@ mod tests;
 mod writer;
 
 pub use error::ShuffleError;
-pub use index::{check_file, shuffle_path};
+#[cfg(test)]
+pub(crate) use index::check_file;
+pub use index::shuffle_path;
 pub use merge::{EntryStream, FAN_IN, PartitionMerge, SpillFolder};
 pub use outputs::{StageOutputs, load_stage, publish_stage};
 pub use partition::{PartitionStream, Source};

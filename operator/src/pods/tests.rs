@@ -5,7 +5,7 @@ use super::*;
 use crate::run_report::PodUids;
 
 /// A worker pod of generation 1 that has nothing yet.
-pub fn worker(name: &str) -> PodFacts {
+pub(crate) fn worker(name: &str) -> PodFacts {
     PodFacts {
         name: name.to_owned(),
         uid: format!("uid-{name}"),
@@ -33,11 +33,11 @@ pub fn worker(name: &str) -> PodFacts {
 
 /// The moment `second` after the epoch.
 #[expect(clippy::missing_panics_doc, reason = "a test may panic")]
-pub fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub fn told(reason: &str, message: &str) -> Told {
+pub(crate) fn told(reason: &str, message: &str) -> Told {
     Told {
         reason: reason.to_owned(),
         message: message.to_owned(),

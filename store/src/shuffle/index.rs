@@ -113,7 +113,8 @@ pub(crate) fn decode_entry(
 }
 
 /// Checks the tail and all partitions of a whole file; the error says what is wrong with it.
-pub fn check_file(task: TaskAttempt, partitions: u32, file: &[u8]) -> Result<(), String> {
+#[cfg(test)]
+pub(crate) fn check_file(task: TaskAttempt, partitions: u32, file: &[u8]) -> Result<(), String> {
     let size = file.len() as u64;
     let start = entry_range(size, partitions, 0)
         .ok_or("the file is smaller than its index")?

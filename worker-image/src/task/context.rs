@@ -163,7 +163,7 @@ impl TaskContext {
 /// What is left of an attempt's memory without the reserve at which its worker ends processes, and
 /// without what any process takes.
 fn free_bytes(memory_bytes: u64) -> u64 {
-    let reserve = (memory_bytes / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+    let reserve = (memory_bytes / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
     memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
 }
 
@@ -176,7 +176,7 @@ fn buffer_bytes(memory_bytes: u64) -> usize {
     } else {
         (memory_bytes / 4).min(free_bytes(memory_bytes) / 2)
     };
-    usize::try_from(buffer.max(BUFFER_BYTES_MIN)).unwrap_or(usize::MAX)
+    usize::try_from(buffer.max(MIN_BUFFER_BYTES)).unwrap_or(usize::MAX)
 }
 
 /// What one record may take: what is free without the stage's buffers. No limit if no limit of
@@ -187,7 +187,7 @@ fn room_for_a_record(memory_bytes: u64, buffers_bytes: u64) -> usize {
     }
     let room = free_bytes(memory_bytes)
         .saturating_sub(buffers_bytes)
-        .max(ROOM_BYTES_MIN);
+        .max(MIN_ROOM_BYTES);
     usize::try_from(room).unwrap_or(usize::MAX)
 }
 
@@ -225,7 +225,7 @@ mod tests {
         ] {
             let found = buffer_bytes(memory) as u64;
             assert_eq!(found, buffer, "{memory}");
-            let reserve = (memory / RESERVE_SHARE).max(RESERVE_BYTES_MIN);
+            let reserve = (memory / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
             let all = reserve + PROCESS_BYTES + 2 * found;
             assert!(all <= memory || memory < 136 * MIB, "{memory}: {all}");
         }
