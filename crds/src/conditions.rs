@@ -10,13 +10,21 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ConditionType {
+    /// The spec passed validation; `False` names what is wrong with it.
     Accepted,
+    /// The current generation runs or makes progress.
     Progressing,
+    /// The coordinator's pod is ready and its reports arrive.
     CoordinatorReady,
+    /// At least one worker has a session with the coordinator.
     WorkersReady,
+    /// Something needs attention; the message says what.
     Degraded,
+    /// The job has ended and its output is complete.
     Complete,
+    /// The job has ended without its output.
     Failed,
+    /// The job has ended, in either way.
     Finished,
     /// For tools (kstatus): the job has not ended.
     Reconciling,
@@ -39,6 +47,7 @@ impl ConditionType {
         Self::Stalled,
     ];
 
+    /// The type as it is written in status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
@@ -60,8 +69,11 @@ impl ConditionType {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ConditionStatus {
+    /// The condition holds.
     True,
+    /// The condition does not hold.
     False,
+    /// It is not known whether the condition holds.
     Unknown,
 }
 
@@ -139,6 +151,7 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason as it is written in status and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SpecValid => "SpecValid",

@@ -8,8 +8,10 @@ use crate::job::ZephyrJob;
 /// Why the definition could not be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrintError {
+    /// The definition cannot be written as YAML.
     #[error("serialize the custom resource definition: {0}")]
     Serialize(#[source] serde_saphyr::SerializeError),
+    /// The output cannot be written.
     #[error("write the custom resource definition: {0}")]
     Write(#[source] std::io::Error),
 }

@@ -19,30 +19,45 @@ pub struct DurationText(#[schemars(length(max = 16))] String);
 /// The least and the greatest duration that a field allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurationBounds {
+    /// The shortest duration, as text.
     pub least: &'static str,
+    /// The longest duration, as text.
     pub greatest: &'static str,
 }
 
 /// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
+    /// The text is empty.
     #[error("a duration needs a number and a unit, such as 5m")]
     Empty,
+    /// A number has no unit.
     #[error("a duration needs a unit after {number}, such as {number}m")]
-    UnitMissing { number: String },
+    UnitMissing {
+        /// The digits without a unit.
+        number: String,
+    },
+    /// A unit is not one of h, m, s and ms.
     #[error("{unit} is not a unit of time; units are h, m, s, ms")]
-    UnitUnknown { unit: String },
+    UnitUnknown {
+        /// The letters after the number.
+        unit: String,
+    },
+    /// A sign, a point, a space or another character is at the place of a digit.
     #[error("a duration is written in whole numbers of h, m, s, ms, such as 1h30m")]
     NumberMissing,
+    /// The text or one of its numbers is longer than allowed.
     #[error("a number in a duration has at most {MAX_DIGITS} digits")]
     TooLong,
 }
 
 impl DurationText {
+    /// Takes the text as it is; [`parse`](Self::parse) says whether it is a duration.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -65,19 +65,33 @@ pub fn unknown_fields(text: &str) -> Vec<String> {
 /// Why a frozen job could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrozenJobError {
+    /// The text is not JSON, or not a frozen job.
     #[error("parse job.json: {0}")]
     Parse(#[source] serde_json::Error),
+    /// Another version of the document, which another release wrote.
     #[error(
         "job.json: version {found} is not supported; this release reads version {FROZEN_JOB_VERSION}"
     )]
-    Version { found: u64 },
+    Version {
+        /// The version that the document names.
+        found: u64,
+    },
+    /// A field of pipeline or storage that only another release knows.
     #[error(
         "job.json: {field}: this release does not know the field; only the coordinator of the release that wrote it may run the job: \
          use its image"
     )]
-    Unknown { field: String },
+    Unknown {
+        /// Its path, from `spec`.
+        field: String,
+    },
+    /// A field that every generation carries is empty.
     #[error("job.json: {field} is missing; every generation carries it")]
-    Missing { field: &'static str },
+    Missing {
+        /// Its name in the document.
+        field: &'static str,
+    },
+    /// The job cannot be written as JSON.
     #[error("write job.json: {0}")]
     Write(#[source] serde_json::Error),
 }

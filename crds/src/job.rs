@@ -154,9 +154,12 @@ pub struct StorageSpec {
 /// Whether intermediate data is kept after the job's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retain {
+    /// Removed when the job ends.
     Never,
+    /// Kept if the job fails, removed if it succeeds.
     #[default]
     OnFailure,
+    /// Kept.
     Always,
 }
 
@@ -253,8 +256,10 @@ pub struct RetriesSpec {
 /// `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Speculation {
+    /// The coordinator starts a second attempt of a task that is much slower than others.
     #[default]
     Auto,
+    /// No task has a second attempt while the first one runs.
     Never,
 }
 

@@ -325,8 +325,10 @@ pub struct FilesSink {
 /// without the field stays unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SinkMode {
+    /// The job fails before it starts if the folder holds files of the output's names.
     #[default]
     Refuse,
+    /// Files of the output's names are replaced.
     Overwrite,
 }
 
@@ -345,8 +347,14 @@ impl SinkMode {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum FileFormat {
+    // One JSON value a line.
     Jsonl,
+    // One string a line.
     Text,
 }
 
@@ -355,9 +363,16 @@ pub enum FileFormat {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum Compression {
+    // gzip.
     Gz,
+    // Zstandard.
     Zst,
+    // The files are not compressed.
     None,
 }
 

@@ -245,11 +245,17 @@ pub struct NodeSelectorRequirement {
 /// How a node label is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodeOperator {
+    /// The label's value is one of the values.
     In,
+    /// The label's value is none of the values, or the node lacks the label.
     NotIn,
+    /// The node has the label.
     Exists,
+    /// The node lacks the label.
     DoesNotExist,
+    /// The label's value is an integer greater than the one value.
     Gt,
+    /// The label's value is an integer less than the one value.
     Lt,
 }
 
@@ -280,15 +286,28 @@ pub struct Toleration {
 
 /// How a toleration is compared with a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum TolerationOperator {
+    // Any value of the taint is tolerated.
     Exists,
+    // Only the given value of the taint is tolerated.
     Equal,
 }
 
 /// The effect of a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum TaintEffect {
+    // New pods stay off the node.
     NoSchedule,
+    // New pods stay off the node if others have room.
     PreferNoSchedule,
+    // New pods stay off the node, and those that run there are evicted.
     NoExecute,
 }

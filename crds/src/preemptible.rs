@@ -46,11 +46,17 @@ pub struct PreemptibleSpec {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum SpotProvider {
+    /// Google Kubernetes Engine.
     Gke,
+    /// Amazon Elastic Kubernetes Service with managed node groups.
     Eks,
+    /// Azure Kubernetes Service.
     Aks,
+    /// Any cluster whose nodes Karpenter creates.
     Karpenter,
+    /// The job names label and taint itself.
     Custom,
+    /// Workers run on any node.
     #[default]
     None,
 }
@@ -58,7 +64,9 @@ pub enum SpotProvider {
 /// A label that marks preemptible nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpotLabel {
+    /// The label's key.
     pub key: &'static str,
+    /// The label's value on a preemptible node.
     pub value: &'static str,
 }
 

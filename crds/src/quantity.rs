@@ -23,23 +23,37 @@ pub struct Quantity {
 /// Why a text is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
+    /// The text is not a number with a suffix.
     #[error("a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi")]
     Malformed,
+    /// A suffix that people write for bytes and Kubernetes does not know, such as `GB`.
     #[error("{suffix} is not a suffix of a quantity; write {instead}")]
-    BytesSuffix { suffix: String, instead: String },
+    BytesSuffix {
+        /// The suffix as written.
+        suffix: String,
+        /// The suffix that Kubernetes knows.
+        instead: String,
+    },
+    /// Another suffix that Kubernetes does not know.
     #[error(
         "{suffix} is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"
     )]
-    SuffixUnknown { suffix: String },
+    SuffixUnknown {
+        /// The suffix as written.
+        suffix: String,
+    },
+    /// The value does not fit 64 bits.
     #[error("the quantity is too large")]
     TooLarge,
 }
 
 impl QuantityText {
+    /// Takes the text as it is; [`parse`](Self::parse) says whether it is a quantity.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -68,6 +82,7 @@ impl Quantity {
         self.thousandths.div_euclid(1000) + i128::from(self.thousandths.rem_euclid(1000) > 0)
     }
 
+    /// Whether it is greater than zero.
     pub fn is_positive(self) -> bool {
         self.thousandths > 0
     }

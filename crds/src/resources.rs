@@ -45,7 +45,9 @@ pub struct ResourceAmounts {
 /// The role of a pod. The roles have different defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// The one coordinator of a generation.
     Coordinator,
+    /// A worker of the set.
     Worker,
 }
 
@@ -55,7 +57,9 @@ pub const MINIMUM_MEMORY_MEBIBYTES: i64 = 128;
 /// Requests and limits with all defaults filled in; only `ephemeral_storage` may be absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveResources {
+    /// What the scheduler reserves.
     pub requests: ResourceAmounts,
+    /// What the container may use at most.
     pub limits: ResourceAmounts,
 }
 

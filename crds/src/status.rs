@@ -126,17 +126,29 @@ impl ZephyrJobStatus {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum Phase {
+    // No generation runs yet.
     Pending,
+    // The coordinator runs, and no worker is connected.
     WaitingForWorkers,
+    // Tasks run.
     Running,
+    // A generation was lost, and the next one starts.
     Restarting,
+    // All tasks are done; final files are completed and data are removed.
     Succeeding,
+    // The output is complete.
     Succeeded,
+    // The job has ended without its output.
     Failed,
 }
 
 impl Phase {
+    /// The phase as it is written in status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -332,14 +344,23 @@ fn is_none_lost(pods: &i64) -> bool {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
+#[expect(
+    missing_docs,
+    reason = "documented variants would take the place of the descriptions of fields in the definition"
+)]
 pub enum GenerationEnd {
+    // Its coordinator reported success.
     Succeeded,
+    // Its coordinator reported a failure that a further generation would repeat.
     Failed,
+    // Its coordinator or its root was lost.
     CoordinatorLost,
+    // None of its workers was alive for `spec.retries.noWorkersTimeout`.
     NoWorkers,
 }
 
 impl GenerationEnd {
+    /// The cause as it is written in status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "Succeeded",

@@ -28,7 +28,9 @@ pub const MAX_SPEC_BYTES: usize = 64 * 1024;
 /// uses `file://`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// On a cluster, by the operator.
     Cluster,
+    /// On this machine, by `kubectl zephyr run`.
     Local,
 }
 

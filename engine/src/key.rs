@@ -54,10 +54,12 @@ impl KeyBytes {
         Self(bytes.into_boxed_slice())
     }
 
+    /// The bytes, whose order is the order of the keys.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// The bytes without a copy.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0.into_vec()
     }

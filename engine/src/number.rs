@@ -14,16 +14,39 @@ const SHOWN_CHARACTERS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NumberError {
+    /// The number is too large or too small to be compared by its value.
     #[error("the exponent of the number {number} is too large; at most ±{limit} is allowed")]
-    Exponent { number: String, limit: i32 },
+    Exponent {
+        /// The number as written, cut.
+        number: String,
+        /// The largest exponent of ten.
+        limit: i32,
+    },
+    /// The number has more digits than are added up exactly.
     #[error("the number {number} has too many digits; at most {limit} are allowed")]
-    TooManyDigits { number: String, limit: usize },
+    TooManyDigits {
+        /// The number as written, cut.
+        number: String,
+        /// The most digits.
+        limit: usize,
+    },
+    /// NaN or an infinity, which JSON does not have.
     #[error("{number} is not a finite number")]
-    NotFinite { number: String },
+    NotFinite {
+        /// The value as it is shown.
+        number: String,
+    },
+    /// The text is not a number.
     #[error("{number} is not a JSON number")]
-    NotANumber { number: String },
+    NotANumber {
+        /// The text, cut.
+        number: String,
+    },
+    /// The exact result does not fit a 64-bit floating point number.
     #[error("the result is outside the range of 64-bit floating point numbers (about ±1.8e308)")]
     OutOfRange,
+    /// The bytes of a partial sum are not what [`ExactSum::encode`](crate::sum::ExactSum::encode)
+    /// writes.
     #[error("the encoded sum is damaged")]
     Damaged,
 }

@@ -51,6 +51,7 @@ impl PartialEq for ExactSum {
 impl Eq for ExactSum {}
 
 impl ExactSum {
+    /// The sum of nothing: 0.
     pub fn new() -> Self {
         Self::default()
     }
@@ -127,6 +128,7 @@ impl ExactSum {
         bytes
     }
 
+    /// Reads what [`encode`](Self::encode) wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, NumberError> {
         let (count, rest) = bytes.split_first_chunk::<8>().ok_or(NumberError::Damaged)?;
         let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;

@@ -18,14 +18,20 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The port cannot be opened.
     #[error("listen on {address}: {source}")]
     Listen {
+        /// Where the server was to listen.
         address: SocketAddr,
+        /// What the system answered.
         source: std::io::Error,
     },
+    /// The server ended.
     #[error("serve on {address}: {source}")]
     Serve {
+        /// Where the server listened.
         address: SocketAddr,
+        /// What the system answered.
         source: std::io::Error,
     },
 }

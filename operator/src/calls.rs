@@ -15,8 +15,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// The API server did not answer in time. Whether it did what was asked is not known.
     #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
     Timeout,
+    /// The API server refused the call, or the connection broke.
     #[error("{}", words(.0))]
     Answer(#[source] Box<kube::Error>),
 }
@@ -24,12 +26,15 @@ pub enum CallError {
 /// What the API server meant, as far as a reaction depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// There is no such object.
     NotFound,
+    /// An object of this name exists.
     AlreadyExists,
     /// Another writer was first, or a precondition does not hold.
     Conflict,
     /// Missing rights, quota, admission: `CallError::message` says which.
     Forbidden,
+    /// The object breaks a rule of its schema or of admission.
     Invalid,
     /// The namespace is being deleted, and the job with it.
     NamespaceEnding,
@@ -65,6 +70,7 @@ pub async fn bounded<T>(
 }
 
 impl CallError {
+    /// Why the API server refused the call, as far as callers decide by it.
     pub fn refusal(&self) -> Refusal {
         let Self::Answer(error) = self else {
             return Refusal::Transient;

@@ -77,9 +77,8 @@ pub(crate) mod tests {
 
     /// Generation 2 of a job with every default, except where `spec` (JSON, merged over the top level) says otherwise.
     #[expect(
-        clippy::missing_panics_doc,
         clippy::needless_pass_by_value,
-        reason = "a test's literal is handed over, and a test may panic"
+        reason = "a test's literal is handed over"
     )]
     pub(crate) fn frozen(spec: serde_json::Value) -> FrozenJob {
         let mut whole = serde_json::json!({

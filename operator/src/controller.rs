@@ -52,28 +52,46 @@ const WARM_UP: Duration = Duration::from_secs(30);
 
 /// Everything a reconcile works with.
 pub struct Context {
+    /// The client with which everything is read and written.
     pub client: Client,
+    /// What the watches know.
     pub caches: Arc<Caches>,
+    /// Which job is looked at next.
     pub jobs: Arc<Jobs>,
+    /// The coordinators' streams.
     pub streams: RunStreams,
+    /// What the chart sets.
     pub installation: Installation,
+    /// The key that tokens of generations are derived from.
     pub signing_key: SigningKey,
+    /// Writes events.
     pub recorder: Recorder,
+    /// Counters for `/metrics`.
     pub metrics: Metrics,
+    /// What is remembered between two looks at a job.
     pub memory: Memory,
+    /// The only source of the time of day.
     pub clock: Clock,
+    /// When this process started, on the clock of timers.
     pub started: Instant,
 }
 
 /// Which step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The job in the cluster cannot be read as a `ZephyrJob` of this release.
     #[error("read job: {message}")]
-    Decode { message: String },
+    Decode {
+        /// The field and what is wrong with it.
+        message: String,
+    },
+    /// See [`validate::Error`].
     #[error(transparent)]
     Validate(validate::Error),
+    /// See [`observe::Error`].
     #[error(transparent)]
     Observe(observe::Error),
+    /// See [`apply::Error`].
     #[error(transparent)]
     Apply(apply::Error),
 }

@@ -5,8 +5,11 @@ use crate::queue::JobKey;
 /// Which job: the uid is the identity, name and namespace say where it lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobIdentity {
+    /// Its namespace.
     pub namespace: String,
+    /// Its name, which a successor may have too.
     pub name: String,
+    /// Its uid, which no other job ever has.
     pub uid: String,
 }
 

@@ -117,6 +117,7 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts one action of a plan by its kind and by whether it succeeded.
     pub fn count_action(&self, action: &'static str, is_ok: bool) {
         let outcome = if is_ok { "ok" } else { "failed" };
         self.0
@@ -125,6 +126,7 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts one write of a status.
     pub fn count_status_write(&self) {
         self.0.status_writes.inc();
     }

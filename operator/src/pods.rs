@@ -25,18 +25,26 @@ pub const STUCK_AFTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Which of the two roles a pod plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// A coordinator's pod.
     Coordinator,
+    /// A worker's pod.
     Worker,
 }
 
 /// What the decisions need to know of a pod, and no more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
+    /// Its name.
     pub name: String,
+    /// Its uid.
     pub uid: String,
+    /// Whether it runs a coordinator or a worker.
     pub role: Role,
+    /// Uid of its job, from its label.
     pub job_uid: String,
+    /// Number of its generation, from its label.
     pub generation: u32,
+    /// When it was created.
     pub created: Option<Timestamp>,
     /// When the grace period of its deletion ends or ended; set as soon as deletion is asked for.
     pub deletion: Option<Timestamp>,
@@ -48,6 +56,7 @@ pub struct PodFacts {
     pub verdict: Option<Told>,
     /// The pod's phase is `Failed` or `Succeeded`: none of its containers will run again.
     pub over: bool,
+    /// Whether it is ready.
     pub ready: bool,
     /// When `Ready` last changed.
     pub ready_changed: Option<Timestamp>,
@@ -59,24 +68,31 @@ pub struct PodFacts {
     pub scheduled_since: Option<Timestamp>,
     /// Why it has no node, in the scheduler's words.
     pub unschedulable: Option<String>,
+    /// The state of its main container.
     pub container: ContainerFacts,
     /// An init container that does not get on, by its name: nobody but a policy of the cluster puts one into a pod of ours.
     pub init_trouble: Option<(String, Told)>,
+    /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,
+    /// The image of its main container.
     pub image: String,
 }
 
 /// A reason and a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
+    /// The reason, one word.
     pub reason: String,
+    /// The sentence for people; may be empty.
     pub message: String,
 }
 
 /// Our own container of the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerFacts {
+    /// How often the kubelet restarted it.
     pub restarts: i32,
+    /// What it is doing.
     pub state: ContainerRun,
     /// How the run before the present one ended.
     pub last_end: Option<ContainerEnd>,
@@ -85,20 +101,28 @@ pub struct ContainerFacts {
 /// What our container does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ContainerRun {
+    /// The kubelet has reported nothing yet.
     #[default]
     Unknown,
+    /// It has not started, and why.
     Waiting(Told),
+    /// It runs.
     Running {
+        /// When it started.
         since: Option<Timestamp>,
     },
+    /// It ended, and how.
     Ended(ContainerEnd),
 }
 
 /// How a run of our container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerEnd {
+    /// Exit code of its process.
     pub exit_code: i32,
+    /// The kubelet's reason, such as `OOMKilled`.
     pub reason: String,
+    /// When it ended.
     pub finished: Option<Timestamp>,
 }
 

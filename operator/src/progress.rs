@@ -62,9 +62,13 @@ struct Dialler {
 /// Which coordinator to dial, and what proves that we may.
 #[derive(Clone, Debug)]
 pub struct StreamTarget {
+    /// The job.
     pub job: JobIdentity,
+    /// The generation whose coordinator is dialled.
     pub generation: u32,
+    /// Where its coordinator is dialled, as a URL.
     pub address: String,
+    /// The generation's bearer token.
     pub token: Token,
 }
 

@@ -29,7 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// A job by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobKey {
+    /// The job's namespace.
     pub namespace: String,
+    /// The job's name.
     pub name: String,
 }
 

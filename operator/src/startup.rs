@@ -40,49 +40,84 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Why the operator does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The file of the signing key cannot be read.
     #[error("read the signing key {path}: {source}")]
     ReadKey {
+        /// Its path.
         path: String,
+        /// What the system answered.
         source: std::io::Error,
     },
+    /// The signing key is too short.
     #[error("use the signing key {path}: {source}")]
-    UseKey { path: String, source: KeyTooShort },
+    UseKey {
+        /// Path of its file.
+        path: String,
+        /// How short it is.
+        source: KeyTooShort,
+    },
+    /// Neither a kubeconfig nor a service account was found.
     #[error("find the cluster: {0}")]
     InferConfig(#[source] kube::config::InferConfigError),
+    /// The client cannot be made of the configuration.
     #[error("make a client: {0}")]
     Client(#[source] kube::Error),
+    /// The cluster has no definition of `ZephyrJob`.
     #[error("CRD zephyrjobs.zephyr.dev not found, install it first")]
     NoCrd,
+    /// The cluster serves another version of `ZephyrJob`.
     #[error(
         "CRD zephyrjobs.zephyr.dev: serves {served} only; this operator needs {needed}, apply the CRD of its release"
     )]
-    OtherVersion { served: String, needed: String },
+    OtherVersion {
+        /// The versions that are served.
+        served: String,
+        /// The version that this release needs.
+        needed: String,
+    },
+    /// The definition in the cluster lacks what this release needs.
     #[error("{sentence}")]
-    OldCrd { sentence: String },
+    OldCrd {
+        /// What it lacks, and what to do.
+        sentence: String,
+    },
+    /// The jobs cannot be listed.
     #[error("list ZephyrJobs: {0}")]
     ListJobs(#[source] CallError),
+    /// See [`watches::Error`].
     #[error(transparent)]
     FillCaches(watches::Error),
+    /// See [`admin::Error`].
     #[error(transparent)]
     Admin(admin::Error),
+    /// A part of the operator ended that runs as long as the process.
     #[error("{task} ended unexpectedly")]
-    TaskEnded { task: String },
+    TaskEnded {
+        /// Its name.
+        task: String,
+    },
+    /// The process cannot listen for signals.
     #[error("wait for signals: {0}")]
     Signals(#[source] std::io::Error),
 }
 
 /// What the operator works with besides its client.
 pub struct Setup {
+    /// What the chart sets.
     pub installation: Installation,
     /// The only namespace whose jobs are run; all if absent.
     pub namespace: Option<String>,
+    /// The key that tokens of generations are derived from.
     pub signing_key: SigningKey,
+    /// The source of the time of day.
     pub clock: Clock,
     /// How coordinators are reached.
     pub dial: Arc<dyn Dial>,
     /// The name of the operator's pod, for events.
     pub instance: Option<String>,
+    /// Counters for `/metrics`.
     pub metrics: Metrics,
+    /// What `/readyz` and `/healthz` answer.
     pub health: Health,
 }
 

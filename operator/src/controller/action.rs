@@ -12,48 +12,93 @@ use crate::pods::PodEnd;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.
-    CreateRoot { frozen: Arc<FrozenJob> },
+    CreateRoot {
+        /// The job as this generation runs it.
+        frozen: Arc<FrozenJob>,
+    },
+    /// Create the Secret with the generation's bearer token.
     CreateTokenSecret {
+        /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
+        /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
+    /// Create the Service in front of the coordinator.
     CreateService {
+        /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
+        /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
+    /// Create the coordinator's Deployment.
     CreateCoordinator {
+        /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
+        /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
+    /// Create the `StatefulSet` of workers.
     CreateWorkers {
+        /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
+        /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid.
     ScaleWorkers {
+        /// Name of the `StatefulSet`.
         name: String,
+        /// Its uid; a successor of the same name is not scaled.
         uid: String,
+        /// The replicas that it has.
         from: u32,
+        /// The replicas that it gets.
         to: u32,
     },
     /// Ends a pod whose node does not answer, so that the `StatefulSet` makes another.
-    ForceDeletePod { name: String, uid: String },
+    ForceDeletePod {
+        /// Name of the pod.
+        name: String,
+        /// Its uid; a successor of the same name is not deleted.
+        uid: String,
+    },
     /// Tells the coordinator how pods ended.
-    TellPodEnds { generation: u32, ends: Vec<PodEnd> },
+    TellPodEnds {
+        /// The generation whose coordinator learns of them.
+        generation: u32,
+        /// How and why its worker pods ended.
+        ends: Vec<PodEnd>,
+    },
     /// Tells the coordinator that its result is in status.
-    AcknowledgeResult { generation: u32, epoch: u64 },
+    AcknowledgeResult {
+        /// The generation whose coordinator may exit.
+        generation: u32,
+        /// The epoch that reported the result.
+        epoch: u64,
+    },
     /// Has the coordinator end the job, because no further generation follows.
     EndRun {
+        /// The generation whose coordinator ends the job.
         generation: u32,
+        /// The reason that the job's result gets.
         reason: Reason,
+        /// The sentence that the job's result gets.
         message: String,
     },
     /// Deletes a generation with everything it owns.
-    DeleteRoot { name: String, uid: String },
+    DeleteRoot {
+        /// Name of the root.
+        name: String,
+        /// Its uid; a successor of the same name is not deleted.
+        uid: String,
+    },
     /// Deletes the job itself, some time after its end.
     DeleteJob {
+        /// Name of the job.
         name: String,
+        /// Its uid; a successor of the same name is not deleted.
         uid: String,
+        /// The version that was looked at; a job that was changed since is not deleted.
         resource_version: String,
     },
 }

@@ -41,69 +41,109 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// Which write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The API server did not create an object.
     #[error("create {kind} {namespace}/{name}: {source}")]
     Create {
+        /// Its kind.
         kind: &'static str,
+        /// Its namespace.
         namespace: String,
+        /// Its name.
         name: String,
+        /// Why not.
         source: CallError,
     },
+    /// An object of the name exists and is not this generation's.
     #[error(
         "create {kind} {namespace}/{name}: an object with this name exists and does not belong to this job; delete or rename it"
     )]
     Collide {
+        /// Its kind.
         kind: &'static str,
+        /// Its namespace.
         namespace: String,
+        /// Its name.
         name: String,
     },
+    /// An object of this generation exists, but its labels or its owner were changed.
     #[error(
         "create {kind} {namespace}/{name}: it exists, but its labels or its owner were changed, so the operator does not recognize \
          it; delete it, and the operator creates it again"
     )]
     Unmarked {
+        /// Its kind.
         kind: &'static str,
+        /// Its namespace.
         namespace: String,
+        /// Its name.
         name: String,
     },
+    /// An object of the name is being deleted.
     #[error("create {kind} {namespace}/{name}: an object with this name is still being deleted")]
     StillThere {
+        /// Its kind.
         kind: &'static str,
+        /// Its namespace.
         namespace: String,
+        /// Its name.
         name: String,
     },
+    /// The job cannot be written as JSON.
     #[error("freeze job {name}: {source}")]
     Freeze {
+        /// Name of the job.
         name: String,
+        /// Why not.
         source: FrozenJobError,
     },
+    /// The API server did not change the replicas.
     #[error("scale StatefulSet {namespace}/{name}: {source}")]
     Scale {
+        /// Namespace of the `StatefulSet`.
         namespace: String,
+        /// Name of the `StatefulSet`.
         name: String,
+        /// Why not.
         source: CallError,
     },
+    /// The API server did not delete a pod.
     #[error("force-delete Pod {namespace}/{name}: {source}")]
     ForceDelete {
+        /// Namespace of the pod.
         namespace: String,
+        /// Name of the pod.
         name: String,
+        /// Why not.
         source: CallError,
     },
+    /// The API server did not delete a root.
     #[error("delete ConfigMap {namespace}/{name}: {source}")]
     DeleteRoot {
+        /// Namespace of the root.
         namespace: String,
+        /// Name of the root.
         name: String,
+        /// Why not.
         source: CallError,
     },
+    /// The API server did not delete the job.
     #[error("delete ZephyrJob {namespace}/{name}: {source}")]
     DeleteJob {
+        /// Namespace of the job.
         namespace: String,
+        /// Name of the job.
         name: String,
+        /// Why not.
         source: CallError,
     },
+    /// The API server did not take the status.
     #[error("write status of ZephyrJob {namespace}/{name}: {source}")]
     WriteStatus {
+        /// Namespace of the job.
         namespace: String,
+        /// Name of the job.
         name: String,
+        /// Why not.
         source: CallError,
     },
 }
@@ -188,9 +228,13 @@ impl Error {
 
 /// What writing needs besides the plan.
 pub struct Writer<'a> {
+    /// The client that writes.
     pub client: &'a Client,
+    /// The streams through which coordinators are spoken to.
     pub streams: &'a RunStreams,
+    /// The key that tokens are derived from.
     pub signing_key: &'a SigningKey,
+    /// The job that is written for.
     pub job: &'a JobIdentity,
 }
 

@@ -22,15 +22,20 @@ const UNHEARD_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How the running generation is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnosis {
+    /// The coordinator's state.
     pub coordinator: CoordinatorHealth,
+    /// The workers' state.
     pub workers: WorkersHealth,
 }
 
 /// How the coordinator is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorHealth {
+    /// Its pod is ready.
     pub ready: bool,
+    /// Name of its newest pod, if there is one.
     pub pod: Option<String>,
+    /// Restarts of its container.
     pub restarts: i32,
     /// Whether it was ready at any time in this generation.
     pub was_ready: bool,
@@ -39,12 +44,14 @@ pub struct CoordinatorHealth {
     /// Since when nothing but itself can keep it from being ready: its pod is there, has a node, and its container runs. While it is
     /// ready, since when the operator does not hear it.
     pub silent_since: Option<Timestamp>,
+    /// What keeps it from being ready.
     pub trouble: Option<Trouble>,
 }
 
 /// How the workers are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkersHealth {
+    /// Workers by state, as status shows them.
     pub counts: WorkerCounts,
     /// How many the `StatefulSet` is asked for.
     pub replicas: u32,
@@ -55,12 +62,14 @@ pub struct WorkersHealth {
     /// Since when the longest of those pods that have a node, are not being disrupted and are not alive, have been given
     /// their node.
     pub failing_since: Option<Timestamp>,
+    /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,
 }
 
 /// What keeps pods from being well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
+    /// Who can end it.
     pub kind: TroubleKind,
     /// One sentence that names the pod, and the image or object.
     pub message: String,

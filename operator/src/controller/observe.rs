@@ -37,22 +37,48 @@ const EXPIRED: u16 = 410;
 /// Which read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The API server did not list objects.
     #[error("list {kind} of job {job}: {source}")]
     List {
+        /// Their kind.
         kind: String,
+        /// The job that they belong to.
         job: String,
+        /// Why not.
         source: CallError,
     },
+    /// More objects carry the job's name than are read.
     #[error(
         "list {kind} of job {job}: more than {MAX_PAGES} pages of {PAGE} objects carry its name"
     )]
-    TooMany { kind: String, job: String },
+    TooMany {
+        /// Their kind.
+        kind: String,
+        /// The job that they name.
+        job: String,
+    },
+    /// The API server did not give the job.
     #[error("get job {job}: {source}")]
-    GetJob { job: String, source: CallError },
+    GetJob {
+        /// Its name.
+        job: String,
+        /// Why not.
+        source: CallError,
+    },
+    /// The API server did not give a root.
     #[error("get ConfigMap {name}: {source}")]
-    GetRoot { name: String, source: CallError },
+    GetRoot {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: CallError,
+    },
+    /// The root is not the one that the watch has shown.
     #[error("get ConfigMap {name}: it is not the object that the watch has shown")]
-    OtherRoot { name: String },
+    OtherRoot {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Error {

@@ -75,6 +75,7 @@ impl LastWell {
 /// Where the objects come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Freshness {
+    /// From the watches' caches, which may be behind.
     #[default]
     Cached,
     /// Just listed, except worker pods.
@@ -86,16 +87,22 @@ pub enum Freshness {
 /// The objects of one generation. The token Secret is not among them: the operator never reads one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationObjects {
+    /// The `ConfigMap` with the frozen job.
     pub root: Option<RootFacts>,
+    /// The Service in front of the coordinator.
     pub service: Option<ObjectFacts>,
+    /// The coordinator's Deployment.
     pub coordinator: Option<CoordinatorFacts>,
+    /// The `StatefulSet` of workers.
     pub workers: Option<WorkersFacts>,
 }
 
 /// The root `ConfigMap`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootFacts {
+    /// What all objects have.
     pub object: ObjectFacts,
+    /// The frozen job in it.
     pub frozen: Frozen,
 }
 
@@ -107,6 +114,7 @@ pub enum RootFault {
     /// Another release wrote it, and this one does not understand all of it. The generation goes on; this operator makes nothing
     /// from it and starts no other one, because that could be another job.
     OtherRelease {
+        /// What this release does not know.
         reason: String,
         /// Where its coordinator is dialled all the same.
         coordinator_address: String,
@@ -118,6 +126,7 @@ pub enum RootFault {
 pub enum Frozen {
     /// Nobody needs it.
     Unread,
+    /// It was read.
     Read(Arc<FrozenJob>),
     /// Why it cannot be used.
     Unreadable(RootFault),
@@ -136,6 +145,7 @@ impl Frozen {
 /// An object that is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFacts {
+    /// Its uid.
     pub uid: String,
     /// Deletion was asked for.
     pub terminating: bool,
@@ -144,6 +154,7 @@ pub struct ObjectFacts {
 /// The coordinator's Deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorFacts {
+    /// What all objects have.
     pub object: ObjectFacts,
     /// Since when one pod is available; absent while none is.
     pub available_since: Option<Timestamp>,
@@ -154,6 +165,7 @@ pub struct CoordinatorFacts {
 /// The workers' `StatefulSet`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkersFacts {
+    /// What all objects have.
     pub object: ObjectFacts,
     /// What it is asked for.
     pub replicas: u32,
@@ -188,6 +200,7 @@ impl Freshness {
 }
 
 impl Observed {
+    /// The objects of a generation, if there are any.
     pub fn generation(&self, generation: u32) -> Option<&GenerationObjects> {
         self.generations.get(&generation)
     }

@@ -71,7 +71,9 @@ pub struct Plan {
     pub look_live: Option<Depth>,
     /// In this order.
     pub actions: Vec<Action>,
+    /// What becomes of the job's generation.
     pub lifecycle: Lifecycle,
+    /// What status reports of coordinator and workers.
     pub diagnosis: Diagnosis,
     /// When to look again, if nothing happens before.
     pub requeue_after: Option<Duration>,
@@ -98,6 +100,7 @@ pub enum Lifecycle {
 /// A new generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
+    /// Its number.
     pub generation: u32,
     /// The generation before it, and why it ended.
     pub ended: Option<EndedGeneration>,
@@ -110,16 +113,22 @@ pub struct Start {
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedGeneration {
+    /// Why it ended, as one word.
     pub cause: GenerationEnd,
+    /// Why it ended, as a sentence.
     pub message: String,
 }
 
 /// How the job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finish {
+    /// How its last generation ended.
     pub cause: GenerationEnd,
+    /// The reason of the final conditions.
     pub reason: Reason,
+    /// What the final conditions say; empty if the reason says it all.
     pub message: String,
+    /// What was written, if the job succeeded.
     pub outputs: Option<OutputsStatus>,
 }
 

@@ -33,7 +33,9 @@ const MAX_MESSAGE: usize = 400;
 /// A write that failed in a way the user should know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteProblem {
+    /// The reason of the condition `Degraded`.
     pub reason: Reason,
+    /// What the condition says.
     pub message: String,
 }
 

@@ -24,13 +24,17 @@ const FINALIZER_ORPHAN: &str = "orphan";
 /// A job whose settings can be used without looking at them again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedJob {
+    /// Which job.
     pub identity: JobIdentity,
     /// Every write of status, and the deletion of the job, is bound to it.
     pub resource_version: String,
     /// `metadata.generation`: which version of the spec this is.
     pub spec_version: Option<i64>,
+    /// The spec as written, with the schema's defaults.
     pub spec: ZephyrJobSpec,
+    /// The durations of the spec, read.
     pub timing: Timing,
+    /// The status that was written last; the default if there is none.
     pub status: ZephyrJobStatus,
     /// Deletion was asked for.
     pub deleted: bool,
@@ -52,25 +56,38 @@ pub enum Verdict {
 /// The durations of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
+    /// How long a generation may have no worker alive.
     pub no_workers_timeout: Timeout,
+    /// How long a generation may be without its coordinator.
     pub coordinator_timeout: Timeout,
+    /// The wait before the second generation.
     pub backoff_initial: Duration,
+    /// By what the wait grows with each generation; at least 1.
     pub backoff_factor: u32,
+    /// The longest wait.
     pub backoff_max: Duration,
 }
 
 /// A duration that messages show as the spec writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeout {
+    /// The text of the length.
     pub text: DurationText,
+    /// The length of time.
     pub length: Duration,
 }
 
 /// An object the API server should never hand out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A field of the metadata is missing.
     #[error("read ZephyrJob {name}: metadata.{field} is missing")]
-    Metadata { name: String, field: &'static str },
+    Metadata {
+        /// Name of the job.
+        name: String,
+        /// Name of the field.
+        field: &'static str,
+    },
 }
 
 /// Takes `job` apart, and lists what is wrong with its spec; [`Verdict::of`] says what follows from that.

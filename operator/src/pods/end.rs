@@ -23,12 +23,19 @@ const UNREADY_BEFORE_LIVENESS_KILL: SignedDuration = SignedDuration::from_secs(3
 /// How a worker pod, or one run of its container, ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodEnd {
+    /// Uid of the pod.
     pub pod_uid: String,
+    /// Name of the pod.
     pub pod_name: String,
+    /// What ended it.
     pub cause: PodEndCause,
+    /// The reason that Kubernetes gives, for people.
     pub reason: String,
+    /// Exit code of its main container; 0 if it has none.
     pub exit_code: i32,
+    /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,
+    /// How often its main container was restarted before.
     pub container_restarts: u32,
 }
 
@@ -37,6 +44,7 @@ pub struct PodEnd {
 pub enum PodEndCause {
     /// Preemption, eviction, node loss, deletion.
     Disruption,
+    /// The kernel ended its main container at the memory limit.
     OutOfMemory,
     /// The container ended by itself, or went beyond a limit of its own.
     Exit,

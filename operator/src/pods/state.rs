@@ -22,11 +22,17 @@ const UNKNOWN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 /// What a worker counts as in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerState {
+    /// Its container has not started yet.
     Init,
+    /// It is connected and has no task.
     Ready,
+    /// It is connected and runs tasks.
     Busy,
+    /// Its container runs without a session.
     Reconnecting,
+    /// Its container ended, or cannot start.
     Failed,
+    /// It is gone or going.
     Dead,
 }
 

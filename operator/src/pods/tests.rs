@@ -32,7 +32,6 @@ pub(crate) fn worker(name: &str) -> PodFacts {
 }
 
 /// The moment `second` after the epoch.
-#[expect(clippy::missing_panics_doc, reason = "a test may panic")]
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }

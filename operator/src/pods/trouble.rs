@@ -8,30 +8,49 @@ use super::{ContainerEnd, ContainerRun, PodFacts};
 /// What keeps a pod from running, or ends it again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodTrouble {
+    /// No node takes the pod.
     Unschedulable {
+        /// Name of the pod.
         pod: String,
+        /// What the scheduler says.
         message: String,
     },
+    /// The kubelet cannot pull the image.
     ImageError {
+        /// Name of the pod.
         pod: String,
+        /// The image.
         image: String,
+        /// What the kubelet says.
         message: String,
     },
+    /// A Secret or `ConfigMap` that the pod names is missing.
     ReferenceNotFound {
+        /// Name of the pod.
         pod: String,
+        /// What the kubelet says.
         message: String,
     },
     /// An init container that is not ours does not get on.
     InitContainer {
+        /// Name of the pod.
         pod: String,
+        /// Name of the init container.
         container: String,
+        /// The kubelet's reason.
         reason: String,
+        /// What the kubelet says.
         message: String,
     },
+    /// The main container ends again and again.
     Crashing {
+        /// Name of the pod.
         pod: String,
+        /// Exit code of its last process.
         exit_code: i32,
+        /// The kubelet's reason.
         reason: String,
+        /// How often it was restarted.
         restarts: i32,
     },
 }

@@ -40,9 +40,17 @@ pub enum Message {
     /// A worker pod ended.
     PodEnded(PodEnd),
     /// The result that this epoch reported is in status.
-    ResultStored { epoch: u64 },
+    ResultStored {
+        /// The epoch that reported the result.
+        epoch: u64,
+    },
     /// No further generation follows: the job is to end with this result.
-    EndRun { reason: String, message: String },
+    EndRun {
+        /// The reason of the result.
+        reason: String,
+        /// The sentence of the result.
+        message: String,
+    },
 }
 
 /// The reports of one stream, in order. The stream ends when the coordinator closes it.
@@ -61,21 +69,30 @@ pub trait Dial: Send + Sync {
 /// Why a stream could not be opened, or broke.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The address is not a URL.
     #[error("address {address}: {source}")]
     Address {
+        /// The address.
         address: String,
+        /// What is wrong with it.
         source: tonic::transport::Error,
     },
+    /// The token holds a character that a header cannot.
     #[error("the token is not a header value")]
     Token,
+    /// No connection was made.
     #[error("dial: {0}")]
     Dial(#[source] tonic::transport::Error),
+    /// The coordinator refused the stream.
     #[error("open: {0}")]
     Open(#[source] Box<tonic::Status>),
+    /// The coordinator did not answer in time.
     #[error("open: no answer within {} s", OPEN_TIMEOUT.as_secs())]
     OpenTimeout,
+    /// The stream broke.
     #[error("read: {0}")]
     Read(#[source] Box<tonic::Status>),
+    /// A report cannot be used.
     #[error("report: {0}")]
     Report(#[source] wire::Error),
 }

@@ -20,10 +20,12 @@ pub struct Token(String);
 #[derive(Debug, thiserror::Error)]
 #[error("the signing key has {bytes} bytes; at least {MIN_KEY_BYTES} random ones are needed")]
 pub struct KeyTooShort {
+    /// The bytes that it has.
     pub bytes: usize,
 }
 
 impl SigningKey {
+    /// Takes at least [`MIN_KEY_BYTES`] random bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyTooShort> {
         if bytes.len() < MIN_KEY_BYTES {
             return Err(KeyTooShort { bytes: bytes.len() });

@@ -12,11 +12,17 @@ use crate::queue::JobKey;
 /// All caches.
 #[derive(Debug, Default)]
 pub struct Caches {
+    /// All jobs.
     pub jobs: Cache<SeenJob>,
+    /// All roots of generations.
     pub roots: Cache<SeenRoot>,
+    /// The Services in front of coordinators.
     pub services: Cache<SeenService>,
+    /// The coordinators' Deployments.
     pub coordinators: Cache<SeenCoordinator>,
+    /// The `StatefulSet`s of workers.
     pub workers: Cache<SeenWorkers>,
+    /// The pods of coordinators and workers.
     pub pods: Cache<SeenPod>,
 }
 
@@ -44,7 +50,9 @@ struct Held<F> {
 /// A job that something happened to, and the uid that it has by the object's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
+    /// The job that the object belongs to.
     pub key: JobKey,
+    /// Uid of that job.
     pub uid: String,
 }
 
@@ -111,6 +119,7 @@ impl<F: Facts> Cache<F> {
         vanished.iter().filter_map(|key| inner.take(key)).collect()
     }
 
+    /// The object of this name, if the cache has it.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<F>> {
         let key = object_key(namespace, name);
         let inner = self.lock();
@@ -138,10 +147,12 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
+    /// Number of objects.
     pub fn len(&self) -> usize {
         self.lock().objects.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -35,15 +35,25 @@ pub trait Facts: Clone + Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
+    /// Its name.
     pub name: Option<String>,
+    /// Its namespace.
     pub namespace: Option<String>,
+    /// Its uid.
     pub uid: Option<String>,
+    /// Its version, which changes with every write.
     pub resource_version: Option<String>,
+    /// The version of its spec.
     pub generation: Option<i64>,
+    /// When it was created.
     pub creation_timestamp: Option<Time>,
+    /// When its deletion was asked for.
     pub deletion_timestamp: Option<Time>,
+    /// Its labels.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The objects that own it.
     pub owner_references: Option<Vec<OwnerReference>>,
+    /// What keeps it from being removed.
     pub finalizers: Option<Vec<String>>,
 }
 
@@ -67,6 +77,7 @@ impl Metadata {
         serde_json::from_str::<Document>(text).map_or_else(|_| Self::default(), |it| it.metadata)
     }
 
+    /// The value of a label, if it has the label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.as_ref()?.get(key).map(String::as_str)
     }

@@ -23,8 +23,11 @@ use crate::pods::{PodFacts, Role};
 /// Where an object belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
+    /// Name of the job, from the label.
     pub job_name: String,
+    /// Uid of the job, from the label.
     pub job_uid: String,
+    /// Number of the generation, from the label.
     pub generation: u32,
     /// The uid of its controller.
     pub owner_uid: String,
@@ -33,9 +36,13 @@ pub struct Mark {
 /// A `ZephyrJob`.
 #[derive(Clone, Debug)]
 pub struct SeenJob {
+    /// Its namespace.
     pub namespace: String,
+    /// Its name.
     pub name: String,
+    /// Its uid.
     pub uid: String,
+    /// Its resource version.
     pub version: String,
     kept: KeptJob,
 }
@@ -53,28 +60,36 @@ enum KeptJob {
 /// The root of a generation: its frozen job is read apart.
 #[derive(Clone, Debug)]
 pub struct SeenRoot {
+    /// The generation that it belongs to.
     pub mark: Mark,
+    /// What all objects have.
     pub object: ObjectFacts,
 }
 
 /// A generation's Service.
 #[derive(Clone, Debug)]
 pub struct SeenService {
+    /// The generation that it belongs to.
     pub mark: Mark,
+    /// What all objects have.
     pub object: ObjectFacts,
 }
 
 /// A coordinator's Deployment.
 #[derive(Clone, Debug)]
 pub struct SeenCoordinator {
+    /// The generation that it belongs to.
     pub mark: Mark,
+    /// The Deployment's state.
     pub facts: CoordinatorFacts,
 }
 
 /// The workers' `StatefulSet`.
 #[derive(Clone, Debug)]
 pub struct SeenWorkers {
+    /// The generation that they belong to.
     pub mark: Mark,
+    /// The set's state.
     pub facts: WorkersFacts,
 }
 
@@ -88,6 +103,7 @@ impl SeenJob {
         }
     }
 
+    /// Which job it is.
     pub fn identity(&self) -> JobIdentity {
         JobIdentity {
             namespace: self.namespace.clone(),
@@ -277,7 +293,9 @@ impl Facts for SeenWorkers {
 /// A pod, with the name of its job.
 #[derive(Clone, Debug)]
 pub struct SeenPod {
+    /// Name of the job, from the label.
     pub job_name: String,
+    /// The pod's state.
     pub facts: std::sync::Arc<PodFacts>,
 }
 

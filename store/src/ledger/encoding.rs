@@ -51,13 +51,16 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
+    /// What the object is.
     pub kind: Kind,
+    /// Uid of the job.
     pub job: String,
     /// The epoch in whose folder it lies.
     pub epoch: u64,
     /// Of a log object its position; of a snapshot the position of the first log object that it
     /// does not cover; of a merged object its number; else 0.
     pub seq: u64,
+    /// Token of the process that wrote it.
     pub writer: String,
     /// The epoch that wrote it: another one than `epoch` only for a seal.
     pub by: u64,
@@ -71,6 +74,7 @@ pub struct Header {
 pub struct Part {
     /// Its path under the job's folder.
     pub object: String,
+    /// How many records it holds.
     pub records: usize,
     /// CRC-32C of all its bytes.
     pub crc32c: u32,
@@ -100,7 +104,9 @@ impl Header {
 /// An object, read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerObject<T = LogRecord> {
+    /// What the object says of itself.
     pub header: Header,
+    /// What it holds, in order.
     pub records: Vec<T>,
 }
 

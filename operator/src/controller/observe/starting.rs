@@ -22,7 +22,9 @@ const LATE_VOLUMES: &str = "Unable to attach or mount volumes";
 /// What keeps a pod from starting, by its newest event that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartEvent {
+    /// When it was last seen.
     pub at: Timestamp,
+    /// What it says about the start.
     pub kind: StartEventKind,
     /// Reason and message, in Kubernetes' words.
     pub message: String,

@@ -10,8 +10,11 @@ use super::find;
 /// Something that happened, as an event for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
+    /// Whether the event is of type `Warning`, else of type `Normal`.
     pub is_warning: bool,
+    /// The event's reason.
     pub reason: String,
+    /// What the event says.
     pub note: String,
 }
 

@@ -17,8 +17,11 @@ pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 /// When a status is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
+    /// The status is written now.
     Now,
+    /// The status is written at this time, unless it changes again before.
     At(Timestamp),
+    /// The status is the one that was written last.
     Never,
 }
 
