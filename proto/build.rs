@@ -1,11 +1,11 @@
-//! Generates the messages and services from the `.proto` files beside this one, without protoc.
+//! Generates the messages and services from the `.proto` files in this folder, without protoc.
 //! Generates nothing else.
 
 use std::error::Error;
 
-/// What travels over the network.
+/// The protocols on the network.
 const SERVICES: [&str; 2] = ["worker.proto", "run.proto"];
-/// What travels between a supervisor and its child, made of the messages above.
+/// The protocol between a supervisor and its child, which uses the messages above.
 const PIPES: [&str; 1] = ["task.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .build_server(false)
         .compile_fds(pipes)?;
-    // Last, because it writes the services' modules, which the first run knows only as a path.
+    // This is last, because it writes the services' modules, which the first run knows only as a
+    // path.
     let services = protox::compile(SERVICES, ["."])?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::SmallBuffers")

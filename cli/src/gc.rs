@@ -1,10 +1,10 @@
-//! `kubectl zephyr gc URI`: what no job needs any more under a storage URI. Lists it, and deletes
-//! it only if asked to.
+//! `kubectl zephyr gc URI`: finds the folders and uploads under a storage URI that no job needs.
+//! Lists them, and deletes them only on request.
 //!
-//! Only a folder that has the name of a job's uid, holds nothing but a job's objects, shows whose
-//! it is, belongs to no job of the cluster and is older than asked for is deleted. Every other
-//! folder that has the name of a uid is listed with the reason. Files and folders of other names
-//! are left alone and not listed.
+//! A folder is deleted only if it has the name of a job's uid, contains only a job's objects, shows
+//! whose it is, belongs to no job of the cluster and is older than the requested age. Every other
+//! folder with the name of a uid is listed with the reason. Files and folders with other names are
+//! left alone and not listed.
 
 mod owners;
 mod verdict;
@@ -28,39 +28,40 @@ use self::owners::Owners;
 use self::verdict::{Found, Rules, State, Verdict, age_text};
 use crate::terminal::{bytes, note, print, printable};
 
-/// Most folders that one call looks at: a row is held of each. The next call finds the rest, once
-/// these are deleted.
+/// Most folders that one call examines, because each of them takes a row in memory. The next call
+/// finds the rest, once these are deleted.
 const MAX_FOLDERS: usize = 100_000;
 
-/// Folders looked at at once.
+/// Folders that are examined at the same time.
 const LOOKED_AT_ONCE: usize = 8;
 
-/// What the marker says that is written before the folder of an unfinished job is deleted.
+/// The text of the marker that is written before the folder of an unfinished job is deleted.
 const ABANDONED: &str = "Abandoned";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Where jobs keep their ledgers: `spec.storage.uri`, or the folder of `run --storage`.
     uri: String,
-    /// Delete only what was last written before this time: days, hours, minutes and seconds, such
-    /// as 7d or 36h.
+    /// Delete only data that was last written before this time: days, hours, minutes and seconds,
+    /// such as 7d or 36h.
     #[arg(long, default_value = "7d", value_parser = verdict::parse_age)]
     older_than: Duration,
-    /// Delete without asking. Without it a terminal is asked, and everything else gets the list
-    /// only.
+    /// Delete without asking. If this is not given, a terminal is asked for confirmation; without a
+    /// terminal nothing is deleted.
     #[arg(short, long)]
     yes: bool,
     /// Context of the kubeconfig whose jobs own their folders; may be given several times, once for
-    /// each cluster that uses the URI. The current one if not given. Not used for a `file://` URI,
-    /// which no cluster's job can have.
+    /// each cluster that uses the URI. Default: the current context. Not used for a `file://` URI,
+    /// which no job of a cluster can use.
     #[arg(long)]
     context: Vec<String>,
-    /// Ask no cluster: age alone says what no job needs. Needs `--older-than`.
+    /// Do not ask any cluster: the age alone decides which folders are not needed. Requires
+    /// `--older-than`.
     #[arg(long, requires = "older_than", conflicts_with = "context")]
     without_cluster: bool,
 }
 
-/// Lists, and deletes if asked to.
+/// Lists, and deletes on request.
 pub(crate) async fn gc(options: Options) -> Result<()> {
     let stores = Stores::new(zephyr_worker::local::storage_options_from_environment());
     let root = Location::parse_local(&options.uri)?;
@@ -69,7 +70,8 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     }
     let mut found = look(&stores, &root).await?;
     let uploads = unfinished_uploads(&stores, &root).await?;
-    // After the listing: a job that has a folder now, and lives, is in the list of jobs.
+    // This comes after the listing, so that the list of jobs contains every live job that has a
+    // folder now.
     let owners = if root.local_path().is_some() || options.without_cluster {
         Owners::default()
     } else {
@@ -94,7 +96,8 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     if (chosen.is_empty() && chosen_uploads.is_empty()) || !is_agreed(&options)? {
         return Ok(());
     }
-    // Whatever this machine's clock says: nothing is older than the store says that it is.
+    // The store's own times are used, whatever this machine's clock says, so that nothing looks
+    // older than it is.
     rules.now = rules.now.min(server_time(&stores, &root).await?);
     let mut failures = delete(&stores, &root, &chosen, &rules).await?;
     for upload in chosen_uploads {
@@ -104,14 +107,12 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
         }
     }
     if failures > 0 {
-        bail!(
-            "{failures} of the above could not be deleted; the same command again tries them again"
-        );
+        bail!("{failures} of the above could not be deleted; run the same command again to retry");
     }
     Ok(())
 }
 
-/// Everything below the URI that has a job's name.
+/// Every folder below the URI that has the name of a job's uid.
 async fn look(stores: &Stores, root: &Location) -> Result<Vec<Found>> {
     let names = subfolders(stores, root, "", MAX_FOLDERS, is_job_uid).await?;
     let look = |uid: String| async move {
@@ -134,7 +135,7 @@ fn folder(stores: &Stores, root: &Location, uid: &str) -> Result<JobStorage> {
     Ok(JobStorage::new(stores.clone(), &root.to_string(), uid)?)
 }
 
-/// Reads the ledger of a folder without a marker, if anything depends on what it says.
+/// Reads the ledger of a folder without a marker, if the verdict depends on it.
 async fn tell_state(stores: &Stores, root: &Location, found: &mut Found, rules: &Rules) {
     if found.state != State::Unknown || !rules.depends_on_state(found) {
         return;
@@ -152,7 +153,7 @@ async fn tell_state(stores: &Stores, root: &Location, found: &mut Found, rules: 
     };
 }
 
-/// Deletes folders, each only if it is still as it was; gives how many could not be deleted.
+/// Deletes folders, each only if it has not changed; returns how many could not be deleted.
 async fn delete(
     stores: &Stores,
     root: &Location,
@@ -206,7 +207,7 @@ async fn delete_one(
     }
     let storage = folder(stores, root, &found.uid)?;
     if !matches!(now.looked, Ok((_, Proof::Ended(_)))) {
-        // Whoever finds this folder half deleted knows by the marker that its ledger is not whole.
+        // If this folder is found half deleted, the marker shows that its ledger is incomplete.
         let outcome = match &found.state {
             State::Ended(_) => "Ended",
             State::Unfinished | State::Unknown => ABANDONED,
@@ -239,7 +240,7 @@ fn choose_uploads<'a>(
     uploads.iter().filter(chosen).collect()
 }
 
-/// Whether to go on and delete.
+/// Whether to continue and delete.
 fn is_agreed(options: &Options) -> Result<bool> {
     if options.yes {
         return Ok(true);

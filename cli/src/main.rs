@@ -1,5 +1,5 @@
-//! `kubectl zephyr`: what a data engineer types. Arguments, wiring and exit codes; each verb has a
-//! file of its own.
+//! `kubectl zephyr`: the command line program for data engineers. Arguments, wiring and exit codes;
+//! each verb has its own file.
 //!
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
 //! wrong.
@@ -36,20 +36,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a job on this machine: the same coordinator, the same workers, no cluster.
+    /// Run a job on this machine, with the same coordinator and the same workers, without a
+    /// cluster.
     Run(run::Options),
     /// Show the stages and tasks that a job would have.
     Plan(plan::Options),
-    /// Show how a job in the cluster is doing.
+    /// Show the state of a job in the cluster.
     #[cfg(feature = "cluster")]
     Status(status::Options),
-    /// List, and with --yes delete, what no job needs any more under a storage URI.
+    /// List what no job under a storage URI needs any more, and delete it with --yes.
     #[cfg(feature = "cluster")]
     Gc(gc::Options),
 }
 
 fn main() -> ExitCode {
-    // Before anything else: a run starts this program again, once for each task slot.
+    // This comes first, because a run starts this program again, once for each task slot.
     if let Some(code) = zephyr_worker::child_main_if_requested() {
         return code;
     }

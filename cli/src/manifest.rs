@@ -1,6 +1,6 @@
 //! A `ZephyrJob` manifest from a file or from standard input, read as `kubectl apply` and the API
-//! server read it. Every mistake that can be seen without data is reported here, with the field and
-//! its place in the file; nothing is sent anywhere.
+//! server read it. Every error that can be found without data is reported here, with the field and
+//! its position in the file. Sends nothing.
 
 mod dialect;
 mod documents;
@@ -18,7 +18,7 @@ use zephyr_crds::validate::{FieldError, Place, validate};
 use source::MAX_MANIFEST_BYTES;
 use tree::{Change, Node, Position};
 
-/// What is in a path of a value that may be any JSON: an inline item.
+/// Part of the path of every value that may be any JSON: an inline item.
 const ITEMS: &str = ".items.values[";
 
 /// Why a manifest cannot be used.
@@ -35,7 +35,7 @@ pub(crate) enum ManifestError {
     TooLarge { path: String },
     #[error("{path}: not UTF-8 (byte {offset}); save the file as UTF-8")]
     NotUtf8 { path: String, offset: usize },
-    #[error("{path}: not UTF-16, which its byte order mark says it is; save the file as UTF-8")]
+    #[error("{path}: not UTF-16, although its byte order mark says so; save the file as UTF-8")]
     NotUtf16 { path: String },
     #[error("{path}: empty; a manifest with one ZephyrJob is expected")]
     Empty { path: String },
@@ -62,7 +62,7 @@ pub(crate) enum ManifestError {
         names: String,
     },
     #[error(
-        "{path}: has {count} ZephyrJobs of one name (got --name {name}); put them into files of their own"
+        "{path}: has {count} ZephyrJobs of the same name (got --name {name}); put each into its own file"
     )]
     SeveralOfName {
         path: String,
@@ -108,7 +108,7 @@ fn parse(
     }
 }
 
-/// The job, if its types let it be read, and everything that is wrong with it.
+/// The job, if its types allow reading it, and every error in it.
 fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
     let admitted = structural::admit(&node.to_json());
     let mut errors = admitted.errors;
@@ -139,7 +139,8 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
 
 fn changed_item(change: &Change) -> FieldError {
     let problem = if number::same_decimal(&change.written, &change.arrives) {
-        // The operator sees only what is stored, and cannot tell it from a number that lost digits.
+        // The operator sees only the stored value, and cannot distinguish it from a number that
+        // lost digits.
         format!(
             "is an integer of 2^63 or more, which the API server stores as a double ({}), as it does those whose last digits it loses",
             change.arrives
@@ -158,7 +159,7 @@ fn changed_item(change: &Change) -> FieldError {
     .got(&change.written)
 }
 
-/// An error with the place of its field in the file.
+/// An error with the position of its field in the file.
 fn placed(node: &Node, error: &FieldError) -> String {
     match node.locate(&error.path) {
         Some(position) => format!("{error} ({position})"),
@@ -166,7 +167,7 @@ fn placed(node: &Node, error: &FieldError) -> String {
     }
 }
 
-/// The text of a good manifest, for tests: with this pattern of input files, these steps in YAML,
+/// The text of a valid manifest, for tests: with this pattern of input files, these steps in YAML,
 /// and this sink.
 #[cfg(test)]
 pub(crate) fn text_of(input: &str, steps: &str, sink: &str) -> String {

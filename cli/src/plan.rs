@@ -18,11 +18,11 @@ pub(crate) struct Options {
     /// The job's manifest; `-` reads standard input.
     #[arg(short, long)]
     filename: String,
-    /// The job that is meant, by its metadata.name, if the manifest has several.
+    /// The name of the job (metadata.name), if the manifest has several jobs.
     #[arg(long)]
     name: Option<String>,
-    /// Plan for this many input files instead of listing them, where the storage cannot be reached
-    /// from here.
+    /// Plan for this number of input files instead of listing them, if the storage cannot be
+    /// reached from this machine.
     #[arg(long)]
     files: Option<u32>,
 }
@@ -74,7 +74,7 @@ async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Res
     let stores = Stores::new(zephyr_worker::local::storage_options_from_environment());
     let inputs = list_inputs(&stores, &files.paths, empty_ok)
         .await
-        .context("list the input (--files N plans without a look at the storage)")?;
+        .context("list the input (--files N plans without reading the storage)")?;
     if files.format.is_none()
         && let Some(sentence) = unknown_formats(inputs.iter().map(|input| input.uri.as_str()))
     {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_are_not_apart_are_refused_with_files_and_with_a_listing() {
+    async fn names_that_clash_are_refused_with_files_and_with_a_listing() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         std::fs::create_dir_all(root.join("in")).expect("a folder");

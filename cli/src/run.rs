@@ -1,5 +1,5 @@
-//! `kubectl zephyr run -f job.yaml`: the whole job on this machine, by the same coordinator and the
-//! same workers, each task in a child process of its own. Touches no cluster.
+//! `kubectl zephyr run -f job.yaml`: runs the whole job on this machine, with the same coordinator
+//! and the same workers, each task in its own child process. Uses no cluster.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -22,14 +22,14 @@ use crate::manifest;
 use crate::sample::Sample;
 use crate::terminal::{bytes, note, print, printable, sentence};
 
-/// The share of the machine's memory that the task processes may plan with; the rest is this
-/// process's and the system's.
+/// The share of the machine's memory that the task processes may use; the rest is for this process
+/// and the system.
 const MEMORY_SHARE: f64 = 0.6;
 
-/// Shortest time between two lines of a run without a terminal.
+/// Least time between two lines of a run without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often such a run looks whether a line is due.
+/// How often such a run checks whether a line is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
@@ -37,28 +37,29 @@ pub(crate) struct Options {
     /// The job's manifest; `-` reads standard input.
     #[arg(short, long)]
     filename: String,
-    /// The job that is meant, by its metadata.name, if the manifest has several.
+    /// The name of the job (metadata.name), if the manifest has several jobs.
     #[arg(long)]
     name: Option<String>,
-    /// Where the ledger and intermediate data go: a uri or a folder. Not given: the manifest's own
-    /// uri where it is `file://`, else a temporary folder, removed at the end.
+    /// Where the ledger and intermediate data are stored: a uri or a folder. Default: the
+    /// manifest's own uri if it is `file://`, otherwise a temporary folder that is removed at the
+    /// end.
     #[arg(long)]
     storage: Option<String>,
-    /// Resume the run with this uid from its ledger, instead of beginning a new one. Needs the same
+    /// Resume the run with this uid from its ledger, instead of starting a new one. Needs the same
     /// storage.
     #[arg(long, requires = "storage")]
     resume: Option<String>,
-    /// Workers to simulate.
+    /// Number of workers to simulate.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
-    /// Tasks at a time per worker; 0 = the machine's cores divided among the workers.
+    /// Tasks that each worker runs at a time; 0 = the machine's cores divided among the workers.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SLOTS)))]
     slots: u32,
-    /// Try the job on the first N records of its source: the results go to standard output. Nothing
-    /// is written to the job's sink or storage.
+    /// Try the job on the first N records of its source and print the results on standard output.
+    /// Writes nothing to the job's sink or storage.
     #[arg(long, value_name = "N", conflicts_with_all = ["storage", "resume"], value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// No progress on standard error, and no lines about what the run waits for.
+    /// Print no progress on standard error, and no lines about what the run waits for.
     #[arg(short, long)]
     quiet: bool,
 }
@@ -137,8 +138,8 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
     Ok(result)
 }
 
-/// Sets where the run keeps its ledger; gives the temporary folder that has to live as long as the
-/// run.
+/// Sets where the run keeps its ledger; returns the temporary folder, which must exist as long as
+/// the run.
 fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<tempfile::TempDir>> {
     if let Some(storage) = storage {
         job.spec.storage.uri = if storage.contains("://") {
@@ -159,7 +160,7 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
     Ok(Some(folder))
 }
 
-/// The storage that was chosen here instead of the manifest's is checked as the manifest's was.
+/// Checks the storage that was chosen here in the same way as the manifest's.
 fn storage_is_apart(filename: &str, job: &ZephyrJob, is_given: bool) -> Result<()> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let errors = validate(&job.spec, name, Place::Local);
@@ -209,8 +210,8 @@ fn new_uid() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Bytes of memory that all task processes together may plan with; 0 where the machine does not
-/// tell.
+/// Bytes of memory that all task processes together may use; 0 if the machine does not report its
+/// memory.
 fn task_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = text
@@ -229,8 +230,8 @@ fn task_memory() -> u64 {
     share
 }
 
-/// What is said on standard error while the run goes on: a bar on a terminal, and else only what a
-/// run waits for.
+/// Output on standard error while the run goes on: a bar on a terminal; otherwise only lines that
+/// say what the run waits for.
 struct Progress {
     bar: ProgressBar,
     latest: Arc<Mutex<Snapshot>>,
@@ -291,8 +292,8 @@ async fn say_what_it_waits_for(latest: Arc<Mutex<Snapshot>>) {
     }
 }
 
-/// The lines of a run without a terminal: what it waits for, so that none waits in silence, and not
-/// so often that they fill a log.
+/// The lines of a run without a terminal. They say what the run waits for, so that it never waits
+/// in silence, but they are rare enough not to fill a log.
 struct WaitingLines {
     began: Instant,
     last: Option<Instant>,
@@ -303,8 +304,8 @@ impl WaitingLines {
         Self { began, last: None }
     }
 
-    /// The line that is due now, if one is. A store that does not answer is mentioned at once, all
-    /// else only after a while.
+    /// The line that is due now, if there is one. A store that does not answer is mentioned at
+    /// once; everything else only after a while.
     fn next(&mut self, snapshot: &Snapshot, now: Instant) -> Option<String> {
         if snapshot.message.is_empty() || snapshot.phase() == Phase::Ended {
             return None;
@@ -319,7 +320,7 @@ impl WaitingLines {
     }
 }
 
-/// What stands behind the bar.
+/// The text after the bar.
 fn message(snapshot: &Snapshot) -> String {
     let stages = snapshot
         .planned
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_storage_chosen_for_a_local_run_is_checked_like_the_manifests() {
+    fn the_storage_chosen_for_a_local_run_is_checked_like_that_of_the_manifest() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         for (storage, is_refused) in [("in/scratch", true), ("in", true), ("scratch", false)] {

@@ -1,4 +1,4 @@
-//! `kubectl zephyr status NAME`: one job of the cluster, as its status has it. Reads one object;
+//! `kubectl zephyr status NAME`: shows the status of one job of the cluster. Reads one object;
 //! writes nothing.
 
 use std::fmt::Write as _;
@@ -14,17 +14,17 @@ use zephyr_crds::status::WorkerCounts;
 
 use crate::terminal::{bytes, print, printable};
 
-/// How long the API server may take to answer: a person waits.
+/// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Name of the job.
     name: String,
-    /// Namespace of the job; the context's own where not given.
+    /// Namespace of the job; default: that of the context.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Context of the kubeconfig; the current one where not given.
+    /// Context of the kubeconfig; default: the current one.
     #[arg(long)]
     context: Option<String>,
 }
@@ -76,7 +76,7 @@ fn condition(status: &ZephyrJobStatus, condition_type: ConditionType) -> Option<
         .find(|condition| condition.r#type == condition_type)
 }
 
-/// The condition that says best why the job is where it is.
+/// The condition that best explains the job's state.
 fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
     let holds = |condition_type| {
         condition(status, condition_type).filter(|c| c.status == ConditionStatus::True)
@@ -90,7 +90,7 @@ fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
         .or_else(|| condition(status, ConditionType::Progressing))
 }
 
-/// Who is alive and what they do, in a line.
+/// One line about which workers are alive and what they do.
 fn describe_workers(workers: &WorkerCounts) -> String {
     let counts = [
         ("ready", workers.ready),
@@ -210,7 +210,7 @@ mod tests {
     use zephyr_crds::status::{Phase, StageStatus};
 
     #[test]
-    fn a_running_job_is_told_in_a_few_lines() {
+    fn a_running_job_is_shown_in_a_few_lines() {
         let workers = WorkerCounts {
             desired: 3,
             busy: 2,
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_nobody_has_looked_at_says_so() {
+    fn a_job_that_the_operator_has_not_seen_says_so() {
         let page = describe("count", "team", &ZephyrJobStatus::default());
         assert!(page.contains("not seen by the operator yet"), "{page}");
     }

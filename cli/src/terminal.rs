@@ -1,10 +1,9 @@
-//! What is printed, and how: results to standard output, everything else to standard error. Decides
-//! nothing.
+//! Prints results to standard output and everything else to standard error. Decides nothing.
 
 use std::io::{self, Write as _};
 
-/// Prints a result. A reader that has gone away (`| head`) is an error for the caller to end
-/// quietly on.
+/// Prints a result. If the reader has closed the pipe (`| head`), this returns an error, and the
+/// caller ends quietly.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -16,7 +15,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// Prints a line for people, beside the result.
 pub(crate) fn note(text: &str) {
-    // Nobody reads standard error any more: there is nobody to tell.
+    // If standard error is closed, nobody can be informed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -25,7 +24,7 @@ pub(crate) fn error(text: &str) {
     note(&format!("error: {text}"));
 }
 
-/// An error with its causes, each once: many errors have the words of their cause in their own.
+/// An error with its causes, each only once, because many errors repeat the text of their cause.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |said, cause| {
         let cause = cause.to_string();
@@ -39,7 +38,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether an error only says that the reader of our output has gone away.
+/// Whether an error only says that the reader of the output has closed it.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -48,8 +47,8 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A text from elsewhere, fit for a terminal: control characters and direction marks are shown, not
-/// obeyed.
+/// Foreign text prepared for a terminal: control characters and direction marks are made visible
+/// and have no effect.
 pub(crate) fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
@@ -66,7 +65,7 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Bytes for people: `1.4 GB`.
+/// A number of bytes for people: `1.4 GB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_move_the_cursor_is_shown_instead() {
+    fn characters_that_would_move_the_cursor_are_made_visible() {
         assert_eq!(
             printable("a\u{1b}[31mb\u{202e}\u{7}"),
             "a\\u{1b}[31mb\\u{202e}\\u{7}"

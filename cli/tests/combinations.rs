@@ -1,4 +1,5 @@
-//! Drawn jobs through the program, on the local disk. Draws nothing and computes no expectation.
+//! Runs random jobs through the program, on the local disk. Generates no jobs and computes no
+//! expected results.
 
 #[cfg(test)]
 #[path = "../../worker-image/tests/combinations/mod.rs"]
@@ -15,7 +16,7 @@ mod programs {
 
     /// Jobs in every CI run.
     const CI_JOBS: u64 = 100;
-    /// Programs that run at a time: each waits for processes of its own.
+    /// Programs that run at the same time: each mostly waits for its own processes.
     const AT_ONCE: usize = 4;
 
     fn write(root: &Path, files: &BTreeMap<String, Vec<u8>>) {
@@ -26,7 +27,7 @@ mod programs {
         }
     }
 
-    /// All files below a folder but those of the storage.
+    /// All files below a folder, except those of the storage.
     fn read(root: &Path) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut folders: Vec<PathBuf> = vec![root.to_owned()];
@@ -80,7 +81,7 @@ mod programs {
     }
 
     #[test]
-    fn drawn_jobs_run_by_the_program_end_as_computed_or_are_refused() {
+    fn random_jobs_run_by_the_program_end_as_computed_or_are_refused() {
         let succeeded = run_all(0..CI_JOBS, AT_ONCE, run).unwrap_or_else(|wrong| panic!("{wrong}"));
         // Otherwise the refusals would hide what the jobs compute.
         assert!(succeeded > 25, "{succeeded} of {CI_JOBS} succeeded");

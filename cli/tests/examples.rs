@@ -1,7 +1,7 @@
 //! Every job of `examples/` through the program, on the data in `examples/data`: its output is
-//! compared with `examples/expected`, byte by byte (of compressed files, what is in them).
+//! compared with `examples/expected`, byte by byte (compressed files after decompression).
 //!
-//! Each example has a test of its own. One more test compares the list of tests with the folder.
+//! Each example has its own test. One more test compares the list of tests with the folder.
 
 #[cfg(test)]
 mod run {
@@ -12,16 +12,15 @@ mod run {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    /// The bucket that all examples read and write; `examples/run` puts folders in its place as
-    /// well.
+    /// The bucket that all examples read and write; `examples/run` replaces it by folders as well.
     const BUCKET: &str = "s3://zephyr-data/";
 
     fn examples() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
     }
 
-    /// The manifest with a folder in place of the bucket: `paths:` are read below `data`, `path:`
-    /// is written below `output`.
+    /// The manifest with a folder instead of the bucket: `paths:` are read below `data`, `path:` is
+    /// written below `output`.
     fn local(manifest: &str, data: &Path, output: &Path) -> String {
         let folder = |line: &str| {
             let folder = if line.contains("paths:") {
@@ -34,7 +33,7 @@ mod run {
         manifest.lines().map(folder).collect::<Vec<_>>().join("\n")
     }
 
-    /// A file as text, decompressed, under its name without the extension of the compression.
+    /// A file as decompressed text, under its name without the extension of the compression.
     fn plain(path: &Path) -> (String, String) {
         let bytes = fs::read(path).unwrap();
         let name = path.file_name().and_then(OsStr::to_str).unwrap();
@@ -121,7 +120,7 @@ mod run {
         }
     }
 
-    /// A local run leaves out what only a cluster refuses.
+    /// A local run does not check what only a cluster refuses.
     #[test]
     fn the_api_server_would_take_every_example() {
         for name in TESTED {

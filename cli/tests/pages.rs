@@ -1,11 +1,11 @@
-//! Every example of the pages on pipelines, through the program: what a page shows is what comes
-//! out.
+//! Runs every example of the pages on pipelines through the program, and compares the result with
+//! what the page shows.
 //!
-//! A page marks its fences by a second word. `input NAME` is a file below `s3://data/`; the first
-//! one after an outcome begins a new set of files. `pipeline` is a `spec.pipeline`, and `steps` its
-//! steps alone, which read all files and write JSON lines. `output` is what is written below
-//! `s3://out/`, all of it or the file of this name. `refused` has lines that standard error
-//! contains.
+//! The second word of a fence says what it is. `input NAME` is a file below `s3://data/`; the first
+//! such fence after an outcome begins a new set of files. `pipeline` is a `spec.pipeline`. `steps`
+//! is only its steps, which read all files and write JSON lines. `output` is the expected content
+//! below `s3://out/`: of all files, or of the named one. `refused` contains lines that standard
+//! error must contain.
 
 #[cfg(test)]
 mod run {
@@ -16,19 +16,19 @@ mod run {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    /// Where the examples read.
+    /// The bucket that the examples read.
     const DATA: &str = "s3://data/";
-    /// Where they write.
+    /// The bucket that they write.
     const OUT: &str = "s3://out/";
 
-    /// A fence: its line in the page, the words behind its backticks, and its text.
+    /// A fence: its line in the page, the words after its backticks, and its text.
     struct Fence {
         line: usize,
         words: Vec<String>,
         text: String,
     }
 
-    /// One pipeline with all that a page says of it.
+    /// One pipeline with its inputs and the outcome that the page shows.
     struct Example {
         line: usize,
         pipeline: String,
@@ -72,7 +72,7 @@ mod run {
         })
     }
 
-    /// The pipeline of these steps alone.
+    /// A pipeline with only these steps.
     fn around(steps: &str) -> String {
         format!(
             "source:\n  files: {{ paths: [\"{DATA}*\"] }}\nsteps:\n{}sink:\n  files: {{ path: \"{OUT}part-{{shard}}.jsonl\" }}\n",
@@ -248,10 +248,9 @@ mod run {
         assert_eq!(found, tested);
     }
 
-    /// What is compared is what a page says: a wrong output, a wrong file and a wrong refusal are
-    /// found.
+    /// The comparison itself is tested: it finds a wrong output, a wrong file and a wrong refusal.
     #[test]
-    fn a_page_that_shows_something_else_is_found() {
+    fn a_page_that_shows_a_wrong_outcome_is_found() {
         let pipeline = "```yaml pipeline\nsource:\n  items: { values: [1] }\nsink:\n  files: { path: \"s3://out/{shard}.jsonl\" }\n```\n";
         for (outcome, is_right) in [
             ("```json output\n1\n```", true),

@@ -1,9 +1,9 @@
 //! The coordinator as a state machine: `step(&mut State, Event, now) -> Vec<Effect>`.
 //!
-//! Everything it decides follows from its arguments: no clock, no randomness, no I/O. The shell
-//! around it lives in the worker's crate. It makes a `State` from the plan and the ledger's
-//! records, carries out what `start` gives, and then feeds every event to `step` in the order in
-//! which it learns of them, carrying out the effects in the order given.
+//! All its decisions follow from its arguments: no clock, no randomness, no I/O. The shell around
+//! it is in the worker's crate. The shell makes a `State` from the plan and the ledger's records
+//! and executes the effects of `start`. Then it passes every event to `step` in the order in which
+//! it receives them, and executes the effects in the given order.
 
 pub mod config;
 pub mod effect;

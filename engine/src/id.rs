@@ -1,12 +1,12 @@
-//! Who is who: the newtypes that every state key, path and message is made of.
+//! Identities: the newtypes of which every state key, path and message consists.
 //!
 //! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a
-//! clock or makes an identity up: time, random incarnations and epochs are given by the caller.
+//! clock or generates an identity: the caller provides time, random incarnations and epochs.
 
 use std::fmt;
 
-/// The uid of the `ZephyrJob` object. Identity is the uid, never the name: a job created again
-/// under the same name sees nothing of the old one.
+/// The uid of the `ZephyrJob` object. It identifies a job; the name does not: a job that is created
+/// again under the same name sees nothing of the old one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobUid(String);
 
@@ -19,7 +19,7 @@ pub const MAX_JOB_UID_LENGTH: usize = 64;
     "{part}: not an identity (got {got:?}); allowed are 1 to {max} characters of a-z, A-Z, 0-9, '-', '_' and '.', not beginning with '.'"
 )]
 pub struct IdentityError {
-    /// Which part of the key it was meant to be.
+    /// The part of the key for which it was meant.
     pub part: &'static str,
     /// The text, cut to 64 characters.
     pub got: String,
@@ -27,7 +27,8 @@ pub struct IdentityError {
     pub max: usize,
 }
 
-/// An identity becomes a path segment, so only characters that mean nothing in a path are let in.
+/// An identity becomes a path segment, so only characters without a special meaning in a path are
+/// allowed.
 fn identity(part: &'static str, text: &str, max: usize) -> Result<String, IdentityError> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > max || text.starts_with('.') || !text.chars().all(harmless) {
@@ -38,7 +39,7 @@ fn identity(part: &'static str, text: &str, max: usize) -> Result<String, Identi
 }
 
 impl JobUid {
-    /// Takes a uid that is fit to be a path segment.
+    /// Accepts a uid that is valid as a path segment.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         identity("job uid", text, MAX_JOB_UID_LENGTH).map(Self)
     }
@@ -70,12 +71,12 @@ macro_rules! number {
 }
 
 number! {
-    /// Which set of Kubernetes objects runs the job; minted by the operator. 1 is the first.
+    /// The set of Kubernetes objects that runs the job; assigned by the operator. 1 is the first.
     Generation(u32)
 }
 number! {
-    /// Which coordinator incarnation; minted by the coordinator with put-if-absent in the ledger. 1
-    /// is the first.
+    /// The incarnation of the coordinator; assigned by the coordinator with put-if-absent in the
+    /// ledger. 1 is the first.
     Epoch(u64)
 }
 number! {
@@ -87,12 +88,12 @@ number! {
     ShardId(u32)
 }
 number! {
-    /// One connection of a worker, numbered by the shell that accepted it; never used again in the
+    /// One connection of a worker, numbered by the shell that accepted it; never reused in the
     /// process's life.
     SessionId(u64)
 }
 number! {
-    /// A moment, in milliseconds of a clock that never goes back. Only differences mean something.
+    /// A moment, in milliseconds of a monotonic clock. Only differences are meaningful.
     Timestamp(u64)
 }
 
@@ -103,7 +104,7 @@ impl Timestamp {
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// Milliseconds since `earlier`; 0 where that is later.
+    /// Milliseconds since `earlier`; 0 if that is later.
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -124,8 +125,7 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// One try of one task: the epoch that dispatched it and a number that grows within the task for
-/// ever.
+/// One try of one task: the epoch that dispatched it, and a number that only grows within the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
     /// The epoch that dispatched it.
@@ -168,7 +168,7 @@ pub struct WorkerId {
 pub const MAX_POD_UID_LENGTH: usize = 64;
 
 impl WorkerId {
-    /// Takes a pod uid that is fit to be an identity, and the random number of this process.
+    /// Accepts a pod uid that is valid as an identity, and the random number of this process.
     pub fn parse(pod_uid: &str, incarnation: u64) -> Result<Self, IdentityError> {
         Ok(Self {
             pod_uid: identity("worker's pod uid", pod_uid, MAX_POD_UID_LENGTH)?,

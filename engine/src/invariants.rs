@@ -1,5 +1,5 @@
-//! What must be true of a coordinator's state after every step. Read by tests, simulation and
-//! assertions; it repairs nothing, and it looks at every task, so it is not for production.
+//! The invariants of a coordinator's state, which must hold after every step. Used by tests,
+//! simulation and assertions. Repairs nothing. Checks every task, so it is not for production.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use crate::coordinator::state::{
 };
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
-/// A truth that does not hold.
+/// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {detail}")]
 pub struct Violation {
-    /// Which truth.
+    /// The invariant.
     pub rule: &'static str,
-    /// What contradicts it.
+    /// The facts that contradict it.
     pub detail: String,
 }
 
@@ -35,7 +35,7 @@ fn require(
     }
 }
 
-/// Checks all of them.
+/// Checks all invariants.
 pub fn check(state: &State) -> Result<(), Violation> {
     sessions_workers_and_pods_name_each_other(state)?;
     workers_and_tasks_agree_on_what_runs(state)?;

@@ -1,5 +1,5 @@
-//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting compare
-//! bytes and nothing else. Knows values, not shards' contents; no map, no file.
+//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting only
+//! compare bytes. Knows values, and neither maps nor files.
 //!
 //! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by
 //! exact decimal value (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is
@@ -26,8 +26,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::number::{Decimal, MAX_KEY_EXPONENT, NumberError};
 use crate::record::{Kind, Record, View, unique_members};
 
-/// The seed of the hash that assigns keys to shards. Fixed for ever: two workers, two versions and
-/// two machines must agree on it. The value is arbitrary.
+/// The seed of the hash that assigns keys to shards. It must never change, because workers,
+/// versions and machines must agree on it. The value is arbitrary.
 const SHARD_SEED: u64 = 0x7a65_7068_7972_0001;
 
 const NULL: u8 = 0x01;
@@ -49,7 +49,8 @@ const POSITIVE: u8 = 0x03;
 pub struct KeyBytes(Box<[u8]>);
 
 impl KeyBytes {
-    /// Takes back what [`KeyBytes::as_bytes`] gave, from a shuffle file. The bytes are not checked.
+    /// Restores a key from the bytes of [`KeyBytes::as_bytes`] in a shuffle file. The bytes are not
+    /// checked.
     pub fn from_encoded(bytes: Vec<u8>) -> Self {
         Self(bytes.into_boxed_slice())
     }
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn shards_of_keys_never_change() {
-        // Stored shuffles depend on these figures.
+        // Stored shuffles depend on these values.
         let shards: Vec<u32> = ["null", "1", r#""zephyr""#, r#"["a",{"b":2}]"#]
             .map(|json| shard_of(&key(json), 1000))
             .into();

@@ -1,5 +1,5 @@
-//! The engine: pipelines into plans, records through operators, and the coordinator's state
-//! machine.
+//! The engine: turns pipelines into plans, applies operators to records, and contains the
+//! coordinator's state machine.
 //!
 //! Pure. No async runtime, no Kubernetes, no network, no clock, no randomness and no I/O: `now`,
 //! ids and bytes are arguments.

@@ -1,13 +1,13 @@
-//! Numbers by their exact decimal value, and the one way in which computed numbers are written.
-//! Knows texts of numbers, not records. No rounding happens here but where a function says so.
+//! Numbers by their exact decimal value, and the single function that prints computed numbers.
+//! Knows texts of numbers, not records. Rounds only in functions that say so.
 
 use std::fmt::Write as _;
 
-/// Exponents of numbers that are compared, grouped or sorted by value lie within ± this. Far beyond
-/// any measurement, and it keeps the arithmetic of exponents within 32 bits.
+/// The range of exponents of numbers that are compared, grouped or sorted by value: ± this number.
+/// It is far beyond any measurement, and keeps the arithmetic of exponents within 32 bits.
 pub const MAX_KEY_EXPONENT: i32 = 1_000_000_000;
 
-/// Decimal digits of the value that an error shows of a number.
+/// Most decimal digits of a number that an error shows.
 const SHOWN_CHARACTERS: usize = 64;
 
 /// Why a number's text cannot be used as a value.
@@ -51,8 +51,8 @@ pub enum NumberError {
     Damaged,
 }
 
-/// A number taken apart: ± 0.DIGITS × 10^exponent, the digits without zeros at either end. Zero has
-/// no digits.
+/// A decomposed number: ± 0.DIGITS × 10^exponent, with digits that neither begin nor end with
+/// zeros. Zero has no digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decimal {
     pub(crate) negative: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
-    /// Takes a number's text apart; it may be any JSON number, its exponent within ±`limit`.
+    /// Decomposes a number's text; it may be any JSON number with an exponent within ±`limit`.
     pub(crate) fn parse(number: &str, limit: i32) -> Result<Self, NumberError> {
         let not_a_number = || NumberError::NotANumber {
             number: shown(number),
@@ -141,7 +141,7 @@ pub(crate) fn push_float(text: &mut String, float: f64) {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    // The point stands behind this many digits.
+    // The decimal point comes after this number of digits.
     let point = exponent.parse::<i32>().unwrap_or(0) + 1;
     if point <= -4 || point > count + 15 {
         text.push_str(&digits[..1]);
@@ -176,8 +176,8 @@ pub(crate) fn shown(number: &str) -> String {
     shown
 }
 
-/// The value of a written exponent; one that 64 bits cannot hold saturates, which every limit then
-/// refuses.
+/// The value of a written exponent; one that does not fit in 64 bits saturates, and every limit
+/// then refuses it.
 fn exponent_value(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -1,6 +1,6 @@
-//! Operators: records in, records out. A stage compiled once, and what a task's attempt does with
-//! it: the fused record steps, the buffer in front of a shuffle and the merge behind one. Reads and
-//! writes nothing: whoever runs a task moves records and entries between files and these.
+//! Operators: records in, records out. A stage is compiled once. An attempt uses its fused record
+//! steps, the buffer before a shuffle, and the merge after one. Reads and writes nothing: the
+//! caller moves records and entries between files and these parts.
 //!
 //! The order of records is the order in which they are pushed, and the order of runs is the order
 //! in which they are given; together they are the order of (shard, position) that decides what
@@ -40,7 +40,7 @@ mod take_per_shard;
 #[cfg(test)]
 mod tests;
 
-/// A stage's work, compiled: shared by all of its tasks in this process.
+/// The compiled steps of a stage, shared by all of its tasks in this process.
 pub struct StageProgram {
     merger: Option<Merger>,
     steps: Vec<CompiledStep>,
@@ -103,13 +103,13 @@ impl StageProgram {
         StepRun::new(&self.steps)
     }
 
-    /// What makes records of the shuffle that the stage reads; `None` where it reads the source.
+    /// Makes records from the shuffle that the stage reads; `None` if it reads the source.
     pub fn merger(&self) -> Option<&Merger> {
         self.merger.as_ref()
     }
 
-    /// The buffer in front of the shuffle that the stage writes, for one attempt of one task;
-    /// `None` where it writes final files.
+    /// The buffer before the shuffle that the stage writes, for one attempt of one task; `None` if
+    /// it writes final files.
     pub fn combiner(&self) -> Option<Combiner<'_>> {
         self.combiner
             .as_ref()
@@ -128,9 +128,9 @@ impl Merger {
         }))
     }
 
-    /// Merges sorted runs into one sorted run, which takes their place: the runs must be neighbours
-    /// in the order of (mapper's shard, run). In whatever grouping runs are merged, the result is
-    /// the same in the end.
+    /// Merges sorted runs into one sorted run that replaces them: the runs must be neighbours in
+    /// the order of (mapper's shard, run). The result at the end does not depend on how runs are
+    /// grouped for merging.
     ///
     /// Ends with the first error. Damage to an entry that is alone with its key shows in
     /// [`Merger::records`].
@@ -180,7 +180,7 @@ impl<'p> Combiner<'p> {
         Self { merger, buffer }
     }
 
-    /// One more record of the task, behind all others.
+    /// Adds one more record of the task, after all others.
     pub fn push(&mut self, record: Record) -> Result<(), OperatorError> {
         match &mut self.buffer {
             OperationBuffer::GroupBy(buffer) => buffer.push(record),
@@ -189,8 +189,8 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// Bytes of memory held now, about, with the allocator's share: above its budget the caller
-    /// drains. Cheap enough to be asked after every record.
+    /// Approximate bytes of memory in use, with the allocator's overhead: above its budget the
+    /// caller drains it. Cheap enough to be called after every record.
     pub fn memory_bytes(&self) -> usize {
         match &self.buffer {
             OperationBuffer::GroupBy(buffer) => buffer.memory_bytes(),
@@ -208,8 +208,8 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// All that was pushed since the last drain as one sorted run. The buffer is empty at once; its
-    /// memory is given back as the run is consumed.
+    /// Everything that was pushed since the last drain, as one sorted run. The buffer is empty at
+    /// once; its memory is released while the run is consumed.
     pub fn drain_sorted(&mut self) -> Box<dyn Iterator<Item = Entry> + 'p> {
         match &mut self.buffer {
             OperationBuffer::GroupBy(buffer) => Box::new(buffer.drain_sorted()),

@@ -1,4 +1,4 @@
-//! What a pipeline says, in the engine's own words: source, steps, sink.
+//! The pipeline as engine types: source, steps, sink.
 //!
 //! Made from a manifest by one conversion in the worker's crate, after the manifest was validated.
 //! Expressions are still text here: `plan::check_expressions` compiles them. Nothing here reads a
@@ -7,11 +7,11 @@
 /// A pipeline: read, transform, write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
-    /// Where records come from.
+    /// The source of records.
     pub source: Source,
-    /// What happens to them, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// Where they go.
+    /// The destination of records.
     pub sink: Sink,
 }
 
@@ -22,17 +22,17 @@ pub enum Source {
     Items {
         /// JSON texts.
         values: Vec<String>,
-        /// How many shards; as many as values where not given.
+        /// Number of shards; default: the number of values.
         shards: Option<u32>,
     },
     /// Files, one shard each. The listing is not part of the pipeline.
     Files {
-        /// Whether no file at all is an empty job rather than an error.
+        /// Whether the absence of files is an empty job and not an error.
         empty_ok: bool,
     },
 }
 
-/// One step. The order of variants is that of `pipeline.md`.
+/// One step. The variants are in the order of `pipeline.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Exactly one output per input.
@@ -43,7 +43,7 @@ pub enum Step {
     Filter(String),
     /// Keeps these paths, in this order: each a list of keys from the outside in.
     Select(Vec<Vec<String>>),
-    /// Keeps the first so many records of each shard.
+    /// Keeps the first records of each shard, up to this number.
     TakePerShard(u64),
     /// Groups records of equal key.
     GroupBy(GroupBy),
@@ -65,12 +65,12 @@ pub struct GroupBy {
     pub key: String,
     /// Names of the output's fields with what they hold, in the order of the output.
     pub aggregates: Vec<(String, Aggregate)>,
-    /// Shards of the result; the planner's default where not given.
+    /// Number of shards of the result; default: the planner's.
     pub shards: Option<u32>,
 }
 
-/// What is computed over a group. The text is a jq expression evaluated for each record; it gives
-/// exactly one value.
+/// A function over a group. The text is a jq expression that is evaluated for each record and must
+/// return exactly one value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Aggregate {
     /// The number of records.
@@ -90,14 +90,14 @@ pub enum Aggregate {
 /// Where records go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
-    /// How a record is written.
+    /// The format in which a record is written.
     pub format: Format,
 }
 
-/// How records lie in a file.
+/// The format of records in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON text a line.
+    /// One JSON text per line.
     Jsonl,
     /// One line, one record: a JSON string of the line.
     Text,

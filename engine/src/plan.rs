@@ -22,8 +22,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// 32 hexadecimal digits that stand for this plan: the hash of the plan as printed, which holds
-    /// every number, path and expression that decides what a task does.
+    /// 32 hexadecimal digits that identify this plan: the hash of the printed plan, which contains
+    /// every number, path and expression that determines what a task does.
     pub fn digest(&self) -> String {
         format!("{:032x}", xxh3_128(self.to_string().as_bytes()))
     }
@@ -49,13 +49,13 @@ pub struct Stage {
     pub id: StageId,
     /// For people: `map`, `reduce`, `deduplicate`, `count`.
     pub name: String,
-    /// How many tasks it has. 0 only where the job has no input at all.
+    /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
-    /// Where its records come from.
+    /// The source of its records.
     pub input: StageInput,
-    /// What happens to each record, in order, in one pass.
+    /// The steps for each record, in order, in one pass.
     pub steps: Vec<RecordStep>,
-    /// Where its records go.
+    /// The destination of its records.
     pub output: StageOutput,
 }
 
@@ -64,14 +64,15 @@ pub struct Stage {
 pub enum StageInput {
     /// The job's source: task `n` reads source shard `n`.
     Source,
-    /// The shuffled output of the stage before: task `n` reads partition `n` of each of its tasks.
+    /// The shuffled output of the previous stage: task `n` reads partition `n` of each of its
+    /// tasks.
     Shuffle {
         /// The stage that wrote it.
         from: StageId,
-        /// Where the manifest has the step that shuffles, for errors:
+        /// The path of the shuffling step in the manifest, for errors:
         /// `spec.pipeline.steps[2].groupBy`.
         path: String,
-        /// How entries of equal key become records.
+        /// How entries with equal keys become records.
         merge: Merge,
     },
 }
@@ -81,12 +82,12 @@ pub enum StageInput {
 pub enum StageOutput {
     /// A shuffle file with one partition for each task of the next stage.
     Shuffle {
-        /// How many partitions: the next stage's number of shards.
+        /// Number of partitions: the number of shards of the next stage.
         partitions: u32,
-        /// Where the manifest has the step that shuffles, for errors:
+        /// The path of the shuffling step in the manifest, for errors:
         /// `spec.pipeline.steps[2].groupBy`.
         path: String,
-        /// What is combined on this side.
+        /// How records are combined on this side.
         merge: Merge,
     },
     /// A final file.
@@ -96,7 +97,7 @@ pub enum StageOutput {
     },
 }
 
-/// What the two sides of a shuffle do with records of equal key.
+/// How the two sides of a shuffle combine records with equal keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Merge {
     /// Groups and aggregates.
@@ -107,17 +108,17 @@ pub enum Merge {
     Count,
 }
 
-/// A step that looks at one record at a time. `path` is where the manifest has it, for errors:
+/// A step that handles one record at a time. `path` is its path in the manifest, for errors:
 /// `spec.pipeline.steps[2].map`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordStep {
-    /// The step's place in the manifest.
+    /// The step's path in the manifest.
     pub path: String,
-    /// What it does.
+    /// Its kind.
     pub operation: RecordOperation,
 }
 
-/// What a record step does.
+/// The kinds of record steps.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordOperation {
     /// See `pipeline::Step::Map`.

@@ -1,6 +1,6 @@
-//! Exact sums: decimal arithmetic without any rounding until the result is written, so that the
-//! answer does not depend on the order of adding or combining. Knows numbers' texts; must not know
-//! groups or records' fields.
+//! Exact sums: decimal arithmetic without rounding until the result is written, so the result does
+//! not depend on the order of adding or combining. Knows numbers' texts, and neither groups nor
+//! fields of records.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use num_bigint::{BigInt, Sign};
 use crate::number::{Decimal, NumberError, push_float, shown};
 use crate::record::Record;
 
-/// Exponents of numbers that are added lie within ± this: it covers 64-bit and 128-bit floating
-/// point, and a sum stays below 20 kB however numbers are mixed.
+/// The range of exponents of numbers that are added: ± this number. It covers 64-bit and 128-bit
+/// floating point, and a sum stays below 20 kB for any mixture of numbers.
 pub const MAX_SUM_EXPONENT: i32 = 10_000;
 
 /// The most significant digits of a number that is added, for the same reason.
 pub const MAX_SUM_DIGITS: usize = 10_000;
 
 /// Significant digits from which a quotient is rounded to 64-bit floating point. A number halfway
-/// between two such numbers has fewer than 770, so that these and one more for the remainder decide
-/// every case.
+/// between two such numbers has fewer than 770 digits, so these digits and one more for the
+/// remainder decide every case.
 const QUOTIENT_DIGITS: u32 = 800;
 
 /// An integer below this is exact as 64-bit floating point.
@@ -32,14 +32,14 @@ pub struct ExactSum {
     /// At least one number was written with a point or an exponent: results are floating point
     /// then.
     fractional: bool,
-    /// What has been added of integers, not yet in `mantissa`.
+    /// The sum of integers that is not yet in `mantissa`.
     small: i128,
     /// The rest of the sum: mantissa × 10^exponent.
     mantissa: BigInt,
     exponent: i32,
 }
 
-/// Equality of what was added, however it is held.
+/// Compares the sums, however they are represented.
 impl PartialEq for ExactSum {
     fn eq(&self, other: &Self) -> bool {
         self.count == other.count
@@ -99,8 +99,8 @@ impl ExactSum {
         float_record(&format!("{mantissa}e{exponent}"))
     }
 
-    /// The sum divided by the count, rounded once; an integer when only integers were added and the
-    /// division leaves no rest. `null` when nothing was added.
+    /// The sum divided by the count, rounded once; an integer if only integers were added and the
+    /// division has no remainder. `null` if nothing was added.
     pub fn average(&self) -> Result<Record, NumberError> {
         if self.count == 0 {
             return Ok(Record::null());
@@ -116,8 +116,7 @@ impl ExactSum {
         float_record(&quotient(mantissa, exponent, &count))
     }
 
-    /// Bytes that [`ExactSum::decode`] takes back. Equal sums of equally many numbers give equal
-    /// bytes.
+    /// Bytes for [`ExactSum::decode`]. Equal sums of equally many numbers give equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (mantissa, exponent) = self.value();
         let mut bytes = Vec::with_capacity(16);
@@ -134,8 +133,8 @@ impl ExactSum {
         let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;
         let (exponent, mantissa) = rest.split_first_chunk::<4>().ok_or(NumberError::Damaged)?;
         let exponent = i32::from_be_bytes(*exponent);
-        // Digits behind the point count against the exponent, and many large numbers together pass
-        // the largest.
+        // Digits after the point count towards the exponent, and many large numbers together exceed
+        // the largest exponent.
         let exponents = -2 * MAX_SUM_EXPONENT..=2 * MAX_SUM_EXPONENT;
         if fractional > 1 || mantissa.is_empty() || !exponents.contains(&exponent) {
             return Err(NumberError::Damaged);
@@ -149,7 +148,7 @@ impl ExactSum {
         })
     }
 
-    /// Bytes this sum holds on the heap, about.
+    /// Approximate number of bytes that this sum holds on the heap.
     pub fn memory_bytes(&self) -> usize {
         usize::try_from(self.mantissa.bits() / 8).unwrap_or(usize::MAX)
     }
@@ -194,8 +193,8 @@ impl ExactSum {
         }
     }
 
-    /// The whole sum as mantissa × 10^exponent in its one normal form: the mantissa does not end in
-    /// a zero, and 0 is 0 × 10^0.
+    /// The whole sum as mantissa × 10^exponent in its unique normal form: the mantissa does not end
+    /// in a zero, and 0 is 0 × 10^0.
     fn value(&self) -> (BigInt, i32) {
         let mut whole = Self {
             small: 0,
@@ -262,7 +261,7 @@ fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     let numerator = scaled(mantissa, more);
     let mut text = (&numerator / count).to_string();
     let rest = (&numerator % count).sign() != Sign::NoSign;
-    // A remainder only matters as "a little more", which one more digit says.
+    // A remainder only matters as "a little more", which one more digit represents.
     text.push(if rest { '1' } else { '0' });
     // Writing to a string cannot fail.
     let _ = write!(text, "e{}", exponent - more - 1);
@@ -276,7 +275,7 @@ fn float_record(decimal: &str) -> Result<Record, NumberError> {
         return Err(NumberError::OutOfRange);
     }
     let mut text = String::new();
-    // A sum has no negative zero: it would depend on what was added.
+    // A sum is never negative zero, because that would depend on the numbers that were added.
     push_float(&mut text, if float == 0.0 { 0.0 } else { float });
     Ok(Record::trusted(text))
 }
@@ -458,7 +457,7 @@ mod tests {
 
         #[test]
         fn averages_of_small_numbers_agree_with_floating_point(numbers in proptest::collection::vec(-1_000_000_i32..1_000_000, 1..20)) {
-            // Tenths: the long way round through the decimal quotient.
+            // Tenths: the longer computation through the decimal quotient.
             let texts: Vec<String> = numbers.iter().map(|number| format!("{number}.0")).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let sum: f64 = numbers.iter().copied().map(f64::from).sum();

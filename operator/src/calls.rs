@@ -1,4 +1,4 @@
-//! One call to the API server: with a finite end, and an error that says which kind it is. Retries nothing.
+//! One call to the API server, with a timeout and classified errors. Retries nothing.
 
 pub mod retry_after;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task_local;
 use tokio::time::timeout;
 
-/// How long any single call may take. A reconcile makes a handful of them and must end within a minute.
+/// How long any single call may take. A reconcile makes a few of them and must end within a minute.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a call failed.
@@ -23,31 +23,31 @@ pub enum CallError {
     Answer(#[source] Box<kube::Error>),
 }
 
-/// What the API server meant, as far as a reaction depends on it.
+/// The kinds of errors that are handled differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such object.
     NotFound,
     /// An object of this name exists.
     AlreadyExists,
-    /// Another writer was first, or a precondition does not hold.
+    /// Another writer was faster, or a precondition does not hold.
     Conflict,
-    /// Missing rights, quota, admission: `CallError::message` says which.
+    /// Missing rights, quota or admission; `CallError::message` says which.
     Forbidden,
     /// The object breaks a rule of its schema or of admission.
     Invalid,
     /// The namespace is being deleted, and the job with it.
     NamespaceEnding,
-    /// Anything that may be different the next time.
+    /// Any error that may disappear by itself.
     Transient,
 }
 
 task_local! {
-    /// The calls that the look in this task has made so far.
+    /// The number of calls that the reconcile in this task has made so far.
     static MADE: Cell<u32>;
 }
 
-/// Awaits `look`, and gives its result with the number of calls that it made.
+/// Awaits `look`, and returns its result with the number of calls that it made.
 pub async fn counted<T>(look: impl Future<Output = T>) -> (T, u32) {
     let look = async {
         let result = look.await;
@@ -56,11 +56,11 @@ pub async fn counted<T>(look: impl Future<Output = T>) -> (T, u32) {
     MADE.scope(Cell::new(0), look).await
 }
 
-/// Awaits `call` for [`CALL_TIMEOUT`] at most.
+/// Awaits `call` for at most [`CALL_TIMEOUT`].
 pub async fn bounded<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, CallError> {
-    // Calls outside of a look, such as watches', belong to no job and are not counted.
+    // Calls outside of a reconcile, such as those of watches, belong to no job and are not counted.
     MADE.try_with(|made| made.set(made.get().saturating_add(1)))
         .unwrap_or_default();
     timeout(CALL_TIMEOUT, call)
@@ -86,7 +86,8 @@ impl CallError {
             return Refusal::NamespaceEnding;
         }
         match (status.code, status.reason.as_str()) {
-            // The answer to a patch with the uid of an object whose name another one has by now.
+            // This is the answer to a patch with the uid of an object if another object has its
+            // name by now.
             (422, _) if causes.any(|cause| cause.field == "metadata.uid") => Refusal::Conflict,
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,
@@ -97,12 +98,12 @@ impl CallError {
         }
     }
 
-    /// The HTTP code of the answer, if there was one.
+    /// The HTTP code of the answer, if there is one.
     pub fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }
 
-    /// How long the API server asks to be left alone.
+    /// How long the API server asks the client to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.status()?.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
@@ -118,7 +119,7 @@ impl CallError {
         Some(status)
     }
 
-    /// What the API server said, or what went wrong on the way.
+    /// The API server's message, or the transport error.
     pub fn message(&self) -> String {
         match self {
             Self::Timeout => self.to_string(),
@@ -127,7 +128,7 @@ impl CallError {
     }
 }
 
-/// The server's own sentence, without the client's envelope.
+/// The server's own sentence, without the text that the client adds.
 fn words(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
@@ -135,7 +136,7 @@ fn words(error: &kube::Error) -> String {
     with_causes(error)
 }
 
-/// An error with all its causes: the outermost says only which call failed.
+/// An error with all its causes, because the outermost error only says which call failed.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -165,7 +166,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_two_kinds_of_409_are_told_apart() {
+    fn the_two_kinds_of_409_are_distinguished() {
         assert_eq!(
             answer(409, "AlreadyExists", "").refusal(),
             Refusal::AlreadyExists
@@ -179,7 +180,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_being_deleted_is_no_want_of_rights() {
+    fn a_namespace_that_is_being_deleted_is_not_a_lack_of_rights() {
         let status: kube::core::Status = serde_json::from_value(serde_json::json!({
             "code": 403, "reason": "Forbidden", "message": "unable to create new content",
             "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": "metadata.namespace"}]},

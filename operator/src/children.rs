@@ -1,6 +1,7 @@
-//! Builders of a generation's objects: one file a kind, infallible, from the frozen job alone.
+//! Builders of a generation's objects: one file per kind. They cannot fail, and use only the frozen
+//! job.
 //!
-//! No client, no clock, no look at what exists: the same frozen job always gives the same objects.
+//! No client, no clock, no existing objects: the same frozen job always gives the same objects.
 
 pub mod coordinator_deployment;
 mod pod;
@@ -15,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 
-/// Name of our container in both roles' pods.
+/// Name of our container in the pods of both roles.
 pub const CONTAINER_NAME: &str = "zephyr";
 
 /// The labels every child carries.
@@ -36,7 +37,8 @@ pub fn labels(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The labels by which a Service, Deployment or `StatefulSet` finds its pods: the uid, so that never another job's.
+/// The labels by which a Service, Deployment or `StatefulSet` selects its pods. They contain the
+/// uid, so pods of another job are never selected.
 fn selector(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
     let mut all = labels(frozen, component);
     all.retain(|key, _| {
@@ -62,7 +64,7 @@ fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &
             name: names::generation_root(&frozen.name, frozen.generation),
             uid: root_uid.to_owned(),
             controller: Some(true),
-            // Nobody waits for anything: roots are deleted in the background.
+            // Nothing waits for the deletion, because roots are deleted in the background.
             block_owner_deletion: Some(false),
         }]),
         ..ObjectMeta::default()
@@ -71,11 +73,12 @@ fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &
 
 #[cfg(test)]
 pub(crate) mod tests {
-    //! What the builders' tests share.
+    //! Shared by the builders' tests.
 
     use zephyr_crds::frozen::FrozenJob;
 
-    /// Generation 2 of a job with every default, except where `spec` (JSON, merged over the top level) says otherwise.
+    /// Generation 2 of a job with all defaults, except for the values in `spec` (JSON, merged over
+    /// the top level).
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a test's literal is handed over"
@@ -120,7 +123,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// The labels by which pods are found, as JSON.
+    /// The labels by which pods are selected, as JSON.
     pub(crate) fn selector(component: &str) -> serde_json::Value {
         serde_json::json!({
             "app.kubernetes.io/component": component,

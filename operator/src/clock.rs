@@ -1,19 +1,20 @@
-//! The operator's clock: every decision takes its time from here. Nothing else in this crate reads the system's time.
+//! The operator's clock: every decision gets the time from here. Nothing else in this crate reads
+//! the system's time.
 //!
-//! Waits are tokio's timers. A clock that [starts at](Clock::starting_at) a chosen time follows tokio's time as well, so that
-//! under tokio's paused time decisions and waits move together.
+//! Waits use tokio's timers. A clock that [starts at](Clock::starting_at) a chosen time follows
+//! tokio's time as well, so that under tokio's paused time decisions and waits advance together.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Says what time it is.
+/// Returns the current time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// Timestamps of the API server are compared with it, so it must follow corrections and standstills of the machine, which
-    /// a monotonic clock does not.
+    /// It is compared with timestamps of the API server, so it must follow corrections of the
+    /// machine's clock and suspends, which a monotonic clock does not.
     System,
     Derived {
         base: Timestamp,
@@ -27,7 +28,8 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that shows `base` now and goes on with tokio's time. Call it inside a runtime.
+    /// A clock that shows `base` now and advances with tokio's time. Must be called inside a
+    /// runtime.
     pub fn starting_at(base: Timestamp) -> Self {
         Self(Source::Derived {
             base,
@@ -35,7 +37,7 @@ impl Clock {
         })
     }
 
-    /// The present time.
+    /// The current time.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the system's clock"

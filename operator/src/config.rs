@@ -1,4 +1,5 @@
-//! The operator's arguments, each with a twin in the environment. Opens no file, dials nothing.
+//! The operator's arguments, each of which can also be set by an environment variable. Opens no
+//! file, connects to nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,10 +15,10 @@ use crate::controller::plan::Installation;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "zephyr-operator", version, about)]
 pub struct Config {
-    /// Image of the job's pods where a job names none.
+    /// Image of a job's pods if the job names none.
     #[arg(long, env = "ZEPHYR_WORKER_IMAGE", value_parser = not_empty)]
     pub worker_image: String,
-    /// Endpoint of the S3 store, where it is not AWS: an http or https URL.
+    /// Endpoint of the S3 store if it is not AWS: an http or https URL.
     #[arg(long, env = "ZEPHYR_STORAGE_ENDPOINT", value_parser = endpoint)]
     pub storage_endpoint: Option<Endpoint>,
     /// Region of the S3 store.
@@ -29,29 +30,32 @@ pub struct Config {
     /// File with at least 32 random bytes, from which the tokens of all generations are derived.
     #[arg(long, env = "ZEPHYR_SIGNING_KEY_FILE")]
     pub signing_key_file: PathBuf,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    /// Address at which `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "ZEPHYR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Whose preemptible nodes the cluster has, which coordinators keep off: gke, eks, aks, karpenter or none.
+    /// Provider of the cluster's preemptible nodes, which coordinators avoid: gke, eks, aks,
+    /// karpenter or none.
     #[arg(long, env = "ZEPHYR_PREEMPTIBLE_PROVIDER", default_value = "none", value_parser = spot_provider)]
     pub preemptible_provider: SpotProvider,
-    /// Domain of the cluster's DNS, such as cluster.local, where short service names do not resolve.
+    /// Domain of the cluster's DNS, such as cluster.local, if short service names do not resolve.
     #[arg(long, env = "ZEPHYR_CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
-    /// Delete pods by force that a lost node keeps Terminating. Off: somebody else does (an out-of-service taint), or nobody.
+    /// Delete pods by force that a lost node keeps Terminating. If this is off, another mechanism
+    /// (an out-of-service taint) must do it.
     #[arg(long, env = "ZEPHYR_FORCE_DELETE_PODS", default_value_t = true, action = clap::ArgAction::Set)]
     pub force_delete_pods: bool,
-    /// The only namespace whose jobs are run; without it, all.
+    /// The only namespace whose jobs are run; default: all namespaces.
     #[arg(long, env = "ZEPHYR_NAMESPACE")]
     pub namespace: Option<String>,
 }
 
-/// An endpoint; empty where the environment variable is there and empty, as chart values leave it.
+/// An endpoint; empty if the environment variable is set and empty, as charts do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(String);
 
 impl Config {
-    /// What this installation adds to every job. Empty values count as absent: charts set variables to nothing.
+    /// The settings that this installation adds to every job. Empty values count as absent, because
+    /// charts set unused variables to the empty text.
     pub fn installation(&self) -> Installation {
         let endpoint = self
             .storage_endpoint
@@ -78,7 +82,7 @@ impl Config {
         }
     }
 
-    /// The only namespace to look at, if there is one.
+    /// The only namespace to watch, if there is one.
     pub fn only_namespace(&self) -> Option<&str> {
         self.namespace
             .as_deref()
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_image_and_an_endpoint_that_is_none_are_refused() {
+    fn an_empty_image_and_an_invalid_endpoint_are_refused() {
         assert!(parse(&["--worker-image", ""]).is_err());
         for bad in [
             "minio:9000",

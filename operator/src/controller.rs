@@ -47,10 +47,10 @@ use crate::queue::{JobKey, Outcome};
 use crate::watches::cache::Caches;
 use crate::watches::facts::SeenJob;
 
-/// How long after its start the operator takes silence of a coordinator for its own fault.
+/// How long after its start the operator blames itself if it does not hear a coordinator.
 const WARM_UP: Duration = Duration::from_secs(30);
 
-/// Everything a reconcile works with.
+/// The dependencies of a reconcile.
 pub struct Context {
     /// The client with which everything is read and written.
     pub client: Client,
@@ -76,7 +76,7 @@ pub struct Context {
     pub started: Instant,
 }
 
-/// Which step failed.
+/// The step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The job in the cluster cannot be read as a `ZephyrJob` of this release.
@@ -110,7 +110,7 @@ impl Look for Context {
     }
 }
 
-/// Brings one job a step further, from whatever state it is in, and says when to look at it again.
+/// Advances one job by one step, from any state, and returns when to reconcile it again.
 pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     let Some(seen) = context.caches.jobs.get(&key.namespace, &key.name) else {
         return Outcome::Gone;
@@ -135,7 +135,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     }
 }
 
-/// Says in status that the operator failed on this job, and leaves it alone for a while.
+/// Records in status that the operator failed on this job, and pauses the work on it for a while.
 async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
     context.metrics.count_set_aside();
     error!(job = %key, panic, "the operator failed on this job and pauses its work on it");
@@ -171,7 +171,7 @@ impl Error {
     }
 }
 
-/// What one look at a job is made of.
+/// The inputs of one reconcile.
 struct Considered {
     job: ZephyrJob,
     valid: ValidatedJob,
@@ -189,7 +189,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     };
     let job = context.memory.newest(cached);
     let Some(considered) = Box::pin(consider(job, context)).await? else {
-        // Deleted, and perhaps created again: the watch tells.
+        // The job was deleted, and perhaps created again; the watch reports that.
         return Ok(Outcome::Settled);
     };
     let Considered {
@@ -299,7 +299,8 @@ async fn plan_on(
     })
 }
 
-/// Adds the frozen job of the generation that runs: read once, and kept as long as its root is the same.
+/// Adds the frozen job of the running generation: it is read once, and kept as long as its root is
+/// the same.
 async fn observe_frozen(
     context: &Context,
     job: &ValidatedJob,
@@ -321,7 +322,7 @@ async fn observe_frozen(
         return Ok(());
     }
     if root.object.terminating {
-        // It may be gone in a moment, and its generation has ended in any case.
+        // The root may be deleted at any moment, and then its generation has ended in any case.
         return Ok(());
     }
     let frozen = observe::frozen(&context.client, identity, generation, root_uid)
@@ -334,12 +335,12 @@ async fn observe_frozen(
     Ok(())
 }
 
-/// Whether no generation of the job is to run any more.
+/// Whether no further generation of the job will run.
 fn is_over(job: &ValidatedJob) -> bool {
     job.deleted || job.status.is_final()
 }
 
-/// Adds what the run's coordinator says, and why worker pods are refused, if they are.
+/// Adds the coordinator's latest report, and why worker pods are refused, if they are.
 async fn observe_run(
     context: &Context,
     job: &ValidatedJob,
@@ -368,7 +369,8 @@ async fn observe_run(
     let Some(workers) = objects.and_then(|objects| objects.workers.clone()) else {
         return Ok(());
     };
-    // Two lists of different ages would make pods come and go that did neither. Without its root the generation is collected.
+    // Combining two lists of different ages would make pods appear and disappear that did neither.
+    // Without its root a generation is collected.
     if observed.freshness == Freshness::Cached && is_whole {
         let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
         let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
@@ -390,7 +392,7 @@ async fn observe_run(
             Ok(refusal) => {
                 memory.with_events(&identity.uid, |events| events.set_refusal(refusal));
             }
-            // What was found before goes on until it is too old.
+            // An earlier answer stays valid until it is too old.
             Err(error) => log_failure(&identity.name, &error),
         }
     }
@@ -423,14 +425,14 @@ async fn observe_starting(
                     events.set_start_event(&pod.uid, event);
                 });
             }
-            // What was found before goes on.
+            // An earlier answer stays valid.
             Err(error) => log_failure(&identity.name, &error),
         }
     }
     observed.start_events = memory.with_events(&identity.uid, |events| events.start_events());
 }
 
-/// Adds what is known of pods that stay Terminating, and of their nodes.
+/// Adds what is known about pods that stay Terminating, and about their nodes.
 async fn observe_stuck(
     context: &Context,
     job: &JobIdentity,
@@ -453,7 +455,7 @@ async fn observe_stuck(
     }
 }
 
-/// What status says of the current generation's losses.
+/// The losses of the current generation in status.
 fn lost_before(status: &zephyr_crds::ZephyrJobStatus) -> Lost {
     status
         .generations
@@ -465,8 +467,8 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus) -> Lost {
         })
 }
 
-/// One stream to the coordinator of the current generation, as soon as it has a Deployment, until the job has ended and the
-/// generation is gone.
+/// Keeps one stream to the coordinator of the current generation, from the moment that it has a
+/// Deployment until the job has ended and the generation is gone.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     let identity = &job.identity;
     let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
@@ -503,7 +505,8 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     });
 }
 
-/// Keeps the try in mind. A refusal is shown until the pod is gone; nothing rests on it, so everything else goes on.
+/// Records the try. A refusal is shown until the pod is gone. No decision depends on it, so
+/// everything else continues.
 fn note_force_delete(
     context: &Context,
     job_uid: &str,
@@ -520,7 +523,7 @@ fn note_force_delete(
         .change_forced(job_uid, |forced| forced.note_try(name, uid, refused, now));
 }
 
-/// Leaves the roots of earlier generations alone for a while if one of them could not be deleted.
+/// Pauses deletions of earlier generations' roots for a while if one of them failed.
 fn note_old_root(context: &Context, job_uid: &str, failed: Option<apply::Error>) {
     let Some(error) = failed else {
         return context.memory.release_old_roots(job_uid);
@@ -531,8 +534,9 @@ fn note_old_root(context: &Context, job_uid: &str, failed: Option<apply::Error>)
     context.memory.hold_old_roots(job_uid, wait, now);
 }
 
-/// Carries the plan out, up to the first failure: a later action may rest on an earlier one. Only a pod that cannot be deleted by
-/// force, and an earlier generation beside the one that runs, are left where they are.
+/// Executes the plan up to the first failure, because a later action may depend on an earlier one.
+/// Exceptions that do not stop it: a pod that cannot be deleted by force, and an earlier generation
+/// that cannot be deleted.
 async fn apply_all(
     writer: &Writer<'_>,
     plan: &Plan,
@@ -550,7 +554,8 @@ async fn apply_all(
             note_old_root(context, &writer.job.uid, outcome.err());
             continue;
         }
-        // A change that failed is in back-off and needs no rest besides: looks in between would end the back-off.
+        // A failed change is in back-off and needs no other wait: reconciles in between would end
+        // the back-off.
         if let Action::ScaleWorkers { uid, to, .. } = action
             && outcome.is_ok()
         {
@@ -562,7 +567,7 @@ async fn apply_all(
     Ok(())
 }
 
-/// Writes the status, remembers it until the watch has caught up, and tells people what is new in it.
+/// Writes the status, keeps it until the watch has caught up, and publishes events for the changes.
 async fn write_status(
     writer: &Writer<'_>,
     context: &Context,
@@ -575,7 +580,7 @@ async fn write_status(
     let news = announcements(&before, &status);
     let written = match writer.write_status(job, status).await {
         Ok(written) => written,
-        // Deleted in between: there is nobody left to tell.
+        // The job was deleted in between, so nobody needs the events.
         Err(error)
             if error
                 .call()
@@ -585,7 +590,8 @@ async fn write_status(
         }
         Err(error) => return Err(Error::Apply(error)),
     };
-    // The floor counts from the write: the look may have waited for other calls before it.
+    // The least interval counts from the write, because the reconcile may have waited for other
+    // calls before it.
     let now = context.clock.now();
     context.memory.remember(&uid, written, now);
     context.metrics.count_status_write();
@@ -595,14 +601,14 @@ async fn write_status(
     Ok(())
 }
 
-/// Publishes an event, unless one of its reason was published a moment ago. Events are for people; one that is lost changes
-/// nothing.
+/// Publishes an event, unless one with the same reason was published a moment ago. Events are for
+/// people; a lost event changes nothing.
 async fn announce(
     context: &Context,
     reference: &k8s_openapi::api::core::v1::ObjectReference,
     announcement: &Announcement,
 ) {
-    /// What the API server accepts in a note, in bytes.
+    /// The longest note that the API server accepts, in bytes.
     const MAX_NOTE: usize = 1000;
     let uid = reference.uid.as_deref().unwrap_or_default();
     let now = context.clock.now();
@@ -631,7 +637,8 @@ async fn announce(
     }
 }
 
-/// An object that is no `ZephyrJob` although it has the kind: people hear of each of its versions once.
+/// An object that has the kind `ZephyrJob` but cannot be read as one: an event is published once
+/// for each of its versions.
 async fn refuse_unreadable(seen: &SeenJob, message: &str, context: &Context) -> Error {
     if context
         .memory

@@ -1,27 +1,28 @@
-//! Mistakes that can be put in on purpose, so that the tests of the tests can show that the simulation finds each of them.
-//! In a program there are none: outside of tests `is` is constantly false, and nothing here decides anything.
+//! Mistakes that tests can turn on, to show that the simulation finds each of them. In a program
+//! they cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
+//! anything.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// Deletions say a name and not which object.
+    /// Deletions identify an object by name only and not by uid.
     DeleteWithoutUid,
-    /// Objects of a generation are called like those of any other.
+    /// Objects of different generations have the same names.
     #[cfg(test)]
     NameWithoutGeneration,
-    /// After "another writer was first" the job is not looked at again.
+    /// After a conflict with another writer, the job is not reconciled again.
     ConflictIsFatal,
-    /// What happens at a job ends its back-off.
+    /// Events of a job end its back-off.
     BackoffBypassed,
-    /// Changes wait for somebody to take them while somebody waits for all changes to be taken.
+    /// Deadlock: changes wait in a full channel for a reader that waits until all changes are read.
     StartupDeadlock,
     /// Every new status is written at once.
     NoWriteFloor,
-    /// A job is deleted because of what a watch said of it, whatever it is by now.
+    /// A job is deleted because of an earlier state from the watch, whatever its state is now.
     StaleDelete,
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mistake is turned on.
 #[cfg(not(test))]
 pub(crate) const fn is(_: Defect) -> bool {
     false
@@ -44,7 +45,7 @@ mod seeded {
         SEEDED.get() == Some(defect)
     }
 
-    /// Makes the mistake in this thread for as long as `run` takes; `run` must not panic through.
+    /// Turns the mistake on in this thread while `run` executes; `run` must not panic.
     pub(crate) fn with<T>(defect: Option<Defect>, run: impl FnOnce() -> T) -> T {
         SEEDED.set(defect);
         let result = run();

@@ -1,7 +1,8 @@
-//! Runs what the queue gives: each look at a job is a task of its own, on any thread. Decides nothing about order or time;
-//! that is `queue.rs`.
+//! Runs the reconciles that the queue returns: each is a separate task on any thread. Decides
+//! nothing about order or time; `queue.rs` does.
 //!
-//! A look that panics is the look of one job. The others go on, and the job is set aside.
+//! A panic affects only the reconcile of one job. Other jobs continue, and the work on that job is
+//! paused.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -19,30 +20,30 @@ use tokio::time::{Instant, sleep_until};
 use crate::health::Health;
 use crate::queue::{JobKey, Outcome, Queue};
 
-/// How often the loop shows that it lives, if nothing happens.
+/// How often the loop reports that it is alive, if nothing happens.
 const PULSE: Duration = Duration::from_secs(10);
-/// How long a job rests if even setting it aside failed.
+/// How long a job waits if even recording the failure failed.
 const LAST_RESORT: Duration = Duration::from_mins(10);
 
-/// The queue as the watches, the streams and the driver share it.
+/// The queue, shared by the watches, the streams and the driver.
 #[derive(Debug, Default)]
 pub struct Jobs {
     queue: Mutex<Queue>,
     changed: Notify,
 }
 
-/// What is done with a job.
+/// The operations on a job.
 pub trait Look: Send + Sync + 'static {
-    /// Looks at the job once.
+    /// Reconciles the job once.
     fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome>;
-    /// The look panicked with this message.
+    /// The reconcile panicked with this message.
     fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome>;
-    /// So many jobs wait for a slot, and so many are looked at.
+    /// The number of jobs that wait for a slot, and the number of running reconciles.
     fn show_depth(&self, depth: (usize, usize));
 }
 
 impl Jobs {
-    /// Something about a job changed. Never waits.
+    /// Something about a job changed. Never blocks.
     pub fn touch(&self, key: &JobKey) {
         self.lock().touch(key, Instant::now());
         self.changed.notify_one();
@@ -53,7 +54,7 @@ impl Jobs {
         self.lock().forget(key);
     }
 
-    /// Jobs that wait for a slot, and jobs that are looked at.
+    /// Jobs that wait for a slot, and running reconciles.
     pub fn depth(&self) -> (usize, usize) {
         self.lock().depth()
     }
@@ -63,7 +64,7 @@ impl Jobs {
     }
 }
 
-/// Looks at jobs until it is dropped, which ends the looks that run.
+/// Reconciles jobs until it is dropped, which also ends the running reconciles.
 pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> Infallible {
     let mut looks = JoinSet::new();
     loop {
@@ -80,7 +81,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
         tokio::select! {
             biased;
             Some(ended) = looks.join_next() => {
-                // A task that was cancelled belongs to a runtime that ends.
+                // A cancelled task belongs to a runtime that is shutting down.
                 if let Ok((key, outcome)) = ended {
                     jobs.lock().finish(&key, outcome, Instant::now());
                 }
@@ -91,7 +92,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
     }
 }
 
-/// One look, whatever comes of it.
+/// One reconcile, whatever its result.
 async fn look_once<L: Look>(look: Arc<L>, key: JobKey) -> (JobKey, Outcome) {
     let outcome = match caught(|| Arc::clone(&look).look(key.clone())).await {
         Ok(outcome) => outcome,
@@ -104,7 +105,7 @@ async fn look_once<L: Look>(look: Arc<L>, key: JobKey) -> (JobKey, Outcome) {
 
 /// Runs a future to its end, or to its panic's message.
 async fn caught<T, F: Future<Output = T>>(start: impl FnOnce() -> F) -> Result<T, String> {
-    // Nothing that was in use during a panic is used again but what is behind locks, whose values are whole after every
+    // After a panic only values behind locks are used again, and these are consistent after every
     // statement.
     let future = async { start().await };
     AssertUnwindSafe(future)
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_whose_look_panics_is_set_aside_and_the_others_go_on() {
+    async fn a_job_whose_reconcile_panics_is_set_aside_and_the_others_go_on() {
         let jobs = Arc::new(Jobs::default());
         for name in ["panics", "fine"] {
             jobs.touch(&key("team", name));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn jobs_that_hang_hold_back_nobody_of_another_namespace() {
+    async fn jobs_that_hang_do_not_delay_other_namespaces() {
         let jobs = Arc::new(Jobs::default());
         for job in 0..300 {
             jobs.touch(&key("hanging", &format!("hangs-{job}")));

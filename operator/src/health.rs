@@ -1,43 +1,43 @@
-//! Whether the operator is ready, and whether it lives, in words. Serves nothing; `admin.rs` does.
+//! Whether the operator is ready and alive, as sentences. Serves nothing; `admin.rs` does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the driver may be silent. It shows itself every ten seconds even if nothing happens.
+/// How long the driver may be silent. It reports every ten seconds even if nothing happens.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// What the operator knows of itself.
+/// The operator's state.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     is_ready: bool,
-    /// What the start waits for.
+    /// What the start is waiting for.
     missing: String,
-    /// When the driver last showed itself; absent before it starts.
+    /// When the driver last reported; absent before it starts.
     pulse: Option<Instant>,
 }
 
 impl Health {
-    /// The start waits for this.
+    /// Records what the start is waiting for.
     pub fn set_missing(&self, sentence: String) {
         self.lock().missing = sentence;
     }
 
-    /// The caches are filled, and jobs are looked at.
+    /// Records that the caches are filled and jobs are reconciled.
     pub fn set_ready(&self) {
         self.lock().is_ready = true;
     }
 
-    /// The driver moves.
+    /// Records that the driver is alive.
     pub fn pulse(&self) {
         self.lock().pulse = Some(Instant::now());
     }
 
-    /// Whether jobs are looked at; if not, why.
+    /// Whether jobs are reconciled; if not, why.
     pub fn readiness(&self) -> Result<(), String> {
         let state = self.lock();
         if state.is_ready {
@@ -51,7 +51,8 @@ impl Health {
         Err(format!("not ready: {missing}"))
     }
 
-    /// Whether the process does what it should; if not, why. A start that takes too long ends the process by itself.
+    /// Whether the process works; if not, why. If the start takes too long, the process ends by
+    /// itself.
     pub fn liveness(&self) -> Result<(), String> {
         let silence = self.lock().pulse.map(|pulse| pulse.elapsed());
         match silence.filter(|silence| *silence > SILENCE) {
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_start_waits_for_is_named() {
+    fn the_reason_why_the_start_waits_is_named() {
         let health = Health::default();
         let not_ready = |health: &Health| health.readiness().unwrap_err();
         assert_eq!(

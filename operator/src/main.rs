@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
     let config = Config::parse();
     telemetry::start();
     open_files::raise_limit();
-    // One TLS provider for the process; a second call would only find it installed.
+    // One TLS provider for the process; a second call would only find that it is installed.
     drop(rustls::crypto::ring::default_provider().install_default());
     match startup::run(config).await {
         Ok(()) => ExitCode::SUCCESS,

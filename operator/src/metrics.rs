@@ -1,4 +1,5 @@
-//! The operator's own metrics. Bounded: no label here grows with jobs or pods.
+//! The operator's own metrics. The number of series is bounded: no label here grows with jobs or
+//! pods.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use zephyr_crds::status::Phase;
 
-/// Upper bounds of the reconcile histogram, in seconds: from a plan without a write to one that waits for the API server.
+/// Upper bounds of the reconcile histogram, in seconds: from a plan without a write to a reconcile
+/// that waits for the API server.
 const RECONCILE_BUCKETS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
 
 /// All metrics of the process.
@@ -30,7 +32,7 @@ struct Inner {
     waiting: Gauge,
     in_work: Gauge,
     jobs: Family<PhaseLabel, Gauge>,
-    /// Phase by job uid: what the gauge is counted from.
+    /// Phase by job uid, from which the gauge is counted.
     phases: Mutex<BTreeMap<String, Phase>>,
 }
 
@@ -106,7 +108,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A reconcile took this long, and ended well or in the step that failed.
+    /// Records the duration of a reconcile, and its result: success or the step that failed.
     pub fn observe_reconcile(&self, took: Duration, failed: Option<&'static str>) {
         self.0.reconcile_seconds.observe(took.as_secs_f64());
         self.0
@@ -131,12 +133,12 @@ impl Metrics {
         self.0.status_writes.inc();
     }
 
-    /// The operator failed on a job by a fault of its own.
+    /// Records that the operator itself failed on a job.
     pub fn count_set_aside(&self) {
         self.0.set_aside.inc();
     }
 
-    /// How many jobs wait for a free slot, and how many are being reconciled.
+    /// Records the number of jobs that wait for a free slot, and of running reconciles.
     pub fn set_depth(&self, (waiting, in_work): (usize, usize)) {
         self.0
             .waiting
@@ -146,7 +148,7 @@ impl Metrics {
             .set(i64::try_from(in_work).unwrap_or(i64::MAX));
     }
 
-    /// A job is in this phase now.
+    /// Records that a job is in this phase now.
     pub fn set_phase(&self, uid: &str, phase: Option<Phase>) {
         let mut phases = self.0.phases.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match phase {

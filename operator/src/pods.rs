@@ -1,6 +1,7 @@
-//! What a pod says about itself: which state its worker is in, how it ended, what keeps it from starting.
+//! The facts in a pod: its worker's state, how it ended, what keeps it from starting.
 //!
-//! Pure: no client, no clock. A pod's phase alone is never believed; conditions and container statuses are.
+//! Pure: no client, no clock. A pod's phase alone is not reliable; conditions and container
+//! statuses are.
 
 mod account;
 mod end;
@@ -19,10 +20,11 @@ pub use self::state::{RECONNECT_SILENCE, SessionView, Sessions, WorkerState, cou
 pub use self::trouble::PodTrouble;
 use crate::children::CONTAINER_NAME;
 
-/// How long after the end of its grace period a pod may stay Terminating before its node is taken for lost.
+/// How long after the end of its grace period a pod may stay Terminating before its node counts as
+/// lost.
 pub const STUCK_AFTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Which of the two roles a pod plays.
+/// The role of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A coordinator's pod.
@@ -31,7 +33,7 @@ pub enum Role {
     Worker,
 }
 
-/// What the decisions need to know of a pod, and no more.
+/// The facts about a pod that decisions need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Its name.
@@ -46,13 +48,14 @@ pub struct PodFacts {
     pub generation: u32,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// When the grace period of its deletion ends or ended; set as soon as deletion is asked for.
+    /// When the grace period of its deletion ends or ended; set as soon as deletion is requested.
     pub deletion: Option<Timestamp>,
-    /// When its deletion was asked for or its disruption was told, whichever was first: by the API server's clock.
+    /// When its deletion was requested or its disruption was reported, whichever came first, by the
+    /// API server's clock.
     pub taken_at: Option<Timestamp>,
     /// Why it is being disrupted, in Kubernetes' words, from the condition `DisruptionTarget`.
     pub disruption: Option<Told>,
-    /// `status.reason` and `status.message`: how evictions and node shutdowns are told.
+    /// `status.reason` and `status.message`, by which evictions and node shutdowns are reported.
     pub verdict: Option<Told>,
     /// The pod's phase is `Failed` or `Succeeded`: none of its containers will run again.
     pub over: bool,
@@ -62,15 +65,16 @@ pub struct PodFacts {
     pub ready_changed: Option<Timestamp>,
     /// Its node, once it has one.
     pub node: Option<String>,
-    /// The cluster's own controllers hold its node lost, as far as its conditions show.
+    /// Whether the cluster's own controllers consider its node lost, as far as its conditions show.
     pub is_on_lost_node: bool,
-    /// When it was given a node.
+    /// When it was assigned to its node.
     pub scheduled_since: Option<Timestamp>,
     /// Why it has no node, in the scheduler's words.
     pub unschedulable: Option<String>,
     /// The state of its main container.
     pub container: ContainerFacts,
-    /// An init container that does not get on, by its name: nobody but a policy of the cluster puts one into a pod of ours.
+    /// The name of an init container that does not finish. Only a policy of the cluster adds one to
+    /// our pods.
     pub init_trouble: Option<(String, Told)>,
     /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,
@@ -94,11 +98,11 @@ pub struct ContainerFacts {
     pub restarts: i32,
     /// What it is doing.
     pub state: ContainerRun,
-    /// How the run before the present one ended.
+    /// How the previous run ended.
     pub last_end: Option<ContainerEnd>,
 }
 
-/// What our container does.
+/// The state of our container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ContainerRun {
     /// The kubelet has reported nothing yet.
@@ -127,7 +131,7 @@ pub struct ContainerEnd {
 }
 
 impl PodFacts {
-    /// Reads the facts off a pod that carries our labels; `None` for a pod that does not.
+    /// Extracts the facts from a pod that carries our labels; `None` for other pods.
     pub fn read(pod: &Pod) -> Option<Self> {
         let labels = pod.metadata.labels.as_ref()?;
         let role = match labels.get(names::LABEL_COMPONENT)?.as_str() {
@@ -195,13 +199,13 @@ impl PodFacts {
         })
     }
 
-    /// Whether the pod itself is going or gone, and not only a run of its container.
+    /// Whether the pod itself ends or has ended, and not only a run of its container.
     pub fn is_taken(&self) -> bool {
         self.deletion.is_some() || self.disruption.is_some() || self.verdict.is_some()
     }
 
-    /// Since when its node has been starting our container; absent if it has no node, if the container has begun or failed to, or
-    /// if the pod is going.
+    /// The time since which its node has been starting our container; absent if the pod has no
+    /// node, if the container has started or failed to start, or if the pod is ending.
     pub fn starting_since(&self) -> Option<Timestamp> {
         let is_starting = match &self.container.state {
             ContainerRun::Unknown => true,
@@ -223,12 +227,12 @@ impl PodFacts {
             .map(|since| last_end.map_or(since, |end| end.max(since)))
     }
 
-    /// Whether the pod stays Terminating although its kubelet should long have ended it.
+    /// Whether the pod stays Terminating although its kubelet should have ended it long ago.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         self.stuck_from().is_some_and(|from| now >= from)
     }
 
-    /// From when on the pod counts as stuck, if it is being deleted.
+    /// The time from which the pod counts as stuck, if it is being deleted.
     pub fn stuck_from(&self) -> Option<Timestamp> {
         self.deletion
             .and_then(|deletion| deletion.checked_add(STUCK_AFTER_GRACE).ok())
@@ -272,7 +276,7 @@ impl ContainerRun {
     }
 }
 
-/// A deletion's time is the end of the grace period that was given.
+/// The time of a deletion is the end of the grace period.
 fn taken_at(pod: &Pod, disruption: Option<&PodCondition>) -> Option<Timestamp> {
     let metadata = &pod.metadata;
     let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
@@ -296,9 +300,9 @@ impl ContainerEnd {
     }
 }
 
-/// Whether the pod's conditions show that its node is lost. A node's controller sets `Ready` to `False` without a reason and leaves
-/// `ContainersReady` as it was, which no kubelet does; a pod that was not ready is marked when its deletion follows from a taint of
-/// the node.
+/// Whether the pod's conditions show that its node is lost. The node controller sets `Ready` to
+/// `False` without a reason and leaves `ContainersReady` unchanged, which no kubelet does. A pod
+/// that was not ready is marked when it is deleted because of a taint of the node.
 fn is_on_lost_node(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -320,7 +324,7 @@ fn is_on_lost_node(pod: &Pod) -> bool {
     is_set_from_outside || is_told || (is_tainted && !is_ready)
 }
 
-/// The init container that does not get on, and how.
+/// The init container that does not finish, and why.
 fn init_trouble(status: &PodStatus) -> Option<(String, Told)> {
     let containers = status.init_container_statuses.iter().flatten();
     let trouble = |container: &ContainerStatus| match ContainerFacts::read(container).state {

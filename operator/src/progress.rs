@@ -1,7 +1,8 @@
-//! The streams to the coordinators: one for each generation that lives, dialled by the operator, both ways.
+//! The bidirectional streams to the coordinators: the operator opens one for each running
+//! generation.
 //!
-//! Keeps the latest report of each and asks for a reconcile when one arrives. Decides nothing about jobs, and knows no
-//! Kubernetes client. The wire's messages stay in `progress/wire.rs`.
+//! Keeps the latest report of each and asks for a reconcile when one arrives. Decides nothing about
+//! jobs, and uses no Kubernetes client. Only `progress/wire.rs` uses the wire's messages.
 
 pub mod dial;
 mod disruptions;
@@ -33,15 +34,16 @@ use crate::identity::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
 use crate::run_report::{RunReport, Unheard};
 
-/// The wait before the first, and the longest before any, new dial.
+/// The first and the longest wait before a stream is opened again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Least time between two reports of one coordinator that are read. An honest one sends at most one a second; what another sends
-/// ahead waits in its own buffers, because nobody reads it.
+/// Least time between two reports of one coordinator that are read. A correct coordinator sends at
+/// most one a second. Reports that are sent faster stay in the sender's buffers, because they are
+/// not read.
 const REPORT_SPACING: Duration = Duration::from_millis(500);
-/// Streams of one operator do not dial in step.
+/// Streams of one operator are not opened in step.
 const RETRY_SPREAD_MS: u64 = 500;
-/// Messages that may wait for a coordinator; more are told at the next reconcile.
+/// Most messages that wait for a coordinator; further ones are sent at the next reconcile.
 const OUTBOX: usize = 1024;
 
 /// The streams of all jobs.
@@ -51,7 +53,7 @@ pub struct RunStreams {
     dialler: Dialler,
 }
 
-/// What a stream's task needs.
+/// The dependencies of a stream's task.
 #[derive(Clone)]
 struct Dialler {
     changed: Arc<Jobs>,
@@ -59,7 +61,7 @@ struct Dialler {
     clock: Clock,
 }
 
-/// Which coordinator to dial, and what proves that we may.
+/// The coordinator to connect to, and the proof of authorization.
 #[derive(Clone, Debug)]
 pub struct StreamTarget {
     /// The job.
@@ -80,19 +82,19 @@ struct RunStream {
     dialler: AbortOnDropHandle<()>,
 }
 
-/// What a stream's task and the reconciles share.
+/// The state that a stream's task and the reconciles share.
 #[derive(Default)]
 struct StreamState {
     report: Option<RunReport>,
     unheard: Option<Unheard>,
-    /// The newest epoch that spoke.
+    /// The newest epoch that sent a report.
     newest_epoch: u64,
-    /// Tasks committed when this operator first heard of the generation's plan.
+    /// Tasks that were committed when this operator first received the generation's plan.
     first_tasks_done: Option<u64>,
     outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
     disruptions: Disruptions,
-    /// What the coordinator is told if its run is to end, and since when.
+    /// The result with which the coordinator must end its run, if any, and since when.
     end: Option<(Message, Timestamp)>,
 }
 
@@ -110,7 +112,7 @@ enum Error {
 }
 
 impl RunStreams {
-    /// `changed` is touched whenever a job's report or its stream changes.
+    /// `changed` is notified whenever a job's report or its stream changes.
     pub fn new(changed: Arc<Jobs>, dial: Arc<dyn Dial>, clock: Clock) -> Self {
         Self {
             streams: Arc::default(),
@@ -122,7 +124,7 @@ impl RunStreams {
         }
     }
 
-    /// Keeps a stream to `target`'s generation, and to no other of that job.
+    /// Keeps a stream to `target`'s generation, and closes any other stream of that job.
     pub fn ensure(&self, target: StreamTarget) {
         let mut streams = lock(&self.streams);
         if streams
@@ -176,12 +178,14 @@ impl RunStreams {
         })?
     }
 
-    /// Since when, and why, the coordinator of a job's generation is not heard; nothing while it is.
+    /// The time since which the coordinator of a job's generation is not heard, and why; nothing
+    /// while it is heard.
     pub fn unheard(&self, job_uid: &str, generation: u32) -> Option<Unheard> {
         self.with(job_uid, generation, |state| state.unheard.clone())?
     }
 
-    /// Ends of worker pods, `pods` being all that exist now, which the coordinator has not been told on its stream.
+    /// Ends of worker pods that were not reported to the coordinator on its stream; `pods` are all
+    /// existing ones.
     pub fn untold_ends<'a>(
         &self,
         job_uid: &str,
@@ -192,7 +196,8 @@ impl RunStreams {
             .unwrap_or_default()
     }
 
-    /// Workers that the generation has lost, `pods` being all that exist now and `before` what status says of it.
+    /// Workers that the generation has lost; `pods` are all existing ones and `before` is the count
+    /// in status.
     pub fn lost<'a>(
         &self,
         job_uid: &str,
@@ -210,7 +215,8 @@ impl RunStreams {
         })
     }
 
-    /// Tells the coordinator of ended pods. What does not fit, or finds no stream, remains untold.
+    /// Reports ended pods to the coordinator. Ends that do not fit, or for which there is no
+    /// stream, stay unreported.
     pub fn tell_pod_ends(&self, job_uid: &str, generation: u32, ends: &[PodEnd]) {
         self.with(job_uid, generation, |state| {
             for end in ends {
@@ -223,17 +229,19 @@ impl RunStreams {
         });
     }
 
-    /// Tells the coordinator that its result is in status. It need not arrive: the generation's deletion says the same.
+    /// Informs the coordinator that its result is in status. The message may get lost, because the
+    /// generation's deletion says the same.
     pub fn acknowledge_result(&self, job_uid: &str, generation: u32, epoch: u64) {
         self.with(job_uid, generation, |state| {
             if let Some(outbox) = &state.outbox {
-                // A full outbox belongs to a coordinator that does not read; it will not read this either.
+                // If the outbox is full, the coordinator does not read; it would not read this
+                // message either.
                 drop(outbox.try_send(Message::ResultStored { epoch }));
             }
         });
     }
 
-    /// Tells the coordinator to end the job; one that comes back is told again.
+    /// Asks the coordinator to end the job; after a reconnect it is asked again.
     pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
         let now = self.dialler.clock.now();
         self.with(job_uid, generation, |state| {
@@ -246,7 +254,7 @@ impl RunStreams {
         });
     }
 
-    /// Since when the coordinator is told to end the job.
+    /// The time since which the coordinator is asked to end the job.
     pub fn told_to_end(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
         self.with(job_uid, generation, |state| {
             state.end.as_ref().map(|(_, since)| *since)
@@ -272,7 +280,8 @@ impl RunStreams {
 }
 
 impl StreamState {
-    /// Says that the run is to end, if it is. It need not arrive: the operator ends the job without the coordinator in a while.
+    /// Sends the request to end the run, if there is one. The message may get lost: after a while
+    /// the operator ends the job without the coordinator.
     fn tell_end(&self) {
         if let (Some((end, _)), Some(outbox)) = (&self.end, &self.outbox) {
             drop(outbox.try_send(end.clone()));
@@ -280,7 +289,8 @@ impl StreamState {
     }
 }
 
-/// Dials again and again until the handle is dropped: a coordinator may come back at any time.
+/// Opens streams again and again until the handle is dropped, because a coordinator may come back
+/// at any time.
 async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<StreamState>>) {
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
@@ -303,7 +313,7 @@ async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<
     }
 }
 
-/// One stream, from the dial to its end.
+/// One stream, from its opening to its end.
 async fn run_stream(
     dialler: &Dialler,
     target: &StreamTarget,
@@ -323,7 +333,7 @@ async fn run_stream(
     Err(Error::Closed)
 }
 
-/// Notes that no stream is up; whether one was.
+/// Records that no stream is open; returns whether one was.
 fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
     let why = wire::cut(source_last(error), wire::MAX_SENTENCE);
     match &mut state.unheard {
@@ -333,7 +343,7 @@ fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
     state.outbox.take().is_some()
 }
 
-/// An error with its innermost cause, which names what happened.
+/// An error with its innermost cause, which is the most specific one.
 fn source_last(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -347,7 +357,7 @@ fn source_last(error: &Error) -> String {
     }
 }
 
-/// Takes one report over. The first of a stream makes the stream usable.
+/// Stores one report. The first report makes the stream usable.
 fn take_report(
     state: &mut StreamState,
     mut report: RunReport,
@@ -369,7 +379,8 @@ fn take_report(
         }
         state.newest_epoch = found;
     }
-    // Planning reports no tasks yet: the base is what was committed when the plan was first known.
+    // While the plan is made, no tasks are reported yet: the base is the number of tasks that were
+    // committed when the plan was first known.
     let progressed = report.planned.is_some()
         && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
     let last = state.report.as_ref();
@@ -388,14 +399,15 @@ fn take_report(
     Ok(())
 }
 
-/// A wait of this job's own, the same at each dial.
+/// The wait of this job, the same at each try.
 fn spread(job_uid: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     job_uid.hash(&mut hasher);
     hasher.finish() % RETRY_SPREAD_MS
 }
 
-/// The values behind these locks are whole after every statement, so one that a panic left behind is as good as any.
+/// The values behind these locks are consistent after every statement, so a panic leaves a usable
+/// value.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -492,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coordinator_is_unheard_from_the_end_of_its_stream_to_the_next_report() {
+    fn a_coordinator_is_not_heard_from_the_end_of_its_stream_to_the_next_report() {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();

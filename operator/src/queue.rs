@@ -1,12 +1,13 @@
-//! Which job is looked at next, and when: a set of keys with due times.
+//! Decides which job is reconciled next, and when: a set of keys with due times.
 //!
-//! Pure: no clock, no runtime; `driver.rs` runs what is taken. Bounded by the number of jobs, however much happens to each of
-//! them. Four rules hold, each tested as a property:
+//! Pure: no clock, no runtime; `driver.rs` runs the reconciles. Its size is bounded by the number
+//! of jobs, however much happens to each of them. Four rules hold, each tested as a property:
 //!
-//! - A change that arrives is followed by a look that starts after it.
-//! - A job is looked at once at a time.
-//! - Nothing shortens a back-off: a change during it is seen when it ends. That includes edits of the spec. The longest
-//!   back-off after a failed call is a minute, and an edit that ended it would let a loop of edits pass it by.
+//! - A change is followed by a reconcile that starts after it.
+//! - At most one reconcile of a job runs at a time.
+//! - Nothing shortens a back-off: a change during it is seen when it ends. That includes edits of
+//!   the spec. The longest back-off after a failed call is a minute; if an edit ended it, a loop of
+//!   edits could bypass it.
 //! - Namespaces take turns, and one namespace never holds all slots.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,14 +17,16 @@ use tokio::time::Instant;
 
 use crate::defect::{self, Defect};
 
-/// Jobs that are looked at at the same time. A look waits for the API server most of the time, and one that hangs ends with
-/// its calls' time-out, so slots cost little and are many.
+/// Reconciles that run at the same time. A reconcile mostly waits for the API server, and one that
+/// hangs ends with the timeout of its calls, so slots are cheap and there are many.
 pub const SLOTS: usize = 128;
-/// Slots of one namespace at most: as many calls as an API server answers at once for one client without complaint.
+/// Most slots of one namespace: the number of calls that an API server answers at the same time for
+/// one client without problems.
 pub const SLOTS_PER_NAMESPACE: usize = 16;
-/// The least time between the end of one look at a job and the start of the next: what happens meanwhile is seen together.
+/// Least time between the end of one reconcile of a job and the start of the next: changes in
+/// between are handled together.
 pub const SPACING: Duration = Duration::from_millis(100);
-/// The longest wait: a timer further away is set again by the look that it would cause.
+/// The longest wait: the reconcile at its end sets a timer again if it is further away.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// A job by name.
@@ -35,14 +38,14 @@ pub struct JobKey {
     pub name: String,
 }
 
-/// What a look at a job asks of the queue.
+/// The result of a reconcile for the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Look again when something changes.
+    /// Reconcile again when something changes.
     Settled,
-    /// Look again when something changes, or after this time.
+    /// Reconcile again when something changes, or after this time.
     LookAgain(Duration),
-    /// Look again after this time, and not before, whatever changes.
+    /// Reconcile again after this time, and not earlier, whatever changes.
     BackOff(Duration),
     /// There is no such job.
     Gone,
@@ -57,7 +60,7 @@ pub struct Queue {
     lanes: BTreeMap<String, Lane>,
     /// Namespaces with jobs that are ready, by the number of their turn.
     turns: BTreeMap<u64, String>,
-    /// Numbers of turns, and of places within a lane.
+    /// The next number of a turn, and of a place within a lane.
     next_number: u64,
     running: usize,
 }
@@ -65,7 +68,7 @@ pub struct Queue {
 #[derive(Debug)]
 struct Entry {
     place: Place,
-    /// No look starts before: the end of the spacing or of the back-off.
+    /// No reconcile starts before this time: the end of the spacing or of the back-off.
     not_before: Instant,
 }
 
@@ -76,9 +79,9 @@ enum Place {
     /// Its place in its namespace's lane.
     Ready(u64),
     Running {
-        /// Something changed since the look started.
+        /// Something changed since the reconcile started.
         is_dirty: bool,
-        /// The job was deleted since the look started.
+        /// The job was deleted since the reconcile started.
         is_forgotten: bool,
     },
 }
@@ -93,7 +96,7 @@ struct Lane {
 }
 
 impl Queue {
-    /// Something about a job changed: it is looked at as soon as its spacing or back-off allows.
+    /// Something about a job changed: it is reconciled as soon as its spacing or back-off allows.
     pub fn touch(&mut self, key: &JobKey, now: Instant) {
         let entry = self.jobs.entry(key.clone()).or_insert(Entry {
             place: Place::Idle,
@@ -116,7 +119,7 @@ impl Queue {
         }
     }
 
-    /// The job is gone: what was due is not done. A look that runs goes on.
+    /// The job is gone: no further reconcile starts. A running one continues.
     pub fn forget(&mut self, key: &JobKey) {
         let Some(entry) = self.jobs.get_mut(key) else {
             return;
@@ -138,12 +141,13 @@ impl Queue {
         self.jobs.remove(key);
     }
 
-    /// The next job to look at, if one is due and a slot is free. It runs until [`Self::finish`].
+    /// The next job to reconcile, if one is due and a slot is free. It counts as running until
+    /// [`Self::finish`].
     pub fn take(&mut self, now: Instant) -> Option<JobKey> {
         self.make_ready(now);
         let free = SLOTS.checked_sub(self.running).filter(|free| *free > 0)?;
-        // The fewer slots are free, the fewer one namespace may hold: a namespace that comes late finds one even if the calls
-        // of a dozen others hang.
+        // The fewer slots are free, the fewer one namespace may hold. So a namespace that comes
+        // late finds a free slot, even if the calls of a dozen others hang.
         let share = (free / 4).clamp(1, SLOTS_PER_NAMESPACE);
         let namespace = self.turns.values().find(|namespace| {
             self.lanes
@@ -167,7 +171,7 @@ impl Queue {
         Some(key)
     }
 
-    /// The look at `key` ended.
+    /// The reconcile of `key` ended.
     pub fn finish(&mut self, key: &JobKey, outcome: Outcome, now: Instant) {
         let Some(entry) = self.jobs.get_mut(key) else {
             return;
@@ -207,18 +211,18 @@ impl Queue {
         }
     }
 
-    /// When time alone makes another job ready.
+    /// The next time at which another job becomes ready without a change.
     pub fn next_due(&self) -> Option<Instant> {
         self.timed.first().map(|(at, _)| *at)
     }
 
-    /// Jobs that are ready and wait for a slot, and jobs that run.
+    /// Jobs that are ready and wait for a slot, and running jobs.
     pub fn depth(&self) -> (usize, usize) {
         let ready = self.lanes.values().map(|lane| lane.ready.len()).sum();
         (ready, self.running)
     }
 
-    /// Puts a job that is in no place to where it is found at `due`.
+    /// Puts a job that has no place among those that are due at `due`.
     fn schedule(&mut self, key: &JobKey, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(key) {
             entry.place = Place::Timed(due);
@@ -226,7 +230,7 @@ impl Queue {
         }
     }
 
-    /// Moves what is due to its namespace's lane.
+    /// Moves due jobs to their namespaces' lanes.
     fn make_ready(&mut self, now: Instant) {
         while let Some((at, key)) = self.timed.pop_first() {
             if at > now {
@@ -246,7 +250,7 @@ impl Queue {
         }
     }
 
-    /// A namespace had its turn: the next one comes after everybody else's.
+    /// A namespace had its turn: all other waiting namespaces come before its next one.
     fn end_turn(&mut self, namespace: &str) {
         let number = self.number();
         let Some(lane) = self.lanes.get_mut(namespace) else {

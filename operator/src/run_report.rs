@@ -1,6 +1,7 @@
-//! What the operator knows about a run, in its own words: the latest report of a generation's coordinator.
+//! What the operator knows about a run, in its own types: the latest report of a generation's
+//! coordinator.
 //!
-//! Plain values. How they come over the wire is the business of `progress.rs`.
+//! Plain values. `progress.rs` receives them over the wire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zephyr_proto::reason::EndReason;
 
-/// Uids of pods, up to 10,000 of them: each plan looks at them, and none copies them.
+/// Uids of pods, up to 10,000: each plan reads them, and none copies them.
 pub type PodUids = Arc<BTreeSet<String>>;
 
 /// The latest report of a generation's coordinator.
@@ -16,13 +17,13 @@ pub type PodUids = Arc<BTreeSet<String>>;
 pub struct RunReport {
     /// The generation that it is about.
     pub generation: u32,
-    /// Which incarnation of the coordinator speaks; absent until it has taken the ledger over.
+    /// The epoch of the coordinator that sent it; absent until it has taken over the ledger.
     pub epoch: Option<u64>,
-    /// Whether the stream is up: otherwise this is what was last heard.
+    /// Whether the stream is open; otherwise this is the last report before it closed.
     pub connected: bool,
     /// What the coordinator is doing.
     pub phase: RunPhase,
-    /// What it does or waits for, for people; may be empty.
+    /// What the coordinator is doing or waiting for, for people; may be empty.
     pub message: String,
     /// Known as soon as the plan is.
     pub planned: Option<Planned>,
@@ -34,34 +35,34 @@ pub struct RunReport {
     pub disruptions: u64,
     /// Pods with at least one task running.
     pub busy_pods: PodUids,
-    /// Pods whose workers have a session; absent where they are not told.
+    /// Pods whose workers have a session; absent if the coordinator does not report them.
     pub connected_pods: Option<PodUids>,
-    /// Pods whose workers had one a moment ago.
+    /// Pods whose workers had a session a moment ago.
     pub reconnecting_pods: PodUids,
-    /// Since when this operator has heard this epoch.
+    /// The time since which this operator has received reports of this epoch.
     pub epoch_since: Option<Timestamp>,
     /// Tasks of all stages that are done.
     pub tasks_done: u64,
     /// Tasks of all stages.
     pub tasks_total: u64,
-    /// How many workers can still be of use, by ordinal from 0; all where it is absent.
+    /// How many workers are still useful, by ordinal from 0; all if it is absent.
     pub useful_workers: Option<u32>,
     /// Whether tasks were committed since the first report of this generation.
     pub progressed: bool,
-    /// Present once the run has ended; durable in the ledger before it was sent.
+    /// Present after the run has ended; it was durable in the ledger before it was sent.
     pub result: Option<RunResult>,
 }
 
-/// A coordinator that the operator does not hear.
+/// A coordinator from which the operator receives no reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unheard {
-    /// Since when this operator has tried.
+    /// The time since which this operator has tried to connect.
     pub since: Timestamp,
-    /// What came of the last try.
+    /// The result of the last try.
     pub why: String,
 }
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunPhase {
     /// Inputs are listed and the plan is made.
@@ -77,7 +78,7 @@ pub enum RunPhase {
     Ended,
 }
 
-/// What follows from the plan for the number of workers.
+/// The consequences of the plan for the number of workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Planned {
     /// Number of stages.
@@ -121,7 +122,7 @@ pub struct RecordsReport {
 pub struct RunResult {
     /// Whether the output is complete.
     pub succeeded: bool,
-    /// As one word, for conditions.
+    /// The reason as one word, for conditions.
     pub reason: EndReason,
     /// Why the job failed; empty if it succeeded.
     pub message: String,

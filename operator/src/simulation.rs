@@ -1,8 +1,10 @@
-//! Whole lives of jobs under every fault: the real operator, from its client to its controller, against an API server in
-//! memory, with scripted coordinators, on a clock that jumps. A run without faults shows which requests a scenario makes;
-//! the sweep then lets each of them fail in every way, and the end has to be the same.
+//! Complete lives of jobs under every fault: the real operator, from its client to its controller,
+//! against an API server in memory, with scripted coordinators, on a simulated clock. A run without
+//! faults shows the requests of a scenario; the sweep then makes each of them fail in every way,
+//! and the end must be the same.
 //!
-//! It is in this crate because the mistakes that it must find are seeded in the code (`defect.rs`). A program has none of it.
+//! It is in this crate because the mistakes that it must find are seeded in the code (`defect.rs`).
+//! It is not compiled into a program.
 
 mod api;
 mod chance;
@@ -23,7 +25,7 @@ mod world;
 use self::runs::Known;
 use self::sweep::Run;
 
-/// Runs of `make test`, at least: every single fault, and as many pairs as are missing.
+/// Least number of runs of `make test`: every single fault, and pairs up to this number.
 const RUNS: usize = 3000;
 
 #[test]
@@ -51,8 +53,9 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
     known.expect_all_well(&runs);
 }
 
-/// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth of the sweep, `ZEPHYR_SEED` the
-/// pair or triple of a seed, and `ZEPHYR_SEEDS` those of so many seeds.
+/// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth
+/// run of the sweep, `ZEPHYR_SEED` the pair or triple of a seed, and `ZEPHYR_SEEDS` those of this
+/// number of seeds.
 #[test]
 fn what_the_environment_asks_for() {
     let number = |name| {

@@ -1,7 +1,8 @@
-//! From arguments to a running controller: the wiring, and what must hold before it starts. No decision about a job.
+//! Starts the operator: connects the parts, and checks the preconditions. Makes no decision about a
+//! job.
 //!
-//! [`run`] is the process: its arguments, key, signals and listener. [`serve`] is everything else, over any client, clock and
-//! way to coordinators.
+//! [`run`] is the process: its arguments, key, signals and listener. [`serve`] is everything else,
+//! with any client, clock and connection to coordinators.
 
 mod definition;
 
@@ -34,7 +35,7 @@ use crate::progress::token::{KeyTooShort, SigningKey};
 use crate::watches;
 use crate::watches::cache::Caches;
 
-/// How often what is kept for jobs that are gone is dropped.
+/// How often data of deleted jobs is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the operator does not start, or ends.
@@ -101,7 +102,7 @@ pub enum Error {
     Signals(#[source] std::io::Error),
 }
 
-/// What the operator works with besides its client.
+/// The dependencies of the operator, besides its client.
 pub struct Setup {
     /// What the chart sets.
     pub installation: Installation,
@@ -111,7 +112,7 @@ pub struct Setup {
     pub signing_key: SigningKey,
     /// The source of the time of day.
     pub clock: Clock,
-    /// How coordinators are reached.
+    /// The way to connect to coordinators.
     pub dial: Arc<dyn Dial>,
     /// The name of the operator's pod, for events.
     pub instance: Option<String>,
@@ -127,7 +128,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signing_key = read_key(&config)?;
     let mut client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
-    // Every wait is ours to keep: the client would try again below them, several times within one call.
+    // The operator controls every retry itself: retries of the client below it would be several
+    // within one call.
     client_config.default_retry = false;
     let client = ClientBuilder::try_from(client_config)
         .map_err(Error::Client)?
@@ -145,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let served = admin::serve(config.listen, setup.metrics.clone(), setup.health.clone());
     tokio::select! {
-        // Every write is safe to repeat and to leave out: stopping at any point is fine.
+        // Every write can be repeated and left out safely, so stopping at any point is fine.
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = Box::pin(serve(client, setup)) => ended,
@@ -156,7 +158,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
 }
 
-/// What a look at a job works with, once the caches are filled.
+/// The dependencies of a reconcile, once the caches are filled.
 fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -> Context {
     Context {
         recorder: Recorder::new(client.clone(), reporter(setup.instance)),
@@ -173,9 +175,10 @@ fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -
     }
 }
 
-/// Runs the operator until it fails. Dropping the future at any point is what a crash is: nothing goes on after it.
+/// Runs the operator until it fails. Dropping the future at any point is equivalent to a crash:
+/// nothing continues after it.
 ///
-/// Listens on nothing, reads no file, argument or signal.
+/// Listens on nothing, and reads no file, argument or signal.
 pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     let namespace = setup.namespace.as_deref();
@@ -216,7 +219,7 @@ fn read_key(config: &Config) -> Result<SigningKey, Error> {
     SigningKey::new(&bytes).map_err(|source| Error::UseKey { path, source })
 }
 
-/// Drops what is kept for jobs that are gone, for ever.
+/// Drops data of deleted jobs, forever.
 async fn sweep(context: Arc<Context>) -> &'static str {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

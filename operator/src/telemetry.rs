@@ -1,8 +1,8 @@
-//! Logs: one JSON object a line on standard output. Nothing else is set up here.
+//! Logs: one JSON object per line on standard output. Sets up nothing else.
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged where `RUST_LOG` says nothing.
+/// The log level if `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "info";
 
 /// Starts logging for the process.

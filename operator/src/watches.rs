@@ -1,7 +1,8 @@
 //! The watches: one cache of facts for each kind, and for every change the job that it concerns.
 //!
-//! Children are found by the label of their job: they are its grandchildren, so owner references do not lead to it. What a
-//! change touches goes into the queue, which never waits. Writes nothing, decides nothing.
+//! Children are found by the label of their job: most are its grandchildren, so owner references do
+//! not lead to it. Affected jobs go into the queue, which never blocks. Writes nothing, decides
+//! nothing.
 
 pub mod cache;
 pub mod decode;
@@ -30,29 +31,31 @@ use crate::driver::Jobs;
 use crate::health::Health;
 use crate::queue::JobKey;
 
-/// How long the caches may take to fill. 10,000 pods take seconds; a cluster that needs longer does not answer.
+/// How long filling the caches may take. 10,000 pods take seconds; if it takes longer than this,
+/// the cluster does not answer.
 pub const FILL_DEADLINE: Duration = Duration::from_mins(3);
-/// Objects in one page of a list: with a megabyte in each, the most that somebody can put there, a page takes 100 MB while
-/// it is read.
+/// Objects in one page of a list: with a megabyte in each, the most that is possible, a page takes
+/// 100 MB while it is read.
 const PAGE: u32 = 100;
-/// Metadata in one page of a list: 256 KiB of annotations in each make 64 MB.
+/// Metadata objects in one page of a list: 256 KiB of annotations in each make 64 MB.
 const METADATA_PAGE: u32 = 250;
-/// The wait before the first, and the longest before any, new try of a watch that failed.
+/// The first and the longest wait before a failed watch is started again.
 const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// A watch that worked for so long has recovered.
+/// A watch that worked for this long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_mins(2);
 
-/// Changes that a channel would hold which nobody reads before the caches are filled: a seeded mistake.
+/// Most changes in a channel that is not read before the caches are filled: used by a seeded
+/// mistake.
 const SMALL_CHANNEL: usize = 1;
 
-/// The caches on their way to being filled.
+/// The caches while they are filled.
 #[derive(Clone, Debug)]
 pub struct Filling(Arc<FillingState>);
 
 #[derive(Debug)]
 struct FillingState {
-    /// The kinds whose caches are not filled, with what went wrong last.
+    /// The kinds whose caches are not filled, with the last error of each.
     missing: Mutex<BTreeMap<&'static str, Option<String>>>,
     filled: Notify,
     health: Health,
@@ -65,7 +68,7 @@ pub struct Error {
     what: String,
 }
 
-/// The kinds that are watched, as people call them.
+/// The kinds that are watched, by their names for people.
 const KINDS: [&str; 6] = [
     "ZephyrJobs",
     "ConfigMaps",
@@ -75,7 +78,7 @@ const KINDS: [&str; 6] = [
     "Pods",
 ];
 
-/// What every watch needs.
+/// The dependencies of every watch.
 #[derive(Clone)]
 struct Watching {
     client: Client,
@@ -85,7 +88,8 @@ struct Watching {
     filling: Filling,
 }
 
-/// Starts every watch, in `namespace` or everywhere. What changes goes into `jobs`. A task of `tasks` that ends is a fault.
+/// Starts every watch, in `namespace` or in all namespaces. Affected jobs go into `jobs`. The end
+/// of any of `tasks` is a fault.
 pub fn start(
     client: &Client,
     namespace: Option<&str>,
@@ -153,7 +157,7 @@ async fn follow<F: Facts>(
 ) -> &'static str {
     let caches = Arc::clone(&watching.caches);
     let jobs = Arc::clone(&watching.jobs);
-    // Whose object it is said to be must exist: the queue holds jobs, and no names that somebody made up.
+    // The job that the label names must exist: the queue contains jobs, and no invented names.
     let on_touch = |touched: Touched| {
         let JobKey { namespace, name } = &touched.key;
         let job = caches.jobs.get(namespace, name);
@@ -229,7 +233,7 @@ impl Filling {
         }))
     }
 
-    /// Waits until every cache holds what is there, for [`FILL_DEADLINE`] at most.
+    /// Waits until every cache is filled, for at most [`FILL_DEADLINE`].
     pub async fn wait(&self) -> Result<(), Error> {
         let filled = async {
             while self.sentence().is_some() {
@@ -241,7 +245,7 @@ impl Filling {
         })
     }
 
-    /// Which caches are not filled, and why; nothing once all are.
+    /// The caches that are not filled, and why; nothing once all are.
     pub fn sentence(&self) -> Option<String> {
         let missing = self
             .0
@@ -291,8 +295,8 @@ impl Filling {
     }
 }
 
-/// The waits between tries of a watch: doubled while it fails, the first again once it has worked for a while. A list that
-/// begins is no sign of that, although it succeeds.
+/// The waits between tries of a watch: doubled while it fails, and reset once it has worked for a
+/// while. A list that begins does not prove that, although it succeeds.
 #[derive(Debug, Default)]
 struct WatchBackoff {
     failures: u32,

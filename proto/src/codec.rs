@@ -1,5 +1,5 @@
-//! How messages become bytes: as tonic does it, with buffers that begin small, because a
-//! coordinator holds two for each of ten thousand streams. Knows no message's meaning.
+//! Encodes messages as tonic does, but with buffers that begin small, because a coordinator holds
+//! two for each of ten thousand streams. Does not know the meaning of messages.
 
 use std::marker::PhantomData;
 
@@ -7,10 +7,10 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::ProstCodec;
 
-/// What a stream's buffers begin with, and what they grow by: heartbeats, acknowledgements and a
-/// few tasks fit.
+/// Initial size of a stream's buffers, and the step by which they grow: heartbeats,
+/// acknowledgements and a few tasks fit.
 const BUFFER_BYTES: usize = 1024;
-/// How much is gathered before it is sent: tonic's own.
+/// How much is collected before it is sent: tonic's default.
 const GATHERED_BYTES: usize = 32 * 1024;
 
 /// The codec of both services.

@@ -1,4 +1,4 @@
-//! The messages and services that `build.rs` generates. No code of ours.
+//! The messages and services that `build.rs` generates. Contains no handwritten code.
 
 #![expect(
     clippy::pedantic,

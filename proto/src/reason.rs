@@ -1,7 +1,7 @@
-//! Why a run ended, as one word of `Result.reason` in `run.proto`. A word of another release is
-//! kept as it is.
+//! Why a run ended, as one word in `Result.reason` of `run.proto`. An unknown word of another
+//! release is kept unchanged.
 //!
-//! On the wire it is a string, so that an older release still reads what a newer one reports.
+//! On the wire it is a string, so that an older release can still read the report of a newer one.
 
 use std::fmt;
 
@@ -16,20 +16,20 @@ pub enum EndReason {
     TaskFailed,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
-    /// Storage lost or damaged what a task had written.
+    /// Storage lost or damaged the output of a task.
     OutputLost,
-    /// The ledger is damaged, or not this job's.
+    /// The ledger is damaged, or belongs to another job.
     LedgerDamaged,
-    /// The operator: as many generations as are allowed ended without a result.
+    /// From the operator: as many generations as are allowed ended without a result.
     GenerationsExhausted,
-    /// The operator: generations in a row ended in the same way without progress.
+    /// From the operator: consecutive generations ended in the same way without progress.
     NoProgress,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl EndReason {
-    /// All that this release knows.
+    /// All words that this release knows.
     pub const KNOWN: [Self; 8] = [
         Self::Succeeded,
         Self::PlanFailed,
@@ -41,7 +41,7 @@ impl EndReason {
         Self::NoProgress,
     ];
 
-    /// The word on the wire.
+    /// The word in a message.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Succeeded => "Succeeded",
@@ -57,7 +57,7 @@ impl EndReason {
     }
 }
 
-/// The empty word, which a message without a reason carries.
+/// The empty word of a message without a reason.
 impl Default for EndReason {
     fn default() -> Self {
         Self::Other(String::new())

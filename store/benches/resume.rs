@@ -1,8 +1,8 @@
-//! How long a coordinator needs, and how much memory, to resume a job with many completed tasks.
-//! Prints; judges nothing.
+//! Measures how long a coordinator needs, and how much memory, to resume a job with many completed
+//! tasks. Prints the results; judges nothing.
 //!
 //! `cargo bench -p zephyr-store --bench resume [-- TASKS [RECORDS_PER_COMMIT]]`: writes a ledger to
-//! a local folder, then a process of its own takes over.
+//! a local folder, then a separate process takes over.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_store::storage::{JobStorage, Stores};
 
 const TASKS: u32 = 1_000_000;
-/// What a coordinator at full speed puts into one commit.
+/// The number of records that a coordinator at full speed puts into one commit.
 const RECORDS_PER_COMMIT: u32 = 1_000;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Where random numbers come from: the system, or in a simulation a seed. Nothing here is fit for
+//! Random numbers: from the system, or from a seed in a simulation. They must not be used for
 //! secrets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,23 +11,23 @@ use rand::{RngExt, SeedableRng};
 pub struct Chance(Arc<Mutex<StdRng>>);
 
 impl Chance {
-    /// From the system: another sequence in each process.
+    /// From the system: a different sequence in each process.
     pub fn system() -> Self {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
-    /// The same sequence each time.
+    /// From a seed: always the same sequence.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// A number from a half to one, by which waits are shortened so that many callers do not come
-    /// back at once.
+    /// A number from a half to one. Waits are multiplied by it, so that many callers do not come
+    /// back at the same time.
     pub fn jitter(&self) -> f64 {
         self.lock().random_range(0.5..=1.0)
     }
 
-    /// A number that nobody else draws.
+    /// A number that no other caller gets.
     pub fn unique(&self) -> u128 {
         self.lock().random()
     }

@@ -1,8 +1,8 @@
-//! Final files: their names, whose folder they go to, and what the coordinator does with the
-//! winner's upload, with losers', and at the very end.
+//! Final files: their names, the owner of their folder, and what the coordinator does with the
+//! winner's upload, with the losers' uploads, and at the end of the job.
 //!
-//! Only the coordinator calls these, and only for attempts that its ledger has committed. Decides
-//! not who won: that is known before.
+//! Only the coordinator calls these functions, and only for attempts that its ledger has committed.
+//! They do not decide who won.
 
 mod claim;
 mod close;
@@ -39,14 +39,14 @@ pub use leftovers::throw_away_leftovers;
 pub use output::Output;
 pub use silence::OwnerWatch;
 
-/// What of a file is held in memory while it is compared.
+/// How much of a file is held in memory while it is compared.
 const COMPARE_BYTES: u64 = 8 << 20;
 
-/// The name under which the manifest lies beside the files.
+/// The name of the manifest beside the files.
 pub const MANIFEST_NAME: &str = "_SUCCESS.json";
 
-/// The name under which a job says, beside the files, that it writes them, until the manifest is
-/// there.
+/// The name of the marker beside the files by which a job claims the folder, until the manifest
+/// exists.
 pub const STARTED_NAME: &str = "_STARTED.json";
 
 /// The widest number in a name: `{shard:20}`.
@@ -64,12 +64,12 @@ pub struct TemplateError {
     pub problem: String,
 }
 
-/// What became of a final file.
+/// The state of a final file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finalized {
-    /// It stands under its final name, whole.
+    /// It exists under its final name and is complete.
     Stands,
-    /// Neither the upload nor the whole file is there: the task has to run again.
+    /// Neither the upload nor the complete file exists: the task has to run again.
     Lost,
 }
 
@@ -89,7 +89,7 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
         let number = match word {
             "shard" => shard,
             "total" => total,
-            _ => return Err(refuse(&format!("{{{placeholder}}} is no placeholder"))),
+            _ => return Err(refuse(&format!("{{{placeholder}}} is not a placeholder"))),
         };
         let width: usize = width
             .parse()
@@ -104,18 +104,18 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
     Ok(name)
 }
 
-/// What came of a completion, with what it left under the final name.
+/// The result of a completion, with what is now under the final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Stands,
-    /// This very call made a file that is not what was written: the store damaged it.
+    /// This call created a file that differs from what was written: the store damaged it.
     Damaged,
     Lost,
 }
 
-/// Completes the upload of a committed attempt, and looks whether the file is what was written.
-/// Where there is no such upload, the file is compared with what the ledger says: the upload may
-/// have been completed before a crash.
+/// Completes the upload of a committed attempt, and checks that the file is what was written. If
+/// there is no such upload, the file is compared with the ledger, because the upload may have been
+/// completed before a crash.
 pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
     Ok(match complete_and_compare(stores, file).await? {
         Outcome::Stands => Finalized::Stands,
@@ -144,18 +144,20 @@ async fn compare(
         Verified::Unclear if stands(stores, location, file).await? => {
             return Ok(Outcome::Stands);
         }
-        Verified::Unclear => "its CRC-32C is not that of what was written".to_owned(),
+        Verified::Unclear => {
+            "its CRC-32C differs from that of the data that was written".to_owned()
+        }
         Verified::Other(problem) => problem,
     };
-    tracing::warn!(file = %location, %problem, "a finished file is not what was written; its task runs again");
+    tracing::warn!(file = %location, %problem, "a finished file differs from what was written; its task runs again");
     Ok(Outcome::Damaged)
 }
 
-/// Throws away the upload of an attempt that lost, or its shuffle file.
+/// Deletes the upload of an attempt that lost, or its shuffle file.
 pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
     if let FilePlace::Shuffle = file.place {
-        // Attempts' shuffle files lie under their own names, harm nobody, and go with the job's
-        // folder.
+        // Shuffle files of attempts have their own names, do no harm, and are deleted with the
+        // job's folder.
         return Ok(());
     }
     let (location, place) = upload(file)?;
@@ -190,7 +192,7 @@ fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
         object: sink_path.to_owned(),
         cause: Cause::Configuration(error.to_string()),
     };
-    // `s3://bucket/part-{shard}` lies in the bucket itself, and `/part-{shard}` at the root of the
+    // `s3://bucket/part-{shard}` is in the bucket itself, and `/part-{shard}` is at the root of the
     // disk.
     let location = Location::parse_local(&format!("{folder}/{MANIFEST_NAME}"))
         .map_err(|error| wrong(&error))?;
@@ -236,7 +238,7 @@ fn manifest(
         bytes: file.bytes,
         crc32c: format!("{:08x}", file.crc32c),
     });
-    // The numbers are what workers said.
+    // These numbers were reported by workers.
     let sum = |of: fn(&OutputFile) -> u64| {
         files
             .iter()
@@ -279,7 +281,7 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
         return Err(StorageError {
             call: "completing",
             object: uri.to_owned(),
-            cause: Cause::Other("a shuffle file is no final file".to_owned()),
+            cause: Cause::Other("a shuffle file is not a final file".to_owned()),
         });
     };
     let upload = match &**place {
@@ -292,7 +294,7 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
     Ok((parse(uri)?, upload))
 }
 
-/// Whether the very file stands under its final name.
+/// Whether exactly this file exists under its final name.
 async fn stands(
     stores: &Stores,
     location: &Location,
@@ -301,7 +303,7 @@ async fn stands(
     has_contents(stores, location, file.bytes, file.crc32c).await
 }
 
-/// Whether a file has this size and this CRC-32C. Reads all of it.
+/// Whether a file has this size and this CRC-32C. Reads the whole file.
 async fn has_contents(
     stores: &Stores,
     location: &Location,
@@ -368,7 +370,7 @@ mod file_tests {
     }
 
     #[test]
-    fn the_manifest_lies_in_the_folder_of_all_files() {
+    fn the_manifest_is_in_the_folder_that_contains_all_files() {
         for (path, expected) in [
             ("s3://o/a/part-{shard}.jsonl", "s3://o/a/_SUCCESS.json"),
             ("s3://o/a/{shard}/x.jsonl", "s3://o/a/_SUCCESS.json"),
@@ -450,7 +452,7 @@ mod file_tests {
             assert!(fetch(&stores, &location).await.unwrap() == content);
             // The answer was lost in a crash.
             assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
-            // The loser's upload is gone, and the file under the name is not the loser's.
+            // The loser's upload is gone, and the file under the final name is not the loser's.
             assert_eq!(finalize(&stores, &loser).await.unwrap(), Finalized::Lost);
             assert!(fetch(&stores, &location).await.unwrap() == content);
         }
@@ -476,7 +478,7 @@ mod file_tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_empty_file_without_parts_replaces_what_was_there_and_no_file_that_came_since() {
+    async fn an_empty_file_without_parts_replaces_an_old_file_and_no_newer_one() {
         let stores = Stores::in_memory();
         let runtime = Handle::current();
         let uri = "az://o/0";
@@ -562,7 +564,7 @@ mod file_tests {
     }
 
     #[test]
-    fn absurd_numbers_of_workers_make_a_manifest_all_the_same() {
+    fn absurd_numbers_of_workers_still_make_a_manifest() {
         let place = FilePlace::from(FinalPlace::Multipart {
             uri: "s3://o/0".to_owned(),
             upload: "u".to_owned(),

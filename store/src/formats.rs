@@ -1,5 +1,5 @@
-//! How records lie in files: lines of JSON or of text, plain or compressed. Works on `Read` and
-//! `Write`, opens nothing.
+//! Records in files: lines of JSON or of text, plain or compressed. Works on `Read` and `Write`,
+//! opens nothing.
 
 mod compression;
 mod error;

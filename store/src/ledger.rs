@@ -1,15 +1,16 @@
-//! What survives: the plan, and the log of facts, as objects that are written once and never again.
+//! The durable state of a job: the plan, and the log of facts, as objects that are written once and
+//! never changed.
 //!
 //! Under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`, `epochs/{e}/log/{seq}`,
-//! `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Every one is put only if absent and
-//! carries its writer's token. Decides nothing about the job: it keeps records in order and keeps
-//! out whoever was replaced.
+//! `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Each object is put only if absent and
+//! carries its writer's token. Makes no decision about the job: it keeps records in order and
+//! fences replaced coordinators.
 //!
-//! A snapshot names merged objects that together hold all records before log object `seq` of its
-//! epoch. Merged objects are never written again, not even by later epochs: a take-over writes what
-//! is new, and names the rest.
+//! A snapshot lists merged objects that together hold all records before log object `seq` of its
+//! epoch. Merged objects are never written again, not even by later epochs: a take-over writes only
+//! what is new, and refers to the rest.
 //!
-//! Nothing here depends on the order or completeness of a listing, nor on a clock.
+//! Nothing here depends on the order or completeness of a listing, or on a clock.
 
 mod append;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Object storage and what a job keeps in it: clients of the stores, file formats, shuffle files,
 //! the ledger, final files and the folders of ended jobs.
 //!
-//! Knows no sessions, no tasks and no Kubernetes. What a run does next is the engine's decision;
-//! the worker's crate calls what is here.
+//! Knows no sessions, no tasks and no Kubernetes. The engine decides what a run does next; the
+//! worker's crate calls the functions of this crate.
 
 pub mod chance;
 pub mod finalize;
@@ -12,8 +12,8 @@ pub mod reclaim;
 pub mod shuffle;
 pub mod storage;
 
-/// The fixtures are also used by the tests of the worker's crate, so they name this crate from
-/// outside.
+/// The fixtures are also used by the tests of the worker's crate, so they refer to this crate by
+/// its external name.
 #[cfg(test)]
 extern crate self as zephyr_store;
 #[cfg(test)]
@@ -21,7 +21,7 @@ extern crate self as zephyr_store;
 #[expect(dead_code, reason = "the worker's tests use more of it")]
 mod fixtures;
 
-/// Makes ring the process's provider of cryptography, once; every client and server of TLS needs
+/// Installs ring as the process's provider of cryptography, once; every TLS client and server needs
 /// it.
 pub fn install_crypto_provider() {
     if rustls::crypto::ring::default_provider()

@@ -1,8 +1,8 @@
-//! Job folders that nobody needs any more: how they look, when they ended, what is in them, and
-//! their removal.
+//! Job folders that no job needs any more: how they are recognized, when their jobs ended, what
+//! they contain, and their removal.
 //!
-//! Only a folder that has the name of a job's uid, that holds nothing but a job's objects, and that
-//! proves by one of them whose it is, is ever removed. All times are those of the store's clock.
+//! A folder is removed only if it has the name of a job's uid, contains only a job's objects, and
+//! proves by one of them which job it belongs to. All times are those of the store's clock.
 
 mod marker;
 mod remove;

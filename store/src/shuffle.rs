@@ -1,9 +1,9 @@
-//! Shuffle files: what a stage hands to the next. Written sorted, one object an attempt; read by
-//! ranges, one partition at a time; merged with bounded fan-in and memory.
+//! Shuffle files: the data that one stage passes to the next. They are written sorted, one object
+//! per attempt; read by ranges, one partition at a time; and merged with bounded fan-in and memory.
 //!
-//! A shuffle file is the partitions' chunks, one behind the other, then one fixed-width index entry
-//! a partition, then a footer. A reducer reads its own entry and its own range, whatever the number
-//! of partitions. Everything is under a checksum. What the entries mean is the engine's business.
+//! A shuffle file consists of the chunks of its partitions in order, one index entry of fixed width
+//! per partition, and a footer. A reducer reads its own entry and its own range, whatever the
+//! number of partitions. Checksums cover everything. The engine defines the meaning of entries.
 
 mod chunk;
 mod error;

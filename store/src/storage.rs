@@ -1,8 +1,8 @@
 //! Object storage and local files behind one set of addresses: finite timeouts, retries with
 //! jitter, errors that are sentences.
 //!
-//! Knows nothing of tasks, ledgers or formats. Nothing here decides whose fault a failure is, only
-//! whether it may pass.
+//! Knows nothing of tasks, ledgers or formats. Says whether a failure may pass by itself, and not
+//! whose fault it is.
 
 mod answer;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A bucket's folder for one test, reached from this process. Not our storage layer: the plain S3
-//! client.
+//! A bucket's folder for one test, reached from this process. Uses the plain S3 client and not our
+//! storage layer.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::cluster::Environment;
 
-/// The buckets that `make cluster` makes: inputs and outputs; intermediate data and ledgers.
+/// The buckets that `make cluster` creates: inputs and outputs; intermediate data and ledgers.
 pub const DATA: &str = "zephyr-data";
 /// See [`DATA`].
 pub const SCRATCH: &str = "zephyr-scratch";

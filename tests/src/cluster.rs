@@ -1,4 +1,5 @@
-//! The cluster under test and a namespace per test. Creates and deletes only namespaces of its own.
+//! The cluster under test, with a namespace for each test. Creates and deletes only its own
+//! namespaces.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +11,18 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
-/// How long a test waits for something that is expected within seconds, on a machine whose cores
-/// are all busy.
+/// How long a test waits for something that is expected within seconds, on a fully loaded machine.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 
-/// How often a condition that cannot be watched is looked at.
+/// How often a condition is polled that cannot be watched.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// What tests need to know of the machine around the cluster; `make -s cluster-env` prints it.
+/// The environment of the cluster; `make -s cluster-env` prints it.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// The S3 server as pods reach it.
+    /// The address of the S3 server for pods.
     pub s3_endpoint: String,
-    /// The S3 server as this process reaches it.
+    /// The address of the S3 server for this process.
     pub s3_host_endpoint: String,
     /// Its region.
     pub region: String,
@@ -54,7 +54,7 @@ impl Environment {
 /// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one
 /// of the kubeconfig.
 pub async fn client() -> Result<Client> {
-    // Another test of this process may have installed it already: then it is the same one.
+    // Another test of this process may have installed the same one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT")
         .ok()
@@ -72,7 +72,7 @@ pub async fn client() -> Result<Client> {
     Client::try_from(config).context("make a client of the kubeconfig")
 }
 
-/// Looks again and again until `look` gives something, for at most `patience`.
+/// Polls until `look` returns a value, for at most `patience`.
 pub async fn eventually<T, F>(
     what: &str,
     patience: Duration,
@@ -95,20 +95,20 @@ where
     }
 }
 
-/// A namespace for one test, with the Secret `s3-credentials`. Deleted with everything in it by
-/// `finish`; left for a look when the test fails.
+/// A namespace for one test, with the Secret `s3-credentials`. `finish` deletes it with everything
+/// in it; it is kept for inspection if the test fails.
 #[derive(Clone)]
 pub struct TestNamespace {
     /// Client of the cluster.
     pub client: Client,
     /// Its name, new in each run.
     pub name: String,
-    /// The machine around it.
+    /// The environment of the cluster.
     pub environment: Environment,
 }
 
 impl TestNamespace {
-    /// Makes a namespace whose name begins with `zephyr-test-` and the test's name.
+    /// Creates a namespace whose name begins with `zephyr-test-` and the test's name.
     pub async fn create(test: &str) -> Result<Self> {
         let environment = Environment::from_variables()?;
         let client = client().await?;
@@ -164,8 +164,9 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Lets jobs reach the object store through another address, as an HTTP proxy: its own is the
-    /// installation's, and no job can change it. Only for jobs that are applied after it.
+    /// Lets jobs reach the object store through another address, as an HTTP proxy, because the
+    /// installation sets the store's address and no job can change it. Only for jobs that are
+    /// applied afterwards.
     pub async fn reach_store_through(&self, proxy: &str) -> Result<()> {
         let patch = serde_json::json!({"stringData": {"AWS_PROXY_URL": proxy}});
         self.api::<Secret>()
@@ -199,8 +200,8 @@ impl TestNamespace {
         Ok(pods)
     }
 
-    /// Uids of the objects that the operator and Kubernetes made for jobs, by `Kind/name`: those
-    /// that `selector` picks among the objects with the label of a job.
+    /// Uids of the objects that the operator and Kubernetes created for jobs, by `Kind/name`: those
+    /// with the label of a job that match `selector`.
     pub async fn children(&self, selector: &str) -> Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
         self.add_children::<ConfigMap>(selector, &mut all).await?;
@@ -235,8 +236,7 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Looks again and again until `look` gives something; a failure tells what is in the
-    /// namespace.
+    /// Polls until `look` returns a value; a failure reports what is in the namespace.
     pub async fn eventually<T, F>(
         &self,
         what: &str,

@@ -1,5 +1,5 @@
-//! Jobs as a user would write them: YAML text, applied, watched to its end. Holds no knowledge of
-//! how the operator works.
+//! Jobs as a user would write them: YAML text that is applied and watched until its end. Does not
+//! depend on how the operator works.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub async fn apply(namespace: &TestNamespace, manifest: &str) -> Result<AppliedJ
     })
 }
 
-/// The condition of a type, where the status has it.
+/// The condition of this type, if the status has it.
 pub fn condition(job: &ZephyrJob, condition_type: ConditionType) -> Option<&Condition> {
     job.status
         .as_ref()?
@@ -96,7 +96,7 @@ impl AppliedJob {
         }
     }
 
-    /// Waits for the end, whichever it is.
+    /// Waits for the end, success or failure.
     pub async fn finished(&self, patience: Duration) -> Result<ZephyrJob> {
         self.wait_until("Finished=True", patience, |job| {
             is_true(job, ConditionType::Finished)
@@ -104,7 +104,7 @@ impl AppliedJob {
         .await
     }
 
-    /// Waits for the end and fails unless it is success.
+    /// Waits for the end and fails unless it is a success.
     pub async fn succeeded(&self, patience: Duration) -> Result<ZephyrJob> {
         let job = self.finished(patience).await?;
         if !is_true(&job, ConditionType::Complete) {
@@ -120,7 +120,8 @@ impl AppliedJob {
         Ok(job)
     }
 
-    /// Waits until this many tasks of any stage are committed, as the ledger in `bucket` tells.
+    /// Waits until this number of tasks of any stage are committed, according to the ledger in
+    /// `bucket`.
     pub async fn committed(
         &self,
         ledger: &crate::ledger::LedgerView,

@@ -1,8 +1,7 @@
-//! What a job's ledger says, read from the bucket: which attempt of which task was committed, and
-//! how often.
+//! Reads a job's ledger from the bucket: which attempt of which task was committed, and how often.
 //!
-//! Decodes with the worker's own reader, since the format is its own; takes nothing over and writes
-//! nothing.
+//! Decodes with the worker's own reader, because the format belongs to it. Takes nothing over and
+//! writes nothing.
 
 use std::collections::BTreeMap;
 
@@ -18,30 +17,30 @@ pub struct LedgerView {
     storage: JobStorage,
 }
 
-/// What it says at a moment.
+/// Its contents at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LedgerState {
-    /// Committed attempts by task, in the order of commits; more than one only where an output was
-    /// lost and made again.
+    /// Committed attempts by task, in the order of commits; several only if an output was lost and
+    /// written again.
     pub done: BTreeMap<TaskId, Vec<Attempt>>,
     /// Committed attempts whose output was lost.
     pub revoked: Vec<TaskAttempt>,
     /// Failures charged to the application budget.
     pub application_failures: Vec<String>,
-    /// Losses charged to the disruption budget; none where `retries.taskDisruptions` sets no limit.
+    /// Losses charged to the disruption budget; none if `retries.taskDisruptions` sets no limit.
     pub disruptions: Vec<String>,
     /// The newest epoch.
     pub epoch: u64,
 }
 
 impl LedgerState {
-    /// Tasks that were committed by another attempt than their first.
+    /// Tasks that were committed by an attempt other than their first.
     pub fn run_again(&self) -> usize {
         let is_again = |attempts: &&Vec<Attempt>| attempts.iter().any(|attempt| attempt.number > 1);
         self.done.values().filter(is_again).count()
     }
 
-    /// Fails where a task that had been committed `before` was committed again since.
+    /// Fails if a task that had been committed `before` was committed again since.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {
             anyhow::ensure!(
@@ -80,7 +79,7 @@ impl LedgerView {
         Ok(Self { storage })
     }
 
-    /// Reads it as it is now.
+    /// Reads its current contents.
     pub async fn read(&self) -> Result<LedgerState> {
         let (epoch, records) = zephyr_store::ledger::inspect(&self.storage).await?;
         let mut state = LedgerState {

@@ -1,8 +1,8 @@
-//! What the tests on a real cluster share: a client, a namespace of their own, buckets, jobs and
+//! Shared parts of the tests on a real cluster: a client, separate namespaces, buckets, jobs and
 //! nodes.
 //!
-//! Knows nothing of the cluster but a kubeconfig, the S3 server's address and a few hooks on nodes;
-//! holds no assertion about the product itself.
+//! Uses only a kubeconfig, the S3 server's address and a few hooks on nodes. Contains no assertion
+//! about the product itself.
 
 pub mod bucket;
 pub mod cluster;

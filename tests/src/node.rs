@@ -1,5 +1,5 @@
-//! Hooks on the nodes of the kind cluster: kill, start, and what only their kernel can do to a pod.
-//! The only place that knows that a node is a container.
+//! Hooks on the nodes of the kind cluster: kill, start, and operations on a pod that only the
+//! node's kernel can do. Only this module knows that a node is a container.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
@@ -32,7 +32,7 @@ async fn run(node: &str, script: &str, arguments: &[&str]) -> Result<()> {
     docker(&all).await.map(drop)
 }
 
-/// The nodes that take a job's pods, by name.
+/// The nodes on which a job's pods may run, by name.
 pub async fn for_jobs() -> Result<Vec<String>> {
     const CONTROL_PLANE: &str = "!node-role.kubernetes.io/control-plane";
     let nodes: Api<Node> = Api::all(cluster::client().await?);
@@ -43,7 +43,7 @@ pub async fn for_jobs() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Kills a node as a power cut would: no signal reaches its pods, and the Node object stays.
+/// Kills a node like a power failure: no signal reaches its pods, and the Node object stays.
 pub async fn kill(node: &str) -> Result<()> {
     docker(&["kill", node]).await.map(drop)
 }
@@ -53,7 +53,7 @@ pub async fn start(node: &str) -> Result<()> {
     docker(&["start", node]).await.map(drop)
 }
 
-/// The address of this machine on the nodes' network: pods reach it there.
+/// The address of this machine on the nodes' network, at which pods can reach it.
 pub async fn host_address(node: &str) -> Result<String> {
     const GATEWAYS: &str = "{{range .NetworkSettings.Networks}}{{println .Gateway}}{{end}}";
     let gateways = docker(&["inspect", "-f", GATEWAYS, node]).await?;
@@ -74,9 +74,9 @@ pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str)
     .await
 }
 
-/// Takes memory in the control group of a pod's processes, at most as much as is told, until the
-/// kernel has killed one of them. It may go on and kill the next: the first gives its memory back
-/// some milliseconds later.
+/// Allocates memory in the control group of a pod's processes, up to the given amount, until the
+/// kernel has killed one of them. The kernel may kill a second process, because the first releases
+/// its memory some milliseconds later.
 pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{PROCESSES_OF_POD}{EXHAUST}");
     run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
@@ -88,13 +88,13 @@ pub async fn fill_scratch(node: &str, pod_uid: &str, mebibytes: u32) -> Result<(
     run(node, &script, &[pod_uid, &mebibytes.to_string()]).await
 }
 
-/// Puts a file system of this size where the next container of a pod finds its volume `scratch`.
+/// Mounts a file system of this size where the next container of a pod finds its volume `scratch`.
 pub async fn shrink_scratch(node: &str, pod_uid: &str, kibibytes: u32) -> Result<()> {
     let script = format!("{SCRATCH}mount -t tmpfs -o \"size=$2k,mode=1777\" tmpfs \"$scratch\"");
     run(node, &script, &[pod_uid, &kibibytes.to_string()]).await
 }
 
-/// Takes it away again, so that the pod can be deleted.
+/// Unmounts it, so that the pod can be deleted.
 pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
     run(
         node,
@@ -107,9 +107,8 @@ pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
 const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~empty-dir/scratch
 ";
 
-/// Lists the processes of the pod with uid $1 that have the word $2 in their command line, or
-/// fails. The uid is in the path of the process's control group, with dashes or underscores as the
-/// driver has it.
+/// Lists the processes of the pod with uid $1 whose command line contains $2, or fails. The uid is
+/// in the path of the process's control group, with dashes or underscores depending on the driver.
 const PROCESSES_OF_POD: &str = r#"
 processes=
 uid=$(echo "$1" | tr _ -)
@@ -123,10 +122,10 @@ const SIGNAL: &str = r#"
 kill -s "$3" $processes
 "#;
 
-/// `tail` keeps all that it reads until its input ends. It has joined the control group, where the
-/// kernel kills the pod's processes before it: the kubelet gives them a score near 1000 (burstable
-/// pods). Its input grows by 1 MiB at a time and ends with the kernel's first kill, by its own
-/// counter, which goes with the container.
+/// `tail` keeps everything that it reads until its input ends. It has joined the control group,
+/// where the kernel kills the pod's processes first, because the kubelet gives them a score near
+/// 1000 (burstable pods). Its input grows by 1 MiB at a time and ends with the kernel's first kill,
+/// according to the container's own counter.
 const EXHAUST: &str = r#"
 one=${processes##* }
 for group in $(find /sys/fs/cgroup -name cgroup.procs); do

@@ -1,6 +1,6 @@
-//! A way to the object store that can be told to fail: everything passes through it unchanged, or
-//! nothing does and the store seems to be overloaded, or a part of an upload is never answered.
-//! Knows no more of HTTP than where a request ends.
+//! A proxy to the object store that can fail on request: everything passes through unchanged, or
+//! nothing does and the store seems overloaded, or a part of an upload is never answered.
+//! Understands only as much HTTP as needed to find the end of a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What S3 says when it is asked too much.
+/// S3's answer to too many requests.
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
-/// What the request of a part of an upload has in its first line.
+/// The text by which the first line of a request for a part of an upload is recognized.
 const PART: &[u8] = b"partNumber=";
 
-/// Largest piece that is passed on at once.
+/// Largest piece that is passed on at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The way. It ends when this is dropped.
+/// The proxy. It stops when this is dropped.
 pub struct Proxy {
-    /// Where it listens, on all addresses of this machine.
+    /// Its address, on all interfaces of this machine.
     pub port: u16,
     is_overloaded: watch::Sender<bool>,
     parts_to_swallow: Arc<AtomicU32>,
@@ -32,7 +32,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A way to `target`, an address of this form: `http://host:port`.
+    /// A proxy to `target`, an address of the form `http://host:port`.
     pub async fn start(target: &str) -> Result<Self> {
         let target = target
             .strip_prefix("http://")
@@ -60,7 +60,7 @@ impl Proxy {
         })
     }
 
-    /// From now on every request is answered by 503 `SlowDown`; what is under way is cut.
+    /// From now on every request is answered by 503 `SlowDown`; running requests are cut off.
     pub fn overload(&self) {
         self.is_overloaded.send_replace(true);
     }
@@ -70,13 +70,13 @@ impl Proxy {
         self.is_overloaded.send_replace(false);
     }
 
-    /// The next parts of uploads, so many, are taken and never answered, nor is their connection
-    /// ended.
+    /// The given number of next parts of uploads are accepted and never answered, and their
+    /// connections stay open.
     pub fn swallow_parts(&self, count: u32) {
         self.parts_to_swallow.store(count, Ordering::SeqCst);
     }
 
-    /// How many of these are still to come.
+    /// The number of such parts that are still to come.
     pub fn parts_to_swallow(&self) -> u32 {
         self.parts_to_swallow.load(Ordering::SeqCst)
     }
@@ -102,7 +102,7 @@ async fn accept(listener: TcpListener, way: Way) {
                     _ = way.is_overloaded.changed() => Ok(()),
                 }
             };
-            // Whoever is cut off is heard on the other side.
+            // The other side notices a connection that is cut off.
             drop(outcome);
         });
         while connections.try_join_next().is_some() {}
@@ -123,7 +123,7 @@ async fn pass(
     }
 }
 
-/// Passes on what the client says, but no part that is to be swallowed and nothing behind it.
+/// Passes on the client's bytes, except a part that must be swallowed and everything after it.
 async fn ask(
     mut client: ReadHalf<'_>,
     mut store: WriteHalf<'_>,

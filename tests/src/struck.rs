@@ -1,5 +1,5 @@
-//! A job in the middle of its work, for tests that strike then and look what comes of it. Strikes
-//! nothing itself.
+//! A job in the middle of its work, for tests that cause a fault at that moment and check the
+//! result. Causes no fault itself.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::job::{AppliedJob, apply, condition};
 use crate::ledger::{LedgerState, LedgerView};
 use crate::sum_job::SumJob;
 
-/// Committed tasks after which a test strikes: the job is then in the middle of its first stage.
+/// Committed tasks after which a test causes its fault: the job is then in the middle of its first
+/// stage.
 const MIDDLE: usize = 8;
 
 /// How long an outage of the object store lasts: longer than any single timeout.
@@ -23,7 +24,7 @@ const OUTAGE: Duration = Duration::from_mins(1);
 
 /// A job in the middle of its work.
 pub struct Struck {
-    /// Where it runs.
+    /// Its namespace.
     pub namespace: TestNamespace,
     /// The job.
     pub sum: SumJob,
@@ -31,7 +32,7 @@ pub struct Struck {
     pub job: AppliedJob,
     /// Its ledger.
     pub ledger: LedgerView,
-    /// What the ledger said then.
+    /// The contents of the ledger at that moment.
     pub before: LedgerState,
 }
 
@@ -41,7 +42,7 @@ pub async fn strike(test: &str) -> Result<Struck> {
     strike_in(namespace, SumJob::new("sum")).await
 }
 
-/// The same with a job of one's own.
+/// The same with a given job.
 pub async fn strike_in(namespace: TestNamespace, sum: SumJob) -> Result<Struck> {
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = LedgerView::open(
@@ -61,19 +62,19 @@ pub async fn strike_in(namespace: TestNamespace, sum: SumJob) -> Result<Struck> 
 }
 
 impl Struck {
-    /// A worker's pod that runs, with its node.
+    /// A running worker's pod, with its node.
     pub async fn worker(&self) -> Result<(Pod, String)> {
         self.running("worker").await
     }
 
-    /// A pod of this component that runs, with its node.
+    /// A running pod of this component, with its node.
     pub async fn running(&self, component: &str) -> Result<(Pod, String)> {
         let all = self.all_running(component).await?;
         let last = all.into_iter().next_back();
         last.with_context(|| format!("a {component} runs"))
     }
 
-    /// All pods of this component that run, with their nodes.
+    /// All running pods of this component, with their nodes.
     pub async fn all_running(&self, component: &str) -> Result<Vec<(Pod, String)>> {
         let mut pods = self.namespace.pods(&self.sum.name, component).await?;
         pods.retain(|pod| {
@@ -89,7 +90,7 @@ impl Struck {
         pods.into_iter().map(with_node).collect()
     }
 
-    /// Deletes a pod without grace.
+    /// Deletes a pod without a grace period.
     pub async fn delete_at_once(&self, pod: &Pod) -> Result<()> {
         self.namespace
             .api::<Pod>()
@@ -98,13 +99,14 @@ impl Struck {
         Ok(())
     }
 
-    /// Workers that were lost so far, as status has it.
+    /// Workers that were lost so far, according to status.
     pub async fn workers_lost(&self) -> Result<i64> {
         let status = self.job.get().await?.status.unwrap_or_default();
         Ok(status.workers.map_or(0, |workers| workers.disruptions))
     }
 
-    /// Waits until status says that the object store is away, and for as long as it shall be.
+    /// Waits until status reports that the object store is unavailable, and for as long as the
+    /// outage shall last.
     pub async fn storage_outage_is_told(&self) -> Result<()> {
         let is_told = |job: &ZephyrJob| {
             condition(job, ConditionType::Progressing)
@@ -120,8 +122,8 @@ impl Struck {
         Ok(())
     }
 
-    /// The output is right, nothing was run twice, no budget was used, and it is still
-    /// generation 1.
+    /// The output is right, nothing was run twice, no budget was used, and the generation is still
+    /// 1.
     pub async fn ends_well(self) -> Result<()> {
         let after = self.ends_right().await?;
         anyhow::ensure!(
@@ -132,8 +134,8 @@ impl Struck {
         self.namespace.finish().await
     }
 
-    /// The output is right, nothing was run twice, and it is still generation 1. Gives what the
-    /// ledger says at the end.
+    /// The output is right, nothing was run twice, and the generation is still 1. Returns the
+    /// contents of the ledger at the end.
     pub async fn ends_right(&self) -> Result<LedgerState> {
         let done = self.job.succeeded(PATIENCE).await?;
         let after = self.ledger.read().await?;

@@ -1,34 +1,34 @@
-//! A job that is slow on purpose and whose answer anybody can work out: the numbers 1 to n, counted
-//! and summed by their remainder. Each number is one shard and burns a set amount of work, so that
-//! a test can strike in the middle.
+//! A deliberately slow job with an easily computed result: the numbers 1 to n, counted and summed
+//! by their remainder. Each number is one shard and uses a fixed amount of CPU, so that a test can
+//! cause a fault in the middle.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bucket::{Bucket, DATA, SCRATCH};
 use crate::cluster::TestNamespace;
 
-/// Groups of the result: the remainders of division by this.
+/// Number of groups in the result: the remainders of a division by this number.
 const GROUPS: u64 = 7;
 
-/// The job's parameters; `manifest` gives the YAML.
+/// The job's parameters; `manifest` returns the YAML.
 #[derive(Clone, Debug)]
 pub struct SumJob {
     /// Name of the job.
     pub name: String,
-    /// How many numbers: shards of the first stage.
+    /// How many numbers there are: the number of shards of the first stage.
     pub numbers: u64,
-    /// Rounds of a loop that each number is held up by.
+    /// Rounds of a loop by which each number is delayed.
     pub rounds: u64,
-    /// Rounds that the group of the last remainder is held up by after it is summed: the tail of
+    /// Rounds by which the group of the last remainder is delayed after it is summed: the end of
     /// the last stage.
     pub last_rounds: u64,
     /// Workers.
     pub workers: u32,
-    /// How much CPU a worker may use, as a quantity.
+    /// The CPU limit of a worker, as a quantity.
     pub worker_cpu: String,
     /// More limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
-    /// The node that its workers go to if it has room.
+    /// The node on which its workers run if it has room.
     pub preferred_node: Option<String>,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: &'static str,
@@ -37,9 +37,9 @@ pub struct SumJob {
 }
 
 impl SumJob {
-    /// Forty numbers, each about a second of a worker that may use a quarter of a core, three
-    /// workers: what is to be struck is slow because it is held back, and leaves the cores to other
-    /// jobs and to the cluster.
+    /// Forty numbers, each about a second for a worker limited to a quarter of a core, and three
+    /// workers. The job is slow because of its limit, and leaves the CPU to other jobs and to the
+    /// cluster.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -55,12 +55,12 @@ impl SumJob {
         }
     }
 
-    /// Where its output lies in the bucket.
+    /// The place of its output in the bucket.
     pub fn folder(&self, namespace: &TestNamespace) -> String {
         format!("out/{}/{}", namespace.name, self.name)
     }
 
-    /// Where its ledger lies.
+    /// The place of its ledger.
     pub fn storage_uri(namespace: &TestNamespace) -> String {
         format!("s3://{SCRATCH}/{}", namespace.name)
     }
@@ -117,7 +117,7 @@ spec:
         )
     }
 
-    /// Fails unless the output is exactly what arithmetic says, in four files.
+    /// Fails unless the output is exactly the computed result, in four files.
     pub async fn check_output(&self, namespace: &TestNamespace) -> Result<()> {
         let bucket = Bucket::open(&namespace.environment, DATA)?;
         let files = bucket.read_all(&self.folder(namespace)).await?;
@@ -162,8 +162,8 @@ spec:
     }
 }
 
-/// A line below `spec.workers` by which the scheduler puts pods on this node while it has room for
-/// them.
+/// A line below `spec.workers` with which the scheduler places pods on this node while it has room
+/// for them.
 fn prefer(node: &str) -> String {
     let expression = format!("{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}");
     let term = format!("{{ weight: 100, preference: {{ matchExpressions: [{expression}] }} }}");

@@ -1,5 +1,4 @@
-//! Word counts computed without any code of ours: `tr`, `grep`, `sort` and `uniq` over the same
-//! bytes.
+//! Word counts computed without our own code: `tr`, `grep`, `sort` and `uniq` over the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Counts runs of the letters a to z, upper case taken as lower, in all files of a folder. One line
-/// a word, in byte order: `{"key":"the","count":12}`, the shape that `examples/wordcount.yaml`
-/// writes.
+/// Counts runs of the letters a to z, ignoring case, in all files of a folder. One line per word,
+/// in byte order: `{"key":"the","count":12}`, the format that `examples/wordcount.yaml` writes.
 pub fn count(folder: &Path) -> Result<String> {
     let script = r#"cat -- "$1"/* | LC_ALL=C tr A-Z a-z | LC_ALL=C grep -oE '[a-z]+' | LC_ALL=C sort | LC_ALL=C uniq -c |
         LC_ALL=C awk '{ printf "{\"key\":\"%s\",\"count\":%d}\n", $2, $1 }'"#;

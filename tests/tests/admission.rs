@@ -1,6 +1,6 @@
-//! Bad inputs against the real API server, one at a time in a good job: each is refused with a
-//! sentence, and whatever the server refuses the validation of operator and CLI refuses too.
-//! Nothing is stored, but for one job that the operator will not start.
+//! Invalid inputs sent to the real API server, one at a time in a valid job. Each is refused with a
+//! sentence, and everything that the server refuses is also refused by the validation of operator
+//! and CLI. Nothing is stored, except for one job that the operator will not start.
 
 #[path = "../../crds/tests/positions/mod.rs"]
 mod positions;
@@ -21,8 +21,8 @@ use zephyr_tests::cluster::{LOOK_EVERY, PATIENCE, client};
 #[path = "admission/generated.rs"]
 mod generated;
 
-/// One bad input: its row in the list of bad inputs, what is changed in a good job, and what the
-/// answer must contain.
+/// One invalid input: its row in the list of invalid inputs, the change to a valid job, and the
+/// expected text of the answer.
 type Row = (&'static str, &'static str, Value, &'static str);
 
 const SCHEMES: &str = "a uri begins with s3://, gs:// or az:// and a bucket";
@@ -48,7 +48,7 @@ fn good() -> Value {
     })
 }
 
-/// The object with the value at a path set, the objects on the way made; `null` removes it.
+/// The object with the value at a path set, creating the objects on the path; `null` removes it.
 fn with(mut object: Value, path: &str, value: Value) -> Value {
     let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
     let mut place = &mut object;
@@ -68,8 +68,8 @@ fn with(mut object: Value, path: &str, value: Value) -> Value {
     object
 }
 
-/// Brings the definition of this source tree into the cluster where it is absent or another, in the
-/// name of the chart's release, which can then still be installed.
+/// Installs the definition of this source tree in the cluster if it is missing or different, under
+/// the name of the chart's release, which can then still be installed.
 async fn definition_is_installed(client: &Client) -> Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     INSTALLED
@@ -138,7 +138,7 @@ async fn install_definition(client: &Client) -> Result<()> {
     bail!("the definition of ZephyrJob was not established within {PATIENCE:?}")
 }
 
-/// Creates as a dry run with strict fields; the server's words where it refuses.
+/// Creates as a dry run with strict field validation; returns the server's message if it refuses.
 async fn create(client: &Client, object: &Value) -> Result<Result<Value, String>> {
     let url = format!(
         "{}?dryRun=All&fieldValidation=Strict&fieldManager=zephyr-tests",
@@ -150,7 +150,7 @@ async fn create(client: &Client, object: &Value) -> Result<Result<Value, String>
     answer(client.request::<Value>(request).await)
 }
 
-/// Changes as a dry run with strict fields.
+/// Changes as a dry run with strict field validation.
 async fn change(
     client: &Client,
     namespace: &str,
@@ -175,7 +175,7 @@ fn answer(answer: Result<Value, kube::Error>) -> Result<Result<Value, String>> {
     }
 }
 
-/// What operator and CLI say of an object, where the types take it at all.
+/// The errors that operator and CLI report for an object, if it can be parsed.
 fn sentences(object: &Value, place: Place) -> Result<Vec<String>, serde_json::Error> {
     let spec: ZephyrJobSpec = serde_json::from_value(object["spec"].clone())?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -185,8 +185,8 @@ fn sentences(object: &Value, place: Place) -> Result<Vec<String>, serde_json::Er
         .collect())
 }
 
-/// Every row is refused by the server with its words, and by our own validation wherever the types
-/// take it.
+/// Every row is refused by the server with the expected text, and by our own validation if the
+/// object can be parsed.
 async fn check(rows: Vec<Row>) -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
@@ -594,7 +594,8 @@ async fn names_of_one_character_are_names() -> Result<()> {
     Ok(())
 }
 
-/// Most places are refused or accepted together: the rules must say of each what the function says.
+/// Most places are refused or accepted together: the rules must give the same result as the
+/// function for each.
 const PLACES_COMPARED: usize = 1_500;
 
 #[tokio::test]
@@ -738,8 +739,8 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
     .await
 }
 
-/// What no rule of the server can see or word is accepted by it, and refused in words by operator
-/// and CLI.
+/// An error that no rule of the server can detect or express is accepted by it, and refused with a
+/// sentence by operator and CLI.
 #[tokio::test]
 async fn what_the_server_cannot_word_operator_and_cli_do() -> Result<()> {
     let client = client().await?;
@@ -881,8 +882,8 @@ async fn good_jobs_are_accepted_and_get_their_defaults() -> Result<()> {
     Ok(())
 }
 
-/// The stored job has a label no pod can have: operator and CLI refuse it, so nothing is started
-/// for it.
+/// The stored job has a label that no pod can have: operator and CLI refuse it, so nothing is
+/// started for it.
 #[tokio::test]
 async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> {
     let client = client().await?;

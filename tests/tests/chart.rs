@@ -1,5 +1,5 @@
-//! The chart without a cluster: values that cannot work are refused with a sentence, and what it
-//! renders grants no more than is used.
+//! Tests the chart without a cluster: values that cannot work are refused with a sentence, and the
+//! rendered objects grant only the rights that are used.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/zephyr-opera
 /// Values with which the chart can be installed.
 const WORKING: [&str; 2] = ["image.tag=1.0", "workerImage.tag=1.0"];
 
-/// What helm renders, or its words where it refuses.
+/// Helm's output, or its error if it refuses.
 fn render(values: &[&str]) -> Result<Result<Vec<Value>, String>> {
     let mut command = Command::new("helm");
     command.args(["template", "release", CHART, "--namespace", "zephyr-system"]);
@@ -160,7 +160,7 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
 }
 
 #[test]
-fn the_operators_pod_is_one_and_can_do_nothing_on_its_node() -> Result<()> {
+fn the_operator_has_one_pod_without_rights_on_its_node() -> Result<()> {
     let deployment = object(&rendered(&[])?, "Deployment")?["spec"].clone();
     ensure!(
         deployment["replicas"] == 1 && deployment["strategy"]["type"] == "Recreate",
@@ -189,7 +189,7 @@ fn the_operators_pod_is_one_and_can_do_nothing_on_its_node() -> Result<()> {
     Ok(())
 }
 
-/// The operator's pod, and of the chart's objects the first of this kind, if there is one.
+/// The operator's pod, and the first of the chart's objects of this kind, if there is one.
 fn pod_and(kind: &str, values: &[&str]) -> Result<(Value, Option<Value>)> {
     let objects = rendered(values)?;
     let pod = object(&objects, "Deployment")?["spec"]["template"]["spec"].clone();
@@ -197,8 +197,7 @@ fn pod_and(kind: &str, values: &[&str]) -> Result<(Value, Option<Value>)> {
 }
 
 #[test]
-fn the_operator_keeps_off_the_spot_nodes_of_the_provider_that_is_named_and_names_no_other()
--> Result<()> {
+fn the_operator_avoids_the_spot_nodes_of_the_named_provider_only() -> Result<()> {
     use zephyr_crds::preemptible::SpotProvider::{Aks, Eks, Gke, Karpenter};
     for (name, provider) in [
         ("gke", Gke),
@@ -236,7 +235,7 @@ fn the_operator_keeps_off_the_spot_nodes_of_the_provider_that_is_named_and_names
 }
 
 #[test]
-fn the_operator_leaves_a_lost_node_soon_and_holds_up_no_drain() -> Result<()> {
+fn the_operator_leaves_a_lost_node_soon_and_does_not_block_a_drain() -> Result<()> {
     let (pod, budget) = pod_and("PodDisruptionBudget", &["priorityClassName=urgent"])?;
     let lost = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
     let expected = json!([

@@ -1,5 +1,5 @@
-//! Whole nodes vanish under a running job. In a file of its own, so that no other test has pods on
-//! them meanwhile.
+//! Whole nodes vanish while a job runs. This is a separate program, so that no other test has pods
+//! on them at that time.
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ use zephyr_tests::node;
 use zephyr_tests::struck::{Struck, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
-/// Nodes are few and shared: one test after the other, in this order.
+/// There are few nodes, and they are shared: one test after the other, in this order.
 #[tokio::test]
 async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_go() -> Result<()> {
     Box::pin(one_object_stays_and_one_goes()).await?;
     two_waves().await
 }
 
-/// Two nodes, one each under a worker of two jobs. The scheduler alone would sometimes put all
+/// Two nodes, each with a worker of one of two jobs. The scheduler alone would sometimes put all
 /// workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
     let all = node::for_jobs().await?;
@@ -65,7 +65,7 @@ async fn strike_on(test: &str, node: &str) -> Result<Struck> {
     strike_in(TestNamespace::create(test).await?, sum).await
 }
 
-/// Nodes that a job's workers run on.
+/// Nodes on which a job's workers run.
 async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
     let pods = struck.namespace.pods(&struck.sum.name, "worker").await?;
     Ok(pods
@@ -74,7 +74,7 @@ async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// All nodes but one at once, those with workers first, and when they are back the last one.
+/// All nodes but one at the same time, those with workers first; after they are back, the last one.
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
@@ -87,7 +87,7 @@ async fn two_waves() -> Result<()> {
     anyhow::ensure!(!first.is_empty(), "only {last} takes pods");
     let outcome = waves(&struck, first, last).await;
     for node in &nodes {
-        // One that runs already stays as it is.
+        // A node that runs already stays as it is.
         node::start(node).await?;
     }
     let after = outcome?;
@@ -96,7 +96,7 @@ async fn two_waves() -> Result<()> {
         "charged: {:?}",
         after.application_failures
     );
-    // No figure to assert: a coordinator that goes with its node takes its counts along.
+    // No number can be asserted: a coordinator that is lost with its node loses its counts.
     eprintln!(
         "two waves: {} workers counted as lost, {} tasks run again in one epoch",
         struck.workers_lost().await?,

@@ -1,4 +1,5 @@
-//! The operator is killed at any moment and comes back: jobs go on, and no child is made twice.
+//! The operator is killed at any moment and comes back: jobs continue, and no child is created
+//! twice.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,13 @@ use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
-/// Where `make install` puts the operator.
+/// The namespace of `make install`.
 const OPERATOR_NAMESPACE: &str = "zephyr-system";
 
 /// Selects the objects of all jobs.
 const JOBS: &str = "zephyr.dev/job";
 
-/// Kills the operator's pod without grace.
+/// Kills the operator's pod without a grace period.
 async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), OPERATOR_NAMESPACE);
     let operator = ListParams::default().labels("app.kubernetes.io/name=zephyr-operator");
@@ -33,7 +34,7 @@ async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
     Ok(())
 }
 
-/// The children are those of generation 1, and each that was there before is the same object.
+/// The children are those of generation 1, and each that existed before is the same object.
 fn nothing_twice(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
@@ -71,7 +72,7 @@ async fn fault_2967_an_operator_killed_again_and_again_doubles_nothing_and_the_j
     let sum = SumJob::new("sum");
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
 
-    // As soon as the first child is there, the others may be half made.
+    // As soon as the first child exists, the others may be incomplete.
     namespace
         .eventually("a first child", PATIENCE, || async {
             Ok((!namespace.children(JOBS).await?.is_empty()).then_some(()))

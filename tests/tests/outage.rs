@@ -1,5 +1,5 @@
-//! An object store that stands still for a while. In a file of its own, because all other tests
-//! need it.
+//! An object store that stops for a while. This is a separate program, because all other tests need
+//! the store.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;

@@ -1,8 +1,7 @@
-//! The walls between the crates, read off `cargo metadata` and, where features matter,
-//! `cargo tree`: which package may reach which other, at any depth.
+//! Tests the allowed dependencies between the crates, using `cargo metadata` and, if features
+//! matter, `cargo tree`: which package may depend on which other, at any depth.
 //!
-//! ARCHITECTURE.md names each wall; a dependency that breaks one fails here before anybody gets
-//! used to it.
+//! ARCHITECTURE.md lists these rules; a dependency that breaks one fails here at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -10,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
-/// What cargo knows of the workspace and of all that it links.
+/// Cargo's data about the workspace and all of its dependencies.
 fn metadata() -> Result<Metadata> {
     Ok(MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
@@ -19,8 +18,8 @@ fn metadata() -> Result<Metadata> {
         .exec()?)
 }
 
-/// Names of all packages that a package links, at any depth, without what only tests and build
-/// scripts use.
+/// Names of all packages that a package links, at any depth, without those that only tests and
+/// build scripts use.
 fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     let metadata = metadata()?;
     let names: BTreeMap<_, _> = metadata
@@ -52,7 +51,7 @@ fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// What `cargo tree` prints with these arguments, line by line.
+/// The output of `cargo tree` with these arguments, line by line.
 fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
@@ -72,8 +71,8 @@ fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Names of all packages that a package links when it is built by itself, with the features that it
-/// asks for and not those that other members of the workspace add.
+/// Names of all packages that a package links when it is built by itself, with only the features
+/// that it requests and not those that other members of the workspace add.
 fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     let lines = cargo_tree(&["-e", "normal", "-p", package])?;
     let names: BTreeSet<_> = lines
@@ -87,7 +86,7 @@ fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Fails with every forbidden package among those that `package` reaches.
+/// Fails with every forbidden package on which `package` depends.
 fn check(package: &str, reached: &BTreeSet<String>, forbidden: &[&str]) -> Result<()> {
     let broken: Vec<_> = forbidden
         .iter()
@@ -126,7 +125,7 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
     )
 }
 
-/// Which of our packages each of them may name in `[dependencies]`, from the bottom up. Only
+/// The packages of ours that each of them may name in `[dependencies]`, from the bottom up. Only
 /// `zephyr-tests` may name any.
 const FLOORS: [(&str, &[&str]); 8] = [
     ("zephyr-docs", &[]),
@@ -248,10 +247,10 @@ fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
     Ok(())
 }
 
-/// A feature that only a dev-dependency asks for has `cargo test` compile a package again, and all
-/// that link it.
+/// If only a dev-dependency requests a feature, `cargo test` compiles that package again, and all
+/// packages that link it.
 #[test]
-fn tests_ask_no_package_for_more_features_than_the_programs_do() -> Result<()> {
+fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<()> {
     let units = |edges| cargo_tree(&["--workspace", "-e", edges, "-f", "{p}|{f}"]);
     let (programs, tests) = (units("normal,build")?, units("normal,build,dev")?);
     let package = |unit: &String| unit.split('|').next().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics` of both roles. Read only, and without any secret.
+//! `/healthz`, `/readyz` and `/metrics` of both roles. Read only; they reveal no secret.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-/// Says whether this process is ready: `Err` with the reason where it is not.
+/// Says whether this process is ready: `Err` with the reason if it is not.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the routes answer from.
+/// The sources of the answers.
 #[derive(Clone)]
 struct Admin {
     ready: Ready,

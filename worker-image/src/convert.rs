@@ -1,4 +1,4 @@
-//! The only places where two of the three type families meet: CRD types, wire types and core types.
+//! The only place where two of the three type families meet: CRD types, wire types and core types.
 //! Decides nothing.
 
 pub mod identity;

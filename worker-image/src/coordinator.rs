@@ -1,8 +1,8 @@
-//! `zephyr-worker coordinator`: the shell around the engine's state machine. Serves at once, plans,
-//! then runs the loop; after the result it goes on serving it.
+//! `zephyr-worker coordinator`: the shell around the engine's state machine. It starts serving at
+//! once, plans, then runs the loop, and continues serving after the result.
 //!
-//! All decisions are the engine's. An error or a panic anywhere in here ends the process: the next
-//! one resumes from the ledger.
+//! The engine makes all decisions. An error or a panic anywhere in this module ends the process;
+//! the next one resumes from the ledger.
 
 mod cleanup;
 mod dispatch;
@@ -58,21 +58,21 @@ use crate::metrics::CoordinatorMetrics;
 use crate::transport::server::serve;
 use crate::transport::token::{Token, TokenCheck, TokenError};
 
-/// Events that wait for the loop. Senders wait when it is full: that is what slows a flood down.
+/// Most events that wait for the loop. Senders wait if the queue is full, which limits the rate.
 const INPUTS_QUEUED: usize = 1024;
-/// Heartbeats that wait for the loop: several of each of 10,000 workers.
+/// Most heartbeats that wait for the loop: several for each of 10,000 workers.
 const HEARTBEATS_QUEUED: usize = 65_536;
 
-/// How long one storage call is tried before that is shown; it is tried again for ever.
+/// How long one storage call is tried before the failure is shown; it is retried forever.
 const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings of a coordinator.
 pub struct CoordinatorOptions {
-    /// What is run.
+    /// The job.
     pub job: Arc<RunJob>,
-    /// What opens sessions.
+    /// The token that opens sessions.
     pub token: Token,
-    /// Where it serves.
+    /// The address of its server.
     pub listener: TcpListener,
     /// Counters for `/metrics`.
     pub metrics: CoordinatorMetrics,
@@ -81,10 +81,10 @@ pub struct CoordinatorOptions {
 /// Why a coordinator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
-    /// The job's storage has no address.
+    /// The job's storage address is invalid.
     #[error(transparent)]
     Job(RunJobError),
-    /// There is no token to check against.
+    /// There is no token for checking calls.
     #[error(transparent)]
     Token(TokenError),
     /// The server ended.
@@ -159,8 +159,8 @@ pub async fn run(
     }
 }
 
-/// All of a coordinator but its server: plans, then runs the loop in this way, which `handle` then
-/// leads to.
+/// A coordinator without its server: plans, then runs the loop in the given way; `handle` then
+/// leads to the loop.
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,

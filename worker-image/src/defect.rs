@@ -1,7 +1,7 @@
-//! Mistakes that can be put in on purpose, so that the tests of the tests can show that the
-//! simulation finds each of them. In a program there are none: outside of tests `is` is constantly
-//! false, and nothing here decides anything. Those of the ledger and of reads are made by the
-//! client of the simulated store, those of the state machine by the engine.
+//! Mistakes that tests can turn on, to show that the simulation finds each of them. In a program
+//! they cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
+//! anything. The client of the simulated store makes the mistakes of the ledger and of reads; the
+//! engine makes those of the state machine.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,18 +12,18 @@ pub(crate) enum Defect {
     /// Records are acknowledged before their object is put.
     #[cfg(test)]
     AckBeforeThePut,
-    /// A snapshot is put before the merged objects that it names: a process that dies in between
-    /// leaves half of it.
+    /// A snapshot is put before the merged objects to which it refers: a process that dies in
+    /// between leaves an incomplete snapshot.
     #[cfg(test)]
     SnapshotHalfWritten,
     /// A worker completes its upload to the final name by itself.
     FinalFileCompletedByTheWorker,
-    /// A read that ends too early is taken for an object that has changed.
+    /// A read that ends too early counts as a changed object.
     #[cfg(test)]
     ShortReadNotRepeated,
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mistake is turned on.
 #[cfg(not(test))]
 pub(crate) const fn is(_: Defect) -> bool {
     false
@@ -46,7 +46,7 @@ mod seeded {
         SEEDED.get() == Some(defect)
     }
 
-    /// Makes the mistake in this thread for as long as `run` takes; `run` must not panic through.
+    /// Turns the mistake on in this thread while `run` executes; `run` must not panic.
     pub(crate) fn with<T>(defect: Defect, run: impl FnOnce() -> T) -> T {
         SEEDED.set(Some(defect));
         let result = run();
@@ -54,7 +54,7 @@ mod seeded {
         result
     }
 
-    /// Makes this thread's mistake in another one, too.
+    /// Turns this thread's mistake on in another thread, too.
     pub(crate) fn inherited<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
         let seeded = SEEDED.get();
         move || {

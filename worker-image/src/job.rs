@@ -15,25 +15,25 @@ use zephyr_store::storage::{JobStorage, LocationError, Stores};
 use crate::convert::identity::RunIdentity;
 use crate::convert::pipeline::{PipelineError, limits, pipeline};
 
-/// One generation's run of a job, ready to be used.
+/// One generation's run of a job.
 #[derive(Clone)]
 pub struct RunJob {
-    /// As it was frozen.
+    /// The frozen job.
     pub frozen: FrozenJob,
-    /// Whose run it is.
+    /// The run's identity.
     pub identity: RunIdentity,
-    /// What it does.
+    /// Its pipeline.
     pub pipeline: Pipeline,
-    /// What its files and records may be at most.
+    /// The limits for its files and records.
     pub limits: ReadLimits,
     /// Clients of the stores.
     pub stores: Stores,
-    /// Where the ledger and the shuffled data lie.
+    /// Where the ledger and the shuffle data are stored.
     pub storage: JobStorage,
-    /// How long a task may go on without progress.
+    /// How long a task may run without progress.
     pub task_stall_timeout: Duration,
-    /// Whether it runs on one machine, outside of a cluster. Then whoever started it waits for it,
-    /// and what does not pass by itself ends it after some tries.
+    /// Whether it runs on one machine, outside of a cluster. Then the person who started it waits
+    /// for it, and permanent errors end it after some tries.
     pub is_local: bool,
 }
 
@@ -49,35 +49,35 @@ pub enum RunJobError {
         #[source]
         source: std::io::Error,
     },
-    /// It is no frozen job.
+    /// It is not a valid frozen job.
     #[error("job file: {source}")]
     Parse {
         /// Why.
         #[source]
         source: FrozenJobError,
     },
-    /// Its uid is none.
+    /// Its uid is invalid.
     #[error("job file: uid: {source}")]
     Uid {
         /// Why.
         #[source]
         source: IdentityError,
     },
-    /// Its pipeline is none.
+    /// Its pipeline is invalid.
     #[error("job file: {source}")]
     Pipeline {
         /// Why.
         #[source]
         source: PipelineError,
     },
-    /// Its storage is none.
+    /// Its storage is invalid.
     #[error("spec.storage.uri: {source}")]
     Storage {
         /// Why.
         #[source]
         source: LocationError,
     },
-    /// A duration is none.
+    /// A duration is invalid.
     #[error("spec.retries.taskStallTimeout: {source}")]
     Duration {
         /// Why.
@@ -101,7 +101,7 @@ impl RunJob {
         Self::new(FrozenJob::from_json(text).map_err(|source| RunJobError::Parse { source })?)
     }
 
-    /// The same job with another patience for storage calls: how long one is tried again before it
+    /// The same job with another patience for storage calls: how long one is retried before it
     /// fails.
     pub fn with_patience(self, patience: Duration) -> Result<Self, RunJobError> {
         let stores = self.stores.with_patience(patience);
@@ -118,7 +118,7 @@ impl RunJob {
         })
     }
 
-    /// Makes the parts of a frozen job usable.
+    /// Parses the parts of a frozen job.
     pub fn new(frozen: FrozenJob) -> Result<Self, RunJobError> {
         let job = JobUid::parse(&frozen.uid).map_err(|source| RunJobError::Uid { source })?;
         let pipeline =
@@ -150,7 +150,7 @@ impl RunJob {
         })
     }
 
-    /// Its output, of which nothing is known yet.
+    /// Its output, before anything is known about it.
     pub fn output(&self) -> Output {
         let sink = &self.frozen.spec.pipeline.sink.files;
         Output {

@@ -1,8 +1,7 @@
-//! The I/O shell around the engine: coordinator and workers of a job, and how they reach each
-//! other.
+//! The I/O shell around the engine: coordinator and workers of a job, and their communication.
 //!
-//! All decisions about a run are the engine's; here facts are fed in and effects carried out. No
-//! Kubernetes client.
+//! The engine makes all decisions about a run; this crate collects facts and executes effects.
+//! Contains no Kubernetes client.
 
 pub mod admin;
 pub mod convert;

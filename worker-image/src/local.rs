@@ -1,5 +1,5 @@
-//! A whole run in one process tree: the same coordinator, the same supervisors, the same child
-//! processes, over loopback. For `kubectl-zephyr run`; needs no cluster. Prints nothing.
+//! A whole run in one process tree, with the same coordinator, the same supervisors and the same
+//! child processes, over loopback. For `kubectl-zephyr run`; needs no cluster. Prints nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::transport::token::{Token, TokenError};
 use crate::worker::{self, Readiness, WorkerError, WorkerOptions};
 
-/// Settings of stores that a person's environment may carry, as frozen jobs hold them. Credentials
-/// are not among them: the stores read those from the environment themselves.
+/// Settings of stores from a person's environment, in the form of frozen jobs. Credentials are not
+/// included, because the stores read those from the environment themselves.
 const STORAGE_SETTINGS: [&str; 7] = [
     "AWS_ENDPOINT",
     "AWS_ENDPOINT_URL",
@@ -37,34 +37,35 @@ const STORAGE_SETTINGS: [&str; 7] = [
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
 ];
 
-/// What the environment says about stores, for [`FrozenJob::storage_options`].
+/// The environment's settings for stores, for [`FrozenJob::storage_options`].
 pub fn storage_options_from_environment() -> BTreeMap<String, String> {
     let set = |name: &&str| Some((name.to_ascii_lowercase(), std::env::var(name).ok()?));
     STORAGE_SETTINGS.iter().filter_map(set).collect()
 }
 
-/// Told how far the run is.
+/// A listener for the progress of the run.
 pub type ProgressListener = Arc<dyn Fn(&Snapshot) + Send + Sync>;
 
-/// Shortest time between two calls of the listener.
+/// Least time between two calls of the listener.
 const PROGRESS_SPACING: Duration = Duration::from_millis(200);
 /// How long workers may take to end their children after the result.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of a local run.
 pub struct LocalOptions {
-    /// Supervisors; at least 1.
+    /// Number of supervisors; at least 1.
     pub workers: u32,
-    /// Child processes of each; at least 1.
+    /// Number of child processes of each; at least 1.
     pub slots: u32,
     /// Memory for all children together; 0 where it is not known.
     pub memory_bytes: u64,
-    /// What is started as a child: this very executable where not given. Its `main` has to begin
-    /// with [`child_main_if_requested`](crate::child_main_if_requested).
+    /// The executable of child processes; default: this executable. Its `main` must begin with
+    /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub child_executable: Option<PathBuf>,
-    /// The run with this uid is to go on. Without it a run begins.
+    /// Whether the run with this uid is resumed. Otherwise a new run begins.
     pub resumes: bool,
-    /// Told how far the run is: on change, at most five times a second, and once at the end.
+    /// Called with the progress of the run: on change, at most five times a second, and once at the
+    /// end.
     pub progress: ProgressListener,
 }
 
@@ -77,12 +78,12 @@ pub enum LocalError {
     /// Its storage is among its inputs.
     #[error(transparent)]
     Places(PlacesError),
-    /// No run has this uid there, or it kept no plan yet.
+    /// No run with this uid exists there, or it has stored no plan yet.
     #[error(
         "no run with the uid {uid} has kept a plan under {storage}; leave --resume out to begin a new one"
     )]
     NothingToResume {
-        /// The uid that was asked for.
+        /// The requested uid.
         uid: String,
         /// The storage URI.
         storage: String,
@@ -90,7 +91,7 @@ pub enum LocalError {
     /// There is no token.
     #[error(transparent)]
     Token(TokenError),
-    /// No port on loopback.
+    /// No port on loopback is available.
     #[error("listen on 127.0.0.1: {source}")]
     Listen {
         /// Why.
@@ -110,7 +111,7 @@ pub enum LocalError {
         #[source]
         source: JoinError,
     },
-    /// Nobody says how the run ends.
+    /// The connection to the coordinator's status was lost.
     #[error("the run ended without a result")]
     NoResult,
 }
@@ -124,7 +125,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         ..RunJob::new(job).map_err(LocalError::Job)?
     });
     ledger_is_apart(&job).await.map_err(LocalError::Places)?;
-    // What cannot be read is told by the run itself, which tries again.
+    // If it cannot be read, the run itself reports that, and retries.
     if options.resumes && matches!(load_plan(&job.storage, false).await, Ok(None)) {
         return Err(LocalError::NothingToResume {
             uid: job.frozen.uid.clone(),
@@ -162,7 +163,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         Some(ended) = supervisors.join_next() => Err(worker_ended(ended)),
     };
     let result = match result {
-        // The coordinator's status ends a moment before the coordinator, which says why.
+        // The coordinator's status ends a moment before the coordinator, which reports why.
         Err(LocalError::NoResult) => match timeout(STOP_TIMEOUT, parts.join_next()).await {
             Ok(Some(ended)) => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
             Ok(None) | Err(_) => Err(LocalError::NoResult),
@@ -170,7 +171,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         result => result,
     };
     for stop in stops {
-        // A worker that is gone needs no telling.
+        // A worker that is gone need not be informed.
         let _gone = stop.send(());
     }
     let all_gone = async { while supervisors.join_next().await.is_some() {} };
@@ -180,8 +181,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     result
 }
 
-/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can bring
-/// the one among the others: then nothing may be written, since the next run would read it.
+/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can lead
+/// the ledger among the inputs. Then nothing may be written, because the next run would read it.
 async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     let spec = &job.frozen.spec;
     let mut inputs = Vec::new();
@@ -190,7 +191,7 @@ async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     {
         let local = files.paths.iter().filter(|path| path.starts_with("file:"));
         let paths: Vec<String> = local.cloned().collect();
-        // What cannot be listed is reported when the job is planned.
+        // If it cannot be listed, planning reports that.
         let listed = list_inputs(&job.stores, &paths, true).await;
         inputs.extend(
             listed
@@ -202,7 +203,7 @@ async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     check_storage(spec, inputs).await
 }
 
-/// Starts the workers of a run; gives what ends each.
+/// Starts the workers of a run; returns the handles that end them.
 fn start_workers(
     job: &Arc<RunJob>,
     token: &Token,
@@ -211,7 +212,7 @@ fn start_workers(
     supervisors: &mut JoinSet<Result<(), WorkerError>>,
 ) -> Vec<oneshot::Sender<()>> {
     let workers = options.workers.max(1);
-    // Other runs on this machine have workers of their own.
+    // Other runs on this machine have their own workers.
     let run: u32 = rand::random();
     let mut stops = Vec::new();
     for number in 0..workers {
@@ -245,7 +246,7 @@ fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError
     }
 }
 
-/// Tells the listener of each change until there is a result.
+/// Calls the listener for each change until there is a result.
 async fn follow(
     mut status: watch::Receiver<Status>,
     progress: &ProgressListener,
@@ -256,7 +257,7 @@ async fn follow(
         if let Some(result) = now.result {
             return Ok(result);
         }
-        // Waits on a receiver of its own, since waiting marks what comes meanwhile as seen.
+        // Waits on a separate receiver, because waiting marks later changes as seen.
         let mut other = status.clone();
         let ended = async { other.wait_for(|now| now.result.is_some()).await.is_err() };
         let is_gone = match timeout(PROGRESS_SPACING, ended).await {
@@ -285,7 +286,7 @@ mod tests {
             told.lock().unwrap().push(snapshot.message.clone());
         });
         let following = tokio::spawn(async move { follow(status, &listener).await });
-        // Within the spacing after the first one, and the last for a long time.
+        // Within the interval after the first one, and the last for a long time.
         tokio::time::sleep(PROGRESS_SPACING / 4).await;
         sender.send_replace(Status::storage_unavailable("denied"));
         tokio::time::sleep(PROGRESS_SPACING * 10).await;

@@ -1,4 +1,5 @@
-//! `zephyr-worker coordinator|worker`: arguments, signals, exit codes. No logic of either role.
+//! `zephyr-worker coordinator|worker`: arguments, signals, exit codes. Contains no logic of either
+//! role.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,9 +25,8 @@ use zephyr_worker::{child_main_if_requested, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections that wait to be accepted; the system takes fewer where it is set so. Those that do
-/// not fit try again after seconds, and with the usual 128 most of a storm of 10,000 workers does
-/// not fit.
+/// Connections that wait to be accepted; the system may limit them further. Connections that do not
+/// fit retry after seconds, and with the usual 128 most of 10,000 simultaneous workers do not fit.
 const CONNECTIONS_WAITING: u32 = 4_096;
 
 /// Runs one role of a job's generation. Started by the operator's pods.
@@ -57,7 +57,7 @@ struct CommonArguments {
         default_value = "/var/run/zephyr/token/token"
     )]
     token_file: PathBuf,
-    /// Where /healthz, /readyz and /metrics are served.
+    /// Address at which /healthz, /readyz and /metrics are served.
     #[arg(long, env = "ZEPHYR_ADMIN_LISTEN", default_value = "0.0.0.0:8081")]
     admin_listen: SocketAddr,
 }
@@ -66,7 +66,7 @@ struct CommonArguments {
 struct CoordinatorArguments {
     #[command(flatten)]
     common: CommonArguments,
-    /// Where workers and the operator are served.
+    /// Address at which workers and the operator are served.
     #[arg(long, env = "ZEPHYR_GRPC_LISTEN", default_value = "0.0.0.0:7070")]
     grpc_listen: SocketAddr,
 }
@@ -75,19 +75,19 @@ struct CoordinatorArguments {
 struct WorkerArguments {
     #[command(flatten)]
     common: CommonArguments,
-    /// Where the coordinator is; as the frozen job says where not given.
+    /// Address of the coordinator; default: that in the frozen job.
     #[arg(long, env = "ZEPHYR_COORDINATOR")]
     coordinator: Option<String>,
-    /// Tasks at once; as the frozen job says where not given, and one for each CPU where that is 0.
+    /// Tasks at the same time; default: the number in the frozen job; 0 = one for each CPU.
     #[arg(long, env = "ZEPHYR_SLOTS")]
     slots: Option<u32>,
     /// CPUs of this container.
     #[arg(long, env = "ZEPHYR_CPU_LIMIT", default_value_t = 0)]
     cpu_limit: u32,
-    /// Memory limit of this container; 0 where there is none.
+    /// Memory limit of this container; 0 if there is none.
     #[arg(long, env = "ZEPHYR_MEMORY_LIMIT_BYTES", default_value_t = 0)]
     memory_limit_bytes: u64,
-    /// What this pod may use of its node's disk; 0 where there is no limit.
+    /// How much of its node's disk this pod may use; 0 if there is no limit.
     #[arg(long, env = "ZEPHYR_DISK_LIMIT_BYTES", default_value_t = 0)]
     disk_limit_bytes: u64,
     /// Uid of this pod.
@@ -148,8 +148,7 @@ fn run(arguments: Arguments) -> Result<(), MainError> {
         Role::Coordinator(arguments) => {
             runtime(&mut Builder::new_multi_thread())?.block_on(coordinate(arguments))
         }
-        // Supervisor and slots only pass messages on: on one thread that needs no hand-over between
-        // threads.
+        // Supervisor and slots only pass messages on, which is cheapest on one thread.
         Role::Worker(arguments) => {
             runtime(&mut Builder::new_current_thread())?.block_on(work(arguments))
         }
@@ -267,8 +266,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // A successor on the same address does not wait for the connections of the one before to be
-        // forgotten.
+        // A successor on the same address does not wait until the system has forgotten the
+        // connections of its predecessor.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(CONNECTIONS_WAITING)
@@ -276,8 +275,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
     listen().map_err(|source| MainError::Listen { address, source })
 }
 
-/// The probes are answered beside everything else; where that ends the process does, for want of
-/// probes.
+/// The probes are answered by a separate task; if that ends, the process ends because nobody
+/// answers the probes.
 fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
     let listener = listen(address)?;
     tokio::spawn(async move {

@@ -1,29 +1,28 @@
-//! The few numbers that both roles show under `/metrics`. Counts nothing itself.
+//! The metrics of both roles under `/metrics`. Counts nothing itself.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Seconds. Finest around what a loop may take that has no more to do than it can, 50 ms being the
-/// promise.
+/// Seconds. The buckets are finest around the promised upper bound for the loop's delay, 50 ms.
 const WAIT_BUCKETS: [f64; 13] = [
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
-/// What a worker counts.
+/// A worker's counters.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerMetrics {
-    /// Tasks that ended well here.
+    /// Tasks that succeeded in this worker.
     pub tasks_done: Counter,
-    /// Tasks that failed here.
+    /// Tasks that failed in this worker.
     pub tasks_failed: Counter,
     /// Slots that are not idle.
     pub slots_busy: Gauge,
 }
 
 impl WorkerMetrics {
-    /// Makes them readable.
+    /// Registers them for `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "zephyr_worker_tasks_done",
@@ -43,7 +42,7 @@ impl WorkerMetrics {
     }
 }
 
-/// What a coordinator counts.
+/// A coordinator's counters.
 #[derive(Clone, Debug)]
 pub struct CoordinatorMetrics {
     /// Events the loop has handled.
@@ -52,13 +51,13 @@ pub struct CoordinatorMetrics {
     pub ledger_records: Counter,
     /// Objects put into the ledger: group commits.
     pub ledger_commits: Counter,
-    /// Storage calls that failed and are tried again.
+    /// Storage calls that failed and are being retried.
     pub storage_failures: Counter,
-    /// Calls that did not carry the generation's token.
+    /// Calls without the generation's token.
     pub calls_refused: Counter,
-    /// Reports that named a file which is not the attempt's own.
+    /// Reports that named a file of another attempt.
     pub reports_refused: Counter,
-    /// Worker sessions that are up.
+    /// Open sessions of workers.
     pub sessions: Gauge,
     /// Second attempts of stragglers.
     pub speculations: Gauge,
@@ -89,7 +88,7 @@ impl Default for CoordinatorMetrics {
 }
 
 impl CoordinatorMetrics {
-    /// Makes them readable.
+    /// Registers them for `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "zephyr_coordinator_events",

@@ -1,12 +1,12 @@
-//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks over a
-//! store that is slow, fails, lies and damages and a network that breaks, on a clock that jumps
-//! from event to event. Coordinators are killed, stand still and are replaced alive; workers die,
-//! drain and stall. Whatever happens, nothing that is written or said is wrong; and once nothing
-//! fails any more the job ends in time, exactly right.
+//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks, with a
+//! store that is slow, fails, gives false answers and damages data, and a network that breaks, on a
+//! simulated clock. Coordinators are killed, pause and are replaced while alive; workers die, drain
+//! and stall. Whatever happens, nothing wrong is written or sent; and after the last fault the job
+//! ends in time, exactly right.
 //!
-//! `make simulate SEED=17` runs one seed, `make soak` thousands. It lies in this crate because it
-//! reaches what no other crate may see; a program has none of it. The state machine alone is
-//! simulated in the engine.
+//! `make simulate SEED=17` runs one seed, `make soak` thousands. It is in this crate because it
+//! uses private items; it is not compiled into a program. The engine simulates the state machine
+//! alone.
 
 mod checks;
 mod client;
@@ -42,8 +42,8 @@ use settings::Settings;
 
 /// Runs of the ledger in every CI run.
 const CI_LEDGER_SEEDS: u64 = 300;
-/// Runs a world on a clock that stands while anybody has something to do; `shown` tells which
-/// world. Gives what it came to, or what was wrong.
+/// Runs a world on a clock that stands still while any task has work; `shown` names the world.
+/// Returns the result, or the error.
 fn on_paused_clock<T>(
     shown: &str,
     is_printing: bool,
@@ -68,7 +68,7 @@ fn on_paused_clock<T>(
 /// Whole jobs in every CI run.
 const CI_SEEDS: u64 = 120;
 
-/// Runs a job; its files have to be those of a quiet day, byte by byte.
+/// Runs a job; its files must be those of an undisturbed run, byte by byte.
 fn run_whole(
     seed: u64,
     quiet: &mut BTreeMap<u64, BTreeMap<String, Bytes>>,
@@ -108,7 +108,7 @@ fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_whatever_befalls
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Were the first coordinator to do it all, nothing would have been shown of its successors.
+    // If the first coordinator did everything, the run would not have tested its successors.
     assert!(epochs > 3 * CI_SEEDS, "{epochs} epochs in {CI_SEEDS} runs");
 }
 
@@ -148,7 +148,7 @@ fn fault_8389_reads_of_reducers_that_fail_for_a_moment_fail_no_task_and_else_are
     assert_eq!(impatient.charged, 0);
 }
 
-/// Failures of tasks whose reads end too early, or what was wrong with the job.
+/// Failures of tasks whose reads end too early, or the error of the job.
 fn failures_by_short_reads() -> Result<usize, String> {
     let settings = Settings {
         task_faults: Faults {
@@ -166,7 +166,7 @@ fn promise_e11_a_read_that_ends_too_early_is_made_again_and_costs_no_output() {
     assert_eq!(failures_by_short_reads(), Ok(0));
 }
 
-/// What `make simulate` and `make soak` ask for, through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
+/// The seeds that `make simulate` and `make soak` request through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
 #[test]
 fn what_the_environment_asks_for() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
@@ -178,7 +178,7 @@ fn what_the_environment_asks_for() {
     }
 }
 
-/// One seed; where it fails, once more with all that happens in it.
+/// One seed; if it fails, it runs once more and prints all events.
 fn one(seed: u64) {
     match ledger::run(seed, false) {
         Ok(trace) => println!("seed {seed}: the ledger is right, trace {trace:016x}"),
@@ -199,7 +199,8 @@ fn one(seed: u64) {
     }
 }
 
-/// As many runs of the ledger; a tenth as many whole jobs, since each takes as long as ten.
+/// The same number of runs of the ledger; a tenth as many whole jobs, because each takes as long as
+/// ten.
 fn soak(seeds: u64) {
     let mut quiet = BTreeMap::new();
     let ledgers = wrong_of("the ledger", seeds, |seed| {

@@ -1,7 +1,7 @@
 //! One attempt of one task, from its input to its output, inside the child process that runs tasks.
 //!
-//! Knows no session and no coordinator: it is given an assignment and gives back what it made or
-//! why not. Prints nothing: the process's standard output belongs to its supervisor.
+//! Knows no session and no coordinator: it gets an assignment and returns its output or the error.
+//! Prints nothing, because the process's standard output belongs to its supervisor.
 
 mod context;
 mod error;

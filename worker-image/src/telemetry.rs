@@ -1,10 +1,9 @@
-//! Where log lines go: JSON on stderr in pods, plain text in child processes. Writes no line
-//! itself.
+//! The destination of log lines: JSON on stderr in pods, plain text in child processes. Writes no
+//! line itself.
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs as JSON, one object a line; what is logged follows `RUST_LOG`, `default` where that is not
-/// set.
+/// Logs as JSON, one object per line; the filter is `RUST_LOG`, or `default` if that is not set.
 pub fn start_json(default: &str) {
     let started = tracing_subscriber::fmt()
         .json()
@@ -17,7 +16,8 @@ pub fn start_json(default: &str) {
     }
 }
 
-/// Logs as plain text without time and colour: the supervisor logs each line again with its own.
+/// Logs as plain text without time and colour, because the supervisor logs each line again with its
+/// own.
 pub fn start_plain(default: &str) {
     let started = tracing_subscriber::fmt()
         .without_time()

@@ -1,7 +1,7 @@
 //! `zephyr-worker worker`: a supervisor that owns the session, and one child process for each slot
 //! that runs tasks.
 //!
-//! Whatever a task does takes only its child with it. No storage is touched in the supervisor.
+//! A task can only affect its own child. The supervisor uses no storage.
 
 mod child;
 mod child_main;
@@ -44,15 +44,15 @@ use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
 
-/// Events on their way into the supervisor's loop, which never waits for anything else.
+/// Events that wait for the supervisor's loop, which waits for nothing else.
 const EVENTS_QUEUED: usize = 256;
-/// Commands on their way to a slot: one `Run` and one `Stop` at most are.
+/// Commands that wait for a slot: at most one `Run` and one `Stop`.
 const COMMANDS_QUEUED: usize = 4;
 
 /// Why a worker did not start or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// It does not know its own executable.
+    /// The path of its own executable is not known.
     #[error("find the own executable: {source}")]
     Executable {
         /// Why.
@@ -62,7 +62,7 @@ pub enum WorkerError {
     /// The folder for spilled data cannot be made.
     #[error("make spill directory {path}: {source}")]
     Spill {
-        /// Where.
+        /// The folder.
         path: String,
         /// Why.
         #[source]
@@ -75,10 +75,10 @@ pub enum WorkerError {
         #[source]
         source: zephyr_crds::frozen::FrozenJobError,
     },
-    /// The session's thread did not start.
+    /// The session's thread could not be started.
     #[error(transparent)]
     Session(StartSessionError),
-    /// A part of it died.
+    /// A part of the worker died.
     #[error(transparent)]
     Supervisor(SupervisorError),
 }
@@ -174,7 +174,7 @@ pub async fn run(
     ended.map_err(WorkerError::Supervisor)
 }
 
-/// The tasks that drive the slots, and the way to each.
+/// The tasks that run the slots, and the channels to them.
 fn start_slots(
     slots: u32,
     options: &Arc<SlotOptions>,
@@ -199,13 +199,13 @@ fn start_slots(
     (drivers, commands)
 }
 
-/// Slots end only when the supervisor is gone: before that it is a panic in one.
+/// Slots end only after the supervisor; an earlier end means a panic.
 async fn any_dies(drivers: &mut JoinSet<()>) {
     let ended = drivers.join_next().await;
     tracing::error!(?ended, "a task slot ended");
 }
 
-/// What earlier processes of this very pod left behind when they were killed.
+/// Files that killed processes of this pod left behind.
 fn remove_leftovers(folder: &Path, name: &str) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! The data part, and a whole job, on Azure Blob Storage as its emulator plays it: Azurite.
+//! Storage tests, and a whole job, on Azurite, the emulator of Azure Blob Storage.
 //!
 //! Needs the emulator, so `make test-azure` runs it, and `cargo test` does not (`test = false`).
 
@@ -13,14 +13,14 @@ use zephyr_engine::coordinator::record::{FilePlace, FinalPlace};
 use zephyr_store::finalize::{Finalized, finalize};
 use zephyr_store::storage::{Location, fetch};
 
-/// Every emulator's account and key; they are published.
+/// The published account and key of every emulator.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 const CONTAINER: &str = "zephyr-test";
 
-/// What a job's Secret holds, as its keys: in the environment they are in capitals.
+/// The contents of a job's Secret, by key; in the environment the names are in capital letters.
 fn settings() -> Vec<Setting> {
     let endpoint = std::env::var("ZEPHYR_AZURITE_ENDPOINT").unwrap_or_default();
     assert!(
@@ -41,7 +41,7 @@ fn azurite() -> Server {
         bucket: CONTAINER,
         options: settings(),
         wrong_credentials: ("azure_storage_account_key", "d3Jvbmc=".to_owned()),
-        // Port 9 is discard: nobody answers.
+        // Port 9 is the discard port, on which nothing answers.
         dead_endpoint: (
             "azure_storage_endpoint",
             format!("http://127.0.0.1:9/{ACCOUNT}"),
@@ -67,7 +67,7 @@ async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_job_left_that_never_finished_is_written_over() {
+async fn files_of_an_unfinished_job_are_overwritten() {
     object_stores::write_over_what_was_not_finished(&azurite()).await;
 }
 
@@ -77,7 +77,7 @@ async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn marker_files_are_passed_over_and_prefixes_end_within_names() {
+async fn marker_files_are_skipped_and_prefixes_may_end_within_names() {
     object_stores::list_by_prefix_and_pass_over_markers(&azurite()).await;
 }
 
@@ -97,14 +97,14 @@ async fn a_list_of_outputs_is_published_and_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_told_apart() {
+async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_distinguished() {
     object_stores::tell_mistakes_apart(&azurite()).await;
 }
 
-/// An upload cannot be thrown away here, so a completed file has to keep a beaten attempt's out by
-/// itself.
+/// An upload cannot be aborted here, so a completed file itself must prevent a superseded attempt's
+/// upload from replacing it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_beaten_attempts_upload_that_is_still_there_replaces_nothing() {
+async fn a_superseded_attempts_upload_that_still_exists_replaces_nothing() {
     let server = azurite();
     let stores = server.stores();
     let folder = server.folder("beaten");
@@ -123,7 +123,7 @@ async fn a_beaten_attempts_upload_that_is_still_there_replaces_nothing() {
     }
 }
 
-/// Azure refuses a part of no bytes, and its emulator does not.
+/// Azure refuses a part without bytes; its emulator does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_file_has_no_parts() {
     let server = azurite();

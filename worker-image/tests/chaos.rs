@@ -1,6 +1,6 @@
-//! One real coordinator and thousands of light workers, and what may happen to them: storms, waves
-//! of deaths, a coordinator that stands still or dies, messages that come late or twice. What must
-//! come of it is read from the ledger.
+//! One real coordinator and thousands of simulated workers, with faults: simultaneous connections,
+//! waves of losses, a coordinator that pauses or dies, messages that come late or twice. The result
+//! is read from the ledger.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -23,14 +23,14 @@ use zephyr_worker::convert::identity::to_wire;
 
 const WORKERS: usize = 2_000;
 
-/// One of these tests at a time: each takes all that a small machine has.
+/// Only one of these tests runs at a time, because each uses all resources of a small machine.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
 /// A coordinator with its workers.
 struct Scene {
     coordinator: Coordinator,
     fleet: Fleet,
-    /// Times that workers were told to run each task of the first stage.
+    /// How often workers were asked to run each task of the first stage.
     runs: Arc<Vec<AtomicU32>>,
     _machine: MutexGuard<'static, ()>,
 }
@@ -40,7 +40,7 @@ async fn scene(workers: usize, tasks: u32, work: Work) -> Scene {
     scene_of(Coordinator::of(tasks), workers, tasks, work).await
 }
 
-/// The same of this coordinator.
+/// The same with this coordinator.
 async fn scene_of(mut coordinator: Coordinator, workers: usize, tasks: u32, work: Work) -> Scene {
     let machine = MACHINE.lock().await;
     coordinator.start();
@@ -79,7 +79,7 @@ impl Scene {
         self.coordinator.snapshot().await?.workers
     }
 
-    /// All workers have one task each and have nothing to report.
+    /// All workers have one task each and nothing to report.
     async fn all_hold(&self, workers: usize) {
         until("a task in every slot", async || {
             self.fleet.holding() == workers
@@ -97,7 +97,7 @@ impl Scene {
         .await;
     }
 
-    /// Heartbeats that the coordinator's loop has seen.
+    /// Heartbeats that the coordinator's loop has handled.
     async fn heartbeats_heard(&self) -> u64 {
         const COUNT: &str = "zephyr_coordinator_heartbeat_wait_seconds_count ";
         let metrics = self.coordinator.metrics().await.unwrap();
@@ -112,7 +112,7 @@ impl Scene {
             .sum()
     }
 
-    /// The attempts that won, after it was found that each task has exactly one and none was lost.
+    /// The attempts that won, after checking that each task has exactly one and none was lost.
     async fn winners(&self) -> BTreeMap<TaskId, Attempt> {
         let (_, records) = self.coordinator.ledger().await;
         let mut winners = BTreeMap::new();
@@ -162,7 +162,7 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
         counts.is_some_and(|counts| sessions(&counts) == WORKERS - DEAD)
     })
     .await;
-    // Half of them are containers that the kubelet starts again, half were on nodes that were taken
+    // Half of them are containers that the kubelet restarts, half were on nodes that were taken
     // away.
     let operator = scene.coordinator.operator().await.unwrap();
     for place in 0..DEAD {
@@ -285,7 +285,7 @@ async fn promise_s4_storage_that_takes_seconds_for_each_call_keeps_no_heartbeat_
     bucket.set_delay(SLOW);
     let heard = scene.heartbeats_heard().await;
     let sent = scene.fleet.heartbeats();
-    // Reports, commits and dispatches go on all the while, each commit at the store's pace.
+    // Reports, commits and dispatches continue all the time, each commit at the speed of the store.
     scene.fleet.set_work(Work::AtOnce);
     until("three more heartbeats of each worker", async || {
         let now = scene.fleet.heartbeats();
@@ -356,7 +356,7 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
     }
     drop(first);
 
-    // The same process comes back and does not name what it had: that is given out again.
+    // The same process comes back and does not report what it had: that is dispatched again.
     let mut second = Dialogue::open(&link, FIRST, hello(&[])).await.unwrap();
     let again = hear_runs(&mut second, 2).await;
     assert!(again.contains(&attempt(two, 1, 2)), "{again:?}");
@@ -375,7 +375,7 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
         third.say_done(SECOND, &[late]).await;
         assert_eq!(hear_acks(&mut third).await, [late], "of the epoch before");
     }
-    // What speaks as if the first coordinator were still there is not listened to.
+    // Messages for the first coordinator are ignored.
     third.say_done(FIRST, &[one]).await;
     while third.hear().await.is_some() {}
     let from_the_future = Dialogue::open(&link, Epoch(3), hello(&[])).await;
@@ -420,7 +420,7 @@ fn attempt(task: TaskAttempt, epoch: u64, number: u32) -> TaskAttempt {
     }
 }
 
-/// So many attempts that a worker is told to run, in order.
+/// The given number of attempts that a worker is asked to run, in order.
 async fn hear_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
@@ -437,7 +437,7 @@ async fn hear_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
     tasks
 }
 
-/// What the next `Ack` names.
+/// The attempts in the next `Ack`.
 async fn hear_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
     loop {
         let (_, message) = dialogue.hear().await.unwrap();
@@ -447,7 +447,7 @@ async fn hear_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
     }
 }
 
-/// What the next `Cancel` names.
+/// The attempts in the next `Cancel`.
 async fn hear_cancels(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
     loop {
         let (_, message) = dialogue.hear().await.unwrap();
@@ -464,7 +464,7 @@ fn attempts(tasks: &[wire::TaskAttempt]) -> Vec<TaskAttempt> {
         .collect()
 }
 
-/// A session with a coordinator that was only just started.
+/// A session with a coordinator that was just started.
 async fn open_when_it_serves(link: &Link, seen: Epoch, hello: &Hello) -> Dialogue {
     let mut opened = None;
     until("a session", async || {

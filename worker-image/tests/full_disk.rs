@@ -1,6 +1,5 @@
-//! Whole runs with real processes on disks that are full: for spilling, for the output, for the
-//! ledger. Each needs a small disk of its own, which only root can mount; without that there is
-//! nothing here to look at.
+//! Whole runs with real processes on full disks: for spilling, for the output, for the ledger. Each
+//! needs a separate small disk, which only root can mount; without root these tests do nothing.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -16,7 +15,7 @@ use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_proto::reason::EndReason;
 use zephyr_proto::run::Snapshot;
 
-/// A file system in memory of so many KiB. It is gone with this value.
+/// A file system in memory of the given size in KiB. It is unmounted when this value is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -41,7 +40,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: processes that are just being ended may still have files open.
+        // Lazily, because processes that are just being ended may still have files open.
         let gone = Command::new("umount").arg("-l").arg(&self.0).status();
         assert!(gone.is_ok_and(|status| status.success()) || std::thread::panicking());
     }
@@ -50,7 +49,7 @@ impl Drop for SmallDisk {
 /// Lines of the input that is grouped.
 const LINES: usize = 4_000;
 
-/// One task holds more than its buffers of 4 MiB in a worker of 128 MiB, so that it spills.
+/// One task holds more than its buffers of 4 MiB in a worker of 128 MiB, so it spills.
 fn spilling() -> Value {
     json!({
         "source": {"files": {"paths": ["$IN/*.txt"]}},
@@ -62,7 +61,7 @@ fn spilling() -> Value {
     })
 }
 
-/// Lines of 10 KB that no compression makes much smaller.
+/// Lines of 10 KB that compression makes only slightly smaller.
 fn write_lines(processes: &Processes) {
     let mut chance = 1_u64;
     let mut letter = || {

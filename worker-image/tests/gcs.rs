@@ -1,7 +1,7 @@
-//! The data part, and a whole job, through the client of Google Cloud Storage: its addresses,
-//! requests and preconditions. The server is the cluster's `MinIO` behind a translator of the one
-//! header that S3 does not have, since no emulator has the uploads of Google's XML API. What
-//! Google's own server refuses, and its credentials, are not shown here.
+//! Storage tests, and a whole job, with the client of Google Cloud Storage: its addresses, requests
+//! and preconditions. The server is the cluster's `MinIO` behind a translator for the one header
+//! that S3 does not have, because no emulator has the uploads of Google's XML API. Refusals of
+//! Google's own server, and its credentials, are not tested here.
 //!
 //! Needs the cluster, so `make test-gcs` runs it, and `cargo test` does not (`test = false`).
 
@@ -25,7 +25,7 @@ fn google() -> Server {
         bucket: "zephyrgcs",
         options: vec![
             ("google_base_url", endpoint),
-            // Of somebody who is believed without a signature.
+            // For a user who is accepted without a signature.
             (
                 "google_service_account_key",
                 r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#
@@ -34,7 +34,7 @@ fn google() -> Server {
             ("google_allow_http", "true".to_owned()),
         ],
         wrong_credentials: ("google_service_account_key", "{}".to_owned()),
-        // Port 9 is discard: nobody answers.
+        // Port 9 is the discard port, on which nothing answers.
         dead_endpoint: ("google_base_url", "http://127.0.0.1:9".to_owned()),
         allow_http: "google_allow_http",
     }
@@ -57,7 +57,7 @@ async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_job_left_that_never_finished_is_written_over() {
+async fn files_of_an_unfinished_job_are_overwritten() {
     object_stores::write_over_what_was_not_finished(&google()).await;
 }
 
@@ -67,7 +67,7 @@ async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn marker_files_are_passed_over_and_prefixes_end_within_names() {
+async fn marker_files_are_skipped_and_prefixes_may_end_within_names() {
     object_stores::list_by_prefix_and_pass_over_markers(&google()).await;
 }
 

@@ -1,5 +1,5 @@
-//! Whole runs with real processes over loopback: what comes out, and what happens when something
-//! dies in the middle.
+//! Whole runs with real processes over loopback: the output, and the effect of processes that die
+//! in the middle.
 
 #[expect(dead_code, reason = "what only jobs in an object store need")]
 mod processes;
@@ -35,7 +35,7 @@ fn word_count() -> Value {
     })
 }
 
-/// Text whose words follow from their place alone.
+/// Text whose words depend only on their position.
 fn text(file: u32) -> String {
     let word = |line: u32, place: u32| {
         format!(
@@ -58,7 +58,7 @@ fn write_texts(processes: &Processes) {
     }
 }
 
-/// The same by other means.
+/// The same computed by other means.
 fn counted_here() -> Vec<String> {
     let mut counts = BTreeMap::new();
     for file in 0..FILES {
@@ -74,7 +74,7 @@ fn counted_here() -> Vec<String> {
     lines
 }
 
-/// Items that each take a while, so that something can die in the middle.
+/// Items that each take a while, so that a process can die in the middle.
 fn slow_items(items: u32) -> Value {
     json!({
         "source": {"items": {"values": (0..items).collect::<Vec<_>>()}},
@@ -136,7 +136,7 @@ async fn a_word_count_equals_an_independent_one() {
 }
 
 #[tokio::test]
-async fn output_that_is_there_is_refused_before_any_worker_starts_and_nothing_is_touched() {
+async fn existing_output_is_refused_before_any_worker_starts_and_stays_unchanged() {
     let mut processes = Processes::of(&word_count(), &json!({}));
     write_texts(&processes);
     put_old_output(&processes);
@@ -215,7 +215,7 @@ async fn a_killed_task_process_costs_one_failure_and_not_the_output() {
 }
 
 #[tokio::test]
-async fn a_killed_supervisor_takes_its_children_along_and_no_budget() {
+async fn a_killed_supervisor_ends_its_children_and_uses_no_budget() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     let doomed = processes.start_worker(2);
@@ -237,7 +237,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_no_budget() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_told_to_go_hands_back_and_goes_at_once() {
+async fn a_worker_that_is_asked_to_terminate_hands_back_and_ends_at_once() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     let first = processes.start_worker(2);
@@ -437,7 +437,7 @@ async fn the_end_of_a_job_removes_folders_of_others_that_outlived_their_ledger_t
         (&marker["outcome"], &marker["ledgerTtlSeconds"]),
         (&json!("Succeeded"), &json!(null))
     );
-    // A name that nobody knows would keep every job's folder.
+    // An unknown name would keep every job's folder.
     let own = processes.path("storage/0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7");
     let own = zephyr_store::storage::Location::parse_local(own.to_str().unwrap()).unwrap();
     let stores = zephyr_store::storage::Stores::new(std::collections::BTreeMap::new());
@@ -475,7 +475,7 @@ async fn a_coordinator_that_comes_back_after_the_end_still_serves_the_result() {
 }
 
 #[tokio::test]
-async fn an_expression_that_calls_itself_without_end_is_told_as_that_and_spares_the_worker() {
+async fn an_endless_recursion_is_reported_as_such_and_does_not_end_the_worker() {
     let pipeline = json!({
         "source": {"items": {"values": [1]}},
         "steps": [{"map": "def f: 1 + f; f"}],
@@ -495,7 +495,7 @@ async fn an_expression_that_calls_itself_without_end_is_told_as_that_and_spares_
 }
 
 #[tokio::test]
-async fn a_task_that_eats_all_memory_is_ended_alone_and_told_with_the_limit() {
+async fn a_task_that_uses_all_memory_is_ended_alone_and_reported_with_the_limit() {
     let pipeline = json!({
         "source": {"items": {"values": [1]}},
         "steps": [{"map": "[range(0; 1e18)]"}],
@@ -517,7 +517,8 @@ async fn a_task_that_eats_all_memory_is_ended_alone_and_told_with_the_limit() {
     assert!(processes.terminate_worker(worker) < Duration::from_secs(3));
 }
 
-/// Lines of 60 MiB in a worker with 1 GiB, of the kinds that cost least and most for their length.
+/// Lines of 60 MiB in a worker with 1 GiB, of the kinds that need the least and the most memory for
+/// their length.
 #[tokio::test]
 async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
     const LENGTH: usize = 60 << 20;
@@ -555,8 +556,8 @@ async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
     }
 }
 
-/// 64 KiB for each of the mappers' files would be more than the worker may have, and so would be
-/// what they hold.
+/// 64 KiB for each of the mappers' files would be more than the worker's memory, and so would their
+/// contents.
 #[tokio::test]
 async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_one_of_a_few() {
     const MAPPERS: u32 = 3_000;
@@ -580,7 +581,7 @@ async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_
 }
 
 #[tokio::test]
-async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_told_as_that() {
+async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_reported_as_such() {
     let pipeline = json!({
         "source": {"items": {"values": [1, 2], "shards": 1}},
         "steps": [{"map": "if . == 2 then last(repeat(1)) else . end"}],
@@ -708,7 +709,7 @@ async fn storage_that_does_not_answer_is_waited_for_visibly() {
 }
 
 #[tokio::test]
-async fn no_call_to_any_path_is_let_in_without_the_token() {
+async fn no_call_to_any_path_is_accepted_without_the_token() {
     let mut processes = Processes::of(&slow_items(1), &json!({}));
     processes.start_coordinator();
     processes
@@ -773,7 +774,7 @@ async fn a_whole_run_fits_into_one_process_tree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_never_was_is_not_resumed() {
+async fn a_run_that_never_existed_is_not_resumed() {
     let processes = Processes::of(&word_count(), &json!({}));
     write_texts(&processes);
     let options = LocalOptions {

@@ -38,13 +38,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- fail (printf "%s.tag: is empty; the tag of a release, such as --set %s.tag=%s" $name $name $.Chart.AppVersion) -}}
 {{- end -}}
 {{- if eq $tag "latest" -}}
-{{- fail (printf "%s.tag: must name a release (got latest); the tag of a release, such as --set %s.tag=%s" $name $name $.Chart.AppVersion) -}}
+{{- fail (printf "%s.tag: must name a release (got latest); set the tag of a release, such as --set %s.tag=%s" $name $name $.Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 {{- if ne (int .Values.replicas) 1 -}}
 {{- fail (printf "replicas: must be 1 (got %d); there is no leader election yet, and one operator serves all jobs" (int .Values.replicas)) -}}
 {{- end -}}
 {{- if and (hasPrefix "http://" .Values.storage.endpoint) (not .Values.storage.allowHttp) -}}
-{{- fail (printf "storage.endpoint: is without TLS (got %s); an endpoint that begins with https://, or --set storage.allowHttp=true" .Values.storage.endpoint) -}}
+{{- fail (printf "storage.endpoint: has no TLS (got %s); use an endpoint that begins with https://, or set --set storage.allowHttp=true" .Values.storage.endpoint) -}}
 {{- end -}}
 {{- end -}}

@@ -1,5 +1,5 @@
-//! Which job folders belong to a job that exists: the uids of all jobs of one or more clusters.
-//! Changes nothing in them.
+//! The job folders that belong to existing jobs: the uids of all jobs of one or more clusters.
+//! Changes nothing in the clusters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use zephyr_crds::job::ZephyrJob;
 
-/// How long the API server may take for one page: a person waits.
+/// How long the API server may take for one page; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Jobs in one page.
 const PAGE_JOBS: u32 = 500;
 
-/// What to do if a cluster's jobs are not known.
-const ADVICE: &str = "without the list of all jobs nobody knows which folders are needed; allowed are --context for another cluster, or --without-cluster together with --older-than to go by age alone";
+/// What to do if the jobs of a cluster cannot be listed.
+const ADVICE: &str = "without the list of all jobs it is not known which folders are needed; allowed are --context for another cluster, or --without-cluster together with --older-than to decide by age alone";
 
 /// Uids of jobs that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -114,13 +114,13 @@ async fn nothing_is_deleted_without_yes_and_only_what_no_job_needs_with_it() {
     assert!(root.join(other("2")).join("notes.txt").exists());
     assert!(root.join(other("2")).join("plan.json").exists());
     assert!(outside.path().join("precious").exists());
-    // However young: a job that has ended needs nothing any more.
+    // At any age: a job that has ended needs nothing any more.
     gc(options(root, Duration::ZERO, true)).await.unwrap();
     assert!(!young.root().local_path().unwrap().exists());
 }
 
 #[tokio::test]
-async fn a_run_that_may_be_alive_keeps_its_folder_whatever_age_is_asked_for() {
+async fn a_run_that_may_be_alive_keeps_its_folder_at_any_requested_age() {
     let local = tempfile::tempdir().unwrap();
     job_folder(local.path(), LOCAL_RUN, false).await;
     for (aged, stays) in [(MINUTE, true), (MINUTE * 14, true), (MINUTE * 16, false)] {
@@ -176,7 +176,7 @@ async fn a_name_that_no_address_can_hold_keeps_its_folder_and_no_other() {
     age(root, DAY * 8);
     let found = look(kept.stores(), &kept.root().parent()).await.unwrap();
     let text = table(&kept.root().parent(), &found, &rules(&[]));
-    let sentence = "keep: 1 objects in it are not a job's, such as data/odd";
+    let sentence = "keep: 1 objects in it do not belong to a job, such as data/odd";
     assert!(text.contains(sentence), "{text}");
     gc(options(root, DAY * 7, true)).await.unwrap();
     assert!(root.join(ENDED).join("plan.json").exists());
@@ -275,7 +275,7 @@ fn each_folder_gets_one_verdict_and_an_owner_comes_first() {
     ] {
         assert_eq!(rules(older_than).verdict(&folder), expected, "{folder:?}");
     }
-    // A clock behind the store's makes nothing older.
+    // A clock that is behind the store's clock makes nothing older.
     let behind = Rules {
         now: now - DAY * 30,
         ..rules(MINUTE)

@@ -8,19 +8,19 @@ use zephyr_store::reclaim::{Proof, Survey};
 
 use super::owners::Owners;
 
-/// How old a folder must be at least, if it is not known that its job has ended, whatever age is
-/// asked for: a coordinator writes into its folder every two minutes, so one that has written
-/// nothing for this long is gone.
+/// Least age of a folder whose job is not known to have ended, whatever age is requested. A
+/// coordinator writes into its folder every two minutes, so one that has written nothing for this
+/// long is gone.
 pub(super) const MIN_UNFINISHED_AGE: Duration = Duration::from_mins(15);
 
-/// The longest age that can be asked for, in seconds: a hundred years, so that no sum overflows.
+/// The longest age that can be requested, in seconds: a hundred years, so that no sum overflows.
 const MAX_AGE_SECONDS: u64 = 100 * 365 * 24 * 3600;
 
-/// A folder and what is in it.
+/// A folder with its contents.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) uid: String,
-    /// What is in it and whose it is, or why that is not known.
+    /// Contents and owner of the folder, or why they are not known.
     pub(super) looked: Result<(Survey, Proof), String>,
     pub(super) state: State,
 }
@@ -28,11 +28,11 @@ pub(super) struct Found {
 /// Whether the job of a folder has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has; how, if that is known.
+    /// It has ended; how, if that is known.
     Ended(String),
-    /// It has not.
+    /// It has not ended.
     Unfinished,
-    /// Nobody looked, or nobody can tell.
+    /// It was not checked, or cannot be determined.
     Unknown,
 }
 
@@ -47,15 +47,15 @@ pub(super) enum Verdict {
     Young,
     /// Its job is unfinished, and may be running.
     MayRun,
-    /// It holds what no job writes.
+    /// It contains something that no job writes.
     Foreign(u64, String),
-    /// Nothing in it shows that it is a job's.
+    /// Nothing in it shows that it belongs to a job.
     Unproven,
-    /// It could not be looked at.
+    /// It could not be examined.
     Unreadable(String),
 }
 
-/// By what folders are judged.
+/// The facts by which folders are judged.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) older_than: Duration,
@@ -72,7 +72,7 @@ impl Found {
         Self { uid, looked, state }
     }
 
-    /// The job's name, or else where it writes.
+    /// The job's name, or else the place where it writes.
     pub(super) fn job(&self) -> &str {
         match &self.looked {
             Ok((_, Proof::Ended(ended))) if !ended.marker.job.is_empty() => &ended.marker.job,
@@ -83,7 +83,7 @@ impl Found {
 }
 
 impl Rules {
-    /// What is done with a folder.
+    /// Decides what is done with a folder.
     pub(super) fn verdict(&self, found: &Found) -> Verdict {
         if self.owners.owns(&found.uid) {
             return Verdict::Owned;
@@ -114,7 +114,7 @@ impl Rules {
         }
     }
 
-    /// Whether it makes a difference if the folder's job has ended.
+    /// Whether the verdict depends on whether the folder's job has ended.
     pub(super) fn depends_on_state(&self, found: &Found) -> bool {
         match self.verdict(found) {
             Verdict::Removable | Verdict::MayRun => true,
@@ -126,13 +126,13 @@ impl Rules {
         }
     }
 
-    /// Whether an upload of intermediate data in a job's folder is needed by nobody.
+    /// Whether an upload of intermediate data in a job's folder is not needed by any job.
     pub(super) fn may_abort(&self, uid: &str, initiated: SystemTime) -> bool {
         let age = self.age(initiated);
         !self.owners.owns(uid) && age >= self.older_than && age >= MIN_UNFINISHED_AGE
     }
 
-    /// What was written later than now has no age.
+    /// Data that was written after `now` has age zero.
     fn age(&self, written: SystemTime) -> Duration {
         self.now.duration_since(written).unwrap_or(Duration::ZERO)
     }
@@ -163,10 +163,10 @@ impl fmt::Display for Verdict {
             Self::Foreign(count, path) => {
                 write!(
                     f,
-                    "keep: {count} objects in it are not a job's, such as {path}"
+                    "keep: {count} objects in it do not belong to a job, such as {path}"
                 )
             }
-            Self::Unproven => f.write_str("keep: nothing in it shows that it is a job's"),
+            Self::Unproven => f.write_str("keep: nothing in it shows that it belongs to a job"),
             Self::Unreadable(problem) => write!(f, "keep: {problem}"),
         }
     }

@@ -1,15 +1,15 @@
-//! Where the YAML of `kubectl` is narrower than the reader used here, or means something else: such
-//! text is refused, so that no manifest is taken here that the cluster reads in another way. Pure.
+//! YAML that `kubectl` refuses or reads differently from the reader used here. Such text is
+//! refused, so that this program accepts no manifest that the cluster would read differently. Pure.
 
 use granit_parser::{ScalarStyle, Span};
 
-/// Whether `kubectl` takes the character in the name of an anchor.
+/// Whether `kubectl` accepts the character in the name of an anchor.
 pub(super) fn is_anchor(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
 }
 
-/// What is wrong with a scalar; `source` is how it is written, `is_flow` whether it stands inside
-/// of brackets or braces.
+/// The error in a scalar, if there is one. `source` is the scalar as written; `is_flow` says
+/// whether it is inside brackets or braces.
 pub(super) fn fault(
     text: &str,
     style: ScalarStyle,
@@ -18,10 +18,10 @@ pub(super) fn fault(
 ) -> Option<&'static str> {
     match style {
         ScalarStyle::Plain if is_flow && text.contains('?') => Some(
-            "has a ? in a text without quotes inside of [ ] or { }, where kubectl refuses it; put the text in quotes",
+            "has a ? in a text without quotes inside of [ ] or { }, which kubectl refuses; put the text in quotes",
         ),
         ScalarStyle::Plain if is_flow && text.starts_with(':') => Some(
-            "has a text without quotes that begins with a colon inside of [ ] or { }, where kubectl refuses it; put the text in quotes",
+            "has a text without quotes that begins with a colon inside of [ ] or { }, which kubectl refuses; put the text in quotes",
         ),
         ScalarStyle::DoubleQuoted => has_json_escape(source).then_some(
             "has an escape in double quotes that kubectl knows in JSON only (\\/ or half of a pair \\ud83d\\ude00); write the character itself",
@@ -57,8 +57,8 @@ fn has_json_escape(source: &str) -> bool {
     false
 }
 
-/// Whether a value outside of brackets and braces has a tab before it on its line, with nothing but
-/// the marks of lists between.
+/// Whether a value outside of brackets and braces has a tab before it on its line, with only list
+/// markers in between.
 pub(super) fn is_behind_tab(text: &str, span: &Span) -> bool {
     let Some(before) = span.byte_range().and_then(|range| text.get(..range.start)) else {
         return false;
@@ -67,8 +67,8 @@ pub(super) fn is_behind_tab(text: &str, span: &Span) -> bool {
     line.contains('\t') && line.chars().all(|c| matches!(c, ' ' | '\t' | '-' | '?'))
 }
 
-/// Whether a tag ends at a bracket, a brace or a comma, without a space between: `[!]`. An empty
-/// value begins at its tag's end.
+/// Whether a tag is directly followed by a bracket, a brace or a comma: `[!]`. An empty value
+/// begins at the end of its tag.
 pub(super) fn is_tag_without_space(text: &str, value: &Span) -> bool {
     let Some(range) = value.byte_range().filter(std::ops::Range::is_empty) else {
         return false;
@@ -79,8 +79,8 @@ pub(super) fn is_tag_without_space(text: &str, value: &Span) -> bool {
     })
 }
 
-/// Whether the colon behind a key inside of brackets or braces has no space behind it: `{a:}` has a
-/// key `a:` for `kubectl`.
+/// Whether the colon after a key inside brackets or braces has no space after it: `kubectl` reads
+/// `{a:}` as a key `a:`.
 pub(super) fn has_tight_colon(text: &str, key: &Span) -> bool {
     let behind = key
         .byte_range()

@@ -1,21 +1,20 @@
-//! The objects in a file, split as `kubectl` splits them, and the one job among them that is meant.
-//! Looks into no spec.
+//! Splits a file into objects as `kubectl` does, and finds the one job among them. Reads no spec.
 
 use super::tree::{Kind, Node};
 use super::yaml::YamlError;
 use super::{ManifestError, json, yaml};
 
-/// The version and the kind that this program knows.
+/// The version and the kind that this program supports.
 const API_VERSION: &str = "zephyr.dev/v1alpha1";
 const KIND: &str = "ZephyrJob";
 /// The line that begins a document.
 const SEPARATOR: &str = "---";
-/// Lists within each other: `kubectl` makes them flat.
+/// Greatest nesting of lists: `kubectl` flattens them.
 const MAX_LISTS: usize = 10;
-/// Objects that an error names.
+/// Most objects that an error names.
 const MAX_NAMED: usize = 20;
 
-/// One object of the file, with the version and the kind that it has, or that its list gives it.
+/// One object of the file, with its version and kind, or those that its list implies.
 struct Object {
     api_version: String,
     kind: String,
@@ -77,7 +76,7 @@ pub(super) fn job(path: &str, text: &str, name: Option<&str>) -> Result<Node, Ma
     }
 }
 
-/// Whether an object is of this program's API, in a version or a kind that it does not know.
+/// Whether an object belongs to this program's API, but in an unknown version or kind.
 fn is_ours(object: &Object) -> bool {
     object.kind == KIND || object.api_version.split('/').next() == Some("zephyr.dev")
 }
@@ -117,7 +116,7 @@ fn objects(path: &str, text: &str) -> Result<Vec<Object>, ManifestError> {
     Ok(objects)
 }
 
-/// Adds an object, or those of a list.
+/// Adds an object, or the objects of a list.
 fn flatten(
     path: &str,
     node: Node,
@@ -169,7 +168,7 @@ fn flatten(
     Ok(())
 }
 
-/// Every document of the text: values of JSON one behind the other, or documents of YAML.
+/// Every document of the text: JSON values in a row, or documents of YAML.
 fn documents(path: &str, text: &str) -> Result<Vec<Node>, ManifestError> {
     let fault = |error: YamlError| ManifestError::Syntax {
         path: path.to_owned(),
@@ -182,7 +181,7 @@ fn documents(path: &str, text: &str) -> Result<Vec<Node>, ManifestError> {
         return nodes.map_err(fault);
     }
     let mut nodes = Vec::new();
-    // kubectl ends the last line if nobody did, which shows in a block of text.
+    // kubectl adds a missing line break at the end, which is visible in a block of text.
     let ended = format!("{text}\n");
     let lines = if text.ends_with('\n') { text } else { &ended };
     for chunk in chunks(path, lines)? {
@@ -203,8 +202,8 @@ struct Chunk<'text> {
     lines_before: usize,
 }
 
-/// The text between lines that begin with `---`, as `kubectl` splits it before it parses: nothing
-/// but a comment may follow on such a line.
+/// The parts between lines that begin with `---`, as `kubectl` splits the text before it parses it:
+/// only a comment may follow on such a line.
 fn chunks<'text>(path: &str, text: &'text str) -> Result<Vec<Chunk<'text>>, ManifestError> {
     let mut chunks = Vec::new();
     let mut start = 0;
@@ -221,7 +220,7 @@ fn chunks<'text>(path: &str, text: &'text str) -> Result<Vec<Chunk<'text>>, Mani
                         column: SEPARATOR.len() + 1,
                     },
                     message: format!(
-                        "has text behind --- (got {}); begin the document on the next line",
+                        "has text after --- (got {}); begin the document on the next line",
                         zephyr_crds::field_error::shown(rest)
                     ),
                 });

@@ -1,4 +1,4 @@
-//! JSON text as trees, with what JSON readers lose: fields that are written twice and the digits of
+//! JSON text as trees, with the details that JSON readers lose: duplicate fields and the digits of
 //! numbers.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use super::yaml::{MAX_NESTING, YamlError, place};
 /// Why JSON text cannot be used.
 pub(super) type JsonError = YamlError;
 
-/// Every value of the text, one behind the other; `None` if the text is not JSON.
+/// Every value of the text, in order; `None` if the text is not JSON.
 pub(super) fn read(text: &str) -> Option<Result<Vec<Node>, JsonError>> {
     let raw: Vec<&RawValue> = serde_json::Deserializer::from_str(text)
         .into_iter()
@@ -23,7 +23,7 @@ pub(super) fn read(text: &str) -> Option<Result<Vec<Node>, JsonError>> {
     Some(raw.into_iter().map(|raw| node(text, raw, 0)).collect())
 }
 
-/// The place of the first thing in the text that is not JSON.
+/// The position of the first part of the text that is not JSON.
 pub(super) fn syntax(text: &str) -> Option<JsonError> {
     let fault = serde_json::Deserializer::from_str(text)
         .into_iter::<&RawValue>()
@@ -119,7 +119,7 @@ fn number_node(position: Position, text: &str) -> Result<Node, JsonError> {
     })
 }
 
-/// The place of a part of the text.
+/// The position of a part of the text.
 fn position(text: &str, part: &str) -> Position {
     place(
         text,
@@ -127,7 +127,7 @@ fn position(text: &str, part: &str) -> Position {
     )
 }
 
-/// The fields of an object in their order, those that are written twice too.
+/// The fields of an object in their order, including duplicates.
 struct Pairs;
 
 impl<'text> Visitor<'text> for Pairs {

@@ -1,28 +1,29 @@
-//! Numbers as Go and the API server keep them: 64-bit integers, and doubles for everything else.
-//! Says which written numbers come out as another value. Reads no YAML and no JSON.
+//! Numbers as Go and the API server store them: 64-bit integers, and doubles for everything else.
+//! Finds numbers whose stored value differs from the written one. Reads no YAML and no JSON.
 
 use serde_json::Number;
 
-/// Two to the power 63: from here on the API server has doubles only.
+/// Two to the power 63: the API server stores numbers from here on only as doubles.
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
-/// From this power of ten on Go writes a number with an exponent.
+/// From this power of ten on, Go writes a number with an exponent.
 const KEY_DIGITS: i32 = 6;
 
 /// A double as the API server stores it: an integer if it is one that fits 64 bits. `None` for NaN
-/// and infinities, which JSON does not have. On its way it is written with as few digits as tell it
-/// apart and then with zeros, so that `92233720368775808.0` becomes the integer 92233720368775800.
+/// and infinities, which JSON does not have. Before it is stored, it is written with as few digits
+/// as identify it and then with zeros, so that `92233720368775808.0` becomes the integer
+/// 92233720368775800.
 pub(super) fn stored(value: f64) -> Option<Number> {
     if value.fract() == 0.0 && value.abs() < INTEGER_END {
-        // Rust writes doubles as Go does, but for the sign of zero.
+        // Rust writes doubles as Go does, except for the sign of zero.
         let digits = value.to_string();
         return Some(Number::from(digits.parse::<i64>().unwrap_or(0)));
     }
     Number::from_f64(value)
 }
 
-/// Whether a number that is written in decimal keeps its value as `stored`. Not kept are digits
-/// that a double has no place for, `-0`, and integers of 2^63 and more, which become doubles and
-/// are no longer known to be exact.
+/// Whether a decimal number keeps its value as `stored`. It does not if it has more digits than a
+/// double, if it is `-0`, or if it is an integer of 2^63 or more, which becomes a double and is no
+/// longer known to be exact.
 pub(super) fn is_kept(text: &str, stored: &Number) -> bool {
     let Some(written) = Decimal::parse(text) else {
         return false;
@@ -38,12 +39,12 @@ pub(super) fn is_kept(text: &str, stored: &Number) -> bool {
     Decimal::parse(&stored.to_string()).as_ref() == Some(&written)
 }
 
-/// Whether text is a number in decimal: `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`.
+/// Whether the text is a decimal number: `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`.
 pub(super) fn is_decimal(text: &str) -> bool {
     Decimal::parse(text).is_some()
 }
 
-/// Whether two texts are the same number in decimal.
+/// Whether two texts are the same decimal number.
 pub(super) fn same_decimal(one: &str, other: &str) -> bool {
     Decimal::parse(one).is_some_and(|one| Some(one) == Decimal::parse(other))
 }
@@ -98,7 +99,8 @@ impl Decimal {
     }
 }
 
-/// The exponent, or the nearest one that can be stored: no double comes near either.
+/// The exponent, or the nearest one that can be stored: a number with such an exponent is not near
+/// any double.
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -108,7 +110,7 @@ fn parse_exponent(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// A double as Go's YAML library writes it when it is a key: the shortest digits of a 32-bit float.
+/// A double as Go's YAML library writes it as a key: the shortest digits of a 32-bit float.
 pub(super) fn key_text(value: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "as the library does")]
     let value = value as f32;

@@ -1,4 +1,4 @@
-//! What a YAML scalar means to `kubectl`: the rules of the Go library that it reads manifests with
+//! What a YAML scalar means to `kubectl`: the rules of the Go library with which it reads manifests
 //! (go-yaml v2, mostly YAML 1.1). `y`, `no` and `on` are booleans, `017` is fifteen, `1_000` is a
 //! thousand, a date stays text. Pure.
 
@@ -24,7 +24,7 @@ pub(super) enum Meaning {
     Text(String),
 }
 
-/// A scalar that a tag does not fit, in words for the user.
+/// The error for a scalar whose tag does not match its text, as a sentence for the user.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TagMismatch(pub(super) String);
 
@@ -42,7 +42,7 @@ pub(super) fn meaning(
             Meaning::Text(text.to_owned())
         });
     };
-    let mismatch = |what: &str| Err(TagMismatch(format!("is tagged {what} and is not one")));
+    let mismatch = |what: &str| Err(TagMismatch(format!("is tagged {what} but is not one")));
     let found = untagged(text);
     match (tag.strip_prefix(CORE_TAG), found) {
         (Some("bool"), found @ Meaning::Bool(_))
@@ -66,7 +66,7 @@ pub(super) fn meaning(
     }
 }
 
-/// The meaning of a scalar that stands without quotes.
+/// The meaning of a scalar without quotes.
 fn untagged(text: &str) -> Meaning {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Meaning::Null,
@@ -96,7 +96,7 @@ fn untagged(text: &str) -> Meaning {
         .unwrap_or_else(|| Meaning::Text(text.to_owned()))
 }
 
-/// The text without underscores, each of which must stand between two digits.
+/// The text without underscores. Each underscore must be between two digits.
 fn without_underscores(text: &str) -> Option<String> {
     let is_digit = |part: Option<u8>| part.is_some_and(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = text.split('_').collect();
@@ -124,7 +124,7 @@ fn integer(text: &str) -> Option<Meaning> {
     }
     match i64::try_from(size) {
         Ok(whole) => Some(Meaning::Integer(whole)),
-        // The library has no sign before an unsigned integer.
+        // The library does not accept a sign before an unsigned integer.
         Err(_) => (unsigned.len() == text.len()).then_some(Meaning::Unsigned(size)),
     }
 }
@@ -148,7 +148,7 @@ fn radix(text: &str) -> (u32, &str) {
     }
 }
 
-/// A number in decimal that a double can come near to.
+/// A decimal number within the range of a double.
 fn double(text: &str) -> Option<Meaning> {
     if !number::is_decimal(text) {
         return None;
@@ -157,8 +157,8 @@ fn double(text: &str) -> Option<Meaning> {
     value.is_finite().then_some(Meaning::Double(value))
 }
 
-/// The number that the text of an untagged plain scalar denotes, if the cluster gets another value:
-/// `1e400` and `0.1000000000000000055` are written, text and `0.1` arrive.
+/// The number that the text of an untagged plain scalar denotes, if the cluster would store another
+/// value: `1e400` is stored as text, and `0.1000000000000000055` as `0.1`.
 pub(super) fn changes(meaning: &Meaning, text: &str) -> bool {
     let decimal = text.replace('_', "");
     match meaning {
@@ -181,7 +181,7 @@ pub(super) fn changes(meaning: &Meaning, text: &str) -> bool {
     }
 }
 
-/// The value as JSON; `None` for what JSON does not have: NaN and infinities.
+/// The value as JSON; `None` for NaN and infinities, which JSON does not have.
 pub(super) fn json(meaning: &Meaning) -> Option<Value> {
     Some(match meaning {
         Meaning::Null => Value::Null,
@@ -194,7 +194,7 @@ pub(super) fn json(meaning: &Meaning) -> Option<Value> {
     })
 }
 
-/// The value as the key of a JSON object; `None` for null and integers of 2^63 and more, which the
+/// The value as the key of a JSON object; `None` for null and integers of 2^63 or more, which the
 /// library refuses.
 pub(super) fn key(meaning: &Meaning) -> Option<String> {
     match meaning {
@@ -206,7 +206,7 @@ pub(super) fn key(meaning: &Meaning) -> Option<String> {
     }
 }
 
-/// Whether a key is a number that its text in JSON does not give back.
+/// Whether a key is a number that cannot be recovered from its text in JSON.
 pub(super) fn key_changes(meaning: &Meaning, text: &str) -> bool {
     let Meaning::Double(value) = meaning else {
         return changes(meaning, text);
@@ -218,8 +218,8 @@ pub(super) fn key_changes(meaning: &Meaning, text: &str) -> bool {
     !kept
 }
 
-/// Roughly the dates that the library knows; they stay text, so all that matters is whether the tag
-/// is refused.
+/// Approximately the dates that the library recognizes. They stay text, so this only decides
+/// whether the tag is refused.
 fn is_date(text: &str) -> bool {
     let mut parts = text.splitn(3, '-');
     let is_number = |part: Option<&str>, most: usize| {
@@ -235,7 +235,7 @@ fn is_date(text: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Text from base64 with padding; line breaks in it are passed over.
+/// Text from base64 with padding; line breaks are ignored.
 fn binary(text: &str) -> Option<String> {
     let symbols: Vec<u8> = text
         .bytes()

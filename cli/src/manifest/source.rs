@@ -5,8 +5,8 @@ use std::io::Read as _;
 
 use super::ManifestError;
 
-/// The most bytes of a manifest, with all its documents: what etcd takes of one object, and more
-/// than the API accepts of a job.
+/// The most bytes of a manifest with all its documents. This is the limit of etcd for one object,
+/// and more than the API accepts for a job.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Reads the text at `path`; `-` is standard input.

@@ -1,6 +1,6 @@
-//! Manifests against what `kubectl` makes of them. `kubectl.jsonl` has a row for each text: the
-//! text, and the JSON that sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls) gave
-//! for it, or null if it refused the text.
+//! Compares manifests with how `kubectl` reads them. `kubectl.jsonl` has a row for each text: the
+//! text, and the JSON that sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls)
+//! returned for it, or null if it refused the text.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ fn a_good_manifest_is_taken_with_carriage_returns_and_a_byte_order_mark_too() {
 }
 
 #[test]
-fn each_mistake_is_told_in_one_line_that_names_it() {
+fn each_mistake_is_reported_in_one_line_that_names_it() {
     let table = [
         ("", "job.yaml: empty"),
         ("a: [", "job.yaml: "),
@@ -73,7 +73,7 @@ fn each_mistake_is_told_in_one_line_that_names_it() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = read("/no/such/file.yaml", None, Place::Cluster).expect_err("it is not there");
     assert_eq!(
         format!("{:#}", anyhow::Error::from(error)),
@@ -83,15 +83,15 @@ fn a_file_that_is_not_there_is_named() {
 
 const KUBECTL: &str = include_str!("kubectl.jsonl");
 
-/// Texts that `kubectl` takes and this program refuses, because something in them would silently be
+/// Texts that `kubectl` accepts and this program refuses, because part of them would silently be
 /// lost.
 const REFUSED_HERE: [&str; 6] = [
     "twice, first at",
-    "has content behind the end of the document",
+    "has content after the end of the document",
     "has a line separator of Unicode",
     "is not text in base64",
     "which JSON does not have",
-    "which readers of YAML take differently",
+    "which YAML readers interpret differently",
 ];
 
 fn differences(rows: &str) -> Vec<String> {
@@ -131,7 +131,7 @@ fn every_text_is_read_as_kubectl_reads_it() {
     );
 }
 
-/// A job with these inline items and one step, from line 1 on.
+/// A job with these inline items and one step, starting at line 1.
 fn job(name: &str, values: &str, step: &str) -> String {
     format!(
         "apiVersion: zephyr.dev/v1alpha1
@@ -250,7 +250,7 @@ fn a_null_that_kubectl_apply_would_drop_is_refused_with_its_place() {
 }
 
 #[test]
-fn the_numbers_of_a_json_manifest_are_held_to_the_same_rule() {
+fn the_same_rule_applies_to_numbers_of_a_json_manifest() {
     let text = |value: &str| {
         format!(
             r#"{{"apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob", "metadata": {{"name": "a"}},
@@ -361,7 +361,7 @@ fn one_job_among_other_documents_is_found_or_chosen_by_name() {
     );
     assert!(
         message(&format!("--- {{}}\n{a}"))
-            .starts_with("job.yaml: line 1, column 4: has text behind ---")
+            .starts_with("job.yaml: line 1, column 4: has text after ---")
     );
     assert!(
         message(&format!("{a}---\na: 1\n")).starts_with("job.yaml: line 13, column 1: has no kind")
@@ -374,7 +374,7 @@ fn one_job_among_other_documents_is_found_or_chosen_by_name() {
 }
 
 #[test]
-fn what_the_types_do_not_take_is_reported_in_words_of_the_field() {
+fn a_value_of_a_wrong_type_is_reported_with_its_field() {
     let text = "must be text, in quotes if YAML would read it as another type";
     let table = [
         ("groupBy: {key: null, aggregate: {c: {count: {}}}}", "spec.pipeline.steps[0].groupBy.key: is missing; required: text, in quotes if YAML would read it as another type (line 8, column 19)".to_owned()),
@@ -414,7 +414,7 @@ fn what_the_types_do_not_take_is_reported_in_words_of_the_field() {
 fn flow_text_that_kubectl_refuses_is_refused() {
     for text in ["[!]", "[!a]", "{b: !}", "[!, 1]", "[:a]", "{:a}", "{:a: 1}"] {
         let error = yaml::read(text, 0).expect_err(text);
-        let words = ["where kubectl refuses it", "is not valid YAML here"];
+        let words = ["which kubectl refuses", "is not valid YAML here"];
         assert!(
             words.iter().any(|each| error.message.contains(each)),
             "{error:?}"

@@ -1,11 +1,11 @@
-//! A document as a tree that remembers the place in the file. Made from YAML or JSON, turned into a
-//! JSON value. Knows no field of a job.
+//! A document as a tree that keeps positions in the file. Made from YAML or JSON, and converted
+//! into a JSON value. Knows no field of a job.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// A place in the file, both counted from one. Columns are characters.
+/// A position in the file; line and column are counted from one. Columns are characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     pub(super) line: usize,
@@ -29,7 +29,7 @@ pub(super) struct Node {
 pub(super) enum Kind {
     Scalar {
         value: Value,
-        /// What is written in the file, if the cluster would get another value for it.
+        /// The text in the file, if the cluster would store another value.
         changed_from: Option<String>,
     },
     List(Vec<Node>),
@@ -41,12 +41,12 @@ pub(super) enum Kind {
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) position: Position,
-    /// What is written in the file, if the cluster would get another key for it.
+    /// The text in the file, if the cluster would store another key.
     pub(super) changed_from: Option<String>,
     pub(super) value: Node,
 }
 
-/// A number that would reach the cluster as another value.
+/// A number that the cluster would store as another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) path: String,
@@ -86,14 +86,14 @@ impl Node {
         }
     }
 
-    /// Whether the document says nothing: it is empty, or `null`.
+    /// Whether the document is empty or `null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { value, .. } if value.is_null())
     }
 
-    /// The place of the deepest part of `path` that the document has; a path is written as in error
-    /// messages (`spec.pipeline.steps[0].map`, `spec.workers.template.labels[a]`). `None` if it has
-    /// not even the first part.
+    /// The position of the deepest part of `path` that the document has. A path is written as in
+    /// error messages (`spec.pipeline.steps[0].map`, `spec.workers.template.labels[a]`). `None` if
+    /// the document does not even have the first part.
     pub(super) fn locate(&self, path: &str) -> Option<Position> {
         let mut node = self;
         let mut rest = path;
@@ -106,8 +106,8 @@ impl Node {
         found
     }
 
-    /// The child that `path` begins with, and the rest of the path behind it. The longest key that
-    /// fits is taken, since keys may have dots.
+    /// The child with which `path` begins, and the rest of the path. The longest matching key is
+    /// chosen, because keys may contain dots.
     fn step<'path>(&self, path: &'path str) -> Option<(Position, &Self, &'path str)> {
         match &self.kind {
             Kind::Scalar { .. } => None,
@@ -133,7 +133,7 @@ impl Node {
         }
     }
 
-    /// Every number below `path` that the cluster would get as another value.
+    /// Every number below `path` that the cluster would store as another value.
     pub(super) fn changes(&self, path: &str) -> Vec<Change> {
         let mut found = Vec::new();
         self.collect_changes(path, &mut found);
@@ -170,9 +170,8 @@ impl Node {
     }
 }
 
-/// The fields of a map while it is built. A field that is written twice is an error; one that a
-/// merge key brings is replaced by what stands behind it, and replaces what stands before it, as in
-/// the library of `kubectl`.
+/// The fields of a map while it is built. A duplicate field is an error. A field from a merge key
+/// is replaced by later fields and replaces earlier ones, as in the library of `kubectl`.
 #[derive(Default)]
 pub(super) struct Fields {
     entries: Vec<Entry>,
@@ -180,8 +179,8 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Adds a field that stands in this map; gives back the place of the first one of that name, if
-    /// there is one.
+    /// Adds a field that is written in this map; returns the position of an earlier field with the
+    /// same name.
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), Position> {
         if let Some((at, true)) = self.places.get(&entry.key) {
             let first = self.entries.get(*at);

@@ -12,17 +12,19 @@ use super::scalar::{self, TagMismatch};
 use super::tree::{Entry, Fields, Kind, Node, Position};
 use super::{dialect, number};
 
-/// Maps and lists within each other. JSON readers stop at 128 levels, and the frozen job has a few
-/// more than its manifest.
+/// Greatest nesting of maps and lists. JSON readers stop at 128 levels, and the frozen job has a
+/// few more levels than its manifest.
 pub(super) const MAX_NESTING: usize = 120;
-/// What a document may grow to by its aliases, in bytes; a manifest has at most 1 MiB.
+/// Greatest size of a document after its aliases are expanded, in bytes; a manifest has at most 1
+/// MiB.
 const MAX_EXPANDED_BYTES: usize = 16 << 20;
-/// What a value costs beside its text.
+/// The size of a value in addition to its text.
 const NODE_BYTES: usize = 32;
-/// Line breaks of YAML 1.1 that are none in YAML 1.2. Readers differ in what they make of them.
+/// Line breaks of YAML 1.1 that are not line breaks in YAML 1.2. Readers interpret them
+/// differently.
 const ODD_LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Why text is not a document that `kubectl` and this program read in the same way.
+/// Why a text is not a document that `kubectl` and this program read in the same way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct YamlError {
     pub(super) position: Position,
@@ -38,20 +40,20 @@ fn error<T>(position: Position, message: impl Into<String>) -> Result<T> {
     })
 }
 
-/// Reads one document, which begins behind `lines_before` lines of the file; `None` if there is
-/// nothing but comments.
+/// Reads one document, which begins after `lines_before` lines of the file; `None` if it contains
+/// only comments.
 pub(super) fn read(text: &str, lines_before: usize) -> Result<Option<Node>> {
     if let Some(at) = text.find(ODD_LINE_BREAKS) {
         let mut position = place(text, at);
         position.line += lines_before;
         return error(
             position,
-            "has a line separator of Unicode (U+0085, U+2028 or U+2029), which readers of YAML take differently; in double quotes write it as \\u2028",
+            "has a line separator of Unicode (U+0085, U+2028 or U+2029), which YAML readers interpret differently; in double quotes write it as \\u2028",
         );
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
-    // kubectl splits the file at --- first, so that a directive has no document.
+    // kubectl splits the file at --- first, so a directive has no document.
     options.disallow_directives = true;
     options.emit_anchor_events = true;
     options.flow_nesting_limit = MAX_NESTING;
@@ -67,7 +69,7 @@ pub(super) fn read(text: &str, lines_before: usize) -> Result<Option<Node>> {
     reader.document()
 }
 
-/// The place of a byte of the text.
+/// The position of a byte of the text.
 pub(super) fn place(text: &str, byte: usize) -> Position {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();
@@ -77,7 +79,7 @@ pub(super) fn place(text: &str, byte: usize) -> Position {
     }
 }
 
-/// What an anchor names, with the bytes it adds wherever it is named.
+/// The value of an anchor, with the number of bytes that each use of it adds.
 struct Anchored {
     node: Node,
     bytes: usize,
@@ -85,7 +87,7 @@ struct Anchored {
 
 struct Reader<'text> {
     text: &'text str,
-    /// Brackets and braces that are open.
+    /// The number of open brackets and braces.
     flow_depth: usize,
     parser: Parser<'text, StrInput<'text>>,
     anchors: BTreeMap<usize, Anchored>,
@@ -93,7 +95,7 @@ struct Reader<'text> {
     lines_before: usize,
 }
 
-/// A node with the scalar it was written as, which decides whether it can be a key.
+/// A node with the scalar as it was written, which decides whether the node can be a key.
 struct Read {
     node: Node,
     key: Key,
@@ -142,7 +144,7 @@ impl<'text> Reader<'text> {
                 _ if root.is_some() => {
                     return error(
                         self.position(&span),
-                        "has content behind the end of the document, which kubectl does not read; begin a document with ---",
+                        "has content after the end of the document, which kubectl does not read; begin a document with ---",
                     );
                 }
                 event => root = Some(self.node(event, &span, 0)?.node),
@@ -183,7 +185,7 @@ impl<'text> Reader<'text> {
                 {
                     return error(
                         position,
-                        "has a tag without a space behind it inside of [ ] or { }, where kubectl refuses it; write a space there",
+                        "has a tag without a space after it inside of [ ] or { }, which kubectl refuses; write a space there",
                     );
                 }
                 (scalar(&text, style, tag.as_deref(), position)?, anchor)
@@ -240,7 +242,7 @@ impl<'text> Reader<'text> {
             if self.flow_depth > 0 && is_plain && dialect::has_tight_colon(self.text, &span) {
                 return error(
                     self.position(&span),
-                    "has a field without a space behind its colon, which readers of YAML take differently; write a space there",
+                    "has a field without a space after its colon, which YAML readers interpret differently; write a space there",
                 );
             }
             let key = self.node(event, &span, depth + 1)?;
@@ -330,7 +332,7 @@ impl<'text> Reader<'text> {
             return error(
                 position,
                 format!(
-                    "grows beyond {} MiB by its aliases; write less with aliases",
+                    "grows beyond {} MiB by its aliases; use fewer aliases",
                     MAX_EXPANDED_BYTES >> 20
                 ),
             );
@@ -339,7 +341,7 @@ impl<'text> Reader<'text> {
     }
 }
 
-/// Maps and lists within each other.
+/// The nesting of maps and lists.
 fn levels(node: &Node) -> usize {
     match &node.kind {
         Kind::Scalar { .. } => 0,
@@ -354,7 +356,7 @@ fn levels(node: &Node) -> usize {
     }
 }
 
-/// Merges a map, or each map of a list, of which the first one counts most.
+/// Merges a map, or each map of a list; earlier maps of the list take precedence.
 fn merge(fields: &mut Fields, value: Node, is_alias: bool) -> Result<()> {
     let position = value.position;
     let wrong = "has a merge key << of something that is neither a map nor a list of maps";
@@ -384,7 +386,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position)
     if tag.as_deref().is_some_and(|tag| tag.contains('#')) {
         return error(
             position,
-            "has a # in a tag, where kubectl refuses it; a tag has letters and digits",
+            "has a # in a tag, which kubectl refuses; a tag has letters and digits",
         );
     }
     let is_plain = style == ScalarStyle::Plain;
@@ -423,7 +425,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position)
     })
 }
 
-/// A scalar that an alias names, as a key.
+/// The scalar that an alias refers to, as a key.
 fn json_key(value: &Value, changed_from: Option<&str>) -> Key {
     let text = match value {
         Value::Bool(value) => value.to_string(),

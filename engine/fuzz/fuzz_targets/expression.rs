@@ -1,5 +1,5 @@
-//! Any text as an expression: it compiles, or the error shows a place in it. Evaluation is left
-//! out: it need not end.
+//! Any text as an expression: either it compiles, or the error contains a position in the text.
+//! Expressions are not evaluated, because evaluation may never end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes: accepted exactly when serde_json accepts them (but for depth), with the same meaning.
+//! Any bytes: accepted exactly if serde_json accepts them (except for depth), with the same
+//! meaning.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

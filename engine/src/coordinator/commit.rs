@@ -1,6 +1,6 @@
-//! How a task's result becomes final: the first valid report wins, its record goes into the ledger,
-//! and only when that is durable the worker is acknowledged, a stage counts the task, and the next
-//! one may see it.
+//! How a task's result becomes final. The first valid report wins and its record goes into the
+//! ledger. Only when the record is durable, the worker gets its acknowledgement, the stage counts
+//! the task, and the next stage may see it.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -13,7 +13,7 @@ use crate::coordinator::state::{
 };
 use crate::id::{SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
-/// Weight of all earlier tasks against the newest in the moving mean of a stage's latency.
+/// Weight of all earlier tasks relative to the newest in the moving mean of a stage's latency.
 const LATENCY_MEMORY: u64 = 7;
 
 impl State {
@@ -39,7 +39,8 @@ impl State {
                 }
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::DealtWith => {
-                    // A revoked output is left alone: readers of an older listing may be at it.
+                    // A revoked output is kept, because readers of an older listing may still read
+                    // it.
                     if !self.is_revoked(task) {
                         self.discard(out, task, output.file);
                     }
@@ -60,9 +61,9 @@ impl State {
         }
     }
 
-    /// Throws a beaten or unwanted attempt's file away and lets its worker forget it, but not
-    /// before a winner or the job's end is durable: the next coordinator may know no better
-    /// attempt.
+    /// Deletes the file of a superseded attempt and lets its worker forget it, but only after the
+    /// task's winner or the job's end is durable: until then it may be the only output that the
+    /// next coordinator knows.
     fn dismiss(
         &mut self,
         out: &mut Outbox,
@@ -87,14 +88,14 @@ impl State {
         dismissed.insert(task.attempt, (session, file));
     }
 
-    /// Dismisses what waited for this task's winner, or for the end.
+    /// Dismisses the attempts that waited for this task's winner, or for the end.
     pub(crate) fn dismiss_what_waited(&mut self, out: &mut Outbox, task: TaskId) {
         for (attempt, (session, file)) in self.dismissed.remove(&task).unwrap_or_default() {
             self.dismiss(out, session, TaskAttempt { task, attempt }, file);
         }
     }
 
-    /// Throws an unwanted file away, unless it is the very one that won.
+    /// Deletes a superseded file, unless it is exactly the one that won.
     fn discard(&self, out: &mut Outbox, task: TaskAttempt, file: OutputFile) {
         let winner = self.task(task.task).and_then(|known| known.state.winner());
         let has_won = winner.is_some_and(|(winner, output)| match &file.place {
@@ -170,7 +171,7 @@ impl State {
         );
     }
 
-    /// What is wrong with where a worker says its output lies.
+    /// The error in the location that a worker reported for its output.
     fn misplaced(&self, task: TaskId, output: &TaskOutput) -> Option<String> {
         let is_shuffle_file = match output.file.place {
             FilePlace::Shuffle => true,
@@ -190,7 +191,7 @@ impl State {
     }
 
     fn note_latency(&mut self, now: Timestamp, stage: StageId, attempt: &RunningAttempt) {
-        // An adopted attempt's beginning is not known.
+        // The start time of an adopted attempt is not known.
         if attempt.attempt.epoch == self.epoch {
             let latest = now.since_ms(attempt.since);
             let stage = self.stage_mut(stage);
@@ -253,7 +254,7 @@ impl State {
         }
     }
 
-    /// Moves stages whose tasks are all committed on, and the job when the last one is through.
+    /// Advances stages whose tasks are all committed, and the job after the last one.
     pub(crate) fn advance(&mut self, out: &mut Outbox) {
         if self.job != JobState::Running {
             return;
@@ -274,7 +275,7 @@ impl State {
         self.write_manifest_if_complete(out);
     }
 
-    /// All tasks of a started stage are committed: makes their outputs known to the next stage, if
+    /// All tasks of a started stage are committed: publishes their outputs for the next stage, if
     /// there is one.
     fn finish_stage(&mut self, out: &mut Outbox, stage: StageId) {
         if self.is_last_stage(stage) {
@@ -325,8 +326,8 @@ impl State {
             .stages
             .get(stage.0 as usize)
             .is_some_and(|known| known.progress == StageProgress::Publishing { version });
-        // Where an output was lost meanwhile the stage runs again, and what was published is out of
-        // date.
+        // If an output was lost in the meantime, the stage runs again, and the published list is
+        // out of date.
         if waits_for_this && self.job == JobState::Running {
             self.record_stage_finished(out, stage, outputs);
         }

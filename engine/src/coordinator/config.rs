@@ -1,115 +1,114 @@
-//! What a coordinator is told before it begins, and the limits it keeps, each with its reason.
-//! Reads nothing.
+//! The settings of a coordinator, and its limits, each with the reason. Reads nothing.
 
 /// The settings of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// `spec.retries.taskFailures`: failures of one task that end the job. 0 is taken as 1.
+    /// `spec.retries.taskFailures`: failures of one task that end the job. 0 counts as 1.
     pub task_failures: u32,
-    /// `spec.retries.taskDisruptions`: losses of a worker under one task that end the job; 0 = no
-    /// limit.
+    /// `spec.retries.taskDisruptions`: workers lost while they ran one task that end the job; 0 =
+    /// no limit.
     pub task_disruptions: u32,
-    /// How often workers say that they are alive, and how long they may not.
+    /// How often workers send heartbeats, and how long they may be silent.
     pub heartbeat: HeartbeatPolicy,
     /// How many tasks a worker is given before it has a slot for them.
     pub advance: AdvancePolicy,
-    /// How long a task that failed waits for its next try.
+    /// How long a failed task waits for its next try.
     pub backoff: BackoffPolicy,
-    /// When a straggler gets a second attempt; never where there is none.
+    /// When a straggler gets a second attempt; never if this is absent.
     pub speculation: Option<SpeculationPolicy>,
-    /// How long a coordinator that took over waits before it dispatches, so that workers that come
-    /// back can first name what they are still running. Milliseconds.
+    /// How long a coordinator that took over waits before it dispatches, so that returning workers
+    /// can first report which attempts they are still running. Milliseconds.
     pub adoption_grace_ms: u64,
 }
 
-/// A coordinator that took over lets returning workers speak first for this long. Most are back
-/// within their first reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the
-/// rest.
+/// How long a coordinator that took over waits for reports of returning workers. Most return within
+/// their first reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the rest.
 pub const ADOPTION_GRACE_MS: u64 = 1_000;
 
-/// An attempt that comes back with its worker is preferred to one of the same task that was
-/// dispatched less than this long ago and has read nothing: twice the longest reconnect delay of a
-/// worker (5 s).
+/// An attempt that a returning worker still runs is preferred to another attempt of the same task
+/// that was dispatched less than this long ago and has read nothing. This is twice the longest
+/// reconnect delay of a worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
 /// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong
 /// number cannot draw all tasks to one worker.
 pub const MAX_SLOTS: u32 = 256;
 
-/// The most characters of an error that are kept: status and log records stay small.
+/// The most characters of an error that are kept, so that status and log records stay small.
 pub const MAX_ERROR_CHARACTERS: usize = 2_048;
 
-/// A task whose committed output was lost this often fails the job: storage does not keep what is
-/// written to it.
+/// A task whose committed output was lost this often fails the job: the storage does not keep data.
 pub const MAX_LOST_OUTPUTS: usize = 5;
 
-/// How often in a row the same cause may give a task back for nothing, where it got no further:
-/// with the waits between two tries (1, 2, 4, 8 and 16 s) half a minute, in which a disk that
-/// others filled may be free again. With the default `taskFailures` of 3 the job then ends after a
-/// minute and a half.
+/// How often in a row the same cause may give a task back without a charge, if the task made no
+/// progress. With the waits between tries (1, 2, 4, 8 and 16 s) this is half a minute, in which a
+/// disk that others filled may become free. With the default `taskFailures` of 3 the job then ends
+/// after a minute and a half.
 pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 
-/// A task that was tried at fewer workers than this is given more time, as long as there are
-/// others: one sick worker that is idle must not end a job while those that are well are busy.
+/// A task that was tried at fewer workers than this gets more time, as long as there are other
+/// workers: one broken worker that is idle must not end a job while healthy workers are busy.
 pub const MIN_WORKERS_TRIED: usize = 3;
 
-/// How often in a row the same cause may give a task back that was tried at too few workers: with
-/// 30 s between two tries an hour. As many attempts beside it may excuse a task that finds the disk
-/// full: short ones an hour as well, longer ones until they end.
+/// How often in a row the same cause may give a task back that was tried at too few workers: an
+/// hour, with 30 s between tries. A task that finds the disk full may also be excused by this
+/// number of attempts beside it: by short ones for an hour as well, by longer ones until they end.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
-/// How often in a row a task may find an input lost before it is its own failure: each of them may
-/// be lost, but a machine that damages what it reads finds all of them lost.
+/// How often in a row a task may find an input lost before this becomes its own failure: each
+/// single input may be lost, but a machine that damages what it reads finds all of them lost.
 pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
 
-/// The most workers that are remembered as those at which a task was held up: the choice of the
-/// next one looks at no more.
+/// The most workers that are remembered as those at which a task was given back; the choice of the
+/// next worker considers no more.
 pub const MAX_WORKERS_AVOIDED: usize = 16;
 
-/// How many workers must be lost under a task before it can be taken for what ends them. Chance
-/// alone takes eight in a row from one task of many, but not while others live on (`LOST_OFTENER`).
+/// How many workers must be lost while they run a task before the task can count as the cause.
+/// Chance alone can lose eight in a row for one task of many, but not while other workers survive
+/// (`LOST_OFTENER`).
 pub const LOST_WORKERS_FREE: u32 = 8;
 
-/// At how many pods workers must be lost under a task before it can be taken for what ends them:
-/// one may stand on a bad node.
+/// At how many different pods workers must be lost before a task can count as the cause, because a
+/// single pod may be on a bad node.
 pub const MIN_LOST_AT_PODS: usize = 2;
 
-/// The most pods of which is remembered how often they were lost: the number of workers we design
-/// for.
+/// The most pods for which the number of losses is remembered: the number of workers that the
+/// design supports.
 pub const MAX_LOST_PODS: usize = 10_000;
 
-/// How many times as often as other workers those of one task must be lost before it is taken for
-/// the cause: bad nodes meet whoever runs longest in proportion to the time, and never one task
-/// alone. The same against the very workers that were lost, for the time that they had lived
+/// How many times as often as other workers those of one task must be lost before the task counts
+/// as the cause: bad nodes affect all tasks in proportion to their running time, and never one task
+/// alone. The same factor applies to the lost workers themselves, for the time that they lived
 /// without the task.
 pub const LOST_OFTENER: u32 = 10;
 
-/// How long the workers of a task that is taken for the cause last with it, on average and at most.
-/// Where machines live for a time and are then taken away one after the other, a long task may meet
-/// each of them; that takes longer.
+/// How long workers survive on average and at most with a task that counts as the cause. If
+/// machines live for a fixed time and are then taken away one after the other, a long task may meet
+/// each of these losses; that takes longer.
 pub const LOST_WITHIN_MS: u64 = 600_000;
 
-/// Lost workers under one task that are worth a word in status: two in a row are nothing on
+/// Number of workers lost with one task from which status mentions it: two in a row are normal on
 /// preemptible nodes.
 pub const LOST_WORKERS_TOLD: u32 = 3;
 
-/// How long after a worker's process has gone the news that a container of its pod ended still
-/// means that process. The operator sees it within seconds.
+/// For how long after the end of a worker's process a report that a container of its pod ended
+/// still refers to that process. The operator sees such an end within seconds.
 pub const LATE_NEWS_MS: u64 = 60_000;
 
-/// How long before its stream breaks the news of a container's end may come. Longer, and the news
-/// was an old one repeated: the connected process is not the one that ended.
+/// How long before the break of its stream a container's end may be reported. If the stream stays
+/// up for longer, the report repeated an old end, and the connected process is not the one that
+/// ended.
 pub const EARLY_NEWS_MS: u64 = 10_000;
 
-/// The most replaced processes of one pod that are remembered: of a container that restarts again
-/// and again only the last few can still have a message on its way.
+/// The most replaced processes of one pod that are remembered: if a container restarts again and
+/// again, only the last few can still have a message in transit.
 pub const MAX_PREDECESSORS: usize = 64;
 
-/// The most pod uids that a report lists: the number of workers we design for.
+/// The most pod uids in a report: the number of workers that the design supports.
 pub const MAX_POD_UIDS: usize = 10_000;
 
 impl Config {
-    /// The settings that a user can choose, with ours for the rest.
+    /// The settings that a user can choose, with the default for all others.
     pub fn new(task_failures: u32, task_disruptions: u32) -> Self {
         Self {
             task_failures,
@@ -123,20 +122,20 @@ impl Config {
     }
 }
 
-/// How often workers say that they are alive, and how long they may not. With the defaults
+/// How often workers send heartbeats, and how long they may be silent. With the defaults
 /// `clamp(workers / 500, 5, 20)` seconds and `max(3 intervals, 30 s)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatPolicy {
-    /// Shortest interval: small jobs notice a loss early.
+    /// Shortest interval, so that small jobs notice a loss early.
     pub interval_min_ms: u64,
-    /// Longest interval: a loss is noticed within a minute however many workers there are.
+    /// Longest interval, so that a loss is noticed within a minute with any number of workers.
     pub interval_max_ms: u64,
-    /// Heartbeats a second that the coordinator wants to see at most, from all workers together.
+    /// Most heartbeats a second from all workers together.
     pub workers_per_second: u64,
     /// Intervals without a sign of life after which a worker counts as lost.
     pub silent_intervals: u64,
-    /// Shortest silence after which a worker counts as lost: longer than a garbage-collected
-    /// switch, a slow node or a storage hiccup lasts.
+    /// Shortest silence after which a worker counts as lost: longer than the restart of a switch, a
+    /// slow node or a delay of the storage.
     pub silence_min_ms: u64,
 }
 
@@ -153,13 +152,13 @@ impl Default for HeartbeatPolicy {
 }
 
 impl HeartbeatPolicy {
-    /// The interval to ask for when this many workers are known.
+    /// The interval to request for this number of known workers.
     pub fn interval_ms(&self, workers: usize) -> u64 {
         let wanted = (workers as u64).saturating_mul(1_000) / self.workers_per_second.max(1);
         wanted.min(self.interval_max_ms).max(self.interval_min_ms)
     }
 
-    /// How long a worker that was asked for `interval_ms` may be silent.
+    /// How long a worker with the interval `interval_ms` may be silent.
     pub fn silence_ms(&self, interval_ms: u64) -> u64 {
         interval_ms
             .saturating_mul(self.silent_intervals)
@@ -167,15 +166,16 @@ impl HeartbeatPolicy {
     }
 }
 
-/// How many tasks a worker holds in advance of its slots. None while tasks are long, because a task
-/// that waits at a busy worker could run at an idle one; some when tasks are shorter than the way
-/// to the coordinator and back.
+/// How many tasks a worker holds in addition to those in its slots. None while tasks are long,
+/// because a task that waits at a busy worker could run at an idle one; some if tasks are shorter
+/// than a round trip to the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdvancePolicy {
-    /// Work, as time, that a slot may have waiting: small beside any notice period or tail.
+    /// Work, as time, that may wait for one slot: small compared with any notice period or with the
+    /// end of a stage.
     pub window_ms: u64,
-    /// The most tasks in advance of each slot: what a round trip of a few milliseconds can use up
-    /// with empty tasks.
+    /// The most waiting tasks for each slot: the number of empty tasks that run during a round trip
+    /// of a few milliseconds.
     pub per_slot_max: u64,
 }
 
@@ -189,8 +189,8 @@ impl Default for AdvancePolicy {
 }
 
 impl AdvancePolicy {
-    /// Tasks in advance of each slot where a task takes this long from dispatch to report; 0 while
-    /// that is not known.
+    /// Waiting tasks for each slot if a task takes this long from dispatch to report; 0 while that
+    /// is not known.
     pub fn per_slot(&self, latency_ms: Option<u64>) -> u64 {
         latency_ms.map_or(0, |latency| {
             (self.window_ms / latency.max(1)).min(self.per_slot_max)
@@ -198,23 +198,23 @@ impl AdvancePolicy {
     }
 }
 
-/// When a task in the tail of a stage counts as a straggler, which an idle slot may run a second
+/// When a task at the end of a stage counts as a straggler, which an idle slot may run a second
 /// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpeculationPolicy {
-    /// Share of the stage's tasks that must be committed, in percent: before, the usual time is not
+    /// Percentage of the stage's tasks that must be committed; before that, the usual time is not
     /// known.
     pub committed_percent: u64,
-    /// How many times the median of the committed tasks' times an attempt must have run.
+    /// How many times the median time of the committed tasks an attempt must have run.
     pub times_median: u64,
-    /// How long it must have run at least: a second attempt of a short task costs more than it can
+    /// Least time that it must have run: a second attempt of a short task costs more than it can
     /// save.
     pub elapsed_min_ms: u64,
 }
 
 impl Default for SpeculationPolicy {
-    /// Three quarters are what Spark waits for; its factor of 1.5 takes ordinary skew for trouble,
-    /// three times the median does not; five seconds are one heartbeat.
+    /// Spark also waits for three quarters. Its factor of 1.5 treats normal skew as a problem;
+    /// three times the median does not. Five seconds are one heartbeat.
     fn default() -> Self {
         Self {
             committed_percent: 75,
@@ -224,12 +224,13 @@ impl Default for SpeculationPolicy {
     }
 }
 
-/// How long a task that failed waits for its next try: doubled with each failure.
+/// How long a failed task waits for its next try: doubled with each failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BackoffPolicy {
     /// The first wait.
     pub initial_ms: u64,
-    /// The longest: three tries of a poison task end well within two minutes of waiting.
+    /// The longest wait, so that three tries of a task that always fails end after well under two
+    /// minutes of waiting.
     pub max_ms: u64,
 }
 

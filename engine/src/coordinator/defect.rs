@@ -1,64 +1,64 @@
-//! Mistakes that can be put in on purpose, so that the tests of the tests can show that random runs
-//! find each of them. In a program there are none: outside of tests `is` is constantly false, and
-//! nothing here decides anything.
+//! Mistakes that tests can turn on, to show that random runs find each of them. In a program they
+//! cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
+//! anything.
 
 use crate::coordinator::session::Claim;
 
-/// One mistake, most of them once made by a real system.
+/// A mistake; most of them were once made by a real system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     /// Workers that ever registered count as alive.
     CountsEverRegistered,
-    /// A worker that comes back without an attempt is still taken to run it.
+    /// A returning worker that does not report an attempt still counts as running it.
     NoRequeueOnReregister,
-    /// What a replaced process was running is not queued again.
+    /// Attempts of a replaced process are not queued again.
     NoRequeueOfReplaced,
-    /// A worker that goes is believed to have handed back all that it had been given.
+    /// A draining worker counts as having handed back all its attempts.
     NoRequeueOfDrained,
-    /// A Hello forgets what went wrong before.
+    /// A Hello clears the earlier failures.
     ReregisterClearsFailures,
-    /// A take-over forgets it.
+    /// A take-over clears the earlier failures.
     TakeOverClearsFailures,
-    /// A stage that has not started is finished when it has no tasks.
+    /// A stage that has not started counts as finished because it has no tasks.
     TotalZeroIsDone,
-    /// Any result of any attempt is taken.
+    /// Any result of any attempt is accepted.
     ResultWithoutAttemptCheck,
     /// A second result of a task replaces the first.
     SecondCommitWins,
-    /// A result of an older epoch is taken although its attempt was refused.
+    /// A result of an older epoch is accepted although its attempt was refused.
     OlderEpochAccepted,
-    /// Silence counts while the coordinator itself stood still.
+    /// Silence counts even while the coordinator itself was stalled.
     ExpiryWhileStalled,
     /// A lost worker is charged to `taskFailures`.
     PreemptionChargedAsFailure,
-    /// A container that ended by itself is charged to nobody.
+    /// A container that exited by itself is not charged to any task.
     ContainerEndNotCharged,
     /// A result is acknowledged before it is durable.
     AckBeforeDurable,
-    /// A beaten attempt's file is thrown away before the winner is durable.
+    /// The file of a superseded attempt is deleted before the winner is durable.
     BeatenThrownAwayTooEarly,
     /// A final file is completed before its commit is durable.
     FinalizeBeforeDurable,
-    /// The next stage starts before the record of the one before is durable.
+    /// The next stage starts before the record of the previous one is durable.
     StageFinishNotAwaited,
-    /// A stage stays finished when an output of it is lost.
+    /// A stage stays finished although one of its outputs is lost.
     LostOutputKeepsStage,
-    /// A worker that goes is given more tasks.
+    /// A draining worker is given more tasks.
     DrainingTakesTasks,
     /// Workers are dismissed before the result is durable.
     DismissedBeforeTheEnd,
-    /// What is not a task's own fault is never charged, however often it comes back.
+    /// A setback that is not the task's own fault is never charged, however often it occurs.
     HeldUpForEver,
 }
 
-/// Whether a result is taken that must not be.
+/// Whether a result is accepted although it must not be.
 pub(crate) fn takes(claim: Claim, is_of_older_epoch: bool) -> bool {
     is(Defect::ResultWithoutAttemptCheck)
         || is(Defect::SecondCommitWins) && claim == Claim::Beaten
         || is(Defect::OlderEpochAccepted) && claim == Claim::Unknown && is_of_older_epoch
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mistake is turned on.
 #[cfg(not(test))]
 pub(crate) const fn is(_: Defect) -> bool {
     false
@@ -81,7 +81,7 @@ mod seeded {
         SEEDED.get() == Some(defect)
     }
 
-    /// Makes the mistake in this thread for as long as `run` takes; `run` must not panic through.
+    /// Turns the mistake on in this thread while `run` executes; `run` must not panic.
     pub(crate) fn with<T>(defect: Defect, run: impl FnOnce() -> T) -> T {
         SEEDED.set(Some(defect));
         let result = run();

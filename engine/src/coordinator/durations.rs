@@ -1,17 +1,17 @@
-//! How long the tasks of a stage took: a histogram of constant size, for the middle of a million
+//! How long the tasks of a stage took: a histogram of constant size, for the median of a million
 //! times. Keeps no list.
 
-/// Buckets in each doubling of time: the middle is right to an eighth.
+/// Buckets for each doubling of time, so that the median is exact to an eighth.
 const PER_DOUBLING: u64 = 8;
 /// log2 of `PER_DOUBLING`.
 const SHIFT: u32 = PER_DOUBLING.ilog2();
-/// Buckets for all that a `u64` can hold.
+/// Number of buckets for all values of a `u64`.
 const BUCKETS: usize = ((u64::BITS - SHIFT + 1) as usize) << SHIFT;
 
 /// Times in milliseconds, counted in buckets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Durations {
-    /// Made with the first time: most stages of a large plan have not begun.
+    /// Allocated with the first time, because most stages of a large plan have not begun.
     buckets: Vec<u32>,
     count: u64,
 }
@@ -28,7 +28,8 @@ impl Durations {
         }
     }
 
-    /// The time that half of all did not exceed, to an eighth upwards; nothing before the first.
+    /// The time that half of all times did not exceed, rounded up by at most an eighth; nothing
+    /// before the first time.
     pub(crate) fn median_ms(&self) -> Option<u64> {
         let half = self.count.div_ceil(2);
         let mut below = 0;
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_lies_in_a_bucket_that_ends_at_most_an_eighth_later() {
+    fn every_time_is_in_a_bucket_that_ends_at_most_an_eighth_later() {
         let around_powers = (0..u64::BITS).flat_map(|power| {
             let power = 1_u64 << power;
             [power - 1, power, power.saturating_add(power / 3)]

@@ -1,5 +1,5 @@
-//! All that a coordinator can want done. The shell carries effects out in the order given and
-//! answers with events; it has no choice left to make.
+//! All actions that a coordinator can request. The shell executes effects in the given order and
+//! answers with events; it makes no decisions.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use crate::coordinator::event::list;
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::id::{SessionId, StageId, TaskAttempt};
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Say this to a worker. Where the session is gone meanwhile, nothing happens: `SessionClosed`
-    /// follows or came.
+    /// Send this message to a worker. If the session is gone, nothing happens: `SessionClosed`
+    /// follows or has arrived already.
     Send {
-        /// The session to say it through.
+        /// The session through which the message is sent.
         session: SessionId,
-        /// What to say.
+        /// The message.
         message: ToWorker,
     },
-    /// End a session: the worker was superseded by a newer session of its own.
+    /// End a session, because a newer session of the same worker superseded it.
     Close {
         /// The session.
         session: SessionId,
         /// Why, for the log.
         reason: &'static str,
     },
-    /// Put these records into the ledger, after all that were appended before; answered by
-    /// `Event::Durable`. The shell puts what has gathered while one put was in flight into the next
-    /// log object.
+    /// Append these records to the ledger, after all earlier ones; answered by `Event::Durable`.
+    /// Records that arrive while a put is in flight go into the next log object.
     Append {
-        /// Index of the first of them; the others follow on. Indexes begin at 0 in each epoch.
+        /// Index of the first record; the others have consecutive indexes. Indexes begin at 0 in
+        /// each epoch.
         first_index: u64,
         /// The records.
         records: Vec<LogRecord>,
@@ -54,7 +54,7 @@ pub enum Effect {
         /// Its file.
         file: OutputFile,
     },
-    /// Throw away the uncommitted file of an attempt that lost.
+    /// Delete the uncommitted file of an attempt that lost.
     Discard {
         /// The attempt.
         task: TaskAttempt,
@@ -68,7 +68,7 @@ pub enum Effect {
     },
 }
 
-/// What a coordinator says to a worker.
+/// A message from the coordinator to a worker.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum ToWorker {
     /// The session is accepted.
@@ -76,13 +76,13 @@ pub enum ToWorker {
         /// How often to send a heartbeat.
         heartbeat_interval_ms: u64,
     },
-    /// Run these.
+    /// Run these attempts.
     Run(Vec<Dispatch>),
-    /// Stop these; nobody wants them any more.
+    /// Stop these attempts, which are superseded.
     Cancel(Vec<TaskAttempt>),
-    /// These reports are dealt with, for good: forget the attempts.
+    /// These reports are settled: forget the attempts.
     Ack(Vec<TaskAttempt>),
-    /// There is nothing left to do: idle until told otherwise.
+    /// There is no work left: stay idle until the next message.
     Shutdown,
 }
 
@@ -91,10 +91,10 @@ pub enum ToWorker {
 pub struct Dispatch {
     /// The task and the attempt.
     pub task: TaskAttempt,
-    /// Where the stage reads a shuffle: the object that lists the outputs of the stage before.
+    /// If the stage reads a shuffle: the object that lists the outputs of the previous stage.
     pub input_outputs: Option<String>,
-    /// Whether the worker is to note each record before it is worked on, because an earlier attempt
-    /// took its process with it and the message must name the record.
+    /// Whether the worker must note each record before it processes it, because an earlier attempt
+    /// ended together with its process and the message must name the record.
     pub trace_records: bool,
 }
 

@@ -1,6 +1,6 @@
-//! All that can happen to a coordinator. The shell turns messages, broken streams, finished writes
-//! and the passing of time into these, in the order in which it learns of them. No event carries a
-//! clock: `step` is given the time.
+//! All events that can reach a coordinator. The shell creates them from messages, broken streams,
+//! finished writes and the passing of time, in the order in which it receives these. No event
+//! carries a time: `step` gets the time as an argument.
 
 use std::fmt;
 
@@ -9,63 +9,64 @@ use crate::coordinator::record::{FailureClass, TaskOutput};
 use crate::coordinator::setback::Setback;
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, WorkerId};
 
-/// One thing that happened. Each has one `on_<event>` function in `step`.
+/// One event. Each has one `on_<event>` function in `step`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A worker opened a session and said who it is. Its token, job uid and generation were checked
-    /// by the shell.
+    /// A worker opened a session and identified itself. The shell has checked its token, job uid
+    /// and generation.
     Hello {
         /// The new session.
         session: SessionId,
-        /// Who speaks.
+        /// The worker.
         worker: WorkerId,
-        /// The number of its pod in the set of workers, where it has one: when workers are
-        /// released, the highest go.
+        /// The ordinal of its pod, if it has one: when workers are released, the highest ordinals
+        /// go first.
         ordinal: Option<u32>,
         /// Tasks it can run at once; at least 1.
         slots: u32,
-        /// Attempts it is running or has finished without an `Ack`, from before.
+        /// Attempts from before that it is running, or has finished without an `Ack`.
         running: Vec<TaskAttempt>,
     },
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat {
-        /// The session it came through.
+        /// The session on which it came.
         session: SessionId,
     },
-    /// What running attempts have done so far.
+    /// Progress of running attempts.
     Progress {
-        /// The session it came through.
+        /// The session on which it came.
         session: SessionId,
         /// Attempts with the records they have read.
         tasks: Vec<(TaskAttempt, u64)>,
     },
     /// Attempts are finished; their outputs are durable but not committed.
     Done {
-        /// The session it came through.
+        /// The session on which it came.
         session: SessionId,
-        /// Each attempt with what it made.
+        /// Each attempt with its output.
         tasks: Vec<(TaskAttempt, TaskOutput)>,
     },
     /// An attempt failed.
     Failed {
-        /// The session it came through.
+        /// The session on which it came.
         session: SessionId,
         /// The attempt.
         task: TaskAttempt,
-        /// Whose fault it was, as the worker sees it.
+        /// Whose fault it was, in the worker's view.
         class: FailureClass,
-        /// Where it was nobody's fault in the job: what it was.
+        /// The cause, if it was not the job's fault.
         setback: Option<Setback>,
-        /// One sentence: file, record and error where there are such.
+        /// One sentence with file, record and error, as far as they are known.
         error: String,
-        /// Where the cause is a lost or damaged output of an earlier stage: that output.
+        /// If the cause is a lost or damaged output of an earlier stage: that output.
         lost_input: Option<TaskAttempt>,
     },
-    /// The worker was told to go. It takes no new task; what it hands back here it has stopped.
+    /// The worker was asked to terminate. It takes no new task; it has stopped the attempts that it
+    /// hands back here.
     Draining {
-        /// The session it came through.
+        /// The session on which it came.
         session: SessionId,
-        /// Attempts it gives back. Those not named it still means to finish.
+        /// Attempts that it hands back. It still intends to finish the others.
         handed_back: Vec<TaskAttempt>,
     },
     /// The session's stream ended, for whatever reason.
@@ -82,43 +83,42 @@ pub enum Event {
         /// For people: `OOMKilled (memory limit 512Mi)`.
         reason: String,
     },
-    /// All records up to and including this one (see `Effect::Append`) are in the ledger for good.
+    /// All records up to and including this one (see `Effect::Append`) are durable in the ledger.
     Durable {
         /// The last record's index.
         through: u64,
     },
-    /// What `Effect::PublishStage` asked for is written.
+    /// The object that `Effect::PublishStage` requested is written.
     StagePublished {
         /// The stage.
         stage: StageId,
-        /// The version that was asked for: an output may have been lost meanwhile.
+        /// The requested version; an output may have been lost in the meantime.
         version: u32,
-        /// Where the object lies that lists its outputs.
+        /// The location of the object that lists its outputs.
         outputs: String,
     },
-    /// What `Effect::Finalize` asked for is done: the final file stands, whole.
+    /// `Effect::Finalize` succeeded: the final file exists and is complete.
     FileFinalized {
         /// The sink's task.
         task: TaskId,
     },
-    /// What `Effect::Finalize` asked for cannot be done any more: neither the upload nor the whole
-    /// file is there.
+    /// `Effect::Finalize` can no longer succeed: neither the upload nor the complete file exists.
     FileLost {
         /// The sink's attempt whose output is lost.
         task: TaskAttempt,
     },
-    /// What `Effect::WriteManifest` asked for is done.
+    /// `Effect::WriteManifest` succeeded.
     ManifestWritten {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
-    /// What `Effect::WriteManifest` or `Effect::Finalize` asked for must not be done: the folder is
-    /// another job's by now, or holds what is not this job's.
+    /// `Effect::WriteManifest` or `Effect::Finalize` is not allowed: the folder belongs to another
+    /// job by now, or contains files that are not this job's.
     OutputTaken {
-        /// Whose it is or what it holds, in one sentence.
+        /// The owner of the folder or its contents, in one sentence.
         message: String,
     },
-    /// The operator starts no further generation, so this one is the last, and it does not get on.
+    /// The operator starts no further generation. This one is the last, and it makes no progress.
     EndedByOperator {
         /// As in `JobResult::Failed`.
         reason: FailureReason,
@@ -129,14 +129,14 @@ pub enum Event {
     Tick,
 }
 
-/// What ended a pod, as far as budgets care.
+/// What ended a pod, as far as it matters for budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodEndCause {
     /// Preemption, eviction, node loss, deletion.
     Disruption,
-    /// The container was killed for want of memory.
+    /// The container was killed because it ran out of memory.
     OutOfMemory,
-    /// The container ended by itself with a non-zero exit code.
+    /// The container exited by itself with a non-zero exit code.
     Exit,
 }
 
@@ -212,7 +212,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Attempts that one line names; of more it says how many.
+/// Most attempts that one line names; for the others it gives the number.
 const MAX_NAMED: usize = 4;
 
 /// `[stage 0 shard 1 attempt e1a1, and 6 more]`

@@ -1,5 +1,5 @@
-//! How a job ends: final files completed one by one, the manifest, the result. Nothing is told to
-//! anybody before it is in the ledger, and nothing is appended after the result.
+//! How a job ends: final files are completed one by one, then the manifest, then the result.
+//! Nothing is reported before it is in the ledger, and nothing is appended after the result.
 
 use std::mem;
 
@@ -21,7 +21,7 @@ impl State {
             .map(StageId)
     }
 
-    /// Has the final file of a committed sink task completed.
+    /// Requests completion of the final file of a committed sink task.
     pub(crate) fn finalize_if_last(&mut self, out: &mut Outbox, task: TaskId) {
         if !self.is_last_stage(task.stage) || self.job != JobState::Running {
             return;
@@ -101,7 +101,7 @@ impl State {
         self.conclude(out, result);
     }
 
-    /// Files of the same names may have been mixed by now, so nothing can be said for them.
+    /// Files of the same names may have been mixed by now, so nothing is known about them.
     pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
         let is_asked_for = match self.job {
             JobState::WritingManifest => true,
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// A job whose files all stand succeeds all the same.
+    /// A job whose files are all complete still succeeds.
     pub(crate) fn on_ended_by_operator(
         &mut self,
         out: &mut Outbox,
@@ -135,7 +135,7 @@ impl State {
         tasks.any(|task| task.state.final_file() == Some(FinalFile::Completing))
     }
 
-    /// Ends the job: nothing runs any more, and the result is on its way into the ledger.
+    /// Ends the job: nothing runs any more, and the record of the result is being written.
     pub(crate) fn conclude(&mut self, out: &mut Outbox, result: JobResult) {
         self.stop_all(out);
         if defect::is(Defect::DismissedBeforeTheEnd) {
@@ -147,8 +147,8 @@ impl State {
         self.job = JobState::Concluding { result, index };
     }
 
-    /// Cancels all that is still running. After success of the last stage that can only be a lost
-    /// output of an earlier one that nobody came to need.
+    /// Cancels everything that is still running. After success of the last stage this can only be
+    /// the repetition of a lost output of an earlier stage that was not needed after all.
     fn stop_all(&mut self, out: &mut Outbox) {
         let numbers: Vec<_> = self.workers.keys().copied().collect();
         for number in numbers {
@@ -166,7 +166,7 @@ impl State {
     }
 
     /// Final files of committed attempts whose uploads were not completed when the job ended, in
-    /// shard order: nobody completes them any more. Nothing while the job runs.
+    /// shard order: they will never be completed. Empty while the job runs.
     pub fn uncompleted_files(&self) -> Vec<OutputFile> {
         let (JobState::Ended { .. }, Some(last)) = (&self.job, self.last_stage()) else {
             return Vec::new();
@@ -209,7 +209,7 @@ impl State {
         }
     }
 
-    /// What a take-over finds half done is done again; a budget that was used up ends the job now.
+    /// After a take-over, unfinished work is repeated; a budget that was used up ends the job now.
     pub(crate) fn resume(&mut self, out: &mut Outbox) {
         if self.job != JobState::Running {
             return;

@@ -1,6 +1,6 @@
-//! Who is alive: signs of life, silence as this process itself observed it, and what is known of
-//! pods that ended. What a lost worker was running is queued again, once. It judges no task:
-//! budgets are in `retry`.
+//! Which workers are alive: heartbeats, silence as this process itself observed it, and reports
+//! about pods that ended. Tasks of a lost worker are queued again, exactly once. Budgets are in
+//! `retry`.
 
 use crate::coordinator::config::LATE_NEWS_MS;
 use crate::coordinator::defect::{self, Defect};
@@ -14,16 +14,15 @@ use crate::id::{SessionId, TaskAttempt, Timestamp};
 /// Why a worker is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Not heard of for too long.
+    /// It was silent for too long.
     Silent,
-    /// Its pod was preempted, evicted, deleted or its node is gone.
+    /// Its pod was preempted, evicted or deleted, or its node is gone.
     Disrupted,
-    /// It had said that it goes, and its stream ended.
+    /// It had announced that it terminates, and its stream ended.
     Drained,
-    /// Another process of the same pod took its place. What ended it is told by `PodEnded`, before
-    /// or after.
+    /// Another process of the same pod replaced it. `PodEnded` reports the cause, before or after.
     Replaced,
-    /// Its container ended by itself or for want of memory.
+    /// Its container exited by itself or ran out of memory.
     Ended {
         /// For people.
         reason: String,
@@ -39,7 +38,7 @@ impl Loss {
         }
     }
 
-    /// For the log, where a session is still up.
+    /// For the log, if a session is still open.
     fn closing_reason(&self) -> &'static str {
         match self {
             Self::Silent => "the worker was silent for too long",
@@ -50,7 +49,7 @@ impl Loss {
         }
     }
 
-    /// Whether Kubernetes says that it ended the pod, or lost it: no task is the cause of that.
+    /// Whether Kubernetes reports that it ended or lost the pod: then no task is the cause.
     fn is_explained(&self) -> bool {
         match self {
             Self::Disrupted | Self::Drained => true,
@@ -58,7 +57,7 @@ impl Loss {
         }
     }
 
-    /// Whether a task ended it, by what is known.
+    /// Whether a task ended it, as far as is known.
     fn is_by_a_task(&self) -> bool {
         match self {
             Self::Ended { .. } => true,
@@ -66,7 +65,7 @@ impl Loss {
         }
     }
 
-    /// Whether it had not said that it goes, and no task is known to have ended it.
+    /// Whether it had not announced that it terminates, and no task is known to have ended it.
     fn is_sudden(&self) -> bool {
         match self {
             Self::Silent | Self::Disrupted | Self::Replaced => true,
@@ -88,7 +87,7 @@ impl State {
         };
     }
 
-    /// The worker of a live session, whose sign of life this is.
+    /// The worker of a live session from which this heartbeat came.
     pub(crate) fn heard_from(
         &mut self,
         now: Timestamp,
@@ -134,9 +133,9 @@ impl State {
         }
     }
 
-    /// Expires silent workers. A tick that comes more than a heartbeat interval after the one
-    /// before shows that this process itself stood still: then what it did not hear proves nothing,
-    /// and all periods begin again.
+    /// Expires silent workers. If a tick comes more than a heartbeat interval after the one before,
+    /// this process itself was stalled. Then the silence proves nothing, and all periods begin
+    /// again.
     pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
         let passed_ms = now.since_ms(self.last_tick);
         let stood_still = passed_ms > self.config.heartbeat.interval_min_ms;
@@ -185,10 +184,10 @@ impl State {
             }
             return;
         }
-        // A container's end concerns one process of the pod, and the news may be older or younger
-        // than what the streams have shown: the process that is gone, the one whose stream broke,
-        // or, where the stream is still up, the one whose stream is about to break. Old news
-        // repeated finds none of these and harms nobody.
+        // A container's end concerns one process of the pod, and the report may be older or newer
+        // than the state of the streams. It may concern the process that is gone, the one whose
+        // stream broke, or, if the stream is still open, the one whose stream is about to break. A
+        // repeated old report matches none of these and does no harm.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
             && now.since_ms(gone_at) < LATE_NEWS_MS
         {
@@ -215,9 +214,9 @@ impl State {
         }
     }
 
-    /// What it means that Kubernetes calls a worker's pod disrupted. One that had fallen silent
-    /// long before was not ended by that: Kubernetes only found it gone. In large fleets that comes
-    /// before the coordinator gives a silent worker up.
+    /// The meaning of a report that a worker's pod was disrupted. If the worker had been silent
+    /// long before, the disruption did not end it: Kubernetes only noticed that it was gone. In
+    /// large fleets this report can come before the coordinator gives up a silent worker.
     fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
         let silence_ms = self.config.heartbeat.silence_min_ms;
         let is_silent = |worker: &Worker| {
@@ -230,7 +229,7 @@ impl State {
         }
     }
 
-    /// Forgets a worker and queues again what it was running.
+    /// Removes a worker and queues its tasks again.
     pub(crate) fn lose(
         &mut self,
         out: &mut Outbox,
@@ -293,8 +292,8 @@ impl State {
         self.judge(out, tasks.iter().map(|task| task.task));
     }
 
-    /// Counts a worker that went, and charges those of its tasks that are taken for the cause.
-    /// Comes before any other charge: an attempt is charged once, and this counts for more than a
+    /// Counts a lost worker, and charges those of its tasks that count as the cause. This comes
+    /// before any other charge: an attempt is charged once, and this charge has priority over a
     /// disruption.
     fn blame(
         &mut self,
@@ -322,9 +321,9 @@ impl State {
         }
     }
 
-    /// Remembers what a process of this pod was running or handed back when it went. The kubelet
-    /// may say only afterwards that the pod went beyond a limit of its own: one that fills its disk
-    /// is seen to end as if it had been preempted.
+    /// Remembers what a process of this pod was running or handed back when it ended. The kubelet
+    /// may report only afterwards that the pod exceeded one of its own limits: a pod that fills its
+    /// disk first looks as if it had been preempted.
     pub(crate) fn await_explanation(
         &mut self,
         now: Timestamp,
@@ -340,7 +339,8 @@ impl State {
         known.extend(tasks);
     }
 
-    /// Charges tasks whose worker process ended under them with no sign of a disruption.
+    /// Charges tasks whose worker process ended while running them, without any sign of a
+    /// disruption.
     pub(crate) fn charge_all(&mut self, out: &mut Outbox, tasks: &[TaskAttempt], reason: &str) {
         if defect::is(Defect::ContainerEndNotCharged) {
             return;

@@ -1,6 +1,6 @@
-//! Whether a task is the cause of the workers that were lost under it. Kubernetes takes workers
-//! away for reasons of its own: a loss that it explains is never evidence. Loses no worker and
-//! queues no task: that is `liveness`.
+//! Decides whether a task is the cause of the loss of workers that ran it. Kubernetes takes workers
+//! away for its own reasons: a loss that it explains is never evidence. Removes no worker and
+//! queues no task; `liveness` does.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::coordinator::config::{
 use crate::coordinator::state::{State, TaskState, Worker};
 use crate::id::{TaskAttempt, Timestamp};
 
-/// What a worker's pod is recognized by when it comes back.
+/// How a worker's pod is recognized when it comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum PodIdentity {
-    /// Its number in the set of workers: a pod that replaces another one has the same.
+    /// Its ordinal: a replacement pod has the same one.
     Number(u32),
     /// Its uid, if it has no number.
     Uid(String),
@@ -28,7 +28,7 @@ impl PodIdentity {
             .map_or_else(|| Self::Uid(worker.id.pod_uid().to_owned()), Self::Number)
     }
 
-    /// Whether it is that of this worker.
+    /// Whether it is the identity of this worker.
     pub(crate) fn is_of(&self, worker: &Worker) -> bool {
         match self {
             Self::Number(number) => worker.ordinal == Some(*number),
@@ -37,32 +37,31 @@ impl PodIdentity {
     }
 }
 
-/// Time of known workers, and how many of them were lost: how often a worker is lost if nothing is
-/// wrong with its task.
+/// The lifetime of known workers, and how many of them were lost: the normal rate of losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Exposure {
     /// Worker-milliseconds.
     worker_ms: u64,
-    /// Workers that were lost without a notice of their own.
+    /// Workers that were lost without having announced it.
     losses: u64,
 }
 
-/// What befell the workers of this epoch.
+/// The losses of workers in this epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct FleetLosses {
     all: Exposure,
-    /// Workers that went for any cause but a task's, by pod.
+    /// Workers that were lost for causes other than a task, by pod.
     at: BTreeMap<PodIdentity, u64>,
 }
 
 impl FleetLosses {
-    /// Time passed for this many workers.
+    /// Time passed for this number of workers.
     pub(crate) fn expose(&mut self, passed_ms: u64, workers: usize) {
         let worker_ms = passed_ms.saturating_mul(workers as u64);
         self.all.worker_ms = self.all.worker_ms.saturating_add(worker_ms);
     }
 
-    /// Counts a worker that went.
+    /// Counts a lost worker.
     pub(crate) fn note(&mut self, pod: &PodIdentity, is_sudden: bool) {
         self.all.losses += u64::from(is_sudden);
         if let Some(times) = self.at.get_mut(pod) {
@@ -84,30 +83,30 @@ pub(crate) struct LostWorker {
     pub(crate) is_explained: bool,
 }
 
-/// The workers that were lost under a task, since it was last done.
+/// The workers that were lost while they ran a task, since it was last done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct LostWorkers {
     /// All of them.
     all: u32,
-    /// The fleet's when the first was lost without an explanation: what follows is compared with
-    /// what others met since then.
+    /// The values of the fleet when the first was lost without an explanation; what follows is
+    /// compared with the losses of other workers since then.
     since: Option<Exposure>,
-    /// Further ones without an explanation.
+    /// Further losses without an explanation.
     times: u32,
-    /// How long the task ran at these further ones, in all. Milliseconds.
+    /// How long the task ran at these further workers, in total. Milliseconds.
     ran_ms: u64,
-    /// How long these further ones had lived without it before. Milliseconds.
+    /// How long these further workers had lived without it before. Milliseconds.
     lived_ms: u64,
-    /// The pods of all of them, the first few.
+    /// The pods of all of them, up to a limit.
     pods: BTreeMap<PodIdentity, LossesAtPod>,
 }
 
 /// The workers of one pod that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct LossesAtPod {
-    /// Before the task came to it, under whatever task.
+    /// Lost before the task came to it, while running any task.
     before: u64,
-    /// Under the task, without an explanation.
+    /// Lost while running the task, without an explanation.
     unexplained: u64,
 }
 
@@ -117,12 +116,12 @@ impl LostWorkers {
         self.all
     }
 
-    /// Whether another worker is a better choice for the next try than this one.
+    /// Whether another worker is a better choice than this one for the next try.
     pub(crate) fn avoids(&self, worker: &Worker) -> bool {
         self.all >= LOST_WORKERS_TOLD && self.pods.keys().any(|pod| pod.is_of(worker))
     }
 
-    /// Counts one that `fleet` has counted already, and under which the task ran for a time.
+    /// Counts a loss that `fleet` has counted already, of a worker that ran the task for this time.
     fn note(&mut self, fleet: &FleetLosses, worker: &LostWorker, lived_ms: u64, ran_ms: u64) {
         self.all = self.all.saturating_add(1);
         let known = fleet.at.get(&worker.pod).copied();
@@ -148,8 +147,8 @@ impl LostWorkers {
         self.lived_ms = self.lived_ms.saturating_add(lived_ms);
     }
 
-    /// Whether the task's workers are lost so much oftener than others that the task itself must be
-    /// what ends them.
+    /// Whether the task's workers are lost so much more often than others that the task itself must
+    /// be the cause.
     fn convict(&self, fleet: &FleetLosses) -> bool {
         let Some(since) = self.since else {
             return false;
@@ -167,13 +166,13 @@ impl LostWorkers {
             && blamed.count() >= MIN_LOST_AT_PODS
             && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
             && self.is_oftener_than(others_ms, others_lost)
-            // Of many workers a few may stand on bad nodes, and a task that is lost there comes
-            // back to the first that is free: the very same workers have to be well without it.
+            // Some of many workers may be on bad nodes, and a task that is lost there comes back to
+            // the first free worker. So the same workers must survive without the task.
             && self.is_oftener_than(self.lived_ms, lost_without.sum())
     }
 
-    /// Compares lost / ran of this task with lost / lived of others, of whom one more counts as
-    /// lost than were.
+    /// Compares lost / running time of this task with lost / lifetime of the others, whose number
+    /// of losses is increased by one.
     fn is_oftener_than(&self, others_ms: u64, others_lost: u64) -> bool {
         let of_task = u128::from(self.times) * u128::from(others_ms);
         let of_others = (u128::from(others_lost) + 1) * u128::from(self.ran_ms);
@@ -182,8 +181,8 @@ impl LostWorkers {
 }
 
 impl State {
-    /// Counts that a worker was lost while it ran this attempt. If the task is what ends its
-    /// workers: the sentence to charge.
+    /// Counts that a worker was lost while it ran this attempt. If the task is the cause: returns
+    /// the sentence of the charge.
     pub(crate) fn lose_under(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! What one step wants done, gathered so that each worker gets at most one message of a kind and
+//! Collects the effects of one step, so that each worker gets at most one message of each kind and
 //! the ledger one batch. Decides nothing.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use crate::coordinator::effect::{Dispatch, Effect, ToWorker};
 use crate::coordinator::record::LogRecord;
 use crate::id::{SessionId, TaskAttempt};
 
-/// The effects of one step in the making.
+/// The effects of one step while they are collected.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     closes: Vec<Effect>,
@@ -17,7 +17,7 @@ pub(crate) struct Outbox {
     others: Vec<Effect>,
 }
 
-/// What one session is told.
+/// The messages for one session.
 #[derive(Debug, Default)]
 struct Letter {
     welcome: Option<u64>,
@@ -28,7 +28,7 @@ struct Letter {
 }
 
 impl Outbox {
-    /// `index` is the record's; those of one step follow on one another.
+    /// `index` is that of the record; the records of one step have consecutive indexes.
     pub(crate) fn append(&mut self, index: u64, record: LogRecord) {
         if self.records.is_empty() {
             self.first_index = index;
@@ -36,7 +36,7 @@ impl Outbox {
         self.records.push(record);
     }
 
-    /// Ends the session; what it was to be told in this step is dropped.
+    /// Ends the session; messages for it in this step are dropped.
     pub(crate) fn close(&mut self, session: SessionId, reason: &'static str) {
         self.letters.remove(&session);
         self.closes.push(Effect::Close { session, reason });
@@ -66,8 +66,8 @@ impl Outbox {
         self.others.push(effect);
     }
 
-    /// The effects in the order in which they are to be carried out. A worker reads `Welcome`
-    /// before all else, and is relieved of old attempts before it gets new ones.
+    /// The effects in the order of execution. A worker gets `Welcome` before everything else, and
+    /// cancellations of old attempts before new ones.
     pub(crate) fn into_effects(self) -> Vec<Effect> {
         let mut effects = self.closes;
         if !self.records.is_empty() {

@@ -1,4 +1,4 @@
-//! Why a job failed, as one word. A word that a ledger of another release holds is kept as it is.
+//! Why a job failed, as one word. An unknown word in a ledger of another release is kept unchanged.
 //! Decides nothing.
 
 use std::fmt;
@@ -12,20 +12,20 @@ pub enum FailureReason {
     TaskFailed,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
-    /// Storage lost or damaged what a task had written, or another job took the output.
+    /// Storage lost or damaged the output of a task, or another job took the output folder.
     OutputLost,
-    /// The ledger is damaged, or not this job's.
+    /// The ledger is damaged, or belongs to another job.
     LedgerDamaged,
-    /// The operator: as many generations as are allowed ended without a result.
+    /// From the operator: as many generations as are allowed ended without a result.
     GenerationsExhausted,
-    /// The operator: generations in a row ended in the same way without progress.
+    /// From the operator: consecutive generations ended in the same way without progress.
     NoProgress,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl FailureReason {
-    /// All that this release knows.
+    /// All words that this release knows.
     pub const KNOWN: [Self; 7] = [
         Self::PlanFailed,
         Self::TaskFailed,

@@ -1,7 +1,7 @@
-//! What the ledger remembers, in the engine's words. `zephyr-store` encodes it.
+//! The records of the ledger as engine types. `zephyr-store` encodes them.
 //!
-//! Replaying the records of all epochs in order gives the state a coordinator resumes from. Only
-//! facts are recorded, never intentions: that a task was dispatched is not in here.
+//! Replaying the records of all epochs in order gives the state from which a coordinator resumes.
+//! Only facts are recorded, never intentions: the dispatch of a task is not recorded.
 
 use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
@@ -9,11 +9,11 @@ use crate::id::{StageId, TaskAttempt, TaskId};
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum LogRecord {
-    /// The attempt's outputs are the task's outputs from here on.
+    /// From here on the attempt's outputs are the task's outputs.
     Done {
         /// The task and the attempt that won.
         task: TaskAttempt,
-        /// What it made.
+        /// Its output.
         output: TaskOutput,
     },
     /// An attempt failed and counts against a budget of its task.
@@ -22,7 +22,7 @@ pub enum LogRecord {
         task: TaskAttempt,
         /// Whose fault it was.
         class: FailureClass,
-        /// One sentence: file, record and error where there are such.
+        /// One sentence with file, record and error, as far as they are known.
         error: String,
     },
     /// A completed task's output is lost: the task has to run again.
@@ -30,15 +30,15 @@ pub enum LogRecord {
         /// The task and the attempt whose output is lost.
         task: TaskAttempt,
     },
-    /// All tasks of the stage were committed and what the next stage needs to find them was
-    /// written.
+    /// All tasks of the stage were committed, and the list that the next stage needs to find their
+    /// outputs was written.
     StageFinished {
         /// The stage.
         stage: StageId,
         /// Uri-relative path of the object that lists its outputs; empty for the last stage.
         outputs: String,
     },
-    /// The final file of a sink task stands, whole, under its final name.
+    /// The final file of a sink task exists under its final name and is complete.
     Finalized {
         /// The sink's task.
         task: TaskId,
@@ -50,17 +50,17 @@ pub enum LogRecord {
 /// Whose fault a failure was, which decides the budget it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// The data or the expression: the same again would fail the same way. Charged to
+    /// The data or the expression: another try would fail in the same way. Charged to
     /// `taskFailures`.
     Deterministic,
-    /// The task's process died, hung or was killed for want of memory with no sign of a disruption.
+    /// The task's process died, hung or ran out of memory, without any sign of a disruption.
     /// Charged to `taskFailures`.
     Application,
-    /// The worker or its storage went away. Charged to `taskDisruptions`.
+    /// The worker or its storage became unavailable. Charged to `taskDisruptions`.
     Disruption,
 }
 
-/// What a committed attempt made.
+/// The output of a committed attempt.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct TaskOutput {
     /// Its one file.
@@ -71,7 +71,7 @@ pub struct TaskOutput {
     pub bytes_in: u64,
 }
 
-/// One object, whole.
+/// One complete object.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct OutputFile {
     /// Records in it.
@@ -80,39 +80,38 @@ pub struct OutputFile {
     pub bytes: u64,
     /// CRC-32C of its bytes.
     pub crc32c: u32,
-    /// Where it lies.
+    /// Its location.
     pub place: FilePlace,
 }
 
-/// Where an attempt's file lies. Small, since a coordinator keeps one of each task.
+/// The location of an attempt's file. Small, because a coordinator keeps one for each task.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum FilePlace {
-    /// A shuffle file, complete, where its attempt has to write it: the path follows from the
-    /// attempt.
+    /// A complete shuffle file at the path that follows from the attempt.
     Shuffle,
     /// A final file, of which there are few beside shuffle files.
     Final(Box<FinalPlace>),
 }
 
-/// Where a final file lies until it is completed.
+/// The location of a final file until it is completed.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum FinalPlace {
     /// Parts of an uncompleted multipart upload to the final name.
     Multipart {
         /// The final uri.
         uri: String,
-        /// The store's name of the upload; of a file without parts, the tag of what it is to
-        /// replace.
+        /// The store's name of the upload; for a file without parts, the tag of the object that it
+        /// replaces.
         upload: String,
-        /// The store's names of the parts, in order; none where the file is empty and the store
-        /// takes no empty part.
+        /// The store's names of the parts, in order; none if the file is empty and the store
+        /// accepts no empty part.
         parts: Vec<String>,
     },
-    /// A whole object under the attempt's own name beside the final one, to be renamed.
+    /// A complete object under the attempt's own name beside the final one, to be renamed.
     Staged {
         /// The final uri.
         uri: String,
-        /// Where it lies now.
+        /// Its current location.
         staged: String,
     },
 }
@@ -135,7 +134,7 @@ impl From<FinalPlace> for FilePlace {
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum JobResult {
-    /// All final files and the manifest stand.
+    /// All final files and the manifest exist.
     Succeeded {
         /// Final files.
         files: u64,
@@ -146,9 +145,9 @@ pub enum JobResult {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
-    /// It cannot be done.
+    /// The job failed.
     Failed {
-        /// As one word.
+        /// The reason as one word.
         reason: FailureReason,
         /// One sentence for people.
         message: String,

@@ -1,19 +1,19 @@
-//! How many workers can still be of use. Counted only: who lowers the number of pods is not here,
-//! and nobody is told to go.
+//! Computes how many workers can still be useful. It only counts: the operator lowers the number of
+//! pods.
 
 use crate::coordinator::state::{JobState, State, Worker};
 
-/// Workers that stay for each task that is not committed: the one that runs it, and one that takes
-/// it over at once when that one is lost or straggles. With a single one, the last task of a job
-/// could be left with nobody.
+/// Workers that stay for each task that is not committed: the one that runs it, and one that can
+/// take it over at once if the first is lost or slow. With only one, the last task of a job could
+/// be left without a worker.
 const WORKERS_PER_TASK: u64 = 2;
 
 impl State {
-    /// How many workers can still be of use, counted by ordinal from 0, so that those above can be
-    /// released; nothing where that cannot be said. Tasks of all stages count, also of those that
-    /// have not started, and so does a task that runs again because its output was lost: so the
-    /// number falls in the tail of the last stage only, and rises again when it must. No worker
-    /// that has a task lies above it.
+    /// How many workers can still be useful, counted by ordinal from 0, so that those above can be
+    /// released; nothing if that is not known. Tasks of all stages count, including stages that
+    /// have not started and tasks that run again because their output was lost. So the number falls
+    /// only at the end of the last stage, and rises again if necessary. A worker with a task is
+    /// never above it.
     pub(crate) fn useful_workers(&self) -> Option<u32> {
         if self.job != JobState::Running {
             return None;
@@ -29,8 +29,8 @@ impl State {
                 above_busy = above_busy.max(u64::from(ordinal) + 1);
             }
         }
-        // The lowest that are there. Where fewer are there than wanted, as many more above them:
-        // those below that are not there come back by themselves, or never do.
+        // The lowest existing ordinals. If fewer workers exist than are needed, the same number of
+        // workers above them: the missing ones come back by themselves, or never do.
         let wanted = self.wanted_workers();
         let missing = wanted.saturating_sub(there.len() as u64);
         let last_wanted = usize::try_from(wanted)
@@ -48,12 +48,13 @@ impl State {
             u64::from(stage.total()) - u64::from(stage.committed)
         };
         let open: u64 = self.stages.iter().map(open).sum();
-        // One stays until the job is over: a final file that is found lost is written again.
+        // One worker stays until the job has ended, because a lost final file must be written
+        // again.
         open.saturating_mul(WORKERS_PER_TASK).max(1)
     }
 
-    /// Whether a worker's going is as good as its being released: it has no task and is not wanted
-    /// any more. When all tasks are done those go that were released before.
+    /// Whether the end of a worker is equivalent to its release: it has no task and is not needed
+    /// any more. After all tasks are done, workers that were released earlier end.
     pub(crate) fn is_dispensable(&self, worker: &Worker) -> bool {
         let is_released = || {
             self.wanted_workers() < self.workers.len() as u64

@@ -1,5 +1,5 @@
-//! From the ledger's records to a state. A record that cannot have been written by a coordinator of
-//! this plan is refused, never guessed around. Reads nothing itself.
+//! Builds a state from the ledger's records. A record that cannot have been written by a
+//! coordinator of this plan is refused; nothing is guessed. Reads nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,53 +28,53 @@ pub struct ReplayError {
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayProblem {
-    /// It names a task that there is not.
+    /// It names a task that does not exist.
     #[error("the plan has no {0}")]
     NoSuchTask(TaskId),
-    /// It names a stage that there is not.
+    /// It names a stage that does not exist.
     #[error("the plan has no stage {0}")]
     NoSuchStage(StageId),
-    /// It is of this epoch, or of one to come.
+    /// It has this epoch, or a later one.
     #[error("{task} is of epoch {own} or later, which is only beginning")]
     NotOfThePast {
         /// The attempt.
         task: TaskAttempt,
-        /// The epoch that replays.
+        /// The epoch that replays the records.
         own: Epoch,
     },
     /// Two attempts of one task won.
     #[error("{0} is done, but another attempt of it was done before and never revoked")]
     TwoWinners(TaskAttempt),
-    /// The stage cannot have begun.
+    /// The stage cannot have started.
     #[error("{0} is done, but the stage before it never finished")]
     TooEarly(TaskAttempt),
-    /// Revokes what never won.
+    /// It revokes an attempt that never won.
     #[error("{0} is revoked, but it was not done")]
     RevokedNotDone(TaskAttempt),
-    /// A stage is finished and some of its tasks are not done.
+    /// A stage is finished although some of its tasks are not done.
     #[error("stage {stage} is finished with {committed} of {total} tasks done")]
     StageIncomplete {
         /// The stage.
         stage: StageId,
-        /// Its tasks that are done.
+        /// Number of its tasks that are done.
         committed: u32,
-        /// All its tasks.
+        /// Number of its tasks.
         total: u32,
     },
-    /// A final file stands for a task that is not done or has none.
+    /// A final file is recorded for a task that is not done or has none.
     #[error("a final file stands for {0}, which is not done or is not of the last stage")]
     FinalizedNotDone(TaskId),
     /// Success without all files.
     #[error("the job succeeded, but not all of its final files stand")]
     SucceededIncomplete,
-    /// There is something after the result.
+    /// There is a record after the result.
     #[error("it follows the job's result, which is the last record there can be")]
     AfterResult,
 }
 
 impl State {
-    /// The state that a coordinator of `epoch` begins with: what the plan says and the records of
-    /// all earlier epochs, in order, have made of it. `start` follows.
+    /// The state with which a coordinator of `epoch` begins, from the plan and the records of all
+    /// earlier epochs, in order. `start` follows.
     pub fn new(
         config: Config,
         plan: &Plan,

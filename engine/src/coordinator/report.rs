@@ -1,43 +1,43 @@
-//! What the operator and people may know of a run: counts and one sentence, derived from the state
-//! each time. Changes nothing and holds no list per task.
+//! The report about a run for the operator and for people: counts and one sentence, computed from
+//! the state each time. Changes nothing and holds no list per task.
 
 use crate::coordinator::config::{LOST_WORKERS_TOLD, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
 use crate::id::{StageId, TaskId, Timestamp};
 
-/// The whole of what is told. The wire's `Snapshot`, but for the plan's digest and for phases that
+/// The whole report. It is the wire's `Snapshot` without the plan's digest and without phases that
 /// only the shell knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// How far the job is.
+    /// The phase of the job.
     pub phase: Phase,
-    /// Why it waits or what it does, in one sentence; empty when there is nothing to say.
+    /// Why it waits or what it does, in one sentence; may be empty.
     pub message: String,
-    /// What the plan holds.
+    /// The size of the plan.
     pub planned: Planned,
     /// The first stage that is not finished, or the last.
     pub stage: StageReport,
-    /// What was read and written.
+    /// Records and bytes read and written.
     pub records: RecordsReport,
-    /// Who is there.
+    /// The workers.
     pub workers: WorkerCounts,
-    /// How the job ended; durable.
+    /// How the job ended, once that is durable.
     pub result: Option<JobResult>,
     /// Tasks of all stages whose commit is durable.
     pub tasks_done: u64,
     /// Tasks of all stages.
     pub tasks_total: u64,
-    /// Since when no worker is known: neither connected nor expected back.
+    /// The time since which no worker is known: neither connected nor expected back.
     pub no_worker_since: Option<Timestamp>,
-    /// How many workers can still be of use, counted by ordinal from 0; all of them where there is
-    /// no number.
+    /// How many workers can still be useful, counted by ordinal from 0; all of them if it is
+    /// absent.
     pub useful_workers: Option<u32>,
     /// Second attempts of stragglers in this epoch.
     pub speculations: u64,
 }
 
-/// How far a job is, as far as the state machine knows.
+/// The phase of a job, as far as the state machine knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Tasks run or wait to run.
@@ -68,7 +68,7 @@ pub struct StageReport {
     pub done: u32,
     /// All its tasks.
     pub total: u32,
-    /// Tasks at a worker.
+    /// Tasks that are at a worker.
     pub running: u32,
     /// Tasks that have failed at least once and are not done.
     pub failed: u32,
@@ -77,8 +77,8 @@ pub struct StageReport {
 /// Records and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordsReport {
-    /// Records read from the source, by committed tasks and, as far as they said so, by running
-    /// ones.
+    /// Records read from the source by committed tasks and, as far as they have reported it, by
+    /// running ones.
     pub records_in: u64,
     /// Records in committed files of the sink.
     pub records_out: u64,
@@ -88,28 +88,29 @@ pub struct RecordsReport {
     pub bytes_out: u64,
 }
 
-/// Workers by what they do.
+/// Workers by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerCounts {
-    /// Connected, with nothing to do.
+    /// Connected, without a task.
     pub idle: u32,
     /// Connected, with at least one task.
     pub busy: u32,
-    /// Not connected, and not silent for too long yet.
+    /// Not connected, but not silent for too long yet.
     pub reconnecting: u32,
-    /// Workers lost in this epoch by no fault of a task.
+    /// Workers lost in this epoch, not counting those that a task ended.
     pub disruptions: u64,
     /// Pods of busy workers, at most `MAX_POD_UIDS`.
     pub busy_pod_uids: Vec<String>,
     /// Pods of connected workers, at most `MAX_POD_UIDS`.
     pub connected_pod_uids: Vec<String>,
-    /// Pods of workers that are not connected, and not silent for too long yet, at most
+    /// Pods of workers that are not connected, but not silent for too long yet, at most
     /// `MAX_POD_UIDS`.
     pub reconnecting_pod_uids: Vec<String>,
 }
 
 impl State {
-    /// What may be known of the run now. Linear in workers and running tasks, not in tasks.
+    /// The report about the current state. The time is linear in workers and running tasks, not in
+    /// tasks.
     pub fn report(&self) -> Report {
         let (id, stage) = self.current_stage();
         let workers = self.worker_counts();
@@ -325,8 +326,8 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// What costs the job nothing so far: a full disk, a store that refuses one worker, workers
-    /// that vanish. The task that was held up most often is told of.
+    /// Problems that cost the job nothing so far: a full disk, a store that refuses one worker,
+    /// workers that vanish. Names the task that was given back most often.
     fn setback_message(&self, stage: StageId) -> Option<String> {
         let is_open = |task: TaskId| {
             self.task(task)
@@ -359,7 +360,7 @@ impl State {
         })
     }
 
-    /// The trouble that is nearest to ending the job: the task of this stage with the most
+    /// The problem that is closest to ending the job: the task of this stage with the most
     /// failures.
     fn trouble_message(&self, stage: StageId) -> Option<String> {
         let task = self.troubled(stage).max_by_key(|task| {

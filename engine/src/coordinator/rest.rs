@@ -1,16 +1,16 @@
-//! A worker that fails at tasks through no fault of theirs, because its disk is full or it can
-//! start no process, rests before it is given the next one: it is idle again at once, and would
-//! take each retried task from workers that are well. Gives nobody up and charges nothing.
+//! A worker that fails at tasks through no fault of theirs, because its disk is full or it cannot
+//! start a process, pauses before it is given the next one. Otherwise it would be idle at once and
+//! take each retried task from healthy workers. Gives up no worker and charges nothing.
 
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;
 
-/// The longest rest: where all workers are unwell, a task still starts within two of the shortest
+/// The longest pause: even if all workers have problems, a task starts within two of the shortest
 /// heartbeat intervals.
 const LONGEST_REST_MS: u64 = 10_000;
 
 impl State {
-    /// Lets a worker rest, longer each time until a task of it is done.
+    /// Pauses a worker, longer each time until one of its tasks is done.
     pub(crate) fn rest(&mut self, number: WorkerNumber, now: Timestamp) {
         let backoff = self.config.backoff;
         self.with_worker(number, |worker| {
@@ -20,7 +20,7 @@ impl State {
         });
     }
 
-    /// Ends the rests whose time is over.
+    /// Ends the pauses whose time is over.
     pub(crate) fn end_rests(&mut self, now: Timestamp) {
         let rested: Vec<WorkerNumber> = self
             .workers
@@ -33,8 +33,8 @@ impl State {
         }
     }
 
-    /// A task is done: the worker is well. Called for each report, so it costs no more than a look
-    /// where it always was.
+    /// A task is done, so the worker is healthy. Called for each report, so for a healthy worker it
+    /// costs no more than a lookup.
     pub(crate) fn recover(&mut self, number: WorkerNumber) {
         let was_unwell = |worker: &Worker| worker.unwell > 0;
         if self.workers.get(&number).is_some_and(was_unwell) {

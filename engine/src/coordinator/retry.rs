@@ -1,10 +1,10 @@
-//! What a failure costs: two budgets per task, the wait before the next try, and the verdict that
-//! ends a job. Failures are classified by the worker; here they are only counted.
+//! The consequences of a failure: two budgets per task, the wait before the next try, and the
+//! decision to end a job. The worker classifies failures; here they are only counted.
 //!
-//! A deterministic failure is tried once more, since a bit may have flipped, and ends the job when
-//! the next try fails with the same words; an application failure (killed for want of memory,
-//! crashed, hung) is tried again until `taskFailures` is used up; a disruption is free, unless
-//! `taskDisruptions` limits them or the same one comes back more often than `setback` allows.
+//! A deterministic failure is retried once, because a bit may have flipped, and ends the job if the
+//! next try fails with the same message. An application failure (out of memory, crashed, hung) is
+//! retried until `taskFailures` is used up. A disruption is free, unless `taskDisruptions` limits
+//! disruptions or the same one comes back more often than `setback` allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
@@ -18,29 +18,29 @@ use crate::coordinator::state::{
 };
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, Timestamp};
 
-/// What became of a report that an input is lost.
+/// The result of a report that an input is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LostInput {
-    /// It is what its task committed: that has to run again.
+    /// It is the committed output of its task, which has to run again.
     Committed,
-    /// It was replaced already, or its task is running again.
+    /// It was replaced already, or its task is already running again.
     Replaced,
     /// The failed task does not read it.
     Foreign,
 }
 
-/// An attempt that failed, as it was reported.
+/// A failed attempt, as it was reported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedAttempt<'a> {
     pub(crate) task: TaskAttempt,
     pub(crate) class: FailureClass,
-    /// Of a disruption: what it was, where the worker said so.
+    /// For a disruption: the cause, if the worker reported it.
     pub(crate) setback: Option<Setback>,
     pub(crate) error: &'a str,
 }
 
 impl FailedAttempt<'_> {
-    /// What held the task up, where it was not its own fault.
+    /// The cause of the delay, if it was not the task's own fault.
     fn held_up_by(&self) -> Option<Setback> {
         let is_disruption = self.class == FailureClass::Disruption;
         is_disruption.then(|| self.setback.unwrap_or(Setback::WorkerUnwell))
@@ -70,7 +70,7 @@ impl State {
                 self.ack_when_recorded(out, session, number, task);
                 return;
             }
-            // There is no output to lose or to clean up, so nothing is left to be said about it.
+            // There is no output to lose or to clean up, so no message is needed.
             Claim::Winner { .. } | Claim::Beaten | Claim::Adoptable | Claim::Unknown => {
                 out.ack(session, task);
                 return;
@@ -124,7 +124,7 @@ impl State {
         self.judge(out, [task.task]);
     }
 
-    /// Ends a running attempt as failed by what is not free any more.
+    /// Ends a running attempt as failed, because its cause is no longer free.
     fn fail_held_up(
         &mut self,
         out: &mut Outbox,
@@ -155,7 +155,7 @@ impl State {
         running.map_or(0, |running| running.records)
     }
 
-    /// Charges what was not the task's own fault, and came too often, to `taskFailures`.
+    /// Charges a setback that was not the task's own fault, and came too often, to `taskFailures`.
     pub(crate) fn charge_setback(
         &mut self,
         out: &mut Outbox,
@@ -170,7 +170,7 @@ impl State {
         }
     }
 
-    /// Counts a failed try, and says when the next may begin.
+    /// Counts a failed try, and returns when the next one may begin.
     pub(crate) fn next_try(&mut self, task: TaskId, now: Timestamp) -> Timestamp {
         let backoff = self.config.backoff;
         let history = self.history_mut(task);
@@ -178,8 +178,8 @@ impl State {
         now.after_ms(backoff.delay_ms(history.setbacks))
     }
 
-    /// Notes a failure in the budget it belongs to. `reporter` is told when that is durable, or at
-    /// once where there is nothing to note.
+    /// Records a failure in its budget. `reporter` is informed when that is durable, or at once if
+    /// there is nothing to record.
     pub(crate) fn charge(
         &mut self,
         out: &mut Outbox,
@@ -219,7 +219,7 @@ impl State {
         );
     }
 
-    /// Acknowledges the report of a failure that was taken in before: at once, or when its record
+    /// Acknowledges the report of a failure that was received earlier: at once, or when its record
     /// is durable.
     pub(crate) fn ack_when_recorded(
         &mut self,
@@ -251,7 +251,7 @@ impl State {
         history.is_some_and(|history| history.revoked.contains(&task.attempt))
     }
 
-    /// Ends the job where one of these tasks has used up a budget.
+    /// Ends the job if one of these tasks has used up a budget.
     pub(crate) fn judge(&mut self, out: &mut Outbox, tasks: impl IntoIterator<Item = TaskId>) {
         if self.job != JobState::Running {
             return;
@@ -262,7 +262,7 @@ impl State {
         }
     }
 
-    /// How the job ends for what happened to this task, if it does.
+    /// How the job ends because of this task, if it does.
     pub(crate) fn verdict(&self, task: TaskId) -> Option<JobResult> {
         let history = self.histories.get(&task)?;
         if self.task(task)?.state.winner().is_some() {
@@ -316,8 +316,7 @@ impl State {
         None
     }
 
-    /// Looks into the report that an attempt's output, which `reader` was to read, is lost or
-    /// damaged.
+    /// Checks the report that an attempt's output, which `reader` had to read, is lost or damaged.
     fn look_for_input(&self, reader: TaskId, lost: TaskAttempt) -> LostInput {
         let is_its_input = reader.stage.0.checked_sub(1) == Some(lost.task.stage.0);
         match self
@@ -335,14 +334,14 @@ impl State {
         }
     }
 
-    /// Takes a commit back because its output is lost: the task runs again, and its stage is not
-    /// finished any more.
+    /// Revokes a commit because its output is lost: the task runs again, and its stage is no longer
+    /// finished.
     pub(crate) fn revoke(&mut self, out: &mut Outbox, lost: TaskAttempt) {
         self.append(out, LogRecord::Revoked { task: lost }, Recorded::Revoked);
         self.forget_commit(lost);
     }
 
-    /// The part of `revoke` that replay shares.
+    /// The part of `revoke` that is shared with replay.
     pub(crate) fn forget_commit(&mut self, lost: TaskAttempt) {
         self.history_mut(lost.task).revoked.push(lost.attempt);
         self.take(lost.task);

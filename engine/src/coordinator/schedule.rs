@@ -1,6 +1,6 @@
-//! Which task runs where: the lowest stage whose input is there, its lowest shard first, at the
-//! worker that has the most room. Push with credits: slots, and a few in advance while tasks are
-//! short. Logarithmic per dispatch.
+//! Decides which task runs where: the lowest stage whose input is complete, its lowest shard first,
+//! at the worker with the most free capacity. Tasks are pushed, limited by credits: one per slot,
+//! and a few more while tasks are short. Logarithmic per dispatch.
 
 use crate::coordinator::effect::Dispatch;
 use crate::coordinator::outbox::Outbox;
@@ -11,7 +11,7 @@ use crate::coordinator::state::{
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
 impl State {
-    /// Gives out as many tasks as there is room for.
+    /// Dispatches as many tasks as there is capacity for.
     pub(crate) fn dispatch(&mut self, out: &mut Outbox, now: Timestamp) {
         if self.job != JobState::Running || now < self.dispatch_from {
             return;
@@ -33,7 +33,7 @@ impl State {
         }
     }
 
-    /// The next task of the stage and the worker for it, while there are both.
+    /// The next task of the stage and a worker for it, if both exist.
     fn next_match(&self, stage: StageId, room: u64) -> Option<(ShardId, WorkerNumber)> {
         let shard = *self.stage(stage).ready.first()?;
         let has_room = |(place, _): &&(Place, WorkerNumber)| place.load < room;
@@ -42,8 +42,8 @@ impl State {
         let Some(history) = history else {
             return Some((shard, *number));
         };
-        // If it was held up or lost its worker there, that may happen again: any other worker with
-        // room is better.
+        // If the task was given back or lost its worker there, that may happen again, so any other
+        // worker with free capacity is better.
         let is_avoided = |other: &WorkerNumber| {
             self.workers.get(other).is_some_and(|worker| {
                 history.held_up.avoids(worker) || history.lost_workers.avoids(worker)
@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// Sends an attempt out: the first of a queued task, or a further one of a task that runs.
+    /// Dispatches an attempt: the first of a queued task, or a further one of a running task.
     pub(crate) fn run(
         &mut self,
         out: &mut Outbox,
@@ -109,7 +109,7 @@ impl State {
         );
     }
 
-    /// Whether an earlier attempt ended with its process and could not say at which record.
+    /// Whether an earlier attempt ended with its process and could not report at which record.
     fn has_taken_its_process_along(&self, task: TaskId) -> bool {
         self.histories.get(&task).is_some_and(|history| {
             history

@@ -1,6 +1,6 @@
-//! Who speaks: sessions that begin, are superseded and break, and workers that leave. What a worker
-//! says it runs is compared with what is known, and each attempt is kept, cancelled or requeued
-//! exactly once. No task is chosen here.
+//! Sessions that begin, are superseded and break, and workers that leave. A worker's own list of
+//! attempts is compared with the known state, and each attempt is kept, cancelled or requeued
+//! exactly once. Chooses no tasks.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,7 +15,7 @@ use crate::coordinator::state::{
 };
 use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
-/// Who a worker says that it is.
+/// The identity that a worker claims.
 #[derive(Clone, Debug)]
 pub(crate) struct Greeting {
     pub(crate) id: WorkerId,
@@ -23,7 +23,7 @@ pub(crate) struct Greeting {
     pub(crate) slots: u32,
 }
 
-/// What an attempt that a worker speaks of is, seen from here.
+/// The status of an attempt that a worker reports, in the coordinator's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// It is this worker's to run.
@@ -32,16 +32,16 @@ pub(crate) enum Claim {
     RunningElsewhere,
     /// It won.
     Winner {
-        /// Whether that is in the ledger.
+        /// Whether its record is durable.
         durable: bool,
     },
     /// Another attempt of its task won.
     Beaten,
-    /// It failed, or it won and its output was lost since.
+    /// It failed, or it won and its output was lost afterwards.
     DealtWith,
-    /// Nobody runs its task and it can have been dispatched once.
+    /// Its task is not running anywhere, and the attempt may have been dispatched earlier.
     Adoptable,
-    /// It has no right to run.
+    /// It must not run.
     Unknown,
 }
 
@@ -90,8 +90,8 @@ impl State {
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
                 let loss = self.by_early_news(now, number, Loss::Replaced);
-                // What a process before handed back was not the end of the pod: no news of that
-                // will come.
+                // Attempts that an earlier process handed back did not end with the pod, so no
+                // report about them will come.
                 self.unexplained.remove(id.pod_uid());
                 self.lose(out, now, number, &loss);
                 let successor = self.register(now, session, id, ordinal);
@@ -121,15 +121,15 @@ impl State {
         }
     }
 
-    /// Whether this process was replaced before by another of its pod. Two that live at once would
-    /// else take the place of each other for ever.
+    /// Whether this process was replaced before by another one of its pod. Otherwise two processes
+    /// that live at the same time would replace each other forever.
     fn is_replaced(&self, number: WorkerNumber, id: &WorkerId) -> bool {
         self.workers
             .get(&number)
             .is_some_and(|worker| worker.predecessors.contains(&id.incarnation()))
     }
 
-    /// The processes that whoever takes this worker's place will have replaced.
+    /// The processes that the successor of this worker will have replaced.
     fn predecessors_after(&self, number: WorkerNumber) -> VecDeque<u64> {
         let Some(worker) = self.workers.get(&number) else {
             return VecDeque::new();
@@ -142,7 +142,7 @@ impl State {
         predecessors
     }
 
-    /// How a process ended: as the news said that came a moment before, or else in this way.
+    /// How a process ended: as reported a moment before, or else in this way.
     pub(crate) fn by_early_news(
         &mut self,
         now: Timestamp,
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Takes in a worker that was not known.
+    /// Adds a worker that was not known.
     fn register(
         &mut self,
         now: Timestamp,
@@ -191,8 +191,8 @@ impl State {
         number
     }
 
-    /// Brings what the worker says it runs and what is known in line: afterwards they are the same,
-    /// once the `Cancel`s are through.
+    /// Reconciles the attempts that the worker reports with the known ones: afterwards both are the
+    /// same, once the `Cancel`s have arrived.
     fn compare_running(
         &mut self,
         out: &mut Outbox,
@@ -218,8 +218,8 @@ impl State {
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
                 Claim::Adoptable => self.adopt(out, now, number, task),
-                // Whether it still runs or is finished is not known here; a finished one is
-                // reported again, and then acknowledged and its file discarded.
+                // It is not known here whether it still runs or is finished; a finished one is
+                // reported again, then acknowledged, and its file deleted.
                 Claim::Beaten | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
                     out.cancel(session, task);
                 }
@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    /// What an attempt that a worker speaks of is, seen from here.
+    /// The status of an attempt that a worker reports, in the coordinator's view.
     pub(crate) fn claim(
         &self,
         now: Timestamp,
@@ -259,7 +259,8 @@ impl State {
                 match attempts.iter().find(|running| running.attempt == attempt) {
                     Some(running) if running.worker == number => Claim::Running,
                     Some(_) => Claim::RunningElsewhere,
-                    // Its head start is worth more than an attempt that was only just sent out.
+                    // Its progress is worth more than an attempt that was dispatched only a moment
+                    // ago.
                     None if possible
                         && attempts
                             .iter()
@@ -276,7 +277,7 @@ impl State {
         }
     }
 
-    /// Whether this coordinator or an earlier one can have given out this attempt.
+    /// Whether this coordinator or an earlier one can have dispatched this attempt.
     pub(crate) fn can_have_been_dispatched(&self, spoken_of: TaskAttempt) -> bool {
         let attempt = spoken_of.attempt;
         let is_in_order = |task: &Task| attempt.number < task.next_number;
@@ -286,8 +287,8 @@ impl State {
                     && self.task(spoken_of.task).is_some_and(is_in_order))
     }
 
-    /// Whether an attempt was dispatched so lately, later than `other`, that nothing is lost by
-    /// stopping it.
+    /// Whether an attempt was dispatched so recently, later than `other`, that stopping it loses
+    /// nothing.
     fn is_fresh(&self, now: Timestamp, running: &RunningAttempt, other: Attempt) -> bool {
         running.attempt.epoch == self.epoch
             && running.attempt > other
@@ -295,7 +296,7 @@ impl State {
             && now.since_ms(running.since) < ADOPTION_PREFERENCE_MS
     }
 
-    /// Makes an attempt that came back with its worker the running one of its task.
+    /// Makes an attempt of a returning worker the running one of its task.
     fn adopt(&mut self, out: &mut Outbox, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
         if let TaskState::Running { attempts } = self.take(task.task) {
             for younger in attempts {
@@ -324,8 +325,8 @@ impl State {
         self.with_worker(number, |worker| worker.running.insert(task));
     }
 
-    /// Tells a worker to stop an attempt and takes it off its list; the task's own state is the
-    /// caller's to change.
+    /// Asks a worker to stop an attempt and removes it from the worker's list; the caller changes
+    /// the task's state.
     pub(crate) fn relieve(&mut self, out: &mut Outbox, number: WorkerNumber, task: TaskAttempt) {
         self.with_worker(number, |worker| worker.running.remove(&task));
         if let Some(session) = self.session_of(number) {
@@ -333,8 +334,8 @@ impl State {
         }
     }
 
-    /// Takes an attempt from its worker; its task is queued again where no other attempt of it
-    /// runs. Gives whether the worker had it.
+    /// Removes an attempt from its worker; its task is queued again if no other attempt of it runs.
+    /// Returns whether the worker had it.
     pub(crate) fn detach(&mut self, number: WorkerNumber, task: TaskAttempt) -> bool {
         let had = self
             .with_worker(number, |worker| worker.running.remove(&task))
@@ -345,7 +346,7 @@ impl State {
         had
     }
 
-    /// Ends an attempt of a running task; where it was the last one the task is queued again.
+    /// Ends an attempt of a running task; if it was the last one, the task is queued again.
     pub(crate) fn requeue(&mut self, task: TaskAttempt, not_before: Option<Timestamp>) {
         let next = match self.take(task.task) {
             TaskState::Running { mut attempts } => {
@@ -364,7 +365,7 @@ impl State {
         self.put(task.task, next);
     }
 
-    /// Who is to be told when the commit of this attempt is durable.
+    /// The worker to inform when the commit of this attempt is durable.
     pub(crate) fn set_reporter(&mut self, task: TaskAttempt, number: WorkerNumber) {
         let stage = self.stage_mut(task.task.stage);
         if let TaskState::Committing { reporter, .. } =
@@ -400,7 +401,7 @@ impl State {
         let Some((pod_uid, ran, early_news)) = left else {
             return;
         };
-        // The kubelet says why it evicts a pod before it tells its processes to go.
+        // The kubelet reports why it evicts a pod before it asks the pod's processes to terminate.
         match early_news {
             Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
                 self.charge_all(out, &ran, &reason);
@@ -423,7 +424,8 @@ impl State {
             worker.draining
         });
         let loss = self.by_early_news(now, number, Loss::Drained);
-        // Whoever did not say that it goes, and of whom nothing else is known, may come back.
+        // A worker that did not announce that it terminates, and of which nothing else is known,
+        // may come back.
         let comes_back = draining == Some(false) && loss == Loss::Drained;
         if !comes_back {
             self.lose(out, now, number, &loss);

@@ -1,6 +1,6 @@
-//! What gives a task back through no fault of its own. Each cause is free a number of times in a
-//! row; after that it is charged to `taskFailures`, so that no task is tried for ever. What keeps
-//! everybody from work is never charged.
+//! Causes that give a task back through no fault of its own. Each cause is free a number of times
+//! in a row; after that it is charged to `taskFailures`, so that no task is retried forever. Causes
+//! that affect every worker are never charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use crate::coordinator::losses::{LostWorkers, PodIdentity};
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::{TaskAttempt, TaskId};
 
-/// Why an attempt was given back, as its worker saw it or as it was found here.
+/// Why an attempt was given back, as its worker reported it or as it was found here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
-    /// Calls for one object failed for as long as a task is patient, and the same store answered a
-    /// like call beside it: a read for a read, a write for a write.
+    /// Calls for one object failed for as long as a task waits, and the same store answered a
+    /// similar call for a neighbouring object: a read for a read, a write for a write.
     ObjectUnavailable,
-    /// The store answered no like call: none at all, no write, or none in the object's folder.
+    /// The store answered no similar call: none at all, no write, or none in the object's folder.
     StoreAway,
     /// The worker cannot start a process, or its scratch folder cannot be used.
     WorkerUnwell,
-    /// An output of an earlier stage is lost or damaged: the task that made it runs again.
+    /// An output of an earlier stage is lost or damaged: the task that wrote it runs again.
     InputLost,
-    /// An input is said to be lost that had been replaced before.
+    /// An input was reported as lost that had been replaced before.
     InputReplaced,
 }
 
@@ -42,13 +42,13 @@ impl Setback {
         Self::InputReplaced,
     ];
 
-    /// How often in a row it is free; `None` where it always is.
+    /// How often in a row it is free; `None` if it always is.
     pub fn free_tries(self) -> Option<u32> {
         match self {
             Self::DiskFull | Self::ObjectUnavailable | Self::WorkerUnwell => {
                 Some(SAME_CAUSE_FREE_TRIES)
             }
-            // Where many inputs are lost at once, several readers find the same ones.
+            // If many inputs are lost at the same time, several readers find the same ones.
             Self::InputLost | Self::InputReplaced => Some(LOST_INPUTS_FREE_TRIES),
             Self::StoreAway => None,
         }
@@ -77,20 +77,20 @@ impl Setback {
     }
 }
 
-/// What held a task up, since it was last done.
+/// The setbacks of a task, since it was last done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeldUp {
     causes: BTreeMap<Setback, Times>,
-    /// The pods of the workers at which it was tried so, the first few. A process that replaced
-    /// another is no second worker.
+    /// The pods of the workers at which these tries ran, up to a limit. A process that replaced
+    /// another one does not count as a second worker.
     at: BTreeSet<PodIdentity>,
-    /// The most records that any of these tries had read.
+    /// The most records that any of these tries read.
     furthest: u64,
-    /// Tries that count for nothing, because of a task beside it.
+    /// Tries that do not count, because of another task beside them.
     crowded: u32,
-    /// The attempts beside it because of which they do.
+    /// The attempts because of which they do not count.
     crowded_by: BTreeSet<TaskAttempt>,
-    /// The last cause, and the worker's words for it.
+    /// The last cause, with the worker's message.
     last: Option<(Setback, String)>,
 }
 
@@ -98,29 +98,29 @@ pub(crate) struct HeldUp {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Times {
     all: u32,
-    /// Those that were charged to nobody.
+    /// Those that were not charged.
     free: u32,
 }
 
 impl HeldUp {
-    /// Whether another worker is a better choice for the next try than this one.
+    /// Whether another worker is a better choice than this one for the next try.
     pub(crate) fn avoids(&self, worker: &Worker) -> bool {
         self.at.iter().any(|pod| pod.is_of(worker))
     }
 
-    /// How often it was given back in a row, for whatever cause.
+    /// How often it was given back in a row, for any cause.
     pub(crate) fn times(&self) -> u32 {
         let counted: u32 = self.causes.values().map(|times| times.all).sum();
         counted.saturating_add(self.crowded)
     }
 
-    /// The cause of the last time.
+    /// The last cause.
     pub(crate) fn last(&self) -> Option<(Setback, &str)> {
         let (setback, error) = self.last.as_ref()?;
         Some((*setback, error))
     }
 
-    /// A cause that was free more often than any may be.
+    /// A cause that was free more often than any cause may be.
     pub(crate) fn beyond_all_bounds(&self) -> Option<Setback> {
         let is_beyond = |(setback, times): (&Setback, &Times)| {
             let most = setback.free_tries()?.max(FEW_WORKERS_FREE_TRIES);
@@ -129,21 +129,21 @@ impl HeldUp {
         self.causes.iter().find_map(is_beyond)
     }
 
-    /// Whether more attempts excused it than may.
+    /// Whether more attempts excused it than are allowed.
     pub(crate) fn is_crowded_beyond_all_bounds(&self) -> bool {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Which of the attempts beside it may be what left it no room: one that did before, or a new
-    /// one while there were not too many. Each of them ends, and so does the excuse.
+    /// Which of the attempts beside it may have left it no room: one that did before, or a new one
+    /// while there were not too many. Each of them ends, and so does the excuse.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
         known.or_else(|| beside.next().filter(|_| takes_more))
     }
 
-    /// Notes one more time. A try that read twice as much as any before got on: what was counted
-    /// before it is forgotten.
+    /// Records one more setback. A try that read twice as much as any before made progress, so the
+    /// earlier count is forgotten.
     fn note(&mut self, at: Option<PodIdentity>, setback: Setback, read: u64, error: &str) {
         if read > self.furthest.saturating_mul(2) {
             self.causes.clear();
@@ -165,7 +165,7 @@ impl HeldUp {
         self.crowded_by.insert(by);
     }
 
-    /// Counts it; gives how often it was the same cause in a row, and how often that was free.
+    /// Counts it; returns how often the same cause occurred in a row, and how often that is free.
     fn count(&mut self, setback: Setback) -> Times {
         let times = self.causes.entry(setback).or_default();
         times.all = times.all.saturating_add(1);
@@ -174,8 +174,8 @@ impl HeldUp {
 }
 
 impl State {
-    /// Counts that an attempt was given back. Where the cause is not free any more: the sentence to
-    /// charge.
+    /// Counts that an attempt was given back. If the cause is no longer free: returns the sentence
+    /// of the charge.
     pub(crate) fn hold_up(
         &mut self,
         number: WorkerNumber,
@@ -215,15 +215,15 @@ impl State {
     }
 
     /// An attempt at the same worker because of which a try does not count: it may be what fills
-    /// the disk. It has to get on: tasks that were held up themselves and never fit would else
-    /// excuse each other without end.
+    /// the disk. It must make progress: otherwise tasks that were given back themselves and never
+    /// fit would excuse each other without end.
     fn crowded_by(
         &self,
         number: WorkerNumber,
         task: TaskId,
         setback: Setback,
     ) -> Option<TaskAttempt> {
-        // With one slot, what else the worker has only waits there.
+        // With one slot, the worker's other attempts only wait.
         let worker = self
             .workers
             .get(&number)
@@ -236,7 +236,7 @@ impl State {
         self.histories.get(&task)?.held_up.excuse(beside)
     }
 
-    /// The task is done: what held it up is over.
+    /// The task is done, so its setbacks are over.
     pub(crate) fn gets_on(&mut self, task: TaskId) {
         let Some(history) = self.histories.get_mut(&task) else {
             return;

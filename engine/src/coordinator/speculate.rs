@@ -1,6 +1,6 @@
-//! Stragglers in the tail of a stage: when slots are idle and a task takes much longer than the
-//! others did, a second attempt of it runs at another worker. The first commit wins, as it always
-//! does; nothing here commits or cancels.
+//! Stragglers at the end of a stage: if slots are idle and a task takes much longer than the others
+//! did, a second attempt of it runs at another worker. As always, the first commit wins; nothing
+//! here commits or cancels.
 
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
@@ -8,12 +8,12 @@ use crate::coordinator::state::{
 };
 use crate::id::{StageId, TaskId, Timestamp};
 
-/// Attempts of one task at once.
+/// Most attempts of one task at the same time.
 const MAX_ATTEMPTS: usize = 2;
 
 impl State {
-    /// Gives idle slots second attempts of stragglers, the one that runs longest first. Called
-    /// after `dispatch`, so that a slot that is still idle has nothing else to do.
+    /// Gives idle slots second attempts of stragglers, starting with the one that has run longest.
+    /// Called after `dispatch`, so a slot that is still idle has nothing else to do.
     pub(crate) fn speculate(&mut self, out: &mut Outbox, now: Timestamp) {
         if self.job != JobState::Running || now < self.dispatch_from || !self.has_idle_slot() {
             return;
@@ -53,8 +53,8 @@ impl State {
             .find(|number| *number != not)
     }
 
-    /// How long an attempt of this stage may run until it counts as a straggler; nothing where that
-    /// cannot be said yet.
+    /// How long an attempt of this stage may run until it counts as a straggler; nothing if that is
+    /// not known yet.
     fn straggles_after_ms(&self, stage: StageId) -> Option<u64> {
         let policy = self.config.speculation?;
         let known = self.stage(stage);
@@ -75,9 +75,9 @@ impl State {
         )
     }
 
-    /// Tasks with one attempt that has run for longer than this, longest first, with the worker
-    /// that has it. A task that failed before is left out: it is slow or poisoned by itself, and a
-    /// second attempt would be charged as well.
+    /// Tasks with one attempt that has run for longer than this, longest first, with their workers.
+    /// A task that failed before is excluded: the task itself is slow or always fails, and a second
+    /// attempt would be charged as well.
     fn stragglers(
         &self,
         stage: StageId,

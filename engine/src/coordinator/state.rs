@@ -1,5 +1,5 @@
-//! What a coordinator knows. The one place where a task changes its state and the counts and queues
-//! that follow from it; it decides nothing about when.
+//! The state of a coordinator. This is the only place where a task changes its state, together with
+//! the counts and queues that follow from it. Does not decide when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -15,56 +15,56 @@ use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
 
-/// All that a coordinator knows.
+/// The state of a coordinator.
 #[derive(Clone, Debug, Hash)]
 pub struct State {
     pub(crate) config: Config,
     pub(crate) epoch: Epoch,
     pub(crate) job: JobState,
     pub(crate) stages: Vec<StageState>,
-    /// Only tasks with whom something went wrong have one.
+    /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
     pub(crate) sessions: BTreeMap<SessionId, WorkerNumber>,
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
-    /// What the last process of a pod was running or handed back when it went, and when: why it had
-    /// to go may be told later.
+    /// For each pod, what its last process was running or handed back when it ended, and when: the
+    /// cause may be reported later.
     pub(crate) unexplained: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
-    /// Queued tasks that wait for a moment.
+    /// Queued tasks that wait until a certain time.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) next_worker: WorkerNumber,
     /// The next log record's index.
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
-    /// Finished attempts that are not wanted, of tasks that have no durable winner yet, with who
-    /// reported them.
+    /// Attempts that finished without winning, of tasks that have no durable winner yet, with the
+    /// workers that reported them.
     pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, OutputFile)>>,
-    /// Workers lost while registered and wanted, by no fault of a task.
+    /// Workers lost while registered and needed, not counting those that a task ended.
     pub(crate) disruptions: u64,
-    /// Second attempts that were given to idle slots.
+    /// Number of second attempts given to idle slots.
     pub(crate) speculations: u64,
-    /// How long workers were there, and which were lost.
+    /// The lifetime of workers, and their losses.
     pub(crate) fleet_losses: FleetLosses,
     pub(crate) last_tick: Timestamp,
-    /// Since when this process has watched without a stall.
+    /// The time since which this process has run without a stall.
     pub(crate) observing_since: Timestamp,
-    /// Nothing is dispatched before.
+    /// Nothing is dispatched before this time.
     pub(crate) dispatch_from: Timestamp,
-    /// Since when no worker is known.
+    /// The time since which no worker is known.
     pub(crate) no_worker_since: Option<Timestamp>,
 }
 
-/// How far the job is.
+/// The phase of the job.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum JobState {
     /// Tasks run, or final files are being completed.
     Running,
-    /// All files stand.
+    /// All files are complete.
     WritingManifest,
-    /// The result is on its way into the ledger; nothing is appended after it.
+    /// The record of the result is being written; nothing is appended after it.
     Concluding { result: JobResult, index: u64 },
     /// The result is durable.
     Ended { result: JobResult },
@@ -76,17 +76,17 @@ pub(crate) struct StageState {
     pub(crate) name: String,
     pub(crate) progress: StageProgress,
     pub(crate) tasks: Vec<Task>,
-    /// Queued tasks that wait for nothing but a worker and the stage before.
+    /// Queued tasks that wait only for a worker and for the previous stage.
     pub(crate) ready: BTreeSet<ShardId>,
     /// Tasks with an attempt at a worker.
     pub(crate) running: u32,
     /// Tasks whose commit is durable.
     pub(crate) committed: u32,
-    /// Tasks whose final file stands, durably known.
+    /// Tasks whose final file is known to be complete, durably.
     pub(crate) finalized: u32,
-    /// What the committed tasks read and wrote.
+    /// Sums of what the committed tasks read and wrote.
     pub(crate) totals: Totals,
-    /// Times its outputs were published in this epoch.
+    /// How often its outputs were published in this epoch.
     pub(crate) published: u32,
     /// Moving mean of the time from dispatch to report.
     pub(crate) latency_ms: Option<u64>,
@@ -94,7 +94,7 @@ pub(crate) struct StageState {
     pub(crate) durations: Durations,
 }
 
-/// How far a stage is. A stage that never started is in no way finished, however few tasks it has.
+/// The phase of a stage. A stage that never started is not finished, however few tasks it has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StageProgress {
     NotStarted,
@@ -103,7 +103,7 @@ pub(crate) enum StageProgress {
     Publishing {
         version: u32,
     },
-    /// The record that it is finished is on its way into the ledger.
+    /// The record that it is finished is being written.
     Recording {
         index: u64,
         outputs: String,
@@ -130,23 +130,23 @@ pub(crate) struct Task {
     pub(crate) next_number: u32,
 }
 
-/// What a task is doing.
+/// The state of a task.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum TaskState {
     /// Its stage has not started.
     Waiting,
-    /// It is to run, not before a moment where one is given.
+    /// It is queued, until a certain time if one is given.
     Queued { not_before: Option<Timestamp> },
     /// At least one attempt is at a worker.
     Running { attempts: Vec<RunningAttempt> },
-    /// An attempt won; its record is on its way into the ledger. `reporter` is to be told.
+    /// An attempt won; its record is being written. `reporter` must be informed.
     Committing {
         attempt: Attempt,
         output: TaskOutput,
         index: u64,
         reporter: WorkerNumber,
     },
-    /// Its output is durably known.
+    /// Its output is durably recorded.
     Done {
         attempt: Attempt,
         output: TaskOutput,
@@ -179,18 +179,18 @@ pub(crate) struct RunningAttempt {
     pub(crate) records: u64,
 }
 
-/// What went wrong with a task so far, over all epochs.
+/// The problems of a task so far, over all epochs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct History {
     /// Failures that are charged to a budget, oldest first.
     pub(crate) failures: Vec<Failure>,
     /// Attempts that had won and whose output was lost.
     pub(crate) revoked: Vec<Attempt>,
-    /// Failed attempts of this epoch, charged or not: what the next wait grows with.
+    /// Failed attempts of this epoch, charged or not, which determine the next wait.
     pub(crate) setbacks: u32,
-    /// What gave it back in this epoch since it was last done, charged or not.
+    /// Setbacks in this epoch since it was last done, charged or not.
     pub(crate) held_up: HeldUp,
-    /// Workers that were lost under it in this epoch since it was last done.
+    /// Workers that were lost in this epoch while running it, since it was last done.
     pub(crate) lost_workers: LostWorkers,
 }
 
@@ -200,7 +200,7 @@ pub(crate) struct Failure {
     pub(crate) attempt: Attempt,
     pub(crate) class: FailureClass,
     pub(crate) error: String,
-    /// It was reported as none of its own, and came once too often.
+    /// It was reported as not the task's own fault, and came once too often.
     pub(crate) is_setback: bool,
 }
 
@@ -222,7 +222,7 @@ impl History {
     }
 }
 
-/// A worker's short name in here: never used again in the process's life.
+/// A worker's short internal id, never reused in the process's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkerNumber(pub(crate) u64);
 
@@ -230,34 +230,34 @@ pub(crate) struct WorkerNumber(pub(crate) u64);
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    /// The number of its pod in the set of workers, where it has one.
+    /// The ordinal of its pod, if it has one.
     pub(crate) ordinal: Option<u32>,
     pub(crate) link: Link,
-    /// The newest session it had: a Hello through an older one is late.
+    /// Its newest session: a Hello on an older one is late.
     pub(crate) newest_session: SessionId,
     pub(crate) slots: u32,
-    /// It goes and takes no more tasks.
+    /// It terminates and takes no more tasks.
     pub(crate) draining: bool,
     /// When it first said Hello.
     pub(crate) known_since: Timestamp,
-    /// When it was last heard of.
+    /// When it last sent something.
     pub(crate) last_seen: Timestamp,
     /// How long it may be silent.
     pub(crate) silence_ms: u64,
-    /// Attempts it was given, or has from before, and has not reported.
+    /// Attempts that it was given, or has from before, and has not reported yet.
     pub(crate) running: BTreeSet<TaskAttempt>,
-    /// Tasks in a row at which it failed through no fault of theirs.
+    /// Consecutive tasks at which it failed through no fault of theirs.
     pub(crate) unwell: u32,
-    /// It is given no task before, because of that.
+    /// It is given no task before this time, because of that.
     pub(crate) rests_until: Option<Timestamp>,
-    /// News that its container ended, while its session is still up.
+    /// A report that its container ended, while its session is still open.
     pub(crate) early_news: Option<(Timestamp, String)>,
     /// Processes of the same pod that this one and those before it replaced, the latest last: they
-    /// are not heard again.
+    /// are not accepted again.
     pub(crate) predecessors: VecDeque<u64>,
 }
 
-/// Whether a worker can be spoken to.
+/// Whether messages can be sent to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Link {
     Connected(SessionId),
@@ -265,7 +265,7 @@ pub(crate) enum Link {
 }
 
 impl Worker {
-    /// The session to speak through.
+    /// The session for messages.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.link {
             Link::Connected(session) => Some(session),
@@ -273,7 +273,7 @@ impl Worker {
         }
     }
 
-    /// Its place among the workers that may be given tasks, where it may.
+    /// Its position among the workers that may be given tasks, if it may.
     pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
         let takes_tasks = self.session().is_some() && !goes && self.rests_until.is_none();
@@ -284,8 +284,8 @@ impl Worker {
     }
 }
 
-/// Where a worker stands among those that may be given tasks. Of equally busy ones the lowest
-/// ordinal is first, so that the highest are free to be released.
+/// The position of a worker among those that may be given tasks. Of equally busy workers the one
+/// with the lowest ordinal is first, so that the highest are free to be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// Attempts per thousand slots.
@@ -297,7 +297,7 @@ pub(crate) struct Place {
 /// The load of a worker that has one attempt for each slot.
 pub(crate) const FULL_LOAD: u64 = 1_000;
 
-/// What follows when a record is durable.
+/// The consequence of a durable record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Recorded {
     Done(TaskId),
@@ -356,7 +356,7 @@ impl StageState {
         u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where the next stage finds the outputs, while they are all there.
+    /// Where the next stage finds the outputs, if they are complete.
     pub(crate) fn outputs(&self) -> Option<&str> {
         match &self.progress {
             StageProgress::Finished { outputs } => Some(outputs),
@@ -381,8 +381,8 @@ impl State {
         stage.0 as usize + 1 == self.stages.len()
     }
 
-    /// Where tasks of the stage find their input: `None` while it is not all there, an empty path
-    /// where they read the source.
+    /// Where tasks of the stage find their input: `None` while it is incomplete, an empty path if
+    /// they read the source.
     pub(crate) fn stage_input(&self, stage: StageId) -> Option<&str> {
         match stage.0.checked_sub(1) {
             None => Some(""),
@@ -390,7 +390,7 @@ impl State {
         }
     }
 
-    /// The task, where the plan has it.
+    /// The task, if it exists in the plan.
     pub(crate) fn task(&self, task: TaskId) -> Option<&Task> {
         self.stages
             .get(task.stage.0 as usize)?
@@ -398,7 +398,7 @@ impl State {
             .get(task.shard.0 as usize)
     }
 
-    /// Takes a task's state out of the counts and queues; `put` follows at once.
+    /// Removes a task's state from the counts and queues; `put` must follow at once.
     pub(crate) fn take(&mut self, task: TaskId) -> TaskState {
         let stage = &mut self.stages[task.stage.0 as usize];
         let taken = mem::replace(
@@ -425,7 +425,7 @@ impl State {
         taken
     }
 
-    /// Gives a task that was taken its next state, and brings the counts and queues in line.
+    /// Sets the next state of a task that was taken, and updates the counts and queues.
     pub(crate) fn put(&mut self, task: TaskId, next: TaskState) {
         let stage = &mut self.stages[task.stage.0 as usize];
         match &next {
@@ -463,7 +463,7 @@ impl State {
         self.put(task, state);
     }
 
-    /// Starts a stage: its tasks may run as soon as their input is there. Nothing where it is
+    /// Starts a stage: its tasks may run as soon as their input is complete. Does nothing if it has
     /// started already.
     pub(crate) fn start_stage(&mut self, stage: StageId) {
         if self.stage(stage).progress != StageProgress::NotStarted {
@@ -480,7 +480,7 @@ impl State {
         }
     }
 
-    /// Notes a record for the ledger and what follows when it is there; gives its index.
+    /// Adds a record for the ledger with its consequence; returns its index.
     pub(crate) fn append(
         &mut self,
         out: &mut Outbox,
@@ -494,7 +494,7 @@ impl State {
         index
     }
 
-    /// Changes a worker and keeps its place among the workers that may be given tasks.
+    /// Changes a worker and updates its position among the workers that may be given tasks.
     pub(crate) fn with_worker<T>(
         &mut self,
         number: WorkerNumber,
@@ -515,22 +515,22 @@ impl State {
         Some(result)
     }
 
-    /// The session to speak to a worker through, while there is one.
+    /// The session for messages to a worker, if there is one.
     pub(crate) fn session_of(&self, number: WorkerNumber) -> Option<SessionId> {
         self.workers.get(&number)?.session()
     }
 
-    /// The history of a task, made where it has none.
+    /// The history of a task, created if it has none.
     pub(crate) fn history_mut(&mut self, task: TaskId) -> &mut History {
         self.histories.entry(task).or_default()
     }
 
-    /// Stage and shard as people read them: `stage 2/4 reduce, shard 7`.
+    /// Stage and shard for people: `stage 2/4 reduce, shard 7`.
     pub(crate) fn describe(&self, task: TaskId) -> String {
         format!("{}, shard {}", self.describe_stage(task.stage), task.shard)
     }
 
-    /// A stage as people read it: `stage 2/4 reduce`.
+    /// A stage for people: `stage 2/4 reduce`.
     pub(crate) fn describe_stage(&self, stage: StageId) -> String {
         format!(
             "stage {}/{} {}",
@@ -549,8 +549,8 @@ impl Totals {
         self.bytes_out = self.bytes_out.wrapping_add(output.file.bytes);
     }
 
-    // Wrapping both ways, so that a worker's absurd number cannot stop the coordinator and is gone
-    // with its output.
+    // Wraps in both directions, so that an absurd number of a worker cannot stop the coordinator,
+    // and disappears with its output.
     fn subtract(&mut self, output: &TaskOutput) {
         self.records_in = self.records_in.wrapping_sub(output.records_in);
         self.bytes_in = self.bytes_in.wrapping_sub(output.bytes_in);

@@ -1,5 +1,5 @@
-//! One event in, effects out: the list of all that can happen, each with its `on_<event>`. No
-//! decision is in here.
+//! One event in, effects out: the list of all events, each with its `on_<event>`. Contains no
+//! decision.
 
 use crate::coordinator::effect::Effect;
 use crate::coordinator::event::Event;
@@ -9,8 +9,7 @@ use crate::coordinator::session::Greeting;
 use crate::coordinator::state::State;
 use crate::id::Timestamp;
 
-/// Takes in one event and says what to do about it. `now` never goes back from one call to the
-/// next.
+/// Handles one event and returns the effects. `now` never decreases from one call to the next.
 pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
     let mut out = Outbox::default();
     let time_passed = matches!(event, Event::Tick);
@@ -81,8 +80,8 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
 }
 
 impl State {
-    /// The first effects after a take-over: what the log shows to be half done is done again.
-    /// Called once, after the replayed log is sealed and before the first `step`.
+    /// The first effects after a take-over: unfinished work in the log is repeated. Called once,
+    /// after the replayed log is sealed and before the first `step`.
     pub fn start(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut out = Outbox::default();
         self.begin_watch(now);

@@ -1,6 +1,6 @@
-//! The list of all that is tried again for nothing, in any part of the system: how long, what then,
-//! and what shows it meanwhile. `docs/failures.md` has it as a table, word by word. Decides
-//! nothing: the numbers are those that others decide by.
+//! The list of everything that is retried without a charge, in any part of the system: for how
+//! long, what follows, and what shows it in the meantime. `docs/failures.md` contains it as a
+//! table, word by word. Decides nothing; the numbers are the constants of the modules that decide.
 
 use crate::coordinator::config::{
     FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_WITHIN_MS,
@@ -12,9 +12,9 @@ use crate::coordinator::setback::Setback;
 /// A kind of retry that costs no budget at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Uncharged {
-    /// A worker is gone without a word, preempted, or replaced by another process of its pod.
+    /// A worker vanished, was preempted, or was replaced by another process of its pod.
     WorkerLost,
-    /// A worker that was told to go gives its tasks back.
+    /// A worker that was asked to terminate hands its tasks back.
     HandedBack,
     /// A session broke before the worker had taken a task.
     NeverTaken,
@@ -33,22 +33,22 @@ pub enum Uncharged {
     CoordinatorDisk,
     /// A worker that finds no coordinator, or is refused by it.
     Session,
-    /// A worker whose reports name files of others.
+    /// A worker whose reports name files of other attempts.
     ForeignReport,
-    /// Throwing away what nobody needs.
+    /// Deleting data that is not needed any more.
     CleanUp,
 }
 
-/// What is said of a kind: one row of the table.
+/// The description of a kind: one row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnchargedRow {
     /// What happens.
     pub what: &'static str,
     /// How long that is free.
     pub bound: String,
-    /// What comes then.
+    /// What follows then.
     pub then: &'static str,
-    /// What shows it meanwhile.
+    /// What shows it in the meantime.
     pub sign: String,
 }
 
@@ -70,7 +70,7 @@ impl Uncharged {
         first.into_iter().chain(given_back).chain(last)
     }
 
-    /// What is said of it.
+    /// Its description.
     pub fn row(self) -> UnchargedRow {
         UnchargedRow {
             what: self.what(),

@@ -1,10 +1,10 @@
-//! Aggregates of groupBy: what a group's values come to. One file a function; here is what they
-//! share.
+//! Aggregates of groupBy: functions over the values of a group. Each function has its own file;
+//! this one has the shared parts.
 //!
-//! Null is the absence of a value, as in SQL: sum, avg, min and max pass over it and give null
-//! where there was nothing else; collect keeps it, and count counts records, whatever they hold. No
-//! result depends on how records were spread over shards, buffers and runs, because partial results
-//! are exact and combined in the order of (shard, position).
+//! Null is the absence of a value, as in SQL: sum, avg, min and max ignore it and return null if
+//! there was nothing else; collect keeps it, and count counts records, whatever they contain. No
+//! result depends on how records were distributed over shards, buffers and runs, because partial
+//! results are exact and are combined in the order of (shard, position).
 
 use crate::expr::{Expression, Value};
 use crate::ops::error::OperatorError;
@@ -46,12 +46,12 @@ enum Function {
     Collect,
 }
 
-/// An aggregate under way.
+/// An aggregate while it is computed.
 #[derive(Debug)]
 pub(crate) enum Partial {
     Count(Counted),
-    /// Boxed like the next: an exact sum is several times as large as the others, and most groups
-    /// only count.
+    /// Boxed like the next one: an exact sum is several times as large as the others, and most
+    /// groups only count.
     Sum(Box<Sum>),
     Avg(Box<Average>),
     Min(Extreme<Least>),
@@ -59,13 +59,12 @@ pub(crate) enum Partial {
     Collect(Collected),
 }
 
-/// What every aggregate can do.
+/// The operations of every aggregate.
 trait Combine {
-    /// One more value, behind all others.
+    /// Adds one more value, after all others.
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError>;
 
-    /// Takes in what `encode` wrote for later values. An aggregate of nothing becomes the encoded
-    /// one.
+    /// Adds what `encode` wrote for later values. An empty aggregate becomes the encoded one.
     fn absorb(
         &mut self,
         payload: &mut PayloadReader<'_>,
@@ -78,7 +77,7 @@ trait Combine {
     /// The result.
     fn finish(&self, limits: &Limits) -> Result<Record, StateError>;
 
-    /// Bytes it holds on the heap.
+    /// Bytes that it holds on the heap.
     fn memory_bytes(&self) -> usize;
 }
 
@@ -91,7 +90,7 @@ impl CompiledAggregate {
         limits: &Limits,
     ) -> Result<Self, OperatorError> {
         let (function, word, argument) = match aggregate {
-            // Its value is not looked at, and evaluating `.` costs nothing.
+            // The value is ignored, and evaluating `.` costs nothing.
             Aggregate::Count => (Function::Count, "count", "."),
             Aggregate::Sum(argument) => (Function::Sum, "sum", argument.as_str()),
             Aggregate::Min(argument) => (Function::Min, "min", argument.as_str()),
@@ -109,7 +108,7 @@ impl CompiledAggregate {
         })
     }
 
-    /// The aggregate of nothing.
+    /// The empty aggregate.
     pub(crate) fn begin(&self) -> Partial {
         match self.function {
             Function::Count => Partial::Count(Counted::default()),

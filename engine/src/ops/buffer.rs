@@ -1,6 +1,6 @@
-//! The map side's buffer: one state a key, until memory is short or the input ends; then everything
-//! leaves as one run sorted by (partition, key). Says how much memory it holds and leaves the
-//! decision to its owner.
+//! The buffer of the map side: one state per key. When memory is short or the input ends, all
+//! entries leave it as one run sorted by (partition, key). Reports how much memory it uses; its
+//! owner decides when to empty it.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,7 +15,7 @@ const EMPTY: u32 = u32::MAX;
 /// The index's first size; always a power of two.
 const FIRST_CELLS: usize = 64;
 
-/// Groups under way, found by key.
+/// The current groups, found by key.
 pub(crate) struct Buffer<'p, K: Keyed> {
     operation: &'p K,
     partitions: u32,
@@ -33,7 +33,7 @@ struct Slot<S> {
     state: S,
 }
 
-/// Where a record belongs.
+/// The partition and key of a record.
 enum Found<T> {
     Known { position: usize },
     New { hash: u64, key: KeyBytes, text: T },
@@ -85,8 +85,8 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         Ok(())
     }
 
-    /// Bytes held now: keys, states, slots and the index, with what the allocator adds. While the
-    /// slots grow, up to twice their size is held for a moment.
+    /// Bytes that it uses now: keys, states, slots and the index, with the allocator's overhead.
+    /// While the slots grow, up to twice their size is used for a moment.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.heap_bytes
             + self.slots.capacity() * size_of::<Slot<K::State>>()
@@ -97,13 +97,13 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         self.slots.is_empty()
     }
 
-    /// All groups as one sorted run; the buffer is empty afterwards and has given its memory up.
+    /// All groups as one sorted run; afterwards the buffer is empty and has released its memory.
     pub(crate) fn drain_sorted(&mut self) -> impl Iterator<Item = Entry> + use<'p, K> {
         let operation = self.operation;
         let mut slots = std::mem::take(&mut self.slots);
         self.cells = Vec::new();
         self.heap_bytes = 0;
-        // In place, and keys are unique, so that nothing depends on the order of equals.
+        // Sorted in place; keys are unique, so the order of equal ones does not matter.
         slots.sort_unstable_by(|left, right| {
             (left.partition, &left.key).cmp(&(right.partition, &right.key))
         });

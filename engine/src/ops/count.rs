@@ -1,4 +1,4 @@
-//! `count`: one record, the number of all records, also of none. Looks at no value.
+//! `count`: one record with the number of all records, even if there are none. Uses no value.
 
 use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
@@ -19,7 +19,7 @@ impl Count {
     }
 }
 
-/// All records have the same key, the empty one, and the shuffle has one partition.
+/// All records have the same empty key, and the shuffle has one partition.
 impl Keyed for Count {
     type State = u64;
     type KeyText = ();

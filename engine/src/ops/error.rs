@@ -1,21 +1,21 @@
-//! Why an operator could not go on. The same record or the same bytes fail again: nothing here is
-//! worth a retry but damaged shuffle data, which can be made anew.
+//! Why an operator failed. The same record or the same bytes would fail again; only damaged shuffle
+//! data is worth a retry, because it can be written again.
 
 use crate::record::Record;
 
 /// The most characters of a value that a message shows.
 const SHOWN_CHARACTERS: usize = 64;
 
-/// One sentence about one step. Whoever knows the file and the record's number puts them in front.
+/// One sentence about one step. Callers that know the file and the record's number put them in
+/// front.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct OperatorError {
-    /// The step's place in the manifest: `spec.pipeline.steps[2].groupBy.key`.
+    /// The step's path in the manifest: `spec.pipeline.steps[2].groupBy.key`.
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// Not the user's data is at fault but the bytes read from a shuffle: making them again may
-    /// help.
+    /// The bytes from a shuffle are at fault and not the user's data: writing them again may help.
     pub damaged: bool,
 }
 
@@ -29,7 +29,7 @@ impl OperatorError {
         }
     }
 
-    /// Bytes of a shuffle that no task of ours wrote like that.
+    /// Bytes in a shuffle that no task of this program wrote.
     pub(crate) fn of_damage(path: &str, problem: &str) -> Self {
         let message = format!("the shuffle data is damaged: {problem}");
         Self {
@@ -40,7 +40,7 @@ impl OperatorError {
     }
 }
 
-/// A record's text as a message shows it, cut to 64 characters.
+/// A record's text as an error shows it, cut to 64 characters.
 pub fn shown(record: &Record) -> String {
     let text = record.as_json_str();
     match text.char_indices().nth(SHOWN_CHARACTERS) {

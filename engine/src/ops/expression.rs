@@ -1,4 +1,4 @@
-//! How operators use expressions: compile, evaluate, and say at which step it went wrong. Knows no
+//! Expressions in operators: compiles and evaluates them, and adds the step to errors. Knows no
 //! operator.
 
 use std::ops::ControlFlow;
@@ -16,8 +16,8 @@ pub(crate) fn compile(
     compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
-/// Lets `take` use the one result of the expression; none or several are an error that says how
-/// many.
+/// Passes the only result of the expression to `take`; no result or several results are an error
+/// that says how many.
 pub(crate) fn one<T>(
     path: &str,
     expression: &Expression,
@@ -29,7 +29,7 @@ pub(crate) fn one<T>(
         .map_err(|error| OperatorError::of_data(path, error.to_string()))?
 }
 
-/// Gives every result to `receive` until it breaks off.
+/// Passes every result to `receive` until it stops.
 pub(crate) fn each(
     path: &str,
     expression: &Expression,
@@ -41,7 +41,7 @@ pub(crate) fn each(
         .map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
-/// A result that cannot become what the operator needs.
+/// The error of a result that the operator cannot use.
 pub(crate) fn unusable(path: &str, error: &ValueError) -> OperatorError {
     OperatorError::of_data(path, error.to_string())
 }

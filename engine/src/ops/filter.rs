@@ -1,4 +1,4 @@
-//! `filter`: keeps a record where the expression's one value is neither false nor null. The record
+//! `filter`: keeps a record if the expression's only value is neither false nor null. The record
 //! keeps its text.
 
 use crate::expr::Expression;

@@ -1,5 +1,4 @@
-//! `flatMap`: any number of outputs per input, one by one: however many there are, one is held at a
-//! time.
+//! `flatMap`: any number of outputs per input, one by one, so that only one is held at a time.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +7,7 @@ use crate::ops::error::OperatorError;
 use crate::ops::expression;
 use crate::record::Record;
 
-/// Gives each output to `receive` until it breaks off.
+/// Passes each output to `receive` until it stops.
 pub(crate) fn each(
     path: &str,
     expression: &Expression,

@@ -1,6 +1,6 @@
-//! `groupBy`: one record for each key, `{"key": K, "<name>": value, …}`, where K is the key as its
-//! first record in (shard, position) order wrote it; a key that is NaN reads null, since JSON has
-//! nothing better, but is a group of its own. What the aggregates compute is their own business.
+//! `groupBy`: one record per key, `{"key": K, "<name>": value, …}`. K is the key as its first
+//! record in (shard, position) order wrote it. A key that is NaN is written as null, because JSON
+//! has no NaN, but it is a separate group. The aggregates compute their own results.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;
@@ -25,7 +25,7 @@ pub(crate) struct GroupBy {
     limits: Limits,
 }
 
-/// One group under way.
+/// One group while it is built.
 pub(crate) struct Group {
     key: Box<str>,
     /// In the order of the step's aggregates.
@@ -166,7 +166,7 @@ impl Keyed for GroupBy {
     }
 }
 
-/// Names the group in an error that its values are to blame for.
+/// Adds the group to an error that its values cause.
 fn in_group(error: StateError, key: &str) -> StateError {
     match error {
         StateError::Refused(message) => {

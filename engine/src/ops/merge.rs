@@ -1,5 +1,5 @@
-//! Merging: sorted runs of entries into one run, or into the step's records. Bounded memory: one
-//! entry a run and the group under way. The order of runs is the order of (shard, position), so
+//! Merges sorted runs of entries into one run, or into the step's records. Memory is bounded: one
+//! entry per run and the current group. The order of runs is the order of (shard, position), so
 //! that "the first" means the same everywhere.
 
 use crate::ops::error::OperatorError;
@@ -14,14 +14,14 @@ struct Groups<'p, K: Keyed, S> {
     runs: SortedRuns<'p, S>,
 }
 
-/// A group whose entries have all been taken in.
+/// A group whose entries were all added.
 struct Merged<T> {
     partition: u32,
     key: Vec<u8>,
     content: Content<T>,
 }
 
-/// A group of one entry need not be decoded to be passed on.
+/// A group with one entry can be passed on without decoding.
 enum Content<T> {
     Payload(Vec<u8>),
     State(T),
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// Merges neighbouring runs into one that takes their place.
+/// Merges neighbouring runs into one that replaces them.
 pub(crate) fn entries<'a, K, S, E>(
     operation: &'a K,
     runs: Vec<S>,
@@ -138,7 +138,7 @@ fn failed<K: Keyed>(operation: &K, error: &StateError) -> OperatorError {
     }
 }
 
-/// An iterator over what `next` gives, which ends with the first error.
+/// An iterator over the results of `next`, which ends with the first error.
 fn until_error<T, E>(
     mut next: impl FnMut() -> Result<Option<T>, E>,
 ) -> impl Iterator<Item = Result<T, E>> {

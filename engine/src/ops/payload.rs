@@ -1,10 +1,10 @@
-//! The bytes inside a shuffle entry's payload: numbers and byte strings one after the other. What
-//! they mean is each operator's own business. Reading never trusts a length.
+//! The bytes inside a shuffle entry's payload: numbers and byte strings in order. Each operator
+//! defines their meaning. Reading never trusts a length.
 
 /// Why a group's state cannot be read, grown or finished.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StateError {
-    /// No operator of ours wrote these bytes.
+    /// No operator of this program wrote these bytes.
     #[error("{0}")]
     Damaged(&'static str),
     /// The records' values do not allow it.
@@ -21,7 +21,7 @@ pub(crate) fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
-/// Appends a byte string behind its length.
+/// Appends the length of a byte string, and the string.
 pub(crate) fn push_bytes(bytes: &mut Vec<u8>, string: &[u8]) {
     push_number(bytes, string.len() as u64);
     bytes.extend_from_slice(string);
@@ -46,7 +46,7 @@ impl<'a> PayloadReader<'a> {
                 .ok_or(StateError::Damaged("a number is cut off"))?;
             self.rest = rest;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has one bit left to give.
+            // The tenth byte can contribute only one more bit.
             if (bits << shift) >> shift != bits {
                 break;
             }
@@ -72,7 +72,7 @@ impl<'a> PayloadReader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| StateError::Damaged("a text is not UTF-8"))
     }
 
-    /// Nothing may be left over.
+    /// Fails if bytes are left over.
     pub(crate) fn end(self) -> Result<(), StateError> {
         if self.rest.is_empty() {
             Ok(())

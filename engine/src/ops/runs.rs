@@ -1,5 +1,5 @@
-//! Sorted runs into one sorted sequence. Entries of equal key come out in the order of their runs.
-//! Holds one entry a run; knows nothing of what payloads mean.
+//! Merges sorted runs into one sorted sequence. Entries with equal keys come in the order of their
+//! runs. Holds one entry per run; does not know the meaning of payloads.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ pub(crate) struct SortedRuns<'p, S> {
     started: bool,
 }
 
-/// The entry that a run offers next. The greatest head is the one that comes first.
+/// The next entry of a run. The greatest head comes first.
 struct Head {
     entry: Entry,
     run: usize,

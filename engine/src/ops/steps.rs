@@ -1,6 +1,6 @@
-//! The fused record steps of a stage: a record goes through all of them before the next is looked
-//! at. One run belongs to one attempt of one task. Where records come from and go to is the
-//! caller's business.
+//! The fused record steps of a stage: a record passes through all of them before the next one is
+//! read. One run belongs to one attempt of one task. The caller provides records and receives the
+//! results.
 
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use crate::record::{Limits, Record, Selection};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
-    /// Go on reading.
+    /// Continue reading.
     Continue,
     /// No later record of this shard can reach the output: stop reading and finish as at the end of
     /// the input.
@@ -39,7 +39,7 @@ enum Operation {
 /// One pass of a shard's records through a stage's steps.
 pub struct StepRun<'p> {
     steps: &'p [CompiledStep],
-    /// For each step the records it let pass; only `takePerShard` counts.
+    /// For each step the number of records that it passed on; only `takePerShard` counts.
     taken: Vec<u64>,
     finished: bool,
 }
@@ -76,13 +76,13 @@ impl<'p> StepRun<'p> {
         }
     }
 
-    /// Whether the output is complete whatever else the input holds; can be so before the first
-    /// record.
+    /// Whether the output is complete, whatever else the input contains; this can be true before
+    /// the first record.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Sends one record through the steps; what comes out goes to `sink`, one by one and in order.
+    /// Sends one record through the steps; the results go to `sink`, one by one and in order.
     /// Records pushed after a [`Flow::Stop`] are ignored.
     pub fn push<E>(
         &mut self,
@@ -185,7 +185,7 @@ mod tests {
         RecordOperation::Filter(source.to_owned())
     }
 
-    /// What comes out, and how many records were read before it was over.
+    /// The results, and how many records were read until the end.
     fn outputs(
         operations: Vec<RecordOperation>,
         inputs: &[&str],
@@ -333,7 +333,8 @@ mod tests {
             (taken, read),
             (vec!["1".to_owned(), "2".to_owned(), "3".to_owned()], 1)
         );
-        // The results before an error were given; whoever writes them throws the attempt away.
+        // The results before an error were already passed on; the caller deletes the attempt's
+        // output.
         let (taken, _) = outputs(
             vec![flat_map(".[]"), flat_map(".[]")],
             &["[[1,2],[3]]", "[[]]"],

@@ -1,6 +1,6 @@
-//! `takePerShard`: the first so many records of a shard; behind them nothing is read any more.
+//! `takePerShard`: the first records of a shard, up to a number; after them nothing more is read.
 
-/// What becomes of a record.
+/// What happens to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// It passes, and others may.

@@ -1,4 +1,4 @@
-//! The shuffling operators against a naive model in memory: whatever the shards, buffers, runs and
+//! Compares the shuffling operators with a naive model in memory: for any shards, buffers, runs and
 //! passes, the same records with the same bytes come out.
 
 use std::sync::LazyLock;
@@ -31,7 +31,7 @@ const VALUES: [&[&str]; 15] = [
 const NULL: usize = 0;
 const NAN: usize = 3;
 
-/// Makes a value of what stands in a record: NaN cannot stand in JSON.
+/// Makes a value from the text of a record, because JSON has no NaN.
 const AS_VALUE: &str = r#"if . == "NaN" then nan else . end"#;
 
 /// A value by its row and its spelling.
@@ -139,8 +139,8 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// Choices that a run may make as it pleases: how records are spread over shards and runs, and how
-/// runs are merged.
+/// Random choices of a run: how records are distributed over shards and runs, and how runs are
+/// merged.
 struct Choices {
     bytes: Vec<u8>,
     position: usize,
@@ -336,7 +336,7 @@ fn deduplicate(shards: u32) -> Step {
     }
 }
 
-/// What a groupBy gives in one shard, by looking at all records at once.
+/// The output of a groupBy in one shard, computed from all records at once.
 fn grouped_by_model(inputs: &[Input]) -> Vec<String> {
     let rows = 0..VALUES.len();
     let groups = rows.map(|row| {

@@ -1,5 +1,5 @@
-//! The plan as people read it: a table of stages, then what each one does. Whatever decides what a
-//! task does is in it, because the digest is taken of this text.
+//! The plan as text for people: a table of stages, then the details of each. It contains everything
+//! that determines what a task does, because the digest is computed from this text.
 
 use std::fmt;
 
@@ -138,8 +138,8 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
     format!("{function} {}", expression_text(expression))
 }
 
-/// An expression of several lines keeps them: a comment ends with its line. No line of it can pass
-/// for one of ours.
+/// An expression with several lines keeps its line breaks, because a comment ends with its line.
+/// None of its lines can be mistaken for a line of the plan.
 fn expression_text(expression: &str) -> String {
     expression.trim().replace('\n', "\n      | ")
 }
@@ -237,7 +237,7 @@ stage 0 map
     }
 
     #[test]
-    fn the_digest_is_the_same_for_ever_and_changes_with_the_work() {
+    fn the_digest_never_changes_unless_the_work_does() {
         let digest = plan(&word_count(), 32).digest();
         assert_eq!(digest, plan(&word_count(), 32).digest());
         assert_eq!(digest.len(), 32);

@@ -1,6 +1,6 @@
-//! Whether every expression and every list of columns of a pipeline compiles. Says all mistakes at
-//! once, each with its place in the manifest, so that a person mends them in one go. Evaluates
-//! nothing.
+//! Checks that every expression and every list of columns of a pipeline compiles. Reports all
+//! errors at once, each with its path in the manifest, so that a person can correct them together.
+//! Evaluates nothing.
 
 use super::path;
 use crate::expr::Expression;
@@ -11,13 +11,13 @@ use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct ExpressionError {
-    /// Where the manifest has it: `spec.pipeline.steps[2].groupBy.key`.
+    /// Its path in the manifest: `spec.pipeline.steps[2].groupBy.key`.
     pub path: String,
-    /// Line, column and what is wrong there.
+    /// Line, column and the error there.
     pub message: String,
 }
 
-/// Compiles each expression and returns the mistakes in the order of the manifest.
+/// Compiles each expression and returns the errors in the order of the manifest.
 pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
     let mut check = |path: String, compiled: Result<(), String>| {

@@ -1,9 +1,8 @@
-//! Where the manifest has a step: the paths that errors and the printed plan begin with. Knows
-//! names only.
+//! Paths of steps in the manifest, with which errors and the printed plan begin. Knows names only.
 
 use crate::pipeline::Step;
 
-/// The place of step number `index`, 0-based: `spec.pipeline.steps[2].groupBy`.
+/// The path of step number `index`, 0-based: `spec.pipeline.steps[2].groupBy`.
 pub(crate) fn step(index: usize, step: &Step) -> String {
     let field = match step {
         Step::Map(_) => "map",
@@ -18,17 +17,17 @@ pub(crate) fn step(index: usize, step: &Step) -> String {
     format!("spec.pipeline.steps[{index}].{field}")
 }
 
-/// The place of a shuffling step's key.
+/// The path of a shuffling step's key.
 pub(crate) fn key(step: &str) -> String {
     format!("{step}.key")
 }
 
-/// The place of a groupBy's aggregate: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
+/// The path of a groupBy's aggregate: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
 pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
     format!("{step}.aggregate{}.{function}", member(name))
 }
 
-/// A name that a person would write behind a dot is written so, any other in brackets and quotes.
+/// A simple name is written after a dot, any other name in brackets and quotes.
 fn member(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.chars().all(plain) {

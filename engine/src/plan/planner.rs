@@ -1,20 +1,21 @@
-//! From a pipeline to its plan. A stage takes in every record step up to the next shuffle; the
-//! stage behind a shuffle begins by merging. Decides nothing from data: only the pipeline and the
-//! number of source shards count.
+//! Turns a pipeline into its plan. A stage contains every record step up to the next shuffle; the
+//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the number of
+//! source shards count.
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
 use crate::id::StageId;
 use crate::pipeline::{Pipeline, Step};
 
-/// The most shards a shuffle has where the manifest does not say: with as many mappers as reducers
-/// the ranges of one shuffle grow with the square, and 256 of each are 65,536 ranges.
+/// The most shards of a shuffle if the manifest sets no number. With equal numbers of mappers and
+/// reducers the number of ranges in one shuffle grows quadratically, and 256 of each are 65,536
+/// ranges.
 pub const MAX_DEFAULT_SHARDS: u32 = 256;
 
-/// The plan of a validated pipeline over so many source shards.
+/// The plan of a validated pipeline over this number of source shards.
 ///
-/// Infallible: whatever a person can get wrong was found by validation (numbers) or is found by
-/// [`check_expressions`](super::check_expressions). A job without input shards gets stages of 0
-/// tasks up to its first shuffle, and at least one task behind it.
+/// Infallible: validation finds mistakes in numbers, and
+/// [`check_expressions`](super::check_expressions) finds mistakes in expressions. A job without
+/// input shards gets stages with 0 tasks up to its first shuffle, and at least one task after it.
 pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
     let mut planner = Planner {
         finished: Vec::new(),
@@ -38,7 +39,7 @@ struct Planner {
     open: OpenStage,
 }
 
-/// The stage that record steps are fused into.
+/// The stage into which record steps are fused.
 struct OpenStage {
     name: &'static str,
     shards: u32,
@@ -115,7 +116,7 @@ impl Planner {
     }
 
     fn next_id(&self) -> StageId {
-        // A manifest has far fewer steps than 32 bits count: validation bounds them.
+        // A manifest has far fewer steps than 32 bits can count, because validation bounds them.
         StageId(u32::try_from(self.finished.len()).unwrap_or(u32::MAX))
     }
 }

@@ -6,7 +6,8 @@ use super::string::push_quoted;
 use super::tape::{Kind, Node};
 use super::view::View;
 
-/// Whether the compact `text` with these nodes is canonical already as far as a glance tells; false is no verdict.
+/// Whether the compact `text` with these nodes is certainly canonical already; false means that
+/// this is not known.
 pub(crate) fn is_surely_canonical(view: View<'_>, nodes: &[Node]) -> bool {
     let escapes = nodes.iter().any(|node| node.kind == Kind::EscapedString);
     !escapes && !has_repeated_key(view)

@@ -1,5 +1,6 @@
-//! What a record costs in memory, counted from its text before anything is made of it. Only long texts are counted, and
-//! the text need not be valid: what is counted is never less than what a reader makes before it finds the fault.
+//! The memory that a record needs, estimated from its text before it is parsed. Only long texts are
+//! counted, and the text may be invalid: the estimate is never less than what a parser allocates
+//! before it finds the error.
 
 use super::tape::Node;
 
@@ -28,22 +29,22 @@ const SORTED_MEMBER_BYTES: usize = 100;
 /// Containers beyond this are made with their final size.
 pub(crate) const PRESIZED: usize = 1024;
 
-/// What a text holds.
+/// The contents of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
-    /// Nodes of its tape.
+    /// Number of nodes of its tape.
     pub(crate) nodes: usize,
-    /// Bytes of its values when jq works on them.
+    /// Bytes of its values in jq's representation.
     pub(crate) value_bytes: usize,
     /// Bytes of its key.
     pub(crate) key_bytes: usize,
-    /// Bytes that looking for repeated keys takes.
+    /// Bytes that the search for repeated keys needs.
     pub(crate) sorting_bytes: usize,
 }
 
 struct Container {
     is_object: bool,
-    /// Elements or members so far.
+    /// Number of elements or members so far.
     count: usize,
 }
 
@@ -139,14 +140,15 @@ impl Census {
     }
 }
 
-/// Whether jq holds the number without its text: `-0` it does not.
+/// Whether jq stores the number without its text; it does not for `-0`.
 fn is_small_integer(word: &[u8]) -> bool {
     let digits = word.strip_prefix(b"-").unwrap_or(word);
     let is_integer = digits.len() <= SMALL_DIGITS && digits.iter().all(u8::is_ascii_digit);
     is_integer && word != b"-0"
 }
 
-/// The length of the string that `bytes` begin with, with both quotes; all of them where it has no end.
+/// The length of the string at the beginning of `bytes`, with both quotes; the whole length if it
+/// has no end.
 fn string_length(bytes: &[u8]) -> usize {
     let mut from = 1;
     loop {
@@ -163,7 +165,7 @@ fn string_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// The length of the number or the word that `bytes` begin with; at least 1.
+/// The length of the number or the word at the beginning of `bytes`; at least 1.
 fn word_length(bytes: &[u8]) -> usize {
     let ends = |byte: &u8| {
         matches!(

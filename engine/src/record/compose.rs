@@ -1,4 +1,4 @@
-//! Records made of other records: what groupBy and collect put out. The parts keep their text.
+//! Records made from other records: the output of groupBy and collect. The parts keep their text.
 
 use super::error::{RecordError, RecordProblem};
 use super::{Limits, Record, push_quoted};
@@ -56,7 +56,8 @@ impl Record {
         deepest
     }
 
-    /// Whether so many brackets stand anywhere in the text: with fewer the record surely nests less, and needs no tape.
+    /// Whether the text contains at least this number of brackets: with fewer, the nesting of the
+    /// record is certainly smaller, and no tape is needed.
     fn may_nest(&self, levels: usize) -> bool {
         matches!(self.text.as_bytes().first(), Some(b'[' | b'{'))
             && self

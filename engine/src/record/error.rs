@@ -1,4 +1,5 @@
-//! What can be wrong with the text of a record, and where. Only says; whoever reads the file adds its name and line.
+//! Errors in the text of a record, with their position. The reader of the file adds its name and
+//! line.
 
 use std::fmt;
 
@@ -9,21 +10,21 @@ pub const LINE_LIMIT_FIELD: &str = "spec.pipeline.limits.lineBytes";
 /// The field that allows deeper nesting.
 pub const NESTING_FIELD: &str = "spec.pipeline.limits.nesting";
 
-/// Why bytes are not a record: the first bad byte and what is wrong there.
+/// Why bytes are not a record: the first bad byte and the error there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset}: {problem}")]
 pub struct RecordError {
     /// Bytes before the bad one, counted from the start of the record.
     pub offset: usize,
-    /// What is wrong at that byte.
+    /// The error at that byte.
     pub problem: RecordProblem,
 }
 
-/// What is wrong with a record's text; displays as a clause that says what was found and what is allowed.
+/// An error in a record's text; displays as a clause that says what was found and what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordProblem {
-    /// Nothing but white space.
+    /// Only white space.
     Empty,
     /// More bytes than the limit.
     TooLong {
@@ -43,35 +44,35 @@ pub enum RecordProblem {
     ByteOrderMark,
     /// The text ends in the middle of a value.
     UnexpectedEnd,
-    /// Something that no JSON value begins with.
+    /// A character with which no JSON value begins.
     NotAValue(u8),
-    /// NaN, Infinity and the like, which some programs write and JSON does not have.
+    /// NaN, Infinity and similar words, which some programs write and JSON does not have.
     NotFinite,
     /// A number that begins with a superfluous zero.
     LeadingZero,
     /// A number that begins with a plus sign.
     LeadingPlus,
-    /// A sign, a decimal point or an exponent with no digit behind it.
+    /// A sign, a decimal point or an exponent without a digit after it.
     MissingDigit,
-    /// Something else than `,` or `]` after an array's element.
+    /// Something other than `,` or `]` after an array's element.
     ExpectedCommaOrBracket(u8),
-    /// Something else than `,` or `}` after an object's member.
+    /// Something other than `,` or `}` after an object's member.
     ExpectedCommaOrBrace(u8),
-    /// Something else than `:` after an object's key.
+    /// Something other than `:` after an object's key.
     ExpectedColon(u8),
     /// An object's key that is not a string.
     ExpectedKey(u8),
-    /// A comma with nothing behind it.
+    /// A comma without anything after it.
     TrailingComma,
     /// A raw control character inside a string.
     ControlCharacter(u8),
-    /// A backslash followed by a character that JSON gives no meaning.
+    /// A backslash before a character that JSON does not escape.
     UnknownEscape,
     /// `\u` not followed by four hexadecimal digits.
     BadUnicodeEscape,
-    /// Half of a pair of `\u` escapes: it stands for no character.
+    /// Half of a pair of `\u` escapes, which is not a character.
     LoneSurrogate,
-    /// Something behind the end of the value.
+    /// Something after the end of the value.
     TrailingText(u8),
 }
 

@@ -1,13 +1,14 @@
-//! How large a record may be. Only names and compares; a job may set other values than the defaults.
+//! Limits for the size of a record. A job may set other values than the defaults.
 
-/// How long a record is at most where a job says nothing: the same as a line of a file.
+/// The default for the longest record: the same as for a line of a file.
 pub const DEFAULT_RECORD_BYTES: usize = 64 << 20;
 
-/// How many arrays and objects are inside each other at most where a job says nothing. 200 levels cover nearly every
-/// document that was ever found; jq and others that read JSON read more than 64.
+/// The default for the greatest nesting of arrays and objects. 200 levels cover nearly every known
+/// document; jq and other programs that read JSON accept more than 64.
 pub const DEFAULT_NESTING: usize = 256;
 
-/// The longest record that a job may allow. Offsets on the tape are 32 bits wide, and a chunk of a shuffle holds no more.
+/// The longest record that a job may allow. Offsets on the tape have 32 bits, and a chunk of a
+/// shuffle cannot hold more.
 pub const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// The deepest nesting that a job may allow. Values are converted, compared, printed and dropped by recursion: the
@@ -15,10 +16,10 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 /// [`STACK_BYTES`](crate::expr::STACK_BYTES), also in a build without optimisation.
 pub const MAX_NESTING: usize = 2_000;
 
-/// Quotes of a record that is a line of text: they do not count as length.
+/// The quotes around a record that is a line of text, which do not count towards its length.
 pub(crate) const QUOTES_BYTES: usize = 2;
 
-/// What a record may be at most.
+/// The limits for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of its text; at most [`MAX_RECORD_BYTES`].
@@ -30,15 +31,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For texts that were checked when their records were made, by limits that nobody knows any more.
+    /// For texts that were checked when their records were made, with limits that are no longer
+    /// known.
     pub(crate) const WIDEST: Self = Self {
         bytes: MAX_RECORD_BYTES + QUOTES_BYTES,
         nesting: MAX_NESTING,
         memory_bytes: usize::MAX,
     };
 
-    /// Whether a record of `bytes` is so short that it fits whatever it holds: no value takes more than
-    /// [`MEMORY_FACTOR_MAX`] times its text.
+    /// Whether a record of `bytes` is so short that it fits whatever it contains: no value takes
+    /// more than [`MEMORY_FACTOR_MAX`] times its text.
     pub(crate) fn surely_have_room(&self, bytes: usize) -> bool {
         bytes <= self.memory_bytes / MEMORY_FACTOR_MAX
     }
@@ -54,13 +56,14 @@ impl Default for Limits {
     }
 }
 
-/// How much more memory than its text a record takes at most: `[{"":0},{"":0},…]` is the worst, some 50 times.
+/// The greatest ratio of a record's memory to its text: the worst case is `[{"":0},{"":0},…]` with
+/// a factor of some 50.
 const MEMORY_FACTOR_MAX: usize = 64;
 
-/// A record for which a task has no room.
+/// A record for which a task has not enough memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom {
-    /// Bytes of memory that are needed, about.
+    /// Approximate number of bytes that are needed.
     pub needed_bytes: usize,
     /// Bytes of memory that a record may use.
     pub room_bytes: usize,

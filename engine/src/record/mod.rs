@@ -1,13 +1,15 @@
-//! A record: one JSON value as the engine carries it. Opaque on purpose: the rest of the engine sees text, keys and
-//! expressions' results, never a parsed tree, so that the inside may change for speed. No type of a JSON or jq library
-//! appears in a signature here.
+//! A record: one JSON value as the engine represents it. Deliberately opaque: the rest of the
+//! engine sees text, keys and results of expressions, never a parsed tree, so that the
+//! representation can change for speed. No type of a JSON or jq library appears in a signature
+//! here.
 //!
-//! # What a reader relies on
-//! - The text is kept as it was read, but for white space outside strings: escapes and numbers keep their spelling
-//!   (`0.10`, `1e400` and `12345678901234567890` stay as written).
-//! - Everything is checked once, when a record is made from foreign bytes. After that no operation can fail for the text.
+//! # Guarantees
+//! - The text is kept as it was read, except for white space outside strings: escapes and numbers
+//!   keep their spelling (`0.10`, `1e400` and `12345678901234567890` stay as written).
+//! - Everything is checked once, when a record is made from foreign bytes. After that no operation
+//!   can fail because of the text.
 //! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own, see `number`).
-//! - An object may repeat a key. The text keeps both; whoever asks for the key gets the last one, as in jq.
+//! - An object may repeat a key. The text keeps both; a lookup returns the last one, as in jq.
 //! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and more levels or bytes
 //!   than the job's [`Limits`] are refused, with the offset of the byte.
 
@@ -49,7 +51,8 @@ pub struct Record {
     tape: OnceLock<Box<[tape::Node]>>,
 }
 
-/// Records beyond this get a tape of exactly its size, made in place: neither growing nor copying doubles what they take.
+/// Records larger than this get a tape with exactly the needed size, created in place, because
+/// growing or copying would double the memory.
 const LONG_BYTES: usize = 1 << 20;
 
 /// Makes records from lines with one buffer for the tape, reused from record to record.
@@ -60,7 +63,7 @@ pub struct RecordParser {
 }
 
 impl RecordParser {
-    /// With the limits of a job that says nothing.
+    /// With the default limits.
     pub fn new() -> Self {
         Self::default()
     }
@@ -78,7 +81,8 @@ impl RecordParser {
         self.limits.memory_bytes = bytes;
     }
 
-    /// Checks `bytes`, which must be exactly one JSON value with white space around and inside it as it pleases.
+    /// Checks `bytes`, which must be exactly one JSON value, with any white space around and inside
+    /// it.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
         let limit = self.limits.bytes;
         if bytes.len() > limit {
@@ -99,14 +103,14 @@ impl RecordParser {
             return Ok(Record::trusted(without_space(text)));
         }
         let record = Record::trusted(text.to_owned());
-        // The first expression nearly always follows: a copy of the nodes is cheaper than a second pass.
+        // An expression nearly always follows: a copy of the nodes is cheaper than a second pass.
         let _ = record.tape.set(self.nodes.as_slice().into());
         Ok(record)
     }
 
     fn parse_long(&self, text: &str) -> Result<Record, RecordError> {
         let census = Census::of(text);
-        // The line that is read, the record, and what is written of it.
+        // The line as it is read, the record, and its output.
         let needed_bytes = 3 * text.len() + census.tape_bytes();
         let room_bytes = self.limits.memory_bytes;
         if needed_bytes > room_bytes {
@@ -145,7 +149,7 @@ impl Record {
     pub fn from_text_line(line: &str, limits: &Limits) -> Result<Self, RecordError> {
         let refused = |problem| RecordError { offset: 0, problem };
         if !limits.surely_have_room(line.len()) {
-            // The line that is read, the record as it grows, and what is written of it.
+            // The line as it is read, the record as it grows, and its output.
             let needed_bytes = 4 * line.len();
             let room_bytes = limits.memory_bytes;
             if needed_bytes > room_bytes {
@@ -185,7 +189,7 @@ impl Record {
         &self.text
     }
 
-    /// The JSON text, given away.
+    /// The JSON text, by value.
     pub fn into_json(self) -> Vec<u8> {
         self.text.into_string().into_bytes()
     }
@@ -215,7 +219,7 @@ impl Record {
         !matches!(&*self.text, "null" | "false")
     }
 
-    /// Bytes this record holds in memory now, its own structure not counted.
+    /// Bytes of memory that this record uses now, without its own structure.
     pub fn memory_bytes(&self) -> usize {
         self.text.len()
             + self
@@ -224,8 +228,8 @@ impl Record {
                 .map_or(0, |nodes| std::mem::size_of_val(&**nodes))
     }
 
-    /// The same value in the canonical form in which expressions write: each key once, strings with the fewest
-    /// escapes, numbers as they are.
+    /// The same value in the canonical form that expressions write: each key once, strings with the
+    /// fewest escapes, numbers unchanged.
     pub(crate) fn to_canonical(&self) -> Self {
         let view = self.view();
         if canonical::is_surely_canonical(view, self.nodes()) {
@@ -270,7 +274,7 @@ impl Record {
     }
 }
 
-/// A copy carries the text only; its tape is made again when somebody needs it.
+/// A copy contains only the text; its tape is made again when it is needed.
 impl Clone for Record {
     fn clone(&self) -> Self {
         Self {
@@ -316,7 +320,7 @@ fn without_space(text: &str) -> String {
     compact
 }
 
-/// The length with both quotes of the string that `text` begins with; 0 when `text` is empty.
+/// The length of the string at the beginning of `text`, with both quotes; 0 if `text` is empty.
 fn quoted_length(text: &str) -> usize {
     let mut from = 1;
     loop {

@@ -8,8 +8,8 @@ use super::{Kind, Record, View, push_quoted};
 /// The most names in one path. A column has at most 256 characters, so nobody can write more.
 const MAX_NAMES: usize = 128;
 
-/// Where a field stands: names from the outside in, written with dots (`b.c`). A name that itself contains a dot
-/// cannot be written; a `map` can pick it.
+/// The path of a field: names from the outside in, written with dots (`b.c`). A name that itself
+/// contains a dot cannot be written; a `map` can select it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
     names: Vec<String>,
@@ -27,7 +27,7 @@ pub enum FieldPathError {
     TooManyNames { path: String, names: usize },
 }
 
-/// Why paths do not go together in one projection.
+/// Why paths cannot be combined in one projection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectionError {
@@ -45,9 +45,10 @@ pub struct SelectError {
     pub got: &'static str,
 }
 
-/// A checked list of paths. The projection has the fields in the order of the list, nested as in the source:
-/// `[a, b.c]` gives `{"a": …, "b": {"c": …}}`. Paths that begin alike share their outer object, at the place of the
-/// first of them. What a record does not have is left out, and so is an outer object of which nothing is left.
+/// A checked list of paths. The projection has the fields in the order of the list, nested as in
+/// the source: `[a, b.c]` gives `{"a": …, "b": {"c": …}}`. Paths with a common beginning share
+/// their outer object, at the position of the first of them. Fields that a record does not have are
+/// left out, and so is an outer object that would be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     fields: Vec<Field>,
@@ -148,7 +149,7 @@ fn insert(fields: &mut Vec<Field>, names: &[String]) {
     }
 }
 
-/// Appends the members behind an opening brace; says whether there were any.
+/// Appends the members after an opening brace; returns whether there were any.
 fn push_fields(text: &mut String, object: View<'_>, fields: &[Field]) -> bool {
     let mut any = false;
     for field in fields {

@@ -1,4 +1,4 @@
-//! JSON strings: the value behind a text with escapes, and the text with the fewest escapes of a value. Nothing else.
+//! JSON strings: the value of a text with escapes, and the text of a value with the fewest escapes.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub(crate) fn unescape(quoted: &str) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
-/// Appends the character of the escape that `text` begins with, and returns what is behind the escape.
+/// Appends the character of the escape at the beginning of `text`, and returns the rest.
 fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
     let bytes = text.as_bytes();
     let unit = |from: usize| {
@@ -51,7 +51,7 @@ fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
                 6,
             ),
         },
-        // Quote, backslash and slash stand for themselves.
+        // Quote, backslash and slash represent themselves.
         other => (
             other
                 .copied()

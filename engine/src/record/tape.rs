@@ -1,10 +1,10 @@
-//! The tape: one pass that checks a JSON text and notes where each of its values begins and ends. Copies nothing,
-//! converts nothing, never recurses; it must not know what records are used for.
+//! The tape: one pass that checks a JSON text and records where each of its values begins and ends.
+//! Copies nothing, converts nothing, never recurses; it does not know how records are used.
 
 use super::error::{RecordError, RecordProblem};
 use super::limits::Limits;
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -20,28 +20,28 @@ pub(crate) enum Kind {
     Object,
 }
 
-/// One value, or one key of an object. Nodes stand in the order of their text: an array is followed by its elements,
-/// an object by key, value, key, value.
+/// One value, or one key of an object. Nodes are in the order of their text: an array is followed
+/// by its elements, an object by key, value, key, value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Offset of the first byte, quotes and brackets included.
     pub(crate) start: u32,
-    /// Offset behind the last byte.
+    /// Offset after the last byte.
     pub(crate) end: u32,
-    /// Index of the first node behind this one and all that is inside it. While a container is open, the index of the one
-    /// around it.
+    /// Index of the first node after this one and everything inside it. While a container is open:
+    /// the index of the container around it.
     pub(crate) next: u32,
     pub(crate) kind: Kind,
 }
 
-/// What a pass found out besides the nodes.
+/// The result of a pass besides the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scan {
-    /// White space stands outside strings.
+    /// There is white space outside strings.
     pub(crate) spaced: bool,
 }
 
-/// What stands for the container around the outermost one.
+/// The index that represents the container around the outermost one.
 const NO_CONTAINER: u32 = u32::MAX;
 
 /// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first) with its tape.
@@ -74,7 +74,7 @@ struct Scanner<'a> {
     nesting: usize,
 }
 
-/// The containers that are open: a list on the tape itself, from the innermost outwards.
+/// The open containers: a list on the tape itself, from the innermost outwards.
 struct OpenContainers {
     innermost: u32,
     depth: usize,
@@ -112,7 +112,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Opens a container; gives whether its first value begins here. Otherwise its closing bracket is the next byte.
+    /// Opens a container; returns whether its first value begins here. Otherwise its closing
+    /// bracket is the next byte.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -152,7 +153,8 @@ impl Scanner<'_> {
         Ok(first == b'[' && next != b']')
     }
 
-    /// A value ended here; what follows closes containers or goes on to the next value. Gives whether it is the text's end.
+    /// A value ended here; what follows closes containers or begins the next value. Returns whether
+    /// the text has ended.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -173,7 +175,8 @@ impl Scanner<'_> {
             };
             let in_object = container.kind == Kind::Object;
             match (self.peek()?, in_object) {
-                // An empty container comes here too: its closing bracket is the next byte.
+                // This is also reached for an empty container: its closing bracket is the next
+                // byte.
                 (b'}', true) | (b']', false) => {
                     self.position += 1;
                     open.depth -= 1;
@@ -247,7 +250,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From a backslash to behind the escape; a pair of surrogates counts as one escape.
+    /// From a backslash to the end of the escape; a pair of surrogates counts as one escape.
     fn escape(&mut self) -> Result<(), RecordError> {
         let start = self.position;
         match self.bytes.get(start + 1) {
@@ -381,7 +384,7 @@ fn error_at(offset: usize, problem: RecordProblem) -> RecordError {
     RecordError { offset, problem }
 }
 
-/// The code unit that four hexadecimal digits stand for.
+/// The code unit of four hexadecimal digits.
 pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &byte| {
         Some(unit * 16 + char::from(byte).to_digit(16)?)

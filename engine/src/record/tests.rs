@@ -1,5 +1,5 @@
-//! What a record accepts and keeps: tables for what people get wrong, and agreement with an independent parser for
-//! everything else.
+//! What a record accepts and keeps: tables for common mistakes, and agreement with an independent
+//! parser for everything else.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn text_is_kept_but_for_white_space_outside_strings() {
     }
 }
 
-/// Bytes that are no record, and what is said of them.
+/// Bytes that are not a record, with the expected error.
 const REFUSED: &[(&[u8], &str)] = &[
     (
         b"",
@@ -144,7 +144,7 @@ const REFUSED: &[(&[u8], &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_and_where_is_said() {
+fn the_error_and_its_position_are_reported() {
     for (bytes, expected) in REFUSED {
         let error = Record::parse(bytes).unwrap_err();
         assert_eq!(
@@ -433,7 +433,7 @@ fn the_canonical_form_has_each_key_once_and_the_fewest_escapes() {
     }
 }
 
-/// Bytes that look like JSON more often than chance would have it.
+/// Bytes that resemble JSON more often than random ones.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         Just("{"),
@@ -478,7 +478,7 @@ fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Texts of JSON values, spelled in all the ways there are.
+/// Texts of JSON values, in all possible spellings.
 pub(crate) fn json() -> impl Strategy<Value = String> {
     let character = prop_oneof![
         any::<char>()
@@ -522,7 +522,7 @@ pub(crate) fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Touches every node and every string, as whoever uses a record may.
+/// Uses every node and every string, as a user of a record may.
 fn walk(view: View<'_>) -> usize {
     let inside: usize = view.elements().map(walk).sum::<usize>()
         + view

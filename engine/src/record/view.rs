@@ -1,4 +1,4 @@
-//! Walking over the tape of a checked record. Reads only; every value it hands out borrows the record.
+//! Walks over the tape of a checked record. Reads only; every returned value borrows the record.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ impl<'a> View<'a> {
         self.node().kind
     }
 
-    /// What kind of value this is, as jq's `type` names it.
+    /// The kind of the value, as jq's `type` names it.
     pub(crate) fn type_name(self) -> &'static str {
         match self.kind() {
             Kind::Null => "null",
@@ -49,7 +49,7 @@ impl<'a> View<'a> {
         unescape(self.text())
     }
 
-    /// Nodes inside this value: no fewer than it has elements.
+    /// Number of nodes inside this value: at least the number of its elements.
     pub(crate) fn inner_nodes(self) -> usize {
         self.node().next as usize - self.index - 1
     }
@@ -94,7 +94,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The member called `name`; of a repeated key the last one, as jq takes it.
+    /// The member with the key `name`; for a repeated key the last one, as in jq.
     pub(crate) fn member(self, name: &str) -> Option<View<'a>> {
         self.members()
             .filter(|(key, _)| key.is_string(name))

@@ -1,5 +1,6 @@
-//! Keeps the header `Retry-After` of a refusal: the client forgets headers, and an API server that sheds load answers with
-//! that header and plain words. Changes nothing else of an answer, and retries nothing.
+//! Keeps the header `Retry-After` of a refusal. The client drops headers, and an overloaded API
+//! server answers with that header and a plain text body. Changes nothing else of an answer, and
+//! retries nothing.
 
 use std::task::{Context, Poll};
 
@@ -12,14 +13,14 @@ use kube::core::Status;
 use kube::core::response::StatusDetails;
 use tower::{BoxError, Layer, Service};
 
-/// Bytes of a refusal that are read: its words are a sentence.
+/// Most bytes of a refusal that are read: its body is one sentence.
 const MAX_REFUSAL: usize = 64 * 1024;
 
-/// Puts the header's seconds into the answer's `Status`, which the client hands on.
+/// Copies the header's seconds into the answer's `Status`, which the client passes on.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepRetryAfter;
 
-/// A service whose refusals say when to come back.
+/// A service that keeps the wait that a refusal asks for.
 #[derive(Clone, Debug)]
 pub struct Keeping<S>(S);
 
@@ -59,7 +60,7 @@ where
     }
 }
 
-/// The seconds after which to try again, of an answer that asks for it.
+/// The seconds after which an answer asks the client to retry.
 fn seconds(response: &Response<Body>) -> Option<u32> {
     let asks = [
         StatusCode::TOO_MANY_REQUESTS,
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use crate::calls::{CallError, bounded};
 
-    /// What the client makes of an answer.
+    /// The error that the client makes from an answer.
     async fn refusal(
         code: u16,
         retry_after: Option<&'static str>,
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_header_of_a_refusal_in_plain_words_is_kept() {
+    async fn the_header_of_a_refusal_in_plain_text_is_kept() {
         let error = refusal(
             429,
             Some("7"),

@@ -1,4 +1,4 @@
-//! The coordinator's Deployment: one pod, never on a preemptible node, in nobody's way when it has to move.
+//! The coordinator's Deployment: one pod that never runs on a preemptible node.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -11,7 +11,7 @@ use super::pod::{self, PodInput};
 /// Seconds between SIGTERM and SIGKILL: enough to put one more log object.
 const GRACE_SECONDS: i64 = 30;
 
-/// Annotations by which autoscalers leave the coordinator's node alone.
+/// Annotations that make autoscalers keep the coordinator's node.
 const STAY_ANNOTATIONS: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
     ("karpenter.sh/do-not-disrupt", "true"),

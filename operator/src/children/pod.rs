@@ -1,6 +1,8 @@
-//! The pod template that both roles share, and the pod fields a user may set, rendered one by one.
+//! The pod template that both roles share, with the pod fields that a user may set, each rendered
+//! explicitly.
 //!
-//! Never a pass-through: a field that is not named here cannot reach a pod. Security settings and mounts are ours alone.
+//! Fields are never passed through: a field that is not listed here cannot reach a pod. Security
+//! settings and mounts cannot be set by users.
 
 use std::collections::BTreeMap;
 
@@ -32,28 +34,31 @@ const USER_ID: i64 = 65532;
 const JOB_DIRECTORY: &str = "/etc/zephyr";
 /// Where the token is mounted.
 const TOKEN_DIRECTORY: &str = "/var/run/zephyr/token";
-/// The one writable place: spill files.
+/// The only writable folder: spill files.
 const SCRATCH_DIRECTORY: &str = "/tmp";
 /// Readable by owner and group: the group is the pod's `fsGroup`.
 const TOKEN_MODE: i32 = 0o440;
-/// Seconds after which a pod leaves a node that is not ready or unreachable; the default of 300 is long for a job's worker.
+/// Seconds after which a pod leaves a node that is not ready or unreachable. The default of 300 is
+/// long for a worker.
 const NODE_LOST_SECONDS: i64 = 30;
 /// Taints of a node that does not answer.
 const NODE_LOST_TAINTS: [&str; 2] = [
     "node.kubernetes.io/not-ready",
     "node.kubernetes.io/unreachable",
 ];
-/// Seconds between two looks at readiness: short, because it is what status counts and what the Service routes by.
+/// Seconds between two readiness probes. This is short, because status counts ready pods and the
+/// Service routes to them.
 const READINESS_PERIOD_SECONDS: i32 = 3;
-/// Seconds between two looks at liveness: a restart is the last resort.
+/// Seconds between two liveness probes: a restart is the last resort.
 const LIVENESS_PERIOD_SECONDS: i32 = 20;
-/// Seconds a probe waits for its answer: long enough for a starved CPU.
+/// Seconds that a probe waits for its answer: long enough if the CPU is overloaded.
 const PROBE_TIMEOUT_SECONDS: i32 = 5;
-/// Probes in a row that must fail: one slow answer of a busy machine is no sign of anything.
+/// Consecutive probes that must fail, because a single slow answer of a busy machine proves
+/// nothing.
 const READINESS_FAILURES: i32 = 2;
 const LIVENESS_FAILURES: i32 = 3;
 
-/// What the two roles' templates differ in.
+/// The differences between the templates of the two roles.
 pub(super) struct PodInput<'a> {
     pub(super) frozen: &'a FrozenJob,
     pub(super) component: &'a str,
@@ -69,7 +74,8 @@ pub(super) struct PodInput<'a> {
     pub(super) serves_grpc: bool,
 }
 
-/// The pod template of one role. Our labels, annotations and environment win over the user's of the same name.
+/// The pod template of one role. Our labels, annotations and environment variables override the
+/// user's with the same name.
 pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     let mut labels = input.template.labels.clone();
     labels.extend(super::labels(input.frozen, input.component));
@@ -132,8 +138,9 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     }
 }
 
-/// Where the coordinator may run: on no node that the job calls preemptible, and where the user's own terms allow it. Only the
-/// label of the job's own provider is named: some clusters refuse keys that they do not know.
+/// The nodes on which the coordinator may run: none that the job calls preemptible, and only those
+/// that the user's own terms allow. Only the label of the job's own provider is named, because some
+/// clusters refuse unknown keys.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
@@ -144,7 +151,8 @@ pub(super) fn coordinator_affinity(
         .map(|label| is_not(label.key, label.value))
         .into_iter()
         .collect();
-    // A custom pool is the nodes that have *all* of its labels; outside it are those that lack any: one term for each.
+    // A custom pool consists of the nodes that have *all* of its labels. A node outside the pool
+    // lacks at least one of them, which needs one term for each label.
     let outside: Vec<Vec<NodeSelectorRequirement>> = match preemptible.provider {
         SpotProvider::Custom if !preemptible.node_selector.is_empty() => preemptible
             .node_selector
@@ -200,7 +208,7 @@ pub(super) fn coordinator_affinity(
     })
 }
 
-/// The user's affinity as it is.
+/// The user's affinity, unchanged.
 pub(super) fn affinity(wanted: &user::Affinity) -> Affinity {
     Affinity {
         node_affinity: wanted.node_affinity.as_ref().map(|node| NodeAffinity {
@@ -216,7 +224,7 @@ pub(super) fn affinity(wanted: &user::Affinity) -> Affinity {
     }
 }
 
-/// The user's toleration as it is.
+/// The user's toleration, unchanged.
 pub(super) fn toleration(wanted: &user::Toleration) -> Toleration {
     Toleration {
         key: Some(wanted.key.clone()),
@@ -292,15 +300,16 @@ fn container(input: &PodInput<'_>) -> Container {
     }
 }
 
-/// The user's variables first, then ours: of two with one name the later wins, and a variable wins over `envFrom`.
+/// The user's variables come first, then ours: of two variables with the same name the later one
+/// wins, and a variable overrides `envFrom`.
 fn environment(template: &PodTemplate) -> Vec<EnvVar> {
     let ours = vec![
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_UID", "metadata.uid"),
         from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
         from_limit("ZEPHYR_MEMORY_LIMIT_BYTES", "limits.memory"),
-        // Also where the job names none: a LimitRange or the provider may give the pod one. Where nobody does, it is what the
-        // whole node has, which no pod can go beyond.
+        // Set even if the job names no limit: a LimitRange or the provider may give the pod one.
+        // Without any limit the value is that of the whole node, which no pod can exceed.
         from_limit("ZEPHYR_DISK_LIMIT_BYTES", "limits.ephemeral-storage"),
         EnvVar {
             name: "TMPDIR".to_owned(),
@@ -338,7 +347,8 @@ fn variable(wanted: &user::EnvVar) -> EnvVar {
     };
     EnvVar {
         name: wanted.name.clone(),
-        // A kubelet expands `$(NAME)` and reads `$$` as `$`: doubled, the value arrives byte for byte as it was written.
+        // A kubelet expands `$(NAME)` and reads `$$` as `$`. With doubled `$` the value arrives
+        // exactly as it was written.
         value: wanted.value.as_ref().map(|value| value.replace('$', "$$")),
         value_from: wanted.value_from.as_ref().map(|from| EnvVarSource {
             secret_key_ref: from.secret_key_ref.as_ref().map(secret),

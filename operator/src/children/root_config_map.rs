@@ -1,4 +1,5 @@
-//! The generation's root: an immutable `ConfigMap` with the frozen job, owned by the `ZephyrJob`, owner of all the rest.
+//! The generation's root: an immutable `ConfigMap` with the frozen job. The `ZephyrJob` owns it,
+//! and it owns all other objects of the generation.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

@@ -1,12 +1,13 @@
-//! Where workers and the operator dial the coordinator.
+//! The Service through which workers and the operator connect to the coordinator.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 
-/// The Service in front of the coordinator's one ready pod. It has a cluster IP and is not headless: while no coordinator
-/// is ready a dial is refused at once, and no resolver keeps the address of a pod that is gone.
+/// The Service in front of the coordinator's only ready pod. It has a cluster IP and is not
+/// headless: while no coordinator is ready, a connection is refused at once, and no resolver caches
+/// the address of a deleted pod.
 pub fn build(frozen: &FrozenJob, root_uid: &str) -> Service {
     let port = i32::from(names::COORDINATOR_PORT);
     Service {

@@ -1,6 +1,7 @@
 //! The Secret with the bearer token that a generation's pods and the operator share.
 //!
-//! The operator creates it and never reads it: whoever needs the token in the operator derives it again.
+//! The operator creates it and never reads it; the operator derives the token again when it needs
+//! it.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -10,8 +11,9 @@ use zephyr_crds::names;
 /// Characters of the job's uid in the Secret's name.
 const UID_CHARACTERS: usize = 8;
 
-/// The Secret's name. It carries a part of the job's uid: the operator may not read Secrets, so "already exists" must be
-/// enough to know that it is this job's own and not one of a namesake that is being collected.
+/// The Secret's name. It contains a part of the job's uid. The operator may not read Secrets, so
+/// the answer "already exists" must prove that the Secret belongs to this job, and not to an
+/// earlier job of the same name that is still being collected.
 pub fn name(job: &str, uid: &str, generation: u32) -> String {
     let part: String = uid
         .chars()
@@ -51,7 +53,7 @@ mod tests {
     use crate::children::tests::{frozen, owned_metadata};
 
     #[test]
-    fn the_secret_is_immutable_and_its_name_tells_jobs_of_one_name_apart() {
+    fn the_secret_is_immutable_and_its_name_distinguishes_jobs_of_one_name() {
         let built = build(&frozen(json!({})), "root-uid", "abc");
         assert_eq!(
             serde_json::to_value(built).unwrap(),

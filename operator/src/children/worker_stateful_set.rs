@@ -1,4 +1,5 @@
-//! The workers' `StatefulSet`: pods that may vanish, all started at once, at 0 until the plan is known.
+//! The workers' `StatefulSet`: pods that may vanish, started in parallel, with 0 replicas until the
+//! plan is known.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,12 @@ use zephyr_crds::resources::Role;
 
 use super::pod::{self, PodInput};
 
-/// Seconds between SIGTERM and SIGKILL: tasks are handed back at once, and providers give spot nodes no more than this.
+/// Seconds between SIGTERM and SIGKILL: tasks are handed back at once, and providers give spot
+/// nodes no more time than this.
 pub const GRACE_SECONDS: i64 = 15;
 
-/// The workers of `frozen`'s generation. They start at 0 and are scaled when the coordinator reports its plan.
+/// The workers of `frozen`'s generation. Their number starts at 0 and is set when the coordinator
+/// reports its plan.
 pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
     let workers = &frozen.spec.workers;
     let spot = spot_nodes(&workers.preemptible);
@@ -62,13 +65,14 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
     }
 }
 
-/// Which nodes are preemptible, and what has to be tolerated on them.
+/// The preemptible nodes, and the taints to tolerate on them.
 struct SpotNodes {
     node_selector: BTreeMap<String, String>,
     tolerations: Vec<Toleration>,
 }
 
-/// The presets of the providers. The taint is that of the label: each provider sets it by itself, or commonly advises it.
+/// The presets of the providers. The taint has the same key as the label: each provider sets it by
+/// itself, or recommends it.
 fn spot_nodes(spec: &PreemptibleSpec) -> SpotNodes {
     if let Some(SpotLabel { key, value }) = spec.provider.label() {
         return SpotNodes {

@@ -1,4 +1,5 @@
-//! What the operator can do to the cluster: the closed list. Says nothing of when; does nothing itself.
+//! The closed list of actions that the operator can perform on the cluster. Does not decide when;
+//! performs nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use zephyr_crds::frozen::FrozenJob;
 
 use crate::pods::PodEnd;
 
-/// One write. Each is safe to repeat, and safe to leave out when the operator is killed before it.
+/// One write. Each can be repeated safely, and can be left out safely if the operator is killed
+/// before it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.
@@ -55,28 +57,28 @@ pub enum Action {
         /// The replicas that it gets.
         to: u32,
     },
-    /// Ends a pod whose node does not answer, so that the `StatefulSet` makes another.
+    /// Deletes a pod whose node does not answer, so that the `StatefulSet` creates another.
     ForceDeletePod {
         /// Name of the pod.
         name: String,
         /// Its uid; a successor of the same name is not deleted.
         uid: String,
     },
-    /// Tells the coordinator how pods ended.
+    /// Reports to the coordinator how pods ended.
     TellPodEnds {
         /// The generation whose coordinator learns of them.
         generation: u32,
         /// How and why its worker pods ended.
         ends: Vec<PodEnd>,
     },
-    /// Tells the coordinator that its result is in status.
+    /// Informs the coordinator that its result is in status.
     AcknowledgeResult {
         /// The generation whose coordinator may exit.
         generation: u32,
         /// The epoch that reported the result.
         epoch: u64,
     },
-    /// Has the coordinator end the job, because no further generation follows.
+    /// Lets the coordinator end the job, because no further generation follows.
     EndRun {
         /// The generation whose coordinator ends the job.
         generation: u32,

@@ -1,7 +1,7 @@
-//! The only writes. One exhaustive match over [`Action`], in the plan's order, and the status last.
+//! The only writes: one exhaustive match over [`Action`], in the plan's order, and the status last.
 //!
-//! Has no choice: a write that is refused is an error with the object's name. An object that exists already is fine when it
-//! is this generation's own, which makes every create safe to repeat.
+//! Makes no decision: a refused write is an error with the object's name. An existing object is
+//! accepted if it belongs to this generation, so every create can be repeated safely.
 
 use axum::http;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -35,10 +35,10 @@ use crate::progress::token::SigningKey;
 use crate::watches::decode::{Metadata, Seen};
 use crate::watches::facts::SeenJob;
 
-/// The code of an API server that asks for patience.
+/// The code with which an API server asks the client to wait.
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// Which write failed.
+/// The write that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server did not create an object.
@@ -165,7 +165,7 @@ impl Error {
         }
     }
 
-    /// The API server's answer behind it, where there was one.
+    /// The API server's answer that caused it, if there was one.
     pub fn call(&self) -> Option<&CallError> {
         match self {
             Self::Create { source, .. }
@@ -181,13 +181,14 @@ impl Error {
         }
     }
 
-    /// What the job's user should know of it; absent for what goes away by trying again at once.
+    /// The problem to show to the job's user; absent if an immediate retry will probably succeed.
     pub fn problem(&self) -> Option<WriteProblem> {
         let reason = match (self, self.call().map(CallError::refusal)) {
             (Self::Collide { .. } | Self::Unmarked { .. } | Self::Freeze { .. }, _)
             | (_, Some(Refusal::Invalid)) => Reason::Blocked,
             (_, Some(Refusal::Forbidden)) => {
-                // Both are 403: missing rights are "cannot <verb> resource", quota and admission say what they refuse.
+                // Both have code 403: missing rights are "cannot <verb> resource"; quota and
+                // admission name what they refuse.
                 let is_rights = self.call().is_some_and(|call| {
                     call.message().contains("cannot ") && call.message().contains(" resource ")
                 });
@@ -197,9 +198,10 @@ impl Error {
                     Reason::Blocked
                 }
             }
-            // Without a status write nobody would read it.
+            // Nobody can read it if status cannot be written.
             (Self::WriteStatus { .. }, _) => return None,
-            // A dead admission webhook and exhausted Service addresses are 500 and 504 until somebody mends them.
+            // A dead admission webhook gives 500, and exhausted Service addresses give 504, until
+            // somebody repairs them.
             (_, Some(Refusal::Transient)) if !self.is_throttled() => Reason::Blocked,
             (
                 _,
@@ -219,14 +221,15 @@ impl Error {
         })
     }
 
-    /// The API server asks for patience (429): the next try is later, and a status write would only add to its load.
+    /// The API server asks the client to wait (429): the next try is later, and a status write
+    /// would only add load.
     fn is_throttled(&self) -> bool {
         self.call()
             .is_some_and(|call| call.code() == Some(TOO_MANY_REQUESTS))
     }
 }
 
-/// What writing needs besides the plan.
+/// The dependencies of writing, besides the plan.
 pub struct Writer<'a> {
     /// The client that writes.
     pub client: &'a Client,
@@ -251,7 +254,7 @@ impl<'a> Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Carries out one action.
+    /// Executes one action.
     pub async fn apply(&self, action: &Action) -> Result<(), Error> {
         match action {
             Action::CreateRoot { frozen } => {
@@ -288,7 +291,7 @@ impl Writer<'_> {
                     .grace_period(0)
                     .preconditions(only(uid, None));
                 match self.delete::<Pod>(name, &parameters).await {
-                    // Another pod has its name: that one was replaced.
+                    // Another pod has this name: the original was replaced.
                     Err(source) if source.refusal() == Refusal::Conflict => Ok(()),
                     deleted => deleted.map_err(|source| Error::ForceDelete {
                         namespace: self.namespace(),
@@ -341,8 +344,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes `status` over the version of the job that it was computed from, and gives back the job as it is now, if it can be
-    /// read.
+    /// Writes `status` over the version of the job from which it was computed, and returns the job
+    /// as it is now, if it can be read.
     pub async fn write_status(
         &self,
         mut job: ZephyrJob,
@@ -364,11 +367,11 @@ impl Writer<'_> {
             body,
         );
         let written: Seen<SeenJob> = self.send(request).await.map_err(failed)?;
-        // What cannot be read comes again by the watch, with its event.
+        // If it cannot be read, the watch delivers it again, with an event.
         Ok(written.facts.and_then(|seen| seen.document().ok()))
     }
 
-    /// Creates an object whose owner has `owner_uid`. One that exists already must have the same owner.
+    /// Creates an object whose owner has `owner_uid`. An existing object must have the same owner.
     async fn create<K>(&self, kind: &'static str, object: K, owner_uid: &str) -> Result<(), Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
@@ -386,11 +389,11 @@ impl Writer<'_> {
             Err(source) if source.refusal() == Refusal::AlreadyExists => source,
             Err(source) => return Err(failed(source)),
         };
-        // Also the answer to one's own create whose first answer was lost.
+        // This is also the answer to the own create if the first answer was lost.
         let request = self.requests::<K>().get(&name, &GetParams::default());
         let existing = match self.send::<Existing>(request).await {
             Ok(existing) => existing.metadata,
-            // Gone in between: the next reconcile creates it.
+            // It was deleted in between; the next reconcile creates it.
             Err(error) if error.refusal() == Refusal::NotFound => return Err(failed(source)),
             Err(error) => return Err(failed(error)),
         };
@@ -423,7 +426,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Creates the token. One that exists already is this job's and generation's, since its name says so.
+    /// Creates the token. An existing one belongs to this job and generation, because its name
+    /// proves it.
     async fn create_secret(&self, secret: Secret) -> Result<(), Error> {
         match self.post(&secret).await {
             Ok(()) => Ok(()),
@@ -438,7 +442,8 @@ impl Writer<'_> {
     }
 
     async fn scale(&self, name: &str, uid: &str, to: u32) -> Result<(), Error> {
-        // A uid in a patch is a precondition, although its refusal is 422: another object of this name is not touched.
+        // A uid in a patch is a precondition, although its refusal has code 422: another object
+        // with this name is not changed.
         let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
         let parameters = PatchParams {
             field_manager: Some(names::MANAGER.to_owned()),
@@ -455,8 +460,9 @@ impl Writer<'_> {
             })
     }
 
-    /// Deletes an object; one that is gone is as good as deleted. One that is another by now, or has changed, is looked at again:
-    /// the API server says the same if it only did not come to delete it.
+    /// Deletes an object; a missing object counts as deleted. If the object was replaced or
+    /// changed, the job is reconciled again: the API server gives the same answer if it had no time
+    /// to delete it.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -485,7 +491,8 @@ impl Writer<'_> {
         Request::new(K::url_path(&(), Some(&self.job.namespace)))
     }
 
-    /// Sends a request, and reads of the answer what `T` wants and nothing else: how deeply the rest of it is nested is no matter.
+    /// Sends a request, and reads from the answer only the fields of `T`, so the nesting of the
+    /// other fields does not matter.
     async fn send<T: DeserializeOwned>(
         &self,
         request: Result<http::Request<Vec<u8>>, request::Error>,
@@ -498,10 +505,10 @@ impl Writer<'_> {
     }
 }
 
-/// An answer that nobody reads: any JSON.
+/// An answer that is not read: any JSON.
 type Unread = Box<RawValue>;
 
-/// An object that has the name of one that is to be created.
+/// An existing object with the name of the one to create.
 #[derive(Deserialize)]
 struct Existing {
     metadata: Metadata,
@@ -517,7 +524,8 @@ fn not_built(error: request::Error) -> CallError {
     CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
 }
 
-/// Whether the watches know `existing` again: by the labels and the controller that `wanted` was to be created with.
+/// Whether the watches recognize `existing`: whether it has the labels and the controller of
+/// `wanted`.
 fn is_marked_as(existing: &Metadata, wanted: &ObjectMeta) -> bool {
     let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
     let controller = |owners: &Option<Vec<OwnerReference>>| {
@@ -572,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_rights_and_quota_are_told_apart_and_name_the_object() {
+    fn missing_rights_and_quota_are_distinguished_and_name_the_object() {
         let rights = "services is forbidden: User \"o\" cannot create resource \"services\" in API group \"\"";
         assert_eq!(
             refused(403, "Forbidden", rights),
@@ -592,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_away_by_trying_again_is_no_problem_of_the_users() {
+    fn an_error_that_a_retry_removes_is_not_shown_to_users() {
         for (code, reason) in [
             (429, "TooManyRequests"),
             (409, "Conflict"),
@@ -638,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_the_watches_do_not_know_again_is_not_taken_for_made() {
+    fn a_child_that_the_watches_do_not_recognize_does_not_count_as_created() {
         let frozen = crate::children::tests::frozen(serde_json::json!({}));
         let wanted = service::build(&frozen, "root-uid").metadata;
         let made: Metadata = serde_json::from_value(serde_json::json!(wanted)).unwrap();

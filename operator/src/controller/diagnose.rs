@@ -1,6 +1,7 @@
-//! How coordinator and workers are, and what keeps them from being well, in one sentence each.
+//! The state of coordinator and workers, and the problems that keep them from working, in one
+//! sentence each.
 //!
-//! Pure. Says what is; `plan.rs` decides what to do about it.
+//! Pure. Describes the state; `plan.rs` decides what to do about it.
 
 mod starting;
 
@@ -15,11 +16,12 @@ use crate::children::token_secret;
 use crate::pods::{PodFacts, PodTrouble, Role, SessionView, Sessions, WorkerState, count_workers};
 use crate::run_report::RunReport;
 
-/// How long a coordinator whose pod is ready may be unheard before that is called a trouble: dials are up to 11 s apart, and a
-/// fresh pod's address takes a moment to be known everywhere.
+/// How long a coordinator with a ready pod may send no report before this counts as a problem.
+/// Connection attempts are up to 11 s apart, and the address of a new pod takes a moment to be
+/// known everywhere.
 const UNHEARD_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// How the running generation is.
+/// The state of the running generation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnosis {
     /// The coordinator's state.
@@ -28,7 +30,7 @@ pub struct Diagnosis {
     pub workers: WorkersHealth,
 }
 
-/// How the coordinator is.
+/// The state of the coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorHealth {
     /// Its pod is ready.
@@ -39,34 +41,35 @@ pub struct CoordinatorHealth {
     pub restarts: i32,
     /// Whether it was ready at any time in this generation.
     pub was_ready: bool,
-    /// Since when it is not ready; absent while it is, or while there is none yet.
+    /// The time since which it is not ready; absent while it is ready or does not exist yet.
     pub unavailable_since: Option<Timestamp>,
-    /// Since when nothing but itself can keep it from being ready: its pod is there, has a node, and its container runs. While it is
-    /// ready, since when the operator does not hear it.
+    /// The time since which only the coordinator itself can keep it from being ready: its pod
+    /// exists, has a node, and its container runs. While it is ready: the time since which the
+    /// operator receives no report from it.
     pub silent_since: Option<Timestamp>,
     /// What keeps it from being ready.
     pub trouble: Option<Trouble>,
 }
 
-/// How the workers are.
+/// The state of the workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkersHealth {
     /// Workers by state, as status shows them.
     pub counts: WorkerCounts,
-    /// How many the `StatefulSet` is asked for.
+    /// The number of replicas in the `StatefulSet`.
     pub replicas: u32,
-    /// Fewer pods exist than it is asked for.
+    /// Fewer pods exist than replicas are requested.
     pub is_short: bool,
-    /// Since when none is alive; absent while one is, or while none is asked for.
+    /// The time since which none is alive; absent while one is alive, or while none is requested.
     pub dead_since: Option<Timestamp>,
-    /// Since when the longest of those pods that have a node, are not being disrupted and are not alive, have been given
-    /// their node.
+    /// Among the pods that have a node, are not being disrupted and are not alive: the time at
+    /// which the one that waits longest was assigned to its node.
     pub failing_since: Option<Timestamp>,
     /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,
 }
 
-/// What keeps pods from being well.
+/// A problem that keeps pods from working.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// Who can end it.
@@ -75,22 +78,22 @@ pub struct Trouble {
     pub message: String,
 }
 
-/// Kinds of trouble, by what helps.
+/// Kinds of problems, by the action that helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
     /// Quota, limits, pod security or a missing account refuse the pod: somebody has to change the cluster.
     Blocked,
-    /// A Secret or `ConfigMap` is missing: the kubelet goes on by itself when it is there.
+    /// A Secret or `ConfigMap` is missing: the kubelet continues by itself when it exists.
     ReferenceNotFound,
-    /// No node: it comes, or it does not.
+    /// There is no node: the cluster may or may not provide one.
     Capacity,
     /// The image cannot be pulled or started.
     Image,
-    /// The container ends by itself.
+    /// The container exits by itself.
     Crashing,
-    /// Its node does not get it started: network, volumes, an init container.
+    /// Its node cannot start it: network, volumes, an init container.
     Starting,
-    /// Its pod is well, and the operator does not reach it.
+    /// Its pod works, and the operator cannot reach it.
     Unreachable,
 }
 
@@ -107,7 +110,7 @@ impl TroubleKind {
         }
     }
 
-    /// Whether another generation could not help: the wait is visible and uses nothing up.
+    /// Whether another generation could not help: such a wait is visible and uses up no generation.
     pub fn is_outside(self) -> bool {
         match self {
             Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
@@ -116,7 +119,7 @@ impl TroubleKind {
     }
 }
 
-/// How `generation` is. Timers that status holds go on from there.
+/// The state of `generation`. Timers in status continue.
 pub fn diagnose(
     job: &ValidatedJob,
     observed: &Observed,
@@ -232,7 +235,7 @@ fn workers_health(
         WorkerState::Dead => pod.deletion.is_none() && pod.disruption.is_none(),
         WorkerState::Ready | WorkerState::Busy | WorkerState::Reconnecting => false,
     };
-    // A pod that waits for a missing Secret or for a node has failed at nothing.
+    // A pod that waits for a missing Secret or for a node has not failed.
     let has_failed = |pod: &&PodFacts| {
         !pod_trouble(job, observed, pod, now).is_some_and(|trouble| trouble.kind.is_outside())
     };
@@ -252,8 +255,9 @@ fn workers_health(
     }
 }
 
-/// When a timer began: where status says, unless things were well after that and the write that says so is still waiting. Never
-/// later than now: a clock that was wrong would hold the timer up for as long as it was ahead.
+/// The start of a timer. It is the time in status, unless the state was good after that and the
+/// write that records this is still pending. It is never later than now: a clock that was ahead
+/// would otherwise stop the timer for that long.
 fn since_last_well(
     since: Option<&Time>,
     last_well: Option<Timestamp>,
@@ -264,7 +268,8 @@ fn since_last_well(
     })
 }
 
-/// The trouble that helps most to know: of several pods, the kind that needs people most, and of these the first pod.
+/// The most important problem: of several pods, the kind that needs a person most, and of these the
+/// first pod.
 fn workers_trouble(
     job: &ValidatedJob,
     observed: &Observed,
@@ -283,7 +288,7 @@ fn workers_trouble(
     refused.or_else(|| all.into_iter().next().map(|(trouble, _)| trouble))
 }
 
-/// What keeps one pod from being well: what its status says, or else its events.
+/// The problem of one pod: from its status, or else from its events.
 fn pod_trouble(
     job: &ValidatedJob,
     observed: &Observed,
@@ -302,7 +307,7 @@ fn pod_trouble(
     starting::trouble(pod, event.as_ref(), &own_secret, role, now)
 }
 
-/// Workers lost to disruptions since the job began: earlier generations are added up in status.
+/// Workers lost to disruptions since the job began: earlier generations are summed up in status.
 fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
     let before: i64 = job
         .status
@@ -321,7 +326,8 @@ fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
 }
 
 impl RunReport {
-    /// The sessions, if this is what the coordinator says now: one that is being taken over, or is not heard, knows none.
+    /// The sessions, if the coordinator's report is current: a coordinator that is being taken
+    /// over, or that is not heard, knows none.
     fn sessions(&self) -> Option<Sessions> {
         let since = self
             .epoch_since
@@ -335,7 +341,7 @@ impl RunReport {
 }
 
 impl PodFacts {
-    /// Since when our container runs; absent while it does not.
+    /// The time since which our container runs; absent while it does not run.
     fn running_since(&self) -> Option<Timestamp> {
         match &self.container.state {
             crate::pods::ContainerRun::Running { since } => *since,
@@ -347,7 +353,7 @@ impl PodFacts {
 }
 
 impl Trouble {
-    /// Words a pod's trouble for people.
+    /// Describes a pod's problem for people.
     pub fn of(trouble: PodTrouble, role: &str) -> Self {
         match trouble {
             PodTrouble::Unschedulable { pod, message } => Self {

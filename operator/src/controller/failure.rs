@@ -1,6 +1,6 @@
-//! How long a job waits after a failed look: by its cause.
+//! How long a job waits after a failed reconcile, by the cause of the failure.
 //!
-//! Pure. The queue keeps the wait, whatever changes meanwhile.
+//! Pure. The queue keeps the wait, whatever changes in the meantime.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,26 +11,29 @@ use crate::calls::{CallError, Refusal};
 use crate::defect::{self, Defect};
 use crate::queue::Outcome;
 
-/// The wait after a failed call, at first and at most; doubled each time.
+/// The first and the longest wait after a failed call; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// Calls of one job within a minute, after one has failed. The doubled waits keep to it only if each look makes one call.
+/// Most calls of one job within a minute after a failed call. The doubled waits alone satisfy this
+/// only if each reconcile makes one call.
 const CALLS_A_MINUTE: u32 = 10;
-/// The wait after another writer was first: the watch brings its version in a moment.
+/// The wait after another writer was faster: the watch delivers its version within a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
-/// The longest wait that the API server is believed to want: beyond it, looking again costs it nothing.
+/// The longest wait that the API server may request: beyond it, another reconcile costs it almost
+/// nothing.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
-/// The wait of a job that is set aside, at first and at most; doubled each time.
+/// The first and the longest wait of a job on which the operator itself failed; doubled each time.
 const FIRST_SET_ASIDE: Duration = Duration::from_mins(1);
 const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
-/// The part of a wait by which those of different jobs differ: jobs that fail together do not come back together.
+/// The part of a wait by which jobs differ, so that jobs that fail together do not retry together.
 const SPREAD: f64 = 0.2;
 
-/// What to do after a look at the job with this uid failed after so many `calls`, for the `failures`-th time in a row (from 1).
+/// What to do after a reconcile of the job with this uid failed after this number of `calls`, for
+/// the `failures`-th time in a row (from 1).
 pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Outcome {
     let backoff = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
     let wait = match error {
-        // Nothing gets better before somebody changes the object.
+        // Nothing improves until somebody changes the object.
         Error::Decode { .. } | Error::Validate(_) => return Outcome::Settled,
         Error::Observe(_) => backoff,
         Error::Apply(cause) => match cause.call().map(CallError::refusal) {
@@ -56,8 +59,8 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Out
     Outcome::BackOff(spread(wait, uid))
 }
 
-/// The wait that keeps looks of so many `calls` to [`CALLS_A_MINUTE`]. The first failure may be a moment's: the look after it is
-/// soon.
+/// The wait that limits reconciles with this number of `calls` to [`CALLS_A_MINUTE`]. The first
+/// failure may be temporary, so the reconcile after it comes soon.
 fn pace(failures: u32, calls: u32) -> Duration {
     if failures < 2 || calls < 2 {
         return Duration::ZERO;
@@ -65,20 +68,21 @@ fn pace(failures: u32, calls: u32) -> Duration {
     LONGEST_RETRY / (CALLS_A_MINUTE / calls).max(1)
 }
 
-/// How long the roots of earlier generations are left alone after a deletion of one failed, for the `failures`-th time in a row
-/// (from 1).
+/// How long deletions of earlier generations' roots pause after one of them failed, for the
+/// `failures`-th time in a row (from 1).
 pub fn after_old_root(error: &apply::Error, uid: &str, failures: u32) -> Duration {
     let wait = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
     spread(wait.max(asked_for(error.call())), uid)
 }
 
-/// The wait that the API server wants, as far as it is believed.
+/// The wait that the API server requests, up to the limit.
 fn asked_for(call: Option<&CallError>) -> Duration {
     let wait = call.and_then(CallError::retry_after).unwrap_or_default();
     wait.min(LONGEST_RETRY_AFTER)
 }
 
-/// What to do with a job that is set aside for the `failures`-th time in a row (from 1).
+/// What to do with a job on which the operator itself failed for the `failures`-th time in a row
+/// (from 1).
 pub fn after_panic(uid: &str, failures: u32) -> Outcome {
     let wait = doubled(FIRST_SET_ASIDE, failures, LONGEST_SET_ASIDE);
     Outcome::BackOff(spread(wait, uid))
@@ -98,9 +102,10 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
         .min(longest)
 }
 
-/// A little more than `wait`, by an amount that is the job's own: a wait that the API server asks for is never shortened.
+/// Slightly more than `wait`, by an amount that depends on the job. A wait that the API server
+/// requests is never shortened.
 fn spread(wait: Duration, uid: &str) -> Duration {
-    /// Steps of the spread.
+    /// Number of steps of the spread.
     const STEPS: u16 = 1_000;
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);

@@ -1,6 +1,8 @@
-//! Which pods may be deleted by force, and when: tries, their floor, and what is known of the nodes.
+//! Decides which pods may be deleted by force, and when: tries, their rate limit, and what is known
+//! about the nodes.
 //!
-//! Pure: no client, no clock. It is no decision about a job: a pod that stays costs the job one worker and nothing else.
+//! Pure: no client, no clock. This does not affect decisions about a job: a pod that stays only
+//! costs the job one worker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +13,9 @@ use zephyr_crds::conditions::Reason;
 use super::status::WriteProblem;
 use crate::pods::PodFacts;
 
-/// Deletes in [`WINDOW`] of one job's pods that are still there. A pod that goes away counts no longer, so that a lost node's
-/// pods are all deleted within seconds; a pod that a finalizer keeps is not worth more.
+/// Most deletions in [`WINDOW`] of pods of one job that still exist. A pod that disappears no
+/// longer counts, so all pods of a lost node are deleted within seconds. Pods that a finalizer
+/// keeps do not deserve more tries.
 pub const MAX_TRIES_IN_WINDOW: usize = 4;
 /// See [`MAX_TRIES_IN_WINDOW`].
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
@@ -22,17 +25,19 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
 /// Doublings after which the wait is the longest in any case.
 const MAX_DOUBLINGS: u32 = 8;
-/// Tries after which a pod that is still there is reported: the first may not have been carried out yet.
+/// Number of tries after which a pod that still exists is reported: the first try may not have
+/// taken effect yet.
 const TRIES_BEFORE_REPORT: u32 = 2;
-/// How long what was seen of a node holds.
+/// How long an observation of a node is valid.
 pub const NODE_VIEW_AGE: SignedDuration = SignedDuration::from_secs(30);
-/// Nodes that one reconcile asks for: each is a call. The others' turn is the next.
+/// Most nodes that one reconcile reads, each with one call. The others follow in the next
+/// reconcile.
 pub const MAX_NODES_ASKED: usize = 5;
 
 /// What is known of a pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeView {
-    /// It is not there, or its condition `Ready` is not `True`.
+    /// It does not exist, or its condition `Ready` is not `True`.
     Lost,
     /// It is ready: its kubelet ends the pod by itself, however long that takes.
     Ready,
@@ -40,7 +45,7 @@ pub enum NodeView {
     Unknown,
 }
 
-/// The tries at one job's pods, and the nodes these pods are on.
+/// The tries for one job's pods, and the nodes of these pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ForcedDeletes {
     /// By pod uid.
@@ -50,18 +55,18 @@ pub struct ForcedDeletes {
     nodes: BTreeMap<String, (NodeView, Timestamp)>,
 }
 
-/// The tries at one pod.
+/// The tries for one pod.
 #[derive(Clone, Debug, PartialEq)]
 struct Tries {
     name: String,
     times: u32,
     last: Timestamp,
-    /// What the API server said to the last one, if it refused.
+    /// The API server's message for the last try, if it refused.
     refused: Option<WriteProblem>,
 }
 
 impl ForcedDeletes {
-    /// Notes a try at a pod.
+    /// Records a try for a pod.
     pub fn note_try(
         &mut self,
         name: &str,
@@ -80,12 +85,12 @@ impl ForcedDeletes {
         self.recent.push((uid.to_owned(), now));
     }
 
-    /// Notes what was seen of a node.
+    /// Records an observation of a node.
     pub fn note_node(&mut self, name: &str, view: NodeView, now: Timestamp) {
         self.nodes.insert(name.to_owned(), (view, now));
     }
 
-    /// Forgets pods that are gone, and nodes of which nothing is known that still holds.
+    /// Forgets pods that are gone, and nodes whose observations have expired.
     pub fn retain(&mut self, pods: &[Arc<PodFacts>], now: Timestamp) {
         if self.tries.is_empty() && self.nodes.is_empty() {
             return;
@@ -98,7 +103,7 @@ impl ForcedDeletes {
             .retain(|_, (_, seen)| now.duration_since(*seen) < NODE_VIEW_AGE);
     }
 
-    /// Nodes to ask for: those of pods that are stuck and could be deleted now.
+    /// The nodes to read: those of pods that are stuck and could be deleted now.
     pub fn nodes_to_ask(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Vec<String> {
         let mut nodes: Vec<_> = pods
             .iter()
@@ -112,7 +117,8 @@ impl ForcedDeletes {
         nodes
     }
 
-    /// The pods to delete by force now: stuck, on a lost node, and not tried too often. Those that were never tried come first.
+    /// The pods to delete by force now: stuck, on a lost node, and not tried too often. Pods
+    /// without a try come first.
     pub fn due<'a>(&self, pods: &'a [Arc<PodFacts>], now: Timestamp) -> Vec<&'a PodFacts> {
         let mut due: Vec<_> = pods
             .iter()
@@ -124,9 +130,9 @@ impl ForcedDeletes {
         due
     }
 
-    /// When to look again at pods that are being deleted; absent if none is.
+    /// When to check pods that are being deleted again; absent if there is none.
     pub fn next_look(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Option<Timestamp> {
-        // The oldest try that still counts makes room for another one.
+        // When the oldest try leaves the window, another one is allowed.
         let room = self
             .recent(now)
             .min()
@@ -146,7 +152,8 @@ impl ForcedDeletes {
         pods.iter().map(Arc::as_ref).filter_map(look).min()
     }
 
-    /// What people should know: a delete that was refused, or else a pod that stays although it was deleted.
+    /// A message for people: a refused deletion, or else a pod that still exists although it was
+    /// deleted.
     pub fn problem(&self) -> Option<WriteProblem> {
         let refused = self.tries.values().find_map(|tries| tries.refused.clone());
         let stays = || {
@@ -170,13 +177,13 @@ impl ForcedDeletes {
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
         match node.map(|(view, _)| view) {
             Some(NodeView::Lost) => true,
-            // None: not asked yet, or it has no node.
+            // None: the node was not read yet, or the pod has no node.
             Some(NodeView::Ready) | None => false,
             Some(NodeView::Unknown) => pod.is_on_lost_node,
         }
     }
 
-    /// From when on another try at the pod is allowed.
+    /// The time from which another try for the pod is allowed.
     fn rested(&self, pod: &PodFacts) -> Timestamp {
         let Some(tries) = self.tries.get(&pod.uid) else {
             return Timestamp::MIN;
@@ -188,7 +195,7 @@ impl ForcedDeletes {
         )
     }
 
-    /// The tries that count against the floor.
+    /// The tries that count towards the rate limit.
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
         self.recent
             .iter()
@@ -197,7 +204,7 @@ impl ForcedDeletes {
     }
 }
 
-/// `from` plus `wait`; the far future if that cannot be written.
+/// `from` plus `wait`; the far future if the sum cannot be represented.
 fn later(from: Timestamp, wait: SignedDuration) -> Timestamp {
     from.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
@@ -230,7 +237,8 @@ mod tests {
         }
     }
 
-    /// Deletes what is due, every 100 ms for `seconds`; `goes` says which pods go away by it. The seconds of all deletes.
+    /// Deletes what is due, every 100 ms for `seconds`; `goes` says which pods disappear because of
+    /// it. Returns the seconds of all deletions.
     fn run(
         mut pods: Vec<Arc<PodFacts>>,
         seconds: i64,

@@ -1,5 +1,5 @@
-//! What the operator remembers of a job between two reconciles. Nothing here is needed for correctness: after a restart it
-//! begins empty.
+//! What the operator remembers about a job between two reconciles. Correctness does not depend on
+//! it: after a restart it is empty.
 
 mod events;
 
@@ -18,7 +18,8 @@ use super::observed::{Frozen, LastWell};
 use super::validate::after;
 use crate::pods::PodFacts;
 
-/// Least time between two events of one reason about one job: a state that flaps is one event, and `status` says how it is.
+/// Least time between two events with the same reason for one job: a state that changes quickly
+/// causes one event, and `status` shows the current state.
 pub const EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// Jobs by uid.
@@ -27,29 +28,29 @@ pub struct Memory(Mutex<BTreeMap<String, JobMemory>>);
 
 #[derive(Debug, Default)]
 struct JobMemory {
-    /// The job as the API server answered to our last write, until the watch brings it.
+    /// The job as the API server returned it for our last write, until the watch delivers it.
     written: Option<ZephyrJob>,
     written_at: Option<Timestamp>,
     failures: u32,
-    /// The frozen job of the running generation, with the uid of the root that it was read from.
+    /// The frozen job of the running generation, with the uid of the root from which it was read.
     frozen: Option<(String, Frozen)>,
-    /// The version of an unreadable job that people have heard of.
+    /// The version of an unreadable job for which an event was published.
     unreadable_version: Option<String>,
     events: EventMemory,
     last_well: LastWell,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
-    /// The `StatefulSet` by uid whose replicas were changed last, and to how many.
+    /// The uid of the `StatefulSet` whose replicas were changed last, and the new number.
     scaled_to: Option<(String, u32)>,
-    /// Deletions of earlier generations' roots that failed in a row, and when the next one is tried.
+    /// Consecutive failed deletions of earlier generations' roots, and when the next one is tried.
     old_roots_held: Option<(u32, Timestamp)>,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
 }
 
 impl Memory {
-    /// The newer of what the watch has and what we wrote ourselves: a plan made on a status from before one's own write
-    /// would repeat it.
+    /// The newer of the watch's version and the one that we wrote: a plan that is based on a status
+    /// from before the own write would repeat that write.
     pub fn newest(&self, cached: ZephyrJob) -> ZephyrJob {
         let mut jobs = self.lock();
         let Some(memory) = cached.uid().and_then(|uid| jobs.get_mut(&uid)) else {
@@ -65,7 +66,7 @@ impl Memory {
         }
     }
 
-    /// Keeps what the API server answered to a write of ours, if it can be read.
+    /// Keeps the API server's answer to one of our writes, if it can be read.
     pub fn remember(&self, uid: &str, written: Option<ZephyrJob>, now: Timestamp) {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -86,14 +87,15 @@ impl Memory {
         jobs.entry(uid.to_owned()).or_default().frozen = Some((root_uid.to_owned(), frozen));
     }
 
-    /// No generation of this job runs any more.
+    /// Records that no generation of this job runs any more.
     pub fn drop_frozen(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.frozen = None;
         }
     }
 
-    /// Whether people have not heard yet that this version of a job cannot be read; they have from now on.
+    /// Whether no event was published yet for this version of an unreadable job; from now on it
+    /// counts as published.
     pub fn must_tell_unreadable(&self, uid: &str, version: &str) -> bool {
         let mut jobs = self.lock();
         let told = &mut jobs.entry(uid.to_owned()).or_default().unreadable_version;
@@ -114,7 +116,7 @@ impl Memory {
             .map_or_else(LastWell::default, |memory| memory.last_well)
     }
 
-    /// Notes what `diagnosis` shows.
+    /// Records the facts of `diagnosis`.
     pub fn note_health(&self, uid: &str, diagnosis: &Diagnosis, now: Timestamp) {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -126,14 +128,16 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.scaled_at)
     }
 
-    /// How many workers this operator last asked this `StatefulSet` for: the watch may say so later than pods are gone.
+    /// The number of workers that this operator last requested from this `StatefulSet`: the watch
+    /// may report it later than the disappearance of pods.
     pub fn scaled_to(&self, uid: &str, workers_uid: &str) -> Option<u32> {
         let jobs = self.lock();
         let (last, to) = jobs.get(uid)?.scaled_to.as_ref()?;
         (last == workers_uid).then_some(*to)
     }
 
-    /// The number of the job's workers was changed, in the `StatefulSet` with this uid.
+    /// Records that the number of the job's workers was changed, in the `StatefulSet` with this
+    /// uid.
     pub fn note_scale(&self, uid: &str, workers_uid: &str, to: u32, now: Timestamp) {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -141,14 +145,15 @@ impl Memory {
         memory.scaled_to = Some((workers_uid.to_owned(), to));
     }
 
-    /// Until when the roots of earlier generations are left alone.
+    /// Until when deletions of earlier generations' roots pause.
     pub fn old_roots_held(&self, uid: &str) -> Option<Timestamp> {
         let jobs = self.lock();
         let held = jobs.get(uid)?.old_roots_held;
         held.map(|(_, until)| until)
     }
 
-    /// A root of an earlier generation could not be deleted: `wait` gives the wait after so many failures in a row.
+    /// Records that a root of an earlier generation could not be deleted: `wait` returns the wait
+    /// after this number of consecutive failures.
     pub fn hold_old_roots(&self, uid: &str, wait: impl FnOnce(u32) -> Duration, now: Timestamp) {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -157,14 +162,14 @@ impl Memory {
         memory.old_roots_held = Some((failures, after(now, wait(failures))));
     }
 
-    /// A root of an earlier generation was deleted.
+    /// Records that a root of an earlier generation was deleted.
     pub fn release_old_roots(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.old_roots_held = None;
         }
     }
 
-    /// The tries at the job's stuck pods, without those of pods that are gone.
+    /// The tries for the job's stuck pods, without those of pods that are gone.
     pub fn forced(&self, uid: &str, pods: &[Arc<PodFacts>], now: Timestamp) -> ForcedDeletes {
         let mut jobs = self.lock();
         let Some(memory) = jobs.get_mut(uid) else {
@@ -174,12 +179,12 @@ impl Memory {
         memory.forced.clone()
     }
 
-    /// Changes what is kept of the job's stuck pods.
+    /// Changes the record of the job's stuck pods.
     pub fn change_forced(&self, uid: &str, change: impl FnOnce(&mut ForcedDeletes)) {
         change(&mut self.lock().entry(uid.to_owned()).or_default().forced);
     }
 
-    /// Whether an event of `reason` may be published for the job. It counts as published if so.
+    /// Whether an event with `reason` may be published for the job. If so, it counts as published.
     pub fn may_announce(&self, uid: &str, reason: &str, now: Timestamp) -> bool {
         let mut jobs = self.lock();
         let announced = &mut jobs.entry(uid.to_owned()).or_default().announced;
@@ -192,7 +197,7 @@ impl Memory {
         !is_recent
     }
 
-    /// Counts one more failure, and says how many there were in a row.
+    /// Counts one more failure, and returns the number of consecutive failures.
     pub fn blame(&self, uid: &str) -> u32 {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -207,7 +212,7 @@ impl Memory {
         }
     }
 
-    /// Looks at what events said of the job's pods, or changes it.
+    /// Reads or changes the record of the events of the job's pods.
     pub fn with_events<T>(&self, uid: &str, look: impl FnOnce(&mut EventMemory) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().events)
     }
@@ -218,13 +223,14 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, JobMemory>> {
-        // Whole after every statement: what a panic left behind is as good as any.
+        // Values are consistent after every statement, so a panic leaves a usable value.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether `one` is a later version than `other` of the same object. The API promises that versions can be compared as
-/// numbers; where they cannot, the watch is believed, and a stale write is refused by its version.
+/// Whether `one` is a later version than `other` of the same object. The API promises that versions
+/// can be compared as numbers. If they cannot, the watch's version is used, and a stale write is
+/// refused because of its version.
 fn is_newer(one: &ZephyrJob, other: &ZephyrJob) -> bool {
     let number = |job: &ZephyrJob| {
         job.resource_version()

@@ -1,4 +1,4 @@
-//! The only reads: the watches' caches, and live lists where a cache is not enough. Decides nothing.
+//! The only reads: the watches' caches, and live lists if a cache is not enough. Decides nothing.
 
 pub mod events;
 pub mod refusal;
@@ -27,14 +27,14 @@ use crate::watches::facts::{
 
 /// Objects in one page of a live list.
 const PAGE: u32 = 500;
-/// Pages of one live list: 100,000 objects that carry the job's name.
+/// Most pages of one live list: 100,000 objects with the label of the job's name.
 const MAX_PAGES: u32 = 200;
-/// How often one live list starts again because the API server has forgotten where it was.
+/// How often one live list may start again because the API server has dropped its position.
 const MAX_RESTARTS: u32 = 3;
-/// What the API server answers to a page that continues a list it has forgotten.
+/// The API server's code for a page that continues a dropped list.
 const EXPIRED: u16 = 410;
 
-/// Which read failed.
+/// The read that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server did not list objects.
@@ -82,7 +82,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The call behind it.
+    /// The call that caused it.
     pub fn call(&self) -> Option<&CallError> {
         match self {
             Self::List { source, .. }
@@ -93,7 +93,7 @@ impl Error {
     }
 }
 
-/// The objects of a job, wherever they were read.
+/// The objects of a job, from the cache or from live lists.
 #[derive(Default)]
 struct Objects {
     roots: Vec<Arc<SeenRoot>>,
@@ -101,11 +101,11 @@ struct Objects {
     coordinators: Vec<Arc<SeenCoordinator>>,
     workers: Vec<Arc<SeenWorkers>>,
     pods: Vec<Arc<SeenPod>>,
-    /// The highest number on any object that carries the job's name.
+    /// The highest number on any object with the label of the job's name.
     highest_generation: u32,
 }
 
-/// What the watches know of the job.
+/// The watches' view of the job.
 pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
     let (namespace, uid) = (&job.namespace, &job.uid);
     let objects = Objects {
@@ -119,7 +119,7 @@ pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
     objects.read(job, Freshness::Cached)
 }
 
-/// What the API server knows of the job now, page by page.
+/// The API server's current view of the job, page by page.
 pub async fn live(
     client: &Client,
     caches: &Caches,
@@ -155,7 +155,7 @@ pub async fn live(
     Ok(objects.read(job, freshness))
 }
 
-/// The job itself, now; `None` when it is gone, or cannot be read any more: the watch brings that too.
+/// The job itself, now; `None` if it is gone, or can no longer be read: the watch reports that too.
 pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJob>, Error> {
     let api: Api<Seen<SeenJob>> = Api::namespaced(client.clone(), &job.namespace);
     let seen = bounded(api.get_opt(&job.name))
@@ -167,7 +167,7 @@ pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJ
     Ok(seen.and_then(|seen| seen.facts))
 }
 
-/// What the API server says of a node. If it may not be read, the pods' own conditions have to do.
+/// The API server's view of a node. If it may not be read, only the pods' own conditions are used.
 pub async fn node(client: &Client, name: &str) -> NodeView {
     let api: Api<Node> = Api::all(client.clone());
     match bounded(api.get_opt(name)).await {
@@ -211,7 +211,8 @@ pub async fn frozen(
     })
 }
 
-/// Lists the objects of one kind that carry the job's name, and notes the numbers that they take.
+/// Lists the objects of one kind with the label of the job's name, and records the numbers that
+/// they use.
 async fn list<F: Facts>(
     client: &Client,
     job: &JobIdentity,
@@ -296,7 +297,8 @@ impl Objects {
             observed.highest_generation = observed.highest_generation.max(generation);
             observed.pods.push(Arc::clone(&pod.facts));
         }
-        // One order, whatever the order of lists: the same facts make the same plan.
+        // A fixed order, whatever the order of the lists, so that the same facts give the same
+        // plan.
         observed
             .pods
             .sort_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
@@ -304,7 +306,7 @@ impl Objects {
     }
 }
 
-/// The generation that an object of this job belongs to; its number is noted as taken.
+/// The generation that an object of this job belongs to; records that its number is in use.
 fn entry<'a>(
     observed: &'a mut Observed,
     mark: &Mark,
@@ -315,7 +317,7 @@ fn entry<'a>(
     observed.generations.entry(mark.generation).or_default()
 }
 
-/// Whether an object belongs to the root that is there. Without a root it belongs to one that is gone.
+/// Whether an object belongs to the existing root. Without a root it belongs to a deleted one.
 fn is_of_root(objects: &GenerationObjects, mark: &Mark) -> bool {
     objects
         .root
@@ -323,7 +325,7 @@ fn is_of_root(objects: &GenerationObjects, mark: &Mark) -> bool {
         .is_none_or(|root| root.object.uid == mark.owner_uid)
 }
 
-/// The frozen job in a root; it must be of this job.
+/// The frozen job in a root; it must belong to this job.
 fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, RootFault> {
     let text = root
         .data
@@ -333,7 +335,8 @@ fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, Ro
     read_document(text, &job.uid)
 }
 
-/// Reads the document in a root. What another release wrote is told from what nobody can read.
+/// Reads the document in a root. Distinguishes a document of another release from an unreadable
+/// one.
 fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault> {
     let header = header(text).map_err(|error| RootFault::Damaged(error.to_string()))?;
     if header.uid != job_uid {
@@ -367,7 +370,7 @@ mod tests {
 
     use super::*;
 
-    /// What is made of a document with one change in it.
+    /// The result of reading a document with one change.
     fn read(change: impl FnOnce(&mut Value)) -> Result<Box<FrozenJob>, RootFault> {
         let frozen = crate::children::tests::frozen(json!({}));
         let uid = frozen.uid.clone();
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_job_of_another_release_is_no_damage() {
+    fn a_frozen_job_of_another_release_is_not_damaged() {
         assert!(read(|document| document["tracing"] = json!(true)).is_ok());
         let foreign: [fn(&mut Value); 4] = [
             |document| document["version"] = json!(2),

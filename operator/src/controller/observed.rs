@@ -1,4 +1,4 @@
-//! What the cluster shows of one job, as plain values: the input of the plan. Reads nothing itself.
+//! The cluster's state for one job, as plain values: the input of the plan. Reads nothing itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,45 +13,48 @@ use crate::pods::{PodEnd, PodFacts, Role};
 use crate::progress::Lost;
 use crate::run_report::{RunReport, Unheard};
 
-/// Everything the plan may look at besides the job itself.
+/// Everything that the plan may use besides the job itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// Whether the objects were just listed, or come from the watch's cache.
     pub freshness: Freshness,
     /// The objects of this job (by uid), by generation.
     pub generations: BTreeMap<u32, GenerationObjects>,
-    /// The highest generation on any object that carries the job's name, whichever job's it is: its numbers are taken.
+    /// The highest generation on any object with the label of the job's name, whichever job it
+    /// belongs to: these numbers are in use.
     pub highest_generation: u32,
     /// The pods of this job's generations.
     pub pods: Vec<Arc<PodFacts>>,
-    /// What the coordinator of the current generation last said.
+    /// The last report of the current generation's coordinator.
     pub report: Option<RunReport>,
-    /// Present while no stream to that coordinator is up.
+    /// Present while there is no stream to that coordinator.
     pub unheard: Option<Unheard>,
-    /// The operator started a moment ago: a coordinator it has not heard of may well be fine.
+    /// The operator started a moment ago, so a coordinator without a report may still be fine.
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
-    /// What keeps pods of the current generation from starting, by uid: those whose events were listed, with what was found.
+    /// Why pods of the current generation do not start, by uid: those whose events were listed,
+    /// with the result.
     pub start_events: BTreeMap<String, Option<StartEvent>>,
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
-    /// Ends of worker pods that the coordinator has not been told on its present stream.
+    /// Ends of worker pods that were not reported to the coordinator on its present stream.
     pub untold_ends: Vec<PodEnd>,
-    /// Since when the coordinator is told to end the job.
+    /// The time since which the coordinator is asked to end the job.
     pub told_to_end: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
-    /// Until when the roots of earlier generations are left alone, since the last deletion of one failed.
+    /// Until when deletions of earlier generations' roots pause, because the last one failed.
     pub old_roots_held: Option<Timestamp>,
     /// The pods that were deleted by force, and what is known of nodes.
     pub forced: ForcedDeletes,
-    /// When things were last seen well, whether or not status says so yet.
+    /// When the state was last good, even if status does not show it yet.
     pub last_well: LastWell,
 }
 
-/// When this operator last saw the running generation well. A status write waits for its floor, and a worker that lives
-/// for less than that must restart the timer of dead workers all the same.
+/// When this operator last saw the running generation in a good state. A status write may be
+/// delayed, but a worker that lives for less than the delay must still restart the timer of dead
+/// workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastWell {
     /// A worker was alive.
@@ -61,7 +64,7 @@ pub struct LastWell {
 }
 
 impl LastWell {
-    /// Takes over what `diagnosis` shows at `now`.
+    /// Adds the facts that `diagnosis` shows at `now`.
     pub fn note(&mut self, diagnosis: &Diagnosis, now: Timestamp) {
         if diagnosis.workers.counts.alive() > 0 {
             self.worker_alive = Some(now);
@@ -72,7 +75,7 @@ impl LastWell {
     }
 }
 
-/// Where the objects come from.
+/// The source of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Freshness {
     /// From the watches' caches, which may be behind.
@@ -109,22 +112,23 @@ pub struct RootFacts {
 /// Why the frozen job in a root cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootFault {
-    /// Nobody can use it: the generation is lost.
+    /// Unusable for every release: the generation is lost.
     Damaged(String),
-    /// Another release wrote it, and this one does not understand all of it. The generation goes on; this operator makes nothing
-    /// from it and starts no other one, because that could be another job.
+    /// Another release wrote it, and this one does not understand all of it. The generation
+    /// continues. This operator creates nothing from the document and starts no other generation,
+    /// because that could be another job.
     OtherRelease {
         /// What this release does not know.
         reason: String,
-        /// Where its coordinator is dialled all the same.
+        /// The address of its coordinator, which can still be used.
         coordinator_address: String,
     },
 }
 
-/// The frozen job in a root. It is read once for each generation, and only for the one that runs.
+/// The frozen job in a root. It is read once for each generation, and only for the running one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frozen {
-    /// Nobody needs it.
+    /// It was not needed.
     Unread,
     /// It was read.
     Read(Arc<FrozenJob>),
@@ -142,12 +146,12 @@ impl Frozen {
     }
 }
 
-/// An object that is there.
+/// An existing object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFacts {
     /// Its uid.
     pub uid: String,
-    /// Deletion was asked for.
+    /// Its deletion was requested.
     pub terminating: bool,
 }
 
@@ -156,7 +160,7 @@ pub struct ObjectFacts {
 pub struct CoordinatorFacts {
     /// What all objects have.
     pub object: ObjectFacts,
-    /// Since when one pod is available; absent while none is.
+    /// The time since which one pod is available; absent while none is.
     pub available_since: Option<Timestamp>,
     /// Why its pods are refused, in the API server's words.
     pub refused: Option<String>,
@@ -167,30 +171,30 @@ pub struct CoordinatorFacts {
 pub struct WorkersFacts {
     /// What all objects have.
     pub object: ObjectFacts,
-    /// What it is asked for.
+    /// The number of requested replicas.
     pub replicas: u32,
-    /// Pods that exist, whatever their state.
+    /// The number of existing pods, whatever their state.
     pub pods: u32,
 }
 
 impl WorkersFacts {
-    /// Whether fewer pods exist than it is asked for.
+    /// Whether fewer pods exist than requested.
     pub fn is_short(&self) -> bool {
         self.pods < self.replicas
     }
 }
 
-/// How much a live look shows.
+/// How much a live list covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The objects and the coordinator's pods. Every other pod is a name that is taken, and worker pods come from the cache.
+    /// The objects and the coordinator's pods. Worker pods come from the cache.
     Objects,
     /// Worker pods as well.
     Pods,
 }
 
 impl Freshness {
-    /// Whether what was seen is enough for a decision that needs `depth`.
+    /// Whether the listed data is enough for a decision that needs `depth`.
     pub fn covers(self, depth: Depth) -> bool {
         match (self, depth) {
             (Self::Cached, _) | (Self::Live, Depth::Pods) => false,
@@ -205,7 +209,7 @@ impl Observed {
         self.generations.get(&generation)
     }
 
-    /// Why the root of `generation` is another release's business; absent if this one understands it.
+    /// Why this release cannot handle the root of `generation`; absent if it can.
     pub fn other_release(&self, generation: u32) -> Option<&str> {
         let root = self.generation(generation)?.root.as_ref()?;
         match &root.frozen {
@@ -233,7 +237,7 @@ impl Observed {
 }
 
 impl GenerationObjects {
-    /// Whether anything of it exists besides its root.
+    /// Whether any object besides its root exists.
     pub fn has_children(&self) -> bool {
         self.service.is_some() || self.coordinator.is_some() || self.workers.is_some()
     }

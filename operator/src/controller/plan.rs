@@ -1,7 +1,8 @@
-//! What to do next for a job, given what its user wants and what the cluster shows.
+//! Decides the next step for a job, from what its user wants and what the cluster shows.
 //!
-//! Pure: no client, no clock. Every decision about a job's life is made here; `apply.rs` has no choice left. Decisions that
-//! must survive a crash are [`Lifecycle`] steps: they become one status write, and objects follow from status.
+//! Pure: no client, no clock. Every decision about a job's life is made here; `apply.rs` makes
+//! none. Decisions that must survive a crash are [`Lifecycle`] steps: each becomes one status
+//! write, and the objects follow from status.
 
 mod loss;
 pub(super) mod objects;
@@ -28,37 +29,38 @@ use super::observed::{Depth, Freshness, Observed};
 use super::validate::{ValidatedJob, Verdict, after};
 use crate::run_report::RunResult;
 
-/// Generations in a row that may end in the same way without one task committed between them. Two can be bad luck of the
-/// cluster; the third shows that it is the job.
+/// Consecutive generations that may end in the same way without a committed task between them. Two
+/// can be bad luck of the cluster; the third shows that the job itself is the cause.
 pub const MAX_GENERATIONS_WITHOUT_PROGRESS: u32 = 3;
 
-/// How soon to look again while something is wrong or on its way and no event may tell of it.
+/// How soon to reconcile again while a problem or a change exists that may cause no event.
 const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 
-/// How soon to look again at a job that runs undisturbed: heals what a lost event would have told.
+/// How soon to reconcile a job again that runs undisturbed, in case an event was lost.
 const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
-/// Least time between two changes of a generation's replicas: a coordinator may say something else about the use of workers twice
-/// a second.
+/// Least time between two changes of a generation's replicas, because a coordinator may change its
+/// report about useful workers twice a second.
 const SCALE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a coordinator may take to end the job: its result into the ledger, the output's folder let go, intermediate data removed.
-/// Each of these gives up after at most a minute.
+/// How long a coordinator may take to end the job: it writes the result into the ledger, releases
+/// the output's folder and removes intermediate data. Each of these steps gives up after at most a
+/// minute.
 const END_PATIENCE: Duration = Duration::from_mins(4);
 
-/// How soon at the earliest to look again at pods that stay Terminating: nobody waits for one of them.
+/// The shortest wait before pods that stay Terminating are checked again: none of them is urgent.
 const STUCK_REQUEUE: Duration = Duration::from_secs(1);
 
-/// What the operator's installation adds to a job when it is frozen.
+/// The settings that the operator's installation adds to a job when it is frozen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Installation {
     /// The worker image of the operator's own release.
     pub worker_image: String,
     /// Settings of the object store, by the store's own key.
     pub storage_options: BTreeMap<String, String>,
-    /// Whose preemptible nodes the cluster has: no coordinator runs on them.
+    /// The provider of the cluster's preemptible nodes, which coordinators avoid.
     pub spot_provider: SpotProvider,
-    /// Domain of the cluster's DNS, where service names must be complete.
+    /// Domain of the cluster's DNS, if service names must be complete.
     pub cluster_domain: Option<String>,
     /// Whether pods that a lost node keeps Terminating are deleted by force.
     pub force_delete_pods: bool,
@@ -75,14 +77,14 @@ pub struct Plan {
     pub lifecycle: Lifecycle,
     /// What status reports of coordinator and workers.
     pub diagnosis: Diagnosis,
-    /// When to look again, if nothing happens before.
+    /// When to reconcile again, if nothing happens before.
     pub requeue_after: Option<Duration>,
 }
 
-/// What becomes of the job: written to status before anything follows from it.
+/// What happens with the job: written to status before anything follows from it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Lifecycle {
-    /// As it is.
+    /// No change.
     #[default]
     Stay,
     /// The spec is refused, and nothing runs.
@@ -93,7 +95,7 @@ pub enum Lifecycle {
     Start(Start),
     /// The job ends.
     Finish(Finish),
-    /// The job has ended before.
+    /// The job has ended earlier.
     Ended,
 }
 
@@ -104,9 +106,9 @@ pub struct Start {
     pub generation: u32,
     /// The generation before it, and why it ended.
     pub ended: Option<EndedGeneration>,
-    /// Its objects are not created before.
+    /// The time before which its objects are not created.
     pub not_before: Option<Timestamp>,
-    /// Generations in a row, up to the one that ended, without a committed task.
+    /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
 }
 
@@ -152,7 +154,7 @@ pub fn plan(
     }
 }
 
-/// No generation yet: refuse the spec, or mint a number that nobody has used.
+/// No generation yet: refuses the spec, or assigns a number that was never used.
 fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Plan {
     if verdict.is_refusal() {
         return Plan {
@@ -178,7 +180,8 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     }
 }
 
-/// The number after `highest`, or why there is none. An object that somebody labelled as the job's may have used them up.
+/// The number after `highest`, or why there is none. An object that somebody labelled as the job's
+/// may have used up the numbers.
 fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
     if highest < names::MAX_GENERATION {
         return Ok(highest + 1);
@@ -194,7 +197,8 @@ fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
     ))
 }
 
-/// Owner references take everything along once the job is gone. One that a finalizer keeps is not to run meanwhile.
+/// Owner references delete all objects once the job is gone. A job that a finalizer keeps must not
+/// run in the meantime.
 fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     let roots = delete_roots(job, observed, u32::MAX);
     Plan {
@@ -203,7 +207,7 @@ fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     }
 }
 
-/// The job has ended and status says so: the generation goes, and after its time the job itself.
+/// The job has ended and status says so: the generation is deleted, and later the job itself.
 fn plan_ended(
     job: &ValidatedJob,
     observed: &Observed,
@@ -257,7 +261,7 @@ fn plan_ended(
     }
 }
 
-/// Status names a generation: end it, or bring its objects to where they should be.
+/// Status names a generation: ends it, or creates and changes its objects as needed.
 fn plan_running(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -279,8 +283,8 @@ fn plan_running(
         };
     }
     let backoff_until = job.backoff_until(now);
-    // An operator that just started has watched nothing for as long as the timers say; what happened while nobody looked,
-    // the end of the job perhaps, is told by the coordinator in a moment.
+    // An operator that just started has not observed the job for as long as the timers require. The
+    // coordinator will soon report what happened in the meantime, perhaps the end of the job.
     let timers =
         || coordinator_lost(job, &diagnosis, now).or_else(|| workers_lost(job, &diagnosis, now));
     let may_end = ends_by(observed).is_none_or(|end| now >= end);
@@ -315,7 +319,8 @@ fn plan_running(
             });
         }
     }
-    // Only now: the new generation never waits for the old one, and its number is in status already.
+    // Only after the objects of the new generation, because it never waits for the old one, and its
+    // number is already in status.
     let mut old_roots: Vec<_> = delete_roots(job, observed, generation).collect();
     let old_roots_held = observed
         .old_roots_held
@@ -327,7 +332,7 @@ fn plan_running(
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let held = held.into_iter().chain(old_roots_held);
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
-    // A deletion that fails now has no event that would lead to the next try.
+    // A deletion that fails now causes no event that would lead to the next try.
     let wait = if old_roots.is_empty() {
         wait
     } else {
@@ -343,8 +348,8 @@ fn plan_running(
     }
 }
 
-/// What has to be read live before a generation ends for this cause. Only one cause rests on worker pods; to list them for every
-/// other would take minutes of a job of 10,000 workers.
+/// What must be read live before a generation ends for this cause. Only one cause depends on worker
+/// pods; listing them for every other cause would take minutes for a job with 10,000 workers.
 fn depth_of(cause: GenerationEnd) -> Depth {
     match cause {
         GenerationEnd::NoWorkers => Depth::Pods,
@@ -354,8 +359,8 @@ fn depth_of(cause: GenerationEnd) -> Depth {
     }
 }
 
-/// Why no generation follows the one that ended, if none may: `used` is the number of generations with it, `without_progress` the
-/// number of those in a row that committed nothing.
+/// Why no generation follows the one that ended, if none may: `used` is the number of generations
+/// including it, `without_progress` the number of consecutive ones that committed nothing.
 fn no_further(
     job: &ValidatedJob,
     ended: &EndedGeneration,
@@ -378,7 +383,8 @@ fn no_further(
     })
 }
 
-/// Whether the coordinator can end the job itself: it is ready and heard, has a plan, and is not about to be collected.
+/// Whether the coordinator can end the job itself: it is ready and reports, has a plan, and is not
+/// about to be collected.
 fn can_end(
     job: &ValidatedJob,
     observed: &Observed,
@@ -391,12 +397,13 @@ fn can_end(
     diagnosis.coordinator.ready && is_heard && generation_lost(job, observed, generation).is_none()
 }
 
-/// How long a coordinator that was told to end the job may take; absent if none was.
+/// How long a coordinator that was asked to end the job may still take; absent if none was asked.
 fn ends_by(observed: &Observed) -> Option<Timestamp> {
     observed.told_to_end.map(|told| after(told, END_PATIENCE))
 }
 
-/// What people should know of a job that ends without its coordinator, which would have removed the intermediate data.
+/// The message for a job that ends without its coordinator, which would have removed the
+/// intermediate data.
 fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     match job.spec.storage.retain {
         Retain::Never => format!(
@@ -406,7 +413,7 @@ fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     }
 }
 
-/// The generation has ended without a result: the next one, or the end of the job.
+/// The generation has ended without a result: starts the next one, or ends the job.
 fn plan_next(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -417,7 +424,8 @@ fn plan_next(
     now: Timestamp,
 ) -> Plan {
     if observed.other_release(generation).is_some() {
-        // The next one could only be made of what this release understands. The release that does goes on from here.
+        // The next generation could only use what this release understands. The newer release
+        // continues from here.
         return Plan {
             lifecycle: Lifecycle::Stay,
             diagnosis,
@@ -471,7 +479,8 @@ fn plan_next(
         return finish(reason, with_what_stays(job, message));
     }
     if verdict.is_refusal() {
-        // The spec was edited into something that cannot be frozen: the edit that repairs it starts the next generation.
+        // The spec was edited into one that cannot be frozen; the edit that repairs it starts the
+        // next generation.
         return Plan {
             lifecycle: Lifecycle::Stay,
             diagnosis,
@@ -495,7 +504,7 @@ fn plan_next(
     }
 }
 
-/// Whether the last `count` generations, the one that ends now included, ended by `cause`.
+/// Whether the last `count` generations, including the one that ends now, ended by `cause`.
 fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
     let ended: Vec<_> = job
         .status
@@ -519,7 +528,7 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,
         (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
         (false, EndReason::NoProgress) => Reason::NoProgress,
-        // A newer release may have more words.
+        // A newer release may know more reasons.
         (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
             Reason::TaskFailed
         }
@@ -542,7 +551,7 @@ fn finish_by(result: &RunResult) -> Finish {
     }
 }
 
-/// The nearest moment at which time alone would change the plan.
+/// The next moment at which the passing of time alone would change the plan.
 fn requeue(
     job: &ValidatedJob,
     observed: &Observed,
@@ -577,7 +586,7 @@ fn requeue(
         .fold(usual, Duration::min)
 }
 
-/// From `now` to `deadline`; never none, so that a deadline that just passed is not asked for in a loop.
+/// From `now` to `deadline`; never zero, so that an expired deadline does not cause a loop.
 fn until(deadline: Timestamp, now: Timestamp) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(100);
     Duration::try_from(deadline.duration_since(now))

@@ -1,4 +1,4 @@
-//! What the job's status says, given the plan and how its writes went.
+//! Computes the job's status from the plan and the results of its writes.
 //!
 //! Pure: `apply.rs` writes it, last.
 
@@ -24,13 +24,14 @@ use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
 use crate::run_report::RunReport;
 
-/// Bytes of a status: etcd objects are small, and so is what `kubectl get -o yaml` should print.
+/// Most bytes of a status: objects in etcd are small, and the output of `kubectl get -o yaml`
+/// should be short.
 pub const MAX_STATUS_BYTES: usize = 8 * 1024;
 
-/// Characters of a condition's message: five conditions may carry the same one.
+/// Most characters of a condition's message; five conditions may carry the same one.
 const MAX_MESSAGE: usize = 400;
 
-/// A write that failed in a way the user should know of.
+/// A failed write that the user should know about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteProblem {
     /// The reason of the condition `Degraded`.
@@ -69,7 +70,7 @@ pub fn project(
     next.status
 }
 
-/// A status on its way.
+/// A status that is being computed.
 struct Projection {
     status: ZephyrJobStatus,
     spec_version: Option<i64>,
@@ -123,7 +124,7 @@ impl Projection {
             last_lost_pod: None,
         });
         if status.generations.len() > MAX_GENERATIONS_SHOWN {
-            // The first one stays: the number of generations used up is counted from it.
+            // The first one stays, because the number of used generations is counted from it.
             status.generations.remove(1);
         }
         status.generation = Some(start.generation);
@@ -244,7 +245,7 @@ impl Projection {
         if observed.warming_up
             && (self.is_unheard(report, diagnosis, problem) || self.is_unexplained(diagnosis))
         {
-            // What the operator before this one wrote is better than what this one knows.
+            // The previous operator's observations are better than what this one knows.
             self.status.all_workers_dead_since = diagnosis.workers.dead_since.map(Time);
             return;
         }
@@ -285,7 +286,7 @@ impl Projection {
         self.enter(phase, progress.reason, &progress.message);
     }
 
-    /// What the pods of both roles are.
+    /// The states of the pods of both roles.
     fn set_pods(&mut self, diagnosis: &Diagnosis) {
         let health = &diagnosis.coordinator;
         let (reason, message) = match &health.trouble {
@@ -315,7 +316,7 @@ impl Projection {
         self.set(ConditionType::WorkersReady, alive, reason, message);
     }
 
-    /// Whether the coordinator is well by all signs, was heard before, and has not been heard by this operator.
+    /// Whether the coordinator shows no problem and was heard before, but not yet by this operator.
     fn is_unheard(
         &self,
         report: Option<&RunReport>,
@@ -330,7 +331,8 @@ impl Projection {
         was_heard && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
     }
 
-    /// Whether pods were refused when the operator before this one looked, are still missing, and this one has not asked why.
+    /// Whether pods were refused when the previous operator looked, are still missing, and this
+    /// operator has not read the reason yet.
     fn is_unexplained(&self, diagnosis: &Diagnosis) -> bool {
         let was_refused = find(&self.status, ConditionType::Degraded).is_some_and(|condition| {
             condition.status == ConditionStatus::True && condition.reason == Reason::Blocked
@@ -385,7 +387,8 @@ impl Projection {
         self.status.all_workers_dead_since = workers.dead_since.map(Time);
     }
 
-    /// A generation that has ended has no workers; how many were lost is the job's history.
+    /// A generation that has ended has no workers; the number of lost ones is part of the job's
+    /// history.
     fn forget_workers(&mut self) {
         self.status.workers = self.status.workers.take().map(|workers| {
             WorkerCounts {
@@ -436,11 +439,11 @@ impl Projection {
         }
     }
 
-    /// The two conditions by which tools that know no kind in particular (`helm --wait`, Argo CD) tell whether to wait
-    /// on (kstatus). They follow from the others.
+    /// The two conditions by which generic tools (`helm --wait`, Argo CD) decide whether to keep
+    /// waiting (kstatus). They follow from the others.
     fn set_for_tools(&mut self) {
         let ended = self.status.phase.is_some_and(Phase::is_final);
-        // An edit that is refused after the end, or just before it, takes nothing back.
+        // An edit that is refused after the end, or just before it, does not change the result.
         let refused = find(&self.status, ConditionType::Accepted)
             .filter(|condition| condition.status == ConditionStatus::False && !ended);
         let failed = find(&self.status, ConditionType::Failed)
@@ -494,7 +497,7 @@ impl Projection {
         }
     }
 
-    /// Changes the phase, and writes the change into history.
+    /// Changes the phase, and records the change in history.
     fn enter(&mut self, phase: Phase, reason: Reason, message: &str) {
         let status = &mut self.status;
         if status.phase == Some(phase) {
@@ -526,7 +529,7 @@ fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
         .find(|condition| condition.r#type == kind)
 }
 
-/// What people should know of a generation that another release made.
+/// The message about a generation that another release created.
 fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WriteProblem> {
     let generation = generation?;
     let reason = observed.other_release(generation)?;
@@ -539,8 +542,8 @@ fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WritePr
     })
 }
 
-/// Makes the status small enough, whatever its texts are: the oldest of history goes first, then texts are shortened, those about
-/// the past before those about now.
+/// Makes the status small enough, whatever texts it contains: first the oldest entries of history
+/// are removed, then texts are shortened, those about the past before those about the present.
 fn bound(status: &mut ZephyrJobStatus) {
     let is_large = |status: &ZephyrJobStatus| {
         serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
@@ -567,7 +570,7 @@ fn bound(status: &mut ZephyrJobStatus) {
     }
 }
 
-/// The first `limit` characters, in one line.
+/// The first `limit` characters, on one line.
 fn cut(text: &str, limit: usize) -> String {
     let one_line = |character: char| {
         if character.is_control() {

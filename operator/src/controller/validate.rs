@@ -1,4 +1,5 @@
-//! From what the user wrote to what the plan may rely on. Every mistake of a user is found here, or by admission before.
+//! Converts what the user wrote into values that the plan can rely on. Admission or this module
+//! finds every mistake of a user.
 //!
 //! Pure: no client, no clock.
 
@@ -18,17 +19,17 @@ use super::observed::Observed;
 use super::plan::objects::fill_in;
 use crate::identity::JobIdentity;
 
-/// The finalizer by which the API server notes that a deleted object leaves what it owns.
+/// The finalizer with which the API server marks a deleted object whose children stay.
 const FINALIZER_ORPHAN: &str = "orphan";
 
-/// A job whose settings can be used without looking at them again.
+/// A job whose settings can be used without further checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedJob {
     /// Which job.
     pub identity: JobIdentity,
-    /// Every write of status, and the deletion of the job, is bound to it.
+    /// Every write of status, and the deletion of the job, has this precondition.
     pub resource_version: String,
-    /// `metadata.generation`: which version of the spec this is.
+    /// `metadata.generation`: the version of the spec.
     pub spec_version: Option<i64>,
     /// The spec as written, with the schema's defaults.
     pub spec: ZephyrJobSpec,
@@ -36,9 +37,9 @@ pub struct ValidatedJob {
     pub timing: Timing,
     /// The status that was written last; the default if there is none.
     pub status: ZephyrJobStatus,
-    /// Deletion was asked for.
+    /// Deletion was requested.
     pub deleted: bool,
-    /// Whoever deletes the job wants its objects to stay: `--cascade=orphan`.
+    /// The deletion leaves the job's objects: `--cascade=orphan`.
     pub orphans: bool,
 }
 
@@ -77,7 +78,7 @@ pub struct Timeout {
     pub length: Duration,
 }
 
-/// An object the API server should never hand out.
+/// An object that the API server should never return.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A field of the metadata is missing.
@@ -153,15 +154,16 @@ impl Verdict {
 }
 
 impl ValidatedJob {
-    /// Until when the generation waits before its objects are made; absent if it does not. A time further away than any back-off
-    /// was written by a clock that was wrong, or under a longer `backoff.max`.
+    /// The time until which the generation waits before its objects are created; absent if it does
+    /// not wait. A time that is further away than any back-off was written with a wrong clock, or
+    /// under a longer `backoff.max`.
     pub fn backoff_until(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.status.backoff_until.as_ref()?.0;
         (now < until && until <= after(now, self.timing.backoff_max)).then_some(until)
     }
 
-    /// Whether a generation of this very spec has begun: status says that this version was accepted, or a generation has it
-    /// frozen.
+    /// Whether a generation with exactly this spec has begun: status says that this version was
+    /// accepted, or a generation has it frozen.
     fn has_begun_as_it_is(&self, observed: &Observed) -> bool {
         let Some(generation) = self.status.generation else {
             return false;
@@ -180,7 +182,7 @@ impl ValidatedJob {
     }
 }
 
-/// Whether `frozen` is what freezing `spec` gives, whichever provider the installation named then.
+/// Whether `frozen` is the result of freezing `spec`, whichever provider the installation had then.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     SpotProvider::ALL.into_iter().any(|provider| {
         let mut filled = spec.clone();
@@ -190,7 +192,8 @@ fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
 }
 
 impl Timing {
-    /// A duration that cannot be read is an error of the spec; what runs already goes on by the default.
+    /// A duration that cannot be parsed is an error of the spec; a running generation continues
+    /// with the default.
     fn of(retries: &RetriesSpec) -> Self {
         let usual = RetriesSpec::default();
         let readable = |written: &DurationText, usual: &DurationText| {
@@ -214,8 +217,8 @@ impl Timing {
         }
     }
 
-    /// How long to wait before the generation that follows the `ended`-th of the job (from 1). Saturates: an exponent that
-    /// overflows is the longest wait, never none.
+    /// The wait before the generation that follows the `ended`-th of the job (from 1). Saturates:
+    /// if the exponent overflows, the wait is the longest one and never zero.
     pub fn backoff(&self, ended: u32) -> Duration {
         let factor = self
             .backoff_factor
@@ -228,7 +231,7 @@ impl Timing {
     }
 }
 
-/// `from` plus `length`; the far future where that cannot be written.
+/// `from` plus `length`; the far future if the sum cannot be represented.
 pub fn after(from: Timestamp, length: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(length)
         .ok()
@@ -276,7 +279,7 @@ mod tests {
                 },
                 "spec": spec,
             });
-            // As the watch brings it, which keeps little of the metadata.
+            // As the watch delivers it, with little of the metadata.
             let seen = serde_json::from_str::<Seen<SeenJob>>(&job.to_string()).expect("JSON");
             let job = seen.facts.expect("a job").document().expect("its spec");
             let (_, errors) = validate(&job).expect("it has its metadata");
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_is_to_leave_the_objects_is_told_from_one_that_a_finalizer_holds_up() {
+    fn a_deletion_that_leaves_the_objects_differs_from_one_that_a_finalizer_delays() {
         for (finalizer, orphans) in [
             ("orphan", true),
             ("foregroundDeletion", false),
@@ -302,7 +305,7 @@ mod tests {
                 "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [finalizer],
             });
-            // As the watch brings it, which keeps little of the metadata.
+            // As the watch delivers it, with little of the metadata.
             let metadata = serde_json::from_value::<Metadata>(metadata).expect("metadata");
             let spec = crate::children::tests::frozen(serde_json::json!({})).spec;
             let mut job = ZephyrJob::new("a", spec);
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_spec_is_known_again_with_what_freezing_added() {
+    fn a_frozen_spec_is_recognized_despite_what_freezing_added() {
         let spec: ZephyrJobSpec = serde_json::from_value(serde_json::json!({
             "pipeline": {
                 "source": {"items": {"values": [1], "shards": 1}},
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_written_is_the_far_future() {
+    fn a_time_that_cannot_be_represented_is_the_far_future() {
         assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::MAX), Timestamp::MAX);
         assert_eq!(
             after(Timestamp::UNIX_EPOCH, Duration::from_secs(5)).as_second(),

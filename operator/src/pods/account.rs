@@ -1,16 +1,17 @@
-//! The table of every word by which Kubernetes says how a pod or a container ended, and on whose account that goes.
+//! The table of all words by which Kubernetes reports how a pod or a container ended, and who is
+//! responsible for each.
 //!
-//! Pure. The words are those of the kubelet, the scheduler and the controllers from 1.24 to 1.34, and of the container
-//! runtimes. A word that is not in the table says nothing; then the container's own end decides.
+//! Pure. The words are those of the kubelet, the scheduler and the controllers from 1.24 to 1.34,
+//! and of the container runtimes. An unknown word is ignored; then the container's own end decides.
 
-/// On whose account a word goes.
+/// Who is responsible for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Account {
-    /// Somebody or something outside the job ended the pod, or never let it begin.
+    /// Somebody or something outside the job ended the pod, or never let it start.
     Cluster,
     /// The container ran out of its own memory.
     Memory,
-    /// The job did it, or it ended by itself: the exit code says more.
+    /// The job caused it, or the container exited by itself: the exit code has the details.
     Job,
 }
 
@@ -18,16 +19,19 @@ use Account::{Cluster, Job, Memory};
 
 /// `status.reason` of a pod.
 const POD_REASONS: &[(&str, Account)] = &[
-    // The kubelet, for its node's sake; `is_own_limit` tells evictions for a limit of the pod's own apart.
+    // From the kubelet, to protect its node; `is_own_limit` recognizes evictions because of one of
+    // the pod's own limits.
     ("Evicted", Cluster),
     ("Preempting", Cluster),
     ("Preempted", Cluster),
-    // The node goes: `Shutdown` before 1.22, `NodeShutdown` where the pod was not admitted any more.
+    // The node shuts down: `Shutdown` before 1.22, `NodeShutdown` if the pod was no longer
+    // admitted.
     ("NodeShutdown", Cluster),
     ("Shutdown", Cluster),
     ("Terminated", Cluster),
     ("NodeLost", Cluster),
-    // The kubelet did not admit the pod: nothing of the job ever ran in it. `OutOf…` is told by its prefix.
+    // The kubelet did not admit the pod, so nothing of the job ever ran in it. `OutOf…` is
+    // recognized by its prefix.
     ("AppArmor", Cluster),
     ("InitContainerRestartPolicyForbidden", Cluster),
     ("InvalidNodeInfo", Cluster),
@@ -49,27 +53,29 @@ const POD_REASONS: &[(&str, Account)] = &[
     ("UnknownReason", Cluster),
     ("node(s) had taints that the pod didn't tolerate", Cluster),
     ("VolumeAttachmentLimitExceeded", Cluster),
-    // `activeDeadlineSeconds`, which only a policy of the cluster gives to a pod of ours.
+    // `activeDeadlineSeconds`, which only a policy of the cluster sets for one of our pods.
     ("DeadlineExceeded", Cluster),
 ];
 
-/// Prefix of `status.reason` where a node had no room for what the scheduler gave it: `OutOfcpu`, `OutOfnvidia.com/gpu`.
+/// Prefix of `status.reason` if a node had no room for a pod that the scheduler assigned to it:
+/// `OutOfcpu`, `OutOfnvidia.com/gpu`.
 const OUT_OF_NODE_RESOURCE: &str = "OutOf";
 
 /// `reason` of a terminated container.
 const CONTAINER_REASONS: &[(&str, Account)] = &[
     ("OOMKilled", Memory),
-    // The kubelet found the container gone: its node was restarted, or its runtime lost it. The exit code 137 is made up.
+    // The kubelet found that the container was gone: its node was restarted, or its runtime lost
+    // it. The exit code 137 is a placeholder.
     ("ContainerStatusUnknown", Cluster),
     ("Completed", Job),
     ("Error", Job),
     ("DeadlineExceeded", Cluster),
-    // The program cannot be started: nothing of the job ran, and it never will by this image.
+    // The program cannot be started: nothing of the job ran, and nothing ever will with this image.
     ("StartError", Job),
     ("ContainerCannotRun", Job),
 ];
 
-/// The account of a pod's `status.reason` with its message; `None` for a word that is not known.
+/// Who is responsible for a pod's `status.reason` with its message; `None` for an unknown word.
 pub(super) fn of_pod(reason: &str, message: &str) -> Option<Account> {
     if reason == "Evicted" && is_own_limit(message) {
         return Some(Job);
@@ -80,7 +86,7 @@ pub(super) fn of_pod(reason: &str, message: &str) -> Option<Account> {
     find(POD_REASONS, reason)
 }
 
-/// The account of a terminated container's `reason`; `None` for a word that is not known.
+/// Who is responsible for a terminated container's `reason`; `None` for an unknown word.
 pub(super) fn of_container(reason: &str) -> Option<Account> {
     find(CONTAINER_REASONS, reason)
 }
@@ -92,7 +98,7 @@ fn find(table: &[(&str, Account)], word: &str) -> Option<Account> {
         .map(|(_, account)| *account)
 }
 
-/// Whether an eviction's message speaks of the pod's own limits and not of its node's pressure.
+/// Whether an eviction's message mentions the pod's own limits and not its node's pressure.
 fn is_own_limit(message: &str) -> bool {
     message.contains("exceeds the total limit")
         || message.contains("exceeds the limit")

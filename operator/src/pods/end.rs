@@ -1,23 +1,25 @@
-//! How a worker's pod, or one run of its container, ended, and on which account that goes.
+//! How a worker's pod, or one run of its container, ended, and who is responsible for it.
 //!
-//! Pure. What the job did itself is its own; everything else is a disruption. The table of words is in `account.rs`.
+//! Pure. Ends that the job caused are its own; everything else is a disruption. The table of words
+//! is in `account.rs`.
 
 use jiff::SignedDuration;
 
 use super::account::{self, Account};
 use super::{ContainerEnd, ContainerRun, PodFacts};
 
-/// Signal 15 as an exit code: somebody asked the container to stop.
+/// Signal 15 as an exit code: the container was asked to stop.
 pub(super) const EXIT_CODE_SIGTERM: i32 = 143;
 
 /// Signal 9 as an exit code.
 const EXIT_CODE_SIGKILL: i32 = 137;
 
-/// What people read of a container that its liveness probe ended.
+/// The text for people about a container that its liveness probe ended.
 const LIVENESS_KILL: &str = "killed by its liveness probe";
 
-/// How long a container is unready at least before its liveness probe ends it: three probes 20 s apart fail after the two
-/// of readiness 3 s apart have, and then it has its grace period of 15 s.
+/// Least time for which a container is unready before its liveness probe ends it: three probes 20 s
+/// apart fail after the two of readiness 3 s apart have failed, and then it has its grace period of
+/// 15 s.
 const UNREADY_BEFORE_LIVENESS_KILL: SignedDuration = SignedDuration::from_secs(30);
 
 /// How a worker pod, or one run of its container, ended.
@@ -39,14 +41,14 @@ pub struct PodEnd {
     pub container_restarts: u32,
 }
 
-/// On which account an end goes.
+/// Who is responsible for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodEndCause {
     /// Preemption, eviction, node loss, deletion.
     Disruption,
     /// The kernel ended its main container at the memory limit.
     OutOfMemory,
-    /// The container ended by itself, or went beyond a limit of its own.
+    /// The container exited by itself, or exceeded one of its own limits.
     Exit,
 }
 
@@ -73,7 +75,7 @@ impl PodFacts {
         let last = self.container.last_end.as_ref();
         match &self.container.state {
             ContainerRun::Ended(end) => (Some(end), restarts),
-            // The number counts the run that goes on now, so the end before belongs to the number before.
+            // The number counts the current run, so the earlier end belongs to the number before.
             ContainerRun::Running { .. } if last.is_some() => (last, restarts - 1),
             ContainerRun::Unknown | ContainerRun::Waiting(_) | ContainerRun::Running { .. } => {
                 (last, restarts)
@@ -81,9 +83,11 @@ impl PodFacts {
         }
     }
 
-    /// The account of the end, and its reason in Kubernetes' words: what says most of this pod comes first.
+    /// Who is responsible for the end, and its reason in Kubernetes' words: the most specific
+    /// information about this pod comes first.
     fn judge(&self, run_end: Option<&ContainerEnd>) -> Option<(PodEndCause, String)> {
-        // An OOM kill is one even when the pod is deleted a moment later; that of a run before says nothing of this one.
+        // An OOM kill is one even if the pod is deleted a moment later; an OOM kill of an earlier
+        // run says nothing about this one.
         let is_running = matches!(self.container.state, ContainerRun::Running { .. });
         let of_container = |end: &ContainerEnd| account::of_container(&end.reason);
         if let Some(end) =
@@ -117,8 +121,9 @@ impl PodFacts {
         Some((cause, end.reason.clone()))
     }
 
-    /// Whether the kubelet killed the container because its liveness probe failed, which status does not say. Such a container
-    /// has been unready for most of the time that the probe takes to fail; one that ends by itself is ready until it ends.
+    /// Whether the kubelet killed the container because its liveness probe failed, which status
+    /// does not report. Such a container has been unready for most of the time that the probe takes
+    /// to fail; a container that exits by itself is ready until it exits.
     fn was_killed_by_liveness(&self, end: &ContainerEnd) -> bool {
         end.exit_code == EXIT_CODE_SIGKILL
             && !self.ready
@@ -130,8 +135,8 @@ impl PodFacts {
                 })
     }
 
-    /// Evicted for the node's sake, shut down with the node, preempted or not admitted by its node; going beyond its own
-    /// limits is not a disruption.
+    /// Whether the pod was evicted to protect the node, shut down with the node, preempted, or not
+    /// admitted by its node. Exceeding its own limits is not a disruption.
     pub(super) fn verdict_is_disruption(&self) -> bool {
         self.verdict.as_ref().is_some_and(|told| {
             account::of_pod(&told.reason, &told.message) == Some(Account::Cluster)

@@ -1,4 +1,4 @@
-//! Which state a worker's pod is in, by the table of worker states.
+//! The state of a worker's pod, by the table of worker states.
 //!
 //! Pure.
 
@@ -11,15 +11,16 @@ use super::trouble::is_failure_to_start;
 use super::{ContainerRun, PodFacts};
 use crate::run_report::PodUids;
 
-/// How long a worker that was ready may be without a session before it counts as dead: the coordinator's own limit is
-/// three heartbeat intervals of at most 20 s, and never less than 30 s.
+/// How long a worker that was ready may be without a session before it counts as dead. The
+/// coordinator's own limit is three heartbeat intervals of at most 20 s, and never less than 30 s.
 pub const RECONNECT_SILENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a worker may be ready by the kubelet's word and unknown to the coordinator before it counts as dead: its session
-/// is reported within a second of its beginning, and after a restart of the coordinator workers are back within seconds.
+/// How long a worker may be ready according to the kubelet, and unknown to the coordinator, before
+/// it counts as dead. Its session is reported within a second of its start, and after a restart of
+/// the coordinator workers reconnect within seconds.
 const UNKNOWN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 
-/// What a worker counts as in status.
+/// The state of a worker in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkerState {
     /// Its container has not started yet.
@@ -41,9 +42,9 @@ pub enum WorkerState {
 pub struct SessionView {
     /// Pods with at least one running task, as the coordinator reports them.
     pub busy: PodUids,
-    /// Since when the coordinator can be reached; absent while it cannot.
+    /// The time since which the coordinator can be reached; absent while it cannot.
     pub coordinator_since: Option<Timestamp>,
-    /// What the coordinator says of its sessions; absent while it is not heard.
+    /// The sessions that the coordinator reports; absent while it sends no reports.
     pub heard: Option<Sessions>,
 }
 
@@ -52,19 +53,20 @@ pub struct SessionView {
 pub struct Sessions {
     /// Pods whose workers have a session that is not silent.
     pub connected: PodUids,
-    /// Pods whose workers have lost their session a moment ago, and may come back.
+    /// Pods whose workers lost their session a moment ago, and may reconnect.
     pub reconnecting: PodUids,
-    /// Since when the operator has heard this incarnation of the coordinator.
+    /// The time since which the operator has received reports of this incarnation of the
+    /// coordinator.
     pub since: Timestamp,
 }
 
 impl PodFacts {
-    /// Its number in the set of workers: what its `StatefulSet` put behind the last dash of its name.
+    /// Its ordinal: the number after the last dash of its name, which its `StatefulSet` assigned.
     pub fn ordinal(&self) -> Option<u32> {
         self.name.rsplit_once('-')?.1.parse().ok()
     }
 
-    /// What its worker counts as.
+    /// The state of its worker.
     pub fn worker_state(&self, sessions: &SessionView, now: Timestamp) -> WorkerState {
         if self.deletion.is_some() || self.disruption.is_some() || self.verdict_is_disruption() {
             return WorkerState::Dead;
@@ -85,8 +87,8 @@ impl PodFacts {
         }
     }
 
-    /// A running container. Heartbeats are the truth: the kubelet's word for readiness is later than they are, and on a node that
-    /// is gone it stays what it was.
+    /// A running container. Heartbeats decide, because readiness according to the kubelet changes
+    /// later, and never changes on a node that is gone.
     fn running_state(
         &self,
         since: Option<Timestamp>,
@@ -105,7 +107,7 @@ impl PodFacts {
             if heard.reconnecting.contains(&self.uid) {
                 return WorkerState::Reconnecting;
             }
-            // Unknown to a coordinator that has had time to get to know everybody.
+            // Unknown to a coordinator that has had time to see all workers.
             let known_from = sessions
                 .coordinator_since
                 .map_or(heard.since, |since| since.max(heard.since));
@@ -126,14 +128,15 @@ impl PodFacts {
         self.not_ready_state(since, sessions, now)
     }
 
-    /// Whether a container that is not ready was so before: exactly if `Ready` changed after it started.
+    /// Whether a container that is not ready was ready before: exactly if `Ready` changed after it
+    /// started.
     fn was_ready(&self, started: Option<Timestamp>) -> bool {
         started
             .zip(self.ready_changed)
             .is_some_and(|(started, changed)| changed > started)
     }
 
-    /// A running container that is not ready, and of which no coordinator says anything.
+    /// A running container that is not ready, and about which no coordinator reports anything.
     fn not_ready_state(
         &self,
         since: Option<Timestamp>,
@@ -143,7 +146,7 @@ impl PodFacts {
         let Some(changed) = self.ready_changed.filter(|_| self.was_ready(since)) else {
             return WorkerState::Init;
         };
-        // Nobody is silent towards a coordinator that is not there.
+        // No worker counts as silent while there is no coordinator.
         let Some(coordinator_since) = sessions.coordinator_since else {
             return WorkerState::Reconnecting;
         };
@@ -155,8 +158,8 @@ impl PodFacts {
     }
 }
 
-/// Counts workers by state. A worker that has no pod yet is INIT; one that was released, so that its pod goes and none takes
-/// its place, is not counted.
+/// Counts workers by state. A worker without a pod is INIT. A released worker, whose pod ends and
+/// is not replaced, is not counted.
 pub fn count_workers<'a>(
     workers: impl IntoIterator<Item = &'a PodFacts>,
     desired: u32,
@@ -164,7 +167,8 @@ pub fn count_workers<'a>(
     now: Timestamp,
 ) -> WorkerCounts {
     let mut counts = WorkerCounts {
-        // More is the work of somebody who scaled the set by hand, and status takes no such number.
+        // A larger number means that somebody scaled the set by hand, and status allows no such
+        // number.
         desired: i32::try_from(desired.min(MAX_WORKERS)).unwrap_or(i32::MAX),
         ..WorkerCounts::default()
     };

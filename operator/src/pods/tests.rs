@@ -4,7 +4,7 @@ use super::PodEndCause::{Disruption, Exit, OutOfMemory};
 use super::*;
 use crate::run_report::PodUids;
 
-/// A worker pod of generation 1 that has nothing yet.
+/// A worker pod of generation 1 in its initial state.
 pub(crate) fn worker(name: &str) -> PodFacts {
     PodFacts {
         name: name.to_owned(),
@@ -70,7 +70,7 @@ fn running(ready: bool, changed: i64) -> PodFacts {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_statuses() {
+fn conditions_and_container_statuses_determine_the_worker_state() {
     let sessions = SessionView {
         busy: PodUids::new(["uid-busy".to_owned()].into()),
         coordinator_since: Some(at(50)),
@@ -214,7 +214,7 @@ fn each_row_of_the_table_of_worker_states_is_told_from_conditions_and_container_
 }
 
 #[test]
-fn nobody_is_silent_towards_a_coordinator_that_is_away_or_just_came_back() {
+fn no_worker_is_silent_while_the_coordinator_is_absent_or_just_came_back() {
     let pod = running(false, 200);
     let state = |since: Option<i64>| {
         let sessions = SessionView {
@@ -262,13 +262,13 @@ fn a_worker_is_alive_as_long_as_its_coordinator_hears_it_and_no_longer() {
         "the kubelet's late word does not make it alive again"
     );
     assert_eq!(state(&never, 60, &[], &[]), WorkerState::Init);
-    // A coordinator that was heard for the first time a moment ago, and a worker that is new.
+    // A coordinator that was heard for the first time a moment ago, and a new worker.
     assert_eq!(state(&ready, 990, &[], &[]), WorkerState::Ready);
     assert_eq!(state(&unready, 990, &[], &[]), WorkerState::Reconnecting);
     assert_eq!(state(&running(true, 985), 60, &[], &[]), WorkerState::Ready);
 }
 
-/// C14: the sixteen ways a pod ends, each on the right account.
+/// The sixteen ways in which a pod can end, and who is responsible for each.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itself_is_not()
@@ -401,9 +401,10 @@ fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_t
     }
 }
 
-/// Every word that the kubelet, the scheduler and the controllers write for what the job did not do.
+/// Every word that the kubelet, the scheduler and the controllers write for ends that the job did
+/// not cause.
 #[test]
-fn what_a_node_or_a_controller_did_is_a_disruption_in_all_their_words() {
+fn every_end_caused_by_a_node_or_a_controller_is_a_disruption() {
     let refused_by_its_node = [
         "OutOfcpu",
         "OutOfmemory",
@@ -453,7 +454,7 @@ fn what_a_node_or_a_controller_did_is_a_disruption_in_all_their_words() {
 }
 
 #[test]
-fn a_word_that_nobody_knows_is_judged_by_what_the_container_did() {
+fn for_an_unknown_word_the_end_of_the_container_decides() {
     let of = |run: Option<ContainerRun>| {
         with(|pod| {
             pod.verdict = Some(told("SomeReasonOfTomorrow", ""));
@@ -536,7 +537,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
         assert_eq!(pod.end().unwrap(), end, "the same run, before its restart");
     }
 
-    // The run that goes on now is preempted: how the run before ended is no news of it.
+    // The current run is preempted: the end of the run before does not explain this.
     let mut preempted = running(false, 90);
     (preempted.container.restarts, preempted.container.last_end) =
         (pod.container.restarts, pod.container.last_end);
@@ -549,7 +550,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
 }
 
 #[test]
-fn what_keeps_a_pod_from_running_names_the_pod_and_the_image() {
+fn the_reason_why_a_pod_does_not_run_names_the_pod_and_the_image() {
     let waiting = |reason: &str, message: &str| {
         let state = ContainerRun::Waiting(told(reason, message));
         with(|pod| pod.container.state = state).trouble()
@@ -721,7 +722,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
 }
 
 #[test]
-fn a_lost_node_is_known_by_what_only_the_clusters_controllers_set() {
+fn a_lost_node_is_recognized_by_what_only_the_clusters_controllers_set() {
     let ready = |status: &str, reason: Option<&str>| serde_json::json!({"type": "Ready", "status": status, "reason": reason});
     let containers =
         |status: &str| serde_json::json!({"type": "ContainersReady", "status": status});

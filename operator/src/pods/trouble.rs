@@ -1,11 +1,11 @@
-//! What keeps a pod from running, or ends it again and again.
+//! The reason why a pod does not run, or repeatedly ends.
 //!
-//! Pure. The sentence for people is made in `controller/diagnose.rs`.
+//! Pure. `controller/diagnose.rs` makes the sentence for people.
 
 use super::end::EXIT_CODE_SIGTERM;
 use super::{ContainerEnd, ContainerRun, PodFacts};
 
-/// What keeps a pod from running, or ends it again and again.
+/// The reason why a pod does not run, or repeatedly ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodTrouble {
     /// No node takes the pod.
@@ -31,7 +31,7 @@ pub enum PodTrouble {
         /// What the kubelet says.
         message: String,
     },
-    /// An init container that is not ours does not get on.
+    /// An init container that is not ours does not finish.
     InitContainer {
         /// Name of the pod.
         pod: String,
@@ -56,7 +56,7 @@ pub enum PodTrouble {
 }
 
 impl PodFacts {
-    /// What keeps the pod from running, if anything that people should know.
+    /// The reason why the pod does not run, if people should know it.
     pub fn trouble(&self) -> Option<PodTrouble> {
         if self.deletion.is_some() {
             return None;
@@ -137,7 +137,7 @@ impl PodFacts {
     }
 }
 
-/// Reasons of a waiting container that do not go away by waiting a moment.
+/// Reasons of a waiting container that do not disappear after a moment.
 pub(super) fn is_failure_to_start(reason: &str) -> bool {
     matches!(
         reason,
@@ -154,7 +154,8 @@ pub(super) fn is_failure_to_start(reason: &str) -> bool {
     )
 }
 
-/// The container's program is missing or made for another machine: containerd reports it as an end, not as waiting.
+/// The container's program is missing or made for another architecture; containerd reports this as
+/// an end, not as waiting.
 fn cannot_start(end: &ContainerEnd) -> bool {
     end.reason == "StartError" || end.reason == "ContainerCannotRun"
 }

@@ -1,6 +1,7 @@
-//! How a coordinator is reached: the only door through which reports come in and messages go out.
+//! Connects to coordinators: the only module through which reports arrive and messages leave.
 //!
-//! Speaks in the operator's own words. What a report means and when to dial again is the business of `progress.rs`.
+//! Uses the operator's own types. `progress.rs` decides what a report means and when to connect
+//! again.
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -18,23 +19,27 @@ use super::wire;
 use crate::pods::PodEnd;
 use crate::run_report::RunReport;
 
-/// How long a dial may take.
+/// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the coordinator may take to accept the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that answers no ping for [`KEEPALIVE_TIMEOUT`] after this long is gone: the finite end of a silent stream.
+/// If a peer answers no ping for [`KEEPALIVE_TIMEOUT`] after this time, it is gone. This ends a
+/// silent stream.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest report that is read. The largest honest one has the uids of 10,000 busy and of 10,000 connected or
-/// reconnecting pods, 38 bytes each, which is 760 KB, and some sentences. A larger one ends the stream before any of it is kept.
+/// The largest report that is read. The largest correct one has the uids of 10,000 busy pods and of
+/// 10,000 connected or reconnecting pods, 38 bytes each, which is 760 KB, and some sentences. A
+/// larger one ends the stream before any of it is kept.
 const MAX_REPORT_BYTES: usize = 1024 * 1024;
-/// What a coordinator may send ahead of what is read: its share of the operator's memory besides one report.
+/// How many bytes a coordinator may send before they are read. This bounds the operator's memory
+/// for one stream, in addition to one report.
 const WINDOW_BYTES: u32 = 64 * 1024;
-/// Names and values of all headers of an answer. Ours have some 200 bytes; an error's sentence comes in one too.
+/// Most bytes of the names and values of all headers of an answer. Ours have some 200 bytes; an
+/// error's sentence is also sent in a header.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// What the operator says to a coordinator after the greeting.
+/// The messages of the operator to a coordinator, after the first one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// A worker pod ended.
@@ -56,9 +61,10 @@ pub enum Message {
 /// The reports of one stream, in order. The stream ends when the coordinator closes it.
 pub type Reports = BoxStream<'static, Result<RunReport, Error>>;
 
-/// Opens streams to coordinators. Reports must be of the target's job and generation.
+/// Opens streams to coordinators. Reports must belong to the target's job and generation.
 pub trait Dial: Send + Sync {
-    /// Opens one stream to `target`. `messages` are delivered in order for as long as the reports are read.
+    /// Opens one stream to `target`. `messages` are delivered in order as long as the reports are
+    /// read.
     fn dial(
         &self,
         target: StreamTarget,
@@ -97,7 +103,7 @@ pub enum Error {
     Report(#[source] wire::Error),
 }
 
-/// The real thing: gRPC to the coordinator's Service.
+/// The production implementation: gRPC to the coordinator's Service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grpc;
 
@@ -161,7 +167,7 @@ mod tests {
     use crate::identity::JobIdentity;
     use crate::progress::token::SigningKey;
 
-    /// A coordinator that sends the same report without end, as fast as it is taken.
+    /// A coordinator that sends the same report without end, as fast as it is read.
     struct Scripted {
         report: proto::CoordinatorReport,
         sent: Arc<AtomicUsize>,
@@ -184,7 +190,8 @@ mod tests {
         }
     }
 
-    /// A stream to a coordinator whose reports have a sentence of so many bytes, and the number of reports it has made.
+    /// A stream to a coordinator whose reports contain a sentence with this number of bytes, and
+    /// the number of reports that it has sent.
     async fn dialled(sentence: usize) -> (Reports, Arc<AtomicUsize>, mpsc::Sender<Message>) {
         let sent = Arc::default();
         let mut snapshot = proto::Snapshot {
@@ -228,12 +235,12 @@ mod tests {
             error.to_string().contains("the limit is: 1048576 bytes"),
             "{error}"
         );
-        // What is not read is not sent either: the window holds a fraction of one report.
+        // Reports that are not read are not sent either: the window holds a fraction of one report.
         assert!(sent.load(Ordering::Relaxed) <= 4);
     }
 
     #[tokio::test]
-    async fn reports_as_large_as_honest_ones_can_be_arrive_and_are_cut() {
+    async fn reports_of_the_largest_correct_size_arrive_and_are_cut() {
         let (mut reports, _, _outbox) = dialled(900 * 1024).await;
         for _ in 0..3 {
             let report = reports.next().await.unwrap().unwrap();

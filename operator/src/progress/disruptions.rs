@@ -1,8 +1,10 @@
-//! How many workers a generation lost to disruptions, each counted once over restarts of the operator and the coordinator.
+//! The number of workers that a generation lost to disruptions. Each loss is counted once, also
+//! over restarts of the operator and the coordinator.
 //!
-//! Pure. Two that look from two sides are reconciled: the coordinator counts sessions that it lost, and knows nothing of what
-//! went while it was away; the operator counts pods that were taken, and sees none that came and went while it was away.
-//! Each misses some, neither counts one twice, and most are the same: the larger number is told.
+//! Pure. Two counts are combined. The coordinator counts lost sessions, and misses workers that
+//! were lost while it was absent. The operator counts pods that were taken away, and misses pods
+//! that came and went while it was absent. Each misses some losses, neither counts one twice, and
+//! most losses are in both counts. The larger number is reported.
 
 use std::collections::BTreeMap;
 
@@ -10,40 +12,41 @@ use jiff::Timestamp;
 
 use crate::pods::{PodEndCause, PodFacts};
 
-/// What status says of the generation.
+/// The counts in status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Workers lost, as people read it.
+    /// Workers lost, as shown to people.
     pub workers: i64,
-    /// Of these, pods that the operator saw taken.
+    /// The pods among them that the operator saw being taken away.
     pub pods: i64,
-    /// The latest moment, by the API server's clock, at which one of those pods was taken.
+    /// The latest time, by the API server's clock, at which one of those pods was taken away.
     pub pods_until: Option<Timestamp>,
 }
 
 /// The count of one generation.
 #[derive(Debug, Default)]
 pub(super) struct Disruptions {
-    /// Absent until the first look takes it over from status.
+    /// Absent until the first call copies it from status.
     lost: Option<Lost>,
-    /// Sessions lost, over all epochs that this operator heard.
+    /// Sessions lost, over all epochs from which this operator received reports.
     sessions: i64,
     /// Epoch and count of the last report.
     last_heard: Option<(u64, u64)>,
-    /// Pods seen at the last look, by uid.
+    /// Pods that existed at the last call, by uid.
     known: BTreeMap<String, Known>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
     ordinal: Option<u32>,
-    /// Counted, or ended in a way that is no disruption.
+    /// Already counted, or ended in a way that is not a disruption.
     settled: bool,
 }
 
 impl Disruptions {
-    /// The count now: `before` is what status says, `heard` what the coordinator reports, `pods` are all worker pods that
-    /// exist, and `replicas` is how many are asked for. A pod with a higher number was released.
+    /// The current count: `before` is the count in status, `heard` is the coordinator's report,
+    /// `pods` are all existing worker pods, and `replicas` is the requested number. A pod with a
+    /// higher ordinal was released.
     pub(super) fn look<'a>(
         &mut self,
         before: Lost,
@@ -67,7 +70,8 @@ impl Disruptions {
                 .is_some_and(|end| end.cause == PodEndCause::Disruption)
                 && !was_settled
                 && is_wanted(ordinal, replicas);
-            // The operator before this one counted what it saw: all that was taken before the last that it counted.
+            // The previous operator counted everything that was taken away before the last loss
+            // that it counted.
             let is_counted = is_first && pod.taken_at <= before.pods_until;
             if is_new && !is_counted {
                 lost.pods += 1;
@@ -97,14 +101,14 @@ impl Disruptions {
                 self.sessions = self.sessions.saturating_add(number(more));
             }
             Some(_) => self.sessions = self.sessions.saturating_add(number(count)),
-            // What it counted before this operator came is in status, as far as it was told.
+            // What it counted before this operator started is in status, if it was reported.
             None => self.sessions = self.sessions.max(number(count)),
         }
         self.last_heard = Some((epoch, count));
     }
 }
 
-/// Whether somebody missed the pod with this number.
+/// Whether the pod with this ordinal was needed.
 fn is_wanted(ordinal: Option<u32>, replicas: u32) -> bool {
     ordinal.is_none_or(|ordinal| ordinal < replicas)
 }
@@ -138,12 +142,12 @@ mod tests {
         let none = Lost::default();
         let alive = [worker("w-0"), worker("w-1")];
         assert_eq!(look(&mut count, none, Some((1, 0)), &alive), 0);
-        // Node and coordinator go together; the next coordinator has never heard of the worker.
+        // Node and coordinator are lost together; the next coordinator never knew the worker.
         let pods = [taken("w-0", 100), worker("w-1")];
         assert_eq!(look(&mut count, none, None, &pods), 1);
         assert_eq!(look(&mut count, none, Some((2, 0)), &pods), 1);
         assert_eq!(look(&mut count, none, Some((2, 0)), &pods[1..]), 1);
-        // The next loss is seen from both sides.
+        // The next loss is in both counts.
         let pods = [worker("w-0b"), taken("w-1", 200)];
         let lost = count.look(none, Some((2, 1)), pods.iter(), 4);
         assert_eq!(
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn each_epoch_counts_from_zero_and_the_sum_is_told() {
+    fn each_epoch_counts_from_zero_and_the_sum_is_reported() {
         let mut count = Disruptions::default();
         let none = Lost::default();
         let told: Vec<_> = [(1, 2), (2, 0), (2, 1), (3, 4)]

@@ -1,26 +1,28 @@
-//! Which ends of worker pods the coordinator has been told, and which pods vanished before their end could be seen.
+//! The ends of worker pods that were reported to the coordinator, and pods that vanished before
+//! their end could be seen.
 //!
-//! Pure. Holds no more than the pods that exist, and those that vanished untold.
+//! Pure. Holds only existing pods, and vanished ones that were not reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pods::{PodEnd, PodEndCause, PodFacts};
 
-/// Pods that vanished while no stream was up; of more, the coordinator learns by their silence.
+/// Most vanished pods that are kept while there is no stream; the coordinator notices further ones
+/// by their silence.
 const MAX_VANISHED: usize = 20_000;
 
 /// The ends of one generation's worker pods.
 #[derive(Debug, Default)]
 pub(super) struct PodEnds {
-    /// Pods seen at the last look: uid → name.
+    /// Pods that existed at the last call: uid → name.
     known: BTreeMap<String, String>,
-    /// Pods that were known and are gone: uid → end.
+    /// Pods that existed and are gone: uid → end.
     vanished: BTreeMap<String, PodEnd>,
     told: BTreeSet<PodEnd>,
 }
 
 impl PodEnds {
-    /// What has not been told, `pods` being all worker pods that exist now.
+    /// The ends that were not reported; `pods` are all worker pods that exist now.
     pub(super) fn untold<'a>(&mut self, pods: impl Iterator<Item = &'a PodFacts>) -> Vec<PodEnd> {
         let mut current = BTreeMap::new();
         let mut ends = Vec::new();
@@ -41,7 +43,7 @@ impl PodEnds {
         ends
     }
 
-    /// `end` is on its way.
+    /// Records that `end` was sent.
     pub(super) fn set_told(&mut self, end: &PodEnd) {
         if self.vanished.get(&end.pod_uid) == Some(end) {
             self.vanished.remove(&end.pod_uid);
@@ -50,13 +52,13 @@ impl PodEnds {
         }
     }
 
-    /// Another stream: whoever listens now has heard nothing yet.
+    /// A new stream: its receiver knows no ends yet.
     pub(super) fn forget_told(&mut self) {
         self.told.clear();
     }
 }
 
-/// A pod that is gone without a trace: whatever ended it, it was not seen to end by itself.
+/// The end of a pod that vanished: it was not seen to exit by itself.
 fn vanished(pod_uid: String, pod_name: String) -> PodEnd {
     PodEnd {
         pod_uid,
@@ -75,7 +77,7 @@ mod tests {
     use crate::pods::tests::worker;
 
     #[test]
-    fn each_end_is_told_once_on_a_stream_and_again_on_the_next() {
+    fn each_end_is_reported_once_on_a_stream_and_again_on_the_next() {
         let mut pod = worker("w-0");
         pod.deletion = Some(jiff::Timestamp::UNIX_EPOCH);
         let mut ends = PodEnds::default();

@@ -4,9 +4,9 @@ use std::fmt;
 
 use ring::hmac;
 
-/// What the token is for, and the version of its derivation.
+/// The purpose of the token, and the version of its derivation.
 const CONTEXT: &str = "zephyr.dev/session/v1";
-/// Fewer bytes than the hash's own output would be the weakest part of the token.
+/// A shorter key than the hash's output would be the weakest part of the token.
 pub const MIN_KEY_BYTES: usize = 32;
 
 /// The operator's signing key.

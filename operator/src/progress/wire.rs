@@ -1,4 +1,5 @@
-//! Between the wire's messages (`run.proto`) and the operator's own words. Nothing else touches the generated types.
+//! Converts between the wire's messages (`run.proto`) and the operator's own types. Nothing else
+//! uses the generated types.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +14,15 @@ use crate::run_report::{
 
 use super::dial;
 
-/// Characters of a sentence that are kept: conditions show 400 of them.
+/// Most characters of a sentence that are kept: conditions show 400 of them.
 pub(super) const MAX_SENTENCE: usize = 1024;
-/// Characters of a name or an id that are kept: a uid has 36, a stage's name is the name of an operator.
+/// Most characters of a name or an id that are kept: a uid has 36, and a stage's name is the name
+/// of an operator.
 const MAX_NAME: usize = 64;
-/// Characters of the manifest's address: a path of 1,024 and the file's own name. Status takes no more.
+/// Most characters of the manifest's address: a path of 1,024 and the file's own name. Status
+/// allows no more.
 const MAX_MANIFEST: usize = 1100;
-/// Pods of one list that are kept: as many as a job can have.
+/// Most pods of one list that are kept: the most that a job can have.
 const MAX_PODS: usize = MAX_WORKERS as usize;
 
 /// Why a report is refused.
@@ -46,7 +49,7 @@ pub(super) fn hello(job_uid: &str, generation: u32) -> proto::OperatorMessage {
     }))
 }
 
-/// What the operator says, as the wire has it.
+/// A message of the operator in wire format.
 pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
     match said {
         dial::Message::PodEnded(end) => pod_ended(end),
@@ -82,7 +85,7 @@ fn result_stored(epoch: u64) -> proto::OperatorMessage {
     message(Message::ResultStored(proto::ResultStored { epoch }))
 }
 
-/// Reads a report, which must be of this job and generation, and whole.
+/// Reads a report, which must be complete and of this job and generation.
 pub(super) fn read_report(
     report: proto::CoordinatorReport,
     job_uid: &str,
@@ -111,7 +114,8 @@ pub(super) fn read_report(
         proto::Phase::Finishing => RunPhase::Finishing,
         proto::Phase::Ended => RunPhase::Ended,
     };
-    // Before it has taken the ledger over a coordinator may say what it waits for, and nothing about the run.
+    // Before it has taken over the ledger, a coordinator may report what it waits for, and nothing
+    // about the run.
     if epoch.is_none() && (snapshot.planned.is_some() || snapshot.result.is_some()) {
         return Err(Error::Missing { field: "epoch" });
     }
@@ -155,7 +159,7 @@ pub(super) fn read_report(
 }
 
 fn read_result(result: proto::Result) -> Result<RunResult, Error> {
-    // A cut address would name another file, and status would refuse a longer one for ever.
+    // A cut address would name another file, and status would refuse a longer one in every write.
     let found = result.manifest.chars().count();
     if found > MAX_MANIFEST {
         return Err(Error::TooLong {
@@ -175,7 +179,7 @@ fn read_result(result: proto::Result) -> Result<RunResult, Error> {
     })
 }
 
-/// The first `limit` characters, with none of the memory of the rest.
+/// The first `limit` characters, copied so that the rest is released.
 pub(super) fn cut(text: String, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => text[..end].to_owned(),
@@ -183,7 +187,7 @@ pub(super) fn cut(text: String, limit: usize) -> String {
     }
 }
 
-/// As many uids of pods as a job can have.
+/// The uids of pods, up to the number that a job can have.
 fn pods(uids: Vec<String>) -> PodUids {
     let uids: BTreeSet<String> = uids
         .into_iter()
@@ -193,7 +197,7 @@ fn pods(uids: Vec<String>) -> PodUids {
     uids.into()
 }
 
-/// The number as status can show it: a larger one is the largest.
+/// The number as status can represent it: larger numbers are capped.
 fn countable(number: u64) -> u64 {
     number.min(i64::MAX.unsigned_abs())
 }
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_report_is_read() {
+    fn a_complete_report_is_read() {
         let read = read_report(report(), "uid", 2).unwrap();
         assert_eq!(
             (

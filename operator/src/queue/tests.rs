@@ -1,4 +1,5 @@
-//! The queue: no change is lost, no job is looked at twice at a time, back-off and turns are kept.
+//! The queue: no change is lost, a job is never reconciled twice at the same time, back-off and
+//! turns are respected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +14,13 @@ fn key(namespace: u8, job: u8) -> JobKey {
     }
 }
 
-/// Takes all that may run now.
+/// Takes all jobs that may run now.
 fn take_all(queue: &mut Queue, now: Instant) -> Vec<JobKey> {
     std::iter::from_fn(|| queue.take(now)).collect()
 }
 
 #[test]
-fn a_thousand_changes_of_a_job_are_one_look_and_one_during_it_is_another() {
+fn a_thousand_changes_are_one_reconcile_and_one_during_it_is_another() {
     let mut queue = Queue::default();
     let now = Instant::now();
     for _ in 0..1000 {
@@ -37,7 +38,7 @@ fn a_thousand_changes_of_a_job_are_one_look_and_one_during_it_is_another() {
 }
 
 #[test]
-fn nothing_shortens_a_back_off_and_what_happened_during_it_costs_one_look() {
+fn nothing_shortens_a_back_off_and_changes_during_it_are_one_reconcile() {
     let mut queue = Queue::default();
     let now = Instant::now();
     queue.touch(&key(0, 0), now);
@@ -116,7 +117,7 @@ enum Step {
     Touch(u8, u8),
     Forget(u8, u8),
     Take,
-    /// The n-th of those that run.
+    /// The n-th of the running ones.
     Finish(usize, Outcome),
     Wait(u64),
 }
@@ -137,11 +138,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What must be true of the queue, kept beside it.
+/// The expected state of the queue, kept separately.
 #[derive(Default)]
 struct Model {
     running: BTreeSet<JobKey>,
-    /// Touched since their last look started.
+    /// Changed since their last reconcile started.
     owed: BTreeSet<JobKey>,
     not_before: BTreeMap<JobKey, Instant>,
 }
@@ -203,7 +204,7 @@ proptest! {
                 Step::Wait(ms) => now += Duration::from_millis(ms),
             }
         }
-        // Everything ends well now: whatever was touched is looked at, and nothing stays behind.
+        // Everything ends without errors now: every changed job is reconciled, and nothing is left.
         for _ in 0..2_000 {
             while let Some(key) = queue.take(now) {
                 model.take(&key, now);

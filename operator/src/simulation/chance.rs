@@ -1,6 +1,6 @@
 //! Random numbers from a seed.
 
-/// A small generator (splitmix64): the same seed gives the same numbers for ever.
+/// A small generator (splitmix64): the same seed always gives the same numbers.
 pub(super) struct Chance(u64);
 
 impl Chance {

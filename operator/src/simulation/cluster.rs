@@ -1,5 +1,6 @@
-//! What else works on the cluster: the controllers of Deployments and `StatefulSets`, the scheduler, the kubelets, the node
-//! controller and the garbage collector, as far as a job meets them. Knows no operator.
+//! The other components of the cluster: the controllers of Deployments and `StatefulSets`, the
+//! scheduler, the kubelets, the node controller and the garbage collector, as far as they affect a
+//! job. Knows no operator.
 
 mod collect;
 mod pods;
@@ -19,7 +20,7 @@ use super::api::ApiServer;
 use super::api::store::Key;
 use super::coordinator::Coordinators;
 
-/// The controllers see a change this much later than everybody who waited for it.
+/// The controllers see a change this much later than all other watchers.
 const REACTION: Duration = Duration::from_millis(20);
 
 /// The cluster around the API server.
@@ -30,23 +31,23 @@ pub(crate) struct Cluster {
     state: Arc<Mutex<State>>,
 }
 
-/// What the controllers remember, and what a scenario makes them do.
+/// The memory of the controllers, and the behaviour that a scenario sets.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// Pods by uid.
     lives: BTreeMap<String, Life>,
-    /// Pods made so far, for their names.
+    /// Number of pods created so far, for their names.
     pods_made: u32,
-    /// Coordinators find no node.
+    /// Whether coordinators find no node.
     pub(crate) is_full: bool,
-    /// Workers start and do not become ready.
+    /// Whether workers start without becoming ready.
     pub(crate) workers_fail: bool,
-    /// Pods by uid whose node does not answer, with the time since when.
+    /// Pods by uid whose node does not answer, with the time since which it does not.
     lost: BTreeMap<String, Instant>,
     collector: Collector,
 }
 
-/// One pod's way through its life.
+/// The life cycle of one pod.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     born: Instant,
@@ -62,14 +63,14 @@ impl Cluster {
         }
     }
 
-    /// Changes how the cluster behaves.
+    /// Changes the behaviour of the cluster.
     pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
-        // The controllers look again.
+        // The controllers reconcile again.
         self.coordinators.touch();
     }
 
-    /// The node of this pod does not answer from now on.
+    /// From now on the node of this pod does not answer.
     pub(crate) fn lose_node_of(&self, pod_uid: &str) {
         let now = Instant::now();
         self.set(|state| {
@@ -100,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// Does all that is due, again and again until nothing is, and says when something will be.
+    /// Does everything that is due until nothing is, and returns when something will be.
     fn step(&self) -> Option<Instant> {
         let now = Instant::now();
         loop {

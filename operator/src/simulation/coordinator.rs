@@ -1,5 +1,6 @@
-//! Coordinators by script, in place of processes behind gRPC: one run a job, whose ledger outlives its coordinators. A
-//! newer epoch fences the older one. They report what a scenario makes of the run.
+//! Scripted coordinators instead of processes behind gRPC: one run per job, whose ledger survives
+//! its coordinators. A newer epoch fences the older one. They report the state of the run that a
+//! scenario sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +20,9 @@ use crate::progress::StreamTarget;
 use crate::progress::dial::{Dial, Error, Message, Reports};
 use crate::run_report::{Planned, RunPhase, RunReport, RunResult, StageReport};
 
-/// How long a dial takes.
+/// Duration of a successful connection attempt.
 const DIAL_TIME: Duration = Duration::from_millis(5);
-/// How long a dial that finds nobody takes to fail.
+/// Duration of a failed connection attempt.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All coordinators.
@@ -44,11 +45,11 @@ pub(crate) struct Run {
     pub(crate) is_storage_away: bool,
     pub(crate) result: Option<RunResult>,
     newest_epoch: u64,
-    /// By the uid of their pod.
+    /// By the uids of their pods.
     incarnations: BTreeMap<String, Incarnation>,
 }
 
-/// One process of a coordinator.
+/// One coordinator process.
 #[derive(Clone, Copy, Debug)]
 struct Incarnation {
     generation: u32,
@@ -70,12 +71,12 @@ impl Coordinators {
         self.changed.subscribe()
     }
 
-    /// Wakes whoever waits for a change.
+    /// Wakes all tasks that wait for a change.
     pub(crate) fn touch(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Changes a job's run, and has it reported.
+    /// Changes a job's run, and reports it.
     pub(crate) fn set<T>(&self, job_uid: &str, change: impl FnOnce(&mut Run) -> T) -> T {
         let result = change(self.lock().entry(job_uid.to_owned()).or_default());
         self.touch();
@@ -114,7 +115,7 @@ impl Coordinators {
         }
     }
 
-    /// Which generations opened an epoch of which job, and when.
+    /// The generations that opened an epoch of a job, with the times.
     pub(crate) fn openings(&self) -> Vec<(String, u32, Timestamp)> {
         self.openings
             .lock()
@@ -122,7 +123,7 @@ impl Coordinators {
             .clone()
     }
 
-    /// A pod is gone, or nobody can reach it any more.
+    /// A pod is gone, or cannot be reached any more.
     pub(crate) fn pod_gone(&self, uid: &str) {
         let mut is_news = false;
         for run in self.lock().values_mut() {
@@ -140,7 +141,7 @@ impl Coordinators {
         }
     }
 
-    /// Whether a worker's coordinator is up, and otherwise since when it is not.
+    /// Whether a worker's coordinator is up; otherwise the time since which it is not.
     pub(crate) fn serves_workers_of(&self, pod: &Value) -> (bool, Option<Instant>) {
         let Some((job_uid, generation)) = generation_of(pod) else {
             return (false, None);
@@ -162,7 +163,7 @@ impl Coordinators {
         (false, last)
     }
 
-    /// The epoch of the generation's coordinator that can be reached, if it is the newest.
+    /// The epoch of the generation's reachable coordinator, if it is the newest.
     fn reachable(&self, job_uid: &str, generation: u32) -> Option<u64> {
         let runs = self.lock();
         let run = runs.get(job_uid)?;
@@ -224,7 +225,7 @@ impl Coordinators {
     }
 }
 
-/// One stream that goes on.
+/// One open stream.
 struct Stream {
     coordinators: Coordinators,
     target: StreamTarget,
@@ -262,7 +263,7 @@ impl Dial for Coordinators {
 }
 
 impl Stream {
-    /// The next report, as soon as there is something new; the end if the coordinator has gone or is fenced.
+    /// The next report, as soon as something changes; the end if the coordinator is gone or fenced.
     async fn advance(mut self) -> Option<(Result<RunReport, Error>, Self)> {
         loop {
             let uid = &self.target.job.uid;
@@ -277,7 +278,8 @@ impl Stream {
             tokio::select! {
                             biased;
             message = self.messages.recv() => {
-                                // Of what the operator says only the end of the run changes anything here.
+                                // Of the operator's messages only the request to end the run has an
+                                // effect here.
                                 if let Message::EndRun { reason, message } = message? {
                                     let mut runs = self.coordinators.lock();
                                     let run = runs.entry(uid.clone()).or_default();

@@ -1,4 +1,5 @@
-//! The tests of the tests: each mistake that is seeded in the operator is found, by the judge whose business it is.
+//! Tests of the tests: each mistake that is seeded in the operator is found, by the judge that is
+//! responsible for it.
 
 use super::faults::{Fault, Span};
 use super::judges::Judge;
@@ -6,11 +7,11 @@ use super::runs::Known;
 use super::sweep::Run;
 use crate::defect::Defect;
 
-/// Runs that find a mistake, and who complains.
+/// Runs that find a mistake, and the judge that reports it.
 struct Case {
     defect: Defect,
     scenario: &'static str,
-    /// Besides the run without faults.
+    /// In addition to the run without faults.
     faults: fn(&Known, usize) -> Vec<Run>,
     judge: Judge,
 }
@@ -26,7 +27,7 @@ const CASES: [Case; 7] = [
         defect: Defect::NameWithoutGeneration,
         scenario: "next-generation",
         faults: none,
-        // What is called otherwise is not taken for the generation's own.
+        // An object with another name does not count as the generation's own.
         judge: Judge::Convergence,
     },
     Case {
@@ -62,7 +63,7 @@ const CASES: [Case; 7] = [
 ];
 
 #[test]
-fn each_seeded_mistake_is_found_by_the_judge_whose_business_it_is() {
+fn each_seeded_mistake_is_found_by_the_responsible_judge() {
     let known = Known::learn();
     let mut missed = Vec::new();
     for case in CASES {
@@ -98,7 +99,7 @@ fn conflicts(known: &Known, scenario: usize) -> Vec<Run> {
     singles(known, scenario, |fault| fault == Fault::Status(409))
 }
 
-/// From one of the writes of status on, none is granted for a long time.
+/// Starting with one of the writes of status, none succeeds for a long time.
 fn refused_status(known: &Known, scenario: usize) -> Vec<Run> {
     let requests = known.learned[scenario].requests.iter().enumerate();
     requests
@@ -114,7 +115,7 @@ fn crashes(known: &Known, scenario: usize) -> Vec<Run> {
     singles(known, scenario, |fault| fault == Fault::CrashAfter)
 }
 
-/// The watch of jobs goes deaf after one line, two, and so on.
+/// The watch of jobs becomes silent after one line, two lines, and so on.
 fn deaf_watches(known: &Known, scenario: usize) -> Vec<Run> {
     let watch = known.learned[scenario]
         .requests
@@ -129,7 +130,7 @@ fn deaf_watches(known: &Known, scenario: usize) -> Vec<Run> {
         .collect()
 }
 
-/// Those of a scenario's single faults that `is_meant`.
+/// The single faults of a scenario that `is_meant` selects.
 fn singles(known: &Known, scenario: usize, is_meant: fn(Fault) -> bool) -> Vec<Run> {
     let alone = &known.learned[scenario..=scenario];
     Run::singles(alone)

@@ -1,5 +1,5 @@
-//! The fault layer: which request meets which fault, and the journal of all requests. A service between the operator's
-//! client and the API server. Knows no scenario and judges nothing.
+//! The fault layer between the operator's client and the API server: applies faults to requests,
+//! and keeps the journal of all requests. Knows no scenario and judges nothing.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::api::request::{ApiRequest, Verb};
 
-/// What a request is, without what differs from run to run.
+/// The identity of a request, without the parts that differ between runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Signature {
     pub(crate) verb: Verb,
     pub(crate) kind: &'static str,
-    /// The object; a star for events, whose names hold the time. Empty for lists.
+    /// The object; a star for events, whose names contain the time. Empty for lists.
     pub(crate) name: String,
     pub(crate) subresource: String,
 }
@@ -33,23 +33,23 @@ pub(crate) enum Fault {
     ReplyLost,
     /// The connection breaks before the request arrives.
     Reset,
-    /// Nobody answers for as long as a client waits.
+    /// There is no answer for as long as a client waits.
     Hang,
-    /// This answer, and no effect.
+    /// This answer, without any effect.
     Status(u16),
     /// 429 with this many seconds in `Retry-After`.
     TooMany(u32),
-    /// The answer shows what was there so many versions ago.
+    /// The answer shows the state from this number of versions ago.
     Stale(u64),
     /// The watch ends after this many lines.
     Drop(u32),
     /// The watch breaks in the middle of a line.
     Cut,
-    /// The watch stays open and says nothing for so many seconds.
+    /// The watch stays open and is silent for this number of seconds.
     Hold(u32),
-    /// After this many lines the watch stays open and says nothing for two minutes.
+    /// After this number of lines the watch stays open and is silent for two minutes.
     Deaf(u32),
-    /// The watch says that its version is too old.
+    /// The watch reports that its version is too old.
     Expire,
 }
 
@@ -57,11 +57,11 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Span {
     Once,
-    /// To all requests of the signature, for so many seconds from the first on.
+    /// For all requests with this signature, for this number of seconds from the first on.
     Seconds(u32),
 }
 
-/// One fault of a run: the `nth` request (from 1) with this signature meets it.
+/// One fault of a run: it applies to the `nth` request (from 1) with this signature.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rule {
     pub(crate) signature: Signature,
@@ -70,18 +70,19 @@ pub(crate) struct Rule {
     pub(crate) fault: Fault,
 }
 
-/// One request and what came of it.
+/// One request and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) process: u32,
     pub(crate) at: Timestamp,
     pub(crate) signature: Signature,
     pub(crate) nth: u32,
-    /// It is about one job's objects, and not a list of everybody's.
+    /// It concerns one job's objects, and is not a list of all jobs' objects.
     pub(crate) is_for_job: bool,
     /// The body of a deletion.
     pub(crate) options: Value,
-    /// What the server answered, whether it arrived or not; absent if the request never came there.
+    /// The server's answer, whether it arrived or not; absent if the request never reached the
+    /// server.
     pub(crate) code: Option<u16>,
     pub(crate) fault: Option<Fault>,
 }
@@ -93,7 +94,7 @@ pub(crate) struct Faults(Arc<Mutex<State>>, watch::Sender<u32>);
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
-    /// The rules that go on for a time, with their end.
+    /// The rules that stay active for a time, with their end.
     storms: Vec<(Rule, Instant)>,
     journal: Vec<Exchange>,
 }
@@ -107,7 +108,7 @@ impl Faults {
         Self(Arc::new(Mutex::new(state)), watch::Sender::new(0))
     }
 
-    /// Notes a request, and gives its number in the journal with the fault that it meets.
+    /// Records a request, and returns its number in the journal with its fault.
     pub(super) fn meet(
         &self,
         process: u32,
@@ -158,7 +159,7 @@ impl Faults {
         (state.journal.len() - 1, fault)
     }
 
-    /// Notes what the server answered.
+    /// Records the server's answer.
     pub(super) fn answered(&self, number: usize, code: u16) {
         if let Some(exchange) = self.lock().journal.get_mut(number) {
             exchange.code = Some(code);
@@ -177,7 +178,7 @@ impl Faults {
     /// Waits until the process is to die.
     pub(crate) async fn crashed(&self, process: u32) {
         let mut died = self.1.subscribe();
-        // The sender lives as long as this does.
+        // The sender lives as long as `self`.
         drop(died.wait_for(|newest| *newest >= process).await);
     }
 
@@ -208,7 +209,7 @@ impl Faults {
         self.lock().journal.iter().any(|one| waits(one.fault))
     }
 
-    /// Whether no fault goes on.
+    /// Whether no fault is active.
     pub(crate) fn is_over(&self) -> bool {
         let now = Instant::now();
         self.lock().storms.iter().all(|(_, ends)| now >= *ends)

@@ -1,4 +1,4 @@
-//! What must hold of every run, whatever failed in it. Looks at records only.
+//! The conditions that every run must satisfy, whatever failed in it. Reads records only.
 
 mod end;
 mod generations;
@@ -11,38 +11,38 @@ use super::world::Record;
 
 pub(super) use self::end::normal;
 
-/// Who complains.
+/// The judge that reports a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Judge {
-    /// A step did not come to its end, or the operator found no rest.
+    /// A step did not complete, or the operator did not stop writing.
     Convergence,
     /// The end differs from that of the run without faults.
     EndState,
     /// Objects were created or deleted more or less often.
     Counts,
-    /// Two generations could dispatch at the same time, or one whose number was not in status.
+    /// Two generations could dispatch at the same time, or a generation's number was not in status.
     Generations,
-    /// A name served two generations.
+    /// Two generations used the same name.
     Names,
-    /// A deletion did not say of which object.
+    /// A deletion did not identify its object.
     Preconditions,
     /// Too many requests while they fail.
     Budget,
     /// Status is written too often.
     WriteFloor,
-    /// Status does not say what is.
+    /// Status does not describe the actual state.
     Truth,
     Panic,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) judge: Judge,
     pub(super) what: String,
 }
 
-/// What the run without faults came to.
+/// The result of the run without faults.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
     pub(super) end: BTreeMap<String, serde_json::Value>,
@@ -51,7 +51,7 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// `has_any_number`: the number of the generation does not count.
+    /// `has_any_number`: the number of the generation is ignored.
     pub(super) fn of(record: &Record, has_any_number: bool) -> Self {
         Self {
             end: normal(record, has_any_number),
@@ -61,7 +61,7 @@ impl Reference {
     }
 }
 
-/// Everything that is wrong in a run; `reference` is absent for the run without faults.
+/// All violations in a run; `reference` is absent for the run without faults.
 pub(super) fn judge(
     record: &Record,
     reference: Option<&Reference>,

@@ -1,11 +1,12 @@
-//! What an object says of itself: its job, its generation, what it is, whose it is. Looks at one object only.
+//! The identity of an object: its job, its generation, its component and its owner. Reads one
+//! object only.
 
 use serde_json::Value;
 use zephyr_crds::names::{LABEL_COMPONENT, LABEL_GENERATION, LABEL_JOB_UID};
 
 use super::api::metadata::text;
 
-/// A generation of a job: by the job's uid, and its number.
+/// A generation of a job: the job's uid and the number.
 pub(crate) type Generation = (String, u32);
 
 /// The generation that an object belongs to.
@@ -20,7 +21,7 @@ pub(crate) fn number_of(object: &Value) -> Option<u32> {
     text(&labels[LABEL_GENERATION]).parse().ok()
 }
 
-/// Which part of a generation an object is: one of the `COMPONENT_` constants.
+/// The component of a generation that an object is: one of the `COMPONENT_` constants.
 pub(crate) fn component_of(object: &Value) -> &str {
     text(&object["metadata"]["labels"][LABEL_COMPONENT])
 }

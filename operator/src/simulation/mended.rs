@@ -1,5 +1,5 @@
-//! Faults that the sweep has shown and that are mended: each at every request like the one at which it was found, whatever its
-//! number is by now.
+//! Faults that the sweep has found and that are fixed: each is repeated at every request like the
+//! one at which it was found, whatever its number is now.
 
 use jiff::SignedDuration;
 
@@ -7,7 +7,7 @@ use super::faults::{Exchange, Fault, Span};
 use super::runs::Known;
 use super::sweep::Run;
 
-/// A fault, and what it did.
+/// A fault, and its effect before the fix.
 struct Case {
     was: &'static str,
     scenario: &'static str,

@@ -1,4 +1,4 @@
-//! Carries out one step of a scenario.
+//! Executes one step of a scenario.
 
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use super::scenario::{Condition, Pod, Step};
 use super::world::{JOB, NAMESPACE, World};
 use crate::run_report::RunResult;
 
-/// A step that waits longer is stuck: the longest way, a loss of all workers through a time without API server, takes less.
+/// A step that waits longer than this is stuck: the longest regular wait, a loss of all workers
+/// during an outage of the API server, is shorter.
 const WITHIN: Duration = Duration::from_mins(40);
 
 impl World {
-    /// Carries out `step`; an error says what did not come to be.
+    /// Executes `step`; an error says what did not happen.
     pub(super) async fn play(&self, step: &Step) -> Result<(), String> {
         match step {
             Step::Apply(changes) => {
@@ -87,7 +88,8 @@ impl World {
         }
     }
 
-    /// A pod is gone at once, or its node does not answer any more. Nobody reaches its process either way.
+    /// A pod is gone at once, or its node does not answer any more. In both cases its process
+    /// cannot be reached.
     fn take_away(&self, pod: Pod, is_gone: bool) -> Result<(), String> {
         let (key, pod) = self.find(pod)?;
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
@@ -155,7 +157,7 @@ impl World {
         Ok(())
     }
 
-    /// The object of a kind with the highest generation on it.
+    /// The object of a kind with the highest generation in its label.
     fn newest(&self, kind: Kind) -> Option<Key> {
         let store = self.server.lock();
         store

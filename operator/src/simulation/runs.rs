@@ -1,4 +1,4 @@
-//! Carries runs out, on all processors, and collects what the judges say.
+//! Executes runs on all processors, and collects the judges' reports.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,19 +14,19 @@ use super::sweep::{Learned, Run};
 use super::world::{self, Record};
 use crate::defect::{self, Defect};
 
-/// Runs that are shown when many went wrong.
+/// Most failed runs that are shown.
 const SHOWN: usize = 40;
 
-/// All scenarios, what they do without faults, and where they end.
+/// All scenarios, with their requests and ends without faults.
 pub(super) struct Known {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) learned: Vec<Learned>,
     references: Vec<Reference>,
-    /// How long each takes without faults.
+    /// The duration of each without faults.
     took: Vec<Duration>,
 }
 
-/// A run that something is wrong with.
+/// A run with a violation.
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
     pub(super) name: String,
@@ -35,7 +35,7 @@ pub(super) struct Failed {
 }
 
 impl Known {
-    /// Runs every scenario without faults. Nothing may be wrong with it.
+    /// Runs every scenario without faults. There must be no violation.
     pub(super) fn learn() -> Self {
         let scenarios = Scenario::all();
         let mut known = Self {
@@ -70,7 +70,7 @@ impl Known {
         known
     }
 
-    /// Carries all `runs` out; nothing may be wrong with any.
+    /// Executes all `runs`; there must be no violation.
     pub(super) fn expect_all_well(&self, runs: &[Run]) {
         let began = tokio::time::Instant::now();
         let failed = self.judge_all(runs);
@@ -98,17 +98,17 @@ impl Known {
             .unwrap_or_else(|| panic!("no scenario {name}"))
     }
 
-    /// What is wrong with a run.
+    /// The violations in a run.
     pub(super) fn judge(&self, run: &Run) -> Vec<Complaint> {
         self.carry_out(run).1
     }
 
-    /// What happens in a run, and what is wrong with it.
+    /// The events of a run, and its violations.
     pub(super) fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
         self.carry_out_with(run, None)
     }
 
-    /// The judges that complain about a run if the operator makes a mistake.
+    /// The judges that report a run if the operator makes a mistake.
     pub(super) fn judges_of(&self, run: &Run, defect: Defect) -> BTreeSet<Judge> {
         let complaints = self.carry_out_with(run, Some(defect)).1;
         complaints.iter().map(|one| one.judge).collect()
@@ -122,7 +122,7 @@ impl Known {
         (record, complaints)
     }
 
-    /// Carries out all `runs`, and gives those with which something is wrong.
+    /// Executes all `runs`, and returns those with violations.
     pub(super) fn judge_all(&self, runs: &[Run]) -> Vec<Failed> {
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(Vec::new());
@@ -133,7 +133,7 @@ impl Known {
                     while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let complaints = self.judge(run);
                         if !complaints.is_empty() {
-                            // At once, for who waits for a long sweep.
+                            // Printed at once, because a long sweep takes time.
                             let failed_run = Failed {
                                 name: run.name(&self.learned),
                                 rules: run
@@ -158,7 +158,7 @@ impl Known {
         failed
     }
 
-    /// Carries out the run with this name, and prints all of it.
+    /// Executes the run with this name, and prints all of it.
     pub(super) fn show(&self, name: &str) {
         let run = Run::read(name, &self.learned).unwrap_or_else(|| panic!("{name} is no run"));
         for rule in run.rules(&self.learned) {
@@ -199,7 +199,7 @@ fn words(complaints: &[Complaint]) -> String {
     lines.concat()
 }
 
-/// The requests and what came of them, and how processes ended.
+/// The requests with their results, and how processes ended.
 fn journal(record: &Record) -> String {
     let exchanges = record.exchanges.iter().enumerate().map(|(number, one)| {
         let fault = one.fault.map(|fault| format!(" !{fault}"));
@@ -220,7 +220,7 @@ fn journal(record: &Record) -> String {
     exchanges.chain(ends).collect::<Vec<_>>().concat()
 }
 
-/// One run on a clock that jumps, and the panics in it.
+/// One run on a simulated clock, and the panics in it.
 fn carry_out(scenario: &Scenario, rules: Vec<Rule>) -> (Record, Vec<String>) {
     watch_panics();
     PANICS.with_borrow_mut(|panics| *panics = Some(Vec::new()));
@@ -243,11 +243,11 @@ fn carry_out(scenario: &Scenario, rules: Vec<Rule>) -> (Record, Vec<String>) {
 }
 
 thread_local! {
-    /// The panics of the run that goes on in this thread.
+    /// The panics of the current run in this thread.
     static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Has panics noted in the threads that carry out runs; all others stay loud.
+/// Records panics in the threads that execute runs; all other panics are printed as usual.
 fn watch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

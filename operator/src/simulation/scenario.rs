@@ -1,10 +1,12 @@
-//! What happens to a job: scenarios as text, one step a line. Reads them; the world carries them out.
+//! Scenarios describe what happens to a job, as text with one step per line. Parses them; the world
+//! executes them.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// All scenarios, by name. One of a feature that does not exist yet says so, and until then does what comes nearest.
+/// All scenarios, by name. If a scenario needs a feature that does not exist yet, it says so and
+/// uses the closest alternative.
 pub(super) const SCENARIOS: [(&str, &str); 19] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
@@ -40,7 +42,8 @@ pub(super) const SCENARIOS: [(&str, &str); 19] = [
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// Which number the generation has in the end depends on what of an earlier job is still there.
+    /// The number of the generation at the end depends on which objects of an earlier job still
+    /// exist.
     pub(super) has_any_number: bool,
     pub(super) steps: Vec<(&'static str, Step)>,
 }
@@ -61,9 +64,9 @@ pub(super) enum Step {
         shards: u32,
         tasks: u64,
     },
-    /// So many tasks are committed.
+    /// This number of tasks are committed.
     Done(u64),
-    /// So many workers can still be of use.
+    /// This number of workers are still useful.
     Useful(u32),
     Succeed,
     Fail(String),
@@ -73,9 +76,9 @@ pub(super) enum Step {
     Kill(Pod),
     /// A pod's node does not answer any more.
     LoseNode(Pod),
-    /// No coordinator finds a node, or each does.
+    /// Coordinators find no node, or find one again.
     Full(bool),
-    /// Workers do not become ready, or do.
+    /// Workers do not become ready, or do again.
     WorkersFail(bool),
     Wait(Duration),
     Until(Condition),
@@ -88,7 +91,7 @@ pub(super) enum Pod {
     Worker(u32),
 }
 
-/// What a step waits for.
+/// The condition for which a step waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// The text at a path of the job.
@@ -97,7 +100,7 @@ pub(super) enum Condition {
     Replicas(u64),
     /// The job is gone.
     Gone,
-    /// No object of any generation is left.
+    /// No object of any generation exists any more.
     NoChildren,
 }
 

@@ -1,5 +1,6 @@
-//! Which runs there are: every fault at every request that a scenario makes, and combinations by chance. A run has a name,
-//! `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, by which it can be repeated; requests are numbered as the run without faults made them.
+//! The list of runs: every fault at every request that a scenario makes, and random combinations. A
+//! run has a name, `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, by which it can be repeated; requests
+//! are numbered as in the run without faults.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -10,7 +11,7 @@ use super::api::request::Verb;
 use super::chance::Chance;
 use super::faults::{Exchange, Fault, Rule, Span};
 
-/// What may happen to every request: the eight errors.
+/// Faults for every request: the eight errors.
 const ERRORS: [Fault; 8] = [
     Fault::Status(409),
     Fault::Status(422),
@@ -21,9 +22,9 @@ const ERRORS: [Fault; 8] = [
     Fault::Hang,
     Fault::Reset,
 ];
-/// What may happen to every write besides.
+/// Additional faults for every write.
 const CUTS: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::ReplyLost];
-/// What may happen to every watch besides.
+/// Additional faults for every watch.
 const OF_WATCHES: [Fault; 5] = [
     Fault::Drop(1),
     Fault::Cut,
@@ -31,11 +32,11 @@ const OF_WATCHES: [Fault; 5] = [
     Fault::Deaf(5),
     Fault::Expire,
 ];
-/// How many versions ago a stale list is from.
+/// The age of a stale list, in versions.
 const STALE: Fault = Fault::Stale(8);
-/// What may happen to a write for a long time.
+/// Faults of a write that last for a long time.
 const STORMS: [Fault; 2] = [Fault::Status(503), Fault::TooMany(30)];
-/// How long, in seconds.
+/// Their duration in seconds.
 const STORM_SECONDS: u32 = 600;
 
 /// One run: a scenario by its index, and faults at its requests.
@@ -52,8 +53,9 @@ pub(super) struct Learned {
 }
 
 impl Run {
-    /// Every fault at every request of every scenario. Scenarios begin alike: what is the same up to a request meets errors
-    /// there in one of them only; the crashes and lost answers of writes happen in all.
+    /// Every fault at every request of every scenario. Scenarios begin alike: errors at requests of
+    /// a common beginning are tried in only one of them; crashes and lost answers of writes are
+    /// tried in all.
     pub(super) fn singles(all: &[Learned]) -> Vec<Self> {
         let mut known = BTreeSet::new();
         let mut runs = Vec::new();
@@ -81,7 +83,7 @@ impl Run {
         runs
     }
 
-    /// `count` faults by chance in a scenario by chance.
+    /// `count` random faults in a random scenario.
     pub(super) fn by_chance(seed: u64, count: usize, all: &[Learned]) -> Self {
         let mut chance = Chance::new(seed);
         let scenario = chance.below(all.len());
@@ -158,7 +160,7 @@ fn possible(exchange: &Exchange) -> Vec<Fault> {
 }
 
 impl Fault {
-    /// The fault that a run's name has.
+    /// The fault with this name in a run's name.
     fn read(text: &str) -> Option<Self> {
         let number = |prefix: &str| text.strip_prefix(prefix)?.parse::<u32>().ok();
         let plain = [

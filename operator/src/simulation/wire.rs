@@ -1,4 +1,5 @@
-//! The way of one process of the operator to the API server: a tower service that is slow, and on which faults happen.
+//! The connection of one operator process to the API server: a tower service with delays, on which
+//! faults happen.
 
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
@@ -24,15 +25,15 @@ use crate::startup::fake;
 /// The schema of our group, as the API server publishes it.
 static PUBLISHED: LazyLock<String> = LazyLock::new(|| fake::published().to_string());
 
-/// From the client to the server, and back.
+/// Delay from the client to the server, and back.
 const TRAVEL: Duration = Duration::from_millis(1);
-/// How long a client waits for bytes that do not come: what `kube::Config` has by default.
+/// How long a client waits for bytes that do not come: the default of `kube::Config`.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
-/// How long a watch that goes deaf says nothing.
+/// How long a silent watch stays silent.
 const DEAF: Duration = Duration::from_mins(2);
 
-/// One process's connection. It is dead when the process is.
+/// One process's connection. It dies with the process.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) server: ApiServer,
@@ -60,7 +61,7 @@ impl Wire {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
         sleep(TRAVEL).await;
-        // The definition is this release's in every run: no fault meets this request.
+        // The definition is this release's in every run, so no fault applies to this request.
         if parts.uri.path() == fake::PUBLISHED_AT {
             return Ok(Response::new(Body::from(PUBLISHED.as_str())));
         }
@@ -78,12 +79,13 @@ impl Wire {
             }
             Some(Fault::Status(code)) => Ok(respond(&refusal(code, &request, None))),
             Some(Fault::TooMany(seconds)) => Ok(respond(&refusal(429, &request, Some(seconds)))),
-            // All others happen after the request has arrived.
+            // All other faults happen after the request has arrived.
             fault => self.arrive(number, &request, fault).await,
         }
     }
 
-    /// The request takes effect; its fault meets the answer. Faults of watches do nothing to other requests.
+    /// The request takes effect, and its fault applies to the answer. Faults of watches do not
+    /// affect other requests.
     async fn arrive(
         &self,
         number: usize,
@@ -91,7 +93,7 @@ impl Wire {
         fault: Option<Fault>,
     ) -> Result<Response<Body>, BoxError> {
         let answer = match fault {
-            // Nothing comes of a watch that nobody reads.
+            // A watch that is not read has no effect.
             _ if request.verb == Verb::Watch => None,
             Some(Fault::Stale(versions)) if request.verb == Verb::List => {
                 Some(self.server.old_list(request, versions))
@@ -181,8 +183,8 @@ impl Wire {
     }
 }
 
-/// What an operator asks that names the objects of every generation alike, if that mistake is seeded: names are made in another
-/// crate, which knows no mistakes.
+/// The requests of an operator with the seeded mistake that objects of all generations have the
+/// same names. The names are made in another crate, which knows no mistakes.
 fn with_its_mistake(mut request: ApiRequest) -> ApiRequest {
     let is_child = [CONFIG_MAPS, DEPLOYMENTS, STATEFUL_SETS].contains(&request.kind);
     if defect::is(Defect::NameWithoutGeneration) && is_child {
@@ -206,7 +208,7 @@ fn broken(what: &'static str) -> BoxError {
     ))
 }
 
-/// An error as the API server or what is before it words it.
+/// An error in the words of the API server or of a proxy before it.
 fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer {
     let name = request
         .name
@@ -214,7 +216,7 @@ fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer 
         .or_else(|| request.body["metadata"]["name"].as_str())
         .unwrap_or("");
     let mut answer = match code {
-        // Quota is counted in an object of its own, and two who count at the same time collide.
+        // Quota is counted in a separate object, so concurrent changes conflict.
         409 if request.verb == Verb::Create => Answer::fail(
             409,
             "Conflict",

@@ -1,5 +1,5 @@
-//! One run: a scenario, the real operator, an API server, a cluster and scripted coordinators on a clock that jumps. Gives
-//! what happened; judges nothing.
+//! One run: a scenario, the real operator, an API server, a cluster and scripted coordinators on a
+//! simulated clock. Returns what happened; judges nothing.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,38 +31,38 @@ use crate::startup::{Setup, serve};
 /// The job of every scenario.
 pub(super) const NAMESPACE: &str = "team";
 pub(super) const JOB: &str = "count";
-/// When every run begins: 2027-01-01, a time before which no real one lies.
+/// The time at which every run begins: 2027-01-01, later than any real time in the tests.
 const BEGIN: i64 = 1_798_761_600;
 /// From the death of a process to the next one.
 const RESTART: Duration = Duration::from_secs(1);
-/// The wait after a process that ended by itself, as the kubelet has it.
+/// The wait after a process that ended by itself, as the kubelet does it.
 const CRASH_LOOP: Duration = Duration::from_secs(10);
-/// Without a write for so long the operator is at rest.
+/// After this time without a write the operator counts as idle.
 pub(super) const QUIET: SignedDuration = SignedDuration::from_secs(60);
-/// After a fault it waits for this long at most, and then rests.
+/// After a fault it waits for at most this long, and is then idle.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(75 + 60);
-/// A watch that says nothing, or a request without an answer, is given up by then.
+/// A silent watch, or a request without an answer, is given up by then.
 const SILENCE: SignedDuration = SignedDuration::from_secs(330);
-/// By then it has to be, after the last step and the last fault.
+/// The time by which it must be idle, after the last step and the last fault.
 const QUIET_WITHIN: Duration = Duration::from_mins(40);
 
-/// What happened in a run.
+/// The events of a run.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) changes: Vec<Change>,
-    /// Everything that is there in the end.
+    /// All objects at the end.
     pub(super) end: Vec<(Key, Arc<Value>)>,
     /// Which generation's coordinator opened an epoch, and when.
     pub(super) openings: Vec<(String, u32, Timestamp)>,
-    /// A step that did not come to its end, or an operator that found no rest.
+    /// A step that did not complete, or an operator that did not become idle.
     pub(super) stuck: Option<String>,
-    /// How processes of the operator ended by themselves.
+    /// How operator processes ended by themselves.
     pub(super) ends: Vec<String>,
     pub(super) took: Duration,
 }
 
-/// The world of one run.
+/// The state of one run.
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
@@ -153,8 +153,8 @@ impl World {
             .change(|store, now| store.add(key, object, Actor::User, now));
     }
 
-    /// Waits until the operator has written nothing for a while and no fault can show any more: waits after a failure are over,
-    /// and watches that said nothing have begun again.
+    /// Waits until the operator has written nothing for a while and no fault can have an effect any
+    /// more: waits after a failure are over, and silent watches have been restarted.
     async fn rest(&self) {
         let began = self.clock.now();
         loop {
@@ -194,7 +194,7 @@ impl World {
     }
 }
 
-/// The custom resource definition; to print it takes longer than a run.
+/// The custom resource definition; printing it takes longer than a run.
 fn definition() -> &'static Value {
     static DEFINITION: OnceLock<Value> = OnceLock::new();
     DEFINITION

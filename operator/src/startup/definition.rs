@@ -1,8 +1,9 @@
-//! Whether the API server serves `ZephyrJob` as this release knows it: what it publishes, compared with what this release was
-//! built for. Changes nothing, and looks at no job.
+//! Checks whether the API server serves `ZephyrJob` as this release needs it: compares the
+//! published schema with this release's. Changes nothing, and reads no job.
 //!
-//! An older definition drops fields of status, so that every look at a job would write them again, and drops fields of a spec
-//! without a word to its user. A newer one is fine: jobs that use what is new in it cannot be read, and are left alone.
+//! An older definition drops fields of status, so that every reconcile would write them again, and
+//! silently drops fields of a spec. A newer one is fine: jobs that use its new fields cannot be
+//! read, and are left alone.
 
 use std::time::Duration;
 
@@ -23,28 +24,28 @@ use crate::watches;
 use crate::watches::decode::Seen;
 use crate::watches::facts::Anybody;
 
-/// How long the start waits for another definition to be published: whoever upgrades applies it at the same time as the
-/// operator, and API servers publish it within seconds.
+/// How long the start waits until another definition is published. During an upgrade the definition
+/// is applied at the same time as the operator, and API servers publish it within seconds.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
-/// The wait between two looks at what is published.
+/// The wait between two reads of the published schema.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// What the start waits for, if there is nothing to compare.
+/// The reason for waiting if there is nothing to compare.
 const NOT_PUBLISHED: &str = "the schema of ZephyrJob is not published";
-/// Differences that a sentence names.
+/// Most differences that a sentence names.
 const MAX_NAMED: usize = 3;
 
-/// What the API server serves, as far as it matters.
+/// The result of the comparison.
 #[derive(Debug, PartialEq, Eq)]
 enum Served {
     /// The schema is not published yet.
     Nothing,
     /// Everything that this release reads and writes.
     Enough { newer: Vec<String> },
-    /// Less than that: the sentence.
+    /// Less than that, as a sentence.
     TooLittle(String),
 }
 
-/// Ends with a sentence if the API server does not serve what this release needs.
+/// Returns a sentence if the API server does not serve what this release needs.
 pub(super) async fn check(
     client: &Client,
     namespace: Option<&str>,
@@ -73,7 +74,7 @@ pub(super) async fn check(
                 Served::TooLittle(sentence) if is_last => return Err(Error::OldCrd { sentence }),
                 Served::TooLittle(sentence) => health.set_missing(sentence),
             },
-            // Nothing was compared, and nothing is known to be wrong.
+            // Nothing was compared, so nothing is known to be wrong.
             Err(error) if is_last || error.refusal() == Refusal::Forbidden => {
                 warn!(%error, "the CRD is not compared with this release: its schema cannot be read");
                 return Ok(());
@@ -86,7 +87,7 @@ pub(super) async fn check(
     }
 }
 
-/// Without the CRD every watch would fail forever, and nobody would know.
+/// Without the CRD every watch would fail forever, without any message to people.
 async fn require(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
     let jobs = watches::scoped::<Seen<Anybody<ZephyrJob>>>(client, namespace);
     match bounded(jobs.list(&ListParams::default().limit(1))).await {
@@ -105,14 +106,14 @@ async fn require(client: &Client, namespace: Option<&str>) -> Result<(), Error> 
     }
 }
 
-/// The versions of our group that are served.
+/// The served versions of our API group.
 fn versions(group: &Value) -> Vec<String> {
     let version = |version: &Value| Some(version.get("version")?.as_str()?.to_owned());
     let versions = group.get("versions").and_then(Value::as_array);
     versions.into_iter().flatten().filter_map(version).collect()
 }
 
-/// What the API server publishes of our group: every account may read it.
+/// The published schema of our API group, which every account may read.
 async fn published(client: &Client) -> Result<Value, CallError> {
     let version = ZephyrJob::version(&());
     get(
@@ -129,7 +130,7 @@ async fn get(client: &Client, path: &str) -> Result<Value, CallError> {
     bounded(client.request(request)).await
 }
 
-/// Compares what is published with this release.
+/// Compares the published schema with this release's.
 fn judge(document: &Value) -> Served {
     let kind = ZephyrJob::kind(&());
     let schemas = document
@@ -173,7 +174,7 @@ fn judge(document: &Value) -> Served {
     ))
 }
 
-/// The first of them, and how many more there are.
+/// The first differences, and the number of the others.
 fn named(differences: &[String]) -> String {
     let shown = differences.len().min(MAX_NAMED);
     let list = differences[..shown].join(", ");

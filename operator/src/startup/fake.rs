@@ -1,4 +1,5 @@
-//! Tests only: an API server that lists what it was given, page by page, and lets every watch wait. It answers by rote.
+//! Tests only: an API server that lists prepared objects, page by page, and never answers a watch.
+//! It has no logic of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,10 +20,11 @@ pub(crate) const PLURALS: [&str; 7] = [
     "events",
 ];
 
-/// Where the schema of our group is published.
+/// The path of our group's schema.
 pub(crate) const PUBLISHED_AT: &str = "/openapi/v3/apis/zephyr.dev/v1alpha1";
 
-/// Levels of nesting: the reader of JSON ends at 128, and an answer has some around its metadata's fields.
+/// Levels of nesting: the JSON parser stops at 128, and an answer has some levels around its
+/// metadata's fields.
 const DEEP: usize = 125;
 
 /// What an API server with the CRD of this release publishes.
@@ -38,7 +40,7 @@ pub(crate) fn published() -> Value {
     })
 }
 
-/// The server: what there is, and what was asked.
+/// The server: its objects, and the received requests.
 #[derive(Default)]
 pub(crate) struct Fake {
     /// Objects as JSON text, by the plural of their kind.
@@ -49,9 +51,9 @@ pub(crate) struct Fake {
     pub(crate) refuses: Option<&'static str>,
     /// What is published as the schema, instead of this release's.
     pub(crate) published: Option<Value>,
-    /// The end of a path whose requests make the caller panic.
+    /// Requests to paths with this end make the caller panic.
     pub(crate) panics: Option<&'static str>,
-    /// Whether metadata in answers to writes are nested as deeply as no JSON reader follows.
+    /// Whether metadata in answers to writes are nested more deeply than any JSON parser supports.
     pub(crate) nests: bool,
     /// Reads of single objects: their paths.
     pub(crate) reads: Mutex<Vec<String>>,
@@ -70,7 +72,7 @@ impl Fake {
         Client::new(service, "default")
     }
 
-    /// Bodies of the writes to paths that end so.
+    /// Bodies of the writes to paths with this end.
     pub(crate) fn written(&self, end: &str) -> Vec<Value> {
         let writes = self.writes.lock().unwrap();
         writes

@@ -1,4 +1,5 @@
-//! The operator from its start, over a small API server that only lists, watches and takes writes.
+//! The operator from its start, with a small API server that only lists, watches and accepts
+//! writes.
 
 mod isolation;
 mod starting_pods;
@@ -16,7 +17,7 @@ use crate::progress::dial::{Message, Reports};
 use crate::queue::JobKey;
 use crate::watches::FILL_DEADLINE;
 
-/// Reaches nobody.
+/// Reaches no coordinator.
 struct Nobody;
 
 impl Dial for Nobody {
@@ -55,7 +56,7 @@ fn job(number: usize, phase: Option<&str>) -> Value {
     job
 }
 
-/// A `ConfigMap` with our labels that somebody made by hand for an existing job.
+/// A `ConfigMap` with our labels that somebody created by hand for an existing job.
 fn foreign_config_map(number: usize) -> String {
     let labels = json!({
         "zephyr.dev/job": "job-0", "zephyr.dev/job-uid": "uid-0", "zephyr.dev/generation": "1",
@@ -178,7 +179,7 @@ async fn an_object_that_is_nested_too_deeply_stops_no_other_job_and_is_one_event
     );
 }
 
-/// How the start ends if `change` is made to what the API server publishes.
+/// How the start ends after `change` to the published schema.
 async fn start_with(change: impl FnOnce(&mut Value)) -> Result<(), String> {
     let mut published = super::fake::published();
     change(&mut published);
@@ -195,7 +196,7 @@ async fn start_with(change: impl FnOnce(&mut Value)) -> Result<(), String> {
     }
 }
 
-/// Takes what is at `pointer` away.
+/// Removes the value at `pointer`.
 fn remove(published: &mut Value, pointer: &str) {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     let schema = "/components/schemas/dev.zephyr.v1alpha1.ZephyrJob";

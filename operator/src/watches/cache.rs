@@ -36,18 +36,18 @@ struct Inner<F> {
     objects: BTreeMap<Arc<str>, Held<F>>,
     /// The objects of a job, by the job's namespace and uid, as one text.
     of_job: BTreeMap<String, BTreeSet<Arc<str>>>,
-    /// Counts the lists that were begun.
+    /// The number of lists that have begun.
     listing: u64,
 }
 
 #[derive(Debug)]
 struct Held<F> {
     facts: Arc<F>,
-    /// The list that last showed it.
+    /// The last list that contained it.
     listing: u64,
 }
 
-/// A job that something happened to, and the uid that it has by the object's own words.
+/// A job that was affected, with the uid that the object states for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// The job that the object belongs to.
@@ -67,12 +67,12 @@ impl<F> Default for Cache<F> {
 }
 
 impl<F: Facts> Cache<F> {
-    /// A list begins: what it does not show is gone when it ends.
+    /// A list begins: objects that are not in it are removed when it ends.
     pub fn begin_list(&self) {
         self.lock().listing += 1;
     }
 
-    /// An object is there, and is what `seen` shows. Gives the jobs that this concerns.
+    /// An object exists, with the facts in `seen`. Returns the affected jobs.
     pub fn put(&self, seen: Seen<F>) -> Vec<Touched> {
         let mut inner = self.lock();
         let (Some(namespace), Some(name)) = (&seen.meta().namespace, &seen.meta().name) else {
@@ -106,7 +106,7 @@ impl<F: Facts> Cache<F> {
         self.lock().take(&key)
     }
 
-    /// The list has ended: what it did not show is gone.
+    /// The list has ended: objects that were not in it are removed.
     pub fn end_list(&self) -> Vec<Touched> {
         let mut inner = self.lock();
         let listing = inner.listing;
@@ -163,7 +163,7 @@ impl<F: Facts> Cache<F> {
 }
 
 impl<F: Facts> Inner<F> {
-    /// Takes an object out, and says which job lost it.
+    /// Removes an object, and returns the job that lost it.
     fn take(&mut self, key: &Arc<str>) -> Option<Touched> {
         let held = self.objects.remove(key)?;
         let touched = touched_by(key, held.facts.as_ref());

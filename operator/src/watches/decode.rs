@@ -1,8 +1,10 @@
-//! From the bytes of an object to what is kept of it. An object that cannot be read, or is not ours, spoils no list.
+//! Converts the bytes of an object into the facts that are kept. An object that cannot be read, or
+//! does not belong to a job, does not break a list.
 //!
-//! Each object is taken as raw text first: its metadata are read without what no decision looks at, and the rest only if
-//! the metadata say that it is ours. So neither a document that is nested too deeply nor one of a megabyte costs more than
-//! its own text, for the moment in which it is read.
+//! Each object is first taken as raw text. Its metadata are read without the fields that no
+//! decision uses, and the rest is read only if the metadata show that the object belongs to a job.
+//! So neither a deeply nested document nor one of a megabyte costs more than its own text, for the
+//! moment in which it is read.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -17,21 +19,21 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use zephyr_crds::names;
 
-/// What is kept of an object of one kind.
+/// The facts that are kept of an object of one kind.
 pub trait Facts: Clone + Debug + Send + Sync + 'static {
-    /// The kind on the API server.
+    /// The kind in the API.
     type Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope>;
     /// Whether the API server sends the metadata only.
     const METADATA_ONLY: bool;
-    /// Reads the facts; `None` if the object is not ours.
+    /// Reads the facts; `None` if the object does not belong to a job.
     fn read(metadata: &Metadata, text: &str) -> Option<Self>;
-    /// Which job it belongs to.
+    /// The job to which it belongs.
     fn job_name(&self) -> &str;
     /// The uid of that job.
     fn job_uid(&self) -> &str;
 }
 
-/// The part of an object's metadata that decisions look at.
+/// The part of an object's metadata that decisions use.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
@@ -57,14 +59,14 @@ pub struct Metadata {
     pub finalizers: Option<Vec<String>>,
 }
 
-/// An object as watches and lists bring it.
+/// An object as watches and lists deliver it.
 #[derive(Clone, Debug)]
 pub struct Seen<F> {
-    /// Name, namespace, uid and version, and nothing else.
+    /// Name, namespace, uid and version only.
     metadata: ObjectMeta,
-    /// The generation that its label names, whoever made it: the number is taken.
+    /// The generation in its label, whoever created it: the number is in use.
     pub number: Option<u32>,
-    /// Absent if the object is not ours.
+    /// Absent if the object does not belong to a job.
     pub facts: Option<F>,
 }
 
@@ -82,19 +84,19 @@ impl Metadata {
         self.labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The generation that the label names, if it is one that an operator gives.
+    /// The generation in the label, if it is a number that an operator assigns.
     pub fn generation_label(&self) -> Option<u32> {
         names::parse_generation(self.label(names::LABEL_GENERATION)?)
     }
 
-    /// The reference to the controller of this object, which must be of this kind.
+    /// The reference to the controller of this object, which must have this kind.
     pub fn controller(&self, api_version: &str, kind: &str) -> Option<&OwnerReference> {
         self.owner_references.iter().flatten().find(|owner| {
             owner.controller == Some(true) && owner.kind == kind && owner.api_version == api_version
         })
     }
 
-    /// The metadata in the client's type.
+    /// The metadata as the client's type.
     pub fn to_object_meta(&self) -> ObjectMeta {
         ObjectMeta {
             generation: self.generation,
@@ -161,7 +163,8 @@ impl<F: Facts> Resource for Seen<F> {
     }
 }
 
-/// Reads a whole document of a kind that is ours. One that cannot be read is as good as absent: a create then meets it.
+/// Reads a complete document of a kind that the operator creates. An unreadable one counts as
+/// absent: the next create then meets it.
 pub fn document<K: DeserializeOwned>(text: &str) -> Option<K> {
     serde_json::from_str(text).ok()
 }

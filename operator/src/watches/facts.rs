@@ -1,7 +1,8 @@
-//! What is kept of each kind: compact facts, and only of objects that lead back to a `ZephyrJob`.
+//! The facts that are kept of each kind, compact, and only of objects that lead to a `ZephyrJob`.
 //!
-//! Our labels alone prove nothing, since anybody may set them. An object is ours if its controller is what the operator would
-//! have made it: a root belongs to its job by uid, and everything else to an object of the generation's own name. Pure.
+//! Labels alone prove nothing, because anybody may set them. An object belongs to a job if its
+//! controller is the one that the operator would have set: for a root the job with its uid, for
+//! everything else an object with the name of the generation. Pure.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
 use crate::identity::JobIdentity;
 use crate::pods::{PodFacts, Role};
 
-/// Where an object belongs.
+/// The job to which an object belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Name of the job, from the label.
@@ -47,17 +48,17 @@ pub struct SeenJob {
     kept: KeptJob,
 }
 
-/// The job, with the metadata that decisions look at.
+/// The job, with the metadata that decisions use.
 #[derive(Clone, Debug)]
 enum KeptJob {
     Whole(Box<ZephyrJob>),
-    /// As JSON text, a fraction of the size: one that has ended is looked at once in a long while.
+    /// As JSON text, which needs much less memory: a job that has ended is reconciled rarely.
     Text(Box<str>),
     /// Why it cannot be read.
     Unreadable(String),
 }
 
-/// The root of a generation: its frozen job is read apart.
+/// The root of a generation; its frozen job is read separately.
 #[derive(Clone, Debug)]
 pub struct SeenRoot {
     /// The generation that it belongs to.
@@ -112,7 +113,7 @@ impl SeenJob {
         }
     }
 
-    /// What an event about the job refers to.
+    /// The reference to the job for an event.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(ZephyrJob::api_version(&()).into_owned()),
@@ -149,7 +150,7 @@ struct Annotated {
     annotations: Option<Annotations>,
 }
 
-/// The one annotation of a job that a decision looks at.
+/// The only annotation of a job that a decision uses.
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
@@ -157,7 +158,8 @@ struct Annotations {
 }
 
 impl Annotations {
-    /// Kept only if it has a null: it is as large as the job, and a null is all that it is looked at for.
+    /// Kept only if it contains a null: the annotation is as large as the job, and only nulls are
+    /// looked for in it.
     fn into_kept(self) -> Option<BTreeMap<String, String>> {
         let written = self.last_applied.filter(|text| text.contains("null"))?;
         Some([(LAST_APPLIED.to_owned(), written)].into())
@@ -308,7 +310,7 @@ impl Facts for SeenPod {
         let generation = metadata.generation_label()?;
         metadata.label(names::LABEL_JOB_UID)?;
         let workers = metadata.controller("apps/v1", "StatefulSet");
-        // A ReplicaSet is called as its Deployment and a hash.
+        // A ReplicaSet has the name of its Deployment followed by a hash.
         let coordinator = metadata.controller("apps/v1", "ReplicaSet");
         let is_worker =
             workers.is_some_and(|owner| owner.name == names::workers(&job_name, generation));
@@ -342,7 +344,8 @@ impl Facts for SeenPod {
     }
 }
 
-/// The metadata of an object that carries a job's name, whoever made it: only its number counts.
+/// The metadata of an object with the label of a job's name, whoever created it: only its number is
+/// used.
 #[derive(Clone, Debug)]
 pub struct Anybody<K>(std::marker::PhantomData<fn() -> K>);
 
@@ -379,7 +382,8 @@ impl Mark {
         })
     }
 
-    /// The mark of an object that belongs to its generation's root and has the name that `name` gives it.
+    /// The owner of an object that belongs to its generation's root and has the name that `name`
+    /// returns.
     fn of_child(metadata: &Metadata, name: fn(&str, u32) -> String) -> Option<Self> {
         let owner = metadata.controller(&ConfigMap::api_version(&()), &ConfigMap::kind(&()))?;
         let mark = Self::read(metadata, &owner.uid)?;

@@ -1,9 +1,9 @@
-//! Who may write to a folder: a job says that it will, in `_STARTED.json`, before any of its
-//! workers starts, and only where nothing stands that it would mix with. Decides from what stands
-//! there, by one function; carries out one step at a time, each of which may be the last of this
-//! process, and looks again.
+//! Claims an output folder: a job writes `_STARTED.json` before any of its workers starts, and only
+//! if the folder contains nothing that would mix with its output. One function decides from the
+//! contents of the folder. It is followed by one step at a time, and then the folder is read again.
+//! The process may end after any step.
 //!
-//! Deletes nothing but the `_SUCCESS.json` that the job has said it replaces.
+//! Deletes only the `_SUCCESS.json` that the job has recorded as replaced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,70 +24,70 @@ use crate::storage::{
     list_matching, put_if_absent, read_versioned, remove_object, replace, size_of,
 };
 
-/// Files that are named in one sentence.
+/// Most files that are named in one sentence.
 pub(super) const MAX_NAMED: usize = 3;
 
-/// Times that somebody else may come first before it is looked at again later.
+/// How often another job may be faster before the next try is postponed.
 const ROUNDS: u32 = 10;
 
-/// Different paths that runs of one job may have written to in a folder before somebody has to
-/// clean up.
+/// Most different paths to which runs of one job may have written in a folder before somebody has
+/// to clean up.
 const MAX_EARLIER_PATHS: usize = 16;
 
-/// Unfinished jobs whose staged files on a local disk are removed in the end; those of older ones
-/// stay, hidden.
+/// Most unfinished jobs whose staged files on a local disk are removed at the end; those of older
+/// jobs stay as hidden files.
 const MAX_EARLIER_UIDS: usize = 16;
 
-/// Sizes that are asked for at once.
+/// Number of sizes that are requested at the same time.
 pub(super) const CALLS_AT_ONCE: usize = 16;
 
-/// All that stands there and matters.
+/// All contents of the folder that matter.
 #[derive(Clone, Debug)]
 struct Facts {
-    /// What this job said when it took the folder, if it has; from its own storage.
+    /// What this job recorded when it claimed the folder, if it has; from its own storage.
     record: Option<Intent>,
     intent: Option<Intent>,
     manifest: Option<Owner>,
-    /// The job of another name that holds the folder, if it is known by now that nothing of it runs
-    /// any more.
+    /// The job of another name that holds the folder, if it is known that nothing of it runs any
+    /// more.
     gone: Option<Gone>,
 }
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// The folder is this job's: go on.
+    /// The folder belongs to this job: continue.
     GoOn,
-    /// Keep in the job's own storage what it said.
+    /// Store a copy of the claim in the job's own storage.
     KeepRecord,
-    /// Say again what somebody removed.
+    /// Write the claim again that somebody removed.
     SayAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
-    /// See whether the job of another name that holds the folder may be alive.
+    /// Check whether the job of another name that holds the folder may be alive.
     AskOwner(Box<Intent>),
-    /// Look at what is there, and say that the folder is this job's.
+    /// Read what is there, and claim the folder for this job.
     Claim(Box<Claim>),
 }
 
-/// What a claim begins with.
+/// The facts with which a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
-    /// An unfinished run of the job of this name, which this one continues.
+    /// An unfinished run of the job with this name, which this one continues.
     heir_of: Option<Intent>,
     /// A job of another name that failed here, or that is gone.
     after: Option<Intent>,
     /// How it is known that it is gone.
     took_over: Option<Gone>,
-    /// Whose manifest is replaced.
+    /// The job whose manifest is replaced.
     replaces: Option<String>,
-    /// The word of a job that has finished and was ended before it took it back.
+    /// The claim of a job that finished, and whose process ended before it removed the claim.
     finished: Option<Intent>,
 }
 
-/// Takes the sink's folder for the job, if it may have it. A job that has it already keeps it. Safe
-/// to be ended at any point and to be called again, by this process or another. `watch` is the same
-/// in all calls of one process.
+/// Claims the sink's folder for the job, if that is allowed. If the job holds the folder already,
+/// it keeps it. The process may end at any point, and this or another process may call this again.
+/// `watch` is the same in all calls of one process.
 pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -130,13 +130,13 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
             }
         }
     }
-    let cause = Cause::Busy("others write there, too, and came first each time".to_owned());
+    let cause = Cause::Busy("other jobs write there too, and were faster each time".to_owned());
     Err(OutputError::Store(StorageError::new(
         "writing", &location, cause,
     )))
 }
 
-/// One look, one step. Pure.
+/// One look at the folder, and the step that follows. Pure.
 fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, OutputError> {
     let Facts {
         record,
@@ -147,7 +147,7 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
     if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
         return Ok(Step::GoOn);
     }
-    // A job that has taken the folder already has lost it to whoever finished there.
+    // A job that had claimed the folder has lost it to the job that finished there.
     let taken = |owner: &Owner| match record {
         Some(_) => finished_meanwhile(output, manifest, owner),
         None => taken(output, manifest, owner),
@@ -178,7 +178,7 @@ fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, O
     }
 }
 
-/// What another job's word means for one that has not said anything yet.
+/// What the claim of another job means for one that has not claimed anything yet.
 fn decide_after(
     output: &Output,
     manifest: &Location,
@@ -188,7 +188,7 @@ fn decide_after(
     let owner = facts.manifest.as_ref();
     let is_same_name = other.is_called_as(output);
     let location = intent_location(manifest);
-    // Who has finished writes nothing any more: its word was only not taken back.
+    // A job that has finished writes nothing any more: only its claim was not removed.
     let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
     let gone = facts.gone.as_ref().filter(|gone| gone.is(other));
     let may_run = other.state == IntentState::Running && gone.is_none();
@@ -230,7 +230,7 @@ impl Claim {
     }
 }
 
-/// Somebody else's output is finished there, and this job has not taken the folder.
+/// Another job's output is finished there, and this job has not claimed the folder.
 fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     OutputError::Taken {
         folder: manifest.parent().to_string(),
@@ -238,7 +238,7 @@ fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
         owner: owner.shown(),
         advice: match output.mode {
             SinkMode::Refuse => {
-                "write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
+                "write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace it"
             }
             SinkMode::Overwrite => {
                 "it was finished while this job ran, so run one job at a time there, or write to another folder"
@@ -247,7 +247,7 @@ fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     }
 }
 
-/// Somebody else has finished there after this job had taken the folder.
+/// Another job finished there after this job had claimed the folder.
 pub(super) fn finished_meanwhile(
     output: &Output,
     manifest: &Location,
@@ -257,7 +257,7 @@ pub(super) fn finished_meanwhile(
     lost(is_same_name, manifest, owner.shown())
 }
 
-/// Somebody else has taken the folder after this job had.
+/// Another job claimed the folder after this job had claimed it.
 pub(super) fn superseded(output: &Output, location: &Location, other: &Intent) -> OutputError {
     lost(other.is_called_as(output), location, other.owner())
 }
@@ -279,8 +279,8 @@ fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
     }
 }
 
-/// Looks at all that is there under names that matter; gives what the job says of the folder, or
-/// names what is in the way.
+/// Reads everything under names that matter; returns the claim of this job, or names what is in the
+/// way.
 async fn look_around(
     output: &Output,
     manifest: &Location,
@@ -316,12 +316,12 @@ async fn look_around(
         if intent.earlier_paths.len() > MAX_EARLIER_PATHS {
             return Err(OutputError::InTheWay {
                 found: format!("{} paths of earlier runs in {folder}", heirloom.len()),
-                problem: "more than can be told apart",
+                problem: "more than a job can keep track of",
                 allowed: "remove what earlier runs left there, with their _STARTED.json, or write to another folder",
             });
         }
     }
-    // A job that has finished may have been ended before it removed what it had staged.
+    // The process of a job that has finished may have ended before it removed its staged files.
     intent.earlier_uids.extend(claim.replaces.clone());
     let earlier = claim.heir_of.iter().chain(&claim.after);
     for earlier in earlier.chain(&claim.finished) {
@@ -337,7 +337,8 @@ async fn look_around(
             refuse_leftovers(output, &pattern, &theirs, failed).await?;
         }
     }
-    // What a job had taken upon itself to replace is not replaced by one that must not.
+    // A job with mode Refuse does not replace what a job with mode Overwrite had claimed to
+    // replace.
     let heirs = claim.heir_of.iter().chain(&claim.after);
     let mut files = BTreeSet::new();
     for earlier in heirs.filter(|_| output.mode == SinkMode::Overwrite) {
@@ -358,7 +359,7 @@ async fn look_around(
     Ok(intent)
 }
 
-/// Nothing that goes when the output is complete is an input, under whatever name.
+/// Fails if an input would be removed when the output is complete, under whatever name.
 async fn spare_inputs(
     output: &Output,
     manifest: &Location,
@@ -393,8 +394,8 @@ async fn spare_inputs(
     Ok(())
 }
 
-/// The names of another path that lies in the same folder; another path is none that a job of this
-/// folder can have had.
+/// The names of another path in the same folder. A path elsewhere cannot have been that of a job
+/// with this folder.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
     let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
     match super::output::pattern(path) {
@@ -406,8 +407,9 @@ pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern,
     }
 }
 
-/// Files where this job writes. A run that this one continues may have left some of them, and a
-/// mode may have them replaced; what is no plain file is in the way of either.
+/// Finds files under the names that this job writes. Some may be left by a run that this one
+/// continues, and a mode may replace them. Anything that is not a plain file is in the way of both
+/// modes.
 async fn refuse_what_is_there(
     output: &Output,
     pattern: &NamePattern,
@@ -431,8 +433,8 @@ async fn refuse_what_is_there(
     })
 }
 
-/// What a failed job of another name left under names that this job does not make would stay beside
-/// its output.
+/// Files that a failed job of another name left under names that this job does not write would stay
+/// beside the output.
 async fn refuse_leftovers(
     output: &Output,
     pattern: &NamePattern,
@@ -452,7 +454,8 @@ async fn refuse_leftovers(
     })
 }
 
-/// A folder of this sink in which another job has its output is no folder of this sink.
+/// Fails if a folder below the sink's folder, with a number in its name, contains the output of
+/// another job.
 pub(super) async fn refuse_nested_outputs(
     output: &Output,
     pattern: &NamePattern,
@@ -462,7 +465,7 @@ pub(super) async fn refuse_nested_outputs(
         if sight.count > 0 {
             return Err(OutputError::InTheWay {
                 found: named(&sight),
-                problem: "another job's output lies in a folder that {shard} or {total} stands for",
+                problem: "another job's output is in a folder that {shard} or {total} stands for",
                 allowed: "write to another folder",
             });
         }
@@ -470,7 +473,7 @@ pub(super) async fn refuse_nested_outputs(
     Ok(())
 }
 
-/// The sizes of these files, in their order; `None` for what is not there.
+/// The sizes of these files, in their order; `None` for missing files.
 pub(super) async fn sizes(
     stores: &Stores,
     places: Vec<Location>,
@@ -484,7 +487,7 @@ pub(super) async fn sizes(
     looks.try_collect().await.map_err(OutputError::Store)
 }
 
-/// Says it, in the place of what was read there. Who came first is seen in the next round.
+/// Writes the claim in place of what was read there. The next round shows which job was faster.
 async fn say(
     output: &Output,
     location: &Location,
@@ -505,7 +508,7 @@ async fn say(
     Ok(())
 }
 
-/// What the job said when it took the folder.
+/// The claim that the job stored when it took the folder.
 pub(super) async fn read_record(output: &Output) -> Result<Option<StandingIntent>, OutputError> {
     let location = output.record()?;
     let found = read_versioned(&output.stores, &location, super::intent::MAX_INTENT_BYTES).await;
@@ -549,16 +552,16 @@ pub(super) fn in_the_way(entry: &Match) -> OutputError {
     OutputError::InTheWay {
         found: entry.location.to_string(),
         problem: match entry.kind {
-            MatchKind::Folder => "a folder has the name of a file of the output",
+            MatchKind::Folder => "a folder has the name of an output file",
             MatchKind::BeyondLink | MatchKind::File => {
-                "a file of the output's name lies behind a symbolic link to a folder"
+                "a file with the name of an output file is behind a symbolic link to a folder"
             }
         },
         allowed: "move it away, or write to another folder",
     }
 }
 
-/// The first few, and how many more there are.
+/// The first few names, and the number of the others.
 pub(super) fn named(sight: &Sight) -> String {
     let mut names: Vec<String> = (sight.entries.iter())
         .map(|entry| entry.location.to_string())

@@ -1,10 +1,10 @@
-//! The end of an output: what is not of this job goes, `_SUCCESS.json` comes, `_STARTED.json` goes,
-//! in this order and each only after the one before. Safe to be ended at any point and to be called
-//! again.
+//! The end of an output. Files that are not of this job are removed, then `_SUCCESS.json` is
+//! written, then `_STARTED.json` is removed; each step only after the one before. The process may
+//! end at any point, and this may be called again.
 //!
-//! Deletes only names that the sink's path makes, and files that the job said it replaces and that
-//! are still what was listed; and those only while the folder is this job's. It never deletes an
-//! input of the job, nor a file behind a link to a folder that is below the sink's folder.
+//! Deletes only names that the sink's path can produce, and files that the claim lists as replaced
+//! and that are unchanged since; and only while the folder belongs to this job. It never deletes an
+//! input of the job, nor a file behind a link to a folder below the sink's folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,14 +36,14 @@ use crate::storage::{
     put_if_absent, read_versioned, remove_object, replace, size_of,
 };
 
-/// Names that are held to be deleted before the folder is listed anew.
+/// Most names that are collected for deletion before the folder is listed again.
 const DELETED_AT_ONCE: usize = 10_000;
 
-/// Deletions between two looks at whose the folder is.
+/// Number of deletions between two checks of the folder's owner.
 const DELETED_BETWEEN_LOOKS: usize = 500;
 
-/// Removes what the output replaces, writes the manifest beside the sink's files and gives its uri.
-/// All files must have been completed.
+/// Removes what the output replaces, writes the manifest beside the sink's files and returns its
+/// uri. All files must have been completed.
 pub async fn close(
     output: &Output,
     plan_digest: &str,
@@ -61,8 +61,8 @@ pub async fn close(
             return Err(finished_meanwhile(output, &location, &owner));
         }
         Some(_) if stands(output, &location, &text).await? => {
-            // Ended before it took back what it had said, and perhaps before it removed what others
-            // had staged.
+            // The process ended before it removed its claim, and perhaps before it removed what
+            // other jobs had staged.
             let standing = read_intent(&output.stores, &intent_location(&location)).await;
             let intent = standing.ok().flatten().map(|standing| standing.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
@@ -105,7 +105,7 @@ async fn write(
             Some(owner) if !owner.is(&output.job) => {
                 Err(finished_meanwhile(output, location, &owner))
             }
-            // An earlier coordinator of this job wrote it in other words.
+            // An earlier coordinator of this job wrote it with other bytes.
             Some(_) | None => {
                 let store = output.stores.open(location).map_err(OutputError::Store)?;
                 let payload = PutPayload::from(text);
@@ -117,8 +117,9 @@ async fn write(
     }
 }
 
-/// Fails unless the folder is this job's now; gives whether files of the output's names may be
-/// replaced there. What somebody removed is said again, if nobody else has come since.
+/// Fails unless the folder belongs to this job now; returns whether files with names of output
+/// files may be replaced there. If somebody removed the claim, it is written again, unless another
+/// job has claimed the folder since.
 pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &location).await? {
@@ -131,16 +132,16 @@ pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     hold(output).await.map(|intent| may_replace(&intent))
 }
 
-/// Whether files that stand where the job writes may be its to replace.
+/// Whether existing files under the names that the job writes may be replaced.
 pub(super) fn may_replace(intent: &Intent) -> bool {
     intent.mode == SinkMode::Overwrite || intent.continues
 }
 
-/// Completes the upload of a committed attempt while the folder is this job's. A file that has come
-/// under its name since the job looked is not replaced in mode `Refuse`.
+/// Completes the upload of a committed attempt while the folder belongs to this job. In mode
+/// `Refuse`, a file that appeared under its name after the job's check is not replaced.
 ///
-/// # Errors
-/// The folder is another job's by now, the file is another one's, or a store failed.
+/// # Errors The folder belongs to another job by now, the file belongs to another job, or a store
+/// failed.
 pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Finalized, OutputError> {
     if !hold_output(output).await? {
         let (location, _) = super::upload(file).map_err(OutputError::Store)?;
@@ -150,7 +151,7 @@ pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Final
                 Ok(true) => Ok(Finalized::Stands),
                 Ok(false) => Err(OutputError::InTheWay {
                     found: location.to_string(),
-                    problem: "a file of an output's name has come there while the job ran, or the store damaged a finished one",
+                    problem: "a file with the name of an output file appeared there while the job ran, or the store damaged a finished file",
                     allowed: "let nothing else write there, and create a new job",
                 }),
                 Err(error) => Err(OutputError::Store(error)),
@@ -169,7 +170,7 @@ pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Final
 }
 
 /// Removes a file that this coordinator has just completed and that the store damaged, while the
-/// folder is this job's. The next attempt of its task would find it in the way.
+/// folder belongs to this job. Otherwise the file would be in the way of the task's next attempt.
 async fn make_way(output: &Output, file: &OutputFile) -> Result<(), OutputError> {
     hold_output(output).await?;
     let (location, _) = super::upload(file).map_err(OutputError::Store)?;
@@ -183,11 +184,11 @@ async fn hold(output: &Output) -> Result<Intent, OutputError> {
     if let Some(standing) = read_intent(&output.stores, &location).await? {
         return mine(output, &location, standing.intent);
     }
-    // Not there in the job's own storage either, so it never had the folder.
+    // The claim is missing in the job's own storage too, so the job never held the folder.
     let Some(record) = read_record(output).await? else {
         return Err(OutputError::InTheWay {
             found: location.to_string(),
-            problem: "what this job said of its folder is gone",
+            problem: "the marker by which this job claimed its folder is gone",
             allowed: "create a new job",
         });
     };
@@ -237,15 +238,15 @@ async fn remove_what_is_replaced(
         let place = place_of(&folder, old)?;
         (!own.contains_key(place.path().as_ref())).then_some((place, old))
     });
-    // What was written since it was looked at is not what was listed, and stays.
+    // A file that changed after it was checked is not the listed one, and stays.
     let old = unchanged(output, listed.collect()).await?;
-    // A link may have come while the job ran.
+    // A link may have appeared while the job ran.
     refuse_files_behind_links(&folder, &old).await?;
     delete(output, &old, &inputs).await
 }
 
-/// Deletes what matches and is not of this job, and makes sure that all that is of this job stands
-/// there in its size.
+/// Deletes everything that matches and is not of this job, and checks that all files of this job
+/// exist with their sizes.
 async fn sweep(
     output: &Output,
     pattern: &NamePattern,
@@ -279,7 +280,7 @@ async fn sweep(
         if !may_replace(intent) {
             return Err(OutputError::InTheWay {
                 found: named(&sight),
-                problem: "files of the output's names have come there while the job ran",
+                problem: "files with names of output files appeared there while the job ran",
                 allowed: "let nothing else write there, and create a new job",
             });
         }
@@ -297,7 +298,7 @@ async fn sweep(
     }
 }
 
-/// Every file of this job has to be there as it was written: whoever came between has made a
+/// Every file of this job must exist as it was written: a job that wrote in between has made a
 /// mixture.
 async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     let folder = manifest_location(&output.path).map_err(OutputError::Store)?;
@@ -316,15 +317,15 @@ async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
                 Some(size) => format!("{place} of {size} bytes; {bytes} were written"),
                 None => format!("no {place}; {bytes} bytes were written"),
             },
-            problem: "a finished file is not what this job wrote",
+            problem: "a finished file differs from what this job wrote",
             allowed: "let nothing else write there, and create a new job",
         });
     }
     Ok(())
 }
 
-/// The job that had the folder before may have completed a file of the same size after it lost it,
-/// so the contents count.
+/// The job that held the folder before may have completed a file of the same size after it lost the
+/// folder, so the contents are compared.
 async fn check_contents(
     output: &Output,
     files: &[(TaskAttempt, OutputFile)],
@@ -335,7 +336,7 @@ async fn check_contents(
         if !is_own.map_err(OutputError::Store)? {
             return Err(OutputError::InTheWay {
                 found: location.to_string(),
-                problem: "a finished file is not what this job wrote",
+                problem: "a finished file differs from what this job wrote",
                 allowed: "let nothing else write there, and create a new job",
             });
         }
@@ -361,8 +362,8 @@ async fn delete(output: &Output, files: &[Location], inputs: &Inputs) -> Result<
     Ok(())
 }
 
-/// Takes back what the job said. Beside its own manifest it means nothing any more, so what cannot
-/// be removed stays.
+/// Removes the claim. Beside the job's own manifest it has no meaning any more, so it may stay if
+/// it cannot be removed.
 async fn release(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -379,15 +380,15 @@ async fn release(output: &Output) -> Result<(), OutputError> {
     match remove_object(&output.stores, &location).await {
         Err(error) if error.is_transient() => Err(OutputError::Store(error)),
         Err(error) => {
-            tracing::warn!(%error, "{MANIFEST_NAME} is written; what says that the job writes stays beside it");
+            tracing::warn!(%error, "{MANIFEST_NAME} is written; the marker of the job's start stays beside it");
             Ok(())
         }
         Ok(()) => Ok(()),
     }
 }
 
-/// Says that the job has ended without output, if the folder is its own: a later job may have it
-/// then.
+/// Records that the job has ended without output, if it holds the folder. Then a later job may
+/// claim it.
 pub async fn give_up(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -404,7 +405,7 @@ pub async fn give_up(output: &Output) -> Result<(), OutputError> {
     };
     let text = failed.print(&location)?;
     let replaced = replace(&output.stores, &location, &standing.found, text).await;
-    // Where something else stands there by now, somebody else has the folder.
+    // If something else is there by now, another job holds the folder.
     let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
     Ok(())
 }

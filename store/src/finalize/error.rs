@@ -1,8 +1,8 @@
-//! Why a job may not write where it is to write, in sentences. Decides nothing.
+//! Why a job may not write to its output folder, as sentences. Decides nothing.
 
 use crate::storage::{Cause, StorageError};
 
-/// Why a job may not write there, or may not say that its output is finished.
+/// Why a job may not write there, or may not mark its output as finished.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// Another job has finished there.
@@ -19,55 +19,55 @@ pub enum OutputError {
         /// What can be done.
         advice: &'static str,
     },
-    /// There is something of the manifest's or the intent's name that no job wrote.
+    /// A file with the name of the manifest or of the claim exists, and no job wrote it.
     #[error(
-        "spec.pipeline.sink.files.path: nobody can tell whose output {folder} holds (got {object}, of which {problem}); write to another folder, or move that file away"
+        "spec.pipeline.sink.files.path: it is not known whose output {folder} holds (got {object}, of which {problem}); write to another folder, or move that file away"
     )]
     Unknown {
         /// Where the files go.
         folder: String,
-        /// What is there.
+        /// The file.
         object: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// Files are there that belong to no job.
+    /// Files exist that belong to no job.
     #[error(
-        "spec.pipeline.sink.files.path: files of the output's names are there already (got {found}); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have all files of such names replaced"
+        "spec.pipeline.sink.files.path: files with names of output files exist already (got {found}); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace all files with such names"
     )]
     Exists {
-        /// Some of them, and how many more.
+        /// Some of them, and the number of the others.
         found: String,
     },
     /// Another job writes there.
     #[error(
-        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}), and is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `{removal}`"
+        "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}), and its folder is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `{removal}`"
     )]
     Held {
         /// Where the files go.
         folder: String,
-        /// What the other job said.
+        /// The claim of the other job.
         intent: String,
         /// The other job's name and uid.
         owner: String,
-        /// The command that removes what the other job said.
+        /// The command that removes the claim of the other job.
         removal: String,
         /// Why the other job may be alive.
         reason: String,
     },
-    /// The job that holds the folder seems to be gone; it is watched for a while before the folder
+    /// The job that holds the folder seems to be gone. It is watched for a while before the folder
     /// is taken over.
     #[error(
-        "spec.pipeline.sink.files.path: {folder} is held by {owner}, {silence} (got {intent}); this job takes the folder over if none comes within {watched} min"
+        "spec.pipeline.sink.files.path: {folder} is held by {owner}, {silence} (got {intent}); this job takes the folder over if there is no new sign of life within {watched} min"
     )]
     Watched {
         /// Where the files go.
         folder: String,
-        /// What the other job said.
+        /// The claim of the other job.
         intent: String,
         /// The other job's name and uid.
         owner: String,
-        /// Since when nothing has been seen of it.
+        /// Since when no sign of life was seen.
         silence: String,
         /// For how long it is watched, in minutes.
         watched: u64,
@@ -79,36 +79,36 @@ pub enum OutputError {
     Superseded {
         /// Where the files go.
         folder: String,
-        /// What the other job wrote: that it has begun, or that it has finished.
+        /// The marker that the other job wrote: that it has begun, or that it has finished.
         found: String,
         /// The other job's name and uid.
         owner: String,
     },
-    /// A newer run of the job of this name has taken the folder while this one ran.
+    /// A newer run of the job with this name has claimed the folder while this one ran.
     #[error(
-        "spec.pipeline.sink.files.path: a newer run of the job of this name owns {folder} (got {found} of {owner}); the output is the newer run's to write, and this run writes no further file: delete this one, or give it another name and folder"
+        "spec.pipeline.sink.files.path: a newer run of the job with this name owns {folder} (got {found} of {owner}); only the newer run writes the output, and this run writes no further file: delete this job, or give it another name and folder"
     )]
     Renewed {
         /// Where the files go.
         folder: String,
-        /// What the newer run wrote: that it has begun, or that it has finished.
+        /// The marker that the newer run wrote: that it has begun, or that it has finished.
         found: String,
         /// The newer run's name and uid.
         owner: String,
     },
-    /// An earlier run had begun to replace what this one must not.
+    /// An earlier run had begun to replace output, and this one must not replace any.
     #[error(
-        "spec.pipeline.sink.files.mode: an earlier run of this job had begun to replace what {folder} holds (got Refuse, and {intent} of {owner}); set Overwrite to go on with that, or write to another folder"
+        "spec.pipeline.sink.files.mode: an earlier run of this job had begun to replace the output in {folder} (got Refuse, and {intent} of {owner}); set Overwrite to continue with that, or write to another folder"
     )]
     Overwriting {
         /// Where the files go.
         folder: String,
-        /// What the earlier run said.
+        /// The claim of the earlier run.
         intent: String,
         /// The earlier run's name and uid.
         owner: String,
     },
-    /// What no mode replaces.
+    /// Something that no mode replaces.
     #[error("spec.pipeline.sink.files.path: {problem} (got {found}); {allowed}")]
     InTheWay {
         /// What it is.
@@ -120,7 +120,7 @@ pub enum OutputError {
     },
     /// The folder cannot be listed.
     #[error(
-        "spec.pipeline.sink.files.path: {0}; the credentials have to allow to list the folder, so that nothing in it is written over unseen"
+        "spec.pipeline.sink.files.path: {0}; the credentials must allow listing the folder, so that nothing in it is overwritten unnoticed"
     )]
     MayNotList(#[source] StorageError),
     /// The sink's store failed.
@@ -132,7 +132,7 @@ pub enum OutputError {
 }
 
 impl OutputError {
-    /// Whether the same call may succeed later with nobody doing anything.
+    /// Whether the same call may succeed later without any action by a person.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Watched { .. } => true,
@@ -151,14 +151,14 @@ impl OutputError {
         }
     }
 
-    /// Whether a local disk is full: that does not pass while a run waits that may be what fills
-    /// it.
+    /// Whether a local disk is full. Waiting does not help if the waiting run itself fills the
+    /// disk.
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Self::Store(error) | Self::Storage(error) if error.is_full_disk())
     }
 
-    /// The store's error that this is, if it is one: what the store does not do now it may do when
-    /// somebody mends it.
+    /// The store's error, if this is one: a store that refuses a call now may accept it after
+    /// somebody has repaired the cause.
     pub fn store_error(&self) -> Option<&StorageError> {
         match self {
             Self::Store(error) | Self::Storage(error) | Self::MayNotList(error) => Some(error),

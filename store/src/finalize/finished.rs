@@ -1,5 +1,5 @@
-//! What a job's own `_SUCCESS.json` says of its end, for a coordinator whose ledger was removed.
-//! Writes nothing.
+//! Reads the result of a job from its own `_SUCCESS.json`, for a coordinator whose ledger was
+//! removed. Writes nothing.
 
 use serde::Deserialize;
 use zephyr_engine::coordinator::record::JobResult;
@@ -22,8 +22,8 @@ struct Totals {
     bytes: u64,
 }
 
-/// The result of a job that has finished its output, by the manifest that it wrote last; nothing if
-/// there is no manifest of this job.
+/// The result of a job that has finished its output, from the manifest, which it wrote last;
+/// nothing if there is no manifest of this job.
 pub async fn finished(
     stores: &Stores,
     sink_path: &str,

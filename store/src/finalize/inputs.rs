@@ -1,7 +1,8 @@
-//! What a job reads, so that nothing of it is deleted with older output. Deletes nothing.
+//! The inputs of a job, so that none of them is deleted together with older output. Deletes
+//! nothing.
 //!
-//! It is compared before the job starts and once more before each deletion, for names that came
-//! meanwhile. On a local disk files are compared by what their names lead to.
+//! Names are compared before the job starts and again before each deletion, for names that appeared
+//! in between. On a local disk, files are compared by device and inode.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use super::output::Output;
 use crate::ledger::load_plan;
 use crate::storage::{Cause, Location, StorageError};
 
-/// The inputs of a job, by address and, on a local disk, by what the address leads to.
+/// The inputs of a job, by address and, on a local disk, also by device and inode.
 pub(super) struct Inputs {
     uris: HashSet<String>,
     /// Device and inode.
@@ -20,7 +21,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Those of the plan that the job began with. A job without a plan has read nothing.
+    /// The inputs in the plan with which the job began. A job without a plan has read nothing.
     pub(super) async fn of(output: &Output) -> Result<Self, OutputError> {
         let plan = load_plan(&output.storage, false).await.map_err(|error| {
             let cause = Cause::Other(error.to_string());

@@ -1,5 +1,5 @@
-//! `_STARTED.json`: the word of a job that it writes to a folder, for as long as its output is not
-//! finished. Knows how it is written, read and replaced; who may do so is decided in `claim`.
+//! `_STARTED.json`: the claim by which a job holds a folder as long as its output is not finished.
+//! Encodes, reads and replaces it; `claim` decides who may do so.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,45 +13,44 @@ use crate::storage::{Cause, Location, StorageError, Stores, Versioned, read_vers
 /// The version this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 
-/// The most that is read of an intent. It lists what a job replaces under names that its own
-/// template does not make: for a hundred thousand files some twenty megabytes.
+/// The most bytes that are read of a claim. It lists the files that a job replaces under names that
+/// its own template does not produce: some twenty megabytes for a hundred thousand files.
 pub(super) const MAX_INTENT_BYTES: u64 = 128 << 20;
 
-/// How far the job is.
+/// The state of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum IntentState {
-    /// It writes, or nobody could say that it does not any more.
+    /// The job is writing, or it is not known that it has stopped.
     Running,
-    /// It has ended without output.
+    /// The job has ended without output.
     Failed,
 }
 
 /// A file that an older manifest lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct OldFile {
-    /// Its name, from the sink's folder on.
+    /// Its name, relative to the sink's folder.
     pub(super) name: String,
     /// Its size.
     pub(super) bytes: u64,
     /// Its CRC-32C as eight hexadecimal digits, if the manifest has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
-    /// What the store said of this version of it when the job took the folder; some stores say
-    /// nothing.
+    /// The store's version of the file when the job claimed the folder; some stores have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
 }
 
-/// What a job has taken it upon itself to replace.
+/// What a job has claimed to replace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Replaces {
     /// Uids of the jobs whose manifest it removes.
     #[serde(default)]
     pub(super) manifests_of: Vec<String>,
-    /// What these manifests list under other names than this job's template makes. The others are
-    /// found by their names.
+    /// The files that these manifests list under names that this job's template does not produce.
+    /// The others are found by their names.
     #[serde(default)]
     pub(super) files: Vec<OldFile>,
 }
@@ -69,7 +68,7 @@ pub(super) struct Intent {
     pub(super) mode: SinkMode,
     /// `spec.pipeline.sink.files.path`.
     pub(super) path: String,
-    /// An earlier run of the job of this name began here and did not end: what it left may be
+    /// An earlier run of the job with this name began here and did not end: its files may be
     /// removed.
     pub(super) continues: bool,
     /// Uids of jobs that began here before this one and did not finish.
@@ -79,16 +78,16 @@ pub(super) struct Intent {
     #[serde(default)]
     pub(super) earlier_paths: Vec<String>,
     pub(super) replaces: Replaces,
-    /// `spec.storage.uri`, in which the job's coordinators show that they are alive. Earlier
-    /// releases did not say it.
+    /// `spec.storage.uri`, where the job's coordinators show that they are alive. Earlier releases
+    /// did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) storage: Option<String>,
-    /// The job that held the folder and had shown no sign of life, for people.
+    /// The job that held the folder and showed no sign of life, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) took_over_from: Option<String>,
 }
 
-/// An intent that stands, with what it takes to replace it.
+/// A claim that exists, with the version that is needed to replace it.
 #[derive(Clone, Debug)]
 pub(super) struct StandingIntent {
     pub(super) intent: Intent,
@@ -138,7 +137,7 @@ impl Intent {
         Ok(text.into())
     }
 
-    /// As it was stored; otherwise what is wrong with it.
+    /// Reads the stored form; otherwise the error.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Header {
@@ -156,14 +155,14 @@ impl Intent {
     }
 }
 
-/// Where the intent of all who write to this folder stands.
+/// The place of the claim, the same for all jobs that write to this folder.
 pub(super) fn intent_location(manifest: &Location) -> Location {
     let folder = manifest.parent();
     let path = folder.path().clone().join(STARTED_NAME);
     folder.with_path(path)
 }
 
-/// The intent that stands there. What cannot be read is nobody's, and nobody's to remove.
+/// The existing claim. If it cannot be read, it belongs to no job, and no job may remove it.
 pub(super) async fn read_intent(
     stores: &Stores,
     location: &Location,
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_intent_is_read_as_it_was_written_and_another_version_is_not_guessed_at() {
+    fn an_intent_is_read_as_it_was_written_and_another_version_is_refused() {
         let mut intent = Intent::new("uid", "ns", "name", SinkMode::Overwrite, "s3://o/{shard}");
         intent.replaces.files.push(OldFile {
             name: "a b/é".to_owned(),

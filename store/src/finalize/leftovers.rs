@@ -1,20 +1,20 @@
-//! What attempts that were killed left under the names of the output: uploads that nobody
-//! completes, and on a local disk staged files. No ledger names them. Runs once the job's end is
-//! durable, and throws away only what no job can need.
+//! Removes what killed attempts left under the names of the output: uploads that nobody completes,
+//! and on a local disk staged files. No ledger lists them. Runs after the job's end is durable, and
+//! removes only what no job can need.
 //!
-//! S3 does not say whose an upload is. Whose folder it is says it: a job begins uploads only after
-//! it has said in `_STARTED.json` that it writes there and has removed an older `_SUCCESS.json`,
-//! and while that stands no other job does either. The uploads are listed first, and only then is
-//! it looked at whose the folder is. If it is still this job's, every upload in the list was begun
-//! before any later job could begin one. So each belongs to an attempt of this job, which has
-//! ended, or of a job that lost the folder before and may complete nothing there any more. What was
-//! listed is thrown away by its upload's id, so a later job's upload of the same name is never
+//! S3 does not say which job an upload belongs to; the owner of the folder determines it. A job
+//! begins uploads only after it has written `_STARTED.json` there and has removed an older
+//! `_SUCCESS.json`, and while that claim exists no other job begins any. The uploads are listed
+//! first, and the owner of the folder is checked afterwards. If it is still this job, every listed
+//! upload was begun before any later job could begin one. So each belongs to an attempt of this
+//! job, which has ended, or of a job that lost the folder earlier and may not complete anything
+//! there. Listed uploads are aborted by id, so a later job's upload of the same name is never
 //! touched.
 //!
-//! Only S3 lists uploads so that they can be thrown away here. Azure has no uploads: its blocks
-//! without a file go when a file of that name is completed, or after a week. Of Google Cloud
-//! Storage the client signs such a call only with a service account's private key, which a workload
-//! identity does not have; a lifecycle rule of the bucket does it there.
+//! Only S3 lists uploads in a way that allows aborting them here. Azure has no uploads: its blocks
+//! without a file disappear when a file of that name is completed, or after a week. For Google
+//! Cloud Storage the client signs such a call only with a service account's private key, which a
+//! workload identity does not have; there a lifecycle rule of the bucket removes them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,17 +31,17 @@ use crate::storage::{
     Location, NamePattern, StorageError, UnfinishedUpload, UploadLister, abort_upload,
 };
 
-/// The most names of which the uploads are asked for one by one, as `MinIO` needs it: it lists the
-/// uploads of one key, and none of a prefix. So many calls take a few seconds of a job's end, and
-/// on Amazon's price list about a tenth of a cent.
+/// The most names whose uploads are requested one by one. `MinIO` needs this, because it lists the
+/// uploads of one key but not of a prefix. So many calls take a few seconds at the end of a job,
+/// and cost about a tenth of a cent at Amazon's list prices.
 const MAX_NAMES_ASKED: u32 = 256;
 
-/// Throws away what attempts of this job left under the output's names, if the folder is this
-/// job's; gives how many uploads that were. The job has ended, and its last stage had so many
-/// shards; 0 if that is not known, and then no name is asked for by itself.
+/// Removes what attempts of this job left under the output's names, if the job still holds the
+/// folder; returns the number of uploads. The job has ended, and its last stage had this number of
+/// shards; 0 if that is not known, and then no name is requested by itself.
 ///
-/// # Errors
-/// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing depends on it.
+/// # Errors A store failed, or another job has its output in a folder that a placeholder stands
+/// for. Nothing depends on the result.
 pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize, OutputError> {
     let pattern = output.pattern()?;
     if pattern.template().local_path().is_some() {
@@ -58,7 +58,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
     if pattern.has_numbered_folders() {
         refuse_nested_outputs(output, &pattern).await?;
     }
-    // After the listing, see above.
+    // This is after the listing; the reason is at the top of the file.
     if !is_still_own(output).await? {
         return Ok(0);
     }
@@ -71,7 +71,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
     Ok(aborted.len())
 }
 
-/// Uploads under the names that the sink's path makes.
+/// Uploads under names that the sink's path can produce.
 async fn listed(
     output: &Output,
     pattern: &NamePattern,
@@ -118,8 +118,8 @@ fn folders_of(output: &Output, shards: u32) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether no later job has begun to write there: the manifest is this job's, or without one the
-/// word of who writes.
+/// Whether no later job has begun to write there: the manifest is this job's, or there is no
+/// manifest and the claim is this job's.
 async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &manifest).await? {
@@ -129,13 +129,13 @@ async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     Ok(standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str()))
 }
 
-/// Removes what attempts of these jobs that were killed have staged beside the final files on a
-/// local disk. They harm nobody, so what cannot be removed is only mentioned.
+/// Removes what killed attempts of these jobs have staged beside the final files on a local disk.
+/// Such files do no harm, so if one cannot be removed, this is only logged.
 pub(super) async fn remove_staged(jobs: &[String], folders: BTreeSet<PathBuf>) {
     if folders.is_empty() {
         return;
     }
-    // A uid that is none could stand for anything.
+    // A text that is not a uid could match anything.
     let jobs = jobs.iter().filter_map(|uid| JobUid::parse(uid).ok());
     let marks: Vec<String> = jobs.map(|job| format!(".{job}.e")).collect();
     let sweep = move || {
@@ -179,7 +179,7 @@ mod tests {
     use crate::storage::fake_http::{FakeHttp, Reply};
     use crate::storage::{JobStorage, Store, Stores};
 
-    /// A bucket whose uploads are listed by another server: these, by key.
+    /// A bucket whose uploads are listed by another server, by key.
     struct World {
         objects: Arc<InMemory>,
         uploads: Vec<(String, String)>,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     impl World {
-        /// A server that lists by prefix, or, as `MinIO`, by whole keys only.
+        /// A server that lists by prefix, or, like `MinIO`, by whole keys only.
         async fn new(keys: &[&str], by_prefix: bool) -> Self {
             let objects = Arc::new(InMemory::new());
             let mut uploads = Vec::new();
@@ -238,7 +238,7 @@ mod tests {
             }
         }
 
-        /// The keys of the uploads that are there: each is ended by this look.
+        /// The keys of the existing uploads; this look ends each of them.
         async fn left(&self) -> Vec<&str> {
             let mut left = Vec::new();
             for (key, upload) in &self.uploads {
@@ -268,7 +268,7 @@ mod tests {
     async fn uploads_of_the_outputs_names_go_if_the_folder_is_still_the_jobs() {
         for (by_prefix, left) in [
             (true, vec!["o/p-1x", "o/q-0"]),
-            // Each of the job's own names was asked for.
+            // Each of the job's own names was requested.
             (false, vec!["o/p-1x", "o/p-7", "o/q-0"]),
         ] {
             let world = World::new(&KEYS, by_prefix).await;

@@ -1,7 +1,7 @@
-//! Symbolic links to folders between a sink's folder and a file that older output lists. Behind
-//! such a link the file is really elsewhere, where a job deletes nothing.
+//! Finds symbolic links to folders between a sink's folder and a file that older output lists. A
+//! file behind such a link is stored elsewhere, and a job deletes nothing there.
 //!
-//! It looks at names of the local disk. It must not delete or write anything.
+//! Reads names of the local disk. Must not delete or write anything.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::OutputError;
 use crate::storage::{Cause, Location, StorageError};
 
 /// Fails if one of these files is behind a link to a folder that is itself below `folder`. A link
-/// in the way to `folder` counts for nothing: the job's own output goes there too.
+/// on the path to `folder` itself is ignored, because the job's own output goes through it too.
 ///
 /// # Errors
 /// The first such file, with the link.

@@ -1,5 +1,4 @@
-//! Which output is meant: the sink of one job, with the clients to reach it. Reads and writes
-//! nothing.
+//! The output of one job: its sink, with the clients to reach it. Reads and writes nothing.
 
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
@@ -8,8 +7,8 @@ use super::owner::{place_of, read_old_files};
 use super::{OutputError, manifest_location, output_path};
 use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
 
-/// What a job said when it took its folder, in its own storage: where somebody removes
-/// `_STARTED.json`, it is still known.
+/// The name of the copy of the claim in the job's own storage, for the case that somebody removes
+/// `_STARTED.json`.
 const RECORD_NAME: &str = "output.json";
 
 /// A job's output.
@@ -29,14 +28,14 @@ pub struct Output {
     pub path: String,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: SinkMode,
-    /// Whether the job's ledger has records of tasks already. A job that an earlier release began
-    /// has finished files and has not said that it writes here.
+    /// Whether the job's ledger already has records of tasks. A job that an earlier release began
+    /// has finished files but no claim.
     pub has_begun: bool,
 }
 
 impl Output {
-    /// Files of older output that go when this output is complete, under other names than this
-    /// job's: mode `Overwrite` only.
+    /// Files of older output that are removed when this output is complete, under names that this
+    /// job does not write: mode `Overwrite` only.
     ///
     /// # Errors
     /// The folder's `_SUCCESS.json` cannot be read.
@@ -58,7 +57,7 @@ impl Output {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The names that the sink's path can make.
+    /// The names that the sink's path can produce.
     pub(super) fn pattern(&self) -> Result<NamePattern, OutputError> {
         pattern(&self.path).map_err(OutputError::Store)
     }
@@ -71,7 +70,7 @@ impl Output {
     }
 }
 
-/// The names that a sink's path can make.
+/// The names that a sink's path can produce.
 pub(super) fn pattern(path: &str) -> Result<NamePattern, StorageError> {
     let wrong = |problem: String| StorageError {
         call: "writing",

@@ -1,5 +1,5 @@
-//! `_SUCCESS.json` as others left it: whose finished output lies in a folder, and which files that
-//! is. Writes nothing.
+//! `_SUCCESS.json` of another job: the owner of a folder's finished output, and the list of its
+//! files. Writes nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,21 @@ use crate::storage::{
     Cause, Location, NamePattern, StorageError, Stores, fetch_range, read_versioned, size_of,
 };
 
-/// What is read of a manifest: whose it is stands before the list of files, which may be of any
+/// How much is read of a manifest: the owner comes before the list of files, which may be of any
 /// length.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The most that is read of a manifest whose files are to be replaced: a hundred thousand files
-/// with long names.
+/// The most bytes that are read of a manifest whose files are to be replaced: a hundred thousand
+/// files with long names.
 const MAX_MANIFEST_BYTES: u64 = 128 << 20;
 
-/// The longest text of somebody else's that is shown.
+/// The longest foreign text that is shown.
 const MAX_SHOWN_CHARS: usize = 200;
 
 /// The longest list of names that is shown: three of the longest keys.
 const MAX_NAMES_CHARS: usize = 3_200;
 
-/// Whose manifest it is.
+/// The job that wrote a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Owner {
@@ -51,7 +51,7 @@ impl Owner {
     }
 }
 
-/// Somebody else's text without what could do harm in a terminal, and not too much of it.
+/// A foreign text without characters that could harm a terminal, and shortened.
 pub(super) fn shown(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())
@@ -67,8 +67,8 @@ pub(super) fn shown_long(text: &str) -> String {
         .collect()
 }
 
-/// Whose finished output lies there; `None` where nobody's does. Reads the beginning only, if that
-/// says it.
+/// The owner of the finished output; `None` if there is none. Reads only the beginning if that
+/// contains the owner.
 pub(super) async fn read_owner(
     stores: &Stores,
     manifest: &Location,
@@ -89,7 +89,7 @@ pub(super) async fn read_owner(
     }
 }
 
-/// As the beginning does not say it: somebody may have written the same in another order.
+/// Reads the whole text, because somebody may have rewritten it in another order.
 async fn whole(stores: &Stores, manifest: &Location) -> Result<Option<Owner>, StorageError> {
     #[derive(Deserialize)]
     struct Whole {
@@ -130,7 +130,7 @@ async fn read_head(
     }
 }
 
-/// What stands before the list of files.
+/// The part before the list of files.
 fn head(bytes: &[u8]) -> Result<Owner, String> {
     let text = String::from_utf8_lossy(bytes);
     let (head, _) = text
@@ -141,7 +141,7 @@ fn head(bytes: &[u8]) -> Result<Owner, String> {
 }
 
 /// The files that a manifest lists below its own folder and that `pattern` does not match, by name.
-/// What it lists elsewhere is no part of what lies here: it is passed over and stays.
+/// Files elsewhere are not part of this output; they are ignored and stay.
 pub(super) async fn read_old_files(
     stores: &Stores,
     manifest: &Location,
@@ -179,8 +179,8 @@ pub(super) async fn read_old_files(
     Ok(below.collect())
 }
 
-/// The name of a file from a folder on, if it lies below it and could be output: no segment of an
-/// output's name is hidden or a mark.
+/// The name of a file relative to a folder, if it is below the folder and can be output: no segment
+/// of an output's name is hidden or a marker.
 fn name_below(folder: &Location, file: &Location) -> Option<String> {
     if folder.store_key() != file.store_key() {
         return None;
@@ -191,8 +191,8 @@ fn name_below(folder: &Location, file: &Location) -> Option<String> {
     (!segments.is_empty() && segments.iter().all(is_output)).then(|| segments.join("/"))
 }
 
-/// The place of an old file; `None` for a name that [`read_old_files`] never gave, whoever wrote it
-/// down.
+/// The address of an old file; `None` for a name that [`read_old_files`] never returns, whoever
+/// wrote it.
 pub(super) fn place_of(folder: &Location, old: &OldFile) -> Option<Location> {
     let location = folder.join(&old.name).ok()?;
     (name_below(folder, &location)? == old.name).then_some(location)
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_only_has_the_manifests_name_is_nobodys() {
+    async fn a_file_that_only_has_the_name_of_a_manifest_has_no_owner() {
         for bytes in [
             &b""[..],
             b"{}",
@@ -233,11 +233,11 @@ mod tests {
             put(&stores, "s3://o/_SUCCESS.json", bytes).await;
             let error = owner(&stores).await.unwrap_err();
             assert!(
-                error.to_string().starts_with("spec.pipeline.sink.files.path: nobody can tell whose output s3://o/ holds (got s3://o/_SUCCESS.json, of which the beginning "),
+                error.to_string().starts_with("spec.pipeline.sink.files.path: it is not known whose output s3://o/ holds (got s3://o/_SUCCESS.json, of which the beginning "),
                 "{error}"
             );
         }
-        // Version 1 without a name, compact, and longer than what is read of it.
+        // Version 1 without a name, compact, and longer than the part that is read.
         let stores = Stores::in_memory();
         let long = format!(
             "{{\"version\":1,\"jobUid\":\"old\",\"files\":[{}]}}",
@@ -245,7 +245,7 @@ mod tests {
         );
         put(&stores, "s3://o/_SUCCESS.json", long.as_bytes()).await;
         assert_eq!(owner(&stores).await.unwrap().unwrap().job_uid, "old");
-        // Written anew by something that orders the names.
+        // Rewritten by a program that sorts the names.
         let ordered = b"{\"files\": [{\"bytes\": 1, \"uri\": \"x\"}], \"jobUid\": \"other\"}";
         put(&stores, "s3://o/_SUCCESS.json", ordered).await;
         assert_eq!(owner(&stores).await.unwrap().unwrap().job_uid, "other");

@@ -1,5 +1,5 @@
-//! Whether files that an older manifest lists are still what it lists: what was written since is
-//! nobody's to remove. Removes nothing.
+//! Checks whether files that an older manifest lists are unchanged; a file that changed since must
+//! not be removed. Removes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
 use crate::storage::{Location, StorageError, Stores, meta_of};
 
-/// The most that is read of all files to be replaced, to compare their checksums: some minutes.
-/// Beyond it sizes are compared alone. Only files under other names than the new output makes are
-/// read at all.
+/// The most bytes that are read to compare checksums of files to be replaced, which takes some
+/// minutes. Beyond that only sizes are compared. Only files under names that the new output does
+/// not write are read at all.
 const MAX_READ_BYTES: u64 = 16 << 30;
 
-/// Those of the files that are there, with their versions, if each of them is what was listed.
+/// The existing files with their versions, if each of them is the listed one.
 pub(super) async fn as_listed(
     output: &Output,
     folder: &Location,
@@ -46,7 +46,7 @@ pub(super) async fn as_listed(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The files of which the version, or at least the size, is still that which the job looked at.
+/// The files whose version, or at least size, is still that of the job's check.
 pub(super) async fn unchanged(
     output: &Output,
     files: Vec<(Location, &OldFile)>,
@@ -68,7 +68,7 @@ pub(super) async fn unchanged(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Looks at one file; nothing if it is not there.
+/// Checks one file; nothing if it does not exist.
 async fn look_at(
     stores: &Stores,
     place: &Location,
@@ -97,13 +97,13 @@ async fn look_at(
                     .map_err(OutputError::Store)?
             {
                 return Err(other(format!(
-                    "{place}, of which the CRC-32C is not {crc32c:08x}, as {MANIFEST_NAME} says"
+                    "{place}, whose CRC-32C is not {crc32c:08x} as listed in {MANIFEST_NAME}"
                 )));
             }
         }
         None if old.etag.is_some() => {
             return Err(other(format!(
-                "{place}, which was written since an earlier run looked at it"
+                "{place}, which was changed after an earlier run checked it"
             )));
         }
         None => {}
@@ -117,7 +117,7 @@ async fn look_at(
 fn other(found: String) -> OutputError {
     OutputError::InTheWay {
         found,
-        problem: "a file is not the one that the output to be replaced lists",
+        problem: "a file is not the one that the manifest of the replaced output lists",
         allowed: "move it away, or write to another folder",
     }
 }

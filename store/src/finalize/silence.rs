@@ -1,10 +1,10 @@
-//! Whether anything of a job may still run that holds a folder and has another name: a job that was
-//! deleted before its end says for good that it runs. Its coordinators show in their storage that
-//! they are alive; only one that was seen to show nothing for a long time is gone. Writes nothing
-//! but this job's own sign of life, which says what time it is.
+//! Decides whether anything of a job with another name, which holds a folder, may still run. A job
+//! that was deleted before its end leaves a claim forever. Its coordinators write signs of life
+//! into their storage; a job counts as gone only after it was seen silent for a long time. Writes
+//! only this job's own sign of life, which shows the store's time.
 //!
-//! A folder is never taken over if that storage cannot be looked at, or is not this job's as well:
-//! then its clock and its address mean something else here.
+//! A folder is never taken over if that storage cannot be read, or is not also this job's storage:
+//! then its clock and its address may differ.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,22 +18,22 @@ use super::owner::shown;
 use crate::reclaim::read_marker;
 use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
 
-/// How old the last sign of life must be. A coordinator shows one every two minutes, also while it
-/// waits for the store. A job whose coordinator waits for a node shows none: if it comes back
-/// later, it has completed no file since and fails with a sentence that names its successor.
+/// Least age of the last sign of life. A coordinator writes one every two minutes, also while it
+/// waits for the store. A job whose coordinator waits for a node writes none: if it comes back
+/// later, it has completed no file since, and it fails with a sentence that names its successor.
 const SILENCE: Duration = Duration::from_hours(1);
 
-/// For how long this job must have seen no new sign itself. After an outage of the store all
-/// coordinators look silent, and each that is alive shows a sign within one interval.
+/// How long this job itself must have seen no new sign. After an outage of the store all
+/// coordinators look silent, and each live one writes a sign within one interval.
 const WATCHED: Duration = SIGN_OF_LIFE_INTERVAL.saturating_mul(3);
 
-/// What a coordinator has seen of the job that holds the folder it wants. One for each process.
+/// What a coordinator has observed of the job that holds the folder it wants. One for each process.
 #[derive(Debug, Default)]
 pub struct OwnerWatch {
     seen: Option<Seen>,
 }
 
-/// A sign that has not changed since.
+/// The last sign, which has not changed since.
 #[derive(Debug)]
 struct Seen {
     job: String,
@@ -52,27 +52,27 @@ pub(super) struct Gone {
 /// What the storage shows of the job that holds the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Signs {
-    /// Nothing can be said, and why.
+    /// Unknown, with the reason.
     Unknown(String),
-    /// It has ended: that is in its storage.
+    /// It has ended: this is recorded in its storage.
     Ended,
-    /// Its last sign of life, if there is one, was so long ago.
+    /// The age of its last sign of life, if there is one.
     Silent(Option<Duration>),
 }
 
-/// What follows.
+/// The conclusion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It may be alive, and why.
+    /// It may be alive, with the reason.
     MayRun(String),
-    /// It seems to be gone: it has to be seen silent for a while.
+    /// It seems to be gone: it must be seen silent for a while.
     Watch(String),
-    /// Nothing of it runs any more, and why.
+    /// Nothing of it runs any more, with the reason.
     Gone(String),
 }
 
 impl OwnerWatch {
-    /// Looks once. Gives that the job is gone if that is known.
+    /// Looks once. Returns that the job is gone if that is known.
     ///
     /// # Errors
     /// It may be alive, or it has to be watched for longer.
@@ -124,20 +124,20 @@ impl Gone {
         self.uid == intent.job_uid
     }
 
-    /// Whose folder it was and why it is taken over, for people.
+    /// The job that held the folder and why it is taken over, for people.
     pub(super) fn shown(&self) -> String {
         format!("{}, {}", self.owner, self.reason)
     }
 }
 
-/// What follows from the signs, if they have been the same for so long. Pure.
+/// The conclusion from the signs, if they have been the same for this long. Pure.
 fn judge(signs: &Signs, watched: Duration) -> Verdict {
     let silence = match signs {
         Signs::Unknown(reason) => return Verdict::MayRun(reason.clone()),
         Signs::Ended => return Verdict::Gone("which has ended".to_owned()),
         Signs::Silent(Some(age)) if *age < SILENCE => {
             return Verdict::MayRun(format!(
-                "its last sign of life is {} min old, and {} min are waited for",
+                "its last sign of life is {} min old, and {} min of silence are needed",
                 age.as_secs() / 60,
                 SILENCE.as_secs() / 60
             ));
@@ -188,11 +188,11 @@ async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTi
     }
     let at = last_touched(&storage).await;
     let at = at.map_err(|error| cannot(&error))?;
-    // The same address is another disk on another machine.
+    // The same address is a different disk on another machine.
     if at.is_none() && storage.root().scheme() == Scheme::File {
         return Err("its ledger is not on this machine".to_owned());
     }
-    // After that: what is written now is the later one by the store's clock.
+    // This comes after reading the other sign: by the store's clock, this write is the later one.
     let age = match at {
         None => None,
         Some(at) => {
@@ -205,12 +205,12 @@ async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTi
     Ok((Signs::Silent(age), at))
 }
 
-/// What time it is by the store's clock.
+/// The time by the store's clock.
 async fn time_of(storage: &JobStorage) -> Result<SystemTime, String> {
     touch(storage).await.map_err(|error| error.to_string())?;
     let touched = last_touched(storage).await;
     let touched = touched.map_err(|error| error.to_string())?;
-    touched.ok_or_else(|| "what this job has just written is not there".to_owned())
+    touched.ok_or_else(|| "the file that this job has just written is missing".to_owned())
 }
 
 /// The command that removes an object.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_that_removes_a_word_is_one_that_a_shell_takes() {
+    fn the_command_that_removes_a_claim_is_valid_in_a_shell() {
         for (uri, expected) in [
             (
                 "s3://b/o/_STARTED.json",

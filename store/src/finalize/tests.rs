@@ -1,5 +1,5 @@
-//! A folder's whole life with output that is there before, with a coordinator that ends after each
-//! of its writes, and with others that want the same folder. Files are put by hand: how uploads
+//! The whole life of a folder: with existing output, with a coordinator that ends after each of its
+//! writes, and with other jobs that want the same folder. Files are written directly; how uploads
 //! become files is tested elsewhere.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ impl World {
         self.0.put(&path, payload).await.unwrap();
     }
 
-    /// All but the jobs' own folders.
+    /// All keys except those in the jobs' own folders.
     async fn files(&self) -> BTreeMap<String, String> {
         let listed: Vec<_> = self.0.list(None).try_collect().await.unwrap();
         let mut files = BTreeMap::new();
@@ -64,7 +64,7 @@ impl World {
         self.put("out/_SUCCESS.json", text.to_string()).await;
     }
 
-    /// Clients of a process that ends after so many writes.
+    /// Clients of a process that ends after this number of writes.
     fn until(&self, writes: usize) -> Stores {
         let done = AtomicUsize::new(0);
         let tricks: Tricks = Arc::new(move |call, _| {
@@ -115,7 +115,7 @@ fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
     (0..shards).map(file).collect()
 }
 
-/// A coordinator that has not seen anything of others yet.
+/// A coordinator that has not seen anything of other jobs yet.
 async fn claim(output: &Output) -> Result<(), OutputError> {
     super::claim(output, &mut OwnerWatch::default()).await
 }
@@ -143,10 +143,10 @@ struct Scenario {
     old: &'static [&'static str],
     /// Keys of files without a manifest.
     stray: &'static [&'static str],
-    /// What is to be there at the end, besides the manifest and what is nobody's.
+    /// What must be there at the end, besides the manifest and files of no job.
     left: &'static [&'static str],
-    /// The uid of the coordinator that takes over: another one is a job of the same name that is
-    /// created anew.
+    /// The uid of the coordinator that takes over: a different one means a job of the same name
+    /// that was created again.
     successor: &'static str,
 }
 
@@ -157,7 +157,7 @@ const FOREIGN: [&str; 4] = [
     "out/sub/p-0.jsonl",
 ];
 
-/// Whatever a process did before it ended, nothing foreign is lost, and no manifest stands beside a
+/// Whatever a process did before it ended, no foreign file is lost, and no manifest is beside a
 /// mixture.
 fn check(scenario: &Scenario, files: &BTreeMap<String, String>) {
     for key in FOREIGN {
@@ -186,7 +186,7 @@ fn check(scenario: &Scenario, files: &BTreeMap<String, String>) {
     }
 }
 
-/// The number of shards of the new job is that of what is left.
+/// The number of shards of the new job equals that of the leftover files.
 async fn begin(scenario: &Scenario) -> World {
     let world = World::default();
     for key in FOREIGN {
@@ -330,7 +330,7 @@ async fn what_is_there_already_is_named_and_stays() {
     assert!(!error.is_transient());
     assert_eq!(
         error.to_string(),
-        "spec.pipeline.sink.files.path: files of the output's names are there already (got s3://b/out/p-0000.jsonl, s3://b/out/p-0001.jsonl, s3://b/out/p-0002.jsonl and 2 more); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have all files of such names replaced"
+        "spec.pipeline.sink.files.path: files with names of output files exist already (got s3://b/out/p-0000.jsonl, s3://b/out/p-0001.jsonl, s3://b/out/p-0002.jsonl and 2 more); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace all files with such names"
     );
     assert_eq!(world.files().await, before);
 }
@@ -364,7 +364,7 @@ async fn nothing_is_deleted_because_of_what_somebody_wrote_into_a_manifest() {
     ];
     assert_eq!(world.names().await, left);
 
-    // A file that is not the one that was listed any more is nobody's to remove.
+    // A file that is no longer the listed one must not be removed.
     let world = World::default();
     world.old_output("old", &["out/q.jsonl"]).await;
     world.put("out/q.jsonl", "another").await;
@@ -373,13 +373,13 @@ async fn nothing_is_deleted_because_of_what_somebody_wrote_into_a_manifest() {
     let error = run(&output, 1).await.unwrap_err().to_string();
     assert_eq!(
         error,
-        "spec.pipeline.sink.files.path: a file is not the one that the output to be replaced lists (got s3://b/out/q.jsonl of 7 bytes; _SUCCESS.json says 3); move it away, or write to another folder"
+        "spec.pipeline.sink.files.path: a file is not the one that the manifest of the replaced output lists (got s3://b/out/q.jsonl of 7 bytes; _SUCCESS.json says 3); move it away, or write to another folder"
     );
     assert_eq!(world.files().await, before);
 }
 
 #[tokio::test]
-async fn a_manifest_or_a_word_that_no_job_wrote_is_refused_by_either_mode() {
+async fn a_manifest_or_a_claim_that_no_job_wrote_is_refused_by_either_mode() {
     for name in [MANIFEST_NAME, STARTED_NAME] {
         for mode in [Refuse, Overwrite] {
             let world = World::default();
@@ -388,7 +388,7 @@ async fn a_manifest_or_a_word_that_no_job_wrote_is_refused_by_either_mode() {
             let output = world.output("new", mode, PATH, usize::MAX);
             let error = run(&output, 1).await.unwrap_err().to_string();
             let told = format!(
-                "nobody can tell whose output s3://b/out holds (got s3://b/out/{name}, of which"
+                "it is not known whose output s3://b/out holds (got s3://b/out/{name}, of which"
             );
             assert!(error.contains(&told), "{error}");
             assert_eq!(world.files().await, before);
@@ -422,7 +422,7 @@ async fn files_that_come_while_the_job_runs_are_named_and_no_manifest_is_written
         error.to_string().contains("s3://b/out/p-1.jsonl"),
         "{error}"
     );
-    // Somebody wrote over a finished file.
+    // Somebody overwrote a finished file.
     let world = World::default();
     let output = world.output("new", Refuse, PATH, usize::MAX);
     claim(&output).await.unwrap();
@@ -446,7 +446,7 @@ async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes
     world.put("out/p-5.jsonl", "stale").await;
     let later = world.output("b", Refuse, PATH, usize::MAX);
     claim(&later).await.unwrap();
-    let superseded = "spec.pipeline.sink.files.path: a newer run of the job of this name owns s3://b/out (got s3://b/out/_STARTED.json of job ns/name, uid b); the output is the newer run's to write, and this run writes no further file: delete this one, or give it another name and folder";
+    let superseded = "spec.pipeline.sink.files.path: a newer run of the job with this name owns s3://b/out (got s3://b/out/_STARTED.json of job ns/name, uid b); only the newer run writes the output, and this run writes no further file: delete this job, or give it another name and folder";
     for error in [
         claim(&earlier).await.unwrap_err(),
         hold_output(&earlier).await.unwrap_err(),
@@ -459,7 +459,7 @@ async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes
     give_up(&earlier).await.unwrap();
     run(&later, 1).await.unwrap();
     assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
-    // The same once the newer run has finished, in either mode and to whichever question.
+    // The same after the newer run has finished, in either mode and for every call.
     let finished = superseded.replace("_STARTED", "_SUCCESS");
     let overwriting = Output {
         mode: Overwrite,
@@ -514,7 +514,7 @@ async fn a_file_that_comes_while_the_job_runs_is_not_replaced_unless_that_is_ask
         .unwrap_err()
         .to_string();
     assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
-    // What this job wrote is its own.
+    // What this job wrote belongs to it.
     world.put("out/p-0.jsonl", "fresh").await;
     let completed = complete_output(&output, file).await.unwrap();
     assert_eq!(completed, Finalized::Stands);
@@ -526,7 +526,7 @@ async fn a_job_whose_ledger_has_begun_finds_its_own_files_and_goes_on() {
     world.put("out/p-0.jsonl", "fresh").await;
     let fresh = world.output("a", Refuse, PATH, usize::MAX);
     let error = claim(&fresh).await.unwrap_err().to_string();
-    assert!(error.contains("are there already"), "{error}");
+    assert!(error.contains("exist already"), "{error}");
     let begun = Output {
         has_begun: true,
         ..fresh
@@ -543,7 +543,7 @@ async fn a_job_of_another_path_clears_away_what_an_earlier_run_of_its_name_left(
     claim(&earlier).await.unwrap();
     world.put("out/q-5.jsonl", "half").await;
     world.put("out/p-3.jsonl", "foreign").await;
-    // What the earlier run cannot have left is named.
+    // A file that the earlier run cannot have left is named.
     let later = world.output("b", Refuse, PATH, usize::MAX);
     let error = claim(&later).await.unwrap_err().to_string();
     assert!(error.contains("(got s3://b/out/p-3.jsonl)"), "{error}");
@@ -553,7 +553,7 @@ async fn a_job_of_another_path_clears_away_what_an_earlier_run_of_its_name_left(
 }
 
 #[tokio::test]
-async fn a_word_that_was_removed_while_its_job_runs_is_said_again() {
+async fn a_claim_that_was_removed_while_its_job_runs_is_written_again() {
     let world = World::default();
     let output = world.output("new", Refuse, PATH, usize::MAX);
     claim(&output).await.unwrap();
@@ -567,9 +567,9 @@ async fn a_word_that_was_removed_while_its_job_runs_is_said_again() {
     assert_eq!(fetch(&output.stores, &started).await.unwrap(), said);
 }
 
-/// A put may land after its process has ended, and after its job has.
+/// A put may arrive after its process has ended, and after its job has ended.
 #[tokio::test]
-async fn a_word_that_outlives_its_finished_job_keeps_nobody_out() {
+async fn a_claim_that_outlives_its_finished_job_keeps_nobody_out() {
     let world = World::default();
     let first = world.output("a", Refuse, PATH, usize::MAX);
     claim(&first).await.unwrap();
@@ -616,7 +616,7 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
     names.sort();
     assert_eq!(names, ["_SUCCESS.json", "notes", "p-0.jsonl"]);
 
-    // What a run had staged that was ended in the middle goes with the next one of its name.
+    // Files that an interrupted run staged are removed with the next run of the same name.
     std::fs::remove_file(at("_SUCCESS.json")).unwrap();
     std::fs::remove_file(at("p-0.jsonl")).unwrap();
     claim(&world.output("dead", Refuse, &numbered, usize::MAX))
@@ -640,11 +640,8 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
     symlink(at("elsewhere"), at("7")).unwrap();
     std::fs::create_dir(at("p-9.jsonl")).unwrap();
     for (rest, told) in [
-        ("{shard}/x", "lies behind a symbolic link to a folder"),
-        (
-            "p-{shard}.jsonl",
-            "a folder has the name of a file of the output",
-        ),
+        ("{shard}/x", "is behind a symbolic link to a folder"),
+        ("p-{shard}.jsonl", "a folder has the name of an output file"),
     ] {
         let output = world.output("c", Overwrite, &path(rest), usize::MAX);
         let error = claim(&output).await.unwrap_err().to_string();
@@ -685,7 +682,7 @@ async fn older_output_behind_a_link_to_a_folder_is_named_and_never_removed() {
     assert!(real.join("arch/p").exists() && real.join("out/_SUCCESS.json").exists());
     assert!(!real.join("out/q-0").exists());
 
-    // A link above the sink's folder is the user's own way to it.
+    // A link above the sink's folder is the user's own choice.
     std::os::unix::fs::symlink(real.join("out"), real.join("way")).unwrap();
     std::fs::remove_file(real.join("out/0")).unwrap();
     std::fs::rename(real.join("arch"), real.join("out/0")).unwrap();
@@ -787,7 +784,7 @@ impl Rivals {
         }
     }
 
-    /// A job that was deleted so long after its last sign of life.
+    /// A job that was deleted this long after its last sign of life.
     async fn deleted(&self, mode: SinkMode, silence: Duration) -> Output {
         let output = self.output("old", mode);
         touch(&output.storage).await.unwrap();
@@ -796,7 +793,7 @@ impl Rivals {
         output
     }
 
-    /// A second older than that: the clock of a disk is not as fine as that of the machine.
+    /// One second older than that, because the clock of a disk is coarser than that of the machine.
     fn age(&self, silence: Duration) {
         let silence = silence + Duration::from_secs(1);
         let probe = self.folder.path().join("old/probe");
@@ -817,7 +814,7 @@ async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
     assert!(error.is_transient());
     assert_eq!(
         error.to_string(),
-        "spec.pipeline.sink.files.path: s3://b/out is held by job ns/old, uid old, whose last sign of life is 180 min old (got s3://b/out/_STARTED.json); this job takes the folder over if none comes within 6 min"
+        "spec.pipeline.sink.files.path: s3://b/out is held by job ns/old, uid old, whose last sign of life is 180 min old (got s3://b/out/_STARTED.json); this job takes the folder over if there is no new sign of life within 6 min"
     );
     tokio::time::sleep(MINUTES).await;
     super::claim(&new, &mut watch).await.unwrap();
@@ -831,7 +828,7 @@ async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
             Some("job ns/old, uid old, whose last sign of life is 180 min old")
         )
     );
-    // The old one, if it comes back, writes no further file.
+    // If the old job comes back, it writes no further file.
     let told = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
     for error in [
         claim(&old).await.unwrap_err(),
@@ -839,7 +836,7 @@ async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
     ] {
         assert!(error.to_string().contains(told), "{error}");
     }
-    // What it completed too late is found by its contents.
+    // A file that it completed too late is found by its contents.
     rivals.world.put("out/p-0.jsonl", "stale").await;
     let error = close(&new, "digest", &own_files(PATH, 1)).await;
     let error = error.unwrap_err().to_string();
@@ -855,20 +852,20 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     let refused = |error: OutputError, reason: &str| {
         assert!(!error.is_transient());
         let told = format!(
-            "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old), and is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://b/out/_STARTED.json'`"
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old), and its folder is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://b/out/_STARTED.json'`"
         );
         assert_eq!(error.to_string(), told);
     };
-    // It showed a sign some minutes ago.
+    // It wrote a sign some minutes ago.
     let rivals = Rivals::new();
     rivals.deleted(Refuse, MINUTES).await;
     let new = rivals.output("new", Overwrite);
     let error = claim(&new).await.unwrap_err();
     refused(
         error,
-        "its last sign of life is 10 min old, and 60 min are waited for",
+        "its last sign of life is 10 min old, and 60 min of silence are needed",
     );
-    // It shows one while it is watched, as after an outage of the store.
+    // It writes a sign while it is watched, as after an outage of the store.
     rivals.age(HOURS);
     let mut watch = OwnerWatch::default();
     let error = super::claim(&new, &mut watch).await.unwrap_err();
@@ -878,9 +875,9 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     refused(
         error,
-        "its last sign of life is 0 min old, and 60 min are waited for",
+        "its last sign of life is 0 min old, and 60 min of silence are needed",
     );
-    // An older sign than was seen before is another one.
+    // A sign that is older than the one seen before is a different sign.
     rivals.age(HOURS);
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     assert!(error.is_transient());
@@ -904,7 +901,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
         error,
         &format!("its ledger is under another spec.storage.uri, {storage}"),
     );
-    // An earlier release does not say where it is.
+    // An earlier release does not record where it is.
     let said = rivals.world.files().await["out/_STARTED.json"].clone();
     let mut said: serde_json::Value = serde_json::from_str(&said).unwrap();
     said.as_object_mut().unwrap().remove("storage").unwrap();
@@ -914,7 +911,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     refused(error, "it does not say where its ledger is");
 }
 
-/// What cannot be looked at is not known to be gone, however long it is watched.
+/// If the storage cannot be read, the job is not known to be gone, however long it is watched.
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
     let world = World::default();
@@ -952,13 +949,13 @@ async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
 }
 
 #[tokio::test]
-async fn a_job_that_has_ended_keeps_no_folder_whatever_its_word_says() {
+async fn a_job_that_has_ended_keeps_no_folder_whatever_its_claim_says() {
     let rivals = Rivals::new();
     let old = rivals.deleted(Refuse, Duration::ZERO).await;
     let marker = Marker::new(&old.storage, "ns/old".to_owned(), "X".to_owned(), None);
     mark(&old.storage, &marker).await.unwrap();
     rivals.world.put("out/p-3.jsonl", "half").await;
-    // What it left is refused or replaced, as that of any job that failed.
+    // Its files are refused or replaced like those of any job that failed.
     let error = claim(&rivals.output("new", Refuse)).await.unwrap_err();
     assert!(
         error.to_string().contains("s3://b/out/p-3.jsonl"),
@@ -972,7 +969,7 @@ async fn a_job_that_has_ended_keeps_no_folder_whatever_its_word_says() {
 #[tokio::test]
 async fn a_listed_file_is_replaced_only_if_it_is_still_what_was_listed() {
     let crc = |text: &str| format!("{:08x}", crc32c::crc32c(text.as_bytes()));
-    // The file as it is there, what is listed, and what becomes of it.
+    // The file as it exists, what is listed, and what happens to it.
     for (listed, is_refused) in [
         (json!({"bytes": 3, "crc32c": crc("old")}), false),
         (json!({"bytes": 3, "crc32c": crc("own")}), true),
@@ -997,7 +994,7 @@ async fn a_listed_file_is_replaced_only_if_it_is_still_what_was_listed() {
         );
         if let Err(error) = done {
             let said = error.to_string();
-            let expected = "a file is not the one that the output to be replaced lists (got s3://b/out/q-0.jsonl";
+            let expected = "a file is not the one that the manifest of the replaced output lists (got s3://b/out/q-0.jsonl";
             assert!(said.contains(expected), "{said}");
         }
     }
@@ -1053,7 +1050,7 @@ async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
     close(&heir, "digest", &files).await.unwrap();
     assert!(staged.iter().all(|name| !at(name).exists()));
     assert!(!at("_STARTED.json").exists());
-    // Nobody comes but a job that replaces the output.
+    // Only a job that replaces the output comes.
     end_before_removal();
     let next = world.output("next", Overwrite, &numbered, usize::MAX);
     claim(&next).await.unwrap();

@@ -1,5 +1,5 @@
-//! gzip and zstd, chosen by extension. All members and frames of a file are read; anything else
-//! behind them is an error. Says in one sentence what is wrong with compressed bytes.
+//! gzip and zstd, chosen by extension. All members and frames of a file are read; any other bytes
+//! after them are an error. Describes in one sentence what is wrong with compressed bytes.
 
 use std::io::{self, Read, Write};
 
@@ -37,7 +37,7 @@ const GZIP_LEVEL: u32 = 6;
 /// zstd's level: the usual one.
 const ZSTD_LEVEL: i32 = 3;
 
-/// What is wrong with compressed bytes, whatever the store says.
+/// An error in compressed bytes that the store delivered correctly.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompressedError {
     /// The file begins with something else.
@@ -46,13 +46,13 @@ pub(crate) enum CompressedError {
         named: &'static str,
         kind: Option<&'static str>,
     },
-    /// Something stands behind the last member or frame.
+    /// Other bytes follow the last member or frame.
     #[error("{}", bytes_behind(named, *bytes))]
     Behind { named: &'static str, bytes: u64 },
     /// The file ends inside a member or frame.
     #[error("the file ends in the middle of its {named} data: it is truncated")]
     Truncated { named: &'static str },
-    /// The last block of bgzip is not its end mark.
+    /// The last block of a bgzip file is not its end mark.
     #[error(
         "the file ends without the end mark of bgzip: it is truncated between two blocks; copy it again, or write it again with bgzip"
     )]
@@ -70,7 +70,7 @@ pub(crate) enum CompressedError {
         or_less(*limit)
     )]
     Window { window: u64, limit: u64 },
-    /// The frame refers further back than there is memory.
+    /// The frame refers further back than there is memory for.
     #[error(
         "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long={}{}",
         window.div_ceil(1 << 20),
@@ -84,13 +84,13 @@ pub(crate) enum CompressedError {
         "the zstd data was compressed with a dictionary (its number is {id}), and a job has no dictionaries; compress the file again without one"
     )]
     Dictionary { id: u32 },
-    /// It was read on after an error.
+    /// Reading continued after an error.
     #[error("reading went on after an error")]
     Failed,
 }
 
 impl CompressedError {
-    /// What a decoder says. An error of the store stays what it is.
+    /// The error of a decoder. An error of the store is passed through.
     pub(crate) fn of(named: &'static str, error: io::Error) -> io::Error {
         let is_of_the_store = error
             .get_ref()
@@ -130,8 +130,8 @@ const USUAL_WINDOW_LOG: u32 = 27;
 /// The smallest window that zstd writes: `--long=10`.
 const MIN_WINDOW_LOG: u32 = 10;
 
-/// The largest number for `zstd --long` of which the window has at most so many bytes, as far as
-/// other programs read it without an option.
+/// The largest number for `zstd --long` whose window has at most this number of bytes, up to the
+/// one that other programs read without an option.
 fn long_of(bytes: u64) -> u32 {
     let log = bytes.checked_ilog2().unwrap_or(MIN_WINDOW_LOG);
     log.clamp(MIN_WINDOW_LOG, USUAL_WINDOW_LOG)
@@ -151,7 +151,7 @@ fn bytes_behind(named: &str, bytes: u64) -> String {
         _ => "only further frames are allowed there",
     };
     let noun = if bytes == 1 { "byte" } else { "bytes" };
-    format!("{bytes} {noun} behind the end of the {named} data; {what}")
+    format!("{bytes} {noun} after the end of the {named} data; {what}")
 }
 
 /// The plain bytes of a file.
@@ -162,7 +162,7 @@ pub(crate) enum Decompressor {
 }
 
 impl Decompressor {
-    /// `size` is the file's own: an empty file has no records, whatever its extension says.
+    /// `size` is the size of the file: an empty file has no records, whatever its extension.
     pub(crate) fn new(
         compression: Compression,
         size: u64,
@@ -197,7 +197,7 @@ impl Decompressor {
         }
     }
 
-    /// Bytes of memory that decompressing holds, beyond what any file takes.
+    /// Bytes of memory that decompression holds, in addition to a fixed amount for any file.
     pub(crate) fn charged_bytes(&self) -> u64 {
         match self {
             Self::Zst(zstandard) => zstandard.charged_bytes(),
@@ -216,7 +216,8 @@ impl Read for Decompressor {
     }
 }
 
-/// Compresses what is written, always to the same bytes: no time, no name, no host in them.
+/// Compresses what is written. The output is always the same for the same input: it contains no
+/// time, no name and no host.
 pub(crate) enum Compressor<W: Write> {
     Gz(flate2::write::GzEncoder<W>),
     Zst(zstd::stream::write::Encoder<'static, W>),
@@ -249,7 +250,7 @@ impl<W: Write> Compressor<W> {
         }
     }
 
-    /// The output, with whatever the compressor still holds given up.
+    /// Ends the compression and returns the output.
     pub(crate) fn abandon(self) -> Option<W> {
         match self {
             Self::Gz(encoder) => encoder.finish().ok(),

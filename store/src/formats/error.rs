@@ -1,4 +1,4 @@
-//! What can be wrong with a file, with its name and the line or byte.
+//! Errors in a file, with its name and the line or byte.
 
 use std::io;
 
@@ -10,8 +10,8 @@ pub enum ReadError {
     /// The store failed.
     #[error("{0}")]
     Store(#[source] StorageError),
-    /// The compressed bytes are not what their extension says, end too early, or go on with
-    /// something else.
+    /// The compressed bytes do not match the extension, end too early, or are followed by other
+    /// bytes.
     #[error("{file}: byte {byte} of the compressed file: {problem}")]
     Decompress {
         /// The file.
@@ -21,7 +21,7 @@ pub enum ReadError {
         /// What is wrong.
         problem: String,
     },
-    /// The file is no text at all, by its first bytes.
+    /// The file is not text, as its first bytes show.
     #[error("{file}: {problem}")]
     NotText {
         /// The file.
@@ -39,9 +39,9 @@ pub enum ReadError {
         /// What is wrong.
         problem: String,
     },
-    /// Neither the manifest nor the extension says how records lie in the file.
+    /// Neither the manifest nor the extension determines the format of the file.
     #[error(
-        "{file}: its extension tells no format; name it .jsonl or .txt (before .gz or .zst), or set spec.pipeline.source.files.format"
+        "{file}: its extension does not imply a format; name it .jsonl or .txt (before .gz or .zst), or set spec.pipeline.source.files.format"
     )]
     UnknownFormat {
         /// The file.
@@ -67,9 +67,10 @@ pub enum WriteError {
         /// Its first 64 characters.
         shown: String,
     },
-    /// The first record of a text file begins with what every reader takes for a byte order mark.
+    /// The first record of a text file begins with a character that every reader would treat as a
+    /// byte order mark.
     #[error(
-        "{file}: record 1 begins with the character U+FEFF, which readers of a text file leave out before the first line; remove it, or write jsonl"
+        "{file}: record 1 begins with the character U+FEFF, which readers remove from the beginning of a text file; remove it, or write jsonl"
     )]
     ByteOrderMark {
         /// The file.
@@ -97,7 +98,7 @@ impl WriteError {
     }
 }
 
-/// The store's error inside an I/O error, where there is one.
+/// The store's error inside an I/O error, if there is one.
 pub(crate) fn storage_error(error: io::Error) -> Result<StorageError, io::Error> {
     if !error
         .get_ref()

@@ -1,6 +1,6 @@
-//! gzip: all members of a file, and nothing but zero bytes between and behind them. The end of a
-//! file in the middle of a member is an error. A file that was cut exactly between two members
-//! cannot be told from a whole one, but by the end mark that bgzip writes.
+//! gzip: all members of a file, with only zero bytes between and after them. An end of the file
+//! inside a member is an error. A file that was cut exactly between two members cannot be
+//! distinguished from a complete one, except by the end mark that bgzip writes.
 
 use std::io::{self, BufRead, Read};
 
@@ -10,12 +10,12 @@ use super::compression::CompressedError;
 use super::input::Input;
 use super::magic::{self, GZIP, MAGIC_BYTES};
 
-/// Name of the field in a member's head by which bgzip marks its blocks.
+/// Name of the field in a member's header by which bgzip marks its blocks.
 const BLOCK_FIELD: &[u8; 2] = b"BC";
 
 /// The plain bytes of a gzip file.
 pub(crate) struct Gzip {
-    /// Always there, but while it changes.
+    /// Always present, except while it is replaced.
     state: Option<State>,
     size: u64,
     plain_in_member: u64,
@@ -28,7 +28,7 @@ enum State {
     Ended(Input),
 }
 
-/// What the member that ended last was.
+/// The kind of the member that ended last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     None,
@@ -59,7 +59,7 @@ impl Gzip {
         }
     }
 
-    /// Whether a further member begins; what else stands there is an error.
+    /// Whether a further member begins; any other bytes are an error.
     fn goes_on(&self, input: &mut Input) -> io::Result<bool> {
         let is_first = self.last == Last::None;
         if !is_first {
@@ -73,7 +73,8 @@ impl Gzip {
                 Ok(false)
             };
         }
-        // A file of one byte may be a member that was cut; behind a member it is anything.
+        // A file of one byte may be a truncated member; after a member a single byte may be
+        // anything.
         if head.starts_with(&GZIP) || (is_first && GZIP.starts_with(head)) {
             return Ok(true);
         }
@@ -158,7 +159,7 @@ fn skip_zeros(input: &mut Input) -> io::Result<()> {
     }
 }
 
-/// Whether the extra fields of a member's head have the one that bgzip writes.
+/// Whether the extra fields of a member's header contain the one that bgzip writes.
 fn is_block(mut extra: &[u8]) -> bool {
     while let Some((head, rest)) = extra.split_first_chunk::<4>() {
         if head.starts_with(BLOCK_FIELD) {

@@ -1,12 +1,12 @@
-//! The bytes of a file with a look ahead: how far they were consumed is known to the byte. Knows no
+//! The bytes of a file with a look-ahead and an exact position of the consumed bytes. Knows no
 //! compression.
 
 use std::io::{self, BufRead, Read};
 
-/// What is read from storage at a time before it is decompressed.
+/// How many bytes are read from storage at a time before decompression.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A buffered reader that knows its position and gives as many bytes ahead as are asked for.
+/// A buffered reader that knows its position and can show the requested number of bytes ahead.
 pub(crate) struct Input {
     source: Box<dyn Read>,
     buffer: Vec<u8>,
@@ -31,8 +31,8 @@ impl Input {
         self.position
     }
 
-    /// The next `count` bytes, or fewer at the end of the file. They stay to be read. `count` is at
-    /// most the buffer's size.
+    /// The next `count` bytes, or fewer at the end of the file, without consuming them. `count` is
+    /// at most the buffer's size.
     pub(crate) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.buffer.len() - self.start < count {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -76,7 +76,7 @@ impl BufRead for Input {
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Whoever reads much at a time needs no buffer between.
+        // A caller that reads large pieces needs no buffer in between.
         if self.start == self.end && buffer.len() >= self.buffer.len() {
             let count = self.source.read(buffer)?;
             self.position += count as u64;

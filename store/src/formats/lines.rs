@@ -1,18 +1,17 @@
-//! A stream of bytes as lines, without a copy where a line lies whole in the buffer. Knows no
+//! Splits a stream of bytes into lines, without a copy if the whole line is in the buffer. Knows no
 //! format.
 
 use std::io::{self, Read};
 
 use zephyr_engine::record::NoRoom;
 
-/// What is read at a time.
+/// How many bytes are read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A buffer that a long line made larger than this is given back once the line is done.
+/// If a long line made the buffer larger than this, the memory is released after the line.
 const KEPT_BYTES: usize = 4 * BUFFER_BYTES;
 
-/// A line is in memory at least so many times: as it is read, as a record, and as what is written
-/// of it.
+/// A line is in memory at least this many times: as it is read, as a record, and as output.
 const COPIES: usize = 3;
 
 /// U+FEFF as UTF-8, which some programs write before the first line of a file.
@@ -24,10 +23,10 @@ pub(crate) struct Lines<R> {
     /// The longest line that is allowed.
     limit: usize,
     buffer: Vec<u8>,
-    /// What of the buffer was read and not given out.
+    /// The part of the buffer that was read and not yet returned.
     start: usize,
     end: usize,
-    /// Where to go on looking for the line's end.
+    /// Where to continue the search for the line's end.
     searched: usize,
     at_end: bool,
     begun: bool,
@@ -39,7 +38,7 @@ pub(crate) struct Lines<R> {
 pub(crate) enum LineError {
     Read(io::Error),
     TooLong,
-    /// There is no memory for so long a line.
+    /// There is not enough memory for a line of this length.
     NoRoom(NoRoom),
 }
 
@@ -60,7 +59,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The number of the line given last, or of the one that could not be given; from 1.
+    /// The number of the line that was returned last, or of the one that failed; from 1.
     pub(crate) fn number(&self) -> u64 {
         self.line
     }
@@ -69,9 +68,9 @@ impl<R: Read> Lines<R> {
         &self.input
     }
 
-    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take on its
-    /// way. A byte order mark before the first line is left out. The last line need not have an
-    /// end; an end at the end of the file begins no further line.
+    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take while
+    /// it is processed. A byte order mark before the first line is removed. The last line does not
+    /// need a line end; a line end at the end of the file begins no further line.
     pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
         self.line += 1;
         loop {
@@ -87,7 +86,7 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(self.finished(line.start, line.end, true)));
             }
             self.searched = self.end;
-            // The last byte may be the first one of the line's end.
+            // The last byte may be the first byte of the line's end.
             let may_end = !self.at_end && self.buffer[self.start..self.end].ends_with(b"\r");
             if self.end - self.start > self.allowed() + usize::from(may_end) {
                 return Err(LineError::TooLong);
@@ -99,7 +98,7 @@ impl<R: Read> Lines<R> {
                 let (start, end) = (self.start, self.end);
                 self.start = end;
                 let line = self.finished(start, end, false);
-                // A file that is nothing but a byte order mark has no line.
+                // A file that only contains a byte order mark has no line.
                 return Ok((!line.is_empty()).then_some(line));
             }
             self.make_room(&room)?;
@@ -107,8 +106,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The first `count` bytes, or all of a shorter input; they stay to be read. Only before the
-    /// first line, and for no more than a buffer.
+    /// The first `count` bytes, or all of a shorter input, without consuming them. Only before the
+    /// first line, and at most one buffer.
     pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], LineError> {
         while self.end < count && !self.at_end {
             self.fill().map_err(LineError::Read)?;
@@ -116,7 +115,7 @@ impl<R: Read> Lines<R> {
         Ok(&self.buffer[..self.end.min(count)])
     }
 
-    /// The longest line without its end, with a mark before the first one.
+    /// The longest line without its end, with a byte order mark before the first line.
     fn allowed(&self) -> usize {
         let has_mark =
             !self.begun && self.buffer[self.start..self.end].starts_with(BYTE_ORDER_MARK);
@@ -146,7 +145,7 @@ impl<R: Read> Lines<R> {
                 room_bytes,
             }));
         }
-        // Twice the size, but no more than the longest line, its end and a read.
+        // Twice the size, but at most the longest line, its end and one read.
         let longest = self.allowed().saturating_add(BUFFER_BYTES);
         let larger = (self.buffer.len() * 2).min(longest.max(kept + 1));
         self.buffer.reserve_exact(larger - kept);
@@ -184,10 +183,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As in a job that says nothing, to see that so long a line is one.
+    /// As in a job without limits, to check that a line of this length is accepted.
     const LIMIT: usize = 64 << 20;
 
-    /// Gives a few bytes at a time.
+    /// Returns a few bytes at a time.
     struct Trickle<'a>(&'a [u8], usize);
 
     impl Read for Trickle<'_> {

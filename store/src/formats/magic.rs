@@ -1,6 +1,7 @@
-//! What a file is by its first bytes, whatever its name says. Names only; nothing is read by it.
+//! Recognizes a kind of file by its first bytes, whatever its name. Only for error messages; no
+//! file is read as that kind.
 
-/// Bytes that tell every kind known here.
+/// Number of bytes that suffice to recognize every kind known here.
 pub(crate) const MAGIC_BYTES: usize = 30;
 
 /// First bytes of a member of gzip.
@@ -12,16 +13,17 @@ pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The upper 28 bits of a skippable frame's first bytes, little endian.
 const ZSTD_SKIPPABLE: u32 = 0x184d_2a50;
 
-/// The kind that `head`, the first bytes of something that should be text, surely is; `None` for
-/// what may be text. Each magic is whole, and holds bytes that are not UTF-8 or a NUL; what text
-/// could hold as well counts only with plausible fields behind it.
+/// The kind that `head`, the first bytes of data that should be text, certainly has; `None` for
+/// data that may be text. Each magic is compared as a whole and contains bytes that are not UTF-8,
+/// or a NUL. A magic that text could also contain counts only together with plausible fields after
+/// it.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &'static str); 9] = [
         (&GZIP, "gzip"),
         (&ZSTD, "zstd"),
         (b"\xfd7zXZ\0", "xz"),
         (b"\xff\x06\0\0sNaPpY", "snappy"),
-        // Before UTF-16, of which the mark begins alike.
+        // This comes before UTF-16, because the byte order mark begins in the same way.
         (b"\xff\xfe\0\0", "UTF-32 text"),
         (b"\0\0\xfe\xff", "UTF-32 text"),
         (b"\xff\xfe", "UTF-16 text"),
@@ -47,8 +49,8 @@ fn word(head: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// A local file header: versions up to 63 for the reader, methods that zip has, and a NUL in its
-/// fixed part of 30 bytes.
+/// A local file header: versions up to 63, known compression methods of zip, and a NUL in its fixed
+/// part of 30 bytes.
 fn is_zip(head: &[u8]) -> bool {
     let has_version = word(head, 4).is_some_and(|version| (10..=63).contains(&(version & 0xff)));
     let has_method =
@@ -58,13 +60,13 @@ fn is_zip(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") && has_version && has_method && has_name && has_nul
 }
 
-/// The end of a directory with no file in it: all numbers before the comment's length are 0.
+/// The end of a directory without files: all numbers before the comment's length are 0.
 fn is_empty_zip(head: &[u8]) -> bool {
     let numbers = head.get(4..20);
     head.starts_with(b"PK\x05\x06") && numbers.is_some_and(|it| it.iter().all(|byte| *byte == 0))
 }
 
-/// Whether there is a NUL, or something that is not UTF-8 however it goes on.
+/// Whether the data contains a NUL, or bytes that cannot be part of UTF-8.
 fn is_no_text(head: &[u8]) -> bool {
     let is_cut_off = |error: &std::str::Utf8Error| error.error_len().is_none();
     head.contains(&0) || std::str::from_utf8(head).is_err_and(|error| !is_cut_off(&error))
@@ -79,7 +81,7 @@ fn is_lz4(head: &[u8]) -> bool {
     head.starts_with(b"\x04\x22\x4d\x18") && is_version_1 && is_block_size && is_no_text(head)
 }
 
-/// The magic, and the head of a page in Thrift: the page's type and its two sizes.
+/// The magic, and a page header in Thrift: the page's type and its two sizes.
 fn is_parquet(head: &[u8]) -> bool {
     let is_page = head
         .get(5)
@@ -121,7 +123,7 @@ pub(crate) fn is_skippable(head: &[u8]) -> bool {
     word.is_some_and(|word| word & !0xf == ZSTD_SKIPPABLE)
 }
 
-/// What to do with a file of a kind that its place in the job does not allow.
+/// The advice for a file of a kind that is not allowed at its place in the job.
 pub(crate) fn advice(kind: &str) -> &'static str {
     match kind {
         "gzip" => "name it with .gz at the end",

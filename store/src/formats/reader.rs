@@ -18,9 +18,9 @@ use crate::formats::{Compression, ReadError};
 
 /// Reads the records of one file.
 ///
-/// In `jsonl`, lines of nothing but white space are passed over; in `text`, they are records like
-/// any other. A byte order mark at the beginning is left out, `\r\n` ends a line like `\n`, and the
-/// last line need not be ended.
+/// In `jsonl`, lines that contain only white space are skipped; in `text`, they are records like
+/// any other. A byte order mark at the beginning is removed, `\r\n` ends a line like `\n`, and the
+/// last line does not need a line end.
 pub struct FileReader {
     file: String,
     format: Format,
@@ -30,11 +30,11 @@ pub struct FileReader {
     was_looked_at: bool,
 }
 
-/// What a file and its records may be at most.
+/// Limits for a file and its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// The longest line, how deep a record nests, and the memory that reading a record may take
-    /// together with what decompressing holds.
+    /// The longest line, the greatest nesting, and the memory that reading a record may take
+    /// together with the memory of decompression.
     pub record: Limits,
     /// The largest window of zstd in bytes.
     pub zstd_window_bytes: u64,
@@ -49,7 +49,7 @@ impl Default for ReadLimits {
     }
 }
 
-/// How records lie in a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`,
+/// The format of a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`,
 /// `.txt`, `.text`.
 pub fn source_format(file: &str) -> Result<Format, ReadError> {
     match FileFormat::of_path(file) {
@@ -62,8 +62,8 @@ pub fn source_format(file: &str) -> Result<Format, ReadError> {
 }
 
 impl FileReader {
-    /// Reads from `input`, which gives the file's `size` bytes. The compression is that of its
-    /// extension.
+    /// Reads from `input`, which yields the file's `size` bytes. The compression is determined by
+    /// the extension.
     pub fn new(
         file: &str,
         size: u64,
@@ -96,7 +96,7 @@ impl FileReader {
         &self.file
     }
 
-    /// The next record with its line, from 1.
+    /// The next record with its line number, from 1.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -131,7 +131,8 @@ impl FileReader {
         }
     }
 
-    /// A file that is no text is named by what it is, whatever its first bad byte would be.
+    /// A file that is not text is reported by its actual kind, whatever its first bad byte would
+    /// be.
     fn look_at_the_beginning(&mut self) -> Result<(), ReadError> {
         let head = match self.lines.peek(MAGIC_BYTES) {
             Ok(head) => head,
@@ -194,7 +195,7 @@ impl FileReader {
     }
 }
 
-/// The place in the line only where it is the text's fault.
+/// The position in the line, only if the text is at fault.
 fn said(error: &RecordError) -> String {
     let is_of_the_whole = matches!(
         error.problem,

@@ -1,4 +1,4 @@
-//! Files that are damaged, cut, extended, named wrongly or unusually large: each gives exactly its
+//! Files that are damaged, cut, extended, wrongly named or unusually large: each gives exactly its
 //! records or one sentence.
 
 use std::io::{Cursor, Write};
@@ -95,7 +95,7 @@ fn members_frames_padding_and_nothing_are_read_to_the_end() {
 }
 
 #[test]
-fn what_stands_behind_the_end_is_counted_and_placed() {
+fn bytes_after_the_end_are_reported_with_number_and_position() {
     let member = gz(b"1\n");
     let frame = zst(b"1\n");
     for (file, first, behind, count) in [
@@ -103,38 +103,38 @@ fn what_stands_behind_the_end_is_counted_and_placed() {
             GZ,
             &member,
             &b"x"[..],
-            "1 byte behind the end of the gzip data",
+            "1 byte after the end of the gzip data",
         ),
         (
             GZ,
             &member,
             b"\x1f",
-            "1 byte behind the end of the gzip data",
+            "1 byte after the end of the gzip data",
         ),
         (
             GZ,
             &member,
             b"garbage",
-            "7 bytes behind the end of the gzip data",
+            "7 bytes after the end of the gzip data",
         ),
         (
             GZ,
             &member,
             b"\0\0\0x",
-            "1 byte behind the end of the gzip data",
+            "1 byte after the end of the gzip data",
         ),
-        (ZST, &frame, b"x", "1 byte behind the end of the zstd data"),
+        (ZST, &frame, b"x", "1 byte after the end of the zstd data"),
         (
             ZST,
             &frame,
             b"\0\0\0\0",
-            "4 bytes behind the end of the zstd data",
+            "4 bytes after the end of the zstd data",
         ),
         (
             ZST,
             &frame,
             b"\x28\xb5",
-            "2 bytes behind the end of the zstd data",
+            "2 bytes after the end of the zstd data",
         ),
     ] {
         let error = read(file, &[&first[..], behind].concat()).unwrap_err();
@@ -170,7 +170,7 @@ fn a_file_that_ends_in_the_middle_is_truncated_and_one_with_other_content_is_nam
         }
     }
     for cut in 1..frame.len() {
-        // Before the frame begins, nothing of it was consumed.
+        // Before the frame begins, no byte of it was consumed.
         let error = read(ZST, &frame[..cut]).unwrap_err();
         assert!(error.ends_with("it is truncated"), "{error}");
     }
@@ -273,7 +273,7 @@ fn fault_8434_a_small_file_of_very_many_equal_lines_is_no_bomb() {
     assert_eq!(rows, LINES);
 }
 
-/// A frame with a window of 2^`window_log` and no length in its head.
+/// A frame with a window of 2^`window_log` and without a length in its header.
 fn with_window(text: &[u8], window_log: u32) -> Vec<u8> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(window_log).unwrap();
@@ -285,7 +285,7 @@ fn with_window(text: &[u8], window_log: u32) -> Vec<u8> {
 fn a_window_of_two_gibibytes_is_read_and_charged_as_far_as_it_is_filled() {
     let mut head = with_window(b"1\n2\n", 27);
     assert_eq!(head[4] & 0x20, 0, "the frame says its window");
-    // As `zstd --long=31` says it; nobody has to make 2 GiB for that.
+    // The header that `zstd --long=31` writes; no 2 GiB of data are needed for this.
     head[5] = (31 - 10) << 3;
     let limits = |memory_bytes, zstd_window_bytes| ReadLimits {
         record: Limits {
@@ -410,8 +410,8 @@ fn lines(text: &[u8]) -> Vec<String> {
 }
 
 proptest! {
-    /// Every byte of a file in turn is changed, and every place in turn is its end or has something
-    /// behind it.
+    /// Every byte of a file is changed in turn; and at every position in turn the file ends, or
+    /// more bytes follow.
     #[test]
     fn a_file_changed_at_any_place_gives_its_records_or_an_error(
         (one, two) in (texts(), texts()),
@@ -432,7 +432,8 @@ proptest! {
                 flipped[at] ^= flip;
                 exact(&flipped, "flipped")?;
                 let cut = &whole[..at];
-                // Between two members, and before the first, nobody can know that there was more.
+                // Between two members, and before the first, it is impossible to know that more
+                // should follow.
                 if at > 0 && at != parts[0].len() {
                     prop_assert!(read(file, cut).is_err(), "{} cut at {}", file, at);
                 }

@@ -1,9 +1,8 @@
-//! Files of which nobody can tell how records are stored in them: found in a listing, before a task
-//! opens the first one.
+//! Files whose format is unknown: found in a listing, before a task opens the first one.
 
 use crate::formats::source_format;
 
-/// Files that a sentence names.
+/// Most files that a sentence names.
 const MAX_NAMED: usize = 10;
 
 /// A sentence about every file without a known extension; `None` if all of them have one. Only for
@@ -29,7 +28,7 @@ pub fn unknown_formats<'a>(uris: impl Iterator<Item = &'a str>) -> Option<String
         format!(" and {more} more")
     };
     Some(format!(
-        "spec.pipeline.source.files.paths: the extension of {} of {files} files tells no format (got {}{more}); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format",
+        "spec.pipeline.source.files.paths: the extension of {} of {files} files does not imply a format (got {}{more}); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format",
         unknown.len(),
         named.join(", "),
     ))
@@ -53,7 +52,7 @@ mod tests {
         assert_eq!(
             sentence.as_deref(),
             Some(
-                "spec.pipeline.source.files.paths: the extension of 2 of 3 files tells no format (got s3://b/x.csv, s3://b/y); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
+                "spec.pipeline.source.files.paths: the extension of 2 of 3 files does not imply a format (got s3://b/x.csv, s3://b/y); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
             )
         );
     }

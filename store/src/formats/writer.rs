@@ -1,4 +1,4 @@
-//! Records into a file: the same records give the same bytes, whoever writes them.
+//! Writes records into a file. The same records always give the same bytes.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use zephyr_engine::record::Record;
 use crate::formats::compression::Compressor;
 use crate::formats::{Compression, WriteError};
 
-/// What is gathered before it is compressed or sent.
+/// How many bytes are collected before they are compressed or sent.
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// Writes the records of one file.
@@ -42,13 +42,13 @@ impl<W: Write> FileWriter<W> {
     /// Writes one more record. In `text`, a string is written as it is and everything else as
     /// compact JSON.
     pub fn write(&mut self, record: &Record) -> Result<(), WriteError> {
-        // A jsonl file has records as they are: only for text are escapes resolved.
+        // In a jsonl file records are written as they are; escapes are resolved for text only.
         let text = match self.format {
             Format::Text => record.as_string(),
             Format::Jsonl => None,
         };
         match text {
-            // A carriage return before the line's end would be taken for a part of it.
+            // A carriage return at the end of a record would be read as part of the line end.
             Some(text) if text.contains('\n') || text.ends_with('\r') => {
                 let shown = text.chars().take(64).collect();
                 return Err(WriteError::LineBreak {
@@ -86,12 +86,12 @@ impl<W: Write> FileWriter<W> {
             .map_err(|error| WriteError::from_io(&file, error))
     }
 
-    /// Gives the output back without an end to what was written, so that it can be thrown away.
+    /// Returns the output without ending it, so that it can be deleted.
     pub fn abandon(self) -> Option<W> {
         self.output.abandon()
     }
 
-    /// What is long is not copied once more.
+    /// Long data is not copied once more.
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if bytes.len() < BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_file_never_begins_with_what_readers_leave_out() {
+    fn a_text_file_never_begins_with_bytes_that_readers_remove() {
         let (marked, plain) = ("\"\u{FEFF}a\"", "\"b\"");
         let error = written(&[marked], Format::Text, Compression::None).unwrap_err();
         let said = "out: record 1 begins with the character U+FEFF";
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_is_told_by_the_extension_or_not_at_all() {
+    fn the_extension_determines_the_format_or_it_is_unknown() {
         use crate::formats::source_format;
         for file in ["a.jsonl", "s3://b/a.jsonl.gz", "a.ndjson.zst"] {
             assert_eq!(source_format(file).unwrap(), Format::Jsonl);
@@ -308,7 +308,7 @@ mod tests {
                 source_format(file)
                     .unwrap_err()
                     .to_string()
-                    .starts_with(&format!("{file}: its extension tells no format"))
+                    .starts_with(&format!("{file}: its extension does not imply a format"))
             );
         }
     }

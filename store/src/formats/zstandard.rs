@@ -1,6 +1,6 @@
-//! zstd: all frames of a file, and nothing else. The end of a file in the middle of a frame is an
-//! error; a file that was cut exactly between two frames cannot be told from a whole one. A window
-//! is charged as far as it was filled.
+//! zstd: all frames of a file, and nothing else. An end of the file inside a frame is an error; a
+//! file that was cut exactly between two frames cannot be distinguished from a complete one. Memory
+//! is charged for the part of a window that was filled.
 
 use std::io::{self, BufRead, Read};
 
@@ -13,13 +13,13 @@ use super::magic::{self, MAGIC_BYTES, ZSTD};
 /// The largest window that zstd reads: 2 GiB, `zstd --long=31`.
 pub(crate) const MAX_WINDOW_LOG: u32 = 31;
 
-/// The longest head of a frame: magic, descriptor, window, dictionary, length of the content.
+/// The longest frame header: magic, descriptor, window, dictionary, length of the content.
 const MAX_HEAD_BYTES: usize = 18;
 
 /// Magic and length of a skippable frame.
 const SKIPPABLE_HEAD_BYTES: usize = 8;
 
-/// What a file's windows may be.
+/// Limits for the windows of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowLimits {
     /// The largest window that the job allows.
@@ -35,7 +35,7 @@ pub(crate) struct Zstandard {
     decoder: Decoder<'static>,
     limits: WindowLimits,
     state: State,
-    /// The most of a window that was filled: its memory stays with the decoder.
+    /// The largest part of a window that was filled: the decoder keeps this memory.
     charged: u64,
 }
 
@@ -45,12 +45,12 @@ enum State {
     Between {
         is_first: bool,
     },
-    /// Inside a frame with this window, of which so many plain bytes were made.
+    /// Inside a frame with this window, from which this number of plain bytes was decompressed.
     Inside {
         window: u64,
         plain: u64,
     },
-    /// Inside a skippable frame with so many bytes to come.
+    /// Inside a skippable frame with this number of bytes left.
     Skipping(u64),
     Ended,
 }
@@ -134,7 +134,7 @@ impl Zstandard {
         Ok(())
     }
 
-    /// Skips what of a skippable frame is at hand.
+    /// Skips the available bytes of a skippable frame.
     fn skip(&mut self, left: u64) -> io::Result<State> {
         if left == 0 {
             return Ok(State::Between { is_first: false });
@@ -186,19 +186,19 @@ impl Read for Zstandard {
     }
 }
 
-/// What the head of a frame says.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FrameHead {
-    /// Bytes back to which the frame refers.
+    /// How far back the frame refers, in bytes.
     window: u64,
-    /// Its plain length, where it is said.
+    /// Its plain length, if it is given.
     content: Option<u64>,
     /// The number of the dictionary that it refers to; 0 for none.
     dictionary: u32,
 }
 
 impl FrameHead {
-    /// `None` where it is cut off.
+    /// `None` if it is incomplete.
     fn parse(head: &[u8]) -> Option<Self> {
         let descriptor = *head.get(ZSTD.len())?;
         let is_single = descriptor & 0x20 != 0;

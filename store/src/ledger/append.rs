@@ -1,5 +1,5 @@
-//! One coordinator's log: group commits, one object each, one under way at a time. Now and then
-//! what was logged is merged, so that a successor reads few objects.
+//! One coordinator's log: group commits, one object each, one at a time. The log is merged from
+//! time to time, so that a successor reads few objects.
 
 use bytes::Bytes;
 use zephyr_engine::coordinator::record::LogRecord;
@@ -12,15 +12,15 @@ use crate::storage::{JobStorage, Location, Placed, put_if_absent};
 /// When the log is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergePolicy {
-    /// Log objects since the last merge: at most as many are read one by one by a successor.
+    /// Log objects since the last merge: a successor reads at most this number one by one.
     pub objects: u64,
-    /// Bytes of records since the last merge: they are kept in memory until then.
+    /// Bytes of records since the last merge, which are kept in memory until then.
     pub bytes: usize,
 }
 
 impl Default for MergePolicy {
-    /// A thousand objects are fetched within two seconds, sixteen at a time at 20 ms each. Eight
-    /// megabytes hold some 25,000 commits of tasks: 40 objects for a million.
+    /// A thousand objects are fetched within two seconds: sixteen at a time, 20 ms each. Eight
+    /// megabytes hold some 25,000 commits of tasks, so a million tasks need 40 objects.
     fn default() -> Self {
         Self {
             objects: 1_000,
@@ -37,11 +37,11 @@ pub struct Ledger {
     writer: WriterToken,
     policy: MergePolicy,
     next: u64,
-    /// The object of an append whose fate is not known.
+    /// The object of an append with an unknown result.
     in_doubt: Option<Bytes>,
-    /// All that was merged, from the job's beginning on.
+    /// Everything that was merged, from the beginning of the job.
     parts: Vec<Part>,
-    /// Names that were used for merged objects of this epoch.
+    /// Number of names that were used for merged objects of this epoch.
     merges: u64,
     unmerged: Lines,
     unmerged_objects: u64,
@@ -76,8 +76,8 @@ impl Ledger {
     }
 
     /// Puts records into the log as one object. `Ok` means that every later coordinator will see
-    /// them. After `Unavailable` the same records have to be appended again, which finds out what
-    /// became of them.
+    /// them. After `Unavailable` the same records must be appended again, which determines the
+    /// result of the first call.
     pub async fn append(&mut self, records: &[LogRecord]) -> Result<(), LedgerError> {
         if records.is_empty() {
             return Ok(());
@@ -127,8 +127,8 @@ impl Ledger {
         Header::new(kind, job, self.epoch, seq, &self.writer, self.epoch)
     }
 
-    /// What goes wrong here is only told: a successor then reads more objects, and the next merge
-    /// makes up for it.
+    /// A failure here is only logged: a successor then reads more objects, and the next merge
+    /// repairs that.
     async fn merge_if_due(&mut self) {
         let is_due = self.unmerged_objects >= self.policy.objects
             || self.unmerged.text.len() >= self.policy.bytes;
@@ -148,12 +148,12 @@ impl Ledger {
         self.put_snapshot().await
     }
 
-    /// Puts records that follow those of all parts into an object of their own.
+    /// Puts the records that follow those of all parts into a new object.
     pub(crate) async fn put_part(&mut self, lines: &Lines) -> Result<(), LedgerError> {
         let name = format!("epochs/{}/merged/{}", self.epoch, self.merges);
         let location = self.storage.at(&name).map_err(LedgerError::Address)?;
         let header = self.header(Kind::Merged, self.merges);
-        // A name whose put failed may be taken by what was to be put then.
+        // A name whose put failed may have been taken by that put after all.
         self.merges += 1;
         let bytes =
             Bytes::from(encode(header, lines).map_err(|problem| refused(&location, problem))?);
@@ -167,7 +167,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Says where a successor finds all records up to here.
+    /// Records where a successor finds all records up to here.
     pub(crate) async fn put_snapshot(&self) -> Result<(), LedgerError> {
         let location = snapshot_object(&self.storage, self.epoch, self.next)?;
         let lines = Lines::of_parts(&self.parts).map_err(|problem| refused(&location, problem))?;
@@ -201,7 +201,7 @@ pub(crate) fn log_object(
         .map_err(LedgerError::Address)
 }
 
-/// The snapshot that covers all before log object `seq` of `epoch`.
+/// The snapshot that covers everything before log object `seq` of `epoch`.
 pub(crate) fn snapshot_object(
     storage: &JobStorage,
     epoch: Epoch,

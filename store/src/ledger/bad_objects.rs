@@ -1,5 +1,5 @@
-//! Every kind of object of a ledger, broken in every way that has been thought of: refused by its
-//! name, and nothing is guessed. What is well beside it is never taken instead.
+//! Tests: every kind of object of a ledger, broken in every known way. Such an object is refused by
+//! name, and nothing is guessed. No valid object beside it is used instead.
 
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::storage::{JobStorage, Stores, fetch};
 
-/// A way to break an object, what comes of its bytes, and a part of what is said about it.
+/// A way to break an object, the resulting bytes, and a part of the expected error message.
 type Damage = (&'static str, Vec<u8>, &'static str);
 
 const CHECKSUM: &str = "its checksum is wrong: it is damaged";
@@ -46,9 +46,9 @@ async fn take_over_as(storage: &JobStorage, writer: u128) -> Result<TakeOver, Le
         .await
 }
 
-/// The same bytes each time: a ledger of two coordinators, of which the second died before its
-/// snapshot: whoever comes next reads epoch 1's newest snapshot with the two merged objects it
-/// names, the log after it with its seal, and the second's log.
+/// Always the same bytes: a ledger of two coordinators, of which the second died before its
+/// snapshot. The successor reads epoch 1's newest snapshot with its two merged objects, the log
+/// after it with its seal, and the second coordinator's log.
 async fn ledger() -> JobStorage {
     let uid = JobUid::parse("uid").unwrap();
     let storage = JobStorage::new(Stores::in_memory(), "s3://b/jobs", uid).unwrap();
@@ -82,7 +82,7 @@ async fn delete(storage: &JobStorage, name: &str) {
     store.delete(location.path()).await.unwrap();
 }
 
-/// Fails unless exactly this object is refused, with these words.
+/// Fails unless exactly this object is refused, with this message.
 fn refused<T>(outcome: Result<T, LedgerError>, name: &str, said: &str, case: &str) {
     let Err(LedgerError::Refused { object, problem }) = outcome else {
         panic!("{name}, {case}: it was not refused")
@@ -95,7 +95,7 @@ fn refused<T>(outcome: Result<T, LedgerError>, name: &str, said: &str, case: &st
     assert!(problem.contains(said), "{name}, {case}: {problem}");
 }
 
-/// An object with a header that was changed by somebody who can make checksums.
+/// An object whose header was changed by somebody who can compute checksums.
 fn with_header(good: &[u8], version: u32, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let text = std::str::from_utf8(good).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
@@ -116,11 +116,11 @@ fn flipped(good: &[u8], at: usize) -> Vec<u8> {
     bytes
 }
 
-/// What happens to bytes by accident.
+/// Accidental damage to bytes.
 fn accidents(good: &[u8]) -> Vec<Damage> {
     let header_ends = 1 + good.iter().position(|byte| *byte == b'\n').unwrap();
     let last = good.len() - 1;
-    let no_first_line = "its first line is not one of a ledger";
+    let no_first_line = "its first line is not that of a ledger object";
     vec![
         ("empty", Vec::new(), "it has no first line"),
         ("one byte", vec![b'\n'], no_first_line),
@@ -149,7 +149,7 @@ fn accidents(good: &[u8]) -> Vec<Damage> {
     ]
 }
 
-/// What is whole and belongs somewhere else.
+/// Objects that are valid and belong somewhere else.
 fn strangers(good: &[u8], kinds: &[&'static str]) -> Vec<Damage> {
     let with = |change: &dyn Fn(&mut Value)| with_header(good, 1, |header| change(header));
     let says = "it says that it is ";
@@ -177,7 +177,7 @@ fn strangers(good: &[u8], kinds: &[&'static str]) -> Vec<Damage> {
         (
             "more records than it has",
             with(&|header| header["records"] = 1_000_000_000_000_u64.into()),
-            "records and says 1000000000000",
+            "records, but its header says 1000000000000",
         ),
         (
             "an unknown field",
@@ -220,7 +220,7 @@ fn first_lines(good: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_log_object_a_seal_and_a_snapshot_that_are_not_what_they_should_be_are_refused_by_name() {
-    // A snapshot's lines are no records: where the kind is wrong they cannot be read either.
+    // The lines of a snapshot are not records: if the kind is wrong, they cannot be read either.
     for (name, other_kinds) in [
         ("epochs/1/log/4", &["open", "merged", "snapshot"][..]),
         ("epochs/1/log/5", &["open", "merged", "snapshot"]),
@@ -264,7 +264,7 @@ async fn a_merged_object_is_refused_by_name_even_where_the_snapshot_vouches_for_
         let differs = "it is not the object that the snapshot names: its checksum differs";
         refused(take_over(&storage).await, name, differs, case);
         if ["another epoch's", "another place's"].contains(&case) {
-            // The snapshot's word is what places it.
+            // The snapshot determines its place.
             continue;
         }
         let snapshot =
@@ -320,8 +320,8 @@ async fn an_object_that_vanished_is_refused_by_name() {
         delete(&storage, name).await;
         refused(take_over(&storage).await, name, "it is missing", name);
     }
-    // Without its newest snapshot a ledger has older ones, and what was not merged yet is all
-    // there.
+    // Without its newest snapshot a ledger has older ones, and everything that was not merged yet
+    // still exists.
     let storage = ledger().await;
     delete(&storage, "epochs/1/snapshots/4").await;
     let records = take_over(&storage).await.unwrap().records;
@@ -341,7 +341,8 @@ async fn folders_that_no_coordinator_opened_are_refused_or_passed_over() {
             "",
         );
     }
-    // What is no number is no epoch, and an `open` that is not ours only takes the number away.
+    // A name that is not a number is not an epoch, and an `open` of another program only uses up
+    // the number.
     let storage = ledger().await;
     for name in [
         "epochs/x/open",
@@ -407,7 +408,7 @@ async fn a_plan_that_is_not_what_it_should_be_is_refused_by_name() {
         (
             "another job's",
             read(&other, "plan.json").await.to_vec(),
-            "it says that it is the plan of job other",
+            "it is marked as the plan of job other",
         ),
         (
             "a changed plan",
@@ -449,7 +450,10 @@ async fn where_another_process_wrote_first_a_coordinator_ends_and_names_the_obje
     let name = format!("epochs/{}/log/0", mine.epoch);
     let log = read(&storage, "epochs/1/log/4").await.to_vec();
     for (bytes, said) in [
-        (b"hello\n".to_vec(), "its first line is not one of a ledger"),
+        (
+            b"hello\n".to_vec(),
+            "its first line is not that of a ledger object",
+        ),
         (log, "another process wrote into this epoch's log"),
     ] {
         write(&storage, &name, bytes).await;

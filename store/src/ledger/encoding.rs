@@ -1,5 +1,5 @@
-//! A ledger object's bytes: one line with version and checksum, one line that says what it is, one
-//! line a record.
+//! The bytes of a ledger object: one line with version and checksum, one line with a header, one
+//! line per record.
 //!
 //! ```text
 //! zephyr-ledger 1 5a0d4e2c
@@ -20,22 +20,23 @@ const VERSION: u32 = 1;
 
 const MAGIC: &str = "zephyr-ledger";
 
-/// Tells one coordinator process's writes from another's: a number drawn at random when it started.
+/// Distinguishes the writes of one coordinator process from those of others: a random number drawn
+/// at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterToken(String);
 
 impl WriterToken {
-    /// Takes a number that was drawn at random for this process and is used for no other.
+    /// Takes a random number that was drawn for this process and is used for no other.
     pub fn from_random(random: u128) -> Self {
         Self(format!("{random:032x}"))
     }
 }
 
-/// What an object is.
+/// The kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// The epoch is taken.
+    /// The epoch is in use.
     Open,
     /// A group commit.
     Log,
@@ -43,11 +44,11 @@ pub enum Kind {
     Seal,
     /// Records of many log objects, in order.
     Merged,
-    /// Which merged objects hold all records before a position of this epoch's log.
+    /// The merged objects that hold all records before a position of this epoch's log.
     Snapshot,
 }
 
-/// The second line.
+/// The second line: the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
@@ -55,16 +56,16 @@ pub struct Header {
     pub kind: Kind,
     /// Uid of the job.
     pub job: String,
-    /// The epoch in whose folder it lies.
+    /// The epoch whose folder contains it.
     pub epoch: u64,
-    /// Of a log object its position; of a snapshot the position of the first log object that it
-    /// does not cover; of a merged object its number; else 0.
+    /// For a log object its position; for a snapshot the position of the first log object that it
+    /// does not cover; for a merged object its number; otherwise 0.
     pub seq: u64,
     /// Token of the process that wrote it.
     pub writer: String,
-    /// The epoch that wrote it: another one than `epoch` only for a seal.
+    /// The epoch that wrote it. It differs from `epoch` only for a seal.
     pub by: u64,
-    /// Lines that follow.
+    /// Number of lines that follow.
     pub records: usize,
 }
 
@@ -110,7 +111,7 @@ pub struct LedgerObject<T = LogRecord> {
     pub records: Vec<T>,
 }
 
-/// Records as lines: what several objects' lines make one object of.
+/// Records as lines. The lines of several objects can be joined into one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(crate) text: Vec<u8>,
@@ -176,10 +177,10 @@ fn decode_as<S: for<'a> Deserialize<'a>, T>(
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     let (first, body) = text.split_once('\n').ok_or("it has no first line")?;
     let [magic, version, checksum] = first.split(' ').collect::<Vec<_>>()[..] else {
-        return Err("its first line is not one of a ledger".to_owned());
+        return Err("its first line is not that of a ledger object".to_owned());
     };
     if magic != MAGIC {
-        return Err("its first line is not one of a ledger".to_owned());
+        return Err("its first line is not that of a ledger object".to_owned());
     }
     if version != VERSION.to_string() {
         return Err(format!(
@@ -192,7 +193,7 @@ fn decode_as<S: for<'a> Deserialize<'a>, T>(
     let (first, body) = body.split_once('\n').ok_or("it has no header")?;
     let header: Header =
         serde_json::from_str(first).map_err(|e| format!("its header cannot be read: {e}"))?;
-    // The number is only what the object says of itself.
+    // The number comes from the object itself and may be wrong.
     let mut records = Vec::with_capacity(header.records.min(body.len()));
     for line in body.lines() {
         let stored: S =
@@ -201,7 +202,7 @@ fn decode_as<S: for<'a> Deserialize<'a>, T>(
     }
     if records.len() != header.records {
         return Err(format!(
-            "it has {} records and says {}",
+            "it has {} records, but its header says {}",
             records.len(),
             header.records
         ));

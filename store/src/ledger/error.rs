@@ -1,4 +1,4 @@
-//! Why the ledger did not do what it was asked.
+//! Errors of the ledger.
 
 use zephyr_engine::id::Epoch;
 
@@ -7,18 +7,18 @@ use crate::storage::{LocationError, StorageError};
 /// Why the ledger did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// A newer coordinator has sealed this one's log. Nothing of the last call was kept; this
+    /// A newer coordinator has sealed the log of this one. The last call had no effect; this
     /// process has to end.
     #[error("the coordinator of epoch {by} has taken over: this one is fenced")]
     Fenced {
         /// The epoch that took over.
         by: Epoch,
     },
-    /// The store did not answer within the patience given. Whether the last call was kept is not
-    /// known: the same call again finds out.
+    /// The store did not answer in time. It is not known whether the last call had an effect;
+    /// repeating the same call determines it.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(#[source] StorageError),
-    /// The store refused, and will again: credentials, bucket, configuration.
+    /// The store refused, and will refuse again: credentials, bucket, configuration.
     #[error("the ledger cannot be used: {0}")]
     Store(#[source] StorageError),
     /// An object in the ledger is damaged or was written by something else.
@@ -32,7 +32,7 @@ pub enum LedgerError {
     /// The job's folder has no valid address.
     #[error("the ledger's address: {0}")]
     Address(#[source] LocationError),
-    /// After `Unavailable`, other records were to be appended than those whose fate is unknown.
+    /// After `Unavailable`, other records were appended than those of the unfinished call.
     #[error(
         "the ledger still has to find out about an earlier append: append the same records again first"
     )]
@@ -40,7 +40,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the same call may succeed later with nobody doing anything.
+    /// Whether the same call may succeed later without any action by a person.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

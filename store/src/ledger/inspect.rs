@@ -1,5 +1,5 @@
-//! A look at a ledger from outside: for tests and tools. Opens no epoch, seals nothing, writes
-//! nothing; what it sees may be out of date by the time it says so.
+//! Reads a ledger from outside, for tests and tools. Opens no epoch, seals nothing, writes nothing;
+//! the result may be out of date when it is returned.
 
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
@@ -10,8 +10,8 @@ use crate::ledger::encoding::{Kind, decode};
 use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed, read_parts};
 use crate::storage::JobStorage;
 
-/// The newest epoch (0 where none was opened yet), and the records that a coordinator taking over
-/// now would begin with.
+/// The newest epoch (0 if none was opened yet), and the records with which a coordinator that takes
+/// over now would begin.
 pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), LedgerError> {
     let newest = Epoch(newest_listed(storage).await?);
     if newest.0 == 0 {

@@ -1,5 +1,5 @@
-//! `plan.json`: what the first coordinator planned, so that no later listing can change it. Plans
-//! nothing itself.
+//! `plan.json`: the plan of the first coordinator, so that no later listing can change it. Computes
+//! no plan.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,11 @@ use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
 use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
 
-/// The version this program writes, and the only one it reads. Version 1 did not say whose plan it
-/// was.
+/// The version that this program writes, and the only one that it reads. Version 1 did not contain
+/// the job's uid.
 const VERSION: u32 = 2;
 
-/// The plan that stands for the whole life of a job.
+/// The plan for the whole life of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanFile {
     /// The plan's digest, which every process computes again.
@@ -27,7 +27,7 @@ pub struct PlanFile {
     pub source_shards: u32,
 }
 
-/// Looked at before anything else: only what has our version has our fields.
+/// Checked before anything else: other versions may have other fields.
 #[derive(Deserialize)]
 struct StoredVersion {
     version: u32,
@@ -62,8 +62,8 @@ struct StoredInput {
     etag: Option<String>,
 }
 
-/// The plan that stands; nothing where none was kept yet. One that must be there and is not was
-/// lost: another one made today could give the same shards other inputs.
+/// The stored plan; nothing if none was stored yet. If a plan must exist and does not, it was lost:
+/// a new plan could give the same shards other inputs.
 pub async fn load_plan(
     storage: &JobStorage,
     must_be_there: bool,
@@ -82,8 +82,8 @@ pub async fn load_plan(
     }
 }
 
-/// Keeps a plan where none stands, and gives the one that does: another coordinator may have been
-/// first.
+/// Stores a plan if there is none, and returns the stored one: another coordinator may have been
+/// faster.
 pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
     let location = plan_object(storage)?;
     let bytes = Bytes::from(
@@ -139,7 +139,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
     if envelope.job != job.as_str() {
         let other: String = envelope.job.chars().take(MAX_JOB_UID_LENGTH).collect();
-        return Err(format!("it says that it is the plan of job {other}"));
+        return Err(format!("it is marked as the plan of job {other}"));
     }
     if envelope.crc32c != format!("{:08x}", crc32c::crc32c(envelope.plan.get().as_bytes())) {
         return Err("its checksum is wrong: it is damaged".to_owned());

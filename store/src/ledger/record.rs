@@ -1,4 +1,4 @@
-//! Log records as they are stored, apart from the engine's own so that neither leaks into the
+//! Log records as they are stored, separate from the engine's types so that neither depends on the
 //! other. Conversion only.
 
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,7 @@ impl From<&LogRecord> for StoredRecord {
 }
 
 impl TryFrom<StoredRecord> for LogRecord {
-    /// What of the record cannot be.
+    /// The part of the record that is invalid.
     type Error = String;
 
     fn try_from(stored: StoredRecord) -> Result<Self, String> {
@@ -271,7 +271,7 @@ impl StoredFile {
         }
     }
 
-    /// The file, where it lies where the attempt has to write it.
+    /// The file, if it is at the path where the attempt has to write it.
     fn of_attempt(self, task: TaskAttempt) -> Result<OutputFile, String> {
         let place = match self.place {
             StoredPlace::Shuffle { path } if path == shuffle_path(task) => FilePlace::Shuffle,

@@ -1,9 +1,9 @@
-//! How a starting coordinator becomes the only one: open an epoch, read what was, end every older
-//! log, say what was read.
+//! How a starting coordinator becomes the only one: it opens an epoch, reads the records, seals
+//! every older log, and writes a snapshot of what it read.
 //!
-//! A commit of an older coordinator is either read here or, its log being sealed, never
-//! acknowledged. The base is the newest older epoch with a snapshot; an epoch that died before its
-//! snapshot harms nobody.
+//! A commit of an older coordinator is either read here, or it is never acknowledged because its
+//! log is sealed. The base is the newest older epoch with a snapshot; an epoch that died before its
+//! snapshot does no harm.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -19,36 +19,36 @@ use crate::ledger::encoding::{
 use crate::ledger::{Ledger, LedgerError};
 use crate::storage::{Cause, JobStorage, Location, Placed, fetch, persist, put_if_absent};
 
-/// Log objects fetched ahead of the one that is replayed.
+/// Number of log objects that are fetched ahead of the one that is replayed.
 const LOG_OBJECTS_AHEAD: usize = 16;
 
-/// Merged objects fetched and read at once: some 8 MB each.
+/// Number of merged objects that are fetched and read at the same time: some 8 MB each.
 const PARTS_AHEAD: usize = 4;
 
-/// A merged object below this is decoded in well under a millisecond: no thread is worth it.
+/// A merged object smaller than this is decoded in well under a millisecond, so it needs no thread.
 const DECODED_AT_ONCE_BYTES: usize = 64 << 10;
 
-/// Records of older logs that one merged object takes: some 8 MB.
+/// Most records of older logs in one merged object: some 8 MB.
 const RECORDS_PER_PART: usize = 25_000;
 
-/// The most records that room is made for before they are read: two for each of a million tasks.
+/// Most records for which memory is reserved before they are read: two for each of a million tasks.
 const MAX_RECORDS_RESERVED: usize = 2_000_000;
 
 /// The most epochs a job can have: a coordinator that restarted once a minute for two years.
 const MAX_EPOCHS: u64 = 1_000_000;
 
-/// What a coordinator begins with.
+/// The state with which a coordinator begins.
 #[derive(Debug)]
 pub struct TakeOver {
     /// Its own log, empty.
     pub ledger: Ledger,
     /// Its epoch, greater than all before.
     pub epoch: Epoch,
-    /// All that was committed before, in order.
+    /// Everything that was committed before, in order.
     pub records: Vec<LogRecord>,
 }
 
-/// An epoch that is this process's own, and of which nothing is read yet.
+/// An epoch that belongs to this process, and from which nothing is read yet.
 #[derive(Debug)]
 pub struct OpenedEpoch {
     storage: JobStorage,
@@ -56,16 +56,16 @@ pub struct OpenedEpoch {
     epoch: Epoch,
 }
 
-/// Where replay begins, and what was before.
+/// The position where replay begins, and the records before it.
 pub(crate) struct Base {
     pub(crate) epoch: u64,
-    /// The first log object of that epoch which the snapshot does not cover.
+    /// The first log object of that epoch that the snapshot does not cover.
     pub(crate) seq: u64,
     pub(crate) parts: Vec<Part>,
 }
 
 impl Ledger {
-    /// Opens the next epoch: from here on this process competes with nobody but later ones. After
+    /// Opens the next epoch: from here on this process competes only with later ones. After
     /// `Unavailable` it can be called again; that opens a further epoch.
     pub async fn open(
         storage: &JobStorage,
@@ -95,8 +95,8 @@ impl OpenedEpoch {
         self.epoch
     }
 
-    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Only after that
-    /// may anything be dispatched.
+    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Nothing may be
+    /// dispatched before that.
     pub async fn take_over(self, policy: MergePolicy) -> Result<TakeOver, LedgerError> {
         let Self {
             storage,
@@ -133,7 +133,7 @@ impl OpenedEpoch {
 }
 
 async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch, LedgerError> {
-    // The listing is only where to begin: what decides is who puts `open` first.
+    // The listing is only a starting point; the first put of `open` decides.
     for number in newest_listed(storage).await? + 1..=MAX_EPOCHS {
         let epoch = Epoch(number);
         let location = storage
@@ -179,7 +179,8 @@ pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerErr
     Ok(newest)
 }
 
-/// What lies in a folder; nothing where there is no such folder, which a local one may not be yet.
+/// The contents of a folder; empty if the folder does not exist, as may be the case on a local
+/// disk.
 async fn list(storage: &JobStorage, folder: &Location) -> Result<Option<ListResult>, LedgerError> {
     let store = storage
         .stores()
@@ -197,16 +198,16 @@ async fn list(storage: &JobStorage, folder: &Location) -> Result<Option<ListResu
     }
 }
 
-/// The last part of a path, where it is a number.
+/// The last part of a path, if it is a number.
 fn number(path: &Path) -> Option<u64> {
     path.filename()?.parse().ok()
 }
 
-/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 where none
-/// has.
+/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 if none has
+/// one.
 pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base, LedgerError> {
     for older in (1..epoch.0).rev() {
-        // A listing that leaves snapshots out costs reads and nothing else: any of them is right.
+        // If a listing omits snapshots, this only costs more reads: any of them is correct.
         for seq in listed_snapshots(storage, Epoch(older))
             .await?
             .into_iter()
@@ -233,7 +234,7 @@ pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base
     })
 }
 
-/// Positions of an epoch's snapshots, as listed, in order; the first is always among them.
+/// Positions of an epoch's snapshots as listed, in order; the first snapshot is always included.
 async fn listed_snapshots(storage: &JobStorage, epoch: Epoch) -> Result<Vec<u64>, LedgerError> {
     let folder = storage
         .at(&format!("epochs/{epoch}/snapshots"))
@@ -256,7 +257,7 @@ pub(crate) async fn read_parts(
     parts: &[Part],
 ) -> Result<Vec<LogRecord>, LedgerError> {
     let mut records = Vec::new();
-    // What a snapshot says of itself is believed only as far as it costs nothing.
+    // The numbers in a snapshot are trusted only as far as they cost nothing.
     let said = parts
         .iter()
         .fold(0_usize, |sum, part| sum.saturating_add(part.records));
@@ -270,7 +271,7 @@ pub(crate) async fn read_parts(
     Ok(records)
 }
 
-/// Reads a part that is refused once more: of hundreds one may be damaged on its way.
+/// Reads a refused part once more: one of hundreds may be damaged in transit.
 async fn read_part(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
     match read_part_once(storage, part).await {
         Err(LedgerError::Refused { .. }) => read_part_once(storage, part).await,
@@ -297,7 +298,7 @@ async fn read_part_once(storage: &JobStorage, part: &Part) -> Result<Vec<LogReco
     let decoded = if bytes.len() < DECODED_AT_ONCE_BYTES {
         decode(&bytes)
     } else {
-        // Some 50 ms of work: on a thread of its own, so that several are read at once.
+        // Some 50 ms of work: on its own thread, so that several parts are read at the same time.
         tokio::task::spawn_blocking(move || decode(&bytes))
             .await
             .map_err(|died| refuse(&died.to_string()))?
@@ -323,7 +324,7 @@ async fn replay_and_seal(
 ) -> Result<(), LedgerError> {
     let mut next = first;
     loop {
-        // What was there when it was looked for; the first gap ends it.
+        // Only objects that existed at that moment; the first gap ends the log.
         let ahead = futures::stream::iter(next..).map(|seq| async move {
             let location = log_object(storage, older, seq)?;
             look(storage, &location).await
@@ -352,7 +353,7 @@ async fn replay_and_seal(
             .map_err(LedgerError::from_storage)?
         {
             Placed::Mine => return Ok(()),
-            // The older coordinator still lives and was faster, or another one has sealed.
+            // The older coordinator still lives and was faster, or another one has sealed the log.
             Placed::Theirs(bytes) => {
                 if is_sealed(storage, &location, &bytes, older, next, records)? {
                     return Ok(());
@@ -363,8 +364,8 @@ async fn replay_and_seal(
     }
 }
 
-/// Whether a log object that was not found has been there: an object is put only when the one
-/// before it stands. A coordinator that still lives may have put both since.
+/// Whether a log object that was not found had existed: an object is put only after the one before
+/// it exists. A coordinator that still lives may have put both since.
 async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool, LedgerError> {
     let there = async |seq| -> Result<bool, LedgerError> {
         let location = log_object(storage, epoch, seq)?;
@@ -373,7 +374,7 @@ async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool
     Ok(there(seq + 1).await? && !there(seq).await?)
 }
 
-/// Takes a log object's records; whether it was the seal.
+/// Takes the records of a log object; returns whether it was the seal.
 pub(crate) fn is_sealed(
     storage: &JobStorage,
     location: &Location,
@@ -405,7 +406,7 @@ pub(crate) async fn look(
     }
 }
 
-/// Reads an object that must be this job's, of this epoch and place, and of one of these kinds.
+/// Reads an object that must be of this job, of this epoch and position, and of one of these kinds.
 fn expect(
     storage: &JobStorage,
     location: &Location,

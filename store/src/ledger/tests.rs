@@ -37,7 +37,7 @@ fn token(number: u128) -> WriterToken {
     WriterToken::from_random(number)
 }
 
-/// A coordinator that merges its log after so many objects.
+/// A coordinator that merges its log after this number of objects.
 async fn take_over(
     storage: &JobStorage,
     writer: u128,
@@ -53,7 +53,7 @@ async fn take_over(
         .await
 }
 
-/// A record that can be told from others.
+/// A record that differs from all others.
 fn fact(shard: u32) -> LogRecord {
     LogRecord::Revoked {
         task: first_attempt(0, shard),
@@ -195,7 +195,8 @@ async fn a_long_log_is_merged_and_a_successor_reads_few_objects_and_writes_only_
     let counted = storage(&inner, tricks);
     let mut second = take_over(&counted, 2, 10).await.unwrap();
     assert_eq!(shards(&second.records), (0..95).collect::<Vec<_>>());
-    // A snapshot, nine merged objects, five of the log, and those that are looked for in vain.
+    // A snapshot, nine merged objects, five log objects, and requests for objects that do not
+    // exist.
     let read = gets.load(Ordering::SeqCst);
     assert!(read < 15 + 20, "{read} reads");
     let written = |epoch| {
@@ -261,7 +262,7 @@ async fn a_merged_object_that_is_missing_damaged_or_another_is_refused_by_name()
         .await
         .unwrap();
 
-    // A snapshot is refused as well, and no older one is taken instead.
+    // A damaged snapshot is refused as well, and no older one is used instead.
     let snapshot = object("snapshots/4");
     inner
         .put(snapshot.path(), PutPayload::from_static(b"hello"))
@@ -272,14 +273,14 @@ async fn a_merged_object_that_is_missing_damaged_or_another_is_refused_by_name()
         error.starts_with("s3://b/jobs/uid/epochs/1/snapshots/4:"),
         "{error}"
     );
-    // One that is not there at all costs reads only.
+    // A missing snapshot only costs reads.
     inner.delete(snapshot.path()).await.unwrap();
     let next = take_over(&plain, 6, 2).await.unwrap();
     assert_eq!(shards(&next.records), [0, 1, 2, 3]);
 }
 
-/// `make simulate SEED=11148`: of a thousand merged objects one was damaged on its way in each of
-/// three take-overs, and the job had ended for good.
+/// `make simulate SEED=11148`: one of a thousand merged objects was damaged in transit in each of
+/// three take-overs, and the job ended with an error.
 #[tokio::test]
 async fn merged_objects_that_are_damaged_on_their_way_once_are_read_again_one_by_one() {
     let inner = Arc::new(InMemory::new());
@@ -344,8 +345,8 @@ async fn lost_replies_errors_and_false_answers_change_nothing() {
     }
 }
 
-/// Runs one coordinator, and at its n-th call to the store, before or after it, a whole second one;
-/// then a third, which must have read each acknowledged record exactly once and in order.
+/// Runs one coordinator and, before or after its n-th call to the store, a whole second one; then a
+/// third, which must have read each acknowledged record exactly once and in order.
 async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
     let inner = Arc::new(InMemory::new());
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
@@ -363,8 +364,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
             Arc::clone(&acknowledged),
         );
         Arc::new(move |_, _| {
-            // After a call: it was carried out, its answer was lost, and the other runs before it
-            // is tried again.
+            // After a call: it was carried out, its answer was lost, and the other coordinator runs
+            // before the call is tried again.
             let call = calls.fetch_add(1, Ordering::SeqCst);
             let (inner, acknowledged) = (Arc::clone(&inner), Arc::clone(&acknowledged));
             Box::pin(async move {
@@ -398,7 +399,7 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
             }
         }
     }
-    // The oldest coordinator is a zombie by now.
+    // The oldest coordinator is superseded by now.
     assert!(matches!(
         old.ledger.append(&[fact(9)]).await,
         Err(LedgerError::Fenced { .. })
@@ -408,8 +409,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
         .unwrap();
     let mut expected = acknowledged.lock().unwrap().clone();
     let mut seen = shards(&last.records);
-    // A record that was put but not acknowledged may be seen; here there is none: every append was
-    // answered.
+    // A record that was put but not acknowledged may be seen. There is none here, because every
+    // append was answered.
     expected.sort_unstable();
     seen.sort_unstable();
     assert_eq!(seen, expected, "call {interrupted_call}, before: {before}");
@@ -453,7 +454,7 @@ async fn an_epoch_that_died_before_its_snapshot_harms_nobody() {
             })
         });
         let dying = storage(&inner, tricks);
-        // Never answered from then on: dropped where it hangs.
+        // Never answered from then on: dropped while it hangs.
         let hung = tokio::time::timeout(
             Duration::from_millis(30),
             Ledger::take_over(&dying, token(100)),

@@ -1,5 +1,5 @@
-//! `ended.json` in a job's folder: the job has ended, and how long its folder stays. When it ended
-//! is the time that the store gives to this object. Removes nothing.
+//! `ended.json` in a job's folder: records that the job has ended, and how long its folder stays.
+//! The time of the job's end is the time that the store gives to this object. Removes nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,10 +14,10 @@ pub const MARKER_NAME: &str = "ended.json";
 /// The version this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 
-/// A marker is a few hundred bytes; what is larger is none.
+/// The most bytes of a marker. A marker has a few hundred bytes; a larger object is not a marker.
 const MAX_MARKER_BYTES: u64 = 64 << 10;
 
-/// What a marker says.
+/// The content of a marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Marker {
@@ -34,7 +34,7 @@ pub struct Marker {
 /// A marker and when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What it says.
+    /// Its content.
     pub marker: Marker,
     /// When it was written, by the store's clock.
     pub at: SystemTime,
@@ -86,7 +86,7 @@ fn location(storage: &JobStorage) -> Result<Location, MarkerError> {
     storage.at(MARKER_NAME).map_err(MarkerError::Address)
 }
 
-/// Writes the marker, over one that was there.
+/// Writes the marker, replacing an existing one.
 pub async fn mark(storage: &JobStorage, marker: &Marker) -> Result<(), MarkerError> {
     let location = location(storage)?;
     let bytes = serde_json::to_vec(marker).map_err(|error| {

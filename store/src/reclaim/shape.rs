@@ -1,14 +1,14 @@
-//! The names in a job's folder. A name that is not here belongs to somebody else, and its folder is
-//! left alone.
+//! The names in a job's folder. A name that is not listed here belongs to another program, and its
+//! folder is left alone.
 
 use crate::storage::is_write_question;
 
 /// Most digits of a number in a name: those of a 64-bit number.
 const MAX_DIGITS: usize = 20;
 
-/// Which part of a job's folder an object belongs to, in the order of removal. A coordinator that
-/// finds the last part without the others knows that the ledger was removed; without the ledger it
-/// would begin the job again.
+/// The part of a job's folder that an object belongs to, in the order of removal. If a coordinator
+/// finds the last part without the others, it knows that the ledger was removed; otherwise it would
+/// run the job again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Intermediate data.
@@ -17,9 +17,9 @@ pub enum Part {
     Log,
     /// The epochs' first objects.
     Opened,
-    /// The plan, what the job said when it took its output folder, and the probe of the storage.
+    /// The plan, the copy of the claim of the output folder, and the probe of the storage.
     Plan,
-    /// What says that the job has ended.
+    /// The marker of the job's end.
     Marker,
 }
 
@@ -35,8 +35,8 @@ pub fn is_job_uid(name: &str) -> bool {
     (lengths == [32] || lengths == [8, 4, 4, 4, 12]) && groups.iter().all(|group| is_hex(group))
 }
 
-/// Which part an object belongs to by its path below the folder; nothing if no release writes such
-/// a name.
+/// The part that an object belongs to, by its path below the folder; nothing if no release writes
+/// such a name.
 pub fn part_of(path: &str) -> Option<Part> {
     let segments: Vec<&str> = path.split('/').collect();
     let (last, folders) = segments.split_last()?;
@@ -60,8 +60,8 @@ pub fn part_of(path: &str) -> Option<Part> {
     }
 }
 
-/// The name under which a file that a killed process left on a local disk would have appeared:
-/// `shuffle` of `.shuffle.part` and of `shuffle#1`.
+/// The final name of a file that a killed process left unfinished on a local disk: `shuffle` for
+/// `.shuffle.part` and for `shuffle#1`.
 fn written_as(name: &str) -> &str {
     if let Some(staged) = name
         .strip_prefix('.')

@@ -1,4 +1,4 @@
-//! What a folder holds, and whose it is. Removes nothing.
+//! What a folder contains, and which job it belongs to. Removes nothing.
 
 use std::time::SystemTime;
 
@@ -9,16 +9,16 @@ use crate::ledger::{LedgerError, inspect, is_opened, load_plan};
 use crate::reclaim::{Ended, MarkerError, part_of, read_marker};
 use crate::storage::{JobStorage, StorageError, walk};
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// How many objects.
     pub objects: u64,
     /// Their size.
     pub bytes: u64,
-    /// When the newest of them was written, by the store's clock; nothing in an empty folder.
+    /// When the newest of them was written, by the store's clock; nothing for an empty folder.
     pub newest: Option<SystemTime>,
-    /// How many of them are not a job's, with the path of one of them.
+    /// How many of them do not belong to a job, with the path of one of them.
     pub foreign: Option<(u64, String)>,
     /// Whether there is a plan.
     pub has_plan: bool,
@@ -26,23 +26,23 @@ pub struct Survey {
     pub opened: Option<u64>,
 }
 
-/// By what a folder shows whose it is.
+/// The object by which a folder proves which job it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It says that this job has ended.
+    /// A marker that this job has ended.
     Ended(Ended),
-    /// It holds this job's plan; the name of the output is read from it.
+    /// The plan of this job; the name of the output is read from it.
     Plan {
         /// `spec.pipeline.sink.files.path`.
         sink: Option<String>,
     },
-    /// It holds an epoch of this job's ledger.
+    /// An epoch of this job's ledger.
     Ledger,
-    /// Nothing in it says whose it is.
+    /// Nothing in it names a job.
     Nothing,
 }
 
-/// Looks at everything in a job's folder.
+/// Examines everything in a job's folder.
 pub async fn survey(storage: &JobStorage) -> Result<Survey, StorageError> {
     let mut survey = Survey::default();
     walk(storage.stores(), storage.root(), |entry| {
@@ -65,7 +65,7 @@ pub async fn survey(storage: &JobStorage) -> Result<Survey, StorageError> {
 }
 
 impl Survey {
-    /// By what the folder shows whose it is.
+    /// The object by which the folder proves which job it belongs to.
     pub async fn proof(&self, storage: &JobStorage) -> Result<Proof, StorageError> {
         match read_marker(storage).await {
             Ok(Some(ended)) => return Ok(Proof::Ended(ended)),
@@ -87,7 +87,7 @@ impl Survey {
         Ok(Proof::Nothing)
     }
 
-    /// Whether the ledger holds a result; nothing if it cannot be read.
+    /// Whether the ledger contains a result; nothing if it cannot be read.
     pub async fn has_result(&self, storage: &JobStorage) -> Result<Option<bool>, StorageError> {
         let records = unless_refused(inspect(storage).await)?;
         let is_result = |record: &LogRecord| matches!(record, LogRecord::Result(_));
@@ -95,7 +95,7 @@ impl Survey {
     }
 }
 
-/// What is in the ledger, if it is a ledger; an error if the store does not say.
+/// The contents of the ledger, if it is one; an error if the store cannot be read.
 fn unless_refused<T>(read: Result<T, LedgerError>) -> Result<Option<T>, StorageError> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -1,9 +1,8 @@
-//! What a coordinator does for others at the end of its own job: it removes folders beside its own
-//! that have outlived their `spec.storage.ledgerTTL`. Nobody waits for it for long, and its
-//! failures harm nobody.
+//! Removes, at the end of a job, folders beside its own that have outlived their
+//! `spec.storage.ledgerTTL`. The job's end is not delayed for long, and failures do no harm.
 //!
-//! Whether a folder's time is over is decided by the store's clock alone: now is when this job's
-//! own marker was written.
+//! The store's clock alone decides whether a folder's time is over: the current time is the time at
+//! which this job's own marker was written.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,21 +12,21 @@ use zephyr_engine::id::JobUid;
 use crate::reclaim::{Ended, MarkerError, is_job_uid, read_marker, remove_job_folder, survey};
 use crate::storage::{JobStorage, ProbeError, StorageError, last_touched, subfolders};
 
-/// Most folders that are looked at: one small read each. Each job begins at a random place, so in
-/// time all are looked at.
+/// Most folders that are examined: one small read each. Each job begins at a random position, so
+/// over time all folders are examined.
 const MAX_LOOKED_AT: usize = 200;
 
-/// Folders looked at at once.
+/// Number of folders that are examined at the same time.
 const LOOKED_AT_ONCE: usize = 16;
 
-/// Most folders that are removed. A job that adds one and removes twenty keeps up with any number
-/// of jobs.
+/// Most folders that are removed. Each job adds one folder and removes up to twenty, so the number
+/// of folders does not grow.
 const MAX_REMOVED: usize = 20;
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Folders of other jobs that were looked at.
+    /// Folders of other jobs that were examined.
     pub looked_at: usize,
     /// Folders that were removed.
     pub removed: usize,
@@ -39,13 +38,13 @@ pub enum SweepError {
     /// The folders cannot be listed.
     #[error("{0}")]
     Store(#[source] StorageError),
-    /// This job's own marker cannot be read, so nobody knows what time it is.
+    /// This job's own marker cannot be read, so the current time is not known.
     #[error("{0}")]
     Marker(#[source] MarkerError),
 }
 
 /// Removes folders beside this job's whose time is over. A folder without a readable marker stays,
-/// and so does one that holds anything but a job's objects.
+/// and so does one that contains objects of other programs.
 pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     let Some(own) = read_marker(storage).await.map_err(SweepError::Marker)? else {
         return Ok(Swept::default());
@@ -82,7 +81,7 @@ pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     Ok(swept)
 }
 
-/// Names of folders beside this job's, from a random one on.
+/// Names of folders beside this job's, starting at a random one.
 async fn siblings(storage: &JobStorage) -> Result<Vec<String>, StorageError> {
     let parent = storage.root().parent();
     let start = format!("{:032x}", storage.stores().chance().unique());
@@ -116,7 +115,7 @@ async fn is_over(folder: &JobStorage, now: SystemTime) -> Result<bool, MarkerErr
     if !has_expired(&ended, None, now) {
         return Ok(false);
     }
-    // A coordinator that still serves the result of its job touches the probe.
+    // A coordinator that still serves the result of its job updates the probe.
     match last_touched(folder).await {
         Ok(touched) => Ok(has_expired(&ended, touched, now)),
         Err(ProbeError::Store(error)) => Err(MarkerError::Store(error)),
@@ -131,12 +130,12 @@ fn has_expired(ended: &Ended, touched: Option<SystemTime>, now: SystemTime) -> b
     ended.marker.ledger_ttl().is_some_and(|ttl| age >= ttl)
 }
 
-/// Removes a folder, unless it holds what is not a job's.
+/// Removes a folder, unless it contains objects that do not belong to a job.
 async fn remove(folder: &JobStorage) -> Result<bool, StorageError> {
     let found = survey(folder).await?;
     if let Some((count, path)) = found.foreign {
         let folder = folder.root();
-        tracing::warn!(%folder, count, path, "a folder outlived its ledgerTTL and stays: it holds objects that are not a job's");
+        tracing::warn!(%folder, count, path, "a folder outlived its ledgerTTL and stays: it holds objects that do not belong to a job");
         return Ok(false);
     }
     let removed = remove_job_folder(folder).await?;
@@ -222,7 +221,7 @@ mod tests {
             (Some(HOUR), Some(at + second), at + HOUR, false),
             (Some(HOUR), Some(at + second), at + HOUR + second, true),
             (Some(HOUR), Some(at - HOUR), at + HOUR, true),
-            // A clock that went back makes nothing older.
+            // A clock that was set back makes nothing older.
             (Some(HOUR), None, at - HOUR * 9, false),
             (None, None, at + HOUR * 100_000, false),
         ] {
@@ -262,7 +261,7 @@ mod tests {
         put(&storage(&stores, &root, "not-a-uid"), "ended.json").await;
         age(local.path(), HOUR * 2);
         put(&served, "probe").await;
-        // Now is when this job ended.
+        // The current time is when this job ended.
         put(&own, "plan.json").await;
         let marker = Marker::new(&own, String::new(), "Succeeded".to_owned(), Some(HOUR));
         mark(&own, &marker).await.unwrap();

@@ -2,20 +2,20 @@
 //! no partition's bounds.
 //!
 //! A chunk: compressed length, plain length, rows, CRC-32C of all that and of the compressed bytes
-//! (u32 each, little endian), then the bytes. An entry: partition, key's length, key, payload's
-//! length, payload (lengths are varints).
+//! (u32 each, little endian), then the bytes. An entry: partition, key length, key, payload length,
+//! payload (lengths are varints).
 
 use zephyr_engine::ops::Entry;
 
-/// What is gathered before it is compressed: enough to compress well, little enough to hold one for
-/// each merged stream.
+/// Size at which a chunk is compressed: large enough to compress well, and small enough to hold one
+/// for each merged stream.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The longest plain chunk: one entry with a payload of the longest record, and a group's share of
-/// it.
+/// The longest plain chunk: one entry with a payload of the longest record, and the group's
+/// additional bytes.
 pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 30;
 
-/// Width of a chunk's head.
+/// Width of a chunk's header.
 pub(crate) const HEAD_BYTES: usize = 16;
 
 /// zstd's fastest usual level: shuffle data is read once.
@@ -29,7 +29,7 @@ pub(crate) struct ChunkWriter {
     compressed: Vec<u8>,
 }
 
-/// A chunk's head, checked for sense.
+/// A chunk's header, with plausible values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkHead {
     pub(crate) compressed: usize,
@@ -48,7 +48,7 @@ impl ChunkWriter {
         })
     }
 
-    /// Takes an entry; whether the chunk is full.
+    /// Adds an entry; returns whether the chunk is full.
     pub(crate) fn push(&mut self, entry: &Entry) -> bool {
         push_varint(&mut self.plain, u64::from(entry.partition));
         push_varint(&mut self.plain, entry.key.len() as u64);
@@ -92,7 +92,7 @@ impl ChunkWriter {
 }
 
 impl ChunkHead {
-    /// Reads a head; the error says what is wrong with it.
+    /// Reads a header; the error says what is wrong with it.
     pub(crate) fn parse(bytes: &[u8; HEAD_BYTES]) -> Result<Self, String> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -103,7 +103,7 @@ impl ChunkHead {
             || compressed > zstd::zstd_safe::compress_bound(MAX_CHUNK_BYTES)
             || rows == 0
         {
-            return Err("a chunk's head makes no sense".to_owned());
+            return Err("a chunk's header is invalid".to_owned());
         }
         Ok(Self {
             compressed,
@@ -113,7 +113,7 @@ impl ChunkHead {
         })
     }
 
-    /// Checks a chunk's bytes and gives its entries.
+    /// Checks a chunk's bytes and returns its entries.
     pub(crate) fn open(
         self,
         head: &[u8; HEAD_BYTES],
@@ -127,7 +127,7 @@ impl ChunkHead {
         let plain = zstd::bulk::decompress(bytes, self.plain)
             .map_err(|error| format!("a chunk cannot be decompressed: {error}"))?;
         if plain.len() != self.plain {
-            return Err("a chunk has another length than its head says".to_owned());
+            return Err("a chunk has another length than its header says".to_owned());
         }
         Ok(ChunkEntries {
             plain,
@@ -157,7 +157,7 @@ impl ChunkEntries {
         }
         self.rows -= 1;
         let partition = u32::try_from(self.varint()?)
-            .map_err(|_| "an entry's partition makes no sense".to_owned())?;
+            .map_err(|_| "an entry's partition is invalid".to_owned())?;
         let key = self.bytes()?;
         let payload = self.bytes()?;
         Ok(Some(Entry {
@@ -192,7 +192,7 @@ impl ChunkEntries {
                 return Ok(value);
             }
         }
-        Err("a length makes no sense".to_owned())
+        Err("a length is invalid".to_owned())
     }
 }
 

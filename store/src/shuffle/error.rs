@@ -1,4 +1,4 @@
-//! What can go wrong with a shuffle, on either side.
+//! Errors of a shuffle, on either side.
 
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;
@@ -8,7 +8,7 @@ use crate::storage::StorageError;
 /// Why a shuffle file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShuffleError {
-    /// The store failed; the file may be well.
+    /// The store failed; the file may be intact.
     #[error("{0}")]
     Store(#[source] StorageError),
     /// The local disk failed.
@@ -17,7 +17,7 @@ pub enum ShuffleError {
     /// The output of an attempt is gone or damaged: its task has to run again.
     #[error("the output of {producer} is lost: {problem}")]
     LoseInput {
-        /// Whose output.
+        /// The attempt that wrote the output.
         producer: TaskAttempt,
         /// What is wrong with it.
         problem: StorageError,

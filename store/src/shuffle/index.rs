@@ -2,9 +2,9 @@
 //! only.
 //!
 //! An entry: offset, length, rows (u64 each), CRC-32C of the partition's bytes, CRC-32C of the
-//! entry and of whose it is (u32 each). The footer: magic, version, number of partitions, CRC-32C
-//! of the whole index, CRC-32C of the footer. Little endian. An entry's checksum covers the attempt
-//! and the partition, so another attempt's entry is not taken for this one's.
+//! entry and its attempt (u32 each). The footer: magic, version, number of partitions, CRC-32C of
+//! the whole index, CRC-32C of the footer. Little endian. An entry's checksum covers the attempt
+//! and the partition, so an entry of another attempt is not accepted.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"ZPHSHUF\n";
 
 const VERSION: u32 = 1;
 
-/// Where one partition lies in its file.
+/// The position of one partition in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) offset: u64,
@@ -62,7 +62,7 @@ pub(crate) fn encode(task: TaskAttempt, entries: &[IndexEntry]) -> Vec<u8> {
     bytes
 }
 
-/// Where the entry of a partition lies in a file of this size; `None` where the file is too small.
+/// The position of a partition's entry in a file of this size; `None` if the file is too small.
 pub(crate) fn entry_range(size: u64, partitions: u32, partition: u32) -> Option<Range<u64>> {
     let index = size.checked_sub(FOOTER_BYTES + u64::from(partitions) * ENTRY_BYTES)?;
     let start = index + u64::from(partition) * ENTRY_BYTES;
@@ -148,7 +148,7 @@ pub(crate) fn check_file(task: TaskAttempt, partitions: u32, file: &[u8]) -> Res
     if end == start {
         Ok(())
     } else {
-        Err("there are bytes of no partition".to_owned())
+        Err("some bytes belong to no partition".to_owned())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Merging sorted streams of entries with bounded fan-in and memory: what is too much at once goes
-//! through runs on the local disk. What merging means is the engine's business; the order of
-//! streams is kept.
+//! Merges sorted streams of entries with bounded fan-in and memory: if there are too many streams,
+//! some are first merged into runs on the local disk. The engine defines how entries are merged;
+//! the order of streams is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::shuffle::ShuffleError;
 use crate::shuffle::run::Run;
 use crate::storage::{Cause, Location, StorageError};
 
-/// Streams merged at a time. Each holds a chunk and what was read ahead: some hundred kilobytes.
+/// Streams that are merged at a time. Each holds a chunk and bytes that were read ahead: some
+/// hundred kilobytes.
 pub const FAN_IN: usize = 64;
 
 /// A stream of sorted entries.
@@ -23,7 +24,7 @@ pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> 
 #[derive(Clone, Debug)]
 pub struct SpillFolder {
     path: Arc<PathBuf>,
-    /// Entries that were written for good, to runs and from them.
+    /// Number of entries that were written to runs and from them.
     written: Arc<AtomicU64>,
     /// Bytes that one task wrote to runs.
     bytes: Arc<AtomicU64>,
@@ -39,7 +40,7 @@ impl SpillFolder {
         }
     }
 
-    /// The same folder, with what is written for one task counted there.
+    /// The same folder, with separate counters for one task.
     #[must_use]
     pub fn counting(&self, written: &Arc<AtomicU64>) -> Self {
         Self {
@@ -107,7 +108,7 @@ impl From<io::Error> for WriteFailure {
     }
 }
 
-/// Gathers streams in order, and merges neighbours into runs whenever there would be too many.
+/// Collects streams in order, and merges neighbours into runs whenever there would be too many.
 pub struct PartitionMerge<'a> {
     merger: &'a Merger,
     folder: SpillFolder,
@@ -126,7 +127,7 @@ impl<'a> PartitionMerge<'a> {
         }
     }
 
-    /// Takes the next stream, behind all taken before.
+    /// Adds the next stream, after all earlier ones.
     pub fn push(&mut self, stream: EntryStream<'a>) -> Result<(), ShuffleError> {
         if self.streams.len() >= FAN_IN {
             self.condense()?;
@@ -135,7 +136,7 @@ impl<'a> PartitionMerge<'a> {
         Ok(())
     }
 
-    /// Takes a run, behind all taken before.
+    /// Adds a run, after all earlier streams.
     pub(crate) fn push_run(&mut self, run: Run) -> Result<(), ShuffleError> {
         self.condense()?;
         self.runs.push(run);

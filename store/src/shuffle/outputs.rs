@@ -1,7 +1,7 @@
-//! The object that lists a finished stage's outputs, one line a task: what a reducer needs to find
-//! its input. Small, and read whole.
+//! The object that lists a finished stage's outputs, one line per task: a reducer uses it to find
+//! its input. Small, and read as a whole.
 //!
-//! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object a line.
+//! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object per line.
 
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload, PutPayloadMut};
@@ -13,7 +13,7 @@ use crate::shuffle::index::shuffle_path;
 use crate::storage::{Cause, JobStorage, Location, StorageError, fetch, persist};
 
 const HEAD: &str = "zephyr-outputs 1 ";
-/// A list is written in such pieces.
+/// Size of the pieces in which a list is written.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// The outputs of a stage in shard order.
@@ -32,8 +32,8 @@ struct StoredOutput {
     crc32c: u32,
 }
 
-/// Writes the list and gives its path under the job's storage prefix. The name is never used for
-/// another list: epoch and version are part of it.
+/// Writes the list and returns its path under the job's storage prefix. The name is never used for
+/// another list, because it contains epoch and version.
 pub async fn publish_stage(
     storage: &JobStorage,
     epoch: Epoch,
@@ -53,7 +53,8 @@ pub async fn publish_stage(
     Ok(path)
 }
 
-/// Reads a list; once more where it is damaged, because that may have happened on the way.
+/// Reads a list; if it is damaged, reads it once more, because the damage may have happened in
+/// transit.
 pub async fn load_stage(storage: &JobStorage, path: &str) -> Result<StageOutputs, StorageError> {
     let location = locate(storage, "reading", path)?;
     let read = async || {
@@ -75,14 +76,14 @@ fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Locati
     })
 }
 
-/// In blocks: a million lines are too large to be moved as they grow.
+/// In blocks, because a million lines are too large to be moved while the list grows.
 fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<PutPayload, String> {
     let mut body = PutPayloadMut::new().with_block_size(BLOCK_BYTES);
     let mut line = Vec::new();
     let mut checksum = 0;
     for (task, file) in outputs {
         let FilePlace::Shuffle = file.place else {
-            return Err(format!("the output of {task} is no shuffle file"));
+            return Err(format!("the output of {task} is not a shuffle file"));
         };
         let stored = StoredOutput {
             stage: task.task.stage.0,
@@ -109,7 +110,7 @@ fn decode(bytes: &[u8]) -> Result<StageOutputs, String> {
     let (head, body) = text.split_once('\n').ok_or("it has no first line")?;
     let checksum = head
         .strip_prefix(HEAD)
-        .ok_or("its first line is not one of a list of outputs, or of another version")?;
+        .ok_or("its first line is not that of a list of outputs, or has another version")?;
     if checksum != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
         return Err("its checksum is wrong".to_owned());
     }

@@ -1,8 +1,8 @@
-//! The reduce side: one partition of one attempt's shuffle file as a stream of entries, read by
-//! ranges and checked.
+//! The reduce side: reads one partition of one attempt's shuffle file as a stream of entries, by
+//! ranges and with checks.
 //!
-//! Every chunk is checked before its entries are given out. What does not fit is read once more;
-//! then the output counts as lost.
+//! Every chunk is checked before its entries are returned. If a check fails, the chunk is read once
+//! more; if it fails again, the output counts as lost.
 
 use std::ops::Range;
 
@@ -17,28 +17,28 @@ use crate::shuffle::chunk::{ChunkEntries, ChunkHead, HEAD_BYTES};
 use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
-/// Least range to ask for: below it the call costs more than the bytes.
+/// Smallest range of a request: for fewer bytes the call costs more than the data.
 const MIN_RANGE_BYTES: u64 = 64 << 10;
 
-/// Most bytes to ask for at a time.
+/// Largest range of a request.
 const MAX_RANGE_BYTES: u64 = 4 << 20;
 
-/// Where a task reads its partition from.
+/// The partition that a task reads, and its source.
 #[derive(Clone)]
 pub struct Source {
     /// For calls to the store.
     pub runtime: Handle,
-    /// Where the file lies.
+    /// The location of the file.
     pub storage: JobStorage,
-    /// Partitions of the file.
+    /// Number of partitions of the file.
     pub partitions: u32,
     /// The partition to read.
     pub partition: u32,
-    /// What all streams of a merge may hold together.
+    /// Memory that all streams of a merge together may hold.
     pub memory_bytes: usize,
-    /// Streams of a merge.
+    /// Number of streams of the merge.
     pub streams: usize,
-    /// Counts what is read.
+    /// Counts the bytes that are read.
     pub counted: ReadCounter,
 }
 
@@ -49,9 +49,9 @@ pub struct PartitionStream {
     location: Location,
     size: u64,
     entry: IndexEntry,
-    /// What of the partition was asked for and not used.
+    /// Bytes of the partition that were read and not used yet.
     buffer: Bytes,
-    /// How far the partition was asked for.
+    /// The end of the range that was requested so far.
     asked: u64,
     checksum: u32,
     rows: u64,
@@ -70,7 +70,7 @@ impl PartitionStream {
             let problem = StorageError {
                 call: "reading",
                 object: producer.to_string(),
-                cause: Cause::Damaged("it is no shuffle file".to_owned()),
+                cause: Cause::Damaged("it is not a shuffle file".to_owned()),
             };
             return Err(ShuffleError::LoseInput { producer, problem });
         };
@@ -114,7 +114,7 @@ impl PartitionStream {
         Ok(stream)
     }
 
-    /// Whether the partition has no entry at all.
+    /// Whether the partition is empty.
     pub fn is_empty(&self) -> bool {
         self.entry.rows == 0 && self.entry.length == 0
     }
@@ -123,12 +123,12 @@ impl PartitionStream {
         self.entry.offset + self.entry.length
     }
 
-    /// Where in the file the unused bytes begin.
+    /// The position of the unused bytes in the file.
     fn used_up_to(&self) -> u64 {
         self.asked - self.buffer.len() as u64
     }
 
-    /// Makes the buffer at least `wanted` bytes long, or as long as the partition goes.
+    /// Makes the buffer at least `wanted` bytes long, or as long as the rest of the partition.
     async fn fetch_more(&mut self, wanted: usize) -> Result<(), ShuffleError> {
         let share = (self.source.memory_bytes / self.source.streams.max(1)) as u64;
         let step = share
@@ -162,7 +162,7 @@ impl PartitionStream {
                 (self.source.counted)(count);
                 Ok(bytes)
             }
-            // Not there, or of another size than the ledger says.
+            // The file is missing, or its size differs from that in the ledger.
             Err(problem) if matches!(problem.cause, Cause::NotFound | Cause::Changed) => {
                 Err(ShuffleError::LoseInput {
                     producer: self.producer,
@@ -193,7 +193,7 @@ impl PartitionStream {
         loop {
             if let Some(entry) = self.chunk.next().map_err(|problem| self.damaged(problem))? {
                 if entry.partition != self.source.partition {
-                    return Err(self.damaged("an entry is of another partition".to_owned()));
+                    return Err(self.damaged("an entry belongs to another partition".to_owned()));
                 }
                 self.rows += 1;
                 return Ok(Some(entry));
@@ -216,7 +216,8 @@ impl PartitionStream {
         self.chunk = match self.try_chunk() {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(_)) => {
-                // Once more from the store: the damage may have happened on the way.
+                // Read the data from the store again, because the damage may have happened in
+                // transit.
                 self.buffer = Bytes::new();
                 self.asked = start;
                 self.try_chunk()?.map_err(|problem| self.damaged(problem))?

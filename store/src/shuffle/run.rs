@@ -1,5 +1,5 @@
-//! A sorted run of entries in a local temporary file, which is gone when its process is. Read back
-//! once.
+//! A sorted run of entries in a local temporary file that disappears with its process. It is read
+//! back once.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -10,15 +10,15 @@ use zephyr_engine::ops::Entry;
 
 use crate::shuffle::chunk::{ChunkEntries, ChunkHead, ChunkWriter, HEAD_BYTES};
 
-/// What is read of a run at a time: a merge holds one for each run.
+/// How much of a run is read at a time: a merge holds one such buffer for each run.
 const READ_BUFFER_BYTES: usize = 128 << 10;
 
-/// A run, written.
+/// A run after it was written.
 #[derive(Debug)]
 pub(crate) struct Run(File);
 
 impl Run {
-    /// Writes all entries to a file without a name in `folder`; `bytes` counts what that takes.
+    /// Writes all entries to a file without a name in `folder`; `bytes` counts the bytes written.
     pub(crate) fn write<E: From<io::Error>>(
         folder: &Path,
         bytes: &AtomicU64,

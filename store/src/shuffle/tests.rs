@@ -1,5 +1,5 @@
-//! A shuffle file gives back what was written, however it was buffered, spilled and merged; and any
-//! damage is seen.
+//! A shuffle file returns what was written, however it was buffered, spilled and merged; and any
+//! damage is found.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::storage::{JobStorage, Stores, fetch};
 
 const PARTITIONS: u32 = 3;
 
-/// The stage before and the stage behind a groupBy.
+/// The stage before and the stage after a groupBy.
 struct Programs {
     map: StageProgram,
     reduce: StageProgram,
@@ -59,8 +59,8 @@ fn job(stores: Stores) -> JobStorage {
     JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap()
 }
 
-/// A place to run: a runtime for calls, a folder for runs. Tests themselves are outside of the
-/// runtime, like tasks.
+/// An environment for a test: a runtime for calls and a folder for runs. Like tasks, the tests
+/// themselves run outside of the runtime.
 struct Bench {
     runtime: Runtime,
     folder: tempfile::TempDir,
@@ -257,7 +257,8 @@ fn each_entry_that_is_spilled_merged_and_written_is_progress() {
             PARTITIONS,
         )
         .unwrap();
-    // More runs than are merged at once: once into fewer runs, once into the file.
+    // There are more runs than are merged at once, so entries are merged once into fewer runs and
+    // once into the file.
     assert_eq!(written.load(Ordering::Relaxed), 3 * u64::from(RECORDS));
 }
 
@@ -382,7 +383,7 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
     lost();
 }
 
-/// The call of this number, from 0, gives damaged bytes.
+/// The call with this number, from 0, returns damaged bytes.
 fn damaging(damaged_call: Option<usize>) -> Tricks {
     let calls = AtomicUsize::new(0);
     Arc::new(move |_, _| {

@@ -1,6 +1,6 @@
-//! The map side: entries in, one shuffle file out, or none where there are no entries. Over the
-//! memory budget, sorted runs go to the local disk and are merged at the end. Sorting and combining
-//! are the engine's.
+//! The map side: takes entries and writes one shuffle file, or none if there are no entries. If the
+//! memory budget is exceeded, sorted runs are written to the local disk and merged at the end. The
+//! engine sorts and combines.
 
 use std::io::Write;
 
@@ -38,7 +38,7 @@ impl<'p> ShuffleWriter<'p> {
         }
     }
 
-    /// Takes a record, behind all taken before.
+    /// Adds a record, after all earlier ones.
     pub fn push(&mut self, record: Record) -> Result<(), ShuffleError> {
         self.combiner.push(record)?;
         if self.combiner.memory_bytes() > self.memory_bytes {
@@ -53,8 +53,8 @@ impl<'p> ShuffleWriter<'p> {
         self.spilled.push_run(run)
     }
 
-    /// Writes the file of `partitions` partitions and gives what the ledger has to know of it. What
-    /// is empty is not written: no reducer looks for it.
+    /// Writes the file of `partitions` partitions and returns its description for the ledger.
+    /// Without entries no file is written, and no reducer looks for one.
     pub fn finish(
         mut self,
         runtime: &Handle,
@@ -90,7 +90,7 @@ impl<'p> ShuffleWriter<'p> {
     }
 }
 
-/// Cuts sorted entries into partitions and chunks, and keeps the index.
+/// Splits sorted entries into partitions and chunks, and keeps the index.
 struct FileBuilder {
     output: ObjectWriter,
     object: String,

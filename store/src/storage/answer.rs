@@ -1,21 +1,20 @@
-//! Reads what a store answered instead of what was asked for: the HTTP status, and the code in the
-//! body. Looks at nothing else: the rest of a message may hold the user's own names. Decides not
-//! what it means.
+//! Reads a store's error answer: the HTTP status, and the code in the body. Reads nothing else,
+//! because the rest of a message may contain names that users chose. Does not decide what the
+//! answer means.
 
 use std::error::Error;
 
-/// How the client begins the message of an answer that is no success: this is the whole message of
-/// one error in the chain, and the status and the body follow.
+/// How the client begins the message of an unsuccessful answer: this is the whole message of one
+/// error in the chain, and the status and the body follow.
 const NO_SUCCESS: &str = "Server returned non-2xx status code: ";
 
-/// The same of a body that says it failed, under a status that says it did not.
+/// The same for a body that reports a failure under a successful status.
 const SUCCESS_THAT_FAILED: &str = "Server returned error response: ";
 
-/// How it begins the message of a removal of many that failed for one: key, message and `(code: …)`
-/// follow.
+/// How it begins the message if one removal of many failed: key, message and `(code: …)` follow.
 const REMOVAL: &str = "DeleteObjects request failed for key ";
 
-/// How it begins the message of a request that failed: method and address follow.
+/// How it begins the message of a failed request: method and address follow.
 const REQUEST: &str = "Error performing ";
 
 /// A store's answer.
@@ -25,16 +24,16 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The status with its name: `403 Forbidden`.
     pub(super) status_text: String,
-    /// What is wrong, in one word: `AccessDenied`.
+    /// The error code: `AccessDenied`.
     pub(super) code: Option<String>,
-    /// The same in a sentence.
+    /// The error message.
     pub(super) message: Option<String>,
-    /// The body as it came.
+    /// The unchanged body.
     pub(super) body: String,
 }
 
 impl Answer {
-    /// The answer that an error tells of, if it tells of one.
+    /// The answer that an error contains, if there is one.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         chain(error).find_map(|error| {
             let text = error.to_string();
@@ -77,18 +76,18 @@ impl std::fmt::Display for Answer {
     }
 }
 
-/// What the body of an error says.
+/// The error code and message in a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    /// As in [`Answer`].
+    /// See [`Answer`].
     pub(super) code: Option<String>,
-    /// As in [`Answer`].
+    /// See [`Answer`].
     pub(super) message: Option<String>,
 }
 
 impl Said {
-    /// Reads the XML of S3, of Google and of Azure, and the JSON of Google and of token services.
-    /// Anything else says nothing.
+    /// Reads the XML of S3, Google and Azure, and the JSON of Google and of token services. Any
+    /// other body yields nothing.
     pub(super) fn read(body: &str) -> Self {
         let body = body.trim_start_matches('\u{feff}').trim_start();
         if body.starts_with('{') {
@@ -120,7 +119,7 @@ impl Said {
     }
 }
 
-/// Whether the outermost element is an error's.
+/// Whether the outermost element is an error.
 pub(super) fn is_xml_error(body: &str) -> bool {
     let body = body.trim_start_matches('\u{feff}').trim_start();
     let body = match body.strip_prefix("<?") {
@@ -132,8 +131,8 @@ pub(super) fn is_xml_error(body: &str) -> bool {
     matches!(name, Some("Error" | "ErrorResponse"))
 }
 
-/// The text of the first element of this name. In the text of others there is no `<`, so a user's
-/// name is none of them.
+/// The text of the first element with this name. Text of other elements contains no `<`, so a
+/// user's name is never mistaken for an element.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -147,7 +146,7 @@ fn element(xml: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The host that a failed request was sent to.
+/// The host to which a failed request was sent.
 pub(super) fn host_of(error: &(dyn Error + 'static)) -> Option<String> {
     chain(error).find_map(|error| {
         let text = error.to_string();
@@ -165,7 +164,7 @@ pub(super) fn host_of(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// An error and what is behind it, from the outermost on.
+/// An error and its causes, from the outermost on.
 pub(super) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -1,4 +1,4 @@
-//! Tests: a store that damages what it is given, through the real client and a real socket.
+//! Tests: a store that damages received data, with the real client and a real socket.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::storage::{
     Cause, Location, PartUpload, StorageError, Stores, UploadPlace, Uploaded, fetch,
 };
 
-/// What the store does to what it is given.
+/// How the store damages received data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -27,7 +27,7 @@ enum Fault {
     Flipped,
     Shortened,
     Reordered,
-    /// etags are no MD5s, as with keys of the key service; the answer says so.
+    /// etags are not MD5s, as with keys of the key service; the answer says so.
     Encrypted,
     /// The same, and the object is shortened.
     EncryptedAndShortened,
@@ -190,7 +190,7 @@ async fn write(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_the_store_damaged_never_stands() {
+async fn a_file_that_the_store_damaged_never_becomes_final() {
     let content: Arc<Vec<u8>> = Arc::new((0..20_000_000_u32).map(|n| (n % 251) as u8).collect());
     let uri = "s3://b/k";
     for (fault, stands) in [
@@ -219,8 +219,7 @@ async fn a_file_that_the_store_damaged_never_stands() {
             (Err(error), None) => {
                 assert!(matches!(error.cause, Cause::Damaged(_)), "{error}");
                 let text = error.to_string();
-                let expected =
-                    "writing s3://b/k: damaged: the store answered that what it got has the MD5 ";
+                let expected = "writing s3://b/k: damaged: the store answered that the data it received has the MD5 ";
                 assert!(text.starts_with(expected), "{text}");
                 assert!(!error.is_transient());
             }

@@ -1,9 +1,9 @@
-//! Compares what was sent with what a store says it has: MD5, CRC-32C and CRC-64, as far as the
-//! store names them. Sends and repeats nothing.
+//! Compares sent data with the checksums that a store reports: MD5, CRC-32C and CRC-64, as far as
+//! the store reports them. Sends and repeats nothing.
 //!
-//! A part's etag is the MD5 of its bytes on S3, unless it is encrypted with a key of one's own; a
-//! finished upload's is the MD5 of the MD5s of its parts. Google names CRC-32C and MD5 of each,
-//! Azure the MD5 or the CRC-64 of each block.
+//! On S3 a part's etag is the MD5 of its bytes, unless it is encrypted with a customer's key; a
+//! finished upload's etag is the MD5 of the MD5s of its parts. Google reports CRC-32C and MD5 of
+//! each object, Azure the MD5 or the CRC-64 of each block.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -19,30 +19,31 @@ use crate::storage::Scheme;
 /// Hexadecimal digits of an MD5.
 const MD5_DIGITS: usize = 32;
 
-/// The reflected polynomial of Azure's CRC-64, which is that of `NVMe` too.
+/// The reflected polynomial of Azure's CRC-64, which `NVMe` uses too.
 const CRC64_POLYNOMIAL: u64 = 0x9A6C_9329_AC4B_C9B5;
 
-/// Bytes that are taken at a time for a CRC-64.
+/// Number of bytes that one step of a CRC-64 processes.
 const CRC64_STEP: usize = 8;
 
 const CRC64_TABLES: [[u64; 256]; CRC64_STEP] = crc64_tables();
 
-/// A store has something else than what was sent.
+/// The store's data differs from the sent data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store answered that what it got has the {kind} {got}, and what was sent has {sent}")]
+#[error(
+    "the store answered that the data it received has the {kind} {got}, but the data that was sent has {sent}"
+)]
 pub(crate) struct WrongChecksum {
     kind: &'static str,
     got: String,
     sent: String,
 }
 
-/// What a store says of a whole object, besides size and etag.
+/// What a store reports about a whole object, besides size and etag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// CRC-32C over all bytes.
     pub(super) crc32c: Option<u32>,
-    /// The etag is made from something else than the bytes: they are encrypted with a key of one's
-    /// own.
+    /// The etag is not made from the bytes, because they are encrypted with a customer's key.
     pub(super) etag_is_opaque: bool,
 }
 
@@ -54,8 +55,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What a request uploads: a part, a block, or a whole object that is put without a condition.
-    /// A conditional put is compared by who makes it.
+    /// The data that a request uploads: a part, a block, or a whole object that is put without a
+    /// condition. The caller of a conditional put compares it.
     pub(super) fn of(scheme: Scheme, request: &HttpRequest) -> Option<Self> {
         const CONDITIONS: [&str; 4] = [
             "if-match",
@@ -87,8 +88,8 @@ impl Sent {
         })
     }
 
-    /// The value of `Content-MD5`, if the request may have one: a signature that covers it is made
-    /// already, and one-zone buckets of S3 know none.
+    /// The value of `Content-MD5`, if the request may have one: a signature that would have to
+    /// cover it exists already, and one-zone buckets of S3 do not support it.
     pub(super) fn header(&self, request: &HttpRequest) -> Option<String> {
         let headers = request.headers();
         let authorization = headers
@@ -100,7 +101,7 @@ impl Sent {
         may_have.then(|| base64(&self.md5))
     }
 
-    /// Compares with what the store's answer says of what it got.
+    /// Compares with the checksums in the store's answer.
     pub(super) fn check(&self, answer: &HeaderMap) -> Result<(), WrongChecksum> {
         let differs = |kind, got: &str, sent: String| {
             Err(WrongChecksum {
@@ -156,7 +157,7 @@ impl Sent {
 }
 
 impl Told {
-    /// Reads the answer to a question for an object.
+    /// Reads the answer to a request for an object's metadata.
     pub(super) fn of(answer: &HeaderMap) -> Self {
         Self {
             crc32c: google_hash(answer, "crc32c").and_then(crc32c_of_base64),
@@ -169,7 +170,7 @@ impl Told {
 pub(super) fn etag_of_parts(parts: &[String]) -> Option<String> {
     let mut md5 = Md5::new();
     for part in parts {
-        // With a checksum of its own, a part's name is an element that holds the etag.
+        // If a part has its own checksum, its name is an element that contains the etag.
         let etag = match part.split_once("<ETag>") {
             Some((_, rest)) => rest.split_once("</ETag>")?.0.replace("&quot;", "\""),
             None => part.clone(),
@@ -179,7 +180,7 @@ pub(super) fn etag_of_parts(parts: &[String]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("\"{}-{}\"", hex(&md5.finalize()), parts.len()))
 }
 
-/// Whether an etag is made of those of so many parts: `"<32 digits>-3"`.
+/// Whether an etag is made from those of this number of parts: `"<32 digits>-3"`.
 pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     let bare = etag.trim_matches('"');
     let Some((digits, count)) = bare.split_once('-') else {
@@ -188,8 +189,8 @@ pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     count == parts.to_string() && bytes_of_hex(digits).is_some()
 }
 
-/// The object is encrypted with a key of the user's, or one that the key service has: the etag is
-/// no MD5 of its bytes.
+/// The object is encrypted with a customer's key or with one of the key service: the etag is not an
+/// MD5 of its bytes.
 fn is_opaque(answer: &HeaderMap) -> bool {
     let encryption = text(answer, "x-amz-server-side-encryption").unwrap_or_default();
     encryption.starts_with("aws:")
@@ -202,7 +203,7 @@ fn text<'a>(answer: &'a HeaderMap, name: &str) -> Option<&'a str> {
     answer.get(name)?.to_str().ok()
 }
 
-/// One of `x-goog-hash: crc32c=…,md5=…`, which may be one header or two.
+/// One value of `x-goog-hash: crc32c=…,md5=…`, which may be one header or two.
 fn google_hash<'a>(answer: &'a HeaderMap, kind: &str) -> Option<&'a str> {
     let values = answer.get_all("x-goog-hash").iter();
     let mut hashes = values
@@ -243,7 +244,7 @@ fn crc32c_of_base64(text: &str) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// A request's body, which is in memory: nothing is copied.
+/// A request's body, which is in memory, so nothing is copied.
 fn chunks_of(request: &HttpRequest) -> Option<Vec<Bytes>> {
     let mut body = request.body().clone();
     let mut context = Context::from_waker(Waker::noop());
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_says_of_what_it_got_is_compared() {
+    fn the_checksums_that_a_store_reports_are_compared() {
         let of = |text: &[u8]| base64(&Md5::digest(text));
         let (md5, other) = (of(b"some"), of(b"other"));
         let tag = |text: &[u8]| format!("\"{}\"", hex(&Md5::digest(text)));

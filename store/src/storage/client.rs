@@ -1,11 +1,10 @@
-//! The HTTP client of every store: answers that `object_store` would take for something else are
-//! made what they are.
+//! The HTTP client of every store. It corrects answers that `object_store` would misread.
 //!
-//! An error in an answer that says 200 becomes an error. A good answer that names a key such as
-//! `SlowDown.jsonl` stays a good one. Codes that come in a header, or with a redirect to nowhere,
-//! come in the body. What is uploaded is sent with its MD5, and an answer that names another
-//! checksum is an error, as is another range than was asked for. Repeats nothing, and decides
-//! nothing about what an error means for a job.
+//! An error in an answer with status 200 becomes an error. A successful answer with a key such as
+//! `SlowDown.jsonl` stays successful. Codes in a header, or in a redirect without a location, are
+//! moved into the body. Uploaded data is sent with its MD5; an answer with another checksum becomes
+//! an error, and so does an answer with another range than the requested one. Repeats nothing, and
+//! does not decide what an error means for a job.
 
 use std::pin::Pin;
 
@@ -23,11 +22,11 @@ use crate::storage::checksums::{Sent, Told};
 use crate::storage::error_codes::{Class, class_of, codes};
 use crate::storage::ranges::Asked;
 
-/// Azure's code, also where there is no body to hold it.
+/// Azure's error code, also for answers without a body.
 const AZURE_CODE: &str = "x-ms-error-code";
 
-/// Words that `object_store` takes for an error wherever they stand in a good answer, also in a
-/// key, and the same words as XML can write them too.
+/// Words that `object_store` treats as an error wherever they occur in a successful answer, even in
+/// a key; and the same words as XML entities.
 const TAKEN_FOR_ERRORS: [(&str, &str); 2] = [
     ("InternalError", "InternalErro&#114;"),
     ("SlowDown", "SlowDow&#110;"),
@@ -110,7 +109,7 @@ impl StoreClient {
     ) -> Result<HttpResponse, HttpError> {
         let status = response.status();
         if status.is_success() {
-            // Only these are answered with 200 before the store knows how they end.
+            // Only these requests are answered with 200 before the store knows their result.
             return if *method == Method::POST {
                 self.corrected_success(response).await
             } else {
@@ -137,7 +136,8 @@ impl StoreClient {
             parts.status = self.status_of_error(&text);
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
-        // In the answer to a removal of many, errors stand beside what went well, and are errors.
+        // In the answer to a removal of many objects, errors are listed beside successes, and they
+        // are real errors.
         let is_to_mask = TAKEN_FOR_ERRORS.iter().any(|(word, _)| text.contains(word))
             && !text.contains("<Error>");
         if !is_to_mask {
@@ -162,7 +162,7 @@ impl StoreClient {
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
 
-    /// The status that the error should have come with. An unknown one is the store's fault.
+    /// The status that the error should have had. An unknown error is the store's fault.
     fn status_of_error(&self, body: &str) -> StatusCode {
         let code = Said::read(body).code;
         let known = codes(self.scheme)
@@ -170,12 +170,12 @@ impl StoreClient {
             .find(|known| Some(known.code) == code.as_deref());
         let class = class_of(self.scheme, code.as_deref(), 500);
         let status = known.map_or(500, |known| known.status);
-        // 500 and not, for instance, 400: the client itself tries such a call again.
+        // 500 and not, for instance, 400, because the client itself retries such a call.
         let status = if class == Class::Busy { 500 } else { status };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The client would throw the body away, which says why.
+    /// The client would discard the body, which contains the reason.
     async fn corrected_redirect(response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let (mut parts, body) = response.into_parts();
         let body = body.bytes().await?;

@@ -1,5 +1,5 @@
-//! Makes uploaded bytes a file under its final name, or throws them away. Decides not whose upload
-//! that is.
+//! Turns uploaded bytes into a file under its final name, or deletes them. Does not decide whose
+//! upload it is.
 
 use std::io;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use object_store::multipart::{MultipartStore, PartId};
 
 use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, empty_file, persist};
 
-/// What came of completing an upload.
+/// The result of completing an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
-    /// The file stands under its name.
+    /// The file exists under its name.
     Stands,
-    /// There is no such upload: it was completed before, or thrown away.
+    /// There is no such upload: it was completed before, or aborted.
     Gone,
 }
 
@@ -45,7 +45,7 @@ pub async fn complete(
         UploadPlace::Staged(staged) => {
             on_disk(location, staged, |from, to| {
                 std::fs::rename(from, to)?;
-                // The rename itself survives the loss of power only with its folder.
+                // The rename survives a loss of power only together with its folder.
                 to.parent()
                     .map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
             })
@@ -55,7 +55,7 @@ pub async fn complete(
     outcome(done)
 }
 
-/// Throws an upload to `location` away.
+/// Aborts an upload to `location`.
 pub async fn abandon(
     stores: &Stores,
     location: &Location,

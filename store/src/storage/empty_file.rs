@@ -1,17 +1,17 @@
-//! Files of no bytes in stores that take no part of no bytes: Azure. Nothing is uploaded for them;
-//! completing puts the file, once, as an upload is completed once. Where the store takes such parts
-//! nobody comes here.
+//! Files without bytes in stores that accept no empty part: Azure. Nothing is uploaded for them;
+//! completing puts the file, and only once, like an upload. Stores that accept empty parts do not
+//! need this module.
 //!
-//! Instead of an upload the file has the tag of what stood under its name when its attempt ended,
-//! and is put only while that still stands there. So an empty file of a beaten attempt replaces no
-//! winner's.
+//! Instead of an upload, the file has the tag of the object that existed under its name when its
+//! attempt ended, and is put only while that object is unchanged. So an empty file of a losing
+//! attempt never replaces that of a winner.
 
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
-/// Whether the store takes a part of no bytes.
+/// Whether the store accepts a part without bytes.
 pub(super) fn can_be_a_part(location: &Location) -> bool {
     match location.scheme() {
         Scheme::S3 | Scheme::Gs | Scheme::File => true,
@@ -19,7 +19,7 @@ pub(super) fn can_be_a_part(location: &Location) -> bool {
     }
 }
 
-/// The tag of what stands under a name; empty where nothing does.
+/// The tag of the object under a name; empty if there is none.
 pub(super) async fn standing(stores: &Stores, location: &Location) -> Result<String, StorageError> {
     let store = stores.open(location)?.objects;
     let head = persist(stores, "looking for", location, || {
@@ -32,8 +32,8 @@ pub(super) async fn standing(stores: &Stores, location: &Location) -> Result<Str
     }
 }
 
-/// Puts the file in the place of what [`standing`] gave. Where something else stands there by now,
-/// there is no such upload.
+/// Puts the file in place of the object that [`standing`] returned. If another object is there by
+/// now, the result is that there is no such upload.
 pub(super) async fn put(
     stores: &Stores,
     location: &Location,
@@ -53,8 +53,8 @@ pub(super) async fn put(
     if standing(stores, location).await? != replaced {
         return Err(StorageError::new(CALL, location, Cause::NoSuchUpload));
     }
-    // What is in the way is no file but parts that somebody uploaded and never completed. A file of
-    // no parts throws them away.
+    // The obstacle is not a file but parts that somebody uploaded and never completed. Putting a
+    // file without parts deletes them.
     let no_upload = String::new();
     persist(stores, CALL, location, || {
         multipart.complete_multipart(location.path(), &no_upload, Vec::new())

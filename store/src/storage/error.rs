@@ -1,6 +1,6 @@
-//! What can go wrong with storage, as sentences that name the call, the bucket and the key.
+//! Errors of storage, as sentences that name the call, the bucket and the key.
 //!
-//! Says whether an error may pass by itself; whose budget it is charged to is decided elsewhere.
+//! Says whether an error may pass by itself; other modules decide whose budget is charged.
 
 use std::error::Error;
 use std::fmt;
@@ -25,16 +25,16 @@ pub struct StorageError {
     pub call: &'static str,
     /// Uri of the object.
     pub object: String,
-    /// What came of it.
+    /// The cause.
     pub cause: Cause,
 }
 
-/// What a call does to a store. Stores may be away for one kind only.
+/// The effect of a call on a store. A store may be unavailable for one kind only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// It leaves the store as it is.
+    /// It does not change the store.
     Read,
-    /// It changes something there.
+    /// It changes the store.
     Write,
 }
 
@@ -45,9 +45,9 @@ pub enum Cause {
     NoSuchBucket(String),
     /// The object does not exist (any more).
     NotFound,
-    /// The object is another one than was listed.
+    /// The object is not the one that was listed.
     Changed,
-    /// There is such an object already.
+    /// The object exists already.
     AlreadyExists,
     /// The credentials are missing, wrong, expired, or not allowed to do this.
     Denied(String),
@@ -55,26 +55,26 @@ pub enum Cause {
     TimedOut(String),
     /// No connection.
     Unreachable(String),
-    /// The store asks for patience, or failed inside: 429, 5xx, `SlowDown`.
+    /// The store asks to wait, or failed internally: 429, 5xx, `SlowDown`.
     Busy(String),
     /// A local disk is full.
     NoSpace(String),
     /// A local disk cannot be written: read-only.
     ReadOnly(String),
-    /// Something else stands on a local disk at a name that is written or read, such as a folder or
-    /// a dead link.
+    /// Something else is at a name on a local disk that is read or written, such as a folder or a
+    /// dead link.
     Misplaced(String),
     /// The multipart upload does not exist (any more).
     NoSuchUpload,
-    /// The object is not what was written: damaged.
+    /// The object differs from what was written: damaged.
     Damaged(String),
-    /// What the configuration says makes no sense to the store.
+    /// The store cannot use the configuration.
     Configuration(String),
-    /// Anything else, in the store's words.
+    /// Any other error, in the store's words.
     Other(String),
 }
 
-/// What is said of calls that change nothing. Every other call is taken for a write.
+/// The names of calls that change nothing. Every other call counts as a write.
 const READING_CALLS: [&str; 7] = [
     "reading",
     "looking for",
@@ -85,8 +85,8 @@ const READING_CALLS: [&str; 7] = [
     "opening",
 ];
 
-/// Calls on a single object, which on a local disk is a file. All other calls are on folders, or on
-/// either.
+/// Calls on a single object, which is a file on a local disk. All other calls work on folders, or
+/// on either.
 const FILE_CALLS: [&str; 6] = [
     "reading",
     "writing",
@@ -96,8 +96,8 @@ const FILE_CALLS: [&str; 6] = [
     "deleting",
 ];
 
-/// What a call needs its name as; nothing if it only asks whether there is a file, to which
-/// anything else is a no.
+/// What a call needs at its name; nothing if it only asks whether there is a file, because anything
+/// else means no.
 fn need_of(call: &str) -> Option<Need> {
     if call == "looking for" {
         None
@@ -108,7 +108,7 @@ fn need_of(call: &str) -> Option<Need> {
     }
 }
 
-/// Longest text taken over from a store's answer.
+/// Longest text that is copied from a store's answer.
 const MAX_DETAIL_CHARS: usize = 300;
 
 impl StorageError {
@@ -121,17 +121,17 @@ impl StorageError {
         }
     }
 
-    /// Reads what a store said.
+    /// Reads an error of a store.
     pub fn from_store(call: &'static str, object: &Location, error: &object_store::Error) -> Self {
         Self::new(call, object, classify(call, object, error))
     }
 
-    /// Reads what the file system said.
+    /// Reads an error of the file system.
     pub fn from_io(call: &'static str, object: &Location, error: &std::io::Error) -> Self {
         Self::of_io(call, object, need_of(call), error)
     }
 
-    /// Reads what the file system said about something in a folder.
+    /// Reads an error of the file system about something in a folder.
     pub fn from_io_in(call: &'static str, folder: &Location, error: &std::io::Error) -> Self {
         Self::of_io(call, folder, Some(Need::Folder), error)
     }
@@ -151,7 +151,7 @@ impl StorageError {
         )
     }
 
-    /// What the call does to the store.
+    /// The effect of the call on the store.
     pub fn kind(&self) -> CallKind {
         if READING_CALLS.contains(&self.call) {
             CallKind::Read
@@ -160,17 +160,17 @@ impl StorageError {
         }
     }
 
-    /// Whether a local disk is full: that does not pass while whoever fills it waits.
+    /// Whether a local disk is full. Waiting does not help if the waiting process fills it.
     pub fn is_full_disk(&self) -> bool {
         matches!(self.cause, Cause::NoSpace(_))
     }
 
-    /// Whether something else stands on a local disk at the name: only a person can mend that.
+    /// Whether something else is at the name on a local disk: only a person can repair that.
     pub fn is_misplaced(&self) -> bool {
         matches!(self.cause, Cause::Misplaced(_))
     }
 
-    /// Says of a full disk how much one task had to write there.
+    /// Adds to the error of a full disk how much one task had to write there.
     #[must_use]
     pub(crate) fn after_writing(mut self, bytes: u64) -> Self {
         if let Cause::NoSpace(disk) = &mut self.cause {
@@ -180,7 +180,7 @@ impl StorageError {
         self
     }
 
-    /// The error of a call that was given up after so many failures in so long.
+    /// The error of a call that was given up after this number of failures in this time.
     #[must_use]
     pub(crate) fn after(mut self, failures: u32, since: Duration) -> Self {
         if failures > 1
@@ -194,7 +194,7 @@ impl StorageError {
         self
     }
 
-    /// Whether the same call may succeed later with nobody doing anything.
+    /// Whether the same call may succeed later without any action by a person.
     pub fn is_transient(&self) -> bool {
         match &self.cause {
             Cause::TimedOut(_) | Cause::Unreachable(_) | Cause::Busy(_) | Cause::NoSpace(_) => true,
@@ -243,19 +243,19 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What the client says of a redirect that leads nowhere.
+/// The client's message for a redirect without a location.
 const BARE_REDIRECT: &str = "Received redirect without LOCATION";
 
-/// What it says of an endpoint that is not `https://`.
+/// Its message for an endpoint that is not `https://`.
 const HTTP_IS_NOT_ALLOWED: &str = "URL scheme is not allowed";
 
-/// How the store in memory begins to say that there is no such upload.
+/// The beginning of the message of the store in memory for a missing upload.
 const NO_UPLOAD_IN_MEMORY: &str = "MultipartUpload not found";
 
-/// How the client begins to say that it got no token.
+/// The beginning of the client's message if it got no token.
 const NO_TOKEN: &str = "Error performing token request";
 
-/// Who is asked for credentials if none were given: machines' own services.
+/// The services of machines that are asked for credentials if none were given.
 const CREDENTIAL_HOSTS: [&str; 4] = [
     "169.254.169.254",
     "169.254.170.2",
@@ -263,12 +263,12 @@ const CREDENTIAL_HOSTS: [&str; 4] = [
     "metadata",
 ];
 
-const OTHER_REGION: &str = "the bucket lies in another region than the one configured (aws_region)";
+const OTHER_REGION: &str = "the bucket is in another region than the configured one (aws_region)";
 
-/// Reads statuses, codes and kinds. Of texts only the beginnings that the client itself writes, or
-/// whole ones: the rest may hold a user's names.
+/// Reads statuses, codes and kinds. Of message texts it reads only the beginnings that the client
+/// itself writes, or whole texts, because the rest may contain names that users chose.
 fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause {
-    // A connection has I/O errors of its own, which mean something else than a disk's.
+    // I/O errors of a connection have other meanings than those of a disk.
     if let Some(path) = object.local_path() {
         let on_disk = chain(error).find_map(|e| e.downcast_ref::<std::io::Error>());
         if let Some(cause) = on_disk.and_then(|e| classify_io(&path, need_of(call), e)) {
@@ -287,7 +287,7 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
         host_of(error).is_some_and(|host| CREDENTIAL_HOSTS.contains(&host.as_str()));
     if asked_for_credentials && !answer.as_ref().is_some_and(is_busy) {
         return Cause::Denied(
-            "no credentials were given and this machine has none of its own; spec.storage.credentialsSecret names a Secret with them, or they are in the environment".to_owned(),
+            "no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment".to_owned(),
         );
     }
     match answer {
@@ -321,7 +321,7 @@ fn classify_answer(object: &Location, error: &object_store::Error, answer: &Answ
     }
 }
 
-/// What came of a condition: the client knows which one it was.
+/// The result of a failed condition; the client knows which condition it was.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive"
@@ -337,7 +337,8 @@ fn by_call(error: &object_store::Error) -> Option<Cause> {
     }
 }
 
-/// What is no answer of a store: the client's own words, a connection, the store in memory.
+/// Errors that are not an answer of a store: the client's own errors, a connection, the store in
+/// memory.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive; what is not named is told in its words"
@@ -378,7 +379,7 @@ fn classify_rest(object: &Location, error: &object_store::Error) -> Cause {
     }
 }
 
-/// What an error says, without the words that the client puts before it (`Generic S3 error: `).
+/// The message of an error without the words that the client puts before it (`Generic S3 error: `).
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive; the others have words of their own"
@@ -393,12 +394,12 @@ pub(super) fn own_words(error: &object_store::Error) -> String {
     }
 }
 
-/// Whether an error of the chain has a message that begins like this.
+/// Whether an error of the chain has a message with this beginning.
 fn begins(error: &object_store::Error, with: &str) -> bool {
     chain(error).any(|error| error.to_string().starts_with(with))
 }
 
-/// Reads what the file system said about a file; nothing where it says nothing special.
+/// Reads an error of the file system about a file; nothing for errors without a special meaning.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing special"
@@ -419,7 +420,7 @@ fn classify_io(path: &Path, need: Option<Need>, error: &std::io::Error) -> Optio
     }
 }
 
-/// Errors that come from what stands at the name or on the way to it, and what that is.
+/// Errors that are caused by what is at the name or on the path to it, with the cause.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing of names"
@@ -441,7 +442,7 @@ fn misplaced(path: &Path, need: Need, error: &std::io::Error) -> Option<Cause> {
     Some(Cause::Misplaced(detail))
 }
 
-/// How large the file system of a path is, and what is left of it; nothing where it does not say.
+/// The size of the file system of a path, and its free space; nothing if they are not known.
 fn room_on(path: &Path) -> String {
     let there = path.ancestors().find(|path| path.exists());
     let Some(Ok(disk)) = there.map(rustix::fs::statvfs) else {
@@ -470,7 +471,7 @@ fn size_text(bytes: u64) -> String {
     )
 }
 
-/// Where the file system of a path is mounted: what is full is that, not the path.
+/// Where the file system of a path is mounted: the file system is full, not the path.
 fn mount_of(path: &Path) -> String {
     let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
     let mut there = path.ancestors().filter(|path| device(path).is_some());
@@ -508,7 +509,7 @@ mod tests {
         text.to_owned().into()
     }
 
-    /// An error with another behind it.
+    /// An error with another one as its cause.
     #[derive(Debug, thiserror::Error)]
     #[error("{0}{1}")]
     struct Behind(&'static str, #[source] Box<dyn Error + Send + Sync>);
@@ -567,9 +568,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_the_store_is_told_too() {
-        const REGION: &str = "storage configuration: the bucket lies in another region than the one configured (aws_region)";
-        const NONE: &str = "access denied: no credentials were given and this machine has none of its own; spec.storage.credentialsSecret names a Secret with them, or they are in the environment";
+    fn errors_that_are_not_an_answer_of_the_store_are_reported_too() {
+        const REGION: &str = "storage configuration: the bucket is in another region than the configured one (aws_region)";
+        const NONE: &str = "access denied: no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment";
         for (error, expected) in [
             (
                 behind(
@@ -621,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_at_azure_is_told_in_its_words_and_with_its_options() {
+    fn errors_of_azure_are_reported_in_its_words_and_with_its_options() {
         const TOKEN: &str = "Error performing token request: ";
         let location = Location::parse("az://c/k").unwrap();
         for (error, expected) in [

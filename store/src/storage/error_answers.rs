@@ -1,4 +1,4 @@
-//! Tests: what every documented answer of a store is taken for, through the real client and a real
+//! Tests: how every documented answer of a store is classified, with the real client and a real
 //! socket.
 
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ fn location(scheme: Scheme, key: &str) -> Location {
 
 #[tokio::test]
 async fn every_documented_error_has_its_class_whatever_the_name_of_the_object() {
-    // Names that say something else than the answer.
+    // Names that contain words of other answers.
     const KEYS: [&str; 5] = [
         "k",
         "SlowDown/InternalError.jsonl",
@@ -82,7 +82,7 @@ async fn every_documented_error_has_its_class_whatever_the_name_of_the_object() 
             };
             *next.lock().unwrap() = reply;
             let error = read(&stores, &location(scheme, key)).await.unwrap_err();
-            // No body may come with it.
+            // Such an answer must not have a body.
             let expected = if row.status == 304 {
                 Class::Changed
             } else {
@@ -217,7 +217,7 @@ async fn an_error_in_the_body_of_a_200_is_an_error_and_a_key_in_it_is_none() {
             ("EntityTooSmall", Class::Permanent),
             ("AccessDenied", Class::Denied),
         ] {
-            // S3 keeps the connection alive with spaces meanwhile.
+            // S3 keeps the connection alive with spaces until then.
             let body = format!(
                 "\n  \n<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>M.</Message></Error>"
             );

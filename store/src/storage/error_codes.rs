@@ -3,16 +3,16 @@
 //!
 //! The lists: "Error responses" of Amazon S3's API reference, with those of KMS (`KMS.`), of the
 //! token service, and of `MinIO` and Ceph; Cloud Storage's "HTTP status and error codes" for XML
-//! and, in small letters, for JSON; "Common REST API error codes" and "Blob Storage error codes" of
-//! Azure. A code that is not here has the class of its status.
+//! and, in lower case, for JSON; "Common REST API error codes" and "Blob Storage error codes" of
+//! Azure. A code that is not listed has the class of its status.
 
 use crate::storage::Scheme;
 
-/// What an answer of a store means for the call.
+/// The meaning of a store's answer for the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// The same call may succeed later: overload, a fault inside the store, a race of two writers,
-    /// bytes that were lost or damaged on their way.
+    /// bytes that were lost or damaged in transit.
     Busy,
     /// The credentials are missing, wrong or expired, or do not allow this.
     Denied,
@@ -20,36 +20,36 @@ pub(super) enum Class {
     NotFound,
     /// There is no such bucket or container.
     NoSuchBucket,
-    /// There is no such upload, or its parts were thrown away.
+    /// There is no such upload, or its parts were deleted.
     NoSuchUpload,
-    /// The object is another one, or is shorter, than the call takes for granted.
+    /// The object is a different or a shorter one than the call expects.
     Changed,
-    /// There is such an object already.
+    /// The object exists already.
     AlreadyExists,
-    /// A condition of the call does not hold: whether that is "there already" or "changed" depends
-    /// on the call.
+    /// A condition of the call does not hold: the call determines whether that means "exists
+    /// already" or "changed".
     ByCall,
     /// Endpoint, region, keys or options do not fit the store.
     Configuration,
-    /// Anything else that trying again does not mend.
+    /// Any other error that a retry does not fix.
     Permanent,
 }
 
 /// A documented code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ErrorCode {
-    /// As in the answer's `<Code>`, or as the `reason` of a JSON answer.
+    /// As in the answer's `<Code>`, or in the `reason` of a JSON answer.
     pub(super) code: &'static str,
     /// The HTTP status that it comes with.
     pub(super) status: u16,
-    /// What it means.
+    /// Its meaning.
     pub(super) class: Class,
 }
 
-/// Codes of the key service are many, and all of them are about keys.
+/// The key service has many codes, and all of them concern keys.
 const KEY_SERVICE: &str = "KMS.";
 
-/// The class of an answer: its code says it, or else its status.
+/// The class of an answer: determined by its code, or else by its status.
 pub(super) fn class_of(scheme: Scheme, code: Option<&str>, status: u16) -> Class {
     let Some(code) = code else {
         return class_of_status(status);
@@ -80,8 +80,8 @@ fn class_of_status(status: u16) -> Class {
         304 | 409 | 412 => Class::ByCall,
         416 => Class::Changed,
         301 | 308 | 501 => Class::Configuration,
-        // A server that is slow (408, 425), that asks for patience (429), or is broken now. A proxy
-        // that gave up (499).
+        // A server that is slow (408, 425), asks to wait (429), or is broken now. A proxy that gave
+        // up (499).
         302 | 303 | 307 | 408 | 425 | 429 | 499 | 500 | 502.. => Class::Busy,
         _ => Class::Permanent,
     }

@@ -1,8 +1,9 @@
 //! Put-if-absent with a clear outcome, on stores whose own answer is not clear.
 //!
-//! A store may answer "already exists" to one's own retried write, and to a conflict in which
-//! nothing was written. So that answer is followed by a read: equal bytes are mine (they carry the
-//! writer's token), others are another's, none at all means to try again.
+//! A store may answer "already exists" to the retry of one's own write, and after a conflict in
+//! which nothing was written. So that answer is followed by a read. Equal bytes are one's own,
+//! because they carry the writer's token; other bytes belong to another writer; if there is no
+//! object, the put is tried again.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
@@ -11,18 +12,18 @@ use crate::storage::read::whole;
 use crate::storage::retry::Pauses;
 use crate::storage::{Cause, Location, StorageError, Stores};
 
-/// Whose object stands under the name.
+/// The writer of the object under the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
-    /// What was to be put.
+    /// This writer.
     Mine,
-    /// Something else, which was there before.
+    /// Another writer, earlier.
     Theirs(Bytes),
 }
 
-/// Puts an object where there is none. `bytes` must not be what anybody else could put there: they
-/// carry the writer's token. An error leaves open whether the object was put; the same call again
-/// finds out.
+/// Puts an object only if there is none. `bytes` must carry the writer's token, so that nobody else
+/// could put the same. After an error it is not known whether the object was put; repeating the
+/// same call determines it.
 pub async fn put_if_absent(
     stores: &Stores,
     location: &Location,
@@ -46,7 +47,7 @@ pub async fn put_if_absent(
             match whole(&*store, location.path()).await {
                 Ok(found) if found == bytes => return Ok(Placed::Mine),
                 Ok(found) => return Ok(Placed::Theirs(found)),
-                // Neither there nor put: a conflict in which both lost.
+                // The object neither exists nor was put: a conflict in which both writers lost.
                 Err(object_store::Error::NotFound { .. }) => StorageError::new(
                     "writing",
                     location,

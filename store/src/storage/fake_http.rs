@@ -1,5 +1,5 @@
-//! A small HTTP server for tests that answers as it is told, also wrongly, on a real socket. Never
-//! part of a program.
+//! A small HTTP server for tests on a real socket. It gives prepared answers, including wrong ones.
+//! Never part of a program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,13 +16,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::storage::Stores;
 use crate::storage::stores::Times;
 
-/// What a client asked.
+/// A request of a client.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// As it was sent, with its percent signs.
+    /// As it was sent, with percent-encoding.
     pub(crate) path: String,
     pub(crate) query: String,
-    /// Names in small letters.
+    /// Header names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Bytes,
 }
@@ -36,7 +36,7 @@ impl Request {
         })
     }
 
-    /// The range asked for: first byte and the one behind the last.
+    /// The requested range: the first byte and the one after the last.
     pub(crate) fn range(&self) -> Option<(usize, usize)> {
         let range = self.headers.get("range")?.strip_prefix("bytes=")?;
         let (first, last) = range.split_once('-')?;
@@ -44,15 +44,15 @@ impl Request {
     }
 }
 
-/// What the server answers.
+/// The answer of the server.
 #[derive(Clone, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
-    /// So many bytes of the body are sent, and then the connection ends.
+    /// This number of bytes of the body are sent, and then the connection ends.
     pub(crate) cut_after: Option<usize>,
-    /// The store takes this long in the middle of the body.
+    /// The store pauses this long in the middle of the body.
     pub(crate) pause: Duration,
     /// The connection is reset instead of an answer.
     pub(crate) reset: bool,
@@ -72,7 +72,7 @@ impl Reply {
         self
     }
 
-    /// An error as S3, Google's XML and Azure send it.
+    /// An error in the format of S3, Google's XML and Azure.
     pub(crate) fn error(status: u16, code: &str) -> Self {
         let body = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>M.</Message></Error>"
@@ -83,7 +83,7 @@ impl Reply {
 
 type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
-/// The server; it ends with this value.
+/// The server; it stops when this value is dropped.
 pub(crate) struct FakeHttp {
     address: SocketAddr,
     _serving: AbortOnDropHandle<()>,
@@ -106,7 +106,7 @@ impl FakeHttp {
         }
     }
 
-    /// Clients that take this server for S3, for Google and for Azure, and try nothing again.
+    /// Clients that use this server as S3, as Google and as Azure, and retry nothing.
     pub(crate) fn stores(&self) -> Stores {
         let endpoint = format!("http://{}", self.address);
         let google =
@@ -136,7 +136,7 @@ impl FakeHttp {
 }
 
 async fn serve(stream: TcpStream, handler: Handler) {
-    // A client that goes away ends its connection, and nothing else.
+    // If a client disconnects, only its own connection ends.
     let _ = talk(stream, &handler).await;
 }
 

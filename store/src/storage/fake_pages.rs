@@ -1,5 +1,5 @@
-//! Listings for tests that fail, lead in circles and have keys that no server of the tests takes.
-//! Never part of a program.
+//! Listings for tests that fail, lead in circles or have keys that no test server accepts. Never
+//! part of a program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,10 @@ use object_store::memory::InMemory;
 use crate::storage::pages::{Ask, Entry, ListPages, Page};
 use crate::storage::{Store, Stores};
 
-/// What is asked of a store.
+/// The requests that a store received.
 pub(crate) type Asked = Arc<Mutex<Vec<Ask>>>;
 
-/// Answers with these pages, one after another; the last one again and again.
+/// Answers with these pages in order, and repeats the last one.
 pub(crate) struct FakePages {
     answers: Mutex<VecDeque<Result<Page, &'static str>>>,
     asked: Asked,
@@ -36,7 +36,7 @@ impl ListPages for FakePages {
     }
 }
 
-/// An object with as many bytes.
+/// An object with this number of bytes.
 pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
     Entry {
         key: key.to_vec(),
@@ -47,7 +47,7 @@ pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
     }
 }
 
-/// A folder as Azure lists it: an object of no bytes.
+/// A folder in Azure's listing: an object without bytes.
 pub(crate) fn folder(key: &[u8]) -> Entry {
     Entry {
         is_folder: true,
@@ -68,7 +68,7 @@ pub(crate) fn page(entries: &[Entry], next: Option<&str>) -> Result<Page, &'stat
     })
 }
 
-/// Stores of which `s3://b` lists like this, and what it is asked.
+/// Stores in which `s3://b` has this listing, with the received requests.
 pub(crate) fn listing(answers: Vec<Result<Page, &'static str>>) -> (Stores, Asked) {
     let asked = Asked::default();
     let pages = FakePages {

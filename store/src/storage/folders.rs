@@ -1,8 +1,9 @@
-//! Shows the folders below a place, and everything in one folder, with sizes and times of the
-//! store's own clock. Removes nothing. Never follows a symbolic link: what a link leads to belongs
-//! to somebody else. Decides nothing about what is found.
+//! Lists the folders below a place, and everything in one folder, with sizes and with times of the
+//! store's own clock. Removes nothing. Never follows a symbolic link, because its target may belong
+//! to another program. Does not judge what it finds.
 //!
-//! A key that no address can hold breaks no listing. What only stands for a folder is not shown.
+//! A key that cannot be represented as an address does not break a listing. Objects that only mark
+//! a folder are not shown.
 
 use std::fs::{DirEntry, Metadata};
 use std::io;
@@ -15,17 +16,17 @@ use tokio::sync::mpsc;
 use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
-/// Entries of a local folder that wait for their reader.
+/// Entries of a local folder that are buffered for the reader.
 const ENTRIES_AHEAD: usize = 1024;
 
-/// Pages that are read while enough names are looked for. A page has 1000 keys or folders.
+/// Most pages that are read in search of enough names. A page has 1000 keys or folders.
 const MAX_PAGES: usize = 10_000;
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
-    /// Its path below the folder. Of a key that no address can hold, what cannot be printed is
-    /// escaped.
+    /// Its path below the folder. If the key cannot be represented as an address, unprintable bytes
+    /// are escaped.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
@@ -36,7 +37,7 @@ pub struct FolderEntry {
     pub is_file: bool,
 }
 
-/// Gives the names of the folders directly below `parent` that `keep` wants and that come after
+/// Returns the names of the folders directly below `parent` that `keep` accepts and that come after
 /// `after`, in order, at most `most`. A place that does not exist has no folders.
 pub async fn subfolders<K>(
     stores: &Stores,
@@ -72,7 +73,7 @@ async fn remote_subfolders(
 ) -> Result<Vec<String>, StorageError> {
     let all = Ask::below(parent);
     let prefix = all.prefix.clone();
-    // '0' follows '/': all keys in that folder come before. Azure has no such beginning.
+    // '0' follows '/', so all keys in that folder come before. Azure has no such start position.
     let offset = format!("{prefix}{after}0");
     let ask = Ask {
         one_folder: true,
@@ -101,7 +102,7 @@ async fn remote_subfolders(
     Ok(names)
 }
 
-/// Whether a folder of that name has an address: an empty name and `..` have none.
+/// Whether a folder with this name can have an address: an empty name and `..` cannot.
 fn is_address(parent: &Location, name: &str) -> bool {
     !name.is_empty()
         && parent
@@ -113,7 +114,7 @@ fn local_subfolders(folder: &DiskPath, wanted: impl Fn(&str) -> bool) -> io::Res
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // The type is the entry's own: a link to a folder is a link.
+        // This is the type of the entry itself: a link to a folder is a link.
         if entry.file_type()?.is_dir()
             && let Some(name) = entry.file_name().to_str().filter(|name| wanted(name))
         {
@@ -123,7 +124,7 @@ fn local_subfolders(folder: &DiskPath, wanted: impl Fn(&str) -> bool) -> io::Res
     Ok(names)
 }
 
-/// Shows everything in a folder, however deep. A folder that does not exist is empty.
+/// Lists everything in a folder, at any depth. A folder that does not exist is empty.
 pub async fn walk<V>(stores: &Stores, folder: &Location, mut visit: V) -> Result<(), StorageError>
 where
     V: FnMut(FolderEntry) + Send,
@@ -132,7 +133,7 @@ where
         let (sender, mut receiver) = mpsc::channel(ENTRIES_AHEAD);
         let walk = on_disk(folder, move |path| {
             local_walk(path, &mut |relative, _, metadata| {
-                // The reader is gone only if nobody wants the rest.
+                // The reader is gone only if nobody needs the rest.
                 let _gone = sender.blocking_send(local_entry(relative, metadata));
                 Ok(())
             })
@@ -161,7 +162,7 @@ where
                     on_one_line(below)
                 },
                 bytes: entry.size,
-                // Of what has no time nothing says that it is old.
+                // An entry without a time is never considered old.
                 modified: entry.modified.unwrap_or_else(SystemTime::now),
                 is_file: has_address,
             });
@@ -170,8 +171,8 @@ where
     Ok(())
 }
 
-/// What time it is by the clock of the store: that of an object which is written into the folder
-/// for this, and removed again.
+/// The current time by the store's clock: the time of an object that is written into the folder for
+/// this purpose and removed again.
 pub async fn server_time(stores: &Stores, folder: &Location) -> Result<SystemTime, StorageError> {
     let name = format!(".zephyr-clock-{:032x}", stores.chance().unique());
     let probe = folder.with_path(folder.path().clone().join(name));
@@ -197,7 +198,7 @@ fn local_entry(relative: &str, metadata: &Metadata) -> FolderEntry {
 
 pub(super) type Visit<'a> = dyn FnMut(&str, &DiskPath, &Metadata) -> io::Result<()> + 'a;
 
-/// Shows everything below a folder but the folders themselves. A link is shown as what it is.
+/// Lists everything below a folder except the folders themselves. A link is shown as a link.
 pub(super) fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result<()> {
     let mut folders = vec![(folder.to_owned(), String::new())];
     while let Some((path, prefix)) = folders.pop() {
@@ -206,7 +207,7 @@ pub(super) fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result
         };
         for entry in entries {
             let entry: DirEntry = entry?;
-            // What was there a moment ago may be gone; a link is not followed.
+            // An entry may have been removed since; a link is not followed.
             let Some(metadata) = not_found_is_none(entry.metadata())? else {
                 continue;
             };

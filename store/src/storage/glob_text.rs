@@ -1,11 +1,11 @@
-//! The text of a pattern, read and its braces expanded. Matches nothing.
+//! Parses the text of a pattern and expands its braces. Matches nothing.
 
 use crate::storage::pattern::Token;
 
-/// The deepest nesting of braces: the reader calls itself for each.
+/// The greatest nesting of braces, because the parser is recursive.
 const MAX_DEPTH: usize = 32;
 
-/// The alternatives that a pattern stands for, at most so many.
+/// The alternatives that a pattern expands to, up to a limit.
 pub(super) fn parse(text: &str, alternatives_max: usize) -> Result<Vec<Vec<Token>>, String> {
     let mut reader = Reader {
         rest: text.chars().collect::<Vec<_>>().into_iter(),
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str, alternatives_max: usize) -> Result<Vec<Vec<Token
     }
 }
 
-/// What ended a sequence.
+/// The reason why a sequence ended.
 enum End {
     Text,
     Comma,
@@ -50,7 +50,7 @@ impl Reader {
                 Some('\\') => match self.rest.next() {
                     Some('/') => Token::Slash,
                     Some(escaped) => Token::Char(escaped),
-                    None => return Err("a \\ at the end stands before nothing".to_owned()),
+                    None => return Err("a \\ at the end escapes nothing".to_owned()),
                 },
                 Some(character) => Token::Char(character),
             };
@@ -101,8 +101,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a class up to its `]`, which stands for itself if it comes first. A `-` is one if it
-    /// comes first or last.
+    /// Reads a class up to its `]`, which stands for itself if it is the first character. A `-`
+    /// stands for itself if it is first or last.
     fn class(&mut self) -> Result<Token, String> {
         let open = || "a [ is not closed".to_owned();
         let mut next = self.rest.next().ok_or_else(open)?;

@@ -1,4 +1,4 @@
-//! Where a job's own objects lie: `{storage.uri}/{job uid}/`. Reads and writes nothing itself.
+//! The location of a job's own objects: `{storage.uri}/{job uid}/`. Reads and writes nothing.
 
 use zephyr_engine::id::JobUid;
 
@@ -29,12 +29,12 @@ impl JobStorage {
         &self.root
     }
 
-    /// Whose folder it is.
+    /// The uid of the job.
     pub fn job(&self) -> &JobUid {
         &self.job
     }
 
-    /// The address of something in it.
+    /// The address of an object in it.
     pub fn at(&self, relative: &str) -> Result<Location, LocationError> {
         self.root.join(relative)
     }

@@ -1,4 +1,4 @@
-//! Which files a job reads: globs to a sorted list with sizes and etags. Reads no file.
+//! The files that a job reads: expands globs to a sorted list with sizes and etags. Reads no file.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use crate::storage::{
     Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
 };
 
-/// The most files a job reads: each is a shard, and the plan is held in one object.
+/// The most files that a job reads: each file is a shard, and the plan is stored in one object.
 pub const MAX_INPUT_FILES: usize = 100_000;
 
 /// A file to be read, as it was when the job was planned.
@@ -22,7 +22,7 @@ pub struct InputFile {
     pub uri: String,
     /// Its size.
     pub size: u64,
-    /// What changes when the file changes; some stores have none.
+    /// A value that changes when the file changes; some stores have none.
     pub etag: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub enum ListError {
     },
     /// A pattern matches nothing.
     #[error(
-        "spec.pipeline.source.files.paths[{index}]: no file matches (got {pattern:?}); set emptyOk: true where that is no mistake"
+        "spec.pipeline.source.files.paths[{index}]: no file matches (got {pattern:?}); set emptyOk: true if that is not a mistake"
     )]
     MatchNothing {
         /// The pattern's position.
@@ -59,7 +59,7 @@ pub enum ListError {
         /// The pattern.
         pattern: String,
     },
-    /// Something that matches cannot be read.
+    /// Something that matches cannot be read as a file.
     #[error(
         "spec.pipeline.source.files.paths[{index}]: a file that matches {pattern:?} cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
     )]
@@ -68,17 +68,17 @@ pub enum ListError {
         index: usize,
         /// The pattern.
         pattern: String,
-        /// The file, with what cannot be printed escaped.
+        /// The file, with unprintable bytes escaped.
         name: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// More files than a job can read.
+    /// There are more files than a job can read.
     #[error(
         "spec.pipeline.source.files.paths: more than {MAX_INPUT_FILES} files match (got them at {pattern:?}); allowed are {MAX_INPUT_FILES}"
     )]
     MatchTooMany {
-        /// The pattern that passed the limit.
+        /// The pattern that exceeded the limit.
         pattern: String,
     },
     /// The store did not answer.
@@ -92,7 +92,7 @@ pub enum ListError {
 }
 
 impl ListError {
-    /// Whether the same call may succeed later with nobody doing anything.
+    /// Whether the same call may succeed later without any action by a person.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store { source, .. } => source.is_transient(),
@@ -145,13 +145,13 @@ async fn files_of(stores: &Stores, index: usize, path: &str) -> Result<Vec<Input
     let Some(literal) = pattern.literal() else {
         return match_pattern(stores, &location, &pattern, index, path).await;
     };
-    // Without its backslashes it may be no address any more, or the address of something else.
+    // Without its backslashes it may be no valid address, or a different one.
     let key = Path::parse(literal).ok();
     let key = key.filter(|key| key.as_ref() == literal);
     let key = key.ok_or_else(|| ListError::ParsePattern {
         index,
         pattern: path.to_owned(),
-        problem: "it is no address of a file".to_owned(),
+        problem: "it is not the address of a file".to_owned(),
     })?;
     let location = location.with_path(key);
     let found = head(stores, &location).await;
@@ -199,7 +199,7 @@ async fn head(stores: &Stores, location: &Location) -> Result<Option<InputFile>,
     }
 }
 
-/// What a listing shows of exactly this key. A bucket that does not exist is an error.
+/// The entry of a listing for exactly this key. A missing bucket is an error.
 async fn listed_at(stores: &Stores, location: &Location) -> Result<Option<Entry>, StorageError> {
     let key = location.path().as_ref();
     let mut found = None;
@@ -207,7 +207,7 @@ async fn listed_at(stores: &Stores, location: &Location) -> Result<Option<Entry>
         if entry.key == key.as_bytes() {
             found = Some(entry);
         }
-        // It comes before all that begin with it.
+        // It comes before all keys that begin with it.
         ControlFlow::Break(())
     })
     .await?;
@@ -221,7 +221,7 @@ async fn match_pattern(
     index: usize,
     path: &str,
 ) -> Result<Vec<InputFile>, ListError> {
-    // One more than allowed shows that there are too many, and no more are held.
+    // One file more than allowed shows that there are too many, and no more are kept.
     let most = MAX_INPUT_FILES + 1;
     let mut files = Vec::new();
     let mut refusal = None;
@@ -264,14 +264,14 @@ async fn match_pattern(
     }
 }
 
-/// What becomes of something that was listed.
+/// What happens to a listed entry.
 enum Judgement {
     PassOver,
     Read(InputFile),
     Refuse(String),
 }
 
-/// Nothing that matches is left out in silence: what cannot be read is refused.
+/// Nothing that matches is skipped silently: what cannot be read is refused.
 fn judge(
     location: &Location,
     pattern: &Pattern,
@@ -282,8 +282,8 @@ fn judge(
         return Judgement::PassOver;
     }
     let name = entry.name();
-    // A key that ends with a slash and is not empty looks like a file to its reader and like a
-    // folder to most programs.
+    // A key that ends with a slash and is not empty is a file to its reader and a folder to most
+    // programs.
     let trimmed = name.strip_suffix('/').unwrap_or(&name);
     if !pattern.matches(&name) && !pattern.matches(trimmed) {
         return Judgement::PassOver;
@@ -294,7 +294,7 @@ fn judge(
     }
 }
 
-/// A key in an error: whole, on one line.
+/// A key in an error message: complete, on one line.
 fn shown(location: &Location, key: &[u8]) -> String {
     format!("{}/{}", location.store_key(), on_one_line(key))
 }
@@ -307,8 +307,7 @@ fn input_file(location: &Location, size: u64, etag: Option<&str>) -> InputFile {
     }
 }
 
-/// Azure lists tags without the quotes that they have everywhere else, and by which they are
-/// compared.
+/// Azure lists tags without the quotes that they have everywhere else and that comparisons need.
 fn quoted(scheme: Scheme, tag: &str) -> String {
     if scheme == Scheme::Az && !tag.starts_with('"') {
         format!("\"{tag}\"")
@@ -447,7 +446,7 @@ mod tests {
         );
     }
 
-    /// What a listing of `s3://b` with one page of these keys, of so many bytes, comes to.
+    /// The result of listing `s3://b` with one page of these keys, each with this number of bytes.
     async fn of_keys(pattern: &str, keys: &[(&[u8], u64)]) -> Result<Vec<String>, String> {
         let entries: Vec<_> = keys.iter().map(|(key, size)| entry(key, *size)).collect();
         let (stores, _) = listing(vec![page(&entries, None)]);

@@ -1,7 +1,7 @@
 //! Finds the files of a local disk that match a pattern. Opens none of them.
 //!
-//! Only folders in which something can match are looked into. Symbolic links are followed; a folder
-//! that holds itself is entered again only as long as that finds other names.
+//! Only folders in which something can match are read. Symbolic links are followed; a folder that
+//! contains itself is entered again only while that leads to new names.
 
 use std::fs::{FileType, Metadata};
 use std::io;
@@ -18,13 +18,13 @@ use crate::storage::{Cause, Location, StorageError};
 
 /// A name that matches.
 pub(super) struct Found {
-    /// What has the name.
+    /// The file with that name.
     pub(super) entry: Entry,
     /// Why it cannot be read.
     pub(super) problem: Option<&'static str>,
 }
 
-/// How a folder's names are read: as the disk says, or as a test does.
+/// How a folder's entries are read: from the disk, or from a test.
 type ReadNames = dyn Fn(&Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>>;
 
 /// Finds at most so many files.
@@ -52,7 +52,7 @@ pub(super) async fn find(
     tokio::task::spawn_blocking(walk).await.map_err(ended)?
 }
 
-/// Shows every file of which the path, without its first slash, begins with `prefix`.
+/// Lists every file whose path, without its first slash, begins with `prefix`.
 pub(super) async fn list_prefix<V>(
     place: &Location,
     prefix: &str,
@@ -71,14 +71,14 @@ where
     Ok(())
 }
 
-/// A folder to be looked into.
+/// A folder to be read.
 struct Folder {
     path: PathBuf,
     places: Places,
     way: Option<Arc<Above>>,
 }
 
-/// A folder through which the way led.
+/// A folder on the current path.
 struct Above {
     identity: (u64, u64),
     places: Places,
@@ -145,8 +145,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>> {
         .collect()
 }
 
-/// The folder, unless it is one through which the way led and in which the same could match: then
-/// its files are found there.
+/// The folder, unless it is already on the path and the same names could match there: then its
+/// files are found there.
 fn enter(
     path: PathBuf,
     places: Places,
@@ -186,8 +186,8 @@ fn found(path: &Path, metadata: &Metadata) -> Found {
     }
 }
 
-/// What comes of a name behind which nothing can be seen: nothing if it is gone or could only have
-/// been a folder.
+/// What happens with an entry whose target cannot be examined: nothing if it is gone or could only
+/// have been a folder.
 fn unseen(path: &Path, is_match: bool, error: &io::Error) -> Result<Option<Found>, StorageError> {
     let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
     if error.kind() == io::ErrorKind::PermissionDenied || (!is_link && !is_gone(error)) {
@@ -361,7 +361,7 @@ mod tests {
             names(root, "in/**/*.txt").await,
             ["in/a.txt", "in/c.txt", "in/link/b.txt"]
         );
-        // Only through the loop do these names match.
+        // These names match only through the loop.
         assert_eq!(
             names(root, "in/*/*.txt").await,
             ["in/link/b.txt", "in/loop/a.txt", "in/loop/c.txt"]

@@ -1,8 +1,8 @@
-//! The local disk as a store: files are read by exactly their names. Writes and removals are those
-//! of `object_store`.
+//! The local disk as a store: files are read by exactly their names. `object_store` implements
+//! writes and removals.
 //!
-//! `object_store` makes urls of names and takes some, such as `x#1`, for its own unfinished writes,
-//! so it does not read here.
+//! `object_store` converts names to urls and uses some names, such as `x#1`, for its own unfinished
+//! writes, so it is not used for reading here.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -30,7 +30,8 @@ impl fmt::Display for LocalFiles {
     }
 }
 
-/// What changes when a file does: which one it is, when it was written, how long it is.
+/// A value that changes when a file changes: made from its identity, its modification time and its
+/// length.
 pub(super) fn etag(metadata: &Metadata) -> String {
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -52,7 +53,8 @@ fn failed(path: &Path, error: io::Error) -> object_store::Error {
     }
 }
 
-/// Opens a file. What is not one, such as a pipe, is not opened: that alone can wait without end.
+/// Opens a regular file. Anything else, such as a pipe, is not opened, because opening a pipe can
+/// block forever.
 fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
     let place = PathBuf::from("/").join(path.as_ref());
     let metadata = std::fs::metadata(&place).map_err(|e| failed(path, e))?;
@@ -74,7 +76,7 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
         version: None,
     };
     options.check_preconditions(&meta)?;
-    // A range beyond the end was asked of a longer file.
+    // The requested range was beyond the end of a longer file.
     let range = options.range.as_ref();
     let range = range.map_or(Ok(0..meta.size), |range| range.as_range(meta.size));
     let range = range.map_err(|error| object_store::Error::Precondition {
@@ -90,8 +92,8 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
     })
 }
 
-/// What is said of pipes, sockets and devices: nobody knows how much is in them, and it can be read
-/// once only.
+/// The message for pipes, sockets and devices: their size is not known, and they can be read only
+/// once.
 pub(super) const NOT_A_FILE: &str = "it is a pipe, a socket or a device, and no file";
 
 #[async_trait::async_trait]

@@ -1,6 +1,6 @@
-//! What stands in the way of a local file or folder: a folder in the place of a file, a file in the
-//! place of a folder, a link that leads nowhere. None of that passes by itself. Looks at names
-//! only; opens, makes and removes nothing.
+//! Finds obstacles on the path of a local file or folder: a folder instead of a file, a file
+//! instead of a folder, a dead link. None of these disappears by itself. Reads names only; opens,
+//! creates and removes nothing.
 
 use std::fs;
 use std::io;
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// What a path is needed as.
+/// What is needed at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// A file, or nothing yet.
     File,
-    /// A folder, or nothing yet: it is made when it is needed.
+    /// A folder, or nothing yet: it is created when it is needed.
     Folder,
 }
 
-/// What is found at a path, behind its links.
+/// What is found at a path, after following links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Nothing,
     File,
     Folder,
-    /// A symbolic link that leads nowhere, or back to itself.
+    /// A symbolic link with a missing target, or one that leads to itself.
     DeadLink,
     /// A pipe, a socket or a device.
     Special,
-    /// This process may not look.
+    /// This process may not read it.
     Unknown,
 }
 
-/// Why `path` cannot be what it is needed as, with the path at fault; nothing if it can, or if
-/// nobody can tell.
+/// Why `path` cannot be used as needed, with the path of the obstacle; nothing if it can, or if
+/// that is not known.
 pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     let mut way: Vec<&Path> = path.ancestors().collect();
     way.reverse();
@@ -47,7 +47,7 @@ pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     judge(path, need, &seen)
 }
 
-/// Judges the steps of a way from its root on, of which only the last is no folder. Pure.
+/// Checks the components of a path from its root on; only the last one is not a folder. Pure.
 fn judge(path: &Path, need: Need, seen: &[(PathBuf, Seen)]) -> Option<String> {
     let (step, found) = seen.last()?;
     let need = if step == path { need } else { Need::Folder };

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use object_store::path::Path;
 
-/// Which kind of store an address names.
+/// The kind of store that an address names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
-    /// Amazon S3 and what speaks its protocol.
+    /// Amazon S3 and other stores with its protocol.
     S3,
     /// Google Cloud Storage.
     Gs,
@@ -59,9 +59,9 @@ const MAX_KEY_BYTES: usize = 1024;
 const MAX_LOCAL_PATH_BYTES: usize = 4096;
 
 impl Location {
-    /// Takes an address with its scheme. `.` and `..` segments are refused, and empty ones in a
-    /// key, since a key with one is another key than that without; on a local disk doubled slashes
-    /// are one. A slash at the end makes no difference.
+    /// Parses an address with its scheme. `.` and `..` segments are refused. Empty segments are
+    /// refused in a key, because a key with one differs from the key without it; on a local disk
+    /// doubled slashes count as one. A trailing slash makes no difference.
     pub fn parse(uri: &str) -> Result<Self, LocationError> {
         let refuse = |problem: &str| LocationError {
             text: uri.chars().take(256).collect(),
@@ -112,8 +112,8 @@ impl Location {
         })
     }
 
-    /// Takes an address, or the path of a local file, relative to the working directory where it is
-    /// not absolute.
+    /// Parses an address, or the path of a local file, which may be relative to the working
+    /// directory.
     pub fn parse_local(text: &str) -> Result<Self, LocationError> {
         if text.contains("://") {
             return Self::parse(text);
@@ -142,7 +142,7 @@ impl Location {
         Self::parse(&format!("{self}/{relative}"))
     }
 
-    /// The folder this lies in; itself where it is the root.
+    /// The folder that contains it; the root for the root.
     #[must_use]
     pub fn parent(&self) -> Self {
         let path = self.path.parent().unwrap_or_default();
@@ -153,7 +153,7 @@ impl Location {
         }
     }
 
-    /// The same store's object of another path.
+    /// Another object in the same store.
     #[must_use]
     pub fn with_path(&self, path: Path) -> Self {
         Self {
@@ -183,12 +183,12 @@ impl Location {
         self.path.filename().unwrap_or_default()
     }
 
-    /// Where a local file lies.
+    /// The path of a local file.
     pub fn local_path(&self) -> Option<PathBuf> {
         (self.scheme == Scheme::File).then(|| PathBuf::from("/").join(self.path.as_ref()))
     }
 
-    /// What of the address names the store: `s3://bucket`.
+    /// The part of the address that names the store: `s3://bucket`.
     pub fn store_key(&self) -> String {
         format!("{}://{}", self.scheme.as_str(), self.bucket)
     }

@@ -1,8 +1,8 @@
-//! What is there of the names that a template can make: files whose names are the template's text
-//! with any numbers in it. Removes nothing, and decides nothing about what it finds.
+//! Finds the existing files with names that a template can produce: the template's text with any
+//! numbers in it. Removes nothing, and does not judge what it finds.
 //!
-//! Whatever else lies in the folder costs time and no memory, and no name of anybody else's fails
-//! the listing, also if no address can hold it.
+//! Other files in the folder cost time and no memory, and no foreign name breaks the listing, even
+//! if it cannot be represented as an address.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path as DiskPath, PathBuf};
@@ -20,7 +20,7 @@ enum Piece {
     Number,
 }
 
-/// Names with numbers in them.
+/// A pattern of names with numbers in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
     /// The template as an address.
@@ -29,7 +29,7 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
-    /// Of a template: what stands in braces in its path is a number.
+    /// Parses a template: each pair of braces in its path stands for a number.
     pub fn new(template: Location) -> Self {
         let segments = template.path().as_ref().split('/').map(pieces).collect();
         Self { template, segments }
@@ -49,7 +49,7 @@ impl NamePattern {
             && names.next().is_none()
     }
 
-    /// Whether a number stands in the name of a folder.
+    /// Whether the name of a folder contains a number.
     pub fn has_numbered_folders(&self) -> bool {
         let folders = self.segments.len().saturating_sub(1);
         self.segments
@@ -72,7 +72,7 @@ impl NamePattern {
         }
     }
 
-    /// How many of the leading segments have no number.
+    /// The number of leading segments without a number.
     fn literal_segments(&self) -> usize {
         let folders = self.segments.len().saturating_sub(1);
         let is_literal = |segment: &&Vec<Piece>| !segment.contains(&Piece::Number);
@@ -83,8 +83,8 @@ impl NamePattern {
             .count()
     }
 
-    /// With what every such name begins: the text before the first number. A name without numbers
-    /// begins with itself.
+    /// The common beginning of all such names: the text before the first number. Without a number
+    /// it is the whole name.
     pub fn prefix(&self) -> String {
         let mut prefix = String::new();
         for (index, segment) in self.segments.iter().enumerate() {
@@ -101,8 +101,8 @@ impl NamePattern {
         prefix
     }
 
-    /// What an entry of a listing is, if it has such a name. A name that is not text or that no
-    /// address can hold is none that a template makes.
+    /// The match of a listed entry, if its name matches. A name that is not text or cannot be
+    /// represented as an address never matches.
     fn matched(&self, entry: &Entry) -> Option<Match> {
         let key = std::str::from_utf8(&entry.key).ok()?;
         if !self.matches(key) {
@@ -146,8 +146,8 @@ fn pieces(segment: &str) -> Vec<Piece> {
     pieces
 }
 
-/// Follows all ways to read the name at once: a number may be followed by text that begins with a
-/// digit.
+/// Follows all ways to read the name at the same time, because a number may be followed by text
+/// that begins with a digit.
 fn matches(pieces: &[Piece], name: &str) -> bool {
     let bytes = name.as_bytes();
     let mut reached = vec![false; bytes.len() + 1];
@@ -175,14 +175,14 @@ fn matches(pieces: &[Piece], name: &str) -> bool {
     reached[bytes.len()]
 }
 
-/// What was found under a name.
+/// The kind of entry that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MatchKind {
     /// A file.
     File,
     /// A folder of a local disk or of Azure.
     Folder,
-    /// A file below a symbolic link to a folder: it lies somewhere else.
+    /// A file below a symbolic link to a folder: it is stored elsewhere.
     BeyondLink,
 }
 
@@ -197,19 +197,19 @@ pub(crate) struct Match {
     pub(crate) kind: MatchKind,
 }
 
-/// What was found.
+/// The matches that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sight {
-    /// Matches, in no order that anybody may rely on.
+    /// Matches, in no particular order.
     pub(crate) entries: Vec<Match>,
-    /// How many there are, with those that are not in `entries`.
+    /// The number of matches, including those that are not in `entries`.
     pub(crate) count: u64,
 }
 
-/// Told of each match; says whether it is of interest.
+/// Called for each match; returns whether it is of interest.
 pub(crate) type Wanted = dyn Fn(&Match) -> bool + Send + Sync;
 
-/// Lists what matches a pattern and is wanted; keeps at most `kept_max` of it.
+/// Lists wanted matches of a pattern; keeps at most `kept_max` of them.
 pub(crate) async fn list_matching(
     stores: &Stores,
     pattern: &NamePattern,
@@ -221,7 +221,7 @@ pub(crate) async fn list_matching(
     }
     let folder = Path::parse(pattern.literal_folder()).unwrap_or_default();
     let mut sight = Sight::default();
-    // A key that ends in a slash is another one than that without, and no file's.
+    // A key that ends in a slash differs from the key without it, and is not a file.
     let see = |entry: Entry| {
         if let Some(found) = pattern.matched(&entry) {
             sight.note(found, kept_max, &*wanted);
@@ -229,7 +229,8 @@ pub(crate) async fn list_matching(
         ControlFlow::Continue(())
     };
     let listed = list_prefix(stores, &pattern.template, &pattern.prefix(), see).await;
-    // What the credentials have to allow is shown as a folder, and not as the beginning of a name.
+    // The place that the credentials must allow is shown as a folder, not as the beginning of a
+    // name.
     listed.map_err(|error| StorageError {
         object: pattern.template.with_path(folder).to_string(),
         ..error
@@ -279,8 +280,8 @@ async fn on_disk(
     }
 }
 
-/// A walk over a local disk that goes only where a match can be: as deep as the pattern, so that no
-/// loop of links is walked twice.
+/// A walk over a local disk that enters only folders in which a match is possible. It is as deep as
+/// the pattern, so a loop of links is not followed twice.
 struct Walk<'a> {
     pattern: &'a NamePattern,
     kept_max: usize,
@@ -298,7 +299,7 @@ impl Walk<'_> {
     ) -> std::io::Result<()> {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
-            // It is not made yet, or was removed since it was seen.
+            // It does not exist yet, or was removed since it was seen.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -308,7 +309,7 @@ impl Walk<'_> {
         let is_last = depth + 1 == self.pattern.segments.len();
         for entry in entries {
             let entry = entry?;
-            // A name that is no text matches no template.
+            // A name that is not text matches no template.
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
@@ -321,7 +322,7 @@ impl Walk<'_> {
                 format!("{path}/{name}")
             };
             let is_link = entry.file_type()?.is_symlink();
-            // What a link leads to; of a dangling one, the link itself.
+            // The target of a link; for a dangling link, the link itself.
             let Ok(metadata) = entry.path().metadata().or_else(|_| entry.metadata()) else {
                 continue;
             };
@@ -337,7 +338,7 @@ impl Walk<'_> {
     }
 
     fn found(&mut self, path: &str, metadata: &std::fs::Metadata, beyond_link: bool) {
-        // A name that the store's own paths cannot hold is none that a template makes.
+        // A name that the store's path type cannot represent is not one that a template produces.
         let Ok(path) = Path::parse(path) else {
             return;
         };

@@ -1,5 +1,5 @@
 //! Writes one whole object from a thread that may block: a small one with one call, a large one in
-//! parts. The name is the writer's alone, so nobody else's object is replaced.
+//! parts. Only this writer uses the name, so no other object is replaced.
 
 use std::io::{self, Write};
 
@@ -32,7 +32,7 @@ impl ObjectWriter {
         }
     }
 
-    /// Ends the object; gives its size and CRC-32C once it is stored.
+    /// Ends the object; returns its size and CRC-32C once it is stored.
     pub fn finish(self) -> Result<(u64, u32), StorageError> {
         let Some(upload) = self.large else {
             let (bytes, crc32c) = (self.small.len() as u64, crc32c::crc32c(&self.small));
@@ -51,7 +51,8 @@ impl ObjectWriter {
             self.runtime
                 .block_on(complete(&self.stores, &self.location, &uploaded.place))?;
         if completed == Completed::Gone {
-            // Completed by a call whose answer was lost, or thrown away by somebody's clean-up.
+            // The upload was completed by a call whose answer was lost, or was aborted by a
+            // clean-up.
             let size = self
                 .runtime
                 .block_on(crate::storage::size_of(&self.stores, &self.location))?;

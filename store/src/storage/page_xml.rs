@@ -1,8 +1,8 @@
-//! What S3, Google Cloud Storage and Azure answer to a listing, with keys byte by byte. Asks for
-//! nothing.
+//! Parses the listings of S3, Google Cloud Storage and Azure, with keys byte by byte. Sends no
+//! request.
 //!
-//! The client of `object_store` makes paths of the keys and refuses a page with one that cannot be;
-//! here every key is kept.
+//! The client of `object_store` converts keys to paths and refuses a page with a key that cannot be
+//! converted; here every key is kept.
 
 use std::time::SystemTime;
 
@@ -11,11 +11,11 @@ use quick_xml::events::{BytesStart, Event};
 
 use crate::storage::pages::{Entry, Page};
 
-/// The deepest nesting that is looked at: `EnumerationResults/Blobs/Blob/Properties/Etag` is five
-/// deep.
+/// The greatest nesting that is read: `EnumerationResults/Blobs/Blob/Properties/Etag` has five
+/// levels.
 const MAX_DEPTH: usize = 32;
 
-/// Reads a page; otherwise says what is wrong with it.
+/// Parses a page; otherwise returns the error in it.
 pub(super) fn parse(body: &[u8]) -> Result<Page, String> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
@@ -41,11 +41,11 @@ fn not_understood(problem: &dyn std::fmt::Display) -> String {
     format!("the store's listing is not understood: {problem}")
 }
 
-/// An object as it is being read.
+/// An object while it is parsed.
 #[derive(Default)]
 struct Object {
     key: Option<Vec<u8>>,
-    /// Azure says so of a single name.
+    /// Whether its name is encoded, which Azure says for each name.
     is_encoded: bool,
     size: Option<u64>,
     etag: Option<String>,
@@ -61,9 +61,9 @@ struct Answer {
     was_root_seen: bool,
     object: Object,
     objects: Vec<Object>,
-    /// Their keys only.
+    /// Only their keys are read.
     folders: Vec<Object>,
-    /// S3 says so of all keys.
+    /// Whether keys are encoded, which S3 says for all of them.
     is_encoded: bool,
     is_truncated: bool,
     next: Option<String>,
@@ -209,7 +209,7 @@ impl Object {
     }
 }
 
-/// A time as S3 and Google write it, or Azure; nothing if it is neither.
+/// A time in the format of S3 and Google, or of Azure; nothing for other text.
 fn time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -219,7 +219,7 @@ fn time(text: &str) -> Option<SystemTime> {
     time.ok().map(SystemTime::from)
 }
 
-/// `#10` and `#xA`: control characters too, which XML does not allow and stores send.
+/// `#10` and `#xA`: also control characters, which XML does not allow but stores send.
 fn numbered(name: &[u8]) -> Option<char> {
     let digits = std::str::from_utf8(name).ok()?.strip_prefix('#')?;
     let number = match digits.strip_prefix(['x', 'X']) {
@@ -229,7 +229,7 @@ fn numbered(name: &[u8]) -> Option<char> {
     char::from_u32(number.ok()?)
 }
 
-/// Percent signs and two digits as bytes; S3 writes a space as `+`.
+/// Decodes percent signs with two digits into bytes; S3 writes a space as `+`.
 fn decoded(key: &[u8], plus_is_space: bool) -> Vec<u8> {
     let hex = |digit: &u8| {
         char::from(*digit)

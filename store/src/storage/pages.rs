@@ -1,6 +1,6 @@
-//! Lists what is in a store, page by page, with the keys as the store has them: those, too, that no
-//! path can hold. A page that fails is asked for again, never the whole listing. Decides nothing
-//! about what is listed.
+//! Lists the contents of a store page by page, with the original keys, including those that no path
+//! can represent. A page that fails is requested again, never the whole listing. Does not judge
+//! what is listed.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,71 +14,70 @@ use object_store::path::Path;
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
 
-/// The most pages without an entry in a row: a bucket has some if much in it was deleted; without
-/// end it is a fault of the store. Each of a real bucket stands for a thousand deleted objects or
-/// more.
+/// The most consecutive pages without an entry. A bucket has some after many deletions; without end
+/// they are a fault of the store. In a real bucket each such page represents a thousand or more
+/// deleted objects.
 const MAX_EMPTY_PAGES: u32 = 1_000;
 
-/// Something that a store lists.
+/// An entry in a store's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its key, byte by byte; of a local file its path without the first slash.
+    /// Its key, byte by byte; for a local file its path without the first slash.
     pub key: Vec<u8>,
     /// Its size in bytes.
     pub size: u64,
-    /// What changes when it changes; some stores have none.
+    /// A value that changes when the object changes; some stores have none.
     pub etag: Option<String>,
-    /// When it was written, by the store's clock; nothing if the store does not say it.
+    /// When it was written, by the store's clock; nothing if the store does not report it.
     pub modified: Option<SystemTime>,
-    /// Whether the store says that it stands for a folder.
+    /// Whether the store says that the entry represents a folder.
     pub is_folder: bool,
 }
 
-/// Some of what a store lists.
+/// A part of a store's listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// In the store's order.
     pub entries: Vec<Entry>,
-    /// What the keys of a listing of one folder have in common up to and with the next slash, byte
-    /// by byte.
+    /// In a listing of one folder: the common beginnings of keys up to and including the next
+    /// slash, byte by byte.
     pub folders: Vec<Vec<u8>>,
-    /// With what to ask for the next page; nothing on the last.
+    /// The token for the next page; nothing on the last page.
     pub next: Option<String>,
 }
 
-/// Which page is asked for.
+/// The page to request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// With what the keys begin.
+    /// The beginning of the keys.
     pub prefix: String,
-    /// Whether the keys with another slash after the prefix are shown as folders only.
+    /// Whether keys with another slash after the prefix are shown only as folders.
     pub one_folder: bool,
     /// The first page begins after this key.
     pub after: Option<String>,
-    /// The page to which this token leads; otherwise the first one.
+    /// The page to which this token leads; without a token the first one.
     pub token: Option<String>,
 }
 
 /// A store that lists page by page.
 #[async_trait::async_trait]
 pub trait ListPages: Send + Sync {
-    /// The page that is asked for.
+    /// The requested page.
     async fn page(&self, ask: &Ask) -> object_store::Result<Page>;
 }
 
 impl Entry {
-    /// The key as text; every byte that is not UTF-8 is a replacement character.
+    /// The key as text; invalid UTF-8 is shown as replacement characters.
     pub fn name(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.key)
     }
 
-    /// Whether it stands for a folder and holds nothing, as consoles make them: `folder/` of no
-    /// bytes.
+    /// Whether it is an empty marker of a folder, as consoles create them: `folder/` without bytes.
     pub fn is_marker(&self) -> bool {
         self.is_folder || (self.size == 0 && self.key.ends_with(b"/"))
     }
 
-    /// Its address in the store of `place`; otherwise why its key cannot be one.
+    /// Its address in the store of `place`; otherwise why its key cannot be an address.
     pub fn location(&self, place: &Location) -> Result<Location, &'static str> {
         let key = std::str::from_utf8(&self.key).map_err(|_| "its name is not UTF-8")?;
         if key.ends_with('/') {
@@ -98,7 +97,7 @@ impl Entry {
         }
         let path = Path::parse(key).map_err(|_| "its name cannot be an address")?;
         let location = place.with_path(path);
-        // It is read by its address: that must be this object and no other.
+        // It is read by its address, which must lead to exactly this object.
         match Location::parse(&location.to_string()) {
             Ok(parsed) if parsed == location && location.path().as_ref() == key => Ok(location),
             Ok(_) | Err(_) => Err("its name cannot be an address"),
@@ -106,9 +105,9 @@ impl Entry {
     }
 }
 
-/// Shows every object of the store of `place` of which the key begins with `prefix`, until `visit`
-/// breaks off. Marker files, folder markers and keys that no path can hold are shown like all
-/// others. On a local disk these are the files.
+/// Shows every object in the store of `place` whose key begins with `prefix`, until `visit` stops.
+/// Marker files, folder markers and keys that no path can represent are shown like all others. On a
+/// local disk these are the files.
 pub async fn list_prefix<V>(
     stores: &Stores,
     place: &Location,
@@ -133,7 +132,7 @@ where
 }
 
 impl Ask {
-    /// For all keys that begin with this.
+    /// For all keys with this beginning.
     pub(super) fn beginning_with(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
@@ -141,7 +140,7 @@ impl Ask {
         }
     }
 
-    /// For all keys in a folder, however deep.
+    /// For all keys in a folder, at any depth.
     pub(super) fn below(folder: &Location) -> Self {
         Self::beginning_with(&match folder.path().as_ref() {
             "" => String::new(),
@@ -150,11 +149,11 @@ impl Ask {
     }
 }
 
-/// A listing of a store that is no local disk, one page after another.
+/// A listing of a store other than the local disk, one page after another.
 pub(super) struct Listing<'a> {
     stores: &'a Stores,
     place: &'a Location,
-    /// What errors name.
+    /// The place that errors name.
     shown: Location,
     pages: Arc<dyn ListPages>,
     way: Way,
@@ -205,7 +204,7 @@ pub(super) fn on_one_line(key: &[u8]) -> String {
     }
 }
 
-/// A listing of keys that are not there is empty: what is not found is the bucket.
+/// A listing without matching keys is empty. If something is not found, it is the bucket.
 fn without_bucket(place: &Location, error: StorageError) -> StorageError {
     let says_404 = matches!(&error.cause, Cause::Other(detail) if detail.starts_with("404"));
     let is_404 = says_404 || error.cause == Cause::NotFound;
@@ -217,7 +216,7 @@ fn without_bucket(place: &Location, error: StorageError) -> StorageError {
     }
 }
 
-/// The pages seen so far, so that a store that leads in a circle is found out.
+/// The number of pages seen so far, to detect a store whose pages lead in a circle.
 #[derive(Default)]
 struct Way {
     tokens: BTreeSet<u64>,
@@ -248,7 +247,7 @@ impl Way {
     }
 }
 
-/// A store that has only a listing as a whole, such as one in memory: one page.
+/// A store that can only list everything at once, such as one in memory: one page.
 pub(crate) struct WholeListing(pub(crate) Arc<dyn ObjectStore>);
 
 #[async_trait::async_trait]

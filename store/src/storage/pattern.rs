@@ -1,19 +1,19 @@
-//! Patterns of file names: what they match, and what can match below a folder. Lists nothing and
-//! opens nothing.
+//! Patterns of file names: which names they match, and what can match below a folder. Lists nothing
+//! and opens nothing.
 //!
-//! A pattern is a list of alternatives (its braces, expanded), each of which is a list of segments.
-//! A name is read segment by segment, and [`Places`] is where in the pattern the segments read so
-//! far can stand.
+//! A pattern is a list of alternatives (its expanded braces), each of which is a list of segments.
+//! A name is read segment by segment, and [`Places`] holds the possible positions in the pattern
+//! after the segments read so far.
 
 use std::collections::BTreeSet;
 
 use crate::storage::glob_text;
 
-/// The most names and patterns that the braces of one pattern may stand for: each is compared with
-/// each name.
+/// The most alternatives to which the braces of one pattern may expand: each is compared with each
+/// name.
 const MAX_ALTERNATIVES: usize = 1_000;
 
-/// What a pattern says of one segment of a name.
+/// What a pattern requires of one segment of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     /// `**`: any number of segments; at the end of a pattern at least one.
@@ -22,7 +22,7 @@ enum Segment {
     Name(Vec<Token>),
 }
 
-/// What a pattern says of the characters of a segment.
+/// What a pattern requires of the characters of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// This character.
@@ -35,7 +35,7 @@ pub(super) enum Token {
     Many,
     /// `[a-z]` or `[!a-z]`
     Class {
-        /// Whether it is all other characters that match.
+        /// Whether the class matches all other characters instead.
         is_negated: bool,
         /// First and last of each range.
         ranges: Vec<(char, char)>,
@@ -51,20 +51,20 @@ pub(crate) struct Pattern {
     reads_hidden: bool,
 }
 
-/// Where in a pattern the segments read so far can stand: alternative and segment. Empty: nothing
-/// that follows can match.
+/// The possible positions in a pattern after the segments read so far: alternative and segment. If
+/// empty, nothing that follows can match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places(BTreeSet<(usize, usize)>);
 
 impl Pattern {
-    /// Reads a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that is to stand for
+    /// Parses a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that stands for
     /// itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let alternatives = glob_text::parse(text, MAX_ALTERNATIVES)?;
         Self::of(&alternatives, false)
     }
 
-    /// Everything of which the name begins with `prefix`, marker files too.
+    /// A pattern for every name that begins with `prefix`, including marker files.
     pub(crate) fn beginning_with(prefix: &str) -> Result<Self, String> {
         let mut name: Vec<Token> = prefix.chars().map(literally).collect();
         name.push(Token::Many);
@@ -100,12 +100,12 @@ impl Pattern {
         })
     }
 
-    /// The one name that the pattern stands for, if it has no wildcard; without its backslashes.
+    /// The only name that the pattern matches, if it has no wildcard; without its backslashes.
     pub(crate) fn literal(&self) -> Option<&str> {
         self.literal.as_deref()
     }
 
-    /// What every name that matches begins with, also within a segment.
+    /// The common beginning of all matching names, which may end within a segment.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -131,7 +131,7 @@ impl Pattern {
         places
     }
 
-    /// One segment of a name further.
+    /// Advances by one segment of a name.
     pub(crate) fn step(&self, places: &Places, name: &str) -> Places {
         let mut next = Places::default();
         let characters: Vec<char> = name.chars().collect();
@@ -156,7 +156,7 @@ impl Pattern {
         next
     }
 
-    /// Whether what was read so far is a whole name that matches.
+    /// Whether the segments read so far are a complete matching name.
     pub(crate) fn accepts(&self, places: &Places) -> bool {
         places
             .0
@@ -164,7 +164,7 @@ impl Pattern {
             .any(|&(alternative, at)| self.segment(alternative, at).is_none())
     }
 
-    /// Whether anything can match in a folder with these places.
+    /// Whether anything in a folder at these positions can match.
     pub(crate) fn goes_on(&self, places: &Places) -> bool {
         places
             .0
@@ -172,7 +172,7 @@ impl Pattern {
             .any(|&(alternative, at)| self.segment(alternative, at).is_some())
     }
 
-    /// The only names that can follow, if no wildcard follows: then a folder need not be listed.
+    /// The only names that can follow, if no wildcard follows: then the folder need not be listed.
     pub(crate) fn only_names(&self, places: &Places) -> Option<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for &(alternative, at) in &places.0 {
@@ -191,7 +191,7 @@ impl Pattern {
         self.alternatives.get(alternative)?.get(at)
     }
 
-    /// Adds a place, and those behind a `**` that stands for nothing.
+    /// Adds a position, and those after a `**` that matches no segment.
     fn stand(&self, places: &mut Places, alternative: usize, at: usize) {
         places.0.insert((alternative, at));
         let is_anywhere = self.segment(alternative, at) == Some(&Segment::Anywhere);
@@ -240,7 +240,7 @@ fn segment(tokens: &[Token]) -> Segment {
     Segment::Name(tokens)
 }
 
-/// What stands before the first wildcard, and whether that is all.
+/// The text before the first wildcard, and whether that is the whole pattern.
 fn text_of(tokens: &[Token]) -> (String, bool) {
     let mut text = String::new();
     for token in tokens {
@@ -253,7 +253,7 @@ fn text_of(tokens: &[Token]) -> (String, bool) {
     (text, true)
 }
 
-/// The text for which the tokens stand, if there is no wildcard among them.
+/// The text of the tokens, if there is no wildcard among them.
 fn literal_of(tokens: &[Token]) -> Option<String> {
     let (text, is_all) = text_of(tokens);
     is_all.then_some(text)
@@ -264,8 +264,8 @@ fn common(a: &str, b: &str) -> String {
     pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-/// Whether one segment matches: the last `*` takes one character more whenever what follows it does
-/// not fit.
+/// Whether one segment matches: the last `*` takes one more character whenever the following text
+/// does not match.
 fn name_matches(tokens: &[Token], name: &[char]) -> bool {
     let (mut token, mut character) = (0, 0);
     let mut star = None;
@@ -402,14 +402,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused_with_the_reason() {
+    fn an_invalid_pattern_is_refused_with_the_reason() {
         for (text, problem) in [
             ("a[", "a [ is not closed"),
             ("a[/]", "a [..] has a / in it"),
             ("[z-a]", "the range z-a is empty"),
             ("{a", "a { is not closed"),
             ("a}", "a } closes no {"),
-            ("a\\", "a \\ at the end stands before nothing"),
+            ("a\\", "a \\ at the end escapes nothing"),
             ("{..,a}/x", "has . or .. as a segment of its path"),
             (
                 "{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}",
@@ -433,8 +433,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Names here begin with letters, `?` is compared with bytes there, and `[!a]` with slashes
-        /// too.
+        /// The names here begin with letters; globset compares `?` with bytes, and `[!a]` with
+        /// slashes too.
         #[test]
         fn names_of_letters_match_as_in_globset(
             pattern in "(\\*\\*|([ab*?]|\\[[ab]\\]|\\{a,b\\*\\}|\\{ab,b/a\\}){1,3})(/(\\*\\*|([ab*?]|\\[[ab]\\]){1,3})){0,3}",

@@ -1,7 +1,8 @@
-//! Whether a store answers calls like one that has failed, so that an outage is told from an object
-//! that alone cannot be reached. An outage may be of writes only, or of one prefix of a bucket
-//! only: so a failed read is compared with a read beside it, and a failed write with a write beside
-//! it and with one in the job's own folder. Asks once, and removes what it wrote.
+//! Tests whether a store answers calls like one that failed, to distinguish an outage from a single
+//! unreachable object. An outage may affect writes only, or one prefix of a bucket only. So a
+//! failed read is compared with a read of a neighbouring object, and a failed write with a write of
+//! a neighbouring object and with one in the job's own folder. Asks once, and removes what it
+//! wrote.
 
 use std::time::Duration;
 
@@ -10,44 +11,44 @@ use tokio::time::timeout;
 
 use crate::storage::{CallKind, Location, StorageError, Stores, remove_object};
 
-/// How long one answer may take: a store that is slower than this is away for everybody.
+/// How long one answer may take: a slower store counts as unavailable for everybody.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The object that is read: one beside the one in question, so that the same part of the store has
-/// to answer. That there is no such object is an answer.
+/// The neighbouring object that is read, so that the same part of the store has to answer. An
+/// answer that it does not exist is an answer.
 const READ_NAME: &str = "_zephyr-is-the-store-there";
 
-/// How the name of an object begins that is written, and removed at once. A name with `_` is no
-/// input and no output.
+/// The beginning of the name of an object that is written and removed at once. A name with `_` is
+/// neither input nor output.
 const WRITE_NAME: &str = "_zephyr-write-";
 
-/// What is written.
+/// The content that is written.
 const WRITTEN: &[u8] = b"written to learn whether the store takes writes; it may be removed\n";
 
-/// What came of one question.
+/// The result of one test call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// The call was carried out, or what was looked for is not there.
+    /// The call succeeded, or the object does not exist.
     Given,
-    /// The store said no for good, such as that the credentials do not allow it.
+    /// The store refused permanently, for example because the credentials do not allow the call.
     Refused,
-    /// No answer in time, or one that may pass: the store is as busy here as it was for the call
-    /// that failed.
+    /// No answer in time, or a temporary error: the store is as busy here as it was for the failed
+    /// call.
     Missing,
 }
 
-/// What came of the questions about one failed call.
+/// The results of the test calls for one failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Answers {
-    /// The same kind of call beside the object.
+    /// The same kind of call on a neighbouring object.
     beside: Answer,
-    /// A write in the job's own folder. Of a failed read nothing of the kind is asked.
+    /// A write in the job's own folder. There is none for a failed read.
     in_storage: Option<Answer>,
 }
 
 impl Answers {
-    /// Whether the object alone cannot be reached, so that it is of no use to wait for its store.
-    /// What is refused is answered: the credentials may allow no other name there.
+    /// Whether only this object cannot be reached, so that waiting for its store is useless. A
+    /// refusal counts as an answer, because the credentials may allow no other name there.
     fn mean_object_alone(self) -> bool {
         let is_answered = |answer| match answer {
             Answer::Given | Answer::Refused => true,
@@ -57,8 +58,8 @@ impl Answers {
     }
 }
 
-/// Whether an object alone cannot be reached: its store answers the same kind of call beside it,
-/// and takes writes in the job's own folder if it was a write that failed.
+/// Whether only this object cannot be reached: its store answers the same kind of call on a
+/// neighbouring object and, after a failed write, accepts writes in the job's own folder.
 pub async fn is_object_alone(
     stores: &Stores,
     job_folder: &Location,
@@ -85,7 +86,7 @@ pub async fn is_object_alone(
     answers.mean_object_alone()
 }
 
-/// Whether a name is that of an object which is written to learn whether a store takes writes.
+/// Whether a name is that of an object that is written to test whether a store accepts writes.
 pub fn is_write_question(name: &str) -> bool {
     let number = name.strip_prefix(WRITE_NAME);
     number.is_some_and(|number| {
@@ -119,7 +120,7 @@ async fn ask_to_write(stores: &Stores, folder: &Location) -> Answer {
         Ok(Err(error)) => refusal(&StorageError::from_store("writing", &asked, &error)),
         Err(_) => Answer::Missing,
     };
-    // Whatever the answer, the write may have been carried out.
+    // Whatever the answer was, the write may have been carried out.
     let removed = timeout(PATIENCE, remove_object(stores, &asked)).await;
     if !matches!(removed, Ok(Ok(()))) {
         tracing::debug!(object = %asked, "what was written to ask the store may stay");
@@ -174,11 +175,11 @@ mod tests {
         }
     }
 
-    /// A way in which a store fails, and of which objects a failed read or write is an object's
-    /// alone.
+    /// A way in which a store fails, and whether a failed read or write is then the fault of a
+    /// single object.
     struct Outage {
         name: &'static str,
-        /// Gives what the store answers instead of what it would.
+        /// Returns the store's answer instead of the normal one.
         fails: fn(method: &str, path: &str) -> Option<Reply>,
         /// A failed read of `OBJECT`, a failed write of it, a failed write in the job's own folder.
         alone: [bool; 3],
@@ -271,7 +272,7 @@ mod tests {
                 let found = is_object_alone(&stores, &storage, kind, object).await;
                 assert_eq!(found, expected, "{name}: {kind:?} {object}");
             }
-            // What was written to ask is removed.
+            // The object that was written for the test is removed.
             assert_eq!(*objects.lock().unwrap(), [""; 0], "{name}");
         }
     }
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_written_to_ask_has_its_name() {
+    fn only_objects_written_for_the_test_have_such_names() {
         let name = format!("{WRITE_NAME}{:032x}", 7);
         assert!(is_write_question(&name));
         for name in ["_zephyr-write-", "_zephyr-write-7", "shuffle", READ_NAME] {

@@ -1,8 +1,8 @@
-//! Looks, before a job begins, whether its storage can be relied on: it must refuse to overwrite
-//! when asked to.
+//! Tests, before a job begins, whether its storage is reliable: it must refuse to overwrite an
+//! object if asked to.
 //!
-//! Everything rests on put-if-absent: epochs, the log, the plan. A store that lets two writers win
-//! is refused.
+//! Epochs, the log and the plan rely on put-if-absent. A store in which two writers can win is
+//! refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,12 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::storage::{Cause, JobStorage, LocationError, StorageError, meta_of, persist};
 
-/// Time between two signs of life of a coordinator: one small write each. Whoever removes what
-/// nobody needs leaves a folder alone that shows one within the last quarter of an hour, whatever
-/// the job waits for meanwhile.
+/// Time between two signs of life of a coordinator, each of which is one small write. A clean-up
+/// leaves a folder alone if the last sign is at most a quarter of an hour old, whatever the job is
+/// waiting for.
 pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
-/// What the probe object holds.
+/// The content of the probe object.
 const PROBE: &[u8] = b"zephyr probe\n";
 
 /// Why the storage cannot be used (now).
@@ -38,7 +38,7 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// Whether the same call may succeed later with nobody doing anything.
+    /// Whether the same call may succeed later without any action by a person.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -47,7 +47,7 @@ impl ProbeError {
     }
 }
 
-/// Writes the probe object anew, so that its time shows that a coordinator is alive.
+/// Rewrites the probe object, so that its time shows that a coordinator is alive.
 pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();
@@ -70,7 +70,7 @@ pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, Pr
 }
 
 /// Writes a probe object into the job's folder twice, the second time only if absent. The object
-/// stays and is used again by the next probe.
+/// stays and is reused by the next probe.
 pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();

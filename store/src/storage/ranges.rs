@@ -1,8 +1,8 @@
-//! Checks the answer to a request for a range of an object: it must be the bytes that were asked
-//! for, and say so.
+//! Checks the answer to a request for a range of an object: it must contain the requested bytes and
+//! state the range.
 //!
 //! A store may ignore the range and send the whole object (RFC 9110, 14.2); then the range is cut
-//! out of it. Does not know which object is expected: its reader compares size and version.
+//! out of it. Does not know which object is expected; the reader compares size and version.
 
 use std::error::Error;
 
@@ -14,11 +14,11 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 
 use crate::storage::answer::chain;
 
-/// The most bytes of a whole object that are passed over to get at a range. Each range of an object
-/// costs all that comes before it, so larger objects would be read many times over.
+/// The most bytes of a whole object that are skipped to reach a range. Each range costs all bytes
+/// before it, so larger objects would be read many times.
 const MAX_PASSED_OVER: u64 = 64 << 20;
 
-/// The answer to a request for a range is something else.
+/// An answer that does not fit the requested range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WrongRange {
     /// It is another range.
@@ -33,12 +33,12 @@ pub(super) enum WrongRange {
         last: u64,
         total: u64,
     },
-    /// It does not say which range it is.
+    /// It does not state its range.
     #[error(
         "the store answered a part of the object and does not say which (Content-Range {0:?}); it must be like \"bytes 0-7/8\""
     )]
     Unnamed(String),
-    /// It is the whole object, and the range is far inside it.
+    /// It is the whole object, and the range starts too far inside it.
     #[error(
         "the store sends the whole object instead of bytes {} to {}; of a store that cannot send ranges, only the first {} MiB of an object can be read",
         .0.first, .0.last, MAX_PASSED_OVER >> 20
@@ -50,12 +50,12 @@ pub(super) enum WrongRange {
 }
 
 impl WrongRange {
-    /// The wrong range that an error is about, if it is about one.
+    /// The wrong range that an error is about, if there is one.
     pub(super) fn of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         chain(error).find_map(|error| error.downcast_ref())
     }
 
-    /// The size of the object, as far as the store said it.
+    /// The size of the object, if the store reported it.
     pub(super) fn total(&self) -> Option<u64> {
         match self {
             Self::Other { total, .. } => Some(*total),
@@ -64,7 +64,7 @@ impl WrongRange {
     }
 }
 
-/// The first and the last byte that are asked for.
+/// The first and the last requested byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     first: u64,
@@ -72,7 +72,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The range that a request asks for, if it asks for one with both ends.
+    /// The range that a request asks for, if both ends are given.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
         let range = request.headers().get(RANGE)?.to_str().ok()?;
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -80,8 +80,8 @@ impl Asked {
         (*request.method() == Method::GET && first <= last).then_some(Self { first, last })
     }
 
-    /// The answer as one of exactly this range, as far as the object reaches. `response` must be a
-    /// success.
+    /// The answer reduced to exactly this range, up to the end of the object. `response` must be
+    /// successful.
     pub(super) async fn cut(self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => match self.check(response.headers()) {
@@ -113,8 +113,8 @@ impl Asked {
         })
     }
 
-    /// The last byte of the range in an object of so many bytes; nothing if the range begins behind
-    /// its end.
+    /// The last byte of the range in an object of this size; nothing if the range begins after its
+    /// end.
     fn last_of(self, total: u64) -> Option<u64> {
         let last = total.checked_sub(1)?;
         (self.first <= last).then_some(self.last.min(last))
@@ -157,7 +157,7 @@ impl Asked {
         Ok(HttpResponse::from_parts(parts, range.freeze().into()))
     }
 
-    /// What of the bytes that begin at `start` is in the range.
+    /// The part of the bytes beginning at `start` that is inside the range.
     fn part_of(self, start: u64, bytes: &Bytes) -> Bytes {
         let position = |at: u64| {
             let inside = at.saturating_sub(start).min(bytes.len() as u64);

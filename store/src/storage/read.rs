@@ -1,7 +1,6 @@
-//! Reading objects: by ranges, with the etag they were listed with, a little ahead of whoever
-//! reads.
+//! Reads objects by ranges, with the etag from the listing, a little ahead of the consumer.
 //!
-//! Each range is a call of its own with finite timeouts; after a failure reading goes on at the
+//! Each range is a separate call with finite timeouts; after a failure reading continues at the
 //! same offset. Knows no format.
 
 use std::collections::VecDeque;
@@ -20,11 +19,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::storage::ranges::WrongRange;
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
-/// One range request: large enough that its latency does not show, small enough that a failure
-/// costs little.
+/// Size of one range request: large enough to hide its latency, small enough that a failure costs
+/// little.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Ranges in flight or waiting to be read, for each open object, besides the one being read.
+/// Ranges in flight or waiting to be consumed, for each open object, besides the one being
+/// consumed.
 const RANGES_AHEAD: usize = 2;
 
 /// Counts bytes that came from storage.
@@ -37,16 +37,17 @@ pub struct ObjectReader {
     stores: Stores,
     location: Location,
     known: Arc<Known>,
-    /// Numbers of the ranges that nobody has asked for yet.
+    /// Numbers of the ranges that were not requested yet.
     to_ask: Range<u64>,
     asked: VecDeque<AskedRange>,
     current: Bytes,
-    /// What is still to come: the end of the ranges is the end of the object only when nothing is.
+    /// The bytes still to come: the end of the ranges is the end of the object only if nothing is
+    /// left.
     remaining: u64,
     counted: ReadCounter,
 }
 
-/// A range that a task of its own reads: its timers run on, and it is done, however late anybody
+/// A range that a separate task reads: its timers run, and it finishes, however late the consumer
 /// asks for it.
 struct AskedRange {
     answer: oneshot::Receiver<Result<Bytes, StorageError>>,
@@ -79,7 +80,7 @@ impl ObjectReader {
         reader
     }
 
-    /// Asks for ranges until enough are ahead.
+    /// Requests ranges until enough are ahead.
     fn ask(&mut self) {
         while self.asked.len() < RANGES_AHEAD
             && let Some(number) = self.to_ask.next()
@@ -141,7 +142,7 @@ impl Read for ObjectReader {
     }
 }
 
-/// What is known of an object before it is read, and what its first answer said.
+/// What is known of an object before it is read, and from its first answer.
 #[derive(Debug)]
 struct Known {
     size: u64,
@@ -149,7 +150,7 @@ struct Known {
     first: OnceLock<Version>,
 }
 
-/// What an answer says of the version of its object, besides the size.
+/// What an answer says about the version of its object, besides the size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
     etag: Option<String>,
@@ -165,12 +166,12 @@ impl Known {
         }
     }
 
-    /// Whether an answer is of the object that was listed. The condition of the request is not
-    /// enough, since some stores and proxies pass over it.
+    /// Whether an answer is of the listed object. The condition of the request is not enough,
+    /// because some stores and proxies ignore it.
     ///
-    /// The size is always compared. Two strong tags say all the rest: they are of the same bytes or
-    /// differ. A weak tag says less, and some stores list or answer none. Then a tag must not
-    /// differ either, and all answers of one reader must have the same tag and the same time of
+    /// The size is always compared. Two strong tags decide the rest: they are equal exactly if the
+    /// bytes are equal. A weak tag says less, and some stores list or answer none. Then a tag must
+    /// not differ either, and all answers of one reader must have the same tag and the same time of
     /// last modification, so that they are at least of one version.
     fn is_in(&self, meta: &ObjectMeta) -> bool {
         if meta.size != self.size {
@@ -191,7 +192,7 @@ impl Known {
         *self.first.get_or_init(|| version.clone()) == version
     }
 
-    /// The tag that an answer must have. A weak one never holds as a condition (RFC 9110, 13.1.1).
+    /// The tag that an answer must have. A weak tag never satisfies a condition (RFC 9110, 13.1.1).
     fn condition(&self) -> Option<String> {
         self.etag.clone().filter(|tag| !is_weak(tag))
     }
@@ -201,13 +202,13 @@ fn is_weak(tag: &str) -> bool {
     tag.starts_with("W/")
 }
 
-/// A tag without what some listings leave away: the quotes, and the mark of a weak one.
+/// A tag without the parts that some listings omit: the quotes, and the mark of a weak tag.
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
 }
 
 fn range_count(size: u64) -> u64 {
-    // An empty file is read too: it may have vanished or grown since it was listed.
+    // An empty file is read too, because it may have vanished or grown since it was listed.
     size.div_ceil(RANGE_BYTES).max(1)
 }
 
@@ -255,12 +256,12 @@ async fn get(
     match bytes.await {
         Ok(Some(bytes)) if bytes.len() as u64 == wanted => Ok(bytes),
         Ok(_) => Err(StorageError::new("reading", location, Cause::Changed)),
-        // Azure's emulator says of what is gone, too, that it does not match.
+        // Azure's emulator also reports for missing objects that the condition failed.
         Err(error) if error.cause == Cause::Changed => match size_of(stores, location).await? {
             Some(_) => Err(error),
             None => Err(StorageError::new("reading", location, Cause::NotFound)),
         },
-        // A disk has no status that says "beyond the end": its size does.
+        // A disk has no status for "beyond the end"; its size decides.
         Err(error) if matches!(error.cause, Cause::Other(_)) => {
             match size_of(stores, location).await? {
                 Some(size) if size != known.size => {
@@ -273,14 +274,14 @@ async fn get(
     }
 }
 
-/// Whether a store answered another range than was asked for, of an object of another size than
-/// this.
+/// Whether a store answered with another range than the requested one, of an object with another
+/// size than this.
 fn is_of_another_size(error: &object_store::Error, size: u64) -> bool {
     let total = WrongRange::of(error).and_then(WrongRange::total);
     total.is_some_and(|total| total != size)
 }
 
-/// The object is as large as it should be, and not all of what was asked for came.
+/// The object has the expected size, but not all requested bytes arrived.
 pub(crate) fn ended_early() -> object_store::Error {
     let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended too early");
     object_store::Error::Generic {
@@ -310,7 +311,7 @@ pub async fn fetch(stores: &Stores, location: &Location) -> Result<Bytes, Storag
     .await
 }
 
-/// Reads one range of an object of which the size is known.
+/// Reads one range of an object with a known size.
 pub async fn fetch_range(
     stores: &Stores,
     location: &Location,
@@ -325,7 +326,7 @@ pub async fn size_of(stores: &Stores, location: &Location) -> Result<Option<u64>
     Ok(meta_of(stores, location).await?.map(|meta| meta.size))
 }
 
-/// What the store says of an object; nothing if there is none.
+/// The metadata of an object; nothing if there is none.
 pub(crate) async fn meta_of(
     stores: &Stores,
     location: &Location,

@@ -1,4 +1,4 @@
-//! Tests of reading: in ranges, slowly, and of what changed meanwhile.
+//! Tests of reading: in ranges, slowly, and with objects that changed.
 
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,8 +115,8 @@ async fn a_file_that_is_not_the_listed_one_is_refused() {
     );
 }
 
-/// A request in the way of real clients: it has a minute in all from when it is first looked at,
-/// and wants to be looked at now and then.
+/// A request that behaves like those of real clients: it has a minute in total from its first poll,
+/// and must be polled from time to time.
 async fn request_with_a_timer() -> object_store::Result<()> {
     let late = tokio::time::Instant::now() + Duration::from_mins(1);
     for _ in 0..3 {
@@ -132,7 +132,7 @@ async fn request_with_a_timer() -> object_store::Result<()> {
     Ok(())
 }
 
-/// Reads all, and takes so long for each megabyte.
+/// Reads all, taking this long for each megabyte.
 fn read_slowly(reader: &mut ObjectReader, mut pause: impl FnMut()) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -200,8 +200,8 @@ async fn serving(content: Vec<u8>) -> (FakeHttp, Arc<AtomicU64>) {
                 let range = start..end.min(all);
                 let told = format!("bytes {start}-{}/{all}", range.end - 1);
                 let reply = good(206, content.slice(range)).with("content-range", told);
-                // Each range takes longer than the one before: one is under way while that one
-                // waits to be read.
+                // Each range takes longer than the one before: one is in progress while that one
+                // waits to be consumed.
                 let number = start as u64 / RANGE_BYTES;
                 let pause = Duration::from_millis(300 * number);
                 Reply { pause, ..reply }
@@ -301,7 +301,7 @@ async fn what_is_shorter_than_it_was_has_changed_and_a_name_says_nothing_of_that
             }
         }
     }
-    // What is wrong here is not that it changed.
+    // The error here is not that it changed.
     for status in [400, 405, 503] {
         let body = "<Error><Code>Unheard</Code><Message>range 416</Message></Error>";
         let server = FakeHttp::start(move |request| match request.method.as_str() {
@@ -324,7 +324,7 @@ async fn what_is_shorter_than_it_was_has_changed_and_a_name_says_nothing_of_that
 
 const MODIFIED: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
 
-/// Reads an object of 20 bytes, listed with this tag, from a store that answers so.
+/// Reads an object of 20 bytes, listed with this tag, from a store with these answers.
 async fn read_from(
     listed: Option<&str>,
     answer: impl Fn(&crate::storage::fake_http::Request) -> Reply + Send + Sync + 'static,
@@ -431,8 +431,7 @@ async fn a_store_that_sends_whole_objects_for_ranges_is_read_up_to_a_limit() {
         let reply = Reply::new(200, body.clone())
             .with("etag", "\"a\"")
             .with("last-modified", MODIFIED);
-        // Only for the question of the last check: an object of 70 MiB need not be sent to be too
-        // large.
+        // Only for the last check: an object of 70 MiB need not be sent to be too large.
         if request.method == "HEAD" {
             reply.with("content-length", (70 << 20).to_string())
         } else {

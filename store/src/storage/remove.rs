@@ -1,4 +1,4 @@
-//! Removes what is in a folder. Whose folder it is, and when it may go, is the caller's business.
+//! Removes the contents of a folder. The caller decides whether the folder may be removed.
 
 use std::path::{Path as DiskPath, PathBuf};
 
@@ -9,16 +9,16 @@ use crate::storage::folders::{local_walk, not_found_is_none, on_disk};
 use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Location, Scheme, StorageError, Stores};
 
-/// Removes every object in a folder, and gives how many there were. What somebody puts there
-/// meanwhile may stay.
+/// Removes every object in a folder, and returns their number. Objects that are put there at the
+/// same time may stay.
 pub async fn remove_folder(stores: &Stores, folder: &Location) -> Result<u64, StorageError> {
     remove_chosen(stores, folder, |_| true).await
 }
 
-/// Removes the objects of a folder of which `is_chosen` takes the path below it, and on a local
-/// disk the folders that are empty then. Gives how many objects there were. Holds one page of names
-/// at a time. A key that no address can hold stays, and the log names it: no release writes one. A
-/// symbolic link stays, too.
+/// Removes the objects of a folder whose path below it `is_chosen` accepts, and on a local disk the
+/// folders that are empty afterwards. Returns the number of objects. Holds one page of names at a
+/// time. A key that cannot be represented as an address stays, and the log names it: no release
+/// writes such a key. A symbolic link stays, too.
 pub async fn remove_chosen(
     stores: &Stores,
     folder: &Location,
@@ -50,7 +50,7 @@ pub async fn remove_chosen(
         while let Some(removal) = removals.next().await {
             match removal {
                 Ok(_) => removed += 1,
-                // Somebody else removed it.
+                // Another process removed it.
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(StorageError::from_store("removing", folder, &error)),
             }
@@ -72,7 +72,7 @@ fn local_removal(folder: &DiskPath, is_chosen: fn(&str) -> bool) -> std::io::Res
     Ok(removed)
 }
 
-/// Removes a folder and the folders in it, as far as they hold no file.
+/// Removes a folder and the folders in it, as far as they contain no file.
 fn remove_empty_folders(folder: &DiskPath) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;

@@ -1,7 +1,8 @@
-//! Trying again: which errors, how long, how often said. Holds no connection.
+//! Retries: which errors are retried, for how long, and how often this is logged. Holds no
+//! connection.
 //!
-//! How long counts from the first failure of a call: a call that was slow, or that nobody asked for
-//! its answer, has used up nothing.
+//! The time counts from the first failure of a call. The duration of a slow call, and the time
+//! before its answer is awaited, do not count.
 
 use std::time::Duration;
 
@@ -10,14 +11,14 @@ use tokio::time::Instant;
 use crate::chance::Chance;
 use crate::storage::{Location, StorageError, Stores};
 
-/// The longest pause: a store that came back is noticed soon.
+/// The longest pause, so that the recovery of a store is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a store that stays away is mentioned in the log.
+/// How often a store that stays unavailable is mentioned in the log.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Makes a call until it succeeds, fails for a reason that will not pass, or fails for longer than
-/// the patience of `stores`. The error then says how often it was tried.
+/// Makes a call until it succeeds, fails for a permanent reason, or has failed for longer than the
+/// patience of `stores`. The error then says how often it was tried.
 pub async fn persist<T, F, Answer>(
     stores: &Stores,
     call: &'static str,
@@ -41,7 +42,7 @@ where
     }
 }
 
-/// When something that goes on and on is mentioned in the log: at first, and then once a minute.
+/// When a lasting problem is mentioned in the log: at first, and then once a minute.
 #[derive(Debug, Default)]
 pub struct Reminder(Option<Instant>);
 
@@ -85,10 +86,10 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting
-    /// here is of no use.
+    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting is
+    /// useless.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
-        // Whoever waits here may be who fills the disk.
+        // The waiting process itself may be what fills the disk.
         if !error.is_transient() || error.is_full_disk() {
             return None;
         }
@@ -100,7 +101,7 @@ impl Pauses {
         Some(pause)
     }
 
-    /// The last error of a call that is given up, with how often and how long it was tried.
+    /// The last error of a call that is given up, with the number of tries and their duration.
     pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
         let since = self.first_failure.map(|first| first.elapsed());
         error.after(self.failures, since.unwrap_or_default())
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::SeqCst), 6);
     }
 
-    /// Fails each call after as long as said.
+    /// Fails each call after the given time.
     async fn failing(stores: &Stores, call_lasts: Duration) -> (u32, String) {
         let location = Location::parse("s3://b/k").unwrap();
         let mut calls = 0;
@@ -192,9 +193,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_counts_from_the_first_failure_and_its_end_is_told() {
+    async fn patience_counts_from_the_first_failure_and_its_end_is_reported() {
         let stores = Stores::in_memory().with_patience(Duration::from_mins(2));
-        // Longer than all patience: it is made once more all the same.
+        // The call takes longer than the whole patience, and is still made once more.
         let (calls, error) = failing(&stores, Duration::from_mins(10)).await;
         assert_eq!(calls, 2);
         assert_eq!(

@@ -1,8 +1,8 @@
-//! One client for each bucket, made when it is first asked for, with finite timeouts.
+//! One client for each bucket, made on first use, with finite timeouts.
 //!
-//! Options come from the job's frozen form, which the installation wrote, and from the environment,
-//! where the job's own secret arrives. What the installation says wins; the environment adds what
-//! it does not say, such as credentials.
+//! Options come from the frozen job, where the installation's settings are, and from the
+//! environment, where the job's own Secret arrives. The installation's settings win; the
+//! environment adds the others, such as credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,19 +26,20 @@ use crate::storage::pages::{ListPages, WholeListing};
 use crate::storage::tap::{TapConnector, TappedStore};
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
-/// How long the parts of one call may take, and how often the client itself makes it again.
+/// How long the parts of one call may take, and how often the client itself repeats it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// A store in the same cluster or cloud answers the handshake in milliseconds.
     pub(crate) connect: Duration,
-    /// No single request is larger than a part (8 MiB): slower than 140 kB/s is as good as dead.
+    /// No single request is larger than a part (8 MiB), so a connection below 140 kB/s counts as
+    /// dead.
     pub(crate) request: Duration,
     /// Longest silence in the middle of an answer.
     pub(crate) silence: Duration,
-    /// The client's own retries are few: `retry::persist` goes on after them with new signatures
-    /// and credentials.
+    /// The client itself retries only a few times; afterwards `retry::persist` continues with new
+    /// signatures and credentials.
     pub(crate) client_retries: usize,
-    /// No further client retry after this long.
+    /// No further client retry after this time.
     pub(crate) client_retry_time: Duration,
 }
 
@@ -54,13 +55,13 @@ impl Default for Times {
     }
 }
 
-/// How long a call is tried in all, unless said otherwise.
+/// How long a call is tried in total, by default.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The pause before the first repetition; each next one is twice as long.
+/// The pause before the first retry; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same where the store is in memory and nobody else waits for it.
+/// The same for a store in memory, for which nobody else waits.
 const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
 
 /// One bucket's client, or the local disk's.
@@ -68,14 +69,14 @@ const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
 pub struct Store {
     /// For everything but multipart uploads.
     pub objects: Arc<dyn ObjectStore>,
-    /// The same, where a write that was answered must survive the loss of power.
+    /// The same client; its answered writes survive a loss of power.
     pub durable: Arc<dyn ObjectStore>,
-    /// Multipart uploads that somebody else completes; local disks have none.
+    /// Multipart uploads that another process completes; local disks have none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
-    /// Signs requests that the client does not know, such as the list of uncompleted uploads; S3
+    /// Signs requests that the client does not support, such as the list of uncompleted uploads; S3
     /// only.
     pub signer: Option<Arc<dyn Signer>>,
-    /// Listings, with keys that no path can hold.
+    /// Listings with keys that no path can represent.
     pub pages: Arc<dyn ListPages>,
 }
 
@@ -93,8 +94,8 @@ pub struct Stores {
 
 impl Stores {
     /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The
-    /// environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds what these do
-    /// not say.
+    /// environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds settings that
+    /// the options do not contain.
     pub fn new(options: BTreeMap<String, String>) -> Self {
         Self {
             options: Arc::new(options),
@@ -107,7 +108,7 @@ impl Stores {
         }
     }
 
-    /// Every bucket an empty one in memory; local files are local files.
+    /// Every bucket is an empty one in memory; local files are local files.
     pub fn in_memory() -> Self {
         Self {
             in_memory: true,
@@ -115,7 +116,7 @@ impl Stores {
         }
     }
 
-    /// Clients that nothing but these options concerns, wherever a test runs.
+    /// Clients that use only these options, whatever the environment of the test.
     #[cfg(test)]
     pub(crate) fn of_options(options: BTreeMap<String, String>) -> Self {
         Self {
@@ -130,13 +131,13 @@ impl Stores {
         Self { patience, ..self }
     }
 
-    /// With other times for each call.
+    /// With other timeouts for each call.
     #[cfg(test)]
     pub(crate) fn with_times(self, times: Times) -> Self {
         Self { times, ..self }
     }
 
-    /// With random numbers from here.
+    /// With random numbers from this source.
     #[must_use]
     pub fn with_chance(self, chance: Chance) -> Self {
         Self { chance, ..self }
@@ -154,7 +155,7 @@ impl Stores {
         self.patience
     }
 
-    /// Where the random numbers of this process come from.
+    /// The source of random numbers of this process.
     pub fn chance(&self) -> &Chance {
         &self.chance
     }
@@ -258,7 +259,7 @@ impl Stores {
         }
     }
 
-    /// An option that no store knows is a mistake to be told, not to be passed over.
+    /// An unknown option is reported as an error and not ignored.
     fn check_options(&self) -> Result<(), String> {
         let known = |key: &str| {
             key.parse::<AmazonS3ConfigKey>().is_ok()
@@ -277,7 +278,7 @@ impl Stores {
         }
     }
 
-    /// What these options say, and what the environment adds.
+    /// These options, plus the environment's additions.
     fn settings(&self, prefix: &'static str) -> impl Iterator<Item = (String, String)> {
         let environment = std::env::vars_os()
             .filter(|_| self.reads_environment)
@@ -297,12 +298,12 @@ impl Stores {
 #[derive(Debug, Default)]
 struct Merged {
     settings: Vec<(String, String)>,
-    /// Variables that say something else than the installation does.
+    /// Variables that contradict the installation's settings.
     passed_over: Vec<String>,
 }
 
-/// The installation's options, and of the environment's variables with `prefix` those about which
-/// the installation says nothing: one setting has many names.
+/// The installation's options, and those of the environment's variables with `prefix` for which the
+/// installation has no setting: one setting may have many names.
 fn merge(
     options: &BTreeMap<String, String>,
     environment: impl Iterator<Item = (String, String)>,
@@ -338,23 +339,23 @@ fn merge(
     merged
 }
 
-/// The two names of S3's endpoint: the one for S3 alone would win over the general one.
+/// The two names of S3's endpoint: the one for S3 alone would override the general one.
 const S3_ENDPOINTS: [&str; 2] = ["aws_endpoint", "aws_endpoint_url_s3"];
 
-/// What is meant for one endpoint and wrong for another.
+/// Settings that are meant for one endpoint and wrong for another.
 const GOES_WITH_S3_ENDPOINT: [&str; 3] = [
     "aws_allow_http",
     "aws_s3_express",
     "aws_virtual_hosted_style_request",
 ];
 
-/// One name for all names of a setting, such as `aws_endpoint` for `aws_endpoint_url`.
+/// The canonical name of a setting, such as `aws_endpoint` for `aws_endpoint_url`.
 fn setting(key: &str) -> String {
     let of = |provider: &str, name: &str| {
         if name.starts_with(provider) {
             name.to_owned()
         } else {
-            // Settings of the HTTP client have the same name with every provider.
+            // Settings of the HTTP client have the same name for every provider.
             format!("{provider}{name}")
         }
     };
@@ -425,7 +426,7 @@ impl Store {
     }
 }
 
-/// The account is not part of an address, so it is what is forgotten.
+/// The account is not part of an address, so it is easily forgotten.
 fn azure_problem(said: &str) -> String {
     if said.contains("Account must be specified") {
         "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME".to_owned()
@@ -464,7 +465,7 @@ mod tests {
             .collect()
     }
 
-    /// What a client of S3 gets of this setting.
+    /// The value that an S3 client gets for this setting.
     fn taken(options: &[(&str, &str)], environment: &[(&str, &str)], key: &str) -> Option<String> {
         let merged = merge(&pairs(options), pairs(environment).into_iter(), "AWS_");
         let builder = merged
@@ -528,13 +529,13 @@ mod tests {
         let merged = merge(&pairs(&[]), pairs(&environment).into_iter(), "AWS_");
         assert_eq!(merged.passed_over, [""; 0]);
         assert_eq!(merged.settings.len(), 4, "{merged:?}");
-        // Plain HTTP alone says nothing of where the store is.
+        // Plain HTTP alone says nothing about where the store is.
         let allowed = [("aws_allow_http", "true")];
         assert_eq!(
             taken(&allowed, &environment, "aws_endpoint").as_deref(),
             Some("http://theirs")
         );
-        // The same value in other words is nothing to tell.
+        // The same value under another name is not worth a message.
         let same = [("aws_endpoint", "http://theirs")];
         let endpoint = [("AWS_ENDPOINT_URL", "http://theirs")];
         let merged = merge(&pairs(&same), pairs(&endpoint).into_iter(), "AWS_");

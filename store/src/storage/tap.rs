@@ -1,8 +1,8 @@
 //! Lists pages through the clients of `object_store`, which know address, credentials and options,
-//! and takes each answer before they make paths of its keys. Sends no request of its own.
+//! and intercepts each answer before they convert its keys to paths. Sends no request of its own.
 //!
-//! The connector is between client and network. It lets every call pass but those that carry a
-//! [`Tap`].
+//! The connector is between client and network. It passes every call through, except those that
+//! carry a [`Tap`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,20 +19,21 @@ use object_store::{ClientOptions, Extensions};
 use crate::storage::page_xml;
 use crate::storage::pages::{Ask, ListPages, Page};
 
-/// How often a page that is not understood is asked for: a proxy may have answered, or cut it off.
+/// How often an unreadable page is requested: a proxy may have answered, or truncated it.
 const MAX_READS: u32 = 5;
 
-/// The pause before such a page is asked for again; each next one is twice as long, 1.5 s in all.
+/// The pause before such a page is requested again; each further pause is twice as long, 1.5 s in
+/// total.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is put in the place of a page that was taken: nothing is listed, and nothing follows.
+/// The answer that replaces an intercepted page: an empty listing without a next page.
 const EMPTY_S3: &[u8] = b"<ListBucketResult></ListBucketResult>";
 const EMPTY_AZURE: &[u8] = b"<EnumerationResults><Blobs></Blobs></EnumerationResults>";
 
-/// Takes the answer of the call that carries it.
+/// Receives the answer of the call that carries it.
 #[derive(Clone)]
 struct Tap {
-    /// With what a call to S3 is signed again.
+    /// The data with which a call to S3 is signed again.
     credentials: Option<AwsCredentialProvider>,
     empty: &'static [u8],
     answer: Arc<Mutex<Option<Result<Page, String>>>>,
@@ -47,7 +48,8 @@ pub(super) struct TappedStore<S> {
 }
 
 impl TappedStore<AmazonS3> {
-    /// S3: keys come encoded. Its directory buckets know only prefixes that are folders.
+    /// S3: keys are requested in encoded form. Its directory buckets support only prefixes that are
+    /// folders.
     pub(super) fn s3(store: Arc<AmazonS3>, bucket: &str) -> Self {
         Self {
             credentials: Some(Arc::clone(store.credentials())),
@@ -99,7 +101,8 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
                 answer: Arc::clone(&answer),
             });
             let options = PaginatedListOptions {
-                // The first page alone begins somewhere: the token says where the others do.
+                // Only the first page has a start key: for the others the token says where they
+                // start.
                 offset: ask.after.clone().filter(|_| ask.token.is_none()),
                 delimiter: ask.one_folder.then_some("/".into()),
                 page_token: ask.token.clone(),
@@ -126,7 +129,7 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
     }
 }
 
-/// Makes clients whose listings can be taken, out of those that another connector makes.
+/// Makes clients whose listings can be intercepted, from those that another connector makes.
 #[derive(Debug)]
 pub(super) struct TapConnector<C>(pub(super) C);
 
@@ -168,15 +171,15 @@ impl HttpService for TapService {
     }
 }
 
-/// Adds `encoding-type=url`, with which S3 sends every key so that XML can hold it, and signs the
-/// call again as it was signed.
+/// Adds `encoding-type=url`, which makes S3 encode every key so that XML can contain it, and signs
+/// the call again in the same way.
 async fn ask_for_encoded_keys(
     request: &mut HttpRequest,
     credentials: &AwsCredentialProvider,
 ) -> Result<(), HttpError> {
     let scope = scope_of(request);
     if scope.as_ref().is_some_and(|(_, service)| service != "s3") {
-        // A session of a directory bucket is signed with credentials that nobody else gets.
+        // A session of a directory bucket is signed with credentials that only the client has.
         return Ok(());
     }
     let uri = format!("{}&encoding-type=url", request.uri());
@@ -195,11 +198,11 @@ async fn ask_for_encoded_keys(
         .map_err(failed)
 }
 
-/// Region and service for which a call is signed; nothing if it is not signed.
+/// The region and service of a signed call; nothing if it is not signed.
 fn scope_of(request: &HttpRequest) -> Option<(String, String)> {
     let signed = request.headers().get("authorization")?.to_str().ok()?;
     let (_, scope) = signed.split_once("Credential=")?;
-    // A key may have slashes in it, so the scope is read from its end.
+    // A key may contain slashes, so the scope is read from its end.
     let mut parts = scope.split_once(',')?.0.rsplit('/').skip(1);
     let service = parts.next()?.to_owned();
     Some((parts.next()?.to_owned(), service))
@@ -215,8 +218,7 @@ mod tests {
     use super::*;
     use crate::storage::{Stores, list_inputs};
 
-    /// A server that answers with these statuses and bodies, one after another, and what it was
-    /// asked.
+    /// A server that answers with these statuses and bodies in order, and the received requests.
     struct FakeServer {
         address: String,
         asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,

@@ -1,7 +1,7 @@
 //! Writing objects as a stream of parts, from a thread that may block.
 //!
-//! On stores with multipart uploads the parts are uploaded and left for somebody to complete; on
-//! local disks the bytes go to a staged file beside the final one, left for somebody to rename.
+//! On stores with multipart uploads, the parts are uploaded and another process completes them. On
+//! local disks the bytes go to a staged file beside the final one, and another process renames it.
 //! Nothing appears under the final name here.
 
 use std::fs::File;
@@ -18,13 +18,13 @@ use tokio::sync::mpsc;
 
 use crate::storage::{Cause, Location, StorageError, Stores, empty_file, persist};
 
-/// Size of every part but the last. Stores want at least 5 MiB, and some want all parts equal.
+/// Size of every part except the last. Stores require at least 5 MiB, and some require equal parts.
 pub(crate) const PART_BYTES: usize = 8 << 20;
 
-/// Stores take no more parts than this in one upload, so a file has at most 78 GiB.
+/// The most parts that stores accept in one upload, so a file has at most 78 GiB.
 const MAX_PARTS: usize = 10_000;
 
-/// Parts of one file under way at a time.
+/// Number of parts of one file that are sent at the same time.
 const PARTS_IN_FLIGHT: usize = 2;
 
 /// An upload under way.
@@ -51,8 +51,8 @@ enum Target {
     },
 }
 
-/// A local file that an attempt writes. It is removed unless the attempt ends well, so that it does
-/// not keep a disk full. What a killed process leaves stays until the job's end.
+/// A local file that an attempt writes. It is removed unless the attempt succeeds, so that it does
+/// not keep a disk full. The file of a killed process stays until the job's end.
 struct StagedFile {
     file: File,
     path: PathBuf,
@@ -70,7 +70,7 @@ impl StagedFile {
         })
     }
 
-    /// Ends the file, which from then on stays.
+    /// Ends the file and keeps it.
     fn keep(mut self, last: &[u8]) -> io::Result<()> {
         self.file.write_all(last)?;
         self.file.sync_all()?;
@@ -96,29 +96,29 @@ pub struct Uploaded {
     pub bytes: u64,
     /// CRC-32C over all bytes.
     pub crc32c: u32,
-    /// Where the bytes wait.
+    /// Where the uploaded bytes are.
     pub place: UploadPlace,
 }
 
-/// Where uploaded bytes wait to become a file.
+/// Where uploaded bytes are before they become a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadPlace {
     /// An uncompleted multipart upload.
     Multipart {
-        /// The store's name of the upload; of an empty file without parts, the tag of what stands
+        /// The store's name of the upload; for an empty file without parts, the tag of the object
         /// under its name.
         upload: String,
-        /// The store's names of the parts, in order; none where the file is empty and the store
-        /// takes no empty part.
+        /// The store's names of the parts, in order; none if the file is empty and the store
+        /// accepts no empty part.
         parts: Vec<String>,
     },
-    /// A whole local file under another name.
+    /// A complete local file under another name.
     Staged(Location),
 }
 
 impl PartUpload {
-    /// Begins to write `location`. `writer` tells this attempt's staged file from another's on a
-    /// local disk.
+    /// Begins to write `location`. `writer` distinguishes this attempt's staged file from others on
+    /// a local disk.
     pub fn begin(
         runtime: &Handle,
         stores: &Stores,
@@ -167,8 +167,8 @@ impl PartUpload {
 
     fn begin_staged(location: &Location, writer: &str) -> Result<Target, StorageError> {
         let failed = |error: io::Error| StorageError::from_io("writing", location, &error);
-        // Not `Path::join`, which percent-encodes: the name must be the one that the coordinator
-        // expects.
+        // This does not use `Path::join`, which percent-encodes: the name must be the one that the
+        // coordinator expects.
         let staged = location
             .parent()
             .join(&format!(".{}.{writer}", location.file_name()))
@@ -203,14 +203,14 @@ impl PartUpload {
                 task,
                 sent,
             } => {
-                // An upload without parts cannot be completed: an empty file is one empty part,
-                // where there is such a thing.
+                // An upload without parts cannot be completed, so an empty file is one empty part,
+                // if the store accepts that.
                 let is_empty = last.is_empty() && sent == 0;
                 let has_no_part = is_empty && !empty_file::can_be_a_part(&self.location);
                 if let Some(sender) = sender
                     && (!last.is_empty() || is_empty && !has_no_part)
                 {
-                    // Where the receiver is gone, the task's own error says why.
+                    // If the receiver is gone, the task's own error says why.
                     let _ = sender.blocking_send(last);
                 }
                 let parts = join(&runtime, task, &self.location)?;
@@ -236,7 +236,7 @@ impl PartUpload {
         })
     }
 
-    /// Ends the stream and throws away what was stored, as far as the store lets us: what stays is
+    /// Ends the stream and deletes the stored parts, if the store allows it: parts that stay are
     /// never completed.
     pub fn discard(self, stores: &Stores) -> Result<(), StorageError> {
         match self.target {
@@ -320,7 +320,7 @@ impl Write for PartUpload {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Parts are of equal size: nothing leaves before a part is full.
+        // Parts have equal sizes, so nothing is sent before a part is full.
         Ok(())
     }
 }
@@ -377,7 +377,7 @@ mod tests {
 
     type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-    /// Answers each part like this, and nothing else.
+    /// Gives this answer for each part.
     struct PartStore(fn(usize) -> Answer<'static, PartId>);
 
     impl MultipartStore for PartStore {
@@ -442,7 +442,7 @@ mod tests {
         PartId { content_id }
     }
 
-    /// Takes one part and refuses all others.
+    /// Accepts one part and refuses all others.
     fn only_the_first(index: usize) -> Answer<'static, PartId> {
         let denied = object_store::Error::PermissionDenied {
             path: "k".to_owned(),
@@ -456,8 +456,8 @@ mod tests {
         Box::pin(std::future::ready(answer))
     }
 
-    /// A request in the way of real clients: it has a minute in all, and wants to be looked at now
-    /// and then.
+    /// A request that behaves like those of real clients: it has a minute in total, and must be
+    /// polled from time to time.
     fn with_a_timer(index: usize) -> Answer<'static, PartId> {
         Box::pin(async move {
             let late = tokio::time::Instant::now() + Duration::from_mins(1);
@@ -547,7 +547,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_named_and_may_pass() {
         let folder = tempfile::tempdir().unwrap();
-        // Every write to this device fails for want of space.
+        // Every write to this device fails for lack of space.
         std::os::unix::fs::symlink("/dev/full", folder.path().join(".out.w")).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let location = Location::parse_local(folder.path().join("out").to_str().unwrap()).unwrap();
@@ -565,7 +565,7 @@ mod tests {
             room.contains(" in all, ") && room.contains(" free)"),
             "{text}"
         );
-        // The device stands for the attempt's file, which must not keep the disk full.
+        // The device represents the attempt's file, which must not keep the disk full.
         assert!(!folder.path().join(".out.w").is_symlink());
         assert!(
             room.ends_with("; the task had at least 4 bytes to write"),

@@ -1,6 +1,5 @@
-//! Lists multipart uploads that nobody has completed, and throws one away. Only S3 lists them; the
-//! client has no call for it, so the request is signed by the client and sent here. Decides nothing
-//! about whose upload it is.
+//! Lists uncompleted multipart uploads, and aborts one. Only S3 lists them; the client has no such
+//! call, so it only signs the request, which is sent here. Does not decide whose upload it is.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +11,7 @@ use crate::storage::pages::Ask;
 use crate::storage::{Cause, Location, StorageError, Stores, persist};
 
 /// How long a signed request is valid: the clocks of this machine and of the store may differ by
-/// some minutes anyway.
+/// some minutes.
 const SIGNATURE_VALIDITY: Duration = Duration::from_mins(5);
 
 /// How long one page may take.
@@ -21,7 +20,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Most pages of 1000 uploads that are read; a bucket with more needs a lifecycle rule.
 const MAX_PAGES: usize = 100;
 
-/// An upload that nobody has completed.
+/// An uncompleted upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedUpload {
     /// The key under which it would become an object.
@@ -73,7 +72,7 @@ impl<'a> UploadLister<'a> {
     }
 
     /// Lists the uncompleted uploads whose keys begin with `prefix`. An upload whose key is not
-    /// UTF-8 is passed over: no client of ours can have begun it.
+    /// UTF-8 is skipped, because no client of this program can have begun it.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<UnfinishedUpload>, StorageError> {
         let mut uploads = Vec::new();
         let mut next = Next::default();
@@ -115,7 +114,7 @@ impl<'a> UploadLister<'a> {
     }
 }
 
-/// Throws an upload away. One that does not exist any more is none that is in the way.
+/// Aborts an upload. If it no longer exists, that is fine.
 pub async fn abort_upload(
     stores: &Stores,
     place: &Location,
@@ -143,7 +142,7 @@ fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object
     }
 }
 
-/// After which upload the next page begins.
+/// The upload after which the next page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Next {
     key: String,
@@ -156,7 +155,7 @@ struct UploadsPage {
     next: Option<Next>,
 }
 
-/// Reads an answer. Keys are encoded as in addresses, so that no value has an angle bracket in it.
+/// Parses an answer. Keys are encoded as in addresses, so no value contains an angle bracket.
 fn read_page(text: &str) -> Result<UploadsPage, String> {
     if !text.contains("<ListMultipartUploadsResult") {
         return Err("the answer is not a list of uploads".to_owned());
@@ -198,7 +197,7 @@ fn read_page(text: &str) -> Result<UploadsPage, String> {
         });
     }
     let marker = |name| text_of(text, name).unwrap_or_default();
-    // A list that cannot be continued ends: what is behind it is found once this is gone.
+    // A list that cannot be continued ends here: the rest is found after these uploads are gone.
     let next = decode(marker("NextKeyMarker")).map(|key| Next {
         key,
         upload: from_xml(marker("NextUploadIdMarker")),
@@ -231,7 +230,7 @@ fn from_xml(text: &str) -> String {
     plain.replace("&amp;", "&")
 }
 
-/// A key that was encoded as in the query of an address.
+/// Decodes a key that is encoded as in the query of an address.
 fn from_address(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,4 +1,4 @@
-//! Looks whether a file that was just completed is what was written. Writes nothing, and does not
+//! Checks whether a file that was just completed is what was written. Writes nothing, and does not
 //! decide what follows.
 
 use object_store::GetOptions;
@@ -6,19 +6,18 @@ use object_store::GetOptions;
 use crate::storage::checksums::{Told, etag_of_parts, is_of_parts};
 use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, persist};
 
-/// What a look at a finished file showed.
+/// The result of checking a finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// It has the size of what was written, and the checksum too if the store names one.
+    /// It has the size of what was written, and also its checksum if the store reports one.
     Same,
-    /// It is something else: what is wrong.
+    /// It differs, with the difference.
     Other(String),
-    /// The store names a checksum that may be another kind than we know: only reading the file can
-    /// tell.
+    /// The store's checksum may be of an unknown kind: only reading the file can decide.
     Unclear,
 }
 
-/// Compares a finished file with what was written: one question for its size and checksum.
+/// Compares a finished file with what was written: one request for its size and checksum.
 pub async fn verify(
     stores: &Stores,
     location: &Location,

@@ -1,5 +1,6 @@
-//! Small objects that several processes read and one at a time changes: read with their version,
-//! replaced only while they are still what was read, removed. Decides not who may do that.
+//! Small objects that several processes read and one at a time changes: they are read with their
+//! version, replaced only if they are unchanged since, and removed. Does not decide who may do
+//! that.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -7,25 +8,25 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 use crate::storage::read::ended_early;
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
-/// An object and what tells it from what may stand there later.
+/// An object and the version that identifies it.
 #[derive(Clone, Debug)]
 pub struct Versioned {
-    /// All of it.
+    /// The whole content.
     pub bytes: Bytes,
     version: UpdateVersion,
 }
 
-/// What came of a replacement.
+/// The result of a replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// The new bytes stand there.
+    /// The new bytes are stored.
     Done,
-    /// Something else stands there than what was read, or nothing: nothing was written.
+    /// Another object than the one that was read is there, or none: nothing was written.
     Changed,
 }
 
-/// Reads a whole object of at most `bytes_max`; nothing where there is none. `Cause::Other` where
-/// it is larger.
+/// Reads a whole object of at most `bytes_max`; nothing if there is none. `Cause::Other` if it is
+/// larger.
 pub async fn read_versioned(
     stores: &Stores,
     location: &Location,
@@ -62,9 +63,9 @@ pub async fn read_versioned(
     }
 }
 
-/// Puts `bytes` in the place of `found`, and only there. Where a store has no such write (a local
-/// disk), it is looked at once more before it is written over: nothing that lasts longer than that
-/// comes between.
+/// Puts `bytes` in place of `found`, and only if it is unchanged. If a store has no such write (a
+/// local disk), the object is read once more directly before it is overwritten, so that the
+/// unprotected interval is short.
 pub async fn replace(
     stores: &Stores,
     location: &Location,
@@ -118,7 +119,7 @@ fn has_conditional_writes(location: &Location, found: &Versioned) -> bool {
     }
 }
 
-/// Removes an object. One that is not there is none the less gone.
+/// Removes an object. A missing object counts as removed.
 pub async fn remove_object(stores: &Stores, location: &Location) -> Result<(), StorageError> {
     let store = stores.open(location)?.objects;
     let removed = persist(stores, "removing", location, || {
@@ -160,7 +161,7 @@ mod tests {
             let done = replace(&stores, &at, &first, next("second")).await.unwrap();
             assert_eq!(done, Replaced::Done);
             assert_eq!(text().await.unwrap(), "second");
-            // Made again after a lost answer.
+            // Repeated after a lost answer.
             let again = replace(&stores, &at, &first, next("second")).await.unwrap();
             assert!(again == Replaced::Done || uri.starts_with("file"));
             let late = replace(&stores, &at, &first, next("third")).await.unwrap();
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_to_be_read_is_told_with_its_size() {
+    async fn an_object_that_is_too_large_to_be_read_is_reported_with_its_size() {
         let stores = Stores::in_memory();
         let at = Location::parse("s3://b/x").unwrap();
         put(&stores, &at, "12345").await;

@@ -1,5 +1,5 @@
-//! The operator starts beside many objects: foreign ones that carry its label, or jobs that ended
-//! long ago.
+//! Starts the operator in a cluster with many objects: unrelated ones with its label, or jobs that
+//! ended long ago.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use zephyr_tests::job::apply;
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 use crate::jobs::{CALLS, small};
 
-/// How long the operator is watched after its start for writes that nothing asked for.
+/// How long the operator is watched after its start for unnecessary writes.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// Starts the operator beside foreign `ConfigMaps` with this many bytes each.
+/// Starts the operator together with unrelated `ConfigMaps` of this size in bytes.
 pub(crate) async fn foreign(count: usize, bytes: usize) -> Result<()> {
     let operator = Operator::find().await?;
     operator.stop().await?;
@@ -60,7 +60,7 @@ pub(crate) async fn foreign(count: usize, bytes: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// Starts the operator beside copies of a job that ended.
+/// Starts the operator together with copies of a job that ended.
 pub(crate) async fn finished(count: usize) -> Result<()> {
     let operator = Operator::find().await?;
     let namespace = TestNamespace::create("finished").await?;

@@ -1,4 +1,5 @@
-//! The installed operator: stop, start, and what it says and uses. Measures; decides nothing.
+//! The installed operator: stops and starts it, and reads its metrics and resource usage. Measures;
+//! decides nothing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,10 +11,10 @@ use kube::api::{Api, GetParams, ListParams, Patch, PatchParams, Request};
 use kube::{Client, ResourceExt};
 use zephyr_tests::cluster::{self, eventually};
 
-/// The folder of `make install`.
+/// The namespace of `make install`.
 const NAMESPACE: &str = "zephyr-system";
 const NAME: &str = "zephyr-operator";
-/// The longest wait for one step of a measurement, many times what is expected.
+/// The longest wait for one step of a measurement, many times the expected duration.
 pub(crate) const LONGEST: Duration = Duration::from_mins(30);
 
 /// The operator as `make install` made it.
@@ -59,7 +60,7 @@ impl Operator {
         .await
     }
 
-    /// Starts it; gives the time until its pod is ready.
+    /// Starts it; returns the time until its pod is ready.
     pub(crate) async fn start(&self) -> Result<Duration> {
         let began = Instant::now();
         self.scale(1).await?;
@@ -77,7 +78,7 @@ impl Operator {
             .context("an operator that is ready")
     }
 
-    /// Its figures by the names and labels of `/metrics`.
+    /// Its metrics by name and labels.
     pub(crate) async fn metrics(&self) -> Result<BTreeMap<String, f64>> {
         let pod = self.pod().await?.name_any();
         let pod = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy");
@@ -90,7 +91,8 @@ impl Operator {
             .collect())
     }
 
-    /// What its container uses of memory that no file backs, in bytes, as the kubelet has it.
+    /// The memory of its container that is not backed by files, in bytes, as the kubelet reports
+    /// it.
     pub(crate) async fn memory(&self) -> Result<u64> {
         let pod = self.pod().await?;
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
@@ -98,7 +100,7 @@ impl Operator {
         let name = pod.name_any();
         let node = Request::new(format!("/api/v1/nodes/{node}/proxy/stats"));
         let began = jiff::Timestamp::now();
-        // The kubelet looks every some seconds: an older figure is of before.
+        // The kubelet measures every few seconds, so an older value is from before.
         eventually("a figure of the kubelet", LONGEST, || async {
             let request = node.get("summary", &GetParams::default())?;
             let summary: serde_json::Value = self.client.request(request).await?;
@@ -126,7 +128,7 @@ fn is_ready(pod: &Pod) -> bool {
             .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// The sum of all figures whose name begins so.
+/// The sum of all metrics whose names begin like this.
 pub(crate) fn sum(figures: &BTreeMap<String, f64>, name: &str) -> f64 {
     figures
         .iter()

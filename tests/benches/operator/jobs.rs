@@ -1,4 +1,4 @@
-//! Jobs that run: many at once, and one whose worker's pod cannot be deleted.
+//! Running jobs: many at the same time, and one whose worker's pod cannot be deleted.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,15 @@ use zephyr_tests::sum_job::SumJob;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 
-/// Calls at the same time; more make one small API server no faster.
+/// Calls at the same time; more do not make a small API server faster.
 pub(crate) const CALLS: usize = 16;
-/// How often figures are taken while jobs run.
+/// How often metrics are read while jobs run.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long deletes of the pod that stays are counted.
+/// For how long deletions of the stuck pod are counted.
 const COUNTED: Duration = Duration::from_mins(4);
 const FORCE_DELETES: &str = "zephyr_operator_actions_total{action=\"force_delete_pod\"";
 
-/// A job of one worker that is done as soon as it runs.
+/// A job with one worker that is done as soon as it runs.
 pub(crate) fn small(name: &str) -> SumJob {
     let mut job = SumJob::new(name);
     (job.numbers, job.rounds, job.workers) = (4, 10, 1);
@@ -86,7 +86,7 @@ pub(crate) async fn many(count: usize) -> Result<()> {
 }
 
 /// A worker's pod with a finalizer on a node that vanishes: how often it is deleted, and whether
-/// the job goes on.
+/// the job continues.
 pub(crate) async fn stuck() -> Result<()> {
     let operator = Operator::find().await?;
     let nodes = node::for_jobs().await?;

@@ -1,6 +1,6 @@
-//! What the operator on the test cluster does beside many objects: foreign ones with its label,
-//! finished jobs, a pod that cannot be deleted, many jobs at once. Prints figures and sets no
-//! limits. It deletes what it made.
+//! Measures the operator on the test cluster among many objects: unrelated ones with its label,
+//! finished jobs, a pod that cannot be deleted, many jobs at the same time. Prints the results and
+//! sets no limits. Deletes what it created.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
@@ -15,33 +15,33 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "bench-operator")]
 struct Arguments {
-    /// What is measured.
+    /// The measurement.
     #[arg(long, value_delimiter = ',', default_values = ["foreign", "large", "finished", "stuck", "many"])]
     parts: Vec<Part>,
-    /// Foreign `ConfigMaps` with our label.
+    /// Number of unrelated `ConfigMaps` with our label.
     #[arg(long, default_value_t = 4_300)]
     foreign: usize,
-    /// Foreign `ConfigMaps` of 900 KB with our label.
+    /// Number of unrelated `ConfigMaps` of 900 KB with our label.
     #[arg(long, default_value_t = 700)]
     large: usize,
-    /// Finished jobs.
+    /// Number of finished jobs.
     #[arg(long, default_value_t = 5_000)]
     finished: usize,
-    /// Jobs that are applied at once.
+    /// Number of jobs that are applied at the same time.
     #[arg(long, default_value_t = 200)]
     jobs: usize,
-    /// `cargo bench` passes this; it changes nothing.
+    /// `cargo bench` passes this; it has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Part {
-    /// A restart beside small foreign objects.
+    /// A restart with small unrelated objects.
     Foreign,
-    /// A restart beside large foreign objects.
+    /// A restart with large unrelated objects.
     Large,
-    /// A restart beside finished jobs.
+    /// A restart with finished jobs.
     Finished,
     /// A worker with a finalizer on a node that vanishes.
     Stuck,

@@ -1,6 +1,6 @@
-//! Hundreds of manifests, each with one thing changed at random in a good one, to the API server
-//! and to the CLI's own rules: what the one refuses the other refuses, and what both take they take
-//! as the same spec.
+//! Sends hundreds of manifests, each a valid one with one random change, to the API server and to
+//! the CLI's own rules. Both must refuse the same ones, and read the accepted ones as the same
+//! spec.
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -12,9 +12,9 @@ use zephyr_tests::cluster::client;
 
 use super::{create, definition_is_installed};
 
-/// Manifests that are sent.
+/// Number of manifests that are sent.
 const MANIFESTS: usize = 600;
-/// Requests at a time.
+/// Number of concurrent requests.
 const AT_A_TIME: usize = 8;
 const SEED: u64 = 17;
 
@@ -72,7 +72,8 @@ fn good() -> Value {
     })
 }
 
-/// The pointer of every value but the root and what the address of the request decides.
+/// The pointer of every value, except the root and values that are determined by the request's
+/// address.
 fn pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
     let mut visit = |name: &str, child: &Value| {
         let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -91,7 +92,7 @@ fn pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a value is replaced by.
+/// The replacements of a value.
 fn replacements(old: &Value) -> Vec<Value> {
     let mut all = vec![
         json!(null),
@@ -139,7 +140,8 @@ fn replacements(old: &Value) -> Vec<Value> {
     all
 }
 
-/// Every row of the table of places and replacements has the same chance; one seed is one list.
+/// Every row of the table of pointers and replacements has the same probability; one seed gives one
+/// list.
 fn manifests() -> Vec<(String, Value)> {
     let mut places = Vec::new();
     pointers(&good(), "", &mut places);
@@ -170,7 +172,7 @@ fn manifests() -> Vec<(String, Value)> {
     chosen
 }
 
-/// What operator and CLI say of an object, and the spec that they take.
+/// The errors that operator and CLI report for an object, and the spec that they accept.
 fn ours(object: &Value) -> Result<ZephyrJobSpec, Vec<String>> {
     let admitted = structural::admit(object);
     let mut errors: Vec<String> = admitted.errors.iter().map(ToString::to_string).collect();
@@ -191,7 +193,7 @@ fn ours(object: &Value) -> Result<ZephyrJobSpec, Vec<String>> {
     Err(errors)
 }
 
-/// What is wrong with the two answers to one manifest, if anything.
+/// The difference between the two answers to one manifest, if there is one.
 fn difference(
     label: &str,
     theirs: Result<Value, String>,
@@ -201,7 +203,7 @@ fn difference(
         (Err(_), Err(_)) => None,
         (Err(words), Ok(_)) => Some(format!("{label}: only the server refuses it: {words}")),
         (Ok(stored), ours) => {
-            // What the server stores the operator still judges.
+            // The operator still judges what the server stores.
             let spec: ZephyrJobSpec = serde_json::from_value(stored["spec"].clone()).ok()?;
             let name = stored["metadata"]["name"].as_str().unwrap_or_default();
             let is_good = validate(&spec, name, Place::Cluster).is_empty();

@@ -1,4 +1,4 @@
-//! The requests, by kind: what the operator asks, and what it may be answered.
+//! The requests, by kind: those of the operator, with the answers that they may get.
 
 pub(crate) mod config_maps;
 pub(crate) mod events;
@@ -7,5 +7,5 @@ pub(crate) mod namespaces;
 pub(crate) mod pods;
 pub(crate) mod stateful_sets;
 
-/// The uid of no object.
+/// A uid that no object has.
 pub(crate) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";

@@ -1,4 +1,4 @@
-//! Sends the same request to both servers, and keeps what they answer differently.
+//! Sends the same request to both servers, and collects the differences between their answers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MERGE: &str = "application/merge-patch+json";
 const PARTIAL: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const PARTIAL_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
-/// One request. Its path and body hold the signs that [`Memory::filled`] knows.
+/// One request. Its path and body contain the placeholders of [`Memory::filled`].
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     method: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Ask {
     counts_versions: bool,
 }
 
-/// Both servers, and what differed so far.
+/// Both servers, and the differences so far.
 pub(crate) struct Both {
     pub(crate) client: Client,
     pub(crate) server: ApiServer,
@@ -74,13 +74,13 @@ impl Ask {
         Self::new("DELETE", path, options)
     }
 
-    /// Only metadata of one object are wanted.
+    /// Only the metadata of one object are requested.
     pub(crate) fn of_metadata(mut self) -> Self {
         self.accept = PARTIAL;
         self
     }
 
-    /// Only metadata of objects are wanted.
+    /// Only the metadata of objects are requested.
     pub(crate) fn of_metadata_list(mut self) -> Self {
         self.accept = PARTIAL_LIST;
         self
@@ -91,13 +91,13 @@ impl Ask {
         self
     }
 
-    /// Controllers of the real cluster write to this object at any time.
+    /// Controllers of the real cluster may write to this object at any time.
     pub(crate) fn beside_controllers(mut self) -> Self {
         self.counts_versions = false;
         self
     }
 
-    /// The request, as it is sent to the server with this memory.
+    /// The request, as it is sent to the server that this memory belongs to.
     pub(crate) fn request(&self, memory: &Memory) -> Result<Request<Vec<u8>>> {
         let body = if self.body.is_null() {
             String::new()
@@ -138,7 +138,7 @@ impl Both {
         }
     }
 
-    /// Has requests name the uid of the namespace, which is no answer to be compared.
+    /// Lets requests name the uid of the namespace, which is not compared.
     pub(crate) fn learn_both(&mut self, real: &Value, ours: &Value) {
         self.real.learn(real);
         self.ours.learn(ours);
@@ -167,14 +167,15 @@ impl Both {
         Ok(())
     }
 
-    /// Sends `ask` until both answer the same: controllers of the real cluster take their time.
+    /// Sends `ask` until both answers are equal, because controllers of the real cluster need some
+    /// time.
     pub(crate) async fn agree_in_time(&mut self, ask: &Ask) -> Result<()> {
         let (our_code, our_body) = answer(&self.server, ask.request(&self.ours)?)?;
         let (client, memory, pairs) = (&self.client, &self.real, &self.pairs);
         let what = ask.to_string();
         let agreed = eventually(&what, Duration::from_secs(20), || async {
             let (code, body) = send(client, ask.request(memory)?).await?;
-            // Two that differ for now are no pair for ever.
+            // Two objects that still differ must not be recorded as a pair.
             let mut pairs = pairs.clone();
             let how = Strictness::new(ask.counts_versions);
             let different = pairs.differences(&body, &our_body, how);
@@ -186,7 +187,7 @@ impl Both {
         Ok(())
     }
 
-    /// Keeps what is different in the answers to `what`.
+    /// Records the differences between the answers to `what`.
     pub(crate) fn note(&mut self, what: &str, different: &[String]) {
         if !different.is_empty() {
             self.wrong
@@ -194,7 +195,7 @@ impl Both {
         }
     }
 
-    /// Fails with everything that was answered differently.
+    /// Fails with all differences.
     pub(crate) fn agree(&self) -> Result<()> {
         ensure!(
             self.wrong.is_empty(),
@@ -230,7 +231,7 @@ fn answer(server: &ApiServer, request: Request<Vec<u8>>) -> Result<(u16, Value)>
     Ok((answer.code, Value::clone(&answer.body)))
 }
 
-/// A request as the server in memory reads it.
+/// A request in the form that the in-memory server reads.
 pub(crate) fn read(request: Request<Vec<u8>>) -> Result<ApiRequest> {
     let (parts, body) = request.into_parts();
     ApiRequest::read(&parts, &body).map_err(anyhow::Error::msg)

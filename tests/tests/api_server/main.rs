@@ -1,6 +1,6 @@
-//! The API server in memory, on which the operator's simulation rests, beside the real one: the
-//! same requests get the same answers. Needs a cluster; leaves nothing on it but namespaces that
-//! are being deleted.
+//! Compares the in-memory API server, on which the operator's simulation is based, with the real
+//! one: the same requests must get the same answers. Needs a cluster; leaves nothing on it except
+//! namespaces that are being deleted.
 
 mod asks;
 mod both;
@@ -24,11 +24,10 @@ use self::simulation::api::kinds::NAMESPACES;
 use self::simulation::api::store::{Actor, Key};
 use self::watches::{Until, Watch};
 
-/// A cluster of this age has thrown its first versions away: the API server has etcd do that every
-/// five minutes, with what is older than five minutes.
+/// A cluster of this age has compacted its first versions: every five minutes the API server lets
+/// etcd drop everything that is older than five minutes.
 const ETCD_FORGETS: jiff::SignedDuration = jiff::SignedDuration::from_mins(12);
-/// What the real server gives for the page after the object `one` of a list of its very first
-/// version.
+/// The real server's token for the page after the object `one` of a list of its very first version.
 const OLD_TOKEN: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJvbmVcdTAwMDAifQ";
 
 #[tokio::test]
@@ -73,7 +72,7 @@ async fn compare(client: &Client, namespace: &str, ending: &str, group: &str) ->
     both.agree()
 }
 
-/// Requests about objects without a spec, with every kind of watch beside them.
+/// Requests for objects without a spec, with every kind of watch at the same time.
 async fn of_config_maps(both: &mut Both) -> Result<()> {
     both.ask_all(asks::config_maps::creations()).await?;
     let mut watches = Vec::new();
@@ -91,7 +90,7 @@ async fn of_config_maps(both: &mut Both) -> Result<()> {
     Ok(())
 }
 
-/// `asks`, with a watch beside them of which `watch` gives the list that it begins with, the
+/// Sends `asks` together with a watch; `watch` returns the list with which the watch begins, its
 /// request and the last object.
 async fn watched(
     both: &mut Both,
@@ -104,7 +103,7 @@ async fn watched(
     watch.compare(both).await
 }
 
-/// Requests in a namespace that is being deleted, and in none.
+/// Requests in a namespace that is being deleted, and in a missing one.
 async fn of_namespaces(both: &mut Both, ending: &str) -> Result<()> {
     both.ask_all([asks::namespaces::held(ending)]).await?;
     Api::<Namespace>::all(both.client.clone())
@@ -115,7 +114,7 @@ async fn of_namespaces(both: &mut Both, ending: &str) -> Result<()> {
     both.ask_all([asks::namespaces::released(ending)]).await
 }
 
-/// What both have forgotten.
+/// Versions that both servers have forgotten.
 async fn of_old_versions(both: &mut Both) -> Result<()> {
     both.server.change(|store, _| store.compact());
     let watch = asks::jobs::old_watch();
@@ -136,7 +135,8 @@ async fn of_old_versions(both: &mut Both) -> Result<()> {
     both.ask_all([asks::config_maps::old_page()]).await
 }
 
-/// Lets go of everything that was made, also of what a request that was not sent would have let go.
+/// Releases everything that was created, even if the request that would have released it was not
+/// sent.
 async fn remove(client: &Client, group: &str, namespaces: [&str; 2]) -> Result<()> {
     let options = DeleteParams::default();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -178,7 +178,7 @@ async fn create_namespace(client: &Client) -> Result<String> {
     Ok(created.name_any())
 }
 
-/// Has the real server serve jobs in `group` too, where no operator finds them.
+/// Makes the real server serve jobs in `group` too, where no operator finds them.
 async fn define_jobs(client: &Client, namespace: &str, group: &str) -> Result<()> {
     let text = serde_json::to_string(&zephyr_crds::crd::definition())?;
     let mut definition: Value = serde_json::from_str(&text)?;
@@ -199,7 +199,7 @@ async fn define_jobs(client: &Client, namespace: &str, group: &str) -> Result<()
     Ok(())
 }
 
-/// What the controller of namespaces does to one in memory.
+/// The effect of the namespace controller on a namespace in memory.
 fn set_phase(both: &Both, name: &str, phase: &str) {
     let key = Key::new(NAMESPACES, "", name);
     let object = json!({"metadata": {"name": name}, "status": {"phase": phase}});

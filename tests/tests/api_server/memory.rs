@@ -1,17 +1,17 @@
-//! What the two servers have said: it fills requests in, and knows which uid and version of the one
-//! stand for which of the other. Sends nothing.
+//! The answers of the two servers so far: completes requests with their values, and records which
+//! uid and version of one server correspond to which of the other. Sends nothing.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What one server has said of its objects.
+/// The answers of one server about its objects.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// The group of the jobs on this server.
     group: String,
     namespace: String,
-    /// Uid and version of the object that was answered last under a name; `list` has the version of
+    /// Uid and version of the object that was returned last under a name; `list` has the version of
     /// the last list.
     objects: BTreeMap<String, (String, String)>,
     next_page: String,
@@ -29,8 +29,8 @@ impl Memory {
         }
     }
 
-    /// Puts what this server knows in the place of `NS`, `GROUP`, `<uid NAME>`, `<version NAME>`
-    /// and `<continue>`.
+    /// Replaces `NS`, `GROUP`, `<uid NAME>`, `<version NAME>` and `<continue>` by this server's
+    /// values.
     pub(crate) fn filled(&self, text: &str) -> String {
         let mut text = text
             .replace("NS", &self.namespace)
@@ -44,12 +44,12 @@ impl Memory {
         text
     }
 
-    /// Takes over the token of a page that is read no more.
+    /// Records the token of a page that is not read further.
     pub(crate) fn take_token(&mut self, token: &str) {
         token.clone_into(&mut self.next_page);
     }
 
-    /// Keeps what later requests may name.
+    /// Records values that later requests may use.
     pub(crate) fn learn(&mut self, body: &Value) {
         let metadata = &body["metadata"];
         let version = metadata["resourceVersion"].as_str().unwrap_or("");
@@ -62,16 +62,16 @@ impl Memory {
             self.objects.extend([object]);
         }
         if let Some(token) = metadata["continue"].as_str() {
-            // It goes into a query.
+            // It becomes part of a query.
             self.next_page = token.replace('+', "%2B").replace('=', "%3D");
         }
     }
 }
 
-/// The sentence about version 1 goes on with the oldest one that the server has.
+/// The message about version 1 ends with the oldest version that the server has.
 const TOO_OLD: &str = "too old resource version: 1 (";
 
-/// Which names of the real server stand for which of ours.
+/// Which names of the real server correspond to which of ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pairs {
     /// The group of the jobs on the real server.
@@ -83,12 +83,12 @@ pub(crate) struct Pairs {
 /// How two answers are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strictness {
-    /// No controller of the real cluster writes to the object, so its versions are those that
-    /// requests made.
+    /// No controller of the real cluster writes to the object, so requests alone created its
+    /// versions.
     pub(crate) counts_versions: bool,
-    /// Of this part only what is in ours counts: the real server fills in what it has by default.
+    /// In this part only our fields count: the real server fills in defaults.
     is_filled_in: bool,
-    /// What is null is there: the real server keeps custom resources as they are written.
+    /// A null counts as a value: the real server stores custom resources as they are written.
     counts_null: bool,
 }
 
@@ -148,7 +148,7 @@ impl Pairs {
                     let how = Strictness {
                         is_filled_in: how.is_filled_in || is_filled,
                         counts_null: how.counts_null || ours["kind"] == "ZephyrJob",
-                        // What others write makes the version of a list newer.
+                        // Writes by others make the version of a list newer.
                         counts_versions: how.counts_versions && !(is_list && name == "metadata"),
                     };
                     let path = format!("{path}.{name}");
@@ -166,7 +166,7 @@ impl Pairs {
             }
             (Value::Array(one), Value::Array(other)) => {
                 let (mut one, mut other) = (one.clone(), other.clone());
-                // The real server says some causes twice.
+                // The real server reports some causes twice.
                 one.dedup();
                 other.dedup();
                 if one.len() != other.len() {
@@ -205,7 +205,7 @@ impl Pairs {
         }
     }
 
-    /// A text of the real server as ours would say it.
+    /// A text of the real server in our server's terms.
     fn translated(&self, text: &str) -> String {
         let mut text = text.replace(&self.group, GROUP);
         for (real, ours) in &self.uids {
@@ -222,7 +222,7 @@ impl Pairs {
     }
 }
 
-/// A list by the names in it.
+/// A list, sorted by names.
 fn in_short(all: Vec<Value>) -> Value {
     let short = all.into_iter().map(|one| {
         let object = one.get("object").unwrap_or(&one);
@@ -234,7 +234,7 @@ fn in_short(all: Vec<Value>) -> Value {
     Value::Array(short.collect())
 }
 
-/// Whether these two stand for each other. Two that are new do from now on.
+/// Whether these two correspond to each other. If both are new, they do from now on.
 fn paired(known: &mut Vec<(String, String)>, real: &str, ours: &str) -> bool {
     let pair = |one: &&(String, String)| one.0 == real || one.1 == ours;
     if let Some(pair) = known.iter().find(pair) {

@@ -1,4 +1,5 @@
-//! The garbage collector in memory beside the real one: the same objects are left in the end.
+//! Compares the in-memory garbage collector with the real one: the same objects are left at the
+//! end.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,19 +10,19 @@ use super::simulation::collect::Collector;
 
 const MAPS: &str = "/api/v1/namespaces/NS/configmaps";
 
-/// Owners are deleted in every way, and what becomes of the objects that they own is compared.
+/// Owners are deleted in every way, and the fates of the objects that they own are compared.
 pub(crate) async fn compare(both: &mut Both) -> Result<()> {
     let mut collector = Collector::default();
     both.ask_all(creations()).await?;
     both.ask_all(deletions()).await?;
     settle(both, &mut collector).await?;
-    // What was held so far is let go.
+    // Objects that were kept so far are released.
     let free = || json!({"metadata": {"finalizers": null}});
     let held = [one("held-child"), one("fg-grand")];
     both.ask_all(held.map(|path| Ask::patch(path, free()).beside_controllers()))
         .await?;
     settle(both, &mut collector).await?;
-    // The collector has been here once more, and what is left stays.
+    // The collector has run once more, and everything that is left stays.
     both.ask_all([
         Ask::post(MAPS, owner("late")),
         Ask::post(MAPS, child("late-child", &[reference("late", true)])),
@@ -107,7 +108,7 @@ fn deletions() -> Vec<Ask> {
         Ask::delete(one("or"), with("Orphan")),
         Ask::delete(one("replaced"), Value::Null),
         Ask::post(MAPS, owner("replaced")),
-        // An owner that never was, and one whose name another object has.
+        // An owner that never existed, and one whose name another object has.
         Ask::post(
             MAPS,
             child(
@@ -121,7 +122,8 @@ fn deletions() -> Vec<Ask> {
     asks.into_iter().map(Ask::beside_controllers).collect()
 }
 
-/// Lets both collectors come to rest: ours at once, and the real one within the test's patience.
+/// Waits until both collectors have nothing to do: ours at once, and the real one within the test's
+/// patience.
 async fn settle(both: &mut Both, collector: &mut Collector) -> Result<()> {
     let mut now = Instant::now();
     loop {

@@ -1,5 +1,5 @@
-//! What the operator's simulation puts in the place of an API server and of the garbage collector,
-//! as it is there.
+//! The operator's simulation of an API server and of the garbage collector, included from its
+//! source.
 
 #[path = "../../../operator/src/simulation/api/mod.rs"]
 #[expect(

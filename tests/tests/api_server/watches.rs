@@ -1,5 +1,5 @@
-//! Watches of both servers, which go on while requests are sent. Says nothing of when an event
-//! comes, only of what comes and in which order.
+//! Watches of both servers, which stay open while requests are sent. Compares the events and their
+//! order, not their times.
 
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, Stream, StreamExt, TryStreamExt};
@@ -13,12 +13,12 @@ use super::both::{Ask, Both, read};
 use super::memory::Strictness;
 use super::simulation::api::{ApiServer, watch};
 
-/// The end of what is compared of a watch.
+/// The end of the compared part of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// An object of this name is told of.
+    /// An event for an object of this name.
     Object(&'static str),
-    /// Everything that was there when the watch began has been told.
+    /// All objects that existed when the watch began were sent.
     AllIsKnown,
     /// The watch ends by itself.
     End,
@@ -45,7 +45,7 @@ impl Watch {
         })
     }
 
-    /// Compares what came, and waits for it.
+    /// Waits for the events, and compares them.
     pub(crate) async fn compare(self, both: &mut Both) -> Result<()> {
         let what = self.ask.to_string();
         let real = self.real.await?.with_context(|| format!("real: {what}"))?;
@@ -84,8 +84,8 @@ fn our_lines(
     }))
 }
 
-/// The events of a watch. One that says only how far the watch is may come at any time: it counts
-/// if nothing else is awaited.
+/// The events of a watch. Bookmarks may come at any time; they count only if nothing else is
+/// expected.
 async fn collect(lines: impl Stream<Item = Result<String>>, until: Until) -> Result<Vec<Value>> {
     let mut events = Vec::new();
     let mut lines = std::pin::pin!(lines);

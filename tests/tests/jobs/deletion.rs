@@ -1,4 +1,5 @@
-//! Deleting a job at any moment leaves nothing behind, and the same name runs afresh.
+//! Deleting a job at any moment leaves nothing behind, and a new job of the same name starts from
+//! the beginning.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
-/// Within this time of its deletion nothing of a job is left: what we promise.
+/// The promised time after a job's deletion within which nothing of it is left.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
 
 async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> Result<()> {
@@ -47,7 +48,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     .await?;
     delete_and_see_it_gone(&namespace, &job).await?;
 
-    // When its coordinator is there.
+    // When its coordinator exists.
     let job = apply(&namespace, &manifest).await?;
     namespace
         .eventually("a coordinator's pod", PATIENCE, || async {
@@ -66,7 +67,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     job.committed(&ledger, 8, PATIENCE).await?;
     delete_and_see_it_gone(&namespace, &job).await?;
 
-    // Created again under the same name it sees nothing of the old ones.
+    // A new job of the same name sees nothing of the old ones.
     let job = apply(&namespace, &manifest).await?;
     let ledger = LedgerView::open(
         &namespace.environment,
@@ -97,7 +98,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
 }
 
 #[tokio::test]
-async fn a_finished_job_goes_by_itself_when_its_time_has_passed() -> Result<()> {
+async fn a_finished_job_is_deleted_when_its_time_has_passed() -> Result<()> {
     let namespace = TestNamespace::create("ttl").await?;
     let mut sum = SumJob::new("sum");
     sum.numbers = 3;

@@ -1,5 +1,5 @@
 //! Pods and processes vanish in the middle of a job, on the real cluster: the output is the same
-//! each time, nothing that was committed is run again, and the application budget is untouched.
+//! each time, nothing that was committed is run again, and the application budget is not used.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use zephyr_tests::struck::strike;
 /// A word of the coordinator's command line.
 const COORDINATOR: &str = "zephyr-worker coordinator";
 
-/// How long a coordinator is made to stand still: longer than any worker may be silent (30 s),
-/// shorter than the liveness probe's patience (60 s).
+/// How long a coordinator is paused: longer than any worker may be silent (30 s), shorter than the
+/// liveness probe allows (60 s).
 const STANDSTILL: Duration = Duration::from_secs(40);
 
-/// Longer than that patience too: the kubelet ends the process.
+/// Longer than the liveness probe allows too, so the kubelet ends the process.
 const LONG_STANDSTILL: Duration = Duration::from_secs(90);
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_coordinator_process_killed_resumes_in_the_next_epoch() -> Result<()> 
 }
 
 #[tokio::test]
-async fn promise_e15_a_coordinator_that_stands_still_gives_nobody_up_and_goes_on() -> Result<()> {
+async fn promise_e15_a_paused_coordinator_gives_up_no_worker_and_continues() -> Result<()> {
     let struck = strike("coordinator-stop").await?;
     let (pod, node) = struck.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
@@ -84,14 +84,13 @@ async fn promise_e15_a_coordinator_that_stands_still_gives_nobody_up_and_goes_on
 }
 
 #[tokio::test]
-async fn a_coordinator_that_stands_still_for_90_s_is_ended_by_the_kubelet_and_nobody_is_given_up()
--> Result<()> {
+async fn a_coordinator_that_is_paused_for_90_s_is_restarted_and_gives_up_no_worker() -> Result<()> {
     let struck = strike("coordinator-long").await?;
     let (pod, node) = struck.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
     tokio::time::sleep(LONG_STANDSTILL).await;
-    // Where the kubelet has killed it already, there is nobody to wake.
+    // If the kubelet has killed it already, there is nothing to resume.
     if let Err(error) = node::signal_process(&node, &uid, COORDINATOR, "CONT").await {
         println!("the coordinator is gone: {error:#}");
     }

@@ -1,5 +1,5 @@
 //! A coordinator that cannot come back: the next generation resumes from the ledger, its objects
-//! carry its number, and the old objects go by owner references.
+//! carry its number, and the old objects are deleted through their owner references.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -10,7 +10,7 @@ use zephyr_tests::job::apply;
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
-/// Puts a label on a node, or takes it off.
+/// Puts a label on a node, or removes it.
 async fn label(client: &kube::Client, node: &str, key: &str, value: Option<&str>) -> Result<()> {
     let patch = serde_json::json!({ "metadata": { "labels": { key: value } } });
     Api::<Node>::all(client.clone())
@@ -45,7 +45,7 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
         .find(|node| free(node))
         .context("a node without taints")?
         .name_any();
-    // A label of this test alone, so that no other test's pods are touched.
+    // Only this test uses this label, so no pods of other tests are affected.
     let key = format!("zephyr-test/{}", namespace.name);
     label(&client, &node, &key, Some("here")).await?;
 
@@ -107,7 +107,7 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
             )
         })
         .await?;
-    // Kubernetes adds to the name of what it makes itself: ReplicaSets and pods.
+    // Kubernetes adds a suffix to the names of objects that it creates: ReplicaSets and pods.
     let suffix = format!("-g{}", second.0);
     let named = |name: &String| name.ends_with(&suffix) || name.contains(&format!("{suffix}-"));
     anyhow::ensure!(second.1.iter().all(named), "{:?}", second.1);

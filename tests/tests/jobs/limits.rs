@@ -1,5 +1,5 @@
-//! Workers that run into the limits of their pods or nodes, through no fault of the job: the output
-//! is exact each time.
+//! Workers that exceed limits of their pods or nodes, through no fault of the job: the output is
+//! exact each time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,10 +20,11 @@ use zephyr_tests::sum_job::SumJob;
 /// A word of a worker's command line, and of those of its task processes.
 const WORKER: &str = "zephyr-worker";
 
-/// Within this a charge is in the ledger: the kubelet's news of a container takes a second or two.
+/// Within this time a charge is in the ledger: the kubelet reports the end of a container after a
+/// second or two.
 const CHARGE: Duration = Duration::from_secs(5);
 
-/// What a worker says of a disk that is limited to 32Mi.
+/// A worker's message about a disk that is limited to 32Mi.
 const OVER_32_MIB: &str =
     "its limit is 32 MiB, set by spec.workers.resources.limits.ephemeral-storage";
 
@@ -31,15 +32,15 @@ const OVER_32_MIB: &str =
 async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_again() -> Result<()>
 {
     let namespace = TestNamespace::create("oom").await?;
-    // Where the kernel goes on to the worker itself, the kubelet may miss why the container ended;
-    // nobody else knows. Then the next pod is struck. A process that is held back makes it more
-    // likely: it gives its memory back late.
+    // If the kernel also kills the worker itself, the kubelet may miss why the container ended, and
+    // nothing else knows the reason. Then the test continues with the next pod. A throttled process
+    // makes this more likely, because it releases its memory late.
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.rounds, sum.worker_cpu) = (60, 400_000, "1".to_owned());
     let struck = strike_in(namespace, sum).await?;
     for (pod, node) in struck.all_running("worker").await? {
         let uid = pod.uid().context("a uid")?;
-        // With what the worker itself uses more than its 256 MiB.
+        // Together with the memory of the worker itself this exceeds 256 MiB.
         node::exhaust_memory(&node, &uid, WORKER, 250).await?;
         let charged = eventually("a charge", CHARGE, || async {
             let charged = struck.ledger.read().await?.application_failures;
@@ -52,8 +53,8 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
     ends_charged(struck, &["memory", "256 MiB"]).await
 }
 
-/// The only worker runs the long task of the last stage when the eviction comes. The worker charges
-/// it: its pod has mostly gone before the eviction is in its status.
+/// The only worker runs the long task of the last stage when the eviction comes. The worker itself
+/// charges the task, because its pod has usually gone before the eviction is in the pod's status.
 #[tokio::test]
 async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs_no_row()
 -> Result<()> {
@@ -62,8 +63,8 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
     let first_stage = 10;
     (sum.workers, sum.numbers) = (1, first_stage);
-    // The kubelet measures disks every ten seconds or so; the long task takes some forty on a fast
-    // machine.
+    // The kubelet measures disks about every ten seconds; the long task takes some forty seconds on
+    // a fast machine.
     sum.last_rounds = 30_000_000;
     let struck = strike_in(namespace, sum).await?;
     let (job, ledger) = (&struck.job, &struck.ledger);
@@ -92,7 +93,7 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     struck.namespace.finish().await
 }
 
-/// A tenth of a CPU for a task of five seconds of one: longer than any worker may be silent.
+/// A tenth of a CPU for a task that needs five CPU seconds: longer than any worker may be silent.
 #[tokio::test]
 async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silent_are_not_given_up()
 -> Result<()> {
@@ -121,7 +122,7 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
 /// Keys of the job that needs its disk.
 const KEYS: usize = 120_000;
 
-/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, at one
+/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, on one
 /// worker.
 fn spilling(namespace: &TestNamespace) -> String {
     let storage = SumJob::storage_uri(namespace);
@@ -173,7 +174,7 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
 
     node::shrink_scratch(&node, &uid, 64).await?;
     let outcome = async {
-        // The next container finds the small disk. SIGTERM: nothing is charged for that.
+        // The next container has the small disk. SIGTERM: nothing is charged for that.
         node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
         job.wait_until("told of the full disk", PATIENCE, |job| {
             condition(job, ConditionType::Progressing)
@@ -204,7 +205,7 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
     namespace.finish().await
 }
 
-/// The output is right, and at least one task was charged, each with a sentence that has these
+/// The output is right, and at least one task was charged, each with a sentence that contains these
 /// words.
 async fn ends_charged(struck: Struck, words: &[&str]) -> Result<()> {
     let after = struck.ends_right().await?;

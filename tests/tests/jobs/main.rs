@@ -1,5 +1,5 @@
-//! Jobs on the cluster that disturb nobody but themselves. One program, so that what one of them
-//! waits for is time for the others.
+//! Jobs on the cluster that disturb only themselves. They are one program, so that others can run
+//! while one of them waits.
 
 mod deletion;
 mod disruptions;

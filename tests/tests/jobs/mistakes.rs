@@ -1,5 +1,5 @@
-//! What a user can get wrong only shows at run time: each ends, or waits, with one clear sentence
-//! in status and in an event, and names field, file and record. None hangs.
+//! User mistakes that only show at run time: each job ends, or waits, with one clear sentence in
+//! status and in an event, which names field, file and record. No job hangs.
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
@@ -7,7 +7,7 @@ use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 
-/// A small job around the parts that a test gets wrong.
+/// A small valid job around the parts in which a test makes a mistake.
 struct Mistake {
     source: String,
     step: String,
@@ -228,7 +228,7 @@ async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_
 -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
-    // More than the stack of a task's thread, so that the stack ends before the memory does.
+    // More than the stack of a task's thread, so that the stack is exhausted before the memory is.
     mistake.memory = "1Gi".to_owned();
     mistake
         .fails_with(

@@ -1,5 +1,5 @@
-//! Output that is there before a job begins: refused by name, or replaced as the job says, also
-//! when its coordinator dies.
+//! Output that exists before a job begins: it is refused by name, or replaced if the job says so,
+//! even if its coordinator dies.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -10,7 +10,7 @@ use zephyr_tests::job::{apply, condition, is_true};
 use zephyr_tests::struck::strike_in;
 use zephyr_tests::sum_job::SumJob;
 
-/// Output of another job, of more shards and with a file of another name.
+/// Output of another job, with more shards and with a file of another name.
 async fn put_old_output(bucket: &Bucket, folder: &str) -> Result<()> {
     let mut files = Vec::new();
     for name in [

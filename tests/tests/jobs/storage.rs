@@ -1,5 +1,6 @@
-//! Storage that fails one job: it loses or changes a file, and the ledger says what was made again;
-//! or it refuses and never answers, and the job waits visibly. The output is exact.
+//! Storage that fails for one job. In one test it loses or changes a file, and the ledger shows
+//! what was written again; in another it refuses or never answers, and the job waits visibly. The
+//! output is exact.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +96,7 @@ async fn fault_6487_an_object_store_that_answers_503_or_never_is_waited_for_visi
     proxy.overload();
     struck.storage_outage_is_told().await?;
     proxy.recover();
-    // Whose part that is is held up for no longer than a request may take.
+    // The worker with this part is delayed for no longer than one request may take.
     proxy.swallow_parts(2);
     struck.ends_well().await?;
     anyhow::ensure!(proxy.parts_to_swallow() == 0, "no part was uploaded");

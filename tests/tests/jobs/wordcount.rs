@@ -1,6 +1,6 @@
 //! The word count of a real data set, as the README's first command runs it: the same bytes with 1,
-//! 3 and 6 workers and on this machine without a cluster, and the same words as `tr`, `grep`,
-//! `sort` and `uniq` count.
+//! 3 and 6 workers and on this machine without a cluster, and the same words as counted by `tr`,
+//! `grep`, `sort` and `uniq`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use zephyr_tests::cluster::{PATIENCE, TestNamespace};
 use zephyr_tests::job::apply;
 use zephyr_tests::words;
 
-/// The example that the demo applies; a test that ran another one would prove something else.
+/// The example that the demo applies; a test of another one would prove something else.
 const EXAMPLE: &str = include_str!("../../../examples/wordcount.yaml");
 
 /// The folder of text files that `make dataset` fetches.
@@ -21,7 +21,7 @@ fn dataset() -> Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
-/// The example with other places to read and write, and another number of workers.
+/// The example with other places to read and write, and with another number of workers.
 fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<String> {
     let mut job: serde_json::Value = serde_saphyr::from_str(EXAMPLE)?;
     let spec = job.get_mut("spec").context("the example has a spec")?;
@@ -39,7 +39,7 @@ fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<Str
 
 const FILES: &str = "part-{shard:05}-of-{total:05}.jsonl";
 
-/// Output files by name, without the manifest, which holds uris and the job's uid.
+/// Output files by name, without the manifest, which contains uris and the job's uid.
 fn output_files(all: impl IntoIterator<Item = (String, Bytes)>) -> Result<BTreeMap<String, Bytes>> {
     let mut files = BTreeMap::new();
     for (key, bytes) in all {
@@ -67,7 +67,7 @@ fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
             2,
         )?,
     )?;
-    // This test's own program lies in the folder below the one of the programs under test.
+    // This test's own program is in a folder below that of the programs under test.
     let test = std::env::current_exe()?;
     let program = test
         .ancestors()

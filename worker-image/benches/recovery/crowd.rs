@@ -1,5 +1,5 @@
-//! As many workers as a job can have: whether they all get in, whether their heartbeats are heard
-//! in time, and what memory they and their tasks take.
+//! The largest number of workers of a job: whether all of them are accepted, whether their
+//! heartbeats are handled in time, and how much memory they and their tasks need.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, un
 use crate::observe::{committed, cpu_time, heartbeat_waits, memory_mib, wait_of};
 use crate::table::{Table, percentile, time};
 
-/// Shortest time of a crowd's tasks while its heartbeats are watched.
+/// Shortest duration of the tasks while heartbeats are measured.
 const MIN_TASK_TIME: Duration = Duration::from_secs(15);
-/// How often a report is sent whose answer is waited for.
+/// How often a report is sent whose answer is measured.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tasks: u32) {
     let watched = Duration::from_mins(minutes);
-    // Twice the time in which they would be done just when it is over.
+    // Twice the time in which they would be done when the measurement is over.
     let worth =
         watched.mul_f64(2.0 * f64::from(u32::try_from(workers).unwrap()) / f64::from(tasks));
     let work = Work::Lasting(worth.max(MIN_TASK_TIME));
@@ -158,8 +158,8 @@ async fn watch(
     );
 }
 
-/// How long this process was kept from running, at most: what that does to heartbeats is not the
-/// coordinator's fault.
+/// The longest time for which this process was kept from running: its effect on heartbeats is not
+/// the coordinator's fault.
 async fn longest_standstill(watched: Duration) -> Duration {
     let mut longest = Duration::ZERO;
     let began = Instant::now();
@@ -171,7 +171,7 @@ async fn longest_standstill(watched: Duration) -> Duration {
     longest
 }
 
-/// Reports the same task again and again, which is answered as soon as the loop gets to it.
+/// Reports the same task again and again, which is answered as soon as the loop handles it.
 async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
     let hello = Hello {
         pod_uid: "probe".to_owned(),
@@ -198,7 +198,8 @@ async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
         let said = Instant::now();
         dialogue.say_done(Epoch(1), &[task]).await;
         loop {
-            // A machine that is too busy breaks sessions; what was measured until then is told.
+            // If the machine is overloaded, sessions break; the measurements until then are
+            // reported.
             let Some((_, message)) = dialogue.hear().await else {
                 eprintln!("bench: the session that asks for answers broke");
                 return answers;

@@ -1,4 +1,4 @@
-//! How many tasks a second go through dispatch, report, durable commit and `Ack`.
+//! The number of tasks per second from dispatch through report and durable commit to `Ack`.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::light::{Coordinator, Fleet, Work, until};
 use crate::observe::{committed, cpu_time, memory_mib};
 use crate::table::{Table, time};
 
-/// A few hundred pods of eight slots: the shape of a large job of short tasks.
+/// A few hundred pods with eight slots: typical for a large job with short tasks.
 const WORKERS: usize = 200;
 const SLOTS: u32 = 8;
 
@@ -14,7 +14,7 @@ const SLOTS: u32 = 8;
 /// coordinator.
 const REAL_WORKERS: u32 = 2;
 const REAL_SLOTS: u32 = 2;
-/// They need seconds for so many.
+/// Number of tasks that they run in a few seconds.
 const REAL_TASKS: u32 = 100_000;
 
 pub(crate) async fn measure(table: &mut Table, tasks: u32) {
@@ -96,7 +96,7 @@ async fn measure_light(table: &mut Table, tasks: u32) {
     );
 }
 
-/// Whole tasks in a second.
+/// Complete tasks per second.
 pub(crate) fn rate(tasks: u32, time: Duration) -> String {
     format!("{:.0}", f64::from(tasks) / time.as_secs_f64())
 }

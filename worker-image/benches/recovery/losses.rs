@@ -1,5 +1,5 @@
-//! How long it takes until work goes on when a coordinator dies, a worker is told to go, or one
-//! falls silent.
+//! How long it takes until work continues after a coordinator dies, a worker is asked to terminate,
+//! or a worker falls silent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::observe::Runs;
 use crate::table::{Table, median_and_longest};
 
 const WORKERS: usize = 1_000;
-/// More than are done before all is measured.
+/// More tasks than are done before everything is measured.
 const TASKS: u32 = 100_000;
-/// Long enough for the tasks to last, short enough for a slot to come free every few milliseconds.
+/// Long enough that tasks remain, short enough that a slot becomes free every few milliseconds.
 const TASK_TIME: Duration = Duration::from_secs(5);
-/// As many as the workers have slots, twice over.
+/// Twice the number of the workers' slots.
 const TASKS_FIRST: u32 = 4_000;
-/// Slots of the workers that are lost.
+/// Number of slots of the lost workers.
 const SLOTS: u32 = 8;
-/// How much longer than a worker may be silent a coordinator stands still.
+/// How much longer than the allowed silence a coordinator is paused.
 const STALL_BEYOND: Duration = Duration::from_secs(15);
 const KILLS: u64 = 5;
 const DRAINS: usize = 20;
@@ -37,7 +37,7 @@ pub(crate) async fn measure(table: &mut Table) {
     let mut fleet = Fleet::new(coordinator.link(), 2, Work::Lasting(TASK_TIME), witness);
     fleet.add(WORKERS);
     until("sessions", async || fleet.connected() == WORKERS).await;
-    // Until then no slot comes free, since all began together.
+    // No slot becomes free before, because all tasks began at the same time.
     until("the first tasks of all slots", async || {
         fleet.acknowledged() >= u64::from(TASKS_FIRST)
     })
@@ -75,7 +75,7 @@ pub(crate) async fn measure(table: &mut Table) {
     kills(table, &mut coordinator, &fleet, &runs).await;
 }
 
-/// The coordinator stands still for longer than any worker may be silent.
+/// The coordinator is paused for longer than any worker may be silent.
 async fn stall(table: &mut Table, coordinator: &mut Coordinator, fleet: &Fleet, time: Duration) {
     let disruptions = async |coordinator: &Coordinator| {
         let snapshot = coordinator.snapshot().await;
@@ -105,7 +105,7 @@ async fn stall(table: &mut Table, coordinator: &mut Coordinator, fleet: &Fleet, 
     table.row("... workers taken for dead", lost.to_string(), "0");
 }
 
-/// A worker that has tasks, and what it has.
+/// A worker with tasks, and its tasks.
 async fn worker(link: &Link, pod_uid: String) -> (Dialogue, Vec<TaskAttempt>) {
     let hello = Hello {
         pod_name: pod_uid.clone(),
@@ -148,7 +148,7 @@ async fn drain(link: &Link, runs: &Runs, number: usize) -> Duration {
 async fn silence(link: &Link, runs: &Runs, number: usize) -> Duration {
     let (mut dialogue, tasks) = worker(link, format!("silent-{number}")).await;
     let began = Instant::now();
-    // Its connection is well all the while; only heartbeats are missing.
+    // Its connection works all the time; only heartbeats are missing.
     let session = tokio::spawn(async move { while dialogue.hear().await.is_some() {} });
     let took = runs.again(&tasks, began).await - began;
     session.abort();

@@ -1,6 +1,6 @@
-//! Measures what deaths, silence and sheer number cost one coordinator, with light workers on this
-//! machine, and prints a table beside what is promised. It measures: it sets no limits and fails no
-//! build.
+//! Measures how lost workers, silent workers and large numbers affect one coordinator, with
+//! simulated workers on this machine, and prints a table of measured and promised values. It only
+//! measures: it sets no limits and fails no build.
 //!
 //! Driver and coordinator share the machine's CPUs, so rates of tasks are also given for a second
 //! of the coordinator's CPU.
@@ -24,28 +24,29 @@ mod table;
 use clap::Parser;
 use table::Table;
 
-/// Prints what was measured beside what is promised.
+/// Prints measured and promised values.
 #[derive(Parser)]
 struct Arguments {
-    /// Workers in the parts about a crowd.
+    /// Number of workers in the measurements with many workers.
     #[arg(long, default_value_t = 10_000)]
     workers: usize,
-    /// How long a crowd's heartbeats are watched.
+    /// For how long heartbeats are measured.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Tasks of the crowd's job. A manifest can ask for 100,000; the coordinator takes more.
+    /// Number of tasks of the job with many workers. A manifest can ask for 100,000; the
+    /// coordinator supports more.
     #[arg(long, default_value_t = 1_000_000)]
     tasks: u32,
-    /// Tasks of the job whose tasks take no time.
+    /// Number of tasks of the job whose tasks take no time.
     #[arg(long, default_value_t = 300_000)]
     empty_tasks: u32,
-    /// Only these parts.
+    /// Run only these parts.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["losses", "dispatch", "crowd"])]
     parts: Vec<Part>,
     /// A row that was measured elsewhere: `what|measured|target`.
     #[arg(long)]
     row: Vec<String>,
-    /// Said by `cargo bench`; means nothing here.
+    /// Passed by `cargo bench`; it has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -54,9 +55,9 @@ struct Arguments {
 enum Part {
     /// A coordinator or a worker is lost.
     Losses,
-    /// As many tasks as go through.
+    /// The highest rate of tasks.
     Dispatch,
-    /// As many workers as there can be.
+    /// The highest number of workers.
     Crowd,
 }
 

@@ -1,4 +1,5 @@
-//! When which task was given to a worker, and what the coordinator's process uses. Changes nothing.
+//! Records when each task was dispatched, and the resources of the coordinator's process. Changes
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +11,13 @@ use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
 
 use crate::light::{Coordinator, Fleet, until};
 
-/// Ticks of /proc/<process>/stat in a second, on every Linux of today.
+/// Ticks per second in /proc/<process>/stat, on every current Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The moments at which tasks of the first stage were given out.
+/// The times at which tasks of the first stage were dispatched.
 pub(crate) struct Runs {
     began: Instant,
-    /// Microseconds from the beginning until each task was last given out.
+    /// Microseconds from the beginning until each task was last dispatched.
     last: Vec<AtomicU64>,
     newest_epoch: AtomicU64,
     first_of_epoch: Mutex<BTreeMap<Epoch, Instant>>,
@@ -32,7 +33,7 @@ impl Runs {
         }
     }
 
-    /// A worker was told to run this.
+    /// A worker was asked to run this task.
     pub(crate) fn note(&self, task: TaskAttempt) {
         if task.task.stage != StageId(0) {
             return;
@@ -46,12 +47,12 @@ impl Runs {
         }
     }
 
-    /// When the first task of an epoch was given out.
+    /// When the first task of an epoch was dispatched.
     pub(crate) fn first_of(&self, epoch: Epoch) -> Option<Instant> {
         self.first_of_epoch.lock().unwrap().get(&epoch).copied()
     }
 
-    /// Waits until all these tasks were given out after this moment, and says when the last one
+    /// Waits until all these tasks were dispatched after this moment, and returns when the last one
     /// was.
     pub(crate) async fn again(&self, tasks: &[TaskAttempt], after: Instant) -> Instant {
         let mut last = after;
@@ -78,7 +79,7 @@ pub(crate) fn cpu_time(process: u32) -> Duration {
     Duration::from_secs_f64(ticks / TICKS_PER_SECOND)
 }
 
-/// Memory that a process has now, and the most it ever had, in MiB.
+/// Current and peak memory of a process, in MiB.
 pub(crate) fn memory_mib(process: u32) -> [u64; 2] {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     ["VmRSS:", "VmHWM:"].map(|name| {
@@ -99,8 +100,8 @@ pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// The least bound within which so many percent of the heartbeats between two looks were seen, in
-/// seconds.
+/// The least bound within which this percentage of the heartbeats between two measurements was
+/// handled, in seconds.
 pub(crate) fn wait_of(before: &[(String, u64)], after: &[(String, u64)], percent: u64) -> String {
     let between = |(before, after): (&(String, u64), &(String, u64))| after.1 - before.1;
     let counts: Vec<_> = before.iter().zip(after).map(between).collect();
@@ -112,7 +113,7 @@ pub(crate) fn wait_of(before: &[(String, u64)], after: &[(String, u64)], percent
     found.map_or_else(|| "?".to_owned(), |(bound, _)| bound.clone())
 }
 
-/// Waits until so many tasks are acknowledged, however long it takes as long as it goes on.
+/// Waits until this number of tasks are acknowledged, as long as there is progress.
 pub(crate) async fn committed(fleet: &Fleet, tasks: u64) {
     const STEPS: u64 = 20;
     for step in 1..=STEPS {

@@ -1,4 +1,4 @@
-//! What was measured, as a table; each row is also told on stderr as soon as it is known. Measures
+//! The measurements as a table; each row is also printed on stderr as soon as it is known. Measures
 //! nothing.
 
 use std::fmt;
@@ -46,7 +46,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Milliseconds while that is readable, else seconds.
+/// Milliseconds for short durations, otherwise seconds.
 pub(crate) fn time(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{:.1} ms", duration.as_secs_f64() * 1e3)
@@ -55,7 +55,7 @@ pub(crate) fn time(duration: Duration) -> String {
     }
 }
 
-/// The middle one and the longest.
+/// The median and the maximum.
 pub(crate) fn median_and_longest(durations: &mut [Duration]) -> String {
     format!(
         "{} (longest of {}: {})",
@@ -65,7 +65,7 @@ pub(crate) fn median_and_longest(durations: &mut [Duration]) -> String {
     )
 }
 
-/// The duration that this many percent do not exceed; none where there are none.
+/// The duration that this percentage does not exceed; none if there are no durations.
 pub(crate) fn percentile(durations: &mut [Duration], percent: usize) -> Duration {
     durations.sort();
     let place = (durations.len() * percent).div_ceil(100).max(1) - 1;

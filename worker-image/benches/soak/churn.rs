@@ -1,4 +1,5 @@
-//! Workers that die, drain, fall silent and come back all the time, while short tasks flow.
+//! Workers that die, drain, fall silent and come back all the time, while short tasks are
+//! processed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,37 +14,38 @@ use zephyr_engine::id::{StageId, TaskAttempt};
 use crate::light::{Coordinator, Fleet, Work, until};
 use crate::watch::{LOOK_EVERY, Watch};
 
-/// What goes in a minute.
+/// Percentage of workers that leave in a minute.
 const CHURN_PERCENT_PER_MINUTE: usize = 30;
-/// In its slot, half as long at least and half as much more at most.
+/// Mean duration in a slot; the actual one is between half and one and a half times this.
 const TASK_TIME: Duration = Duration::from_secs(3);
-/// Until a worker that went is back: shorter than anyone may be silent.
+/// Time until a worker that left is back: shorter than the allowed silence.
 const AWAY: Duration = Duration::from_secs(10);
-/// Until one is back that is only known to be gone by its silence: longer than it may be silent.
+/// Time until a worker is back whose loss only its silence shows: longer than the allowed silence.
 const SILENT: Duration = Duration::from_secs(45);
-/// Nobody goes in the last of the time: what was taken for dead is counted when all are back.
+/// No worker leaves in the last part of the time, so that all are back when losses are counted.
 const SETTLING: Duration = Duration::from_secs(90);
-/// No message is on its way for longer: what a worker is told to run so long after its commit was
-/// told after it.
+/// No message is in transit for longer: a worker that is asked to run a task this long after its
+/// commit was asked after the commit.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
-/// Warnings of the coordinator for each worker and minute.
+/// Allowed warnings of the coordinator per worker and minute.
 const MAX_WARNINGS: f64 = 1.0;
 
-/// How a worker goes.
+/// How a worker leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It is told to, and its pod is replaced.
+    /// It is asked to terminate, and its pod is replaced.
     Drains,
-    /// Its connection breaks, and its container is started again.
+    /// Its connection breaks, and its container is restarted.
     Restarts,
-    /// Its connection breaks, and the operator tells that its pod was taken away.
+    /// Its connection breaks, and the operator reports that its pod was taken away.
     Preempted,
-    /// Its connection stands, and nobody tells anything.
+    /// Its connection stays open, and there is no report.
     FallsSilent,
 }
 
 impl End {
-    /// Of the number-th worker that goes: half of all are told to, a twentieth only falls silent.
+    /// For the nth worker that leaves: half of all are asked to terminate, a twentieth only fall
+    /// silent.
     fn of(number: usize) -> Self {
         match number % 20 {
             0..10 => Self::Drains,
@@ -69,11 +71,11 @@ impl End {
     }
 }
 
-/// The moments at which tasks of the first stage were acknowledged, and what was given out long
-/// after.
+/// The times at which tasks of the first stage were acknowledged, and the tasks dispatched long
+/// afterwards.
 struct Commits {
     began: Instant,
-    /// Milliseconds; 0 before.
+    /// Milliseconds; 0 if not acknowledged.
     at: Vec<AtomicU64>,
     ran_again: AtomicU64,
 }
@@ -111,17 +113,17 @@ impl Commits {
     }
 }
 
-/// Those who went, and what has to come of it.
+/// The workers that left, and the expected effects.
 #[derive(Default)]
 struct Gone {
-    /// In the order in which they went, for each kind of waiting.
+    /// In the order in which they left, for each kind of wait.
     away: [VecDeque<(Instant, usize, End)>; 2],
     count: usize,
     disruptions: u64,
 }
 
 impl Gone {
-    /// Takes this worker away.
+    /// Makes this worker leave.
     fn take(&mut self, fleet: &Fleet, place: usize) {
         let end = End::of(self.count);
         self.count += 1;
@@ -135,7 +137,7 @@ impl Gone {
         self.away[usize::from(end == End::FallsSilent)].push_back((returns, place, end));
     }
 
-    /// Brings back whose time has come; gives the pods that were taken away.
+    /// Brings back workers whose time has come; returns the pods that were taken away.
     fn bring_back(&mut self, fleet: &mut Fleet) -> Vec<String> {
         let mut preempted = Vec::new();
         for away in &mut self.away {
@@ -158,10 +160,10 @@ impl Gone {
     }
 }
 
-/// Gives a sentence for whatever went wrong.
+/// Returns a sentence for every error.
 pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     let length = Duration::from_mins(minutes.into());
-    // As many as there would be if no slot were ever empty.
+    // The number of tasks if no slot were ever empty.
     let worth = length.div_duration_f64(TASK_TIME) * float(workers);
     let tasks = rounded_up(worth);
     println!(
@@ -189,7 +191,7 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     wrong
 }
 
-/// Takes workers away and brings them back, for as long as it lasts.
+/// Makes workers leave and brings them back, for the given time.
 async fn drive(
     coordinator: &Coordinator,
     fleet: &mut Fleet,
@@ -218,10 +220,11 @@ async fn drive(
                     gone.take(fleet, place);
                 }
             }
-            // Not in the end, when all come back and the numbers rise for that.
+            // Not at the end, when all come back and therefore the numbers rise.
             _ = next_look.tick(), if began.elapsed() + SETTLING < length => {
                 watch.look(|| format!("{} tasks acknowledged, {} workers went, {} away", fleet.acknowledged_by_all(), gone.count, workers - fleet.connected()));
-                // What it reports is not read here: another stream before that is felt.
+                // Its reports are not read here, so another stream is opened before that has an
+                // effect.
                 operator = None;
             }
         }
@@ -229,13 +232,13 @@ async fn drive(
     gone
 }
 
-/// A worker that is there.
+/// A connected worker.
 fn anyone(fleet: &Fleet, gone: &Gone) -> Option<usize> {
     let mut draws = (0..100).map(|_| rand::rng().random_range(0..fleet.size()));
     draws.find(|place| fleet.is_connected(*place) && !gone.is_away(*place))
 }
 
-/// What was said and written against what happened.
+/// Compares reports and the ledger with what happened.
 async fn judge(
     coordinator: &mut Coordinator,
     fleet: &Fleet,

@@ -1,4 +1,5 @@
-//! As many workers as a job can have, and nobody dies: whether all are heard in time, for an hour.
+//! The largest number of workers of a job, without losses: whether all heartbeats are handled in
+//! time, for an hour.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,16 @@ use crate::light::{Fleet, Work, until};
 use crate::observe::{heartbeat_waits, wait_of};
 use crate::watch::{LOOK_EVERY, Watch};
 
-/// Some ten thousands of workers are a hundred commits a second.
+/// Some ten thousand workers cause a hundred commits a second.
 const TASK_TIME: Duration = Duration::from_mins(2);
-/// In this time the loop has seen 99 of 100 heartbeats.
+/// The time in which the loop must have handled 99 of 100 heartbeats.
 const MAX_WAIT_SECONDS: f64 = 0.05;
 
-/// Gives a sentence for whatever went wrong.
+/// Returns a sentence for every error.
 pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     let length = Duration::from_mins(minutes.into());
-    // In their first rounds they all begin together, and one more round than fits is never begun.
+    // In their first rounds all of them begin at the same time, and a round that would not fit is
+    // not started.
     let rounds = minutes / 2 + 2;
     let tasks = u32::try_from(workers).unwrap() * rounds;
     println!(

@@ -1,9 +1,9 @@
-//! `make soak`: hours of one coordinator process under light workers that die and come back, and
-//! under the heartbeats of as many as there can be. Ends with an error where what it uses grows,
-//! where a worker was taken for dead that was not, or where a task ran that was committed.
+//! `make soak`: hours of one coordinator process with simulated workers that die and come back, and
+//! with the heartbeats of the largest number of workers. Ends with an error if its resource usage
+//! grows, if a live worker was considered dead, or if a committed task ran again.
 //!
-//! What a coordinator keeps of a task is kept from the beginning, whether the task is done or not,
-//! so that the sizes of plan and ledger are no growth; the slope is that of the whole process.
+//! A coordinator keeps its data about a task from the beginning, whether the task is done or not.
+//! So the sizes of plan and ledger cause no growth, and the slope is that of the whole process.
 
 #![expect(
     clippy::print_stdout,
@@ -31,7 +31,7 @@ struct Arguments {
     /// Minutes of each part, instead of 120 of churn and 60 of heartbeats.
     #[arg(long, env = "ZEPHYR_SOAK_MINUTES", value_parser = clap::value_parser!(u32).range(4..))]
     minutes: Option<u32>,
-    /// Only these parts.
+    /// Run only these parts.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["churn", "heartbeats"])]
     parts: Vec<Part>,
     /// Workers in the part about churn.
@@ -40,7 +40,7 @@ struct Arguments {
     /// Workers in the part about heartbeats.
     #[arg(long, default_value_t = 10_000)]
     beating: usize,
-    /// Said by `cargo bench`; means nothing here.
+    /// Passed by `cargo bench`; it has no effect.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -49,7 +49,7 @@ struct Arguments {
 enum Part {
     /// 30 % of the workers die or drain each minute.
     Churn,
-    /// All that there can be, and nobody dies.
+    /// The largest number of workers, without losses.
     Heartbeats,
 }
 

@@ -1,18 +1,18 @@
-//! What a coordinator's process uses, looked at ten times a minute and told once a minute, and what
-//! must not grow. Drives nothing.
+//! The resources of a coordinator's process, measured ten times a minute and reported once a
+//! minute, and the limits of their growth. Causes no load.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::light::{Coordinator, slope, until};
 
-/// Looks in one minute; what is told and judged is the middle of them, since sessions come and go.
+/// Measurements in one minute; their median is reported and judged, because sessions come and go.
 const LOOKS: usize = 10;
-/// Time between two looks.
+/// Time between two measurements.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(6);
-/// What may be put down to chance.
+/// Growth that may be random.
 const MAX_GROWTH_PERCENT_PER_HOUR: f64 = 1.0;
-/// What is looked at.
+/// The measured resources.
 const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
 /// In /proc/net/tcp.
 const TIME_WAIT: &str = "06";
@@ -22,15 +22,15 @@ pub(crate) struct Watch {
     process: u32,
     port: u16,
     began: Instant,
-    /// Resident before the first worker came: the plan's tasks.
+    /// Resident memory before the first worker connected: the plan's tasks.
     plan_kib: f64,
     looks: Vec<[u64; 3]>,
     minutes: [Vec<(Duration, f64)>; 3],
 }
 
 impl Watch {
-    /// Starts a coordinator of so many tasks, and watches it from when it has its plan and no
-    /// worker yet.
+    /// Starts a coordinator with this number of tasks, and measures from the time when it has its
+    /// plan and no worker yet.
     pub(crate) async fn begin(tasks: u32) -> (Coordinator, Self) {
         let mut coordinator = Coordinator::of(tasks);
         coordinator.start();
@@ -52,7 +52,7 @@ impl Watch {
         (coordinator, watch)
     }
 
-    /// Looks; once a minute, tells what was seen, with what `more` says.
+    /// Measures; once a minute, prints the values, followed by `more`.
     pub(crate) fn look(&mut self, more: impl FnOnce() -> String) {
         self.looks.push(usage(self.process));
         if self.looks.len() < LOOKS {
@@ -78,7 +78,8 @@ impl Watch {
         );
     }
 
-    /// Tells how fast it all grew in the second half; a sentence for each that grew too fast.
+    /// Prints how fast each value grew in the second half; returns a sentence for each that grew
+    /// too fast.
     pub(crate) fn judge(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (kind, points) in KINDS.iter().zip(&self.minutes) {
@@ -117,7 +118,7 @@ fn usage(process: u32) -> [u64; 3] {
     let (mut descriptors, mut sockets) = (0, 0);
     for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
         descriptors += 1;
-        // One that is closed meanwhile cannot be read any more.
+        // A file that was closed in the meantime cannot be read any more.
         if let Ok(target) = fs::read_link(entry.unwrap().path())
             && target.to_string_lossy().starts_with("socket:")
         {
@@ -127,7 +128,7 @@ fn usage(process: u32) -> [u64; 3] {
     [resident.parse().unwrap(), descriptors, sockets]
 }
 
-/// Connections of this port that are closed and not yet forgotten.
+/// Connections of this port that are closed but not yet forgotten by the system.
 fn time_waits(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{port:04X}");

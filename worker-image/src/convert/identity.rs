@@ -1,5 +1,5 @@
-//! Identities between wire and core: a part that is missing or cannot be one is an error that names
-//! it. No default.
+//! Converts identities between wire and core types: a part that is missing or invalid is an error
+//! that names it. There are no defaults.
 
 use zephyr_engine::id::{
     Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId,
@@ -7,72 +7,72 @@ use zephyr_engine::id::{
 
 use zephyr_proto::worker as wire;
 
-/// Why a message cannot be taken.
+/// Why a message cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A part is missing.
     #[error("{message}: {part} is missing; every such message carries it")]
     Missing {
-        /// Which message.
+        /// The message.
         message: &'static str,
-        /// Which part.
+        /// The missing part.
         part: &'static str,
     },
-    /// A part is there and cannot be one.
+    /// A part is invalid.
     #[error("{message}: {source}")]
     Identity {
-        /// Which message.
+        /// The message.
         message: &'static str,
         /// What is wrong with it.
         #[source]
         source: IdentityError,
     },
-    /// A number that is outside of what can be.
+    /// A number is out of range.
     #[error("{message}: {part} is out of range (got {got}); {allowed}")]
     OutOfRange {
-        /// Which message.
+        /// The message.
         message: &'static str,
-        /// Which part.
+        /// The part.
         part: &'static str,
         /// The number.
         got: u64,
-        /// What can be.
+        /// The allowed range.
         allowed: &'static str,
     },
-    /// A file that is not where its attempt has to write: nobody can have another object read by
-    /// naming it.
+    /// A file is not where its attempt has to write. So no worker can make the coordinator read
+    /// another object by naming it.
     #[error("{message}: {task} names a file at {got:?}, which is not its own")]
     NotOwn {
-        /// Which message.
+        /// The message.
         message: &'static str,
         /// The attempt.
         task: TaskAttempt,
-        /// Where it says that the file is, cut to 256 characters.
+        /// The reported location, cut to 256 characters.
         got: String,
     },
-    /// The message speaks of another job.
+    /// The message belongs to another job.
     #[error("{message}: job uid is {got:?}; this is job {expected}")]
     OtherJob {
-        /// Which message.
+        /// The message.
         message: &'static str,
         /// The uid it carries, cut to 64 characters.
         got: String,
-        /// Ours.
+        /// The uid of this job.
         expected: JobUid,
     },
-    /// The message speaks of another generation.
+    /// The message belongs to another generation.
     #[error("{message}: generation is {got}; this is generation {expected}")]
     OtherGeneration {
-        /// Which message.
+        /// The message.
         message: &'static str,
         /// The generation it carries.
         got: u32,
-        /// Ours.
+        /// The generation of this process.
         expected: Generation,
     },
 }
 
-/// Whose run this process belongs to: what each message has to carry.
+/// The run to which this process belongs: every message must carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunIdentity {
     /// The job.
@@ -120,7 +120,7 @@ impl RunIdentity {
     }
 }
 
-/// Reads an epoch; 0 is none.
+/// Reads an epoch; 0 is invalid.
 pub fn epoch(message: &'static str, epoch: u64) -> Result<Epoch, WireError> {
     match epoch {
         0 => Err(WireError::Missing {

@@ -1,5 +1,5 @@
-//! The manifest's pipeline as the engine's pipeline. Plans nothing, reads no file and compiles no
-//! expression.
+//! Converts the manifest's pipeline to the engine's pipeline. Plans nothing, reads no file and
+//! compiles no expression.
 
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
@@ -10,23 +10,23 @@ use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
 use zephyr_store::formats::{self, ReadLimits};
 
-/// Why a manifest's pipeline is none. Admission refuses all of these; a frozen job that still has
-/// one was changed by hand.
+/// Why a manifest's pipeline is invalid. Admission refuses all of these errors; a frozen job that
+/// contains one was changed by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PipelineError {
-    /// A choice with no or with several fields set.
+    /// A choice with no field or with several fields set.
     #[error("{path}: {count} of its fields are set (got {got:?}); exactly one of {allowed} is")]
     NotOne {
-        /// Where in the manifest.
+        /// The path in the manifest.
         path: String,
-        /// How many are set.
+        /// How many fields are set.
         count: usize,
         /// Their names.
         got: Vec<&'static str>,
         /// The names to choose from.
         allowed: &'static str,
     },
-    /// The sink's format is not said and its extension says nothing.
+    /// The sink's format is not set, and its extension does not imply one.
     #[error(
         "spec.pipeline.sink.files.format: not set, and the extension does not tell it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst"
     )]
@@ -34,14 +34,14 @@ pub enum PipelineError {
         /// The sink's path.
         path: String,
     },
-    /// A limit that is no amount of bytes.
+    /// A limit is not an amount of bytes.
     #[error("spec.pipeline.limits: {source}")]
     Limits {
         /// Why.
         #[source]
         source: zephyr_crds::quantity::QuantityError,
     },
-    /// An inline item that cannot be written as JSON.
+    /// An inline item cannot be written as JSON.
     #[error("spec.pipeline.source.items.values[{index}]: cannot be written as JSON")]
     Item {
         /// Its position.
@@ -52,7 +52,7 @@ pub enum PipelineError {
     },
 }
 
-/// Why a JSON value has no text.
+/// Why a JSON value cannot be written as text.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ItemError(serde_json::Error);
@@ -80,7 +80,7 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
     })
 }
 
-/// What files and records may be at most. Memory is no part of a manifest's limits.
+/// The limits for files and records. Memory is not part of a manifest's limits.
 pub fn limits(spec: &PipelineSpec) -> Result<ReadLimits, PipelineError> {
     let said = spec
         .effective_limits()
@@ -96,7 +96,7 @@ pub fn limits(spec: &PipelineSpec) -> Result<ReadLimits, PipelineError> {
     })
 }
 
-/// The writers' word for a compression.
+/// The writers' type for a compression.
 pub fn compression(compression: Compression) -> formats::Compression {
     match compression {
         Compression::Gz => formats::Compression::Gz,
@@ -105,7 +105,7 @@ pub fn compression(compression: Compression) -> formats::Compression {
     }
 }
 
-/// The engine's word for a file format.
+/// The engine's type for a file format.
 pub fn format(format: FileFormat) -> Format {
     match format {
         FileFormat::Jsonl => Format::Jsonl,
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_that_is_none_is_named_with_its_path() {
+    fn an_invalid_choice_is_named_with_its_path() {
         let table = [
             (
                 r#"{"source": {}, "sink": {"files": {"path": "a.txt"}}}"#,

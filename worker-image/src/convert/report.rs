@@ -1,4 +1,5 @@
-//! What the engine reports of a run, as the operator's stream words it. Decides nothing.
+//! Converts the engine's report about a run to the messages of the operator's stream. Decides
+//! nothing.
 
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
@@ -116,7 +117,7 @@ mod tests {
             let in_status: Reason = serde_json::from_value(word.clone().into()).unwrap();
             assert_eq!(in_status.as_str(), word);
         }
-        // Nothing goes out that the engine does not know, but for success.
+        // Only reasons of the engine are sent, apart from success.
         for reason in EndReason::KNOWN {
             let known = FailureReason::from(reason.to_string());
             assert_eq!(

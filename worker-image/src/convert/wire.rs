@@ -1,5 +1,5 @@
-//! Session messages between wire and core. A missing part is an error that names it; nothing is
-//! made up. Knows no stream.
+//! Converts session messages between wire and core types. A missing part is an error that names it;
+//! nothing is invented. Knows no stream.
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::config::MAX_SLOTS;
@@ -18,21 +18,21 @@ use crate::task::{Assignment, TaskFailure, TaskInput};
 // The API's types and the engine know nothing of each other, so each names the bound; it is one.
 const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
 
-/// What is kept of a pod's name: as long as Kubernetes lets one be.
+/// How many characters of a pod's name are kept: the most that Kubernetes allows.
 const MAX_POD_NAME_CHARS: usize = 253;
 
-/// What a worker that opens a session says of itself.
+/// What a worker reports about itself when it opens a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Greeting {
-    /// Who it is.
+    /// Its identity.
     pub worker: WorkerId,
     /// Its pod's name, for people.
     pub pod_name: String,
-    /// The number at the end of that name: its place in the set of workers.
+    /// The ordinal at the end of that name.
     pub ordinal: Option<u32>,
-    /// How many tasks it runs at once.
+    /// Number of tasks that it runs at the same time.
     pub slots: u32,
-    /// What it runs, or has finished without an `Ack`.
+    /// Attempts that it runs, or has finished without an `Ack`.
     pub running: Vec<TaskAttempt>,
 }
 
@@ -72,14 +72,14 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     })
 }
 
-/// What a `StatefulSet` puts behind the last dash of a pod's name.
+/// The ordinal that a `StatefulSet` puts after the last dash of a pod's name.
 fn ordinal(pod_name: &str) -> Option<u32> {
     let (_, digits) = pod_name.rsplit_once('-')?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
 }
 
-/// Reads any message of an open session as the event it is.
+/// Converts any message of an open session to its event.
 pub fn event(
     session: SessionId,
     message: wire::worker_message::Message,
@@ -147,7 +147,7 @@ pub fn event(
     })
 }
 
-/// Reads a task that is done.
+/// Reads a completed task.
 pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), WireError> {
     let message = "Done";
     let task = task_attempt(message, done.task.as_ref())?;
@@ -197,7 +197,7 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
             FilePlace::from(FinalPlace::Multipart {
                 uri: there("uri of the upload", uri)?,
-                // Azure gives it no name.
+                // Azure has no name for it.
                 upload,
                 parts,
             })
@@ -209,7 +209,7 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
     })
 }
 
-/// Writes a task that is done.
+/// Writes a completed task.
 pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
     use wire::output_file::Place;
     let OutputFile {
@@ -243,7 +243,7 @@ pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
     }
 }
 
-/// Reads a task that failed.
+/// Reads a failed task.
 pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireError> {
     let message = "Failed";
     let task = task_attempt(message, failed.task.as_ref())?;
@@ -274,7 +274,7 @@ pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireE
     ))
 }
 
-/// Writes a task that failed.
+/// Writes a failed task.
 pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
     let class = match failure.class {
         FailureClass::Deterministic => wire::FailureClass::Deterministic,
@@ -290,7 +290,7 @@ pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
     }
 }
 
-/// What a newer release may say and this one does not know is as good as nothing.
+/// A value of a newer release that this one does not know is treated as absent.
 fn setback(number: i32) -> Option<Setback> {
     match wire::Setback::try_from(number) {
         Ok(wire::Setback::DiskFull) => Some(Setback::DiskFull),
@@ -307,12 +307,12 @@ fn to_setback(setback: Option<Setback>) -> wire::Setback {
         Some(Setback::ObjectUnavailable) => wire::Setback::ObjectUnavailable,
         Some(Setback::StoreAway) => wire::Setback::StoreAway,
         Some(Setback::WorkerUnwell) => wire::Setback::WorkerUnwell,
-        // Found by the coordinator itself.
+        // These are found by the coordinator itself.
         Some(Setback::InputLost | Setback::InputReplaced) | None => wire::Setback::Unspecified,
     }
 }
 
-/// Reads what a child is to run.
+/// Reads the task that a child has to run.
 pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
     use wire::run_task::Input;
     let message = "Run";
@@ -342,7 +342,7 @@ pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
     })
 }
 
-/// What a task reads, in people's words.
+/// The input of a task, for people.
 pub fn input_name(run: &wire::RunTask) -> String {
     use wire::run_task::Input;
     let shard = run.task.as_ref().map_or(0, |task| task.shard);
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ordinal_is_the_number_behind_the_last_dash() {
+    fn the_ordinal_is_the_number_after_the_last_dash() {
         for (name, number) in [
             ("count-workers-g1-0", Some(0)),
             ("count-workers-g1-1023", Some(1023)),
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_input_is_no_assignment() {
+    fn a_task_without_input_is_not_an_assignment() {
         let run = wire::RunTask {
             task: Some(to_wire(attempt())),
             input: None,

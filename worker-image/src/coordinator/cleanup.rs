@@ -1,8 +1,8 @@
-//! After the end: throws away uploads that nobody completes, lets go of what a failed job held,
-//! removes the intermediate data that nobody needs, marks the job as ended, and removes folders of
-//! other jobs that have outlived their time. This job's own ledger stays, because a coordinator
-//! that is started again must find the result. Decides nothing about the job; what fails here is
-//! only mentioned in the log.
+//! The clean-up after a job's end: aborts uploads that nobody completes, releases the output folder
+//! of a failed job, removes intermediate data that is not needed, marks the job as ended, and
+//! removes expired folders of other jobs. This job's own ledger stays, because a coordinator that
+//! is started again must find the result. Decides nothing about the job; failures here are only
+//! logged.
 
 use std::time::Duration;
 
@@ -17,37 +17,36 @@ use zephyr_store::storage::remove_folder;
 use crate::convert;
 use crate::job::RunJob;
 
-/// How long the result may wait for the removal: 100,000 objects go in a hundred requests.
+/// How long the result may be delayed by the removal: 100,000 objects take a hundred requests.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How long the result may wait for uploads to be thrown away: one request each, side by side.
+/// How long the result may be delayed by aborting uploads: one request each, in parallel.
 const UPLOADS_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Uploads thrown away at once: as many as the coordinator's other storage calls.
+/// Uploads that are aborted at the same time: as many as the coordinator's other storage calls.
 const UPLOADS_AT_ONCE: usize = 16;
 
-/// How long the result may wait for the marker: one small write.
+/// How long the result may be delayed by the marker: one small write.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the result may wait for folders of other jobs to be looked at: it is a service to
+/// How long the result may be delayed by examining folders of other jobs, which is a service for
 /// others.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is said while it is under way.
+/// The message while the clean-up runs.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
-/// Lets go of the output's folder where the job has failed, and removes what `spec.storage.retain`
-/// does not keep and what nobody needs after the job's end. What cannot be done in time stays, and
-/// the log says so.
+/// Releases the output's folder if the job has failed, and removes intermediate data that
+/// `spec.storage.retain` does not keep. What cannot be done in time stays, and the log says so.
 ///
-/// `shards` is how many files the output has, 0 if that is not known.
+/// `shards` is the number of output files, 0 if that is not known.
 pub(super) async fn clean_up(
     job: &RunJob,
     result: &JobResult,
     uploads: &[OutputFile],
     shards: u32,
 ) {
-    // While the folder is still held: afterwards a later job may upload there.
+    // This happens while the folder is still held: afterwards a later job may upload there.
     throw_away(job, shards).await;
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
@@ -61,7 +60,7 @@ pub(super) async fn clean_up(
     }
 }
 
-/// How many files the output has, as far as the result says it: 0 for a job that failed.
+/// The number of output files, if the result contains it: 0 for a failed job.
 pub(super) fn files_of(result: &JobResult) -> u32 {
     match result {
         JobResult::Succeeded { files, .. } => u32::try_from(*files).unwrap_or(u32::MAX),
@@ -69,7 +68,7 @@ pub(super) fn files_of(result: &JobResult) -> u32 {
     }
 }
 
-/// A later job may have the folder then.
+/// Afterwards a later job may claim the folder.
 async fn let_go(job: &RunJob) {
     match timeout(PATIENCE, give_up(&job.output())).await {
         Ok(Ok(())) => {}
@@ -85,8 +84,7 @@ async fn let_go(job: &RunJob) {
     }
 }
 
-/// Throws away the uploads of committed attempts that were not completed. A job that succeeded has
-/// none.
+/// Aborts the uploads of committed attempts that were not completed. A successful job has none.
 async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     let one = |file| async move {
         if let Err(error) = finalize::discard(&job.stores, file).await {
@@ -99,7 +97,7 @@ async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     }
 }
 
-/// Throws away what killed attempts left under the output's names; no ledger names it.
+/// Removes what killed attempts left under the output's names; no ledger lists it.
 async fn throw_away(job: &RunJob, shards: u32) {
     let output = job.output();
     match timeout(UPLOADS_PATIENCE, throw_away_leftovers(&output, shards)).await {
@@ -131,12 +129,12 @@ async fn remove_data(job: &RunJob) {
     }
 }
 
-/// Writes the marker, from which the job's `ledgerTTL` counts; whether it is there.
+/// Writes the marker, from which the job's `ledgerTTL` counts; returns whether it was written.
 async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
     let frozen = &job.frozen;
     let outcome = convert::report::end_reason(result).to_string();
     let ttl = frozen.spec.storage.ledger_ttl.as_ref();
-    // Admission has seen that it is a duration; one that is none keeps the ledger.
+    // Admission has checked that it is a duration; with an invalid one the ledger is kept.
     let ttl = ttl.and_then(|ttl| ttl.parse().ok());
     let name = format!("{}/{}", frozen.namespace, frozen.name);
     let marker = Marker::new(&job.storage, name, outcome, ttl);
@@ -211,7 +209,7 @@ mod tests {
         }
     }
 
-    /// An upload of one byte that nobody has completed.
+    /// An uncompleted upload of one byte.
     async fn upload(job: &RunJob, uri: &str) -> OutputFile {
         let location = Location::parse(uri).unwrap();
         let store = job.stores.open(&location).unwrap().multipart.unwrap();
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ledger_without_a_time_to_live_is_marked_all_the_same() {
+    async fn a_ledger_without_a_time_to_live_is_marked_too() {
         let job = job(&json!({"uri": "s3://b/jobs"}));
         let result = JobResult::Succeeded {
             files: 1,

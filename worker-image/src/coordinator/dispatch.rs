@@ -1,5 +1,5 @@
-//! What a worker is told to read: the engine's dispatch with the source's files or items filled in
-//! from the plan file. Pure.
+//! Builds the assignment for a worker: the engine's dispatch, completed with the source's files or
+//! items from the plan file. Pure.
 
 use zephyr_engine::coordinator::effect::Dispatch;
 use zephyr_engine::id::{StageId, TaskAttempt};
@@ -16,7 +16,7 @@ use crate::convert::identity::to_wire;
 pub(super) enum SourceShards {
     /// One file each.
     Files(Vec<InputFile>),
-    /// So many inline items over so many shards, in order, as evenly as they divide.
+    /// Inline items, distributed over shards in order and as evenly as possible.
     Items {
         /// Number of items.
         items: u32,
@@ -41,7 +41,7 @@ pub enum DispatchError {
         /// The attempt.
         task: TaskAttempt,
     },
-    /// The stage reads a shuffle and nothing says where it lies.
+    /// The stage reads a shuffle, and its location is missing.
     #[error("dispatch {task}: the outputs of the stage before are missing")]
     MissingOutputs {
         /// The attempt.
@@ -50,7 +50,7 @@ pub enum DispatchError {
 }
 
 impl SourceShards {
-    /// How many shards the source has.
+    /// Number of shards of the source.
     pub(super) fn count(&self) -> u32 {
         match self {
             Self::Files(files) => u32::try_from(files.len()).unwrap_or(u32::MAX),
@@ -58,7 +58,7 @@ impl SourceShards {
         }
     }
 
-    /// The shards of inline items; `None` where the source is files.
+    /// The shards of inline items; `None` if the source is files.
     pub(super) fn of_items(source: &Source) -> Option<Self> {
         match source {
             Source::Items { values, shards } => {
@@ -99,7 +99,7 @@ impl SourceShards {
     }
 }
 
-/// What the worker is told.
+/// The assignment for the worker.
 pub(super) fn run_task(
     dispatch: Dispatch,
     plan: &Plan,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_is_not_there_has_no_input() {
+    fn a_shard_that_does_not_exist_has_no_input() {
         assert_eq!(
             SourceShards::Items {
                 items: 3,

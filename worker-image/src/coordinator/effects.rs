@@ -1,5 +1,5 @@
-//! Carries out what the engine wants done with storage: ledger commits one at a time, everything
-//! else side by side. Chooses nothing; every answer goes back to the loop as an event.
+//! Executes the engine's storage effects: ledger commits one at a time, everything else in
+//! parallel. Decides nothing; every answer goes back to the loop as an event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use super::retry::{Judge, Retries};
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
-/// Storage calls at once, besides the ledger's one: enough to hide their latency, few enough for
-/// one small pod's memory.
+/// Storage calls that run at the same time, besides the ledger's one: enough to hide their latency,
+/// few enough for the memory of one small pod.
 const CALLS_AT_ONCE: usize = 16;
-/// Most records in one log object: at a few hundred bytes each well below a megabyte or two.
+/// Most records in one log object: at a few hundred bytes each, well below a megabyte or two.
 const RECORDS_PER_COMMIT: usize = 5_000;
-/// Time from one commit's begin to the next one's. An object store takes longer anyway; on a local
-/// disk, commits of a few records each would take more of the processor than everything else.
+/// Least time between the starts of two commits. An object store takes longer in any case; on a
+/// local disk, commits of a few records each would use more CPU than everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// Tries to throw a lost attempt's file away. Nothing waits for it.
+/// How often deleting a losing attempt's file is tried. Nothing waits for it.
 const DISCARD_TRIES: u32 = 5;
 
-/// Why an effect cannot be carried out, ever.
+/// Why an effect can never be executed.
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
     /// The ledger belongs to another coordinator, or cannot be used.
@@ -42,13 +42,13 @@ pub enum EffectError {
         #[source]
         source: LedgerError,
     },
-    /// A call can only fail again: the run's own local disk is full, or the store refuses a run
-    /// that nobody can mend meanwhile.
+    /// A retry would only fail again: the run's own local disk is full, or the store refuses a run
+    /// for which nobody can repair the cause in the meantime.
     #[error("{call}: {source}")]
     Hopeless {
-        /// What was tried.
+        /// The call.
         call: String,
-        /// What came of it.
+        /// Its result.
         #[source]
         source: StorageError,
     },
@@ -61,7 +61,7 @@ pub enum EffectError {
     },
 }
 
-/// What an effect works with.
+/// The dependencies of an effect.
 struct Tools {
     job: Arc<RunJob>,
     plan_digest: String,
@@ -73,13 +73,13 @@ struct Tools {
     judge: Judge,
 }
 
-/// A storage call that waits for its turn.
+/// A storage call that waits in the queue.
 pub(super) enum Call {
     /// See `Effect::PublishStage`.
     Publish {
         /// The stage.
         stage: StageId,
-        /// Times it was published before.
+        /// How often it was published before.
         version: u32,
         /// The winners.
         outputs: Vec<(TaskAttempt, OutputFile)>,
@@ -92,10 +92,10 @@ pub(super) enum Call {
     WriteManifest(Vec<(TaskAttempt, OutputFile)>),
 }
 
-/// A commit that is over: the ledger comes back, and the last record's index.
+/// A finished commit: returns the ledger and the index of the last record.
 type Commit = JoinSet<Result<(Ledger, u64), LedgerError>>;
 
-/// All effects that are under way or wait.
+/// All effects that are running or waiting.
 pub(super) struct Effects {
     tools: Arc<Tools>,
     waiting: VecDeque<Call>,
@@ -105,14 +105,14 @@ pub(super) struct Effects {
     commit: Commit,
     /// When the next put may begin.
     next_commit: Instant,
-    /// Records that gather while a put is in flight, or until the next may begin.
+    /// Records that are collected while a put is in flight, or until the next one may begin.
     gathered: VecDeque<LogRecord>,
-    /// Index of the first of them.
+    /// Index of the first of these records.
     first_gathered: u64,
 }
 
 impl Effects {
-    /// With nothing to do yet. Storage calls run on the present runtime, whoever asks for them.
+    /// Without any work. Storage calls run on the current runtime, whichever thread requests them.
     pub(super) fn new(
         job: Arc<RunJob>,
         plan_digest: String,
@@ -142,13 +142,13 @@ impl Effects {
         }
     }
 
-    /// Takes records for the ledger; they follow those that were taken before.
+    /// Adds records for the ledger; they follow all earlier ones.
     pub(super) fn append(&mut self, records: Vec<LogRecord>) {
         self.gathered.extend(records);
         self.commit_gathered();
     }
 
-    /// Takes a storage call.
+    /// Adds a storage call.
     pub(super) fn call(&mut self, call: Call) {
         self.waiting.push_back(call);
         self.start_waiting();
@@ -179,7 +179,7 @@ impl Effects {
         }
     }
 
-    /// Whether there is what a put could begin with.
+    /// Whether there are records for the next put.
     fn may_commit(&self) -> bool {
         self.ledger.is_some() && !self.gathered.is_empty()
     }
@@ -219,8 +219,7 @@ impl Effects {
     }
 }
 
-/// The same arguments again until it is known what became of them: the ledger knows its own retried
-/// put.
+/// Repeats the same call until its result is known: the ledger recognizes its own repeated put.
 async fn commit(
     tools: &Tools,
     ledger: &mut Ledger,
@@ -260,8 +259,8 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         }
         Call::Finalize(task, file) => {
             let name = "complete a final file under spec.pipeline.sink.files.path";
-            // It looks whose folder it is before every try: a job that was cut off from the store
-            // may have lost it meanwhile.
+            // The owner of the folder is checked before every try: if the job was cut off from the
+            // store, it may have lost the folder in the meantime.
             let complete = || finalize::complete_output(&tools.output, &file);
             let judge = |error: &OutputError| tools.judge.output(error);
             match retries.call(name, judge, complete).await {
@@ -289,7 +288,7 @@ async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Eve
     }
 }
 
-/// What a call for the output that is not tried again means: the run cannot go on, or the job has
+/// The meaning of a permanently failed call for the output: the run cannot continue, or the job has
 /// lost its output.
 fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
     let message = error.to_string();
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_tells_how_often_a_file_is_tried_to_be_thrown_away() {
+    fn the_documentation_says_how_often_deleting_a_file_is_tried() {
         let told = Uncharged::CleanUp.row().bound;
         assert!(
             told.starts_with(&format!("{DISCARD_TRIES} tries for ")),

@@ -1,5 +1,5 @@
-//! The one loop that owns the state. Heartbeats come before everything else. It waits for nothing
-//! but the next event.
+//! The one loop that owns the state. Heartbeats are handled before everything else. It waits only
+//! for the next event.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -32,13 +32,13 @@ use crate::convert::report;
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
-/// How often time passes for the engine, and how often what is shown is brought up to date.
+/// How often the engine gets a tick, and how often the shown status is updated.
 const TICK: Duration = Duration::from_millis(200);
-/// Heartbeats looked at before the next other event: all that 10,000 workers send in a second.
+/// Most heartbeats handled before the next other event: those that 10,000 workers send in a second.
 const HEARTBEATS_AT_ONCE: usize = 10_000;
-/// Tasks in one message: with their inputs well below the largest message.
+/// Most tasks in one message: with their inputs well below the largest message.
 const TASKS_PER_RUN: usize = 256;
-/// Attempts in one `Ack` or `Cancel`.
+/// Most attempts in one `Ack` or `Cancel`.
 const TASKS_PER_ANSWER: usize = 4096;
 
 /// Why the loop ended.
@@ -56,60 +56,59 @@ pub enum LoopError {
     /// It panicked.
     #[error("the coordinator's loop died")]
     Died,
-    /// All who could send events are gone.
+    /// All senders of events are gone.
     #[error("nobody is left to send events")]
     NoInput,
 }
 
-/// The loop with all that it holds.
+/// The loop with its state.
 pub(crate) struct EventLoop {
-    /// What is run.
+    /// The job.
     pub(super) job: Arc<RunJob>,
-    /// Where everything that waits for storage runs.
+    /// The runtime for everything that waits for storage.
     pub(super) runtime: Handle,
-    /// Ends with the loop.
+    /// Tasks that end with the loop.
     pub(super) _storage_watch: JoinSet<()>,
-    /// The removal of intermediate data, after the end.
+    /// The removal of intermediate data after the job's end.
     pub(super) cleanup: JoinSet<()>,
-    /// Whether that is over: only then is the result shown, because whoever sees it may stop this
+    /// Whether that is done: only then is the result shown, because its reader may stop this
     /// process.
     pub(super) is_clean: bool,
-    /// Whose run this is.
+    /// The run.
     pub(super) identity: RunIdentity,
     /// This coordinator's epoch.
     pub(super) epoch: Epoch,
-    /// What is known.
+    /// The engine's state.
     pub(super) state: State,
-    /// How it is run.
+    /// The plan.
     pub(super) plan: Arc<Plan>,
     /// Its digest.
     pub(super) digest: String,
-    /// What the first stage reads.
+    /// The input of the first stage.
     pub(super) source: SourceShards,
     /// `spec.pipeline.sink.files.path`.
     pub(super) sink_path: String,
-    /// Who reported files that are not its own.
+    /// Workers that reported files of other attempts.
     pub(super) offenders: Offenders,
     /// Storage calls.
     pub(super) effects: Effects,
-    /// Those of them that fail now.
+    /// The storage calls among them that fail now.
     pub(super) outages: Outages,
     /// Heartbeats.
     pub(super) heartbeats: mpsc::Receiver<Beat>,
-    /// Everything else from outside.
+    /// All other events from outside.
     pub(super) inputs: mpsc::Receiver<Input>,
-    /// What is shown.
+    /// The status for readers.
     pub(super) status: watch::Sender<Status>,
     /// Counters for `/metrics`.
     pub(super) metrics: CoordinatorMetrics,
-    /// When the clock of the state began.
+    /// The start of the state's clock.
     pub(super) began: Instant,
 }
 
 impl EventLoop {
-    /// The same as `run`, on a thread of its own until this future is dropped. On the server's
-    /// threads it would have to wait behind thousands of connections that all have something to say
-    /// at once.
+    /// Like `run`, on a separate thread until this future is dropped. On the server's threads it
+    /// would wait behind thousands of connections that are active at the same time.
     pub(super) async fn run_on_a_thread(self) -> Result<Infallible, LoopError> {
         let (mut ended, outcome) = oneshot::channel();
         let runtime = Builder::new_current_thread()
@@ -130,7 +129,7 @@ impl EventLoop {
         outcome.await.map_err(|_| LoopError::Died)?
     }
 
-    /// Runs until an error; a job that has ended is still shown.
+    /// Runs until an error; the result of a job that has ended stays visible.
     pub(crate) async fn run(mut self) -> Result<Infallible, LoopError> {
         let mut outlets = BTreeMap::new();
         let first = self.state.start(self.now());
@@ -171,8 +170,8 @@ impl EventLoop {
         }
     }
 
-    /// A worker that names a file which is not its attempt's is not spoken to any more; it may come
-    /// back and explain itself, twice.
+    /// The session of a worker that names a file of another attempt is closed; the worker may come
+    /// back twice.
     fn without_foreign_files(
         &self,
         event: Event,
@@ -219,8 +218,8 @@ impl EventLoop {
         Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Time passes only after all signs of life that came before are seen: nobody is taken for
-    /// silent who was not.
+    /// The time advances only after all earlier heartbeats were handled, so that a worker never
+    /// counts as silent by mistake.
     fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
         for _ in 0..HEARTBEATS_AT_ONCE {
             let Ok(beat) = self.heartbeats.try_recv() else {
@@ -405,11 +404,11 @@ impl EventLoop {
     }
 }
 
-/// Ends a session; the worker comes back by itself where it has a reason to.
+/// Closes a session; the worker reconnects by itself if it needs one.
 fn close(outlets: &mut BTreeMap<SessionId, Outlet>, session: SessionId, reason: &str) {
     if let Some(outlet) = outlets.remove(&session) {
         tracing::info!(%session, reason, "a session is closed");
-        // Where its queue is full the worker learns from the end of the stream.
+        // If its queue is full, the worker notices the end of the stream instead.
         let end = Box::new(Err(CallStatus::aborted(reason)));
         let _full = outlet.messages.try_send(end);
         outlet.close.cancel();

@@ -1,26 +1,25 @@
-//! Workers that reported files which are not their attempts' own, and how often. Closes no session
-//! itself.
+//! Counts reports of workers that named files of other attempts. Closes no session itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zephyr_engine::id::WorkerId;
 
-/// Such reports of one process after which it is not let in any more. One may come of a mistake
-/// that passes; a process that repeats it would report the same for ever, and its task would never
-/// end.
+/// Number of such reports after which a process is no longer accepted. One may be caused by a
+/// temporary mistake; a process that repeats it would report the same forever, and its task would
+/// never end.
 pub(super) const MAX_REPORTS: u32 = 3;
 
-/// Processes remembered: as many as there are workers. Beyond that the first are forgotten, which
-/// costs another three reports.
+/// Most processes that are remembered: as many as there are workers. Beyond that the oldest are
+/// forgotten, which costs three more reports.
 const MAX_OFFENDERS: usize = 10_000;
 
-/// Who it was, and how often. Clones are the same list.
+/// The processes and their counts. Clones share the same list.
 #[derive(Clone, Default)]
 pub(crate) struct Offenders(Arc<Mutex<BTreeMap<WorkerId, u32>>>);
 
 impl Offenders {
-    /// Notes one more report.
+    /// Counts one more report.
     pub(super) fn note(&self, worker: &WorkerId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_OFFENDERS && !known.contains_key(worker) {
@@ -30,7 +29,7 @@ impl Offenders {
         *reports = reports.saturating_add(1);
     }
 
-    /// Whether this process is not to be let in.
+    /// Whether this process must be refused.
     pub(super) fn is_fenced(&self, worker: &WorkerId) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known

@@ -20,14 +20,14 @@ use crate::convert::identity::{RunIdentity, WireError};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shortest time between two snapshots on one stream.
 const REPORT_SPACING: Duration = Duration::from_secs(1);
-/// Snapshots on their way: each is the whole truth, so an old one is never worth keeping.
+/// Snapshots in the queue: each contains the whole state, so an old one is never worth keeping.
 const REPORTS_QUEUED: usize = 1;
 
 /// The service.
 pub(super) struct OperatorStreams {
-    /// Whose run this is.
+    /// The run.
     pub identity: RunIdentity,
-    /// What is shown.
+    /// The status to send.
     pub status: watch::Receiver<Status>,
     /// The loop; none while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
@@ -64,7 +64,7 @@ impl Run for OperatorStreams {
     }
 }
 
-/// The first snapshot at once, then one whenever there is something new, until the operator or the
+/// Sends the first snapshot at once, then one after each change, until the operator or the
 /// coordinator is gone.
 async fn report(
     identity: RunIdentity,
@@ -98,8 +98,8 @@ async fn report(
     }
 }
 
-/// Takes what the operator says. While the ledger is being taken over there is no loop yet: what is
-/// said meanwhile waits for it, here and in the stream, since the operator says each thing once.
+/// Receives the operator's messages. During the take-over there is no loop yet, so messages wait
+/// for it, here and in the stream, because the operator sends each message once.
 async fn listen(
     mut inbound: Streaming<OperatorMessage>,
     mut handle: watch::Receiver<Option<LoopHandle>>,
@@ -158,7 +158,8 @@ async fn listen(
     }
 }
 
-/// The way into the loop, as soon as there is one; `None` once there will be none.
+/// The channel to the loop, as soon as it exists; `None` once it is certain that there will be
+/// none.
 async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<mpsc::Sender<Input>> {
     let there = handle.wait_for(Option::is_some).await.ok()?;
     there.as_ref().map(|handle| handle.inputs.clone())
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ended_pod_is_told_with_its_memory_limit_or_exit_code() {
+    fn an_ended_pod_is_reported_with_its_memory_limit_or_exit_code() {
         let ended = PodEnded {
             pod_uid: "p".into(),
             reason: "OOMKilled".into(),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_said_during_a_take_over_waits_for_the_loop() {
+    async fn messages_during_a_take_over_wait_for_the_loop() {
         let (set, mut handle) = watch::channel(None);
         let mut waiting = Box::pin(loop_of(&mut handle));
         assert!(futures::poll!(&mut waiting).is_pending());

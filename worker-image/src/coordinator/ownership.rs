@@ -1,5 +1,5 @@
-//! Whether a file that a worker reports is where its attempt has to write: nobody can have another
-//! object completed, renamed or read by naming it. Pure.
+//! Checks that a reported file is where its attempt has to write. So no worker can make the
+//! coordinator complete, rename or read another object by naming it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};
@@ -8,10 +8,10 @@ use zephyr_engine::plan::{Plan, StageOutput};
 use zephyr_store::finalize::output_path;
 use zephyr_store::storage::Location;
 
-/// Where it lies follows from its attempt: one that lies elsewhere is no message that can be read.
+/// The location follows from the attempt; a message with another location cannot be parsed.
 const SHUFFLE_FILE: &str = "its attempt's shuffle file";
 
-/// Why a reported file is not taken.
+/// Why a reported file is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OwnershipError {
     /// The plan has no such task.
@@ -20,12 +20,12 @@ pub(super) enum OwnershipError {
         /// The attempt.
         task: TaskAttempt,
     },
-    /// It lies somewhere else.
+    /// It is at another location.
     #[error("{task} reports a file at {got}; its own is {own}")]
     NotOwn {
         /// The attempt.
         task: TaskAttempt,
-        /// Where it says that the file is.
+        /// The reported location.
         got: String,
         /// Where the file has to be.
         own: String,
@@ -74,7 +74,7 @@ pub(super) fn check(
     }
 }
 
-/// As the task writes it; a path that has none was refused before any task ran.
+/// The path as the task writes it; an invalid path was refused before any task ran.
 fn final_uri(sink_path: &str, task: TaskAttempt, total: u32) -> String {
     let path = output_path(sink_path, task.task.shard.0, total).unwrap_or_default();
     Location::parse_local(&path)

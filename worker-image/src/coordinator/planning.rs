@@ -1,6 +1,5 @@
-//! From a job and its storage to a state that can run: takes the ledger over, makes the plan or
-//! loads it. Waits visibly for storage, for ever; ends a job that cannot be planned with a
-//! sentence, for good.
+//! Prepares a job for running: takes over the ledger, and makes the plan or loads it. Waits for
+//! storage forever, visibly; ends a job that cannot be planned with a sentence, permanently.
 
 pub(super) mod places;
 
@@ -30,65 +29,65 @@ use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
 use crate::job::RunJob;
 
-/// Times that a ledger is read anew before what is wrong in it is taken for lasting: a read may
+/// How often a ledger is read again before an error in it counts as permanent, because a read may
 /// have gone wrong.
 const LEDGER_READS: u32 = 3;
 
-/// Most expression errors named in one sentence.
+/// Most expression errors in one sentence.
 const EXPRESSION_ERRORS_NAMED: usize = 3;
 
-/// What planning ends with.
+/// The result of planning.
 pub(super) enum Planned {
     /// The job can run.
     Runnable(Box<Runnable>),
-    /// It has a result already, from now or from before.
+    /// It has a result already, from this process or from an earlier one.
     Ended {
         /// This coordinator's epoch.
         epoch: Epoch,
         /// How it ended; durable.
         result: JobResult,
-        /// Final files of committed attempts that nobody will complete any more.
+        /// Final files of committed attempts that will never be completed.
         uploads: Vec<OutputFile>,
     },
 }
 
-/// What running begins with.
+/// The state with which running begins.
 pub(super) struct Runnable {
     /// This coordinator's epoch.
     pub epoch: Epoch,
-    /// The ledger, which is this coordinator's from here on.
+    /// The ledger, which belongs to this coordinator from here on.
     pub ledger: Ledger,
-    /// All that earlier coordinators recorded.
+    /// All records of earlier coordinators.
     pub records: Vec<LogRecord>,
     /// The plan.
     pub plan: Plan,
     /// Its digest.
     pub digest: String,
-    /// What tasks of the first stage read.
+    /// The input of the first stage's tasks.
     pub source: SourceShards,
 }
 
-/// Why a coordinator cannot go on at all.
+/// Why a coordinator cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanningError {
-    /// The ledger belongs to another coordinator, or is none of ours.
+    /// The ledger belongs to another coordinator, or to another job.
     #[error("take over the ledger: {source}")]
     Ledger {
         /// Why.
         #[source]
         source: LedgerError,
     },
-    /// No thread to compile expressions on.
+    /// There is no thread for compiling expressions.
     #[error("compile the expressions: start a thread: {source}")]
     StartCompiler {
         /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The thread that compiled them died.
+    /// The thread that compiled expressions died.
     #[error("compile the expressions: the thread died")]
     Compile,
-    /// The run's own local disk is full, or its storage refuses it for good.
+    /// The run's own local disk is full, or its storage refuses it permanently.
     #[error("{0}")]
     Hopeless(String),
     /// The pipeline cannot be written as JSON.
@@ -102,30 +101,30 @@ pub enum PlanningError {
 
 /// Why there is no plan.
 enum NoPlan {
-    /// It may pass by itself.
+    /// The cause may disappear by itself.
     Wait(String),
     /// Another job that holds the output's folder is watched before the folder is taken over.
     Watch(String),
-    /// The run's own local disk is full, or its storage refuses it: it is tried again, but not
+    /// The run's own local disk is full, or its storage refuses it: this is retried, but not
     /// forever.
     WaitAWhile(String),
-    /// It is the job's own fault.
+    /// The job itself is at fault.
     Failed(String),
-    /// The job has finished before, and its ledger was removed since.
+    /// The job finished earlier, and its ledger was removed since.
     Finished(JobResult),
-    /// What is in the ledger cannot be used.
+    /// The contents of the ledger cannot be used.
     Damaged {
-        /// The epoch that found that.
+        /// The epoch that found this.
         epoch: Epoch,
-        /// Which object, and what is wrong with it.
+        /// The object, and what is wrong with it.
         message: String,
     },
-    /// This coordinator cannot go on.
+    /// This coordinator cannot continue.
     Fatal(PlanningError),
 }
 
 impl NoPlan {
-    /// What did not pass in so many tries is taken for lasting.
+    /// An error that did not disappear in this number of tries counts as permanent.
     fn not_for_ever(self, tries: &mut u32) -> Self {
         match self {
             Self::WaitAWhile(sentence) => {
@@ -146,7 +145,7 @@ impl NoPlan {
     }
 }
 
-/// Plans the job. Shows what it waits for, and all the while that this coordinator is alive.
+/// Plans the job. Shows what it waits for, and writes signs of life all the time.
 pub(super) async fn prepare(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
@@ -249,7 +248,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Takes the ledger over, however long the storage makes it wait; an end if the ledger cannot be
+/// Takes over the ledger, however long storage delays it; ends the job if the ledger cannot be
 /// used.
 async fn hold_ledger(
     job: &Arc<RunJob>,
@@ -271,7 +270,7 @@ async fn hold_ledger(
     }
 }
 
-/// Makes the plan or loads it, however long the storage makes it wait.
+/// Makes the plan or loads it, however long storage delays it.
 async fn make_runnable(
     job: &Arc<RunJob>,
     taken: TakeOver,
@@ -332,8 +331,8 @@ fn ended(epoch: Epoch, result: JobResult, records: &[LogRecord]) -> Planned {
     }
 }
 
-/// Final files of committed attempts that were not completed: after the job's end nobody completes
-/// them.
+/// Final files of committed attempts that were not completed: after the job's end they will never
+/// be.
 fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     let mut files = BTreeMap::new();
     for record in records {
@@ -356,8 +355,9 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     files.into_values().collect()
 }
 
-/// A marker of the job's end beside a ledger without a result: somebody removed the ledger, or is
-/// about to. Such a job is not run a second time. Waits for storage as visibly as planning does.
+/// A marker of the job's end beside a ledger without a result means that somebody has removed the
+/// ledger, or is about to. Such a job is not run a second time. Waits for storage as visibly as
+/// planning does.
 async fn removed_ledger(
     job: &RunJob,
     status: &watch::Sender<Status>,
@@ -415,8 +415,8 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
         .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))
 }
 
-/// How a job ends whose ledger cannot be used: not recorded in it, but every further coordinator
-/// finds the same.
+/// How a job ends if its ledger cannot be used. This is not recorded in the ledger, but every
+/// further coordinator finds the same.
 pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
         reason: FailureReason::LedgerDamaged,
@@ -426,7 +426,7 @@ pub(super) fn damaged(message: &str) -> JobResult {
     }
 }
 
-/// Without an epoch of its own a coordinator has no result that the operator could rely on: it says
+/// Without its own epoch, a coordinator has no result that the operator could rely on: it shows
 /// what it found, and waits until somebody removes that.
 fn ledger_error(
     judge: Judge,
@@ -447,8 +447,8 @@ fn ledger_error(
     }
 }
 
-/// A plan that was kept before stands, whatever a listing would give today. Where something was
-/// done by it, it must be there.
+/// A plan that was stored before is used, whatever a listing would return today. If tasks have been
+/// done by it, it must exist.
 async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
@@ -484,8 +484,8 @@ async fn plan_or_load(
     Ok((plan, digest, source))
 }
 
-/// Nobody writes where another job writes, or over what is not this job's. The last thing that is
-/// planned: a job that cannot be planned says nothing of its folder.
+/// No job writes to a folder that another job holds, or over files that are not its own. This is
+/// the last step of planning, because a job that cannot be planned must not claim its folder.
 async fn take_the_folder(
     job: &RunJob,
     has_begun: bool,
@@ -511,7 +511,7 @@ fn no_output(error: &OutputError) -> NoPlan {
     }
 }
 
-/// Without a plan a job seems to begin. If its own manifest stands already, it has finished, and
+/// Without a plan a job seems to begin. If its own manifest exists already, it has finished, and
 /// the ledger was removed.
 async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     let path = &job.frozen.spec.pipeline.sink.files.path;
@@ -564,7 +564,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
 async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
     let (answer, errors) = oneshot::channel();
     let check = move || {
-        // Nobody waits any more where the coordinator is going.
+        // Nobody waits for the result any more if the coordinator is shutting down.
         let _gone = answer.send(check_expressions(&pipeline));
     };
     let thread = std::thread::Builder::new()
@@ -617,7 +617,7 @@ fn expression_sentence(errors: &[ExpressionError]) -> String {
     format!("{}{rest}", named.join("; "))
 }
 
-/// The result is told only when it is in the ledger.
+/// The result is reported only when it is in the ledger.
 async fn record_result(
     job: &RunJob,
     ledger: &mut Ledger,

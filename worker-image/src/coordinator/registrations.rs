@@ -1,5 +1,5 @@
-//! How often each pod opens a session, so that one that does nothing else keeps no other waiting.
-//! Closes no session.
+//! Counts how often each pod opens a session, so that a pod that keeps reconnecting does not delay
+//! others. Closes no session.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,30 +8,31 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Sessions that one pod may open in a `WINDOW`. A worker whose stream breaks waits a little longer
-/// each time before it comes back, and a container that restarts takes longer than that.
+/// before each reconnect, and a restart of a container takes longer than that.
 pub(super) const MAX_SESSIONS: u32 = 20;
 
-/// What they are counted in.
+/// The period in which sessions are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Pods that are counted at a time: twice as many as there are workers. Beyond that the first are
-/// forgotten, and begin anew.
+/// Pods that are counted at a time: twice the number of workers. Beyond that the oldest are
+/// forgotten, and their count starts again.
 const MAX_PODS: usize = 20_000;
 
-/// The pods that opened a session a short while ago.
+/// The pods that opened a session recently.
 #[derive(Default)]
 pub(crate) struct Registrations(Mutex<BTreeMap<String, Opened>>);
 
 /// Sessions of one pod.
 #[derive(Clone, Copy)]
 struct Opened {
-    /// The first of them.
+    /// The time of the first of them.
     since: Instant,
     sessions: u32,
 }
 
 impl Registrations {
-    /// Counts one more session of the pod; where it is one too many, how long the pod has to wait.
+    /// Counts one more session of the pod; if it is one too many, returns how long the pod has to
+    /// wait.
     pub(super) fn admit(&self, pod_uid: &str, now: Instant) -> Result<(), Duration> {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |opened: &Opened| now.duration_since(opened.since) >= WINDOW;

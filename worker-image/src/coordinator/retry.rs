@@ -1,4 +1,4 @@
-//! Storage calls that are tried for ever, visibly: each failure is shown until the call succeeds.
+//! Storage calls that are retried forever, visibly: each failure is shown until the call succeeds.
 //! Nothing is lost and nothing is given up here.
 
 use std::fmt::Display;
@@ -21,14 +21,14 @@ use crate::metrics::CoordinatorMetrics;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// Waits that grow, with jitter so that many callers do not come back at once.
+/// Growing waits, with jitter so that many callers do not retry at the same time.
 pub(super) struct Backoff {
     chance: Chance,
     next: Duration,
 }
 
 impl Backoff {
-    /// From the shortest.
+    /// Starting with the shortest.
     pub(super) fn new(chance: &Chance) -> Self {
         Self {
             chance: chance.clone(),
@@ -44,13 +44,14 @@ impl Backoff {
     }
 }
 
-/// How often the coordinator's own call finds a local disk full, or on one machine is refused for
-/// good, before it gives up: some 40 s, in which somebody who looks on can make room or give
-/// rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it cannot
-/// even say how it ended.
+/// How often the coordinator's own call may find a local disk full, or may be refused permanently
+/// in a run on one machine, before it gives up: some 40 s, in which a person can free space or
+/// grant rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it
+/// cannot even record how it ended.
 pub(super) const FEW_TRIES: u32 = 8;
 
-/// Says what to do about an error, by what may still come of it and by who could mend it. Pure.
+/// Decides what to do about an error: whether a retry may succeed, and who could repair the cause.
+/// Pure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judge {
     is_local: bool,
@@ -63,9 +64,9 @@ impl Judge {
         Self { is_local }
     }
 
-    /// In a cluster somebody may mend bucket or credentials while the job waits visibly. Whoever
-    /// runs a job on one machine sees the sentence at its end, can mend that, and can resume the
-    /// run.
+    /// In a cluster somebody may repair bucket or credentials while the job waits visibly. A person
+    /// who runs a job on one machine sees the message at its end, can repair the cause, and can
+    /// resume the run.
     pub(super) fn storage(self, error: &StorageError) -> Verdict {
         if error.is_full_disk() {
             Verdict::TryAFewTimes
@@ -78,8 +79,8 @@ impl Judge {
         }
     }
 
-    /// A ledger that belongs to another coordinator, or holds what is not ours, is none that
-    /// waiting could mend.
+    /// If the ledger belongs to another coordinator, or contains foreign objects, waiting does not
+    /// help.
     pub(super) fn ledger(self, error: &LedgerError) -> Verdict {
         match error {
             LedgerError::Unavailable(error) | LedgerError::Store(error) => self.storage(error),
@@ -90,7 +91,8 @@ impl Judge {
         }
     }
 
-    /// What the store does not do now it may do when somebody mends it; what is there stays there.
+    /// A store that refuses a call now may accept it after somebody has repaired the cause;
+    /// existing objects stay.
     pub(super) fn output(self, error: &OutputError) -> Verdict {
         match error.store_error() {
             Some(error) if !error.is_misplaced() => self.storage(error),
@@ -99,7 +101,7 @@ impl Judge {
     }
 }
 
-/// Tries calls until they succeed.
+/// Retries calls until they succeed.
 #[derive(Clone)]
 pub(super) struct Retries {
     chance: Chance,
@@ -111,12 +113,12 @@ pub(super) struct Retries {
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Show it and try again.
+    /// Show it and retry.
     TryAgain,
-    /// Show it and try again, but not forever: a disk is full, or a call of a local run is refused
-    /// for good.
+    /// Show it and retry, but not forever: a disk is full, or a call of a local run is refused
+    /// permanently.
     TryAFewTimes,
-    /// Give it to the caller.
+    /// Return it to the caller.
     GiveUp,
 }
 
@@ -131,7 +133,7 @@ impl Retries {
         }
     }
 
-    /// Makes a call until it succeeds, or until `judge` says that trying again is of no use.
+    /// Makes a call until it succeeds, or until `judge` decides that retrying is useless.
     pub(super) async fn call<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
         name: &str,
@@ -164,7 +166,7 @@ impl Retries {
         outcome
     }
 
-    /// Makes a call until it succeeds, or until this run can do nothing else than to end.
+    /// Makes a call until it succeeds, or until this run must end.
     pub(super) async fn unless_hopeless<T, F: Future<Output = Result<T, StorageError>>>(
         &self,
         name: &str,
@@ -174,8 +176,7 @@ impl Retries {
         self.call(name, |error| judge.storage(error), attempt).await
     }
 
-    /// Makes a call until it succeeds, whatever the error: nothing else can be done about this one
-    /// than to wait.
+    /// Makes a call until it succeeds, whatever the error, because waiting is the only option.
     pub(super) async fn for_ever<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The workers' service: turns each session's messages into events for the loop. Decides nothing
-//! but who may speak.
+//! The workers' service: converts each session's messages to events for the loop. Decides only
+//! which workers are accepted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,70 +24,70 @@ use crate::convert::wire::{event, greeting};
 
 /// How long a new session may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages on their way to one worker. More than that and the worker does not read: the session is
-/// closed, the worker comes back and says what it runs.
+/// Messages that wait for one worker. If there are more, the worker does not read: the session is
+/// closed, and the worker reconnects and reports what it runs.
 pub(super) const OUTBOUND_QUEUED: usize = 1024;
-/// The shortest time between two heartbeats of one session that are passed on.
+/// Least time between two heartbeats of one session that are passed on.
 const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 
-/// What the loop is sent.
+/// An input of the loop.
 pub(crate) enum Input {
-    /// A worker opened a session: what it said, and how it is answered.
+    /// A worker opened a session: its message, and the channel for answers.
     Opened(Event, SessionId, Outlet),
-    /// A worker reported a file that is not its attempt's own.
+    /// A worker reported a file of another attempt.
     ForeignFile(SessionId),
-    /// Something happened.
+    /// An event.
     Happened(Event),
 }
 
-/// A sign of life.
+/// A heartbeat.
 pub(crate) struct Beat {
-    /// Whose.
+    /// Its session.
     pub session: SessionId,
-    /// When it came.
+    /// Its time of arrival.
     pub received: Instant,
 }
 
-/// What a worker is told, or why its session ends. Boxed, because a queue has room for 32 of them
-/// from the beginning.
+/// A message for a worker, or the reason for the end of its session. Boxed, because a queue
+/// allocates room for 32 of them at the beginning.
 pub(crate) type Letter = Box<Result<CoordinatorMessage, Status>>;
 
-/// All that a worker is told in a session.
+/// All messages for a worker in a session.
 pub(crate) type Letters =
     Map<ReceiverStream<Letter>, fn(Letter) -> Result<CoordinatorMessage, Status>>;
 
 /// The coordinator's end of a session.
 pub(crate) struct Outlet {
-    /// Who is at the other end.
+    /// The worker.
     pub worker: WorkerId,
-    /// To the worker.
+    /// Messages to the worker.
     pub messages: mpsc::Sender<Letter>,
     /// Ends the session.
     pub close: CancellationToken,
 }
 
-/// How the services reach the loop, once there is one.
+/// How the services reach the loop, once it exists.
 #[derive(Clone)]
 pub(crate) struct LoopHandle {
     /// The loop's epoch.
     pub epoch: Epoch,
-    /// Everything but heartbeats.
+    /// All inputs except heartbeats.
     pub inputs: mpsc::Sender<Input>,
-    /// Heartbeats overtake everything else.
+    /// Heartbeats, which are handled first.
     pub heartbeats: mpsc::Sender<Beat>,
 }
 
 /// The service.
 pub(crate) struct WorkerSessions {
-    /// Whose run this is.
+    /// The run.
     pub identity: RunIdentity,
     /// The loop; none while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
-    /// Who is not let in any more.
+    /// Processes that are refused.
     pub offenders: Offenders,
-    /// Who comes too often.
+    /// Pods that open sessions too often.
     pub registrations: Registrations,
-    /// The last session's number.
+    /// The number of the last session.
     pub last_session: AtomicU64,
 }
 
@@ -104,7 +104,7 @@ impl Worker for WorkerSessions {
 }
 
 impl WorkerSessions {
-    /// Opens a session on a stream of messages; gives what the worker is told.
+    /// Opens a session on a stream of messages; returns the messages for the worker.
     pub(crate) async fn open<S>(&self, mut inbound: S) -> Result<Letters, Status>
     where
         S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin + 'static,
@@ -181,7 +181,7 @@ impl WorkerSessions {
     }
 }
 
-/// With what gRPC has for it: how long to wait before another try.
+/// A refusal with gRPC's standard detail: how long to wait before the next try.
 fn too_often(pod_uid: &str, wait: Duration) -> Status {
     let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let mut pushback = MetadataMap::new();
@@ -192,7 +192,7 @@ fn too_often(pod_uid: &str, wait: Duration) -> Status {
     Status::with_metadata(Code::ResourceExhausted, text, pushback)
 }
 
-/// How a message that cannot be taken is answered.
+/// The answer to a message that cannot be accepted.
 pub(super) fn refusal(error: &WireError) -> Status {
     match error {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
@@ -210,12 +210,12 @@ struct Reader {
     identity: RunIdentity,
     session: SessionId,
     handle: LoopHandle,
-    /// Where the worker is told why it is not read any further.
+    /// The channel on which the worker is informed that it is no longer read.
     last_words: mpsc::Sender<Letter>,
     close: CancellationToken,
 }
 
-/// Why a session is not read any further.
+/// Why a session is no longer read.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("the stream broke: {code:?}: {message}")]
@@ -233,7 +233,7 @@ enum ReadError {
 }
 
 impl ReadError {
-    /// What the worker is told; nothing where it would not hear it.
+    /// The message for the worker; nothing if it could not receive it.
     fn answer(&self) -> Option<Status> {
         match self {
             Self::Stream { .. } => None,
@@ -256,10 +256,10 @@ impl Reader {
             Err(error) => {
                 tracing::info!(%session, %error, "a session ends");
                 if let ReadError::Message(WireError::NotOwn { .. }) = error {
-                    // Where the loop is gone nobody is to be told.
+                    // If the loop is gone, nobody needs to be informed.
                     let _gone = self.handle.inputs.send(Input::ForeignFile(session)).await;
                 } else if let Some(answer) = error.answer() {
-                    // Where its queue is full the worker learns from the end of the stream.
+                    // If its queue is full, the worker notices the end of the stream instead.
                     let _full = self.last_words.try_send(Box::new(Err(answer)));
                 }
             }
@@ -308,8 +308,8 @@ impl Reader {
                 let now = Instant::now();
                 if last_heartbeat.is_none_or(|last| now.duration_since(last) >= HEARTBEAT_SPACING) {
                     last_heartbeat = Some(now);
-                    // A full queue holds thousands of signs of life that the loop has not seen: one
-                    // more says nothing.
+                    // A full queue contains thousands of heartbeats that the loop has not handled,
+                    // so one more adds nothing.
                     let _full = self.handle.heartbeats.try_send(Beat {
                         session: self.session,
                         received: now,

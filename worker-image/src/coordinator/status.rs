@@ -1,5 +1,5 @@
-//! What is shown of this coordinator: the snapshot of the run, with what only the shell knows, such
-//! as that storage does not answer. Decides nothing about the run.
+//! The visible status of this coordinator: the snapshot of the run, plus facts that only the shell
+//! knows, such as storage that does not answer. Decides nothing about the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,14 @@ use zephyr_engine::id::Epoch;
 
 use zephyr_proto::run::{Phase, Snapshot};
 
-/// What is shown.
+/// The visible status.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     /// This coordinator's epoch; 0 until it has one.
     pub epoch: Epoch,
     /// The run.
     pub snapshot: Snapshot,
-    /// How the job ended; durable.
+    /// How the job ended, once that is durable.
     pub result: Option<JobResult>,
 }
 
@@ -27,7 +27,7 @@ impl Status {
         Self::before_the_plan(Phase::Planning, message)
     }
 
-    /// Storage does not answer as it should, and there is no plan yet.
+    /// Storage does not work as expected, and there is no plan yet.
     pub fn storage_unavailable(message: &str) -> Self {
         Self::before_the_plan(Phase::StorageUnavailable, message)
     }
@@ -45,7 +45,7 @@ impl Status {
     }
 }
 
-/// Shows a status; those who look are only told where it is another than before.
+/// Publishes a status; readers are notified only if it differs from the one before.
 pub(super) fn show(shown: &watch::Sender<Status>, status: Status) {
     shown.send_if_modified(|current| {
         let other = *current != status;
@@ -54,12 +54,12 @@ pub(super) fn show(shown: &watch::Sender<Status>, status: Status) {
     });
 }
 
-/// The storage calls that fail now and are tried again.
+/// The storage calls that fail now and are being retried.
 #[derive(Clone, Default)]
 pub(super) struct Outages(Arc<Mutex<BTreeMap<u64, String>>>);
 
 impl Outages {
-    /// A sentence about one of them, where there is any.
+    /// A sentence about one of them, if there is any.
     pub(super) fn sentence(&self) -> Option<String> {
         self.0
             .lock()

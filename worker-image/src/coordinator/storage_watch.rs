@@ -1,5 +1,5 @@
-//! Asks the store now and then, so that one that does not answer is told even while nobody but
-//! workers calls it. Changes nothing and stops nobody.
+//! Calls the store from time to time, so that an outage is reported even while only workers use the
+//! store. Changes nothing and stops nothing.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use zephyr_store::storage::{SIGN_OF_LIFE_INTERVAL, fetch, touch};
 use super::retry::Retries;
 use crate::job::RunJob;
 
-/// Time between two questions: one small read, which costs little even for thousands of jobs.
+/// Time between two calls: one small read, which costs little even with thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows again and again, by the time of an object in the job's folder, that this coordinator is
-/// alive. What cannot be written is only mentioned: whatever the job needs of the store is tried
-/// again elsewhere.
+/// Repeatedly shows, by the time of an object in the job's folder, that this coordinator is alive.
+/// A failed write is only logged, because all calls that the job needs are retried elsewhere.
 pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
     loop {
         sleep(SIGN_OF_LIFE_INTERVAL).await;
@@ -26,7 +25,7 @@ pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
     }
 }
 
-/// Reads this epoch's first object again and again; a failure is shown until a read succeeds.
+/// Repeatedly reads this epoch's first object; a failure is shown until a read succeeds.
 pub(super) async fn watch_storage(job: &RunJob, epoch: Epoch, retries: &Retries) {
     let opened = match job.storage.at(&format!("epochs/{epoch}/open")) {
         Ok(opened) => opened,

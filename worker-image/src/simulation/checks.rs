@@ -1,5 +1,4 @@
-//! That the checks of whole runs can fail: each thing that must never be said or done is said or
-//! done here once.
+//! Tests that the checks of whole runs can fail: each forbidden event happens here once.
 
 use std::sync::Arc;
 
@@ -56,7 +55,7 @@ fn done(task: TaskAttempt, upload: &str) -> LogRecord {
     }
 }
 
-/// A ledger in which attempt 1 of shard 0 is committed, and what is true of it.
+/// A ledger in which attempt 1 of shard 0 is committed, with the expected facts.
 async fn committed() -> (Journal, Arc<Truth>, Arc<Server>) {
     let journal = Journal::new(false);
     let truth = Arc::new(Truth::new(journal.clone()));
@@ -98,7 +97,7 @@ fn acknowledge(task: TaskAttempt) -> CoordinatorMessage {
 }
 
 #[tokio::test]
-async fn a_completed_task_that_runs_again_is_complained_of_unless_its_output_was_lost() {
+async fn a_completed_task_that_runs_again_is_reported_unless_its_output_was_lost() {
     let (journal, truth, _) = committed().await;
     truth.said(&run(attempt(1, 1)));
     assert_eq!(journal.complaints().len(), 0);
@@ -119,7 +118,7 @@ async fn a_completed_task_that_runs_again_is_complained_of_unless_its_output_was
 }
 
 #[tokio::test]
-async fn an_acknowledgement_of_what_is_not_durable_is_complained_of() {
+async fn an_acknowledgement_without_a_durable_record_is_reported() {
     let (journal, truth, _) = committed().await;
     truth.said(&acknowledge(attempt(0, 1)));
     assert_eq!(journal.complaints().len(), 0);
@@ -128,7 +127,7 @@ async fn an_acknowledgement_of_what_is_not_durable_is_complained_of() {
 }
 
 #[tokio::test]
-async fn a_final_file_without_a_durable_commit_is_complained_of() {
+async fn a_final_file_without_a_durable_commit_is_reported() {
     let (journal, truth, server) = committed().await;
     let completed = |upload| Applied::Completed {
         path: "out/part-0",
@@ -148,7 +147,7 @@ async fn a_final_file_without_a_durable_commit_is_complained_of() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_dismissed_before_the_result_is_complained_of() {
+async fn a_worker_that_is_dismissed_before_the_result_is_reported() {
     let (journal, truth, _) = committed().await;
     truth.said(&said(coordinator_message::Message::Shutdown(Shutdown {})));
     assert_eq!(journal.complaints().len(), 1);

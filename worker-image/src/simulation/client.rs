@@ -1,6 +1,6 @@
-//! How a simulated process reaches the store: its calls take time, stand still with it, and come to
-//! the end that was drawn for them. What is under way when the process dies may still be carried
-//! out. Decides nothing.
+//! The store client of a simulated process: its calls take time, pause together with the process,
+//! and end in the way that was drawn for them. Calls that are in progress when the process dies may
+//! still be executed. Decides nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,14 +31,14 @@ use crate::defect::{self, Defect};
 #[derive(Clone)]
 pub(super) struct Client {
     server: Arc<Server>,
-    /// Whose it is; nobody's where no time passes, on the thread of a task.
+    /// The process; none for the thread of a task, on which no time passes.
     process: Option<Process>,
-    /// What it has answered and not put: nothing, unless a mistake is seeded.
+    /// Puts that were answered and not executed: none, unless a mistake is seeded.
     debts: Debts,
 }
 
 impl Client {
-    /// Puts, then answers.
+    /// Executes the put, then answers.
     pub(super) async fn put_honestly(
         &self,
         path: &Path,
@@ -336,7 +336,7 @@ pub(super) fn stores(
 ) -> Stores {
     let stores = match process {
         Some(_) => Stores::new(BTreeMap::new()),
-        // Its pauses are of real time.
+        // Its pauses use real time.
         None => Stores::in_memory(),
     };
     let stores = stores.with_chance(chance);

@@ -1,5 +1,5 @@
-//! A whole job in one thread and on a clock that jumps: real coordinators, real workers, what
-//! befalls them, and what must come out. The faults are those of a seed's settings.
+//! A whole job in one thread on a simulated clock: real coordinators, real workers, the faults that
+//! affect them, and the expected result. The faults are those of a seed's settings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,15 +33,15 @@ use super::worker::Worker;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
 use crate::metrics::CoordinatorMetrics;
 
-/// How often it is looked at what has ended and what is due.
+/// How often it is checked which processes have ended and what is due.
 const STEP: Duration = Duration::from_millis(100);
-/// How long a job may take once nothing fails any more: a hundred tasks of half a minute, and all
-/// that waits for silence.
+/// How long a job may take after the last fault: a hundred tasks of half a minute, and all waits
+/// for silence.
 const MAX_HEALED: Duration = Duration::from_mins(30);
-/// How long those that are late may still do harm.
+/// How long late messages may still do harm.
 const AFTERWARDS: Duration = Duration::from_mins(3);
 
-/// What all parts of a run have to do with.
+/// The shared state of a run.
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) settings: Settings,
@@ -54,15 +54,15 @@ pub(super) struct World {
     is_healed: AtomicBool,
 }
 
-/// The processes, and what is due.
+/// The processes, and the actions that are due.
 pub(super) struct Fleet {
     pub(super) world: Arc<World>,
     pub(super) rng: Rng,
     pub(super) coordinators: Vec<Coordinator>,
     pub(super) workers: Vec<Worker>,
-    /// Processes that stand still, until when.
+    /// Paused processes, with the end of the pause.
     pub(super) stalled: Vec<(Instant, Process)>,
-    /// Places in the set of workers whose pod starts then.
+    /// Ordinals of workers whose pod starts at the given time.
     pub(super) starting: Vec<(Instant, u64)>,
     pub(super) coordinator_starts: Option<Instant>,
     pub(super) next_pod: u64,
@@ -70,30 +70,30 @@ pub(super) struct Fleet {
     pub(super) losses: BTreeMap<TaskId, u64>,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) trace: u64,
     pub(super) lines: u64,
     pub(super) epochs: usize,
-    /// Failures of tasks that were reported, and those that count against a task.
+    /// Failures of tasks that were reported, and those that were charged to a task.
     pub(super) failures: usize,
     pub(super) charged: usize,
     /// The final files.
     pub(super) files: BTreeMap<String, Bytes>,
 }
 
-/// Runs a seed; gives what it came to, or what was wrong.
+/// Runs a seed; returns the result, or the error.
 pub(super) fn run(seed: u64, is_printing: bool) -> Result<Outcome, String> {
     run_with(seed, Settings::draw(seed), is_printing)
 }
 
-/// The same job where nothing goes wrong.
+/// The same job without any fault.
 pub(super) fn calm(shape: u64) -> Result<Outcome, String> {
     run_with(shape, Settings::calm(), false)
 }
 
-/// A run with settings that no seed has drawn.
+/// A run with given settings instead of those of a seed.
 pub(super) fn run_with(
     seed: u64,
     settings: Settings,
@@ -110,7 +110,7 @@ pub(super) fn run_with(
     })
 }
 
-/// A job that nothing disturbs: how it ended, and all objects of the store by their name.
+/// A job without faults: how it ended, and all objects of the store by name.
 pub(super) fn run_undisturbed(
     seed: u64,
     job: SimulatedJob,
@@ -175,7 +175,7 @@ impl World {
         self.is_healed.load(Ordering::Relaxed)
     }
 
-    /// The attempts whose shuffle files count, with their objects.
+    /// The attempts whose shuffle files are valid, with their objects.
     pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
         let mut shuffles = self.truth.committed_shuffles();
         for (_, path) in &mut shuffles {
@@ -208,7 +208,7 @@ impl World {
         files.collect()
     }
 
-    /// All that the job promises at its end.
+    /// Checks everything that the job promises at its end.
     fn expect_the_output(&self) {
         match self.truth.result() {
             Some(JobResult::Succeeded { .. }) => {}
@@ -251,9 +251,9 @@ impl World {
     }
 }
 
-/// Plans the job before the run, on a clock of its own: compiling expressions takes a thread, which
-/// no simulated clock waits for. The coordinator that does it is the first, and ends there. Gives
-/// the shards of the source.
+/// Plans the job before the run, on a separate clock, because compiling expressions uses a thread,
+/// for which a simulated clock does not wait. The coordinator that does this is the first, and ends
+/// there. Returns the shards of the source.
 fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> u32 {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
     let storage = job.storage.clone();
@@ -364,7 +364,7 @@ impl Fleet {
         self.world.journal.note("nothing fails any more");
     }
 
-    /// Kubernetes' part: what has ended is started again.
+    /// The role of Kubernetes: restarts what has ended.
     fn start_what_is_due(&mut self, now: Instant) {
         let world = Arc::clone(&self.world);
         self.stalled.retain(|(until, process)| {

@@ -1,5 +1,5 @@
-//! Drawn jobs in one process: the real validation, coordinator, workers and tasks over a store in
-//! memory that never fails. Draws nothing and computes no expectation.
+//! Random jobs in one process: the real validation, coordinator, workers and tasks with a store in
+//! memory that never fails. Generates no jobs and computes no expected results.
 
 #[path = "../../tests/combinations/mod.rs"]
 mod drawn;
@@ -49,14 +49,14 @@ fn run(seed: u64) -> Result<bool, String> {
     Ok(matches!(ended, Ended::Succeeded))
 }
 
-/// Runs the jobs of these seeds on all processors; gives how many succeeded.
+/// Runs the jobs of these seeds on all processors; returns how many succeeded.
 fn run_all(seeds: std::ops::Range<u64>) -> Result<usize, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     drawn::run_all(seeds, threads, run)
 }
 
 #[test]
-fn drawn_jobs_end_with_the_computed_records_or_are_refused_before_they_start() {
+fn random_jobs_end_with_the_computed_records_or_are_refused_before_they_start() {
     let succeeded = run_all(0..CI_JOBS).unwrap_or_else(|wrong| panic!("{wrong}"));
     // Otherwise the refusals would hide what the jobs compute.
     assert!(succeeded > 600, "{succeeded} of {CI_JOBS} succeeded");

@@ -1,5 +1,5 @@
-//! A simulated coordinator: the real planning, loop, effects and ledger in a process that dies,
-//! stands still and wakes up. Decides nothing.
+//! A simulated coordinator: the real planning, loop, effects and ledger in a process that can die,
+//! pause and resume. Decides nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -23,7 +23,7 @@ const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
 /// A process.
 pub(super) struct Coordinator {
     endpoint: Arc<Endpoint>,
-    /// Kubernetes has started another one in its place.
+    /// Kubernetes has started another process in its place.
     pub(super) is_replaced: bool,
     task: JoinHandle<()>,
     status: watch::Receiver<Status>,

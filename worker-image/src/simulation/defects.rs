@@ -1,5 +1,5 @@
-//! The tests of the tests: a check that never failed proves nothing, so each of these mistakes is
-//! made on purpose, and the random runs of CI have to find it.
+//! Tests of the tests: a check that never failed proves nothing. So each of these mistakes is
+//! turned on, and the random runs of CI must find it.
 
 use super::{CI_LEDGER_SEEDS, CI_SEEDS, cluster, failures_by_short_reads, ledger};
 use crate::defect::{self, Defect};
@@ -46,7 +46,7 @@ fn every_seeded_defect_is_found_by_the_random_runs_of_whole_jobs() {
 }
 
 #[test]
-fn a_short_read_that_is_taken_for_a_lost_output_is_found() {
+fn a_short_read_that_counts_as_a_lost_output_is_found() {
     let outcome = defect::with(Defect::ShortReadNotRepeated, failures_by_short_reads);
     let found = match &outcome {
         Ok(failures) => *failures > 0,

@@ -1,39 +1,39 @@
-//! What goes wrong with a call to the store: drawn from the run's seed, the call, its object and
-//! how often that was called, so that it depends on nothing else that happens. Carries nothing out.
+//! The faults of calls to the store. They are drawn from the run's seed, the kind of call, its
+//! object and the number of earlier such calls, so that they depend on nothing else that happens.
+//! Executes nothing.
 
 use std::time::Duration;
 
 use super::rng::Rng;
 
-/// How long a call hangs before its caller's client gives it up: as the real one.
+/// How long a call hangs before the client gives it up: the same as for the real client.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often what goes wrong, in a thousand calls.
+/// How often each fault happens, per thousand calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// The longest way of a call to the store, and of its answer back.
+    /// The longest delay of a call to the store, and of its answer.
     pub(super) latency_ms_max: u64,
     /// Calls that do not reach the store: 503.
     pub(super) refused: u64,
-    /// Calls that are carried out and whose answer is lost: 500.
+    /// Calls that are executed and whose answer is lost: 500.
     pub(super) replies_lost: u64,
-    /// Conditional puts that are answered as if the object had been there, whether or not they were
-    /// carried out.
+    /// Conditional puts with the answer that the object already existed, whether or not they were
+    /// executed.
     pub(super) falsely_there: u64,
-    /// Calls that hang until the client gives them up; half of them are carried out some time
-    /// later.
+    /// Calls that hang until the client gives them up; half of them are executed some time later.
     pub(super) hung: u64,
     /// Listings without the newest objects.
     pub(super) stale: u64,
-    /// Reads of which a bit is flipped.
+    /// Reads with a flipped bit.
     pub(super) damaged: u64,
     /// Reads that end too early.
     pub(super) short: u64,
-    /// What can be damaged.
+    /// The objects whose reads can be damaged.
     pub(super) damages: Damages,
 }
 
-/// What reads may be damaged.
+/// The kinds of objects whose reads may be damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Damages {
     #[default]
@@ -42,7 +42,7 @@ pub(super) enum Damages {
     Shuffles,
 }
 
-/// What kind of call it is.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
@@ -51,29 +51,29 @@ pub(super) enum Kind {
     WriteIfAbsent,
 }
 
-/// What happens to one call.
+/// The fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Answered,
     Refused,
     ReplyLost,
-    /// Answered as if the object were there; carried out or not.
+    /// The answer is that the object existed; the call is executed or not.
     FalselyThere {
         lands: bool,
     },
-    /// Not answered; carried out after this long, or never.
+    /// There is no answer; the call is executed after this long, or never.
     Hung {
         lands_after: Option<Duration>,
     },
-    /// A listing without so many of the newest objects.
+    /// A listing without this number of the newest objects.
     Stale(usize),
-    /// One bit of what is read is flipped; the number says which.
+    /// One bit of the read data is flipped; the number determines which.
     Damaged(u64),
-    /// What is read ends in the middle.
+    /// The read data end in the middle.
     Short,
 }
 
-/// What happens to one call, and how long it takes.
+/// The fault of one call, and its duration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) there: Duration,
@@ -82,7 +82,7 @@ pub(super) struct Fate {
 }
 
 impl Faults {
-    /// What happens to a call of this kind on this object.
+    /// The fault of a call of this kind for this object.
     pub(super) fn fate(&self, rng: &mut Rng, kind: Kind, path: &str) -> Fate {
         let way = |rng: &mut Rng| Duration::from_millis(rng.between(1, self.latency_ms_max.max(1)));
         Fate {

@@ -1,5 +1,5 @@
-//! The jobs that are run: small ones whose output changes with every record that is lost, doubled
-//! or mixed up, and what they must come to, counted here by other means. Runs nothing.
+//! The jobs of the simulation: small ones whose output changes with every record that is lost,
+//! doubled or mixed up, and their expected output, computed here by other means. Runs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,32 +20,33 @@ use crate::job::RunJob;
 
 /// Different jobs: each is run by several seeds.
 pub(super) const SHAPES: u64 = 12;
-/// Where the final files lie in the store.
+/// The place of the final files in the store.
 pub(super) const OUTPUT: &str = "out";
 
 const UID: &str = "5d1a7c00-0000-4000-8000-000000000001";
 const BUCKETS: [&str; 3] = ["s3://b", "s3://in", "s3://out"];
 
-/// A file in the output's folder that is nobody's output.
+/// A file in the output's folder that belongs to no output.
 pub(super) const FOREIGN: &str = "out/notes.txt";
 
 /// A job with its input.
 pub(super) struct SimulatedJob {
     frozen: FrozenJob,
-    /// The content of each object that is there before, by name.
+    /// The content of each object that exists before, by name.
     files: BTreeMap<String, Vec<u8>>,
     pub(super) source_shards: u32,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
 }
 
-/// One record: some keys are many, some records are equal.
+/// One record: some keys are frequent, and some records are equal.
 fn draw_record(rng: &mut Rng) -> (u64, u64) {
     let key = rng.between(0, rng.clone().between(1, 12));
     (key, rng.between(0, 30))
 }
 
-/// The finished output of an older job, with a file of our names that it does not list.
+/// The finished output of an older job, with a file that has one of our names and is not in its
+/// manifest.
 fn old_output() -> BTreeMap<String, Vec<u8>> {
     let listed = ["out/part-000.jsonl", "out/part-900.jsonl", "out/legacy.txt"];
     let uris = listed.map(|key| json!({"uri": format!("s3://out/{key}"), "bytes": 4}));
@@ -154,7 +155,8 @@ impl SimulatedJob {
         }
     }
 
-    /// A job of this `spec`, in whose bucket these objects are. Its lines and shards are not known.
+    /// A job with this `spec`, whose bucket contains these objects. Its lines and shards are not
+    /// known.
     pub(super) fn of_spec(spec: &Value, files: BTreeMap<String, Vec<u8>>) -> Self {
         Self {
             frozen: frozen(spec),
@@ -169,7 +171,7 @@ impl SimulatedJob {
         format!("jobs/{UID}/{path}")
     }
 
-    /// Puts the input where the job reads it.
+    /// Puts the input at the place from which the job reads it.
     pub(super) fn put_input(&self, server: &Server) {
         for (path, content) in &self.files {
             server.place(path, Bytes::from(content.clone()));

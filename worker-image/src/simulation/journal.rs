@@ -1,5 +1,6 @@
-//! All that happens in a run, in order, as lines: their hash tells two runs apart. And what was
-//! found wrong, which must not be lost in a task whose panic nobody sees. Judges nothing itself.
+//! All events of a run, in order, as lines: their hash distinguishes two runs. Also the errors that
+//! were found, which would otherwise be lost in tasks whose panics nobody sees. Judges nothing
+//! itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,10 +8,10 @@ use tokio::time::Instant;
 
 use super::rng::Hash;
 
-/// Complaints that are kept: the first ones tell what happened.
+/// Most errors that are kept; the first ones are the most useful.
 const MAX_COMPLAINTS: usize = 5;
 
-/// The one of a run. Cheap to clone.
+/// The journal of a run. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Journal(Arc<Inner>);
 
@@ -45,7 +46,7 @@ impl Journal {
         u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Something happened.
+    /// Records an event.
     pub(super) fn note(&self, line: &str) {
         let now = self.now_ms();
         if self.0.is_printing {
@@ -58,7 +59,7 @@ impl Journal {
         lines.count += 1;
     }
 
-    /// Something is wrong.
+    /// Records an error.
     pub(super) fn complain(&self, line: &str) {
         self.note(&format!("WRONG: {line}"));
         let mut lines = self.lines();
@@ -67,7 +68,7 @@ impl Journal {
         }
     }
 
-    /// What was found wrong up to now.
+    /// The errors found up to now.
     pub(super) fn complaints(&self) -> Vec<String> {
         self.lines().complaints.clone()
     }

@@ -1,6 +1,6 @@
-//! The real ledger under several coordinators at once over a store that fails: they take over,
-//! append, are killed at any moment, stand still and wake up when others have replaced them. Their
-//! records mean nothing.
+//! The real ledger with several coordinators at the same time on a store that fails: they take
+//! over, append, are killed at any moment, pause, and resume after others have replaced them. Their
+//! records have no meaning.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,15 +22,14 @@ use super::process::Process;
 use super::rng::Rng;
 use super::store::{Applied, Server};
 
-/// Coordinators that live at the same time, at most: one that works, and zombies.
+/// Most coordinators that live at the same time: one that works, and superseded ones.
 const MAX_ALIVE: usize = 4;
-/// How long it may take once nothing fails any more until one coordinator has prevailed.
+/// How long it may take after the last fault until one coordinator has prevailed.
 const MAX_HEALED: Duration = Duration::from_mins(10);
-/// Times that a ledger is read anew before what is wrong in it is taken for lasting: as planning
-/// does.
+/// How often a ledger is read again before an error in it counts as permanent, as in planning.
 const LEDGER_READS: u32 = 3;
 
-/// What a seed decides before its run begins.
+/// The choices of a seed before its run begins.
 #[derive(Clone, Debug)]
 struct Settings {
     faults: Faults,
@@ -75,7 +74,7 @@ impl Settings {
     }
 }
 
-/// What all coordinators of a run have to do with.
+/// The shared state of all coordinators of a run.
 struct World {
     seed: u64,
     settings: Settings,
@@ -92,7 +91,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Runs a seed; gives the hash of all that happened, or what was wrong.
+/// Runs a seed; returns the hash of all events, or the error.
 pub(super) fn run(seed: u64, is_printing: bool) -> Result<u64, String> {
     let settings = Settings::draw(seed);
     let shown = format!("make simulate SEED={seed}: the ledger, {settings:?}");
@@ -163,7 +162,7 @@ impl World {
         for running in &alive {
             running.process.stall(false);
         }
-        // Those that live go on: all but one of them have to find that they are fenced.
+        // Live coordinators continue: all but one of them must find that they are fenced.
         alive.push(self.start(started));
         let deadline = Instant::now() + MAX_HEALED;
         while self.journal.complaints().is_empty() {
@@ -223,7 +222,7 @@ impl World {
         }
     }
 
-    /// What a coordinator does with its ledger, from its start until it is fenced.
+    /// The calls of a coordinator to its ledger, from its start until it is fenced.
     async fn coordinate(&self, number: u64, process: &Process) {
         let name = process.name();
         let seed = Rng::of(self.seed, name).next();
@@ -247,7 +246,7 @@ impl World {
             match self.take_over(&storage, &writer).await {
                 Ok(taken) => break taken,
                 Err(LedgerError::Unavailable(_)) => {}
-                // What is read may be damaged on its way; what lies there is not.
+                // Data may be damaged in transit; the stored data are not.
                 Err(LedgerError::Refused { .. })
                     if self.settings.faults.damages == Damages::Ledger
                         && refused < LEDGER_READS =>
@@ -285,7 +284,7 @@ impl World {
                         self.journal.note(&format!("{name} is fenced by {by}"));
                         return;
                     }
-                    // The seal itself is read, and may be damaged on its way.
+                    // The seal itself is read, and may be damaged in transit.
                     Err(LedgerError::Refused { .. })
                         if self.settings.faults.damages == Damages::Ledger =>
                     {
@@ -315,7 +314,7 @@ impl World {
             .await
     }
 
-    /// Records that no other is equal to; the coordinator's number is in them.
+    /// Unique records; they contain the coordinator's number.
     fn draw_records(&self, rng: &mut Rng, number: u64) -> Vec<LogRecord> {
         let count = rng.between(1, self.settings.records_max);
         let one = |_| {
@@ -342,7 +341,7 @@ impl World {
         (0..count).map(one).collect()
     }
 
-    /// Whether anything of this coordinator's stands in the ledger.
+    /// Whether the ledger contains anything written by this coordinator.
     fn has_appended(&self, number: u64) -> bool {
         let book = self.book();
         book.known_to(u64::MAX - 1).any(|record| match record {

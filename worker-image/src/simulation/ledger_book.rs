@@ -1,5 +1,5 @@
-//! What stands in the ledger at any moment, read from each object when it is put, and what must be
-//! true of it. Puts nothing, and asks no coordinator what it believes.
+//! The contents of the ledger at any moment, read from each object when it is put, with the
+//! conditions that must hold. Puts nothing, and does not ask coordinators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use zephyr_engine::coordinator::record::LogRecord;
 
 use zephyr_store::ledger::{Kind, decode, decode_snapshot};
 
-/// One epoch as it stands in the store.
+/// One epoch as stored.
 #[derive(Default)]
 struct EpochBook {
     writer: String,
     log: Vec<Vec<LogRecord>>,
-    /// By whom.
+    /// The writer.
     sealed: Option<u64>,
 }
 
@@ -20,17 +20,17 @@ struct EpochBook {
 #[derive(Default)]
 pub(super) struct LedgerBook {
     epochs: BTreeMap<u64, EpochBook>,
-    /// Records in each merged object.
+    /// Number of records in each merged object.
     merged: BTreeMap<String, usize>,
-    /// Epochs that have said where everything before them is.
+    /// Epochs whose snapshot says where everything before them is.
     based: BTreeSet<u64>,
-    /// What the last take-over replayed, with its epoch: every later one begins with it.
+    /// The records that the last take-over replayed, with its epoch: every later one begins with
+    /// them.
     replayed: (u64, Vec<LogRecord>),
 }
 
 impl LedgerBook {
-    /// Takes in an object of the ledger; others are none of its business. The error says what is
-    /// wrong.
+    /// Handles an object of the ledger and ignores others. Returns the error in it.
     pub(super) fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
         let Some((_, path)) = path.split_once("/epochs/") else {
             return Ok(());
@@ -88,8 +88,8 @@ impl LedgerBook {
         Ok(())
     }
 
-    /// A snapshot is whole when it can be seen: what it names is there, and holds all that came
-    /// before.
+    /// A snapshot must be complete when it becomes visible: its merged objects exist, and contain
+    /// all earlier records.
     fn put_snapshot(&mut self, epoch: u64, seq: u64, bytes: &[u8]) -> Result<(), String> {
         let mut named = 0;
         for part in decode_snapshot(bytes)?.records {
@@ -134,8 +134,7 @@ impl LedgerBook {
         self.before(u64::MAX)
     }
 
-    /// Whether this epoch may give out work: all before it are sealed, and it has said where
-    /// everything is.
+    /// Whether this epoch may dispatch: all earlier epochs are sealed, and its snapshot exists.
     pub(super) fn expect_taken_over(&self, epoch: u64) -> Result<(), String> {
         if !self.based.contains(&epoch) {
             return Err(format!("epoch {epoch} acts and has no snapshot"));
@@ -152,7 +151,7 @@ impl LedgerBook {
         }
     }
 
-    /// A coordinator believes that its epoch begins with these.
+    /// A coordinator reports the records with which its epoch begins.
     pub(super) fn took_over(&mut self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
         self.expect_taken_over(epoch)?;
         let expected: Vec<&LogRecord> = self.before(epoch).collect();
@@ -180,7 +179,7 @@ impl LedgerBook {
         Ok(())
     }
 
-    /// A coordinator believes that these are durable: they stand in its own log.
+    /// A coordinator reports these records as durable: they must be in its own log.
     pub(super) fn acknowledged(&self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
         let book = self.epochs.get(&epoch);
         let log = book.map(|book| &book.log[..]).unwrap_or_default();

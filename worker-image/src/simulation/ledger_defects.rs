@@ -1,5 +1,5 @@
-//! Mistakes of a ledger, made by the client that carries out its calls: the ledger believes that an
-//! object was put, and it was not, or not yet. Makes none unless a test seeds it.
+//! Mistakes of a ledger, made by the client that executes its calls: the ledger gets the answer
+//! that an object was put although it was not, or not yet. Makes none unless a test seeds it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use zephyr_store::ledger::{Kind, decode};
 use super::client::Client;
 use crate::defect::{self, Defect};
 
-/// How often a put that was answered before is tried.
+/// How often a put that was answered early is tried.
 const TRIES: u32 = 20;
 /// The pause between two of these tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A put that is still to be made.
+/// A put that was not executed yet.
 #[derive(Clone)]
 pub(super) struct Owed {
     path: Path,
@@ -26,27 +26,27 @@ pub(super) struct Owed {
     options: PutOptions,
 }
 
-/// Puts of one process that were answered and not made.
+/// Puts of one process that were answered and not executed.
 #[derive(Clone, Default)]
 pub(super) struct Debts(Arc<Mutex<Vec<Owed>>>);
 
-/// What a client does with a put.
+/// How a client handles a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conduct {
-    /// It is made, then answered.
+    /// It is executed, then answered.
     Honest,
-    /// It is answered and never made.
+    /// It is answered and never executed.
     OnlyAnswered,
-    /// It is answered, then made.
+    /// It is answered, then executed.
     AnsweredFirst,
-    /// It is answered, and made after the next snapshot.
+    /// It is answered, and executed after the next snapshot.
     Held,
-    /// It is made, and then what was held.
+    /// It is executed, followed by the delayed puts.
     Releasing,
 }
 
 impl Conduct {
-    /// What the seeded mistake, if any, makes of this put.
+    /// The effect of the seeded mistake, if any, on this put.
     pub(super) fn of(path: &Path, payload: &PutPayload) -> Self {
         let folder = path.as_ref().split_once("/epochs/");
         let folder = folder.and_then(|(_, object)| object.split('/').nth(1));
@@ -78,7 +78,7 @@ impl Owed {
         }
     }
 
-    /// Makes the put, as stubbornly as the ledger would have.
+    /// Executes the put with as many retries as the ledger would use.
     pub(super) async fn make(self, client: Client) {
         for _ in 0..TRIES {
             let (payload, options) = (self.payload.clone(), self.options.clone());
@@ -101,7 +101,7 @@ impl Debts {
     }
 }
 
-/// The answer to a put that was not made.
+/// The answer to a put that was not executed.
 pub(super) fn as_if_put() -> PutResult {
     PutResult {
         e_tag: None,

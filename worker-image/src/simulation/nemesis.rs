@@ -1,5 +1,5 @@
-//! What befalls coordinators, workers, streams and the store. Which of it a run has, and how often,
-//! is in its settings.
+//! The faults of coordinators, workers, streams and the store. A run's settings determine which of
+//! them happen, and how often.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::network::KEEPALIVE;
 use super::process::Process;
 use super::settings::Nemesis;
 
-/// Losses of one task's output: more end the job, and rightly.
+/// Most losses of one task's output: more would rightly end the job.
 const MAX_LOSSES: u64 = 2;
 
 impl Fleet {
@@ -21,7 +21,7 @@ impl Fleet {
         };
         let seconds = self.rng.between(1, 90);
         let until = heals_at.min(now + Duration::from_secs(seconds));
-        // Rarer, since each of them stands in everybody's way.
+        // Rarer, because each of them affects all processes.
         let is_large_blow = self.rng.percent(20);
         match nemesis {
             Nemesis::CoordinatorDies => self.coordinator_dies(),

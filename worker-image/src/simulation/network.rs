@@ -1,5 +1,5 @@
-//! What lies between workers and coordinators: ways that take time, streams that break or go deaf,
-//! and a name that leads to one of the coordinators that run, mostly to the newest. Carries real
+//! The network between workers and coordinators: delays, streams that break or become silent, and a
+//! service name that resolves to one of the running coordinators, usually the newest. Carries real
 //! messages and changes none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,16 +21,16 @@ use crate::coordinator::{Letters, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
 
-/// After this long without an answer a side takes its stream for broken: the transport's own
+/// After this time without an answer a side considers its stream broken: the transport's own
 /// keepalive.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Messages under way in one direction.
+/// Messages in transit in one direction.
 const MAX_UNDER_WAY: usize = 1024;
 
 type FromWorker = Result<WorkerMessage, Status>;
 type FromCoordinator = Result<CoordinatorMessage, Status>;
 
-/// A coordinator as others reach it.
+/// A coordinator in the view of others.
 pub(super) struct Endpoint {
     pub(super) process: Process,
     pub(super) sessions: WorkerSessions,
@@ -45,19 +45,19 @@ impl Endpoint {
     }
 }
 
-/// One stream's fate.
+/// The state of one stream.
 struct Wire {
     pod: u64,
     coordinator: Process,
-    /// The worker learns that it is over.
+    /// The worker learns that it has ended.
     broken_for_worker: CancellationToken,
-    /// The coordinator does.
+    /// The coordinator learns that it has ended.
     broken_for_coordinator: CancellationToken,
     is_deaf_up: AtomicBool,
     is_deaf_down: AtomicBool,
 }
 
-/// The one of a run.
+/// The network of a run.
 pub(super) struct Network {
     truth: Arc<Truth>,
     state: Mutex<State>,
@@ -100,7 +100,7 @@ impl Network {
         Duration::from_millis(state.rng.between(1, longest))
     }
 
-    /// Whom the service's name leads to: now and then still to one that was replaced.
+    /// The target of the service's name: sometimes still a replaced coordinator.
     fn dialled(&self) -> Option<Arc<Endpoint>> {
         const OLD_ONES_PERCENT: u64 = 15;
         let mut state = self.state();
@@ -112,7 +112,7 @@ impl Network {
         endpoints.last().cloned()
     }
 
-    /// The stream of a pod breaks; a side that is not told learns from silence.
+    /// The stream of a pod breaks; a side that is not informed notices the silence.
     pub(super) fn breaks(&self, pod: u64, worker_knows: bool, coordinator_knows: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.is_deaf_up.store(true, Ordering::Relaxed);
@@ -121,8 +121,8 @@ impl Network {
         }
     }
 
-    /// The stream of a pod carries nothing any more in these directions, until both sides'
-    /// keepalive finds out.
+    /// The stream of a pod carries nothing any more in these directions, until the keepalive of
+    /// both sides notices.
     pub(super) fn goes_deaf(&self, pod: u64, up: bool, down: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.is_deaf_up.fetch_or(up, Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl Network {
         }
     }
 
-    /// The streams of a coordinator that is gone, or has stood still for too long.
+    /// The streams of a coordinator that is gone, or was paused for too long.
     pub(super) fn leaves(&self, coordinator: &Process) {
         for wire in self.wires(|wire| wire.coordinator.name() == coordinator.name()) {
             wire.end(true, false);
@@ -170,7 +170,7 @@ pub(super) struct SimulatedLine {
     pub(super) pod: u64,
 }
 
-/// A connection on which no session is open.
+/// A connection without an open session.
 pub(super) struct SimulatedConnection {
     line: SimulatedLine,
     endpoint: Arc<Endpoint>,
@@ -236,7 +236,7 @@ struct SimulatedStream {
 }
 
 impl SimulatedStream {
-    /// What the worker says, in order and later.
+    /// The worker's messages, in order and delayed.
     async fn carry_up(
         self: Arc<Self>,
         mut said: ReceiverStream<WorkerMessage>,
@@ -287,7 +287,7 @@ impl SimulatedStream {
         }
     }
 
-    /// Opens the session at the coordinator and carries back what it says.
+    /// Opens the session at the coordinator and carries its messages back.
     async fn serve(
         self: Arc<Self>,
         heard: mpsc::Receiver<FromWorker>,
@@ -304,7 +304,7 @@ impl SimulatedStream {
             Ok(said) => said,
             Err(status) => {
                 sleep(way).await;
-                // The worker may not wait any more.
+                // The worker may have stopped waiting.
                 let _gone = answer.send(Err(status));
                 return;
             }
@@ -319,7 +319,7 @@ impl SimulatedStream {
         }
     }
 
-    /// Sees what the coordinator says when it says it.
+    /// Observes the coordinator's messages when they are sent.
     async fn listen(
         self: Arc<Self>,
         mut said: Letters,

@@ -1,6 +1,6 @@
-//! A simulated process as the world around it knows it: it may stand still, and then neither says,
-//! hears nor does anything, and wakes up with all that it was about to do. Its end is that of its
-//! tasks.
+//! A simulated process in the view of its environment. It may pause: then it neither sends,
+//! receives nor does anything, and later resumes with everything that it was about to do. It ends
+//! with its tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 pub(super) struct Process {
     name: Arc<str>,
     stands_still: Arc<AtomicBool>,
-    /// Who waits is woken in the order in which they came; of a `watch` that is not so.
+    /// Waiting tasks are woken in the order in which they came, which a `watch` does not guarantee.
     goes_on: Arc<Notify>,
 }
 
@@ -31,7 +31,7 @@ impl Process {
         &self.name
     }
 
-    /// From here on it stands still, or goes on.
+    /// Pauses or resumes the process.
     pub(super) fn stall(&self, stands_still: bool) {
         self.stands_still.store(stands_still, Ordering::Relaxed);
         if !stands_still {
@@ -43,7 +43,7 @@ impl Process {
         self.stands_still.load(Ordering::Relaxed)
     }
 
-    /// Waits until it goes on: everything that comes to it or leaves it waits here.
+    /// Waits until it resumes: everything that arrives or leaves waits here.
     pub(super) async fn awake(&self) {
         loop {
             let goes_on = self.goes_on.notified();
@@ -54,7 +54,7 @@ impl Process {
         }
     }
 
-    /// The same work, which stands still with the process.
+    /// The same work, which pauses with the process.
     pub(super) fn run<F: Future + Send + 'static>(&self, work: F) -> Stalling<F> {
         Stalling {
             process: self.clone(),

@@ -1,5 +1,5 @@
-//! Random numbers from a seed, the same on every machine, and a hash of what happened. Nothing here
-//! is fit for secrets.
+//! Random numbers from a seed, the same on every machine, and a hash of events. Must not be used
+//! for secrets.
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
@@ -13,7 +13,8 @@ impl Rng {
         Self(seed)
     }
 
-    /// For one purpose: what is drawn for one does not shift what is drawn for another.
+    /// A separate generator for one purpose, so that draws for one purpose do not shift those for
+    /// another.
     pub(super) fn of(seed: u64, purpose: &str) -> Self {
         let mut hash = Hash::new();
         hash.bytes(purpose.as_bytes());

@@ -1,6 +1,6 @@
-//! What a seed decides before its run begins: the fleet, which faults there are and how often. A
-//! seed has only some of them, because what one shows another would hide. The job is drawn for
-//! itself.
+//! The choices of a seed before its run begins: the fleet, the kinds of faults and their frequency.
+//! A seed has only some kinds, because one kind can hide the effect of another. The job is drawn
+//! separately.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use super::rng::Rng;
 pub(super) enum Nemesis {
     /// Its process ends, and another begins some seconds later.
     CoordinatorDies,
-    /// It stands still for some time.
+    /// It pauses for some time.
     CoordinatorStalls,
-    /// It stands still, is replaced, and wakes up.
+    /// It pauses, is replaced, and resumes.
     CoordinatorIsReplacedAlive,
-    /// A pod is gone at once, and another comes.
+    /// A pod is gone at once, and another one starts.
     WorkerDies,
-    /// A pod is told to go.
+    /// A pod is asked to terminate.
     WorkerDrains,
     WorkerStalls,
     /// A session's stream breaks.
     StreamBreaks,
-    /// A session's stream carries nothing in one direction, or in both, until somebody notices.
+    /// A session's stream carries nothing in one direction, or in both, until a keepalive notices.
     StreamGoesDeaf,
     /// No call to the store is answered for some time.
     StoreIsAway,
-    /// A shuffle file that was committed vanishes or is damaged where it lies.
+    /// A committed shuffle file vanishes or is damaged in the store.
     OutputIsLost,
 }
 
@@ -44,25 +44,25 @@ const ALL: [Nemesis; 10] = [
     Nemesis::OutputIsLost,
 ];
 
-/// Longer than what a seed makes fail, one after the other.
+/// Longer than the sum of the faults of a seed.
 const TASK_PATIENCE: Duration = Duration::from_mins(1);
 
-/// See the file's head.
+/// See the top of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) workers: u64,
     pub(super) slots: u32,
-    /// The longest that a task takes.
+    /// The longest duration of a task.
     pub(super) task_ms_max: u64,
-    /// The longest way of a message.
+    /// The longest delay of a message.
     pub(super) message_ms_max: u64,
     /// Tasks in a hundred that fail by themselves.
     pub(super) failures: u64,
-    /// Of the coordinators' calls to the store.
+    /// For the coordinators' calls to the store.
     pub(super) faults: Faults,
-    /// Of the tasks' calls, for which no time passes.
+    /// For the tasks' calls, for which no time passes.
     pub(super) task_faults: Faults,
-    /// How long a task's call is tried again, of real time.
+    /// How long a task's call is retried, in real time.
     pub(super) task_patience: Duration,
     pub(super) nemeses: Vec<Nemesis>,
     pub(super) fault_every_ms: u64,
@@ -106,7 +106,7 @@ impl Settings {
         }
     }
 
-    /// Nothing goes wrong.
+    /// No faults.
     pub(super) fn calm() -> Self {
         Self {
             workers: 2,

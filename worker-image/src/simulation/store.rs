@@ -1,6 +1,6 @@
-//! An object store in memory that is slow, fails, lies and damages, all of it from a seed. Whatever
-//! it carries out it tells in order: what stands in it at any moment is known without asking it.
-//! Knows nothing of ledgers and tasks.
+//! An object store in memory that is slow, fails, gives false answers and damages data, all
+//! determined by a seed. It reports every executed change in order, so its contents at any moment
+//! are known without asking it. Knows nothing about ledgers and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,13 +20,13 @@ use super::faults::{Fate, Faults, Kind, Outcome};
 use super::journal::Journal;
 use super::rng::{Hash, Rng};
 
-/// What was carried out and is seen by all from now on.
+/// A change that was executed and is visible to everybody from now on.
 pub(super) enum Applied<'a> {
-    /// An object stands under its name.
+    /// An object exists under its name.
     Put { path: &'a str, bytes: &'a Bytes },
     /// An upload has become an object.
     Completed { path: &'a str, upload: &'a str },
-    /// An upload is thrown away.
+    /// An upload was aborted.
     Aborted { upload: &'a str },
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Server {
 
 struct State {
     faults: Faults,
-    /// Of calls for which no time passes.
+    /// For calls for which no time passes.
     task_faults: Faults,
     /// How often each call was made.
     calls: BTreeMap<(&'static str, String), u64>,
@@ -60,7 +60,7 @@ pub(super) fn unavailable(status: &str) -> object_store::Error {
 }
 
 impl Server {
-    /// An empty store; `observer` is told of each change when it happens.
+    /// An empty store; `observer` is called for each change when it happens.
     pub(super) fn new(seed: u64, faults: Faults, journal: Journal, observer: Observer) -> Self {
         Self {
             seed,
@@ -81,7 +81,7 @@ impl Server {
         &self.journal
     }
 
-    /// From here on calls go wrong like this.
+    /// From here on calls have these faults.
     pub(super) fn set_faults(&self, faults: Faults, task_faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
@@ -89,7 +89,7 @@ impl Server {
         state.outage_until = None;
     }
 
-    /// Until then no call is answered well.
+    /// Until this time no call succeeds.
     pub(super) fn fails_until(&self, until: Instant) {
         self.state().outage_until = Some(until);
     }
@@ -103,7 +103,7 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What becomes of this call.
+    /// Determines the fault of this call.
     pub(super) fn fate(
         &self,
         kind: Kind,
@@ -126,7 +126,7 @@ impl Server {
         hash.bytes(&count.to_le_bytes());
         let mut rng = Rng::new(self.seed ^ hash.value());
         let faults = if is_out {
-            // Who waits for it waits until it is given up, or is told at once.
+            // The caller waits until its timeout, or gets the error at once.
             Faults {
                 refused: if takes_time { 700 } else { 1_000 },
                 hung: 1_000,
@@ -138,7 +138,7 @@ impl Server {
         faults.fate(&mut rng, kind, path)
     }
 
-    // What the store does, at once and for good.
+    // The effect on the store, which is immediate and final.
 
     pub(super) fn put(
         &self,
@@ -160,7 +160,7 @@ impl Server {
         at_once(self.inner.get_opts(path, options))
     }
 
-    /// A listing without so many of the newest objects.
+    /// A listing without this number of the newest objects.
     pub(super) fn list(&self, prefix: Option<&Path>, hidden: usize) -> ListResult {
         let root = Path::default();
         let prefix = prefix.unwrap_or(&root);
@@ -212,13 +212,13 @@ impl Server {
         self.state().order.remove(path.as_ref());
     }
 
-    /// Puts an object before the run begins: nobody is told.
+    /// Puts an object before the run begins: the observer is not called.
     pub(super) fn place(&self, path: &str, bytes: Bytes) {
         let (path, payload) = (Path::parse(path).unwrap(), PutPayload::from(bytes));
         let _put = at_once(self.inner.put_opts(&path, payload, PutOptions::default()));
     }
 
-    /// Flips a bit of an object where it lies.
+    /// Flips a bit of a stored object.
     pub(super) fn damage(&self, path: &Path, which: u64) {
         let Some(bytes) = self.bytes(path) else {
             return;
@@ -283,7 +283,7 @@ fn at_once<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
         .unwrap_or_else(|| Err(unavailable("500 the store in memory waits")))
 }
 
-/// What comes of a call whose answer is `answer`, where it was carried out.
+/// The result of a call with this `answer`, if it was executed.
 pub(super) fn answered<T>(
     outcome: Outcome,
     path: &str,

@@ -1,6 +1,6 @@
-//! Runs the real task, with its own threads, while the simulation waits and its clock stands still:
-//! what comes out depends on nothing else that happens. Its calls to the store fail as the seed
-//! says, and take no time.
+//! Runs the real task, with its own threads, while the simulation waits and its clock stands still,
+//! so the result depends on nothing else that happens. Its calls to the store fail according to the
+//! seed, and take no time.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::defect;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
 
-/// Where all tasks of all runs have their calls to the store: these take no time, but the pauses
+/// The runtime for the store calls of all tasks of all runs: the calls take no time, but the pauses
 /// between them do.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
@@ -30,10 +30,10 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// Runs tasks of one job.
 pub(super) struct Tasks {
     context: TaskContext,
-    /// For while the store is away: it is not waited for, since no time passes.
+    /// For an outage of the store: tasks do not wait for it, because no time passes.
     impatient: TaskContext,
     server: Arc<Server>,
-    /// For what does not fit into memory, which nothing here does.
+    /// For data that does not fit into memory, which does not occur here.
     _spill: tempfile::TempDir,
 }
 
@@ -64,7 +64,7 @@ impl Tasks {
             &self.context
         };
         let counters = Arc::new(ProgressCounters::default());
-        // Not on this thread: it belongs to the simulation's runtime, and tasks block.
+        // Not on this thread, because it belongs to the simulation's runtime, and tasks block.
         let work = defect::inherited(|| run(context, &assignment, &counters, None));
         let outcome = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
         match outcome {

@@ -1,5 +1,5 @@
-//! What is true in a run, seen in the store and on the wire, and what must never be said or done
-//! against it. Asks neither coordinators nor workers what they believe.
+//! The facts of a run, observed in the store and on the wire, and the messages and actions that
+//! would contradict them. Asks neither coordinators nor workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use super::store::Applied;
 use crate::convert::identity::{task_attempt, task_attempts};
 use crate::convert::wire::task_done;
 
-/// How an attempt ended, as its worker told it.
+/// How an attempt ended, according to its worker.
 #[derive(Clone, Debug)]
 enum Report {
     Done(Box<TaskOutput>),
@@ -31,7 +31,7 @@ enum Report {
     },
 }
 
-/// What is true.
+/// The facts.
 pub(super) struct Truth {
     journal: Journal,
     state: Mutex<State>,
@@ -41,11 +41,11 @@ pub(super) struct Truth {
 struct State {
     book: LedgerBook,
     reports: BTreeMap<TaskAttempt, Report>,
-    /// Which results have reached which epoch.
+    /// The results that have reached each epoch.
     heard: BTreeMap<u64, BTreeSet<TaskAttempt>>,
-    /// Attempts whose output somebody found to be lost.
+    /// Attempts whose output was found to be lost.
     lost: BTreeSet<TaskAttempt>,
-    /// The last attempt of each task that was sent out, and those that were taken back.
+    /// The last dispatched attempt of each task, and those that were revoked.
     newest: BTreeMap<TaskId, TaskAttempt>,
     cancelled: BTreeSet<TaskAttempt>,
 }
@@ -147,7 +147,7 @@ impl Truth {
         }
     }
 
-    /// A coordinator says something.
+    /// A coordinator sends a message.
     pub(super) fn said(&self, message: &CoordinatorMessage) {
         let mut state = self.state();
         let epoch = message.epoch;
@@ -193,7 +193,7 @@ impl Truth {
         }
     }
 
-    /// The attempts whose shuffle files count, with their paths.
+    /// The attempts whose shuffle files are valid, with their paths.
     pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
         let state = self.state();
         let winners = state.winners(u64::MAX - 1);
@@ -204,7 +204,7 @@ impl Truth {
         shuffled.collect()
     }
 
-    /// How the job ended, where that is durable.
+    /// How the job ended, if that is durable.
     pub(super) fn result(&self) -> Option<JobResult> {
         let state = self.state();
         state.book.all().find_map(|record| match record {
@@ -217,7 +217,7 @@ impl Truth {
         })
     }
 
-    /// Failures that count against a task.
+    /// Failures that are charged to a task.
     pub(super) fn charged(&self) -> usize {
         let state = self.state();
         let charged = state.book.all().filter(|record| {
@@ -240,7 +240,7 @@ impl Truth {
 }
 
 impl State {
-    /// What the coordinator of this epoch knows to be committed.
+    /// The tasks that the coordinator of this epoch knows to be committed.
     fn winners(&self, epoch: u64) -> BTreeMap<TaskId, (TaskAttempt, TaskOutput)> {
         let mut winners = BTreeMap::new();
         for record in self.book.known_to(epoch) {
@@ -270,10 +270,10 @@ impl State {
         }
     }
 
-    /// A worker forgets what is acknowledged: where it counts it must be in the ledger.
+    /// A worker forgets what is acknowledged: if the result counts, it must be in the ledger.
     fn expect_acknowledgement(&self, epoch: u64, task: TaskAttempt) -> Result<(), String> {
         let is_dealt_with = self.book.known_to(epoch).any(|record| match record {
-            // Beaten, where it is another attempt.
+            // Superseded, if it is another attempt.
             LogRecord::Done { task: durable, .. } => durable.task == task.task,
             LogRecord::Failed { task: durable, .. } | LogRecord::Revoked { task: durable } => {
                 *durable == task
@@ -302,7 +302,7 @@ impl State {
         }
     }
 
-    /// Whether nobody waits for the attempt any more, so that its failure is nobody's.
+    /// Whether the attempt is superseded, so that its failure counts for no task.
     fn is_given_up(&self, task: TaskAttempt) -> bool {
         let newest = self.newest.get(&task.task);
         self.cancelled.contains(&task) || newest.is_some_and(|newest| *newest != task)
@@ -316,7 +316,7 @@ fn is_final(path: &str) -> bool {
     path.split('/').next() == Some(OUTPUT)
 }
 
-/// What jobs say of the folder.
+/// The claim that jobs write into the folder.
 fn is_mark(path: &str) -> bool {
     path.ends_with(MANIFEST_NAME) || path.ends_with(STARTED_NAME)
 }

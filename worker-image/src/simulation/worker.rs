@@ -1,5 +1,5 @@
-//! A simulated worker: the real supervisor and the real session, and slots that run the real task
-//! at one moment of the time that it takes. Decides nothing.
+//! A simulated worker: the real supervisor and the real session, with slots that run the real task
+//! at one moment of its simulated duration. Decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Superviso
 const EVENTS_QUEUED: usize = 256;
 /// As in a real worker.
 const COMMANDS_QUEUED: usize = 4;
-/// Its calls to the store are those of its tasks; it has none of its own.
+/// Its calls to the store are those of its tasks; the worker itself makes none.
 const NO_PATIENCE: Duration = Duration::ZERO;
 
 /// A pod with its process.
 pub(super) struct Worker {
     pub(super) pod: u64,
-    /// Its place in the set, which a replacement takes over.
+    /// Its ordinal, which a replacement takes over.
     pub(super) ordinal: u64,
     pub(super) process: Process,
     supervisor: JoinHandle<()>,
@@ -41,7 +41,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a pod that no other is the same as.
+    /// Starts a pod with a new identity.
     pub(super) fn start(world: &Arc<World>, pod: u64, ordinal: u64) -> Self {
         let process = Process::new(&format!("worker {pod}"));
         let chance = || Chance::from_seed(Rng::of(world.seed, process.name()).next());
@@ -107,7 +107,7 @@ impl Worker {
         }
     }
 
-    /// Tells it to go.
+    /// Asks it to terminate.
     pub(super) fn terminate(&mut self) {
         if let Some(terminate) = self.terminate.take() {
             // It may be gone already.
@@ -166,7 +166,7 @@ impl Slot {
             bytes: 1,
             written: 1,
         };
-        // The supervisor always takes what its slots say.
+        // The supervisor always receives what its slots send.
         let _taken = self
             .events
             .send((self.number, SlotEvent::Progress(progress)))
@@ -188,7 +188,7 @@ impl Slot {
         }
     }
 
-    /// Works for this long, unless it is told to stop.
+    /// Works for this long, unless it is asked to stop.
     async fn is_stopped_within(&mut self, time: Duration) -> bool {
         tokio::select! {
             biased;

@@ -1,4 +1,5 @@
-//! What all attempts in a process share: the plan, compiled stages, storage. Runs nothing.
+//! The state that all attempts in a process share: the plan, compiled stages, storage. Runs
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,26 +19,26 @@ use zephyr_store::storage::JobStorage;
 use crate::convert::pipeline as convert;
 use crate::job::RunJob;
 
-/// Memory for one attempt where no limit is known.
+/// Memory for one attempt if no limit is known.
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 
-/// Below this a buffer is not worth having, however little memory there is.
+/// Least size of a buffer, however little memory there is.
 const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
-/// The part of the memory at which a worker ends its largest process (`worker::memory_watch`), and
-/// its least.
+/// The share of the memory at which a worker ends its largest process (`worker::memory_watch`), and
+/// its minimum.
 const RESERVE_SHARE: u64 = 10;
 const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
-/// What a task's process and its share of the supervisor take whatever the records are: programs,
-/// ranges that are read ahead (3 of 8 MiB), parts that are sent, the compressor.
+/// Memory of a task's process, and its share of the supervisor, for any records: programs, ranges
+/// that are read ahead (3 of 8 MiB), parts that are being sent, the compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
-/// A record may take this much, however little there is: records of a few hundred KiB are surely
-/// none that fill a worker.
+/// A record may take this much memory, however little there is: records of a few hundred KiB never
+/// fill a worker.
 const MIN_ROOM_BYTES: u64 = 16 << 20;
 
-/// What a process that runs tasks has to know.
+/// The settings of a process that runs tasks.
 pub struct TaskSetup {
     /// The job's pipeline.
     pub pipeline: Pipeline,
@@ -45,26 +46,26 @@ pub struct TaskSetup {
     pub plan: Plan,
     /// `spec.pipeline.sink.files.path`.
     pub sink_path: String,
-    /// How final files are compressed; by their extension where not given.
+    /// How final files are compressed; default: by their extension.
     pub sink_compression: Option<Compression>,
-    /// How source files are read; by their extension where not given.
+    /// How source files are read; default: by their extension.
     pub source_format: Option<Format>,
     /// The job's folder.
     pub storage: JobStorage,
-    /// What files and records may be at most; how much memory a record may take follows from
+    /// The limits for files and records; the memory that a record may take follows from
     /// `memory_bytes`.
     pub limits: ReadLimits,
-    /// What one attempt may use: the container's limit divided by its slots. 0 where there is no
-    /// limit.
+    /// The memory that one attempt may use: the container's limit divided by its slots. 0 if there
+    /// is no limit.
     pub memory_bytes: u64,
-    /// A local folder for what does not fit into memory.
+    /// A local folder for data that does not fit into memory.
     pub spill_folder: PathBuf,
-    /// Where calls to the store run.
+    /// The runtime for calls to the store.
     pub runtime: Handle,
 }
 
 impl TaskSetup {
-    /// Of a job whose source has so many shards.
+    /// For a job whose source has this number of shards.
     pub fn of(
         job: RunJob,
         source_shards: u32,
@@ -92,10 +93,10 @@ impl TaskSetup {
 /// Why no task can run in this process.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskContextError {
-    /// The sink's path is no template.
+    /// The sink's path is not a valid template.
     #[error("{0}")]
     ParseSinkPath(#[source] TemplateError),
-    /// The folder for spilling is not there.
+    /// The folder for spilling is missing.
     #[error("spilling: {folder} is not a folder")]
     FindSpillFolder {
         /// The folder.
@@ -103,7 +104,7 @@ pub enum TaskContextError {
     },
 }
 
-/// What all attempts in a process share. Cheap to clone.
+/// The state that all attempts in a process share. Cheap to clone.
 #[derive(Clone)]
 pub struct TaskContext {
     pub(super) setup: Arc<TaskSetup>,
@@ -128,7 +129,7 @@ impl TaskContext {
         })
     }
 
-    /// The stage's work, compiled once.
+    /// The stage's steps, compiled once.
     pub(super) fn program(&self, stage: &Stage) -> Result<Arc<StageProgram>, OperatorError> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = programs.get(&stage.id) {
@@ -139,7 +140,7 @@ impl TaskContext {
         Ok(program)
     }
 
-    /// What a record of the stage may be, and the memory that it may take besides the stage's
+    /// The limits for a record of the stage, and the memory that it may take besides the stage's
     /// buffers.
     pub(super) fn record_limits(&self, stage: &Stage) -> Limits {
         let reads_shuffle = matches!(stage.input, StageInput::Shuffle { .. });
@@ -154,22 +155,22 @@ impl TaskContext {
         }
     }
 
-    /// What a buffer of records may hold, in bytes, and what the streams of a merge may.
+    /// How many bytes a buffer of records may hold, and the same for the streams of a merge.
     pub(super) fn buffer_bytes(&self) -> usize {
         buffer_bytes(self.setup.memory_bytes)
     }
 }
 
-/// What is left of an attempt's memory without the reserve at which its worker ends processes, and
-/// without what any process takes.
+/// An attempt's memory minus the reserve at which its worker ends processes, and minus the constant
+/// memory of a process.
 fn free_bytes(memory_bytes: u64) -> u64 {
     let reserve = (memory_bytes / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
     memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
 }
 
 /// A quarter of the memory, because the allocator and the records need the rest. A stage has at
-/// most two buffers, so each takes at most half of what is free: in a small container a task spills
-/// earlier, and its worker does not end it.
+/// most two buffers, so each takes at most half of the free memory. So a task in a small container
+/// spills earlier, and its worker does not end it.
 fn buffer_bytes(memory_bytes: u64) -> usize {
     let buffer = if memory_bytes == 0 {
         MEMORY_BYTES_UNKNOWN / 4
@@ -179,8 +180,8 @@ fn buffer_bytes(memory_bytes: u64) -> usize {
     usize::try_from(buffer.max(MIN_BUFFER_BYTES)).unwrap_or(usize::MAX)
 }
 
-/// What one record may take: what is free without the stage's buffers. No limit if no limit of
-/// memory is known.
+/// The memory that one record may take: the free memory without the stage's buffers. No limit if no
+/// memory limit is known.
 fn room_for_a_record(memory_bytes: u64, buffers_bytes: u64) -> usize {
     if memory_bytes == 0 {
         return usize::MAX;

@@ -9,7 +9,7 @@ use zephyr_store::formats::{ReadError, WriteError};
 use zephyr_store::shuffle::ShuffleError;
 use zephyr_store::storage::StorageError;
 
-/// The longest sentence reported: it goes into the ledger and into a Kubernetes event.
+/// The longest reported sentence: it goes into the ledger and into a Kubernetes event.
 const MAX_ERROR_CHARS: usize = 1000;
 
 /// Why an attempt failed, as reported.
@@ -17,15 +17,15 @@ const MAX_ERROR_CHARS: usize = 1000;
 pub struct TaskFailure {
     /// Whose fault it was.
     pub class: FailureClass,
-    /// Of a disruption: what it was.
+    /// For a disruption: its cause.
     pub setback: Option<Setback>,
-    /// One sentence: file, record and error where there are such.
+    /// One sentence with file, record and error, as far as they are known.
     pub error: String,
-    /// The output of an earlier stage that is lost, where that is the cause.
+    /// If the cause is a lost output of an earlier stage: that output.
     pub lost_input: Option<TaskAttempt>,
 }
 
-/// Why an attempt failed, as found.
+/// Why an attempt failed, as it was found.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TaskError {
     /// A step failed on a record.
@@ -34,7 +34,7 @@ pub(super) enum TaskError {
         place: String,
         source: OperatorError,
     },
-    /// A step failed with no record at hand.
+    /// A step failed outside of any record.
     #[error("{0}")]
     Operate(#[source] OperatorError),
     /// The input file.
@@ -43,16 +43,16 @@ pub(super) enum TaskError {
     /// The output file.
     #[error("{0}")]
     WriteOutput(#[source] WriteError),
-    /// The shuffle, either side.
+    /// The shuffle, on either side.
     #[error("{0}")]
     Shuffle(#[source] ShuffleError),
     /// Any other call to the store.
     #[error("{0}")]
     Store(#[source] StorageError),
-    /// The assignment does not fit the plan.
+    /// The assignment contradicts the plan.
     #[error("the assignment does not fit the plan: {0}")]
     FollowAssignment(String),
-    /// It panicked, or what cannot be came to be.
+    /// It panicked, or an impossible state was reached.
     #[error("{0}")]
     Bug(String),
 }
@@ -107,7 +107,7 @@ fn class(error: &TaskError) -> FailureClass {
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
         | TaskError::Bug(_) => FailureClass::Application,
-        // The producer runs again, and this task with it; neither did wrong.
+        // The producer runs again, and this task too; neither is at fault.
         TaskError::Shuffle(ShuffleError::LoseInput { .. } | ShuffleError::Spill(_)) => {
             FailureClass::Disruption
         }
@@ -115,7 +115,7 @@ fn class(error: &TaskError) -> FailureClass {
 }
 
 impl TaskError {
-    /// What a store or a disk said, where that is the cause.
+    /// The error of a store or a disk, if that is the cause.
     pub(super) fn of_storage(&self) -> Option<&StorageError> {
         match self {
             Self::ReadInput(ReadError::Store(error))
@@ -133,7 +133,8 @@ impl TaskError {
     }
 }
 
-/// What a disruption was. Whether a store that failed answers others is not known here: see `run`.
+/// The cause of a disruption. Whether a failed store answers other calls is not known here: see
+/// `run`.
 fn setback(error: &TaskError) -> Setback {
     match error.of_storage() {
         Some(error) if error.is_full_disk() => Setback::DiskFull,
@@ -153,8 +154,8 @@ fn of_operator(error: &OperatorError) -> FailureClass {
     }
 }
 
-/// What may pass by itself is the infrastructure's fault; what will not (no such object, access
-/// denied, changed since it was listed) must not be tried for ever.
+/// Errors that may disappear are the infrastructure's fault; permanent errors (no such object,
+/// access denied, changed since it was listed) must not be retried forever.
 fn of_store(error: &StorageError) -> FailureClass {
     if error.is_transient() {
         FailureClass::Disruption

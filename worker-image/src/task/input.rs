@@ -1,5 +1,5 @@
-//! Where an attempt's records come from: a source file, inline items, or one partition of the stage
-//! before. Gives each record with its place, for messages. Applies no step.
+//! The source of an attempt's records: a source file, inline items, or one partition of the
+//! previous stage. Returns each record with its position, for messages. Applies no step.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,13 +20,13 @@ use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
 use crate::task::run::ProgressCounters;
 
-/// Partitions opened at a time: each opening is two calls to the store.
+/// Partitions that are opened at a time: each needs two calls to the store.
 const OPEN_AT_ONCE: usize = 16;
 
 /// Where a record was read, for messages and for the trace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    /// The file, or what stands for one.
+    /// The file, or its substitute.
     pub(super) input: &'a str,
     /// The record: its line, or its number, from 1.
     pub(super) number: u64,
@@ -55,7 +55,7 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// Takes a record; whether to go on.
+/// Receives a record; returns whether to continue.
 pub(super) type Taker<'a> = dyn FnMut(Record, Place<'_>) -> Result<bool, TaskError> + 'a;
 
 /// Reads a file.
@@ -146,7 +146,7 @@ pub(super) fn read_items(
     Ok(())
 }
 
-/// Reads one partition of the stage before, merged.
+/// Reads one partition of the previous stage, merged.
 pub(super) fn read_shuffle(
     context: &TaskContext,
     stage: &Stage,

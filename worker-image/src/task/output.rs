@@ -1,5 +1,5 @@
-//! Where an attempt's records go: a final file's upload, or a shuffle file. Nothing it writes is
-//! seen before the coordinator has committed the attempt.
+//! The destination of an attempt's records: a final file's upload, or a shuffle file. Nothing that
+//! it writes is visible before the coordinator has committed the attempt.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ use crate::defect::{self, Defect};
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
 
-/// An attempt's output under way.
+/// An attempt's output while it is written.
 pub(super) enum Output<'p> {
     Final {
         uri: String,
@@ -67,7 +67,7 @@ impl<'p> Output<'p> {
         let location = Location::parse_local(&path)
             .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
         let uri = location.to_string();
-        // On a local disk, jobs and attempts stage their files under names of their own.
+        // On a local disk, jobs and attempts stage their files under different names.
         let writer = format!("{}.{}", setup.storage.job(), task.attempt);
         let upload = PartUpload::begin(&setup.runtime, setup.storage.stores(), &location, &writer)
             .map_err(TaskError::Store)?;
@@ -82,7 +82,7 @@ impl<'p> Output<'p> {
         })
     }
 
-    /// Takes a record.
+    /// Adds a record.
     pub(super) fn push(&mut self, record: Record) -> Result<(), TaskError> {
         match self {
             Self::Final { writer, .. } => writer.write(&record).map_err(TaskError::WriteOutput),
@@ -90,7 +90,7 @@ impl<'p> Output<'p> {
         }
     }
 
-    /// Ends the output once all records were taken.
+    /// Ends the output after all records were added.
     pub(super) fn finish(
         self,
         context: &TaskContext,
@@ -131,7 +131,7 @@ impl<'p> Output<'p> {
         }
     }
 
-    /// Throws the output away after a failure. What cannot be thrown away is never completed.
+    /// Deletes the output after a failure. Parts that cannot be deleted are never completed.
     pub(super) fn abandon(self, context: &TaskContext) {
         if let Self::Final { writer, uri } = self
             && let Some(upload) = writer.abandon()
@@ -142,7 +142,7 @@ impl<'p> Output<'p> {
     }
 }
 
-/// What only the coordinator may do; see `defect`.
+/// Only the coordinator may do this; see `defect`.
 fn complete_at_once(
     context: &TaskContext,
     uri: &str,

@@ -16,59 +16,59 @@ use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
 use crate::task::output::Output;
 
-/// Stack of a thread that runs tasks. Expressions recurse, and only what is touched costs memory.
+/// Stack of a thread that runs tasks. Expressions recurse, and only touched pages use memory.
 pub const TASK_STACK_BYTES: usize = 256 << 20;
 
-/// What to run.
+/// The assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The task and the attempt.
     pub task: TaskAttempt,
-    /// Where its records come from.
+    /// The source of its records.
     pub input: TaskInput,
-    /// Whether to tell of each record before it is worked on.
+    /// Whether to report each record before it is processed.
     pub trace_records: bool,
 }
 
-/// Where a task's records come from.
+/// The source of a task's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskInput {
     /// A file of the source.
     File(InputFile),
     /// Inline items [first, first + count).
     Items {
-        /// The first one's position.
+        /// The position of the first one.
         first: u32,
-        /// How many.
+        /// Their number.
         count: u32,
     },
-    /// Its partition of the stage before.
+    /// Its partition of the previous stage.
     Shuffle {
         /// Path, under the job's storage prefix, of the object that lists that stage's outputs.
         outputs: String,
     },
 }
 
-/// How far an attempt is; looked at by others while it runs. Any change is progress.
+/// The progress of an attempt, which other threads read while it runs. Any change is progress.
 #[derive(Debug, Default)]
 pub struct ProgressCounters {
     /// Records read from the input.
     pub records: AtomicU64,
     /// Bytes read from storage.
     pub bytes: AtomicU64,
-    /// Entries written to sorted runs and shuffle files. A merge of runs reads nothing from storage
-    /// for a long time.
+    /// Entries written to sorted runs and shuffle files, because a merge of runs may read nothing
+    /// from storage for a long time.
     pub written: Arc<AtomicU64>,
 }
 
-/// Is told of each record before it is worked on, so that a process that dies names the record it
-/// died of.
+/// Receives each record's position before the record is processed, so that a process that dies can
+/// name it.
 pub trait Trace: Send + Sync {
     /// `record` is its line or its number, from 1.
     fn note(&self, input: &str, record: u64);
 }
 
-/// Runs an attempt to its end, on this thread, whose stack should be of [`TASK_STACK_BYTES`].
+/// Runs an attempt to its end, on this thread, whose stack should have [`TASK_STACK_BYTES`].
 /// Blocks; must not be called inside a runtime.
 pub fn run(
     context: &TaskContext,
@@ -77,7 +77,8 @@ pub fn run(
     trace: Option<&dyn Trace>,
 ) -> Result<TaskOutput, TaskFailure> {
     let trace = trace.filter(|_| assignment.trace_records);
-    // What a panic leaves half done is this attempt's alone: its output is never looked at.
+    // Everything that a panic leaves unfinished belongs to this attempt, and its output is never
+    // read.
     let work = AssertUnwindSafe(|| execute(context, assignment, counters, trace));
     let outcome = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
         Err(TaskError::Bug(format!(
@@ -97,15 +98,15 @@ pub fn run(
     })
 }
 
-/// The object that a call could not reach, if that may pass.
+/// The object that a call could not reach, if the error may disappear.
 fn unreached(error: &StorageError) -> Option<(CallKind, Location)> {
     let may_pass = error.is_transient() && !error.is_full_disk();
     let object = may_pass.then(|| Location::parse_local(&error.object).ok())?;
     Some((error.kind(), object?))
 }
 
-/// Asks the store for calls like the one that failed: if it answers them, it is of no use to wait
-/// for the store.
+/// Makes calls to the store like the one that failed: if the store answers them, waiting for it is
+/// useless.
 fn tell_whose_fault(
     context: &TaskContext,
     failure: &mut TaskFailure,
@@ -167,8 +168,8 @@ fn execute(
     }
 }
 
-/// Passes every record of the input through the stage's steps to the output; gives how many were
-/// read.
+/// Passes every record of the input through the stage's steps to the output; returns the number of
+/// records read.
 fn pass_records(
     context: &TaskContext,
     assignment: &Assignment,
@@ -219,7 +220,7 @@ fn pass_records(
     Ok(records_in)
 }
 
-/// Puts file and record in front of what a step says.
+/// Puts file and record in front of a step's message.
 fn placed(error: TaskError, place: Place<'_>) -> TaskError {
     use zephyr_store::shuffle::ShuffleError;
     if let TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) = error {

@@ -1,4 +1,5 @@
-//! Whole stages by hand, without a coordinator: what a job's files hold, and how failures are told.
+//! Runs whole stages directly, without a coordinator: the contents of a job's files, and how
+//! failures are reported.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -118,7 +119,7 @@ impl Job {
         }
     }
 
-    /// Runs every task of every stage; gives the last stage's outputs.
+    /// Runs every task of every stage; returns the last stage's outputs.
     fn run(&self) -> Result<Vec<(TaskAttempt, TaskOutput)>, TaskFailure> {
         let (context, plan) = (self.context(), self.plan());
         let mut listed = None;
@@ -320,7 +321,7 @@ fn bad_data_is_deterministic_and_a_vanished_or_changed_file_is_not() {
     assert!(
         unknown
             .error
-            .starts_with("s3://in/a.csv: its extension tells no format"),
+            .starts_with("s3://in/a.csv: its extension does not imply a format"),
         "{}",
         unknown.error
     );
@@ -424,7 +425,7 @@ fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
 }
 
 #[test]
-fn an_object_that_alone_does_not_answer_is_told_from_a_store_that_is_away() {
+fn a_single_unreachable_object_is_distinguished_from_an_outage() {
     for (is_away, expected) in [
         (false, Setback::ObjectUnavailable),
         (true, Setback::StoreAway),
@@ -497,7 +498,7 @@ fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() 
 }
 
 #[test]
-fn a_trace_hears_of_every_record_before_it_is_worked_on_and_progress_is_counted() {
+fn a_trace_gets_every_record_before_it_is_processed_and_progress_is_counted() {
     struct Notes(Mutex<Vec<(String, u64)>>);
     impl Trace for Notes {
         fn note(&self, input: &str, record: u64) {
@@ -577,7 +578,7 @@ fn an_assignment_that_does_not_fit_the_plan_is_refused() {
 }
 
 #[test]
-fn a_task_that_panics_has_failed_and_says_what_it_panicked_with() {
+fn a_task_that_panics_has_failed_with_the_message_of_the_panic() {
     struct Panics;
     impl Trace for Panics {
         fn note(&self, input: &str, record: u64) {

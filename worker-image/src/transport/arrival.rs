@@ -1,5 +1,5 @@
-//! A connection on which no call was let in for a while is closed: silence, plain HTTP, TLS,
-//! headers that never end, or a peer that has no token. Reads no byte of what is said.
+//! Closes a connection on which no call was accepted for a while: silence, plain HTTP, TLS, endless
+//! headers, or a peer without a token. Reads no bytes of the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -12,16 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
-/// How long a connection may be open before its first call is let in. A worker's first call follows
-/// its connection within milliseconds; with thousands at once, within seconds.
+/// How long a connection may be open before its first call is accepted. A worker's first call
+/// follows its connection within milliseconds; with thousands at the same time, within seconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether a call was let in on a connection. Clones are of the same connection.
+/// Whether a call was accepted on a connection. Clones refer to the same connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LetIn(Arc<AtomicBool>);
 
 impl LetIn {
-    /// A call was let in: from here on the connection may be as quiet as it likes.
+    /// A call was accepted: from here on the connection may be silent for any time.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -35,12 +35,12 @@ impl LetIn {
 pub(super) struct Arrival<S> {
     inner: S,
     let_in: LetIn,
-    /// None once a call was let in.
+    /// None after a call was accepted.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Arrival<S> {
-    /// Of a connection that was accepted just now.
+    /// For a connection that was accepted just now.
     pub(super) fn new(inner: S) -> Self {
         Self::within(inner, ARRIVAL_TIMEOUT)
     }
@@ -53,8 +53,8 @@ impl<S> Arrival<S> {
         }
     }
 
-    /// Asked only where there is nothing to read: what has come is looked at before anybody is sent
-    /// away.
+    /// Checked only if there is nothing to read: received bytes are handled before a connection is
+    /// closed.
     fn is_too_late(&mut self, context: &mut Context<'_>) -> bool {
         if self.let_in.is_noted() {
             self.deadline = None;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_not_let_in_in_time_is_sent_away_when_there_is_nothing_left_to_read() {
+    async fn a_connection_without_an_accepted_call_is_closed_when_nothing_is_left_to_read() {
         let (mut peer, mut arrival) = overdue();
         peer.write_all(b"words").await.unwrap();
         let mut heard = Vec::new();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_let_in_may_be_silent_and_so_may_who_has_time_left() {
+    async fn a_connection_with_an_accepted_call_or_with_time_left_may_be_silent() {
         let (mut peer, mut let_in) = overdue();
         let_in.connect_info().note();
         let (_other_peer, accepted) = duplex(64);

@@ -10,13 +10,13 @@ use zephyr_proto::worker::worker_client::WorkerClient;
 use super::token::Token;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
-/// How long a connection may take: the supervisor tries again for ever, so this is short.
+/// How long connecting may take. This is short, because the supervisor retries forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address cannot be one.
+    /// The address is invalid.
     #[error("dial coordinator {address}: not an address: {source}")]
     Address {
         /// As configured.
@@ -25,17 +25,17 @@ pub enum ConnectError {
         #[source]
         source: tonic::transport::Error,
     },
-    /// Nobody answers there.
+    /// Nothing answers at that address.
     #[error("dial coordinator {address}: {cause}")]
     Dial {
         /// As configured.
         address: String,
-        /// The innermost cause: the outer ones all say "transport error".
+        /// The innermost cause: the outer ones only say "transport error".
         cause: String,
     },
 }
 
-/// A client with the metadata each call has to carry.
+/// A client with the metadata that each call must carry.
 pub struct Connection {
     /// The client.
     pub client: WorkerClient<Channel>,
@@ -43,7 +43,7 @@ pub struct Connection {
     pub authorization: MetadataValue<Ascii>,
 }
 
-/// Dials the coordinator.
+/// Connects to the coordinator.
 pub async fn connect(address: &str, token: &Token) -> Result<Connection, ConnectError> {
     let endpoint = Endpoint::from_shared(address.to_owned())
         .map_err(|source| ConnectError::Address {

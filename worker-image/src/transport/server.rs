@@ -1,5 +1,5 @@
-//! The coordinator's gRPC server: every call, to whatever path, passes the token check first.
-//! Answers no call itself but those to services that are not there.
+//! The coordinator's gRPC server: every call, to any path, passes the token check first. It answers
+//! only calls to unknown services itself.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
-/// Streams at once on one connection: a worker and the operator need one each, and a second while
-/// the first dies.
+/// Streams on one connection: a worker and the operator need one each, and a second one while the
+/// first closes.
 const STREAMS_PER_CONNECTION: u32 = 8;
-/// Calls at once on one connection.
+/// Calls at the same time on one connection.
 const CALLS_PER_CONNECTION: usize = 8;
-/// Largest header of a call: the token and tonic's own few lines.
+/// Largest header of a call: the token and tonic's own few headers.
 const MAX_HEADERS_BYTES: u32 = 8 * 1024;
-/// How long TCP may keep a peer that answers nothing.
+/// How long TCP keeps a peer that does not answer.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves both services on this listener until `stop` is done. Calls without the token are counted
@@ -71,8 +71,8 @@ pub async fn serve(
         .await
 }
 
-/// The version of a protocol is part of its service's name: a caller of another release is told
-/// what there is.
+/// The version of a protocol is part of its service's name, so a caller of another release gets the
+/// list of existing services.
 async fn unknown_call() -> axum::response::Response {
     let (worker, run) = (worker_server::SERVICE_NAME, run_server::SERVICE_NAME);
     let text = format!("no such call; this coordinator serves {worker} and {run}");

@@ -1,4 +1,4 @@
-//! The bearer token of a generation: how it is made, carried and compared. It has no `Debug` and no
+//! The bearer token of a generation: how it is derived, sent and compared. It has no `Debug` and no
 //! `Display`, and is never logged.
 
 use std::fmt::Write as _;
@@ -10,16 +10,15 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status};
 use zephyr_engine::id::{Generation, JobUid};
 
-/// What the signature is over begins with this, so that a token of another use can never be one of
-/// ours.
+/// The beginning of the signed text, so that a token for another purpose can never be valid here.
 const CONTEXT: &str = "zephyr.dev/session/v1";
 /// Hexadecimal digits of an HMAC-SHA256.
 const TOKEN_LENGTH: usize = 64;
-/// Where the token travels.
+/// The header that carries the token.
 const METADATA_KEY: &str = "authorization";
 const SCHEME: &str = "Bearer ";
 
-/// The secret that opens both services of one generation's coordinator.
+/// The secret that authorizes calls to both services of one generation's coordinator.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -35,7 +34,7 @@ pub enum TokenError {
         #[source]
         source: std::io::Error,
     },
-    /// The content is none. It is not shown.
+    /// The content is not a valid token. It is not shown.
     #[error("token file {path}: not a token; it holds {TOKEN_LENGTH} lowercase hexadecimal digits")]
     NotAToken {
         /// The file.
@@ -54,7 +53,7 @@ impl Token {
         Self(hexadecimal(tag.as_ref()))
     }
 
-    /// A token nobody else knows, for a run in one process tree.
+    /// A random token for a run in one process tree.
     pub fn random() -> Result<Self, TokenError> {
         let bytes: ring::rand::Random<[u8; TOKEN_LENGTH / 2]> =
             ring::rand::generate(&SystemRandom::new()).map_err(|_| TokenError::Random)?;
@@ -95,7 +94,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
         })
 }
 
-/// Lets only calls with the right token through, whatever they call.
+/// Passes only calls with the right token, to any path.
 #[derive(Clone)]
 pub struct TokenCheck {
     key: hmac::Key,
@@ -103,9 +102,9 @@ pub struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Checks against this token. Both sides are signed with a key that lives only in this process,
-    /// and the signatures are compared, so that neither time nor place of a difference can be seen
-    /// from outside.
+    /// Compares with this token. Both sides are signed with a key that exists only in this process,
+    /// and the signatures are compared, so that timing reveals neither the existence nor the
+    /// position of a difference.
     pub fn new(token: &Token) -> Result<Self, TokenError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| TokenError::Random)?;
@@ -113,8 +112,8 @@ impl TokenCheck {
         Ok(Self { key, expected })
     }
 
-    /// Deny by default: anything but the right token in the right place is refused with the same
-    /// words.
+    /// Deny by default: everything but the right token in the right place is refused with the same
+    /// message.
     pub fn check(&self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut presented = request.metadata().get_all(METADATA_KEY).iter();
         let (Some(first), None) = (presented.next(), presented.next()) else {
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_token_in_the_right_place_is_let_in() {
+    fn only_the_right_token_in_the_right_place_is_accepted() {
         let token = Token::derive(b"key", &job(), Generation(2));
         let right = format!("Bearer {}", token.0);
         let check = TokenCheck::new(&token).unwrap();

@@ -1,5 +1,5 @@
-//! One child process as its supervisor sees it: start, frames in and out, the tail of its stderr,
-//! its end. Decides nothing about tasks.
+//! One child process from its supervisor's point of view: start, frames in and out, the end of its
+//! stderr, its exit. Decides nothing about tasks.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,26 +20,25 @@ use super::child_main::CHILD_ARGUMENT;
 use super::death::Cause;
 use super::frames::{self, FrameError};
 
-/// Frames read and not yet looked at.
+/// Frames that were read and not handled yet.
 const FRAMES_QUEUED: usize = 64;
-/// How much of its stderr is kept for the message when it dies.
+/// How much of its stderr is kept for the message if it dies.
 const STDERR_TAIL_BYTES: usize = 4096;
-/// Longest line of stderr that goes to the log in one piece.
+/// Longest line of stderr that is logged in one piece.
 const MAX_STDERR_LINE_BYTES: usize = 4096;
-/// Lines of one child's stderr that go to the log in a second: a flood must not drown everything
-/// else.
+/// Lines of one child's stderr that are logged in a second, so that one child cannot fill the log.
 const STDERR_LINES_PER_SECOND: u32 = 50;
-/// How long a fresh child may take to say that it is ready; it compiles the expressions.
+/// How long a new child may take until it is ready; it compiles the expressions.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a process may take to be gone after its pipes closed.
+/// How long a process may take to exit after its pipes closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the rest of stderr is waited for: a process of its own making may hold it open.
+/// How long to wait for the rest of stderr: a process that the child started may hold it open.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a child cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChildError {
-    /// The system did not start it.
+    /// The system could not start it.
     #[error("start the task's process {executable}: {source}")]
     Start {
         /// The executable.
@@ -48,7 +47,7 @@ pub(super) enum ChildError {
         #[source]
         source: io::Error,
     },
-    /// It has no pipe.
+    /// A pipe is missing.
     #[error("start the task's process: it has no {pipe}")]
     NoPipe {
         /// Which.
@@ -57,15 +56,15 @@ pub(super) enum ChildError {
     /// Its pipe broke.
     #[error(transparent)]
     Frame(FrameError),
-    /// It said that it cannot work.
+    /// It reported that it cannot work.
     #[error("{error}")]
     Setup {
-        /// Its words.
+        /// Its message.
         error: String,
-        /// Whether that is the machine's fault, as it says.
+        /// Whether the machine is at fault, according to the child.
         is_disruption: bool,
     },
-    /// It did not say that it is ready.
+    /// It did not report that it is ready.
     #[error("the task's process did not get ready within {} s{last_words}", READY_TIMEOUT.as_secs())]
     NotReady {
         /// The end of its stderr.
@@ -147,7 +146,7 @@ impl ChildProcess {
         ChildError::NotReady { last_words }
     }
 
-    /// Says something to it.
+    /// Sends it a message.
     pub(super) async fn send(&mut self, message: to_child::Message) -> Result<(), ChildError> {
         frames::write(
             &mut self.commands,
@@ -159,12 +158,12 @@ impl ChildProcess {
         .map_err(ChildError::Frame)
     }
 
-    /// The next thing it says; `None` when it is gone. May be cancelled.
+    /// Its next message; `None` when it has exited. May be cancelled.
     pub(super) async fn next(&mut self) -> Option<Result<from_child::Message, FrameError>> {
         self.frames.recv().await
     }
 
-    /// Whether it is gone, as far as is known without waiting.
+    /// Whether it has exited, as far as is known without waiting.
     pub(super) fn is_gone(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None)) || self.frames.is_closed()
     }
@@ -174,7 +173,7 @@ impl ChildProcess {
         self.process.id()
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills it and waits until it has exited.
     pub(super) async fn kill(mut self) {
         if let Err(error) = self.process.kill().await {
             tracing::debug!(%error, "the task's process was gone before it could be killed");
@@ -205,7 +204,7 @@ fn cause(status: ExitStatus) -> Cause {
     }
 }
 
-/// The executable of this very process, also where its file was replaced meanwhile.
+/// The executable of this process, even if its file was replaced since.
 pub(super) fn own_executable() -> io::Result<PathBuf> {
     let link = PathBuf::from("/proc/self/exe");
     if link.exists() {
@@ -269,7 +268,7 @@ async fn forward_stderr(mut stderr: impl AsyncRead + Unpin, slot: u32, tail: Tai
     lines.end();
 }
 
-/// Puts what a child writes into the log, line by line, and only so many.
+/// Logs a child's stderr, line by line, up to the limit.
 struct Lines {
     slot: u32,
     line: Vec<u8>,

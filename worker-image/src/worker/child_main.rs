@@ -1,5 +1,5 @@
-//! The child process: one task after the other, as its supervisor says. Ends at once when the
-//! supervisor is gone. Knows no coordinator and no session.
+//! The child process: runs one task after the other, as its supervisor requests. Exits as soon as
+//! the supervisor is gone. Knows no coordinator and no session.
 
 use std::fs::File;
 use std::io;
@@ -30,24 +30,24 @@ use crate::task::{
 };
 use crate::telemetry;
 
-/// First argument of a child process. No subcommand and no option of any of our programs begins
-/// like this.
+/// First argument of a child process. No subcommand or option of any of our programs begins like
+/// this.
 pub const CHILD_ARGUMENT: &str = "__task-child";
 
-/// Threads for calls to the store, which wait more than they work.
+/// Threads for calls to the store, which mostly wait.
 const STORAGE_THREADS: usize = 1;
-/// How often running tasks tell how far they are.
+/// How often running tasks report their progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// A task that takes longer is the last one of its thread. It cannot touch more than some tens of
-/// MiB of the stack in this time.
+/// A task that takes longer is the last one on its thread. In this time it cannot touch more than
+/// some tens of MiB of the stack.
 const SHORT_TASK: Duration = Duration::from_millis(5);
 /// Most tasks of one thread.
 const TASKS_OF_A_THREAD: u32 = 256;
-/// The kernel's largest score: when memory is short the child is ended, not the supervisor.
+/// The kernel's largest score: if memory runs out, the child is killed and not the supervisor.
 const OOM_SCORE: &str = "1000";
 
-/// Runs the child and gives its exit code where this process was started as one; otherwise `None`,
-/// at once. Belongs at the top of `main` of every program that runs workers.
+/// Runs the child and returns its exit code if this process was started as one; otherwise returns
+/// `None` at once. Must be called first in `main` of every program that runs workers.
 pub fn child_main_if_requested() -> Option<ExitCode> {
     let requested = std::env::args_os()
         .nth(1)
@@ -61,7 +61,7 @@ pub fn child_main_if_requested() -> Option<ExitCode> {
     })
 }
 
-/// Why a child cannot go on.
+/// Why a child cannot continue.
 #[derive(Debug, thiserror::Error)]
 enum ChildError {
     #[error(transparent)]
@@ -88,7 +88,7 @@ enum ChildError {
     Run(crate::convert::identity::WireError),
 }
 
-/// Why a child cannot begin; told to the supervisor.
+/// Why a child cannot start; reported to the supervisor.
 #[derive(Debug, thiserror::Error)]
 enum SetupError {
     #[error(transparent)]
@@ -100,7 +100,7 @@ enum SetupError {
 }
 
 impl SetupError {
-    /// Another machine, or this one later, may do better.
+    /// It may work on another machine, or later on this one.
     fn is_disruption(&self) -> bool {
         match self {
             Self::Spill(_) | Self::Context(TaskContextError::FindSpillFolder { .. }) => true,
@@ -109,7 +109,7 @@ impl SetupError {
     }
 }
 
-/// Where frames to the supervisor go, whole ones only.
+/// The channel for frames to the supervisor, which are written only as a whole.
 #[derive(Clone)]
 struct Reports(Arc<Mutex<File>>);
 
@@ -134,7 +134,7 @@ impl Reports {
     }
 }
 
-/// What runs now, for the thread that reports progress.
+/// The running task, for the thread that reports progress.
 type Running = Arc<Mutex<Option<(TaskAttempt, Arc<ProgressCounters>)>>>;
 
 fn child_main() -> Result<(), ChildError> {
@@ -204,7 +204,7 @@ fn make_spill_folder(folder: &str) -> Result<(), StorageError> {
         .map_err(|error| StorageError::from_io_in(CALL, &location, &error))
 }
 
-/// Listens on a thread of its own, so that the end of the supervisor ends this process even while a
+/// Reads on a separate thread, so that the end of the supervisor ends this process even while a
 /// task hangs.
 fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
     let (sender, receiver) = mpsc::channel();
@@ -260,7 +260,7 @@ fn report_progress(reports: Reports) -> Result<Running, ChildError> {
     Ok(running)
 }
 
-/// What a thread that runs tasks needs.
+/// The state of a thread that runs tasks.
 struct TaskRunner {
     context: TaskContext,
     tasks: mpsc::Receiver<RunTask>,
@@ -269,9 +269,9 @@ struct TaskRunner {
 }
 
 impl TaskRunner {
-    /// Runs tasks on a new thread: short ones one after the other, which saves most of what they
-    /// cost. What they touched of its stack is given back when the thread ends. Gives `false` when
-    /// there is nothing more to run.
+    /// Runs tasks on a new thread: short ones one after the other, which avoids most of their
+    /// overhead. The stack memory that they touched is released when the thread ends. Returns
+    /// `false` if there are no more tasks.
     fn run_some(&mut self) -> Result<bool, ChildError> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
@@ -283,13 +283,13 @@ impl TaskRunner {
                     name: "task",
                     source,
                 })?;
-            // A panic outside of any task is a bug of this process: it ends, as it would have on
-            // this thread.
+            // A panic outside of any task is a bug of this process, which then ends, as it would
+            // after a panic on this thread.
             running.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
-    /// Runs tasks until one was not short, or there were many.
+    /// Runs tasks until one was not short, or until there were many.
     fn run_short_ones(&mut self) -> Result<bool, ChildError> {
         for _ in 0..TASKS_OF_A_THREAD {
             let Ok(run) = self.tasks.recv() else {
@@ -327,7 +327,7 @@ impl TaskRunner {
     }
 }
 
-/// Tells the supervisor the record before it is worked on. The pipe keeps the note when this
+/// Reports the record to the supervisor before it is processed. The pipe keeps the note if this
 /// process dies.
 struct Notes {
     reports: Reports,

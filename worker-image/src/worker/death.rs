@@ -1,5 +1,5 @@
-//! What a child process died of, in one sentence that names the file and the record. Pure: looks at
-//! no process.
+//! How a child process died, in one sentence that names the file and the record. Pure: examines no
+//! process.
 
 use std::time::Duration;
 
@@ -7,44 +7,44 @@ use zephyr_engine::coordinator::record::FailureClass;
 
 use crate::task::TaskFailure;
 
-/// Where a task was.
+/// The position of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// What the task reads.
+    /// The input of the task.
     pub input: String,
-    /// Records it had read, as last reported.
+    /// Number of records that it had read, as last reported.
     pub records: u64,
-    /// The record it worked on, where each was noted.
+    /// The record that it was processing, if each record was noted.
     pub next_record: Option<String>,
 }
 
 /// What ended the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A signal that was not ours.
+    /// A signal that this program did not send.
     Signal(i32),
-    /// It ended by itself, with this code.
+    /// It exited by itself, with this code.
     Exit(i32),
-    /// We killed it: no progress for this long.
+    /// This program killed it because it made no progress for this long.
     Stalled(Duration),
-    /// We killed it: the worker's memory was nearly used up, mostly by it.
+    /// This program killed it because the worker's memory was nearly used up, mostly by it.
     OutOfMemory,
-    /// It wrote something that is none of our frames.
+    /// It wrote bytes that are not a valid frame.
     Protocol,
 }
 
-/// All that is known of a death.
+/// Everything that is known about a death.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Death {
     /// What ended it.
     pub cause: Cause,
     /// Whether the kernel counted an OOM kill since the process began.
     pub oom_killed: bool,
-    /// The worker's memory limit; 0 where there is none.
+    /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
     /// The last lines of its stderr.
     pub stderr_tail: String,
-    /// Where it was.
+    /// The position of its task.
     pub place: Place,
 }
 
@@ -56,8 +56,8 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 
 impl Death {
-    /// The failure of the task that it was working on. Always an application failure: the worker
-    /// itself is well, so no node and no pod was lost.
+    /// The failure of the task that it was running. Always an application failure: the worker
+    /// itself works, so no node and no pod was lost.
     pub(super) fn failure(&self) -> TaskFailure {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
         TaskFailure {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_death_is_told_as_what_it_was() {
+    fn each_death_is_reported_with_its_cause() {
         let overflow = "thread 'task' has overflowed its stack\nfatal runtime error: stack overflow, aborting\n";
         let table = [
             (

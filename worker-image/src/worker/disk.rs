@@ -1,7 +1,7 @@
-//! What a worker's scratch space holds, beside what its pod may use of its node's disk. The kubelet
-//! evicts a pod that uses more, and a worker that goes at once is gone before the eviction is in
-//! its pod's status, where nobody finds it then: so the worker looks for itself, now and then while
-//! it works and once more when it has to go. Reads only.
+//! The size of a worker's scratch space, compared with the pod's limit for its node's disk. The
+//! kubelet evicts a pod that uses more. If a worker terminates at once, it is gone before its pod's
+//! status shows the eviction. So the worker measures the space itself: from time to time while it
+//! works, and once more when it has to terminate. Reads only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,29 +12,29 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// Bytes in one block of `st_blocks`, whatever the file system's own blocks are (POSIX `stat`).
+/// Bytes in one block of `st_blocks`, whatever the block size of the file system (POSIX `stat`).
 const BLOCK_BYTES: u64 = 512;
-/// Time between two looks. The kubelet measures every ten seconds or so: a pod that it evicts was
-/// over its limit at the last look in most cases, and then no further look delays its report. A
-/// look reads some hundred directory entries.
+/// Time between two measurements. The kubelet measures about every ten seconds, so a pod that it
+/// evicts was usually over its limit at the last measurement; then no further measurement delays
+/// its report. A measurement reads some hundred directory entries.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the look may take that is made when the worker has to go: the kubelet gives an evicted
+/// How long the measurement may take when the worker has to terminate: the kubelet gives an evicted
 /// pod at least two seconds, and the report has to be sent within the other one.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a worker goes that was told to.
+/// How a worker terminates on request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// What it runs was disturbed by the world around it, and is handed back.
+    /// Its tasks were disturbed from outside, and are handed back.
     Disrupted,
-    /// What it runs has used more of the disk than it may; the sentence says how much.
+    /// Its tasks have used more of the disk than allowed; the sentence says how much.
     OverDiskLimit(String),
 }
 
 /// A pod's scratch space and its limit.
 #[derive(Clone, Debug)]
 pub(super) struct DiskLimit {
-    /// The only place that the pod can write to.
+    /// The only folder to which the pod can write.
     pub(super) directory: PathBuf,
     /// Limit of its pod; 0 if there is none.
     pub(super) limit_bytes: u64,
@@ -47,7 +47,7 @@ impl DiskLimit {
         let look = || {
             let directory = Arc::clone(&directory);
             async move {
-                // A blocking thread that panics has seen nothing.
+                // If the blocking thread panics, there is no measurement.
                 let look = tokio::task::spawn_blocking(move || held(&directory));
                 look.await.unwrap_or_default()
             }
@@ -61,9 +61,9 @@ impl DiskLimit {
     }
 }
 
-/// Looks again and again until the worker has to go, and says how it goes; nothing if nobody says
-/// that it has to. A last look that was over the limit is enough; otherwise one more is made, for a
-/// disk that has filled since.
+/// Measures repeatedly until the worker has to terminate, and returns how it terminates; nothing if
+/// the sender is gone. If the last measurement was over the limit, that decides; otherwise one more
+/// is made, because the disk may have filled since.
 async fn watch<Look>(
     limit_bytes: u64,
     look: impl Fn() -> Look,
@@ -96,7 +96,7 @@ where
     Some(excess.map_or(Leave::Disrupted, Leave::OverDiskLimit))
 }
 
-/// What is wrong with the use of the disk, if anything is.
+/// The error about the use of the disk, if there is one.
 fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     (held_bytes > limit_bytes).then(|| {
         format!(
@@ -107,8 +107,8 @@ fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     })
 }
 
-/// Bytes on the disk of everything in a directory, as the kubelet counts them. What cannot be seen
-/// is not counted: files come and go meanwhile.
+/// Bytes on the disk of everything in a directory, as the kubelet counts them. Entries that cannot
+/// be read are not counted, because files come and go at the same time.
 fn held(directory: &Path) -> u64 {
     let mut bytes = 0;
     let mut folders = vec![directory.to_owned()];
@@ -140,7 +140,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn what_lies_in_folders_counts_by_what_it_takes_of_the_disk_and_a_link_leads_nowhere() {
+    fn files_count_by_their_blocks_on_the_disk_and_links_are_not_followed() {
         let scratch = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         fs::write(elsewhere.path().join("big"), vec![1; 8 << 20]).unwrap();
@@ -160,8 +160,9 @@ mod tests {
         );
     }
 
-    /// How a worker with a limit of 3 MiB goes after 10 s, and how long that takes. `looks` gives
-    /// what each look finds; one that is `None`, and all after the last, never ends.
+    /// How a worker with a limit of 3 MiB terminates after 10 s, and how long that takes. `looks`
+    /// contains the result of each measurement; one that is `None`, and all after the last, never
+    /// end.
     async fn leaves(looks: &[Option<u64>]) -> (bool, Duration) {
         let number = Cell::new(0);
         let look = || {
@@ -189,7 +190,7 @@ mod tests {
     async fn a_full_disk_is_known_though_no_further_look_ends_in_time() {
         let at_once = Duration::ZERO;
         for (looks, expected) in [
-            // It was over the limit at the last look, whether or not the next one ends.
+            // It was over the limit at the last measurement, whether or not the next one ends.
             (&[Some(1), Some(4)][..], (true, at_once)),
             (&[Some(4), None][..], (true, at_once)),
             // It has filled since.
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_without_a_limit_never_looks_and_an_asker_that_is_gone_says_nothing() {
+    async fn a_worker_without_a_limit_never_measures_and_a_gone_sender_means_nothing() {
         let look = || async { panic!("it looks") };
         let (tell, told) = oneshot::channel();
         tell.send(()).unwrap();

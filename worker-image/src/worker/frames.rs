@@ -1,5 +1,5 @@
 //! Frames between a supervisor and its child: a length of four bytes, little endian, and a protobuf
-//! message. Knows no message's meaning and starts no process.
+//! message. Does not know the meaning of messages and starts no process.
 
 use std::io::{self, Read, Write};
 
@@ -21,15 +21,15 @@ pub(super) enum FrameError {
         #[source]
         source: io::Error,
     },
-    /// Something else than us wrote into the pipe.
+    /// Another writer wrote into the pipe.
     #[error(
         "read a frame of the task's process: its length is {length}; at most {MAX_FRAME_BYTES} bytes are"
     )]
     Length {
-        /// What stood there.
+        /// The bytes that were read.
         length: usize,
     },
-    /// The frame is none of our messages.
+    /// The frame is not a known message.
     #[error("read a frame of the task's process: {source}")]
     Decode {
         /// Why.
@@ -76,7 +76,8 @@ pub(super) async fn write(
     pipe_end.flush().await.map_err(pipe)
 }
 
-/// Reads one frame; `None` at the end. Not to be cancelled half-way: what was read would be lost.
+/// Reads one frame; `None` at the end. Must not be cancelled, because bytes that were read would be
+/// lost.
 pub(super) async fn read<M: Message + Default>(
     pipe_end: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<M>, FrameError> {

@@ -1,17 +1,17 @@
-//! What the kernel's control groups say of this process's memory: the number of OOM kills so far.
+//! The memory data of the kernel's control groups for this process: the number of OOM kills so far.
 //! Reads only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel counts the OOM kills of this process's control group.
+/// The file in which the kernel counts the OOM kills of this process's control group.
 #[derive(Clone, Debug)]
 pub(super) struct OomCounter {
     file: Option<PathBuf>,
 }
 
 impl OomCounter {
-    /// Finds the file, of either version of control groups; there is none outside Linux.
+    /// Finds the file, in either version of control groups; there is none outside Linux.
     pub(super) fn find() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self {
@@ -21,14 +21,14 @@ impl OomCounter {
         }
     }
 
-    /// OOM kills so far; 0 where nobody counts.
+    /// OOM kills so far; 0 if there is no such file.
     pub(super) fn read(&self) -> u64 {
         self.file.as_deref().and_then(count).unwrap_or(0)
     }
 }
 
-/// In a container with its own view of the control groups the file lies at the root; elsewhere
-/// below our own path.
+/// In a container with its own view of the control groups the file is at the root; otherwise it is
+/// below the path of this process.
 fn candidates(own: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in own.lines() {

@@ -1,20 +1,21 @@
-//! Ends the largest task process of a worker shortly before the container's memory is used up. The
-//! kernel would often end the whole container instead (`memory.oom.group`), and the supervisor and
-//! all other tasks with it. Only measures and compares: the slot kills.
+//! Decides to end the largest task process of a worker shortly before the container's memory is
+//! used up. Otherwise the kernel would often end the whole container (`memory.oom.group`),
+//! including the supervisor and all other tasks. Only measures and compares: the slot kills.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What is left of the limit when a process is ended: a process that fills memory as fast as it can
-/// needs longer for this than it takes to look again.
+/// The share of the limit that is left when a process is ended: a process that fills memory as fast
+/// as possible needs longer for this than the interval between two measurements.
 const RESERVE_SHARE: u64 = 10;
 /// The reserve of a small container.
 const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
-/// How often to look while there is plenty, and once half of the limit is used.
+/// The interval between measurements while there is plenty of memory, and after half of the limit
+/// is used.
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
-/// What `statm` counts in. All our platforms have pages of this size.
+/// The unit of `statm`. All supported platforms have pages of this size.
 const PAGE_BYTES: u64 = 4096;
 
 /// Memory of the task processes of one worker.
@@ -23,17 +24,17 @@ pub(super) struct MemoryWatch {
     used: Vec<AtomicU64>,
 }
 
-/// What a slot has to do.
+/// The next action of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Look again after this long.
+    /// Measure again after this time.
     Fine(Duration),
     /// End this slot's process.
     TooMuch,
 }
 
 impl MemoryWatch {
-    /// For this many slots. A limit of 0 is none.
+    /// For this number of slots. A limit of 0 means none.
     pub(super) fn new(limit_bytes: u64, slots: u32) -> Self {
         Self {
             limit_bytes,
@@ -41,7 +42,7 @@ impl MemoryWatch {
         }
     }
 
-    /// Looks at a slot's process; `None` is one without a process.
+    /// Measures a slot's process; `None` means that there is no process.
     pub(super) fn look(&self, slot: u32, process: Option<u32>) -> Finding {
         if self.limit_bytes == 0 {
             return Finding::Fine(LOOK_SELDOM);
@@ -90,7 +91,7 @@ impl MemoryWatch {
     }
 }
 
-/// Memory of a process that is not backed by a file: what the kernel cannot take back.
+/// Memory of a process that is not backed by a file, which the kernel cannot reclaim.
 fn anonymous_bytes(process: u32) -> Option<u64> {
     parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
 }

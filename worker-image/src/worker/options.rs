@@ -1,5 +1,4 @@
-//! What a worker is started with, and what it shows of itself. Reads no environment: `main` and
-//! `local` do.
+//! The settings of a worker, and its visible state. Reads no environment: `main` and `local` do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,29 +11,29 @@ use crate::transport::token::Token;
 
 /// Settings of one worker.
 pub struct WorkerOptions {
-    /// What is run.
+    /// The job.
     pub job: Arc<RunJob>,
-    /// What opens the session.
+    /// The token that opens the session.
     pub token: Token,
-    /// Where the coordinator is dialled.
+    /// The coordinator's address.
     pub address: String,
     /// Its pod's uid.
     pub pod_uid: String,
     /// Its pod's name, for people.
     pub pod_name: String,
-    /// Child processes; at least 1.
+    /// Number of child processes; at least 1.
     pub slots: u32,
-    /// Memory that the tasks may plan with together; 0 where it is not known.
+    /// Memory that all tasks together may use; 0 if it is not known.
     pub memory_bytes: u64,
-    /// Whether that is the container's limit, beyond which the kernel ends processes.
+    /// Whether that is the container's limit, above which the kernel ends processes.
     pub memory_is_limited: bool,
-    /// What the pod may use of its node's disk; 0 where there is no limit.
+    /// How much of its node's disk the pod may use; 0 if there is no limit.
     pub disk_limit_bytes: u64,
-    /// What is started as a child: this very executable where not given. It has to begin with
+    /// The executable of child processes; default: this executable. It must begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,
-    /// Where tasks spill, and the only place of the pod that is written to; a folder for each slot
-    /// is made in it.
+    /// The folder for spilling, and the only place to which the pod writes; each slot has its own
+    /// folder in it.
     pub spill_directory: PathBuf,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,
@@ -49,16 +48,16 @@ pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
     }
 }
 
-/// Whether the worker can take work.
+/// Whether the worker can accept work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// There is no session with the coordinator.
     NoSession,
-    /// A session with the newest epoch is up.
+    /// A session with the newest epoch is open.
     Ready,
-    /// It was told to go.
+    /// It was asked to terminate.
     Draining,
-    /// It cannot work for this coordinator, and why.
+    /// It cannot work for this coordinator, with the reason.
     Refused(String),
 }
 

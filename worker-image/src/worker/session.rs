@@ -1,5 +1,5 @@
-//! The worker's session: on a thread and a runtime of its own, so that nothing the supervisor does
-//! can delay a heartbeat. Reconnects for ever. Knows tasks only as messages.
+//! The worker's session. It has its own thread and runtime, so that the supervisor cannot delay a
+//! heartbeat. Reconnects forever. Handles tasks only as messages.
 
 use std::time::Duration;
 
@@ -22,36 +22,36 @@ use crate::transport::token::Token;
 /// First and longest wait before the next try to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Messages on their way out in the session; more wait in the supervisor, where they are kept
-/// anyway.
+/// Outgoing messages of the session; further ones wait in the supervisor, which keeps them in any
+/// case.
 const OUTBOUND_QUEUED: usize = 64;
-/// Heartbeats until the coordinator has told its interval.
+/// Heartbeat interval until the coordinator has sent its own.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
-/// Bounds on what the coordinator may tell as its interval.
+/// Bounds for the interval that the coordinator sends.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What a session needs.
+/// The settings of a session.
 pub(super) struct SessionOptions {
-    /// Whose run it is.
+    /// The run.
     pub identity: RunIdentity,
-    /// Where the coordinator is dialled.
+    /// The coordinator's address.
     pub address: String,
-    /// What opens the session.
+    /// The token that opens the session.
     pub token: Token,
 }
 
-/// How a coordinator is reached.
+/// The way to reach a coordinator.
 pub(crate) trait Line: Send + 'static {
     /// A connection on which no session is open yet.
     type Connection: Send;
-    /// What the coordinator says in a session.
+    /// The coordinator's messages in a session.
     type Inbound: Stream<Item = Result<CoordinatorMessage, Status>> + Send + Unpin;
 
-    /// Reaches the coordinator.
+    /// Connects to the coordinator.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
-    /// Opens a session in which the worker says this.
+    /// Opens a session with this first message of the worker.
     fn open(
         connection: Self::Connection,
         outbound: ReceiverStream<WorkerMessage>,
@@ -91,21 +91,21 @@ impl Line for Grpc {
     }
 }
 
-/// What the supervisor brings to a new connection.
+/// The supervisor's input for a new connection.
 pub(crate) struct Opening {
-    /// Who speaks, and what is running.
+    /// The worker's identity, and its running attempts.
     pub hello: Hello,
-    /// What to say from then on, in order. Its end ends the session.
+    /// Further messages, in order. If the channel closes, the session ends.
     pub outbound: mpsc::Receiver<worker_message::Message>,
 }
 
-/// What a session tells the supervisor. Order is the order in which things happened.
+/// An event from the session for the supervisor, in the order in which they happened.
 pub(crate) enum FromSession {
-    /// There is a connection; what to say first?
+    /// There is a connection, and the first message is needed.
     Connected(oneshot::Sender<Opening>),
-    /// The coordinator of this epoch, the newest seen, said this.
+    /// A message of the coordinator of this epoch, which is the newest one seen.
     Said(Epoch, coordinator_message::Message),
-    /// The session is over. Another is being tried.
+    /// The session is over. Another one is being opened.
     Over,
 }
 
@@ -128,7 +128,7 @@ enum SessionError {
     NoSupervisor,
 }
 
-/// Why there is no session thread.
+/// Why the session's thread could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("start the session's thread: {source}")]
 pub struct StartSessionError {
@@ -169,7 +169,7 @@ pub(crate) struct Session<L> {
 }
 
 impl<L: Line> Session<L> {
-    /// None yet.
+    /// No epoch yet.
     pub(crate) fn new(
         line: L,
         identity: RunIdentity,
@@ -185,7 +185,7 @@ impl<L: Line> Session<L> {
         }
     }
 
-    /// One session after the other, for ever.
+    /// Runs one session after the other, forever.
     pub(crate) async fn keep(mut self) {
         let mut backoff = BACKOFF_FIRST;
         while !self.events.is_closed() {
@@ -297,14 +297,14 @@ impl<L: Line> Session<L> {
     }
 }
 
-/// What the coordinator settled at the beginning of the session.
+/// The settings that the coordinator sent at the beginning of the session.
 #[derive(Clone, Copy)]
 struct Settings {
     epoch: Epoch,
     heartbeat: Duration,
 }
 
-/// Heartbeats in their interval, and whatever the supervisor has to say.
+/// Sends heartbeats in their interval, and the supervisor's messages.
 async fn speak(
     identity: RunIdentity,
     mut outbound: mpsc::Receiver<worker_message::Message>,

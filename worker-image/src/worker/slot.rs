@@ -1,5 +1,5 @@
-//! One task slot: a child process that is reused, ended where a task hangs, and replaced where it
-//! died. Reports to the supervisor; knows no coordinator.
+//! One task slot: a child process that is reused, killed if a task hangs, and replaced if it died.
+//! Reports to the supervisor; knows no coordinator.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -21,33 +21,32 @@ use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
 use crate::task::TaskFailure;
 
-/// Wait before it is reported that no process can be started, so that a worker in trouble does not
-/// fail a whole stage's tasks in a moment.
+/// Wait before a failed start of a process is reported, so that a worker with problems does not
+/// fail all tasks of a stage within a moment.
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
-/// After a task that took longer the memory of its process is looked at at once, after shorter ones
-/// together this long after the first: a process cannot take more than some tens of MiB in that
-/// time.
+/// After a longer task the memory of its process is measured at once; after a series of shorter
+/// ones this long after the first: in that time a process cannot take more than some tens of MiB.
 const MAX_UNSEEN: Duration = Duration::from_millis(20);
 
-/// What a slot is told.
+/// A command for a slot.
 pub(crate) enum SlotCommand {
-    /// Run this. Only while the slot is idle.
+    /// Run this task. Only sent while the slot is idle.
     Run {
         /// Which attempt it is.
         task: TaskAttempt,
-        /// As it came from the coordinator.
+        /// The assignment as it came from the coordinator.
         run: RunTask,
-        /// For a fresh child.
+        /// The setup for a new child.
         setup: Arc<Setup>,
     },
-    /// Stop whatever runs, without a report of it. Answered by `Stopped`.
+    /// Stop the running task, without a report about it. Answered by `Stopped`.
     Stop,
 }
 
-/// What a slot reports.
+/// A report of a slot.
 pub(crate) enum SlotEvent {
-    /// How far the task is.
+    /// The progress of the task.
     Progress(TaskProgress),
     /// The task is done; the slot is idle.
     Done(TaskDone),
@@ -57,17 +56,17 @@ pub(crate) enum SlotEvent {
     Stopped,
 }
 
-/// What slots of one worker share.
+/// The state that the slots of one worker share.
 pub(super) struct SlotOptions {
-    /// What to start as a child.
+    /// The executable of child processes.
     pub executable: PathBuf,
-    /// How long a task may go on without progress.
+    /// How long a task may run without progress.
     pub stall_timeout: Duration,
-    /// The worker's memory limit; 0 where there is none.
+    /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
     /// Memory of all task processes of this worker.
     pub(super) memory: MemoryWatch,
-    /// Where this process's OOM kills are counted.
+    /// The file that counts this process's OOM kills.
     pub oom: OomCounter,
 }
 
@@ -75,23 +74,23 @@ pub(super) struct SlotOptions {
 pub(super) struct Slot {
     /// Its number.
     pub number: u32,
-    /// What it shares with the others.
+    /// The shared state.
     pub options: Arc<SlotOptions>,
-    /// OOM kills in this worker before its child process began. A child that is killed between two
-    /// tasks may be seen to die in the second.
+    /// OOM kills in this worker before its child process started. The death of a child that is
+    /// killed between two tasks may be noticed only in the second.
     pub oom_kills_before: u64,
-    /// When the memory of its process is looked at while a task runs.
+    /// When the memory of its process is measured while a task runs.
     pub next_look: Instant,
-    /// When it is looked at whether the process can be kept; `None` where that was done after its
-    /// last task.
+    /// When it is decided whether the process can be kept; `None` if that was done after its last
+    /// task.
     pub keep_until: Option<Instant>,
-    /// Where it is told what to do.
+    /// Its commands.
     pub commands: mpsc::Receiver<SlotCommand>,
-    /// Where it reports, with its number.
+    /// The channel for its reports, with its number.
     pub events: mpsc::Sender<(u32, SlotEvent)>,
 }
 
-/// How a run ended, with the child where it can be used again.
+/// How a run ended, with the child if it can be used again.
 enum Outcome {
     Finished(SlotEvent, Option<Box<ChildProcess>>),
     /// The supervisor is gone.
@@ -148,7 +147,7 @@ impl Slot {
         }
     }
 
-    /// A process that holds on to more than its share of the memory is not used again.
+    /// A process that keeps more than its share of the memory is not used again.
     async fn kept(&mut self, child: Option<Box<ChildProcess>>) -> Option<Box<ChildProcess>> {
         self.keep_until = None;
         let process = child.as_ref().and_then(|child| child.id());
@@ -314,8 +313,8 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
     ))
 }
 
-/// A worker that cannot start processes is in trouble itself: not the task's fault. A child that
-/// refuses the job is.
+/// If a worker cannot start processes, the worker has a problem, and the task is not at fault. If a
+/// child refuses the job, the job is at fault.
 fn class_of(error: &ChildError) -> FailureClass {
     match error {
         ChildError::Start { .. }

@@ -1,5 +1,5 @@
-//! The supervisor's loop: it alone knows what is running in which slot, what is finished and not
-//! acknowledged, and what the coordinator wants. Runs no task itself and touches no storage.
+//! The supervisor's loop. Only it knows what is running in which slot, which finished attempts are
+//! not acknowledged, and what the coordinator wants. Runs no task itself and uses no storage.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,55 +27,55 @@ use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
 
-/// Most tasks a worker holds beyond its slots. The coordinator gives a few for each slot; more is a
-/// mistake of one of us.
+/// Most tasks that a worker holds in addition to its slots. The coordinator sends a few for each
+/// slot; more would be a bug.
 const MAX_QUEUE: usize = 4096;
-/// Messages to the session that wait for it; what does not fit stays here and is said at the next
-/// tick.
+/// Messages that wait for the session; the rest stays here and is sent at the next tick.
 const OUTBOUND_QUEUED: usize = 64;
 /// Finished tasks in one message: with the parts of their uploads well below the largest message.
 const DONE_PER_MESSAGE: usize = 64;
-/// After something was reported the next reports wait this long, and go together: each message
-/// costs the coordinator and this process several hand-overs between threads.
+/// After a report the next reports wait this long and are sent together, because each message costs
+/// the coordinator and this process several switches between threads.
 const REPORT_INTERVAL: Duration = Duration::from_millis(1);
-/// How often progress is told and what could not be said is said again.
+/// How often progress is reported, and unsent messages are tried again.
 const TICK: Duration = Duration::from_millis(500);
-/// How long a worker that was told to go waits for the coordinator to have heard it.
+/// How long a worker that was asked to terminate waits until the coordinator has received its last
+/// messages.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the supervisor is made of.
+/// The dependencies of the supervisor.
 pub(crate) struct Supervisor {
-    /// What is run.
+    /// The job.
     pub job: Arc<RunJob>,
-    /// What it says of itself in each `Hello`; `running` is filled in.
+    /// Its data for each `Hello`; `running` is filled in.
     pub hello: Hello,
-    /// What a child needs, but for the number of source shards.
+    /// The setup for a child, without the number of source shards.
     pub setup: Setup,
-    /// From the session's thread.
+    /// Events from the session's thread.
     pub session: mpsc::Receiver<FromSession>,
-    /// To each slot.
+    /// Channels to the slots.
     pub slots: Vec<mpsc::Sender<SlotCommand>>,
-    /// From all slots.
+    /// Reports of all slots.
     pub slot_events: mpsc::Receiver<(u32, SlotEvent)>,
-    /// Whether the readiness probe answers.
+    /// The answer of the readiness probe.
     pub readiness: watch::Sender<Readiness>,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,
 }
 
-/// What a slot does, as far as the supervisor knows.
+/// The state of a slot, as far as the supervisor knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occupation {
     Idle,
     Running(TaskAttempt),
-    /// Told to stop; what it says before `Stopped` is not wanted any more.
+    /// It was asked to stop; reports before `Stopped` are ignored.
     Stopping,
 }
 
-/// A finished attempt whose `Ack` has not come.
+/// A finished attempt without an `Ack` so far.
 struct Report {
     message: ReportMessage,
-    /// Whether it was said in the present session.
+    /// Whether it was reported in the present session.
     said: bool,
 }
 
@@ -84,25 +84,26 @@ enum ReportMessage {
     Failed(zephyr_proto::worker::Failed),
 }
 
-/// The loop's own state.
+/// The state of the loop.
 struct State {
     occupations: Vec<Occupation>,
     queue: VecDeque<(TaskAttempt, RunTask)>,
     reports: BTreeMap<TaskAttempt, Report>,
     progress: BTreeMap<TaskAttempt, TaskProgress>,
-    /// Into the present session, once it is welcomed or while it is being opened.
+    /// The channel into the present session, once the session is accepted or while it is being
+    /// opened.
     outbound: Option<mpsc::Sender<worker_message::Message>>,
     welcomed: bool,
     setup: Option<Arc<Setup>>,
-    /// Set when this worker was told to go: when to wait no longer.
+    /// The time at which waiting ends; set when this worker was asked to terminate.
     draining: Option<Instant>,
-    /// Before this no further reports are said.
+    /// No further reports are sent before this time.
     report_not_before: Instant,
-    /// Whether some wait for that.
+    /// Whether some reports wait for that time.
     reports_wait: bool,
 }
 
-/// Why a supervisor ended without being told to.
+/// Why a supervisor ended without a request.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// A part of this process died.
@@ -114,8 +115,7 @@ pub enum SupervisorError {
 }
 
 impl Supervisor {
-    /// Works until `terminate` says that this worker has to go, and what was to be said then is
-    /// said.
+    /// Works until `terminate` asks this worker to terminate and its last messages are sent.
     pub(crate) async fn run(
         mut self,
         terminate: oneshot::Receiver<Leave>,
@@ -158,7 +158,7 @@ impl Supervisor {
         }
     }
 
-    /// Gives `true` when there is nothing left to wait for.
+    /// Returns `true` if there is nothing left to wait for.
     fn on_session(&self, state: &mut State, event: FromSession) -> bool {
         match event {
             FromSession::Connected(answer) => {
@@ -253,16 +253,16 @@ impl Supervisor {
         state.say_reports();
     }
 
-    /// Stops an attempt and forgets that it was there. What is finished is reported all the same:
-    /// the coordinator has its file to throw away.
+    /// Stops an attempt and forgets it. A finished attempt is still reported, because the
+    /// coordinator has to delete its file.
     fn forget(&self, state: &mut State, task: TaskAttempt) {
         state.queue.retain(|(queued, _)| *queued != task);
         state.progress.remove(&task);
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation == Occupation::Running(task) {
                 *occupation = Occupation::Stopping;
-                // A slot's queue holds a Run and a Stop, and it has taken the Run or not: there is
-                // always room.
+                // A slot's queue has room for a Run and a Stop, whether or not the slot has taken
+                // the Run, so it is never full.
                 if slot.try_send(SlotCommand::Stop).is_err() {
                     tracing::error!(%task, "the slot takes no command; the attempt goes on unwanted");
                 }
@@ -331,8 +331,8 @@ impl Supervisor {
             .set(i64::try_from(busy).unwrap_or(i64::MAX));
     }
 
-    /// Gives everything back: the tasks run elsewhere within a second, while this process goes.
-    /// Those that have used too much of the disk are given back as failed.
+    /// Hands all tasks back: they run elsewhere within a second, while this process terminates.
+    /// Tasks that used too much of the disk are handed back as failed.
     fn drain(&self, state: &mut State, how: Leave) {
         if state.draining.is_some() {
             return;
@@ -373,12 +373,13 @@ impl Supervisor {
             handed_back,
         }));
         state.say(worker_message::Message::Bye(Bye {}));
-        // Its end lets the coordinator close the stream when it has read everything; that is what
-        // is waited for.
+        // When it ends, the coordinator closes the stream after it has read everything; the worker
+        // waits for that.
         state.outbound = None;
     }
 
-    /// Going is for good, and a refusal outlasts the session in which it was found.
+    /// Termination is permanent, and a refusal is still valid after the session in which it
+    /// occurred.
     fn set_ready(&self, state: &State, readiness: Readiness) {
         let refused = matches!(*self.readiness.borrow(), Readiness::Refused(_));
         if state.draining.is_none() && !(refused && readiness == Readiness::NoSession) {
@@ -388,7 +389,7 @@ impl Supervisor {
 }
 
 impl State {
-    /// Attempts in slots.
+    /// Number of attempts in slots.
     fn in_slots(&self) -> Vec<TaskAttempt> {
         let running = |occupation: &Occupation| match occupation {
             Occupation::Running(task) => Some(*task),
@@ -397,14 +398,14 @@ impl State {
         self.occupations.iter().filter_map(running).collect()
     }
 
-    /// Attempts in slots and in the queue.
+    /// Number of attempts in slots and in the queue.
     fn running(&self) -> Vec<TaskAttempt> {
         let mut running = self.in_slots();
         running.extend(self.queue.iter().map(|(task, _)| *task));
         running
     }
 
-    /// Attempts this worker answers for: running, or finished and not acknowledged.
+    /// Attempts for which this worker is responsible: running, or finished and not acknowledged.
     fn held(&self) -> Vec<TaskAttempt> {
         let mut held = self.running();
         held.extend(self.reports.keys());
@@ -453,7 +454,7 @@ impl State {
         );
     }
 
-    /// Says at once what was not said, unless something was said just before.
+    /// Sends unsent reports at once, unless reports were sent a moment ago.
     fn say_reports_soon(&mut self) {
         if Instant::now() < self.report_not_before {
             self.reports_wait = true;
@@ -462,7 +463,7 @@ impl State {
         }
     }
 
-    /// Says what was not said in this session, as far as the session takes it.
+    /// Sends reports that were not sent in this session, as far as the session accepts them.
     fn say_reports(&mut self) {
         self.reports_wait = false;
         let (Some(outbound), true) = (&self.outbound, self.welcomed) else {
@@ -496,7 +497,7 @@ impl State {
         }
     }
 
-    /// Says something that need not arrive.
+    /// Sends a message that may get lost.
     fn say(&self, message: worker_message::Message) {
         if let Some(outbound) = &self.outbound
             && outbound.try_send(message).is_err()
@@ -514,7 +515,7 @@ async fn told(terminate: &mut Option<oneshot::Receiver<Leave>>) -> Leave {
             return how;
         }
     }
-    // Nobody tells any more: a sender that is gone without a word never told anything.
+    // The sender is gone, so there will be no request: a dropped sender never means one.
     std::future::pending().await
 }
 
@@ -542,7 +543,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_report_is_said_at_once_and_those_that_follow_it_closely_together() {
+    async fn the_first_report_is_sent_at_once_and_closely_following_ones_together() {
         let (sender, mut session) = mpsc::channel(OUTBOUND_QUEUED);
         let mut state = State {
             occupations: Vec::new(),

@@ -1,15 +1,17 @@
-//! Runs many drawn jobs side by side and says how they ended. How one is run is the caller's.
+//! Runs many random jobs in parallel and reports how they ended. The caller defines how one job is
+//! run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Kinds of complaints that are shown.
+/// Most kinds of errors that are shown.
 const KINDS_SHOWN: usize = 8;
-/// What of a complaint tells its kind.
+/// The part of an error that determines its kind.
 const KIND_CHARS: usize = 60;
 
-/// Runs the jobs of these seeds, so many at a time; gives how many succeeded, or what is wrong.
+/// Runs the jobs of these seeds, the given number at a time; returns how many succeeded, or the
+/// errors.
 ///
 /// # Errors
 /// Jobs ended wrongly.
@@ -34,7 +36,7 @@ pub(crate) fn run_all(
         let succeeded = outcomes.iter().filter(|outcome| **outcome == Ok(true));
         return Ok(succeeded.count());
     }
-    // One of each kind: seeds differ, the first words after them do not.
+    // One of each kind: the seeds differ, the first words after them do not.
     let kind = |wrong: &&str| {
         wrong.lines().next().map(|line| {
             line.chars()

@@ -1,6 +1,6 @@
-//! Jobs drawn from a seed: a source, steps, a sink and whatever is in the folders before, each with
-//! what must come of it. The expectation is computed here by other means than the engine's. Runs
-//! nothing, and calls nothing of the engine: two drivers use it, one in process and one through the
+//! Random jobs from a seed: a source, steps, a sink and existing files in the folders, each with
+//! the expected result. The expected result is computed here by other means than the engine's. Runs
+//! nothing, and calls nothing of the engine. Two drivers use it, one in process and one through the
 //! program.
 
 mod drive;
@@ -20,13 +20,13 @@ pub(crate) use self::drive::run_all;
 /// How a job ends that cannot be planned.
 pub(crate) const REFUSED: &str = "PlanFailed";
 
-/// The folder of the input, of the output and of the storage, below the root of each.
+/// The folders of the input, of the output and of the storage, below the root of each.
 pub(crate) const INPUT: &str = "in";
 pub(crate) const OUTPUT: &str = "out";
 pub(crate) const STORAGE: &str = "scratch";
 /// The manifest that a job writes last.
 pub(crate) const MANIFEST: &str = "_SUCCESS.json";
-/// Stands in a drawn manifest for the address of the folder in which all of the above are.
+/// A placeholder in a random manifest for the address of the folder that contains all of the above.
 pub(crate) const ROOT: &str = "$ROOT";
 
 /// Random numbers from a seed.
@@ -51,7 +51,7 @@ impl Dice {
     }
 }
 
-/// What a job has to end with.
+/// The expected result of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     /// It is refused before any task runs.
@@ -62,25 +62,25 @@ pub(crate) enum Expected {
         records: Vec<Value>,
         /// The names of the files below the root.
         names: BTreeSet<String>,
-        /// What was there before and has to stay.
+        /// Files that existed before and must stay.
         kept: BTreeMap<String, Vec<u8>>,
         /// A rule that sees only the manifest may refuse it, although the real names would not
-        /// collide.
+        /// clash.
         may_be_refused: bool,
     },
 }
 
-/// A drawn job.
+/// A random job.
 pub(crate) struct Case {
     pub(crate) seed: u64,
     /// `spec`, with [`ROOT`] in its addresses.
     pub(crate) spec: Value,
-    /// All files and keys that are there before, by their path below the root.
+    /// All files and keys that exist before, by their path below the root.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) expected: Expected,
 }
 
-/// What became of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// Refused by validation, or at planning.
@@ -122,7 +122,7 @@ impl Case {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// The files that are there before, with the folder's address in those that name others.
+    /// The files that exist before, with the folder's address in those that contain other names.
     pub(crate) fn files_at(&self, root: &str) -> BTreeMap<String, Vec<u8>> {
         let is_manifest = |name: &str| name == format!("{OUTPUT}/{MANIFEST}");
         let files = self.files.iter().map(|(name, bytes)| {
@@ -135,7 +135,7 @@ impl Case {
         files.collect()
     }
 
-    /// Says what is wrong with how the job ended and with `after`: all files below the root but
+    /// Returns the errors in how the job ended and in `after`: all files below the root except
     /// those of the storage, by their path.
     pub(crate) fn check(
         &self,
@@ -244,7 +244,8 @@ fn compare(
     (got != wanted).then(|| format!("the records are {got:?} and should be {wanted:?}"))
 }
 
-/// The text of a value with the keys of objects in order: `serde_json` may keep them as they came.
+/// The text of a value with the keys of objects in order, because `serde_json` may keep their
+/// original order.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {

@@ -13,7 +13,7 @@ use super::{Dice, Expected, INPUT, MANIFEST, OUTPUT, ROOT, STORAGE, has_extensio
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Folder {
     Own,
-    /// That of the input.
+    /// The folder of the input.
     Input,
     /// Below the storage prefix.
     Storage,
@@ -22,15 +22,15 @@ enum Folder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Existing {
     Nothing,
-    /// A file of a name that the template can make.
+    /// A file with a name that the template can produce.
     Stale,
     /// Another job's finished output.
     Finished,
-    /// A file of another kind.
+    /// A file of no job.
     Foreign,
 }
 
-/// A drawn sink.
+/// A random sink.
 pub(super) struct Sink {
     folder: Folder,
     template: String,
@@ -57,7 +57,7 @@ pub(super) fn draw(dice: &mut Dice, source: &Source, flow: &Flow) -> Sink {
         dice.pick(&[".jsonl", ".jsonl.gz", ".jsonl.zst"])
     };
     let extension = match (folder, source.extension()) {
-        // So that the names can be those of the input.
+        // So that the names can equal those of the input.
         (Folder::Input, Some(extension)) if extension.contains("jsonl") => extension,
         _ => extension,
     };
@@ -121,7 +121,7 @@ impl Sink {
         }
     }
 
-    /// Where the ledger goes, below the root.
+    /// The place of the ledger, below the root.
     pub(super) fn storage(&self) -> String {
         if self.storage_below_input {
             format!("{INPUT}/{STORAGE}")
@@ -141,7 +141,7 @@ impl Sink {
         format!("{}/{name}", self.folder())
     }
 
-    /// What is in the output folder before.
+    /// The contents of the output folder before the job.
     pub(super) fn existing(&self) -> BTreeMap<String, Vec<u8>> {
         let stale = self.name(7, 9);
         let content = b"{\"old\":1}\n".to_vec();
@@ -150,7 +150,7 @@ impl Sink {
             Existing::Stale => BTreeMap::from([(stale, content)]),
             Existing::Foreign => BTreeMap::from([(format!("{OUTPUT}/README"), content)]),
             Existing::Finished => {
-                // In the order in which a job writes it: who owns it comes before the files.
+                // In the order in which a job writes it: the owner comes before the files.
                 let manifest = format!(
                     "{{\"version\":1,\"jobUid\":\"0123\",\"job\":\"ns/old\",\"planDigest\":\"d\",\"files\":[{{\"uri\":\"{ROOT}/{stale}\",\"rows\":1,\"bytes\":10,\"crc32c\":\"00000000\"}}],\"totals\":{{\"files\":1,\"rows\":1,\"bytes\":10}}}}"
                 );
@@ -186,7 +186,7 @@ impl Sink {
         (is_taken && self.mode != Some("Overwrite")).then_some("there is output already")
     }
 
-    /// What has to come of the job.
+    /// The expected result of the job.
     pub(super) fn expected(&self, source: &Source, flow: &Flow) -> Expected {
         if let Some(why) = self.refusal(source, flow) {
             return Expected::Refused(why);
@@ -197,7 +197,7 @@ impl Sink {
         if self.existing == Existing::Foreign {
             kept.extend(self.existing());
         }
-        // Seen from the manifest alone, several paths are several shards.
+        // According to the manifest alone, several paths are several shards.
         let several_paths = source.listed_paths() > 1 && !self.template.contains("{shard");
         let near_storage = self.storage_below_input && source.has_wildcards();
         // An escaped character looks like a wildcard to a rule that sees only the text.

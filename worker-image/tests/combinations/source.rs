@@ -1,5 +1,5 @@
-//! Sources: inline items, and folders with one file, several or none, with marker files and odd
-//! names among them, named by globs and by literal paths.
+//! Sources: inline items, and folders with one file, several or none, which also contain marker
+//! files and unusual names, read by globs and by literal paths.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use super::steps::{Flow, Shape, Shards};
 use super::{Dice, INPUT, ROOT, has_extension};
 
-/// Names that a wildcard finds and that some store or library reads as something else.
+/// Names that a wildcard matches and that some store or library interprets differently.
 const ODD_NAMES: [&str; 9] = [
     "a b", "é", "x#1", "x%41", "x%20y", "q?1", "br[1]", "c{d}", "s*r",
 ];
 
-/// What else is in the folder.
+/// Other contents of the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Others {
     Nothing,
-    /// What other systems and we ourselves leave beside data.
+    /// Files that other systems and this one leave beside data.
     Markers,
-    /// Odd names that match.
+    /// Unusual names that match.
     Odd,
-    /// An odd name that does not match, if the pattern has an extension.
+    /// An unusual name that does not match, if the pattern has an extension.
     Unmatched,
     /// A folder with a file in it.
     Deeper,
 }
 
-/// How the files are named.
+/// How the manifest names the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
     /// `*.jsonl`
@@ -47,7 +47,7 @@ enum Naming {
     Twice,
 }
 
-/// A drawn source.
+/// A random source.
 pub(super) enum Source {
     Items {
         values: Vec<Value>,
@@ -57,13 +57,13 @@ pub(super) enum Source {
     Files(Files),
 }
 
-/// Files and how they are named.
+/// Files, and how the manifest names them.
 pub(super) struct Files {
     shape: Shape,
     extension: &'static str,
     /// Records by name below the input folder.
     data: BTreeMap<String, Vec<Value>>,
-    /// Other names, with their bytes.
+    /// Other names, with their contents.
     others: BTreeMap<String, Vec<u8>>,
     naming: Naming,
     sets_format: bool,
@@ -138,7 +138,7 @@ fn records(dice: &mut Dice, shape: Shape) -> Vec<Value> {
 }
 
 impl Source {
-    /// The records that are read, as the shards in which they are read.
+    /// The records that are read, by shard.
     pub(super) fn flow(&self) -> Flow {
         match self {
             Self::Items {
@@ -181,7 +181,7 @@ impl Source {
         }
     }
 
-    /// All that is there before the job, by its path below the root.
+    /// Everything that exists before the job, by its path below the root.
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let Self::Files(files) = self else {
             return BTreeMap::new();
@@ -216,7 +216,7 @@ impl Source {
         }
     }
 
-    /// Whether a path has a character that is escaped.
+    /// Whether a path contains an escaped character.
     pub(super) fn has_escapes(&self) -> bool {
         matches!(self, Self::Files(files) if files.paths().iter().any(|path| path.contains('\\')))
     }
@@ -225,13 +225,13 @@ impl Source {
         matches!(self, Self::Files(files) if files.naming != Naming::Literal)
     }
 
-    /// Whether a wildcard finds files in folders of any depth.
+    /// Whether a wildcard matches files in folders at any depth.
     pub(super) fn is_deep(&self) -> bool {
         matches!(self, Self::Files(files)
             if matches!(files.naming, Naming::DeepEverything | Naming::DeepExtension))
     }
 
-    /// The names of what is read, below the root.
+    /// The names of the files that are read, below the root.
     pub(super) fn read(&self) -> Vec<String> {
         match self {
             Self::Items { .. } => Vec::new(),

@@ -1,5 +1,5 @@
-//! Steps in two forms: as a manifest says them, and as a plain computation on values. The second
-//! knows nothing of jq, stages or shuffles.
+//! Steps in two forms: as in a manifest, and as a simple computation on values. The second knows
+//! nothing about jq, stages or shuffles.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::Dice;
 
-/// Default shards of a shuffle, at most.
+/// The largest default number of shards of a shuffle.
 const MAX_DEFAULT_SHARDS: usize = 256;
 
-/// What the records are.
+/// The kind of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Strings of words.
@@ -32,11 +32,11 @@ pub(super) struct Flow {
     pub(super) shards: Shards,
 }
 
-/// How they are spread.
+/// How they are distributed over shards.
 #[derive(Clone, Debug)]
 pub(super) enum Shards {
     Known(Vec<Vec<Value>>),
-    /// A hash has spread them, and nothing here depends on how.
+    /// A hash distributes them, and nothing here depends on the result.
     Scattered {
         records: Vec<Value>,
         count: usize,
@@ -87,7 +87,7 @@ enum Step {
     Count,
 }
 
-/// Draws up to three steps of each scope in any order, with what they make of `flow`. Tells the
+/// Draws up to three steps of each scope in any order, with their effect on `flow`. Returns the
 /// manifest's form.
 pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
     let mut scopes = Vec::new();
@@ -131,8 +131,8 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
     (steps, flow)
 }
 
-/// The step as a manifest says it and what it makes of the records; nothing if it does not suit
-/// them.
+/// The step in the manifest's form and its effect on the records; nothing if it is not applicable
+/// to them.
 fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     let (shape, flow) = (flow.shape, flow.clone());
     let one = |value: &Value| vec![value.clone()];
@@ -160,7 +160,7 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
                 let shards = Shards::Known(taken.collect());
                 (json!({"takePerShard": count}), Flow { shape, shards })
             }
-            // The hash decides which records come first.
+            // The hash determines which records come first.
             Shards::Scattered { .. } => return None,
         },
         Step::Group(shards) => group(&flow, shards),

@@ -1,5 +1,5 @@
-//! A bucket over HTTP, as slow as wanted: the part of S3 that a ledger needs. It keeps all in
-//! memory and checks no signature.
+//! A bucket over HTTP with a configurable delay: the part of S3 that a ledger needs. It keeps
+//! everything in memory and checks no signature.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +17,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// All objects are of one moment, in headers and in lists.
+/// All objects have the same time, in headers and in lists.
 const WRITTEN_AT: [&str; 2] = ["Sat, 01 Jan 2000 00:00:00 GMT", "2000-01-01T00:00:00.000Z"];
-/// A prefix in it. It has all names that a bucket can have.
+/// The bucket's name. Every bucket name leads to it.
 pub(super) const URI: &str = "s3://light/storage";
 
-/// The server. It ends with this.
+/// The server. It stops when this is dropped.
 pub(crate) struct Bucket {
     shared: Arc<Shared>,
     port: u16,
@@ -58,17 +58,17 @@ impl Bucket {
         }
     }
 
-    /// From now on it answers each call so much later.
+    /// From now on each answer is delayed by this much.
     pub(crate) fn set_delay(&self, delay: Duration) {
         self.shared.delay.send_replace(delay);
     }
 
-    /// Calls that it has answered late.
+    /// Number of delayed answers.
     pub(crate) fn slow_answers(&self) -> u64 {
         self.shared.slow_answers.load(Ordering::Relaxed)
     }
 
-    /// How a job reaches it.
+    /// The settings with which a job reaches it.
     pub(super) fn options(&self) -> Value {
         json!({
             "aws_endpoint": format!("http://127.0.0.1:{}", self.port),
@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// What lies under a prefix, in one answer; names that go on behind the delimiter only up to there.
+/// The keys under a prefix, in one answer; keys that continue after the delimiter only up to there.
 async fn list(
     State(shared): State<Arc<Shared>>,
     Query(asked): Query<BTreeMap<String, String>>,

@@ -1,4 +1,4 @@
-//! One real coordinator process with storage in a folder of its own or in a bucket, and the
+//! One real coordinator process with storage in a separate folder or in a bucket, and the
 //! operator's end of its stream. Starts and stops it; knows no worker.
 
 use std::fs;
@@ -33,14 +33,14 @@ use super::dialogue::Link;
 
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// News of ended pods on their way.
+/// Most reports of ended pods in the queue.
 const NEWS_QUEUED: usize = 64;
-/// The end of the log that a failed test shows.
+/// How much of the log's end a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;
 /// The largest report names 20,000 pods.
 const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 
-/// The process, where it runs. It ends with this.
+/// The process, while it runs. It ends when this is dropped.
 pub(crate) struct Coordinator {
     folder: TempDir,
     grpc_port: u16,
@@ -50,7 +50,8 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Of a job whose first stage has this many tasks, with storage in its folder; not started.
+    /// For a job whose first stage has this number of tasks, with storage in its folder; not
+    /// started.
     pub(crate) fn of(tasks: u32) -> Self {
         Self::with_storage(tasks, None)
     }
@@ -101,7 +102,7 @@ impl Coordinator {
         }
     }
 
-    /// Starts it, or the next one after it was killed.
+    /// Starts it, or its successor after it was killed.
     pub(crate) fn start(&mut self) {
         let path = |name: &str| self.folder.path().join(name);
         let log = fs::OpenOptions::new()
@@ -109,8 +110,8 @@ impl Coordinator {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        // As in a container with systemd's default limit of open files: it has to raise that
-        // itself.
+        // As in a container with systemd's default limit of open files, which the process has to
+        // raise itself.
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -S -n 1024; exec \"$0\" \"$@\""])
@@ -127,8 +128,7 @@ impl Coordinator {
         self.process = Some(command.spawn().unwrap());
     }
 
-    /// A worker that is none of the light ones: a process with a child process for each slot, which
-    /// run the tasks.
+    /// A real worker: a process with a child process for each slot, which run the tasks.
     pub(crate) fn start_worker(&self, name: &str, slots: u32) -> WorkerProcess {
         let path = |name: &str| self.folder.path().join(name);
         let log = fs::File::create(path(&format!("{name}.log"))).unwrap();
@@ -148,7 +148,7 @@ impl Coordinator {
         WorkerProcess(command.spawn().unwrap())
     }
 
-    /// As a node that loses power.
+    /// Like a power failure of its node.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _gone_before = process.kill();
@@ -170,7 +170,7 @@ impl Coordinator {
         assert!(kill.unwrap().success());
     }
 
-    /// How workers reach it.
+    /// The address for workers.
     pub(crate) fn link(&self) -> Link {
         Link {
             address: format!("http://127.0.0.1:{}", self.grpc_port),
@@ -184,18 +184,18 @@ impl Coordinator {
         inspect(&self.job.storage).await.unwrap()
     }
 
-    /// What it says of the run now; `None` where it does not answer.
+    /// Its current report about the run; `None` if it does not answer.
     pub(crate) async fn snapshot(&self) -> Option<Snapshot> {
         let mut operator = self.operator().await?;
         operator.reports.message().await.ok()??.snapshot
     }
 
-    /// Dials as the operator does; `None` where nobody answers.
+    /// Connects as the operator does; `None` if nothing answers.
     pub(crate) async fn operator(&self) -> Option<Operator> {
         Operator::dial(self.link()).await
     }
 
-    /// What it answers at `/metrics`; `None` where it does not.
+    /// Its answer at `/metrics`; `None` if there is none.
     pub(crate) async fn metrics(&self) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port))
             .await
@@ -246,7 +246,7 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// Ports that nobody listens at now.
+/// Ports on which nothing listens now.
 fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     let listeners: [TcpListener; COUNT] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -283,7 +283,7 @@ impl Operator {
         Some(Self { messages, reports })
     }
 
-    /// Says that a pod is gone because its node was taken away.
+    /// Reports that a pod is gone because its node was taken away.
     pub(crate) async fn pod_was_preempted(&self, pod_uid: &str) {
         let ended = PodEnded {
             pod_uid: pod_uid.to_owned(),

@@ -1,4 +1,4 @@
-//! One session as a worker has it, said and heard message by message. Sends nothing by itself, not
+//! One session of a worker, message by message in both directions. Sends nothing by itself, not
 //! even heartbeats.
 
 use tokio::sync::mpsc;
@@ -15,21 +15,21 @@ use zephyr_worker::convert::wire::to_task_done;
 use zephyr_worker::transport::client::{Connection, connect};
 use zephyr_worker::transport::token::Token;
 
-/// Messages on their way out, as in a worker.
+/// Most outgoing messages in the queue, as in a worker.
 const OUTBOUND_QUEUED: usize = 64;
 
-/// How a coordinator is reached.
+/// The settings for reaching a coordinator.
 #[derive(Clone)]
 pub(crate) struct Link {
-    /// Where it is dialled.
+    /// Its address.
     pub(crate) address: String,
-    /// What opens sessions.
+    /// The token that opens sessions.
     pub(crate) token: Token,
-    /// Whose run it is.
+    /// The run.
     pub(crate) identity: RunIdentity,
 }
 
-/// There is no session: nobody answers, or the coordinator will have none.
+/// There is no session: nothing answers, or the coordinator refuses one.
 #[derive(Debug)]
 pub(crate) struct Refusal;
 
@@ -43,7 +43,7 @@ pub(crate) struct Dialogue {
 }
 
 impl Dialogue {
-    /// Dials and says `Hello`, as a worker that has seen this epoch.
+    /// Connects and sends `Hello`, as a worker that has seen this epoch.
     pub(crate) async fn open(link: &Link, seen: Epoch, hello: Hello) -> Result<Self, Refusal> {
         let Connection {
             mut client,
@@ -70,13 +70,13 @@ impl Dialogue {
         })
     }
 
-    /// Says something as a worker of this epoch does.
+    /// Sends a message as a worker of this epoch does.
     pub(crate) async fn say(&self, epoch: Epoch, message: worker_message::Message) {
         let message = wrap(&self.identity, epoch, message);
         self.outbound.send(message).await.unwrap();
     }
 
-    /// Says that these attempts are done.
+    /// Reports these attempts as done.
     pub(crate) async fn say_done(&self, epoch: Epoch, tasks: &[TaskAttempt]) {
         let tasks = tasks.iter().copied().map(done).collect();
         let message = worker_message::Message::Done(wire::Done { tasks });
@@ -104,8 +104,7 @@ pub(crate) fn wrap(
     }
 }
 
-/// A report of an attempt of the first stage as a worker makes it; the file that it names was never
-/// written.
+/// A report of an attempt of the first stage as a worker makes it; its file was never written.
 pub(crate) fn done(task: TaskAttempt) -> TaskDone {
     let file = OutputFile {
         rows: 1,

@@ -1,4 +1,5 @@
-//! Many light workers of one job in this process: made, killed, brought back. Waits for nothing.
+//! Many simulated workers of one job in this process: creates, kills and restarts them. Waits for
+//! nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use zephyr_proto::worker::Hello;
 use super::dialogue::Link;
 use super::worker::{ORDERS_QUEUED, Order, Shared, View, Work, Worker};
 
-/// The workers. They end with it.
+/// The workers. They end when this is dropped.
 pub(crate) struct Fleet {
     shared: Arc<Shared>,
     slots: u32,
@@ -27,7 +28,7 @@ struct Member {
 }
 
 impl Fleet {
-    /// With nobody in it. `witness` is called with worker and attempt whenever a worker is told to
+    /// An empty fleet. `witness` is called with worker and attempt whenever a worker is asked to
     /// run one.
     pub(crate) fn new(
         link: Link,
@@ -50,8 +51,8 @@ impl Fleet {
         }
     }
 
-    /// `witness` is called with worker and attempt whenever a worker is told that an attempt is
-    /// committed. Only while nobody is in it.
+    /// `witness` is called with worker and attempt whenever a commit is acknowledged to a worker.
+    /// Only while the fleet is empty.
     pub(crate) fn with_acknowledged(
         mut self,
         witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
@@ -60,7 +61,7 @@ impl Fleet {
         self
     }
 
-    /// Adds workers, all at one instant.
+    /// Adds workers, all at the same time.
     pub(crate) fn add(&mut self, count: usize) {
         for place in self.members.len()..self.members.len() + count {
             let member = self.begin(place, 0);
@@ -72,7 +73,7 @@ impl Fleet {
         let hello = Hello {
             pod_uid: pod_uid(place, pod),
             pod_name: format!("test-workers-g1-{place}"),
-            // 0 is no incarnation.
+            // 0 is not a valid incarnation.
             incarnation: rand::random::<u64>() | 1,
             slots: self.slots,
             memory_bytes: 0,
@@ -95,19 +96,20 @@ impl Fleet {
         self.shared.work.send_replace(work);
     }
 
-    /// The worker ends without a word, and its connection with it.
+    /// The worker ends without a message, and its connection with it.
     pub(crate) fn kill(&self, place: usize) {
         self.members[place].life.abort();
     }
 
-    /// Another process in the same pod, as when the kubelet starts a container again.
+    /// Another process in the same pod, as when the kubelet restarts a container.
     pub(crate) fn restart(&mut self, place: usize) {
         let pod = self.members[place].pod;
         self.kill(place);
         self.members[place] = self.begin(place, pod);
     }
 
-    /// Another pod of the same name, as when a node was taken away; the uid of the one before.
+    /// Another pod of the same name, as when a node was taken away; returns the uid of the one
+    /// before.
     pub(crate) fn replace(&mut self, place: usize) -> String {
         let pod = self.members[place].pod;
         self.kill(place);
@@ -120,13 +122,13 @@ impl Fleet {
         self.order(place, Order::Cut);
     }
 
-    /// The worker is told to go: it hands back what it runs, takes its leave and is never heard
-    /// again.
+    /// The worker is asked to terminate: it hands back its tasks, says `Bye` and is silent from
+    /// then on.
     pub(crate) fn drain(&self, place: usize) {
         self.order(place, Order::Drain);
     }
 
-    /// The worker is never heard again, and its connection stands: nothing but silence tells of it.
+    /// The worker becomes silent, and its connection stays open: only the silence shows it.
     pub(crate) fn fall_silent(&self, place: usize) {
         self.order(place, Order::FallSilent);
     }
@@ -140,13 +142,13 @@ impl Fleet {
         self.members[place].view.connected.load(Ordering::Relaxed)
     }
 
-    /// Sessions that workers opened though they had one before in the same life: something had
+    /// Sessions that workers opened after an earlier one in the same life, because something had
     /// broken it.
     pub(crate) fn sessions_again(&self) -> u64 {
         self.shared.sessions_again.load(Ordering::Relaxed)
     }
 
-    /// Workers in it, wherever they are.
+    /// Number of workers in the fleet, whatever their state.
     pub(crate) fn size(&self) -> usize {
         self.members.len()
     }
@@ -156,13 +158,13 @@ impl Fleet {
         self.count(|view| view.connected.load(Ordering::Relaxed))
     }
 
-    /// Workers that have ended by themselves. None ever should.
+    /// Workers that have ended by themselves. There must never be any.
     pub(crate) fn ended(&self) -> usize {
         let ended = |member: &&Member| member.life.is_finished();
         self.members.iter().filter(ended).count()
     }
 
-    /// Workers that were welcomed so often.
+    /// Workers that were accepted this often.
     pub(crate) fn welcomed(&self, times: u32) -> usize {
         self.count(|view| view.welcomes.load(Ordering::Relaxed) == times)
     }
@@ -183,7 +185,7 @@ impl Fleet {
         })
     }
 
-    /// Tasks whose `Ack` came to a worker that had reported them, those who went included.
+    /// Tasks whose `Ack` came to a worker that had reported them, including workers that left.
     pub(crate) fn acknowledged_by_all(&self) -> u64 {
         self.shared.acknowledged_by_all.load(Ordering::Relaxed)
     }

@@ -1,10 +1,10 @@
-//! Light workers: they speak the workers' protocol over real connections with the real client, and
-//! run nothing. With one real coordinator process, which cannot tell them from others, thousands of
-//! them fit on one machine. Judges nothing.
+//! Simulated workers: they speak the workers' protocol over real connections with the real client,
+//! and run nothing. Thousands of them fit on one machine together with one real coordinator
+//! process, which cannot distinguish them from others. Judges nothing.
 //!
-//! The job they work on has one stage of as many tasks as wanted, whose outputs are shuffle files
-//! that nobody reads, and a second stage of one task, which no light worker ever finishes: the job
-//! does not end under those who look at it.
+//! The job has one stage with the requested number of tasks, whose outputs are shuffle files that
+//! nobody reads, and a second stage with one task, which no simulated worker ever finishes: so the
+//! job does not end while it is observed.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,12 +25,12 @@ pub(crate) use dialogue::{Dialogue, Link, task_attempt_of};
 pub(crate) use fleet::Fleet;
 pub(crate) use worker::Work;
 
-/// Nothing that is waited for takes this long; who waits longer has found a hang.
+/// Nothing takes this long; a longer wait means that something hangs.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// How often is looked.
+/// The polling interval.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {

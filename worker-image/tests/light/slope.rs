@@ -1,11 +1,11 @@
-//! Whether something that is looked at now and then grows. Looks at nothing itself.
+//! Whether a measured value grows over time. Measures nothing itself.
 
 use std::time::Duration;
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
-/// Growth in the second half of these points, by least squares, in units an hour. What a process
-/// does in the first half is to fill its buffers.
+/// Growth in the second half of these points, by least squares, in units per hour. In the first
+/// half a process fills its buffers.
 pub(crate) fn per_hour(points: &[(Duration, f64)]) -> f64 {
     let half = &points[points.len() / 2..];
     let [mean_time, mean] = means(half);
@@ -32,7 +32,7 @@ pub(crate) fn percent_per_hour(points: &[(Duration, f64)]) -> f64 {
     }
 }
 
-/// Of the times, in hours, and of the values.
+/// For the times, in hours, and the values.
 fn means(points: &[(Duration, f64)]) -> [f64; 2] {
     let (mut count, mut times, mut values) = (0.0, 0.0, 0.0);
     for (time, value) in points {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_leak_is_found_under_what_swings() {
-        // 2 % of 100 an hour, under swings five times as large.
+        // 2 % of 100 per hour, with swings five times as large.
         let leaking = each_minute(|minute| {
             100.0 + minute / 30.0 + if minute % 2.0 < 1.0 { 5.0 } else { -5.0 }
         });

@@ -1,5 +1,5 @@
-//! One light worker: heartbeats in the interval it is told, reports as soon as its work is over,
-//! reconnects for ever and says what it holds. Runs nothing.
+//! One simulated worker: sends heartbeats in the requested interval and reports as soon as its
+//! tasks are over, reconnects forever and reports what it holds. Runs nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -23,65 +23,64 @@ use super::dialogue::{Dialogue, Link, done, task_attempt_of, wrap};
 /// First and longest wait before the next try to connect, as in a worker.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Heartbeats until the coordinator has told its interval.
+/// Heartbeat interval until the coordinator has sent its own.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// Finished tasks in one message, as in a worker.
 const DONE_PER_MESSAGE: usize = 64;
 
-/// What becomes of the tasks of the first stage at a worker. Those of later stages are held for
-/// ever.
+/// What happens with tasks of the first stage at a worker. Those of later stages are held forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// They do not end.
     Hold,
     /// They take no time.
     AtOnce,
-    /// Each takes about this long in its slot: half as long at least, half as much more at most.
-    /// Tasks that began together do not end together.
+    /// Each takes about this long in its slot, between half and one and a half times. Tasks that
+    /// began at the same time do not end at the same time.
     Lasting(Duration),
 }
 
-/// What becomes of a worker by an order of the fleet's.
+/// The effect of an order of the fleet on a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// Its connection breaks.
     Cut,
-    /// It was told to go: it hands back what it has not finished, says `Bye` and is never heard
-    /// again.
+    /// It was asked to terminate: it hands back its unfinished tasks, says `Bye` and is silent from
+    /// then on.
     Drain,
-    /// It is never heard again, and its connection stands.
+    /// It becomes silent, and its connection stays open.
     FallSilent,
 }
 
-/// Orders that wait for a worker: whoever gives them gives one or two in a worker's life.
+/// Most orders that wait for a worker: it gets one or two in its life.
 pub(super) const ORDERS_QUEUED: usize = 16;
-/// How long a node that is taken away lives on.
+/// How long a node that is taken away keeps running.
 const DRAIN_DEADLINE_MS: u64 = 25_000;
 
-/// Called whenever a worker is told to run a task or that one is committed, with the worker's place
-/// in the fleet.
+/// Called whenever a worker is asked to run a task, or a commit is acknowledged, with the worker's
+/// position in the fleet.
 pub(super) type Witness = dyn Fn(usize, TaskAttempt) + Send + Sync;
 
-/// What all workers of a fleet share.
+/// The shared state of all workers of a fleet.
 pub(super) struct Shared {
     pub(super) link: Link,
     pub(super) work: watch::Sender<Work>,
-    /// Sees what workers are told to run.
+    /// Observes the tasks that workers are asked to run.
     pub(super) witness: Box<Witness>,
-    /// Sees what is acknowledged.
+    /// Observes acknowledgements.
     pub(super) acknowledged: Box<Witness>,
-    /// Sessions that followed on one of the same worker.
+    /// Sessions after the first one of the same worker.
     pub(super) sessions_again: AtomicU64,
-    /// Tasks that were acknowledged to anybody, ever.
+    /// Tasks that were ever acknowledged to any worker.
     pub(super) acknowledged_by_all: AtomicU64,
 }
 
-/// What can be seen of a worker while it lives.
+/// The visible state of a worker while it lives.
 #[derive(Default)]
 pub(super) struct View {
-    /// It was welcomed in a session that is up as far as it knows.
+    /// It was accepted in a session that is open as far as it knows.
     pub(super) connected: AtomicBool,
-    /// Times it was welcomed.
+    /// How often it was accepted.
     pub(super) welcomes: AtomicU32,
     /// Heartbeats it has sent.
     pub(super) heartbeats: AtomicU64,
@@ -93,7 +92,7 @@ pub(super) struct View {
     pub(super) acknowledged: AtomicU64,
 }
 
-/// A light worker.
+/// A simulated worker.
 pub(super) struct Worker {
     place: usize,
     shared: Arc<Shared>,
@@ -102,17 +101,17 @@ pub(super) struct Worker {
     hello: Hello,
     /// The newest epoch it has seen.
     newest: Epoch,
-    /// Given, and without a slot.
+    /// Received, and without a slot.
     queue: VecDeque<TaskAttempt>,
-    /// In a slot, and when that is over.
+    /// In a slot, with the time of their end.
     running: Vec<(TaskAttempt, Option<Instant>)>,
     /// Finished and not acknowledged.
     reports: BTreeSet<TaskAttempt>,
-    /// Those of them that were not said in this session.
+    /// The finished ones that were not reported in this session.
     unsaid: VecDeque<TaskAttempt>,
 }
 
-/// A session is over, for whatever reason. Another is tried.
+/// A session has ended, for any reason. Another one is opened.
 struct Over;
 
 impl Worker {
@@ -137,7 +136,7 @@ impl Worker {
         }
     }
 
-    /// One session after the other, for ever.
+    /// Runs one session after the other, forever.
     pub(super) async fn live(mut self) -> Infallible {
         let mut backoff = BACKOFF_FIRST;
         loop {
@@ -215,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Gives the heartbeat interval where this was `Welcome`.
+    /// Returns the heartbeat interval if this was `Welcome`.
     fn take_in(&mut self, message: CoordinatorMessage) -> Result<Option<Duration>, Over> {
         use coordinator_message::Message;
         let epoch = Epoch(message.epoch);
@@ -266,7 +265,7 @@ impl Worker {
         }
     }
 
-    /// Finishes what is over and fills the slots.
+    /// Finishes tasks whose time is over and fills the slots.
     fn go_on(&mut self, work: Work) {
         let now = Instant::now();
         let end_of = |task: &TaskAttempt, known: Option<Instant>| match work {
@@ -311,14 +310,14 @@ impl Worker {
             .chain(self.reports.iter().copied())
     }
 
-    /// A worker whose messages are not taken does not wait with its next one.
+    /// If its messages are not accepted, a worker does not wait with the next one.
     fn say_alive(&self, outbound: &mpsc::Sender<WorkerMessage>) {
         let sequence = self.view.heartbeats.fetch_add(1, Ordering::Relaxed) + 1;
         let heartbeat = worker_message::Message::Heartbeat(Heartbeat { sequence });
         let _full = outbound.try_send(self.wrap(heartbeat));
     }
 
-    /// Says what is finished, hands back what is not, and takes its leave.
+    /// Reports finished tasks, hands back the others, and says `Bye`.
     async fn drain(
         &mut self,
         outbound: mpsc::Sender<WorkerMessage>,
@@ -338,7 +337,7 @@ impl Worker {
             let _broken = outbound.send(self.wrap(message)).await;
         }
         drop(outbound);
-        // The coordinator ends the stream when it has read all that.
+        // The coordinator ends the stream after it has read everything.
         while let Ok(Some(message)) = inbound.message().await {
             let _nothing_follows = self.take_in(message);
         }

@@ -1,4 +1,4 @@
-//! Output of another job in the folder of a job's output. Judges nothing.
+//! Output of another job in the output folder of a job. Judges nothing.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -16,7 +16,7 @@ pub(super) fn output_names(processes: &Processes) -> Vec<String> {
     names
 }
 
-/// Output of another job, of more shards and of other names, and a file that is nobody's output.
+/// Output of another job, with more shards and other names, and a file that belongs to no output.
 pub(super) fn put_old_output(processes: &Processes) {
     let at = |name: &str| processes.path("out").join(name);
     let listed = ["part-000-of-003.jsonl", "part-0004-of-5.jsonl", "words.txt"];

@@ -22,28 +22,29 @@ use zephyr_proto::run::{
 use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_worker::job::RunJob;
 
-/// Nothing in these tests takes this long; a test that waits longer has found a hang.
+/// Nothing in these tests takes this long; a longer wait means that something hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// One job's processes. They end with it.
+/// One job's processes. They end when this is dropped.
 pub(super) struct Processes {
     folder: TempDir,
     pub(super) port: u16,
-    /// What a worker and its task processes may use together; 0 for no limit.
+    /// How much memory a worker and its task processes may use together; 0 for no limit.
     pub(super) memory_limit_bytes: u64,
-    /// What a worker may use of the disk; 0 for no limit.
+    /// How much of the disk a worker may use; 0 for no limit.
     pub(super) disk_limit_bytes: u64,
     job: FrozenJob,
-    /// What stands for the job's Secret.
+    /// The settings that replace the job's Secret.
     environment: Vec<(String, String)>,
     coordinator: Option<Child>,
     workers: Vec<Child>,
 }
 
 impl Processes {
-    /// A job with this pipeline, where `$IN` and `$OUT` stand for folders; nothing is started.
+    /// A job with this pipeline, in which `$IN` and `$OUT` are placeholders for folders; nothing is
+    /// started.
     pub(super) fn of(pipeline: &Value, retries: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["in", "out", "storage", "tmp"] {
@@ -133,8 +134,8 @@ impl Processes {
         self.coordinator = Some(command.spawn().unwrap());
     }
 
-    /// A second coordinator of the same generation, as when a node is only thought to be lost. Its
-    /// process.
+    /// A second coordinator of the same generation, as when a node only seems to be lost. Returns
+    /// its process.
     pub(super) fn start_another_coordinator(&self) -> Child {
         self.command("coordinator", "token", "job.json")
             .args(["--grpc-listen", "127.0.0.1:0"])
@@ -142,7 +143,7 @@ impl Processes {
             .unwrap()
     }
 
-    /// Waits until the coordinator ends by itself; whether it says that it failed.
+    /// Waits until the coordinator ends by itself; returns whether it reported a failure.
     pub(super) async fn coordinator_fails(&mut self) -> bool {
         let mut coordinator = self.coordinator.take().unwrap();
         let status = self
@@ -157,8 +158,7 @@ impl Processes {
         fs::write(self.path("job.json"), self.job.to_json().unwrap()).unwrap();
     }
 
-    /// Moves input, output and storage into a folder of an object store, which these settings
-    /// reach.
+    /// Moves input, output and storage into a folder of an object store with these settings.
     pub(super) fn move_to(&mut self, folder: &str, settings: &[(&str, String)]) {
         let local = format!("file://{}", self.folder.path().display());
         let job = self.job.to_json().unwrap().replace(&local, folder);
@@ -168,7 +168,7 @@ impl Processes {
         self.environment = settings.iter().map(capitals).collect();
     }
 
-    /// Moves the job's storage to where nobody answers.
+    /// Moves the job's storage to an address at which nothing answers.
     pub(super) fn lose_storage(&mut self) {
         "s3://bucket/prefix".clone_into(&mut self.job.spec.storage.uri);
         let options = [
@@ -200,7 +200,7 @@ impl Processes {
         self.workers.last().unwrap().id()
     }
 
-    /// As a node that loses power.
+    /// Like a power failure of its node.
     pub(super) fn kill_worker(&mut self, process: u32) {
         let worker = self
             .workers
@@ -210,7 +210,7 @@ impl Processes {
         end(worker);
     }
 
-    /// As the kubelet on a preemption notice; gives how long the worker took to go.
+    /// Like the kubelet on a preemption notice; returns how long the worker took to end.
     pub(super) fn terminate_worker(&mut self, process: u32) -> Duration {
         let began = Instant::now();
         signal("TERM", process);
@@ -256,7 +256,7 @@ impl Processes {
             .map(tonic::Response::into_inner)
     }
 
-    /// The job, to be run by other means.
+    /// The job, for running it by other means.
     pub(super) fn job(&self) -> FrozenJob {
         self.job.clone()
     }
@@ -269,7 +269,7 @@ impl Processes {
             .ok()
     }
 
-    /// Waits for a report that is as wanted, over as many connections as it takes.
+    /// Waits for a report that satisfies the condition, over as many connections as needed.
     pub(super) async fn wait_for(
         &self,
         what: &str,
@@ -302,7 +302,7 @@ impl Processes {
             .unwrap()
     }
 
-    /// Waits for something that can be seen from outside.
+    /// Waits for something that is visible from outside.
     pub(super) async fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let began = Instant::now();
         loop {
@@ -332,7 +332,7 @@ impl Processes {
         lines
     }
 
-    /// Every record of the ledger, in order, read as a coordinator does that takes over.
+    /// Every record of the ledger, in order, read as by a coordinator that takes over.
     pub(super) async fn ledger(&self) -> Vec<LogRecord> {
         let job = RunJob::new(self.job.clone()).unwrap();
         Ledger::take_over(&job.storage, WriterToken::from_random(rand::random()))

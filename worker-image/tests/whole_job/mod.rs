@@ -1,5 +1,5 @@
-//! A whole job whose input, storage and output lie in a real object store, whichever it is. Starts
-//! no server.
+//! A whole job whose input, storage and output are in a real object store of any kind. Starts no
+//! server.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -83,7 +83,7 @@ pub(super) async fn equals_an_independent_one(server: &Server) {
     let intermediate = [format!("{folder}/storage/*/data/**")];
     assert_eq!(list_inputs(&stores, &intermediate, true).await.unwrap(), []);
 
-    // Who comes back reads the ledger, and finds every file standing.
+    // The successor reads the ledger, and finds that every file is complete.
     processes.kill_coordinator();
     processes.start_coordinator();
     assert_eq!(processes.result().await, result);

@@ -1,4 +1,4 @@
-//! Bodies of calls: sizes that lie, bytes that make no sense.
+//! Bodies of calls: wrong sizes and meaningless bytes.
 
 use prost::Message as _;
 use tonic::Code;
@@ -14,7 +14,7 @@ async fn rows_84_86_a_body_that_lies_or_makes_no_sense_is_refused() {
     let link = coordinator.link();
     let right = authorization(&link);
     let good = says_hello(hello("w")).encode_to_vec();
-    // A field that nobody knows: number 100, a group in a group in a group.
+    // An unknown field: number 100, a group in a group in a group.
     let nested = |depth| [0xA3, 0x06].repeat(depth);
     let unreadable = "failed to decode Protobuf message";
     let cut = "Unexpected EOF";
@@ -122,14 +122,14 @@ async fn rows_84_86_a_body_that_lies_or_makes_no_sense_is_refused() {
         assert_refused(outcome, code, part, case);
         still_serves(&link, case).await;
     }
-    // A later release may say more: fields that are not known are passed over.
+    // A later release may send more: unknown fields are ignored.
     let more = [&good[..], &[0xFA, 0x06, 1, 7]].concat();
     let bytes = honest(&more);
     let pieces = bytes.chunks(1).map(<[u8]>::to_vec).collect();
     call(&link, SESSION, &[&right], body(pieces, false))
         .await
         .unwrap();
-    // Garbage after a good beginning ends the session and nothing else.
+    // Meaningless bytes after a valid beginning end the session and nothing else.
     let pieces = vec![honest(&good), honest(&[0xFF; 64])];
     call(&link, SESSION, &[&right], body(pieces, false))
         .await

@@ -1,4 +1,4 @@
-//! Calls: who is let in, and what is served.
+//! Calls: which are accepted, and what is served.
 
 use prost::Message as _;
 use tonic::Code;
@@ -57,7 +57,7 @@ async fn rows_81_83_87_no_call_to_whatever_path_is_let_in_without_the_token_and_
     let refused = counted(&coordinator, "zephyr_coordinator_calls_refused").await;
     assert_eq!(refused, (cases.len() * paths.len()) as u64);
 
-    // With the token a caller of another release is told what there is.
+    // With the token, a caller of another release gets the list of services.
     for (path, part) in [
         (
             "/zephyr.worker.v2.Worker/Session",

@@ -1,4 +1,4 @@
-//! What whole workers do that is absurd, foreign, double or too much.
+//! Workers that send absurd, foreign, duplicate or too many messages.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -85,7 +85,7 @@ async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_passed_over() 
         liar.outbound.send(message).await.unwrap();
     }
     while !hear_ack(&mut liar).await.contains(&to_wire(own)) {}
-    // Whose task it is has kept it, and nothing was charged for it.
+    // The task's own worker has kept it, and nothing was charged for it.
     let report = WorkerMessage {
         epoch: 1,
         ..says(done(held, |_| ()))
@@ -197,7 +197,8 @@ async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_n
         storm.spawn(async move {
             let mut let_in = 0;
             for number in 0..REGISTRATIONS {
-                // One process that comes again and again, and ones that are new each time.
+                // One process that reconnects again and again, and processes that are new each
+                // time.
                 let incarnation = if connection % 2 == 0 {
                     1
                 } else {

@@ -1,4 +1,4 @@
-//! Connections on which no call is made, or none that is one.
+//! Connections without a valid call.
 
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -100,8 +100,8 @@ async fn rows_85_94_what_is_no_call_is_hung_up_on_and_holds_up_nobody() {
         assert!(idle.idle_politely().await > 2);
         ("idling politely", Vec::new())
     });
-    // A body that is promised and never comes: whoever has the token is waited for as well, and not
-    // for ever.
+    // A body that is announced and never comes: the server waits for callers with the token as
+    // well, and not forever.
     let (slow, right) = (link.clone(), authorization(&link));
     connections.spawn(async move {
         let pieces = vec![message(0, 3 << 20, b"some of it")];

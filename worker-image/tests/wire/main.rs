@@ -1,7 +1,7 @@
-//! Bad input on the wire, as tables: calls without a right token, first messages and later ones
-//! that cannot be taken, sizes that lie, connections that speak something else. Each is refused
-//! with a status that names what is wrong, and after each of them one real coordinator still serves
-//! a good worker. docs/bad-inputs.md says which row is shown by which test.
+//! Invalid input on the wire, as tables: calls without a valid token, invalid first and later
+//! messages, wrong sizes, connections with another protocol. Each is refused with a status that
+//! names the error, and after each of them one real coordinator still serves a valid worker.
+//! docs/bad-inputs.md says which test covers which row.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ use zephyr_worker::convert::identity::to_wire;
 
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 
-/// More tasks than all sessions of a test are given.
+/// More tasks than all sessions of a test receive.
 const TASKS: u32 = 50_000;
 
 async fn serving() -> Coordinator {
@@ -78,9 +78,9 @@ fn says_hello(hello: Hello) -> WorkerMessage {
     says(worker_message::Message::Hello(hello))
 }
 
-/// A good worker is welcomed, given a task, and its report is committed.
+/// A valid worker is accepted, gets a task, and its report is committed.
 async fn still_serves(link: &Link, case: &str) {
-    // Each is another one: a worker that drains is given nothing before it is gone.
+    // Each is a new one: a worker that drains gets nothing before it is gone.
     static GOOD_ONES: AtomicU32 = AtomicU32::new(0);
     let number = GOOD_ONES.fetch_add(1, Ordering::Relaxed);
     let hello = hello(&format!("good-{number}"));

@@ -1,4 +1,4 @@
-//! Messages of an open session that cannot be taken.
+//! Invalid messages of an open session.
 
 use tonic::Code;
 use zephyr_engine::id::TaskAttempt;
@@ -194,7 +194,7 @@ async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_co
         assert_refused(Err(status), code, part, case);
         still_serves(&link, case).await;
         good_ones += 1;
-        // What it was to run is not committed, and it may come back to say it rightly.
+        // Its task is not committed, and it may come back to report it correctly.
         let (_, records) = coordinator.ledger().await;
         assert_eq!(committed(&records), good_ones, "{case}");
         let back = Hello {

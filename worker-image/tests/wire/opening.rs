@@ -181,7 +181,7 @@ async fn rows_82_90_91_a_hello_that_cannot_be_taken_is_refused_and_names_the_par
         assert_refused(outcome, code, part, case);
         still_serves(&link, case).await;
     }
-    // What is only strange is taken, and changes nothing for others.
+    // A valid but unusual message is accepted, and changes nothing for others.
     let strange: [(&str, WorkerMessage); 4] = [
         (
             "memory without end",

@@ -69,7 +69,7 @@ async fn what_the_operator_may_not_say_is_refused_or_passed_over() {
         assert_refused(outcome, code, part, case);
         still_serves(&link, case).await;
     }
-    // News that say of no pod that it ended, a second Hello, nothing: the stream goes on.
+    // Reports without an end of a pod, a second Hello, an empty message: the stream continues.
     let pieces = vec![
         honest(&hello(UID, 1)),
         honest(&ended),

@@ -1,5 +1,5 @@
-//! Peers that do not keep to the protocol: calls with any bytes for a body, first messages of any
-//! kind, and connections that speak something else. Judges nothing.
+//! Peers that violate the protocol: calls with any bytes as a body, first messages of any kind, and
+//! connections with another protocol. Judges nothing.
 
 mod raw;
 
@@ -18,32 +18,32 @@ pub(crate) use raw::{RawConnection, field, frame};
 
 use super::light::Link;
 
-/// Where workers open sessions.
+/// The path at which workers open sessions.
 pub(crate) const SESSION: &str = "/zephyr.worker.v1.Worker/Session";
-/// Where the operator does.
+/// The path at which the operator opens its stream.
 pub(crate) const OPERATE: &str = "/zephyr.run.v1.Run/Operate";
 
-/// Nothing that is waited for takes this long.
+/// Nothing takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
-/// A gRPC message: its flag, its length as said, its bytes.
+/// A gRPC message: its flag, its stated length, its bytes.
 pub(crate) fn message(flag: u8, length: usize, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(length).unwrap().to_be_bytes();
     [&[flag][..], &length, bytes].concat()
 }
 
-/// A gRPC message that says the truth of itself.
+/// A gRPC message with its correct length.
 pub(crate) fn honest(bytes: &[u8]) -> Vec<u8> {
     message(0, bytes.len(), bytes)
 }
 
-/// A plain HTTP/2 connection to the coordinator, by the client that workers use.
+/// A plain HTTP/2 connection to the coordinator, with the client that workers use.
 pub(crate) async fn channel(link: &Link) -> Channel {
     let endpoint = Endpoint::from_shared(link.address.clone()).unwrap();
     endpoint.connect().await.unwrap()
 }
 
-/// A body of these pieces, which then ends, or never does.
+/// A body of these pieces, which then ends, or stays open.
 pub(crate) fn body(pieces: Vec<Vec<u8>>, ends: bool) -> axum::body::Body {
     let (sender, receiver) = mpsc::channel(pieces.len().max(1));
     for piece in pieces {
@@ -57,14 +57,14 @@ pub(crate) fn body(pieces: Vec<Vec<u8>>, ends: bool) -> axum::body::Body {
     axum::body::Body::from_stream(ReceiverStream::new(receiver))
 }
 
-/// The authorization that is right.
+/// The valid authorization.
 pub(crate) fn authorization(link: &Link) -> String {
     let value = link.token.to_metadata();
     value.to_str().unwrap().to_owned()
 }
 
-/// Makes a call with these bytes for a body, and gives how it ended: `Ok` where a stream of
-/// messages was opened.
+/// Makes a call with these bytes as a body, and returns how it ended: `Ok` if a stream of messages
+/// was opened.
 pub(crate) async fn call(
     link: &Link,
     path: &str,
@@ -102,7 +102,7 @@ pub(crate) async fn call(
     }
 }
 
-/// An open session of a worker that says what it likes.
+/// An open session of a worker that can send anything.
 pub(crate) struct Session {
     /// To the coordinator.
     pub(crate) outbound: mpsc::Sender<WorkerMessage>,
@@ -110,7 +110,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Dials, and says this first.
+    /// Connects, and sends this first.
     pub(crate) async fn open(link: &Link, first: WorkerMessage) -> Result<Self, Status> {
         let Connection {
             mut client,

@@ -1,11 +1,11 @@
-//! Failures, the two budgets, waits between tries, and the verdict.
+//! Failures, the two budgets, waits between tries, and the end of a job because of them.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, Effect, FailureReason, PodEndCause, ToWorker};
 use crate::id::TaskAttempt;
 
-/// Lets one worker take the first shard again and again until it has it or the job has ended.
+/// One worker takes the first shard again and again until it has it or the job has ended.
 fn next_try(cluster: &mut TestCluster) -> Option<TaskAttempt> {
     for _ in 0..200 {
         cluster.settle();
@@ -164,7 +164,7 @@ fn a_repeated_failure_report_is_charged_once() {
     }
     cluster.settle();
     assert_eq!(cluster.ledger.len(), 1);
-    // And once more after a reconnect that lost the acknowledgement.
+    // And once more after a reconnect in which the acknowledgement was lost.
     cluster.disconnects("a");
     cluster.hello_naming("a", 1, 1, vec![task]);
     cluster.fails("a", task, FailureClass::Application, "boom");
@@ -257,7 +257,7 @@ fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_w
 #[test]
 fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
     // Before the stream breaks, after it, after the restarted process of the pod said Hello, and
-    // before that where nobody saw the stream break.
+    // before that if the break of the stream was not noticed.
     for order in 0..4 {
         let mut cluster = TestCluster::new(&[1]);
         cluster.hello("a", 1);
@@ -304,7 +304,7 @@ fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
             })
             .collect();
         assert_eq!(charged, [died], "order {order}");
-        // The operator repeats itself after a reconnect: nobody is charged for it.
+        // The operator repeats its report after a reconnect: no task is charged for it.
         cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)");
         cluster.passes(60_000, &["a"]);
         assert!(cluster.unwritten.is_empty(), "order {order}");
@@ -369,7 +369,7 @@ fn fault_8282_a_disruption_that_holds_a_task_up_is_told_until_the_task_is_done()
     );
     assert_eq!(cluster.report().message, wanted);
     assert_eq!(cluster.report().stage.failed, 0, "and costs nothing");
-    // What may end the job is told first.
+    // The problem that may end the job is reported first.
     cluster.fails("a", attempt(0, 0, 1, 1), FailureClass::Application, "mild");
     assert!(cluster.report().message.contains("last error: mild"));
     cluster.passes(1_000, &["a"]);
@@ -420,14 +420,14 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewher
         cluster.passes(500, &["ill", "well"]);
     }
     let task = cluster.only("ill");
-    // A task that short ones follow would bring more with it.
+    // A task that is followed by short ones would come with more tasks.
     cluster.passes(1_000, &["ill", "well"]);
     cluster.done("ill", task);
     let task = cluster.only("ill");
     cluster.fails("ill", task, FailureClass::Disruption, "the disk is full");
     cluster.passes(1_000, &["ill", "well"]);
     cluster.only("ill");
-    // Waits of tasks that failed are up to 30 s.
+    // Waits of failed tasks are up to 30 s.
     cluster.work();
     cluster.passes(30_000, &["ill", "well"]);
     cluster.work();
@@ -445,9 +445,9 @@ fn failures_of(cluster: &TestCluster, attempt: TaskAttempt) -> usize {
 fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
  {
     use PodEndCause::{Disruption, Exit};
-    // News before its worker says that it goes, while it goes, and when it is gone. The container
-    // may be seen to have ended with 143 before the kubelet says why it had to, and the pod to be
-    // gone before its worker is.
+    // The report comes before its worker announces that it terminates, while it terminates, or
+    // after it is gone. The container may end with 143 before the kubelet reports why, and the pod
+    // may be gone before its worker is.
     for (before, while_going, after, charged) in [
         (&[][..], None, Some(Exit), 1),
         (&[Exit], None, Some(Exit), 1),
@@ -479,7 +479,7 @@ fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_an
             cluster.dies_after_close("full");
         }
         news(&mut cluster, after.as_slice());
-        // Told again, as after a new stream of the operator.
+        // Reported again, as after a new stream of the operator.
         news(&mut cluster, after.as_slice());
         cluster.hello("other", 1);
         cluster.passes(30_000, &["other"]);

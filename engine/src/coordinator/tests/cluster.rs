@@ -1,5 +1,5 @@
-//! A coordinator with workers, a ledger and storage of the simplest kind, for scenarios: a test
-//! says what happens and asks what was said. Time is virtual.
+//! A coordinator with the simplest possible workers, ledger and storage, for scenarios: a test says
+//! what happens and checks the messages. Time is simulated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use crate::invariants;
 use crate::pipeline::Format;
 use crate::plan::{Plan, Stage, StageInput, StageOutput};
 
-/// A plan with stages of these numbers of shards. What the stages do is not the coordinator's
-/// business.
+/// A plan with stages of these numbers of shards. The steps of the stages do not matter to the
+/// coordinator.
 pub(super) fn plan(shards: &[u32]) -> Plan {
     let stage = |(position, shards): (u32, &u32)| Stage {
         id: StageId(position),
@@ -51,7 +51,7 @@ pub(super) fn attempt(stage: u32, shard: u32, epoch: u64, number: u32) -> TaskAt
     }
 }
 
-/// What an attempt makes: ten rows, at a place of its own.
+/// The output of an attempt: ten rows, at a separate place.
 pub(super) fn output(task: TaskAttempt, is_last_stage: bool) -> TaskOutput {
     let place = if is_last_stage {
         FilePlace::from(FinalPlace::Staged {
@@ -81,7 +81,7 @@ pub(super) fn done_record(task: TaskAttempt, is_last_stage: bool) -> LogRecord {
     }
 }
 
-/// See the file's head.
+/// See the top of the file.
 pub(super) struct TestCluster {
     pub(super) state: State,
     pub(super) now: u64,
@@ -89,12 +89,12 @@ pub(super) struct TestCluster {
     pub(super) ledger: Vec<LogRecord>,
     /// Appended and not durable.
     pub(super) unwritten: Vec<LogRecord>,
-    /// Publications, final files and manifests that were asked for and not answered.
+    /// Publications, final files and manifests that were requested and not answered.
     pub(super) asked: Vec<Effect>,
-    /// What each worker was told since it was last asked for.
+    /// Messages to each worker since they were last read.
     told: BTreeMap<SessionId, Vec<ToWorker>>,
     pub(super) closed: Vec<SessionId>,
-    /// Attempts that each worker holds, as it would see it.
+    /// Attempts that each worker holds, in the worker's own view.
     held: BTreeMap<&'static str, BTreeSet<TaskAttempt>>,
     sessions: BTreeMap<&'static str, SessionId>,
     next_session: u64,
@@ -143,8 +143,8 @@ impl TestCluster {
         cluster
     }
 
-    /// The coordinator dies and another takes over: what is not durable is lost, all sessions are
-    /// broken.
+    /// The coordinator dies and another takes over: records that are not durable are lost, all
+    /// sessions are broken.
     pub(super) fn restart(&mut self) {
         self.epoch += 1;
         self.state = State::new(
@@ -163,7 +163,7 @@ impl TestCluster {
         self.take_in(&effects);
     }
 
-    /// One event, with all that must hold after it.
+    /// One event, with the checks that must hold after it.
     pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
         let line = event.to_string();
         let effects = step(&mut self.state, event, Timestamp(self.now));
@@ -215,7 +215,7 @@ impl TestCluster {
         }
     }
 
-    /// A worker (one pod, first process) says Hello with what it is running.
+    /// A worker (one pod, first process) says Hello with the attempts that it is running.
     pub(super) fn hello(&mut self, name: &'static str, slots: u32) -> SessionId {
         let running: Vec<TaskAttempt> = self.held(name);
         self.hello_naming(name, 1, slots, running)
@@ -247,7 +247,7 @@ impl TestCluster {
         session
     }
 
-    /// Attempts that the worker holds, as it sees it.
+    /// Attempts that the worker holds, in its own view.
     pub(super) fn held(&self, name: &'static str) -> Vec<TaskAttempt> {
         self.held.get(name).into_iter().flatten().copied().collect()
     }
@@ -268,7 +268,7 @@ impl TestCluster {
         self.sessions[name]
     }
 
-    /// What the worker was told since this was last asked.
+    /// The messages to the worker since this was last called.
     pub(super) fn told(&mut self, name: &'static str) -> Vec<ToWorker> {
         let session = self.sessions[name];
         self.told.remove(&session).unwrap_or_default()
@@ -288,7 +288,7 @@ impl TestCluster {
         })
     }
 
-    /// A disruption is a store that answers nobody.
+    /// A disruption means here that a store does not answer anybody.
     pub(super) fn fails(
         &mut self,
         name: &'static str,
@@ -301,12 +301,12 @@ impl TestCluster {
         self.fails_by(name, task, class, setback, error)
     }
 
-    /// The worker holds the attempt no more, whatever the test has it say.
+    /// The worker no longer holds the attempt, whatever the test lets it send.
     pub(super) fn forgets(&mut self, name: &'static str, task: TaskAttempt) {
         self.held.entry(name).or_default().remove(&task);
     }
 
-    /// A task is given back by a worker that means no fault of the task's.
+    /// A worker gives a task back through no fault of the task.
     pub(super) fn is_held_up(
         &mut self,
         name: &'static str,
@@ -374,7 +374,7 @@ impl TestCluster {
         })
     }
 
-    /// The worker's stream breaks; it goes on running.
+    /// The worker's stream breaks; the worker keeps running.
     pub(super) fn disconnects(&mut self, name: &'static str) {
         let session = self.sessions.remove(name).unwrap();
         self.event(Event::SessionClosed { session });
@@ -386,7 +386,7 @@ impl TestCluster {
         self.disconnects(name);
     }
 
-    /// The worker's process ends after the coordinator gave it up: there is no stream left to
+    /// The worker's process ends after the coordinator gave it up: no stream is left that could
     /// break.
     pub(super) fn dies_after_close(&mut self, name: &'static str) {
         self.held.remove(name);
@@ -402,7 +402,7 @@ impl TestCluster {
         });
     }
 
-    /// All that was appended is durable now.
+    /// All appended records become durable.
     pub(super) fn durable(&mut self) -> Vec<Effect> {
         if self.unwritten.is_empty() {
             return Vec::new();
@@ -413,7 +413,7 @@ impl TestCluster {
         })
     }
 
-    /// Answers what was asked of the storage, all well.
+    /// Answers all requests to the storage with success.
     pub(super) fn storage_answers(&mut self) {
         for effect in std::mem::take(&mut self.asked) {
             match effect {
@@ -441,7 +441,7 @@ impl TestCluster {
         }
     }
 
-    /// Ledger and storage answer until there is nothing left to answer.
+    /// Ledger and storage answer until nothing is left to answer.
     pub(super) fn settle(&mut self) {
         while !self.unwritten.is_empty() || !self.asked.is_empty() {
             self.durable();
@@ -449,8 +449,8 @@ impl TestCluster {
         }
     }
 
-    /// All workers that are connected finish what they hold, and what comes of that, until nothing
-    /// is held.
+    /// All connected workers finish what they hold, including what follows from that, until they
+    /// hold nothing.
     pub(super) fn work(&mut self) {
         loop {
             self.settle();
@@ -482,7 +482,7 @@ impl TestCluster {
         }
     }
 
-    /// The coordinator stands still.
+    /// The coordinator is stalled.
     pub(super) fn stalls(&mut self, milliseconds: u64) {
         self.now += milliseconds;
         self.event(Event::Tick);
@@ -492,7 +492,7 @@ impl TestCluster {
         self.state.report()
     }
 
-    /// The job's end, as the ledger has it.
+    /// The job's end, according to the ledger.
     pub(super) fn result(&self) -> JobResult {
         let last = self.ledger.last();
         let Some(LogRecord::Result(result)) = last else {

@@ -1,6 +1,6 @@
-//! A fleet of one-slot workers with a coordinator, and a ledger and storage that are always fast:
-//! what befalls thousands at once, told by scenarios. Time moves in half seconds, and nothing is
-//! random.
+//! A fleet of one-slot workers with a coordinator, and with a ledger and storage that are always
+//! fast: events that affect thousands of workers, described by scenarios. Time advances in half
+//! seconds, and nothing is random.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,11 +10,11 @@ use crate::coordinator::{Config, Effect, Event, PodEndCause, Report, State, ToWo
 use crate::id::{Epoch, SessionId, TaskAttempt, TaskId, Timestamp, WorkerId};
 use crate::invariants;
 
-/// What became of a worker.
+/// The state of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Lives,
-    /// It works on, and nobody hears it.
+    /// It works, and its messages do not arrive.
     Silent,
     Dead,
 }
@@ -24,31 +24,31 @@ struct Worker {
     life: Life,
     session: Option<SessionId>,
     connects_at: u64,
-    /// Attempts with the moment at which they are done.
+    /// Attempts with the time at which they are done.
     held: BTreeMap<TaskAttempt, u64>,
     unacknowledged: BTreeSet<TaskAttempt>,
     loses_next_reply: bool,
 }
 
-/// A coordinator that was replaced and does not know.
+/// A coordinator that was replaced and has not noticed.
 struct Frozen {
     state: State,
     inbox: Vec<Event>,
 }
 
-/// How a death is learnt of.
+/// How a death is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     /// The stream breaks.
     Stream,
     Nothing,
-    /// Of each two one stream breaks.
+    /// For every second worker the stream breaks.
     Half,
-    /// The operator sees the pod go.
+    /// The operator sees that the pod is gone.
     Operator,
 }
 
-/// What has happened so far.
+/// The events so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) runs: u64,
@@ -57,22 +57,21 @@ pub(super) struct Counts {
     pub(super) charged: u64,
 }
 
-/// What workers did with the time in which they lived, in milliseconds of one worker. A worker has
-/// one slot.
+/// How workers used the time in which they lived, in milliseconds of one worker. A worker has one
+/// slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerTime {
-    /// All of it.
+    /// The total.
     pub(super) lived: u64,
     /// They had an attempt to run.
     pub(super) busy: u64,
-    /// They had none, though a task was neither committed nor at a worker that lives.
+    /// They had none, although a task was neither committed nor at a live worker.
     pub(super) idle_beside_work: u64,
-    /// Part of `busy`: what had been done of attempts whose workers then died. No coordinator can
-    /// save that.
+    /// Part of `busy`: work on attempts whose workers then died. No coordinator can save that.
     pub(super) died_with_workers: u64,
 }
 
-/// See the file's head.
+/// See the top of the file.
 pub(super) struct Fleet {
     pub(super) state: State,
     pub(super) now: u64,
@@ -85,9 +84,9 @@ pub(super) struct Fleet {
     ledger: Vec<LogRecord>,
     committed: BTreeSet<TaskId>,
     stalled_until: u64,
-    /// What arrives meanwhile.
+    /// Messages that arrive while the coordinator is stopped.
     inbox: Vec<Event>,
-    /// What follows from what it is learning.
+    /// Consequences of the event that is being handled.
     pending: VecDeque<Event>,
     is_learning: bool,
     frozen: Option<Frozen>,
@@ -218,7 +217,7 @@ impl Fleet {
         }
     }
 
-    /// Silent workers are heard again, with all that they have done meanwhile.
+    /// Silent workers are heard again, with everything that they have done in the meantime.
     pub(super) fn the_silent_return(&mut self) {
         for number in self.first(usize::MAX, Life::Silent) {
             if let Some(worker) = self.workers.get_mut(&number) {
@@ -268,8 +267,8 @@ impl Fleet {
         }
     }
 
-    /// It goes through all that it was told, and ends when its log turns out to be sealed. Gives
-    /// the number of messages that it read, and whether it tried to write.
+    /// It handles all messages that it received, and ends when it finds its log sealed. Returns the
+    /// number of messages that it read, and whether it tried to write.
     pub(super) fn the_frozen_wakes(&mut self) -> Option<(usize, bool)> {
         let Frozen { mut state, inbox } = self.frozen.take()?;
         for (read, event) in (1..).zip(&inbox) {
@@ -291,7 +290,7 @@ impl Fleet {
         self.now += STEP_MS;
         self.count_the_time();
         if self.now == self.stalled_until {
-            // The worst order: time first, then all that was said meanwhile.
+            // The worst order: first time, then all messages that arrived in the meantime.
             self.learns(Event::Tick);
             for event in std::mem::take(&mut self.inbox) {
                 self.learns(event);
@@ -315,7 +314,7 @@ impl Fleet {
             .is_some_and(|frozen| frozen.state.epoch.0 == self.epoch)
     }
 
-    /// What the workers did in the step that is over.
+    /// The work of all workers in the last step.
     fn count_the_time(&mut self) {
         let mut at_workers = BTreeSet::new();
         let mut idle = 0;
@@ -455,7 +454,7 @@ impl Fleet {
 
     // The coordinator.
 
-    /// Something is said to whichever coordinator is there to hear it.
+    /// A message to the coordinator that is there to receive it.
     pub(super) fn hears(&mut self, event: Event) {
         if self.is_frozen_the_newest()
             && let Some(frozen) = &mut self.frozen
@@ -468,7 +467,7 @@ impl Fleet {
         }
     }
 
-    /// One after another: what follows from an event comes after all of its effects.
+    /// One after another: the consequences of an event come after all of its effects.
     fn learns(&mut self, event: Event) {
         self.pending.push_back(event);
         if self.is_learning {

@@ -1,5 +1,5 @@
-//! Incidents of `docs/faults.md` that one coordinator and a few workers can show, each by its
-//! number.
+//! Incidents of `docs/faults.md` that one coordinator and a few workers can reproduce, each with
+//! its number.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::config::MAX_SLOTS;

@@ -1,27 +1,28 @@
-//! Workers that are lost again and again under one task: never charged if Kubernetes says why, or
-//! if the workers are lost without the task too; charged in the end if it is the task that ends
-//! them.
+//! Workers that are repeatedly lost while running one task. The task is never charged if Kubernetes
+//! explains the losses, or if workers are lost without the task too; it is charged in the end if it
+//! is the cause.
 
 use super::cluster::TestCluster;
 use super::setbacks::{charged, holder};
 use crate::coordinator::config::LOST_WORKERS_FREE;
 use crate::coordinator::{Config, FailureReason, PodEndCause};
 
-/// How a worker goes.
+/// How a worker is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goes {
-    /// Kubernetes says so at once.
+    /// Kubernetes reports it at once.
     Explained,
-    /// Nobody says anything.
+    /// There is no report.
     Silently,
-    /// Nobody says anything while it is missed, and then Kubernetes finds its node lost.
+    /// First the worker is silent without a report, and then Kubernetes finds that its node is
+    /// lost.
     WithItsNode,
 }
 
 const WAYS: [Goes; 3] = [Goes::Explained, Goes::Silently, Goes::WithItsNode];
 const STABLE: [&str; 4] = ["a", "b", "c", "d"];
 
-/// The workers go at once, while the others stay.
+/// The workers are lost at once, while the others stay.
 fn lose(cluster: &mut TestCluster, names: &[&'static str], goes: Goes, others: &[&'static str]) {
     for name in names {
         if goes == Goes::Explained {
@@ -41,7 +42,7 @@ fn lose(cluster: &mut TestCluster, names: &[&'static str], goes: Goes, others: &
     }
 }
 
-/// Four workers that are busy for hours, and tasks for some more.
+/// Four workers that are busy for hours, with more tasks than they can run.
 fn busy(more: u32) -> TestCluster {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[4 + more]);
     for name in STABLE {
@@ -195,8 +196,8 @@ fn a_coordinator_that_takes_over_meanwhile_convicts_no_task() {
     }
 }
 
-/// A fleet in which whoever runs the first shard is gone five seconds later, at most 120 times.
-/// Gives the number of lost workers.
+/// A fleet in which every worker that runs the first shard is gone five seconds later, at most 120
+/// times. Returns the number of lost workers.
 fn a_task_that_ends_its_workers(
     names: &[&'static str],
     config: Config,
@@ -218,7 +219,7 @@ fn a_task_that_ends_its_workers(
         cluster.passes(5_000, names);
         lost += 1;
         lose(&mut cluster, &[name], goes, &others);
-        // Meanwhile the others get on with theirs.
+        // In the meantime the others continue with their tasks.
         for other in others {
             for task in cluster.held(other) {
                 if task.task.shard.0 != 0 {
@@ -272,7 +273,7 @@ fn a_task_whose_workers_kubernetes_ends_is_charged_nothing_and_told_of() {
 
 #[test]
 fn a_worker_that_was_silent_before_kubernetes_found_its_node_lost_is_unexplained() {
-    // With 60 s of silence, as in a large fleet, the news comes first.
+    // With 60 s of silence, as in a large fleet, the report comes first.
     let mut config = Config::new(1, 0);
     config.heartbeat.workers_per_second = 1;
     config.heartbeat.silent_intervals = 12;
@@ -319,7 +320,7 @@ fn a_task_that_lost_three_workers_is_tried_at_another_one_next() {
 #[test]
 fn preemption_that_meets_everybody_convicts_no_task_however_long_it_runs() {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-    // One after the other, so that the task meets each of them, or whichever, as chance has it.
+    // One after the other, so that the task meets each of them, or a random one.
     for is_in_turn in [true, false] {
         let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
         for name in NAMES {

@@ -1,12 +1,12 @@
-//! Three small protocols in every order in which their steps can happen, looked at with stateright:
-//! the take-over of an epoch with the seal, the commit of an attempt with its final file, and the
-//! hand-back of a worker that is told to go.
+//! Three small protocols, checked by stateright in every order of their steps: the take-over of an
+//! epoch with the seal, the commit of an attempt with its final file, and the hand-back by a worker
+//! that is asked to terminate.
 //!
-//! `commit` and `drain` drive the real `State` through the real `step`; around it, workers,
+//! `commit` and `drain` drive the real `State` through the real `step`. Around it, workers,
 //! streams, ledger and object store are small models (`coordinator`, `sessions`, `worker`,
-//! `world`), each of which names the code that it stands for. `take_over` is a model throughout,
-//! because what it is about are single calls to a store. Random runs of far larger worlds are in
-//! `simulation`: here little happens, but nothing that can happen is left out.
+//! `world`), each of which names the code that it models. `take_over` is a pure model, because it
+//! is about single calls to a store. `simulation` has random runs of far larger worlds; here the
+//! worlds are small, but every possible order is checked.
 
 mod commit;
 mod coordinator;
@@ -24,16 +24,14 @@ use std::sync::Arc;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-/// More steps than any of the models has: one that grows beyond it is to be made smaller, not to be
-/// waited for.
+/// More steps than any of the models has: a model that exceeds it must be made smaller.
 const MAX_STATES: usize = 20_000_000;
 
-/// Models of up to so many states are gone through once more, to see that none of their runs goes
-/// round in a circle.
+/// Models with at most this number of states are checked a second time, to see that none of their
+/// runs is a cycle.
 const MAX_STATES_OF_CIRCLES: usize = 200_000;
 
-/// Looks at all that can happen. What must always be holds everywhere, and what has to be possible
-/// is.
+/// Checks all states: invariants hold everywhere, and required states are reachable.
 fn holds<M>(name: &str, model: &M)
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -73,13 +71,13 @@ where
     }
 }
 
-/// Looks for a run that comes to a state where it was before. Where there is none every run ends,
-/// and what holds wherever nothing is left to happen comes about in each.
+/// Searches for a run that returns to an earlier state. If there is none, every run ends, and
+/// properties of final states are reached in each run.
 fn ends<M: Model>(name: &str, model: &M)
 where
     M::State: Hash,
 {
-    // Whether a state was left for good; until then it is on the way to where we are.
+    // Whether all successors of a state were visited; until then it is on the current path.
     let mut is_left = HashMap::new();
     let mut way = vec![(0, model.init_states())];
     while let Some((here, next)) = way.last_mut() {
@@ -99,7 +97,7 @@ where
     }
 }
 
-/// The property that a model which is wrong on purpose contradicts, and the state that does.
+/// The property that a deliberately wrong model violates, and the violating state.
 fn counterexample<M>(name: &str, model: M) -> (&'static str, M::State)
 where
     M: Model + Send + Sync + 'static,
@@ -138,7 +136,7 @@ fn listed<State, Action: Debug>(way: stateright::Path<State, Action>) -> Vec<Str
     actions.iter().map(|action| format!("{action:?}")).collect()
 }
 
-/// What many states of a model have in common: copied by reference, and hashed once.
+/// The part that many states of a model share: copied by reference, and hashed once.
 #[derive(Clone, Debug)]
 struct Shared<T> {
     value: Arc<T>,

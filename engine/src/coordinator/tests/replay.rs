@@ -1,5 +1,5 @@
-//! Taking over: what is in the ledger stands, what is not is done again, and foreign records are
-//! refused.
+//! Take-over: records in the ledger are kept, everything else is done again, and foreign records
+//! are refused.
 
 use super::cluster::{TestCluster, attempt, done_record, plan, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
@@ -29,7 +29,7 @@ fn resume(records: &[LogRecord], shards: &[u32]) -> TestCluster {
 #[test]
 fn fault_2927_2960_promise_e6_a_coordinator_killed_at_every_durable_record_reruns_only_what_has_no_commit()
  {
-    // How many log objects a whole run has, and then a run for each of them that is cut there.
+    // The number of log objects of a whole run, and then a run for each of them that is cut there.
     let mut cluster = TestCluster::new(&[3, 2]);
     cluster.hello("a", 1);
     cluster.work();
@@ -60,7 +60,7 @@ fn what_was_not_durable_is_lost_and_done_again() {
     cluster.done("a", first);
     cluster.restart();
     assert_eq!(cluster.report().tasks_done, 0);
-    // The worker was never acknowledged and says so.
+    // The worker was never acknowledged and reports that.
     cluster.hello_naming("a", 1, 1, vec![first]);
     cluster.done("a", first);
     cluster.settle();

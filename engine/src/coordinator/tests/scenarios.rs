@@ -1,6 +1,6 @@
-//! Incidents as text: `scenarios/*.txt` say what happens to a fleet, line by line, and the `.out`
-//! beside each is what came of it, compared to the letter.
-//! `ZEPHYR_REWRITE=1 cargo test -p zephyr-engine scenarios` writes the `.out` files anew.
+//! Incidents as text: `scenarios/*.txt` describe what happens to a fleet, line by line, and the
+//! `.out` beside each is the expected result, compared exactly.
+//! `ZEPHYR_REWRITE=1 cargo test -p zephyr-engine scenarios` rewrites the `.out` files.
 //!
 //! A line is `[at TIME] EVENT`; `#` begins a comment. Events:
 //!
@@ -36,7 +36,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/coordinator/tests/scenarios")
 }
 
-/// Runs a scenario and compares what came of it.
+/// Runs a scenario and compares the result.
 fn check(name: &str) {
     let script = std::fs::read_to_string(folder().join(format!("{name}.txt"))).unwrap();
     let got = play(&script);
@@ -51,7 +51,7 @@ fn check(name: &str) {
     );
 }
 
-/// A fleet with the story so far.
+/// A fleet with the events so far.
 struct Player {
     fleet: Fleet,
     told: String,
@@ -174,7 +174,7 @@ impl Player {
         }
     }
 
-    /// Time passes; what is worth a line is told.
+    /// Time passes; changes that are worth a line are printed.
     fn step(&mut self) {
         self.fleet.passes();
         if self.last_key.is_some_and(|last| last != self.key()) {
@@ -182,7 +182,7 @@ impl Player {
         }
     }
 
-    /// What makes a line when it changes.
+    /// The values whose change makes a line.
     fn key(&self) -> [u64; 6] {
         let report = self.fleet.report();
         [
@@ -239,7 +239,7 @@ impl Player {
     }
 }
 
-/// A test for each scenario, named by what it shows.
+/// A test for each scenario, with a name that says what it shows.
 macro_rules! scenarios {
     ($($name:ident)*) => {
         $(

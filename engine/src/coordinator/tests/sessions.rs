@@ -99,7 +99,7 @@ fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
         }]
     );
     assert_eq!(cluster.report().workers.busy, 1);
-    // The old session's end and its late messages mean nothing any more.
+    // The old session's end and its late messages have no effect any more.
     cluster.event(Event::SessionClosed { session: old });
     cluster.event(Event::Done {
         session: old,
@@ -109,7 +109,7 @@ fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
     assert!(cluster.unwritten.is_empty());
 }
 
-/// A process of the one pod opens a session.
+/// A process of the same pod opens a session.
 fn hello(session: u64, incarnation: u64) -> Event {
     Event::Hello {
         session: SessionId(session),
@@ -171,8 +171,8 @@ fn fault_2961_a_worker_that_comes_back_without_its_task_has_it_requeued_exactly_
     cluster.hello("a", 2);
     cluster.disconnects("a");
     cluster.hello_naming("a", 1, 2, vec![attempt(0, 1, 1, 1)]);
-    // The one it named goes on, the one it did not name is dispatched once more, as another
-    // attempt.
+    // The attempt that it named continues; the one that it did not name is dispatched again, as
+    // another attempt.
     assert_eq!(
         cluster.held("a"),
         [attempt(0, 0, 1, 2), attempt(0, 1, 1, 1)]
@@ -332,7 +332,7 @@ fn an_attempt_running_elsewhere_is_cancelled_at_the_one_who_claims_it() {
     cluster.hello_naming("b", 1, 1, vec![attempt(0, 0, 1, 1)]);
     assert_eq!(cancelled(&cluster.told("b")), [attempt(0, 0, 1, 1)]);
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
-    // Its report moves nothing, and the file, which may be the other's, is left alone.
+    // Its report changes nothing, and the file, which may be the other's, is kept.
     let effects = cluster.done("b", attempt(0, 0, 1, 1));
     assert!(
         !effects
@@ -413,7 +413,7 @@ fn fault_found_here_promise_e12_of_two_attempts_the_first_wins_and_the_loser_can
     assert_eq!(acked(&cluster.told("a")), [first]);
     let file = output(first, true).file;
     assert!(effects.contains(&Effect::Discard { task: first, file }));
-    // A forged or confused report that names the winner's own file does not have it discarded.
+    // A forged or confused report that names the winner's own file does not cause its deletion.
     let session = cluster.session("a");
     let effects = cluster.event(Event::Done {
         session,
@@ -541,7 +541,8 @@ fn fault_3014_a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_end
     cluster.disconnects("a");
     let workers = cluster.report().workers;
     assert_eq!((workers.reconnecting, workers.disruptions), (0, 1));
-    // Without the news of its stream the worker may also open another: it is still draining.
+    // If the end of its stream was not noticed, the worker may also open another: it is still
+    // draining.
     cluster.drains("b", Vec::new());
     let held = cluster.only("b");
     cluster.hello("b", 1);

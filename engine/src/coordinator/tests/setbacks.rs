@@ -1,5 +1,5 @@
-//! What is no task's own fault and holds one task up: free for a while, told meanwhile, charged
-//! when it goes on. What keeps everybody from work is free for ever.
+//! Causes that delay a task through no fault of its own: free for a while, reported in the
+//! meantime, charged if they continue. Causes that affect every worker are always free.
 
 use super::cluster::TestCluster;
 use crate::coordinator::config::{
@@ -11,7 +11,7 @@ use crate::id::TaskAttempt;
 
 const FULL: &str = "writing file:///scratch: no space on /scratch (64.0 KiB in all, 0 bytes free); the task had at least 1.2 MiB to write";
 
-/// The worker that holds the first shard, once one does; `None` when the job has ended.
+/// The worker that holds the first shard, once one does; `None` if the job has ended.
 pub(super) fn holder(
     cluster: &mut TestCluster,
     names: &[&'static str],
@@ -206,7 +206,7 @@ fn a_task_that_was_held_up_is_tried_at_another_worker_next() {
         let (name, task) = holder(&mut cluster, &names).unwrap();
         assert_eq!(name, expected);
         cluster.is_held_up(name, task, Setback::WorkerUnwell, "no process");
-        // Long enough for all rests.
+        // Long enough for all pauses.
         cluster.passes(4_000, &names);
     }
 }
@@ -322,9 +322,9 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
     cluster.assert_succeeded();
 }
 
-/// One worker with two slots, at which the first shard finds no room. The others run 9 s each, or
-/// find none either. Gives how often the first shard was tried and how long the job took to fail,
-/// in milliseconds.
+/// One worker with two slots, at which the first shard finds no room. The others run for 9 s each,
+/// or find no room either. Returns how often the first shard was tried and how long the job took to
+/// fail, in milliseconds.
 fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u32, u64) {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[shards]);
     cluster.hello("a", 2);

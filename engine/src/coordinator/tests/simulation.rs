@@ -1,10 +1,10 @@
 //! Whole runs from a seed: workers that die, restart, stall, drain and come back, messages that are
-//! lost, repeated and late, coordinators that crash, stand still and are replaced alive, slow
-//! storage, outputs that vanish, tasks that fail. Whatever happens, nothing that is written or said
-//! is wrong; and once the faults stop the job ends in time, exactly right.
+//! lost, repeated and late, coordinators that crash, stall and are replaced while alive, slow
+//! storage, outputs that vanish, tasks that fail. Whatever happens, nothing wrong is written or
+//! sent; and after the last fault the job ends in time, exactly right.
 //!
 //! `make simulate SEED=17` runs one seed, `make soak` 20,000. Workers, ledger and storage are
-//! models here; the real ones are simulated in the worker's crate.
+//! models here; the worker's crate simulates the real ones.
 
 mod book;
 mod coordinators;
@@ -24,15 +24,15 @@ use crate::coordinator::record::JobResult;
 use settings::{LARGE_EVERY, Settings};
 use world::World;
 
-/// Small runs of every CI run.
+/// Number of small runs of every CI run.
 const CI_SEEDS: u64 = 300;
-/// Large ones.
+/// Number of large ones.
 const CI_LARGE: u64 = 10;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Outcome {
-    /// Hash of all that happened.
+    /// Hash of all events.
     trace: u64,
     end: End,
     steps: u64,
@@ -42,13 +42,13 @@ struct Outcome {
 enum End {
     Succeeded,
     Failed,
-    /// Faults went on to the end.
+    /// Faults continued to the end.
     Unfinished,
 }
 
 fn run(seed: u64, is_printing: bool) -> Outcome {
     let settings = Settings::draw(seed);
-    // Shown where the run fails.
+    // Shown if the run fails.
     println!("make simulate SEED={seed}: {settings:?}");
     let mut world = World::new(seed, settings);
     world.is_printing = is_printing;
@@ -76,7 +76,7 @@ fn large(number: u64) -> u64 {
 #[test]
 fn promise_e1_three_hundred_small_runs_do_nothing_wrong_and_end_exactly_right() {
     let outcomes: Vec<Outcome> = (0..CI_SEEDS).map(|seed| run(seed, false)).collect();
-    // Were most runs to end in one way, the others would have been shown nothing.
+    // If most runs ended in one way, the other ways would not be tested.
     for (end, at_least) in [
         (End::Succeeded, 150),
         (End::Failed, 15),
@@ -102,7 +102,7 @@ fn promise_e18_the_same_seed_gives_the_same_run() {
     assert_ne!(run(1, false).trace, run(2, false).trace);
 }
 
-/// What `make simulate` and `make soak` ask for, through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
+/// The seeds that `make simulate` and `make soak` request through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
 #[test]
 fn what_the_environment_asks_for() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
@@ -114,7 +114,7 @@ fn what_the_environment_asks_for() {
     }
 }
 
-/// One seed; where it fails, once more with all that happens in it.
+/// One seed; if it fails, it runs once more and prints all events.
 fn one(seed: u64) {
     let Ok(outcome) = catch_unwind(|| run(seed, false)) else {
         let again = catch_unwind(|| run(seed, true));

@@ -365,7 +365,7 @@ fn a_final_file_that_is_lost_before_it_stands_is_made_again() {
         task: attempt(0, 0, 1, 1),
     });
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 2)]);
-    // Said twice, it is no further loss.
+    // If it is reported twice, it is not another loss.
     cluster.event(Event::FileLost {
         task: attempt(0, 0, 1, 1),
     });
@@ -380,7 +380,7 @@ fn a_rerun_that_nobody_came_to_need_does_not_hold_up_the_end() {
     let mut cluster = reducing();
     cluster.hello("b", 1);
     cluster.hello("c", 1);
-    // Reader 0 moves to b; then reader 1 finds a mapper's output lost, which reader 0 had read
+    // Reader 0 is now at b; then reader 1 finds a mapper's output lost, which reader 0 had read
     // before.
     cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 0, 1, 1));
     cluster.done("a", attempt(1, 0, 1, 1));

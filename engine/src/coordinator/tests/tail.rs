@@ -1,5 +1,5 @@
-//! The tail of a stage: stragglers get a second attempt, idle workers can be released, and nobody
-//! is left without.
+//! The end of a stage: stragglers get a second attempt, idle workers can be released, and no task
+//! is left without a worker.
 
 use super::cluster::{TestCluster, acked, attempt};
 use crate::coordinator::config::SpeculationPolicy;
@@ -8,8 +8,8 @@ use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
 
 const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
-/// A stage of eight tasks at four workers, of which `left` run on at "w0", "w1" … since the
-/// beginning, while others took a second each.
+/// A stage of eight tasks at four workers, of which `left` have been running at "w0", "w1" … since
+/// the beginning, while others took a second each.
 fn tail(left: u32) -> TestCluster {
     tail_with(Config::new(3, 0), left)
 }
@@ -78,7 +78,7 @@ fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_throw
         |effect: &&Effect| matches!(effect, Effect::Discard { task, .. } if *task == straggler);
     cluster.done("w1", second);
     cluster.told("w0");
-    // Until then it may be all that a coordinator after this one has of the task.
+    // Until then it may be the only output of the task for the next coordinator.
     let effects = cluster.done("w0", straggler);
     assert_eq!(effects.iter().filter(is_discard).count(), 0);
     assert_eq!(acked(&cluster.told("w0")), []);
@@ -103,7 +103,7 @@ fn record_is_of(
 
 #[test]
 fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
-    // Two tasks of eight are left, but only just.
+    // Two tasks of eight are left, but have just become so.
     let mut cluster = tail(2);
     cluster.passes(1_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "five seconds at least");
@@ -111,7 +111,7 @@ fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
     let mut cluster = tail(3);
     cluster.passes(60_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "5 of 8");
-    // Three times the median, where tasks are long.
+    // Three times the median, for long tasks.
     let policy = SpeculationPolicy {
         elapsed_min_ms: 0,
         times_median: 20,
@@ -191,7 +191,7 @@ fn fault_4200_two_workers_stay_for_every_task_that_is_not_committed_and_none_tha
     cluster.pod_ended("w3", PodEndCause::Disruption, "preempted");
     assert_eq!(cluster.held("w0").len(), 1);
     assert_eq!(cluster.report().useful_workers, Some(2));
-    // One of the two is lost too: it is waited for, and nobody else is called.
+    // One of the two is lost too: it is waited for, and no other worker is needed.
     cluster.dies("w1");
     cluster.pod_ended("w1", PodEndCause::Disruption, "preempted");
     assert_eq!(

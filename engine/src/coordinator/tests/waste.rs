@@ -1,11 +1,11 @@
-//! What deaths cost: the worker-seconds of a job of an hour through the two waves of the incident,
-//! over virtual time.
+//! The cost of losses: the worker-seconds of a job of one hour during the two waves of the
+//! incident, in simulated time.
 //!
-//! *Lost* is what a coordinator can be blamed for: time that living workers spent on attempts whose
-//! results nobody took, and time in which they had nothing to run although a task was neither
-//! committed nor at a worker that lives. What had been done of attempts whose workers were killed
-//! is lost whatever a coordinator does, and is counted apart; so is the idleness of the end, when
-//! there are fewer tasks than workers.
+//! *Lost* is the time for which a coordinator is responsible: time that live workers spent on
+//! attempts whose results were not used, and time in which they had nothing to run although a task
+//! was neither committed nor at a live worker. Work on attempts whose workers were killed is lost
+//! with any coordinator, and is counted separately; so is the idle time at the end, when there are
+//! fewer tasks than workers.
 
 use super::fleet::{Fleet, Notice};
 
@@ -34,7 +34,7 @@ fn fault_2977_two_waves_of_deaths_lose_less_than_two_percent_of_the_worker_secon
     fleet.come_back(55);
     wait_until(&mut fleet, wave_ms + 145_000);
     fleet.die(usize::MAX, Notice::Nothing);
-    // That day nobody came back; here all do, so that there is an end to count to.
+    // In the incident no worker came back; here all do, so that the job ends and can be measured.
     wait_until(&mut fleet, wave_ms + 205_000);
     fleet.come_back(usize::MAX);
     while fleet.state.result().is_none() {

@@ -1,5 +1,5 @@
-//! `avg`: the exact sum of numbers divided by how many there were, rounded once. Null where there
-//! was no number.
+//! `avg`: the exact sum of numbers divided by their count, rounded once. Null if there was no
+//! number.
 
 use super::{Combine, number};
 use crate::expr::Value;

@@ -1,5 +1,5 @@
-//! `collect`: all values in (shard, position) order, null too. The list is one value of a record,
-//! so that it can be no longer than a record may be.
+//! `collect`: all values in (shard, position) order, including null. The list is one value of a
+//! record, so its length is limited to that of a record.
 
 use super::Combine;
 use crate::expr::Value;
@@ -7,7 +7,7 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::record::{LINE_LIMIT_FIELD, Limits, Record, RecordParser, RecordProblem};
 
-/// The values' texts with commas between them, as they will stand in the array.
+/// The values' texts separated by commas, as they will be in the array.
 #[derive(Debug, Default)]
 pub(crate) struct Collected(Vec<u8>);
 

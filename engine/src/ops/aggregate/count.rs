@@ -1,4 +1,4 @@
-//! `count`: the number of the group's records, whatever they hold.
+//! `count`: the number of the group's records, whatever they contain.
 
 use super::Combine;
 use crate::expr::Value;

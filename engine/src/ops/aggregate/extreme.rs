@@ -1,6 +1,5 @@
-//! `min` and `max`: the least or greatest value in jq's order, the first of equals by (shard,
-//! position); its text is kept. Null is passed over, and is the result where there was nothing
-//! else.
+//! `min` and `max`: the least or greatest value in jq's order, the first of equal ones by (shard,
+//! position); its text is kept. Null is ignored, and is the result only if there was nothing else.
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -11,9 +10,9 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
 use crate::record::{Limits, Record};
 
-/// Which end of the order is wanted.
+/// Which end of the order is needed.
 pub(crate) trait End {
-    /// How a value that takes the place of another compares to it.
+    /// How a value that replaces the current one compares with it.
     const BETTER: Ordering;
 }
 
@@ -54,7 +53,7 @@ impl<E> Default for Extreme<E> {
 }
 
 impl<E: End> Extreme<E> {
-    /// Whether a later value with this key takes the place of the one held.
+    /// Whether a later value with this key replaces the current one.
     fn is_beaten_by(&self, key: &[u8]) -> bool {
         self.best
             .as_ref()

@@ -1,4 +1,4 @@
-//! Numbers for sum and avg: null is passed over, anything else that is not a number is an error
+//! Numbers for sum and avg: null is ignored, and any other value that is not a number is an error
 //! that shows it.
 
 use crate::expr::Value;

@@ -1,5 +1,4 @@
-//! `sum`: the exact sum of numbers, rounded once, when it is written. Null where there was no
-//! number.
+//! `sum`: the exact sum of numbers, rounded once when it is written. Null if there was no number.
 
 use super::{Combine, number};
 use crate::expr::Value;

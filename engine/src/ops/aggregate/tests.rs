@@ -11,7 +11,7 @@ fn record(text: &str) -> Record {
     Record::parse(text.as_bytes()).unwrap()
 }
 
-/// Every aggregate there is; a new one does not compile here until it is added.
+/// Every aggregate; a new one does not compile here until it is added.
 fn every(argument: &str) -> [Aggregate; 6] {
     let argument = || argument.to_owned();
     let listed = |aggregate: &Aggregate| match aggregate {
@@ -36,8 +36,8 @@ fn every(argument: &str) -> [Aggregate; 6] {
     every
 }
 
-/// The results over `values` in the order of [`every`]; `cuts` are the places before which a new
-/// partial begins.
+/// The results over `values` in the order of [`every`]; `cuts` are the positions at which a new
+/// partial result begins.
 fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
     let result = |aggregate: &Aggregate| {
         let aggregate = compiled(aggregate);

@@ -8,13 +8,15 @@ use super::{Trouble, TroubleKind};
 use crate::controller::observe::starting::{StartEvent, StartEventKind};
 use crate::pods::PodFacts;
 
-/// How long a node may take to start a pod before that is a trouble by itself. An image that is not on the node yet is pulled
-/// in this time, and a sandbox made.
+/// How long a node may take to start a pod before this counts as a problem. In this time an image
+/// that is not on the node yet is pulled, and a sandbox is created.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
-/// How long an image may be pulled before that is a trouble: ours have less than 100 MB.
+/// How long an image may be pulled before this counts as a problem: our images are smaller than 100
+/// MB.
 const PULL_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// The trouble of a pod whose events were listed; `found` is what they say. `own_secret` is the token of its generation.
+/// The problem of a pod whose events were listed; `found` is the result. `own_secret` is the token
+/// of its generation.
 pub(super) fn trouble(
     pod: &PodFacts,
     found: Option<&StartEvent>,

@@ -1,6 +1,7 @@
-//! What events said of a job's pods, and when they were asked for: now and then, and only while pods are missing or do not start.
+//! What the events of a job's pods said, and when they were read: rarely, and only while pods are
+//! missing or do not start.
 //!
-//! Pure. Nothing here is needed for correctness.
+//! Pure. Correctness does not depend on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,30 +12,31 @@ use crate::controller::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
 use crate::controller::observe::starting::StartEvent;
 use crate::pods::{PodFacts, Role};
 
-/// How long pods may be missing before the reason is asked for: a `StatefulSet` of many pods takes a moment.
+/// How long pods may be missing before their events are read: a `StatefulSet` with many pods needs
+/// some time.
 const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
-/// How long a node may take to start a pod before the reason is asked for.
+/// How long a node may take to start a pod before its events are read.
 const STARTING_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(30);
-/// How long one answer holds.
+/// How long one answer is valid.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
-/// What is kept of the events of one job.
+/// The record for the events of one job.
 #[derive(Debug, Default)]
 pub struct EventMemory {
-    /// All worker pods were there when this operator looked.
+    /// All worker pods existed when this operator last checked.
     was_whole: bool,
-    /// Since when this operator sees worker pods missing.
+    /// The time since which this operator sees worker pods missing.
     short_since: Option<Timestamp>,
     refusal_asked_at: Option<Timestamp>,
     refusal: Option<PodRefusal>,
-    /// Pods that do not start, by uid: when each was asked for, and what came of it.
+    /// Pods that do not start, by uid: when the events of each were read, and the result.
     starting: BTreeMap<String, (Timestamp, Option<StartEvent>)>,
-    /// When the last pod of each role was asked for.
+    /// When events of a pod of each role were last read.
     starting_asked_at: BTreeMap<Role, Timestamp>,
 }
 
 impl EventMemory {
-    /// Whether it is time to ask why worker pods are missing.
+    /// Whether it is time to read why worker pods are missing.
     pub fn must_ask_for_refusal(&mut self, is_short: bool, now: Timestamp) -> bool {
         if !is_short {
             self.was_whole = true;
@@ -57,7 +59,7 @@ impl EventMemory {
         self.refusal = refusal;
     }
 
-    /// Why worker pods are missing, in the API server's words.
+    /// Why worker pods are missing, as the API server says it.
     pub fn refusal(&self, now: Timestamp) -> Option<String> {
         let refusal = self.refusal.as_ref()?;
         refusal
@@ -65,8 +67,9 @@ impl EventMemory {
             .then(|| refusal.message.clone())
     }
 
-    /// Since when worker pods are missing, as far as this operator can know. One that never saw all of them started a moment
-    /// ago: any refusal that still stands may be the reason.
+    /// The time since which worker pods are missing, as far as this operator knows. An operator
+    /// that never saw all of them started a moment ago, so any refusal that is still valid may be
+    /// the reason.
     fn missing_since(&self) -> Option<Timestamp> {
         let since = self.short_since?;
         if self.was_whole {
@@ -75,8 +78,8 @@ impl EventMemory {
         Some(since.checked_sub(MAX_REFUSAL_AGE).unwrap_or(since))
     }
 
-    /// The pods whose events are to be listed now: of each role at most one, which was never asked for or not for the longest.
-    /// They count as asked for.
+    /// The pods whose events are to be listed now: at most one of each role, the one whose events
+    /// were never read or not for the longest time. They count as read.
     pub fn pods_to_ask(
         &mut self,
         pods: &[Arc<PodFacts>],
@@ -111,14 +114,14 @@ impl EventMemory {
         chosen
     }
 
-    /// Keeps what keeps a pod from starting.
+    /// Keeps the reason why a pod does not start.
     pub fn set_start_event(&mut self, pod_uid: &str, event: Option<StartEvent>) {
         if let Some((_, found)) = self.starting.get_mut(pod_uid) {
             *found = event;
         }
     }
 
-    /// What is known of the pods that were asked for, by uid.
+    /// The results for the pods whose events were read, by uid.
     pub fn start_events(&self) -> BTreeMap<String, Option<StartEvent>> {
         let known = |(uid, (_, found)): (&String, &(Timestamp, Option<StartEvent>))| {
             (uid.clone(), found.clone())

@@ -1,6 +1,7 @@
-//! Events of one object, page by page: the API server lists them by name, so the newest may be on any page.
+//! Events of one object, page by page: the API server lists them by name, so the newest may be on
+//! any page.
 //!
-//! Only people read what comes of them, and a list that fails costs nothing but the sentence.
+//! The results are only for people. If a list fails, only the sentence is missing.
 
 use std::sync::Once;
 
@@ -14,10 +15,11 @@ use crate::calls::{CallError, Refusal, bounded};
 
 /// Events in one page: some 500 KB.
 const PAGE: u32 = 500;
-/// Pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; whoever makes 10,000 gets no sentence
-/// about the last of them.
+/// Most pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; with
+/// 10,000 events the newest may be missed.
 const MAX_PAGES: usize = 20;
-/// By how much the clock of whoever writes events may be behind ours, together with the events' whole seconds.
+/// How far the clock of the event's writer may be behind ours, including the rounding of events to
+/// whole seconds.
 pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Visits all events that `selector` (a field selector) selects, in no order.
@@ -53,7 +55,8 @@ pub(super) fn seen_at(event: &Event) -> Option<Timestamp> {
     times.into_iter().flatten().max()
 }
 
-/// Logs that events could not be listed. Whoever grants no right to list events knows that: it is said once.
+/// Logs that events could not be listed. This may be intended by the cluster's administrator, so it
+/// is logged only once.
 pub fn log_failure(job: &str, error: &CallError) {
     static DENIED: Once = Once::new();
     match error.refusal() {

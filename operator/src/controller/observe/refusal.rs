@@ -1,4 +1,5 @@
-//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for that. No decision rests on it.
+//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for
+//! that. No decision depends on it.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
@@ -7,20 +8,21 @@ use kube::Client;
 use super::events::{CLOCK_SLACK, seen_at, visit};
 use crate::calls::CallError;
 
-/// How long a refusal holds. The controller of `StatefulSet`s tries again after at most 1,000 s, and its events are
-/// published at least every 300 s: a refusal that still stands is never older.
+/// How long a refusal is valid. The controller of `StatefulSet`s retries after at most 1,000 s, and
+/// its events are published at least every 300 s, so a refusal that still applies is never older.
 pub const MAX_REFUSAL_AGE: SignedDuration = SignedDuration::from_mins(25);
 /// The newest event that says that a pod could not be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRefusal {
     /// When the controller last said so.
     pub at: Timestamp,
-    /// In the API server's words.
+    /// The API server's message.
     pub message: String,
 }
 
 impl PodRefusal {
-    /// Whether it explains why pods are missing at `now`, and have been since `missing_since`: that of another time does not.
+    /// Whether it explains why pods are missing at `now`, and have been missing since
+    /// `missing_since`: an event of another time does not.
     pub fn explains(&self, missing_since: Timestamp, now: Timestamp) -> bool {
         let age = now.duration_since(self.at);
         let before = missing_since.duration_since(self.at);
@@ -44,7 +46,8 @@ pub async fn newest_refusal(
     Ok(newest)
 }
 
-/// What an event says, and when it was last seen. An event without a time or a message says nothing.
+/// The message of an event, and when it was last seen. An event without a time or a message is
+/// ignored.
 fn refusal(event: Event) -> Option<PodRefusal> {
     let at = seen_at(&event)?;
     let message = event.message?;
@@ -147,12 +150,12 @@ mod tests {
         };
         for (missing_since, now, explains) in [
             (9_990, 10_010, true),
-            // Clocks differ a little.
+            // Clocks differ slightly.
             (10_020, 10_030, true),
             // Last hour's quota has nothing to do with today's preemption.
             (13_600, 13_610, false),
             (10_100, 10_110, false),
-            // Missing all the time, but nobody has refused anything for half an hour.
+            // The pods were missing all the time, but there was no refusal for half an hour.
             (9_990, 10_000 + 25 * 60, true),
             (9_990, 10_000 + 30 * 60, false),
         ] {

@@ -9,28 +9,28 @@ use kube::Client;
 use super::events::{CLOCK_SLACK, seen_at, visit};
 use crate::calls::CallError;
 
-/// How long an event explains a pod that does not start. The kubelet tries again after at most 2 min, and its events are
-/// published at least every 5 min.
+/// How long an event explains a pod that does not start. The kubelet retries after at most 2 min,
+/// and its events are published at least every 5 min.
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
-/// What the scheduler said before the pod had a node explains nothing any more.
+/// The scheduler's messages from before the pod had a node explain nothing any more.
 const OF_THE_SCHEDULER: &str = "FailedScheduling";
-/// Reason of the event that an image is being pulled, a warning of nothing.
+/// Reason of the event that an image is being pulled, which is not a problem.
 const PULLING: &str = "Pulling";
-/// How the kubelet words that some volume is late. Another event says why.
+/// The kubelet's words for a volume that is late. Another event explains why.
 const LATE_VOLUMES: &str = "Unable to attach or mount volumes";
 
-/// What keeps a pod from starting, by its newest event that says so.
+/// The reason why a pod does not start: its newest event that gives one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartEvent {
     /// When it was last seen.
     pub at: Timestamp,
     /// What it says about the start.
     pub kind: StartEventKind,
-    /// Reason and message, in Kubernetes' words.
+    /// Reason and message, as Kubernetes wrote them.
     pub message: String,
 }
 
-/// Kinds of such events, by what helps.
+/// Kinds of such events, by the action that helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartEventKind {
     /// The image is being pulled.
@@ -49,7 +49,7 @@ impl StartEvent {
     }
 }
 
-/// What keeps the pod with this uid, which its node has been starting since `since`, from it.
+/// Why the pod with this uid, which its node has been starting since `since`, does not start.
 pub async fn newest(
     client: &Client,
     namespace: &str,
@@ -63,7 +63,7 @@ pub async fn newest(
     Ok(found.best(since, now))
 }
 
-/// The newest event of each kind of words.
+/// The newest event of each kind of message.
 #[derive(Debug, Default)]
 struct Found(BTreeMap<bool, StartEvent>);
 
@@ -79,7 +79,7 @@ impl Found {
         }
     }
 
-    /// One that says why, before one that only says that something is late.
+    /// An event with a cause comes before an event that only reports a delay.
     fn best(self, since: Timestamp, now: Timestamp) -> Option<StartEvent> {
         let mut all = self.0.into_values();
         all.find(|event| event.explains(since, now))
@@ -87,7 +87,7 @@ impl Found {
 }
 
 impl StartEvent {
-    /// What an event says; absent if it keeps no pod from starting.
+    /// The reason in an event; absent if the event does not explain why a pod does not start.
     fn read(event: &Event) -> Option<Self> {
         let reason = event.reason.as_deref()?;
         let message = event.message.as_deref()?;
@@ -107,9 +107,9 @@ impl StartEvent {
     }
 }
 
-/// The message without the ids of sandboxes and containers, which are others at each try.
+/// The message without the ids of sandboxes and containers, which differ at each try.
 fn without_ids(message: &str) -> String {
-    /// Digits of such an id at least.
+    /// Least number of digits of such an id.
     const ID_DIGITS: usize = 32;
     let is_digit = |character: char| character.is_ascii_hexdigit();
     let mut text = String::new();
@@ -150,7 +150,7 @@ mod tests {
         .unwrap()
     }
 
-    /// What is made of events of a pod that got its node at 1:00:00, ten minutes later.
+    /// The result for the events of a pod that got its node at 1:00:00, ten minutes later.
     fn said(events: &[Event]) -> Option<(StartEventKind, String)> {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut found = Found::default();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_explains_nothing_is_passed_over() {
+    fn events_that_explain_nothing_are_ignored() {
         let earlier = serde_json::from_value(json!({
             "metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "FailedMount",
             "message": "of an hour ago", "lastTimestamp": "1970-01-01T00:01:00Z",

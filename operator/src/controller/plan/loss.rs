@@ -1,6 +1,7 @@
-//! When a generation is lost: its root, its coordinator or all its workers are gone for too long.
+//! Decides when a generation is lost: its root is gone, or its coordinator or all its workers were
+//! away for too long.
 //!
-//! Pure. What follows from a loss decides `plan.rs`.
+//! Pure. `plan.rs` decides what follows from a loss.
 
 use jiff::Timestamp;
 use zephyr_crds::status::GenerationEnd;
@@ -10,8 +11,8 @@ use crate::controller::diagnose::{Diagnosis, TroubleKind};
 use crate::controller::observed::{Frozen, GenerationObjects, Observed, RootFacts, RootFault};
 use crate::controller::validate::{Timeout, ValidatedJob, after};
 
-/// Somebody took the generation's root away, or status was set back: its objects are being collected, or belong to a later
-/// one.
+/// Somebody deleted the generation's root, or status was set back: its objects are being collected,
+/// or belong to a later generation.
 pub(super) fn generation_lost(
     job: &ValidatedJob,
     observed: &Observed,
@@ -36,7 +37,7 @@ pub(super) fn generation_lost(
     let nothing = GenerationObjects::default();
     let objects = observed.generation(generation).unwrap_or(&nothing);
     match &objects.root {
-        // Without children either, they were collected before this operator could look.
+        // If there are no children either, they were collected before this operator looked.
         None if objects.has_children() || had_coordinator(job) => {
             lost(format!("the root of generation {generation} was deleted"))
         }
@@ -53,7 +54,8 @@ pub(super) fn generation_lost(
     }
 }
 
-/// Whether status says that the generation had a coordinator: then its root existed, and is not created a second time.
+/// Whether status says that the generation had a coordinator: then its root existed, and must not
+/// be created a second time.
 fn had_coordinator(job: &ValidatedJob) -> bool {
     job.status
         .coordinator
@@ -61,7 +63,7 @@ fn had_coordinator(job: &ValidatedJob) -> bool {
         .is_some_and(|coordinator| coordinator.pod.is_some() || coordinator.epoch.is_some())
 }
 
-/// The coordinator does not come back in time, and nothing outside the job explains it.
+/// The coordinator does not come back in time, and no cause outside the job explains it.
 pub(super) fn coordinator_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,
@@ -79,7 +81,7 @@ pub(super) fn coordinator_lost(
     })
 }
 
-/// When the generation ends for want of a coordinator; absent while it need not.
+/// When the generation ends because it has no coordinator; absent if it does not have to end.
 pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.coordinator;
     let waits = health
@@ -87,8 +89,8 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
         .as_ref()
         .is_some_and(|trouble| match trouble.kind {
             TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
-            // A coordinator that was up and finds no place again is lost; one that never had a place would find none in the
-            // next generation either.
+            // A coordinator that was running and finds no node again is lost; one that never had a
+            // node would find none in the next generation either.
             TroubleKind::Capacity => !health.was_ready,
             TroubleKind::Image
             | TroubleKind::Crashing
@@ -110,8 +112,8 @@ fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
     }
 }
 
-/// Workers have sessions with a coordinator that the operator does not hear: it may be the operator's own network, and then
-/// nothing would be worse than to end all generations soon.
+/// Workers have sessions with a coordinator that the operator cannot hear: the operator's own
+/// network may be the cause, and then it would be wrong to end all generations soon.
 fn works_unheard(diagnosis: &Diagnosis) -> bool {
     diagnosis.coordinator.ready && diagnosis.workers.counts.alive() > 0
 }
@@ -141,8 +143,9 @@ pub(super) fn workers_lost(
     })
 }
 
-/// When the generation ends for want of workers; absent while the wait is for something outside the job. While the
-/// coordinator is away or not heard, its own timer is in charge: it may have ended the job and sent its workers home.
+/// When the generation ends because it has no workers; absent while the wait has a cause outside
+/// the job. While the coordinator is absent or not heard, its own timer decides: it may have ended
+/// the job and sent its workers home.
 pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.workers;
     let since = health.dead_since?.max(health.failing_since?);

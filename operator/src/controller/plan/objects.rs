@@ -1,4 +1,4 @@
-//! What a generation's objects need to be as status and spec want them: created, scaled, deleted.
+//! Which objects of a generation must be created, scaled or deleted, given status and spec.
 //!
 //! Pure.
 
@@ -17,7 +17,8 @@ use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::{ValidatedJob, Verdict};
 use crate::run_report::RunPhase;
 
-/// The root first, alone, since the rest names its uid; then whatever is missing, from the frozen job in it.
+/// First the root alone, because the others refer to its uid; then all missing objects, from the
+/// frozen job in it.
 pub(super) fn create_missing(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -46,7 +47,8 @@ pub(super) fn create_missing(
     let root_uid = root.object.uid;
     let mut actions = Vec::new();
     if coordinator.is_none() {
-        // Secrets cannot be seen; this one is created before the Deployment, so the Deployment vouches for it.
+        // Secrets cannot be read. The token is created before the Deployment, so an existing
+        // Deployment proves that it exists.
         actions.push(Action::CreateTokenSecret {
             frozen: frozen.clone(),
             root_uid: root_uid.clone(),
@@ -112,8 +114,8 @@ pub(in crate::controller) fn fill_in(
     keep_off_spot(spec, provider);
 }
 
-/// Adds to the coordinator's own terms that it runs on no preemptible node of the cluster's provider, which the installation
-/// names. What the job itself names is added when the pod is made.
+/// Adds to the coordinator's own terms that it avoids preemptible nodes of the installation's
+/// provider. The job's own provider is added when the pod is built.
 fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
     let Some(label) = provider
         .label()
@@ -144,8 +146,8 @@ fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
     }
 }
 
-/// Workers as many as asked for, and never more than there are shards; none before the plan is known. In the tail of the job
-/// those that cannot be needed any more are released.
+/// The number of workers: as requested, at most the number of shards, and none before the plan is
+/// known. Near the end of the job, workers that cannot be needed any more are released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
         .report
@@ -170,8 +172,8 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
     })
 }
 
-/// Lowers a number of workers to the useful ones only where that releases a quarter of them, so that a tail of 10,000 workers
-/// takes 32 writes and not 10,000; raises it at once.
+/// Lowers the number of workers to the useful ones only if that releases a quarter of them, so that
+/// the end of a job with 10,000 workers takes 32 writes and not 10,000; raises it at once.
 fn released(now: u32, useful: u32) -> u32 {
     let lowered_enough = u64::from(useful) * 4 <= u64::from(now) * 3;
     if useful > now || lowered_enough {
@@ -181,8 +183,9 @@ fn released(now: u32, useful: u32) -> u32 {
     }
 }
 
-/// Pods that a lost node keeps Terminating: the `StatefulSet` replaces none of them by itself. Sessions are fenced, so a pod that still
-/// runs there can do no harm. Pods of either role and of any generation: nobody else would remove them before the node is gone.
+/// Pods that a lost node keeps Terminating: the `StatefulSet` does not replace them by itself.
+/// Sessions are fenced, so a pod that still runs there can do no harm. These are pods of both roles
+/// and of all generations, because nothing else would remove them before the node is gone.
 pub(super) fn force_deletes(
     observed: &Observed,
     installation: &Installation,
@@ -199,7 +202,8 @@ pub(super) fn force_deletes(
     })
 }
 
-/// When pods that are being deleted are to be looked at again; absent if there are none, or if they are left alone.
+/// When to check pods that are being deleted again; absent if there are none, or if they must not
+/// be deleted by force.
 pub(super) fn stuck_deadline(
     observed: &Observed,
     installation: &Installation,

@@ -1,4 +1,5 @@
-//! Tables of single decisions, and a small world in which plans are carried out, with a crash after every write.
+//! Tables of single decisions, and a small simulated cluster in which plans are executed, with a
+//! crash after every write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,38 +32,38 @@ enum IfToldToEnd {
     GoesOn,
 }
 
-/// A cluster of one job: what exists, and how plans change it.
+/// A cluster with one job: the existing objects, and how plans change them.
 #[derive(Clone)]
 struct World {
     job: ValidatedJob,
     /// What is wrong with its spec.
     errors: Vec<FieldError>,
     generations: BTreeMap<u32, GenerationObjects>,
-    /// Numbers taken by objects of another job of the same name.
+    /// Numbers in use by objects of another job with the same name.
     foreign: u32,
     pods: Vec<Arc<PodFacts>>,
     report: Option<RunReport>,
     unheard: Option<Unheard>,
     untold_ends: Vec<PodEnd>,
     told_to_end: Option<Timestamp>,
-    /// What the coordinator does if it is told to end the job.
+    /// How the coordinator reacts to the request to end the job.
     if_told_to_end: IfToldToEnd,
     /// The operator started a moment ago.
     warming_up: bool,
     now: Timestamp,
     written: Option<Timestamp>,
-    /// Writes of status.
+    /// Number of status writes.
     status_writes: u32,
     last_well: LastWell,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
     force_delete_pods: bool,
-    /// Pods that a finalizer keeps whatever is deleted.
+    /// Pods that a finalizer keeps after every deletion.
     kept: Vec<&'static str>,
     next_uid: u32,
     /// Every write, in order.
     log: Vec<String>,
-    /// The operator is killed after this many more writes.
+    /// The operator is killed after this number of further writes.
     fuse: Option<usize>,
     deleted: bool,
 }
@@ -164,7 +165,7 @@ impl World {
         cached
     }
 
-    /// One reconcile; false when the operator was killed in it.
+    /// One reconcile; false if the operator was killed in it.
     fn reconcile(&mut self) -> bool {
         if self.deleted {
             return true;
@@ -204,14 +205,14 @@ impl World {
         true
     }
 
-    /// Reconciles until nothing changes any more. Writes of status need not wait here.
+    /// Reconciles until nothing changes any more. Writes of status are not delayed here.
     fn settle(&mut self) {
         for _ in 0..50 {
             self.written = None;
             self.scaled_at = None;
             let before = (self.log.len(), self.job.status.clone());
             if self.reconcile() && (self.log.len(), self.job.status.clone()) == before {
-                // What lost its root is collected, sooner or later.
+                // Objects without their root are collected sooner or later.
                 self.generations.retain(|_, objects| objects.root.is_some());
                 return;
             }
@@ -448,7 +449,7 @@ impl World {
         self.now = self.now.checked_add(step).unwrap();
     }
 
-    /// A first generation whose coordinator runs and whose four workers are asked for.
+    /// A first generation whose coordinator runs and whose four workers are requested.
     fn running(spec: serde_json::Value) -> Self {
         let mut world = Self::new(spec);
         world.settle();
@@ -481,10 +482,11 @@ impl World {
     }
 }
 
-/// What must be the same whether the operator was killed or not: everything but times and uids.
+/// The state that must be the same whether the operator was killed or not: everything except times
+/// and uids.
 fn fingerprint(world: &World) -> (Vec<u32>, Option<u32>, Option<Phase>, Vec<String>, bool) {
     let mut log = world.log.clone();
-    // A Secret's create is repeated until its Deployment vouches for it; an acknowledgement may be lost.
+    // A Secret's create is repeated until its Deployment exists; an acknowledgement may be lost.
     log.retain(|line| !line.starts_with("create token") && !line.starts_with("acknowledge"));
     (
         world.generations.keys().copied().collect(),
@@ -540,7 +542,7 @@ fn the_spec_is_frozen_with_the_image_and_storage_of_the_installation() {
 }
 
 #[test]
-fn the_coordinator_is_kept_off_the_spot_nodes_that_the_installation_names() {
+fn the_coordinator_avoids_the_spot_nodes_that_the_installation_names() {
     let installation = Installation {
         spot_provider: SpotProvider::Gke,
         ..Installation::default()
@@ -696,7 +698,7 @@ fn fault_4199_a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_n
 }
 
 #[test]
-fn a_coordinator_that_is_ready_and_never_heard_is_told_of_and_followed_by_the_next_generation() {
+fn a_ready_coordinator_that_is_never_heard_is_reported_and_replaced() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_is(true);
@@ -728,7 +730,7 @@ fn a_coordinator_that_is_ready_and_never_heard_is_told_of_and_followed_by_the_ne
 }
 
 #[test]
-fn a_coordinator_that_is_not_heard_but_has_workers_is_given_as_long_as_workers_are() {
+fn a_coordinator_that_is_not_heard_but_has_workers_gets_the_workers_timeout() {
     let mut world = World::running(json!({}));
     world.worker_pod("w-0", |pod| {
         pod.ready = true;
@@ -788,7 +790,7 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
         "{}",
         world.message()
     );
-    // It gets one at last: the time it waited does not count against it.
+    // It gets one at last: the time that it waited is not counted.
     let now = world.now;
     world.coordinator_pod(|pod| pod.scheduled_since = Some(now));
     world.settle();
@@ -893,7 +895,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
         });
         world
     };
-    // Its coordinator was down when the operator went.
+    // Its coordinator was absent when the operator stopped.
     world.coordinator_is(false);
     world.settle();
     let mut later = back_after_an_hour(&world);
@@ -901,7 +903,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     assert!(!later.phase().is_final());
     let soonest = later.plan().requeue_after.unwrap();
     assert!(soonest >= Duration::from_secs(1), "it asks all the time");
-    // The coordinator came back meanwhile, finished, and sent its workers home.
+    // The coordinator came back in the meantime, finished, and sent its workers home.
     world.coordinator_is(true);
     world.worker_pod("w-0", |pod| {
         pod.scheduled_since = Some(at(1_000));
@@ -911,7 +913,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     let mut later = back_after_an_hour(&world);
     later.settle();
     assert!(!later.phase().is_final());
-    // Also after the first half minute it is the coordinator's timer that counts, not the workers'.
+    // Also after the first half minute the coordinator's timer decides, not that of the workers.
     later.warming_up = false;
     later.settle();
     assert_eq!(later.generation(), 1);
@@ -934,7 +936,7 @@ fn a_coordinators_pod_that_was_made_a_moment_ago_has_its_whole_time() {
 }
 
 #[test]
-fn a_number_that_leaves_none_for_the_next_generation_is_told_and_starts_nothing() {
+fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
     let mut world = World::new(json!({}));
     world.foreign = 9_999;
     world.settle();
@@ -982,7 +984,8 @@ fn the_last_generation_that_is_allowed_ends_the_job() {
     );
 }
 
-/// A world whose only generation has had no worker for as long as it may, with intermediate data that is to go at any end.
+/// A world whose only generation has had no worker for the allowed time, with intermediate data
+/// that must be removed at any end.
 fn without_workers_for_too_long() -> World {
     let mut world = World::running(json!({
         "retries": {"maxGenerations": 1},
@@ -1053,7 +1056,7 @@ fn fault_f31_a_job_that_ends_without_a_coordinator_says_that_its_data_stays() {
     }
 }
 
-/// Makes a pod what a case wants it to be.
+/// Puts a pod into the state of a case.
 type Change = fn(&mut PodFacts);
 
 #[test]
@@ -1267,7 +1270,7 @@ fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_to
         world.log[logged..],
         ["force-delete pod c", "force-delete pod old-0"]
     );
-    // The job's end takes nobody's place at it.
+    // No new pod is created after the job's end.
     ended.ends(true, "Succeeded");
     ended.settle();
     ended.coordinator_pod(|pod| {
@@ -1348,7 +1351,7 @@ fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_the_others_go_on
 }
 
 #[test]
-fn ended_pods_are_told_to_a_coordinator_that_listens() {
+fn ended_pods_are_reported_to_a_connected_coordinator() {
     let mut world = World::running(json!({}));
     let end = PodEnd {
         pod_uid: "u".to_owned(),
@@ -1452,7 +1455,7 @@ fn a_deleted_job_that_a_finalizer_keeps_runs_no_longer() {
 }
 
 #[test]
-fn times_in_status_that_another_clock_put_into_the_future_hold_nothing_up() {
+fn times_in_the_future_from_another_clock_delay_nothing() {
     let mut world = World::running(json!({}));
     let day = 86_400;
     let later = Time(after(world.now, Duration::from_secs(day)));
@@ -1538,7 +1541,7 @@ fn newer_rule() -> Vec<FieldError> {
 }
 
 #[test]
-fn a_generation_of_another_release_goes_on_and_is_followed_by_none_of_this_one() {
+fn a_generation_of_another_release_continues_and_no_other_is_started() {
     let mut world = World::running(json!({}));
     let fault = RootFault::OtherRelease {
         reason: "job.json: spec.pipeline.sorted: this release does not know the field".to_owned(),
@@ -1558,7 +1561,7 @@ fn a_generation_of_another_release_goes_on_and_is_followed_by_none_of_this_one()
     lose_coordinator(&mut world);
     assert_eq!(world.generation(), 1);
     assert_eq!(world.log[logged..], Vec::<String>::new());
-    // Its coordinator comes back and ends the job: that needs no more than its word.
+    // Its coordinator comes back and ends the job, for which its report is enough.
     world.coordinator_is(true);
     world.ends(true, "Succeeded");
     world.settle();
@@ -1745,7 +1748,7 @@ fn play(happenings: &[Happening], fuse: Option<usize>) -> World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Rule 8 of the house: planning on the world just applied yields no action. And generations only ever grow.
+    /// Planning on the state after the actions yields no action. And generations only ever grow.
     #[test]
     fn planning_on_the_world_just_applied_yields_no_action(happenings in prop::collection::vec(any_happening(), 0..20)) {
         let mut world = play(&[], None);
@@ -1764,7 +1767,8 @@ proptest! {
         }
     }
 
-    /// C1: killed after any write, the operator brings the cluster to where it would have been, and creates nothing twice.
+    /// Killed after any write, the operator brings the cluster to where it would have been, and
+    /// creates nothing twice.
     #[test]
     fn fault_2967_an_operator_killed_after_any_write_changes_nothing_in_the_end(
         happenings in prop::collection::vec(any_happening(), 0..12),

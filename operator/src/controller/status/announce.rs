@@ -1,4 +1,4 @@
-//! What people should hear of a new status, as events.
+//! The events that announce a new status to people.
 //!
 //! Pure: `controller.rs` publishes them.
 
@@ -18,7 +18,7 @@ pub struct Announcement {
     pub note: String,
 }
 
-/// What people should hear of the step from `before` to `next`.
+/// The events for the step from `before` to `next`.
 pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<Announcement> {
     let mut all = Vec::new();
     if before.phase != next.phase
@@ -39,7 +39,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             .map(|condition| condition.reason);
         if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
             && known != Some(condition.reason)
-            // An end, or a next generation, is told already.
+            // An end, or a next generation, is announced already.
             && condition.reason != Reason::Backoff
             && !next.phase.is_some_and(Phase::is_final)
         {
@@ -53,7 +53,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
     all
 }
 
-/// The whole message behind a transition, where a condition has it.
+/// The complete message of a transition, if a condition contains it.
 fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
     let kind = if phase.is_final() {
         ConditionType::Finished

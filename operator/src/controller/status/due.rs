@@ -1,4 +1,4 @@
-//! When a new status is worth a write.
+//! Decides when a new status is written.
 //!
 //! Pure.
 
@@ -7,11 +7,11 @@ use zephyr_crds::status::{Phase, StageStatus, ZephyrJobStatus};
 
 use crate::defect::{self, Defect};
 
-/// Least time between two writes of one job's status, if what changes is its state: the phase, a condition, a reason. Workers
-/// that flap change it many times a second; people and tools need it within seconds.
+/// Least time between two writes of one job's status if its state changes: the phase, a condition,
+/// a reason. Workers can change it many times a second; people and tools need it within seconds.
 pub const STATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
-/// Least time between two writes of one job's status, if only counters and wording change.
+/// Least time between two writes of one job's status if only counters and texts change.
 pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// When a status is to be written.
@@ -25,7 +25,7 @@ pub enum Due {
     Never,
 }
 
-/// When `next` is to be written over `before`, which was last written at `written`.
+/// When `next` is written over `before`, which was last written at `written`.
 pub fn due(
     before: &ZephyrJobStatus,
     next: &ZephyrJobStatus,
@@ -49,19 +49,20 @@ pub fn due(
     }
 }
 
-/// The writes that everything else waits for. They have no floor, because each happens a bounded number of times:
+/// Writes for which everything else waits. They are never delayed, because each happens a bounded
+/// number of times:
 ///
 /// - the number of a new generation, at most `maxGenerations` times. No object of it is created before;
 /// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it is in status.
 ///
-/// No other write is one that an action waits for, so a later one loses nothing: what it would have said is computed anew
-/// from what is there. Timers that status holds begin at most one floor late.
+/// Actions wait for no other write, so a delayed write loses nothing: its content is computed again
+/// from the current state. Timers in status begin at most one interval late.
 fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
     let ends = |status: &ZephyrJobStatus| status.phase.is_some_and(Phase::is_final);
     before.generation != next.generation || ends(before) != ends(next)
 }
 
-/// The status without what changes all the time: counters and wording.
+/// The status without frequently changing parts: counters and texts.
 fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
     let mut bones = status.clone();
     bones.stage = bones.stage.map(|stage| StageStatus {

@@ -1,4 +1,5 @@
-//! How the work goes on, in one reason and one sentence: what the conditions `Progressing` and `Degraded` and the phase say.
+//! The progress of the work as one reason and one sentence, for the conditions `Progressing` and
+//! `Degraded` and for the phase.
 //!
 //! Pure. Sets nothing.
 
@@ -9,14 +10,14 @@ use super::WriteProblem;
 use crate::controller::diagnose::{Diagnosis, Trouble, TroubleKind};
 use crate::run_report::{RunPhase, RunReport};
 
-/// How the work goes on, as the condition `Progressing` says it.
+/// The state of the work, for the condition `Progressing`.
 pub(super) struct Progress {
     pub(super) goes_on: bool,
     pub(super) reason: Reason,
     pub(super) message: String,
 }
 
-/// The phase of a generation that lives.
+/// The phase of a running generation.
 pub(super) fn follow_phase(
     before: Option<Phase>,
     report: Option<&RunReport>,
@@ -51,7 +52,8 @@ pub(super) fn follow_phase(
     }
 }
 
-/// Whether and how the work goes on: what is nearest to the beginning comes first, because the rest follows from it.
+/// Whether and how the work progresses. The earliest missing prerequisite is reported, because the
+/// rest depends on it.
 pub(super) fn progress(
     report: Option<&RunReport>,
     diagnosis: &Diagnosis,
@@ -118,7 +120,7 @@ pub(super) fn progress(
     going(Reason::Running, &doing)
 }
 
-/// Whether anything is wrong although the job may go on.
+/// Whether there is a problem although the job may continue.
 pub(super) fn degradation(
     report: Option<&RunReport>,
     diagnosis: &Diagnosis,
@@ -150,7 +152,7 @@ pub(super) fn degradation(
     (false, Reason::AsExpected, String::new())
 }
 
-/// The reason for a trouble of the coordinator.
+/// The reason for a problem of the coordinator.
 pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
         TroubleKind::Crashing | TroubleKind::Starting | TroubleKind::Unreachable => {

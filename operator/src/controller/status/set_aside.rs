@@ -8,7 +8,7 @@ use zephyr_crds::status::ZephyrJobStatus;
 
 use super::{Projection, find};
 
-/// The status with the condition that says so, and everything else as it was.
+/// The status with the condition that reports the failure; everything else is unchanged.
 pub fn set_aside(
     status: ZephyrJobStatus,
     spec_version: Option<i64>,
@@ -32,7 +32,7 @@ pub fn set_aside(
     next.status
 }
 
-/// Whether status says that the job was set aside.
+/// Whether status says that the operator failed on the job.
 fn is_set_aside(status: &ZephyrJobStatus) -> bool {
     find(status, ConditionType::Degraded).is_some_and(|condition| {
         condition.reason == Reason::OperatorFault && condition.status == ConditionStatus::True
@@ -40,7 +40,7 @@ fn is_set_aside(status: &ZephyrJobStatus) -> bool {
 }
 
 impl Projection {
-    /// A job that has ended is looked at without fault again.
+    /// A job that has ended was reconciled again without a failure.
     pub(super) fn end_set_aside(&mut self) {
         if is_set_aside(&self.status) {
             self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_is_set_aside_says_so_and_keeps_the_rest_of_its_status() {
+    fn the_status_of_a_job_that_is_set_aside_says_so_and_is_otherwise_kept() {
         let before = ZephyrJobStatus {
             generation: Some(3),
             ..ZephyrJobStatus::default()

@@ -1,4 +1,4 @@
-//! What status says in each situation, and when it is written.
+//! The status in each situation, and when it is written.
 
 use serde_json::json;
 use zephyr_crds::field_error::FieldError;
@@ -16,7 +16,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A job whose status is that of a first generation just started.
+/// A job with the status of a first generation that was just started.
 fn started() -> ValidatedJob {
     let start = Start {
         generation: 1,
@@ -132,7 +132,7 @@ fn condition(status: &ZephyrJobStatus, kind: ConditionType) -> (bool, Reason) {
 }
 
 #[test]
-fn a_started_job_has_every_field_that_its_objects_will_follow_from() {
+fn a_started_job_has_every_field_that_determines_its_objects() {
     let status = started().status;
     assert_eq!(status.generation, Some(1));
     assert_eq!(status.observed_generation, Some(3));
@@ -264,7 +264,7 @@ fn counters_come_from_the_report_and_the_pods() {
 }
 
 #[test]
-fn a_trouble_is_told_in_the_conditions_it_concerns_with_its_sentence() {
+fn a_problem_is_reported_in_the_affected_conditions_with_its_sentence() {
     let trouble = Trouble {
         kind: TroubleKind::Image,
         message: "coordinator pod c cannot start image x".to_owned(),
@@ -495,7 +495,7 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 }
 
 #[test]
-fn a_refused_spec_is_told_with_the_field_and_starts_nothing() {
+fn a_refused_spec_is_reported_with_the_field_and_starts_nothing() {
     let error = FieldError::new("spec.image", "is wrong", "name:tag");
     let plan = Plan {
         lifecycle: Lifecycle::Reject,
@@ -555,7 +555,7 @@ fn a_condition_keeps_the_time_of_its_transition_while_only_its_wording_changes()
 }
 
 #[test]
-fn nothing_new_is_not_written_and_counters_wait_longer_than_a_phase() {
+fn an_unchanged_status_is_not_written_and_counters_wait_longer_than_a_phase() {
     let job = started();
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
     let job = ValidatedJob {
@@ -598,7 +598,7 @@ fn nothing_new_is_not_written_and_counters_wait_longer_than_a_phase() {
 }
 
 #[test]
-fn people_are_told_of_phases_and_of_each_new_trouble_once() {
+fn each_phase_and_each_new_problem_is_one_event() {
     let job = started();
     let told = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {
         announcements(before, next)
@@ -626,7 +626,7 @@ fn people_are_told_of_phases_and_of_each_new_trouble_once() {
     assert_eq!(told(&blocked, &blocked), []);
 }
 
-/// The job in this generation, after the one before was lost with this message.
+/// The job in this generation, after the previous one was lost with this message.
 fn followed_by(job: &ValidatedJob, generation: u32, message: &str) -> ValidatedJob {
     let ended = EndedGeneration {
         cause: GenerationEnd::CoordinatorLost,
@@ -713,7 +713,7 @@ fn an_operator_that_just_started_writes_nothing_before_it_has_heard_of_the_coord
 
 /// F27: one pod without a node, or a quota that refuses one, and the operator is replaced.
 #[test]
-fn an_operator_that_just_started_repeats_what_was_told_of_pods_that_wait() {
+fn an_operator_that_just_started_repeats_what_status_says_of_waiting_pods() {
     let job = started();
     let waits = |kind, is_short| {
         let mut diagnosis = healthy(3);

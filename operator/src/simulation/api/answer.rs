@@ -1,4 +1,4 @@
-//! What is sent back: objects, lists, events of a watch and errors, in the forms of the API server.
+//! Builds answers: objects, lists, events of a watch and errors, in the formats of the API server.
 
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Answer {
         Self::refuse(409, "Conflict", kind, name, &message)
     }
 
-    /// A precondition of a deletion does not hold. It names the kind and not the resource.
+    /// A failed precondition of a deletion. It names the kind and not the resource.
     pub(crate) fn precondition(kind: Kind, name: &str, why: &str) -> Self {
         let qualified = kind.facts().qualified_kind();
         let message = format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}");
@@ -90,7 +90,7 @@ impl Answer {
         answer
     }
 
-    /// The field `path` of an object cannot be as it is, for the reason `cause`.
+    /// The field `path` of an object is invalid, for the reason `cause`.
     pub(crate) fn invalid(kind: Kind, name: &str, path: &str, cause: &str, why: &str) -> Self {
         let qualified = kind.facts().qualified_kind();
         let message = format!("{qualified} \"{name}\" is invalid: {path}: {why}");
@@ -110,7 +110,7 @@ impl Answer {
         Self::fail(410, "Expired", message)
     }
 
-    /// Something is deleted: what most kinds answer.
+    /// The answer of most kinds to a deletion.
     pub(crate) fn deleted(kind: Kind, name: &str, uid: &Value) -> Self {
         let facts = kind.facts();
         let mut details = json!({"name": name, "kind": facts.plural, "uid": uid});
@@ -123,7 +123,7 @@ impl Answer {
     }
 }
 
-/// An object in the form that `request` asks for. What is stored names its kind.
+/// An object in the format that `request` asks for. A stored object contains its kind.
 pub(crate) fn view(request: &ApiRequest, object: &Arc<Value>) -> Arc<Value> {
     if request.is_partial {
         return Arc::new(json!({

@@ -1,4 +1,4 @@
-//! Deletions: at once, or when finalizers and grace have gone. Knows no HTTP.
+//! Deletions: at once, or after finalizers and the grace period. Knows no HTTP.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::request::ApiRequest;
 use super::store::{Actor, Store, whole_seconds};
 use super::write::target;
 
-/// Seconds that a pod gets to end if it names none.
+/// Grace period in seconds of a pod that sets none.
 const USUAL_GRACE: i64 = 30;
-/// The finalizer of an object that is deleted after what it owns.
+/// The finalizer of an object that is deleted after its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
-/// The finalizer of an object whose dependents are let go.
+/// The finalizer of an object whose dependents are orphaned.
 pub(crate) const ORPHAN: &str = "orphan";
 
-/// Deletes the object of `request`: at once, or when its finalizers and its grace have gone.
+/// Deletes the object of `request`: at once, or after its finalizers and its grace period.
 pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Timestamp) -> Answer {
     let (key, name) = target(request);
     let Some(object) = store.get(&key).cloned() else {
@@ -43,7 +43,7 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
             return Answer::precondition(request.kind, &name, &why);
         }
     }
-    // Parameters count only if there is no body.
+    // Parameters are used only if there is no body.
     let is_dry_run = if options.is_null() {
         request.query.is_dry_run
     } else {
@@ -69,12 +69,13 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     }
     let stored = store.replace(&key, ending, by, now);
     let is_over = finalizers == 0 && grace == 0;
-    // A pod is written once more before it goes.
+    // A pod is written once more before it is removed.
     let removed = is_over.then(|| store.take(&key, by, now)).flatten();
     Answer::ok(view(request, &removed.unwrap_or(stored)))
 }
 
-/// Says in an object's metadata that it is being deleted: a second time only if it gets less time than before.
+/// Marks an object's metadata as being deleted: a second time only if the grace period becomes
+/// shorter.
 fn mark(metadata: &mut Value, grace: i64, now: Timestamp) {
     let asked_before = text(&metadata["deletionTimestamp"]).parse().ok();
     let grace_before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
@@ -93,7 +94,7 @@ fn plus(time: Timestamp, seconds: i64) -> Timestamp {
         .unwrap_or(time)
 }
 
-/// Puts the finalizers of the wanted propagation in, and counts them all.
+/// Adds the finalizers of the requested propagation, and counts all of them.
 fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
     let wanted = match options["propagationPolicy"].as_str() {
         Some("Foreground") => Some(FOREGROUND),
@@ -117,7 +118,7 @@ fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
     count
 }
 
-/// Seconds that a pod gets; none for one that no kubelet knows, or that is over.
+/// Grace period of a pod; none if no kubelet knows it, or if it has ended.
 fn pod_grace(pod: &Value, options: &Value) -> i64 {
     let is_over = matches!(
         pod["status"]["phase"].as_str(),

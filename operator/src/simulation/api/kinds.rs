@@ -11,12 +11,13 @@ pub(crate) struct KindFacts {
     pub(crate) version: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) kind: &'static str,
-    /// It has a status subresource: a write to the object leaves the status alone.
+    /// It has a status subresource: a write to the object does not change the status.
     pub(crate) has_status: bool,
-    /// The server counts the versions of its spec in `metadata.generation`.
+    /// The server increments `metadata.generation` with each change of the spec.
     pub(crate) counts_generation: bool,
     pub(crate) is_namespaced: bool,
-    /// A list leaves `kind` and `apiVersion` of its items out, as it does for all but custom resources.
+    /// The items of a list have no `kind` and `apiVersion`, as for all kinds except custom
+    /// resources.
     pub(crate) is_built_in: bool,
 }
 
@@ -24,7 +25,7 @@ pub(crate) struct KindFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind(usize);
 
-/// Everything that the operator, the controllers and the tests touch.
+/// All kinds that the operator, the controllers and the tests use.
 static KINDS: [KindFacts; 14] = [
     built_in("", "namespaces", "Namespace"),
     built_in("", "configmaps", "ConfigMap"),
@@ -68,7 +69,8 @@ pub(crate) const JOBS: Kind = Kind(12);
 pub(crate) const REPLICA_SETS: Kind = Kind(13);
 
 const fn built_in(group: &'static str, plural: &'static str, kind: &'static str) -> KindFacts {
-    // Deployments, StatefulSets, Pods, Nodes, Services, Namespaces and definitions have a status of their own.
+    // Deployments, StatefulSets, Pods, Nodes, Services, Namespaces and definitions have a status
+    // subresource.
     let has_status = matches!(
         plural.as_bytes(),
         b"deployments"
@@ -115,7 +117,7 @@ impl Kind {
         })
     }
 
-    /// The kind that an owner reference names.
+    /// The kind in an owner reference.
     pub(crate) fn of_owner(api_version: &str, kind: &str) -> Option<Self> {
         KINDS
             .iter()
@@ -137,12 +139,12 @@ impl KindFacts {
         }
     }
 
-    /// How messages call it: `statefulsets.apps`.
+    /// Its name in messages: `statefulsets.apps`.
     pub(crate) fn qualified(&self) -> String {
         self.in_group(self.plural)
     }
 
-    /// How messages about one field call it: `StatefulSet.apps`.
+    /// Its name in messages about one field: `StatefulSet.apps`.
     pub(crate) fn qualified_kind(&self) -> String {
         self.in_group(self.kind)
     }

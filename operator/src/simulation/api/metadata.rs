@@ -1,11 +1,12 @@
-//! What the server does with the metadata of every object: what it leaves out, and what no writer may change.
+//! How the server treats the metadata of every object: the fields that it drops, and those that no
+//! writer may change.
 
 use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::kinds::{CONFIG_MAPS, Kind};
 
-/// Leaves out what the server does not store: of metadata, and of built-in kinds, what is null or empty.
+/// Drops what the server does not store: null or empty fields of metadata and of built-in kinds.
 pub(super) fn tidy(kind: Kind, object: &mut Value) {
     if let Some(fields) = object["metadata"].as_object_mut() {
         drop_empty(
@@ -48,7 +49,7 @@ fn without_null(value: &mut Value) {
     }
 }
 
-/// Refuses a change of what no writer may change.
+/// Refuses a change of immutable fields.
 pub(super) fn refuse_change(
     kind: Kind,
     name: &str,
@@ -58,7 +59,7 @@ pub(super) fn refuse_change(
     let (before, after) = (&before["metadata"], &after["metadata"]);
     for field in ["deletionTimestamp", "uid"] {
         let given = &after[field];
-        // What is not given is left as it is.
+        // A missing field stays unchanged.
         if text(given).is_empty() || *given == before[field] {
             continue;
         }
@@ -102,7 +103,7 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// Takes a field out of an object.
+/// Removes a field from an object.
 pub(super) fn remove(object: &mut Value, field: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.remove(field);

@@ -9,7 +9,7 @@ use super::request::ApiRequest;
 use super::store::{Key, Store};
 use super::write::scale_of;
 
-/// What the rest of a list is refused with that has become too old.
+/// The error for the rest of a list that has become too old.
 const PAGES_GONE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// One object, or its scale.
@@ -43,7 +43,7 @@ pub(crate) fn list(store: &Store, request: &ApiRequest) -> Answer {
     };
     if version < store.oldest() {
         let mut answer = Answer::gone(PAGES_GONE);
-        // Under this token the rest could be read as it is now.
+        // With this token the rest could be read in its current state.
         answer.set(|body| body["metadata"]["continue"] = json!(write_token(0, &start)));
         return answer;
     }
@@ -57,7 +57,7 @@ pub(crate) fn list_at(store: &Store, request: &ApiRequest, version: u64) -> Answ
     page(request, version, meant_at(store, request, version))
 }
 
-/// What the request's namespace and selectors mean, in the order of names.
+/// The objects that match the request's namespace and selectors, in the order of names.
 pub(crate) fn meant(store: &Store, request: &ApiRequest) -> Vec<(Key, Arc<Value>)> {
     let all = store
         .all(request.kind)
@@ -72,7 +72,7 @@ fn meant_at(store: &Store, request: &ApiRequest, version: u64) -> Vec<(Key, Arc<
         .collect()
 }
 
-/// Whether the request's namespace and selectors mean this object.
+/// Whether the object matches the request's namespace and selectors.
 pub(crate) fn is_meant(request: &ApiRequest, key: &Key, object: &Value) -> bool {
     let namespace = request.namespace.as_ref();
     namespace.is_none_or(|namespace| *namespace == key.namespace)
@@ -84,19 +84,20 @@ fn page(request: &ApiRequest, version: u64, mut items: Vec<(Key, Arc<Value>)>) -
     let rest = items.split_off(limit.min(items.len()));
     let last = items.last().filter(|_| !rest.is_empty());
     let token = last.map(|(key, _)| write_token(version, &place(key)));
-    // Of what selectors choose, nobody knows how many remain.
+    // With selectors, the number of remaining objects is not known.
     let remaining = request.query.selector.is_empty().then_some(rest.len());
     let items: Vec<_> = items.into_iter().map(|(_, object)| object).collect();
     let next = token.as_deref().map(|token| (token, remaining));
     Answer::ok(list_body(request, &items, version, next))
 }
 
-/// Where an object is in the order of names.
+/// The position of an object in the order of names.
 fn place(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
 }
 
-/// A token holds the version of the whole list and the place of its last object that was shown.
+/// A token contains the version of the whole list and the position of its last object that was
+/// shown.
 pub(crate) fn write_token(version: u64, start: &str) -> String {
     format!("page-{version}-{start}")
 }

@@ -1,4 +1,4 @@
-//! One request, taken apart. Decides nothing.
+//! Parses one request. Decides nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::kinds::{EVENTS, Kind};
 use super::selector::Selector;
 
-/// What is asked for.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verb {
     Get,
@@ -25,20 +25,20 @@ pub(crate) enum Verb {
 pub(crate) struct ApiRequest {
     pub(crate) verb: Verb,
     pub(crate) kind: Kind,
-    /// Absent for all namespaces, and for what has none.
+    /// Absent for all namespaces, and for cluster-wide objects.
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
     pub(crate) query: Query,
-    /// Events are to be shown in the form of the core API.
+    /// Events are returned in the format of the core API.
     pub(crate) is_core_event: bool,
-    /// The answer is to hold metadata only.
+    /// The answer contains metadata only.
     pub(crate) is_partial: bool,
     pub(crate) content_type: String,
     pub(crate) body: Value,
 }
 
-/// The parameters behind the question mark.
+/// The parameters after the question mark.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) selector: Selector,
@@ -73,7 +73,7 @@ impl Verb {
 }
 
 impl ApiRequest {
-    /// Reads a request; what this server does not know is an error in words.
+    /// Parses a request; an unsupported request is an error with a sentence.
     pub(crate) fn read(parts: &Parts, body: &[u8]) -> Result<Self, String> {
         let path = parts.uri.path();
         let unknown = || format!("{} {path} is not served here", parts.method);
@@ -175,7 +175,7 @@ fn parameters(query: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Takes the escapes of a query out.
+/// Decodes the escapes of a query.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,4 +1,5 @@
-//! Label and field selectors. Those forms that are used; any other is an error in words.
+//! Label and field selectors, in the forms that are used; any other form is an error with a
+//! sentence.
 
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ const OF_EVENTS: [&str; 8] = [
     "type",
 ];
 
-/// Which objects are meant.
+/// Selects objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
     labels: Vec<LabelTerm>,
@@ -128,7 +129,7 @@ impl LabelTerm {
     }
 }
 
-/// Splits at commas that no bracket encloses.
+/// Splits at commas outside of brackets.
 fn terms(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut depth = 0_u32;
@@ -148,7 +149,7 @@ fn terms(text: &str) -> Vec<String> {
     all
 }
 
-/// The text of a field. Events have two forms, and both name the object they are about.
+/// The value of a field. Events have two formats, and both name the object that they concern.
 fn field(object: &Value, path: &str) -> String {
     let path = path.replacen("involvedObject.", "regarding.", 1);
     let found = path.split('.').fold(object, |value, part| &value[part]);

@@ -1,4 +1,4 @@
-//! The objects, every change that was made to them, and who made it. Knows nothing of requests.
+//! The objects, every change to them, and the author of each change. Knows nothing about requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::kinds::{self, Kind};
 
-/// Where an object is: kind, namespace (empty for what has none), name.
+/// The key of an object: kind, namespace (empty for cluster-wide objects), name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -16,18 +16,18 @@ pub(crate) struct Key {
     pub(crate) name: String,
 }
 
-/// Who makes a change.
+/// The author of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Actor {
     /// A process of the operator, by its number.
     Operator(u32),
-    /// Whoever applies and edits jobs.
+    /// The user who applies and edits jobs.
     User,
     /// The controllers, the scheduler and the kubelets.
     Cluster,
 }
 
-/// What became of an object.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Added,
@@ -35,7 +35,7 @@ pub(crate) enum What {
     Deleted,
 }
 
-/// One change. All of them are kept: watches, old lists and the judges read them.
+/// One change. All of them are kept, because watches, old lists and the judges read them.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) version: u64,
@@ -43,12 +43,12 @@ pub(crate) struct Change {
     pub(crate) by: Actor,
     pub(crate) key: Key,
     pub(crate) what: What,
-    /// The object after the change, or as it was when it was deleted.
+    /// The object after the change, or its last state before the deletion.
     pub(crate) object: Arc<Value>,
     pub(crate) before: Option<Arc<Value>>,
 }
 
-/// Everything that the API server holds.
+/// The whole contents of the API server.
 #[derive(Debug)]
 pub(crate) struct Store {
     objects: BTreeMap<Key, Arc<Value>>,
@@ -64,7 +64,7 @@ impl Default for Store {
         Self {
             objects: BTreeMap::new(),
             changes: Vec::new(),
-            // The first objects of a cluster have versions like these too.
+            // The first objects of a real cluster have similar versions.
             version: 100,
             oldest: 0,
             next_uid: 0,
@@ -91,7 +91,7 @@ impl Store {
         self.oldest
     }
 
-    /// Forgets what watches would need of the past: who asks for it has to list again.
+    /// Drops the history for watches: their clients have to list again.
     pub(crate) fn compact(&mut self) {
         self.oldest = self.version;
     }
@@ -132,17 +132,17 @@ impl Store {
         found
     }
 
-    /// Stores an object that is new, with a uid, a time and a version of its own.
+    /// Stores a new object with its own uid, time and version.
     pub(crate) fn add(&mut self, key: Key, object: Value, by: Actor, now: Timestamp) -> Arc<Value> {
         let named = self.named(&key, object, now);
         self.note(key, named, What::Added, by, now)
     }
 
-    /// An object as it would be stored, but for its version.
+    /// An object as it would be stored, without its version.
     pub(crate) fn named(&mut self, key: &Key, mut object: Value, now: Timestamp) -> Value {
         self.next_uid += 1;
         let number = self.next_uid;
-        // The first characters differ between objects: the operator builds names of them.
+        // The first characters differ between objects, because the operator builds names from them.
         let mixed = number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
         let facts = key.kind.facts();
         object["kind"] = json!(facts.kind);
@@ -155,7 +155,8 @@ impl Store {
         object
     }
 
-    /// Stores another version of an object. One that does not differ is none, as in etcd.
+    /// Stores another version of an object. If it does not differ, no version is created, as in
+    /// etcd.
     pub(crate) fn replace(
         &mut self,
         key: &Key,
@@ -187,19 +188,19 @@ impl Store {
             && (key.kind != kinds::PODS
                 || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
         if is_let_go {
-            // Its writer sees what it wrote, and everybody else the object as it was.
+            // The writer sees what it wrote, and everybody else the object as it was before.
             self.note(key.clone(), Value::clone(&before), What::Deleted, by, now);
             return Arc::new(object);
         }
         self.note(key.clone(), object, What::Modified, by, now)
     }
 
-    /// Removes an object for good.
+    /// Removes an object permanently.
     pub(crate) fn remove(&mut self, key: &Key, by: Actor, now: Timestamp) {
         drop(self.take(key, by, now));
     }
 
-    /// Removes an object for good, and gives it as it was, with the version of its removal.
+    /// Removes an object permanently, and returns its last state, with the version of its removal.
     pub(crate) fn take(&mut self, key: &Key, by: Actor, now: Timestamp) -> Option<Arc<Value>> {
         let object = Value::clone(self.objects.get(key)?);
         Some(self.note(key.clone(), object, What::Deleted, by, now))
@@ -233,7 +234,7 @@ impl Store {
     }
 }
 
-/// Whether anything but metadata and status is another.
+/// Whether anything except metadata and status differs.
 fn differs_in_spec(one: &Value, other: &Value) -> bool {
     let fields = |object: &Value| -> BTreeMap<String, Value> {
         object

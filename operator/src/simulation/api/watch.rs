@@ -1,4 +1,4 @@
-//! Watches: bodies that go on until their time is over. Changes nothing.
+//! Watches: bodies that stay open until their time is over. Changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use super::read::{is_meant, meant};
 use super::request::ApiRequest;
 use super::store::{Change, Store, What};
 
-/// How long a watch goes on if its request says nothing.
+/// The duration of a watch if its request sets none.
 const USUAL_TIMEOUT: u64 = 1800;
-/// How often a watch says how far it is.
+/// Interval between bookmarks of a watch.
 const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
-/// So long before its end a watch says it for the last time.
+/// How long before its end a watch sends its last bookmark.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// How long an event takes from the store to the watch.
+/// Delay of an event between the store and the watch.
 const DELAY: Duration = Duration::from_millis(2);
 
-/// A watch that goes on.
+/// An open watch.
 struct Watching {
     server: ApiServer,
     request: ApiRequest,
@@ -33,7 +33,7 @@ struct Watching {
     bookmark: Instant,
 }
 
-/// Opens the watch of `request`, or says why not.
+/// Opens the watch of `request`, or returns the error.
 pub(crate) fn open(
     server: &ApiServer,
     request: &ApiRequest,
@@ -78,7 +78,7 @@ pub(crate) fn open(
         .right_stream())
 }
 
-/// When a watch says next how far it is: every so often, and once more before it ends.
+/// When a watch sends its next bookmark: at a fixed interval, and once more before it ends.
 fn next_bookmark(now: Instant, ends: Instant) -> Instant {
     let last = ends.checked_sub(BOOKMARK_BEFORE_END);
     let usual = now + BOOKMARK_INTERVAL;
@@ -86,7 +86,7 @@ fn next_bookmark(now: Instant, ends: Instant) -> Instant {
         .map_or(usual, |last| last.min(usual))
 }
 
-/// A body of lines.
+/// A body that consists of lines.
 pub(crate) fn body(
     lines: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
 ) -> Body {
@@ -98,7 +98,7 @@ impl Watching {
     async fn advance(mut self) -> Option<(Bytes, Self)> {
         let mut changed = self.server.subscribe();
         loop {
-            // Whoever writes has its answer before the watches tell.
+            // The writer gets its answer before watches get the event.
             let lines = self.take_lines();
             if !lines.is_empty() {
                 sleep_until(Instant::now() + DELAY).await;
@@ -114,7 +114,7 @@ impl Watching {
                     return Some((Bytes::from(self.bookmark_line()), self));
                 }
             }
-            // Either something changes, or a time has come: both are looked at above.
+            // Either something changes, or a time has come: both are checked above.
             drop(timeout_at(self.ends.min(self.bookmark), changed.changed()).await);
         }
     }
@@ -135,7 +135,8 @@ impl Watching {
     }
 }
 
-/// What a change is to this watch: an object that no longer matches is gone, one that begins to match is new.
+/// The meaning of a change for this watch: an object that no longer matches is deleted, and one
+/// that begins to match is new.
 fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
     let is_meant = |object: &Value| is_meant(request, &change.key, object);
     if change.key.kind != request.kind {
@@ -153,7 +154,7 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
         (false, false) => return None,
     };
     let object = match &change.before {
-        // Who no longer selects it sees it for the last time as it was.
+        // If it no longer matches, the watch gets its last matching state.
         Some(before) if !is_now => {
             let mut last = Value::clone(before);
             last["metadata"]["resourceVersion"] =
@@ -165,7 +166,7 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
     Some(event_line(what, &view(request, &object)))
 }
 
-/// Everything that is there, and the bookmark that says so.
+/// All existing objects, and the bookmark that ends them.
 fn initial_events(store: &Store, request: &ApiRequest) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = meant(store, request)
         .iter()

@@ -11,7 +11,7 @@ use super::metadata::{refuse_change, remove, text, tidy};
 use super::request::ApiRequest;
 use super::store::{Actor, Key, Store};
 
-/// What a write is refused with whose object is not the newest.
+/// The error for a write that is based on an older version.
 const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -74,7 +74,7 @@ pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     Answer::with(201, view(request, &stored))
 }
 
-/// What an object has when nobody has looked at it yet.
+/// The initial values of an object before any controller handles it.
 fn begin(kind: Kind, object: &mut Value) {
     let facts = kind.facts();
     if facts.has_status {
@@ -122,7 +122,7 @@ pub(crate) fn update(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     store_change(store, request, &key, &before, body.clone(), by, now)
 }
 
-/// An update that does not say of which version. It names the resource and not the kind.
+/// An update without a version. The error names the resource and not the kind.
 fn without_version(kind: Kind, name: &str) -> Answer {
     let facts = kind.facts();
     let why = "Invalid value: 0: must be specified for an update";
@@ -165,14 +165,14 @@ pub(crate) fn patch(store: &mut Store, request: &ApiRequest, by: Actor, now: Tim
     }
 }
 
-/// A patch of another form than a merge patch. Nobody here sends one.
+/// A patch in another format than a merge patch. Nobody here sends one.
 fn unknown_patch() -> Answer {
-    // What the server says about custom resources. Of built-in kinds it would take more forms.
+    // The server's message for custom resources. For built-in kinds it would accept more formats.
     let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
     Answer::fail(415, "UnsupportedMediaType", message)
 }
 
-/// An object in the body that is not the one of the address.
+/// The object in the body is not the one in the address.
 fn other_name(request: &ApiRequest, name: &str, body: &Value) -> Option<Answer> {
     let given = text(&body["metadata"]["name"]);
     (request.subresource.as_deref() != Some("scale") && !given.is_empty() && given != name).then(
@@ -195,14 +195,14 @@ fn other_namespace(request: &ApiRequest, body: &Value) -> Option<Answer> {
     })
 }
 
-/// The version in an object's own metadata, if it has one, has to be the newest.
+/// If the object's metadata contain a version, it must be the newest.
 fn conflict(request: &ApiRequest, name: &str, before: &Value, after: &Value) -> Option<Answer> {
     let version = text(&after["metadata"]["resourceVersion"]);
     let is_old = !version.is_empty() && version != text(&before["metadata"]["resourceVersion"]);
     is_old.then(|| Answer::conflict(request.kind, name, MODIFIED))
 }
 
-/// The key in etcd, which some messages show.
+/// The key in etcd, which some messages contain.
 fn stored_under(key: &Key) -> String {
     let facts = key.kind.facts();
     let resource = if facts.is_built_in {
@@ -213,7 +213,8 @@ fn stored_under(key: &Key) -> String {
     format!("/registry/{resource}/{}/{}", key.namespace, key.name)
 }
 
-/// Stores what `after` may change: all but the status, the status alone, or the number of replicas.
+/// Stores the parts that `after` may change: everything except the status, only the status, or the
+/// number of replicas.
 fn store_change(
     store: &mut Store,
     request: &ApiRequest,
@@ -291,7 +292,7 @@ pub(crate) fn scale_of(object: &Value) -> Value {
         "spec": {},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
-    // None is not shown.
+    // A missing value is not shown.
     if object["spec"]["replicas"] != json!(0) {
         scale["spec"]["replicas"] = object["spec"]["replicas"].clone();
     }
@@ -316,14 +317,14 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Which object a request names.
+/// The object that a request names.
 pub(super) fn target(request: &ApiRequest) -> (Key, String) {
     let name = request.name.clone().unwrap_or_default();
     let namespace = request.namespace.as_deref().unwrap_or("");
     (Key::new(request.kind, namespace, &name), name)
 }
 
-/// The name that an object asks for; one that is made up has the version of the store in it.
+/// The name of a new object; a generated name contains the version of the store.
 fn name_of(store: &Store, object: &Value) -> Option<String> {
     let metadata = &object["metadata"];
     if let Some(name) = metadata["name"].as_str().filter(|name| !name.is_empty()) {
@@ -333,7 +334,7 @@ fn name_of(store: &Store, object: &Value) -> Option<String> {
     Some(format!("{prefix}{:05}", store.version() + 1))
 }
 
-/// Nothing is created in a namespace that is being deleted, or that is not there.
+/// Nothing can be created in a namespace that is being deleted or does not exist.
 fn ending_namespace(
     store: &Store,
     request: &ApiRequest,

@@ -1,4 +1,4 @@
-//! The garbage collector: what no owner holds any more is deleted. Knows the API server alone.
+//! The garbage collector: deletes objects whose owners are gone. Uses only the API server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,36 +13,36 @@ use crate::simulation::api::kinds::Kind;
 use crate::simulation::api::request::{ApiRequest, Query, Verb};
 use crate::simulation::api::store::{Actor, Key, Store};
 
-/// How long the collector takes to find what is due.
+/// Delay until the collector finds what is due.
 const DELAY: Duration = Duration::from_millis(300);
 
-/// What the collector remembers.
+/// The memory of the collector.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
-    /// Objects by uid for which something is due, with the time at which it is done.
+    /// Objects by uid for which an action is due, with its time.
     due: BTreeMap<String, Instant>,
 }
 
-/// What is due for an object.
+/// The action that is due for an object.
 #[derive(Debug)]
 enum Due {
-    /// It has no owner any more, or each waits for it; how it is deleted.
+    /// It has no owner any more, or all owners wait for it; how it is deleted.
     Delete(&'static str),
     /// It keeps an owner, and loses those with these uids.
     LetGo(Vec<Value>),
 }
 
-/// What an owner reference leads to.
+/// The target of an owner reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     There,
     Absent,
-    /// It is deleted after what it owns.
+    /// It is deleted after its dependents.
     Waiting,
 }
 
 impl Collector {
-    /// Does what is due, and says when something will be.
+    /// Executes due actions, and returns when the next is due.
     pub(crate) fn step(&mut self, server: &ApiServer, now: Instant) -> Option<Instant> {
         let found: Vec<(Key, String, Due)> = {
             let store = server.lock();
@@ -89,7 +89,7 @@ pub(crate) fn delete(server: &ApiServer, key: &Key, options: &Value) {
         content_type: String::new(),
         body: options.clone(),
     };
-    // Gone already is as good.
+    // It is already gone, which is fine.
     drop(server.answer(&request, Actor::Cluster));
 }
 
@@ -128,7 +128,7 @@ fn due(store: &Store, object: &Value) -> Option<Due> {
 fn owner(store: &Store, namespace: &str, reference: &Value) -> Owner {
     let text = |field: &str| reference[field].as_str().unwrap_or("");
     let Some(kind) = Kind::of_owner(text("apiVersion"), text("kind")) else {
-        // Nobody knows whether it exists.
+        // It is not known whether it exists.
         return Owner::There;
     };
     let namespace = if kind.facts().is_namespaced {
@@ -144,7 +144,7 @@ fn owner(store: &Store, namespace: &str, reference: &Value) -> Owner {
     }
 }
 
-/// Lets go of owners for which nothing is left to wait.
+/// Removes the finalizers of owners that have no dependents left.
 fn release_owners(server: &ApiServer) {
     let ending: Vec<(Key, Arc<Value>)> = {
         let store = server.lock();
@@ -171,7 +171,7 @@ fn release_owners(server: &ApiServer) {
     }
 }
 
-/// Takes owners out of an object.
+/// Removes owner references from an object.
 fn let_go(server: &ApiServer, key: &Key, owner_uids: &[Value]) {
     server.change(|store, now| {
         let Some(mut object) = store.get(key).map(|object| Value::clone(object)) else {
@@ -194,7 +194,7 @@ fn let_go(server: &ApiServer, key: &Key, owner_uids: &[Value]) {
     });
 }
 
-/// What an object owns, and whether its deletion waits for that.
+/// The dependents of an object, and whether its deletion waits for them.
 fn owned_by(store: &Store, owner: &Value) -> Vec<(Key, bool)> {
     let all = store.everything().filter_map(|(key, object)| {
         let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();

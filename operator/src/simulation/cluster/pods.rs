@@ -1,4 +1,4 @@
-//! The scheduler, the kubelets and the node controller: what becomes of a pod.
+//! The scheduler, the kubelets and the node controller: the life of a pod.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::simulation::api::kinds::{NODES, PODS};
 use crate::simulation::api::store::{Actor, Key, whole_seconds};
 use crate::simulation::marks::component_of;
 
-/// From its creation to its containers.
+/// Time from its creation until its containers start.
 const STARTS_AFTER: Duration = Duration::from_millis(700);
-/// From its creation to its being ready: later than the container's start, by whole seconds.
+/// Time from its creation until it is ready: later than the container's start, by whole seconds.
 const READY_AFTER: Duration = Duration::from_millis(2500);
-/// A container that is asked to end takes this long.
+/// Time that a container takes to end after a request.
 const ENDS_AFTER: Duration = Duration::from_millis(1200);
-/// After this long without an answer of its node a pod counts as not ready.
+/// After this time without an answer from its node a pod counts as not ready.
 const NODE_SILENT_AFTER: Duration = Duration::from_secs(40);
-/// After this long more it is deleted: what our pods tolerate.
+/// After this additional time it is deleted: the toleration of our pods.
 const NODE_LOST_AFTER: Duration = Duration::from_secs(70);
-/// How long a worker is without its coordinator before it is not ready.
+/// How long a worker without its coordinator stays ready.
 const SESSION_LOST_AFTER: Duration = Duration::from_secs(3);
 
-/// What the world does to a pod now, or when it does so next.
+/// The next change of a pod, or its time.
 enum Due {
     Change(Value),
     Remove,
@@ -88,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// What becomes of one pod.
+    /// Advances one pod.
     fn due(&self, pod: &Value, now: Instant) -> Due {
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
         let is_deleted = !pod["metadata"]["deletionTimestamp"].is_null();
@@ -152,7 +152,7 @@ impl Cluster {
         ready(pod, should_be_ready, self.server.now())
     }
 
-    /// Each pod has a node of its own, which is ready for as long as it answers.
+    /// Each pod has its own node, which is ready as long as it answers.
     fn tell_node(&self, pod: &Value) {
         let Some(name) = pod["spec"]["nodeName"].as_str() else {
             return;
@@ -210,7 +210,7 @@ impl Cluster {
     }
 }
 
-/// The node controller writes the time of its look.
+/// The node controller writes the time of its check.
 fn due_on_lost_node(
     pod: &Value,
     lost: Instant,
@@ -256,7 +256,7 @@ fn unschedulable(pod: &Value) -> Due {
     Due::Change(changed)
 }
 
-/// The pod has a node, and its container runs.
+/// The pod gets a node, and its container starts.
 fn started(pod: &Value, now: jiff::Timestamp) -> Due {
     let time = whole_seconds(now);
     let mut changed = pod.clone();
@@ -276,7 +276,7 @@ fn started(pod: &Value, now: jiff::Timestamp) -> Due {
     Due::Change(changed)
 }
 
-/// The pod is to be ready, or not.
+/// Sets whether the pod is ready.
 fn ready(pod: &Value, wanted: bool, now: jiff::Timestamp) -> Due {
     if is_ready(pod) == wanted {
         return Due::Nothing;

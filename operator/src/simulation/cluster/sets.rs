@@ -1,4 +1,5 @@
-//! The controllers of Deployments (without the `ReplicaSets` in between) and `StatefulSets`: pods made, pods let go, counts.
+//! The controllers of Deployments (with a minimal `ReplicaSet`) and `StatefulSets`: they create and
+//! delete pods, and count them.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::simulation::api::store::{Actor, Key, Store};
 use crate::simulation::marks::is_owned_by;
 
 impl Cluster {
-    /// Brings every Deployment and `StatefulSet` to its number of pods, and its status to what is.
+    /// Adjusts the number of pods of every Deployment and `StatefulSet`, and updates its status.
     pub(super) fn step_sets(&self, _now: Instant) -> Option<Instant> {
         let sets: Vec<(Key, Arc<Value>)> = {
             let store = self.server.lock();
@@ -37,7 +38,7 @@ impl Cluster {
         None
     }
 
-    /// A pod that is being deleted, or is over, does not count.
+    /// A pod that is being deleted, or has ended, does not count.
     fn step_deployment(&self, key: &Key, deployment: &Value, pods: &[Arc<Value>]) {
         let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
         let Some(replica_set) = self.replica_set(key, deployment) else {
@@ -55,13 +56,13 @@ impl Cluster {
         }
     }
 
-    /// The Deployment's `ReplicaSet`, made if it is missing.
+    /// The Deployment's `ReplicaSet`, created if it is missing.
     fn replica_set(&self, key: &Key, deployment: &Value) -> Option<Arc<Value>> {
         let key = Key::new(REPLICA_SETS, &key.namespace, &format!("{}-5c6f7", key.name));
         let owner = &deployment["metadata"];
         self.server.change(|store, now| {
             if let Some(found) = store.get(&key).cloned() {
-                // One of a namesake that is being collected.
+                // This one belongs to an earlier object of the same name that is being collected.
                 let is_ours = is_owned_by(&found, &owner["uid"]);
                 return is_ours.then_some(found);
             }
@@ -80,7 +81,7 @@ impl Cluster {
         })
     }
 
-    /// One pod for each ordinal: a name is used again only when its pod is gone.
+    /// One pod for each ordinal: a name is reused only after its pod is gone.
     fn step_stateful_set(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
         let wanted = set["spec"]["replicas"].as_u64().unwrap_or(1);
         for ordinal in 0..wanted {
@@ -173,7 +174,7 @@ impl Cluster {
     }
 }
 
-/// The pods that a Deployment or `StatefulSet` owns, by itself or through its `ReplicaSet`.
+/// The pods that a Deployment or `StatefulSet` owns, directly or through its `ReplicaSet`.
 fn pods_of(store: &Store, set: &Value) -> Vec<Arc<Value>> {
     let mut uids = vec![&set["metadata"]["uid"]];
     uids.extend(

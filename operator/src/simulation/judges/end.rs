@@ -1,4 +1,4 @@
-//! The end of a run: the same as without faults, and truly told in status.
+//! The end of a run: it must be the same as without faults, and status must describe it correctly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,11 @@ use crate::simulation::marks::component_of;
 use crate::simulation::world::Record;
 use zephyr_crds::names;
 
-/// Differences that are shown.
+/// Most differences that are shown.
 const SHOWN: usize = 6;
 
-/// Everything that is there in the end, without what differs from run to run: uids, versions, times, the way to the end.
+/// All objects at the end, without the parts that differ between runs: uids, versions, times, the
+/// path to the end.
 pub(in crate::simulation) fn normal(
     record: &Record,
     has_any_number: bool,
@@ -51,7 +52,7 @@ pub(in crate::simulation) fn normal(
                 forget_the_way(&mut object["status"]);
             }
             if key.kind == SECRETS {
-                // A token follows from the job's uid.
+                // A token depends on the job's uid.
                 object["data"] = json!(null);
             }
             if key.kind != JOBS {
@@ -83,7 +84,7 @@ fn without_number(object: &Value, record: &Record) -> Value {
     serde_json::from_str(&text).unwrap_or(object)
 }
 
-/// A text with N in the place of the number of the job's generation.
+/// A text with N instead of the number of the job's generation.
 pub(super) fn plain_number(text: &str, record: &Record) -> String {
     let job = record.end.iter().find(|(key, _)| key.kind == JOBS);
     let Some(number) = job.and_then(|(_, job)| job["status"]["generation"].as_u64()) else {
@@ -101,7 +102,7 @@ pub(super) fn plain_number(text: &str, record: &Record) -> String {
         )
 }
 
-/// What a status says of the past: how often and by which way the job came to where it is.
+/// The history in a status: how often and on which path the job reached its state.
 fn forget_the_way(status: &mut Value) {
     let last = status["history"]
         .as_array()
@@ -114,7 +115,7 @@ fn forget_the_way(status: &mut Value) {
                 condition["observedGeneration"] = json!(null);
             }
         }
-        // What this process of the operator saw happen.
+        // Observations of this process of the operator.
         status["generationsWithoutProgress"] = json!(null);
         for generation in status["generations"].as_array_mut().into_iter().flatten() {
             for field in ["lostPods", "lastLostPod", "message"] {
@@ -125,7 +126,7 @@ fn forget_the_way(status: &mut Value) {
     }
 }
 
-/// Puts fixed texts in the place of uids and times.
+/// Replaces uids and times by fixed texts.
 fn mask(value: &mut Value, uids: &BTreeSet<String>) {
     match value {
         Value::String(text) => {
@@ -141,7 +142,7 @@ fn mask(value: &mut Value, uids: &BTreeSet<String>) {
     }
 }
 
-/// A text without uids, also those of which only the beginning is in it.
+/// A text without uids, including those of which it contains only the beginning.
 fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     let mut text = text.to_owned();
     if !has_digits_of_a_uid(&text) {
@@ -155,7 +156,7 @@ fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     text
 }
 
-/// Whether eight hexadecimal digits in a row are in a text.
+/// Whether a text contains eight consecutive hexadecimal digits.
 fn has_digits_of_a_uid(text: &str) -> bool {
     let mut row = 0;
     text.bytes().any(|byte| {
@@ -164,7 +165,7 @@ fn has_digits_of_a_uid(text: &str) -> bool {
     })
 }
 
-/// What differs between two ends, by path.
+/// The differences between two ends, by path.
 pub(super) fn differences(
     expected: &BTreeMap<String, Value>,
     found: &BTreeMap<String, Value>,
@@ -198,7 +199,7 @@ fn differ(path: &str, expected: &Value, found: &Value, all: &mut Vec<String>) {
     }
 }
 
-/// Where a job's status does not say what is there in the end.
+/// Where a job's status does not describe the actual state at the end.
 pub(super) fn untrue_status(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     for (key, job) in record.end.iter().filter(|(key, _)| key.kind == JOBS) {

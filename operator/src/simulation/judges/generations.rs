@@ -1,4 +1,5 @@
-//! Generations: one at a time, its number in status before its objects, its names its own.
+//! Generations: only one at a time, its number in status before its objects exist, and unique
+//! names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::marks::{Generation, generation_of};
 use crate::simulation::world::Record;
 
-/// Objects of one job whose name another generation of it has used before.
+/// Objects of one job whose name another of its generations used before.
 pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     let mut used: BTreeMap<(String, String), u32> = BTreeMap::new();
     let mut all = Vec::new();
@@ -27,7 +28,8 @@ pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     all
 }
 
-/// Generations that could dispatch beside another, or whose number was not in status when their objects were made.
+/// Generations that could dispatch at the same time as another, or whose number was not in status
+/// when their objects were created.
 pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     let mut in_status: BTreeMap<String, u32> = BTreeMap::new();
@@ -81,7 +83,7 @@ pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     all
 }
 
-/// Notes the generation in a job's status; it never goes back.
+/// Records the generation in a job's status; it never decreases.
 fn follow_job(change: &Change, in_status: &mut BTreeMap<String, u32>, all: &mut Vec<String>) {
     let uid = text(&change.object["metadata"]["uid"]).to_owned();
     let Some(number) = change.object["status"]["generation"].as_u64() else {
@@ -101,7 +103,7 @@ fn follow_job(change: &Change, in_status: &mut BTreeMap<String, u32>, all: &mut 
     }
 }
 
-/// A coordinator of a later generation had taken the ledger over before `change`.
+/// A coordinator of a later generation had taken over the ledger before `change`.
 fn is_fenced(record: &Record, generation: &Generation, change: &Change) -> bool {
     record
         .openings

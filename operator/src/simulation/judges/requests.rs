@@ -11,10 +11,10 @@ use crate::simulation::faults::{Exchange, Fault};
 use crate::simulation::world::Record;
 use zephyr_crds::names;
 
-/// Requests for one job that may follow a failed one within a minute, as long as it fails (C6).
+/// Most requests for one job within a minute after a failed one, while it keeps failing.
 const BUDGET: usize = 10;
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
-/// Two writes of status that follow each other in less are one too many: two seconds, less the way of the requests.
+/// Least time between two writes of status: two seconds, minus the duration of the requests.
 const FLOOR: SignedDuration = SignedDuration::from_millis(1900);
 
 /// How often the operator created and deleted each object.
@@ -89,7 +89,7 @@ pub(super) fn other_counts(
         .collect()
 }
 
-/// Deletions that name no uid.
+/// Deletions without a uid.
 pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
     record
         .exchanges
@@ -101,8 +101,9 @@ pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
         .collect()
 }
 
-/// Minutes after a failed request in which more of them were made than allowed, before one like it was granted. What creates,
-/// scales or deletes is work that goes on; what fails, reads or says something in status is not.
+/// Minutes after a failed request with more than the allowed number of requests, before a similar
+/// one succeeded. Requests that create, scale or delete are normal work; failed requests, reads and
+/// status writes count.
 pub(super) fn over_budget(record: &Record) -> Vec<String> {
     let counted: Vec<&Exchange> = record
         .exchanges
@@ -110,12 +111,13 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
         .filter(|one| is_counted(one) && (is_failure(one) || !is_work(one)))
         .collect();
     for (number, failed) in counted.iter().enumerate() {
-        // An event is announced once: one that fails is not tried again.
+        // An event is published once: a failed one is not retried.
         if !is_failure(failed) || failed.signature.kind == EVENTS.facts().plural {
             continue;
         }
         let is_granted = |one: &Exchange| one.signature == failed.signature && !is_failure(one);
-        // The job goes on beside an earlier root that cannot be deleted: only the tries at that are counted.
+        // The job continues while an earlier root cannot be deleted: only the tries to delete it
+        // are counted.
         let is_beside = failed.signature.verb == Verb::Delete
             && failed.signature.kind == CONFIG_MAPS.facts().plural;
         let minute: Vec<_> = counted[number + 1..]
@@ -124,7 +126,7 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
             .take_while(|one| one.at < after(failed.at, MINUTE) && !is_granted(one))
             .filter(|one| !is_beside || one.signature == failed.signature)
             .collect();
-        // What follows the last failure is no back-off.
+        // Requests after the last failure are not in back-off.
         let again = |one: &&&Exchange| is_failure(one) && one.signature == failed.signature;
         let count = minute.iter().rposition(again).map_or(0, |last| last + 1);
         if count > BUDGET {
@@ -137,7 +139,8 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
     Vec::new()
 }
 
-/// Writes of status that follow each other too fast. Those that begin a generation or end the job may.
+/// Writes of status that follow each other too quickly. Those that begin a generation or end the
+/// job may.
 pub(super) fn status_too_often(record: &Record) -> Vec<String> {
     let writes: Vec<&Change> = record
         .changes
@@ -160,7 +163,7 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
     };
     writes
         .windows(2)
-        // A write whose answer was lost is not known to have happened.
+        // It is not known whether a write whose answer was lost took effect.
         .filter(|pair| is_told(pair[0]))
         .filter(|pair| {
             pair[0].by == pair[1].by

@@ -1,4 +1,5 @@
-//! One job that the operator fails on, or whose objects are odd, disturbs no other: from the client to the status.
+//! A job on which the operator fails, or with unusual objects, does not disturb other jobs: from
+//! the client to the status.
 
 use super::starting_pods::server;
 use super::*;

@@ -1,10 +1,10 @@
-//! Pods that have a node and do not start, from the API server's answers to what status says.
+//! Pods that have a node and do not start, from the API server's answers to the status.
 
 use super::*;
 use crate::children;
 use crate::children::tests::frozen;
 
-/// An object of generation 2 of job `count`, as the API server has it.
+/// An object of generation 2 of job `count`, as the API server returns it.
 fn stored(object: impl serde::Serialize, uid: &str) -> Value {
     let mut object = json!(object);
     object["metadata"]["uid"] = json!(uid);
@@ -34,7 +34,7 @@ fn starting_pod(name: &str, component: &str, owner: (&str, &str)) -> Value {
     })
 }
 
-/// An API server with a job whose generation 2 has all its objects, and these pods and events.
+/// An API server with a job whose generation 2 has all its objects, and with these pods and events.
 pub(super) fn server(pods: &[Value], events: &[Value]) -> Fake {
     let frozen = frozen(json!({}));
     let root = children::root_config_map::build(&frozen, frozen.to_json().unwrap());
@@ -84,7 +84,7 @@ fn coordinator_pod() -> Value {
     starting_pod("count-coordinator-g2-5f6d-x2", "coordinator", owner)
 }
 
-/// What the last status written says of the coordinator: reason and message.
+/// The coordinator's reason and message in the last status that was written.
 async fn said(server: Fake, time: Duration) -> (String, String) {
     let server = Arc::new(server);
     run_for(&server, setup(), time).await;

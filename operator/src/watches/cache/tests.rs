@@ -1,4 +1,4 @@
-//! What a cache holds after lists, changes and deletions in any order.
+//! The contents of a cache after lists, changes and deletions in any order.
 
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ fn what_a_new_list_does_not_show_is_gone_at_its_end_and_not_before() {
     cache.begin_list();
     cache.put(pod("b", "one"));
     assert_eq!(names(&cache, "one"), ["a", "b", "c"]);
-    // A list that breaks off begins again.
+    // A list that breaks off is started again.
     cache.begin_list();
     cache.put(pod("c", "one"));
     assert_eq!(uids(cache.end_list()), ["one", "one"]);

@@ -1,4 +1,4 @@
-//! Which objects are a job's own, by what watches and lists bring.
+//! Which objects belong to a job, according to watches and lists.
 
 use kube::core::WatchEvent;
 use kube::core::object::ObjectList;
@@ -53,7 +53,7 @@ fn a_root_is_its_jobs_by_uid_and_by_name() {
 }
 
 #[test]
-fn a_number_that_no_generation_has_is_taken_by_nobody() {
+fn a_number_that_no_generation_can_have_is_ignored() {
     let number = |label: &str| {
         let mut bare = object("count-workers-g3", "worker", &json!({}));
         bare["metadata"]["labels"]["zephyr.dev/generation"] = json!(label);
@@ -69,7 +69,7 @@ fn a_number_that_no_generation_has_is_taken_by_nobody() {
 }
 
 #[test]
-fn labels_alone_make_nothing_ours_and_take_a_number_all_the_same() {
+fn labels_alone_make_no_object_ours_but_use_up_a_number() {
     let mut bare = object("count-workers-g3", "worker", &json!({}));
     bare["metadata"]["ownerReferences"] = json!([]);
     assert!(read::<SeenService>(&bare).is_none());
@@ -137,7 +137,7 @@ fn a_list_and_a_watch_with_one_unreadable_object_keep_the_others() {
     );
 }
 
-/// A job of the usual size, as the API server sends it, that is in this phase.
+/// A job of typical size, as the API server sends it, in this phase.
 fn whole_job(phase: &str) -> String {
     let condition = |kind: &str| {
         json!({

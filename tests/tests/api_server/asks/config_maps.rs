@@ -1,5 +1,4 @@
-//! Objects without a spec: creations, patches and what null means in them, preconditions, pages,
-//! finalizers.
+//! Objects without a spec: creations, patches and nulls in them, preconditions, pages, finalizers.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -52,8 +51,8 @@ pub(crate) fn creations() -> Vec<Ask> {
     ]
 }
 
-/// Watches of what is there now, or of what comes from now on, up to the last object that is made
-/// here.
+/// Watches of the existing objects, or of objects from now on, up to the last object that is
+/// created here.
 pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
     both.ask_all([Ask::get(format!("{MAPS}?labelSelector=job"))])
         .await?;
@@ -82,12 +81,12 @@ pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
     ])
 }
 
-/// The page after `one` of a list that nobody remembers.
+/// The page after `one` of a list that the server has forgotten.
 pub(crate) fn old_page() -> Ask {
     Ask::get(format!("{MAPS}?limit=1&continue=<continue>"))
 }
 
-/// The token of that page in memory.
+/// The token of that page in the in-memory server.
 pub(crate) fn our_old_token(both: &Both) -> String {
     write_token(1, &both.ours.filled("NS/one"))
 }
@@ -95,7 +94,7 @@ pub(crate) fn our_old_token(both: &Both) -> String {
 pub(crate) fn patches() -> Vec<Ask> {
     vec![
         Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
-        // It changes nothing, and makes no version.
+        // It changes nothing, and creates no new version.
         Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
         Ask::patch(
             one("one"),
@@ -153,7 +152,7 @@ pub(crate) fn updates() -> Vec<Ask> {
             one("one"),
             with(json!({"name": "one", "resourceVersion": "<version one>", "uid": "<uid one>"})),
         ),
-        // Without a version it is taken as it is, and so it is if nothing changes.
+        // Without a version it is accepted, and also if nothing changes.
         Ask::put(one("one"), with(json!({"name": "one"}))),
         Ask::put(
             one("one"),
@@ -178,7 +177,7 @@ pub(crate) fn lists() -> Vec<Ask> {
         maps("labelSelector=job%3Da").of_metadata_list(),
         maps("labelSelector=job&limit=1"),
         maps("labelSelector=job&limit=500"),
-        // A list is of one moment, whatever is written while its pages are read; each page may be
+        // A list shows one moment, whatever is written while its pages are read; each page may be
         // read twice.
         maps("labelSelector=job&limit=2"),
         Ask::delete(one("three"), Value::Null),
@@ -216,7 +215,7 @@ pub(crate) fn deletions() -> Vec<Ask> {
         ),
         Ask::get(one("two")),
         Ask::delete(one("two"), of_uid("<uid two>")),
-        // A parameter does not count beside a body.
+        // A parameter is ignored if there is a body.
         Ask::post(MAPS, map("two", "b")),
         Ask::delete(format!("{}?dryRun=All", one("two")), of_uid("<uid two>")),
         Ask::get(one("two")),

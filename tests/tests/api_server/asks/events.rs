@@ -1,4 +1,4 @@
-//! Events: written in one form, read in the other.
+//! Events: written in one format, read in the other.
 
 use serde_json::json;
 

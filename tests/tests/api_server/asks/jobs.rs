@@ -1,5 +1,5 @@
-//! Custom resources with a status of their own. On the real server they have a group that no
-//! operator follows.
+//! Custom resources with a separate status. On the real server they have an API group that no
+//! operator watches.
 
 use serde_json::{Value, json};
 
@@ -42,13 +42,13 @@ pub(crate) fn all() -> Vec<Ask> {
     [writes(), statuses(), endings(), vec![last]].concat()
 }
 
-/// A list, the watch after it, and the last object that is made here.
+/// A list, the watch after it, and the last object that is created here.
 pub(crate) fn watch() -> (Ask, Ask, &'static str) {
     let watch = format!("{JOBS}?watch=1&timeoutSeconds=600&resourceVersion=<version list>");
     (Ask::get(JOBS), Ask::get(watch), "last")
 }
 
-/// The watch of a version that nobody remembers.
+/// The watch of a version that the server has forgotten.
 pub(crate) fn old_watch() -> Ask {
     Ask::get(format!(
         "{JOBS}?watch=1&timeoutSeconds=60&resourceVersion=1"
@@ -88,7 +88,7 @@ fn writes() -> Vec<Ask> {
         Ask::patch(one(""), json!({"spec": {"image": "registry.example/a:1"}})),
         Ask::patch(one(""), json!({"spec": {"image": null}})),
         Ask::patch(one(""), json!({"spec": {"image": null}})),
-        // What may be null is kept if it is there, and a patch takes it away.
+        // A null is kept in a nullable field if it is written, and a patch removes it.
         Ask::put(
             one(""),
             with(
@@ -178,7 +178,7 @@ fn statuses() -> Vec<Ask> {
             one("/status"),
             json!({"metadata": {"resourceVersion": "1"}, "status": {"observedGeneration": 4}}),
         ),
-        // A write to the object leaves its status alone.
+        // A write to the object does not change its status.
         Ask::patch(
             one(""),
             json!({"spec": {"workers": {"replicas": 4}}, "status": null}),
@@ -198,7 +198,7 @@ fn endings() -> Vec<Ask> {
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "1"}, "propagationPolicy": "Background"}),
         ),
-        // That it ends is another generation.
+        // The request to end it is a new generation.
         Ask::delete(
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "<version count>"}, "propagationPolicy": "Background"}),

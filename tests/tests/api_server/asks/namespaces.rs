@@ -1,22 +1,22 @@
-//! Namespaces that are not there, or are being deleted.
+//! Namespaces that do not exist, or are being deleted.
 
 use serde_json::{Value, json};
 
 use crate::both::Ask;
 
-/// What holds a namespace that is being deleted.
+/// Keeps a namespace that is being deleted.
 pub(crate) fn held(namespace: &str) -> Ask {
     let map = json!({"metadata": {"name": "held", "finalizers": ["zephyr.dev/test"]}});
     Ask::post(format!("/api/v1/namespaces/{namespace}/configmaps"), map)
 }
 
-/// What lets it go.
+/// Releases it.
 pub(crate) fn released(namespace: &str) -> Ask {
     let held = format!("/api/v1/namespaces/{namespace}/configmaps/held");
     Ask::patch(held, json!({"metadata": {"finalizers": null}})).beside_controllers()
 }
 
-/// Requests about `namespace`, which is being deleted, and about none.
+/// Requests for `namespace`, which is being deleted, and for a missing one.
 pub(crate) fn all(namespace: &str) -> Vec<Ask> {
     let maps = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
     let map = || json!({"metadata": {"name": "new"}});

@@ -1,4 +1,4 @@
-//! Objects with a spec, and the scale of one. No pod is ever made.
+//! Objects with a spec, and the scale of one of them. No pod is ever created.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(crate) fn all() -> Vec<Ask> {
             one,
             json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}}),
         ),
-        // The status is written elsewhere.
+        // The status is written by a separate request.
         Ask::patch(one, json!({"status": {"replicas": 7}})),
         Ask::get(one),
         Ask::get(format!("{one}/scale")),
@@ -33,7 +33,7 @@ pub(crate) fn all() -> Vec<Ask> {
         Ask::delete(one, json!({"propagationPolicy": "Background"})),
         Ask::get(one),
         Ask::patch(one, replicas(NOBODY)),
-        // The number of one that is gone is the first one again.
+        // After a deletion the number starts at 1 again.
         Ask::post(sets, set),
         Ask::delete(one, Value::Null),
     ];

@@ -1,9 +1,9 @@
-//! Whether the names that a job really reads and writes are apart, once its inputs are listed: two
-//! shards of one name, an output that is an input, and places that meet through links of a local
-//! disk.
+//! Checks that the names that a job really reads and writes are distinct, after its inputs were
+//! listed: two shards with one name, an output that is an input, and places that coincide through
+//! links of a local disk.
 //!
-//! It looks at names and at what local names lead to. It must not open, write or list anything, and
-//! it runs before anything is written or any worker gets a task.
+//! Examines names, and the targets of local names. Must not open, write or list anything. Runs
+//! before anything is written and before any worker gets a task.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -18,13 +18,13 @@ use zephyr_crds::places::{Area, MARKER_NAMES, Role, areas, overlaps};
 use zephyr_store::finalize::{TemplateError, output_path};
 use zephyr_store::storage::{Location, LocationError, NamePattern, Need, obstacle};
 
-/// Why a job's names cannot stand beside each other. Each is the job's own fault.
+/// Why the names of a job clash. In each case the job itself is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacesError {
-    /// The sink's path is no template.
+    /// The sink's path is not a valid template.
     #[error(transparent)]
     Template(TemplateError),
-    /// A shard's name is no address.
+    /// A shard's name is not a valid address.
     #[error("spec.pipeline.sink.files.path: shard {shard} has no valid name: {source}")]
     Name {
         /// The shard.
@@ -32,18 +32,18 @@ pub enum PlacesError {
         /// What is wrong with its name.
         source: LocationError,
     },
-    /// Two shards write one name.
+    /// Two shards write the same name.
     #[error(
         "spec.pipeline.sink.files.path: gives shards {first} and {second} of {shards} the same name, {name} (got {template}); put {{shard}} or {{shard:05}} into the name of the file"
     )]
     SameName {
-        /// The one shard.
+        /// The first shard.
         first: u32,
-        /// The other shard.
+        /// The second shard.
         second: u32,
-        /// How many shards write.
+        /// Number of shards that are written.
         shards: u32,
-        /// What both would write.
+        /// The name that both would write.
         name: String,
         /// The sink's path.
         template: String,
@@ -53,54 +53,54 @@ pub enum PlacesError {
         "spec.pipeline.sink.files.path: {output} is the input {input} (got {template}); output must not replace input, write to another folder or under other names"
     )]
     IsInput {
-        /// What would be written.
+        /// The output.
         output: String,
-        /// What is read.
+        /// The input.
         input: String,
         /// The sink's path.
         template: String,
     },
-    /// An input has a name that the sink's path makes with other numbers: an older output's, which
-    /// is replaced or in the way.
+    /// An input has a name that the sink's path produces with other numbers: it belongs to older
+    /// output, which is replaced or in the way.
     #[error(
         "spec.pipeline.sink.files.path: makes the name of the input {input} with other numbers (got {template}); output of such names is replaced as a whole, so write to another folder or under other names"
     )]
     IsOutput {
-        /// What is read.
+        /// The input.
         input: String,
         /// The sink's path.
         template: String,
     },
-    /// An input is a part of older output, which is removed when the new one is complete.
+    /// An input is part of older output, which is removed when the new output is complete.
     #[error(
         "spec.pipeline.sink.files.mode: Overwrite removes the input {input}, which the _SUCCESS.json of the output's folder lists (got {template}); output must not replace input, write to another folder"
     )]
     IsReplaced {
-        /// What is read.
+        /// The input.
         input: String,
         /// The sink's path.
         template: String,
     },
-    /// An input is in the folder of the ledgers, by way of a link.
+    /// An input is in the folder of the ledgers, through a link.
     #[error(
         "spec.pipeline.source.files.paths: {input} is really {real}, inside spec.storage.uri (got {storage}); input must not overlap the storage prefix, read from another folder or use another storage"
     )]
     InStorage {
-        /// What is read.
+        /// The input.
         input: String,
         /// Its path without links.
         real: String,
         /// The storage's uri.
         storage: String,
     },
-    /// Something else stands on the local disk at a name that the job writes.
+    /// Something else exists on the local disk under a name that the job writes.
     #[error("{field}: {obstacle} (got {place}); remove or rename that, or give another path")]
     Obstacle {
         /// The field that the name comes from.
         field: &'static str,
-        /// What stands where.
+        /// The obstacle and its place.
         obstacle: String,
-        /// What would be written.
+        /// The output.
         place: String,
     },
     /// Two places of the job overlap.
@@ -111,42 +111,42 @@ pub enum PlacesError {
         "spec.pipeline.sink.files.path: {output} needs a folder, and {found} is {problem} (got {template}); move it away, or write to another folder"
     )]
     NotAFolder {
-        /// What would be written.
+        /// The output.
         output: String,
-        /// What is in the place of the folder.
+        /// The path of the obstacle.
         found: String,
         /// What it is.
         problem: &'static str,
         /// The sink's path.
         template: String,
     },
-    /// Two outputs are one file by way of links to folders.
+    /// Two outputs are the same file through links to folders.
     #[error(
         "spec.pipeline.sink.files.path: {first} and {second} are really one file, {real}, through a symbolic link to a folder (got {template}); remove the link, or write to another folder"
     )]
     SameFile {
-        /// The one output.
+        /// The first output.
         first: String,
-        /// The other output.
+        /// The second output.
         second: String,
         /// Its path without links.
         real: String,
         /// The sink's path.
         template: String,
     },
-    /// An output is in the folder of the ledgers, by way of a link.
+    /// An output is in the folder of the ledgers, through a link.
     #[error(
         "spec.pipeline.sink.files.path: {output} is really {real}, inside spec.storage.uri (got {storage}); output must not overlap the storage prefix, write to another folder or use another storage"
     )]
     OutputInStorage {
-        /// What would be written.
+        /// The output.
         output: String,
         /// Its path without links.
         real: String,
         /// The storage's uri.
         storage: String,
     },
-    /// The thread that looks at the local disk died.
+    /// The thread that reads the local disk died.
     #[error("look at the local files: {source}")]
     Look {
         /// How.
@@ -155,14 +155,13 @@ pub enum PlacesError {
     },
 }
 
-/// Fails unless each of `shards` writes a name of its own, none of them is an input, and the job's
+/// Fails unless each of `shards` writes a different name, none of them is an input, and the job's
 /// places do not overlap.
 ///
-/// `inputs` are the uris of the files that are read, as far as they are known. Cheap for 100,000
-/// shards and inputs.
+/// `inputs` are the uris of the input files, as far as they are known. Cheap for 100,000 shards and
+/// inputs.
 ///
-/// # Errors
-/// The first pair that is not apart, with both names.
+/// # Errors The first pair of names that clash.
 pub async fn check_places(
     spec: &ZephyrJobSpec,
     shards: u32,
@@ -246,11 +245,10 @@ fn paths_of(uris: &[String]) -> Vec<PathBuf> {
     uris.iter().map(path).collect()
 }
 
-/// Fails if something else stands at a local name that the job writes, or if the storage is among
-/// the inputs or the other places by way of local links. `inputs` as for [`check_places`].
+/// Fails if something else exists under a local name that the job writes, or if links of a local
+/// disk lead the storage among the inputs or the other places. `inputs` as for [`check_places`].
 ///
-/// # Errors
-/// The first pair that is not apart, with both names.
+/// # Errors The first pair of names that clash.
 pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<(), PlacesError> {
     let areas = areas(spec);
     let storage = spec.storage.uri.clone();
@@ -289,9 +287,9 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
         .map_err(|source| PlacesError::Look { source })?
 }
 
-/// Fails if a local name that every job writes is taken by what it can never replace: a folder or a
-/// dead link where a marker goes, or anything but a folder where the output's or the ledger's
-/// folder is to be.
+/// Fails if something that cannot be replaced has a local name that every job writes: a folder or a
+/// dead link instead of a marker, or anything but a folder instead of the output's or the ledger's
+/// folder.
 fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
     let folder = marker_folder(sink);
     let markers = MARKER_NAMES.map(|marker| {
@@ -311,7 +309,7 @@ fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
     Ok(())
 }
 
-/// The folder of the markers, with its last slash.
+/// The folder of the markers, with a trailing slash.
 fn marker_folder(template: &str) -> &str {
     let folder = template.split('{').next().unwrap_or_default();
     &folder[..folder.rfind('/').map_or(0, |slash| slash + 1)]
@@ -346,7 +344,7 @@ fn outputs(template: &str, shards: u32) -> Result<Vec<Location>, PlacesError> {
     Ok(outputs)
 }
 
-/// The first input of which the sink's path makes the name with any numbers.
+/// The first input whose name the sink's path produces with any numbers.
 fn named_like_output<'a>(template: &str, inputs: &'a [String]) -> Option<&'a String> {
     let template = Location::parse_local(template).ok()?;
     let store = template.store_key();
@@ -367,9 +365,9 @@ fn local(uri: &str) -> Option<PathBuf> {
     Location::parse_local(uri).ok()?.local_path()
 }
 
-/// Fails unless each local output has a folder or can get one, no two are one file, and none is
-/// among the ledgers, whatever links are on the way to their folders. A link in the place of an
-/// output itself is replaced and not followed.
+/// Fails unless each local output has a folder or can get one, no two outputs are the same file,
+/// and none is among the ledgers, whatever links are on the path to their folders. A link in place
+/// of an output itself is replaced and not followed.
 fn check_real_outputs(
     outputs: &[PathBuf],
     template: &str,
@@ -416,8 +414,8 @@ fn check_real_outputs(
     Ok(())
 }
 
-/// What is in the place of a folder, itself or one above it, and is not a folder. What cannot be
-/// looked at is left to the writer.
+/// The obstacle in the place of a folder, or of one of its parents, that is not a folder. Entries
+/// that cannot be read are left to the writer.
 fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     for each in folder.ancestors() {
         let Ok(found) = fs::symlink_metadata(each) else {
@@ -433,8 +431,8 @@ fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     None
 }
 
-/// The first output that is the same file as an input, whatever links lead to it; positions of
-/// both. A file that is not there is none.
+/// The first output that is the same file as an input, whatever links lead to it; the positions of
+/// both. A missing file is not the same as any other.
 fn same_file(outputs: &[PathBuf], inputs: &[PathBuf]) -> Option<(usize, usize)> {
     let identity = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;
@@ -452,7 +450,7 @@ fn same_file(outputs: &[PathBuf], inputs: &[PathBuf]) -> Option<(usize, usize)> 
     })
 }
 
-/// The first input that is really below the storage's real folder.
+/// The first input that is below the storage's folder after links are resolved.
 fn input_in_storage(storage: &str, inputs: &[String]) -> Option<(usize, PathBuf)> {
     let folder = real_path(&local(storage)?)?;
     let mut folders: HashMap<PathBuf, Option<PathBuf>> = HashMap::new();
@@ -473,7 +471,7 @@ fn input_in_storage(storage: &str, inputs: &[String]) -> Option<(usize, PathBuf)
     })
 }
 
-/// The path without links; what does not exist of it follows as it is.
+/// The path without links; the part that does not exist is appended unchanged.
 fn real_path(path: &Path) -> Option<PathBuf> {
     let mut rest = Vec::new();
     let mut known = path;

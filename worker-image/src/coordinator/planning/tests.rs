@@ -1,5 +1,5 @@
-//! What a coordinator does about storage that is not as it should be when it begins: whose fault it
-//! is said to be, by which name, and whether that is for good.
+//! How a coordinator reacts to defective storage when it begins: who is at fault, under which name,
+//! and whether that is permanent.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,7 +87,7 @@ async fn fails(job: &Arc<RunJob>) -> (Epoch, FailureReason, String) {
     }
 }
 
-/// What it waits for, in the words that are shown.
+/// What it waits for, as shown.
 async fn waits(job: &Arc<RunJob>) -> String {
     let (status, mut shown) = watch::channel(Status::default());
     let is_waiting = |status: &Status| status.snapshot.phase() == Phase::StorageUnavailable;
@@ -109,7 +109,7 @@ async fn delete(stores: &Stores, uri: &str) {
     store.delete(location.path()).await.unwrap();
 }
 
-/// A job of which something is in the log, with a snapshot of its own in front of that.
+/// A job with records in its log, and with a snapshot of its own before the log.
 async fn begun() -> Arc<RunJob> {
     let job = job(Stores::in_memory());
     let Runnable { mut ledger, .. } = *runs(&job).await;
@@ -131,7 +131,7 @@ async fn a_damaged_object_of_any_kind_ends_the_job_with_its_name_for_as_long_as_
         "epochs/2/log/1",
     ] {
         for case in ["cut", "empty", "flipped", "trailing garbage", "missing"] {
-            // Nothing says of a newest snapshot, or of the end of a log, that it was there.
+            // Nothing shows that a newest snapshot, or the end of a log, existed.
             let may_be_missing = name.ends_with("snapshots/0") || name.ends_with("log/1");
             if case != "missing" || !may_be_missing {
                 cases.push(damage(name, case));
@@ -179,7 +179,7 @@ async fn damage(name: &str, case: &str) {
 }
 
 #[tokio::test]
-async fn a_read_that_went_wrong_once_or_twice_ends_nothing() {
+async fn a_read_that_fails_once_or_twice_does_not_end_the_job() {
     for name in ["plan.json", "epochs/2/snapshots/0", "epochs/2/log/0"] {
         for times in [1, 2] {
             let inner = Arc::new(InMemory::new());
@@ -203,7 +203,7 @@ async fn a_read_that_went_wrong_once_or_twice_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_foreign_folder_among_the_epochs_is_told_by_name_and_waited_for() {
+async fn a_foreign_folder_among_the_epochs_is_named_and_waited_for() {
     let job = begun().await;
     let foreign = format!("{FOLDER}/epochs/18446744073709551615");
     put(&job.stores, &format!("{foreign}/open"), Vec::new()).await;
@@ -218,7 +218,7 @@ async fn a_foreign_folder_among_the_epochs_is_told_by_name_and_waited_for() {
 }
 
 #[tokio::test]
-async fn a_store_without_conditional_writes_is_told_by_name_and_nothing_is_begun_there() {
+async fn a_store_without_conditional_writes_is_named_and_not_used() {
     for overwrites in [true, false] {
         let inner = Arc::new(InMemory::new());
         let puts = Arc::new(Mutex::new(Vec::new()));
@@ -251,7 +251,7 @@ async fn a_store_without_conditional_writes_is_told_by_name_and_nothing_is_begun
 async fn planning_that_waits_for_the_store_shows_that_it_is_alive() {
     let signs = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&signs);
-    // The ledger is taken over, and then nothing but the probe is answered.
+    // The ledger is taken over, and afterwards only the probe is answered.
     let tricks: Tricks = Arc::new(move |call, path| {
         let is_sign = call == "put" && path.as_ref() == "jobs/uid/probe";
         if is_sign {
@@ -308,7 +308,7 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
     runs(&first).await;
     finished(&stores, "uid", &[]).await;
     runs(&first).await;
-    // Finished by another job while this one ran: its next coordinator does not go on.
+    // Another job finished there while this one ran, so its next coordinator does not continue.
     finished(&stores, "other", &[]).await;
     for _ in 0..2 {
         let (_, reason, message) = fails(&first).await;
@@ -323,11 +323,11 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
     let (_, _, message) = fails(&late).await;
     assert_eq!(
         message,
-        "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to have it replaced"
+        "spec.pipeline.sink.files.path: s3://o/out holds the finished output of another job (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace it"
     );
 }
 
-/// The same job created anew, with another uid, name and mode.
+/// The same job created again, with another uid, name and mode.
 fn job_of(stores: &Stores, uid: &str, name: &str, mode: SinkMode) -> Arc<RunJob> {
     let mut frozen = job(stores.clone()).frozen.clone();
     uid.clone_into(&mut frozen.uid);
@@ -343,7 +343,7 @@ fn job_of(stores: &Stores, uid: &str, name: &str, mode: SinkMode) -> Arc<RunJob>
 }
 
 #[tokio::test]
-async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() {
+async fn a_folder_that_a_job_holds_is_free_for_others_only_after_its_failure() {
     use SinkMode::{Overwrite, Refuse};
     let stores = Stores::in_memory();
     let first = job_of(&stores, "first", "first", Refuse);
@@ -353,7 +353,7 @@ async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() 
         assert_eq!(reason, FailureReason::PlanFailed);
         assert_eq!(
             message,
-            "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first), and is not taken over because its last sign of life is 0 min old, and 60 min are waited for; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://o/out/_STARTED.json'`"
+            "spec.pipeline.sink.files.path: another job has begun to write to s3://o/out and has not ended (got s3://o/out/_STARTED.json of job ns/first, uid first), and its folder is not taken over because its last sign of life is 0 min old, and 60 min of silence are needed; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://o/out/_STARTED.json'`"
         );
     }
     put(&stores, "s3://o/out/part-0.jsonl", b"half".to_vec()).await;
@@ -361,14 +361,14 @@ async fn a_folder_that_a_job_writes_to_is_no_other_jobs_until_that_has_failed() 
     let (_, _, message) = fails(&job_of(&stores, "third", "third", Refuse)).await;
     assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
     runs(&job_of(&stores, "fourth", "fourth", Overwrite)).await;
-    // Who comes back finds the folder in other hands.
+    // When the first job comes back, it finds that another one holds the folder.
     let (_, _, message) = fails(&first).await;
     let told = "another job has taken s3://o/out while this one ran (got s3://o/out/_STARTED.json of job ns/fourth, uid fourth)";
     assert!(message.contains(told), "{message}");
-    // A job of the same name goes on where the other one was ended.
+    // A job of the same name continues where the other one was ended.
     runs(&job_of(&stores, "fifth", "fourth", Overwrite)).await;
     let (_, _, message) = fails(&job_of(&stores, "sixth", "fourth", Refuse)).await;
-    assert!(message.contains("set Overwrite to go on"), "{message}");
+    assert!(message.contains("set Overwrite to continue"), "{message}");
 }
 
 #[tokio::test]
@@ -394,7 +394,7 @@ async fn files_of_an_unknown_format_are_named_before_a_task_runs() {
     let (_, _, message) = fails(&job_reading(stores.clone(), &pattern)).await;
     assert_eq!(
         message,
-        "spec.pipeline.source.files.paths: the extension of 2 of 3 files tells no format (got s3://in/d/b.csv, s3://in/d/c); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
+        "spec.pipeline.source.files.paths: the extension of 2 of 3 files does not imply a format (got s3://in/d/b.csv, s3://in/d/c); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format"
     );
     let told = json!({"files": {"paths": ["s3://in/d/*"], "format": "jsonl"}});
     runs(&job_reading(
@@ -495,7 +495,7 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
     zephyr_store::reclaim::mark(&job.storage, &marker)
         .await
         .unwrap();
-    // With its result the ledger is whole, and says how the job ended.
+    // With its result the ledger is complete, and shows how the job ended.
     assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
     zephyr_store::storage::remove_chosen(&job.stores, job.storage.root(), |path| {
         path != "ended.json"
@@ -514,7 +514,7 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_job_without_a_ledger_tells_its_result_by_its_own_manifest() {
+async fn a_finished_job_without_a_ledger_reads_its_result_from_its_manifest() {
     let job = job(Stores::in_memory());
     let totals = json!({"files": 1, "rows": 1, "bytes": 1});
     let manifest = json!({"version": 1, "jobUid": "uid", "files": [], "totals": totals});
@@ -535,7 +535,7 @@ async fn a_finished_job_without_a_ledger_tells_its_result_by_its_own_manifest() 
 }
 
 #[tokio::test]
-async fn a_sink_that_cannot_be_listed_is_told_with_what_is_needed_for_that() {
+async fn a_sink_that_cannot_be_listed_is_reported_with_what_is_needed() {
     let inner = Arc::new(InMemory::new());
     let no_lists: Tricks = Arc::new(|call, _| {
         let trick = if call == "list" {
@@ -550,7 +550,7 @@ async fn a_sink_that_cannot_be_listed_is_told_with_what_is_needed_for_that() {
         .unwrap();
     let (_, _, message) = fails(&job(Stores::in_memory().with_store("s3://o", sink))).await;
     let told = "spec.pipeline.sink.files.path: listing s3://o/out: access denied: ";
-    let needed = "; the credentials have to allow to list the folder, so that nothing in it is written over unseen";
+    let needed = "; the credentials must allow listing the folder, so that nothing in it is overwritten unnoticed";
     assert!(
         message.starts_with(told) && message.ends_with(needed),
         "{message}"

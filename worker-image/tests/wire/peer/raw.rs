@@ -1,5 +1,5 @@
-//! A TCP connection to the coordinator on which any bytes are said, and the few frames of HTTP/2
-//! that a peer needs to be rude in. Understands no headers.
+//! A TCP connection to the coordinator that can send any bytes, and the few frames of HTTP/2 that a
+//! misbehaving peer needs. Understands no headers.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,13 +16,13 @@ const ACK: u8 = 1;
 pub(crate) struct RawConnection(TcpStream);
 
 impl RawConnection {
-    /// Dials, and says nothing.
+    /// Connects, and sends nothing.
     pub(crate) async fn open(link: &Link) -> Self {
         let address = link.address.trim_start_matches("http://");
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Dials as an HTTP/2 client does, and says nothing more.
+    /// Connects as an HTTP/2 client does, and sends nothing more.
     pub(crate) async fn open_http2(link: &Link) -> Self {
         let mut connection = Self::open(link).await;
         connection.say(PREFACE).await;
@@ -30,7 +30,7 @@ impl RawConnection {
         connection
     }
 
-    /// Says something; the coordinator may have hung up.
+    /// Sends bytes; the coordinator may have closed the connection.
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
         let said = timeout(PATIENCE, self.0.write_all(bytes)).await;
         if let Err(error) = said.unwrap() {
@@ -38,7 +38,7 @@ impl RawConnection {
         }
     }
 
-    /// All that the coordinator says until it hangs up.
+    /// All bytes from the coordinator until it closes the connection.
     pub(crate) async fn until_closed(mut self) -> Vec<u8> {
         let mut heard = Vec::new();
         let read = timeout(PATIENCE, self.0.read_to_end(&mut heard)).await;
@@ -48,8 +48,8 @@ impl RawConnection {
         heard
     }
 
-    /// Answers whatever keeps a connection alive, and calls nothing, until the coordinator hangs
-    /// up; how many frames it said.
+    /// Answers only frames that keep a connection alive, and makes no call, until the coordinator
+    /// closes the connection; returns the number of received frames.
     pub(crate) async fn idle_politely(mut self) -> usize {
         let mut frames = 0;
         loop {

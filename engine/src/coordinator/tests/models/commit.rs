@@ -1,11 +1,10 @@
-//! The commit of an attempt and its final file: several attempts of one task (a straggler's second,
-//! that of a worker that was taken for lost and was not, those of before a crash), of which each
-//! has its whole upload under the final name.
+//! Model of the commit of an attempt and its final file: several attempts of one task (a second one
+//! for a straggler, one of a worker that seemed lost and was not, ones from before a crash), each
+//! with its complete upload under the final name.
 //!
-//! The attempts' bytes differ, as those of a pipeline that is not deterministic would, so that a
-//! file of the wrong attempt can be told from the right one. A multipart upload that is completed,
-//! and a staged file that is renamed, are the same here: both are there once, and make a whole file
-//! at once.
+//! The attempts' bytes differ, like those of a non-deterministic pipeline, so that the file of a
+//! wrong attempt can be recognized. Completing a multipart upload and renaming a staged file are
+//! equivalent here: both work once, and produce a whole file at once.
 
 use stateright::Property;
 
@@ -47,7 +46,7 @@ fn properties() -> Vec<Property<Setting>> {
     ]
 }
 
-/// Whether there is something left to happen, or the job has ended as it should.
+/// Whether something is left to happen, or the job has ended as expected.
 pub(super) fn has_ended_well(setting: &Setting, world: &World) -> bool {
     if world.broken.is_some() || !world.progress().is_empty() {
         return true;
@@ -65,7 +64,7 @@ fn calls(world: &World, is_meant: impl Fn(&Call) -> bool) -> bool {
     calls.any(is_meant)
 }
 
-/// A committed upload was found to be gone, and its task runs again.
+/// A committed upload turned out to be gone, and its task runs again.
 fn is_revoked(world: &World) -> bool {
     let mut records = world.ledger.iter();
     records.any(|record| matches!(record, LogRecord::Revoked { .. }))
@@ -93,7 +92,7 @@ fn stragglers() -> Setting {
     })
 }
 
-/// A worker that is not heard in time, though it lives, and a coordinator that dies.
+/// A live worker that is not heard in time, and a coordinator that dies.
 fn crash() -> Setting {
     Setting {
         properties: || {
@@ -136,7 +135,7 @@ fn death() -> Setting {
     })
 }
 
-/// A coordinator that goes on after another has taken over, with calls that reach the store after
+/// A coordinator that continues after another has taken over, with calls that reach the store after
 /// their caller is gone.
 fn rival() -> Setting {
     Setting {
@@ -210,7 +209,7 @@ fn a_commit_that_is_done_wrong_is_found_out() {
         };
         is_found_out(&format!("{mistake:?}"), wrong, &[property]);
     }
-    // No upload is gone unless something else is wrong.
+    // No upload disappears unless something else is wrong.
     let wrong = Setting {
         defect: Some(Defect::BeatenThrownAwayTooEarly),
         mistake: Some(Mistake::GoneIsDone),

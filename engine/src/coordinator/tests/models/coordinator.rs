@@ -1,11 +1,10 @@
-//! A coordinator's process: the real `State` and the real `step`, with the ledger's one put in
-//! flight and the calls to the object store. What it hears is in `sessions`.
+//! Model of a coordinator's process: the real `State` and the real `step`, with the ledger's one
+//! put in flight and the calls to the object store. Its inputs are in `sessions`.
 //!
-//! It stands for `worker-image/src/coordinator`: `event_loop.rs` (one event after the other,
-//! effects in their order) and `effects.rs` (one commit at a time, what gathers meanwhile goes into
-//! the next; storage calls side by side, in any order), and for the calls themselves `finalize.rs`
-//! and `storage/complete.rs`: complete, and where there is no such upload look at the file and
-//! compare.
+//! It models `worker-image/src/coordinator`: `event_loop.rs` (one event after the other, effects in
+//! their order) and `effects.rs` (one commit at a time, records that arrive in between go into the
+//! next one; storage calls in parallel, in any order). For the calls it models `finalize.rs` and
+//! `storage/complete.rs`: complete the upload, and if there is none, compare the existing file.
 
 use std::collections::BTreeSet;
 
@@ -26,11 +25,11 @@ pub(super) const SILENCE_MS: u64 = 2;
 pub(super) struct Coordinator {
     pub(super) epoch: u64,
     pub(super) state: Shared<State>,
-    /// Records that gather while a put is in flight.
+    /// Records that are collected while a put is in flight.
     gathered: Vec<LogRecord>,
     first_gathered: u64,
     pub(super) put: Option<Put>,
-    /// Calls to the object store that are under way.
+    /// Running calls to the object store.
     pub(super) calls: BTreeSet<Call>,
     pub(super) next_session: u64,
 }
@@ -40,7 +39,7 @@ pub(super) struct Coordinator {
 pub(super) struct Put {
     pub(super) records: Vec<LogRecord>,
     through: u64,
-    /// It reached the store before a successor sealed the log, and nobody was told yet.
+    /// It reached the store before a successor sealed the log, and was not answered yet.
     pub(super) is_applied: bool,
 }
 
@@ -49,15 +48,15 @@ pub(super) struct Put {
 pub(super) enum Call {
     /// Complete the upload of this attempt.
     Complete(TaskAttempt),
-    /// There was no such upload: look whose file stands.
+    /// There was no such upload: check whose file exists.
     Look(TaskAttempt),
     /// Abort the upload of this attempt.
     Abort(TaskAttempt),
     WriteManifest,
 }
 
-/// What a coordinator is told before it begins: time stands still but for `SILENCE_MS`, so nothing
-/// may depend on it.
+/// The coordinator's settings: time stands still except for `SILENCE_MS`, so nothing may depend on
+/// it.
 fn config(setting: &Setting) -> Config {
     let mut config = Config::new(1, 0);
     config.adoption_grace_ms = 0;
@@ -89,8 +88,7 @@ impl World {
             return;
         };
         if setting.faults.speculations > 0 {
-            // As if other tasks of the stage had taken no time, so that a straggler is known as
-            // one.
+            // As if other tasks of the stage had taken no time, so that a straggler is recognized.
             state.stages[0].durations.add(0);
         }
         let effects = setting.wrongly(|| state.start(Timestamp(self.now)));
@@ -116,8 +114,7 @@ impl World {
             .find(|known| known.epoch == epoch)
     }
 
-    /// The process ends, and with it its streams. What it had asked the object store may arrive
-    /// yet.
+    /// The process ends, and with it its streams. Its calls to the object store may still arrive.
     pub(super) fn coordinator_ends(&mut self, setting: &Setting, epoch: u64) {
         let Some(position) = self
             .coordinators
@@ -231,7 +228,7 @@ impl World {
         }
     }
 
-    /// Whether a worker may forget its result: it is in the ledger, or another has won.
+    /// Whether a worker may forget its result: it is in the ledger, or another attempt has won.
     fn may_forget(&self, epoch: u64, task: TaskAttempt) -> bool {
         let is_committed = self
             .ledger
@@ -265,7 +262,7 @@ impl World {
         self.takes_in(setting, epoch, Event::Durable { through });
     }
 
-    /// Records are in the ledger for good.
+    /// Records become durable in the ledger.
     pub(super) fn commit(&mut self, records: Vec<LogRecord>) {
         let is_charged = records
             .iter()
@@ -306,7 +303,7 @@ impl World {
         }
     }
 
-    /// A call reaches the store, and nobody hears of it.
+    /// A call reaches the store, and its answer is lost.
     pub(super) fn call_arrives(&mut self, setting: &Setting, call: Call) {
         match call {
             Call::Complete(task) => {

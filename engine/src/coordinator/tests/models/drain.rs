@@ -1,7 +1,7 @@
-//! The hand-back of a worker that is told to go, at any moment of its tasks' life: while they are
-//! on their way to it, run, are finished, said and not acknowledged; with streams that break, a
-//! coordinator that dies meanwhile, and a process that is killed before it could say what it meant
-//! to.
+//! Model of the hand-back by a worker that is asked to terminate, at any moment of its tasks' life:
+//! while they are in transit, run, are finished, reported and not acknowledged; with streams that
+//! break, a coordinator that dies at the same time, and a process that is killed before it could
+//! send its messages.
 
 use stateright::Property;
 
@@ -23,8 +23,8 @@ const RULES: [&str; 2] = [
 fn properties() -> Vec<Property<Setting>> {
     let [broken, end] = RULES;
     vec![
-        // Among what may never happen: a charge, a task that runs twice, a task that is given to a
-        // worker that goes.
+        // Forbidden events include a charge, a task that runs twice, and a task that is given to a
+        // terminating worker.
         Property::always(broken, |_, world: &World| world.broken.is_none()),
         Property::always(end, has_ended_well),
         Property::sometimes(
@@ -81,7 +81,7 @@ fn setting(tasks: u32, faults: Faults) -> Setting {
     }
 }
 
-/// Two tasks, two workers, one of which goes.
+/// Two tasks and two workers, one of which terminates.
 fn two_tasks() -> Setting {
     setting(
         2,
@@ -116,7 +116,7 @@ fn restart() -> Setting {
     )
 }
 
-/// A worker that is taken for lost, before or after.
+/// A worker that counts as lost, before or after.
 fn silence() -> Setting {
     setting(
         1,

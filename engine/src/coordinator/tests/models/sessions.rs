@@ -1,5 +1,5 @@
-//! What a coordinator hears: streams that are opened, read and end, what the operator tells, and
-//! silence. It stands for `worker-image/src/coordinator/sessions.rs` (what a stream says becomes
+//! Model of a coordinator's inputs: streams that are opened, read and end, the operator's reports,
+//! and silence. It models `worker-image/src/coordinator/sessions.rs` (messages of a stream become
 //! events, `Bye` ends it) and `operators.rs`.
 
 use super::coordinator::SILENCE_MS;
@@ -21,7 +21,7 @@ impl World {
         Some((epoch, session))
     }
 
-    /// What is next in a stream is read.
+    /// Reads the next message of a stream.
     pub(super) fn reads(&mut self, setting: &Setting, epoch: u64, session: SessionId) {
         let Some(link) = self.link_mut(epoch, session) else {
             return;
@@ -67,7 +67,7 @@ impl World {
         self.cuts(epoch, session);
     }
 
-    /// The operator tells that a worker's pod is disrupted.
+    /// The operator reports that a worker's pod is disrupted.
     pub(super) fn is_told(&mut self, setting: &Setting, worker: usize) {
         self.news.remove(&worker);
         let told = Event::PodEnded {
@@ -78,8 +78,7 @@ impl World {
         self.takes_in(setting, self.newest_epoch, told);
     }
 
-    /// So much time passes without a word of one worker that it counts as lost; all others are
-    /// heard.
+    /// One worker is silent for so long that it counts as lost; all others are heard.
     pub(super) fn falls_silent(&mut self, setting: &Setting, worker: usize) {
         self.now += SILENCE_MS;
         let epoch = self.newest_epoch;
@@ -94,7 +93,7 @@ impl World {
         self.takes_in(setting, epoch, Event::Tick);
     }
 
-    /// Whether a coordinator counts a worker as there.
+    /// Whether a coordinator counts a worker as present.
     pub(super) fn knows(&self, epoch: u64, worker: usize) -> bool {
         let known = self.coordinator(epoch);
         known.is_some_and(|known| known.state.pods.contains_key(identity(worker).pod_uid()))

@@ -1,5 +1,5 @@
-//! What is looked at: how many tasks and workers, which faults, and which mistake where it is to be
-//! found. Lets nothing happen.
+//! The settings of a model: the numbers of tasks and workers, the faults, and the mistake that must
+//! be found. Executes nothing.
 
 use stateright::{Model, Property};
 
@@ -11,7 +11,7 @@ use crate::coordinator::tests::cluster;
 use crate::id::{Attempt, Epoch, TaskAttempt, TaskId};
 use crate::plan::Plan;
 
-/// What a model begins with, and what can happen in it.
+/// The initial state of a model, and its possible events.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) tasks: u32,
@@ -21,7 +21,7 @@ pub(super) struct Setting {
     pub(super) has_strays: bool,
     /// A mistake of the real code.
     pub(super) defect: Option<Defect>,
-    /// A mistake of what is around it.
+    /// A mistake of the surrounding model.
     pub(super) mistake: Option<Mistake>,
     pub(super) properties: fn() -> Vec<Property<Setting>>,
 }
@@ -31,51 +31,51 @@ pub(super) struct Setting {
 pub(super) struct Faults {
     /// The coordinator dies.
     pub(super) crashes: u8,
-    /// Another takes over from one that lives.
+    /// Another coordinator takes over from a live one.
     pub(super) rivals: u8,
     /// A stream breaks.
     pub(super) breaks: u8,
-    /// A worker that lives is not heard for too long.
+    /// A live worker is not heard for too long.
     pub(super) silences: u8,
     /// A worker's process is killed.
     pub(super) deaths: u8,
-    /// A worker is told to go.
+    /// A worker is asked to terminate.
     pub(super) drains: u8,
     /// A straggler gets a second attempt.
     pub(super) speculations: u8,
-    /// The object store does what it is asked, and the answer is lost.
+    /// The object store executes a call, and the answer is lost.
     pub(super) lost_replies: u8,
 }
 
-/// A way to do it wrong.
+/// A wrong implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     /// The worker completes its upload itself.
     WorkerCompletes,
-    /// "No such upload" is taken for success.
+    /// "No such upload" counts as success.
     GoneIsDone,
-    /// "No such upload" is taken for a lost file, without a look.
+    /// "No such upload" counts as a lost file, without a check.
     GoneIsLost,
-    /// What a loser wrote is deleted by the name of the file.
+    /// A loser's output is deleted by the name of the file.
     DiscardByName,
 }
 
-/// What may never happen on the way from one state to the next.
+/// Violations in the step from one state to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// See `invariants`.
     StateContradictsItself,
     ReplayIsRefused,
-    /// An attempt is completed or thrown away with the file of another.
+    /// An attempt is completed or deleted with the file of another.
     AnothersFile,
     ManifestBeforeFiles,
-    /// A worker may forget a result that is not in the ledger and that nobody has beaten.
+    /// A worker may forget a result that is not in the ledger and not superseded.
     AckedTooEarly,
-    /// A worker that said that it goes is given a task.
+    /// A worker that announced that it terminates is given a task.
     GivenToOneThatGoes,
-    /// A task runs twice where nobody speculates.
+    /// A task runs twice without speculation.
     RunsTwice,
-    /// A failure is recorded, and no task has failed.
+    /// A failure is recorded, although no task has failed.
     Charged,
 }
 
@@ -85,7 +85,7 @@ impl Setting {
         cluster::plan(&[self.tasks])
     }
 
-    /// Runs the real code, with its mistake where it is to make one.
+    /// Uses the real code, with its mistake if there is one.
     pub(super) fn wrongly<T>(&self, run: impl FnOnce() -> T) -> T {
         match self.defect {
             Some(defect) => defect::with(defect, run),
@@ -107,7 +107,7 @@ impl Model for Setting {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        // What befalls a job that has ended, or a world that is wrong already, is of no interest.
+        // Events after the end of a job, or after a violation, do not matter.
         if world.broken.is_some() {
             return;
         }
@@ -128,7 +128,7 @@ impl Model for Setting {
     }
 }
 
-/// What an attempt makes: different bytes from any other attempt's.
+/// The output of an attempt: bytes that differ from those of any other attempt.
 pub(super) fn output(task: TaskAttempt) -> TaskOutput {
     let Attempt { epoch, number } = task.attempt;
     let file = OutputFile {
@@ -158,7 +158,7 @@ pub(super) fn written_by(task: TaskId, file: &OutputFile) -> TaskAttempt {
     TaskAttempt { task, attempt }
 }
 
-/// What is wrong on purpose contradicts one of these properties.
+/// A deliberate mistake violates one of these properties.
 pub(super) fn is_found_out(name: &str, wrong: Setting, properties: &[&str]) {
     let (property, world) = counterexample(name, wrong);
     if let Some(rule) = world.broken {

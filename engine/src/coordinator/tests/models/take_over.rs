@@ -1,9 +1,9 @@
-//! Taking over an epoch, with the seal: two and three coordinators, of which each can end between
-//! any two calls to the store, stand still there for as long as it likes, and find out late or
-//! never what became of a call.
+//! Model of the take-over of an epoch, with the seal: two and three coordinators, each of which can
+//! end between any two calls to the store, pause there for any time, and learn the result of a call
+//! late or never.
 //!
-//! Nothing of the real code runs here: it is asynchronous, and is in `zephyr-store`. Each step of
-//! the model is one call to the store, and stands for these lines of `store/src/ledger`:
+//! The real code does not run here: it is asynchronous, and is in `zephyr-store`. Each step of the
+//! model is one call to the store, and models these lines of `store/src/ledger`:
 //!
 //! | step | code |
 //! | --- | --- |
@@ -17,10 +17,10 @@
 //! | put of a later `Snapshot` | `append.rs`, `merge_if_due`: before `append` gives its answer |
 //! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists" a look whose object it is |
 //!
-//! Two things are less here than there. A merged object and the snapshot that names it are one
-//! object: nobody reads the one before the other names it, and neither changes. And log objects are
-//! looked at one after the other, where the code looks at sixteen at once: it takes what it finds
-//! in order up to the first gap, and there only the put of the seal decides.
+//! The model simplifies two things. A merged object and the snapshot that refers to it are one
+//! object: nobody reads the first before the second refers to it, and neither changes. And log
+//! objects are read one after the other, while the code reads sixteen at a time: it uses them in
+//! order up to the first gap, and there only the put of the seal decides.
 
 mod process;
 mod world;
@@ -31,36 +31,36 @@ use super::{counterexample, holds};
 use process::{Action, Process, Stage};
 use world::{Name, World};
 
-/// What is tried, and how much of it.
+/// The settings of a run.
 #[derive(Clone, Copy, Debug)]
 struct Protocol {
-    /// Processes that start, each at any moment.
+    /// Number of processes, each of which starts at any moment.
     processes: u8,
-    /// Records that each wants to append, one after the other.
+    /// Number of records that each appends, one after the other.
     records: u8,
     /// Whether the log is merged after each record.
     merges: bool,
-    /// How many of them can die.
+    /// How many of them may die.
     crashes: u8,
-    /// How often the store answers "already exists" where nothing exists.
+    /// How often the store answers "already exists" although nothing exists.
     conflicts: u8,
     mistake: Option<Mistake>,
 }
 
-/// A way to do it wrong.
+/// A wrong implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
-    /// Older logs are read and left open.
+    /// Older logs are read and not sealed.
     NoSeal,
     /// A record is acknowledged before it is put.
     AckBeforePut,
-    /// Where the put of a seal loses, what was there first is not read.
+    /// If the put of a seal loses, the existing object is not read.
     LostSealNotRead,
-    /// "Already exists" is taken for one's own object without a look.
+    /// "Already exists" counts as the own object without a check.
     ExistsIsMine,
-    /// "Already exists" is taken for another's object without a look.
+    /// "Already exists" counts as another's object without a check.
     ExistsIsTheirs,
-    /// The epoch is what the listing says, without a put.
+    /// The epoch is taken from the listing, without a put.
     ListingIsBelieved,
     /// Only the newest older log is sealed and read.
     OnlyTheLastLog,
@@ -190,7 +190,7 @@ impl Model for Protocol {
     }
 }
 
-/// Two coordinators, with all that a store can do to them.
+/// Two coordinators, with all possible faults of a store.
 const TWO: Protocol = Protocol {
     processes: 2,
     records: 2,

@@ -1,6 +1,6 @@
-//! A worker's process: what `worker-image/src/worker/supervisor.rs` does with what it hears and
-//! what its slot finishes, and when it says what. One slot; a task takes any time, and always ends
-//! well.
+//! Model of a worker's process: how `worker-image/src/worker/supervisor.rs` reacts to messages and
+//! finished tasks, and when it sends messages. It has one slot; a task takes any time, and always
+//! succeeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,19 @@ use crate::id::{SessionId, TaskAttempt};
 pub(super) struct Worker {
     pub(super) is_draining: bool,
     pub(super) has_ended: bool,
-    /// The newest epoch that it has heard.
+    /// The newest epoch that it has seen.
     newest: u64,
     /// Its end of a stream.
     pub(super) link: Option<(u64, SessionId)>,
     is_welcomed: bool,
     pub(super) running: BTreeSet<TaskAttempt>,
-    /// Finished and not acknowledged; whether it was said in the present session.
+    /// Finished and not acknowledged; whether it was reported in the present session.
     reports: BTreeMap<TaskAttempt, bool>,
 }
 
 impl World {
-    /// `Supervisor::open`: a new stream begins with what it answers for.
+    /// `Supervisor::open`: a new stream begins with the attempts for which the worker is
+    /// responsible.
     pub(super) fn connects(&mut self, number: usize) {
         let worker = &mut self.workers[number];
         worker.reports.values_mut().for_each(|said| *said = false);
@@ -73,7 +74,7 @@ impl World {
         }
     }
 
-    /// `Supervisor::on_slot`: an attempt is done, and its upload stands uncompleted under the final
+    /// `Supervisor::on_slot`: an attempt is done, and its uncompleted upload exists under the final
     /// name.
     pub(super) fn finishes(&mut self, setting: &Setting, number: usize, task: TaskAttempt) {
         self.workers[number].running.remove(&task);
@@ -126,7 +127,7 @@ impl World {
         self.says(number, Up::Bye);
     }
 
-    /// The process ends, having waited for as long as it wanted to, or killed.
+    /// The process ends, after waiting for any time, or killed.
     pub(super) fn process_ends(&mut self, number: usize) {
         if let Some((epoch, session)) = self.workers[number].link
             && let Some(link) = self.link_mut(epoch, session)

@@ -1,5 +1,5 @@
-//! All there is besides the coordinator: streams, workers, ledger, object store, and what can
-//! happen to them.
+//! Model of everything besides the coordinator: streams, workers, ledger, object store, and their
+//! possible events.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,11 +11,11 @@ use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::{Event, ToWorker};
 use crate::id::{SessionId, TaskAttempt, TaskId};
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Up {
     Hello {
-        /// The newest epoch that it has heard.
+        /// The newest epoch that it has seen.
         newest: u64,
         running: Vec<TaskAttempt>,
     },
@@ -24,7 +24,7 @@ pub(super) enum Up {
     Bye,
 }
 
-/// A stream. What is said comes in order, or from some point on not at all.
+/// A stream. Messages arrive in order, or from some point on not at all.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Link {
     pub(super) worker: usize,
@@ -32,7 +32,7 @@ pub(super) struct Link {
     pub(super) session: SessionId,
     pub(super) up: VecDeque<Up>,
     pub(super) down: VecDeque<ToWorker>,
-    /// Whether the worker's end is gone. What it had said before can still be read.
+    /// Whether the worker's end is gone. Its earlier messages can still be read.
     pub(super) is_broken: bool,
 }
 
@@ -54,10 +54,10 @@ impl Link {
     }
 }
 
-/// The object store, as far as final files go.
+/// The final files and uploads in the object store.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub(super) struct Store {
-    /// Whole and not completed.
+    /// Complete uploads that were not completed into files.
     pub(super) uploads: BTreeSet<TaskAttempt>,
     /// Whose bytes stand under each task's final name. Those of different attempts differ.
     pub(super) files: BTreeMap<TaskId, TaskAttempt>,
@@ -65,7 +65,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes an upload the file; whether there was such an upload.
+    /// Turns an upload into the file; returns whether there was such an upload.
     pub(super) fn complete(&mut self, task: TaskAttempt) -> bool {
         let is_there = self.uploads.remove(&task);
         if is_there {
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-/// All there is.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct World {
     /// Milliseconds.
@@ -83,33 +83,33 @@ pub(super) struct World {
     pub(super) newest_epoch: u64,
     pub(super) ledger: Shared<Vec<LogRecord>>,
     pub(super) store: Store,
-    /// The newest last; one of an older epoch does not know yet that it was replaced.
+    /// The newest is last; one of an older epoch has not noticed yet that it was replaced.
     pub(super) coordinators: Vec<Coordinator>,
     /// Calls that outlived their coordinator.
     pub(super) strays: BTreeSet<Call>,
     pub(super) links: Vec<Link>,
     pub(super) workers: Vec<Worker>,
-    /// Workers of whose end the operator has yet to tell.
+    /// Workers whose end the operator has not reported yet.
     pub(super) news: BTreeSet<usize>,
     /// Faults that can still happen.
     pub(super) left: Faults,
-    /// The rule that was broken.
+    /// The rule that was violated.
     pub(super) broken: Option<Rule>,
 }
 
-/// One thing that happens.
+/// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Starts,
-    /// The coordinator dies. What it was putting into the ledger has arrived, or never will.
+    /// The coordinator dies. Its put into the ledger has arrived, or never will.
     Crashes {
         put_arrives: bool,
     },
-    /// Another takes over; the old one lives on.
+    /// Another coordinator takes over; the old one lives on.
     IsReplaced {
         put_arrives: bool,
     },
-    /// A coordinator of the past is ended.
+    /// A superseded coordinator is ended.
     IsEnded(u64),
     PutEnds(u64),
     CallEnds(u64, Call),
@@ -165,12 +165,12 @@ impl World {
         }
     }
 
-    /// The newest coordinator, while it is there.
+    /// The newest coordinator, if it exists.
     pub(super) fn newest(&self) -> Option<&Coordinator> {
         self.coordinator(self.newest_epoch)
     }
 
-    /// How the job ended, as the ledger has it.
+    /// How the job ended, according to the ledger.
     pub(super) fn result(&self) -> Option<&JobResult> {
         match self.ledger.last() {
             Some(LogRecord::Result(result)) => Some(result),
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// The attempt whose commit stands in the ledger.
+    /// The attempt whose commit is in the ledger.
     pub(super) fn winner(&self, task: TaskId) -> Option<TaskAttempt> {
         let mut winner = None;
         for record in self.ledger.iter() {
@@ -195,7 +195,7 @@ impl World {
         winner
     }
 
-    /// What happens by itself: where nothing of this is left, nothing is waited for.
+    /// Events that happen by themselves: if none of them is left, nothing is waited for.
     pub(super) fn progress(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.newest().is_none() && self.broken.is_none() {
@@ -253,7 +253,7 @@ impl World {
         actions
     }
 
-    /// What goes wrong.
+    /// Faults.
     pub(super) fn faults(&self, setting: &Setting) -> Vec<Action> {
         let mut actions = Vec::new();
         let left = self.left;
@@ -289,7 +289,7 @@ impl World {
             if left.silences > 0 && self.knows(self.newest_epoch, number) {
                 actions.push(Action::FallsSilent(number));
             }
-            // One worker stays, or nobody could end the job.
+            // One worker stays, because otherwise nobody could end the job.
             if number == 0 {
                 if left.drains > 0 && !worker.is_draining {
                     actions.push(Action::IsToldToGo(number));
@@ -367,7 +367,7 @@ impl World {
         }
     }
 
-    /// What the newest coordinator is putting arrives before its log is sealed, or finds it sealed.
+    /// The put of the newest coordinator arrives before its log is sealed, or finds it sealed.
     fn put_is_decided(&mut self, arrives: bool) {
         let epoch = self.newest_epoch;
         let newest = self

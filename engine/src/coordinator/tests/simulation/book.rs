@@ -1,6 +1,6 @@
-//! An account of the log, kept apart from the engine: each record is entered once, in order, and
-//! what cannot have been written by a coordinator that does what it promises is refused. It knows
-//! nothing of workers.
+//! A record of the log, kept independently of the engine: each record is entered once, in order,
+//! and a record that a correct coordinator cannot have written is refused. It knows nothing about
+//! workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +11,12 @@ use crate::coordinator::config::MAX_LOST_OUTPUTS;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId};
 
-/// See the file's head.
+/// See the top of the file.
 #[derive(Clone)]
 pub(super) struct Book {
     shards: Vec<u32>,
     config: Config,
-    /// Commits that stand.
+    /// Valid commits.
     winners: BTreeMap<TaskId, Attempt>,
     committed: Vec<u32>,
     /// Stages that are finished, with the listing of their outputs.
@@ -190,14 +190,14 @@ impl Book {
         self.result = Some(result.clone());
     }
 
-    /// A task as messages name it.
+    /// A task as in messages.
     pub(super) fn describe(&self, task: TaskId) -> String {
         let name = if task.stage.0 == 0 { "map" } else { "reduce" };
         let stage = format!("stage {}/{} {name}", task.stage.0 + 1, self.shards.len());
         format!("{stage}, shard {}:", task.shard)
     }
 
-    /// Whether a task has used up a budget, by the rules that users are told.
+    /// Whether a task has used up a budget, by the documented rules.
     fn judge(&mut self, task: TaskId) {
         let failures = self.failures.get(&task).map_or(&[][..], Vec::as_slice);
         let own: Vec<_> = failures
@@ -229,7 +229,7 @@ impl Book {
         }
     }
 
-    /// A job ends in the very step in which a budget is used up.
+    /// A job ends in the same step in which a budget is used up.
     pub(super) fn expect_verdict(&self) {
         assert!(
             self.exhausted.is_empty() || self.result.is_some(),
@@ -238,7 +238,7 @@ impl Book {
         );
     }
 
-    /// The answer in the job's result and files, to the last row.
+    /// The values in the job's result and files, to the last row.
     pub(super) fn expect_answer(
         &self,
         wanted: &[Vec<Content>],

@@ -1,6 +1,5 @@
-//! Coordinators: what they are told, what they ask for, how they die, stand still, and are replaced
-//! while they live. What they do is checked against the log's account and against what really
-//! happened.
+//! Simulated coordinators: their inputs and effects, how they die, stall, and are replaced while
+//! alive. Their effects are checked against the log and against the true events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,23 +17,23 @@ use crate::invariants;
 /// One incarnation, with its ledger's writer.
 pub(super) struct Coordinator {
     state: State,
-    /// It does nothing before.
+    /// It does nothing before this time.
     pub(super) stalled_until: u64,
     buffer: Vec<LogRecord>,
     in_flight: Vec<LogRecord>,
     has_landed: bool,
     appended: u64,
     durable: u64,
-    /// The account of the log with all that it has appended.
+    /// The record of the log including everything that it has appended.
     soon: Book,
-    /// When something last came through a session, heard or not.
+    /// When something last came through a session, noticed or not.
     arrived: BTreeMap<SessionId, u64>,
-    /// When it last heard of any worker.
+    /// When it last noticed any worker.
     heard_at: u64,
     last_tick: u64,
-    /// Since when it has ticked without a gap.
+    /// The time since which it has ticked without a gap.
     watching_since: u64,
-    /// What it told sessions to stop.
+    /// Attempts that it asked sessions to stop.
     refused: BTreeSet<(SessionId, TaskAttempt)>,
     draining: BTreeSet<SessionId>,
 }
@@ -44,7 +43,7 @@ impl Coordinator {
         self.state.report()
     }
 
-    /// The account of all that it has written, durable or on its way.
+    /// The record of everything that it has written, durable or in flight.
     pub(super) fn account(&self) -> &Book {
         &self.soon
     }
@@ -52,12 +51,12 @@ impl Coordinator {
 
 const TICK_MS: u64 = 500;
 
-/// The engine's own limits, as users are told them: a longer gap is a stall, a longer silence is a
-/// loss.
+/// The engine's own limits, as documented: a longer gap is a stall, a longer silence is a loss.
 const STALL_MS: u64 = 5_000;
 const SILENCE_MS: u64 = 30_000;
 
-/// In a large run the invariants, which look at every task, are checked after each so many steps.
+/// In a large run the invariants, which check every task, are checked only every this number of
+/// steps.
 const LARGE_CHECK_EVERY: u64 = 499;
 
 impl World {
@@ -102,7 +101,7 @@ impl World {
         self.after(TICK_MS, Happening::Tick { epoch });
     }
 
-    /// The process is gone with all that was not on its way; all its streams break.
+    /// The process is gone with everything that was not in flight; all its streams break.
     pub(super) fn coordinator_dies(&mut self, epoch: u64) {
         let Some(dead) = self.coordinators.remove(&epoch) else {
             return;
@@ -143,7 +142,7 @@ impl World {
         self.note(&format!("coordinator {epoch} stalls until {end}"));
     }
 
-    /// It stands still, and whoever watches over it starts another; when it wakes it does not know.
+    /// It stalls, and its supervisor starts another; when it resumes it has not noticed.
     pub(super) fn coordinator_is_replaced_alive(&mut self) {
         let stall = self.rng.between(10_000, 200_000);
         self.coordinator_stalls(stall);
@@ -162,7 +161,7 @@ impl World {
         }
     }
 
-    /// What was replaced alive is deleted at last.
+    /// A coordinator that was replaced while alive is finally deleted.
     pub(super) fn old_coordinators_die(&mut self) {
         let newest = self.ledger.newest_epoch;
         let old: Vec<u64> = self
@@ -199,7 +198,7 @@ impl World {
         self.takes_in(epoch, event);
     }
 
-    /// What has arrived waits for a process that stands still, whatever becomes of its stream.
+    /// Messages that have arrived wait for a stalled process, whatever happens to its stream.
     pub(super) fn takes_in(&mut self, epoch: u64, event: Event) {
         let now = self.now;
         let Some(coordinator) = self.coordinators.get_mut(&epoch) else {
@@ -341,7 +340,7 @@ impl World {
             return;
         };
         if self.ledger.is_sealed(epoch) {
-            // The put loses; a process that stands still cannot know yet.
+            // The put loses; a stalled process cannot know this yet.
             if now < coordinator.stalled_until {
                 let delay = coordinator.stalled_until - now;
                 self.after(delay, Happening::PutLands { epoch });
@@ -403,7 +402,7 @@ impl World {
     }
 
     pub(super) fn performs(&mut self, epoch: u64, effect: Effect) {
-        // What a dead process had asked for may have been under way.
+        // Calls of a dead process may still be in flight.
         let is_alive = self.coordinators.contains_key(&epoch);
         if !is_alive && self.rng.percent(50) {
             return;
@@ -467,8 +466,8 @@ impl World {
                     self.truth.sent(task, (stream.pod, stream.incarnation));
                     let before = task.task.stage.0.checked_sub(1);
                     let outputs = before.and_then(|before| durable.outputs(StageId(before)));
-                    // One that was replaced alive may be behind; whatever it starts cannot be
-                    // committed.
+                    // One that was replaced while alive may be behind; nothing that it starts can
+                    // be committed.
                     if is_newest {
                         assert_eq!(run.input_outputs.as_deref(), outputs, "the input of {task}");
                     }
@@ -497,7 +496,7 @@ impl World {
         }
     }
 
-    /// Nobody is given up who was heard of, as far as the coordinator itself was there to hear it.
+    /// A worker that was heard is not given up, as long as the coordinator itself was running.
     fn expect_close(&self, epoch: u64, session: SessionId, reason: &str) {
         let Some(coordinator) = self.coordinators.get(&epoch) else {
             return;
@@ -549,7 +548,7 @@ impl World {
     }
 
     /// The file is that of an attempt whose commit is durable. An older coordinator may not know
-    /// what was lost since.
+    /// which outputs were lost since.
     fn expect_winner(&self, epoch: u64, task: TaskAttempt, file: &OutputFile) {
         assert_eq!(*file, self.storage.file(task));
         let is_winner = self.ledger.book.is_winner(task);
@@ -561,7 +560,7 @@ impl World {
 }
 
 impl Coordinator {
-    /// When nobody has been heard of for a whole period, nobody counts as alive.
+    /// If no worker was heard for a whole period, none counts as alive.
     fn expect_to_see_that_all_are_gone(&self, now: u64) {
         let silence = now - self.heard_at.max(self.watching_since);
         if silence < SILENCE_MS + 2 * TICK_MS {

@@ -1,5 +1,5 @@
-//! The tests of the tests: a check that never failed proves nothing, so each of these mistakes is
-//! made on purpose, and the random runs of CI have to find it.
+//! Tests of the tests: a check that never failed proves nothing. So each of these mistakes is
+//! turned on, and the random runs of CI must find it.
 
 use std::panic::catch_unwind;
 

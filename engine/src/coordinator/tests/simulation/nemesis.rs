@@ -1,5 +1,5 @@
-//! What befalls pods, streams, coordinators and storage. Which of it a run has, and how often, is
-//! in its settings.
+//! The faults of pods, streams, coordinators and storage. A run's settings determine which of them
+//! happen, and how often.
 
 use super::settings::Nemesis;
 use super::truth::Process;
@@ -26,7 +26,7 @@ impl World {
         let Some(pod) = self.rng.pick(&pods) else {
             return;
         };
-        // Rarer, since each of them stands in everybody's way.
+        // Rarer, because each of them affects all processes.
         let is_large_blow = self.rng.percent(10);
         match nemesis {
             Nemesis::PodDies => self.pod_dies(pod, 30_000),
@@ -108,8 +108,8 @@ impl World {
         }
     }
 
-    /// The operator sees a pod's or a container's end some time after it, perhaps twice, in no
-    /// order with the streams.
+    /// The operator sees the end of a pod or a container some time later, perhaps twice, in any
+    /// order relative to the streams.
     fn operator_tells(&mut self, number: u64, cause: PodEndCause, times: u64, delay_ms_max: u64) {
         let epoch = self.ledger.newest_epoch;
         for _ in 0..times {

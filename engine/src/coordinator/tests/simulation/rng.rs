@@ -1,5 +1,5 @@
-//! Random numbers from a seed, the same on every machine, and a hash of what happened. Nothing here
-//! is fit for secrets.
+//! Random numbers from a seed, the same on every machine, and a hash of events. Must not be used
+//! for secrets.
 
 /// splitmix64.
 pub(super) struct Rng(u64);

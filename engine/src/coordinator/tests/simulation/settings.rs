@@ -1,5 +1,6 @@
-//! What a seed decides before its run begins: the job, the fleet, which faults there are and how
-//! often. A seed has only some of the faults, because what one of them shows another would hide.
+//! The choices of a seed before its run begins: the job, the fleet, the kinds of faults and their
+//! frequency. A seed has only some kinds of faults, because one kind can hide the effect of
+//! another.
 
 use super::rng::Rng;
 use crate::coordinator::Config;
@@ -9,7 +10,7 @@ use crate::id::TaskId;
 /// One run in this many is a large one.
 pub(super) const LARGE_EVERY: u64 = 500;
 
-/// See the file's head.
+/// See the top of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) is_large: bool,
@@ -24,26 +25,26 @@ pub(super) struct Settings {
     pub(super) nemeses: Vec<Nemesis>,
     /// Mean time between two faults.
     pub(super) fault_every_ms: u64,
-    /// How many of a hundred broken streams the coordinator does not notice.
+    /// Percentage of broken streams that the coordinator does not notice.
     pub(super) unnoticed: u64,
-    /// How many of a hundred messages to the coordinator arrive twice.
+    /// Percentage of messages to the coordinator that arrive twice.
     pub(super) repeats: u64,
-    /// How many of a thousand messages are lost with their stream.
+    /// Number of messages in a thousand that are lost with their stream.
     pub(super) lost_messages: u64,
-    /// How many of a hundred puts the coordinator does not survive.
+    /// Percentage of puts during which the coordinator dies.
     pub(super) deaths_at_put: u64,
-    /// A broken stream may lose what was under way, or bring it much later.
+    /// After the break of a stream, messages in transit may be lost, or arrive much later.
     pub(super) harsh_streams: bool,
-    /// Faults are so few and so clear that what is charged to whom can be foretold.
+    /// Faults are so few and so clear that the charges can be predicted.
     pub(super) is_exact: bool,
 }
 
 /// What is checked at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Faults to the end: nothing wrong may ever happen, but the job need not end.
+    /// Faults continue to the end: nothing wrong may ever happen, but the job need not end.
     Safety { until_ms: u64 },
-    /// From a moment on nothing breaks: the job must end within a bound.
+    /// From a certain time on there are no faults: the job must end within a bound.
     Liveness { heals_at_ms: u64 },
 }
 
@@ -51,15 +52,16 @@ pub(super) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     Never,
-    /// Each try with this chance in percent, for this or that reason, and the budget is ample.
+    /// Each try with this probability in percent, for various reasons, and the budget is large.
     Often(u64),
-    /// Each task fails at most twice of the three times that it may.
+    /// Each task fails at most twice, and three failures are allowed.
     Twice,
     /// This task fails always.
     Poison(TaskId),
     /// This task finds the disk full wherever it runs.
     HeldUp(TaskId),
-    /// Now and then, and the budget is small: the job may fail, if it fails for the right reason.
+    /// From time to time, and the budget is small: the job may fail, if it fails for the right
+    /// reason.
     Scarce(u64),
 }
 
@@ -68,20 +70,20 @@ pub(super) enum Trouble {
 pub(super) enum Nemesis {
     /// A pod is preempted.
     PodDies,
-    /// A pod's process ends by itself or for want of memory, and another begins.
+    /// A pod's process exits by itself or runs out of memory, and another begins.
     ContainerEnds,
     StreamBreaks,
     PodStalls,
     PodDrains,
     CoordinatorDies,
     CoordinatorStalls,
-    /// It stands still, is replaced, and wakes up.
+    /// It stalls, is replaced, and resumes.
     CoordinatorIsReplacedAlive,
     OutputIsLost,
     StorageIsSlow,
     /// Most pods are preempted at once, with or without notice.
     Wave,
-    /// All of them are, and stay away.
+    /// All pods are preempted, and stay away.
     AllDie,
 }
 
@@ -100,7 +102,7 @@ const ALL: [Nemesis; 12] = [
     Nemesis::AllDie,
 ];
 
-/// Those after which it is still clear who is to blame.
+/// Those after which it is still clear who is responsible.
 const CLEAR: [Nemesis; 5] = [
     Nemesis::PodDies,
     Nemesis::ContainerEnds,
@@ -173,15 +175,15 @@ impl Settings {
         settings
     }
 
-    /// With a thousand workers a fault each third of a second is no time at all, but a death at
-    /// each tenth put is for ever.
+    /// With a thousand workers a fault every third of a second is negligible, but a death at every
+    /// tenth put would last forever.
     fn soften(&mut self) {
         self.task_ms_max = self.task_ms_max.max(500);
         self.deaths_at_put = self.deaths_at_put.min(1);
         self.lost_messages = self.lost_messages.min(5);
     }
 
-    /// Whether anything breaks at this moment.
+    /// Whether anything can break at this time.
     pub(super) fn is_healed(&self, now: u64) -> bool {
         match self.mode {
             Mode::Safety { .. } => false,
@@ -273,8 +275,7 @@ fn draw_nemeses(rng: &mut Rng, trouble: Trouble, is_exact: bool) -> Vec<Nemesis>
     if is_exact && !nemeses.contains(&Nemesis::ContainerEnds) {
         nemeses.push(Nemesis::ContainerEnds);
     }
-    // A container's end counts against the same small budget as the failures that are counted out
-    // beforehand.
+    // A container's end counts against the same small budget as the failures that are predicted.
     if matches!(
         trouble,
         Trouble::Twice | Trouble::Poison(_) | Trouble::HeldUp(_)

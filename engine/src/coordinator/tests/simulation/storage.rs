@@ -1,6 +1,6 @@
-//! Object storage and the ledger in it: what was written, what of it is gone, and whose put comes
-//! too late. A record here is a number of rows and a hash of all that it was made from, so that a
-//! loss, a duplicate and a mix-up all show.
+//! Simulated object storage with the ledger: what was written, what of it is gone, and which puts
+//! come too late. A record is a number of rows and a hash of everything from which it was made, so
+//! that a loss, a duplicate and a mix-up are all visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::coordinator::tests::cluster::output;
 use crate::id::{Attempt, TaskAttempt, TaskId};
 
-/// What an object holds.
+/// The content of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) rows: u64,
     hash: u64,
 }
 
-/// What a stage's listing leads to.
+/// The files in a stage's listing.
 struct Listing {
     tasks: Vec<TaskAttempt>,
     all: Content,
@@ -52,14 +52,14 @@ impl Ledger {
     }
 }
 
-/// See the file's head.
+/// See the top of the file.
 pub(super) struct Storage {
     shards: Vec<u32>,
     written: BTreeMap<TaskAttempt, Content>,
-    /// Written once, and not there any more.
+    /// Written once, and gone since.
     gone: BTreeSet<TaskAttempt>,
     listings: BTreeMap<String, Listing>,
-    /// Final files that stand, by the attempt that made them.
+    /// Existing final files, by the attempt that made them.
     pub(super) final_files: BTreeMap<TaskId, (Attempt, Content)>,
 }
 
@@ -74,7 +74,7 @@ impl Storage {
         }
     }
 
-    /// What each task of each stage makes where nothing goes wrong.
+    /// The output of each task of each stage without faults.
     pub(super) fn reference(&self) -> Vec<Vec<Content>> {
         let mut stages: Vec<Vec<Content>> = Vec::new();
         for (stage, shards) in (0..).zip(&self.shards) {
@@ -91,8 +91,7 @@ impl Storage {
         stages
     }
 
-    /// An attempt reads what its stage reads and writes its file; `Err` names an input that is not
-    /// there.
+    /// An attempt reads the input of its stage and writes its file; `Err` names a missing input.
     pub(super) fn write(
         &mut self,
         task: TaskAttempt,
@@ -139,7 +138,7 @@ impl Storage {
         assert!(before.is_none(), "{path} is written twice");
     }
 
-    /// A final file is completed; `false` where it cannot be any more.
+    /// A final file is completed; `false` if that is no longer possible.
     pub(super) fn complete(&mut self, task: TaskAttempt) -> bool {
         let standing = self
             .final_files
@@ -160,7 +159,7 @@ impl Storage {
         true
     }
 
-    /// A file is thrown away or lost. A final file that stands is not touched by it.
+    /// A file is deleted or lost. An existing final file is not affected.
     pub(super) fn remove(&mut self, task: TaskAttempt) {
         if self.written.contains_key(&task) {
             self.gone.insert(task);
@@ -189,8 +188,8 @@ fn sum(contents: impl Iterator<Item = Content>) -> Content {
     })
 }
 
-/// A task's output follows from all that the stage before made: rows are dealt out to the shards.
-/// Some have none.
+/// A task's output depends on the whole output of the previous stage: rows are distributed over the
+/// shards. Some shards have none.
 fn made(task: TaskId, shards: u32, all: Option<Content>) -> Content {
     let shard = u64::from(task.shard.0);
     let (rows, from) = match all {

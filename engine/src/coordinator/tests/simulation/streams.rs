@@ -1,5 +1,5 @@
 //! Streams between workers and coordinators: each keeps order and loses nothing, until it breaks;
-//! what was under way then may arrive, arrive late, or be lost.
+//! messages in transit may then arrive, arrive late, or be lost.
 
 use super::world::{Happening, World};
 use crate::coordinator::{Event, ToWorker};
@@ -17,7 +17,7 @@ pub(super) struct Stream {
     tail: Tail,
 }
 
-/// What becomes of what was under way to the coordinator when a stream broke.
+/// What happens to messages in transit to the coordinator when a stream breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tail {
     Flows,
@@ -61,7 +61,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
     }
 }
 
-/// A worker may say it twice; a stream by itself repeats nothing.
+/// A worker may send it twice; a stream by itself repeats nothing.
 fn is_report(event: &Event) -> bool {
     matches!(
         event,
@@ -73,7 +73,7 @@ fn is_report(event: &Event) -> bool {
 }
 
 impl World {
-    /// A worker says something through a stream that is open.
+    /// A worker sends a message through an open stream.
     pub(super) fn say(&mut self, session: SessionId, event: Event) {
         if self.is_lost_with_its_stream(session) {
             return;
@@ -94,7 +94,7 @@ impl World {
         self.after(arrival - self.now, Happening::Learns { epoch, event });
     }
 
-    /// A coordinator says something; nothing happens where the stream is broken.
+    /// A coordinator sends a message; nothing happens if the stream is broken.
     pub(super) fn tell(&mut self, session: SessionId, message: ToWorker) {
         let is_open = self
             .streams
@@ -130,8 +130,8 @@ impl World {
         Some(self.rng.between(0, 3_000))
     }
 
-    /// A stream is gone. The worker sees it at once and connects again; the coordinator, if it
-    /// does, after what was said before.
+    /// A stream is gone. The worker sees it at once and reconnects; the coordinator notices it, if
+    /// it does, after the earlier messages.
     pub(super) fn stream_breaks(&mut self, session: SessionId, notice: Option<u64>) {
         let may_lose = self.settings.harsh_streams && !self.has_healed();
         let (fate, late) = (self.rng.between(0, 9), self.rng.between(1, 30_000));
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// Whether a message that arrives is held up, or lost, because its stream broke.
+    /// Whether an arriving message is delayed, or lost, because its stream broke.
     pub(super) fn is_held_up(&mut self, epoch: u64, event: &Event) -> bool {
         let tail = session_of(event).and_then(|session| Some(self.streams.get(&session)?.tail));
         match tail {

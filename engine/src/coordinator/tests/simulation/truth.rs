@@ -1,5 +1,5 @@
-//! What really happened to attempts and workers, and whether what the coordinator writes and says
-//! agrees with it. It knows nothing of how a coordinator decides.
+//! The true events of attempts and workers, and whether the coordinator's records and messages
+//! agree with them. It does not know how a coordinator decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,15 +24,15 @@ pub(super) enum Fate {
     },
 }
 
-/// A container's end by no disruption.
+/// A container's end that is not a disruption.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub(super) at: u64,
-    /// When a coordinator heard of it.
+    /// When a coordinator was informed.
     pub(super) heard_at: Option<u64>,
 }
 
-/// See the file's head.
+/// See the top of the file.
 #[derive(Default)]
 pub(super) struct Truth {
     fates: BTreeMap<TaskAttempt, Fate>,
@@ -40,17 +40,17 @@ pub(super) struct Truth {
     pub(super) reported: BTreeSet<TaskAttempt>,
     /// The processes that each attempt was sent to.
     holders: BTreeMap<TaskAttempt, BTreeSet<Process>>,
-    /// The newest attempt of each task that was sent out.
+    /// The newest dispatched attempt of each task.
     newest: BTreeMap<TaskId, Attempt>,
     cancelled: BTreeSet<TaskAttempt>,
     pub(super) ends: BTreeMap<Process, End>,
-    /// When a coordinator last heard that a container of this pod ended.
+    /// When a coordinator was last informed that a container of this pod ended.
     news: BTreeMap<u64, u64>,
-    /// When a coordinator decided that a task is done, as far as that stood.
+    /// When a coordinator decided that a task is done, unless that was revoked.
     done_at: BTreeMap<TaskId, u64>,
-    /// Failures that each task has had by itself.
+    /// Failures of each task itself.
     pub(super) own_failures: BTreeMap<TaskId, u32>,
-    /// How often each task was held up by something that is not free for ever.
+    /// How often each task was given back by a cause that is not free forever.
     held_up: BTreeMap<TaskId, u32>,
 }
 
@@ -84,7 +84,8 @@ impl Truth {
         self.ends.insert(process, End { at, heard_at });
     }
 
-    /// A coordinator hears that a container of a pod ended: one of those that had ended by then.
+    /// A coordinator is informed that a container of a pod ended: one of those that had ended by
+    /// then.
     pub(super) fn news(&mut self, pod: u64, now: u64) {
         self.news.insert(pod, now);
         for (_, end) in self.ends.range_mut((pod, 0)..=(pod, u64::MAX)) {
@@ -92,7 +93,7 @@ impl Truth {
         }
     }
 
-    /// Whether what a record says is what happened.
+    /// Whether a record agrees with the events.
     pub(super) fn expect(&mut self, record: &LogRecord, now: u64) {
         match record {
             LogRecord::Done { task, .. } => {
@@ -148,8 +149,8 @@ impl Truth {
         );
     }
 
-    /// Whether a process ended by itself. The news name only its pod: what ends within seconds of
-    /// it is taken for it.
+    /// Whether a process exited by itself. The report names only its pod, so any end within seconds
+    /// of it matches.
     fn may_have_ended(&self, process: Process, now: u64) -> bool {
         let (pod, incarnation) = process;
         let is_recent = self
@@ -164,8 +165,8 @@ impl Truth {
         self.ends.contains_key(&process) || earlier && is_recent
     }
 
-    /// A worker forgets what is acknowledged: it must be dealt with for good, in the ledger itself
-    /// where it counts.
+    /// A worker forgets what is acknowledged: it must be settled, in the ledger itself if the
+    /// result counts.
     pub(super) fn expect_acknowledgement(&self, task: TaskAttempt, durable: &Book, soon: &Book) {
         let is_over = soon.result().is_some() || soon.is_revoked(task) || durable.is_revoked(task);
         let is_beaten = soon
@@ -178,7 +179,7 @@ impl Truth {
                 .is_some_and(|newest| *newest != task.attempt);
         let is_right = match self.fates.get(&task) {
             None => false,
-            // It may have been taken for one that went with its container.
+            // It may have been attributed to a container that ended.
             Some(Fate::Done) => {
                 durable.is_winner(task) || durable.is_charged(task) || is_beaten || is_over
             }
@@ -198,8 +199,8 @@ impl Truth {
         );
     }
 
-    /// Where it is clear what happened: all that containers took with them is charged, and all that
-    /// was reported.
+    /// If the events are unambiguous: everything that containers ended is charged, and everything
+    /// that was reported.
     pub(super) fn expect_all_charged(&self, book: &Book, ended_at: u64) {
         for (task, holders) in &self.holders {
             let Some((process, end)) = holders

@@ -1,5 +1,5 @@
-//! Pods and the worker processes in them: they connect, run what they are told, report, and keep a
-//! report until it is acknowledged. A process that ends takes all of that with it.
+//! Pods and their worker processes: they connect, run dispatched attempts, report, and keep a
+//! report until it is acknowledged. If a process ends, all of that is lost.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ pub(super) struct Pod {
     pub(super) incarnation: u64,
     pub(super) session: Option<SessionId>,
     pub(super) is_draining: bool,
-    /// It does nothing before.
+    /// It does nothing before this time.
     pub(super) stalled_until: u64,
-    /// Nothing else befalls it before: what ended its process shall be clear.
+    /// No other fault affects it before this time, so that the cause of its end is clear.
     pub(super) spared_until: u64,
     /// With the listing of its input.
     pub(super) running: BTreeMap<TaskAttempt, Option<String>>,
@@ -51,7 +51,7 @@ impl World {
         self.after(0, Happening::Connects { pod, incarnation });
     }
 
-    /// The pod as long as it is the same process, and how long it still stands still.
+    /// The pod as long as it is the same process, and how long its stall still lasts.
     fn process(&mut self, number: u64, incarnation: u64) -> Option<(&mut Pod, u64)> {
         let now = self.now;
         let pod = self.pods.get_mut(&number)?;
@@ -271,7 +271,7 @@ impl World {
             {
                 return match self.rng.between(0, 3) {
                     0 | 1 => fails(FailureClass::Application, "killed:"),
-                    // The same words twice are a verdict, which an ample budget does not prevent.
+                    // The same message twice ends the job, even with a large budget.
                     2 if matches!(self.settings.trouble, Trouble::Scarce(_)) => Fate::Failed {
                         class: FailureClass::Deterministic,
                         setback: None,

@@ -1,5 +1,5 @@
-//! The world around coordinators, as a queue of happenings over virtual time. All that happens
-//! follows from the seed. What happens to whom is in the files beside this one.
+//! The world around coordinators, as a queue of events in simulated time. The seed determines all
+//! of them. The files beside this one define the events.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use crate::coordinator::record::JobResult;
 use crate::coordinator::{Effect, Event, FailureReason, ToWorker};
 use crate::id::{SessionId, TaskAttempt};
 
-/// Something that is going to happen.
+/// A future event.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    /// The coordinator of this epoch learns something.
+    /// The coordinator of this epoch receives an event.
     Learns {
         epoch: u64,
         event: Event,
     },
-    /// It gets to what it learnt while it stood still.
+    /// It handles what it received while it was stalled.
     TakesIn {
         epoch: u64,
         event: Event,
@@ -59,7 +59,7 @@ pub(super) enum Happening {
     PutIsAnswered {
         epoch: u64,
     },
-    /// Storage does what this epoch asked for.
+    /// Storage executes a request of this epoch.
     Performs {
         epoch: u64,
         effect: Effect,
@@ -72,7 +72,7 @@ pub(super) enum Happening {
     Heals,
 }
 
-/// See the file's head.
+/// See the top of the file.
 pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) now: u64,
@@ -86,22 +86,22 @@ pub(super) struct World {
     pub(super) storage: Storage,
     pub(super) storage_is_slow_until: u64,
     pub(super) truth: Truth,
-    /// By epoch. More than one where an old one was replaced alive.
+    /// By epoch. Several if an old one was replaced while alive.
     pub(super) coordinators: BTreeMap<u64, Coordinator>,
     pub(super) successor_is_due: bool,
     pub(super) pods: BTreeMap<u64, Pod>,
     pub(super) streams: BTreeMap<SessionId, Stream>,
     pub(super) next_pod: u64,
     pub(super) steps: u64,
-    /// Known when all is healed.
+    /// Known after the last fault.
     ends_by_ms: Option<u64>,
     /// When the result was durable.
     pub(super) ended_at: Option<u64>,
-    /// How often a task's output was lost: the store is bad, not hopeless.
+    /// How often a task's output was lost: the store is bad, but not hopeless.
     pub(super) losses: BTreeMap<crate::id::TaskId, u32>,
 }
 
-/// How long a job that has ended is watched: nothing may change any more.
+/// How long a job is observed after its end: nothing may change any more.
 const AFTERMATH_MS: u64 = 40_000;
 
 impl World {
@@ -147,7 +147,7 @@ impl World {
         self.next_happening += 1;
     }
 
-    /// Puts what is happening off, ahead of what was sent after it.
+    /// Delays the current event, ahead of events that were sent after it.
     pub(super) fn again_after(&mut self, delay: u64, happening: Happening) {
         let key = (self.now + delay, self.happening_now);
         self.queue.insert(key, happening);
@@ -164,7 +164,7 @@ impl World {
         self.settings.is_healed(self.now)
     }
 
-    /// Until a while after the result is in the ledger, or the time is over; then what it came to
+    /// Until a while after the result is in the ledger, or until the time is over; then the result
     /// is checked.
     pub(super) fn run(&mut self) {
         while let Some(((time, number), happening)) = self.queue.pop_first() {
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// Nothing breaks from here on, and the job has so much time left and no more.
+    /// No faults from here on, and the job has only this much time left.
     fn heals(&mut self) {
         self.note("all heals");
         self.old_coordinators_die();
@@ -220,15 +220,15 @@ impl World {
             .map(|shards| u64::from(*shards).div_ceil(slots) + 3)
             .sum();
         let stages = self.settings.shards.len() as u64;
-        // Tries that still fail have to wait for their backoff, one after another.
+        // Failing tries have to wait for their backoff, one after another.
         let waits_ms = match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) => 40_000,
             Trouble::Twice | Trouble::Scarce(_) | Trouble::Poison(_) => 70_000 * stages,
-            // Eight tries, and some more while those at other workers have to wait for room.
+            // Eight tries, and some more while tasks at other workers have to wait for room.
             Trouble::HeldUp(_) => 70_000 * stages + 12 * (30_000 + task_ms),
         };
-        // A coordinator that starts, pods that come back, and silences that have to be noticed, one
-        // after another.
+        // The start of a coordinator, pods that come back, and silences that have to be noticed,
+        // one after another.
         let recovery_ms = 15_000 + 120_000 + 2 * 35_000;
         let lost = self.storage.gone().iter();
         let lost = lost
@@ -242,7 +242,7 @@ impl World {
     fn check(&self) {
         let book = &self.ledger.book;
         let reference = self.storage.reference();
-        // What stands is right, however far the job has come.
+        // All existing records are right, however far the job has come.
         for (task, (attempt, content)) in &self.storage.final_files {
             assert_eq!(
                 book.winner(*task),
@@ -280,7 +280,8 @@ impl World {
         }
     }
 
-    /// The log's account has agreed with the result; here, whether such a job may fail at all.
+    /// The record of the log has agreed with the result; here it is checked whether such a job may
+    /// fail at all.
     fn check_failure(&self, reason: &FailureReason, message: &str) {
         match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) | Trouble::Twice => {

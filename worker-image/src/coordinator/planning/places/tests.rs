@@ -1,4 +1,4 @@
-//! Names that are not apart, and the sentence for each; names that are.
+//! Names that clash, with the sentence for each; and names that do not.
 
 use std::os::unix::fs::symlink;
 
@@ -57,7 +57,7 @@ async fn no_two_shards_write_one_name_whatever_the_template() {
 }
 
 #[tokio::test]
-async fn an_output_is_no_input_by_the_name_it_really_has() {
+async fn an_output_must_not_be_an_input_by_its_resolved_name() {
     let in_place = ["s3://d/part-00000.jsonl", "s3://d/part-00001.jsonl"];
     assert_eq!(
         refusal(&in_place, "s3://d/part-{shard:05}.jsonl", 2).await,
@@ -66,7 +66,7 @@ async fn an_output_is_no_input_by_the_name_it_really_has() {
     let last = ["s3://d/part-1-of-2.jsonl"];
     let template = "s3://d/part-{shard}-of-{total}.jsonl";
     assert!(refusal(&last, template, 2).await.contains(last[0]));
-    // With mode Overwrite it would be removed as a part of the output that is replaced.
+    // With mode Overwrite it would be removed as part of the replaced output.
     assert_eq!(
         refusal(&last, template, 3).await,
         format!(
@@ -95,7 +95,7 @@ async fn an_output_is_no_input_by_the_name_it_really_has() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_store_takes_is_refused_with_its_shard() {
+async fn a_name_that_no_store_accepts_is_refused_with_its_shard() {
     let long = format!("s3://out/{}/{{shard}}", "é".repeat(512));
     let refusal = refusal(&[], &long, 2).await;
     assert!(
@@ -105,7 +105,7 @@ async fn a_name_that_no_store_takes_is_refused_with_its_shard() {
     assert!(refusal.contains("longer than 1024 bytes"), "{refusal}");
 }
 
-/// A folder with `in/0.txt`, and what links to it.
+/// A folder with `in/0.txt`, and links to it.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
@@ -140,7 +140,7 @@ impl Disk {
 }
 
 #[tokio::test]
-async fn an_output_is_no_input_through_links_of_a_local_disk() {
+async fn an_output_must_not_be_an_input_through_links_of_a_local_disk() {
     let disk = Disk::new();
     disk.link("in", "same");
     disk.link("in/0.txt", "out/0.txt");
@@ -169,7 +169,7 @@ async fn an_output_is_no_input_through_links_of_a_local_disk() {
             "{sink}"
         );
     }
-    // The input itself is the link.
+    // Here the input itself is the link.
     disk.link("out/1-0.txt", "in/link.txt");
     fs::write(disk.path("out/1-0.txt"), "1\n").unwrap();
     assert!(
@@ -189,7 +189,7 @@ async fn places_are_compared_under_their_real_paths() {
         disk.refusal("in/**", "in/0.txt", "out/{shard}", "same/new/scratch")
             .await,
         format!(
-            "spec.storage.uri: overlaps spec.pipeline.source.files.paths[0], DISK/in/**, through a symbolic link: it is really DISK/in/new/scratch (got DISK/same/new/scratch); {allowed}"
+            "spec.storage.uri: overlaps spec.pipeline.source.files.paths[0], DISK/in/**, through a symbolic link: its real path is DISK/in/new/scratch (got DISK/same/new/scratch); {allowed}"
         )
     );
     assert!(
@@ -215,7 +215,7 @@ async fn places_are_compared_under_their_real_paths() {
 }
 
 #[tokio::test]
-async fn the_ledgers_are_no_input_through_a_link_below_the_pattern() {
+async fn ledgers_must_not_be_inputs_through_a_link_below_the_pattern() {
     let disk = Disk::new();
     disk.link("scratch", "in/deep/link");
     fs::write(disk.path("scratch/plan.json"), "{}").unwrap();
@@ -235,7 +235,7 @@ async fn the_ledgers_are_no_input_through_a_link_below_the_pattern() {
 }
 
 #[tokio::test]
-async fn what_is_no_folder_in_the_place_of_one_of_the_outputs_is_named() {
+async fn an_obstacle_in_the_place_of_an_output_folder_is_named() {
     let disk = Disk::new();
     fs::write(disk.path("out/0"), "x").unwrap();
     disk.link("nowhere", "out/gone");
@@ -248,7 +248,7 @@ async fn what_is_no_folder_in_the_place_of_one_of_the_outputs_is_named() {
         disk.path("out/0").display()
     );
     assert!(refusal.ends_with(&expected), "{refusal}");
-    // The folder of the whole output is looked at first, for its markers.
+    // The folder of the whole output is checked first, because of its markers.
     for (sink, found, problem) in [
         (
             "out/0/{shard}/p.txt",
@@ -329,7 +329,7 @@ fn the_reserved_names_are_those_of_the_files_that_a_job_writes_itself() {
 }
 
 #[tokio::test]
-async fn what_stands_where_a_job_writes_is_named_before_the_start() {
+async fn an_obstacle_where_a_job_writes_is_named_before_the_start() {
     for (name, kind, field) in [
         (
             "out/_SUCCESS.json",

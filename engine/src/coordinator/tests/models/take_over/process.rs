@@ -1,9 +1,9 @@
-//! One coordinator's process, call by call, as the code in `store/src/ledger` makes them.
+//! Model of one coordinator's process, call by call, as the code in `store/src/ledger` makes them.
 
 use super::world::{Content, Name, Object, Record, World};
 use super::{Mistake, Protocol};
 
-/// A process: it starts once, and one that starts after it is another.
+/// A process: it starts once, and the next one is a different process.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Process {
     /// Its writer's token.
@@ -11,17 +11,17 @@ pub(super) struct Process {
     pub(super) stage: Stage,
     /// The epoch that it opened; 0 before.
     pub(super) epoch: u8,
-    /// What it has read of earlier epochs.
+    /// The records that it has read from earlier epochs.
     pub(super) replay: Vec<Record>,
     /// Log objects that it has put.
     next: u8,
-    /// Records that it began to append.
+    /// Number of records that it began to append.
     pub(super) appended: u8,
-    /// Whether it came so far that it could dispatch.
+    /// Whether it got far enough to dispatch.
     pub(super) has_dispatched: bool,
 }
 
-/// What a process does next.
+/// The next step of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     NotStarted,
@@ -33,26 +33,25 @@ pub(super) enum Stage {
         older: u8,
         seq: u8,
     },
-    /// It asks the store to put this where there is nothing, and will until it knows what became of
-    /// it.
+    /// It puts this object only if absent, and repeats the call until its result is known.
     Putting {
         name: Name,
         content: Content,
     },
-    /// The store said "already exists": it looks what is there.
+    /// The store answered "already exists": it checks what is there.
     Looking {
         name: Name,
         content: Content,
     },
-    /// It dispatches, and acknowledges what it has appended.
+    /// It dispatches, and acknowledges the records that it has appended.
     Ready,
     Fenced,
-    /// It found in the ledger what cannot be there, and gave up.
+    /// It found an invalid object in the ledger, and gave up.
     Refused,
     Dead,
 }
 
-/// One thing that happens, to the process of that number.
+/// One event for the process with that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Starts(u8),
@@ -61,15 +60,15 @@ pub(super) enum Action {
     LooksForBase(u8, Option<u8>),
     Reads(u8),
     PutIsAnswered(u8),
-    /// It is put, and nobody hears of it.
+    /// The put is executed, and its answer is lost.
     PutLosesItsReply(u8),
-    /// "Already exists", and it does.
+    /// "Already exists", which is true.
     PutIsRefused(u8),
-    /// "Already exists", and it does not.
+    /// "Already exists", which is false.
     PutMeetsAConflict(u8),
     Looks(u8),
     Appends(u8),
-    /// What it asked the store last may still arrive.
+    /// Its last call to the store may still arrive.
     Dies(u8),
     StrayArrives(usize),
 }
@@ -87,7 +86,7 @@ impl Process {
         }
     }
 
-    /// Whether it rightly does nothing more.
+    /// Whether it correctly does nothing more.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(
             self.stage,
@@ -106,7 +105,7 @@ impl Process {
         }
     }
 
-    /// Reads the next older log, or says what was read.
+    /// Reads the next older log, or continues with the result.
     fn next_log(&mut self, protocol: Protocol, older: u8, seq: u8) {
         if older < self.epoch {
             let skips = protocol.mistake == Some(Mistake::OnlyTheLastLog) && older + 1 < self.epoch;
@@ -121,7 +120,7 @@ impl Process {
         }
     }
 
-    /// Looks at a log object; at the first gap the log is to be sealed.
+    /// Reads a log object; at the first gap the log must be sealed.
     fn reads(&mut self, protocol: Protocol, older: u8, seq: u8, found: Option<&Content>) {
         match found {
             Some(content) => {
@@ -138,7 +137,7 @@ impl Process {
         }
     }
 
-    /// What it knew is gone; what was known of it, if it dispatched, is kept to be looked at.
+    /// Its memory is gone; if it dispatched, the known facts are kept for the checks.
     fn dies(&mut self) {
         if !self.has_dispatched {
             *self = Self::new(self.token);
@@ -146,7 +145,7 @@ impl Process {
         self.stage = Stage::Dead;
     }
 
-    /// Takes a log object; whether it was the seal.
+    /// Handles a log object; returns whether it was the seal.
     fn takes(&mut self, content: &Content) -> bool {
         match content {
             Content::Record(record) => {
@@ -165,7 +164,7 @@ impl Process {
         }
     }
 
-    /// What it has put is in the store.
+    /// Its object is in the store.
     fn on_mine(&mut self, protocol: Protocol, name: Name) -> Option<Record> {
         match name {
             Name::Open(epoch) => {
@@ -232,7 +231,7 @@ impl Process {
 }
 
 impl World {
-    /// Lets one thing happen.
+    /// Executes one event.
     pub(super) fn take(&mut self, protocol: Protocol, action: Action) {
         let number = match action {
             Action::StrayArrives(position) => {
@@ -261,7 +260,7 @@ impl World {
         self.processes[usize::from(number)] = process;
     }
 
-    /// Gives the record that is acknowledged by this.
+    /// Returns the record that is acknowledged by this.
     fn moves(
         &mut self,
         protocol: Protocol,

@@ -1,12 +1,12 @@
-//! The store, all processes, and what of them is still under way. What a process does with an
-//! answer is in `process`.
+//! The store, all processes, and their calls in transit. `process` says how a process reacts to an
+//! answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Protocol;
 use super::process::{Action, Process, Stage};
 
-/// A record: the epoch that appends it, and which of its records it is.
+/// A record: the epoch that appends it, and its number in that epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Record {
     pub(super) epoch: u8,
@@ -20,11 +20,11 @@ pub(super) enum Name {
     Open(u8),
     /// `epochs/{e}/log/{seq}`
     Log(u8, u8),
-    /// `epochs/{e}/snapshots/{seq}`, with the merged objects that it names.
+    /// `epochs/{e}/snapshots/{seq}`, with its merged objects.
     Snapshot(u8, u8),
 }
 
-/// An object. Its writer's token tells it from another's of the same content.
+/// An object. Its writer's token distinguishes it from another with the same content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Object {
     pub(super) writer: u8,
@@ -36,11 +36,11 @@ pub(super) enum Content {
     Open,
     Record(Record),
     Seal,
-    /// All records before its place.
+    /// All records before its position.
     Snapshot(Vec<Record>),
 }
 
-/// All there is.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct World {
     pub(super) store: BTreeMap<Name, Object>,
@@ -68,7 +68,8 @@ impl World {
     pub(super) fn actions(&self, protocol: Protocol, actions: &mut Vec<Action>) {
         for (number, process) in (0..).zip(&self.processes) {
             match &process.stage {
-                // They are all alike before they start: the next is the first that has not.
+                // Before they start, all processes are alike: the next one to start is the first
+                // that has not started.
                 Stage::NotStarted => {
                     actions.push(Action::Starts(number));
                     break;
@@ -124,7 +125,7 @@ impl World {
             .filter(|process| process.has_dispatched)
     }
 
-    /// The newest epoch that anybody has opened.
+    /// The newest epoch that was opened.
     fn newest_epoch(&self) -> u8 {
         let opened = self.store.keys().filter_map(|name| match name {
             Name::Open(epoch) => Some(*epoch),
@@ -158,7 +159,7 @@ impl World {
             .any(|object| object.content == Content::Record(record))
     }
 
-    /// Puts an object where there is none.
+    /// Puts an object if there is none.
     pub(super) fn arrives(&mut self, name: Name, object: Object) {
         self.store.entry(name).or_insert(object);
     }
