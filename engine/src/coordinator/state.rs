@@ -164,7 +164,7 @@ pub(crate) enum FinalFile {
     Completing,
     /// It stands; the record of that is on its way into the ledger.
     Recording { index: u64 },
-    /// It stands, durably known.
+    /// It is complete, durably recorded.
     Finalized,
 }
 

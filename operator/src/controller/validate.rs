@@ -33,7 +33,7 @@ pub struct ValidatedJob {
     pub spec_version: Option<i64>,
     /// The spec as written, with the schema's defaults.
     pub spec: ZephyrJobSpec,
-    /// The durations of the spec, read.
+    /// The durations of the spec, parsed.
     pub timing: Timing,
     /// The status that was written last; the default if there is none.
     pub status: ZephyrJobStatus,
@@ -43,14 +43,15 @@ pub struct ValidatedJob {
     pub orphans: bool,
 }
 
-/// Whether a generation may begin with the spec as it is.
+/// Whether a generation may begin with this spec.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It may: nothing is wrong with the spec.
+    /// It may: the spec has no errors.
     Accepted,
-    /// It may, although rules that are newer than the job refuse the spec: the job has begun with this very spec.
+    /// It may, although rules that are newer than the job refuse the spec: the job has begun with
+    /// exactly this spec.
     BegunBefore(Vec<FieldError>),
-    /// It may not. A generation that runs goes on, since its settings are frozen.
+    /// It may not. A running generation continues, because its settings are frozen.
     Refused(Vec<FieldError>),
 }
 
@@ -63,7 +64,7 @@ pub struct Timing {
     pub coordinator_timeout: Timeout,
     /// The wait before the second generation.
     pub backoff_initial: Duration,
-    /// By what the wait grows with each generation; at least 1.
+    /// The factor by which the wait grows with each generation; at least 1.
     pub backoff_factor: u32,
     /// The longest wait.
     pub backoff_max: Duration,
@@ -72,7 +73,7 @@ pub struct Timing {
 /// A duration that messages show as the spec writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeout {
-    /// The text of the length.
+    /// The duration as text.
     pub text: DurationText,
     /// The length of time.
     pub length: Duration,
@@ -91,7 +92,8 @@ pub enum Error {
     },
 }
 
-/// Takes `job` apart, and lists what is wrong with its spec; [`Verdict::of`] says what follows from that.
+/// Extracts the parts of `job`, and lists the errors in its spec; [`Verdict::of`] decides what
+/// follows.
 pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Error> {
     let name = job.name_any();
     let missing = |field| Error::Metadata {
@@ -125,8 +127,8 @@ pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Erro
 }
 
 impl Verdict {
-    /// A job that has begun with this very spec goes on as it began: rules that are newer than the job say what a new job
-    /// must not do. A spec that was changed since is held to all of them.
+    /// A job that has begun with exactly this spec continues as it began, because newer rules apply
+    /// only to new jobs. A spec that was changed since must satisfy all rules.
     pub fn of(job: &ValidatedJob, errors: Vec<FieldError>, observed: &Observed) -> Self {
         if errors.is_empty() {
             Self::Accepted
@@ -142,7 +144,7 @@ impl Verdict {
         matches!(self, Self::Refused(_))
     }
 
-    /// What is wrong with the spec, in one line; empty if nothing is.
+    /// The errors in the spec, on one line; empty if there are none.
     pub fn in_words(&self) -> String {
         let errors = match self {
             Self::Accepted => return String::new(),

@@ -103,7 +103,7 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
         .map(|since| after(since, patience(job, diagnosis).length))
 }
 
-/// How long a coordinator may be away.
+/// How long a coordinator may be absent.
 fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
     if works_unheard(diagnosis) {
         &job.timing.no_workers_timeout
