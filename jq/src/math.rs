@@ -32,8 +32,7 @@ pub(crate) fn find(name: &str, arity: usize) -> Option<Function> {
 }
 
 /// All names with their arity, in alphabetical order.
-#[cfg(test)]
-const NAMES: [(&str, usize); 66] = [
+pub(crate) const NAMES: [(&str, usize); 66] = [
     ("acos", 0),
     ("acosh", 0),
     ("asin", 0),

@@ -1,0 +1,200 @@
+//! Filters of strings.
+
+use crate::eval::flow::{Failure, Output, error};
+use crate::eval::operate::{SHOWN_BYTES, add, unfit};
+use crate::eval::{flow, operate};
+use crate::value::{Type, Value};
+
+pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    match input.as_str() {
+        Some(string) => Ok(Value::count(string.len())),
+        None => Err(unfit(&input, "only strings have UTF-8 byte length")),
+    }
+}
+
+pub(super) fn starts_with<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    match (input.as_str(), arguments[0].as_str()) {
+        (Some(string), Some(part)) => Ok(Value::Boolean(string.starts_with(part))),
+        _ => Err(error("startswith() requires string inputs")),
+    }
+}
+
+pub(super) fn ends_with<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    match (input.as_str(), arguments[0].as_str()) {
+        (Some(string), Some(part)) => Ok(Value::Boolean(string.ends_with(part))),
+        _ => Err(error("endswith() requires string inputs")),
+    }
+}
+
+pub(super) fn trim_start_string<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    match (&input, &arguments[0]) {
+        (Value::String(string), Value::String(part)) => Ok(if string.starts_with(&**part) {
+            Value::String(string.part(part.len()..string.len()))
+        } else {
+            input
+        }),
+        _ => Err(error("startswith() requires string inputs")),
+    }
+}
+
+/// Trimming nothing leaves nothing, as in jq.
+pub(super) fn trim_end_string<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    match (&input, &arguments[0]) {
+        (Value::String(string), Value::String(part)) => Ok(if part.is_empty() {
+            Value::from("")
+        } else if string.ends_with(&**part) {
+            Value::String(string.part(0..string.len() - part.len()))
+        } else {
+            input
+        }),
+        _ => Err(error("endswith() requires string inputs")),
+    }
+}
+
+pub(super) fn trim_string<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    trim_end_string(trim_start_string(input, arguments)?, arguments)
+}
+
+pub(super) fn trim<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    trimmed(input, |string| {
+        let trimmed = string.trim_start();
+        let from = string.len() - trimmed.len();
+        from..from + trimmed.trim_end().len()
+    })
+}
+
+pub(super) fn trim_start<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    trimmed(input, |string| {
+        string.len() - string.trim_start().len()..string.len()
+    })
+}
+
+pub(super) fn trim_end<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    trimmed(input, |string| 0..string.trim_end().len())
+}
+
+fn trimmed(input: Value<'_>, kept: impl Fn(&str) -> std::ops::Range<usize>) -> Output<'_> {
+    match &input {
+        Value::String(string) => Ok(Value::String(string.part(kept(string)))),
+        _ => Err(error("trim input must be a string")),
+    }
+}
+
+pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    match (&input, &arguments[0]) {
+        (Value::String(string), Value::String(separator)) => Ok(operate::split(string, separator)),
+        _ => Err(error("split input and separator must be strings")),
+    }
+}
+
+pub(super) fn join<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+    let separator = &arguments[0];
+    if !matches!(input.kind(), Type::Array | Type::Object) {
+        return Err(error(format!(
+            "Cannot iterate over {}",
+            input.shown(SHOWN_BYTES)
+        )));
+    }
+    let mut joined: Option<Value<'v>> = None;
+    for element in input.children() {
+        let before = match joined {
+            None => Value::from(""),
+            Some(before) => add(before, separator.clone())?,
+        };
+        let element = match element.kind() {
+            Type::Null => Value::from(""),
+            Type::False | Type::True | Type::Number => Value::String(element.into_text()?),
+            Type::String | Type::Array | Type::Object => element,
+        };
+        joined = Some(own(add(before, element)?));
+    }
+    Ok(joined
+        .filter(Value::is_truthy)
+        .unwrap_or_else(|| Value::from("")))
+}
+
+/// A string that can be added to in place.
+fn own(value: Value<'_>) -> Value<'_> {
+    match value {
+        Value::String(mut text) => {
+            text.to_mut();
+            Value::String(text)
+        }
+        other => other,
+    }
+}
+
+pub(super) fn explode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    match input.as_str() {
+        Some(string) => Ok(Value::array(
+            string
+                .chars()
+                .map(|character| Value::Integer(u32::from(character).into()))
+                .collect(),
+        )),
+        None => Err(error("explode input must be a string")),
+    }
+}
+
+pub(super) fn implode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    if input.kind() != Type::Array {
+        return Err(error("implode input must be an array"));
+    }
+    let characters = input.children().map(|code| character(&code));
+    characters
+        .collect::<Result<String, Failure<'v>>>()
+        .map(Value::from)
+}
+
+/// The character of a number; what is none becomes the replacement character.
+fn character<'v>(code: &Value<'v>) -> Result<char, Failure<'v>> {
+    match code.to_float() {
+        Some(number) if !number.is_nan() => {
+            #[expect(clippy::cast_possible_truncation, reason = "cut to 32 bits, as in jq")]
+            let number = number as i32;
+            let character = u32::try_from(number).ok().and_then(char::from_u32);
+            Ok(character.unwrap_or(char::REPLACEMENT_CHARACTER))
+        }
+        _ => Err(unfit(
+            code,
+            "can't be imploded, unicode codepoint needs to be numeric",
+        )),
+    }
+}
+
+pub(super) fn downcase<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    change_case(input, u8::is_ascii_uppercase, str::to_ascii_lowercase)
+}
+
+pub(super) fn upcase<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
+    change_case(input, u8::is_ascii_lowercase, str::to_ascii_uppercase)
+}
+
+fn change_case(
+    input: Value<'_>,
+    changes: fn(&u8) -> bool,
+    change: fn(&str) -> String,
+) -> Output<'_> {
+    match input.as_str() {
+        Some(string) if string.as_bytes().iter().any(changes) => Ok(Value::from(change(string))),
+        Some(_) => Ok(input),
+        None => Err(flow::error("explode input must be a string")),
+    }
+}
+
+/// Where a string stands in another, in characters; it may overlap itself.
+pub(super) fn positions<'v>(string: &str, part: &str) -> Value<'v> {
+    let mut found = Vec::new();
+    if part.is_empty() {
+        return Value::array(found);
+    }
+    let (mut from, mut counted, mut count) = (0, 0, 0);
+    while let Some(at) = memchr::memmem::find(&string.as_bytes()[from..], part.as_bytes()) {
+        let at = from + at;
+        count += string[counted..at].chars().count();
+        counted = at;
+        found.push(Value::count(count));
+        from = at + string[at..].chars().next().map_or(1, char::len_utf8);
+    }
+    Value::array(found)
+}

@@ -1,0 +1,211 @@
+//! Parts that make values of several outputs: arrays, objects, strings, operators and filters of values, with every
+//! combination of what their parts give.
+
+use super::Machine;
+use super::environment::Environment;
+use super::flow::{Failure, Flow, Output, error};
+use super::one::negate;
+use super::operate::{SHOWN_BYTES, operate};
+use crate::builtins::format::{Format, apply};
+use crate::builtins::{Native, Outermost};
+use crate::program::{Kind, Node, Part};
+use crate::value::object::Object;
+use crate::value::{Text, Value};
+use std::rc::Rc;
+
+impl<'v> Machine<'_, 'v> {
+    /// Gives every output of a part that makes new values to `out`.
+    pub(super) fn computed(
+        &self,
+        node: &'v Node,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+    ) -> Flow<'v> {
+        if node.is_single {
+            return out(self.one(node, env, input)?);
+        }
+        match &node.kind {
+            Kind::And(left, right) => self.values(left, env, input, &mut |left| {
+                if !left.is_truthy() {
+                    return out(Value::Boolean(false));
+                }
+                self.values(right, env, input, &mut |right| {
+                    out(Value::Boolean(right.is_truthy()))
+                })
+            }),
+            Kind::Or(left, right) => self.values(left, env, input, &mut |left| {
+                if left.is_truthy() {
+                    return out(Value::Boolean(true));
+                }
+                self.values(right, env, input, &mut |right| {
+                    out(Value::Boolean(right.is_truthy()))
+                })
+            }),
+            Kind::Object(members) => self.objects(members, Object::default(), env, input, out),
+            Kind::Binary(operator, left, right) => self.values(right, env, input, &mut |right| {
+                self.values(left, env, input, &mut |left| {
+                    out(operate(*operator, left, right.clone())?)
+                })
+            }),
+            Kind::Negate(inner) => {
+                self.values(inner, env, input, &mut |value| out(negate(&value)?))
+            }
+            Kind::Text(format, parts) => {
+                self.texts(*format, parts, &mut Vec::new(), env, input, out)
+            }
+            Kind::Native(native, arguments) => {
+                let mut given = vec![Value::Null; arguments.len()];
+                self.natives(*native, arguments, 0, &mut given, env, input, out)
+            }
+            Kind::Assign(_, value)
+            | Kind::UpdateWith(_, _, value)
+            | Kind::UpdateAlternative(_, value) => self.values(value, env, input, &mut |value| {
+                out(self.assigned_value(node, env, input.clone(), &value)?)
+            }),
+            // Everything else gives one value or is run by its caller.
+            _ => out(self.one(node, env, input)?),
+        }
+    }
+
+    /// `[inner]`
+    pub(super) fn collect(
+        &self,
+        inner: Option<&'v Node>,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+    ) -> Output<'v> {
+        let mut elements = Vec::new();
+        if let Some(inner) = inner {
+            self.values(inner, env, input, &mut |value| {
+                elements.push(value);
+                Ok(())
+            })?;
+        }
+        Ok(Value::array(elements))
+    }
+
+    /// `{…}` of which each part gives one value.
+    pub(super) fn object(
+        &self,
+        members: &'v [(Node, Node)],
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+    ) -> Output<'v> {
+        let mut object = Object::with_capacity(members.len());
+        for (key, value) in members {
+            let key = key_text(self.one(key, env, input)?);
+            let value = self.one(value, env, input)?;
+            object.insert(key?, value);
+        }
+        Ok(Value::Object(Rc::new(object)))
+    }
+
+    fn objects(
+        &self,
+        members: &'v [(Node, Node)],
+        object: Object<'v>,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+    ) -> Flow<'v> {
+        let Some(((key, value), rest)) = members.split_first() else {
+            return out(Value::Object(Rc::new(object)));
+        };
+        self.values(key, env, input, &mut |key| {
+            self.values(value, env, input, &mut |value| {
+                let mut object = object.clone();
+                object.insert(key_text(key.clone())?, value);
+                self.objects(rest, object, env, input, out)
+            })
+        })
+    }
+
+    /// A string of which each part gives one value.
+    pub(super) fn text(
+        &self,
+        format: Format,
+        parts: &'v [Part],
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+    ) -> Output<'v> {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Code(node) => {
+                    let value = self.one(node, env, input)?;
+                    text.push_str(&apply(format, value)?);
+                }
+            }
+        }
+        Ok(Value::from(text))
+    }
+
+    /// All strings of parts; `done` are the texts of the last ones, from behind.
+    fn texts(
+        &self,
+        format: Format,
+        parts: &'v [Part],
+        done: &mut Vec<Text<'v>>,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+    ) -> Flow<'v> {
+        let Some((last, before)) = parts.split_last() else {
+            let texts = done.iter().rev().map(|text| &**text);
+            return out(Value::from(texts.collect::<String>()));
+        };
+        match last {
+            Part::Text(text) => {
+                done.push(Text::Borrowed(text));
+                let flow = self.texts(format, before, done, env, input, out);
+                done.pop();
+                flow
+            }
+            Part::Code(node) => self.values(node, env, input, &mut |value| {
+                done.push(apply(format, value)?);
+                let flow = self.texts(format, before, done, env, input, out);
+                done.pop();
+                flow
+            }),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a step of a loop over arguments needs"
+    )]
+    fn natives(
+        &self,
+        native: Native,
+        arguments: &'v [Node],
+        chosen: usize,
+        given: &mut Vec<Value<'v>>,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+    ) -> Flow<'v> {
+        if chosen == arguments.len() {
+            return out(native.run(input.clone(), given)?);
+        }
+        let at = match native.outermost {
+            Outermost::First => chosen,
+            Outermost::Last => arguments.len() - 1 - chosen,
+        };
+        self.values(&arguments[at], env, input, &mut |value| {
+            given[at] = value;
+            self.natives(native, arguments, chosen + 1, given, env, input, out)
+        })
+    }
+}
+
+fn key_text(key: Value<'_>) -> Result<Text<'_>, Failure<'_>> {
+    match key {
+        Value::String(text) => Ok(text),
+        other => Err(error(format!(
+            "Cannot use {} as object key",
+            other.shown(SHOWN_BYTES)
+        ))),
+    }
+}

@@ -1,0 +1,194 @@
+//! Parts that give exactly one value: computed directly, without anything to push it into. What is not known here is run
+//! output by output.
+
+use super::environment::Environment;
+use super::flow::{Failure, Output, error};
+use super::operate::{operate, unfit};
+use super::{Machine, access};
+use crate::builtins::Native;
+use crate::program::{Kind, Node};
+use crate::value::Value;
+
+impl<'v> Machine<'_, 'v> {
+    /// The output of a part that gives exactly one.
+    pub(crate) fn one(
+        &self,
+        node: &'v Node,
+        env: Environment<'_, 'v>,
+        input: &Value<'v>,
+    ) -> Output<'v> {
+        match &node.kind {
+            Kind::Identity => Ok(input.clone()),
+            Kind::Constant(constant) => Ok(constant.value()),
+            Kind::Variable(up) => Ok(env.value(*up)),
+            Kind::Global(index) => Ok(self.global(*index)),
+            Kind::Field { base, name, .. } => match base {
+                None => access::field(input, name),
+                Some(base) => access::field(&self.one(base, env, input)?, name),
+            },
+            Kind::Index { base, key, .. } => {
+                let key = self.one(key, env, input)?;
+                if let Kind::Identity = base.kind {
+                    return access::index(input, &key);
+                }
+                access::index(&self.one(base, env, input)?, &key)
+            }
+            Kind::Slice { base, from, to, .. } => {
+                let bound = |node: &'v Option<Box<Node>>| match node {
+                    Some(node) => self.one(node, env, input),
+                    None => Ok(Value::Null),
+                };
+                let (from, to) = (bound(from)?, bound(to)?);
+                access::slice(&self.one(base, env, input)?, &from, &to)
+            }
+            Kind::Pipe(left, right) => {
+                let value = self.one(left, env, input)?;
+                self.one_owned(right, env, value)
+            }
+            Kind::And(left, right) => Ok(Value::Boolean(
+                self.one(left, env, input)?.is_truthy() && self.one(right, env, input)?.is_truthy(),
+            )),
+            Kind::Or(left, right) => Ok(Value::Boolean(
+                self.one(left, env, input)?.is_truthy() || self.one(right, env, input)?.is_truthy(),
+            )),
+            Kind::If {
+                condition,
+                then,
+                otherwise,
+            } => match (self.one(condition, env, input)?.is_truthy(), otherwise) {
+                (true, _) => self.one(then, env, input),
+                (false, Some(otherwise)) => self.one(otherwise, env, input),
+                (false, None) => Ok(input.clone()),
+            },
+            Kind::Alternative(left, right) => {
+                let value = self.one(left, env, input)?;
+                if value.is_truthy() {
+                    return Ok(value);
+                }
+                self.one(right, env, input)
+            }
+            Kind::Array(inner) => self.collect(inner.as_deref(), env, input),
+            Kind::Object(members) => self.object(members, env, input),
+            Kind::Binary(operator, left, right) => {
+                let right = self.one(right, env, input)?;
+                operate(*operator, self.one(left, env, input)?, right)
+            }
+            Kind::Negate(inner) => negate(&self.one(inner, env, input)?),
+            Kind::Text(format, parts) => self.text(*format, parts, env, input),
+            Kind::Native(native, arguments) => self.native(*native, arguments, env, input.clone()),
+            Kind::Assign(..)
+            | Kind::Update(..)
+            | Kind::UpdateWith(..)
+            | Kind::UpdateAlternative(..) => self.assigned(node, env, input.clone()),
+            Kind::Each { .. }
+            | Kind::Comma(..)
+            | Kind::Try { .. }
+            | Kind::Reduce { .. }
+            | Kind::Foreach { .. }
+            | Kind::Bind { .. }
+            | Kind::Label(_)
+            | Kind::Break(_)
+            | Kind::Call { .. }
+            | Kind::Parameter(_)
+            | Kind::Special(..) => self.last_of(node, env, input.clone()),
+        }
+    }
+
+    /// As [`Machine::one`]; what the input holds alone may be changed in place.
+    pub(crate) fn one_owned(
+        &self,
+        node: &'v Node,
+        env: Environment<'_, 'v>,
+        input: Value<'v>,
+    ) -> Output<'v> {
+        match &node.kind {
+            Kind::Identity => Ok(input),
+            Kind::Pipe(left, right) => {
+                let value = self.one_owned(left, env, input)?;
+                self.one_owned(right, env, value)
+            }
+            Kind::Binary(operator, left, right) => {
+                let right = self.one(right, env, &input)?;
+                operate(*operator, self.one_owned(left, env, input)?, right)
+            }
+            Kind::If {
+                condition,
+                then,
+                otherwise,
+            } => match (self.one(condition, env, &input)?.is_truthy(), otherwise) {
+                (true, _) => self.one_owned(then, env, input),
+                (false, Some(otherwise)) => self.one_owned(otherwise, env, input),
+                (false, None) => Ok(input),
+            },
+            Kind::Native(native, arguments) => self.native(*native, arguments, env, input),
+            Kind::Assign(..)
+            | Kind::Update(..)
+            | Kind::UpdateWith(..)
+            | Kind::UpdateAlternative(..) => self.assigned(node, env, input),
+            Kind::Reduce { .. }
+            | Kind::Foreach { .. }
+            | Kind::Bind { .. }
+            | Kind::Label(_)
+            | Kind::Call { .. }
+            | Kind::Special(..) => self.last_of(node, env, input),
+            Kind::Constant(_)
+            | Kind::Variable(_)
+            | Kind::Global(_)
+            | Kind::Field { .. }
+            | Kind::Index { .. }
+            | Kind::Slice { .. }
+            | Kind::Each { .. }
+            | Kind::Comma(..)
+            | Kind::Alternative(..)
+            | Kind::And(..)
+            | Kind::Or(..)
+            | Kind::Try { .. }
+            | Kind::Break(_)
+            | Kind::Parameter(_)
+            | Kind::Array(_)
+            | Kind::Object(_)
+            | Kind::Negate(_)
+            | Kind::Text(..) => self.one(node, env, &input),
+        }
+    }
+
+    /// The last output of a part.
+    fn last_of(&self, node: &'v Node, env: Environment<'_, 'v>, input: Value<'v>) -> Output<'v> {
+        let mut last = None;
+        self.check()?;
+        self.follow(node, env, input, &mut |value: Value<'v>| {
+            last = Some(value);
+            Ok(())
+        })?;
+        last.ok_or_else(|| error("a part of the expression gave no value"))
+    }
+
+    fn native(
+        &self,
+        native: Native,
+        arguments: &'v [Node],
+        env: Environment<'_, 'v>,
+        input: Value<'v>,
+    ) -> Output<'v> {
+        match arguments {
+            [] => native.run(input, &[]),
+            [argument] => {
+                let argument = self.one(argument, env, &input)?;
+                native.run(input, &[argument])
+            }
+            arguments => {
+                let arguments = arguments
+                    .iter()
+                    .map(|argument| self.one(argument, env, &input))
+                    .collect::<Result<Vec<_>, Failure<'v>>>()?;
+                native.run(input, &arguments)
+            }
+        }
+    }
+}
+
+pub(crate) fn negate<'v>(value: &Value<'v>) -> Output<'v> {
+    value
+        .negated()
+        .ok_or_else(|| unfit(value, "cannot be negated"))
+}

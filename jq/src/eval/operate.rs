@@ -1,0 +1,238 @@
+//! Arithmetic and comparison of two values, with jq's words for what cannot be done.
+
+use std::rc::Rc;
+
+use super::flow::{Failure, Output, error};
+use crate::ast::Operator;
+use crate::value::elements::Elements;
+use crate::value::number::{Exact, calculate};
+use crate::value::{Text, Type, Value};
+
+/// Strings that repetition makes are shorter than this, as in jq.
+const MAX_REPEATED_BYTES: usize = i32::MAX as usize;
+
+/// Below this an integer is exact as a floating point number.
+const EXACT_FLOAT: u64 = 1 << f64::MANTISSA_DIGITS;
+
+/// What an operator makes of two values.
+pub(crate) fn operate<'v>(operator: Operator, left: Value<'v>, right: Value<'v>) -> Output<'v> {
+    use std::cmp::Ordering;
+    let ordered =
+        |is_wanted: fn(Ordering) -> bool| Ok(Value::Boolean(is_wanted(left.compare(&right)?)));
+    match operator {
+        Operator::Equal => Ok(Value::Boolean(left.equals(&right)?)),
+        Operator::Unequal => Ok(Value::Boolean(!left.equals(&right)?)),
+        Operator::Less => ordered(Ordering::is_lt),
+        Operator::LessOrEqual => ordered(Ordering::is_le),
+        Operator::Greater => ordered(Ordering::is_gt),
+        Operator::GreaterOrEqual => ordered(Ordering::is_ge),
+        Operator::Add => add(left, right),
+        Operator::Subtract => subtract(left, right),
+        Operator::Multiply => multiply(left, right),
+        Operator::Divide => divide(left, right),
+        Operator::Remainder => remainder(left, right),
+    }
+}
+
+/// The error that names two values.
+pub(crate) fn mismatch<'v>(left: &Value<'v>, right: &Value<'v>, message: &str) -> Failure<'v> {
+    error(format!(
+        "{} and {} {message}",
+        left.shown(SHOWN_BYTES),
+        right.shown(SHOWN_BYTES)
+    ))
+}
+
+/// The error that names a value.
+pub(crate) fn unfit<'v>(value: &Value<'v>, message: &str) -> Failure<'v> {
+    error(format!("{} {message}", value.shown(SHOWN_BYTES)))
+}
+
+/// Values in errors are cut to fewer bytes than this, as in jq.
+pub(crate) const SHOWN_BYTES: usize = 15;
+
+pub(crate) fn add<'v>(mut left: Value<'v>, mut right: Value<'v>) -> Output<'v> {
+    match (left.kind(), right.kind()) {
+        (Type::Null, _) => Ok(right),
+        (_, Type::Null) => Ok(left),
+        (Type::Number, Type::Number) => Ok(calculate(&left, Exact::Add, &right)?),
+        (Type::String, Type::String) => {
+            if let (Value::String(left), Value::String(right)) = (&mut left, &right) {
+                append(left, right);
+            }
+            Ok(left)
+        }
+        (Type::Array, Type::Array) => {
+            if let Some(elements) = left.elements_mut() {
+                elements.as_vec().extend(right.children());
+            }
+            Ok(left)
+        }
+        (Type::Object, Type::Object) => {
+            if right.child_count() == 0 {
+                return Ok(left);
+            }
+            if left.child_count() == 0 && right.object_mut().is_some() {
+                return Ok(right);
+            }
+            if let Some(object) = left.object_mut() {
+                for (key, value) in right.members() {
+                    object.insert(key, value);
+                }
+            }
+            Ok(left)
+        }
+        _ => Err(mismatch(&left, &right, "cannot be added")),
+    }
+}
+
+fn append<'v>(left: &mut Text<'v>, right: &Text<'v>) {
+    if left.is_empty() {
+        *left = right.clone();
+        return;
+    }
+    if right.is_empty() {
+        return;
+    }
+    if let Text::Shared(string) = left
+        && let Some(string) = Rc::get_mut(string)
+    {
+        string.push_str(right);
+        return;
+    }
+    let mut joined = String::with_capacity(left.len() + right.len());
+    joined.push_str(left);
+    joined.push_str(right);
+    *left = Text::Shared(Rc::new(joined));
+}
+
+fn subtract<'v>(mut left: Value<'v>, right: Value<'v>) -> Output<'v> {
+    match (left.kind(), right.kind()) {
+        (Type::Number, Type::Number) => Ok(calculate(&left, Exact::Subtract, &right)?),
+        (Type::Array, Type::Array) => {
+            let removed: Vec<Value<'v>> = right.children().collect();
+            let mut kept = Vec::new();
+            'elements: for element in left.elements_mut().map(Elements::take).unwrap_or_default() {
+                for other in &removed {
+                    if element.equals(other)? {
+                        continue 'elements;
+                    }
+                }
+                kept.push(element);
+            }
+            Ok(Value::array(kept))
+        }
+        _ => Err(mismatch(&left, &right, "cannot be subtracted")),
+    }
+}
+
+fn multiply<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
+    match (left.kind(), right.kind()) {
+        (Type::Number, Type::Number) => Ok(calculate(&left, Exact::Multiply, &right)?),
+        (Type::String, Type::Number) => repeat(&left, &right),
+        (Type::Number, Type::String) => repeat(&right, &left),
+        (Type::Object, Type::Object) => merge(left, &right),
+        _ => Err(mismatch(&left, &right, "cannot be multiplied")),
+    }
+}
+
+fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
+    let times = times.to_float().unwrap_or(f64::NAN);
+    let string = string.as_str().unwrap_or_default();
+    if times.is_nan() || times < 0.0 {
+        return Ok(Value::Null);
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "cut to whole times, as in jq; it is not negative"
+    )]
+    let times = times.min(f64::from(i32::MAX)) as usize;
+    if string.len().saturating_mul(times) >= MAX_REPEATED_BYTES {
+        return Err(error("Repeat string result too long"));
+    }
+    Ok(Value::from(string.repeat(times)))
+}
+
+/// Members of both; where both have an object, merged again.
+fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
+    super::check_stack()?;
+    if let Some(object) = left.object_mut() {
+        for (key, value) in right.members() {
+            let merged = match object.get_mut(&key) {
+                Some(own) if own.kind() == Type::Object && value.kind() == Type::Object => {
+                    merge(std::mem::replace(own, Value::Null), &value)?
+                }
+                _ => value,
+            };
+            object.insert(key, merged);
+        }
+    }
+    Ok(left)
+}
+
+fn divide<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
+    match (left.to_float(), right.to_float()) {
+        (Some(_), Some(0.0)) => Err(mismatch(
+            &left,
+            &right,
+            "cannot be divided because the divisor is zero",
+        )),
+        (Some(dividend), Some(divisor)) => Ok(Value::Float(dividend / divisor)),
+        _ => match (&left, &right) {
+            (Value::String(string), Value::String(separator)) => Ok(split(string, separator)),
+            _ => Err(mismatch(&left, &right, "cannot be divided")),
+        },
+    }
+}
+
+/// The parts of a string between separators; its characters when the separator is empty.
+pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Value<'v> {
+    if string.is_empty() {
+        return Value::array(Vec::new());
+    }
+    let mut parts = Vec::new();
+    if separator.is_empty() {
+        for (at, character) in string.char_indices() {
+            parts.push(Value::String(string.part(at..at + character.len_utf8())));
+        }
+        return Value::array(parts);
+    }
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(string.as_bytes(), separator.as_bytes()) {
+        parts.push(Value::String(string.part(from..at)));
+        from = at + separator.len();
+    }
+    parts.push(Value::String(string.part(from..string.len())));
+    Value::array(parts)
+}
+
+fn remainder<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
+    let (Some(dividend), Some(divisor)) = (left.to_float(), right.to_float()) else {
+        return Err(mismatch(&left, &right, "cannot be divided (remainder)"));
+    };
+    if dividend.is_nan() || divisor.is_nan() {
+        return Ok(Value::Float(f64::NAN));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "cut to 64 bits and to whole numbers, as in jq"
+    )]
+    let (dividend, divisor) = (dividend as i64, divisor as i64);
+    match divisor {
+        0 => Err(mismatch(
+            &left,
+            &right,
+            "cannot be divided (remainder) because the divisor is zero",
+        )),
+        -1 => Ok(Value::Integer(0)),
+        divisor => {
+            let remainder = dividend % divisor;
+            if remainder.unsigned_abs() < EXACT_FLOAT {
+                return Ok(Value::Integer(remainder));
+            }
+            #[expect(clippy::cast_precision_loss, reason = "rounded, as in jq")]
+            Ok(Value::Float(remainder as f64))
+        }
+    }
+}

@@ -1,0 +1,646 @@
+//! Filters whose arguments are programs and which the evaluator runs itself: those that choose, repeat and stop, and
+//! those that sort by what a program gives. What repeats uses no stack for its last step.
+
+use super::environment::Environment;
+use super::flow::{Failure, Flow, Output, Stop, error};
+use super::item::{Item, Placed};
+use super::operate::{add, mismatch, operate, unfit};
+use super::{Machine, paths};
+use crate::ast::Operator;
+use crate::builtins::Special;
+use crate::program::Node;
+use crate::value::number::whole_steps;
+use crate::value::{Type, Value};
+
+/// What takes outputs.
+type Taker<'t, 'v, M> = &'t mut dyn FnMut(M) -> Flow<'v>;
+
+impl<'v> Machine<'_, 'v> {
+    /// Gives every output of a special filter to `out`.
+    pub(super) fn special<M: Item<'v>>(
+        &self,
+        special: Special,
+        arguments: &'v [Node],
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        match (special, arguments) {
+            (Special::Empty, _) => Ok(()),
+            (Special::Recurse, _) => self.recurse_values(item, out),
+            (Special::RecurseWith, [step]) => self.recurse(step, None, env, item, out),
+            (Special::RecurseIf, [step, condition]) => {
+                self.recurse(step, Some(condition), env, item, out)
+            }
+            (Special::Select, [condition]) => {
+                let value = item.value().clone();
+                self.values(condition, env, &value, &mut |condition| {
+                    if condition.is_truthy() {
+                        out(item.clone())
+                    } else {
+                        Ok(())
+                    }
+                })
+            }
+            (Special::OfTypes(types), _) => {
+                if types & 1 << item.value().kind() as u8 != 0 {
+                    out(item)
+                } else {
+                    Ok(())
+                }
+            }
+            (Special::First, [from]) => self.take(1, from, env, item, out),
+            (Special::Last, [from]) => self.last(from, env, item, out),
+            (Special::Limit, [count, from]) => self.limit(count, from, env, item, out),
+            (Special::Skip, [count, from]) => self.skip(count, from, env, item, out),
+            (Special::Nth, [count, from]) => self.nth(count, from, env, item, out),
+            (Special::Until, [condition, step]) => self.until(condition, step, env, item, out),
+            (Special::While, [condition, step]) => self.while_(condition, step, env, item, out),
+            (Special::Repeat, [step]) => loop {
+                self.run(step, env, item.clone(), out)?;
+            },
+            (Special::GetPath, [path]) => {
+                let value = item.value().clone();
+                self.values(path, env, &value, &mut |path| {
+                    let found = paths::get_path(item.value(), &path)?;
+                    out(item.descendant(&path, found))
+                })
+            }
+            (Special::Error, [message]) => {
+                let value = item.value().clone();
+                self.values(message, env, &value, &mut |message| {
+                    Err(Box::new(Stop::Error(message)))
+                })
+            }
+            _ => self.made(special, arguments, env, item, out),
+        }
+    }
+
+    /// Special filters that make new values.
+    fn made<M: Item<'v>>(
+        &self,
+        special: Special,
+        arguments: &'v [Node],
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let input = item.clone().into_value();
+        let mut give = |value: Value<'v>| out(item.clone().replaced(value));
+        match (special, arguments) {
+            (Special::Path, [path]) => {
+                self.run(path, env, Placed::plain(input), &mut |placed: Placed<
+                    'v,
+                >| {
+                    give(Value::array(placed.into_path()?))
+                })
+            }
+            (Special::Range, [from, to]) => self.values(from, env, &input, &mut |from| {
+                self.values(to, env, &input, &mut |to| range(&from, &to, &mut give))
+            }),
+            (Special::RangeBy, [from, to, by]) => self.values(from, env, &input, &mut |from| {
+                self.values(to, env, &input, &mut |to| {
+                    self.values(by, env, &input, &mut |by| {
+                        range_by(from.clone(), &to, &by, &mut give)
+                    })
+                })
+            }),
+            (Special::Add, [from]) => {
+                let mut sum = Value::Null;
+                self.values(from, env, &input, &mut |value| {
+                    sum = add(std::mem::replace(&mut sum, Value::Null), value)?;
+                    Ok(())
+                })?;
+                give(sum)
+            }
+            (Special::Any, [from, condition]) => give(Value::Boolean(
+                self.finds(from, condition, true, env, input)?,
+            )),
+            (Special::All, [from, condition]) => give(Value::Boolean(
+                !self.finds(from, condition, false, env, input)?,
+            )),
+            (Special::IsEmpty, [from]) => {
+                give(Value::Boolean(self.first_of(from, env, input)?.is_none()))
+            }
+            (Special::Delete, [path]) => give(self.delete(path, env, input)?),
+            (Special::Pick, [path]) => give(self.pick(path, env, &input)?),
+            (Special::Walk, [step]) => self.walk(step, env, input, &mut give),
+            (Special::Substitute { is_global }, arguments) => {
+                self.substitute(is_global, arguments, env, &input, &mut give)
+            }
+            (
+                Special::SortBy
+                | Special::GroupBy
+                | Special::UniqueBy
+                | Special::MinBy
+                | Special::MaxBy,
+                [key],
+            ) => give(self.by_key(special, key, env, input)?),
+            _ => Err(error("a filter was given the wrong arguments")),
+        }
+    }
+
+    /// `..`
+    fn recurse_values<M: Item<'v>>(&self, item: M, out: Taker<'_, 'v, M>) -> Flow<'v> {
+        self.check()?;
+        out(item.clone())?;
+        self.each(&item, true, &mut |child: M| {
+            if matches!(child.value().kind(), Type::Array | Type::Object) {
+                self.recurse_values(child, out)
+            } else {
+                out(child)
+            }
+        })
+    }
+
+    /// `recurse(step)`, `recurse(step; condition)`
+    fn recurse<M: Item<'v>>(
+        &self,
+        step: &'v Node,
+        condition: Option<&'v Node>,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        self.repeat(
+            item,
+            &|item, out: Taker<'_, 'v, M>| out(item.clone()),
+            &|item, next: Taker<'_, 'v, M>| {
+                self.run(step, env, item, &mut |item: M| match condition {
+                    None => next(item),
+                    Some(condition) => {
+                        let value = item.value().clone();
+                        self.values(condition, env, &value, &mut |condition| {
+                            if condition.is_truthy() {
+                                next(item.clone())
+                            } else {
+                                Ok(())
+                            }
+                        })
+                    }
+                })
+            },
+            out,
+        )
+    }
+
+    /// `while(condition; step)`
+    fn while_<M: Item<'v>>(
+        &self,
+        condition: &'v Node,
+        step: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let holds = |item: &M, then: &mut dyn FnMut() -> Flow<'v>| {
+            let value = item.value().clone();
+            self.values(condition, env, &value, &mut |condition| {
+                if condition.is_truthy() {
+                    then()
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        if condition.is_single {
+            let is_wanted = |item: &M| {
+                self.one(condition, env, item.value())
+                    .map(|condition| condition.is_truthy())
+            };
+            if !is_wanted(&item)? {
+                return Ok(());
+            }
+            return self.repeat(
+                item,
+                &|item, out: Taker<'_, 'v, M>| out(item.clone()),
+                &|item, next: Taker<'_, 'v, M>| {
+                    self.run(step, env, item, &mut |item: M| {
+                        if is_wanted(&item)? {
+                            next(item)
+                        } else {
+                            Ok(())
+                        }
+                    })
+                },
+                out,
+            );
+        }
+        self.check()?;
+        holds(&item, &mut || {
+            out(item.clone())?;
+            self.run(step, env, item.clone(), &mut |item: M| {
+                self.while_(condition, step, env, item, out)
+            })
+        })
+    }
+
+    /// `until(condition; step)`
+    fn until<M: Item<'v>>(
+        &self,
+        condition: &'v Node,
+        step: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        if condition.is_single {
+            return self.repeat(
+                item,
+                &|item, out: Taker<'_, 'v, M>| {
+                    if self.one(condition, env, item.value())?.is_truthy() {
+                        out(item.clone())
+                    } else {
+                        Ok(())
+                    }
+                },
+                &|item, next: Taker<'_, 'v, M>| {
+                    if self.one(condition, env, item.value())?.is_truthy() {
+                        return Ok(());
+                    }
+                    self.run(step, env, item, next)
+                },
+                out,
+            );
+        }
+        self.check()?;
+        let value = item.value().clone();
+        self.values(condition, env, &value, &mut |condition_holds| {
+            if condition_holds.is_truthy() {
+                return out(item.clone());
+            }
+            self.run(step, env, item.clone(), &mut |item: M| {
+                self.until(condition, step, env, item, out)
+            })
+        })
+    }
+
+    /// Gives what `visit` gives of an item, then does the same with what `step` makes of it. The last thing that `step`
+    /// gives is gone on with in a loop, all others by recursion. So it is known one output late which one is the last.
+    fn repeat<M: Item<'v>>(
+        &self,
+        mut item: M,
+        visit: &dyn Fn(&M, Taker<'_, 'v, M>) -> Flow<'v>,
+        step: &dyn Fn(M, Taker<'_, 'v, M>) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        self.check()?;
+        loop {
+            visit(&item, out)?;
+            let mut latest = None;
+            let mut is_behind = false;
+            let flow = step(item, &mut |next| match latest.replace(next) {
+                Some(before) => self
+                    .repeat(before, visit, step, out)
+                    .inspect_err(|_| is_behind = true),
+                None => Ok(()),
+            });
+            match (flow, latest) {
+                (Ok(()), Some(last)) => item = last,
+                (Ok(()), None) => return Ok(()),
+                (Err(failure), Some(last)) if !is_behind => {
+                    self.repeat(last, visit, step, out)?;
+                    return Err(failure);
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+    }
+
+    /// The first `count` outputs.
+    fn take<M: Item<'v>>(
+        &self,
+        count: u64,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let wish = self.wish();
+        let mut taken = 0;
+        let flow = self.run(from, env, item, &mut |item: M| {
+            taken += 1;
+            out(item)?;
+            if taken == count {
+                return Err(Box::new(Stop::Enough(wish)));
+            }
+            Ok(())
+        });
+        match flow {
+            Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(()),
+            flow => flow,
+        }
+    }
+
+    fn last<M: Item<'v>>(
+        &self,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let mut last = None;
+        self.run(from, env, item.clone(), &mut |item: M| {
+            last = Some(item.into_value());
+            Ok(())
+        })?;
+        last.map_or(Ok(()), |last| out(item.replaced(last)))
+    }
+
+    fn limit<M: Item<'v>>(
+        &self,
+        count: &'v Node,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let value = item.value().clone();
+        self.values(
+            count,
+            env,
+            &value,
+            &mut |count| match steps(&count, f64::ceil)? {
+                Some(0) => Ok(()),
+                Some(count) => self.take(count, from, env, item.clone(), out),
+                None => Err(error("limit doesn't support negative count")),
+            },
+        )
+    }
+
+    fn skip<M: Item<'v>>(
+        &self,
+        count: &'v Node,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let value = item.value().clone();
+        self.values(count, env, &value, &mut |count| {
+            let Some(count) = steps(&count, f64::floor)? else {
+                return Err(error("skip doesn't support negative count"));
+            };
+            let mut seen = 0;
+            self.run(from, env, item.clone(), &mut |item: M| {
+                seen += 1;
+                if seen > count { out(item) } else { Ok(()) }
+            })
+        })
+    }
+
+    fn nth<M: Item<'v>>(
+        &self,
+        count: &'v Node,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let value = item.value().clone();
+        self.values(count, env, &value, &mut |count| {
+            let Some(count) = steps(&count, f64::floor)? else {
+                return Err(error("nth doesn't support negative indices"));
+            };
+            let wish = self.wish();
+            let mut seen = 0;
+            let flow = self.run(from, env, item.clone(), &mut |item: M| {
+                seen += 1;
+                if seen <= count {
+                    return Ok(());
+                }
+                out(item)?;
+                Err(Box::new(Stop::Enough(wish)))
+            });
+            match flow {
+                Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(()),
+                flow => flow,
+            }
+        })
+    }
+
+    /// Whether any output of `condition` for any output of `from` is true, or false, as is wanted.
+    fn finds(
+        &self,
+        from: &'v Node,
+        condition: &'v Node,
+        wanted: bool,
+        env: Environment<'_, 'v>,
+        input: Value<'v>,
+    ) -> Result<bool, Failure<'v>> {
+        let wish = self.wish();
+        let flow = self.run(from, env, input, &mut |value: Value<'v>| {
+            self.values(condition, env, &value, &mut |condition| {
+                if condition.is_truthy() == wanted {
+                    return Err(Box::new(Stop::Enough(wish)));
+                }
+                Ok(())
+            })
+        });
+        match flow {
+            Ok(()) => Ok(false),
+            Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(true),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn walk(
+        &self,
+        step: &'v Node,
+        env: Environment<'_, 'v>,
+        mut value: Value<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
+    ) -> Flow<'v> {
+        self.check()?;
+        match value.kind() {
+            Type::Array => {
+                let mut walked = Vec::with_capacity(value.child_count());
+                for element in value.into_elements() {
+                    self.walk(step, env, element, &mut |element| {
+                        walked.push(element);
+                        Ok(())
+                    })?;
+                }
+                value = Value::array(walked);
+            }
+            Type::Object => {
+                let mut walked = crate::value::object::Object::default();
+                for (key, member) in value.members() {
+                    if let Some(member) = self.walked_first(step, env, member)? {
+                        walked.insert(key, member);
+                    }
+                }
+                value = Value::Object(std::rc::Rc::new(walked));
+            }
+            Type::Null | Type::False | Type::True | Type::Number | Type::String => {}
+        }
+        self.run(step, env, value, out)
+    }
+
+    fn walked_first(
+        &self,
+        step: &'v Node,
+        env: Environment<'_, 'v>,
+        value: Value<'v>,
+    ) -> Result<Option<Value<'v>>, Failure<'v>> {
+        let wish = self.wish();
+        let mut found = None;
+        let flow = self.walk(step, env, value, &mut |value| {
+            found = Some(value);
+            Err(Box::new(Stop::Enough(wish)))
+        });
+        match flow {
+            Err(failure) if !matches!(*failure, Stop::Enough(wished) if wished == wish) => {
+                Err(failure)
+            }
+            Ok(()) | Err(_) => Ok(found),
+        }
+    }
+
+    /// The filters that sort, group or choose elements by what a program gives for each.
+    fn by_key(
+        &self,
+        special: Special,
+        key: &'v Node,
+        env: Environment<'_, 'v>,
+        input: Value<'v>,
+    ) -> Output<'v> {
+        let mut keyed = Vec::new();
+        self.each(&input, false, &mut |element: Value<'v>| {
+            let key = if key.is_single {
+                self.one(key, env, &element)?
+            } else {
+                self.collect(Some(key), env, &element)?
+            };
+            keyed.push((key, element));
+            Ok(())
+        })?;
+        if input.kind() != Type::Array {
+            let keys = keyed.into_iter().map(|(found, _)| {
+                if key.is_single {
+                    Value::array(vec![found])
+                } else {
+                    found
+                }
+            });
+            let keys = Value::array(keys.collect());
+            return Err(match special {
+                Special::MinBy | Special::MaxBy => {
+                    mismatch(&input, &keys, "cannot be iterated over")
+                }
+                _ => mismatch(
+                    &input,
+                    &keys,
+                    "cannot be sorted, as they are not both arrays",
+                ),
+            });
+        }
+        if let Special::MinBy | Special::MaxBy = special {
+            return extreme(keyed, special == Special::MinBy);
+        }
+        Value::sort(&mut keyed, &|(key, _)| key)?;
+        arrange(special, keyed)
+    }
+}
+
+/// The element with the least or the greatest key; of equal ones the first least and the last greatest, as in jq.
+pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) -> Output<'v> {
+    let mut found: Option<(Value<'v>, Value<'v>)> = None;
+    for (key, element) in keyed {
+        let is_better = match &found {
+            None => true,
+            Some((best, _)) => key.compare(best)?.is_lt() == is_least,
+        };
+        if is_better {
+            found = Some((key, element));
+        }
+    }
+    Ok(found.map_or(Value::Null, |(_, element)| element))
+}
+
+/// What sorting filters make of sorted elements.
+pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) -> Output<'v> {
+    if special == Special::SortBy {
+        return Ok(Value::array(
+            keyed.into_iter().map(|(_, element)| element).collect(),
+        ));
+    }
+    let mut groups: Vec<(Value<'v>, Vec<Value<'v>>)> = Vec::new();
+    for (key, element) in keyed {
+        match groups.last_mut() {
+            Some((last, group)) if last.equals(&key)? => {
+                if special == Special::GroupBy {
+                    group.push(element);
+                }
+            }
+            _ => groups.push((key, vec![element])),
+        }
+    }
+    let groups = groups.into_iter().map(|(_, mut group)| {
+        if special == Special::GroupBy {
+            Value::array(group)
+        } else {
+            group.pop().unwrap_or(Value::Null)
+        }
+    });
+    Ok(Value::array(groups.collect()))
+}
+
+/// How many outputs a count means, rounded; `None` when it is negative.
+fn steps<'v>(count: &Value<'v>, round: fn(f64) -> f64) -> Result<Option<u64>, Failure<'v>> {
+    if count.compare(&Value::Integer(0))?.is_lt() {
+        return Ok(None);
+    }
+    match count.to_float() {
+        Some(float) => Ok(Some(whole_steps(round(float)))),
+        // jq compares it with 0, which it is greater than, and then subtracts 1 from it.
+        None => Err(mismatch(count, &Value::Integer(1), "cannot be subtracted")),
+    }
+}
+
+fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) -> Flow<'v> {
+    let (Some(mut at), Some(end)) = (from.to_float(), to.to_float()) else {
+        return Err(error("Range bounds must be numeric"));
+    };
+    if let Some(mut at) = from.as_small_integer() {
+        #[expect(clippy::cast_precision_loss, reason = "compared as jq compares")]
+        while (at as f64) < end {
+            out(Value::Integer(at))?;
+            at += 1;
+        }
+        return Ok(());
+    }
+    if at < end {
+        out(from.clone())?;
+        at += 1.0;
+    }
+    while at < end {
+        out(Value::Float(at))?;
+        at += 1.0;
+    }
+    Ok(())
+}
+
+fn range_by<'v>(
+    mut at: Value<'v>,
+    to: &Value<'v>,
+    by: &Value<'v>,
+    out: Taker<'_, 'v, Value<'v>>,
+) -> Flow<'v> {
+    let zero = Value::Integer(0);
+    let operator = match by.compare(&zero)? {
+        std::cmp::Ordering::Greater => Operator::Less,
+        std::cmp::Ordering::Less => Operator::Greater,
+        std::cmp::Ordering::Equal => return Ok(()),
+    };
+    while operate(operator, at.clone(), to.clone())?.is_truthy() {
+        out(at.clone())?;
+        at = operate(Operator::Add, at, by.clone())?;
+    }
+    Ok(())
+}
+
+/// The error of what needs an array.
+pub(crate) fn not_an_array<'v>(value: &Value<'v>) -> Failure<'v> {
+    unfit(value, "cannot be sorted, as it is not an array")
+}

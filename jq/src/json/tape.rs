@@ -1,0 +1,446 @@
+//! The tape: one pass that checks a JSON text and notes where each of its values begins and ends. Copies nothing,
+//! converts nothing, never recurses; it must not know what the text is used for.
+
+use super::error::{JsonError, JsonProblem};
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// `null`.
+    Null,
+    /// `false`.
+    False,
+    /// `true`.
+    True,
+    /// A number, as text.
+    Number,
+    /// A string whose text between the quotes is its value.
+    PlainString,
+    /// A string with at least one backslash.
+    EscapedString,
+    /// `[…]`.
+    Array,
+    /// `{…}`.
+    Object,
+}
+
+/// One value, or one key of an object. Nodes stand in the order of their text: an array is followed by its elements,
+/// an object by key, value, key, value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// Offset of the first byte, quotes and brackets included.
+    pub start: u32,
+    /// Offset behind the last byte.
+    pub end: u32,
+    /// Index of the first node behind this one and all that is inside it. While a container is open, the index of the one
+    /// around it.
+    pub next: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a pass found out besides the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scan {
+    /// White space stands outside strings.
+    pub spaced: bool,
+}
+
+/// How much a text may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanLimits {
+    /// Bytes of the text.
+    pub bytes: usize,
+    /// Arrays and objects inside each other.
+    pub nesting: usize,
+}
+
+impl ScanLimits {
+    /// The longest text that offsets of 32 bits can name, with room for quotes, nested as deep as anybody likes.
+    pub const WIDEST: Self = Self {
+        bytes: (1 << 30) + 2,
+        nesting: usize::MAX,
+    };
+}
+
+/// What stands for the container around the outermost one.
+const NO_CONTAINER: u32 = u32::MAX;
+
+/// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first) with its tape.
+pub fn scan(text: &str, limits: ScanLimits, nodes: &mut Vec<Node>) -> Result<Scan, JsonError> {
+    nodes.clear();
+    let longest = limits.bytes.min(ScanLimits::WIDEST.bytes);
+    if text.len() > longest {
+        return Err(error_at(longest, JsonProblem::TooLong { limit: longest }));
+    }
+    let mut scanner = Scanner {
+        bytes: text.as_bytes(),
+        position: 0,
+        spaced: false,
+        nesting: limits.nesting,
+    };
+    scanner.value_and_end(nodes)?;
+    Ok(Scan {
+        spaced: scanner.spaced,
+    })
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    spaced: bool,
+    nesting: usize,
+}
+
+/// The containers that are open: a list on the tape itself, from the innermost outwards.
+struct OpenContainers {
+    innermost: u32,
+    depth: usize,
+}
+
+impl Scanner<'_> {
+    fn value_and_end(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
+        let mut open = OpenContainers {
+            innermost: NO_CONTAINER,
+            depth: 0,
+        };
+        if self.bytes.starts_with(b"\xef\xbb\xbf") {
+            return Err(self.error(JsonProblem::ByteOrderMark));
+        }
+        self.skip_space();
+        if self.position == self.bytes.len() {
+            return Err(self.error(JsonProblem::Empty));
+        }
+        loop {
+            // A value begins here, white space is skipped.
+            let first = self.peek()?;
+            match first {
+                b'{' | b'[' => {
+                    if self.open_container(nodes, &mut open, first)? {
+                        continue;
+                    }
+                }
+                b'"' => self.string(nodes)?,
+                b'-' | b'0'..=b'9' => self.number(nodes)?,
+                _ => self.word(nodes, first)?,
+            }
+            if self.is_end_behind_value(nodes, &mut open)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens a container; gives whether its first value begins here. Otherwise its closing bracket is the next byte.
+    #[expect(
+        clippy::inline_always,
+        reason = "the scanner runs over every byte of every record; what is open stays in registers"
+    )]
+    #[inline(always)]
+    fn open_container(
+        &mut self,
+        nodes: &mut Vec<Node>,
+        open: &mut OpenContainers,
+        first: u8,
+    ) -> Result<bool, JsonError> {
+        if open.depth == self.nesting {
+            let limit = self.nesting;
+            return Err(self.error(JsonProblem::TooDeep { limit }));
+        }
+        open.depth += 1;
+        let kind = if first == b'{' {
+            Kind::Object
+        } else {
+            Kind::Array
+        };
+        let container = offset(nodes.len());
+        nodes.push(Node {
+            start: offset(self.position),
+            end: offset(self.position),
+            next: open.innermost,
+            kind,
+        });
+        open.innermost = container;
+        self.position += 1;
+        self.skip_space();
+        let next = self.peek()?;
+        if first == b'{' && next != b'}' {
+            self.key_and_colon(nodes)?;
+            return Ok(true);
+        }
+        Ok(first == b'[' && next != b']')
+    }
+
+    /// A value ended here; what follows closes containers or goes on to the next value. Gives whether it is the text's end.
+    #[expect(
+        clippy::inline_always,
+        reason = "the scanner runs over every byte of every record; what is open stays in registers"
+    )]
+    #[inline(always)]
+    fn is_end_behind_value(
+        &mut self,
+        nodes: &mut Vec<Node>,
+        open: &mut OpenContainers,
+    ) -> Result<bool, JsonError> {
+        loop {
+            self.skip_space();
+            let Some(container) = nodes.get(open.innermost as usize) else {
+                return match self.bytes.get(self.position) {
+                    None => Ok(true),
+                    Some(&byte) => Err(self.error(JsonProblem::TrailingText(byte))),
+                };
+            };
+            let in_object = container.kind == Kind::Object;
+            match (self.peek()?, in_object) {
+                // An empty container comes here too: its closing bracket is the next byte.
+                (b'}', true) | (b']', false) => {
+                    self.position += 1;
+                    open.depth -= 1;
+                    let behind = offset(nodes.len());
+                    let closed = &mut nodes[open.innermost as usize];
+                    open.innermost = closed.next;
+                    closed.end = offset(self.position);
+                    closed.next = behind;
+                }
+                (b',', true) => {
+                    self.position += 1;
+                    self.skip_space();
+                    if self.peek()? == b'}' {
+                        return Err(self.error(JsonProblem::TrailingComma));
+                    }
+                    self.key_and_colon(nodes)?;
+                    return Ok(false);
+                }
+                (b',', false) => {
+                    self.position += 1;
+                    self.skip_space();
+                    if self.peek()? == b']' {
+                        return Err(self.error(JsonProblem::TrailingComma));
+                    }
+                    return Ok(false);
+                }
+                (byte, true) => {
+                    return Err(self.error(JsonProblem::ExpectedCommaOrBrace(byte)));
+                }
+                (byte, false) => {
+                    return Err(self.error(JsonProblem::ExpectedCommaOrBracket(byte)));
+                }
+            }
+        }
+    }
+
+    fn key_and_colon(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
+        let byte = self.peek()?;
+        if byte != b'"' {
+            return Err(self.error(JsonProblem::ExpectedKey(byte)));
+        }
+        self.string(nodes)?;
+        self.skip_space();
+        let byte = self.peek()?;
+        if byte != b':' {
+            return Err(self.error(JsonProblem::ExpectedColon(byte)));
+        }
+        self.position += 1;
+        self.skip_space();
+        Ok(())
+    }
+
+    fn string(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
+        let start = self.position;
+        let mut kind = Kind::PlainString;
+        self.position += 1;
+        loop {
+            self.position += plain_length(&self.bytes[self.position..]);
+            match self.peek()? {
+                b'"' => {
+                    self.position += 1;
+                    self.push(nodes, start, kind);
+                    return Ok(());
+                }
+                b'\\' => {
+                    kind = Kind::EscapedString;
+                    self.escape()?;
+                }
+                control => return Err(self.error(JsonProblem::ControlCharacter(control))),
+            }
+        }
+    }
+
+    /// From a backslash to behind the escape; a pair of surrogates counts as one escape.
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let start = self.position;
+        match self.bytes.get(start + 1) {
+            None => Err(error_at(self.bytes.len(), JsonProblem::UnexpectedEnd)),
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.position += 2;
+                Ok(())
+            }
+            Some(b'u') => match self.unicode_escape(start)? {
+                0xd800..=0xdbff => {
+                    let paired = self.bytes.get(start + 6..start + 8) == Some(b"\\u")
+                        && matches!(self.unicode_escape(start + 6)?, 0xdc00..=0xdfff);
+                    if !paired {
+                        return Err(self.error(JsonProblem::LoneSurrogate));
+                    }
+                    self.position += 12;
+                    Ok(())
+                }
+                0xdc00..=0xdfff => Err(self.error(JsonProblem::LoneSurrogate)),
+                _ => {
+                    self.position += 6;
+                    Ok(())
+                }
+            },
+            Some(_) => Err(self.error(JsonProblem::UnknownEscape)),
+        }
+    }
+
+    /// The code unit of the `\uXXXX` whose backslash is at `start`.
+    fn unicode_escape(&self, start: usize) -> Result<u32, JsonError> {
+        let Some(digits) = self.bytes.get(start + 2..start + 6) else {
+            return Err(error_at(self.bytes.len(), JsonProblem::UnexpectedEnd));
+        };
+        code_unit(digits).ok_or_else(|| error_at(start, JsonProblem::BadUnicodeEscape))
+    }
+
+    fn number(&mut self, nodes: &mut Vec<Node>) -> Result<(), JsonError> {
+        let start = self.position;
+        if self.bytes[start] == b'-' {
+            self.position += 1;
+            if self.bytes.get(self.position) == Some(&b'I') {
+                return Err(error_at(start, JsonProblem::NotFinite));
+            }
+        }
+        let leading_zero = self.bytes.get(self.position) == Some(&b'0');
+        let digits = self.digits()?;
+        if leading_zero && digits > 1 {
+            return Err(error_at(start, JsonProblem::LeadingZero));
+        }
+        if self.bytes.get(self.position) == Some(&b'.') {
+            self.position += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.position) {
+            self.position += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.position) {
+                self.position += 1;
+            }
+            self.digits()?;
+        }
+        self.push(nodes, start, Kind::Number);
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<usize, JsonError> {
+        let count = self.bytes[self.position..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        if count == 0 {
+            return Err(self.error(JsonProblem::MissingDigit));
+        }
+        self.position += count;
+        Ok(count)
+    }
+
+    fn word(&mut self, nodes: &mut Vec<Node>, first: u8) -> Result<(), JsonError> {
+        let rest = &self.bytes[self.position..];
+        let (word, kind): (&[u8], Kind) = match first {
+            b't' => (b"true", Kind::True),
+            b'f' => (b"false", Kind::False),
+            b'n' if !rest.starts_with(b"nan") => (b"null", Kind::Null),
+            b'N' | b'n' | b'I' => return Err(self.error(JsonProblem::NotFinite)),
+            b'+' => return Err(self.error(JsonProblem::LeadingPlus)),
+            _ => return Err(self.error(JsonProblem::NotAValue(first))),
+        };
+        if !rest.starts_with(word) {
+            let problem = if word.starts_with(rest) {
+                JsonProblem::UnexpectedEnd
+            } else {
+                JsonProblem::NotAValue(first)
+            };
+            return Err(self.error(problem));
+        }
+        let start = self.position;
+        self.position += word.len();
+        self.push(nodes, start, kind);
+        Ok(())
+    }
+
+    fn push(&self, nodes: &mut Vec<Node>, start: usize, kind: Kind) {
+        let next = offset(nodes.len() + 1);
+        nodes.push(Node {
+            start: offset(start),
+            end: offset(self.position),
+            next,
+            kind,
+        });
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.position) {
+            self.position += 1;
+            self.spaced = true;
+        }
+    }
+
+    fn peek(&self) -> Result<u8, JsonError> {
+        self.bytes
+            .get(self.position)
+            .copied()
+            .ok_or_else(|| self.error(JsonProblem::UnexpectedEnd))
+    }
+
+    fn error(&self, problem: JsonProblem) -> JsonError {
+        error_at(self.position, problem)
+    }
+}
+
+fn error_at(offset: usize, problem: JsonProblem) -> JsonError {
+    JsonError { offset, problem }
+}
+
+/// The code unit that four hexadecimal digits stand for.
+pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |unit, &byte| {
+        Some(unit * 16 + char::from(byte).to_digit(16)?)
+    })
+}
+
+/// How many bytes from the start of `bytes` are neither quote, backslash nor control character.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    const SPACES: u64 = ONES * b' ' as u64;
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ QUOTES;
+        let backslash = word ^ BACKSLASHES;
+        // Each of the three marks the high bit of the first byte that is zero, or below a space, exactly; bytes behind
+        // it may be marked wrongly by the borrow, which does not matter for the first.
+        let special = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(SPACES) & !word);
+        let marks = special & HIGHS;
+        if marks != 0 {
+            return index * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = tail
+        .iter()
+        .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+        .count();
+    chunks.len() * 8 + plain
+}
+
+/// Offsets fit because a record is at most [`ScanLimits::WIDEST`] long and has fewer nodes than bytes.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "bounded by ScanLimits::WIDEST, checked in scan"
+)]
+fn offset(position: usize) -> u32 {
+    position as u32
+}

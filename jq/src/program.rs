@@ -1,0 +1,159 @@
+//! The compiled form of a program: names are resolved, constants are values. Data for the evaluator.
+
+use crate::ast::Operator;
+use crate::builtins::format::Format;
+use crate::builtins::{Native, Special};
+use crate::json::source::Source;
+use crate::value::Value;
+
+/// A part of a compiled program.
+pub(crate) struct Node {
+    pub(crate) kind: Kind,
+    /// It gives exactly one value, or fails.
+    pub(crate) is_single: bool,
+}
+
+/// A definition: its parameters are the links that its call adds.
+pub(crate) struct Function {
+    pub(crate) body: Node,
+}
+
+/// What a part does. `up` counts links of the environment from the innermost one.
+pub(crate) enum Kind {
+    Identity,
+    Constant(Constant),
+    /// A variable of the program.
+    Variable(usize),
+    /// A variable that the caller gave.
+    Global(usize),
+    /// `base.name`; without a base of the input.
+    Field {
+        base: Option<Box<Node>>,
+        name: String,
+        optional: bool,
+    },
+    Index {
+        base: Box<Node>,
+        key: Box<Node>,
+        optional: bool,
+    },
+    Slice {
+        base: Box<Node>,
+        from: Option<Box<Node>>,
+        to: Option<Box<Node>>,
+        optional: bool,
+    },
+    Each {
+        base: Option<Box<Node>>,
+        optional: bool,
+    },
+    Pipe(Box<Node>, Box<Node>),
+    Comma(Box<Node>, Box<Node>),
+    Alternative(Box<Node>, Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
+    If {
+        condition: Box<Node>,
+        then: Box<Node>,
+        otherwise: Option<Box<Node>>,
+    },
+    Try {
+        body: Box<Node>,
+        handler: Option<Box<Node>>,
+    },
+    Reduce {
+        source: Box<Node>,
+        patterns: Patterns,
+        start: Box<Node>,
+        update: Box<Node>,
+    },
+    Foreach {
+        source: Box<Node>,
+        patterns: Patterns,
+        start: Box<Node>,
+        update: Box<Node>,
+        extract: Option<Box<Node>>,
+    },
+    Bind {
+        source: Box<Node>,
+        patterns: Patterns,
+        body: Box<Node>,
+    },
+    Label(Box<Node>),
+    Break(usize),
+    /// `up` links lie between the call and the definition.
+    Call {
+        function: usize,
+        up: usize,
+        arguments: Vec<Node>,
+    },
+    /// A filter that is a parameter.
+    Parameter(usize),
+    Array(Option<Box<Node>>),
+    Object(Vec<(Node, Node)>),
+    Binary(Operator, Box<Node>, Box<Node>),
+    Negate(Box<Node>),
+    Text(Format, Vec<Part>),
+    Assign(Box<Node>, Box<Node>),
+    Update(Box<Node>, Box<Node>),
+    UpdateWith(Operator, Box<Node>, Box<Node>),
+    UpdateAlternative(Box<Node>, Box<Node>),
+    Special(Special, Vec<Node>),
+    Native(Native, Vec<Node>),
+}
+
+/// A part of a string.
+pub(crate) enum Part {
+    Text(String),
+    Code(Node),
+}
+
+/// Patterns to be tried one after the other.
+pub(crate) enum Patterns {
+    /// One pattern; each of its variables is a link, in the order in which they are bound.
+    One(Pattern),
+    /// Several: the variables of all of them, by name and in order of their names, are the links of what follows. For each
+    /// pattern also: which of its own links, counted from the innermost, is which variable.
+    Several {
+        variables: usize,
+        alternatives: Vec<(Pattern, Vec<Option<usize>>)>,
+    },
+}
+
+pub(crate) enum Pattern {
+    Variable,
+    Array(Vec<Pattern>),
+    Object(Vec<MemberPattern>),
+}
+
+pub(crate) struct MemberPattern {
+    pub(crate) key: Node,
+    /// The member is bound to a variable too.
+    pub(crate) is_bound: bool,
+    pub(crate) pattern: Option<Pattern>,
+}
+
+/// A value that is known before the program runs.
+pub(crate) enum Constant {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Number(String),
+    String(String),
+    Json(Box<Source<'static>>),
+}
+
+impl Constant {
+    pub(crate) fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Boolean(boolean) => Value::Boolean(*boolean),
+            Self::Integer(integer) => Value::Integer(*integer),
+            Self::Float(float) => Value::Float(*float),
+            Self::Number(text) => Value::Decimal(text),
+            Self::String(string) => Value::from(string.as_str()),
+            Self::Json(source) => Value::of(source.root()),
+        }
+    }
+}

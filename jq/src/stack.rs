@@ -1,0 +1,49 @@
+//! How much stack is left. Evaluating recurses as deep as a program and its values nest: whoever recurses asks here
+//! first, so that endless recursion is an error and not the end of the process.
+
+use std::cell::Cell;
+
+/// Stack of a thread that evaluates untrusted programs: what jq programs and documents in the wild need many times over.
+/// Only touched pages cost memory.
+pub const STACK_BYTES: usize = 256 << 20;
+
+/// What is taken to be left of a thread's stack when nobody said how large it is: half of what Rust gives its threads.
+const UNKNOWN_BYTES: usize = 1 << 20;
+
+/// Kept free below the floor, for what does not ask.
+const RESERVE_BYTES: usize = 256 << 10;
+
+thread_local! {
+    /// The lowest address that recursion may reach; 0 before anybody asked.
+    static FLOOR: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says that this thread has about `bytes` of stack from here on. Call it at the start of a thread; without it
+/// 1 MiB is taken for granted. A value that is too large makes endless recursion crash.
+pub fn declare(bytes: usize) {
+    let usable = bytes.saturating_sub(RESERVE_BYTES);
+    FLOOR.set(here().saturating_sub(usable).max(1));
+}
+
+/// Whether more recursion is allowed.
+pub(crate) fn has_room() -> bool {
+    here() >= floor()
+}
+
+/// The lowest address that this thread may use.
+pub(crate) fn floor() -> usize {
+    let floor = FLOOR.get();
+    if floor != 0 {
+        return floor;
+    }
+    let floor = here().saturating_sub(UNKNOWN_BYTES).max(1);
+    FLOOR.set(floor);
+    floor
+}
+
+/// About where the stack ends now.
+#[inline]
+pub(crate) fn here() -> usize {
+    let marker = 0_u8;
+    std::hint::black_box(&raw const marker) as usize
+}

@@ -1,0 +1,57 @@
+//! `contains` on two values of one type.
+
+use super::order::TooDeep;
+use super::{Type, Value};
+use crate::stack;
+
+impl Value<'_> {
+    /// Whether `self` holds all of `other`; values of different types do not hold each other.
+    pub(crate) fn contains(&self, other: &Self) -> Result<bool, TooDeep> {
+        let kind = self.kind();
+        if kind != other.kind() {
+            return Ok(false);
+        }
+        match kind {
+            Type::Object => {
+                if !stack::has_room() {
+                    return Err(TooDeep);
+                }
+                for (key, wanted) in other.members() {
+                    let held = match self.member(&key) {
+                        Some(value) => value.contains(&wanted)?,
+                        None => false,
+                    };
+                    if !held {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Type::Array => {
+                if !stack::has_room() {
+                    return Err(TooDeep);
+                }
+                for wanted in other.children() {
+                    let mut held = false;
+                    for value in self.children() {
+                        if value.contains(&wanted)? {
+                            held = true;
+                            break;
+                        }
+                    }
+                    if !held {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Type::String => Ok(match (self.as_str(), other.as_str()) {
+                (Some(value), Some(wanted)) => {
+                    memchr::memmem::find(value.as_bytes(), wanted.as_bytes()).is_some()
+                }
+                _ => false,
+            }),
+            Type::Null | Type::False | Type::True | Type::Number => self.equals(other),
+        }
+    }
+}

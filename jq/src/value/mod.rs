@@ -1,0 +1,408 @@
+//! Values: what programs take, pass on and give. A value borrows from its record as long as it can: strings without
+//! escapes are slices of the text, numbers keep their text, arrays and objects stay places on the tape until they are
+//! changed. Knows no programs.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
+
+use num_bigint::BigInt;
+
+use crate::json::source::{ElementViews, View};
+use crate::json::tape::Kind;
+use elements::Elements;
+use object::Object;
+
+pub(crate) mod contain;
+pub(crate) mod elements;
+pub(crate) mod number;
+pub(crate) mod object;
+pub(crate) mod order;
+pub(crate) mod print;
+
+/// One value of jq.
+#[derive(Clone, Debug)]
+pub enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `false` or `true`.
+    Boolean(bool),
+    /// An integer that was computed.
+    Integer(i64),
+    /// An integer that was computed and is beyond 64 bits.
+    BigInteger(Rc<BigInt>),
+    /// Any other number that was computed.
+    Float(f64),
+    /// A number as it is written in the record or the program.
+    Decimal(&'a str),
+    /// A number as it is written in a string that was read.
+    OwnedDecimal(Rc<str>),
+    /// A string.
+    String(Text<'a>),
+    /// An array or an object of the record that was not changed.
+    Lazy(View<'a>),
+    /// An array that was made.
+    Array(Rc<Elements<'a>>),
+    /// An object that was made.
+    Object(Rc<Object<'a>>),
+}
+
+/// A string, borrowed or shared. Compares as its characters do.
+#[derive(Clone)]
+pub enum Text<'a> {
+    /// A part of the record or the program.
+    Borrowed(&'a str),
+    /// A string that was made.
+    Shared(Rc<String>),
+}
+
+/// The types of jq, in the order in which values of different types compare; false and true are types of their own there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Type {
+    /// `null`
+    Null,
+    /// `false`
+    False,
+    /// `true`
+    True,
+    /// a number
+    Number,
+    /// a string
+    String,
+    /// an array
+    Array,
+    /// an object
+    Object,
+}
+
+impl Type {
+    /// The type as `type` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::False | Self::True => "boolean",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The value at a place of a record.
+    pub fn of(view: View<'a>) -> Self {
+        match view.kind() {
+            Kind::Null => Self::Null,
+            Kind::False => Self::Boolean(false),
+            Kind::True => Self::Boolean(true),
+            Kind::Number => Self::Decimal(view.text()),
+            Kind::PlainString => match view.plain_string() {
+                Some(plain) => Self::String(Text::Borrowed(plain)),
+                None => Self::from(view.string().into_owned()),
+            },
+            Kind::EscapedString => Self::from(view.string().into_owned()),
+            Kind::Array | Kind::Object => Self::Lazy(view),
+        }
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Null => Type::Null,
+            Self::Boolean(false) => Type::False,
+            Self::Boolean(true) => Type::True,
+            Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_) => Type::Number,
+            Self::String(_) => Type::String,
+            Self::Lazy(view) if view.kind() == Kind::Array => Type::Array,
+            Self::Array(_) => Type::Array,
+            Self::Lazy(_) | Self::Object(_) => Type::Object,
+        }
+    }
+
+    /// Its type as `type` names it.
+    pub fn type_name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// False for null and false, true for everything else.
+    pub fn is_truthy(&self) -> bool {
+        !matches!(self, Self::Null | Self::Boolean(false))
+    }
+
+    /// The characters of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Self::String(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// An array of these elements.
+    pub(crate) fn array(elements: Vec<Self>) -> Self {
+        Self::Array(Rc::new(Elements::from(elements)))
+    }
+
+    /// A number of things.
+    pub(crate) fn count(count: usize) -> Self {
+        i64::try_from(count).map_or(Self::Float(f64::INFINITY), Self::Integer)
+    }
+
+    /// The elements of an array, the values of an object's members; nothing for anything else.
+    pub(crate) fn children(&self) -> Children<'_, 'a> {
+        match self {
+            Self::Array(elements) => Children::Elements(elements.iter()),
+            Self::Object(object) => Children::Members(object.entries()),
+            Self::Lazy(view) if view.kind() == Kind::Array => Children::Views(view.elements()),
+            Self::Lazy(view) => Children::Unique(view.unique_members().into_iter()),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_) => Children::Elements([].iter()),
+        }
+    }
+
+    /// The members of an object in their order; nothing for anything else.
+    pub(crate) fn members(&self) -> Vec<(Text<'a>, Self)> {
+        match self {
+            Self::Object(object) => object
+                .entries()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            Self::Lazy(view) => view
+                .unique_members()
+                .into_iter()
+                .map(|(key, value)| (Text::from(key), Self::of(value)))
+                .collect(),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_)
+            | Self::Array(_) => Vec::new(),
+        }
+    }
+
+    /// How many elements or members.
+    pub(crate) fn child_count(&self) -> usize {
+        match self {
+            Self::Array(elements) => elements.len(),
+            Self::Object(object) => object.len(),
+            Self::Lazy(view) if view.kind() == Kind::Array => view.elements().count(),
+            Self::Lazy(view) if view.repeats_a_key() => view.unique_members().len(),
+            Self::Lazy(view) => view.members().count(),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_) => 0,
+        }
+    }
+
+    /// The elements of an array to be changed; `None` for anything else.
+    pub(crate) fn elements_mut(&mut self) -> Option<&mut Elements<'a>> {
+        if let Self::Lazy(view) = self
+            && view.kind() == Kind::Array
+        {
+            *self = Self::array(view.elements().map(Self::of).collect());
+        }
+        if let Self::Array(elements) = self {
+            Some(Rc::make_mut(elements))
+        } else {
+            None
+        }
+    }
+
+    /// The elements of an array; empty for anything else.
+    pub(crate) fn into_elements(mut self) -> Vec<Self> {
+        self.elements_mut().map(Elements::take).unwrap_or_default()
+    }
+
+    /// The members of an object to be changed; `None` for anything else.
+    pub(crate) fn object_mut(&mut self) -> Option<&mut Object<'a>> {
+        if let Self::Lazy(view) = self
+            && view.kind() == Kind::Object
+        {
+            *self = Self::Object(Rc::new(Object::of(*view)));
+        }
+        if let Self::Object(object) = self {
+            Some(Rc::make_mut(object))
+        } else {
+            None
+        }
+    }
+
+    /// The member called `name` of an object.
+    pub(crate) fn member(&self, name: &str) -> Option<Self> {
+        match self {
+            Self::Object(object) => object.get(name).cloned(),
+            Self::Lazy(view) => view.member(name).map(Self::of),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_)
+            | Self::Array(_) => None,
+        }
+    }
+
+    /// The element at `position` of an array.
+    pub(crate) fn element(&self, position: usize) -> Option<Self> {
+        match self {
+            Self::Array(elements) => elements.get(position).cloned(),
+            Self::Lazy(view) => view.element(position).map(Self::of),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::Decimal(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_)
+            | Self::Object(_) => None,
+        }
+    }
+
+    /// Whether both are the same thing, not only equal ones, as far as jq can tell.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Boolean(left), Self::Boolean(right)) => left == right,
+            (Self::Integer(left), Self::Integer(right)) => left == right,
+            (Self::Float(left), Self::Float(right)) => left.to_bits() == right.to_bits(),
+            (Self::BigInteger(left), Self::BigInteger(right)) => Rc::ptr_eq(left, right),
+            (Self::Decimal(left), Self::Decimal(right)) => std::ptr::eq(*left, *right),
+            (Self::OwnedDecimal(left), Self::OwnedDecimal(right)) => Rc::ptr_eq(left, right),
+            (Self::String(Text::Borrowed(left)), Self::String(Text::Borrowed(right))) => {
+                std::ptr::eq(*left, *right)
+            }
+            (Self::String(Text::Shared(left)), Self::String(Text::Shared(right))) => {
+                Rc::ptr_eq(left, right)
+            }
+            (Self::Lazy(left), Self::Lazy(right)) => left.is(*right),
+            (Self::Array(left), Self::Array(right)) => Rc::ptr_eq(left, right),
+            (Self::Object(left), Self::Object(right)) => Rc::ptr_eq(left, right),
+            _ => false,
+        }
+    }
+}
+
+/// See [`Value::children`].
+pub(crate) enum Children<'v, 'a> {
+    Elements(std::slice::Iter<'v, Value<'a>>),
+    Members(std::slice::Iter<'v, (Text<'a>, Value<'a>)>),
+    Views(ElementViews<'a>),
+    Unique(std::vec::IntoIter<(std::borrow::Cow<'a, str>, View<'a>)>),
+}
+
+impl<'a> Iterator for Children<'_, 'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        match self {
+            Self::Elements(elements) => elements.next().cloned(),
+            Self::Members(members) => members.next().map(|(_, value)| value.clone()),
+            Self::Views(views) => views.next().map(Value::of),
+            Self::Unique(members) => members.next().map(|(_, view)| Value::of(view)),
+        }
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(string: String) -> Self {
+        Self::String(Text::Shared(Rc::new(string)))
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(string: &'a str) -> Self {
+        Self::String(Text::Borrowed(string))
+    }
+}
+
+impl<'a> From<std::borrow::Cow<'a, str>> for Text<'a> {
+    fn from(string: std::borrow::Cow<'a, str>) -> Self {
+        match string {
+            std::borrow::Cow::Borrowed(string) => Self::Borrowed(string),
+            std::borrow::Cow::Owned(string) => Self::Shared(Rc::new(string)),
+        }
+    }
+}
+
+impl Text<'_> {
+    /// A part of the string, borrowed where the whole is.
+    pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Borrowed(string) => Self::Borrowed(&string[range]),
+            Self::Shared(string) if range.len() == string.len() => Self::Shared(string.clone()),
+            Self::Shared(string) => Self::Shared(Rc::new(string[range].to_owned())),
+        }
+    }
+
+    /// The string to be added to.
+    pub(crate) fn to_mut(&mut self) -> &mut String {
+        if let Self::Borrowed(string) = self {
+            *self = Self::Shared(Rc::new((*string).to_owned()));
+        }
+        match self {
+            Self::Shared(string) => Rc::make_mut(string),
+            Self::Borrowed(_) => unreachable!("it was made shared above"),
+        }
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Borrowed(string) => string,
+            Self::Shared(string) => string,
+        }
+    }
+}
+
+impl std::borrow::Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        str::hash(self, state);
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}

@@ -1,0 +1,445 @@
+//! Numbers. Integers are exact however long, within a limit, in sums, differences and products; every other number that is
+//! computed is a 64-bit floating point number. A number that nobody computes with keeps its text.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use num_bigint::BigInt;
+use num_bigint::Sign;
+
+use super::Value;
+
+/// The longest integer that is computed exactly: far beyond any identifier, and its arithmetic takes microseconds.
+pub(crate) const MAX_DIGITS: usize = 10_000;
+
+/// Integers with no more bits than this surely have no more digits than [`MAX_DIGITS`].
+const SURELY_SHORT_BITS: u64 = 33_216;
+
+/// Digits of an integer that surely fits 64 bits.
+const SMALL_DIGITS: usize = 18;
+
+/// An integer has more than [`MAX_DIGITS`] digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyDigits;
+
+/// A number to calculate with.
+pub(crate) enum Operand<'v> {
+    Small(i64),
+    Big(std::borrow::Cow<'v, BigInt>),
+    Float(f64),
+}
+
+/// The operations that are exact on integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exact {
+    Add,
+    Subtract,
+    Multiply,
+}
+
+/// Computes with two numbers.
+pub(crate) fn calculate<'a>(
+    left: &Value<'a>,
+    operation: Exact,
+    right: &Value<'a>,
+) -> Result<Value<'a>, TooManyDigits> {
+    // What nearly all programs do.
+    if let (Value::Integer(left), Value::Integer(right)) = (left, right)
+        && let Some(result) = small(*left, operation, *right)
+    {
+        return Ok(Value::Integer(result));
+    }
+    match (operand(left)?, operand(right)?) {
+        (Operand::Small(left), Operand::Small(right)) => match small(left, operation, right) {
+            Some(result) => Ok(Value::Integer(result)),
+            None => big(&left.into(), operation, &right.into()),
+        },
+        (Operand::Float(left), right) => Ok(float(left, operation, right.to_float())),
+        (left, Operand::Float(right)) => Ok(float(left.to_float(), operation, right)),
+        (left, right) => big(&left.into_big(), operation, &right.into_big()),
+    }
+}
+
+fn small(left: i64, operation: Exact, right: i64) -> Option<i64> {
+    match operation {
+        Exact::Add => left.checked_add(right),
+        Exact::Subtract => left.checked_sub(right),
+        Exact::Multiply => left.checked_mul(right),
+    }
+}
+
+fn float<'a>(left: f64, operation: Exact, right: f64) -> Value<'a> {
+    Value::Float(match operation {
+        Exact::Add => left + right,
+        Exact::Subtract => left - right,
+        Exact::Multiply => left * right,
+    })
+}
+
+fn big<'a>(left: &BigInt, operation: Exact, right: &BigInt) -> Result<Value<'a>, TooManyDigits> {
+    let result = match operation {
+        Exact::Add => left + right,
+        Exact::Subtract => left - right,
+        Exact::Multiply => left * right,
+    };
+    if let Ok(small) = i64::try_from(&result) {
+        return Ok(Value::Integer(small));
+    }
+    if result.bits() > SURELY_SHORT_BITS && result.magnitude().to_string().len() > MAX_DIGITS {
+        return Err(TooManyDigits);
+    }
+    Ok(Value::BigInteger(Rc::new(result)))
+}
+
+/// The number to calculate with that a value is; a value that is no number is 0.
+fn operand<'v>(value: &'v Value<'_>) -> Result<Operand<'v>, TooManyDigits> {
+    match value {
+        Value::Integer(integer) => Ok(Operand::Small(*integer)),
+        Value::BigInteger(integer) => Ok(Operand::Big(std::borrow::Cow::Borrowed(integer))),
+        Value::Float(float) => Ok(Operand::Float(*float)),
+        Value::Decimal(text) => of_text(text),
+        Value::OwnedDecimal(text) => of_text(text),
+        Value::Null
+        | Value::Boolean(_)
+        | Value::String(_)
+        | Value::Lazy(_)
+        | Value::Array(_)
+        | Value::Object(_) => Ok(Operand::Small(0)),
+    }
+}
+
+fn of_text(text: &str) -> Result<Operand<'_>, TooManyDigits> {
+    let digits = digits_of(text);
+    if digits.len() <= SMALL_DIGITS && is_digits(digits) {
+        return Ok(Operand::Small(small_integer(text)));
+    }
+    if !is_digits(digits) {
+        return Ok(Operand::Float(to_float(text)));
+    }
+    if digits.len() > MAX_DIGITS {
+        return Err(TooManyDigits);
+    }
+    let big = BigInt::parse_bytes(text.as_bytes(), 10).unwrap_or_default();
+    Ok(match i64::try_from(&big) {
+        Ok(small) => Operand::Small(small),
+        Err(_) => Operand::Big(std::borrow::Cow::Owned(big)),
+    })
+}
+
+fn digits_of(text: &str) -> &str {
+    text.strip_prefix('-').unwrap_or(text)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The value of a text with an optional sign and at most [`SMALL_DIGITS`] digits.
+fn small_integer(text: &str) -> i64 {
+    let magnitude = digits_of(text)
+        .bytes()
+        .fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+    if text.starts_with('-') {
+        -magnitude
+    } else {
+        magnitude
+    }
+}
+
+/// The nearest floating point number; infinity when it is too large.
+fn to_float(text: &str) -> f64 {
+    text.parse().unwrap_or(f64::NAN)
+}
+
+/// A whole number that is not negative as an integer.
+pub(crate) fn whole_steps(number: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is not negative, and no program makes so many outputs"
+    )]
+    let steps = number as u64;
+    steps
+}
+
+impl Operand<'_> {
+    fn to_float(&self) -> f64 {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "the nearest number is meant")]
+            Self::Small(integer) => *integer as f64,
+            Self::Big(integer) => big_to_float(integer),
+            Self::Float(float) => *float,
+        }
+    }
+
+    fn into_big(self) -> BigInt {
+        match self {
+            Self::Small(integer) => integer.into(),
+            Self::Big(integer) => integer.into_owned(),
+            Self::Float(_) => BigInt::default(),
+        }
+    }
+}
+
+fn big_to_float(integer: &BigInt) -> f64 {
+    to_float(&integer.to_string())
+}
+
+impl Value<'_> {
+    /// The nearest floating point number of a number; `None` for anything else.
+    pub(crate) fn to_float(&self) -> Option<f64> {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "the nearest number is meant")]
+            Self::Integer(integer) => Some(*integer as f64),
+            Self::BigInteger(integer) => Some(big_to_float(integer)),
+            Self::Float(float) => Some(*float),
+            Self::Decimal(text) => Some(to_float(text)),
+            Self::OwnedDecimal(text) => Some(to_float(text)),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::String(_)
+            | Self::Lazy(_)
+            | Self::Array(_)
+            | Self::Object(_) => None,
+        }
+    }
+
+    /// The integer that this is, if it fits 64 bits with room to spare.
+    pub(crate) fn as_small_integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(integer) => Some(*integer).filter(|integer| *integer < i64::MAX / 2),
+            Self::Decimal(text) => match of_text(text) {
+                Ok(Operand::Small(integer)) => Some(integer).filter(|_| text.len() <= SMALL_DIGITS),
+                Ok(Operand::Big(_) | Operand::Float(_)) | Err(TooManyDigits) => None,
+            },
+            Self::Null
+            | Self::Boolean(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::OwnedDecimal(_)
+            | Self::String(_)
+            | Self::Lazy(_)
+            | Self::Array(_)
+            | Self::Object(_) => None,
+        }
+    }
+
+    /// Whether this is the number NaN.
+    pub(crate) fn is_nan(&self) -> bool {
+        matches!(self, Self::Float(float) if float.is_nan())
+    }
+
+    /// The number with the opposite sign; zero keeps none, as in jq, where it was not computed.
+    pub(crate) fn negated(&self) -> Option<Self> {
+        Some(match self {
+            Self::Integer(integer) => match integer.checked_neg() {
+                Some(negated) => Self::Integer(negated),
+                None => Self::BigInteger(Rc::new(-BigInt::from(*integer))),
+            },
+            Self::BigInteger(integer) => {
+                let negated = -&**integer;
+                match i64::try_from(&negated) {
+                    Ok(small) => Self::Integer(small),
+                    Err(_) => Self::BigInteger(Rc::new(negated)),
+                }
+            }
+            Self::Float(float) => Self::Float(-float),
+            Self::Decimal(text) => match text.strip_prefix('-') {
+                Some(positive) => Self::Decimal(positive),
+                None => negated_text(text),
+            },
+            Self::OwnedDecimal(text) => match text.strip_prefix('-') {
+                Some(positive) => Self::OwnedDecimal(positive.into()),
+                None => negated_text(text),
+            },
+            Self::Null
+            | Self::Boolean(_)
+            | Self::String(_)
+            | Self::Lazy(_)
+            | Self::Array(_)
+            | Self::Object(_) => return None,
+        })
+    }
+}
+
+fn negated_text<'a>(text: &str) -> Value<'a> {
+    let digits = text.split(['e', 'E']).next().unwrap_or(text);
+    if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) {
+        return Value::OwnedDecimal(text.into());
+    }
+    Value::OwnedDecimal(format!("-{text}").into())
+}
+
+/// How two numbers compare, neither of them NaN: exactly where both are exact, integers exactly with everything, and what
+/// has a point or an exponent as floating point with what is floating point.
+pub(crate) fn compare_numbers(left: &Value<'_>, right: &Value<'_>) -> Ordering {
+    if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
+        return left.cmp(right);
+    }
+    match (left, right) {
+        (Value::Float(left), Value::Float(right)) => {
+            left.partial_cmp(right).unwrap_or(Ordering::Equal)
+        }
+        (Value::Float(left), _) => compare_float(right, *left).reverse(),
+        (_, Value::Float(right)) => compare_float(left, *right),
+        _ => compare_exact(left, right),
+    }
+}
+
+/// An exact number beside a floating point number that is not NaN.
+fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
+    let by_value = |value: f64| value.partial_cmp(&float).unwrap_or(Ordering::Equal);
+    let integer = match operand(exact) {
+        Ok(Operand::Float(value)) => return by_value(value),
+        Ok(Operand::Small(integer)) if integer.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS => {
+            #[expect(clippy::cast_precision_loss, reason = "so small an integer is exact")]
+            return by_value(integer as f64);
+        }
+        Ok(integer) => integer.into_big(),
+        // Longer than any floating point number.
+        Err(TooManyDigits) => return by_value(exact.to_float().unwrap_or(f64::NAN)),
+    };
+    let whole = float.trunc();
+    match float_to_big(whole) {
+        None if float > 0.0 => Ordering::Less,
+        None => Ordering::Greater,
+        Some(big) => integer
+            .cmp(&big)
+            .then_with(|| whole.partial_cmp(&float).unwrap_or(Ordering::Equal)),
+    }
+}
+
+/// The integer that a floating point number without fraction is; `None` for the infinities.
+fn float_to_big(float: f64) -> Option<BigInt> {
+    if !float.is_finite() {
+        return None;
+    }
+    let bits = float.abs().to_bits();
+    let exponent = i64::try_from(bits >> (f64::MANTISSA_DIGITS - 1)).unwrap_or(0) - 1075;
+    let fraction = bits & ((1 << (f64::MANTISSA_DIGITS - 1)) - 1);
+    let mantissa = BigInt::from(fraction | 1 << (f64::MANTISSA_DIGITS - 1));
+    let magnitude = if float == 0.0 {
+        BigInt::default()
+    } else if exponent >= 0 {
+        mantissa << exponent.unsigned_abs()
+    } else {
+        mantissa >> exponent.unsigned_abs()
+    };
+    Some(if float < 0.0 { -magnitude } else { magnitude })
+}
+
+fn compare_exact(left: &Value<'_>, right: &Value<'_>) -> Ordering {
+    match (operand(left), operand(right)) {
+        (Ok(Operand::Small(left)), Ok(Operand::Small(right))) => left.cmp(&right),
+        (Ok(Operand::Big(left)), Ok(Operand::Big(right))) => left.cmp(&right),
+        (Ok(Operand::Small(_)), Ok(Operand::Big(right))) => match right.sign() {
+            Sign::Minus => Ordering::Greater,
+            Sign::NoSign | Sign::Plus => Ordering::Less,
+        },
+        (Ok(Operand::Big(left)), Ok(Operand::Small(_))) => match left.sign() {
+            Sign::Minus => Ordering::Less,
+            Sign::NoSign | Sign::Plus => Ordering::Greater,
+        },
+        _ => compare_texts(
+            &super::print::number_text(left),
+            &super::print::number_text(right),
+        ),
+    }
+}
+
+/// How two JSON numbers compare by their decimal values, whatever their length and exponent.
+fn compare_texts(left: &str, right: &str) -> Ordering {
+    let (left, right) = (Decimal::of(left), Decimal::of(right));
+    match (left.sign(), right.sign()) {
+        (0, 0) => Ordering::Equal,
+        (one, two) if one != two => one.cmp(&two),
+        (sign, _) => {
+            let magnitudes = left
+                .exponent
+                .cmp(&right.exponent)
+                .then_with(|| left.compare_digits(&right));
+            if sign < 0 {
+                magnitudes.reverse()
+            } else {
+                magnitudes
+            }
+        }
+    }
+}
+
+/// A number taken apart: ± 0.DIGITS × 10^exponent, the first digit not 0.
+struct Decimal<'t> {
+    negative: bool,
+    whole: &'t [u8],
+    fraction: &'t [u8],
+    exponent: i64,
+}
+
+impl<'t> Decimal<'t> {
+    fn of(text: &'t str) -> Self {
+        let (negative, rest) = text
+            .strip_prefix('-')
+            .map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = rest
+            .split_once(['e', 'E'])
+            .map_or((rest, 0), |(mantissa, exponent)| {
+                (mantissa, saturated(exponent))
+            });
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let significant = whole.trim_start_matches('0').as_bytes();
+        let (shift, fraction) = if significant.is_empty() {
+            let trimmed = fraction.trim_start_matches('0');
+            (
+                -i64::try_from(fraction.len() - trimmed.len()).unwrap_or(0),
+                trimmed,
+            )
+        } else {
+            (i64::try_from(significant.len()).unwrap_or(0), fraction)
+        };
+        Self {
+            negative,
+            whole: significant,
+            fraction: fraction.trim_end_matches('0').as_bytes(),
+            exponent: exponent.saturating_add(shift),
+        }
+    }
+
+    /// -1, 0 or 1.
+    fn sign(&self) -> i8 {
+        let is_zero = self.whole.is_empty() && self.fraction.is_empty();
+        match (is_zero, self.negative) {
+            (true, _) => 0,
+            (false, true) => -1,
+            (false, false) => 1,
+        }
+    }
+
+    fn compare_digits(&self, other: &Self) -> Ordering {
+        let digits = |number: &Self| {
+            let digits = number.whole.iter().chain(number.fraction).copied();
+            let count = number.whole.len() + number.fraction.len();
+            (digits.collect::<Vec<u8>>(), count)
+        };
+        let ((left, left_count), (right, right_count)) = (digits(self), digits(other));
+        let common = left_count.min(right_count);
+        left[..common]
+            .cmp(&right[..common])
+            .then_with(|| has_digit(&left[common..]).cmp(&has_digit(&right[common..])))
+    }
+}
+
+fn has_digit(digits: &[u8]) -> bool {
+    digits.iter().any(|&digit| digit != b'0')
+}
+
+fn saturated(exponent: &str) -> i64 {
+    let (negative, digits) = exponent.strip_prefix('-').map_or_else(
+        || (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+        |digits| (true, digits),
+    );
+    let magnitude = digits
+        .parse::<i64>()
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4);
+    if negative { -magnitude } else { magnitude }
+}
