@@ -127,8 +127,9 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
 
 /// The packages of ours that each of them may name in `[dependencies]`, from the bottom up. Only
 /// `zephyr-tests` may name any.
-const FLOORS: [(&str, &[&str]); 8] = [
+const FLOORS: [(&str, &[&str]); 9] = [
     ("zephyr-docs", &[]),
+    ("zephyr-jq", &[]),
     ("zephyr-crds", &[]),
     ("zephyr-engine", &[]),
     ("zephyr-proto", &[]),
