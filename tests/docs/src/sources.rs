@@ -1,4 +1,5 @@
-//! Whether the files of Rust that documents name are there, and the tests that they name with a file are in it. Reads only.
+//! Whether the files of Rust that documents name are there, and the tests that they name with a
+//! file are in it. Reads only.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::repository::Repository;
 const BAD_INPUTS: &str = "docs/bad-inputs.md";
 const BELOW: &str = "worker-image";
 /// Letters from which on a name between backticks is that of a test, and not of a word of the code.
-const TEST_NAME_MIN: usize = 16;
+const MIN_TEST_NAME: usize = 16;
 
 /// One line for each file that is missing, and for each test that is not in its file.
 pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
@@ -72,7 +73,7 @@ fn paths(line: &str) -> impl Iterator<Item = &str> {
 fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.match_indices("` (").filter_map(|(at, opening)| {
         let name = &line[line[..at].rfind('`')? + 1..at];
-        let is_name = name.len() >= TEST_NAME_MIN
+        let is_name = name.len() >= MIN_TEST_NAME
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
