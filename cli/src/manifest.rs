@@ -100,7 +100,10 @@ fn parse(
     let node = documents::job(path, text, name)?;
     let (job, errors) = check(&node, place);
     match job {
-        Some(job) if errors.is_empty() => Ok(job),
+        Some(mut job) if errors.is_empty() => {
+            job.spec.pipeline = job.spec.pipeline.with_values_in_paths().0;
+            Ok(job)
+        }
         _ => Err(ManifestError::Refused {
             path: path.to_owned(),
             errors: errors.iter().map(|error| placed(&node, error)).collect(),

@@ -88,6 +88,7 @@ mod run {
         clean_web_text_writes_what_is_expected "clean-web-text"
         count_records_writes_what_is_expected "count-records"
         customer_profiles_writes_what_is_expected "customer-profiles"
+        day_report_writes_what_is_expected "day-report"
         data_quality_writes_what_is_expected "data-quality"
         deduplicate_pages_writes_what_is_expected "deduplicate-pages"
         errors_by_hour_writes_what_is_expected "errors-by-hour"

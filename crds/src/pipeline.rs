@@ -27,6 +27,8 @@ pub const MAX_SHARDS: u32 = 100_000;
 pub const MAX_AGGREGATES: usize = 32;
 /// Most records that takePerShard can keep.
 pub const MAX_TAKE: i64 = 1_000_000_000_000;
+/// Most named values.
+pub const MAX_VALUES: usize = 100;
 /// Most columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
@@ -46,6 +48,11 @@ pub struct PipelineSpec {
     /// Maximum sizes of lines, records and windows; not set = the defaults. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+    /// Any JSON values by name: `$name` in expressions; strings and integers also `{value:name}` in
+    /// the paths of source and sink. Immutable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::named_values")]
+    pub values: BTreeMap<String, Value>,
 }
 
 /// Maximum sizes of lines, records and windows.

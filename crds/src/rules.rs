@@ -257,10 +257,10 @@ pub(crate) fn sink_path() -> Rule {
     let path = "spec.pipeline.sink.files.path: ";
     let mut faults = uri_faults(path);
     faults.push(fault(
-        "!self.matches('^([^{}]|[{](shard|total)(:0[1-9])?[}])*$')",
+        "!self.matches('^([^{}]|[{](shard|total)(:0[1-9])?[}]|[{]value:[A-Za-z_][A-Za-z0-9_]*[}])*$')",
         &format!("{path}has a placeholder that is not known"),
         &Got::Text("self"),
-        "{shard} and {total}, or with a width {shard:05}",
+        "{shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
     ));
     faults.push(fault(
         NAMES_NO_FILE,

@@ -3,7 +3,9 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::pipeline::{AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS};
+use crate::pipeline::{
+    AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS, MAX_VALUES,
+};
 use crate::pod_template::{MAX_ANNOTATION_VALUE, MAX_LABELS};
 use crate::rules;
 
@@ -35,6 +37,14 @@ pub(crate) fn json_values(_: &mut SchemaGenerator) -> Schema {
         // A null among them must be nullable: the server compares old and new on every write, and refuses what it cannot compare.
         "items": {"x-kubernetes-preserve-unknown-fields": true, "nullable": true},
         "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn named_values(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_VALUES,
+        "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true},
     })
 }
 

@@ -11,6 +11,7 @@ mod pods;
 mod resources;
 pub(crate) mod text;
 mod uri;
+mod values;
 
 use serde_json::Value;
 
@@ -37,12 +38,16 @@ pub enum Place {
 /// The annotation in which client-side `kubectl apply` stores the manifest as it was written.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Reports what `kubectl apply` dropped from inline items before the API server stored them.
+/// Reports what `kubectl apply` dropped from inline items and named values before the API server stored them.
 /// `last_applied` is the value of [`LAST_APPLIED`]; if it is not JSON, nothing is reported.
 pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldError> {
     let items = spec.pipeline.source.items.as_ref();
     let stored = items.map(|items| items.values.as_slice());
-    items::dropped_nulls(pipeline::ITEMS, last_applied, stored.unwrap_or_default())
+    let mut errors =
+        items::dropped_nulls(pipeline::ITEMS, last_applied, stored.unwrap_or_default());
+    let stored = spec.pipeline.values.clone().into_iter().collect();
+    errors.extend(items::dropped_values(values::VALUES, last_applied, &stored));
+    errors
 }
 
 /// Every error in the spec, in the order of the fields.
@@ -50,9 +55,16 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     let mut errors = Vec::new();
     errors.extend(job_name(name));
     errors.extend(size(spec));
-    errors.extend(pipeline::validate(&spec.pipeline, place));
+    errors.extend(values::validate(&spec.pipeline.values));
+    let (pipeline, unusable) = spec.pipeline.with_values_in_paths();
+    errors.extend(unusable);
+    errors.extend(pipeline::validate(&pipeline, place));
     errors.extend(storage(&spec.storage, place));
-    errors.extend(places::overlaps(&places::areas(spec)));
+    let resolved = ZephyrJobSpec {
+        pipeline,
+        ..spec.clone()
+    };
+    errors.extend(places::overlaps(&places::areas(&resolved)));
     errors.extend(text::image(&spec.image));
     errors.extend(resources::validate(
         "spec.coordinator.resources",

@@ -6,8 +6,11 @@
 //! in which they are given; together they are the order of (shard, position) that decides what
 //! "first" means.
 
+use crate::pipeline::Values;
 use crate::plan::{Merge, Stage, StageInput, StageOutput};
 use crate::record::{Limits, Record};
+
+use expression::Scope;
 
 pub use error::{OperatorError, shown};
 pub use group_by::KEY_FIELD;
@@ -70,25 +73,29 @@ enum OperationBuffer<'p> {
 }
 
 impl StageProgram {
-    /// Compiles every expression of a stage; what it makes stays within `limits`. The error names
-    /// the first one that does not compile; to have all of them, see
+    /// Compiles every expression of a stage, with the plan's `values`; what it makes stays within
+    /// `limits`. The error names the first one that does not compile; to have all of them, see
     /// [`check_expressions`](crate::plan::check_expressions).
-    pub fn compile(stage: &Stage, limits: &Limits) -> Result<Self, OperatorError> {
+    pub fn compile(stage: &Stage, values: &Values, limits: &Limits) -> Result<Self, OperatorError> {
+        let scope = &Scope {
+            limits: *limits,
+            values,
+        };
         let merger = match &stage.input {
             StageInput::Source => None,
-            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge, limits)?),
+            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge, scope)?),
         };
         let steps = stage
             .steps
             .iter()
-            .map(|step| CompiledStep::compile(step, limits))
+            .map(|step| CompiledStep::compile(step, scope))
             .collect::<Result<_, _>>()?;
         let combiner = match &stage.output {
             StageOutput::Shuffle {
                 partitions,
                 path,
                 merge,
-            } => Some((*partitions, Merger::compile(path, merge, limits)?)),
+            } => Some((*partitions, Merger::compile(path, merge, scope)?)),
             StageOutput::Sink { .. } => None,
         };
         Ok(Self {
@@ -118,11 +125,11 @@ impl StageProgram {
 }
 
 impl Merger {
-    fn compile(path: &str, merge: &Merge, limits: &Limits) -> Result<Self, OperatorError> {
+    fn compile(path: &str, merge: &Merge, scope: &Scope<'_>) -> Result<Self, OperatorError> {
         Ok(Self(match merge {
-            Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step, limits)?),
+            Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step, scope)?),
             Merge::Deduplicate(key) => {
-                Operation::Deduplicate(Deduplicate::compile(path, key, limits)?)
+                Operation::Deduplicate(Deduplicate::compile(path, key, scope)?)
             }
             Merge::Count => Operation::Count(Count::new(path)),
         }))

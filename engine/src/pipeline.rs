@@ -4,6 +4,11 @@
 //! Expressions are still text here: `plan::check_expressions` compiles them. Nothing here reads a
 //! file or knows Kubernetes.
 
+use std::collections::BTreeMap;
+
+/// Named values: JSON texts that expressions see as `$name`, whatever the record.
+pub type Values = BTreeMap<String, String>;
+
 /// A pipeline: read, transform, write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
@@ -13,6 +18,8 @@ pub struct Pipeline {
     pub steps: Vec<Step>,
     /// The destination of records.
     pub sink: Sink,
+    /// What its expressions may use besides the record.
+    pub values: Values,
 }
 
 /// Where records come from.

@@ -4,7 +4,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::StageId;
-use crate::pipeline::{Format, GroupBy};
+use crate::pipeline::{Format, GroupBy, Values};
 
 mod display;
 mod expressions;
@@ -19,6 +19,8 @@ pub use planner::{MAX_DEFAULT_SHARDS, plan};
 pub struct Plan {
     /// At least one stage; a stage's position is its id.
     pub stages: Vec<Stage>,
+    /// The named values of the pipeline.
+    pub values: Values,
 }
 
 impl Plan {

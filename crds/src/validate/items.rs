@@ -1,4 +1,4 @@
-//! Finds values of inline items that the API server or `kubectl` changes without notice. The server
+//! Finds inline items and named values that the API server or `kubectl` changes without notice. The server
 //! rounds numbers. `kubectl apply` drops nulls inside objects, at any depth, and keeps those in
 //! lists; `kubectl create` and `kubectl apply --server-side` drop none.
 
@@ -13,7 +13,7 @@ const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 const MAX_NAMED: usize = 5;
 
 /// What a user can do about a null inside an object.
-const NULL_ALLOWED: &str = "leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file";
+const NULL_ALLOWED: &str = "leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file";
 
 /// Reports every null inside an object of the items: whether the job gets it depends on how the
 /// manifest is applied.
@@ -21,6 +21,30 @@ pub(super) fn nulls(path: &str, items: &[Value]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {
         collect_nulls(&format!("{path}[{index}]"), item, &mut errors);
+    }
+    errors
+}
+
+/// Reports every number that the server may have changed, and every null, of a map of values.
+pub(super) fn changed_values(path: &str, values: &Map<String, Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (name, value) in values {
+        collect(&format!("{path}.{name}"), value, &mut errors);
+    }
+    collect_nulls_of_map(path, values, &mut errors);
+    errors
+}
+
+/// Reports every null of a map of values that `kubectl apply` has dropped; see [`dropped_nulls`].
+pub(super) fn dropped_values(
+    path: &str,
+    last_applied: &str,
+    values: &Map<String, Value>,
+) -> Vec<FieldError> {
+    let written: Value = serde_json::from_str(last_applied).unwrap_or_default();
+    let mut errors = Vec::new();
+    if let Some(Value::Object(written)) = written.pointer("/spec/pipeline/values") {
+        collect_dropped_of_map(path, written, values, &mut errors);
     }
     errors
 }
@@ -35,18 +59,23 @@ fn collect_nulls(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
                 collect_nulls(&format!("{path}[{index}]"), item, errors);
             }
         }
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                let path = format!("{path}.{name}");
-                if field.is_null() {
-                    let problem = "is null inside an object, which `kubectl apply` drops";
-                    errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
-                } else {
-                    collect_nulls(&path, field, errors);
-                }
-            }
-        }
+        Value::Object(fields) => collect_nulls_of_map(path, fields, errors),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn collect_nulls_of_map(path: &str, fields: &Map<String, Value>, errors: &mut Vec<FieldError>) {
+    for (name, field) in fields {
+        if errors.len() >= MAX_NAMED {
+            return;
+        }
+        let path = format!("{path}.{name}");
+        if field.is_null() {
+            let problem = "is null inside an object, which `kubectl apply` drops";
+            errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
+        } else {
+            collect_nulls(&path, field, errors);
+        }
     }
 }
 

@@ -113,17 +113,7 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
         errors.push(error.got(items.values.len()));
     }
     for (index, value) in items.values.iter().enumerate() {
-        let levels = nesting(value);
-        if levels > MAX_ITEM_NESTING {
-            let error = FieldError::new(
-                format!("{ITEMS}[{index}]"),
-                "nests too deep",
-                format!(
-                    "at most {MAX_ITEM_NESTING} levels in a manifest, put such records into a file"
-                ),
-            );
-            errors.push(error.got(format!("{levels} levels")));
-        }
+        errors.extend(nests_too_deep(&format!("{ITEMS}[{index}]"), value));
     }
     errors.extend(items::numbers(ITEMS, &items.values));
     errors.extend(items::nulls(ITEMS, &items.values));
@@ -133,6 +123,21 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
             .and_then(|shards| shard_range("spec.pipeline.source.items.shards", shards)),
     );
     errors
+}
+
+/// Reports a value that nests deeper than programs read manifests.
+pub(super) fn nests_too_deep(path: &str, value: &Value) -> Option<FieldError> {
+    let levels = nesting(value);
+    (levels > MAX_ITEM_NESTING).then(|| {
+        FieldError::new(
+            path,
+            "nests too deep",
+            format!(
+                "at most {MAX_ITEM_NESTING} levels in a manifest, put such records into a file"
+            ),
+        )
+        .got(format!("{levels} levels"))
+    })
 }
 
 /// The nesting of arrays and objects; 0 for a scalar.

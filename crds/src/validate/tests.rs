@@ -611,7 +611,7 @@ fn an_inline_number_that_the_api_server_does_not_keep_is_refused() {
 
 #[test]
 fn a_null_inside_an_object_of_an_inline_item_is_refused() {
-    let allowed = "leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file";
+    let allowed = "leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file";
     let errors = |values: &Value| {
         let items = json!({"items": {"values": values, "shards": 1}});
         [Place::Cluster, Place::Local].map(|place| {

@@ -7,7 +7,7 @@ use jaq_json::Val;
 use super::interpolation::Rewritten;
 use super::{MAX_EXPRESSION_BYTES, MAX_OUTPUTS, fence};
 use crate::number::NumberError;
-use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom};
+use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom, RecordError};
 
 /// Characters of a value or token that an error shows.
 const SHOWN_CHARACTERS: usize = 200;
@@ -70,6 +70,14 @@ impl CompileError {
             line: 1,
             column: 1,
             message,
+        }
+    }
+
+    pub(super) fn of_value(error: &RecordError) -> Self {
+        Self {
+            line: 1,
+            column: 1,
+            message: format!("a named value is not JSON: {error}"),
         }
     }
 

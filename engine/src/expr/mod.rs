@@ -27,7 +27,8 @@ pub use value::Value;
 
 use path::{Found, PlainPath};
 
-use crate::record::{Census, Limits, NoRoom, Record};
+use crate::pipeline::Values;
+use crate::record::{Census, Limits, NoRoom, Record, RecordParser};
 
 mod delete;
 mod error;
@@ -62,6 +63,8 @@ pub struct Expression {
     limits: Limits,
     /// Its result becomes a key, which takes memory of its own.
     is_key: bool,
+    /// In the order of their names.
+    values: Vec<Val>,
     filter: Filter<JustLut<Val>>,
 }
 
@@ -71,6 +74,11 @@ impl Expression {
     /// jaq's parser recurses, so this runs on a short-lived thread with a stack that no text within
     /// [`MAX_EXPRESSION_BYTES`] overflows: the coordinator compiles what users wrote and must not die of it.
     pub fn compile(source: &str) -> Result<Self, CompileError> {
+        Self::compile_with(source, &Values::new())
+    }
+
+    /// The same with named values, which are its variables.
+    pub fn compile_with(source: &str, values: &Values) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));
         }
@@ -79,7 +87,7 @@ impl Expression {
                 .name("compile".to_owned())
                 .stack_size(STACK_BYTES);
             let compiled = thread
-                .spawn_scoped(scope, || Self::compile_here(source))
+                .spawn_scoped(scope, || Self::compile_here(source, values))
                 .map(std::thread::ScopedJoinHandle::join);
             compiled
                 .unwrap_or_else(|_| Ok(Err(CompileError::no_thread())))
@@ -87,7 +95,7 @@ impl Expression {
         })
     }
 
-    fn compile_here(source: &str) -> Result<Self, CompileError> {
+    fn compile_here(source: &str, values: &Values) -> Result<Self, CompileError> {
         let rewritten = interpolation::rewrite(source);
         let arena = Arena::default();
         let modules = Loader::new(library::definitions())
@@ -102,8 +110,10 @@ impl Expression {
         // The loader leaves `import "data" as $name` for later; there is no later.
         jaq_core::load::import(&modules, |_| Err(String::new()))
             .map_err(|errors| error::loading(&rewritten, errors))?;
+        let names: Vec<String> = values.keys().map(|name| format!("${name}")).collect();
         let filter = Compiler::default()
             .with_funs(library::functions())
+            .with_global_vars(names.iter().map(String::as_str))
             .compile(modules)
             .map_err(|errors| error::compiling(&rewritten, errors))?;
         Ok(Self {
@@ -112,6 +122,10 @@ impl Expression {
             fields: fields::of(rewritten.text()),
             limits: Limits::default(),
             is_key: false,
+            values: values
+                .values()
+                .map(|text| value_of(text))
+                .collect::<Result<_, _>>()?,
             filter,
         })
     }
@@ -161,7 +175,8 @@ impl Expression {
             }
         }
         let input = value::of_record(record.view(), self.fields.as_ref());
-        let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
+        let context =
+            Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new(self.values.iter().cloned()));
         let mut outputs = 0_u64;
         for output in self.filter.id.run((context, input)) {
             let output = output.map_err(EvaluationError::from_exception)?;
@@ -238,6 +253,14 @@ impl Expression {
             Some(_) | None => Err(EvaluationError::NotOneOutput { outputs }),
         }
     }
+}
+
+/// A named value. It was read from a manifest, and is JSON.
+fn value_of(text: &str) -> Result<Val, CompileError> {
+    let record = RecordParser::within(Limits::WIDEST)
+        .parse(text.as_bytes())
+        .map_err(|error| CompileError::of_value(&error))?;
+    Ok(value::from_view(record.view()))
 }
 
 impl std::fmt::Debug for Expression {

@@ -8,7 +8,7 @@
 
 use crate::expr::{Expression, Value};
 use crate::ops::error::OperatorError;
-use crate::ops::expression;
+use crate::ops::expression::{self, Scope};
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError};
 use crate::pipeline::Aggregate;
@@ -87,7 +87,7 @@ impl CompiledAggregate {
         step: &str,
         name: &str,
         aggregate: &Aggregate,
-        limits: &Limits,
+        scope: &Scope<'_>,
     ) -> Result<Self, OperatorError> {
         let (function, word, argument) = match aggregate {
             // The value is ignored, and evaluating `.` costs nothing.
@@ -99,7 +99,7 @@ impl CompiledAggregate {
             Aggregate::Collect(argument) => (Function::Collect, "collect", argument.as_str()),
         };
         let path = path::aggregate(step, name, word);
-        let argument = expression::compile(&path, argument, limits)?;
+        let argument = expression::compile(&path, argument, scope)?;
         Ok(Self {
             name: name.to_owned(),
             path,

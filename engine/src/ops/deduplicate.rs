@@ -4,11 +4,11 @@
 use crate::expr::Expression;
 use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
-use crate::ops::expression;
+use crate::ops::expression::{self, Scope};
 use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::StateError;
 use crate::plan::path;
-use crate::record::{Limits, Record};
+use crate::record::Record;
 
 /// The compiled step.
 pub(crate) struct Deduplicate {
@@ -18,9 +18,9 @@ pub(crate) struct Deduplicate {
 }
 
 impl Deduplicate {
-    pub(crate) fn compile(path: &str, key: &str, limits: &Limits) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(path: &str, key: &str, scope: &Scope<'_>) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
-        let key = expression::compile(&key_path, key, limits)?.for_keys();
+        let key = expression::compile(&key_path, key, scope)?.for_keys();
         Ok(Self {
             path: path.to_owned(),
             key_path,
@@ -96,7 +96,7 @@ mod tests {
         let step = Deduplicate::compile(
             "spec.pipeline.steps[0].deduplicate",
             ".id",
-            &Limits::default(),
+            &Scope::of_test(),
         )
         .unwrap();
         let mut state = step
@@ -116,7 +116,7 @@ mod tests {
         let step = Deduplicate::compile(
             "spec.pipeline.steps[0].deduplicate",
             ".id",
-            &Limits::default(),
+            &Scope::of_test(),
         )
         .unwrap();
         let state = step.decode(b"{\"id\":").unwrap();

@@ -5,14 +5,36 @@ use std::ops::ControlFlow;
 
 use crate::expr::{Expression, Value, ValueError};
 use crate::ops::error::OperatorError;
+use crate::pipeline::Values;
 use crate::record::{Limits, Record};
+
+/// What every expression of a stage has in common.
+pub(crate) struct Scope<'a> {
+    /// What it is given and what it makes stay within these.
+    pub(crate) limits: Limits,
+    /// The named values that it may use.
+    pub(crate) values: &'a Values,
+}
+
+#[cfg(test)]
+impl Scope<'_> {
+    /// The usual limits and no values.
+    pub(crate) fn of_test() -> Self {
+        static NONE: Values = Values::new();
+        Self {
+            limits: Limits::default(),
+            values: &NONE,
+        }
+    }
+}
 
 pub(crate) fn compile(
     path: &str,
     source: &str,
-    limits: &Limits,
+    scope: &Scope<'_>,
 ) -> Result<Expression, OperatorError> {
-    let compiled = Expression::compile(source).map(|expression| expression.within(*limits));
+    let compiled = Expression::compile_with(source, scope.values)
+        .map(|expression| expression.within(scope.limits));
     compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 

@@ -6,7 +6,7 @@ use crate::expr::Expression;
 use crate::key::KeyBytes;
 use crate::ops::aggregate::{CompiledAggregate, Partial};
 use crate::ops::error::{OperatorError, shown};
-use crate::ops::expression;
+use crate::ops::expression::{self, Scope};
 use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::pipeline;
@@ -36,20 +36,20 @@ impl GroupBy {
     pub(crate) fn compile(
         path: &str,
         step: &pipeline::GroupBy,
-        limits: &Limits,
+        scope: &Scope<'_>,
     ) -> Result<Self, OperatorError> {
         let key_path = path::key(path);
-        let key = expression::compile(&key_path, &step.key, limits)?.for_keys();
+        let key = expression::compile(&key_path, &step.key, scope)?.for_keys();
         let aggregates = step
             .aggregates
             .iter()
-            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate, limits));
+            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate, scope));
         Ok(Self {
             path: path.to_owned(),
             key_path,
             key,
             aggregates: aggregates.collect::<Result<_, _>>()?,
-            limits: *limits,
+            limits: scope.limits,
         })
     }
 
@@ -194,7 +194,7 @@ mod tests {
             aggregates: vec![("x".to_owned(), aggregate)],
             shards: None,
         };
-        GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Limits::default()).unwrap()
+        GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap()
     }
 
     /// The group of the records by themselves; their keys need not be equal.
@@ -228,7 +228,7 @@ mod tests {
             shards: None,
         };
         let step =
-            GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Limits::default()).unwrap();
+            GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap();
         let group = step.decode(&step.encode(&group(&step, &["[1]"]))).unwrap();
         assert_eq!(step.finish(group).unwrap().as_json_str(), r#"{"key":[1]}"#);
     }

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;
+use crate::ops::expression::Scope;
 use crate::ops::take_per_shard::Taken;
 use crate::ops::{expression, filter, flat_map, map, select, take_per_shard};
 use crate::plan::{RecordOperation, RecordStep};
-use crate::record::{Limits, Record, Selection};
+use crate::record::{Record, Selection};
 
 /// Whether more input can matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +46,17 @@ pub struct StepRun<'p> {
 }
 
 impl CompiledStep {
-    pub(crate) fn compile(step: &RecordStep, limits: &Limits) -> Result<Self, OperatorError> {
+    pub(crate) fn compile(step: &RecordStep, scope: &Scope<'_>) -> Result<Self, OperatorError> {
         let path = step.path.clone();
         let operation = match &step.operation {
             RecordOperation::Map(source) => {
-                Operation::Map(expression::compile(&path, source, limits)?)
+                Operation::Map(expression::compile(&path, source, scope)?)
             }
             RecordOperation::FlatMap(source) => {
-                Operation::FlatMap(expression::compile(&path, source, limits)?)
+                Operation::FlatMap(expression::compile(&path, source, scope)?)
             }
             RecordOperation::Filter(source) => {
-                Operation::Filter(expression::compile(&path, source, limits)?)
+                Operation::Filter(expression::compile(&path, source, scope)?)
             }
             RecordOperation::Select(fields) => Operation::Select(select::compile(&path, fields)?),
             RecordOperation::TakePerShard(limit) => Operation::TakePerShard(*limit),
@@ -169,7 +170,7 @@ mod tests {
         operations
             .into_iter()
             .enumerate()
-            .map(|indexed| CompiledStep::compile(&step(indexed), &Limits::default()).unwrap())
+            .map(|indexed| CompiledStep::compile(&step(indexed), &Scope::of_test()).unwrap())
             .collect()
     }
 
@@ -280,7 +281,7 @@ mod tests {
                 operation: select(paths),
             };
             assert!(
-                CompiledStep::compile(&refused, &Limits::default()).is_err(),
+                CompiledStep::compile(&refused, &Scope::of_test()).is_err(),
                 "{paths:?}"
             );
         }

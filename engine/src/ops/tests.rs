@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use crate::plan::{Plan, plan};
 
 /// Values in jq's order; those of one row are equal. `"NaN"` stands for NaN, see [`AS_VALUE`].
@@ -195,8 +195,9 @@ struct Programs {
 /// Steps of which exactly one shuffles.
 fn programs(steps: Vec<Step>) -> Programs {
     let plan = planned(steps);
-    let compile =
-        |stage: usize| StageProgram::compile(&plan.stages[stage], &Limits::default()).unwrap();
+    let compile = |stage: usize| {
+        StageProgram::compile(&plan.stages[stage], &plan.values, &Limits::default()).unwrap()
+    };
     Programs {
         map: compile(0),
         reduce: compile(1),
@@ -292,6 +293,7 @@ fn planned(steps: Vec<Step>) -> Plan {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: Values::new(),
         },
         1,
     )
@@ -633,10 +635,14 @@ fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
 #[test]
 fn compiling_names_the_step_whose_expression_is_wrong() {
     let compile = |steps: Vec<Step>, stage: usize| {
-        StageProgram::compile(&planned(steps).stages[stage], &Limits::default())
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
+        StageProgram::compile(
+            &planned(steps).stages[stage],
+            &Values::new(),
+            &Limits::default(),
+        )
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
     };
     let error = compile(
         vec![

@@ -18,6 +18,12 @@ impl fmt::Display for Plan {
         )?;
         writeln!(f)?;
         table(f, &self.stages)?;
+        if !self.values.is_empty() {
+            writeln!(f, "\nvalues")?;
+        }
+        for (name, value) in &self.values {
+            writeln!(f, "  ${name} = {value}")?;
+        }
         for stage in &self.stages {
             writeln!(f, "\nstage {} {}", stage.id, stage.name)?;
             work(f, stage)?;
@@ -179,6 +185,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: crate::pipeline::Values::new(),
         }
     }
 
@@ -232,6 +239,7 @@ stage 0 map
             sink: Sink {
                 format: Format::Text,
             },
+            values: crate::pipeline::Values::new(),
         };
         assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
     }
@@ -245,5 +253,14 @@ stage 0 map
         let mut changed = word_count();
         changed.steps[2] = Step::Filter(".count > 2".to_owned());
         assert_ne!(digest, plan(&changed, 32).digest());
+        let mut changed = word_count();
+        changed.values = [("day".to_owned(), "\"2026-11-27\"".to_owned())].into();
+        let plan = plan(&changed, 32);
+        assert_ne!(digest, plan.digest());
+        assert!(
+            plan.to_string()
+                .contains("\nvalues\n  $day = \"2026-11-27\"\n"),
+            "{plan}"
+        );
     }
 }

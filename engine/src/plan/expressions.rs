@@ -5,7 +5,7 @@
 use super::path;
 use crate::expr::Expression;
 use crate::ops::select;
-use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
+use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step, Values};
 
 /// An expression that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,7 @@ pub struct ExpressionError {
 /// Compiles each expression and returns the errors in the order of the manifest.
 pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
+    let values = &pipeline.values;
     let mut check = |path: String, compiled: Result<(), String>| {
         if let Err(message) = compiled {
             errors.push(ExpressionError { path, message });
@@ -29,13 +30,13 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
         let path = path::step(index, step);
         match step {
             Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => {
-                check(path, compile(source));
+                check(path, compile(source, values));
             }
-            Step::Deduplicate { key, .. } => check(path::key(&path), compile(key)),
+            Step::Deduplicate { key, .. } => check(path::key(&path), compile(key, values)),
             Step::GroupBy(GroupBy {
                 key, aggregates, ..
             }) => {
-                check(path::key(&path), compile(key));
+                check(path::key(&path), compile(key, values));
                 for (name, aggregate) in aggregates {
                     let (function, source) = match aggregate {
                         Aggregate::Count => continue,
@@ -45,7 +46,10 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
                         Aggregate::Avg(source) => ("avg", source),
                         Aggregate::Collect(source) => ("collect", source),
                     };
-                    check(path::aggregate(&path, name, function), compile(source));
+                    check(
+                        path::aggregate(&path, name, function),
+                        compile(source, values),
+                    );
                 }
             }
             Step::Select(columns) => {
@@ -58,8 +62,8 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     errors
 }
 
-fn compile(source: &str) -> Result<(), String> {
-    Expression::compile(source)
+fn compile(source: &str, values: &Values) -> Result<(), String> {
+    Expression::compile_with(source, values)
         .map(drop)
         .map_err(|error| error.to_string())
 }
@@ -80,6 +84,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: Values::new(),
         };
         let errors: Vec<_> = check_expressions(&pipeline)
             .iter()
@@ -124,6 +129,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: Values::new(),
         };
         let errors = check_expressions(&pipeline);
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
@@ -142,5 +148,35 @@ mod tests {
             errors[1].to_string(),
             "spec.pipeline.steps[2].groupBy.key: line 2, column 3: the filter upcase/0 is not defined"
         );
+    }
+
+    #[test]
+    fn a_value_is_a_variable_in_every_expression_and_others_are_not_defined() {
+        let expression = || "$limit + .a".to_owned();
+        let group = GroupBy {
+            key: expression(),
+            aggregates: [("n".to_owned(), Aggregate::Max(expression()))].into(),
+            shards: None,
+        };
+        let mut pipeline = Pipeline {
+            source: Source::Files { empty_ok: false },
+            steps: vec![
+                Step::Map(expression()),
+                Step::GroupBy(group),
+                Step::Deduplicate {
+                    key: expression(),
+                    shards: None,
+                },
+            ],
+            sink: Sink {
+                format: Format::Jsonl,
+            },
+            values: [("limit".to_owned(), "7".to_owned())].into(),
+        };
+        assert_eq!(check_expressions(&pipeline), []);
+        pipeline.values = [("limits".to_owned(), "7".to_owned())].into();
+        let errors = check_expressions(&pipeline);
+        assert_eq!(errors.len(), 4);
+        assert!(errors[0].message.contains("$limit"), "{}", errors[0]);
     }
 }

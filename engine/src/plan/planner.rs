@@ -29,9 +29,12 @@ pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
     for (index, step) in pipeline.steps.iter().enumerate() {
         planner.add(path::step(index, step), step);
     }
-    planner.finish(StageOutput::Sink {
-        format: pipeline.sink.format,
-    })
+    Plan {
+        stages: planner.finish(StageOutput::Sink {
+            format: pipeline.sink.format,
+        }),
+        values: pipeline.values.clone(),
+    }
 }
 
 struct Planner {
@@ -107,12 +110,10 @@ impl Planner {
         self.finished.push(stage.with_output(id, output));
     }
 
-    fn finish(mut self, output: StageOutput) -> Plan {
+    fn finish(mut self, output: StageOutput) -> Vec<Stage> {
         let id = self.next_id();
         self.finished.push(self.open.with_output(id, output));
-        Plan {
-            stages: self.finished,
-        }
+        self.finished
     }
 
     fn next_id(&self) -> StageId {
@@ -152,6 +153,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: crate::pipeline::Values::new(),
         }
     }
 

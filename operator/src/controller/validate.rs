@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(
             errors(serde_json::json!([{"a": null, "b": 1}])),
             [
-                "spec.pipeline.source.items.values[0].a: was null inside an object, and `kubectl apply` has dropped it (got null); leave the key out, write the item as JSON text and parse it with a step (map: fromjson), or put the records into a file"
+                "spec.pipeline.source.items.values[0].a: was null inside an object, and `kubectl apply` has dropped it (got null); leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file"
             ]
         );
         assert_eq!(errors(serde_json::json!([{"b": 1}])), [""; 0]);

@@ -47,11 +47,12 @@ fn programs() -> Programs {
         sink: Sink {
             format: Format::Jsonl,
         },
+        values: Values::new(),
     };
     let plan = plan(&pipeline, 1);
     Programs {
-        map: StageProgram::compile(&plan.stages[0], &Limits::default()).unwrap(),
-        reduce: StageProgram::compile(&plan.stages[1], &Limits::default()).unwrap(),
+        map: StageProgram::compile(&plan.stages[0], &plan.values, &Limits::default()).unwrap(),
+        reduce: StageProgram::compile(&plan.stages[1], &plan.values, &Limits::default()).unwrap(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Converts the manifest's pipeline to the engine's pipeline. Plans nothing, reads no file and
 //! compiles no expression.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
     StepSpec,
 };
-use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
 use zephyr_store::formats::{self, ReadLimits};
@@ -50,6 +53,15 @@ pub enum PipelineError {
         #[source]
         source: std::sync::Arc<ItemError>,
     },
+    /// A named value that cannot be written as JSON.
+    #[error("spec.pipeline.values.{name}: cannot be written as JSON")]
+    Value {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::sync::Arc<ItemError>,
+    },
 }
 
 /// Why a JSON value cannot be written as text.
@@ -77,6 +89,7 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
         source: source(&spec.source)?,
         steps,
         sink: sink(spec)?,
+        values: values(&spec.values)?,
     })
 }
 
@@ -123,6 +136,18 @@ fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
     Ok(Sink {
         format: format(found),
     })
+}
+
+/// Named values as JSON texts.
+fn values(spec: &BTreeMap<String, Value>) -> Result<Values, PipelineError> {
+    let text = |(name, value): (&String, &Value)| match serde_json::to_string(value) {
+        Ok(text) => Ok((name.clone(), text)),
+        Err(error) => Err(PipelineError::Value {
+            name: name.clone(),
+            source: std::sync::Arc::new(ItemError(error)),
+        }),
+    };
+    spec.iter().map(text).collect()
 }
 
 fn source(spec: &SourceSpec) -> Result<Source, PipelineError> {

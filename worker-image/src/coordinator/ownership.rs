@@ -130,6 +130,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
+            values: Values::new(),
         };
         check(
             &plan(&pipeline, 3),

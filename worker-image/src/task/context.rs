@@ -135,7 +135,11 @@ impl TaskContext {
         if let Some(program) = programs.get(&stage.id) {
             return Ok(Arc::clone(program));
         }
-        let program = Arc::new(StageProgram::compile(stage, &self.record_limits(stage))?);
+        let program = Arc::new(StageProgram::compile(
+            stage,
+            &self.setup.plan.values,
+            &self.record_limits(stage),
+        )?);
         programs.insert(stage.id, Arc::clone(&program));
         Ok(program)
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::payload::push_number;
 
 fn compiled(aggregate: &Aggregate) -> CompiledAggregate {
-    CompiledAggregate::compile("step", "x", aggregate, &Limits::default()).unwrap()
+    CompiledAggregate::compile("step", "x", aggregate, &Scope::of_test()).unwrap()
 }
 
 fn record(text: &str) -> Record {

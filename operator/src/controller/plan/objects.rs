@@ -76,6 +76,7 @@ pub(super) fn create_missing(
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
     let mut spec = job.spec.clone();
+    spec.pipeline = spec.pipeline.with_values_in_paths().0;
     fill_in(
         &mut spec,
         &installation.worker_image,

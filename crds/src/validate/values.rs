@@ -1,0 +1,156 @@
+//! Named values of a pipeline: their names, what the API server would change in them, and paths that contain them as
+//! `{value:name}`. Evaluates no expression.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::{items, pipeline};
+use crate::field_error::FieldError;
+use crate::pipeline::{MAX_VALUES, PipelineSpec};
+
+/// The field of named values.
+pub(super) const VALUES: &str = "spec.pipeline.values";
+/// How a path refers to a value.
+const PLACEHOLDER: &str = "{value:";
+/// Names that jq gives a meaning of its own.
+const RESERVED_NAMES: [&str; 3] = ["ENV", "__loc__", "__prog_args"];
+/// Longest name, in bytes.
+const MAX_NAME: usize = 63;
+/// Characters that a path gives a meaning, which a value in a path must not have.
+const MEANINGFUL: [char; 9] = ['*', '?', '[', ']', '{', '}', '\\', '#', '%'];
+
+/// Every error in the values themselves.
+pub(super) fn validate(values: &BTreeMap<String, Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if values.len() > MAX_VALUES {
+        let allowed = format!("at most {MAX_VALUES}, put several into one object");
+        errors.push(FieldError::new(VALUES, "has too many values", allowed).got(values.len()));
+    }
+    for (name, value) in values {
+        let path = format!("{VALUES}.{name}");
+        errors.extend(name_fault(&path, name));
+        errors.extend(pipeline::nests_too_deep(&path, value));
+    }
+    let map: Map<String, Value> = values.clone().into_iter().collect();
+    errors.extend(items::changed_values(VALUES, &map));
+    errors
+}
+
+fn name_fault(path: &str, name: &str) -> Option<FieldError> {
+    if RESERVED_NAMES.contains(&name) {
+        let allowed = format!("any name except {}", RESERVED_NAMES.join(", "));
+        return Some(FieldError::new(
+            path,
+            "has a name that jq uses itself",
+            allowed,
+        ));
+    }
+    let is_word = name.len() <= MAX_NAME
+        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .chars()
+            .all(|each| each.is_ascii_alphanumeric() || each == '_');
+    (!is_word).then(|| {
+        FieldError::new(
+            path,
+            "has a name that an expression cannot use",
+            format!("a letter or _, then letters, digits and _; at most {MAX_NAME} characters"),
+        )
+        .got(name)
+    })
+}
+
+impl PipelineSpec {
+    /// The same pipeline with the values in the place of every `{value:name}` of its paths, and what is wrong with these.
+    /// A value that cannot be used leaves its name there, so that the rest of the path can be checked.
+    #[must_use]
+    pub fn with_values_in_paths(&self) -> (Self, Vec<FieldError>) {
+        let mut resolved = self.clone();
+        let mut errors = Vec::new();
+        if let Some(files) = &mut resolved.source.files {
+            for (index, path) in files.paths.iter_mut().enumerate() {
+                let field = format!("spec.pipeline.source.files.paths[{index}]");
+                *path = replaced(&field, path, &self.values, &mut errors);
+            }
+        }
+        let sink = &mut resolved.sink.files.path;
+        *sink = replaced(
+            "spec.pipeline.sink.files.path",
+            sink,
+            &self.values,
+            &mut errors,
+        );
+        (resolved, errors)
+    }
+}
+
+fn replaced(
+    field: &str,
+    path: &str,
+    values: &BTreeMap<String, Value>,
+    errors: &mut Vec<FieldError>,
+) -> String {
+    let mut text = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once(PLACEHOLDER) {
+        let Some((name, behind)) = after.split_once('}') else {
+            break;
+        };
+        text.push_str(before);
+        match values.get(name).map(as_text) {
+            Some(Ok(value)) => text.push_str(&value),
+            Some(Err(wrong)) => {
+                text.push_str(name);
+                let wrong = format!("contains {{value:{name}}}, which {wrong}");
+                let allowed = "a string or an integer without * ? [ ] { } \\ # % and without control characters";
+                errors.push(FieldError::new(field, wrong, allowed).got(path));
+            }
+            None => {
+                text.push_str("value");
+                errors.push(unknown(field, name, values).got(path));
+            }
+        }
+        rest = behind;
+    }
+    text.push_str(rest);
+    text
+}
+
+fn unknown(field: &str, name: &str, values: &BTreeMap<String, Value>) -> FieldError {
+    let names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+    let allowed = if names.is_empty() {
+        format!("{VALUES} has no value; give it one of this name")
+    } else {
+        let names: Vec<_> = names.into_iter().collect();
+        format!("{VALUES} has {}", names.join(", "))
+    };
+    FieldError::new(
+        field,
+        format!("contains {{value:{name}}}, which has no value"),
+        allowed,
+    )
+}
+
+/// A value as it stands in a path, or why it cannot.
+fn as_text(value: &Value) -> Result<String, &'static str> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        Value::Number(_) => return Err("is a number with a fraction or an exponent"),
+        Value::Null => return Err("is null"),
+        Value::Bool(_) => return Err("is true or false"),
+        Value::Array(_) => return Err("is a list"),
+        Value::Object(_) => return Err("is an object"),
+    };
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.contains(MEANINGFUL) || text.chars().any(char::is_control) {
+        return Err("has a character that a path does not take as it is");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;
