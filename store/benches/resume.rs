@@ -131,6 +131,7 @@ async fn take_over(folder: &Path, tasks: u32) {
         ..stage.clone()
     };
     let plan = Plan {
+        values: zephyr_engine::pipeline::Values::new(),
         stages: vec![stage, last],
     };
     let resumed = State::new(Config::new(3, 0), &plan, taken.epoch, taken.records).unwrap();

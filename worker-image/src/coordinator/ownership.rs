@@ -130,7 +130,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
-            values: Values::new(),
+            values: zephyr_engine::pipeline::Values::new(),
         };
         check(
             &plan(&pipeline, 3),

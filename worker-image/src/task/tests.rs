@@ -56,7 +56,7 @@ impl Job {
             sink: Sink {
                 format: Format::Jsonl,
             },
-            values: Values::new(),
+            values: zephyr_engine::pipeline::Values::new(),
         };
         let storage =
             JobStorage::new(stores, "s3://work/jobs", JobUid::parse("uid").unwrap()).unwrap();
