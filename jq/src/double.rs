@@ -15,8 +15,13 @@ pub(crate) fn write_double(number: f64, out: &mut String) {
         out.push_str("null");
         return;
     }
+    // Writing to a string cannot fail.
+    if let Some(integer) = small_integer(number) {
+        let _ = write!(out, "{integer}");
+        return;
+    }
     let number = number.clamp(f64::MIN, f64::MAX);
-    // The shortest digits with an exponent: `d.ddde±x`. Writing to a string cannot fail.
+    // The shortest digits with an exponent: `d.ddde±x`.
     let mut shortest = String::new();
     let _ = write!(shortest, "{number:e}");
     let (sign, shortest) = shortest
@@ -27,6 +32,19 @@ pub(crate) fn write_double(number: f64, out: &mut String) {
     let exponent = exponent.parse::<i32>().unwrap_or_default();
     out.push_str(sign);
     write_digits(&digits, exponent, out);
+}
+
+/// The integer that most doubles are, if it has so few digits that it is written as one.
+fn small_integer(number: f64) -> Option<i64> {
+    const LIMIT: f64 = 1e15;
+    let is_small = number.abs() < LIMIT
+        && number.fract() == 0.0
+        && !(number == 0.0 && number.is_sign_negative());
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is whole and below the limit"
+    )]
+    is_small.then_some(number as i64)
 }
 
 /// Writes `d.ddd` times ten to the power of `exponent`.
