@@ -275,7 +275,8 @@ impl<'t> Spans<'t> {
 
     fn read(&mut self, region: &Region) -> bool {
         for (group, span) in self.groups.iter_mut().enumerate() {
-            *span = region.pos(group);
+            // Oniguruma can give a group an end before its beginning, which makes jq crash. Such a group is empty here.
+            *span = region.pos(group).map(|(from, to)| (from, to.max(from)));
         }
         true
     }

@@ -99,6 +99,11 @@ fn an_empty_match_moves_on_by_one_byte_as_in_jq() {
 }
 
 #[test]
+fn a_group_that_ends_before_it_begins_is_empty() {
+    check("(.|a?){2}_", "g", "_", r#"0+1:"_"(1+0:"")"#);
+}
+
+#[test]
 fn flags_mean_what_they_mean_in_jq() {
     check("B", "i", "ab", r#"1+1:"b""#);
     check("straße", "i", "STRASSE", r#"0+7:"STRASSE""#);
