@@ -67,7 +67,7 @@ impl BrokenDown {
     /// The fields in jq's order.
     pub(crate) fn to_numbers(self) -> [i64; 8] {
         [
-            self.year,
+            self.c_year(),
             self.month,
             self.day,
             self.hour,
@@ -76,6 +76,12 @@ impl BrokenDown {
             self.weekday,
             self.yearday,
         ]
+    }
+
+    /// The year as C adds 1900 to a field of 32 bits: the years beyond 2,147,483,647 are negative.
+    fn c_year(&self) -> i64 {
+        const RANGE: i64 = 1 << 32;
+        (self.year + RANGE / 2).rem_euclid(RANGE) - RANGE / 2
     }
 
     /// From seconds since 1970. `None` if the year does not fit into C's fields.
@@ -130,10 +136,11 @@ pub(crate) fn gmtime(seconds: f64) -> Result<(BrokenDown, f64), String> {
 /// Seconds since 1970 of the numbers of a broken-down time.
 ///
 /// # Errors
-/// jq's sentence if the year is out of range, and also for the second before 1970, which C cannot tell from an error.
+/// jq's sentence if the year is out of range, and also for the last two seconds before 1970, which jq mistakes for errors.
 pub(crate) fn mktime(numbers: &[f64]) -> Result<i64, String> {
     match BrokenDown::from_numbers(numbers).timestamp() {
         None | Some(-1) => Err("invalid gmtime representation".to_owned()),
+        Some(-2) => Err("mktime not supported on this platform".to_owned()),
         Some(timestamp) => Ok(timestamp),
     }
 }

@@ -191,22 +191,22 @@ pub(crate) fn to_text(bytes: Vec<u8>) -> String {
     let mut rest = bytes.as_slice();
     while let Some(&first) = rest.first() {
         let length = if matches!(first, 0xC2..=0xF4) {
-            length_of(first).min(rest.len())
+            length_of(first)
         } else {
             1
         };
-        let continued = rest[1..length]
+        let Some(sequence) = rest.get(..length) else {
+            // jq takes whatever is left of the text.
+            out.push(char::REPLACEMENT_CHARACTER);
+            break;
+        };
+        let continued = sequence[1..]
             .iter()
             .take_while(|&&byte| byte & 0xC0 == 0x80)
             .count();
         let (sequence, behind) = rest.split_at(1 + continued);
         match std::str::from_utf8(sequence) {
             Ok(text) => out.push_str(text),
-            Err(_) if length > rest.len() => {
-                // jq takes whatever is left of the text.
-                out.push(char::REPLACEMENT_CHARACTER);
-                break;
-            }
             Err(_) => out.push(char::REPLACEMENT_CHARACTER),
         }
         rest = behind;
@@ -289,6 +289,7 @@ mod tests {
             ("7aCA", "\u{fffd}"),
             ("wIA=", "\u{fffd}\u{fffd}"),
             ("8J8=", "\u{fffd}"),
+            ("null", "\u{fffd}\u{fffd}"),
             ("4oKs8J8", "€\u{fffd}"),
         ] {
             assert_eq!(from_base64(text).as_deref(), Ok(expected), "{text}");

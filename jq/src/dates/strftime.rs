@@ -206,7 +206,7 @@ impl Writer<'_> {
             hour => hour,
         };
         let (digits, number) = match letter {
-            b'C' => (1, time.year.div_euclid(100)),
+            b'C' => (1, time.c_year().div_euclid(100)),
             b'd' | b'e' => (2, time.day),
             b'H' | b'k' => (2, time.hour),
             b'I' | b'l' => (2, hour_of_12),
@@ -218,7 +218,7 @@ impl Writer<'_> {
             b'U' => (2, (time.yearday - time.weekday + 7) / 7),
             b'W' => (2, (time.yearday - (time.weekday - 1 + 7) % 7 + 7) / 7),
             b'w' => (1, time.weekday),
-            b'Y' => (1, time.year),
+            b'Y' => (1, time.c_year()),
             b'y' => (2, time.year.rem_euclid(100)),
             b'G' => (1, iso_week(time).0),
             b'g' => (2, iso_week(time).0.rem_euclid(100)),
@@ -291,7 +291,7 @@ impl Writer<'_> {
 /// Year and week of ISO 8601: weeks begin on Monday, and the first one has the year's first Thursday.
 fn iso_week(time: &BrokenDown) -> (i64, i64) {
     let length = |year| 365 + i64::from(is_leap(year));
-    let mut year = time.year;
+    let mut year = time.c_year();
     let mut days = days_of_iso_year(time.yearday, time.weekday);
     if days < 0 {
         year -= 1;

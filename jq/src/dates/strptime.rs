@@ -442,19 +442,30 @@ impl<'t> Parser<'t> {
         self.time
     }
 
-    /// Those of the two that were not read.
+    /// Those of the two that were not read. A day of another year is looked for as the C library does: on through its table,
+    /// whose rows follow each other.
     fn month_and_day_of_yearday(&mut self) {
-        let starts = DAYS_BEFORE[usize::from(is_leap(self.time.year))];
-        // A day before the year is in its first month: the C library reads memory at random there.
-        let month = starts
+        let table = DAYS_BEFORE.as_flattened();
+        let year = if is_leap(self.time.year) {
+            DAYS_BEFORE[0].len()
+        } else {
+            0
+        };
+        let starts = table.get(year..).unwrap_or_default();
+        let months = starts
             .iter()
-            .rposition(|&start| start <= self.time.yearday)
-            .unwrap_or(0);
+            .take_while(|&&start| start <= self.time.yearday)
+            .count();
         if !self.has_month {
-            self.time.month = i64::try_from(month).unwrap_or_default();
+            self.time.month = i64::try_from(months).unwrap_or_default() - 1;
         }
         if !self.has_day {
-            self.time.day = self.time.yearday - starts[month] + 1;
+            let start = (year + months)
+                .checked_sub(1)
+                .and_then(|at| table.get(at))
+                .copied()
+                .unwrap_or_default();
+            self.time.day = self.time.yearday - start + 1;
         }
     }
 }
@@ -467,8 +478,14 @@ fn days_before_month(time: &BrokenDown) -> i64 {
         .unwrap_or_default()
 }
 
+/// The weekday by the C library's formula, which cuts quotients towards zero, so that it is wrong before year 1.
 fn weekday_of(time: &BrokenDown) -> i64 {
-    let days = super::days_before_year(time.year) + days_before_month(time) + time.day - 1;
-    // 1970 began on a Thursday.
-    (days + 4).rem_euclid(DAYS_A_WEEK)
+    let year = time.year - i64::from(time.month < 2);
+    let (fourths, centuries) = (year / 4, year / 4 / 25);
+    let leap_days = fourths - centuries + i64::from(fourths % 25 < 0) + centuries / 4;
+    let month = usize::try_from(time.month).unwrap_or_default();
+    let before = DAYS_BEFORE[0].get(month).copied().unwrap_or_default();
+    // The leap days of the years 1 to 1969 and the Thursday that 1970 began with are in the constant.
+    let days = (time.year - 1970) * 365 + leap_days + before + time.day - 1 - 473;
+    days.rem_euclid(DAYS_A_WEEK)
 }

@@ -85,6 +85,10 @@ fn mktime_brings_fields_into_their_ranges() {
         "invalid gmtime representation"
     );
     assert_eq!(
+        mktime(&[1969.0, 11.0, 31.0, 23.0, 59.0, 58.0]).unwrap_err(),
+        "mktime not supported on this platform"
+    );
+    assert_eq!(
         mktime(&[1e10, 12.0, 1.0]).unwrap_err(),
         "invalid gmtime representation"
     );
@@ -122,6 +126,16 @@ fn strptime_reads_all_directives() {
         [2024, 4, 6, 0, 0, 0, 1, 126],
         " extra",
     );
+    reads("2023 00 0", "%Y %U %w", [2023, -1, -6, 0, 0, 0, 0, -7], "");
+    reads(
+        "2020 00 1",
+        "%Y %W %w",
+        [2020, -1, -366, 0, 0, 0, 1, -2],
+        "",
+    );
+    reads("2023 53 6", "%Y %W %w", [2023, 25, 5, 0, 0, 0, 6, 370], "");
+    reads("2024 53 6", "%Y %W %w", [2024, 12, 4, 0, 0, 0, 6, 369], "");
+    reads("0", "%Y", [0, 0, 0, 0, 0, 0, 6, -1], "");
     reads("JANUARY", "%b", [1900, 0, 0, 0, 0, 0, 0, -1], "");
     for (text, format) in [
         ("x", "%q"),
@@ -173,6 +187,11 @@ fn strftime_writes_all_directives() {
         [2021.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
         "%G-W%V-%u %a",
         "2020-W53-6 Sat",
+    );
+    writes(
+        [2_147_483_647.0, 12.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        "%F %C %y",
+        "-2147483648-01-01 -21474837 48",
     );
     writes(
         [2024.0, 13.0, 35.0, 0.0, 0.0, 0.0, 0.0, 0.0],
