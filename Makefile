@@ -4,7 +4,7 @@
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
-  bench-operator simulate soak jq-expectations docs release-check
+  bench-operator simulate soak jq-expectations jq-fuzz docs release-check
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -68,6 +68,9 @@ bench-operator: install ## Measure the installed operator among thousands of obj
 
 jq-expectations: ## Ask real jq 1.8.1 for the values of the expressions in jq/tests/expectations; needs Python
 	@jq/tests/with-jq jq/tests/expectations.py
+
+jq-fuzz: ## Random programs through this evaluator and real jq, for TIME seconds; needs Python
+	@jq/tests/fuzz $(or $(TIME),60)
 
 simulate: ## Repeat the random runs of one seed (state machine, ledger, whole jobs, operator): make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)

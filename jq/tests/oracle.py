@@ -60,11 +60,14 @@ def answer(jq, case):
     return {"outputs": outputs}
 
 
+def limit():
+    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def child():
     import jq
 
-    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # jq writes what it warns of to standard error, and `debug` too.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for line in sys.stdin.buffer:
@@ -84,16 +87,17 @@ def child():
 
 
 class Oracle:
-    """A child that answers cases one by one."""
+    """A child that answers cases one by one: real jq, or another program that does as this one."""
 
-    def __init__(self):
+    def __init__(self, command=None):
+        self.command = command or [sys.executable, __file__, "--child"]
         self.process = None
 
     def ask(self, line):
         """The answer to one line, as bytes without the newline."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, "--child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, preexec_fn=limit
             )
         try:
             self.process.stdin.write(line.rstrip(b"\n") + b"\n")
