@@ -168,10 +168,10 @@ def is_same_number(left, right):
         return True
     a, b = float(left), float(right)
     a, b = (max(-sys.float_info.max, min(sys.float_info.max, number)) for number in (a, b))
-    return a == b and abs(a) >= EXACT_FROM
+    return a == b and (abs(a) >= EXACT_FROM or a == 0 or "E" in left)
 
 
-PATTERN_REFUSED = re.compile("Regex failure|is not a valid modifier string")
+REFUSED_EARLY = re.compile("Regex failure|is not a valid modifier string|as object key")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
@@ -210,8 +210,8 @@ class Fuzz:
         ours = self.ours.ask(line).decode()
         if ours.startswith('{"stopped"'):
             return theirs, ours
-        if '"refused"' in ours and PATTERN_REFUSED.search(ours):
-            # Constant patterns are compiled with the program.
+        if '"refused"' in ours and REFUSED_EARLY.search(ours):
+            # Constant patterns and keys are looked at with the program.
             return None
         (left, left_fails, left_message), (right, right_fails, right_message) = parts(theirs), parts(ours)
         if left_fails == right_fails and is_same(left, right):

@@ -9,6 +9,10 @@ use super::paths::{change_path, delete_paths, get_path, set_path};
 use crate::program::{Kind, Node};
 use crate::value::Value;
 
+/// Paths that an assignment collects before it changes anything, so that it can change the input in place while nobody
+/// else holds it. Beyond that it changes the input path by path: there may be paths without end, until a change fails.
+const MOST_WAITING: usize = 1 << 10;
+
 impl<'v> Machine<'_, 'v> {
     /// The output of an assignment whose right side gives one value.
     pub(super) fn assigned(
@@ -34,7 +38,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         node: &'v Node,
         env: Environment<'_, 'v>,
-        mut input: Value<'v>,
+        input: Value<'v>,
         value: &Value<'v>,
     ) -> Output<'v> {
         let (Kind::Assign(paths, _)
@@ -43,15 +47,13 @@ impl<'v> Machine<'_, 'v> {
         else {
             return Err(error("not an assignment"));
         };
-        let (paths, failure) = self.paths_of(paths, env, &input);
-        for path in paths {
-            input = change_path(input, &path, &mut |old| match &node.kind {
+        self.change_each(paths, env, input, &mut |input, path| {
+            change_path(input, &path, &mut |old| match &node.kind {
                 Kind::UpdateWith(operator, ..) => operate(*operator, old, value.clone()),
                 Kind::UpdateAlternative(..) if old.is_truthy() => Ok(old),
                 _ => Ok(value.clone()),
-            })?;
-        }
-        failure.map_or(Ok(input), Err)
+            })
+        })
     }
 
     /// `paths |= update`: the first output of `update` takes the place of what was there; without one it is deleted.
@@ -60,29 +62,54 @@ impl<'v> Machine<'_, 'v> {
         paths: &'v Node,
         update: &'v Node,
         env: Environment<'_, 'v>,
-        mut input: Value<'v>,
+        input: Value<'v>,
     ) -> Output<'v> {
-        let (paths, failure) = self.paths_of(paths, env, &input);
         let mut deleted = Vec::new();
-        for path in paths {
+        let input = self.change_each(paths, env, input, &mut |input, path| {
             if update.is_single {
-                input = change_path(input, &path, &mut |old| self.one_owned(update, env, old))?;
-                continue;
+                return change_path(input, &path, &mut |old| self.one_owned(update, env, old));
             }
             let path = Value::array(path);
             let old = get_path(&input, &path)?;
-            match self.first_of(update, env, old)? {
-                Some(new) => input = set_path(input, &path.into_elements(), new)?,
-                None => deleted.push(path),
+            if let Some(new) = self.first_of(update, env, old)? {
+                return set_path(input, &path.into_elements(), new);
             }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
+            deleted.push(path);
+            Ok(input)
+        })?;
         if deleted.is_empty() {
             return Ok(input);
         }
         delete_paths(input, Value::array(deleted))
+    }
+
+    /// Lets `change` change the input at each path that a part leads to, in their order.
+    fn change_each(
+        &self,
+        node: &'v Node,
+        env: Environment<'_, 'v>,
+        input: Value<'v>,
+        change: &mut dyn FnMut(Value<'v>, Vec<Value<'v>>) -> Output<'v>,
+    ) -> Output<'v> {
+        let (mut waiting, mut changed) = (Vec::new(), None);
+        let flow = self.run(node, env, Placed::plain(input.clone()), &mut |placed| {
+            let path = placed.into_path()?;
+            if changed.is_none() && waiting.len() < MOST_WAITING {
+                waiting.push(path);
+                return Ok(());
+            }
+            let mut value = changed.take().unwrap_or_else(|| input.clone());
+            for path in waiting.drain(..).chain([path]) {
+                value = change(value, path)?;
+            }
+            changed = Some(value);
+            Ok(())
+        });
+        let mut value = changed.unwrap_or(input);
+        for path in waiting {
+            value = change(value, path)?;
+        }
+        flow.map(|()| value)
     }
 
     /// `del(paths)`

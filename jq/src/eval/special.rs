@@ -361,11 +361,26 @@ impl<'v> Machine<'_, 'v> {
             env,
             &value,
             &mut |count| match steps(&count, f64::ceil)? {
-                Some(0) => Ok(()),
-                Some(count) => self.take(count, from, env, item.clone(), out),
-                None => Err(error("limit doesn't support negative count")),
+                Steps::Of(0) => Ok(()),
+                Steps::Of(count) => self.take(count, from, env, item.clone(), out),
+                Steps::Unfit(failure) => self.fail_at_first(failure, from, env, item.clone()),
+                Steps::Negative => Err(error("limit doesn't support negative count")),
             },
         )
+    }
+
+    /// Fails as soon as `from` has an output.
+    fn fail_at_first<M: Item<'v>>(
+        &self,
+        failure: Failure<'v>,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+    ) -> Flow<'v> {
+        let mut failure = Some(failure);
+        self.run(from, env, item, &mut |_: M| {
+            failure.take().map_or(Ok(()), Err)
+        })
     }
 
     fn skip<M: Item<'v>>(
@@ -378,8 +393,12 @@ impl<'v> Machine<'_, 'v> {
     ) -> Flow<'v> {
         let value = item.value().clone();
         self.values(count, env, &value, &mut |count| {
-            let Some(count) = steps(&count, f64::floor)? else {
-                return Err(error("skip doesn't support negative count"));
+            let count = match steps(&count, f64::floor)? {
+                Steps::Of(count) => count,
+                Steps::Unfit(failure) => {
+                    return self.fail_at_first(failure, from, env, item.clone());
+                }
+                Steps::Negative => return Err(error("skip doesn't support negative count")),
             };
             let mut seen = 0;
             self.run(from, env, item.clone(), &mut |item: M| {
@@ -399,8 +418,12 @@ impl<'v> Machine<'_, 'v> {
     ) -> Flow<'v> {
         let value = item.value().clone();
         self.values(count, env, &value, &mut |count| {
-            let Some(count) = steps(&count, f64::floor)? else {
-                return Err(error("nth doesn't support negative indices"));
+            let count = match steps(&count, f64::floor)? {
+                Steps::Of(count) => count,
+                Steps::Unfit(failure) => {
+                    return self.fail_at_first(failure, from, env, item.clone());
+                }
+                Steps::Negative => return Err(error("nth doesn't support negative indices")),
             };
             let wish = self.wish();
             let mut seen = 0;
@@ -586,16 +609,23 @@ pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) 
     Ok(Value::array(groups.collect()))
 }
 
-/// How many outputs a count means, rounded; `None` when it is negative.
-fn steps<'v>(count: &Value<'v>, round: fn(f64) -> f64) -> Result<Option<u64>, Failure<'v>> {
+/// How many outputs a count means.
+enum Steps<'v> {
+    Negative,
+    Of(u64),
+    /// jq compares it with 0, which it is greater than, and subtracts 1 from it at the first output.
+    Unfit(Failure<'v>),
+}
+
+/// How many outputs a count means, rounded.
+fn steps<'v>(count: &Value<'v>, round: fn(f64) -> f64) -> Result<Steps<'v>, Failure<'v>> {
     if count.compare(&Value::Integer(0))?.is_lt() {
-        return Ok(None);
+        return Ok(Steps::Negative);
     }
-    match count.to_float() {
-        Some(float) => Ok(Some(whole_steps(round(float)))),
-        // jq compares it with 0, which it is greater than, and then subtracts 1 from it.
-        None => Err(mismatch(count, &Value::Integer(1), "cannot be subtracted")),
-    }
+    Ok(match count.to_float() {
+        Some(float) => Steps::Of(whole_steps(round(float))),
+        None => Steps::Unfit(mismatch(count, &Value::Integer(1), "cannot be subtracted")),
+    })
 }
 
 fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) -> Flow<'v> {

@@ -63,13 +63,16 @@ fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
     text.get(length..).unwrap_or("")
 }
 
+/// A control character beyond the others, which jq escapes too.
+const DELETE: u8 = 0x7f;
+
 /// Appends `value` as a JSON string with quotes and the fewest escapes: quote, backslash and the control characters
-/// below U+0020, the five with a letter of their own by it.
+/// of ASCII, the five with a letter of their own by it.
 pub fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
     let mut plain_from = 0;
     for (at, byte) in value.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != DELETE {
             continue;
         }
         text.push_str(&value[plain_from..at]);

@@ -32,12 +32,13 @@ impl fmt::Display for Answer {
 }
 
 /// The answer of `program` to the JSON text `input`.
+#[allow(dead_code, reason = "not every user asks")]
 pub(crate) fn answer(program: &str, input: &str) -> Answer {
     with_stack(|| on_this_thread(program, input))
 }
 
 /// Why a program does not compile; `None` if it does.
-#[allow(dead_code, reason = "not every test asks")]
+#[allow(dead_code, reason = "not every user asks")]
 pub(crate) fn refusal(program: &str) -> Option<String> {
     with_stack(|| {
         Program::compile(program, &Options::default())
