@@ -4,7 +4,7 @@
 Reads lines {"program": text, "input": any JSON} from standard input. Prints for each
 {"outputs": [...]}, with "error": text if the program failed after these outputs, or
 {"refused": text} if it does not compile, or {"stopped": text} if it took too long, took too much
-memory or crashed jq. Programs run in a child, which is started again after a crash.
+memory or crashed jq. Programs run in a child without an environment, which is started again after a crash.
 """
 import json
 import os
@@ -97,7 +97,7 @@ class Oracle:
         """The answer to one line, as bytes without the newline."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, preexec_fn=limit
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, preexec_fn=limit, env={}
             )
         try:
             self.process.stdin.write(line.rstrip(b"\n") + b"\n")

@@ -133,7 +133,7 @@ fn program() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_compiles_or_is_refused(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..12), with in "[ ]?") {
@@ -145,7 +145,8 @@ proptest! {
     #[test]
     fn any_program_ends_in_json_or_an_error(program in program(), input in prop::sample::select(INPUTS.to_vec())) {
         let given = answer(&format!(". as $x | {program}"), input);
-        prop_assert_eq!(&given.refused, &None);
+        // Constant keys are looked at with the program.
+        prop_assert!(given.refused.as_ref().is_none_or(|refused| refused.contains("as object key")), "{:?}", given.refused);
         for output in &given.outputs {
             let parsed = serde_json::from_str::<serde_json::Value>(output);
             // Numbers beyond those of serde_json are JSON, too.
