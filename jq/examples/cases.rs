@@ -9,25 +9,21 @@
     reason = "a tool of the tests"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _, stdin, stdout};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-#[derive(Deserialize)]
-struct Case {
-    program: String,
-    input: Box<RawValue>,
-}
-
 fn main() {
     support::with_stack(|| {
         for line in stdin().lock().lines() {
-            let case = serde_json::from_str::<Case>(&line.unwrap()).unwrap();
-            let answer = support::on_this_thread(&case.program, case.input.get());
+            let case =
+                serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(&line.unwrap()).unwrap();
+            let program = serde_json::from_str::<String>(case["program"].get()).unwrap();
+            let answer = support::on_this_thread(&program, case["input"].get());
             let quoted = |text: &String| serde_json::to_string(text).unwrap();
             let text = match (&answer.refused, &answer.error) {
                 (Some(refused), _) => format!("{{\"refused\":{}}}", quoted(refused)),
