@@ -1,5 +1,7 @@
 //! Runs every example of docs/expressions.md, and every row of its tables.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
+
 mod support;
 
 use std::fs;

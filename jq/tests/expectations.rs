@@ -1,6 +1,8 @@
 //! The table of expectations: our expressions, with what real jq 1.8.1 makes of them (`make jq-expectations`). An answer
 //! that differs on purpose is in `expectations/differences.jsonl`, with the name of its row in docs/expressions.md.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,8 +72,7 @@ fn folder() -> PathBuf {
 fn read(path: &Path) -> Vec<Case> {
     let text = fs::read_to_string(path).unwrap();
     let parse = |(at, line)| {
-        serde_json::from_str(line)
-            .unwrap_or_else(|error| panic!("{}:{at}: {error}", path.display()))
+        Case::parse(line).unwrap_or_else(|error| panic!("{}:{at}: {error}", path.display()))
     };
     text.lines().enumerate().map(parse).collect()
 }
