@@ -82,13 +82,13 @@ fn sessions_workers_and_pods_name_each_other(state: &State) -> Result<(), Violat
         .filter(|worker| worker.place().is_some())
         .count();
     require(state.sessions.len() == connected, rule, || {
-        "there are sessions of nobody".to_owned()
+        "there are sessions without a worker".to_owned()
     })?;
     require(state.pods.len() == state.workers.len(), rule, || {
-        "there are pods of nobody".to_owned()
+        "there are pods without a worker".to_owned()
     })?;
     require(state.by_load.len() == takers, rule, || {
-        "there are loads of nobody".to_owned()
+        "there are loads without a worker".to_owned()
     })?;
     require(
         state.no_worker_since.is_none() || state.workers.is_empty(),
@@ -368,7 +368,7 @@ fn nothing_is_free_for_ever(state: &State) -> Result<(), Violation> {
     for (task, history) in &state.histories {
         let beyond = history.held_up.beyond_all_bounds();
         require(beyond.is_none(), rule, || {
-            format!("{task} is held up by {beyond:?} and charged nothing")
+            format!("{task} was given back because of {beyond:?} and charged nothing")
         })?;
         let is_crowded = history.held_up.is_crowded_beyond_all_bounds();
         require(!is_crowded, rule, || {
@@ -410,7 +410,7 @@ fn nothing_runs_after_the_end(state: &State) -> Result<(), Violation> {
         .last()
         .is_some_and(|last| last.finalized == last.total());
     require(!succeeds || all_stand, rule, || {
-        "not all final files stand".to_owned()
+        "not all final files are complete".to_owned()
     })
 }
 

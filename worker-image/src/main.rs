@@ -189,7 +189,7 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
             Err(error) => Err(MainError::Coordinator(error)),
         },
         _ = told_to_go.recv() => {
-            tracing::info!("told to go; another coordinator resumes from the ledger");
+            tracing::info!("asked to terminate; another coordinator resumes from the ledger");
             Ok(())
         }
     }
@@ -255,7 +255,7 @@ fn readiness_probe(watched: watch::Receiver<Readiness>) -> Ready {
     Arc::new(move || match &*watched.borrow() {
         Readiness::Ready => Ok(()),
         Readiness::NoSession => Err("no session with the coordinator".to_owned()),
-        Readiness::Draining => Err("told to go".to_owned()),
+        Readiness::Draining => Err("asked to terminate".to_owned()),
         Readiness::Refused(why) => Err(why.clone()),
     })
 }

@@ -123,7 +123,7 @@ async fn ends_for_want_of_room(processes: &Processes, disk: &Path) {
         "shard 0: failed 1 times",
         &disk,
         " free); the task had at least ",
-        "given back 6 times in a row without getting on, held up by a full disk",
+        "given back 6 times in a row without progress because of a full disk",
     ] {
         assert!(message.contains(words), "{words}: {message}");
     }

@@ -510,7 +510,7 @@ async fn a_task_that_uses_all_memory_is_ended_alone_and_reported_with_the_limit(
     assert!(
         result
             .message
-            .contains("for want of memory (OOM); the worker's limit is 256 MiB"),
+            .contains("and was killed (OOM); the worker's limit is 256 MiB"),
         "{result:?}\n{}",
         processes.logs()
     );

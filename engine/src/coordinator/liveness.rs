@@ -44,7 +44,7 @@ impl Loss {
             Self::Silent => "the worker was silent for too long",
             Self::Disrupted => "the worker's pod was disrupted",
             Self::Drained => "the worker has drained",
-            Self::Replaced => "another process of the same pod took its place",
+            Self::Replaced => "another process of the same pod replaced it",
             Self::Ended { .. } => "the worker's container ended",
         }
     }

@@ -62,10 +62,10 @@ pub enum ReplayProblem {
         total: u32,
     },
     /// A final file is recorded for a task that is not done or has none.
-    #[error("a final file stands for {0}, which is not done or is not of the last stage")]
+    #[error("a final file is recorded for {0}, which is not done or is not of the last stage")]
     FinalizedNotDone(TaskId),
     /// Success without all files.
-    #[error("the job succeeded, but not all of its final files stand")]
+    #[error("the job succeeded, but not all of its final files are complete")]
     SucceededIncomplete,
     /// There is a record after the result.
     #[error("it follows the job's result, which is the last record there can be")]

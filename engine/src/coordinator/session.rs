@@ -84,7 +84,7 @@ impl State {
                 number
             }
             Some(number) if self.is_replaced(number, &id) => {
-                out.close(session, "a newer process of the same pod took its place");
+                out.close(session, "a newer process of the same pod replaced it");
                 return;
             }
             Some(number) => {

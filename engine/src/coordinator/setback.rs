@@ -64,7 +64,7 @@ impl Setback {
         }
     }
 
-    /// The cause in a few words, for a sentence that begins with "held up by".
+    /// The cause in a few words, for a sentence that begins with "because of".
     pub fn words(self) -> &'static str {
         match self {
             Self::DiskFull => "a full disk",
@@ -208,7 +208,7 @@ impl State {
             return None;
         }
         Some(format!(
-            "{error}; given back {} times in a row without getting on, held up by {}, so that it counts as a failure",
+            "{error}; given back {} times in a row without progress because of {}, so it counts as a failure",
             times.all,
             setback.words()
         ))

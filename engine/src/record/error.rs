@@ -134,9 +134,7 @@ impl fmt::Display for RecordProblem {
             Self::BadUnicodeEscape => {
                 f.write_str("\\u must be followed by four hexadecimal digits")
             }
-            Self::LoneSurrogate => {
-                f.write_str("half of a \\u surrogate pair stands for no character")
-            }
+            Self::LoneSurrogate => f.write_str("half of a \\u surrogate pair is not a character"),
             Self::TrailingText(byte) => write!(
                 f,
                 "only one JSON value is allowed in a record (got {} behind it)",

@@ -123,15 +123,15 @@ const REFUSED: &[(&[u8], &str)] = &[
     ),
     (
         b"\"\\ud800\"",
-        "byte 1: half of a \\u surrogate pair stands for no character",
+        "byte 1: half of a \\u surrogate pair is not a character",
     ),
     (
         b"\"\\ud800x\\udc00\"",
-        "byte 1: half of a \\u surrogate pair stands for no character",
+        "byte 1: half of a \\u surrogate pair is not a character",
     ),
     (
         b"\"ab\\udc00\"",
-        "byte 3: half of a \\u surrogate pair stands for no character",
+        "byte 3: half of a \\u surrogate pair is not a character",
     ),
     (
         b"{} {}",

@@ -23,7 +23,7 @@ const READ_NAME: &str = "_zephyr-is-the-store-there";
 const WRITE_NAME: &str = "_zephyr-write-";
 
 /// The content that is written.
-const WRITTEN: &[u8] = b"written to learn whether the store takes writes; it may be removed\n";
+const WRITTEN: &[u8] = b"written to test whether the store accepts writes; it may be removed\n";
 
 /// The result of one test call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -203,7 +203,9 @@ fn read_page(text: &str) -> Result<UploadsPage, String> {
         upload: from_xml(marker("NextUploadIdMarker")),
     });
     if next == Some(Next::default()) {
-        return Err("the list goes on, and the answer does not say after which upload".to_owned());
+        return Err(
+            "the list continues, but the answer does not say after which upload".to_owned(),
+        );
     }
     Ok(UploadsPage { uploads, next })
 }

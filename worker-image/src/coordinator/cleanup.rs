@@ -73,12 +73,12 @@ async fn let_go(job: &RunJob) {
     match timeout(PATIENCE, give_up(&job.output())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the output's folder still says that the job runs");
+            tracing::warn!(%error, "the output's folder is still marked as in use");
         }
         Err(_) => {
             tracing::warn!(
                 ?PATIENCE,
-                "the output's folder still says that the job runs: the store took too long"
+                "the output's folder is still marked as in use: the store took too long"
             );
         }
     }
@@ -88,12 +88,12 @@ async fn let_go(job: &RunJob) {
 async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     let one = |file| async move {
         if let Err(error) = finalize::discard(&job.stores, file).await {
-            tracing::warn!(%error, "an upload that nobody completes stays");
+            tracing::warn!(%error, "an uncompleted upload stays");
         }
     };
     let all = futures::stream::iter(uploads).for_each_concurrent(UPLOADS_AT_ONCE, one);
     if timeout(UPLOADS_PATIENCE, all).await.is_err() {
-        tracing::warn!(?UPLOADS_PATIENCE, "some uploads that nobody completes stay");
+        tracing::warn!(?UPLOADS_PATIENCE, "some uncompleted uploads stay");
     }
 }
 
@@ -102,7 +102,7 @@ async fn throw_away(job: &RunJob, shards: u32) {
     let output = job.output();
     match timeout(UPLOADS_PATIENCE, throw_away_leftovers(&output, shards)).await {
         Ok(Ok(0)) => {}
-        Ok(Ok(uploads)) => tracing::info!(uploads, "uploads of killed attempts are thrown away"),
+        Ok(Ok(uploads)) => tracing::info!(uploads, "uploads of killed attempts are aborted"),
         Ok(Err(error)) => tracing::warn!(%error, "uploads of killed attempts may stay"),
         Err(_) => tracing::warn!(?UPLOADS_PATIENCE, "uploads of killed attempts may stay"),
     }

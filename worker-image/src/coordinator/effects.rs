@@ -309,7 +309,7 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
         match finalize::discard(&tools.job.stores, file).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::warn!(%task, %error, "cannot throw a beaten attempt's file away");
+                tracing::warn!(%task, %error, "cannot delete a superseded attempt's file");
             }
         }
         backoff.wait().await;

@@ -57,7 +57,7 @@ pub enum LoopError {
     #[error("the coordinator's loop died")]
     Died,
     /// All senders of events are gone.
-    #[error("nobody is left to send events")]
+    #[error("no sender of events is left")]
     NoInput,
 }
 
@@ -318,7 +318,7 @@ impl EventLoop {
             full |= outlet.messages.try_send(Box::new(Ok(message))).is_err();
         }
         if full {
-            close(outlets, session, "the worker does not read what it is told");
+            close(outlets, session, "the worker does not read its messages");
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl WorkerSessions {
     {
         let Some(handle) = self.handle.borrow().clone() else {
             return Err(Status::unavailable(
-                "the coordinator is still planning; come back",
+                "the coordinator is still planning; try again later",
             ));
         };
         let first = timeout(HELLO_TIMEOUT, inbound.next()).await;

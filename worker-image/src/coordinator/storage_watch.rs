@@ -30,7 +30,7 @@ pub(super) async fn watch_storage(job: &RunJob, epoch: Epoch, retries: &Retries)
     let opened = match job.storage.at(&format!("epochs/{epoch}/open")) {
         Ok(opened) => opened,
         Err(error) => {
-            tracing::warn!(%error, "the ledger has no address; an outage is told only by what calls the store");
+            tracing::warn!(%error, "the ledger has no address; an outage is reported only by other calls to the store");
             return;
         }
     };

@@ -141,7 +141,7 @@ impl ChildProcess {
         let last_words = if tail.is_empty() {
             String::new()
         } else {
-            format!("; its last words: {}", tail.trim())
+            format!("; its last output: {}", tail.trim())
         };
         ChildError::NotReady { last_words }
     }

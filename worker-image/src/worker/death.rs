@@ -101,9 +101,9 @@ impl Death {
 
     fn out_of_memory(&self) -> String {
         match self.memory_limit_bytes {
-            0 => "the task's process was killed for want of memory (OOM)".to_owned(),
+            0 => "the task's process ran out of memory and was killed (OOM)".to_owned(),
             limit => format!(
-                "the task's process was killed for want of memory (OOM); the worker's limit is {} MiB, set by spec.workers.resources",
+                "the task's process ran out of memory and was killed (OOM); the worker's limit is {} MiB, set by spec.workers.resources",
                 limit / (1024 * 1024)
             ),
         }
@@ -123,13 +123,13 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// `; its last words: …`, or nothing.
+/// `; its last output: …`, or nothing.
 fn last_line(tail: &str) -> String {
     let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else {
         return String::new();
     };
     let line: String = line.trim().chars().take(MAX_TAIL).collect();
-    format!("; its last words: {line}")
+    format!("; its last output: {line}")
 }
 
 fn in_words(time: Duration) -> String {
@@ -169,7 +169,7 @@ mod tests {
                     oom_killed: true,
                     ..death(Cause::Signal(9))
                 },
-                "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM); the worker's limit is 512 MiB, set by spec.workers.resources",
+                "s3://b/a.jsonl, after about 40 records: the task's process ran out of memory and was killed (OOM); the worker's limit is 512 MiB, set by spec.workers.resources",
             ),
             (
                 death(Cause::Signal(9)),
@@ -188,7 +188,7 @@ mod tests {
                     memory_limit_bytes: 0,
                     ..death(Cause::Signal(6))
                 },
-                "s3://b/a.jsonl, after about 40 records: the task's process was killed for want of memory (OOM)",
+                "s3://b/a.jsonl, after about 40 records: the task's process ran out of memory and was killed (OOM)",
             ),
             (
                 death(Cause::Stalled(Duration::from_mins(10))),
@@ -199,7 +199,7 @@ mod tests {
                     stderr_tail: "why\n\n".into(),
                     ..death(Cause::Exit(101))
                 },
-                "s3://b/a.jsonl, after about 40 records: the task's process ended by itself with exit code 101; its last words: why",
+                "s3://b/a.jsonl, after about 40 records: the task's process ended by itself with exit code 101; its last output: why",
             ),
         ];
         for (death, expected) in table {

@@ -264,7 +264,7 @@ impl Supervisor {
                 // A slot's queue has room for a Run and a Stop, whether or not the slot has taken
                 // the Run, so it is never full.
                 if slot.try_send(SlotCommand::Stop).is_err() {
-                    tracing::error!(%task, "the slot takes no command; the attempt goes on unwanted");
+                    tracing::error!(%task, "the slot accepts no command; the superseded attempt continues");
                 }
             }
         }
@@ -338,7 +338,7 @@ impl Supervisor {
             return;
         }
         if let Leave::OverDiskLimit(error) = how {
-            tracing::warn!(error, "told to go; what is running has failed");
+            tracing::warn!(error, "asked to terminate; running tasks have failed");
             for task in state.in_slots() {
                 let failure = TaskFailure {
                     class: FailureClass::Application,
@@ -354,7 +354,7 @@ impl Supervisor {
         let handed_back: Vec<_> = state.running();
         tracing::info!(
             tasks = handed_back.len(),
-            "told to go; what is running is handed back"
+            "asked to terminate; running tasks are handed back"
         );
         state.draining = Some(Instant::now() + DRAIN_TIMEOUT);
         self.readiness.send_replace(Readiness::Draining);
@@ -420,7 +420,8 @@ impl State {
                 continue;
             }
             if self.queue.len() >= MAX_QUEUE {
-                let error = format!("the worker holds {MAX_QUEUE} tasks already and takes no more");
+                let error =
+                    format!("the worker holds {MAX_QUEUE} tasks already and accepts no more");
                 let failure = TaskFailure {
                     class: FailureClass::Disruption,
                     setback: Some(Setback::WorkerUnwell),

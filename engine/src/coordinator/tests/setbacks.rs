@@ -57,7 +57,7 @@ fn a_task_that_finds_the_disk_full_wherever_it_runs_ends_the_job_with_the_disk_n
         let (reason, message) = cluster.failure();
         assert_eq!(reason, FailureReason::TaskFailed);
         let wanted = format!(
-            "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: {FULL}; given back 8 times in a row without getting on, held up by {}, so that it counts as a failure",
+            "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: {FULL}; given back 8 times in a row without progress because of {}, so it counts as a failure",
             setback.words()
         );
         assert_eq!(message, wanted);
@@ -192,7 +192,7 @@ fn one_sick_worker_that_nobody_relieves_is_charged_within_a_bound() {
         cluster.is_held_up(name, task, Setback::DiskFull, FULL);
     }
     assert_eq!(tries, FEW_WORKERS_FREE_TRIES + 1);
-    assert!(cluster.failure().1.contains("held up by a full disk"));
+    assert!(cluster.failure().1.contains("because of a full disk"));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_machine_that_finds_every_input_lost_is_not_believed_for_ever() {
         "{message}"
     );
     assert!(
-        message.contains("held up by inputs that were found lost"),
+        message.contains("because of inputs that were found lost"),
         "{message}"
     );
 }

@@ -295,7 +295,7 @@ impl World {
             Trouble::HeldUp(task) => {
                 let named = self.ledger.book.describe(task);
                 assert!(message.starts_with(&named), "{message} instead of {named}");
-                assert!(message.contains("held up by a full disk"), "{message}");
+                assert!(message.contains("because of a full disk"), "{message}");
             }
             Trouble::Scarce(_) => {}
         }
