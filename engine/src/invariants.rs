@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::coordinator::record::JobResult;
+use crate::coordinator::record::{FilePlace, JobResult};
 use crate::coordinator::state::{
     FULL_LOAD, FinalFile, JobState, Recorded, StageProgress, StageState, State, Task, TaskState,
     Totals,
@@ -43,6 +43,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     attempts_are_distinct_and_were_dispatched(state)?;
     no_stage_is_finished_for_want_of_tasks(state)?;
     stages_start_in_order(state)?;
+    files_are_where_their_stage_writes(state)?;
     what_waits_for_the_ledger_is_on_its_way(state)?;
     no_budget_is_overdrawn(state)?;
     nothing_is_free_for_ever(state)?;
@@ -300,6 +301,25 @@ fn stages_start_in_order(state: &State) -> Result<(), Violation> {
         .first()
         .is_none_or(|first| first.progress != StageProgress::NotStarted);
     require(begun, rule, || "the first stage has not started".to_owned())
+}
+
+fn files_are_where_their_stage_writes(state: &State) -> Result<(), Violation> {
+    let rule = "tasks of the last stage have final files, and all others shuffle files";
+    for (id, task) in tasks(state) {
+        let Some((_, output)) = task.state.winner() else {
+            continue;
+        };
+        let is_final = output.file.place != FilePlace::Shuffle;
+        require(is_final == state.is_last_stage(id.stage), rule, || {
+            format!("{id} has a file at {:?}", output.file.place)
+        })?;
+        let file = task.state.final_file();
+        let has_begun = file.is_some_and(|file| file != FinalFile::NotBegun);
+        require(is_final || !has_begun, rule, || {
+            format!("{id} has no final file, which is {file:?}")
+        })?;
+    }
+    Ok(())
 }
 
 fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violation> {

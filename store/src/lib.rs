@@ -8,6 +8,7 @@ pub mod chance;
 pub mod finalize;
 pub mod formats;
 pub mod ledger;
+pub mod ownership;
 pub mod reclaim;
 pub mod shuffle;
 pub mod storage;

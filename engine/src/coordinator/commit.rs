@@ -5,8 +5,7 @@
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
-use crate::coordinator::record::{FailureClass, FilePlace, LogRecord, OutputFile, TaskOutput};
-use crate::coordinator::retry::FailedAttempt;
+use crate::coordinator::record::{FilePlace, LogRecord, OutputFile, TaskOutput};
 use crate::coordinator::session::Claim;
 use crate::coordinator::state::{
     FinalFile, JobState, Recorded, RunningAttempt, StageProgress, State, TaskState, WorkerNumber,
@@ -107,7 +106,8 @@ impl State {
         }
     }
 
-    /// The first valid report of a task wins.
+    /// The first report of a task wins: that its file is where the attempt has to write was checked
+    /// before it came here.
     fn commit(
         &mut self,
         out: &mut Outbox,
@@ -116,16 +116,6 @@ impl State {
         task: TaskAttempt,
         output: TaskOutput,
     ) {
-        if let Some(error) = self.misplaced(task.task, &output) {
-            let failed = FailedAttempt {
-                task,
-                class: FailureClass::Application,
-                setback: None,
-                error: &error,
-            };
-            self.fail(out, now, number, failed);
-            return;
-        }
         self.gets_on(task.task);
         self.with_worker(number, |worker| worker.running.remove(&task));
         if let TaskState::Running { attempts } = self.take(task.task) {
@@ -169,25 +159,6 @@ impl State {
                 reporter: number,
             },
         );
-    }
-
-    /// The error in the location that a worker reported for its output.
-    fn misplaced(&self, task: TaskId, output: &TaskOutput) -> Option<String> {
-        let is_shuffle_file = match output.file.place {
-            FilePlace::Shuffle => true,
-            FilePlace::Final(_) => false,
-        };
-        match (self.is_last_stage(task.stage), is_shuffle_file) {
-            (true, false) | (false, true) => None,
-            (true, true) => Some(
-                "the worker reported a shuffle file (a task of the last stage writes a final file)"
-                    .to_owned(),
-            ),
-            (false, false) => Some(
-                "the worker reported a final file (only tasks of the last stage write one)"
-                    .to_owned(),
-            ),
-        }
     }
 
     fn note_latency(&mut self, now: Timestamp, stage: StageId, attempt: &RunningAttempt) {

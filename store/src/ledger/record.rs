@@ -7,6 +7,7 @@ use zephyr_engine::coordinator::record::{
 };
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 
+use crate::ownership::shuffle_place;
 use crate::shuffle::shuffle_path;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -274,11 +275,8 @@ impl StoredFile {
     /// The file, if it is at the path where the attempt has to write it.
     fn of_attempt(self, task: TaskAttempt) -> Result<OutputFile, String> {
         let place = match self.place {
-            StoredPlace::Shuffle { path } if path == shuffle_path(task) => FilePlace::Shuffle,
             StoredPlace::Shuffle { path } => {
-                return Err(format!(
-                    "{task} has its file at {path:?}, which is not its own"
-                ));
+                shuffle_place(task, &path).map_err(|error| error.to_string())?
             }
             StoredPlace::Multipart { uri, upload, parts } => {
                 FinalPlace::Multipart { uri, upload, parts }.into()
@@ -314,6 +312,9 @@ mod tests {
         };
         assert!(of("data/0/7/e1a1/shuffle").is_ok());
         let error = of("data/0/7/e1a2/shuffle").unwrap_err();
-        assert!(error.contains("not its own"), "{error}");
+        assert!(
+            error.contains("its own is data/0/7/e1a1/shuffle"),
+            "{error}"
+        );
     }
 }

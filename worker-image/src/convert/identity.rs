@@ -6,6 +6,7 @@ use zephyr_engine::id::{
 };
 
 use zephyr_proto::worker as wire;
+use zephyr_store::ownership::OwnershipError;
 
 /// Why a message cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,16 +40,14 @@ pub enum WireError {
         /// The allowed range.
         allowed: &'static str,
     },
-    /// A file is not where its attempt has to write. So no worker can make the coordinator read
-    /// another object by naming it.
-    #[error("{message}: {task} names a file at {got:?}, which is not its own")]
+    /// A file is not where its attempt has to write.
+    #[error("{message}: {source}")]
     NotOwn {
         /// The message.
         message: &'static str,
-        /// The attempt.
-        task: TaskAttempt,
-        /// The reported location, cut to 256 characters.
-        got: String,
+        /// The file, and where it has to be.
+        #[source]
+        source: OwnershipError,
     },
     /// The message belongs to another job.
     #[error("{message}: job uid is {got:?}; this is job {expected}")]

@@ -9,6 +9,7 @@ use zephyr_engine::coordinator::record::{
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
 use zephyr_proto::worker as wire;
+use zephyr_store::ownership::shuffle_place;
 use zephyr_store::shuffle::shuffle_path;
 use zephyr_store::storage::InputFile;
 
@@ -188,11 +189,7 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
     Ok(match place {
         Place::Shuffle(wire::ShufflePlace { path }) => {
             let path = there("path of the shuffle file", path)?;
-            if path != shuffle_path(task) {
-                let got = path.chars().take(256).collect();
-                return Err(WireError::NotOwn { message, task, got });
-            }
-            FilePlace::Shuffle
+            shuffle_place(task, &path).map_err(|source| WireError::NotOwn { message, source })?
         }
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
             FilePlace::from(FinalPlace::Multipart {
@@ -434,7 +431,7 @@ mod tests {
         }
         let error = task_done(done).unwrap_err().to_string();
         assert!(error.contains("data/1/2/e3a4/shuffle"), "{error}");
-        assert!(error.contains("not its own"), "{error}");
+        assert!(error.contains("its own is"), "{error}");
     }
 
     #[test]

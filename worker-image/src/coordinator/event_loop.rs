@@ -19,12 +19,12 @@ use zephyr_proto::run::Phase;
 use zephyr_proto::worker::{
     Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
 };
+use zephyr_store::ownership;
 
 use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
 use super::offenders::Offenders;
-use super::ownership;
 use super::sessions::{Beat, Input, Outlet};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};

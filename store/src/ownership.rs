@@ -1,19 +1,24 @@
-//! Checks that a reported file is where its attempt has to write. So no worker can make the
-//! coordinator complete, rename or read another object by naming it. Pure.
+//! Checks that a reported file is where its attempt has to write. So nobody can make the coordinator
+//! complete, rename or read another object by naming it. The one place that decides this: the wire,
+//! the ledger and the coordinator call it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::plan::{Plan, StageOutput};
 
-use zephyr_store::finalize::output_path;
-use zephyr_store::storage::Location;
+use crate::finalize::output_path;
+use crate::shuffle::shuffle_path;
+use crate::storage::Location;
 
 /// The location follows from the attempt; a message with another location cannot be parsed.
 const SHUFFLE_FILE: &str = "its attempt's shuffle file";
 
+/// Characters of a foreign path that an error keeps.
+const MAX_SHOWN_PATH: usize = 256;
+
 /// Why a reported file is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum OwnershipError {
+pub enum OwnershipError {
     /// The plan has no such task.
     #[error("the plan has no {task}")]
     NoSuchTask {
@@ -32,8 +37,19 @@ pub(super) enum OwnershipError {
     },
 }
 
-/// Checks one reported file.
-pub(super) fn check(
+/// The place of an attempt's shuffle file, if `path` is its path under the job's folder.
+pub fn shuffle_place(task: TaskAttempt, path: &str) -> Result<FilePlace, OwnershipError> {
+    let own = shuffle_path(task);
+    if path == own {
+        return Ok(FilePlace::Shuffle);
+    }
+    let got = cut(path);
+    Err(OwnershipError::NotOwn { task, got, own })
+}
+
+/// Checks one reported file against the plan: a task of the last stage writes its final file, and
+/// every other task its shuffle file.
+pub fn check(
     plan: &Plan,
     sink_path: &str,
     task: TaskAttempt,
@@ -68,10 +84,14 @@ pub(super) fn check(
     } else {
         Err(OwnershipError::NotOwn {
             task,
-            got: got.chars().take(256).collect(),
+            got: cut(got),
             own,
         })
     }
+}
+
+fn cut(path: &str) -> String {
+    path.chars().take(MAX_SHOWN_PATH).collect()
 }
 
 /// The path as the task writes it; an invalid path was refused before any task ran.
@@ -144,6 +164,18 @@ mod tests {
             },
         )
         .is_ok()
+    }
+
+    #[test]
+    fn a_shuffle_file_at_another_path_is_not_the_attempts_own() {
+        let own = "data/0/1/e1a2/shuffle";
+        assert_eq!(shuffle_place(task(0, 1, 2), own), Ok(FilePlace::Shuffle));
+        for path in ["", "data/0/1/e1a1/shuffle", "../data/0/1/e1a2/shuffle"] {
+            let error = shuffle_place(task(0, 1, 2), path).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("its own is {own}")), "{error}");
+        }
+        let long = shuffle_place(task(0, 1, 2), &"x".repeat(1 << 20)).unwrap_err();
+        assert!(long.to_string().len() < 400);
     }
 
     #[test]
