@@ -7,6 +7,8 @@
 pub mod dial;
 mod disruptions;
 mod pod_ends;
+#[cfg(test)]
+mod release_0_1_0;
 pub mod token;
 mod wire;
 

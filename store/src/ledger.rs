@@ -20,6 +20,8 @@ mod error;
 mod inspect;
 mod plan;
 mod record;
+#[cfg(test)]
+mod release_0_1_0;
 mod take_over;
 #[cfg(test)]
 mod tests;

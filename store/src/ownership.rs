@@ -1,6 +1,6 @@
-//! Checks that a reported file is where its attempt has to write. So nobody can make the coordinator
-//! complete, rename or read another object by naming it. The one place that decides this: the wire,
-//! the ledger and the coordinator call it. Pure.
+//! Checks that a reported file is where its attempt has to write. So nobody can make the
+//! coordinator complete, rename or read another object by naming it. The one place that decides
+//! this: the wire, the ledger and the coordinator call it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};

@@ -10,9 +10,10 @@ mod effects;
 mod event_loop;
 mod offenders;
 mod operators;
-mod ownership;
 mod planning;
 mod registrations;
+#[cfg(test)]
+mod release_0_1_0;
 mod retry;
 mod sessions;
 mod status;

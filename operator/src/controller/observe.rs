@@ -2,6 +2,8 @@
 
 pub mod events;
 pub mod refusal;
+#[cfg(test)]
+mod release_0_1_0;
 pub mod starting;
 
 use std::sync::Arc;
