@@ -33,7 +33,8 @@ impl Sample {
     /// last one.
     ///
     /// # Errors
-    /// A file cannot be listed or read, one of these records is none, or the copy cannot be written.
+    /// A file cannot be listed or read, one of these records is none, or the copy cannot be
+    /// written.
     pub(crate) async fn take(job: &mut ZephyrJob, records: u64) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("zephyr-sample-")

@@ -20,7 +20,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// An error of the field at `path`, in three parts: the field, what is wrong with it, and what is allowed.
+    /// An error of the field at `path`, in three parts: the field, what is wrong with it, and what
+    /// is allowed.
     pub fn new(
         path: impl Into<String>,
         wrong: impl Into<String>,

@@ -34,7 +34,8 @@ pub(crate) fn json_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": MAX_ITEMS,
-        // A null among them must be nullable: the server compares old and new on every write, and refuses what it cannot compare.
+        // A null among them must be nullable: the server compares old and new on every write, and
+        // refuses what it cannot compare.
         "items": {"x-kubernetes-preserve-unknown-fields": true, "nullable": true},
         "x-kubernetes-list-type": "atomic",
     })

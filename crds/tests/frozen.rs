@@ -1,4 +1,5 @@
-//! The frozen job survives its own text, and a text that is another's is refused with the field that is wrong.
+//! The frozen job survives its own text, and a text that is another's is refused with the field
+//! that is wrong.
 
 use std::collections::BTreeMap;
 

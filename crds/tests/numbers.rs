@@ -1,4 +1,5 @@
-//! Numbers of inline items through the reader of JSON that the operator, the coordinator and the workers share.
+//! Numbers of inline items through the reader of JSON that the operator, the coordinator and the
+//! workers share.
 
 use serde_json::Value;
 

@@ -14,8 +14,9 @@
 //!
 //! ```text
 //! null 01 | false 02 | true 03
-//! number 04, then NaN 00 | negative 01 | zero 02 | positive 03; for the signed two the exponent e of 0.DIGITS × 10^e
-//!   as big-endian u32 (offset 2^31) and the digits in pairs, a byte 01..64 each, closed by 00; negative: all inverted
+//! number 04, then NaN 00 | negative 01 | zero 02 | positive 03; for the signed two the exponent e
+//!   of 0.DIGITS × 10^e as big-endian u32 (offset 2^31) and the digits in pairs, a byte 01..64
+//!   each, closed by 00; negative: all inverted
 //! string 05, UTF-8 with 00 written as 00 FF, closed by 00 00
 //! array 06, elements, 00
 //! object 07, the sorted keys as strings, 00, the values in that order

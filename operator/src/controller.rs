@@ -1,4 +1,5 @@
-//! The table of contents of a reconcile: observe → validate → plan → apply → status. Nothing is decided here.
+//! The table of contents of a reconcile: observe → validate → plan → apply → status. Nothing is
+//! decided here.
 
 pub mod action;
 pub mod apply;
@@ -245,7 +246,8 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
 }
 
-/// Observes and plans: from the caches, and again from live lists if the plan asks for them. Nothing if the job is gone.
+/// Observes and plans: from the caches, and again from live lists if the plan asks for them.
+/// Nothing if the job is gone.
 async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
     let now = context.clock.now();
     let validated = validate::validate(&job).map_err(Error::Validate)?;

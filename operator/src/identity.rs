@@ -1,4 +1,5 @@
-//! Which job is meant: its uid, and the name and namespace under which the API server has it. Knows nothing of its spec.
+//! Which job is meant: its uid, and the name and namespace under which the API server has it. Knows
+//! nothing of its spec.
 
 use crate::queue::JobKey;
 

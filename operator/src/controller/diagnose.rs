@@ -81,7 +81,8 @@ pub struct Trouble {
 /// Kinds of problems, by the action that helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
-    /// Quota, limits, pod security or a missing account refuse the pod: somebody has to change the cluster.
+    /// Quota, limits, pod security or a missing account refuse the pod: somebody has to change the
+    /// cluster.
     Blocked,
     /// A Secret or `ConfigMap` is missing: the kubelet continues by itself when it exists.
     ReferenceNotFound,

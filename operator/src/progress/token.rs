@@ -1,4 +1,5 @@
-//! The bearer token of a generation, derived from the operator's signing key; no token is ever read from the cluster.
+//! The bearer token of a generation, derived from the operator's signing key; no token is ever read
+//! from the cluster.
 
 use std::fmt;
 
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn the_token_is_the_hmac_of_context_uid_and_generation_in_lowercase_hex() {
         let key = SigningKey::new(&[b'k'; 32]).unwrap();
-        // printf 'zephyr.dev/session/v1\nuid-1\n2' | openssl dgst -sha256 -hmac kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
+        // printf 'zephyr.dev/session/v1\nuid-1\n2' |
+        //   openssl dgst -sha256 -hmac kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk
         assert_eq!(key.token("uid-1", 2).expose(), EXPECTED);
         assert_eq!(format!("{:?}", key.token("uid-1", 2)), "Token");
     }

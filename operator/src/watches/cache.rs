@@ -1,4 +1,5 @@
-//! The caches: facts of all objects of one kind, found by name and by job. Reads no cluster, decides nothing.
+//! The caches: facts of all objects of one kind, found by name and by job. Reads no cluster,
+//! decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -32,7 +32,7 @@ const LEDGERS: [Stored; 6] = [
     Stored {
         name: "sales",
         epoch: 2,
-        records: 17,
+        records: 14,
         inputs: 3,
         shards: 3,
         shuffled: (3, 4),
@@ -40,7 +40,7 @@ const LEDGERS: [Stored; 6] = [
     Stored {
         name: "returns",
         epoch: 3,
-        records: 17,
+        records: 14,
         inputs: 3,
         shards: 3,
         shuffled: (3, 4),

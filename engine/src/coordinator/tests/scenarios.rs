@@ -8,7 +8,8 @@
 //! stages 40 8                      the plan; first of all
 //! tasks take 30s                   and second
 //! 1024 workers register
-//! 638 die noticed                  or: unnoticed, half noticed, told (by the operator); `all` for a number
+//! 638 die noticed                  or: unnoticed, half noticed, told (by the operator)
+//!                                  `all` stands for every number
 //! 55 come back                     dead ones, as new processes of their pods
 //! 10 fall silent                   they work on, and nobody hears them
 //! the silent return

@@ -1,4 +1,5 @@
-//! Why a pod that has a node does not start: read from its events, because its status does not say it.
+//! Why a pod that has a node does not start: read from its events, because its status does not say
+//! it.
 
 use std::collections::BTreeMap;
 

@@ -52,8 +52,10 @@ pub fn due(
 /// Writes for which everything else waits. They are never delayed, because each happens a bounded
 /// number of times:
 ///
-/// - the number of a new generation, at most `maxGenerations` times. No object of it is created before;
-/// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it is in status.
+/// - the number of a new generation, at most `maxGenerations` times. No object of it is created
+///   before;
+/// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it
+///   is in status.
 ///
 /// Actions wait for no other write, so a delayed write loses nothing: its content is computed again
 /// from the current state. Timers in status begin at most one interval late.
