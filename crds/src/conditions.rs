@@ -92,6 +92,9 @@ pub enum Reason {
     SpecValid,
     /// The spec is refused; the message names the field.
     SpecInvalid,
+    /// The job waits for its turn: as many jobs as the operator allows are starting, or it gave
+    /// its place back because its pods found no room.
+    Queued,
     /// A generation's objects are being created.
     Starting,
     /// The coordinator is listing the input and making the plan.
@@ -156,6 +159,7 @@ impl Reason {
         match self {
             Self::SpecValid => "SpecValid",
             Self::SpecInvalid => "SpecInvalid",
+            Self::Queued => "Queued",
             Self::Starting => "Starting",
             Self::Planning => "Planning",
             Self::Running => "Running",

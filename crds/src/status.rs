@@ -44,6 +44,18 @@ pub struct ZephyrJobStatus {
     /// When the first generation was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
+    /// Since when the job waits for its turn to start; absent once it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_since: Option<Time>,
+    /// How often the job gave its place back, because its pods found no room. The generations that
+    /// ended so do not count for maxGenerations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 9999))]
+    pub places_given_back: u32,
+    /// When the job began to work: a worker was alive, or the plan needed none. From then on it
+    /// keeps its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_since: Option<Time>,
     /// When the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
@@ -340,6 +352,14 @@ fn is_none_lost(pods: &i64) -> bool {
     *pods == 0
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference over"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// Why a generation ended.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -357,6 +377,8 @@ pub enum GenerationEnd {
     CoordinatorLost,
     // None of its workers was alive for `spec.retries.noWorkersTimeout`.
     NoWorkers,
+    /// It had not begun to work, and its pods found no room beside those of other jobs that start.
+    GaveWay,
 }
 
 impl GenerationEnd {
@@ -367,6 +389,7 @@ impl GenerationEnd {
             Self::Failed => "Failed",
             Self::CoordinatorLost => "CoordinatorLost",
             Self::NoWorkers => "NoWorkers",
+            Self::GaveWay => "GaveWay",
         }
     }
 }

@@ -11,6 +11,12 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::controller::plan::Installation;
 
+/// Jobs that may start at once, unless the installation says otherwise. They start within some ten
+/// seconds each, so that a thousand jobs that come at once all run within minutes. Their
+/// coordinators are too few to fill a cluster of more than some nodes, and kubelets that create a
+/// few dozen pods at once do so in seconds.
+const MAX_STARTING_JOBS: u16 = 32;
+
 /// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "zephyr-operator", version, about)]
@@ -44,6 +50,10 @@ pub struct Config {
     /// (an out-of-service taint) must do it.
     #[arg(long, env = "ZEPHYR_FORCE_DELETE_PODS", default_value_t = true, action = clap::ArgAction::Set)]
     pub force_delete_pods: bool,
+    /// Jobs that may start at once, 1 to 10000; the others wait for their turn. A job has started
+    /// when a worker of it is alive.
+    #[arg(long, env = "ZEPHYR_MAX_STARTING_JOBS", default_value_t = MAX_STARTING_JOBS, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub max_starting_jobs: u16,
     /// The only namespace whose jobs are run; default: all namespaces.
     #[arg(long, env = "ZEPHYR_NAMESPACE")]
     pub namespace: Option<String>,
@@ -80,6 +90,11 @@ impl Config {
             cluster_domain: present(self.cluster_domain.clone()),
             force_delete_pods: self.force_delete_pods,
         }
+    }
+
+    /// Jobs that may start at once.
+    pub fn max_starting_jobs(&self) -> usize {
+        self.max_starting_jobs.into()
     }
 
     /// The only namespace to watch, if there is one.

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod observed;
 pub mod plan;
 pub mod status;
+pub mod turns;
 pub mod validate;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Lifecycle, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
+use self::turns::Standing;
 use self::validate::{ValidatedJob, Verdict};
 use crate::calls::{Refusal, bounded, counted};
 use crate::clock::Clock;
@@ -45,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::progress::{Lost, RunStreams, StreamTarget};
 use crate::queue::{JobKey, Outcome};
+use crate::turns::Turns;
 use crate::watches::cache::Caches;
 use crate::watches::facts::SeenJob;
 
@@ -59,6 +62,8 @@ pub struct Context {
     pub caches: Arc<Caches>,
     /// Which job is looked at next.
     pub jobs: Arc<Jobs>,
+    /// Whose turn it is to start.
+    pub turns: Arc<Turns>,
     /// The coordinators' streams.
     pub streams: RunStreams,
     /// What the chart sets.
@@ -285,6 +290,8 @@ async fn plan_on(
     now: Timestamp,
     context: &Context,
 ) -> Result<Considered, Error> {
+    let (uid, standing) = (&valid.identity.uid, Standing::of(&job));
+    observed.turn = context.turns.of(&context.caches, uid, standing, now);
     observe_frozen(context, &valid, &mut observed).await?;
     observe_run(context, &valid, &mut observed, now).await?;
     observe_starting(context, &valid, &mut observed, now).await;

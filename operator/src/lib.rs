@@ -21,4 +21,5 @@ pub mod run_report;
 mod simulation;
 pub mod startup;
 pub mod telemetry;
+pub mod turns;
 pub mod watches;

@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::progress::RunStreams;
 use crate::progress::dial::{Dial, Grpc};
 use crate::progress::token::{KeyTooShort, SigningKey};
+use crate::turns::Turns;
 use crate::watches;
 use crate::watches::cache::Caches;
 
@@ -114,6 +115,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The way to connect to coordinators.
     pub dial: Arc<dyn Dial>,
+    /// Jobs that may start at once.
+    pub max_starting_jobs: usize,
     /// The name of the operator's pod, for events.
     pub instance: Option<String>,
     /// Counters for `/metrics`.
@@ -141,6 +144,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         signing_key,
         clock: Clock::system(),
         dial: Arc::new(Grpc),
+        max_starting_jobs: config.max_starting_jobs(),
         instance: std::env::var("POD_NAME").ok(),
         metrics: Metrics::default(),
         health: Health::default(),
@@ -166,6 +170,7 @@ fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -
         caches,
         streams: RunStreams::new(Arc::clone(&jobs), setup.dial, setup.clock),
         jobs,
+        turns: Arc::new(Turns::new(setup.max_starting_jobs)),
         installation: setup.installation,
         signing_key: setup.signing_key,
         metrics: setup.metrics,
@@ -202,6 +207,11 @@ pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
     let health = setup.health.clone();
     let context = Arc::new(context(client, caches, Arc::clone(&jobs), setup));
     tasks.spawn(sweep(Arc::clone(&context)));
+    tasks.spawn(Arc::clone(&context.turns).follow(
+        Arc::clone(&context.caches),
+        Arc::clone(&jobs),
+        context.clock,
+    ));
     health.set_ready();
     info!(worker_image = %context.installation.worker_image, jobs = context.caches.jobs.len(), "operator runs");
     tokio::select! {

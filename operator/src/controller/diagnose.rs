@@ -44,8 +44,9 @@ pub struct CoordinatorHealth {
     /// The time since which it is not ready; absent while it is ready or does not exist yet.
     pub unavailable_since: Option<Timestamp>,
     /// The time since which only the coordinator itself can keep it from being ready: its pod
-    /// exists, has a node, and its container runs. While it is ready: the time since which the
-    /// operator receives no report from it.
+    /// exists, has a node, and its container runs. A node that is slow to start the container has
+    /// its time first, so this may be in the future. While the coordinator is ready: the time since
+    /// which the operator receives no report from it.
     pub silent_since: Option<Timestamp>,
     /// What keeps it from being ready.
     pub trouble: Option<Trouble>,
@@ -63,7 +64,8 @@ pub struct WorkersHealth {
     /// The time since which none is alive; absent while one is alive, or while none is requested.
     pub dead_since: Option<Timestamp>,
     /// Among the pods that have a node, are not being disrupted and are not alive: the time at
-    /// which the one that waits longest was assigned to its node.
+    /// which the one that waits longest was assigned to its node. A node that is slow to start a
+    /// pod has its time first, so this may be in the future.
     pub failing_since: Option<Timestamp>,
     /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,
@@ -163,7 +165,15 @@ fn coordinator_health(
     let silent_since = unavailable_since.map(|since| {
         let begun = pod
             .into_iter()
-            .flat_map(|pod| [pod.created, pod.scheduled_since, pod.running_since()])
+            .flat_map(|pod| {
+                let slow_until = slow_until(job, observed, pod);
+                [
+                    pod.created,
+                    pod.scheduled_since,
+                    pod.running_since(),
+                    slow_until,
+                ]
+            })
             .flatten()
             .max();
         begun.map_or(since, |begun| begun.max(since))
@@ -244,7 +254,7 @@ fn workers_health(
         .workers(generation)
         .filter(is_failing)
         .filter(has_failed)
-        .filter_map(|pod| pod.scheduled_since)
+        .filter_map(|pod| pod.scheduled_since.max(slow_until(job, observed, pod)))
         .min();
     WorkersHealth {
         trouble: workers_trouble(job, observed, generation, now),
@@ -304,8 +314,19 @@ fn pod_trouble(
         return Some(Trouble::of(trouble, role));
     }
     let event = observed.start_events.get(&pod.uid)?;
-    let own_secret = token_secret::name(&job.identity.name, &job.identity.uid, pod.generation);
-    starting::trouble(pod, event.as_ref(), &own_secret, role, now)
+    starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)
+}
+
+/// Until when a node that starts a pod is slow, and the pod not lost. A pod whose node is lost is
+/// deleted by Kubernetes.
+fn slow_until(job: &ValidatedJob, observed: &Observed, pod: &PodFacts) -> Option<Timestamp> {
+    let event = observed.start_events.get(&pod.uid).and_then(Option::as_ref);
+    starting::slow_until(pod, event, &own_secret(job, pod))
+}
+
+/// The name of the token of a pod's generation.
+fn own_secret(job: &ValidatedJob, pod: &PodFacts) -> String {
+    token_secret::name(&job.identity.name, &job.identity.uid, pod.generation)
 }
 
 /// Workers lost to disruptions since the job began: earlier generations are summed up in status.

@@ -9,6 +9,7 @@ use zephyr_crds::frozen::FrozenJob;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
 use super::observe::starting::StartEvent;
+use super::turns::{Placing, Turn};
 use crate::pods::{PodEnd, PodFacts, Role};
 use crate::progress::Lost;
 use crate::run_report::{RunReport, Unheard};
@@ -50,6 +51,8 @@ pub struct Observed {
     pub forced: ForcedDeletes,
     /// When the state was last good, even if status does not show it yet.
     pub last_well: LastWell,
+    /// What the job may do beside others that start.
+    pub turn: Turn,
 }
 
 /// When this operator last saw the running generation in a good state. A status write may be
@@ -224,6 +227,19 @@ impl Observed {
             .iter()
             .map(Arc::as_ref)
             .filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
+    }
+
+    /// How the pods of a generation that began at `begun` find their places.
+    pub fn placing(&self, generation: u32, begun: Timestamp) -> Placing {
+        let objects = self.generation(generation);
+        let all = self.pods.iter().map(Arc::as_ref);
+        let pods: Vec<_> = all.filter(|pod| pod.generation == generation).collect();
+        Placing::of(
+            objects.and_then(|objects| objects.coordinator.as_ref()),
+            objects.and_then(|objects| objects.workers.as_ref()),
+            &pods,
+            begun,
+        )
     }
 
     /// The coordinator's pod: of several, one that is not being deleted, and of these the newest.

@@ -6,6 +6,7 @@
 
 mod loss;
 pub(super) mod objects;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +24,11 @@ use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
 };
 use self::objects::{create_missing, delete_roots, force_deletes, scale, stuck_deadline};
+use self::turn::{may_give_way, plan_queued, plan_to_give_way};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
 use super::observed::{Depth, Freshness, Observed};
+use super::turns::{Turn, Waiting};
 use super::validate::{ValidatedJob, Verdict, after};
 use crate::run_report::RunResult;
 
@@ -91,6 +94,10 @@ pub enum Lifecycle {
     Reject,
     /// Nothing can be started, for this reason: somebody has to change the cluster.
     Block(String),
+    /// Other jobs have their turn before this one.
+    Wait(Waiting),
+    /// The generation that status names begins: its turn has come.
+    TakeTurn,
     /// A new generation gets its number.
     Start(Start),
     /// The job ends.
@@ -110,6 +117,15 @@ pub struct Start {
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
+}
+
+impl Start {
+    /// Whether the job gave its place back, and waits for its turn before the generation begins.
+    pub fn gives_way(&self) -> bool {
+        self.ended
+            .as_ref()
+            .is_some_and(|ended| ended.cause == GenerationEnd::GaveWay)
+    }
 }
 
 /// Why a generation ended.
@@ -150,6 +166,9 @@ pub fn plan(
     }
     match job.status.generation {
         None => plan_first(job, verdict, observed),
+        Some(generation) if job.status.queued_since.is_some() => {
+            plan_queued(job, observed, installation, generation, now)
+        }
         Some(generation) => plan_running(job, verdict, observed, installation, generation, now),
     }
 }
@@ -159,6 +178,13 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     if verdict.is_refusal() {
         return Plan {
             lifecycle: Lifecycle::Reject,
+            ..Plan::default()
+        };
+    }
+    if let Turn::Wait(waiting) = observed.turn {
+        return Plan {
+            lifecycle: Lifecycle::Wait(waiting),
+            requeue_after: Some(waiting.look_again()),
             ..Plan::default()
         };
     }
@@ -294,6 +320,11 @@ fn plan_running(
     if let Some(ended) = ended {
         return plan_next(job, verdict, observed, generation, ended, diagnosis, now);
     }
+    if may_give_way(job, observed, generation, &diagnosis, now)
+        && let Some(plan) = plan_to_give_way(job, observed, generation, &diagnosis)
+    {
+        return plan;
+    }
 
     let wanted = scale(job, observed, generation);
     let held = wanted
@@ -321,13 +352,7 @@ fn plan_running(
     }
     // Only after the objects of the new generation, because it never waits for the old one, and its
     // number is already in status.
-    let mut old_roots: Vec<_> = delete_roots(job, observed, generation).collect();
-    let old_roots_held = observed
-        .old_roots_held
-        .filter(|until| !old_roots.is_empty() && now < *until);
-    if old_roots_held.is_some() {
-        old_roots.clear();
-    }
+    let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let held = held.into_iter().chain(old_roots_held);
@@ -348,11 +373,29 @@ fn plan_running(
     }
 }
 
+/// The deletions of earlier generations' roots; none, and until when, if the last one failed a
+/// moment ago.
+fn old_roots(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> (Vec<Action>, Option<Timestamp>) {
+    let roots: Vec<_> = delete_roots(job, observed, generation).collect();
+    let held = observed
+        .old_roots_held
+        .filter(|until| !roots.is_empty() && now < *until);
+    match held {
+        Some(_) => (Vec::new(), held),
+        None => (roots, None),
+    }
+}
+
 /// What must be read live before a generation ends for this cause. Only one cause depends on worker
 /// pods; listing them for every other cause would take minutes for a job with 10,000 workers.
 fn depth_of(cause: GenerationEnd) -> Depth {
     match cause {
-        GenerationEnd::NoWorkers => Depth::Pods,
+        GenerationEnd::NoWorkers | GenerationEnd::GaveWay => Depth::Pods,
         GenerationEnd::Succeeded | GenerationEnd::Failed | GenerationEnd::CoordinatorLost => {
             Depth::Objects
         }
@@ -442,7 +485,9 @@ fn plan_next(
         .generations
         .first()
         .map_or(generation, |record| record.generation);
-    let used = generation.saturating_sub(first) + 1;
+    let used = (generation.saturating_sub(first) + 1)
+        .saturating_sub(job.status.places_given_back)
+        .max(1);
     let progressed = observed
         .report
         .as_ref()
@@ -511,6 +556,7 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
         .generations
         .iter()
         .filter_map(|record| record.cause)
+        .filter(|cause| *cause != GenerationEnd::GaveWay)
         .collect();
     let earlier = usize::try_from(count)
         .unwrap_or(usize::MAX)
@@ -630,6 +676,8 @@ impl fmt::Display for Lifecycle {
             Self::Stay => formatter.write_str("stay"),
             Self::Reject => formatter.write_str("reject the spec"),
             Self::Block(message) => write!(formatter, "start nothing: {message}"),
+            Self::Wait(waiting) => write!(formatter, "wait for {} jobs", waiting.before),
+            Self::TakeTurn => formatter.write_str("start, its turn has come"),
             Self::Start(Start {
                 generation,
                 ended: None,

@@ -6,6 +6,7 @@ pub mod announce;
 pub mod due;
 mod progress;
 pub mod set_aside;
+mod turn;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,6 +21,7 @@ use self::progress::{coordinator_reason, degradation, follow_phase, progress};
 use super::diagnose::Diagnosis;
 use super::observed::Observed;
 use super::plan::{Finish, Lifecycle, Plan, Start};
+use super::turns::Waiting;
 use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
 use crate::run_report::RunReport;
@@ -59,6 +61,8 @@ pub fn project(
         Lifecycle::Ended => next.end_set_aside(),
         Lifecycle::Reject => next.reject(verdict),
         Lifecycle::Block(message) => next.block(verdict, message),
+        Lifecycle::Wait(waiting) => next.wait(waiting, verdict),
+        Lifecycle::TakeTurn => next.take_turn(verdict),
         Lifecycle::Start(start) => next.start(start, verdict),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
         Lifecycle::Stay => next.follow(job, verdict, observed, &plan.diagnosis, problem),
@@ -136,6 +140,10 @@ impl Projection {
             (start.without_progress > 0).then_some(start.without_progress);
         self.forget_workers();
         self.set_accepted(verdict);
+        if start.gives_way() {
+            return self.give_way(start);
+        }
+        self.status.queued_since = None;
         let (phase, reason, message) = match &start.ended {
             None => (
                 Phase::Pending,
@@ -157,6 +165,17 @@ impl Projection {
             reason,
             &message,
         );
+        self.set_no_pods_yet();
+        match &start.ended {
+            None => self.set(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            Some(_) => self.set(ConditionType::Degraded, true, reason, &message),
+        }
+        self.set_unfinished();
+        self.enter(phase, reason, &message);
+    }
+
+    /// The pods of a generation that begins.
+    fn set_no_pods_yet(&mut self) {
         self.set(
             ConditionType::CoordinatorReady,
             false,
@@ -169,12 +188,6 @@ impl Projection {
             Reason::Starting,
             "workers start when the plan is known",
         );
-        match &start.ended {
-            None => self.set(ConditionType::Degraded, false, Reason::AsExpected, ""),
-            Some(_) => self.set(ConditionType::Degraded, true, reason, &message),
-        }
-        self.set_unfinished();
-        self.enter(phase, reason, &message);
     }
 
     fn finish(&mut self, finish: &Finish, observed: &Observed, diagnosis: &Diagnosis) {
@@ -198,6 +211,7 @@ impl Projection {
         status.completion_time = Some(now);
         status.outputs.clone_from(&finish.outputs);
         status.backoff_until = None;
+        status.queued_since = None;
         status.all_workers_dead_since = None;
         if succeeded {
             status.progress = Some("100%".to_owned());
@@ -283,6 +297,7 @@ impl Projection {
         self.set_unfinished();
 
         let phase = follow_phase(self.status.phase, report, diagnosis);
+        self.note_work(phase);
         self.enter(phase, progress.reason, &progress.message);
     }
 

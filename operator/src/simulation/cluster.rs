@@ -32,6 +32,10 @@ pub(crate) struct Cluster {
 }
 
 /// The memory of the controllers, and the behaviour that a scenario sets.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a step of scenarios, on its own"
+)]
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// Pods by uid.
@@ -40,6 +44,10 @@ pub(crate) struct State {
     pods_made: u32,
     /// Whether coordinators find no node.
     pub(crate) is_full: bool,
+    /// Workers find no node.
+    pub(crate) no_worker_fits: bool,
+    /// Pods get a node, and their containers are not started.
+    pub(crate) nodes_are_slow: bool,
     /// Whether workers start without becoming ready.
     pub(crate) workers_fail: bool,
     /// Pods by uid whose node does not answer, with the time since which it does not.

@@ -2,7 +2,7 @@
 //! object only.
 
 use serde_json::Value;
-use zephyr_crds::names::{LABEL_COMPONENT, LABEL_GENERATION, LABEL_JOB_UID};
+use zephyr_crds::names::{LABEL_COMPONENT, LABEL_GENERATION, LABEL_JOB, LABEL_JOB_UID};
 
 use super::api::metadata::text;
 
@@ -24,6 +24,11 @@ pub(crate) fn number_of(object: &Value) -> Option<u32> {
 /// The component of a generation that an object is: one of the `COMPONENT_` constants.
 pub(crate) fn component_of(object: &Value) -> &str {
     text(&object["metadata"]["labels"][LABEL_COMPONENT])
+}
+
+/// Whether an object belongs to a job of this name.
+pub(crate) fn is_of_job(object: &Value, name: &str) -> bool {
+    object["metadata"]["labels"][LABEL_JOB] == name
 }
 
 /// Whether one of the owners of an object has this uid.

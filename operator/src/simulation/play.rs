@@ -10,9 +10,9 @@ use zephyr_proto::reason::EndReason;
 use super::api::kinds::{CONFIG_MAPS, JOBS, Kind, STATEFUL_SETS};
 use super::api::request::{ApiRequest, Query, Verb};
 use super::api::store::{Actor, Key};
-use super::marks::{component_of, number_of};
+use super::marks::{component_of, is_of_job, number_of};
 use super::scenario::{Condition, Pod, Step};
-use super::world::{JOB, NAMESPACE, World};
+use super::world::{JOB, NAMESPACE, OTHER_JOB, World};
 use crate::run_report::RunResult;
 
 /// A step that waits longer than this is stuck: the longest regular wait, a loss of all workers
@@ -20,24 +20,35 @@ use crate::run_report::RunResult;
 const WITHIN: Duration = Duration::from_mins(40);
 
 impl World {
-    /// Executes `step`; an error says what did not happen.
+    /// Executes `step` for the scenario's job; an error says what did not happen.
     pub(super) async fn play(&self, step: &Step) -> Result<(), String> {
         match step {
+            Step::Other(step) => self.play_for(OTHER_JOB, step).await,
+            step => self.play_for(JOB, step).await,
+        }
+    }
+
+    async fn play_for(&self, job: &str, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Other(_) => Err("there are two jobs at most".to_owned()),
             Step::Apply(changes) => {
-                let mut job = usual_job();
-                super::api::merge(&mut job, changes);
-                self.ask(Verb::Create, JOBS, JOB, None, job)
+                let mut object = usual_job(job);
+                super::api::merge(&mut object, changes);
+                self.ask(Verb::Create, JOBS, job, None, object)
             }
-            Step::Edit(changes) => self.ask(Verb::Patch, JOBS, JOB, None, changes.clone()),
+            Step::Edit(changes) => self.ask(Verb::Patch, JOBS, job, None, changes.clone()),
             Step::DeleteJob => self.ask(
                 Verb::Delete,
                 JOBS,
-                JOB,
+                job,
                 None,
                 json!({"propagationPolicy": "Background"}),
             ),
             Step::DeleteRoot => {
-                let name = self.newest(CONFIG_MAPS).ok_or("no root is there")?.name;
+                let name = self
+                    .newest(job, CONFIG_MAPS)
+                    .ok_or("no root is there")?
+                    .name;
                 self.ask(
                     Verb::Delete,
                     CONFIG_MAPS,
@@ -46,13 +57,13 @@ impl World {
                     json!({"propagationPolicy": "Background"}),
                 )
             }
-            Step::Plan { shards, tasks } => self.of_run(|run| {
+            Step::Plan { shards, tasks } => self.of_run(job, |run| {
                 run.shards = *shards;
                 run.tasks_total = *tasks;
             }),
-            Step::Done(tasks) => self.of_run(|run| run.tasks_done = *tasks),
-            Step::Useful(workers) => self.of_run(|run| run.useful_workers = Some(*workers)),
-            Step::Succeed => self.of_run(|run| {
+            Step::Done(tasks) => self.of_run(job, |run| run.tasks_done = *tasks),
+            Step::Useful(workers) => self.of_run(job, |run| run.useful_workers = Some(*workers)),
+            Step::Succeed => self.of_run(job, |run| {
                 run.result = Some(RunResult {
                     succeeded: true,
                     reason: EndReason::Succeeded,
@@ -62,18 +73,26 @@ impl World {
                     ..RunResult::default()
                 });
             }),
-            Step::Fail(reason) => self.of_run(|run| {
+            Step::Fail(reason) => self.of_run(job, |run| {
                 run.result = Some(RunResult {
                     reason: reason.clone().into(),
                     message: "task 1 failed three times".to_owned(),
                     ..RunResult::default()
                 });
             }),
-            Step::StorageAway(is_away) => self.of_run(|run| run.is_storage_away = *is_away),
-            Step::Kill(pod) => self.take_away(*pod, true),
-            Step::LoseNode(pod) => self.take_away(*pod, false),
+            Step::StorageAway(is_away) => self.of_run(job, |run| run.is_storage_away = *is_away),
+            Step::Kill(pod) => self.take_away(job, *pod, true),
+            Step::LoseNode(pod) => self.take_away(job, *pod, false),
             Step::Full(is_full) => {
                 self.cluster.set(|state| state.is_full = *is_full);
+                Ok(())
+            }
+            Step::NoWorkerFits(is_full) => {
+                self.cluster.set(|state| state.no_worker_fits = *is_full);
+                Ok(())
+            }
+            Step::NodesSlow(are_slow) => {
+                self.cluster.set(|state| state.nodes_are_slow = *are_slow);
                 Ok(())
             }
             Step::WorkersFail(fail) => {
@@ -84,14 +103,14 @@ impl World {
                 sleep(*time).await;
                 Ok(())
             }
-            Step::Until(condition) => self.until(condition).await,
+            Step::Until(condition) => self.until(job, condition).await,
         }
     }
 
     /// A pod is gone at once, or its node does not answer any more. In both cases its process
     /// cannot be reached.
-    fn take_away(&self, pod: Pod, is_gone: bool) -> Result<(), String> {
-        let (key, pod) = self.find(pod)?;
+    fn take_away(&self, job: &str, pod: Pod, is_gone: bool) -> Result<(), String> {
+        let (key, pod) = self.find(job, pod)?;
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
         self.coordinators.pod_gone(uid);
         if is_gone {
@@ -101,21 +120,21 @@ impl World {
             self.cluster.lose_node_of(uid);
         }
         if component_of(&pod) == COMPONENT_WORKER {
-            return self.of_run(|run| run.disruptions += 1);
+            return self.of_run(job, |run| run.disruptions += 1);
         }
         Ok(())
     }
 
-    async fn until(&self, condition: &Condition) -> Result<(), String> {
+    async fn until(&self, job: &str, condition: &Condition) -> Result<(), String> {
         let holds = async {
             let mut changed = self.server.subscribe();
-            while !self.holds(condition) {
+            while !self.holds(job, condition) {
                 // The server lives as long as the world.
                 drop(changed.changed().await);
             }
         };
         timeout(WITHIN, holds).await.map_err(|_| {
-            let status = self.job().map(|job| job["status"].to_string());
+            let status = self.job(job).map(|job| job["status"].to_string());
             format!(
                 "not within {} s; status: {}",
                 WITHIN.as_secs(),
@@ -124,53 +143,64 @@ impl World {
         })
     }
 
-    fn holds(&self, condition: &Condition) -> bool {
+    fn holds(&self, name: &str, condition: &Condition) -> bool {
         match condition {
-            Condition::Job { path, value } => self.job().is_some_and(|job| {
+            Condition::Job { path, value } => self.job(name).is_some_and(|job| {
                 job.pointer(path).is_some_and(|found| match found.as_str() {
                     Some(text) => text == value,
                     None => found.is_u64() && found.as_u64() == value.parse().ok(),
                 })
             }),
-            Condition::Replicas(number) => self.newest(STATEFUL_SETS).is_some_and(|key| {
+            Condition::Reason(reason) => self.job(name).is_some_and(|job| {
+                let conditions = job["status"]["conditions"].as_array();
+                conditions.into_iter().flatten().any(|condition| {
+                    condition["type"] == "Progressing" && condition["reason"] == reason.as_str()
+                })
+            }),
+            Condition::Replicas(number) => self.newest(name, STATEFUL_SETS).is_some_and(|key| {
                 let store = self.server.lock();
                 store
                     .get(&key)
                     .is_some_and(|set| set["spec"]["replicas"] == json!(number))
             }),
-            Condition::Gone => self.job().is_none(),
+            Condition::Gone => self.job(name).is_none(),
             Condition::NoChildren => self.server.lock().everything().all(|(_, object)| {
                 object["metadata"]["labels"][zephyr_crds::names::LABEL_JOB].is_null()
             }),
         }
     }
 
-    fn job(&self) -> Option<std::sync::Arc<Value>> {
+    fn job(&self, name: &str) -> Option<std::sync::Arc<Value>> {
         let store = self.server.lock();
-        store.get(&Key::new(JOBS, NAMESPACE, JOB)).cloned()
+        store.get(&Key::new(JOBS, NAMESPACE, name)).cloned()
     }
 
-    fn of_run(&self, change: impl FnOnce(&mut super::coordinator::Run)) -> Result<(), String> {
-        let job = self.job().ok_or("the job is not there")?;
+    fn of_run(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut super::coordinator::Run),
+    ) -> Result<(), String> {
+        let job = self.job(name).ok_or("the job is not there")?;
         self.coordinators
             .set(job["metadata"]["uid"].as_str().unwrap_or(""), change);
         Ok(())
     }
 
-    /// The object of a kind with the highest generation in its label.
-    fn newest(&self, kind: Kind) -> Option<Key> {
+    /// The object of a job and a kind with the highest generation in its label.
+    fn newest(&self, job: &str, kind: Kind) -> Option<Key> {
         let store = self.server.lock();
         store
             .all(kind)
+            .filter(|(_, object)| is_of_job(object, job))
             .filter_map(|(key, object)| Some((number_of(object)?, key.clone())))
             .max()
             .map(|(_, key)| key)
     }
 
-    fn find(&self, pod: Pod) -> Result<(Key, std::sync::Arc<Value>), String> {
+    fn find(&self, job: &str, pod: Pod) -> Result<(Key, std::sync::Arc<Value>), String> {
         match pod {
-            Pod::Coordinator => self.pod(COMPONENT_COORDINATOR, ""),
-            Pod::Worker(ordinal) => self.pod(COMPONENT_WORKER, &format!("-{ordinal}")),
+            Pod::Coordinator => self.pod(job, COMPONENT_COORDINATOR, ""),
+            Pod::Worker(ordinal) => self.pod(job, COMPONENT_WORKER, &format!("-{ordinal}")),
         }
         .ok_or_else(|| format!("{pod:?} has no pod"))
     }
@@ -206,10 +236,10 @@ impl World {
 }
 
 /// A small job of four tasks at most, with short waits.
-fn usual_job() -> Value {
+fn usual_job(name: &str) -> Value {
     json!({
         "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
-        "metadata": {"name": JOB},
+        "metadata": {"name": name},
         "spec": {
             "pipeline": {
                 "source": {"files": {"paths": ["s3://in/*.jsonl"]}},

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use super::faults::Rule;
+use super::faults::{Exchange, Rule};
 use super::judges::{Complaint, Judge, Reference, judge};
 use super::scenario::Scenario;
 use super::sweep::{Learned, Run};
@@ -46,7 +46,10 @@ impl Known {
         };
         let mut wrong = String::new();
         for scenario in &scenarios {
-            let (record, panics) = carry_out(scenario, Vec::new());
+            let (mut record, panics) = carry_out(scenario, Vec::new());
+            // Watches that began together end together, in any order.
+            let order = |one: &Exchange| (one.at, one.signature.to_string());
+            record.exchanges.sort_by_key(order);
             let complaints = judge(&record, None, &panics);
             if !complaints.is_empty() {
                 let shown = format!(

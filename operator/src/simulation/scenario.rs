@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// All scenarios, by name. If a scenario needs a feature that does not exist yet, it says so and
 /// uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 19] = [
+pub(super) const SCENARIOS: [(&str, &str); 22] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -36,6 +36,9 @@ pub(super) const SCENARIOS: [(&str, &str); 19] = [
     ("progress", include_str!("scenarios/progress.txt")),
     ("tail", include_str!("scenarios/tail.txt")),
     ("ttl-changed", include_str!("scenarios/ttl-changed.txt")),
+    ("slow-start", include_str!("scenarios/slow-start.txt")),
+    ("queue", include_str!("scenarios/queue.txt")),
+    ("give-way", include_str!("scenarios/give-way.txt")),
 ];
 
 /// One scenario.
@@ -45,6 +48,8 @@ pub(super) struct Scenario {
     /// The number of the generation at the end depends on which objects of an earlier job still
     /// exist.
     pub(super) has_any_number: bool,
+    /// Jobs that may start at once.
+    pub(super) max_starting_jobs: usize,
     pub(super) steps: Vec<(&'static str, Step)>,
 }
 
@@ -78,8 +83,14 @@ pub(super) enum Step {
     LoseNode(Pod),
     /// Coordinators find no node, or find one again.
     Full(bool),
+    /// No worker finds a node, or each does.
+    NoWorkerFits(bool),
+    /// Nodes do not get containers started, or do.
+    NodesSlow(bool),
     /// Workers do not become ready, or do again.
     WorkersFail(bool),
+    /// The same with the other job.
+    Other(Box<Step>),
     Wait(Duration),
     Until(Condition),
 }
@@ -96,6 +107,8 @@ pub(super) enum Pod {
 pub(super) enum Condition {
     /// The text at a path of the job.
     Job { path: String, value: String },
+    /// The reason of condition `Progressing`.
+    Reason(String),
     /// `replicas` of the newest workers' `StatefulSet`.
     Replicas(u64),
     /// The job is gone.
@@ -119,11 +132,14 @@ impl Scenario {
         let mut scenario = Self {
             name,
             has_any_number: false,
+            max_starting_jobs: 32,
             steps: Vec::new(),
         };
         for line in text.lines().map(str::trim) {
             if line == "any number" {
                 scenario.has_any_number = true;
+            } else if let Some(number) = at_once(line) {
+                scenario.max_starting_jobs = number;
             } else if !line.is_empty() && !line.starts_with('#') {
                 let step = Step::read(line).ok_or_else(|| format!("{line}: no such step"))?;
                 scenario.steps.push((line, step));
@@ -133,11 +149,17 @@ impl Scenario {
     }
 }
 
+/// The number in `N start at once`.
+fn at_once(line: &str) -> Option<usize> {
+    line.strip_suffix(" start at once")?.parse().ok()
+}
+
 impl Step {
     fn read(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let json = |verb: &str| serde_json::from_str(line.strip_prefix(verb)?.trim()).ok();
         Some(match words.as_slice() {
+            ["other", ..] => Self::Other(Box::new(Self::read(line.strip_prefix("other")?.trim())?)),
             ["apply"] => Self::Apply(serde_json::json!({})),
             ["apply", ..] => Self::Apply(json("apply")?),
             ["edit", ..] => Self::Edit(json("edit")?),
@@ -157,6 +179,10 @@ impl Step {
             ["lose", "node", "of", rest @ ..] => Self::LoseNode(Pod::read(rest)?),
             ["full"] => Self::Full(true),
             ["room"] => Self::Full(false),
+            ["no", "worker", "fits"] => Self::NoWorkerFits(true),
+            ["workers", "fit"] => Self::NoWorkerFits(false),
+            ["nodes", "slow"] => Self::NodesSlow(true),
+            ["nodes", "quick"] => Self::NodesSlow(false),
             ["workers", "fail"] => Self::WorkersFail(true),
             ["workers", "work"] => Self::WorkersFail(false),
             ["wait", seconds, "s"] => Self::Wait(Duration::from_secs(seconds.parse().ok()?)),
@@ -186,6 +212,7 @@ impl Condition {
             ["phase", phase] => job("/status/phase", phase),
             ["generation", number] => job("/status/generation", number),
             ["ready", number] => job("/status/workers/ready", number),
+            ["reason", reason] => Self::Reason((*reason).to_owned()),
             ["progress", share] => job("/status/progress", share),
             ["replicas", number] => Self::Replicas(number.parse().ok()?),
             ["gone"] => Self::Gone,

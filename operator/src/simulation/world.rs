@@ -17,7 +17,7 @@ use super::api::store::{Actor, Change, Key};
 use super::cluster::Cluster;
 use super::coordinator::Coordinators;
 use super::faults::{Exchange, Faults, Rule};
-use super::marks::{component_of, number_of};
+use super::marks::{component_of, is_of_job, number_of};
 use super::scenario::Scenario;
 use super::wire::Wire;
 use crate::calls::retry_after::KeepRetryAfter;
@@ -31,6 +31,8 @@ use crate::startup::{Setup, serve};
 /// The job of every scenario.
 pub(super) const NAMESPACE: &str = "team";
 pub(super) const JOB: &str = "count";
+/// The job beside it, in those in which jobs wait for each other.
+pub(super) const OTHER_JOB: &str = "other";
 /// The time at which every run begins: 2027-01-01, later than any real time in the tests.
 const BEGIN: i64 = 1_798_761_600;
 /// From the death of a process to the next one.
@@ -82,6 +84,7 @@ pub(super) async fn run(scenario: &Scenario, rules: Vec<Rule>) -> Record {
         world.faults.clone(),
         world.clock,
         world.coordinators.clone(),
+        scenario.max_starting_jobs,
         told,
     )));
     let mut stuck = None;
@@ -179,13 +182,19 @@ impl World {
         }
     }
 
-    /// A pod of the newest generation.
-    pub(super) fn pod(&self, component: &str, suffix: &str) -> Option<(Key, Arc<Value>)> {
+    /// A pod of the newest generation of a job.
+    pub(super) fn pod(
+        &self,
+        job: &str,
+        component: &str,
+        suffix: &str,
+    ) -> Option<(Key, Arc<Value>)> {
         let store = self.server.lock();
         store
             .all(PODS)
             .filter(|(key, pod)| {
                 component_of(pod) == component
+                    && is_of_job(pod, job)
                     && pod["metadata"]["deletionTimestamp"].is_null()
                     && key.name.ends_with(suffix)
             })
@@ -207,6 +216,7 @@ async fn operate(
     faults: Faults,
     clock: Clock,
     coordinators: Coordinators,
+    max_starting_jobs: usize,
     ends: tokio::sync::mpsc::UnboundedSender<String>,
 ) {
     for process in 1.. {
@@ -217,7 +227,7 @@ async fn operate(
             process,
         };
         let client = Client::new(KeepRetryAfter.layer(wire), "default");
-        let setup = setup(clock, coordinators.clone());
+        let setup = setup(clock, coordinators.clone(), max_starting_jobs);
         tokio::select! {
             biased;
             () = faults.crashed(process) => sleep(RESTART).await,
@@ -233,7 +243,7 @@ async fn operate(
     }
 }
 
-fn setup(clock: Clock, coordinators: Coordinators) -> Setup {
+fn setup(clock: Clock, coordinators: Coordinators, max_starting_jobs: usize) -> Setup {
     Setup {
         installation: Installation {
             worker_image: "registry.example/zephyr-worker:1".to_owned(),
@@ -247,6 +257,7 @@ fn setup(clock: Clock, coordinators: Coordinators) -> Setup {
         },
         clock,
         dial: Arc::new(coordinators),
+        max_starting_jobs,
         instance: Some("operator".to_owned()),
         metrics: Metrics::default(),
         health: Health::default(),

@@ -37,6 +37,7 @@ fn setup() -> Setup {
         signing_key: SigningKey::new(&[b'k'; 32]).unwrap(),
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).unwrap()),
         dial: Arc::new(Nobody),
+        max_starting_jobs: 100,
         instance: None,
         metrics: Metrics::default(),
         health: Health::default(),

@@ -138,6 +138,13 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
+    /// What `pick` makes of the objects for which it makes anything.
+    pub fn pick<T>(&self, pick: impl Fn(&F) -> Option<T>) -> Vec<T> {
+        let inner = self.lock();
+        let all = inner.objects.values();
+        all.filter_map(|held| pick(&held.facts)).collect()
+    }
+
     /// The uids of all jobs that have an object here.
     pub fn job_uids(&self) -> BTreeSet<String> {
         let inner = self.lock();

@@ -18,6 +18,7 @@ use zephyr_crds::validate::LAST_APPLIED;
 
 use super::decode::{Facts, Metadata, document};
 use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
+use crate::controller::turns::Standing;
 use crate::identity::JobIdentity;
 use crate::pods::{PodFacts, Role};
 
@@ -45,6 +46,7 @@ pub struct SeenJob {
     pub uid: String,
     /// Its resource version.
     pub version: String,
+    standing: Standing,
     kept: KeptJob,
 }
 
@@ -102,6 +104,11 @@ impl SeenJob {
             KeptJob::Text(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
             KeptJob::Unreadable(why) => Err(why.clone()),
         }
+    }
+
+    /// Where it is on its way to work.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Which job it is.
@@ -195,6 +202,7 @@ impl Facts for SeenJob {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             version: metadata.resource_version.clone().unwrap_or_default(),
+            standing: document.as_ref().map_or(Standing::Aside, Standing::of),
             kept: KeptJob::of(document),
         })
     }

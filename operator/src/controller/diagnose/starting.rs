@@ -15,6 +15,35 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 /// MB.
 const PULL_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
+/// How long a node may take to start a pod before that counts against the pod's generation, if no
+/// event says that it fails: a node that creates a hundred pods at once needs minutes for each,
+/// and so does a large image over a slow network.
+const SLOW_START: SignedDuration = SignedDuration::from_mins(30);
+/// The same if an event says that it fails. Under load a mount or a sandbox fails now and then,
+/// and the kubelet tries again, after two minutes at most.
+const FAILING_START: SignedDuration = SignedDuration::from_mins(5);
+
+/// Until when a pod that its node is starting has nothing to answer for; absent for any other pod.
+/// `found` is what its events say, if they were listed.
+pub(super) fn slow_until(
+    pod: &PodFacts,
+    found: Option<&StartEvent>,
+    own_secret: &str,
+) -> Option<Timestamp> {
+    let since = pod
+        .starting_since()
+        .filter(|_| pod.init_trouble.is_none())?;
+    let patience = match found.map(|event| (event.kind, &event.message)) {
+        None | Some((StartEventKind::Pulling, _)) => SLOW_START,
+        // It does not come back.
+        Some((StartEventKind::ReferenceNotFound, words)) if words.contains(own_secret) => {
+            return None;
+        }
+        Some((StartEventKind::ReferenceNotFound | StartEventKind::Failing, _)) => FAILING_START,
+    };
+    since.checked_add(patience).ok()
+}
+
 /// The problem of a pod whose events were listed; `found` is the result. `own_secret` is the token
 /// of its generation.
 pub(super) fn trouble(

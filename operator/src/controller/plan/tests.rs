@@ -14,6 +14,7 @@ use zephyr_crds::status::{CoordinatorStatus, Phase, ZephyrJobStatus};
 
 use super::*;
 use crate::controller::forced::{ForcedDeletes, NodeView};
+use crate::controller::observe::starting::{StartEvent, StartEventKind};
 use crate::controller::observed::{
     CoordinatorFacts, Frozen, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault,
     WorkersFacts,
@@ -25,6 +26,9 @@ use crate::pods::tests::{at, told, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
 use crate::progress::Lost;
 use crate::run_report::{Planned, RunPhase, RunReport, Unheard};
+
+mod slow;
+mod turns;
 
 #[derive(Clone, Copy, PartialEq)]
 enum IfToldToEnd {
@@ -56,6 +60,8 @@ struct World {
     status_writes: u32,
     last_well: LastWell,
     forced: ForcedDeletes,
+    turn: Turn,
+    start_events: BTreeMap<String, Option<StartEvent>>,
     scaled_at: Option<Timestamp>,
     force_delete_pods: bool,
     /// Pods that a finalizer keeps after every deletion.
@@ -94,6 +100,8 @@ impl World {
             status_writes: 0,
             last_well: LastWell::default(),
             forced: ForcedDeletes::default(),
+            turn: Turn::Free,
+            start_events: BTreeMap::new(),
             scaled_at: None,
             force_delete_pods: true,
             kept: Vec::new(),
@@ -115,7 +123,7 @@ impl World {
             unheard: self.unheard.clone(),
             warming_up: self.warming_up,
             workers_refused: None,
-            start_events: BTreeMap::new(),
+            start_events: self.start_events.clone(),
             lost: self.report.as_ref().map(|report| Lost {
                 workers: i64::try_from(report.disruptions).unwrap(),
                 ..Lost::default()
@@ -126,6 +134,7 @@ impl World {
             forced: self.forced.clone(),
             scaled_at: self.scaled_at,
             old_roots_held: None,
+            turn: self.turn,
         }
     }
 

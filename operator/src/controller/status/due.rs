@@ -54,6 +54,7 @@ pub fn due(
 ///
 /// - the number of a new generation, at most `maxGenerations` times. No object of it is created
 ///   before;
+/// - that its turn to start has come, once for each place that the job gets;
 /// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it
 ///   is in status.
 ///
@@ -61,7 +62,10 @@ pub fn due(
 /// from the current state. Timers in status begin at most one interval late.
 fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
     let ends = |status: &ZephyrJobStatus| status.phase.is_some_and(Phase::is_final);
-    before.generation != next.generation || ends(before) != ends(next)
+    let waits = |status: &ZephyrJobStatus| status.queued_since.is_some();
+    before.generation != next.generation
+        || ends(before) != ends(next)
+        || waits(before) && !waits(next)
 }
 
 /// The status without frequently changing parts: counters and texts.

@@ -92,7 +92,8 @@ impl Cluster {
     fn due(&self, pod: &Value, now: Instant) -> Due {
         let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
         let is_deleted = !pod["metadata"]["deletionTimestamp"].is_null();
-        let (life, lost, is_full, workers_fail) = {
+        let is_coordinator = component_of(pod) == COMPONENT_COORDINATOR;
+        let (life, lost, has_no_room, are_slow, workers_fail) = {
             let mut state = self.lock();
             let life = state.lives.entry(uid.to_owned()).or_insert(Life {
                 born: now,
@@ -104,7 +105,12 @@ impl Cluster {
             (
                 *life,
                 state.lost.get(uid).copied(),
-                state.is_full,
+                if is_coordinator {
+                    state.is_full
+                } else {
+                    state.no_worker_fits
+                },
+                state.nodes_are_slow,
                 state.workers_fail,
             )
         };
@@ -126,13 +132,17 @@ impl Cluster {
                 Due::Remove
             };
         }
-        let is_coordinator = component_of(pod) == COMPONENT_COORDINATOR;
-        if pod["spec"]["nodeName"].is_null() {
-            if is_full && is_coordinator {
-                return unschedulable(pod);
-            }
+        let is_running = !pod["status"]["containerStatuses"].is_null();
+        if pod["spec"]["nodeName"].is_null() && has_no_room {
+            return unschedulable(pod);
+        }
+        if !is_running {
             return at_or(now, life.born + STARTS_AFTER, || {
-                started(pod, self.server.now())
+                if are_slow {
+                    creating(pod, self.server.now())
+                } else {
+                    started(pod, self.server.now())
+                }
             });
         }
         let ready_at = life.born + READY_AFTER;
@@ -256,12 +266,31 @@ fn unschedulable(pod: &Value) -> Due {
     Due::Change(changed)
 }
 
-/// The pod gets a node, and its container starts.
-fn started(pod: &Value, now: jiff::Timestamp) -> Due {
-    let time = whole_seconds(now);
+/// The pod has a node, which has not started its container.
+fn creating(pod: &Value, now: jiff::Timestamp) -> Due {
+    if !pod["spec"]["nodeName"].is_null() {
+        return Due::Nothing;
+    }
+    let mut changed = with_node(pod);
+    changed["status"] = json!({
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": whole_seconds(now)}],
+    });
+    Due::Change(changed)
+}
+
+/// The pod on a node of its own.
+fn with_node(pod: &Value) -> Value {
     let mut changed = pod.clone();
     let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
     changed["spec"]["nodeName"] = json!(format!("node-{uid}"));
+    changed
+}
+
+/// The pod has a node, and its container runs.
+fn started(pod: &Value, now: jiff::Timestamp) -> Due {
+    let time = whole_seconds(now);
+    let mut changed = with_node(pod);
     changed["status"] = json!({
         "phase": "Running", "startTime": time,
         "conditions": [

@@ -1,0 +1,115 @@
+//! What a job does whose turn to start has not come, or that is to give its place back.
+//!
+//! Pure. Whose turn it is decides `controller/turns.rs`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use zephyr_crds::status::GenerationEnd;
+
+use super::objects::{force_deletes, stuck_deadline};
+use super::{
+    EndedGeneration, Installation, Lifecycle, Plan, STUCK_REQUEUE, Start, UNSETTLED_REQUEUE,
+    next_number, old_roots, until,
+};
+use crate::controller::diagnose::Diagnosis;
+use crate::controller::observed::{Depth, Observed};
+use crate::controller::turns::{Turn, Waiting};
+use crate::controller::validate::ValidatedJob;
+
+/// How long pods that were asked for may take to be made, and to find their nodes if there is room.
+const SETTLES: SignedDuration = SignedDuration::from_secs(30);
+
+/// The generation has its number and no object, because the job gave its place back: its turn
+/// comes, or it waits on.
+pub(super) fn plan_queued(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    generation: u32,
+    now: Timestamp,
+) -> Plan {
+    let mut actions: Vec<_> = force_deletes(observed, installation, now).collect();
+    let (old_roots, old_roots_held) = old_roots(job, observed, generation, now);
+    let (lifecycle, wait) = match observed.turn {
+        Turn::Wait(waiting) => (Lifecycle::Wait(waiting), waiting.look_again()),
+        Turn::Free => (Lifecycle::TakeTurn, UNSETTLED_REQUEUE),
+        // It has done so.
+        Turn::GiveWay => (Lifecycle::Wait(Waiting::default()), UNSETTLED_REQUEUE),
+    };
+    let stuck = stuck_deadline(observed, installation, now);
+    let wait = stuck
+        .map(|look| until(look, now).max(STUCK_REQUEUE))
+        .into_iter()
+        .chain(old_roots_held.map(|allowed| until(allowed, now)))
+        .chain((!old_roots.is_empty()).then_some(UNSETTLED_REQUEUE))
+        .fold(wait, Duration::min);
+    actions.extend(old_roots);
+    Plan {
+        actions,
+        lifecycle,
+        requeue_after: Some(wait),
+        ..Plan::default()
+    }
+}
+
+/// Whether the job is to give its place back, and has still found no room for its pods. What it
+/// was asked for a moment ago may not show yet.
+pub(super) fn may_give_way(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    diagnosis: &Diagnosis,
+    now: Timestamp,
+) -> bool {
+    let begun = job
+        .status
+        .generations
+        .last()
+        .map_or(Timestamp::UNIX_EPOCH, |record| record.start_time.0);
+    let was_scaled = observed
+        .scaled_at
+        .is_some_and(|at| now.duration_since(at) < SETTLES);
+    observed.turn == Turn::GiveWay
+        && job.backoff_until(now).is_none()
+        && job.status.working_since.is_none()
+        && diagnosis.workers.counts.alive() == 0
+        && !was_scaled
+        && observed.other_release(generation).is_none()
+        && !observed.placing(generation, begun).has_room
+}
+
+/// The job gives its place back: its generation ends, which uses none up, and the next one waits
+/// for its turn.
+pub(super) fn plan_to_give_way(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    diagnosis: &Diagnosis,
+) -> Option<Plan> {
+    if !observed.freshness.covers(Depth::Pods) {
+        return Some(Plan::look(Depth::Pods));
+    }
+    let number = next_number(job, observed.highest_generation.max(generation)).ok()?;
+    let trouble = diagnosis
+        .workers
+        .trouble
+        .as_ref()
+        .filter(|_| diagnosis.coordinator.ready)
+        .or(diagnosis.coordinator.trouble.as_ref());
+    let why = trouble.map_or("no pod was made", |trouble| &trouble.message);
+    let start = Start {
+        generation: number,
+        ended: Some(EndedGeneration {
+            cause: GenerationEnd::GaveWay,
+            message: format!("its pods found no room beside those of other jobs that start: {why}"),
+        }),
+        not_before: None,
+        without_progress: job.status.generations_without_progress.unwrap_or(0),
+    };
+    Some(Plan {
+        lifecycle: Lifecycle::Start(start),
+        diagnosis: diagnosis.clone(),
+        ..Plan::default()
+    })
+}

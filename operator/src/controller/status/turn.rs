@@ -1,0 +1,87 @@
+//! The status of a job that waits for its turn to start, and when a job counts as working.
+//!
+//! Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use zephyr_crds::conditions::{ConditionType, Reason};
+use zephyr_crds::status::{GenerationEnd, Phase};
+
+use super::{Projection, Start, Verdict, Waiting};
+
+impl Projection {
+    /// Other jobs have their turn before this one.
+    pub(super) fn wait(&mut self, waiting: &Waiting, verdict: &Verdict) {
+        self.set_accepted(verdict);
+        let given_back = self.status.places_given_back;
+        let why = self.why_given_back();
+        let message = waiting.sentence(given_back, &why);
+        self.set_queued(&message);
+        if given_back == 0 {
+            self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
+        }
+        self.status.queued_since.get_or_insert(Time(self.now));
+        self.enter(Phase::Pending, Reason::Queued, &message);
+    }
+
+    /// The generation that has its number begins.
+    pub(super) fn take_turn(&mut self, verdict: &Verdict) {
+        self.status.queued_since = None;
+        if let Some(record) = self.status.generations.last_mut() {
+            record.start_time = Time(self.now);
+        }
+        self.set_accepted(verdict);
+        let number = self.status.generation.unwrap_or(0);
+        let message = format!("generation {number} starts");
+        self.set(ConditionType::Progressing, true, Reason::Starting, &message);
+        self.set_no_pods_yet();
+        self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
+        self.set_unfinished();
+        self.enter(Phase::Pending, Reason::Starting, &message);
+    }
+
+    /// The job gave its place back: its next generation waits for its turn.
+    pub(super) fn give_way(&mut self, start: &Start) {
+        self.status.queued_since = Some(Time(self.now));
+        self.status.places_given_back = self.status.places_given_back.saturating_add(1);
+        let why = start.ended.as_ref().map_or("", |ended| &ended.message);
+        let message = format!("gave its place back, because {why}");
+        self.set_queued(&message);
+        self.set(
+            ConditionType::Degraded,
+            true,
+            Reason::WaitingForCapacity,
+            &message,
+        );
+        self.enter(Phase::Pending, Reason::Queued, &message);
+    }
+
+    /// From now on the job keeps its place, if it works.
+    pub(super) fn note_work(&mut self, phase: Phase) {
+        if matches!(phase, Phase::Running | Phase::Succeeding) {
+            self.status.working_since.get_or_insert(Time(self.now));
+        }
+    }
+
+    fn set_queued(&mut self, message: &str) {
+        self.set(ConditionType::Progressing, false, Reason::Queued, message);
+        for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
+            self.set(
+                kind,
+                false,
+                Reason::Queued,
+                "pods are made when the job's turn to start has come",
+            );
+        }
+        self.set_unfinished();
+    }
+
+    /// Why the last generation gave its place back, in the words of its record.
+    fn why_given_back(&self) -> String {
+        let records = self.status.generations.iter().rev();
+        let mut gave_way = records.filter(|record| record.cause == Some(GenerationEnd::GaveWay));
+        gave_way
+            .next()
+            .map(|record| record.message.clone())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,438 @@
+//! Whose turn it is to start: how many jobs start at once, in which order, and which of them give
+//! their places back.
+//!
+//! Pure. A job starts from its first generation until a worker of it is alive, or its plan needs
+//! none. From then on it works, and nothing here concerns it any more. The rules:
+//!
+//! - As many jobs start at once as the operator allows. The others wait, first in, first out.
+//!   Namespaces take turns: the next place goes to the one in which the fewest jobs start.
+//! - A job counts as starting for [`PATIENCE`] after each step forward. One that needs longer
+//!   keeps its pods and blocks nobody.
+//! - Two jobs that find no room for so long keep each other out: each has a coordinator in the
+//!   place of another one's worker. The oldest of them stays, and all others that have no room
+//!   give their places back: their pods are removed, which uses up no generation.
+//! - After that nobody starts for [`FIRST_RETURN`], so that the room goes to the job that stays.
+//!   Then fewer jobs start at once until [`FEWER_FOR`] is over: the more gave their places back,
+//!   the fewer, and at last one at a time.
+//!
+//! So jobs that fit into the cluster one by one all end: the pods of at most one job that starts
+//! hold room for longer than [`PATIENCE`], and it gives its place back too, after [`KEEPS_FOR`],
+//! if it keeps others out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
+use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::status::{Phase, ZephyrJobStatus};
+
+use super::observed::{CoordinatorFacts, WorkersFacts};
+use crate::pods::{PodFacts, Role};
+use crate::queue::JobKey;
+
+/// How long a job counts as starting after its last step forward, and how long its pods may be
+/// without room beside those of others. A node group that grows has nodes in less.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// How long the oldest of those that find no room keeps its place.
+const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
+/// How long fewer jobs start at once after one gave its place back.
+const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// How long a job that gave its place back waits at least, the first time; twice as long each
+/// further time. Its pods are gone by then, and their room is taken.
+const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
+/// The longest such wait.
+const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
+/// How long a place is held for a job whose turn has come. It takes milliseconds to start; one
+/// that cannot, because its status cannot be written, must not keep others from starting.
+const HELD_FOR: SignedDuration = SignedDuration::from_mins(2);
+/// How soon, at the soonest and at the latest, status says anew how many jobs are before one that
+/// waits.
+const SOONEST_COUNT: Duration = Duration::from_secs(15);
+const LATEST_COUNT: Duration = Duration::from_mins(5);
+/// So many writes a second for each job that waits, divided by its place: the whole queue makes
+/// some ten.
+const WAIT_PER_PLACE: Duration = Duration::from_millis(500);
+
+/// What a job may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Start, or go on.
+    #[default]
+    Free,
+    /// Wait for its turn.
+    Wait(Waiting),
+    /// Give its place back.
+    GiveWay,
+}
+
+/// Where a job is in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Jobs that have their turn before it.
+    pub before: usize,
+    /// Jobs that start now.
+    pub starting: usize,
+    /// Jobs that may start at once, now.
+    pub limit: usize,
+    /// It gave its place back, and does not start before.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Where a job is on its way to work, as far as it says so itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes no place: it works, has ended, is being deleted, or can start nothing for a reason
+    /// of its own.
+    Aside,
+    /// It waits for its turn.
+    Waits {
+        /// When it was created, or gave its place back.
+        since: Timestamp,
+        /// How often it gave its place back.
+        given_back: u32,
+    },
+    /// It starts.
+    Starts {
+        /// The generation that starts.
+        generation: u32,
+        /// When that generation began.
+        begun: Timestamp,
+    },
+}
+
+/// A job that waits or starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which job by name.
+    pub key: JobKey,
+    /// Which job.
+    pub uid: String,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its turn.
+    Waits {
+        /// When it was created, or gave its place back.
+        since: Timestamp,
+        /// How often it gave its place back.
+        given_back: u32,
+        /// When its turn came, if it did.
+        admitted: Option<Timestamp>,
+    },
+    /// It starts.
+    Starts {
+        /// When its generation began.
+        begun: Timestamp,
+        /// Whether its pods have room.
+        placing: Placing,
+    },
+}
+
+/// Whether the pods that a job needs next have room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placing {
+    /// Its last step forward.
+    pub moved: Timestamp,
+    /// Nothing that it needs next is without a node.
+    pub has_room: bool,
+}
+
+impl Standing {
+    /// Where `job` is.
+    pub fn of(job: &ZephyrJob) -> Self {
+        let usual = ZephyrJobStatus::default();
+        let status = job.status.as_ref().unwrap_or(&usual);
+        if job.metadata.deletion_timestamp.is_some() || status.is_final() || has_worked(status) {
+            return Self::Aside;
+        }
+        let Some(generation) = status.generation else {
+            let created = job.metadata.creation_timestamp.as_ref();
+            return if starts_nothing(job, status) {
+                Self::Aside
+            } else {
+                Self::Waits {
+                    since: created.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+                    given_back: 0,
+                }
+            };
+        };
+        if let Some(since) = &status.queued_since {
+            return Self::Waits {
+                since: since.0,
+                given_back: status.places_given_back,
+            };
+        }
+        let started = status.generations.last().map(|record| record.start_time.0);
+        let backoff = status.backoff_until.as_ref().map(|time| time.0);
+        Self::Starts {
+            generation,
+            begun: started
+                .into_iter()
+                .chain(backoff)
+                .max()
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+        }
+    }
+}
+
+/// Whether the job has worked. An earlier release did not write the time, but the share of the
+/// tasks that are done.
+fn has_worked(status: &ZephyrJobStatus) -> bool {
+    let has_done = status
+        .progress
+        .as_ref()
+        .is_some_and(|share| share.as_str() != "0%");
+    status.working_since.is_some()
+        || has_done
+        || matches!(status.phase, Some(Phase::Running | Phase::Succeeding))
+}
+
+/// Whether this version of the spec is refused, or no number is left for a generation.
+fn starts_nothing(job: &ZephyrJob, status: &ZephyrJobStatus) -> bool {
+    status.conditions.iter().any(|condition| {
+        let is_false = condition.status == ConditionStatus::False;
+        let is_refused = condition.r#type == ConditionType::Accepted;
+        let is_blocked =
+            condition.r#type == ConditionType::Progressing && condition.reason == Reason::Blocked;
+        let is_current = condition.observed_generation == job.metadata.generation;
+        is_false && is_current && (is_refused || is_blocked)
+    })
+}
+
+impl Placing {
+    /// How the `pods` of a generation that began at `begun` find their places.
+    pub fn of(
+        coordinator: Option<&CoordinatorFacts>,
+        workers: Option<&WorkersFacts>,
+        pods: &[&PodFacts],
+        begun: Timestamp,
+    ) -> Self {
+        let steps = pods
+            .iter()
+            .flat_map(|pod| [pod.created, pod.scheduled_since])
+            .flatten();
+        let available = coordinator.and_then(|coordinator| coordinator.available_since);
+        let moved = steps.chain(available).fold(begun, Timestamp::max);
+        let has_node = |role: Role| {
+            pods.iter()
+                .any(|pod| pod.role == role && pod.node.is_some() && !pod.is_taken() && !pod.over)
+        };
+        // What does not exist yet asks for no room.
+        let has_room = match (coordinator, workers) {
+            (Some(coordinator), _) if coordinator.available_since.is_none() => {
+                has_node(Role::Coordinator)
+            }
+            (Some(_), Some(workers)) if workers.replicas > 0 => has_node(Role::Worker),
+            (Some(_) | None, _) => true,
+        };
+        Self { moved, has_room }
+    }
+}
+
+impl Waiting {
+    /// In words for people.
+    pub fn sentence(&self, given_back: u32, why: &str) -> String {
+        let Self {
+            before,
+            starting,
+            limit,
+            not_before,
+        } = self;
+        let gave_back = match given_back {
+            0 => String::new(),
+            _ => format!("gave its place back ({why}), and "),
+        };
+        if let Some(time) = not_before {
+            return format!("{gave_back}tries again at {time:.0} at the earliest");
+        }
+        let jobs = if *before == 1 { "job" } else { "jobs" };
+        format!(
+            "{gave_back}waits for {before} {jobs} before it; {starting} jobs start now, at most {limit} at once"
+        )
+    }
+
+    /// When status is to say anew how many jobs are before this one: the sooner, the nearer its
+    /// turn is.
+    pub fn look_again(&self) -> Duration {
+        let place = u32::try_from(self.before).unwrap_or(u32::MAX);
+        WAIT_PER_PLACE
+            .saturating_mul(place)
+            .clamp(SOONEST_COUNT, LATEST_COUNT)
+    }
+}
+
+/// What each of `candidates` may do, by uid, if `limit` jobs may start at once.
+pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap<String, Turn> {
+    let mut turns = BTreeMap::new();
+    let yielding = giving_way(candidates, now);
+    let gave_way = |within| {
+        let all = candidates.iter();
+        all.filter(|candidate| gave_way_within(candidate, within, now))
+            .count()
+    };
+    let limit = (limit / (1 + gave_way(FEWER_FOR))).max(1);
+    let may_start = if yielding.is_empty() && gave_way(FIRST_RETURN) == 0 {
+        limit
+    } else {
+        0
+    };
+    let mut starting = 0;
+    // Places by namespace: of jobs that start, that are about to, and that gave one back a moment
+    // ago.
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for candidate in candidates {
+        let turn = match candidate.stage {
+            Stage::Starts { .. } if yielding.contains(candidate.uid.as_str()) => Turn::GiveWay,
+            Stage::Starts { placing, .. } => {
+                starting += usize::from(now.duration_since(placing.moved) < PATIENCE);
+                Turn::Free
+            }
+            Stage::Waits {
+                admitted: Some(at), ..
+            } => {
+                starting += usize::from(now.duration_since(at) < HELD_FOR);
+                Turn::Free
+            }
+            Stage::Waits { .. } => {
+                if gave_way_within(candidate, FEWER_FOR, now) {
+                    *places.entry(&candidate.key.namespace).or_default() += 1;
+                }
+                continue;
+            }
+        };
+        *places.entry(&candidate.key.namespace).or_default() += 1;
+        turns.insert(candidate.uid.clone(), turn);
+    }
+    let mut free = may_start.saturating_sub(starting);
+    for (before, (candidate, not_before)) in in_order(candidates, &places, now).enumerate() {
+        let turn = if free > 0 && not_before.is_none() {
+            free -= 1;
+            starting += 1;
+            Turn::Free
+        } else {
+            Turn::Wait(Waiting {
+                before,
+                starting,
+                limit,
+                not_before,
+            })
+        };
+        turns.insert(candidate.uid.clone(), turn);
+    }
+    turns
+}
+
+/// The jobs that give their places back, by uid: if two find no room, all that have none but the
+/// oldest of them. What asks for room must not take it from the one that stays.
+fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
+    let mut without_room: Vec<_> = candidates
+        .iter()
+        .filter_map(|candidate| match candidate.stage {
+            Stage::Starts { begun, placing } if !placing.has_room => {
+                Some((begun, &candidate.key, placing, candidate.uid.as_str()))
+            }
+            Stage::Starts { .. } | Stage::Waits { .. } => None,
+        })
+        .collect();
+    let is_stuck = |placing: Placing| now.duration_since(placing.moved) >= PATIENCE;
+    let all = without_room.iter();
+    if all.filter(|(_, _, placing, _)| is_stuck(*placing)).count() < 2 {
+        return BTreeSet::new();
+    }
+    without_room.sort_by_key(|(begun, key, _, _)| (*begun, *key));
+    let stays = without_room.iter().position(|(_, _, placing, _)| {
+        is_stuck(*placing) && now.duration_since(placing.moved) < KEEPS_FOR
+    });
+    let all = without_room.iter().enumerate();
+    all.filter(|(index, _)| Some(*index) != stays)
+        .map(|(_, (_, _, _, uid))| *uid)
+        .collect()
+}
+
+/// Whether the job gave its place back so lately.
+fn gave_way_within(candidate: &Candidate, within: SignedDuration, now: Timestamp) -> bool {
+    match candidate.stage {
+        Stage::Waits {
+            since, given_back, ..
+        } => given_back > 0 && now.duration_since(since) < within,
+        Stage::Starts { .. } => false,
+    }
+}
+
+/// The jobs that wait, in the order of their turns, with the time before which they do not start.
+fn in_order<'a>(
+    candidates: &'a [Candidate],
+    places: &BTreeMap<&str, usize>,
+    now: Timestamp,
+) -> impl Iterator<Item = (&'a Candidate, Option<Timestamp>)> {
+    type Lane<'a> = BTreeSet<(Timestamp, &'a JobKey, usize)>;
+    let mut lanes: BTreeMap<&str, Lane<'a>> = BTreeMap::new();
+    let mut resting = BTreeSet::new();
+    for (index, candidate) in candidates.iter().enumerate() {
+        let Stage::Waits {
+            since,
+            given_back,
+            admitted: None,
+        } = candidate.stage
+        else {
+            continue;
+        };
+        let returns = returns_at(since, given_back);
+        if returns > now {
+            resting.insert((returns, &candidate.key, index));
+        } else {
+            let lane = lanes.entry(&candidate.key.namespace).or_default();
+            lane.insert((returns, &candidate.key, index));
+        }
+    }
+    // By the number of places that the namespace has, and then by who waits for the longest.
+    let mut heads: BTreeSet<(usize, Timestamp, &JobKey, usize)> = BTreeSet::new();
+    let mut ordered = Vec::new();
+    let take_head = |lanes: &mut BTreeMap<&str, Lane<'a>>, namespace: &str| {
+        let lane = lanes.get_mut(namespace)?;
+        lane.pop_first()
+    };
+    let namespaces: Vec<&str> = lanes.keys().copied().collect();
+    for namespace in namespaces {
+        if let Some((time, key, index)) = take_head(&mut lanes, namespace) {
+            heads.insert((
+                places.get(namespace).copied().unwrap_or(0),
+                time,
+                key,
+                index,
+            ));
+        }
+    }
+    while let Some((held, _, key, index)) = heads.pop_first() {
+        ordered.push((&candidates[index], None));
+        if let Some((time, key, index)) = take_head(&mut lanes, &key.namespace) {
+            heads.insert((held + 1, time, key, index));
+        }
+    }
+    let resting = resting
+        .into_iter()
+        .map(|(returns, _, index)| (&candidates[index], Some(returns)));
+    ordered.extend(resting);
+    ordered.into_iter()
+}
+
+/// When a job that waits since then may start at the earliest.
+fn returns_at(since: Timestamp, given_back: u32) -> Timestamp {
+    let Some(doublings) = given_back.checked_sub(1) else {
+        return since;
+    };
+    let factor = 2_i32.checked_pow(doublings).unwrap_or(i32::MAX);
+    let wait = FIRST_RETURN
+        .checked_mul(factor)
+        .unwrap_or(LATEST_RETURN)
+        .min(LATEST_RETURN);
+    since.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,537 @@
+//! Tables of whose turn it is.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::pods::tests::{at, worker};
+
+const NOW: i64 = 10_000;
+
+fn candidate(name: &str, stage: Stage) -> Candidate {
+    let (namespace, name) = name.split_once('/').unwrap_or(("team", name));
+    Candidate {
+        key: JobKey {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        },
+        uid: name.to_owned(),
+        stage,
+    }
+}
+
+/// Created so many seconds ago.
+fn new(name: &str, ago: i64) -> Candidate {
+    let stage = Stage::Waits {
+        since: at(NOW - ago),
+        given_back: 0,
+        admitted: None,
+    };
+    candidate(name, stage)
+}
+
+/// Gave its place back so many seconds ago, for the `given_back`-th time.
+fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
+    let stage = Stage::Waits {
+        since: at(NOW - ago),
+        given_back,
+        admitted: None,
+    };
+    candidate(name, stage)
+}
+
+/// Its turn came so many seconds ago.
+fn admitted(name: &str, ago: i64) -> Candidate {
+    let stage = Stage::Waits {
+        since: at(0),
+        given_back: 0,
+        admitted: Some(at(NOW - ago)),
+    };
+    candidate(name, stage)
+}
+
+/// Started `begun` seconds ago, and made its last step `moved` seconds ago.
+fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
+    let placing = Placing {
+        moved: at(NOW - moved),
+        has_room,
+    };
+    let begun = at(NOW - begun);
+    candidate(name, Stage::Starts { begun, placing })
+}
+
+/// What each may do, in one word: its place in the queue, or a rest that it keeps.
+fn decided(candidates: &[Candidate], limit: usize) -> Vec<String> {
+    let turns = turns(candidates, limit, at(NOW));
+    let word = |candidate: &Candidate| match turns[&candidate.uid] {
+        Turn::Free => "goes".to_owned(),
+        Turn::GiveWay => "gives way".to_owned(),
+        Turn::Wait(Waiting {
+            not_before: Some(_),
+            ..
+        }) => "rests".to_owned(),
+        Turn::Wait(waiting) => waiting.before.to_string(),
+    };
+    candidates.iter().map(word).collect()
+}
+
+#[test]
+fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
+    type Case = (&'static str, usize, Vec<(Candidate, &'static str)>);
+    let cases: Vec<Case> = vec![
+        (
+            "first in, first out",
+            2,
+            vec![
+                (new("c", 10), "2"),
+                (new("a", 30), "goes"),
+                (new("b", 20), "goes"),
+                (new("d", 5), "3"),
+            ],
+        ),
+        (
+            "one that starts takes a place, with room or without",
+            2,
+            vec![
+                (starts("a", 60, 20, true), "goes"),
+                (starts("b", 60, 20, false), "goes"),
+                (new("c", 10), "0"),
+            ],
+        ),
+        (
+            "one that has made no step for five minutes blocks nobody",
+            1,
+            vec![
+                (starts("a", 600, 300, true), "goes"),
+                (new("c", 10), "goes"),
+                (new("d", 5), "1"),
+            ],
+        ),
+        (
+            "nor does the only one that finds no room",
+            1,
+            vec![
+                (starts("a", 600, 300, false), "goes"),
+                (new("c", 10), "goes"),
+            ],
+        ),
+        (
+            "a turn that has come is kept, whoever comes later",
+            1,
+            vec![(admitted("z", 1), "goes"), (new("a", 9_000), "0")],
+        ),
+        (
+            "one that cannot start although its turn has come blocks nobody",
+            1,
+            vec![(admitted("z", 120), "goes"), (new("a", 10), "goes")],
+        ),
+        (
+            "namespaces take turns",
+            3,
+            vec![
+                (new("one/a", 50), "goes"),
+                (new("one/b", 49), "goes"),
+                (new("one/c", 48), "4"),
+                (new("one/d", 47), "5"),
+                (new("two/e", 10), "goes"),
+                (new("two/f", 9), "3"),
+            ],
+        ),
+        (
+            "the next place is that of the namespace in which the fewest start",
+            3,
+            vec![
+                (starts("one/a", 60, 20, true), "goes"),
+                (starts("one/b", 60, 20, true), "goes"),
+                (new("one/c", 500), "1"),
+                (new("two/e", 10), "goes"),
+            ],
+        ),
+    ];
+    for (name, limit, table) in cases {
+        let (candidates, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+        assert_eq!(decided(&candidates, limit), expected, "{name}");
+    }
+}
+
+#[test]
+fn jobs_that_keep_each_other_out_give_way_to_the_oldest_of_them() {
+    let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
+        (
+            "all but the oldest, and nobody starts",
+            vec![
+                (new("w", 9_000), "0"),
+                (starts("b", 500, 400, false), "gives way"),
+                (starts("a", 600, 300, false), "goes"),
+                (starts("c", 400, 350, false), "gives way"),
+                (starts("with-room", 700, 600, true), "goes"),
+                (starts("not-yet", 100, 99, false), "gives way"),
+            ],
+        ),
+        (
+            "nobody, while the one that is stuck may be so for itself",
+            vec![
+                (starts("a", 600, 300, false), "goes"),
+                (starts("b", 600, 299, false), "goes"),
+            ],
+        ),
+        (
+            "the oldest too, after half an hour",
+            vec![
+                (starts("a", 3_000, 1_800, false), "gives way"),
+                (starts("b", 500, 400, false), "goes"),
+            ],
+        ),
+        (
+            "all of them, if each had half an hour",
+            vec![
+                (starts("a", 3_000, 1_800, false), "gives way"),
+                (starts("b", 2_000, 1_900, false), "gives way"),
+            ],
+        ),
+    ];
+    for (name, table) in cases {
+        let (candidates, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+        assert_eq!(decided(&candidates, 9), expected, "{name}");
+    }
+}
+
+#[test]
+fn after_a_place_was_given_back_fewer_jobs_start_and_it_comes_last() {
+    let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
+        (
+            "it rests for a minute, in which nobody starts",
+            vec![
+                (gave_way("a", 59, 1), "rests"),
+                (new("other/b", 10), "0"),
+                (new("other/c", 9), "1"),
+            ],
+        ),
+        (
+            "then it takes its turn behind those that are older",
+            vec![
+                (gave_way("a", 60, 1), "2"),
+                (new("b", 10), "goes"),
+                (new("c", 9), "goes"),
+            ],
+        ),
+        (
+            "the fewer, the more gave their places back",
+            vec![
+                (gave_way("a", 60, 1), "1"),
+                (gave_way("a2", 60, 1), "2"),
+                (gave_way("a3", 60, 1), "3"),
+                (new("b", 10), "goes"),
+            ],
+        ),
+        (
+            "the longer, the more often it gave way",
+            vec![(gave_way("a", 479, 4), "rests"), (new("b", 10), "goes")],
+        ),
+        (
+            "at most ten minutes, and then many start at once again",
+            vec![
+                (gave_way("a", 600, 30), "goes"),
+                (new("b", 10), "goes"),
+                (new("c", 9), "goes"),
+            ],
+        ),
+    ];
+    for (name, table) in cases {
+        let (candidates, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+        assert_eq!(decided(&candidates, 5), expected, "{name}");
+    }
+}
+
+fn job(status: &Value) -> ZephyrJob {
+    serde_json::from_value(json!({
+        "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+        "metadata": {
+            "name": "count", "namespace": "team", "uid": "uid", "generation": 3,
+            "creationTimestamp": "1970-01-01T00:01:00Z",
+        },
+        "spec": crate::children::tests::frozen(json!({})).spec,
+        "status": status,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn where_a_job_is_follows_from_its_status_alone() {
+    let condition = |kind: &str, reason: &str, generation: u32| {
+        json!([{
+            "type": kind, "status": "False", "reason": reason, "message": "", "observedGeneration": generation,
+            "lastTransitionTime": "1970-01-01T00:01:00Z",
+        }])
+    };
+    let started = json!([{"generation": 2, "startTime": "1970-01-01T00:02:00Z"}]);
+    let new = Standing::Waits {
+        since: at(60),
+        given_back: 0,
+    };
+    let starts = |second| Standing::Starts {
+        generation: 2,
+        begun: at(second),
+    };
+    let cases = [
+        (json!({}), new),
+        (
+            json!({"conditions": condition("Accepted", "SpecInvalid", 3)}),
+            Standing::Aside,
+        ),
+        (
+            json!({"conditions": condition("Accepted", "SpecInvalid", 2)}),
+            new,
+        ),
+        (
+            json!({"conditions": condition("Progressing", "Blocked", 3)}),
+            Standing::Aside,
+        ),
+        (
+            json!({"conditions": condition("Progressing", "Queued", 3), "queuedSince": "1970-01-01T00:02:00Z"}),
+            new,
+        ),
+        (
+            json!({"phase": "Pending", "generation": 2, "generations": started}),
+            starts(120),
+        ),
+        (
+            json!({
+                "phase": "Restarting", "generation": 2, "generations": started, "backoffUntil": "1970-01-01T00:03:00Z",
+            }),
+            starts(180),
+        ),
+        (
+            json!({
+                "phase": "Pending", "generation": 2, "generations": started, "placesGivenBack": 4,
+                "queuedSince": "1970-01-01T00:05:00Z",
+            }),
+            Standing::Waits {
+                since: at(300),
+                given_back: 4,
+            },
+        ),
+        (
+            json!({
+                "phase": "Restarting", "generation": 2, "generations": started, "workingSince": "1970-01-01T00:05:00Z",
+            }),
+            Standing::Aside,
+        ),
+        (
+            json!({"phase": "WaitingForWorkers", "generation": 2, "generations": started, "progress": "63%"}),
+            Standing::Aside,
+        ),
+        (
+            json!({"phase": "WaitingForWorkers", "generation": 2, "generations": started, "progress": "0%"}),
+            starts(120),
+        ),
+        (
+            json!({"phase": "Running", "generation": 2}),
+            Standing::Aside,
+        ),
+        (json!({"phase": "Failed", "generation": 2}), Standing::Aside),
+    ];
+    for (status, expected) in cases {
+        assert_eq!(Standing::of(&job(&status)), expected, "{status}");
+    }
+    let mut deleted = job(&json!({}));
+    deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
+    assert_eq!(Standing::of(&deleted), Standing::Aside);
+}
+
+#[test]
+fn a_job_has_room_if_the_pods_that_it_needs_next_have_nodes() {
+    let coordinator = |available: Option<i64>| CoordinatorFacts {
+        available_since: available.map(at),
+        ..CoordinatorFacts::default()
+    };
+    let workers = |replicas| WorkersFacts {
+        replicas,
+        ..WorkersFacts::default()
+    };
+    let pod = |role, node: Option<&str>| PodFacts {
+        role,
+        node: node.map(str::to_owned),
+        created: Some(at(200)),
+        scheduled_since: node.map(|_| at(210)),
+        ..worker("a")
+    };
+    let taken = PodFacts {
+        deletion: Some(at(220)),
+        ..pod(Role::Worker, Some("n"))
+    };
+    let (begun, up) = (at(100), coordinator(Some(150)));
+    let cases: Vec<(&str, Placing, (i64, bool))> = vec![
+        (
+            "nothing exists",
+            Placing::of(None, None, &[], begun),
+            (100, true),
+        ),
+        (
+            "the coordinator's pod is not made",
+            Placing::of(Some(&coordinator(None)), Some(&workers(0)), &[], begun),
+            (100, false),
+        ),
+        (
+            "it has no node",
+            Placing::of(
+                Some(&coordinator(None)),
+                None,
+                &[&pod(Role::Coordinator, None)],
+                begun,
+            ),
+            (200, false),
+        ),
+        (
+            "it has one",
+            Placing::of(
+                Some(&coordinator(None)),
+                None,
+                &[&pod(Role::Coordinator, Some("n"))],
+                begun,
+            ),
+            (210, true),
+        ),
+        (
+            "it makes its plan",
+            Placing::of(Some(&up), Some(&workers(0)), &[], begun),
+            (150, true),
+        ),
+        (
+            "no worker is made",
+            Placing::of(Some(&up), Some(&workers(3)), &[], begun),
+            (150, false),
+        ),
+        (
+            "none has a node",
+            Placing::of(
+                Some(&up),
+                Some(&workers(3)),
+                &[&pod(Role::Worker, None), &taken],
+                begun,
+            ),
+            (210, false),
+        ),
+        (
+            "one has a node",
+            Placing::of(
+                Some(&up),
+                Some(&workers(3)),
+                &[&pod(Role::Worker, None), &pod(Role::Worker, Some("n"))],
+                begun,
+            ),
+            (210, true),
+        ),
+    ];
+    for (name, found, (moved, has_room)) in cases {
+        let expected = Placing {
+            moved: at(moved),
+            has_room,
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// Two hundred jobs of a coordinator and a worker on nodes with room for `room` pods, in steps of
+/// five seconds. The scheduler gives room to whoever asked first. Gives the seconds until all have
+/// ended, if they do within two days.
+fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
+    const STEP: i64 = 5;
+    const WORKS_FOR: i64 = 30;
+    #[derive(Clone, Default)]
+    struct Job {
+        begun: Option<i64>,
+        queued: Option<i64>,
+        given_back: u32,
+        coordinator: Option<i64>,
+        worker: Option<i64>,
+        is_over: bool,
+    }
+    let mut all = vec![Job::default(); jobs];
+    for now in (0..34_560).map(|step| step * STEP) {
+        let candidates: Vec<_> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, job)| !job.is_over && job.worker.is_none())
+            .map(|(number, job)| {
+                let stage = match job.begun {
+                    None => Stage::Waits {
+                        since: at(job.queued.unwrap_or(0)),
+                        given_back: job.given_back,
+                        admitted: None,
+                    },
+                    Some(begun) => Stage::Starts {
+                        begun: at(begun),
+                        placing: Placing {
+                            moved: at(job.coordinator.unwrap_or(begun)),
+                            has_room: false,
+                        },
+                    },
+                };
+                candidate(&format!("job-{number:03}"), stage)
+            })
+            .collect();
+        for (uid, turn) in turns(&candidates, limit, at(now)) {
+            let job = &mut all[uid[4..].parse::<usize>().unwrap()];
+            match turn {
+                Turn::Free if job.begun.is_none() => (job.begun, job.queued) = (Some(now), None),
+                Turn::GiveWay => {
+                    *job = Job {
+                        queued: Some(now),
+                        given_back: job.given_back + 1,
+                        ..Job::default()
+                    };
+                }
+                Turn::Free | Turn::Wait(_) => {}
+            }
+        }
+        for job in &mut all {
+            if job.worker.is_some_and(|worker| now >= worker + WORKS_FOR) {
+                *job = Job {
+                    is_over: true,
+                    ..Job::default()
+                };
+            }
+        }
+        let pods = |all: &[Job]| {
+            let of = |job: &Job| {
+                usize::from(job.coordinator.is_some()) + usize::from(job.worker.is_some())
+            };
+            all.iter().map(of).sum::<usize>()
+        };
+        // Coordinators are asked for before the workers of the same step: the worst order.
+        for job in 0..jobs {
+            if all[job].begun.is_some() && all[job].coordinator.is_none() && pods(&all) < room {
+                all[job].coordinator = Some(now);
+            }
+        }
+        for job in 0..jobs {
+            let waits =
+                all[job].coordinator.is_some_and(|up| up < now) && all[job].worker.is_none();
+            if waits && pods(&all) < room {
+                all[job].worker = Some(now);
+            }
+        }
+        if all.iter().all(|job| job.is_over) {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[test]
+fn two_hundred_jobs_all_end_whatever_room_the_nodes_have() {
+    for (room, limit, within) in [
+        (120, 32, 600),
+        (40, 32, 1_800),
+        (20, 32, 7_200),
+        (2, 32, 43_200),
+        (120, 200, 7_200),
+        (5, 1, 7_200),
+    ] {
+        let took = time_to_end(200, room, limit);
+        assert!(
+            took.is_some_and(|took| took <= within),
+            "room for {room} pods, {limit} at once: {took:?}"
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! Whose turn it is, kept for all jobs: computed from the caches at most once a second, and never
+//! from memory. Decides nothing; `controller/turns.rs` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::clock::Clock;
+use crate::controller::turns::{Candidate, Placing, Stage, Standing, Turn, Waiting, turns};
+use crate::driver::Jobs;
+use crate::queue::JobKey;
+use crate::watches::cache::Caches;
+
+/// How old what is known may be, and how often it is computed anew while somebody waits.
+const INTERVAL: Duration = Duration::from_secs(1);
+const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
+
+/// The turns of all jobs.
+#[derive(Debug)]
+pub struct Turns {
+    /// Jobs that may start at once.
+    limit: usize,
+    known: Mutex<Known>,
+    somebody_waits: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    computed_at: Option<Timestamp>,
+    turns: BTreeMap<String, Turn>,
+    keys: BTreeMap<String, JobKey>,
+    /// Whether the job waited, rather than started, when its turn was computed.
+    waiting: BTreeMap<String, bool>,
+    /// Jobs by uid whose turn has come and that have not started yet by what the caches show, with
+    /// the time since when. After a restart it begins empty: all that started is in the caches
+    /// then.
+    admitted: BTreeMap<String, Timestamp>,
+    /// Jobs by uid that were looked at since they may do something else.
+    touched: BTreeSet<String>,
+    /// Time alone may change a turn.
+    is_pending: bool,
+}
+
+impl Turns {
+    /// No job is known yet; `limit` jobs may start at once.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            known: Mutex::default(),
+            somebody_waits: Notify::new(),
+        }
+    }
+
+    /// What the job with this uid may do; `standing` is where it is by its newest status, which
+    /// the caches may not show yet.
+    pub fn of(&self, caches: &Caches, uid: &str, standing: Standing, now: Timestamp) -> Turn {
+        let waits = match standing {
+            Standing::Aside => return Turn::Free,
+            Standing::Waits { .. } => true,
+            Standing::Starts { .. } => false,
+        };
+        let mut known = self.lock();
+        let is_old = known
+            .computed_at
+            .is_none_or(|at| now.duration_since(at) >= MAX_AGE);
+        if is_old || known.waiting.get(uid) != Some(&waits) {
+            known.compute(caches, self.limit, now);
+        }
+        if known.is_pending {
+            self.somebody_waits.notify_one();
+        }
+        if known.waiting.get(uid) == Some(&waits) {
+            return known.turns.get(uid).copied().unwrap_or_default();
+        }
+        // What is known of it is of before its last step. It keeps the place that it has, and gets
+        // none.
+        if waits {
+            self.somebody_waits.notify_one();
+            known.is_pending = true;
+            Turn::Wait(Waiting {
+                before: 0,
+                starting: 0,
+                limit: self.limit,
+                not_before: None,
+            })
+        } else {
+            Turn::Free
+        }
+    }
+
+    /// Looks at jobs whose turn has come, forever.
+    pub async fn follow(
+        self: Arc<Self>,
+        caches: Arc<Caches>,
+        jobs: Arc<Jobs>,
+        clock: Clock,
+    ) -> &'static str {
+        loop {
+            while !self.lock().is_pending {
+                self.somebody_waits.notified().await;
+            }
+            sleep(INTERVAL).await;
+            for key in self.due(&caches, clock.now()) {
+                jobs.touch(&key);
+            }
+        }
+    }
+
+    /// The jobs that may do something that they could not when they were last looked at.
+    fn due(&self, caches: &Caches, now: Timestamp) -> Vec<JobKey> {
+        let mut known = self.lock();
+        known.compute(caches, self.limit, now);
+        let Known {
+            turns,
+            keys,
+            admitted,
+            touched,
+            ..
+        } = &mut *known;
+        let news = turns.iter().filter(|(uid, turn)| {
+            let has_news = match turn {
+                Turn::Free => admitted.contains_key(*uid),
+                Turn::GiveWay => true,
+                Turn::Wait(_) => false,
+            };
+            has_news && touched.insert((*uid).clone())
+        });
+        news.filter_map(|(uid, _)| keys.get(uid).cloned()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn compute(&mut self, caches: &Caches, limit: usize, now: Timestamp) {
+        // The caches are locked one by one: what they say of the pods may be newer than what they
+        // say of the jobs.
+        let standings = caches.jobs.pick(|job| {
+            let standing = job.standing();
+            (standing != Standing::Aside).then(|| (job.identity(), standing))
+        });
+        let candidates: Vec<_> = standings
+            .into_iter()
+            .filter_map(|(job, standing)| {
+                let stage = match standing {
+                    Standing::Starts { generation, begun } => Stage::Starts {
+                        begun,
+                        placing: placing(caches, &job.namespace, &job.uid, generation, begun),
+                    },
+                    Standing::Waits { since, given_back } => Stage::Waits {
+                        since,
+                        given_back,
+                        admitted: self.admitted.get(&job.uid).copied(),
+                    },
+                    Standing::Aside => return None,
+                };
+                Some(Candidate {
+                    key: job.key(),
+                    uid: job.uid,
+                    stage,
+                })
+            })
+            .collect();
+        self.turns = turns(&candidates, limit, now);
+        let waits = |candidate: &Candidate| matches!(candidate.stage, Stage::Waits { .. });
+        let is_admitted = |candidate: &&Candidate| {
+            waits(candidate) && self.turns.get(&candidate.uid) == Some(&Turn::Free)
+        };
+        self.admitted = candidates
+            .iter()
+            .filter(is_admitted)
+            .map(|candidate| {
+                let since = self.admitted.get(&candidate.uid).copied();
+                (candidate.uid.clone(), since.unwrap_or(now))
+            })
+            .collect();
+        let starting = candidates.iter().filter(|one| !waits(one)).count();
+        self.waiting = candidates
+            .iter()
+            .map(|candidate| (candidate.uid.clone(), waits(candidate)))
+            .collect();
+        let is_anybody_waiting = self
+            .turns
+            .values()
+            .any(|turn| matches!(turn, Turn::Wait(_)));
+        self.is_pending = is_anybody_waiting || starting > 1;
+        self.touched.retain(|uid| match self.turns.get(uid) {
+            Some(Turn::Free) => self.admitted.contains_key(uid),
+            Some(Turn::GiveWay) => true,
+            Some(Turn::Wait(_)) | None => false,
+        });
+        self.keys = candidates
+            .into_iter()
+            .map(|candidate| (candidate.uid, candidate.key))
+            .collect();
+        self.computed_at = Some(now);
+    }
+}
+
+/// How the pods of a job's generation find their places, by the caches.
+fn placing(
+    caches: &Caches,
+    namespace: &str,
+    uid: &str,
+    generation: u32,
+    begun: Timestamp,
+) -> Placing {
+    let coordinators = caches.coordinators.of_job(namespace, uid);
+    let workers = caches.workers.of_job(namespace, uid);
+    let pods = caches.pods.of_job(namespace, uid);
+    let pods: Vec<_> = pods
+        .iter()
+        .map(|pod| pod.facts.as_ref())
+        .filter(|pod| pod.generation == generation)
+        .collect();
+    Placing::of(
+        coordinators
+            .iter()
+            .find(|one| one.mark.generation == generation)
+            .map(|one| &one.facts),
+        workers
+            .iter()
+            .find(|one| one.mark.generation == generation)
+            .map(|one| &one.facts),
+        &pods,
+        begun,
+    )
+}
