@@ -4,6 +4,7 @@
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
 //! wrong.
 
+mod eval;
 #[cfg(feature = "cluster")]
 mod gc;
 mod manifest;
@@ -41,6 +42,8 @@ enum Verb {
     Run(run::Options),
     /// Show the stages and tasks that a job would have.
     Plan(plan::Options),
+    /// Try a jq expression on JSON lines
+    Eval(eval::Options),
     /// Show the state of a job in the cluster.
     #[cfg(feature = "cluster")]
     Status(status::Options),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         match arguments.verb {
             Verb::Run(options) => run::run(options).await,
             Verb::Plan(options) => plan::plan(options).await,
+            Verb::Eval(options) => eval::eval(&options),
             #[cfg(feature = "cluster")]
             Verb::Status(options) => status::status(options).await,
             #[cfg(feature = "cluster")]

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::error::JsonError;
 use super::string::unescape;
-use super::tape::{Kind, Node};
+use super::tape::{Kind, Node, ScanLimits, scan};
 
 /// Containers with more nodes inside than this get an index as soon as somebody looks for a single child: below, walking
 /// is as fast.
@@ -37,6 +38,20 @@ impl<'a> Source<'a> {
             nodes: Cow::Borrowed(nodes),
             indices: RwLock::default(),
         }
+    }
+
+    /// Checks a text and keeps a copy of it, without white space outside strings.
+    ///
+    /// # Errors
+    /// The first byte that is wrong.
+    pub fn parse(text: &str, limits: ScanLimits) -> Result<Source<'static>, JsonError> {
+        let mut nodes = Vec::new();
+        if !scan(text, limits, &mut nodes)?.spaced {
+            return Ok(Self::owned(text.to_owned(), nodes));
+        }
+        let compact = without_space(text, &nodes);
+        scan(&compact, limits, &mut nodes)?;
+        Ok(Self::owned(compact, nodes))
     }
 
     /// As [`Source::new`], keeping text and tape.
@@ -292,4 +307,20 @@ fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {
     let mut keys: Vec<&str> = members.iter().map(|(key, _)| &**key).collect();
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// The text without white space outside strings, which its tape knows.
+fn without_space(text: &str, nodes: &[Node]) -> String {
+    let mut compact = String::with_capacity(text.len());
+    let mut from = 0;
+    for node in nodes {
+        if let Kind::PlainString | Kind::EscapedString = node.kind {
+            let (start, end) = (node.start as usize, node.end as usize);
+            compact.extend(text[from..start].split([' ', '\t', '\n', '\r']));
+            compact.push_str(&text[start..end]);
+            from = end;
+        }
+    }
+    compact.extend(text[from..].split([' ', '\t', '\n', '\r']));
+    compact
 }

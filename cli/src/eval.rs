@@ -1,0 +1,181 @@
+//! `kubectl zephyr eval '<expression>' [FILE]`: what an expression makes of JSON lines. Reads lines and prints results; what an
+//! expression means is zephyr-jq's.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zephyr_jq::json::{ScanLimits, Source};
+use zephyr_jq::{Error, Program, STACK_BYTES, Value, declare_stack};
+
+/// Outputs of one case at most, as in a job: a case without end must not end the others.
+const MAX_OUTPUTS: usize = 1_000_000;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The jq expression
+    #[arg(required_unless_present = "cases", conflicts_with = "cases")]
+    expression: Option<String>,
+    /// A file of JSON lines; without it standard input is read
+    #[arg(conflicts_with = "cases")]
+    file: Option<PathBuf>,
+    /// A file of lines `{"program": …, "input": …}`, each answered by a line `{"outputs": […]}` or `{"error": …}`; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+}
+
+/// Prints the results.
+pub(crate) fn eval(options: &Options) -> Result<()> {
+    if let Some(cases) = &options.cases {
+        return answer_cases(cases);
+    }
+    let expression = options.expression.as_deref().unwrap_or_default();
+    on_big_stack(|| evaluate_lines(expression, options.file.as_deref()))?
+}
+
+/// Prints what the expression makes of each line, until one fails.
+fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
+    let program = compile(expression).map_err(|message| anyhow!(message))?;
+    let name = file.map_or("standard input".to_owned(), |file| {
+        file.display().to_string()
+    });
+    let mut out = io::stdout().lock();
+    for (index, line) in open(file)?.lines().enumerate() {
+        let line = line.with_context(|| format!("read {name}"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = || format!("{name}, line {}", index + 1);
+        let source = Source::parse(&line, ScanLimits::WIDEST).with_context(place)?;
+        let mut written = Ok(());
+        let end = program.run(Value::of(source.root()), &[], &mut |value| {
+            written = value
+                .to_json()
+                .map_err(|_| anyhow!("the result nests too deep"))
+                .and_then(|json| Ok(writeln!(out, "{json}")?));
+            if written.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        written?;
+        if let Err(error) = end {
+            bail!("{}: {error}", place());
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// A case: a program and its input, null without one.
+#[derive(Deserialize)]
+struct Case<'a> {
+    program: String,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
+/// Answers each line by a line.
+fn answer_cases(cases: &Path) -> Result<()> {
+    let file = (cases != Path::new("-")).then_some(cases);
+    let mut out = io::stdout().lock();
+    for line in open(file)?.lines() {
+        let line = line.with_context(|| format!("read {}", cases.display()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        // A thread of its own: whatever happens to a case, the others are answered.
+        let answer = on_big_stack(|| answer(&line));
+        let answer =
+            answer.unwrap_or_else(|_| refused(&[], "the evaluator failed on the expression"));
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The line that answers the line of a case.
+fn answer(line: &str) -> String {
+    let case: Case<'_> = match serde_json::from_str(line) {
+        Ok(case) => case,
+        Err(error) => {
+            return refused(
+                &[],
+                &format!(
+                    "the line is not a case: {error}; {{\"program\": \"…\", \"input\": …}} is expected"
+                ),
+            );
+        }
+    };
+    let program = match compile(&case.program) {
+        Ok(program) => program,
+        Err(message) => return refused(&[], &message),
+    };
+    let input = case.input.map_or("null", RawValue::get);
+    let source = match Source::parse(input, ScanLimits::WIDEST) {
+        Ok(source) => source,
+        Err(error) => return refused(&[], &format!("input: {error}")),
+    };
+    let mut outputs = Vec::new();
+    let mut failure = None;
+    let end = program.run(Value::of(source.root()), &[], &mut |value| {
+        match value.to_json() {
+            Ok(json) if outputs.len() < MAX_OUTPUTS => {
+                outputs.push(json);
+                return ControlFlow::Continue(());
+            }
+            Ok(_) => failure = Some(format!("there are more than {MAX_OUTPUTS} outputs")),
+            Err(_) => failure = Some("the output nests too deep".to_owned()),
+        }
+        ControlFlow::Break(())
+    });
+    match failure.or_else(|| end.err().map(|error: Error<'_>| error.to_string())) {
+        None => format!("{{\"outputs\":[{}]}}", outputs.join(",")),
+        Some(message) => refused(&outputs, &message),
+    }
+}
+
+/// The answer of a case that fails, perhaps behind some outputs.
+fn refused(outputs: &[String], message: &str) -> String {
+    let mut quoted = String::new();
+    zephyr_jq::json::push_quoted(&mut quoted, message);
+    if outputs.is_empty() {
+        return format!("{{\"error\":{quoted}}}");
+    }
+    format!("{{\"outputs\":[{}],\"error\":{quoted}}}", outputs.join(","))
+}
+
+fn compile(expression: &str) -> Result<Program, String> {
+    Program::compile(expression, &zephyr_jq::Options::default()).map_err(|error| error.to_string())
+}
+
+fn open(file: Option<&Path>) -> Result<Box<dyn BufRead>> {
+    Ok(match file {
+        None => Box::new(BufReader::new(io::stdin())),
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            Box::new(BufReader::new(file))
+        }
+    })
+}
+
+/// Runs on a thread with the stack that programs may use. Fails if it panics.
+fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let work = || {
+            declare_stack(STACK_BYTES);
+            work()
+        };
+        std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .context("start a thread")?
+            .join()
+            .map_err(|_| anyhow!("the evaluator failed on the expression"))
+    })
+}

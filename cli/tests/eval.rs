@@ -1,0 +1,85 @@
+//! `kubectl zephyr eval`: results of JSON lines, and cases of which none ends the others.
+
+#![expect(clippy::unwrap_used, reason = "only tests are in here")]
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+fn eval(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-zephyr"))
+        .arg("eval")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that is refused does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn results_are_printed_one_a_line() {
+    let output = eval(
+        &[".a, (.b // 1)"],
+        "{\"a\": 1.10}\n\n{\"a\":[ 2 ],\"b\":\"x\"}\n",
+    );
+    assert_eq!(text(&output.stdout), "1.10\n1\n[2]\n\"x\"\n");
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_file_is_read_and_an_error_names_it_and_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.jsonl");
+    std::fs::write(&file, "1\n\"x\"\n3\n").unwrap();
+    let output = eval(&[". + 1", file.to_str().unwrap()], "");
+    assert_eq!(text(&output.stdout), "2\n");
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "error: {}, line 2: string (\"x\") and number (1) cannot be added\n",
+            file.display()
+        )
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let output = eval(&[".a |"], "1\n");
+    assert_eq!(
+        text(&output.stderr),
+        "error: line 1, column 5: term is expected (got the end of the expression)\n"
+    );
+    let output = eval(&["."], "{\"a\":1\n");
+    assert!(text(&output.stderr).starts_with("error: standard input, line 1: byte 6: "));
+}
+
+#[test]
+fn each_case_is_answered_whatever_becomes_of_the_others() {
+    let cases = [
+        r#"{"program":".a","input":{"a": 1.10}}"#,
+        r#"{"program":"def f: f; f","input":null}"#,
+        r#"{"program":"1, error(\"x\")","input":null}"#,
+        r#"{"program":"foo"}"#,
+        r"not a case",
+        r#"{"program":"repeat(1)"}"#,
+        r#"{"program":"1, 2"}"#,
+    ];
+    let output = eval(&["--cases", "-"], &cases.join("\n"));
+    assert!(output.status.success());
+    let answers: Vec<&str> = text(&output.stdout).lines().collect();
+    assert_eq!(answers.len(), cases.len());
+    assert_eq!(answers[0], r#"{"outputs":[1.10]}"#);
+    assert!(answers[1].starts_with(r#"{"error":"the recursion has no end"#));
+    assert_eq!(answers[2], r#"{"outputs":[1],"error":"x"}"#);
+    assert_eq!(
+        answers[3],
+        r#"{"error":"line 1, column 1: the filter foo/0 is not defined"}"#
+    );
+    assert!(answers[4].starts_with(r#"{"error":"the line is not a case: "#));
+    assert!(answers[5].ends_with(r#","error":"there are more than 1000000 outputs"}"#));
+    assert_eq!(answers[6], r#"{"outputs":[1,2]}"#);
+}
