@@ -22,9 +22,10 @@ const WITHIN: Duration = Duration::from_mins(40);
 impl World {
     /// Executes `step` for the scenario's job; an error says what did not happen.
     pub(super) async fn play(&self, step: &Step) -> Result<(), String> {
-        match step {
-            Step::Other(step) => self.play_for(OTHER_JOB, step).await,
-            step => self.play_for(JOB, step).await,
+        if let Step::Other(step) = step {
+            self.play_for(OTHER_JOB, step).await
+        } else {
+            self.play_for(JOB, step).await
         }
     }
 
