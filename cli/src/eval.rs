@@ -1,5 +1,5 @@
-//! `kubectl zephyr eval '<expression>' [FILE]`: what an expression makes of JSON lines. Reads lines and prints results; what an
-//! expression means is zephyr-jq's.
+//! `kubectl zephyr eval '<expression>' [FILE]`: what an expression makes of JSON lines. Reads lines
+//! and prints results; what an expression means is zephyr-jq's.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -23,7 +23,8 @@ pub(crate) struct Options {
     /// A file of JSON lines; without it standard input is read
     #[arg(conflicts_with = "cases")]
     file: Option<PathBuf>,
-    /// A file of lines `{"program": …, "input": …}`, each answered by a line `{"outputs": […]}` or `{"error": …}`; `-` reads standard input
+    /// A file of lines `{"program": …, "input": …}`, each answered by a line `{"outputs": […]}` or
+    /// `{"error": …}`; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
-//! Finds inline items and named values that the API server or `kubectl` changes without notice. The server
-//! rounds numbers. `kubectl apply` drops nulls inside objects, at any depth, and keeps those in
-//! lists; `kubectl create` and `kubectl apply --server-side` drop none.
+//! Finds inline items and named values that the API server or `kubectl` changes without notice.
+//! The server rounds numbers. `kubectl apply` drops nulls inside objects, at any depth, and keeps
+//! those in lists; `kubectl create` and `kubectl apply --server-side` drop none.
 
 use serde_json::{Map, Number, Value};
 

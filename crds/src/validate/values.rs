@@ -1,5 +1,5 @@
-//! Named values of a pipeline: their names, what the API server would change in them, and paths that contain them as
-//! `{value:name}`. Evaluates no expression.
+//! Named values of a pipeline: their names, what the API server would change in them, and paths
+//! that contain them as `{value:name}`. Evaluates no expression.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,8 +62,9 @@ fn name_fault(path: &str, name: &str) -> Option<FieldError> {
 }
 
 impl PipelineSpec {
-    /// The same pipeline with the values in the place of every `{value:name}` of its paths, and what is wrong with these.
-    /// A value that cannot be used leaves its name there, so that the rest of the path can be checked.
+    /// The same pipeline with the values in the place of every `{value:name}` of its paths, and
+    /// what is wrong with these. A value that cannot be used leaves its name there, so that the
+    /// rest of the path can be checked.
     #[must_use]
     pub fn with_values_in_paths(&self) -> (Self, Vec<FieldError>) {
         let mut resolved = self.clone();

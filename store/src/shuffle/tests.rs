@@ -47,7 +47,7 @@ fn programs() -> Programs {
         sink: Sink {
             format: Format::Jsonl,
         },
-        values: Values::new(),
+        values: zephyr_engine::pipeline::Values::new(),
     };
     let plan = plan(&pipeline, 1);
     Programs {
