@@ -106,7 +106,12 @@ fn describe_workers(workers: &WorkerCounts) -> String {
         .map(|(word, n)| format!("{n} {word}"))
         .collect();
     let (summary, counts, disruptions) = (&workers.summary, counts.join(", "), workers.disruptions);
-    format!("{summary} alive ({counts}), {disruptions} disruptions so far")
+    let counts = if counts.is_empty() {
+        counts
+    } else {
+        format!(" ({counts})")
+    };
+    format!("{summary} alive{counts}, {disruptions} disruptions so far")
 }
 
 /// The status as a page for people. Pure.
@@ -233,6 +238,15 @@ mod tests {
                         Workers      2/3 alive (2 busy, 1 starting), 4 disruptions so far\n\
                         Generation   2\n";
         assert_eq!(describe("count", "team", &status), expected);
+    }
+
+    #[test]
+    fn a_job_without_workers_has_no_empty_brackets() {
+        let workers = WorkerCounts::default().with_summary();
+        assert_eq!(
+            describe_workers(&workers),
+            "0/0 alive, 0 disruptions so far"
+        );
     }
 
     #[test]
