@@ -29,6 +29,7 @@ struct Inner {
     actions: Family<ActionLabel, Counter>,
     status_writes: Counter,
     set_aside: Counter,
+    watch_failures: Family<KindLabel, Counter>,
     waiting: Gauge,
     in_work: Gauge,
     jobs: Family<PhaseLabel, Gauge>,
@@ -45,6 +46,11 @@ struct OutcomeLabel {
 struct ActionLabel {
     action: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,6 +91,12 @@ impl Default for Metrics {
             "Times that the operator failed on a job and paused its work on it",
             set_aside.clone(),
         );
+        let watch_failures = Family::default();
+        registry.register(
+            "watch_failures",
+            "Failures of a watch by the kind that is watched",
+            watch_failures.clone(),
+        );
         let waiting = Gauge::default();
         registry.register("waiting", "Jobs that wait for a free slot", waiting.clone());
         let in_work = Gauge::default();
@@ -99,6 +111,7 @@ impl Default for Metrics {
             actions,
             status_writes,
             set_aside,
+            watch_failures,
             waiting,
             in_work,
             jobs,
@@ -136,6 +149,14 @@ impl Metrics {
     /// Records that the operator itself failed on a job.
     pub fn count_set_aside(&self) {
         self.0.set_aside.inc();
+    }
+
+    /// The watch of a kind failed.
+    pub fn count_watch_failure(&self, kind: &'static str) {
+        self.0
+            .watch_failures
+            .get_or_create(&KindLabel { kind })
+            .inc();
     }
 
     /// Records the number of jobs that wait for a free slot, and of running reconciles.
@@ -205,7 +226,13 @@ mod tests {
     fn every_metric_has_a_row_in_the_documentation() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring.md");
         let page = std::fs::read_to_string(page).unwrap();
-        let text = Metrics::default().encode().unwrap();
+        let metrics = Metrics::default();
+        // One with labels is not printed before it has some.
+        metrics.set_phase("a", Some(Phase::Pending));
+        metrics.observe_reconcile(Duration::ZERO, None);
+        metrics.count_action("scale_workers", true);
+        metrics.count_watch_failure("Pods");
+        let text = metrics.encode().unwrap();
         let mut count = 0;
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
@@ -214,7 +241,7 @@ mod tests {
             assert!(page.contains(&row), "docs/monitoring.md has no row {row}");
             count += 1;
         }
-        assert_eq!(count, 8);
+        assert_eq!(count, 9);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md lists these rules; a dependency that breaks one fails here at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -264,5 +265,50 @@ fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<(
         twice.is_empty() && known.len() > 100,
         "compiled twice, with other features for tests: {twice:?}; ask for them in tests/Cargo.toml"
     );
+    Ok(())
+}
+
+/// Names of all functions in the Rust files below `folder`.
+fn functions_below(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            functions_below(&path, names)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path)?;
+            let after_fn = text.split("fn ").skip(1);
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            names.extend(after_fn.map(|rest| rest.chars().take_while(|c| is_name(*c)).collect()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tests_that_the_table_of_the_operators_faults_names_are_there() -> Result<()> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let page = std::fs::read_to_string(root.join("docs/internals/operator-faults.md"))?;
+    let mut functions = BTreeSet::new();
+    for folder in [
+        "crds",
+        "engine",
+        "operator",
+        "store",
+        "tests",
+        "worker-image",
+    ] {
+        functions_below(&root.join(folder), &mut functions)?;
+    }
+    let rows: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| F"))
+        .collect();
+    ensure!(rows.len() == 35, "{} rows", rows.len());
+    for row in rows {
+        let tests = row.rsplit('|').nth(1).context("a row has three cells")?;
+        for name in tests.split('`').skip(1).step_by(2) {
+            ensure!(functions.contains(name), "no test is called {name}: {row}");
+        }
+    }
     Ok(())
 }

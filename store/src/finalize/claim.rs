@@ -234,6 +234,11 @@ impl Claim {
 fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     OutputError::Taken {
         folder: manifest.parent().to_string(),
+        whose: if owner.is_called(&output.full_name()) {
+            "an earlier run of the job of this name"
+        } else {
+            "another job"
+        },
         manifest: manifest.to_string(),
         owner: owner.shown(),
         advice: match output.mode {

@@ -7,11 +7,13 @@ use crate::storage::{Cause, StorageError};
 pub enum OutputError {
     /// Another job has finished there.
     #[error(
-        "spec.pipeline.sink.files.path: {folder} holds the finished output of another job (got {manifest} of {owner}); {advice}"
+        "spec.pipeline.sink.files.path: {folder} holds the finished output of {whose} (got {manifest} of {owner}); {advice}"
     )]
     Taken {
         /// Where the files go.
         folder: String,
+        /// Another job, or an earlier run of the job of this name.
+        whose: &'static str,
         /// The other job's manifest.
         manifest: String,
         /// The other job's name and uid.

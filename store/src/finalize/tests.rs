@@ -592,6 +592,13 @@ async fn a_claim_that_outlives_its_finished_job_keeps_nobody_out() {
     next.mode = Overwrite;
     run(&next, 1).await.unwrap();
     assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+    let mut again = world.output("c", Refuse, PATH, usize::MAX);
+    "other".clone_into(&mut again.name);
+    let error = claim(&again).await.unwrap_err().to_string();
+    assert!(
+        error.contains("holds the finished output of an earlier run of the job of this name"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
