@@ -168,7 +168,8 @@ pub enum Retain {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CoordinatorSpec {
-    /// CPU and memory of the coordinator; not set = 1 CPU and 512Mi. A change applies to the next generation.
+    /// CPU and memory of the coordinator; not set = 1 CPU and 512Mi. A change applies to the next
+    /// generation.
     #[serde(default)]
     pub resources: ResourcesSpec,
     /// Pod settings of the coordinator. A change applies to the next generation.
@@ -192,7 +193,8 @@ pub struct WorkersSpec {
     #[schemars(range(min = 0, max = 256))]
     #[x_kube(validation = rules::range("spec.workers.slots", 0, MAX_SLOTS.into()))]
     pub slots: u32,
-    /// CPU and memory of one worker; not set = 1 CPU and 1Gi. A change applies to the next generation.
+    /// CPU and memory of one worker; not set = 1 CPU and 1Gi. A change applies to the next
+    /// generation.
     #[serde(default)]
     pub resources: ResourcesSpec,
     /// The preemptible nodes on which workers run. A change applies to the next generation.

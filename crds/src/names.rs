@@ -23,6 +23,9 @@ pub const LABEL_GENERATION: &str = "zephyr.dev/generation";
 pub const LABEL_NAME: &str = "app.kubernetes.io/name";
 /// Label: the instance, the job's name.
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Annotation of the workers' `StatefulSet`: how many the operator last asked for, a decimal
+/// number.
+pub const ANNOTATION_SCALED_TO: &str = "zephyr.dev/scaled-to";
 /// Label: one of the `COMPONENT_` constants.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 /// Label: who manages the object, always [`MANAGER`].

@@ -21,15 +21,20 @@ pub const CONTAINER_NAME: &str = "zephyr";
 
 /// The labels every child carries.
 pub fn labels(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
-    let generation = frozen.generation.to_string();
+    labels_of(&frozen.name, &frozen.uid, frozen.generation, component)
+}
+
+/// The labels of a child of the job with this name and uid.
+fn labels_of(name: &str, uid: &str, generation: u32, component: &str) -> BTreeMap<String, String> {
+    let generation = generation.to_string();
     [
         (names::LABEL_NAME, names::APPLICATION),
-        (names::LABEL_INSTANCE, &frozen.name),
+        (names::LABEL_INSTANCE, name),
         (names::LABEL_COMPONENT, component),
         (names::LABEL_MANAGED_BY, names::MANAGER),
         (names::LABEL_PART_OF, names::APPLICATION),
-        (names::LABEL_JOB, &frozen.name),
-        (names::LABEL_JOB_UID, &frozen.uid),
+        (names::LABEL_JOB, name),
+        (names::LABEL_JOB_UID, uid),
         (names::LABEL_GENERATION, &generation),
     ]
     .into_iter()
@@ -40,16 +45,19 @@ pub fn labels(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
 /// The labels by which a Service, Deployment or `StatefulSet` selects its pods. They contain the
 /// uid, so pods of another job are never selected.
 fn selector(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
-    let mut all = labels(frozen, component);
-    all.retain(|key, _| {
-        [
-            names::LABEL_JOB_UID,
-            names::LABEL_GENERATION,
-            names::LABEL_COMPONENT,
-        ]
-        .contains(&key.as_str())
-    });
-    all
+    selector_of(&frozen.uid, frozen.generation, component)
+}
+
+/// The labels by which pods of the job with this uid are found.
+fn selector_of(uid: &str, generation: u32, component: &str) -> BTreeMap<String, String> {
+    [
+        (names::LABEL_JOB_UID, uid),
+        (names::LABEL_GENERATION, &generation.to_string()),
+        (names::LABEL_COMPONENT, component),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
 }
 
 /// Metadata of an object that the generation's root owns.

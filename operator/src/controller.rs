@@ -33,6 +33,7 @@ use self::memory::Memory;
 use self::observe::events::log_failure;
 use self::observe::refusal::newest_refusal;
 use self::observe::starting;
+use self::observe::unmarked;
 use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Lifecycle, Plan};
 use self::status::announce::{Announcement, announcements};
@@ -134,10 +135,49 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
         }
         Err(error) => {
             let failures = context.memory.blame(&seen.uid);
+            context
+                .memory
+                .set_behind(&seen.uid, failure::is_conflict(&error));
+            Box::pin(tell_failure(&seen, &error, failures, context)).await;
             let next = failure::after_failure(&error, &seen.uid, failures, calls);
             warn!(job = %key, step = error.variant(), %error, ?next, "reconcile ended early");
             next
         }
+    }
+}
+
+/// Tells people of a failure that keeps the job's status from being true: in status if the job
+/// cannot be looked at, and in an event if status cannot be written. One that may be a moment's is
+/// told when it has lasted.
+async fn tell_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Context) {
+    let Some(sentence) = failure::sentence(error, failures) else {
+        return;
+    };
+    if let Error::Apply(_) = error {
+        let announcement = Announcement {
+            is_warning: true,
+            reason: "StatusNotWritten".to_owned(),
+            note: sentence.message,
+        };
+        return announce(context, &seen.reference(), &announcement).await;
+    }
+    let Ok(cached) = seen.document() else { return };
+    let job = context.memory.newest(cached);
+    let before = job.status.clone().unwrap_or_default();
+    if before.is_final() {
+        return;
+    }
+    let (version, now) = (job.metadata.generation, context.clock.now());
+    let status = status::set_aside::not_seen(before.clone(), version, &sentence, now);
+    // What is not due yet is told by the next failure.
+    let written = context.memory.written_at(&seen.uid);
+    if due(&before, &status, written, now) != Due::Now {
+        return;
+    }
+    let identity = seen.identity();
+    let writer = Writer::new(context, &identity);
+    if let Err(error) = write_status(&writer, context, job, before, status).await {
+        warn!(job = %seen.name, %error, "status of a job that cannot be looked at not written");
     }
 }
 
@@ -193,7 +233,17 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
         Ok(cached) => cached,
         Err(message) => return Err(refuse_unreadable(seen, &message, context).await),
     };
-    let job = context.memory.newest(cached);
+    let job = if context.memory.is_behind(&seen.uid) {
+        let identity = seen.identity();
+        let live = observe::live_job(&context.client, &identity).await;
+        let live = live.map_err(Error::Observe)?;
+        let Some(live) = live.filter(|live| live.uid == seen.uid) else {
+            return Ok(Outcome::Settled);
+        };
+        live.document().unwrap_or(cached)
+    } else {
+        context.memory.newest(cached)
+    };
     let Some(considered) = Box::pin(consider(job, context)).await? else {
         // The job was deleted, and perhaps created again; the watch reports that.
         return Ok(Outcome::Settled);
@@ -290,6 +340,7 @@ async fn plan_on(
     now: Timestamp,
     context: &Context,
 ) -> Result<Considered, Error> {
+    observe_unmarked(context, &valid, &mut observed, now).await?;
     let (uid, standing) = (&valid.identity.uid, Standing::of(&job));
     observed.turn = context.turns.of(&context.caches, uid, standing, now);
     observe_frozen(context, &valid, &mut observed).await?;
@@ -306,6 +357,35 @@ async fn plan_on(
         plan,
         now,
     })
+}
+
+/// Adds the roots that no watch shows although they are there. Without the job, its objects are
+/// collected.
+async fn observe_unmarked(
+    context: &Context,
+    job: &ValidatedJob,
+    observed: &mut Observed,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (identity, memory) = (&job.identity, &context.memory);
+    if job.deleted {
+        return Ok(());
+    }
+    let unseen = memory.with_roots(&identity.uid, |roots| roots.add_to(job, observed, now));
+    for generation in unseen {
+        let objects = observed.generation(generation);
+        let root_uid = objects.and_then(|objects| objects.root_uid.clone());
+        let found = unmarked::root(&context.client, identity, generation, root_uid.as_deref())
+            .await
+            .map_err(Error::Observe)?;
+        memory.with_roots(&identity.uid, |roots| {
+            roots.note(generation, found.as_ref(), now);
+        });
+        if let Some(root) = found {
+            observed.generations.entry(generation).or_default().root = Some(root);
+        }
+    }
+    Ok(())
 }
 
 /// Adds the frozen job of the running generation: it is read once, and kept as long as its root is
@@ -364,6 +444,7 @@ async fn observe_run(
     observed.unheard = context.streams.unheard(&identity.uid, generation);
     observed.told_to_end = context.streams.told_to_end(&identity.uid, generation);
     observed.scaled_at = context.memory.scaled_at(&identity.uid);
+    observed.mended_at = context.memory.mended_at(&identity.uid);
     observed.old_roots_held = context.memory.old_roots_held(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
@@ -378,17 +459,18 @@ async fn observe_run(
     let Some(workers) = objects.and_then(|objects| objects.workers.clone()) else {
         return Ok(());
     };
-    // Combining two lists of different ages would make pods appear and disappear that did neither.
-    // Without its root a generation is collected.
-    if observed.freshness == Freshness::Cached && is_whole {
+    // Two lists of different ages would make pods come and go that did neither. Without its root
+    // the generation is collected, and without their set pods may stay that no watch shows: whoever
+    // deletes it may want them to.
+    if observed.freshness == Freshness::Cached && is_whole && !workers.object.terminating {
         let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
         let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
         observed.lost = context.streams.lost(
             &identity.uid,
             generation,
-            lost_before(&job.status),
+            lost_before(&job.status, now),
             observed.workers(generation),
-            replicas,
+            (&workers.object.uid, replicas),
         );
     }
     let memory = &context.memory;
@@ -464,15 +546,17 @@ async fn observe_stuck(
     }
 }
 
-/// The losses of the current generation in status.
-fn lost_before(status: &zephyr_crds::ZephyrJobStatus) -> Lost {
+/// What status says of the current generation's losses.
+fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
     status
         .generations
         .last()
         .map_or_else(Lost::default, |record| Lost {
             workers: record.disruptions,
             pods: record.lost_pods,
-            pods_until: record.last_lost_pod.as_ref().map(|time| time.0),
+            // A time in the future was written by a clock that was wrong, and would hide every loss
+            // until then.
+            pods_until: record.last_lost_pod.as_ref().map(|time| time.0.min(now)),
         })
 }
 
@@ -562,6 +646,10 @@ async fn apply_all(
         if matches!(action, Action::DeleteRoot { .. }) && is_beside {
             note_old_root(context, &writer.job.uid, outcome.err());
             continue;
+        }
+        if matches!(action, Action::MendService { .. }) {
+            let now = context.clock.now();
+            context.memory.note_mend(&writer.job.uid, now);
         }
         // A failed change is in back-off and needs no other wait: reconciles in between would end
         // the back-off.

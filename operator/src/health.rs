@@ -1,5 +1,6 @@
 //! Whether the operator is ready and alive, as sentences. Serves nothing; `admin.rs` does.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,13 @@ use tokio::time::Instant;
 
 /// How long the driver may be silent. It reports every ten seconds even if nothing happens.
 const SILENCE: Duration = Duration::from_mins(1);
+
+/// How long a watch may fail before the operator calls itself not ready: an API server that
+/// restarts takes less.
+const WATCH_PATIENCE: Duration = Duration::from_mins(1);
+/// A watch that has not failed again for so long works: failed ones are tried at least twice as
+/// often.
+const WATCH_WELL: Duration = Duration::from_secs(75);
 
 /// The operator's state.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +27,37 @@ struct State {
     missing: String,
     /// When the driver last reported; absent before it starts.
     pulse: Option<Instant>,
+    /// Watches that failed, by kind.
+    watches: BTreeMap<&'static str, FailedWatch>,
+}
+
+#[derive(Debug)]
+struct FailedWatch {
+    /// The first and the last failure in a row.
+    since: Instant,
+    last: Instant,
+    why: String,
 }
 
 impl Health {
     /// Records what the start is waiting for.
     pub fn set_missing(&self, sentence: String) {
         self.lock().missing = sentence;
+    }
+
+    /// The watch of a kind failed. It is tried again.
+    pub fn watch_failed(&self, kind: &'static str, why: String) {
+        let last = Instant::now();
+        let mut state = self.lock();
+        let row = state.watches.get(kind);
+        let row = row.filter(|row| last.duration_since(row.last) < WATCH_WELL);
+        let since = row.map_or(last, |row| row.since);
+        state.watches.insert(kind, FailedWatch { since, last, why });
+    }
+
+    /// The watch of a kind brings something.
+    pub fn watch_works(&self, kind: &'static str) {
+        self.lock().watches.remove(kind);
     }
 
     /// Records that the caches are filled and jobs are reconciled.
@@ -41,7 +74,7 @@ impl Health {
     pub fn readiness(&self) -> Result<(), String> {
         let state = self.lock();
         if state.is_ready {
-            return Ok(());
+            return state.watching();
         }
         let missing = if state.missing.is_empty() {
             "the API server has not answered yet"
@@ -69,6 +102,25 @@ impl Health {
     }
 }
 
+impl State {
+    /// Whether all watches work. While one does not, jobs are looked at by what it brought last.
+    fn watching(&self) -> Result<(), String> {
+        let fails = |row: &FailedWatch| {
+            row.last.elapsed() < WATCH_WELL
+                && row.since.elapsed() >= WATCH_PATIENCE
+                && row.last.duration_since(row.since) >= WATCH_PATIENCE / 2
+        };
+        let failing = self.watches.iter().find(|(_, row)| fails(row));
+        failing.map_or(Ok(()), |(kind, row)| {
+            Err(format!(
+                "the watch of {kind} has failed for {} s: {}",
+                row.since.elapsed().as_secs(),
+                row.why
+            ))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +136,28 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let expected = "the controller has made no progress for 61 s".to_owned();
         assert_eq!(health.liveness(), Err(expected));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_goes_on_failing_after_the_start_is_named_and_one_that_failed_once_is_not()
+    {
+        let health = Health::default();
+        health.set_ready();
+        health.watch_failed("Pods", "pods is forbidden".to_owned());
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(30)).await;
+            assert_eq!(health.readiness(), Ok(()), "one that is quiet works");
+        }
+        for _ in 0..2 {
+            health.watch_failed("Pods", "pods is forbidden".to_owned());
+            assert_eq!(health.readiness(), Ok(()));
+            tokio::time::advance(Duration::from_secs(30)).await;
+        }
+        health.watch_failed("Pods", "pods is forbidden".to_owned());
+        let expected = "the watch of Pods has failed for 60 s: pods is forbidden".to_owned();
+        assert_eq!(health.readiness(), Err(expected));
+        health.watch_works("Pods");
+        assert_eq!(health.readiness(), Ok(()));
     }
 
     #[test]

@@ -206,13 +206,14 @@ impl RunStreams {
         generation: u32,
         before: Lost,
         pods: impl Iterator<Item = &'a PodFacts>,
-        replicas: u32,
+        (workers_uid, replicas): (&str, u32),
     ) -> Option<Lost> {
         self.with(job_uid, generation, |state| {
             let heard = state
                 .report
                 .as_ref()
                 .and_then(|report| Some((report.epoch?, report.disruptions)));
+            state.disruptions.set_owner(workers_uid);
             state.disruptions.look(before, heard, pods, replicas)
         })
     }

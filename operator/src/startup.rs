@@ -196,7 +196,7 @@ pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
         namespace,
         &caches,
         &jobs,
-        &setup.health,
+        (&setup.health, &setup.metrics),
         &mut tasks,
     );
     tokio::select! {

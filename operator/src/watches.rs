@@ -29,6 +29,7 @@ use crate::calls::with_causes;
 use crate::defect::{self, Defect};
 use crate::driver::Jobs;
 use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::queue::JobKey;
 
 /// How long filling the caches may take. 10,000 pods take seconds; if it takes longer than this,
@@ -86,6 +87,8 @@ struct Watching {
     caches: Arc<Caches>,
     jobs: Arc<Jobs>,
     filling: Filling,
+    health: Health,
+    metrics: Metrics,
 }
 
 /// Starts every watch, in `namespace` or in all namespaces. Affected jobs go into `jobs`. The end
@@ -95,7 +98,7 @@ pub fn start(
     namespace: Option<&str>,
     caches: &Arc<Caches>,
     jobs: &Arc<Jobs>,
-    health: &Health,
+    (health, metrics): (&Health, &Metrics),
     tasks: &mut JoinSet<&'static str>,
 ) -> Filling {
     let filling = Filling::new(health.clone());
@@ -105,6 +108,8 @@ pub fn start(
         caches: Arc::clone(caches),
         jobs: Arc::clone(jobs),
         filling: filling.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
     };
     let [
         zephyr_jobs,
@@ -209,15 +214,22 @@ async fn follow_kind<F: Facts>(
                 {
                     std::future::pending::<()>().await;
                 }
+                watching.health.watch_works(kind);
                 cache.put(seen).into_iter().for_each(&on_touch);
             }
-            Ok(watcher::Event::Delete(seen)) => cache.remove(&seen).into_iter().for_each(&on_gone),
+            Ok(watcher::Event::Delete(seen)) => {
+                watching.health.watch_works(kind);
+                cache.remove(&seen).into_iter().for_each(&on_gone);
+            }
             Ok(watcher::Event::InitDone) => {
+                watching.health.watch_works(kind);
                 cache.end_list().into_iter().for_each(&on_gone);
                 watching.filling.set_filled(kind);
             }
             Err(error) => {
                 warn!(kind, %error, "watch interrupted, it starts again");
+                watching.metrics.count_watch_failure(kind);
+                watching.health.watch_failed(kind, with_causes(&error));
                 watching.filling.note(kind, &error);
             }
         }

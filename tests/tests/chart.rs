@@ -125,8 +125,8 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
     let mut expected = json!([
         {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs"], "verbs": ["get", "list", "watch", "delete"]},
         {"apiGroups": ["zephyr.dev"], "resources": ["zephyrjobs/status"], "verbs": ["update"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "delete"]},
-        {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list", "watch", "create", "patch"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "create"]},
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list", "watch", "create", "patch"]},

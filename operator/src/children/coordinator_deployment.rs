@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
+use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::resources::Role;
 
 use super::pod::{self, PodInput};
@@ -17,8 +18,9 @@ const STAY_ANNOTATIONS: [(&str, &str); 2] = [
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
 
-/// The coordinator of `frozen`'s generation.
-pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
+/// The coordinator of `frozen`'s generation. It keeps off the preemptible nodes of the job's
+/// provider, and off those of `spot_provider`, which the installation names.
+pub fn build(frozen: &FrozenJob, root_uid: &str, spot_provider: SpotProvider) -> Deployment {
     let template = &frozen.spec.coordinator.template;
     let pod = pod::template(PodInput {
         frozen,
@@ -35,6 +37,7 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> Deployment {
         affinity: pod::coordinator_affinity(
             template.affinity.as_ref(),
             &frozen.spec.workers.preemptible,
+            spot_provider,
         ),
         tolerations: template.tolerations.iter().map(pod::toleration).collect(),
         grace_seconds: GRACE_SECONDS,
@@ -77,7 +80,8 @@ mod tests {
     }
 
     fn terms(spec: serde_json::Value) -> serde_json::Value {
-        let built = serde_json::to_value(build(&frozen(spec), "root-uid")).unwrap();
+        let built =
+            serde_json::to_value(build(&frozen(spec), "root-uid", SpotProvider::None)).unwrap();
         built["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
             ["nodeSelectorTerms"]
             .clone()
@@ -85,7 +89,8 @@ mod tests {
 
     #[test]
     fn fault_4956_the_coordinator_of_a_job_with_every_default_is_exactly_this() {
-        let built = serde_json::to_value(build(&frozen(json!({})), "root-uid")).unwrap();
+        let built = serde_json::to_value(build(&frozen(json!({})), "root-uid", SpotProvider::None))
+            .unwrap();
         assert_eq!(
             built,
             json!({

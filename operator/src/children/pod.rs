@@ -138,18 +138,20 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     }
 }
 
-/// The nodes on which the coordinator may run: none that the job calls preemptible, and only those
-/// that the user's own terms allow. Only the label of the job's own provider is named, because some
-/// clusters refuse unknown keys.
+/// Where the coordinator may run: on no node that the job or its installation calls preemptible,
+/// and where the user's own terms allow it. Only the labels of these two providers are named: some
+/// clusters refuse keys that they do not know.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
+    of_installation: SpotProvider,
 ) -> Option<Affinity> {
-    let known: Vec<_> = preemptible
-        .provider
-        .label()
-        .map(|label| is_not(label.key, label.value))
+    let of_installation = Some(of_installation).filter(|one| *one != preemptible.provider);
+    let known: Vec<_> = of_installation
         .into_iter()
+        .chain([preemptible.provider])
+        .filter_map(SpotProvider::label)
+        .map(|label| is_not(label.key, label.value))
         .collect();
     // A custom pool consists of the nodes that have *all* of its labels. A node outside the pool
     // lacks at least one of them, which needs one term for each label.

@@ -12,20 +12,32 @@ pub fn build(frozen: &FrozenJob, document: String) -> ConfigMap {
         metadata: ObjectMeta {
             name: Some(names::generation_root(&frozen.name, frozen.generation)),
             namespace: Some(frozen.namespace.clone()),
-            labels: Some(super::labels(frozen, names::COMPONENT_ROOT)),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "zephyr.dev/v1alpha1".to_owned(),
-                kind: "ZephyrJob".to_owned(),
-                name: frozen.name.clone(),
-                uid: frozen.uid.clone(),
-                controller: Some(true),
-                block_owner_deletion: Some(false),
-            }]),
-            ..ObjectMeta::default()
+            ..mark(&frozen.name, &frozen.uid, frozen.generation)
         },
         immutable: Some(true),
         data: Some([(names::FROZEN_JOB_KEY.to_owned(), document)].into()),
         binary_data: None,
+    }
+}
+
+/// By what the operator knows the root of this job's generation again: its labels and its owner.
+pub fn mark(job_name: &str, job_uid: &str, generation: u32) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(super::labels_of(
+            job_name,
+            job_uid,
+            generation,
+            names::COMPONENT_ROOT,
+        )),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "zephyr.dev/v1alpha1".to_owned(),
+            kind: "ZephyrJob".to_owned(),
+            name: job_name.to_owned(),
+            uid: job_uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }]),
+        ..ObjectMeta::default()
     }
 }
 

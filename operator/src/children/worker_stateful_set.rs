@@ -1,11 +1,11 @@
-//! The workers' `StatefulSet`: pods that may vanish, started in parallel, with 0 replicas until the
+//! The workers' `StatefulSet`: pods that may vanish, all started at once, none of them until the
 //! plan is known.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 use zephyr_crds::preemptible::{PreemptibleSpec, SpotLabel, SpotProvider};
@@ -17,9 +17,10 @@ use super::pod::{self, PodInput};
 /// nodes no more time than this.
 pub const GRACE_SECONDS: i64 = 15;
 
-/// The workers of `frozen`'s generation. Their number starts at 0 and is set when the coordinator
-/// reports its plan.
-pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
+/// The workers of `frozen`'s generation: none before the coordinator has reported its plan. A set
+/// that is made again has as many as the plan wants, so that pods which its deletion left alone go
+/// on.
+pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     let workers = &frozen.spec.workers;
     let spot = spot_nodes(&workers.preemptible);
     let mut node_selector = spot.node_selector;
@@ -40,14 +41,17 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
         serves_grpc: false,
     });
     StatefulSet {
-        metadata: super::owned_metadata(
-            frozen,
-            root_uid,
-            names::workers(&frozen.name, frozen.generation),
-            names::COMPONENT_WORKER,
-        ),
+        metadata: ObjectMeta {
+            annotations: Some(scaled_to(replicas)),
+            ..super::owned_metadata(
+                frozen,
+                root_uid,
+                names::workers(&frozen.name, frozen.generation),
+                names::COMPONENT_WORKER,
+            )
+        },
         spec: Some(StatefulSetSpec {
-            replicas: Some(0),
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
@@ -63,6 +67,12 @@ pub fn build(frozen: &FrozenJob, root_uid: &str) -> StatefulSet {
         }),
         status: None,
     }
+}
+
+/// What the set says of how many workers the operator asked for: another number in its spec is
+/// somebody else's.
+pub fn scaled_to(replicas: u32) -> BTreeMap<String, String> {
+    [(names::ANNOTATION_SCALED_TO.to_owned(), replicas.to_string())].into()
 }
 
 /// The preemptible nodes, and the taints to tolerate on them.
@@ -114,7 +124,7 @@ mod tests {
     use crate::children::tests::{frozen, labels, owned_metadata, selector};
 
     fn built(spec: Value) -> Value {
-        serde_json::to_value(build(&frozen(spec), "root-uid")).unwrap()
+        serde_json::to_value(build(&frozen(spec), "root-uid", 0)).unwrap()
     }
 
     fn pod(spec: Value) -> Value {
@@ -130,10 +140,9 @@ mod tests {
     #[test]
     fn the_workers_start_at_none_all_at_once_and_are_never_rolled() {
         let set = built(json!({}));
-        assert_eq!(
-            set["metadata"],
-            owned_metadata("count-workers-g2", "worker")
-        );
+        let mut metadata = owned_metadata("count-workers-g2", "worker");
+        metadata["annotations"] = json!({"zephyr.dev/scaled-to": "0"});
+        assert_eq!(set["metadata"], metadata);
         let mut spec = set["spec"].clone();
         let template = spec.as_object_mut().unwrap().remove("template").unwrap();
         assert_eq!(
@@ -263,19 +272,6 @@ mod tests {
                 json!({"name": "SETTING", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
             ]
         );
-        let disk_limit = json!({
-            "name": "ZEPHYR_DISK_LIMIT_BYTES",
-            "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1"}},
-        });
-        assert!(container["env"].as_array().unwrap().contains(&disk_limit));
-        let without = built(json!({}));
-        let environment = without["spec"]["template"]["spec"]["containers"][0]["env"]
-            .as_array()
-            .unwrap();
-        assert!(
-            environment.contains(&disk_limit),
-            "a LimitRange may set one where the job does not"
-        );
         assert_eq!(
             container["resources"],
             json!({
@@ -283,5 +279,17 @@ mod tests {
                 "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"},
             })
         );
+    }
+
+    #[test]
+    fn fault_f19_a_worker_is_told_the_disk_limit_that_its_namespace_gives_it() {
+        // The kubelet fills it in after a LimitRange has given the container its limit.
+        let set = built(json!({}));
+        let container = &set["spec"]["template"]["spec"]["containers"][0];
+        let disk_limit = json!({
+            "name": "ZEPHYR_DISK_LIMIT_BYTES",
+            "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1"}},
+        });
+        assert!(container["env"].as_array().unwrap().contains(&disk_limit));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::preemptible::SpotProvider;
 
 use crate::pods::PodEnd;
 
@@ -17,6 +18,14 @@ pub enum Action {
     CreateRoot {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
+    },
+    /// Gives the root of a generation, which somebody took the labels or the owner from, both
+    /// again.
+    MarkRoot {
+        /// The generation.
+        generation: u32,
+        /// Uid of the root that is meant.
+        uid: String,
     },
     /// Create the Secret with the generation's bearer token.
     CreateTokenSecret {
@@ -38,6 +47,8 @@ pub enum Action {
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
+        /// Whose preemptible nodes the installation names.
+        spot_provider: SpotProvider,
     },
     /// Create the `StatefulSet` of workers.
     CreateWorkers {
@@ -45,6 +56,17 @@ pub enum Action {
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
+        /// None before the plan is known.
+        replicas: u32,
+    },
+    /// Leads the Service of a generation, which somebody edited, back to the coordinator.
+    MendService {
+        /// Name of the Service.
+        name: String,
+        /// Uid of the Service that is meant.
+        uid: String,
+        /// The patch of its spec.
+        patch: serde_json::Value,
     },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid.
     ScaleWorkers {
@@ -110,10 +132,12 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::CreateRoot { .. } => "create_root",
+            Self::MarkRoot { .. } => "mark_root",
             Self::CreateTokenSecret { .. } => "create_token_secret",
             Self::CreateService { .. } => "create_service",
             Self::CreateCoordinator { .. } => "create_coordinator",
             Self::CreateWorkers { .. } => "create_workers",
+            Self::MendService { .. } => "mend_service",
             Self::ScaleWorkers { .. } => "scale_workers",
             Self::ForceDeletePod { .. } => "force_delete_pod",
             Self::TellPodEnds { .. } => "tell_pod_ends",
@@ -130,6 +154,9 @@ impl fmt::Display for Action {
         match self {
             Self::CreateRoot { frozen } => {
                 write!(formatter, "create root of generation {}", frozen.generation)
+            }
+            Self::MarkRoot { generation, .. } => {
+                write!(formatter, "mark root of generation {generation} again")
             }
             Self::CreateTokenSecret { frozen, .. } => write!(
                 formatter,
@@ -153,6 +180,7 @@ impl fmt::Display for Action {
                 "create workers of generation {}",
                 frozen.generation
             ),
+            Self::MendService { name, .. } => write!(formatter, "mend service {name}"),
             Self::ScaleWorkers { name, from, to, .. } => {
                 write!(formatter, "scale {name} from {from} to {to}")
             }

@@ -6,10 +6,7 @@
 use axum::http;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{
-    DeleteParams, GetParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
-};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Request, request};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -96,6 +93,30 @@ pub enum Error {
         /// Why not.
         source: FrozenJobError,
     },
+    /// The API server did not change the metadata of a root.
+    #[error(
+        "give ConfigMap {namespace}/{name} back the labels and the owner that somebody took from it: {source}"
+    )]
+    MarkRoot {
+        /// Namespace of the root.
+        namespace: String,
+        /// Name of the root.
+        name: String,
+        /// Why not.
+        source: CallError,
+    },
+    /// The API server did not change a Service.
+    #[error(
+        "lead Service {namespace}/{name}, which somebody edited, back to the coordinator: {source}"
+    )]
+    MendService {
+        /// Namespace of the Service.
+        namespace: String,
+        /// Name of the Service.
+        name: String,
+        /// Why not.
+        source: CallError,
+    },
     /// The API server did not change the replicas.
     #[error("scale StatefulSet {namespace}/{name}: {source}")]
     Scale {
@@ -157,6 +178,8 @@ impl Error {
             Self::Unmarked { .. } => "unmarked",
             Self::StillThere { .. } => "still_there",
             Self::Freeze { .. } => "freeze",
+            Self::MarkRoot { .. } => "mark_root",
+            Self::MendService { .. } => "mend_service",
             Self::Scale { .. } => "scale",
             Self::ForceDelete { .. } => "force_delete",
             Self::DeleteRoot { .. } => "delete_root",
@@ -169,6 +192,8 @@ impl Error {
     pub fn call(&self) -> Option<&CallError> {
         match self {
             Self::Create { source, .. }
+            | Self::MarkRoot { source, .. }
+            | Self::MendService { source, .. }
             | Self::Scale { source, .. }
             | Self::ForceDelete { source, .. }
             | Self::DeleteRoot { source, .. }
@@ -266,6 +291,7 @@ impl Writer<'_> {
                 self.create::<ConfigMap>("ConfigMap", root, &self.job.uid)
                     .await
             }
+            Action::MarkRoot { generation, uid } => self.mark_root(*generation, uid).await,
             Action::CreateTokenSecret { frozen, root_uid } => {
                 let token = self.signing_key.token(&frozen.uid, frozen.generation);
                 self.create_secret(token_secret::build(frozen, root_uid, token.expose()))
@@ -275,31 +301,27 @@ impl Writer<'_> {
                 self.create::<Service>("Service", service::build(frozen, root_uid), root_uid)
                     .await
             }
-            Action::CreateCoordinator { frozen, root_uid } => {
-                let deployment = coordinator_deployment::build(frozen, root_uid);
+            Action::CreateCoordinator {
+                frozen,
+                root_uid,
+                spot_provider,
+            } => {
+                let deployment = coordinator_deployment::build(frozen, root_uid, *spot_provider);
                 self.create::<Deployment>("Deployment", deployment, root_uid)
                     .await
             }
-            Action::CreateWorkers { frozen, root_uid } => {
-                let set = worker_stateful_set::build(frozen, root_uid);
+            Action::CreateWorkers {
+                frozen,
+                root_uid,
+                replicas,
+            } => {
+                let set = worker_stateful_set::build(frozen, root_uid, *replicas);
                 self.create::<StatefulSet>("StatefulSet", set, root_uid)
                     .await
             }
+            Action::MendService { name, uid, patch } => self.mend_service(name, uid, patch).await,
             Action::ScaleWorkers { name, uid, to, .. } => self.scale(name, uid, *to).await,
-            Action::ForceDeletePod { name, uid } => {
-                let parameters = DeleteParams::default()
-                    .grace_period(0)
-                    .preconditions(only(uid, None));
-                match self.delete::<Pod>(name, &parameters).await {
-                    // Another pod has this name: the original was replaced.
-                    Err(source) if source.refusal() == Refusal::Conflict => Ok(()),
-                    deleted => deleted.map_err(|source| Error::ForceDelete {
-                        namespace: self.namespace(),
-                        name: name.clone(),
-                        source,
-                    }),
-                }
-            }
+            Action::ForceDeletePod { name, uid } => self.force_delete(name, uid).await,
             Action::TellPodEnds { generation, ends } => {
                 self.streams.tell_pod_ends(&self.job.uid, *generation, ends);
                 Ok(())
@@ -341,6 +363,53 @@ impl Writer<'_> {
                     source,
                 })
             }
+        }
+    }
+
+    /// Gives a root back what the watches know it by.
+    async fn mark_root(&self, generation: u32, uid: &str) -> Result<(), Error> {
+        let name = names::generation_root(&self.job.name, generation);
+        let mark = root_config_map::mark(&self.job.name, &self.job.uid, generation);
+        let patch = serde_json::json!({"metadata": {
+            "uid": uid, "labels": mark.labels, "ownerReferences": mark.owner_references,
+        }});
+        let patched = self.patch::<ConfigMap>(&name, patch).await;
+        patched.map_err(|source| Error::MarkRoot {
+            namespace: self.namespace(),
+            name,
+            source,
+        })
+    }
+
+    /// Leads an edited Service back to the coordinator.
+    async fn mend_service(
+        &self,
+        name: &str,
+        uid: &str,
+        spec: &serde_json::Value,
+    ) -> Result<(), Error> {
+        let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": spec});
+        let patched = self.patch::<Service>(name, patch).await;
+        patched.map_err(|source| Error::MendService {
+            namespace: self.namespace(),
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Ends a pod that its node cannot end.
+    async fn force_delete(&self, name: &str, uid: &str) -> Result<(), Error> {
+        let parameters = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(only(uid, None));
+        match self.delete::<Pod>(name, &parameters).await {
+            // Another pod has its name: that one was replaced.
+            Err(source) if source.refusal() == Refusal::Conflict => Ok(()),
+            deleted => deleted.map_err(|source| Error::ForceDelete {
+                namespace: self.namespace(),
+                name: name.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -416,7 +485,7 @@ impl Writer<'_> {
                 name,
             });
         }
-        if !is_marked_as(&existing, object.meta()) {
+        if !existing.is_marked_as(object.meta()) {
             return Err(Error::Unmarked {
                 kind,
                 namespace,
@@ -442,22 +511,32 @@ impl Writer<'_> {
     }
 
     async fn scale(&self, name: &str, uid: &str, to: u32) -> Result<(), Error> {
-        // A uid in a patch is a precondition, although its refusal has code 422: another object
-        // with this name is not changed.
-        let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": to}});
+        let annotations = worker_stateful_set::scaled_to(to);
+        let patch = serde_json::json!({
+            "metadata": {"uid": uid, "annotations": annotations}, "spec": {"replicas": to},
+        });
+        let patched = self.patch::<StatefulSet>(name, patch).await;
+        patched.map_err(|source| Error::Scale {
+            namespace: self.namespace(),
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Patches an object. The uid in `patch` is a precondition, although its refusal is 422:
+    /// another object of this name is not touched.
+    async fn patch<K>(&self, name: &str, patch: serde_json::Value) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
         let parameters = PatchParams {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let requests = self.requests::<StatefulSet>();
-        self.send::<Unread>(requests.patch(name, &parameters, &Patch::Merge(&patch)))
-            .await
-            .map(drop)
-            .map_err(|source| Error::Scale {
-                namespace: self.namespace(),
-                name: name.to_owned(),
-                source,
-            })
+        let request = self
+            .requests::<K>()
+            .patch(name, &parameters, &Patch::Merge(&patch));
+        self.send::<Unread>(request).await.map(drop)
     }
 
     /// Deletes an object; a missing object counts as deleted. If the object was replaced or
@@ -522,29 +601,6 @@ fn not_sent(error: serde_json::Error) -> CallError {
 /// The error of a request that cannot be built.
 fn not_built(error: request::Error) -> CallError {
     CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
-}
-
-/// Whether the watches recognize `existing`: whether it has the labels and the controller of
-/// `wanted`.
-fn is_marked_as(existing: &Metadata, wanted: &ObjectMeta) -> bool {
-    let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
-    let controller = |owners: &Option<Vec<OwnerReference>>| {
-        let mut owners = owners.iter().flatten();
-        let found = owners.find(|owner| owner.controller == Some(true))?;
-        Some((
-            found.api_version.clone(),
-            found.kind.clone(),
-            found.uid.clone(),
-        ))
-    };
-    [
-        names::LABEL_JOB,
-        names::LABEL_JOB_UID,
-        names::LABEL_GENERATION,
-    ]
-    .into_iter()
-    .all(|key| existing.label(key) == wanted_label(key))
-        && controller(&existing.owner_references) == controller(&wanted.owner_references)
 }
 
 fn only(uid: &str, resource_version: Option<&str>) -> Preconditions {
@@ -654,7 +710,7 @@ mod tests {
         defaulted.uid = Some("uid".to_owned());
         let labels = defaulted.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "x".to_owned());
-        assert!(is_marked_as(&defaulted, &wanted));
+        assert!(defaulted.is_marked_as(&wanted));
         let changes: [fn(&mut Metadata); 3] = [
             |metadata| drop(metadata.labels.take()),
             |metadata| {
@@ -666,7 +722,7 @@ mod tests {
         for change in changes {
             let mut other = made.clone();
             change(&mut other);
-            assert!(!is_marked_as(&other, &wanted), "{other:?}");
+            assert!(!other.is_marked_as(&wanted), "{other:?}");
         }
         let (namespace, name) = ("team".to_owned(), "count-coordinator-g1".to_owned());
         let error = Error::Unmarked {

@@ -6,6 +6,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use zephyr_crds::conditions::Reason;
+
+use super::status::WriteProblem;
 use super::{Error, apply};
 use crate::calls::{CallError, Refusal};
 use crate::defect::{self, Defect};
@@ -14,6 +17,8 @@ use crate::queue::Outcome;
 /// The first and the longest wait after a failed call; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// A failure that may be a moment's lasts from this one in a row on: about seven seconds.
+const LASTS_FROM: u32 = 4;
 /// Most calls of one job within a minute after a failed call. The doubled waits alone satisfy this
 /// only if each reconcile makes one call.
 const CALLS_A_MINUTE: u32 = 10;
@@ -57,6 +62,39 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Out
         .max(pace(failures, calls))
         .max(asked_for(call_of(error)));
     Outcome::BackOff(spread(wait, uid))
+}
+
+/// Whether another writer was first.
+pub fn is_conflict(error: &Error) -> bool {
+    call_of(error).is_some_and(|call| call.refusal() == Refusal::Conflict)
+}
+
+/// What people should know of a look that failed for the `failures`-th time in a row, if nothing in
+/// status says it: that the job's objects cannot be read, or its status not be written.
+pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
+    let call = call_of(error)?;
+    let reason = match call.refusal() {
+        Refusal::Forbidden => Reason::Forbidden,
+        Refusal::Invalid => Reason::Blocked,
+        Refusal::Transient if failures >= LASTS_FROM => Reason::Blocked,
+        Refusal::Transient
+        | Refusal::NotFound
+        | Refusal::AlreadyExists
+        | Refusal::Conflict
+        | Refusal::NamespaceEnding => return None,
+    };
+    let message = match error {
+        Error::Observe(cause) => format!(
+            "the operator cannot look at the job, which goes on as it is: {cause}; it tries again"
+        ),
+        Error::Apply(cause @ apply::Error::WriteStatus { .. }) => {
+            format!(
+                "what status says is old, because the operator cannot write it: {cause}; it tries again"
+            )
+        }
+        Error::Apply(_) | Error::Decode { .. } | Error::Validate(_) => return None,
+    };
+    Some(WriteProblem { reason, message })
 }
 
 /// The wait that limits reconciles with this number of `calls` to [`CALLS_A_MINUTE`]. The first
@@ -141,6 +179,44 @@ mod tests {
         seconds
             .map(|seconds| spread(Duration::from_secs(seconds), "uid"))
             .into()
+    }
+
+    #[test]
+    fn a_refused_look_and_a_refused_status_are_told_and_what_may_pass_is_told_when_it_lasts() {
+        let look = |source| {
+            Error::Observe(observe::Error::GetJob {
+                job: "count".to_owned(),
+                source,
+            })
+        };
+        let status = |source| {
+            Error::Apply(apply::Error::WriteStatus {
+                namespace: "team".to_owned(),
+                name: "count".to_owned(),
+                source,
+            })
+        };
+        let told = |error: &Error, failures| sentence(error, failures).map(|said| said.message);
+        let forbidden = || answer(403, "Forbidden", "pods is forbidden");
+        assert_eq!(
+            told(&look(forbidden()), 1).as_deref(),
+            Some(
+                "the operator cannot look at the job, which goes on as it is: get job count: pods is forbidden; it tries again"
+            )
+        );
+        assert_eq!(
+            told(&status(answer(422, "Invalid", "denied by w")), 1).as_deref(),
+            Some(
+                "what status says is old, because the operator cannot write it: write status of ZephyrJob team/count: denied by \
+                 w; it tries again"
+            )
+        );
+        for error in [look, status] {
+            let busy = error(answer(503, "ServiceUnavailable", ""));
+            assert_eq!(told(&busy, LASTS_FROM - 1), None);
+            assert!(told(&busy, LASTS_FROM).is_some());
+            assert_eq!(told(&error(answer(409, "Conflict", "")), 100), None);
+        }
     }
 
     #[test]

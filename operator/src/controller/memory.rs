@@ -14,6 +14,7 @@ use zephyr_crds::job::ZephyrJob;
 use self::events::EventMemory;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
+use super::observe::unmarked::RootsByName;
 use super::observed::{Frozen, LastWell};
 use super::validate::after;
 use crate::pods::PodFacts;
@@ -32,14 +33,18 @@ struct JobMemory {
     written: Option<ZephyrJob>,
     written_at: Option<Timestamp>,
     failures: u32,
+    /// The last write met a version that the watch had not brought.
+    is_behind: bool,
     /// The frozen job of the running generation, with the uid of the root from which it was read.
     frozen: Option<(String, Frozen)>,
     /// The version of an unreadable job for which an event was published.
     unreadable_version: Option<String>,
     events: EventMemory,
     last_well: LastWell,
+    roots_by_name: RootsByName,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
+    mended_at: Option<Timestamp>,
     /// The uid of the `StatefulSet` whose replicas were changed last, and the new number.
     scaled_to: Option<(String, u32)>,
     /// Consecutive failed deletions of earlier generations' roots, and when the next one is tried.
@@ -109,6 +114,11 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.written_at)
     }
 
+    /// Looks at what came of asking for the job's roots by name, or changes it.
+    pub fn with_roots<T>(&self, uid: &str, look: impl FnOnce(&mut RootsByName) -> T) -> T {
+        look(&mut self.lock().entry(uid.to_owned()).or_default().roots_by_name)
+    }
+
     /// When the job's generation was last seen well.
     pub fn last_well(&self, uid: &str) -> LastWell {
         let jobs = self.lock();
@@ -121,6 +131,16 @@ impl Memory {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
         memory.last_well.note(diagnosis, now);
+    }
+
+    /// When the job's Service was last mended.
+    pub fn mended_at(&self, uid: &str) -> Option<Timestamp> {
+        self.lock().get(uid).and_then(|memory| memory.mended_at)
+    }
+
+    /// The job's Service was mended, or that was refused.
+    pub fn note_mend(&self, uid: &str, now: Timestamp) {
+        self.lock().entry(uid.to_owned()).or_default().mended_at = Some(now);
     }
 
     /// When the number of the job's workers was last changed.
@@ -205,10 +225,22 @@ impl Memory {
         memory.failures
     }
 
+    /// Whether the job has to be read anew, because somebody changes it faster than the watch
+    /// brings it.
+    pub fn is_behind(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|memory| memory.is_behind)
+    }
+
+    /// Notes whether the last write met a version that the watch had not brought.
+    pub fn set_behind(&self, uid: &str, is_behind: bool) {
+        self.lock().entry(uid.to_owned()).or_default().is_behind = is_behind;
+    }
+
     /// Ends a row of failures.
     pub fn forgive(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.failures = 0;
+            memory.is_behind = false;
         }
     }
 

@@ -5,7 +5,9 @@ pub mod refusal;
 #[cfg(test)]
 mod release_0_1_0;
 pub mod starting;
+pub mod unmarked;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
@@ -103,8 +105,8 @@ struct Objects {
     coordinators: Vec<Arc<SeenCoordinator>>,
     workers: Vec<Arc<SeenWorkers>>,
     pods: Vec<Arc<SeenPod>>,
-    /// The highest number on any object with the label of the job's name.
-    highest_generation: u32,
+    /// The numbers on all objects that carry the job's name.
+    taken_numbers: BTreeSet<u32>,
 }
 
 /// The watches' view of the job.
@@ -116,7 +118,7 @@ pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
         coordinators: caches.coordinators.of_job(namespace, uid),
         workers: caches.workers.of_job(namespace, uid),
         pods: caches.pods.of_job(namespace, uid),
-        highest_generation: 0,
+        taken_numbers: BTreeSet::new(),
     };
     objects.read(job, Freshness::Cached)
 }
@@ -129,14 +131,14 @@ pub async fn live(
     depth: Depth,
 ) -> Result<Observed, Error> {
     let mut objects = Objects::default();
-    let highest = &mut 0;
-    objects.roots = list(client, job, "", highest).await?;
-    objects.services = list(client, job, "", highest).await?;
-    objects.coordinators = list(client, job, "", highest).await?;
-    objects.workers = list(client, job, "", highest).await?;
+    let numbers = &mut BTreeSet::new();
+    objects.roots = list(client, job, "", numbers).await?;
+    objects.services = list(client, job, "", numbers).await?;
+    objects.coordinators = list(client, job, "", numbers).await?;
+    objects.workers = list(client, job, "", numbers).await?;
     let freshness = match depth {
         Depth::Pods => {
-            objects.pods = list(client, job, "", highest).await?;
+            objects.pods = list(client, job, "", numbers).await?;
             Freshness::LivePods
         }
         Depth::Objects => {
@@ -145,15 +147,15 @@ pub async fn live(
                 names::LABEL_COMPONENT,
                 names::COMPONENT_COORDINATOR
             );
-            objects.pods = list(client, job, &coordinator, highest).await?;
-            list::<Anybody<Pod>>(client, job, "", highest).await?;
+            objects.pods = list(client, job, &coordinator, numbers).await?;
+            list::<Anybody<Pod>>(client, job, "", numbers).await?;
             let is_worker = |pod: &Arc<SeenPod>| pod.facts.role == crate::pods::Role::Worker;
             let known = caches.pods.of_job(&job.namespace, &job.uid);
             objects.pods.extend(known.into_iter().filter(is_worker));
             Freshness::Live
         }
     };
-    objects.highest_generation = *highest;
+    objects.taken_numbers = std::mem::take(numbers);
     Ok(objects.read(job, freshness))
 }
 
@@ -219,7 +221,7 @@ async fn list<F: Facts>(
     client: &Client,
     job: &JobIdentity,
     more: &str,
-    highest: &mut u32,
+    numbers: &mut BTreeSet<u32>,
 ) -> Result<Vec<Arc<F>>, Error> {
     let api: Api<Seen<F>> = Api::namespaced(client.clone(), &job.namespace);
     let kind = || <F::Kind as kube::Resource>::kind(&()).into_owned();
@@ -245,7 +247,7 @@ async fn list<F: Facts>(
             Err(error) => return Err(failed(error)),
         };
         for one in seen.items {
-            *highest = (*highest).max(one.number.unwrap_or(0));
+            numbers.extend(one.number);
             found.extend(
                 one.facts
                     .filter(|facts| facts.job_uid() == job.uid)
@@ -267,19 +269,20 @@ impl Objects {
     fn read(self, job: &JobIdentity, freshness: Freshness) -> Observed {
         let mut observed = Observed {
             freshness,
-            highest_generation: self.highest_generation,
+            taken_numbers: self.taken_numbers,
             ..Observed::default()
         };
         for root in &self.roots {
             entry(&mut observed, &root.mark, job).root = Some(RootFacts {
                 object: root.object.clone(),
+                needs_mark: false,
                 frozen: Frozen::Unread,
             });
         }
         for service in &self.services {
             let objects = entry(&mut observed, &service.mark, job);
             if is_of_root(objects, &service.mark) {
-                objects.service = Some(service.object.clone());
+                objects.service = Some(service.facts.clone());
             }
         }
         for coordinator in &self.coordinators {
@@ -295,8 +298,6 @@ impl Objects {
             }
         }
         for pod in &self.pods {
-            let generation = pod.facts.generation;
-            observed.highest_generation = observed.highest_generation.max(generation);
             observed.pods.push(Arc::clone(&pod.facts));
         }
         // A fixed order, whatever the order of the lists, so that the same facts give the same
@@ -308,23 +309,27 @@ impl Objects {
     }
 }
 
-/// The generation that an object of this job belongs to; records that its number is in use.
+/// The generation that an object of this job belongs to.
 fn entry<'a>(
     observed: &'a mut Observed,
     mark: &Mark,
     job: &JobIdentity,
 ) -> &'a mut GenerationObjects {
     debug_assert_eq!(mark.job_uid, job.uid);
-    observed.highest_generation = observed.highest_generation.max(mark.generation);
     observed.generations.entry(mark.generation).or_default()
 }
 
-/// Whether an object belongs to the existing root. Without a root it belongs to a deleted one.
-fn is_of_root(objects: &GenerationObjects, mark: &Mark) -> bool {
-    objects
+/// Whether an object belongs to the root that is there. Without a root it belongs to one that is
+/// gone, or that no watch shows.
+fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
+    let is_of_root = objects
         .root
         .as_ref()
-        .is_none_or(|root| root.object.uid == mark.owner_uid)
+        .is_none_or(|root| root.object.uid == mark.owner_uid);
+    if is_of_root {
+        objects.root_uid = Some(mark.owner_uid.clone());
+    }
+    is_of_root
 }
 
 /// The frozen job in a root; it must belong to this job.
@@ -411,5 +416,60 @@ mod tests {
         for change in damaged {
             assert!(matches!(read(change), Err(RootFault::Damaged(_))));
         }
+    }
+
+    /// What a look asks the API server for: path and query, and whether for metadata only.
+    async fn asked_for(depth: Depth) -> Vec<(String, bool)> {
+        use axum::body::Body;
+        use axum::http::{Request, Response, header};
+
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let accept = request.headers().get(header::ACCEPT);
+            let is_partial = accept.is_some_and(|accept| {
+                accept
+                    .to_str()
+                    .is_ok_and(|accept| accept.contains("PartialObjectMetadata"))
+            });
+            seen.lock()
+                .unwrap()
+                .push((request.uri().to_string(), is_partial));
+            let kind = if is_partial {
+                "PartialObjectMetadataList"
+            } else {
+                "List"
+            };
+            let list = json!({"kind": kind, "apiVersion": "v1", "metadata": {}, "items": []});
+            async move { Ok::<_, std::convert::Infallible>(Response::new(Body::from(list.to_string()))) }
+        });
+        let client = Client::new(service, "team");
+        let job = JobIdentity {
+            namespace: "team".to_owned(),
+            name: "count".to_owned(),
+            uid: "uid".to_owned(),
+        };
+        live(&client, &Caches::default(), &job, depth)
+            .await
+            .unwrap();
+        asked.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn fault_f11_a_next_generation_lists_worker_pods_as_metadata_page_by_page() {
+        let asked = asked_for(Depth::Objects).await;
+        assert!(
+            asked.iter().all(|(path, _)| path.contains("limit=500")),
+            "{asked:?}"
+        );
+        let pods: Vec<_> = asked
+            .iter()
+            .filter(|(path, _)| path.contains("/pods?"))
+            .collect();
+        let whole = pods.iter().filter(|(_, is_partial)| !is_partial);
+        for (path, _) in whole {
+            assert!(path.contains("component%3Dcoordinator"), "{path}");
+        }
+        assert!(pods.iter().any(|(_, is_partial)| *is_partial), "{pods:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The cluster's state for one job, as plain values: the input of the plan. Reads nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -21,9 +21,9 @@ pub struct Observed {
     pub freshness: Freshness,
     /// The objects of this job (by uid), by generation.
     pub generations: BTreeMap<u32, GenerationObjects>,
-    /// The highest generation on any object with the label of the job's name, whichever job it
-    /// belongs to: these numbers are in use.
-    pub highest_generation: u32,
+    /// The generations on all objects that carry the job's name, whichever job's they are: these
+    /// numbers are taken.
+    pub taken_numbers: BTreeSet<u32>,
     /// The pods of this job's generations.
     pub pods: Vec<Arc<PodFacts>>,
     /// The last report of the current generation's coordinator.
@@ -45,6 +45,8 @@ pub struct Observed {
     pub told_to_end: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
+    /// When this operator last mended the Service.
+    pub mended_at: Option<Timestamp>,
     /// Until when deletions of earlier generations' roots pause, because the last one failed.
     pub old_roots_held: Option<Timestamp>,
     /// The pods that were deleted by force, and what is known of nodes.
@@ -96,11 +98,13 @@ pub struct GenerationObjects {
     /// The `ConfigMap` with the frozen job.
     pub root: Option<RootFacts>,
     /// The Service in front of the coordinator.
-    pub service: Option<ObjectFacts>,
+    pub service: Option<ServiceFacts>,
     /// The coordinator's Deployment.
     pub coordinator: Option<CoordinatorFacts>,
     /// The `StatefulSet` of workers.
     pub workers: Option<WorkersFacts>,
+    /// The uid of the root that its children name.
+    pub root_uid: Option<String>,
 }
 
 /// The root `ConfigMap`.
@@ -108,6 +112,9 @@ pub struct GenerationObjects {
 pub struct RootFacts {
     /// What all objects have.
     pub object: ObjectFacts,
+    /// The watches do not know it, because somebody took its labels or its owner away; it is to
+    /// have them again.
+    pub needs_mark: bool,
     /// The frozen job in it.
     pub frozen: Frozen,
 }
@@ -158,6 +165,15 @@ pub struct ObjectFacts {
     pub terminating: bool,
 }
 
+/// The coordinator's Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceFacts {
+    /// What all objects have.
+    pub object: ObjectFacts,
+    /// The patch of its spec that leads it back to the coordinator, if somebody edited it.
+    pub mend: Option<serde_json::Value>,
+}
+
 /// The coordinator's Deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorFacts {
@@ -176,6 +192,8 @@ pub struct WorkersFacts {
     pub object: ObjectFacts,
     /// The number of requested replicas.
     pub replicas: u32,
+    /// What the operator asked it for; absent if an older release made it.
+    pub scaled_to: Option<u32>,
     /// The number of existing pods, whatever their state.
     pub pods: u32,
 }
@@ -219,6 +237,13 @@ impl Observed {
             Frozen::Unreadable(RootFault::OtherRelease { reason, .. }) => Some(reason),
             Frozen::Unread | Frozen::Read(_) | Frozen::Unreadable(RootFault::Damaged(_)) => None,
         }
+    }
+
+    /// The highest generation of which the job itself has, or had, an object.
+    pub fn highest_generation(&self) -> u32 {
+        let of_pods = self.pods.iter().map(|pod| pod.generation);
+        let of_objects = self.generations.keys().next_back().copied();
+        of_pods.chain(of_objects).max().unwrap_or(0)
     }
 
     /// The worker pods of one generation.

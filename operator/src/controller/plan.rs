@@ -5,7 +5,7 @@
 //! write, and the objects follow from status.
 
 mod loss;
-pub(super) mod objects;
+mod objects;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -23,7 +23,9 @@ use zephyr_proto::reason::EndReason;
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
 };
-use self::objects::{create_missing, delete_roots, force_deletes, scale, stuck_deadline};
+use self::objects::{
+    create_missing, delete_roots, force_deletes, mark_root, mend_service, scale, stuck_deadline,
+};
 use self::turn::{may_give_way, plan_queued, plan_to_give_way};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
@@ -45,6 +47,9 @@ const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 /// Least time between two changes of a generation's replicas, because a coordinator may change its
 /// report about useful workers twice a second.
 const SCALE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Least time between two repairs of a Service that somebody keeps editing.
+const MEND_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long a coordinator may take to end the job: it writes the result into the ledger, releases
 /// the output's folder and removes intermediate data. Each of these steps gives up after at most a
@@ -191,7 +196,7 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     if observed.freshness == Freshness::Cached {
         return Plan::look(Depth::Objects);
     }
-    let lifecycle = match next_number(job, observed.highest_generation) {
+    let lifecycle = match next_number(job, observed, 0) {
         Ok(generation) => Lifecycle::Start(Start {
             generation,
             ended: None,
@@ -206,13 +211,19 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     }
 }
 
-/// The number after `highest`, or why there is none. An object that somebody labelled as the job's
-/// may have used up the numbers.
-fn next_number(job: &ValidatedJob, highest: u32) -> Result<u32, String> {
+/// The number of the next generation, or why there is none: after all that are taken, or, if an
+/// object that somebody labelled as the job's has the last one, the first that is free after the
+/// job's own, of which `current` is one.
+fn next_number(job: &ValidatedJob, observed: &Observed, current: u32) -> Result<u32, String> {
+    let taken = &observed.taken_numbers;
+    let own = current.max(observed.highest_generation());
+    let highest = own.max(taken.last().copied().unwrap_or(0));
     if highest < names::MAX_GENERATION {
         return Ok(highest + 1);
     }
-    Err(format!(
+    let after_own = own.saturating_add(1)..=names::MAX_GENERATION;
+    let free = after_own.into_iter().find(|number| !taken.contains(number));
+    free.ok_or_else(|| format!(
         "no generation number is left: an object in namespace {} with the labels {}={} and {}={highest} has the last \
          number, {}; delete that object",
         job.identity.namespace,
@@ -350,12 +361,21 @@ fn plan_running(
             });
         }
     }
+    // One that is refused holds nothing up: all else is done before.
+    actions.extend(mark_root(observed, generation));
+    let mend = mend_service(job, observed, generation);
+    let mend_held = mend
+        .as_ref()
+        .and(observed.mended_at)
+        .map(|mended| after(mended, MEND_INTERVAL))
+        .filter(|allowed| now < *allowed);
+    actions.extend(mend.filter(|_| mend_held.is_none()));
     // Only after the objects of the new generation, because it never waits for the old one, and its
     // number is already in status.
     let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
-    let held = held.into_iter().chain(old_roots_held);
+    let held = held.into_iter().chain(mend_held).chain(old_roots_held);
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
     // A deletion that fails now causes no event that would lead to the next try.
     let wait = if old_roots.is_empty() {
@@ -485,7 +505,9 @@ fn plan_next(
         .generations
         .first()
         .map_or(generation, |record| record.generation);
-    let used = (generation.saturating_sub(first) + 1)
+    let used = generation
+        .saturating_sub(first)
+        .saturating_add(1)
         .saturating_sub(job.status.places_given_back)
         .max(1);
     let progressed = observed
@@ -493,7 +515,11 @@ fn plan_next(
         .as_ref()
         .is_some_and(|report| report.progressed);
     let before = job.status.generations_without_progress.unwrap_or(0);
-    let without_progress = if progressed { 0 } else { before + 1 };
+    let without_progress = if progressed {
+        0
+    } else {
+        before.saturating_add(1)
+    };
     let finish = |reason, message| {
         let finish = Finish {
             cause: ended.cause,
@@ -532,7 +558,7 @@ fn plan_next(
             ..Plan::default()
         };
     }
-    let number = match next_number(job, observed.highest_generation.max(generation)) {
+    let number = match next_number(job, observed, generation) {
         Ok(number) => number,
         Err(message) => return finish(Reason::GenerationsExhausted, message),
     };

@@ -8,9 +8,10 @@ mod progress;
 pub mod set_aside;
 mod turn;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
+use zephyr_crds::names;
 use zephyr_crds::status::{
     CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE,
     MAX_HISTORY_SHOWN, Phase, RecordCounts, StageStatus, TransitionRecord, WorkerCounts,
@@ -32,6 +33,9 @@ pub const MAX_STATUS_BYTES: usize = 8 * 1024;
 
 /// Most characters of a condition's message; five conditions may carry the same one.
 const MAX_MESSAGE: usize = 400;
+
+/// How far the clocks of two operators may be apart without anybody's concern.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(1);
 
 /// A failed write that the user should know about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +62,10 @@ pub fn project(
     };
     next.status.observed_generation = job.spec_version;
     match &plan.lifecycle {
-        Lifecycle::Ended => next.end_set_aside(),
+        Lifecycle::Ended => {
+            next.end_set_aside();
+            next.end_now_at_the_latest();
+        }
         Lifecycle::Reject => next.reject(verdict),
         Lifecycle::Block(message) => next.block(verdict, message),
         Lifecycle::Wait(waiting) => next.wait(waiting, verdict),
@@ -102,7 +109,7 @@ impl Projection {
     }
 
     fn block(&mut self, verdict: &Verdict, message: &str) {
-        self.set_accepted(verdict);
+        self.set_accepted(verdict, None);
         self.set(ConditionType::Progressing, false, Reason::Blocked, message);
         self.set(ConditionType::Degraded, true, Reason::Blocked, message);
         self.set_unfinished();
@@ -139,7 +146,7 @@ impl Projection {
         status.generations_without_progress =
             (start.without_progress > 0).then_some(start.without_progress);
         self.forget_workers();
-        self.set_accepted(verdict);
+        self.set_accepted(verdict, None);
         if start.gives_way() {
             return self.give_way(start);
         }
@@ -243,6 +250,16 @@ impl Projection {
         self.enter(phase, finish.reason, message);
     }
 
+    /// An end that lies in the future was written by a clock that was wrong: without this the job
+    /// would be kept for as long as that clock was ahead.
+    fn end_now_at_the_latest(&mut self) {
+        let latest = self.now.saturating_add(CLOCKS_APART).unwrap_or(self.now);
+        let ended = self.status.completion_time.as_mut();
+        if let Some(ended) = ended.filter(|ended| ended.0 > latest) {
+            ended.0 = self.now;
+        }
+    }
+
     fn follow(
         &mut self,
         job: &ValidatedJob,
@@ -268,14 +285,19 @@ impl Projection {
         if report.is_some_and(|report| report.progressed) {
             self.status.generations_without_progress = None;
         }
-        self.set_accepted(verdict);
+        let later = later_change(job, observed, self.status.generation);
+        self.set_accepted(verdict, later.clone());
         if in_backoff {
             return;
         }
         self.status.backoff_until = None;
         self.take_coordinator(report, diagnosis);
 
-        let progress = progress(report, diagnosis, problem);
+        let mut progress = progress(report, diagnosis, problem);
+        if let Some(later) = later.filter(|_| !progress.goes_on) {
+            // Whoever mends the spec of a job that waits sees why nothing happens.
+            progress.message = format!("{}; {later}", progress.message);
+        }
         self.set(
             ConditionType::Progressing,
             progress.goes_on,
@@ -428,11 +450,14 @@ impl Projection {
         });
     }
 
-    fn set_accepted(&mut self, verdict: &Verdict) {
+    fn set_accepted(&mut self, verdict: &Verdict, later: Option<String>) {
         let is_refused = verdict.is_refusal();
         let (reason, message) = match verdict {
             Verdict::Refused(_) => (Reason::SpecInvalid, verdict.in_words()),
-            Verdict::Accepted => (Reason::SpecValid, "the spec is accepted".to_owned()),
+            Verdict::Accepted => {
+                let later = later.map_or_else(String::new, |later| format!("; {later}"));
+                (Reason::SpecValid, format!("the spec is accepted{later}"))
+            }
             Verdict::BegunBefore(_) => {
                 let message = format!(
                     "the job began under an earlier release and continues as it began; this release would refuse it as a new job: {}",
@@ -535,6 +560,26 @@ impl Projection {
         }
         status.phase = Some(phase);
     }
+}
+
+/// What people should know of a spec that was changed since `generation` began, in fields that the
+/// next generation reads.
+fn later_change(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: Option<u32>,
+) -> Option<String> {
+    let generation = generation?;
+    let fields = job.changed_since(observed, generation);
+    (!fields.is_empty()).then(|| {
+        format!(
+            "the change of {} applies to the next generation, which begins when generation {generation} ends; to begin it now: \
+             kubectl delete configmap -n {} {}",
+            fields.join(", "),
+            job.identity.namespace,
+            names::generation_root(&job.identity.name, generation)
+        )
+    })
 }
 
 fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {

@@ -11,12 +11,12 @@ use zephyr_crds::conditions::{ConditionStatus, ConditionType};
 use zephyr_crds::duration::DurationText;
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::pod_template::{NodeOperator, NodeSelectorRequirement, NodeSelectorTerm};
 use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::ZephyrJobStatus;
 use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as validate_spec};
 
 use super::observed::Observed;
-use super::plan::objects::fill_in;
 use crate::identity::JobIdentity;
 
 /// The finalizer with which the API server marks a deleted object whose children stay.
@@ -164,6 +164,26 @@ impl ValidatedJob {
         (now < until && until <= after(now, self.timing.backoff_max)).then_some(until)
     }
 
+    /// The fields in which the spec differs from what `generation` has frozen and goes on with, by
+    /// their paths: those of which a change applies to the next generation.
+    pub fn changed_since(&self, observed: &Observed, generation: u32) -> Vec<String> {
+        let root = observed
+            .generation(generation)
+            .and_then(|objects| objects.root.as_ref());
+        let Some(frozen) = root.and_then(|root| root.frozen.job()) else {
+            return Vec::new();
+        };
+        changed_fields(&frozen.spec, &self.spec)
+    }
+
+    /// Whether status says that the generation had a coordinator: then its root existed, and is not
+    /// created a second time.
+    pub fn had_coordinator(&self) -> bool {
+        let coordinator = self.status.coordinator.as_ref();
+        coordinator
+            .is_some_and(|coordinator| coordinator.pod.is_some() || coordinator.epoch.is_some())
+    }
+
     /// Whether a generation with exactly this spec has begun: status says that this version was
     /// accepted, or a generation has it frozen.
     fn has_begun_as_it_is(&self, observed: &Observed) -> bool {
@@ -184,13 +204,88 @@ impl ValidatedJob {
     }
 }
 
-/// Whether `frozen` is the result of freezing `spec`, whichever provider the installation had then.
+/// The paths of the fields in which `spec` differs from `frozen`, without those that are changed in
+/// place.
+fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
+    let mut filled = spec.clone();
+    if filled.image.is_empty() {
+        filled.image.clone_from(&frozen.image);
+    }
+    if is_frozen_from(frozen, &filled) {
+        return Vec::new();
+    }
+    let of_retries = |spec: &ZephyrJobSpec| {
+        let retries = &spec.retries;
+        (
+            retries.task_failures,
+            retries.task_disruptions,
+            retries.task_stall_timeout.clone(),
+            retries.speculation,
+        )
+    };
+    let (mut before, mut now) = (frozen.workers.clone(), filled.workers.clone());
+    (before.replicas, now.replicas) = (0, 0);
+    let fields = [
+        ("spec.image", frozen.image != filled.image),
+        (
+            "spec.coordinator.resources",
+            frozen.coordinator.resources != filled.coordinator.resources,
+        ),
+        (
+            "spec.coordinator.template",
+            frozen.coordinator.template != filled.coordinator.template,
+        ),
+        ("spec.workers", before != now),
+        ("spec.retries", of_retries(frozen) != of_retries(&filled)),
+    ];
+    let changed = fields.into_iter().filter(|(_, is_changed)| *is_changed);
+    changed.map(|(field, _)| field.to_owned()).collect()
+}
+
+/// Whether `frozen` is what freezing `spec` gives.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
-    SpotProvider::ALL.into_iter().any(|provider| {
-        let mut filled = spec.clone();
-        fill_in(&mut filled, &frozen.image, provider);
-        *frozen == filled
-    })
+    let mut filled = spec.clone();
+    if filled.image.is_empty() {
+        filled.image.clone_from(&frozen.image);
+    }
+    *frozen == filled
+        || SpotProvider::ALL.into_iter().any(|provider| {
+            let mut filled = filled.clone();
+            keep_off_spot(&mut filled, provider);
+            *frozen == filled
+        })
+}
+
+/// What an earlier release added to the coordinator's own terms when it froze a job: that it runs
+/// on no preemptible node of the provider which the installation named.
+fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
+    let Some(label) = provider
+        .label()
+        .filter(|_| provider != spec.workers.preemptible.provider)
+    else {
+        return;
+    };
+    let required = spec
+        .coordinator
+        .template
+        .affinity
+        .get_or_insert_default()
+        .node_affinity
+        .get_or_insert_default()
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_default();
+    if required.node_selector_terms.is_empty() {
+        required
+            .node_selector_terms
+            .push(NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        term.match_expressions.push(NodeSelectorRequirement {
+            key: label.key.to_owned(),
+            operator: NodeOperator::NotIn,
+            values: vec![label.value.to_owned()],
+        });
+    }
 }
 
 impl Timing {
@@ -334,11 +429,46 @@ mod tests {
         .expect("a spec");
         for provider in SpotProvider::ALL {
             let mut frozen = spec.clone();
-            fill_in(&mut frozen, "worker:1", provider);
+            frozen.image = "worker:1".to_owned();
+            assert!(is_frozen_from(&frozen, &spec));
+            keep_off_spot(&mut frozen, provider);
             assert!(is_frozen_from(&frozen, &spec), "{provider:?}");
             frozen.workers.replicas = 2;
             assert!(!is_frozen_from(&frozen, &spec), "{provider:?}");
         }
+    }
+
+    #[test]
+    fn what_is_changed_in_place_waits_for_no_generation_and_all_else_is_named() {
+        let frozen = crate::children::tests::frozen(serde_json::json!({})).spec;
+        let changed = |change: fn(&mut ZephyrJobSpec)| {
+            let mut spec = frozen.clone();
+            change(&mut spec);
+            changed_fields(&frozen, &spec)
+        };
+        let in_place: fn(&mut ZephyrJobSpec) = |spec| {
+            spec.workers.replicas += 1;
+            spec.retries.max_generations += 1;
+            spec.retries.coordinator_timeout = DurationText::new("7m");
+            spec.ttl_seconds_after_finished = Some(7);
+            spec.image = String::new();
+        };
+        assert_eq!(changed(in_place), [""; 0]);
+        let later: fn(&mut ZephyrJobSpec) = |spec| {
+            spec.image = "worker:2".to_owned();
+            spec.coordinator.template.priority_class_name = Some("high".to_owned());
+            spec.workers.slots += 1;
+            spec.retries.task_failures += 1;
+        };
+        assert_eq!(
+            changed(later),
+            [
+                "spec.image",
+                "spec.coordinator.template",
+                "spec.workers",
+                "spec.retries"
+            ]
+        );
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Disruptions {
     last_heard: Option<(u64, u64)>,
     /// Pods that existed at the last call, by uid.
     known: BTreeMap<String, Known>,
+    /// The uid of the `StatefulSet` that they belong to.
+    owner: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,15 @@ struct Known {
 }
 
 impl Disruptions {
+    /// The pods looked at from now on are those of the `StatefulSet` with this uid. Whether those
+    /// of an earlier one are gone, or were left alone and only found another owner, no watch shows.
+    pub(super) fn set_owner(&mut self, uid: &str) {
+        if self.owner != uid {
+            uid.clone_into(&mut self.owner);
+            self.known.clear();
+        }
+    }
+
     /// The current count: `before` is the count in status, `heard` is the coordinator's report,
     /// `pods` are all existing worker pods, and `replicas` is the requested number. A pod with a
     /// higher ordinal was released.
@@ -154,6 +165,20 @@ mod tests {
             (lost.workers, lost.pods, lost.pods_until),
             (2, 2, Some(at(200)))
         );
+    }
+
+    #[test]
+    fn pods_that_change_their_owner_are_no_disruption() {
+        let mut count = Disruptions::default();
+        count.set_owner("set");
+        assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
+        // `kubectl delete --cascade=orphan`: without an owner no watch shows the pod, and the next
+        // set adopts it.
+        count.set_owner("next set");
+        assert_eq!(look(&mut count, Lost::default(), None, &[]), 0);
+        assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
+        count.set_owner("next set");
+        assert_eq!(look(&mut count, Lost::default(), None, &[]), 1);
     }
 
     #[test]

@@ -58,6 +58,14 @@ impl World {
                     json!({"propagationPolicy": "Background"}),
                 )
             }
+            Step::UnlabelRoot => {
+                let name = self
+                    .newest(job, CONFIG_MAPS)
+                    .ok_or("no root is there")?
+                    .name;
+                let bare = json!({"metadata": {"labels": null}});
+                self.ask(Verb::Patch, CONFIG_MAPS, &name, None, bare)
+            }
             Step::Plan { shards, tasks } => self.of_run(job, |run| {
                 run.shards = *shards;
                 run.tasks_total = *tasks;
@@ -165,8 +173,10 @@ impl World {
                     .is_some_and(|set| set["spec"]["replicas"] == json!(number))
             }),
             Condition::Gone => self.job(name).is_none(),
-            Condition::NoChildren => self.server.lock().everything().all(|(_, object)| {
-                object["metadata"]["labels"][zephyr_crds::names::LABEL_JOB].is_null()
+            // A root is one also without its labels.
+            Condition::NoChildren => self.server.lock().everything().all(|(key, object)| {
+                key.kind != CONFIG_MAPS
+                    && object["metadata"]["labels"][zephyr_crds::names::LABEL_JOB].is_null()
             }),
         }
     }

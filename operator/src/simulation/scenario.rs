@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// All scenarios, by name. If a scenario needs a feature that does not exist yet, it says so and
 /// uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 22] = [
+pub(super) const SCENARIOS: [(&str, &str); 23] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -36,6 +36,10 @@ pub(super) const SCENARIOS: [(&str, &str); 22] = [
     ("progress", include_str!("scenarios/progress.txt")),
     ("tail", include_str!("scenarios/tail.txt")),
     ("ttl-changed", include_str!("scenarios/ttl-changed.txt")),
+    (
+        "unlabelled-root",
+        include_str!("scenarios/unlabelled-root.txt"),
+    ),
     ("slow-start", include_str!("scenarios/slow-start.txt")),
     ("queue", include_str!("scenarios/queue.txt")),
     ("give-way", include_str!("scenarios/give-way.txt")),
@@ -64,6 +68,8 @@ pub(super) enum Step {
     DeleteJob,
     /// Somebody deletes the root of the newest generation.
     DeleteRoot,
+    /// Somebody takes the labels off the root of the newest generation.
+    UnlabelRoot,
     /// The coordinator has made its plan.
     Plan {
         shards: u32,
@@ -165,6 +171,7 @@ impl Step {
             ["edit", ..] => Self::Edit(json("edit")?),
             ["delete", "job"] => Self::DeleteJob,
             ["delete", "root"] => Self::DeleteRoot,
+            ["unlabel", "root"] => Self::UnlabelRoot,
             ["plan", shards, "shards", tasks, "tasks"] => Self::Plan {
                 shards: shards.parse().ok()?,
                 tasks: tasks.parse().ok()?,

@@ -96,6 +96,29 @@ impl Metadata {
         })
     }
 
+    /// Whether the watches know this object again: by the labels and the controller that `wanted`
+    /// was to be created with.
+    pub fn is_marked_as(&self, wanted: &ObjectMeta) -> bool {
+        let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
+        let controller = |owners: &Option<Vec<OwnerReference>>| {
+            let mut owners = owners.iter().flatten();
+            let found = owners.find(|owner| owner.controller == Some(true))?;
+            Some((
+                found.api_version.clone(),
+                found.kind.clone(),
+                found.uid.clone(),
+            ))
+        };
+        [
+            names::LABEL_JOB,
+            names::LABEL_JOB_UID,
+            names::LABEL_GENERATION,
+        ]
+        .into_iter()
+        .all(|key| self.label(key) == wanted_label(key))
+            && controller(&self.owner_references) == controller(&wanted.owner_references)
+    }
+
     /// The metadata as the client's type.
     pub fn to_object_meta(&self) -> ObjectMeta {
         ObjectMeta {

@@ -17,7 +17,8 @@ use zephyr_crds::status::ZephyrJobStatus;
 use zephyr_crds::validate::LAST_APPLIED;
 
 use super::decode::{Facts, Metadata, document};
-use crate::controller::observed::{CoordinatorFacts, ObjectFacts, WorkersFacts};
+use crate::children::service;
+use crate::controller::observed::{CoordinatorFacts, ObjectFacts, ServiceFacts, WorkersFacts};
 use crate::controller::turns::Standing;
 use crate::identity::JobIdentity;
 use crate::pods::{PodFacts, Role};
@@ -74,8 +75,8 @@ pub struct SeenRoot {
 pub struct SeenService {
     /// The generation that it belongs to.
     pub mark: Mark,
-    /// What all objects have.
-    pub object: ObjectFacts,
+    /// What decisions look at.
+    pub facts: ServiceFacts,
 }
 
 /// A coordinator's Deployment.
@@ -242,12 +243,17 @@ impl Facts for SeenRoot {
 
 impl Facts for SeenService {
     type Kind = Service;
-    const METADATA_ONLY: bool = true;
+    const METADATA_ONLY: bool = false;
 
-    fn read(metadata: &Metadata, _: &str) -> Option<Self> {
+    fn read(metadata: &Metadata, text: &str) -> Option<Self> {
+        let mark = Mark::of_child(metadata, names::coordinator)?;
+        let spec = document::<Service>(text)?.spec.unwrap_or_default();
         Some(Self {
-            mark: Mark::of_child(metadata, names::coordinator)?,
-            object: ObjectFacts::read(metadata),
+            facts: ServiceFacts {
+                object: ObjectFacts::read(metadata),
+                mend: service::mend(&spec, &mark.job_uid, mark.generation),
+            },
+            mark,
         })
     }
 
@@ -447,6 +453,12 @@ impl WorkersFacts {
         Self {
             object,
             replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
+            scaled_to: set
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(names::ANNOTATION_SCALED_TO))
+                .and_then(|number| number.parse().ok()),
             pods: count(set.status.as_ref().map(|status| status.replicas)),
         }
     }

@@ -2,7 +2,7 @@
 //! carry its number, and the old objects are deleted through their owner references.
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use zephyr_tests::cluster::{PATIENCE, TestNamespace};
@@ -25,6 +25,44 @@ async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
         .children(&format!("zephyr.dev/generation={n}"))
         .await?;
     Ok(children.into_keys().collect())
+}
+
+#[tokio::test]
+async fn a_root_whose_labels_somebody_removes_gets_them_back_and_no_other_generation_begins()
+-> Result<()> {
+    let namespace = TestNamespace::create("unlabelled").await?;
+    let sum = SumJob::new("sum");
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = LedgerView::open(
+        &namespace.environment,
+        &SumJob::storage_uri(&namespace),
+        &job.uid,
+    )?;
+    job.committed(&ledger, 4, PATIENCE).await?;
+    let before = objects_of(&namespace, 1).await?;
+    let roots = namespace.api::<ConfigMap>();
+    let bare = serde_json::json!({"metadata": {"labels": null}});
+    roots
+        .patch("sum-g1", &PatchParams::default(), &Patch::Merge(bare))
+        .await?;
+    namespace
+        .eventually("the root has its labels again", PATIENCE, || async {
+            let labels = roots.get("sum-g1").await?.labels().clone();
+            Ok(labels.contains_key("zephyr.dev/job").then_some(()))
+        })
+        .await?;
+    anyhow::ensure!(
+        objects_of(&namespace, 1).await? == before,
+        "nothing was made again"
+    );
+    let done = job.succeeded(PATIENCE).await?;
+    let generations = done
+        .status
+        .map(|status| status.generations)
+        .unwrap_or_default();
+    anyhow::ensure!(generations.len() == 1, "one generation: {generations:?}");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
 }
 
 #[tokio::test]

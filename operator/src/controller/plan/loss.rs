@@ -37,8 +37,8 @@ pub(super) fn generation_lost(
     let nothing = GenerationObjects::default();
     let objects = observed.generation(generation).unwrap_or(&nothing);
     match &objects.root {
-        // If there are no children either, they were collected before this operator looked.
-        None if objects.has_children() || had_coordinator(job) => {
+        // Without children either, they were collected before this operator could look.
+        None if objects.has_children() || job.had_coordinator() => {
             lost(format!("the root of generation {generation} was deleted"))
         }
         Some(root) if root.object.terminating => lost(format!(
@@ -54,16 +54,7 @@ pub(super) fn generation_lost(
     }
 }
 
-/// Whether status says that the generation had a coordinator: then its root existed, and must not
-/// be created a second time.
-fn had_coordinator(job: &ValidatedJob) -> bool {
-    job.status
-        .coordinator
-        .as_ref()
-        .is_some_and(|coordinator| coordinator.pod.is_some() || coordinator.epoch.is_some())
-}
-
-/// The coordinator does not come back in time, and no cause outside the job explains it.
+/// The coordinator does not come back in time, and nothing outside the job explains it.
 pub(super) fn coordinator_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,

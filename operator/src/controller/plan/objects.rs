@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
-use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::names;
-use zephyr_crds::pod_template::{NodeOperator, NodeSelectorRequirement, NodeSelectorTerm};
-use zephyr_crds::preemptible::SpotProvider;
 
 use super::Installation;
 use crate::controller::action::Action;
@@ -32,6 +29,7 @@ pub(super) fn create_missing(
         service,
         coordinator,
         workers,
+        root_uid: _,
     } = objects;
     let Some(root) = root else {
         if verdict.is_refusal() {
@@ -64,12 +62,45 @@ pub(super) fn create_missing(
         actions.push(Action::CreateCoordinator {
             frozen: frozen.clone(),
             root_uid: root_uid.clone(),
+            spot_provider: installation.spot_provider,
         });
     }
     if workers.is_none() {
-        actions.push(Action::CreateWorkers { frozen, root_uid });
+        actions.push(Action::CreateWorkers {
+            frozen,
+            root_uid,
+            replicas: wanted_workers(job, observed, generation).unwrap_or(0),
+        });
     }
     actions
+}
+
+/// As many workers as are asked for, useful, and not more than there are shards; absent before the
+/// plan is known.
+fn wanted_workers(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<u32> {
+    let report = observed.report.as_ref();
+    let report = report.filter(|report| report.generation == generation)?;
+    let shards = report.planned.as_ref()?.max_shards;
+    let useful = report.useful_workers.unwrap_or(u32::MAX);
+    Some(job.spec.workers.replicas.min(shards).min(useful))
+}
+
+/// Leads the Service of `generation` back to the coordinator, if somebody edited it.
+pub(super) fn mend_service(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+) -> Option<Action> {
+    let service = observed.generation(generation)?.service.as_ref()?;
+    let patch = service
+        .mend
+        .clone()
+        .filter(|_| !service.object.terminating)?;
+    Some(Action::MendService {
+        name: names::coordinator(&job.identity.name, generation),
+        uid: service.object.uid.clone(),
+        patch,
+    })
 }
 
 /// The job as this generation will run it.
@@ -77,11 +108,9 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     let identity = &job.identity;
     let mut spec = job.spec.clone();
     spec.pipeline = spec.pipeline.with_values_in_paths().0;
-    fill_in(
-        &mut spec,
-        &installation.worker_image,
-        installation.spot_provider,
-    );
+    if spec.image.is_empty() {
+        spec.image.clone_from(&installation.worker_image);
+    }
     let coordinator_address = match &installation.cluster_domain {
         None => names::coordinator_address(&identity.name, &identity.namespace, generation),
         Some(domain) => format!(
@@ -103,65 +132,24 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     }
 }
 
-/// What the installation adds to a job's spec when it is frozen.
-pub(in crate::controller) fn fill_in(
-    spec: &mut ZephyrJobSpec,
-    worker_image: &str,
-    provider: SpotProvider,
-) {
-    if spec.image.is_empty() {
-        worker_image.clone_into(&mut spec.image);
-    }
-    keep_off_spot(spec, provider);
-}
-
-/// Adds to the coordinator's own terms that it avoids preemptible nodes of the installation's
-/// provider. The job's own provider is added when the pod is built.
-fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
-    let Some(label) = provider
-        .label()
-        .filter(|_| provider != spec.workers.preemptible.provider)
-    else {
-        return;
-    };
-    let required = spec
-        .coordinator
-        .template
-        .affinity
-        .get_or_insert_default()
-        .node_affinity
-        .get_or_insert_default()
-        .required_during_scheduling_ignored_during_execution
-        .get_or_insert_default();
-    if required.node_selector_terms.is_empty() {
-        required
-            .node_selector_terms
-            .push(NodeSelectorTerm::default());
-    }
-    for term in &mut required.node_selector_terms {
-        term.match_expressions.push(NodeSelectorRequirement {
-            key: label.key.to_owned(),
-            operator: NodeOperator::NotIn,
-            values: vec![label.value.to_owned()],
-        });
-    }
-}
-
-/// The number of workers: as requested, at most the number of shards, and none before the plan is
-/// known. Near the end of the job, workers that cannot be needed any more are released.
+/// Workers as many as asked for, and never more than there are shards; none before the plan is
+/// known. In the tail of the job those that cannot be needed any more are released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
         .report
         .as_ref()
         .filter(|report| report.generation == generation)?;
-    let asked_for = job
-        .spec
-        .workers
-        .replicas
-        .min(report.planned.as_ref()?.max_shards);
     let workers = observed.generation(generation)?.workers.as_ref()?;
-    let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
-    let to = released(workers.replicas.min(asked_for), useful);
+    let to = match &report.planned {
+        Some(planned) => {
+            let asked_for = job.spec.workers.replicas.min(planned.max_shards);
+            let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
+            released(workers.replicas.min(asked_for), useful)
+        }
+        // Nobody knows yet how many are of use: what somebody scaled by hand goes back to what it
+        // was.
+        None => workers.scaled_to?,
+    };
     let is_over = matches!(report.phase, RunPhase::Ended);
     (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
         Action::ScaleWorkers {
@@ -213,6 +201,16 @@ pub(super) fn stuck_deadline(
     installation
         .force_delete_pods
         .then(|| observed.forced.next_look(&observed.pods, now))?
+}
+
+/// Has the root of `generation` marked again, if somebody took from it what the operator knows it
+/// by.
+pub(super) fn mark_root(observed: &Observed, generation: u32) -> Option<Action> {
+    let root = observed.generation(generation)?.root.as_ref()?;
+    root.needs_mark.then(|| Action::MarkRoot {
+        generation,
+        uid: root.object.uid.clone(),
+    })
 }
 
 /// Deletes the roots of all generations below `below`.

@@ -1,7 +1,7 @@
 //! Tables of single decisions, and a small simulated cluster in which plans are executed, with a
 //! crash after every write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,7 +17,7 @@ use crate::controller::forced::{ForcedDeletes, NodeView};
 use crate::controller::observe::starting::{StartEvent, StartEventKind};
 use crate::controller::observed::{
     CoordinatorFacts, Frozen, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault,
-    WorkersFacts,
+    ServiceFacts, WorkersFacts,
 };
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
@@ -43,8 +43,8 @@ struct World {
     /// What is wrong with its spec.
     errors: Vec<FieldError>,
     generations: BTreeMap<u32, GenerationObjects>,
-    /// Numbers in use by objects of another job with the same name.
-    foreign: u32,
+    /// Numbers taken by objects of another job of the same name.
+    foreign: BTreeSet<u32>,
     pods: Vec<Arc<PodFacts>>,
     report: Option<RunReport>,
     unheard: Option<Unheard>,
@@ -63,6 +63,7 @@ struct World {
     turn: Turn,
     start_events: BTreeMap<String, Option<StartEvent>>,
     scaled_at: Option<Timestamp>,
+    mended_at: Option<Timestamp>,
     force_delete_pods: bool,
     /// Pods that a finalizer keeps after every deletion.
     kept: Vec<&'static str>,
@@ -87,7 +88,7 @@ impl World {
             job,
             errors,
             generations: BTreeMap::new(),
-            foreign: 0,
+            foreign: BTreeSet::new(),
             pods: Vec::new(),
             report: None,
             unheard: None,
@@ -103,6 +104,7 @@ impl World {
             turn: Turn::Free,
             start_events: BTreeMap::new(),
             scaled_at: None,
+            mended_at: None,
             force_delete_pods: true,
             kept: Vec::new(),
             next_uid: 1,
@@ -113,11 +115,10 @@ impl World {
     }
 
     fn observed(&self, freshness: Freshness) -> Observed {
-        let highest = self.generations.keys().next_back().copied().unwrap_or(0);
         Observed {
             freshness,
             generations: self.generations.clone(),
-            highest_generation: highest.max(self.foreign),
+            taken_numbers: self.foreign.clone(),
             pods: self.pods.clone(),
             report: self.report.clone(),
             unheard: self.unheard.clone(),
@@ -133,6 +134,7 @@ impl World {
             last_well: self.last_well,
             forced: self.forced.clone(),
             scaled_at: self.scaled_at,
+            mended_at: self.mended_at,
             old_roots_held: None,
             turn: self.turn,
         }
@@ -259,22 +261,28 @@ impl World {
                 );
                 let root = RootFacts {
                     object,
+                    needs_mark: false,
                     frozen: Frozen::Read(Arc::clone(frozen)),
                 };
                 let objects = self.generations.entry(frozen.generation).or_default();
                 assert!(objects.root.replace(root).is_none(), "created once");
+            }
+            Action::MarkRoot { .. } => {
+                self.current().root.as_mut().unwrap().needs_mark = false;
             }
             Action::CreateTokenSecret { .. } => {}
             Action::CreateService { frozen, root_uid } => {
                 assert!(
                     self.owned(frozen, root_uid)
                         .service
-                        .replace(object)
+                        .replace(ServiceFacts { object, mend: None })
                         .is_none(),
                     "created once"
                 );
             }
-            Action::CreateCoordinator { frozen, root_uid } => {
+            Action::CreateCoordinator {
+                frozen, root_uid, ..
+            } => {
                 let facts = CoordinatorFacts {
                     object,
                     ..CoordinatorFacts::default()
@@ -287,10 +295,22 @@ impl World {
                     "created once"
                 );
             }
-            Action::CreateWorkers { frozen, root_uid } => {
+            Action::MendService { uid, .. } => {
+                let service = self.current().service.as_mut().unwrap();
+                assert_eq!(service.object.uid, *uid);
+                service.mend = None;
+                self.mended_at = Some(self.now);
+            }
+            Action::CreateWorkers {
+                frozen,
+                root_uid,
+                replicas,
+            } => {
                 let facts = WorkersFacts {
                     object,
-                    ..WorkersFacts::default()
+                    replicas: *replicas,
+                    scaled_to: Some(*replicas),
+                    pods: *replicas,
                 };
                 assert!(
                     self.owned(frozen, root_uid)
@@ -304,6 +324,7 @@ impl World {
                 let workers = self.workers();
                 assert_eq!((&workers.object.uid, workers.replicas), (uid, *from));
                 workers.replicas = *to;
+                workers.scaled_to = Some(*to);
                 workers.pods = *to;
                 self.scaled_at = Some(self.now);
             }
@@ -570,7 +591,12 @@ fn the_coordinator_avoids_the_spot_nodes_that_the_installation_names() {
         let Some(Action::CreateRoot { frozen }) = plan.actions.first() else {
             panic!("no root: {plan}");
         };
-        let built = crate::children::coordinator_deployment::build(frozen, "uid");
+        assert_eq!(
+            frozen.spec, world.job.spec,
+            "the user's terms stay the user's"
+        );
+        let provider = installation.spot_provider;
+        let built = crate::children::coordinator_deployment::build(frozen, "uid", provider);
         let built = serde_json::to_value(built).unwrap();
         built["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
             ["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
@@ -622,7 +648,7 @@ fn children_are_made_from_the_frozen_job_and_not_from_a_later_edit() {
 #[test]
 fn fault_seed_a_number_that_any_object_of_the_name_carries_is_not_used_again() {
     let mut world = World::new(json!({}));
-    world.foreign = 7;
+    world.foreign = [7].into();
     world.settle();
     assert_eq!(world.generation(), 8);
 }
@@ -807,6 +833,26 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
 }
 
 #[test]
+fn a_spec_that_is_mended_while_its_job_waits_says_when_the_change_applies() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.coordinator_pod(|pod| pod.unschedulable = Some("Insufficient cpu.".to_owned()));
+    world.settle();
+    assert!(!world.message().contains("applies"), "{}", world.message());
+    world.job.spec.coordinator.template.priority_class_name = Some("high".to_owned());
+    world.settle();
+    let expected = "; the change of spec.coordinator.template applies to the next generation, which begins when generation 1 \
+                    ends; to begin it now: kubectl delete configmap -n team count-g1";
+    assert!(world.message().ends_with(expected), "{}", world.message());
+    let accepted = world.condition(ConditionType::Accepted);
+    assert_eq!(accepted.message, format!("the spec is accepted{expected}"));
+    world.current().root = None;
+    world.settle();
+    let accepted = world.condition(ConditionType::Accepted);
+    assert_eq!(accepted.message, "the spec is accepted");
+}
+
+#[test]
 fn a_coordinator_that_was_up_and_finds_no_node_again_is_lost() {
     let mut world = World::running(json!({}));
     world.coordinator_is(false);
@@ -947,7 +993,7 @@ fn a_coordinators_pod_that_was_made_a_moment_ago_has_its_whole_time() {
 #[test]
 fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
     let mut world = World::new(json!({}));
-    world.foreign = 9_999;
+    world.foreign = (1..=9_999).collect();
     world.settle();
     assert_eq!(world.job.status.generation, None);
     assert_eq!(world.phase(), Phase::Pending);
@@ -958,7 +1004,7 @@ fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
         "{}",
         degraded.message
     );
-    world.foreign = 9_998;
+    world.foreign = [9_998].into();
     world.settle();
     assert_eq!(world.generation(), 9_999);
     world.coordinator_is(true);
@@ -974,6 +1020,42 @@ fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
         "{}",
         world.message()
     );
+}
+
+#[test]
+fn an_object_of_somebody_else_that_has_the_last_number_ends_no_job() {
+    let mut world = World::running(json!({}));
+    world.foreign = [2, 9_999].into();
+    world.current().root = None;
+    world.settle();
+    assert_eq!(world.generation(), 3);
+    assert!(!world.phase().is_final());
+}
+
+#[test]
+fn numbers_of_a_status_that_somebody_edited_overflow_nothing() {
+    let mut world = World::running(json!({}));
+    world.job.status.generations[0].generation = 0;
+    world.job.status.generation = Some(u32::MAX);
+    world.job.status.generations_without_progress = Some(u32::MAX);
+    world.job.status.generations[0].disruptions = i64::MAX;
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed);
+}
+
+#[test]
+fn an_end_that_another_clock_put_into_the_future_is_an_end_now() {
+    let mut world = World::running(json!({"ttlSecondsAfterFinished": 60}));
+    world.ends(true, "Succeeded");
+    world.settle();
+    world.job.status.completion_time = Some(Time(at(1_000_000_000)));
+    world.written = None;
+    world.settle();
+    assert!(!world.deleted);
+    assert_eq!(world.job.status.completion_time, Some(Time(world.now)));
+    world.pass(61);
+    world.settle();
+    assert!(world.deleted);
 }
 
 #[test]
@@ -1506,6 +1588,62 @@ fn a_root_that_somebody_deletes_is_followed_by_the_next_generation_and_never_mad
         "{}",
         world.message()
     );
+}
+
+#[test]
+fn a_root_that_lost_its_labels_is_marked_again_and_its_generation_goes_on() {
+    let mut world = World::running(json!({}));
+    world.current().root.as_mut().unwrap().needs_mark = true;
+    world.log.clear();
+    world.settle();
+    assert_eq!(world.log, ["mark root of generation 1 again"]);
+    assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn a_service_that_somebody_keeps_editing_is_mended_every_fifteen_seconds() {
+    let mut world = World::running(json!({}));
+    world.log.clear();
+    for _ in 0..40 {
+        world.current().service.as_mut().unwrap().mend = Some(json!({"selector": {}}));
+        world.reconcile();
+        world.advance(1_000);
+    }
+    assert_eq!(world.log, ["mend service count-coordinator-g1"; 3]);
+    assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn workers_that_somebody_scales_before_the_plan_is_known_go_back_to_none() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.coordinator_is(true);
+    world.says(RunPhase::Planning, 8);
+    world.settle();
+    world.workers().replicas = 3;
+    world.settle();
+    assert_eq!(world.workers().replicas, 0);
+    world.says(RunPhase::Running, 8);
+    world.settle();
+    assert_eq!(world.workers().replicas, 4);
+    // A take-over knows no plan for a moment: nobody is sent home.
+    world.says(RunPhase::Planning, 8);
+    world.settle();
+    assert_eq!(world.workers().replicas, 4);
+    world.workers().scaled_to = None;
+    world.workers().replicas = 2;
+    world.settle();
+    assert_eq!(world.workers().replicas, 2, "an older release made it");
+}
+
+#[test]
+fn a_set_of_workers_that_is_made_again_has_as_many_as_the_plan_wants() {
+    let mut world = World::running(json!({}));
+    world.current().workers = None;
+    world.log.clear();
+    world.settle();
+    assert_eq!(world.workers().replicas, 4);
+    assert_eq!(world.log, ["create workers of generation 1"]);
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(super) fn plan_to_give_way(
     if !observed.freshness.covers(Depth::Pods) {
         return Some(Plan::look(Depth::Pods));
     }
-    let number = next_number(job, observed.highest_generation.max(generation)).ok()?;
+    let number = next_number(job, observed, generation).ok()?;
     let trouble = diagnosis
         .workers
         .trouble

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
 use zephyr_crds::status::ZephyrJobStatus;
 
-use super::{Projection, find};
+use super::{Projection, WriteProblem, find};
 
 /// The status with the condition that reports the failure; everything else is unchanged.
 pub fn set_aside(
@@ -29,6 +29,24 @@ pub fn set_aside(
         Reason::OperatorFault,
         &message,
     );
+    next.status
+}
+
+/// The status with the condition that the job's objects cannot be read, and everything else as it
+/// was.
+pub fn not_seen(
+    status: ZephyrJobStatus,
+    spec_version: Option<i64>,
+    problem: &WriteProblem,
+    now: Timestamp,
+) -> ZephyrJobStatus {
+    let mut next = Projection {
+        status,
+        spec_version,
+        now,
+    };
+    let (reason, message) = (problem.reason, &problem.message);
+    next.set(ConditionType::Degraded, true, reason, message);
     next.status
 }
 

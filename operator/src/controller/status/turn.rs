@@ -11,7 +11,7 @@ use super::{Projection, Start, Verdict, Waiting};
 impl Projection {
     /// Other jobs have their turn before this one.
     pub(super) fn wait(&mut self, waiting: &Waiting, verdict: &Verdict) {
-        self.set_accepted(verdict);
+        self.set_accepted(verdict, None);
         let given_back = self.status.places_given_back;
         let why = self.why_given_back();
         let message = waiting.sentence(given_back, &why);
@@ -29,7 +29,7 @@ impl Projection {
         if let Some(record) = self.status.generations.last_mut() {
             record.start_time = Time(self.now);
         }
-        self.set_accepted(verdict);
+        self.set_accepted(verdict, None);
         let number = self.status.generation.unwrap_or(0);
         let message = format!("generation {number} starts");
         self.set(ConditionType::Progressing, true, Reason::Starting, &message);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::simulation::api::kinds::{CONFIG_MAPS, EVENTS, JOBS, PODS, STATEFUL_SETS};
+use crate::simulation::api::kinds::{CONFIG_MAPS, EVENTS, JOBS, Kind, PODS, STATEFUL_SETS};
 use crate::simulation::api::metadata::text;
 use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::marks::{Generation, generation_of};
@@ -35,15 +35,20 @@ pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     let mut in_status: BTreeMap<String, u32> = BTreeMap::new();
     let mut roots: BTreeSet<Generation> = BTreeSet::new();
     let mut scaled: BTreeSet<Generation> = BTreeSet::new();
+    let mut known: BTreeMap<(Kind, String), Generation> = BTreeMap::new();
     for change in &record.changes {
         if change.key.kind == JOBS {
             follow_job(change, &mut in_status, &mut all);
             continue;
         }
-        let Some((uid, number)) = generation_of(&change.object) else {
+        let name = (change.key.kind, change.key.name.clone());
+        // What it was labelled as, it stays: labels that somebody takes away end nothing.
+        let labelled = generation_of(&change.object);
+        let Some((uid, number)) = labelled.or_else(|| known.get(&name).cloned()) else {
             continue;
         };
         let generation = (uid.clone(), number);
+        known.insert(name, generation.clone());
         let is_there = change.what != What::Deleted
             && change.object["metadata"]["deletionTimestamp"].is_null();
         let is_made = change.what == What::Added && matches!(change.by, Actor::Operator(_));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::children;
 use crate::children::tests::frozen;
+use zephyr_crds::preemptible::SpotProvider;
 
 /// An object of generation 2 of job `count`, as the API server returns it.
 fn stored(object: impl serde::Serialize, uid: &str) -> Value {
@@ -56,14 +57,14 @@ pub(super) fn server(pods: &[Value], events: &[Value]) -> Fake {
         (
             "deployments",
             vec![stored(
-                children::coordinator_deployment::build(&frozen, "root-uid"),
+                children::coordinator_deployment::build(&frozen, "root-uid", SpotProvider::None),
                 "d",
             )],
         ),
         (
             "statefulsets",
             vec![stored(
-                children::worker_stateful_set::build(&frozen, "root-uid"),
+                children::worker_stateful_set::build(&frozen, "root-uid", 0),
                 "w",
             )],
         ),
