@@ -31,7 +31,7 @@ fn a_path_gets_strings_and_integers_and_is_checked_with_them() {
     for day in [
         json!("2026-11-27"),
         json!("2026/11/27"),
-        json!(20261127),
+        json!(20_261_127),
         json!(-1),
     ] {
         let values = json!({"day": day, "other": [1]});
