@@ -38,8 +38,9 @@ pub enum Place {
 /// The annotation in which client-side `kubectl apply` stores the manifest as it was written.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Reports what `kubectl apply` dropped from inline items and named values before the API server stored them.
-/// `last_applied` is the value of [`LAST_APPLIED`]; if it is not JSON, nothing is reported.
+/// Reports what `kubectl apply` dropped from inline items and named values before the API server
+/// stored them. `last_applied` is the value of [`LAST_APPLIED`]; if it is not JSON, nothing is
+/// reported.
 pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldError> {
     let items = spec.pipeline.source.items.as_ref();
     let stored = items.map(|items| items.values.as_slice());
