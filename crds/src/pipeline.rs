@@ -48,8 +48,7 @@ pub struct PipelineSpec {
     /// Maximum sizes of lines, records and windows; not set = the defaults. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
-    /// Any JSON values by name: `$name` in expressions; strings and integers also `{value:name}` in
-    /// the paths of source and sink. Immutable.
+    /// Any JSON values by name: `$name` in expressions; strings and integers also `{value:name}` in the paths of source and sink. Immutable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::named_values")]
     pub values: BTreeMap<String, Value>,

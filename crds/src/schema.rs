@@ -45,7 +45,7 @@ pub(crate) fn named_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": MAX_VALUES,
-        "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true},
+        "additionalProperties": {"nullable": true, "x-kubernetes-preserve-unknown-fields": true},
     })
 }
 
