@@ -245,6 +245,7 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
 /// Whether `frozen` is what freezing `spec` gives.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     let mut filled = spec.clone();
+    filled.pipeline = filled.pipeline.with_values_in_paths().0;
     if filled.image.is_empty() {
         filled.image.clone_from(&frozen.image);
     }
@@ -421,7 +422,8 @@ mod tests {
         let spec: ZephyrJobSpec = serde_json::from_value(serde_json::json!({
             "pipeline": {
                 "source": {"items": {"values": [1], "shards": 1}},
-                "sink": {"files": {"path": "s3://outbucket/p-{shard}.jsonl"}},
+                "sink": {"files": {"path": "s3://outbucket/{value:day}-{shard}.jsonl"}},
+                "values": {"day": "2026-11-27"},
             },
             "storage": {"uri": "s3://scratch/zephyr"},
             "workers": {"replicas": 1},
@@ -429,6 +431,7 @@ mod tests {
         .expect("a spec");
         for provider in SpotProvider::ALL {
             let mut frozen = spec.clone();
+            frozen.pipeline = frozen.pipeline.with_values_in_paths().0;
             frozen.image = "worker:1".to_owned();
             assert!(is_frozen_from(&frozen, &spec));
             keep_off_spot(&mut frozen, provider);

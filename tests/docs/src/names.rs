@@ -1,5 +1,5 @@
 //! Whether the numbers in the names of tests are defined in the documents: `fault_4200` in
-//! `docs/faults.md`, `promise_e1` in `docs/promises.md`, and `row_90` of a bad input in
+//! `docs/faults.md`, `fault_f12` in `docs/internals/operator-faults.md`, `promise_e1` in `docs/promises.md`, and `row_90` of a bad input in
 //! `docs/bad-inputs.md`. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,17 @@ const KINDS: [(&str, &str); 5] = [
     ("rows", "docs/bad-inputs.md"),
 ];
 
+/// Where the faults with the letter F are.
+const OPERATOR_FAULTS: &str = "docs/internals/operator-faults.md";
+
 /// One line for each number that no page defines, and for each promise that no test shows.
 pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     let mut defined = BTreeMap::new();
-    for (_, page) in KINDS {
+    for page in KINDS
+        .map(|(_, page)| page)
+        .into_iter()
+        .chain([OPERATOR_FAULTS])
+    {
         if repository.has(page) {
             defined.insert(page, defined_in(&repository.read(page)?));
         }
@@ -92,6 +99,12 @@ fn numbers(name: &str) -> Vec<(&'static str, String)> {
         if let Some((_, kind)) = KINDS.iter().find(|(kind, _)| *kind == word) {
             page = Some(*kind);
         } else if let Some(page) = page.filter(|_| is_number(word)) {
+            let is_of_operator = page == "docs/faults.md" && word.starts_with('f');
+            let page = if is_of_operator {
+                OPERATOR_FAULTS
+            } else {
+                page
+            };
             found.push((page, word.to_owned()));
         } else {
             page = None;
