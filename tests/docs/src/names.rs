@@ -1,6 +1,6 @@
 //! Whether the numbers in the names of tests are defined in the documents: `fault_4200` in
-//! `docs/faults.md`, `fault_f12` in `docs/internals/operator-faults.md`, `promise_e1` in `docs/promises.md`, and `row_90` of a bad input in
-//! `docs/bad-inputs.md`. Reads only.
+//! `docs/faults.md`, `fault_f12` in `docs/internals/operator-faults.md`, `promise_e1` in
+//! `docs/promises.md`, and `row_90` of a bad input in `docs/bad-inputs.md`. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
