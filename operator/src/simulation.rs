@@ -45,6 +45,19 @@ fn every_scenario_ends_as_it_should_and_is_the_same_each_time() {
 }
 
 #[test]
+fn a_job_makes_no_object_before_the_one_whose_turn_it_is_works() {
+    let known = Known::learn();
+    let requests = &known.learned[known.scenario("queue")].requests;
+    let at = |request: &str| {
+        let position = requests
+            .iter()
+            .position(|one| one.signature.to_string() == request);
+        position.unwrap_or_else(|| panic!("no {request}"))
+    };
+    assert!(at("patch statefulsets/other-workers-g1") < at("create configmaps/count-g1"));
+}
+
+#[test]
 fn a_job_comes_to_the_same_end_after_any_single_fault() {
     let known = Known::learn();
     let mut runs = Run::singles(&known.learned);
@@ -54,7 +67,7 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
 }
 
 /// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth
-/// run of the sweep, `ZEPHYR_SEED` the pair or triple of a seed, and `ZEPHYR_SEEDS` those of this
+/// run of the sweep, `ZEPHYR_SWEEP=singles/queue` those of a scenario, `ZEPHYR_SEED` the pair or triple of a seed, and `ZEPHYR_SEEDS` those of this
 /// number of seeds.
 #[test]
 fn what_the_environment_asks_for() {
@@ -66,11 +79,16 @@ fn what_the_environment_asks_for() {
     if let Ok(name) = std::env::var("ZEPHYR_SWEEP") {
         let known = Known::learn();
         if let Some(part) = name.strip_prefix("singles") {
-            let stride = part.trim_start_matches('/').parse().unwrap_or(1);
-            let runs: Vec<_> = Run::singles(&known.learned)
-                .into_iter()
-                .step_by(stride)
-                .collect();
+            let part = part.trim_start_matches('/');
+            let all = Run::singles(&known.learned).into_iter();
+            let runs: Vec<_> = match part.parse() {
+                Ok(stride) => all.step_by(stride).collect(),
+                Err(_) if part.is_empty() => all.collect(),
+                Err(_) => {
+                    let scenario = known.scenario(part);
+                    all.filter(|run| run.scenario == scenario).collect()
+                }
+            };
             known.expect_all_well(&runs);
         } else {
             known.show(&name);

@@ -40,8 +40,8 @@ pub(crate) struct Cluster {
 pub(crate) struct State {
     /// Pods by uid.
     lives: BTreeMap<String, Life>,
-    /// Number of pods created so far, for their names.
-    pods_made: u32,
+    /// Number of pods created so far for each `ReplicaSet` by name, for their names.
+    pods_made: BTreeMap<String, u32>,
     /// Whether coordinators find no node.
     pub(crate) is_full: bool,
     /// Workers find no node.

@@ -46,12 +46,15 @@ impl Cluster {
         };
         let active = pods.iter().filter(|pod| is_active(pod)).count() as u64;
         for _ in active..wanted {
+            let replica_set_name = text(&replica_set["metadata"]["name"]);
             let number = {
                 let mut state = self.lock();
-                state.pods_made += 1;
-                state.pods_made
+                let made = state.pods_made.entry(replica_set_name.to_owned());
+                let made = made.or_default();
+                *made += 1;
+                *made
             };
-            let name = format!("{}-{number}", text(&replica_set["metadata"]["name"]));
+            let name = format!("{replica_set_name}-{number}");
             self.make_pod(&replica_set, "ReplicaSet", &name);
         }
     }
