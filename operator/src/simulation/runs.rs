@@ -66,6 +66,7 @@ impl Known {
             known.took.push(record.took);
             known.learned.push(Learned {
                 name: scenario.name,
+                has_cuts_only: scenario.has_cuts_only,
                 requests: record.exchanges,
             });
         }

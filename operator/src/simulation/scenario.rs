@@ -52,6 +52,8 @@ pub(super) struct Scenario {
     /// The number of the generation at the end depends on which objects of an earlier job still
     /// exist.
     pub(super) has_any_number: bool,
+    /// The sweep has only crashes and lost answers of its writes; errors come by chance.
+    pub(super) has_cuts_only: bool,
     /// Jobs that may start at once.
     pub(super) max_starting_jobs: usize,
     pub(super) steps: Vec<(&'static str, Step)>,
@@ -138,12 +140,15 @@ impl Scenario {
         let mut scenario = Self {
             name,
             has_any_number: false,
+            has_cuts_only: false,
             max_starting_jobs: 32,
             steps: Vec::new(),
         };
         for line in text.lines().map(str::trim) {
             if line == "any number" {
                 scenario.has_any_number = true;
+            } else if line == "cuts only" {
+                scenario.has_cuts_only = true;
             } else if let Some(number) = at_once(line) {
                 scenario.max_starting_jobs = number;
             } else if !line.is_empty() && !line.starts_with('#') {

@@ -125,6 +125,7 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
             .take_while(|one| one.process == failed.process)
             .take_while(|one| one.at < after(failed.at, MINUTE) && !is_granted(one))
             .filter(|one| !is_beside || one.signature == failed.signature)
+            .filter(|one| [job_of(failed), ""].contains(&job_of(one)))
             .collect();
         // Requests after the last failure are not in back-off.
         let again = |one: &&&Exchange| is_failure(one) && one.signature == failed.signature;
@@ -137,6 +138,11 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
         }
     }
     Vec::new()
+}
+
+/// The job of a request, by the beginning of the object's name; empty for lists.
+fn job_of(exchange: &Exchange) -> &str {
+    exchange.signature.name.split('-').next().unwrap_or("")
 }
 
 /// Writes of status that follow each other too quickly. Those that begin a generation or end the
