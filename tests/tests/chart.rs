@@ -109,7 +109,7 @@ fn values_that_cannot_work_are_refused_with_a_sentence() -> Result<()> {
                 "workerImage.tag=1",
                 "storage.endpoint=http://minio",
             ],
-            "storage.endpoint: is without TLS (got http://minio)",
+            "storage.endpoint: has no TLS (got http://minio)",
         ),
     ] {
         let refusal = render(&values)?
