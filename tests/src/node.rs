@@ -107,15 +107,20 @@ pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
 const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~empty-dir/scratch
 ";
 
-/// Lists the processes of the pod with uid $1 whose command line contains $2, or fails. The uid is
-/// in the path of the process's control group, with dashes or underscores depending on the driver.
+/// Lists the processes of the pod with uid $1 whose command line contains $2, or fails if there is
+/// none for 10 s: a container that has just been started again has none for a moment. The uid is in
+/// the path of the process's control group, with dashes or underscores depending on the driver.
 const PROCESSES_OF_POD: &str = r#"
 processes=
 uid=$(echo "$1" | tr _ -)
-for pid in $(pgrep -f "$2"); do
-    if tr _ - <"/proc/$pid/cgroup" 2>/dev/null | grep -q "$uid"; then processes="$processes $pid"; fi
+for try in $(seq 100); do
+    for pid in $(pgrep -f "$2"); do
+        if tr _ - <"/proc/$pid/cgroup" 2>/dev/null | grep -q "$uid"; then processes="$processes $pid"; fi
+    done
+    if [ -n "$processes" ]; then break; fi
+    sleep 0.1
 done
-[ -n "$processes" ]
+if [ -z "$processes" ]; then echo "the pod $1 has no process $2" >&2; exit 1; fi
 "#;
 
 const SIGNAL: &str = r#"
