@@ -67,8 +67,8 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
 }
 
 /// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth
-/// run of the sweep, `ZEPHYR_SWEEP=singles/queue` those of a scenario, `ZEPHYR_SEED` the pair or triple of a seed, and `ZEPHYR_SEEDS` those of this
-/// number of seeds.
+/// run of the sweep, `ZEPHYR_SWEEP=singles/queue` those of a scenario, `ZEPHYR_SEED` the pair or
+/// triple of a seed, and `ZEPHYR_SEEDS` those of this number of seeds.
 #[test]
 fn what_the_environment_asks_for() {
     let number = |name| {

@@ -149,6 +149,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
         &[
             "zephyr-crds",
             "zephyr-engine",
+            "zephyr-jq",
             "zephyr-proto",
             "zephyr-store",
             "zephyr-worker",
