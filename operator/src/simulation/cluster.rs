@@ -4,7 +4,7 @@
 
 mod collect;
 mod pods;
-mod sets;
+pub(in crate::simulation) mod sets;
 
 pub(crate) use self::sets::is_ready;
 

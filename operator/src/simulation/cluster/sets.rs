@@ -12,6 +12,9 @@ use crate::simulation::api::metadata::text;
 use crate::simulation::api::store::{Actor, Key, Store};
 use crate::simulation::marks::is_owned_by;
 
+/// What follows a Deployment's name in that of its `ReplicaSet`.
+pub(in crate::simulation) const REPLICA_SET_HASH: &str = "5c6f7";
+
 impl Cluster {
     /// Adjusts the number of pods of every Deployment and `StatefulSet`, and updates its status.
     pub(super) fn step_sets(&self, _now: Instant) -> Option<Instant> {
@@ -61,7 +64,11 @@ impl Cluster {
 
     /// The Deployment's `ReplicaSet`, created if it is missing.
     fn replica_set(&self, key: &Key, deployment: &Value) -> Option<Arc<Value>> {
-        let key = Key::new(REPLICA_SETS, &key.namespace, &format!("{}-5c6f7", key.name));
+        let key = Key::new(
+            REPLICA_SETS,
+            &key.namespace,
+            &format!("{}-{REPLICA_SET_HASH}", key.name),
+        );
         let owner = &deployment["metadata"];
         self.server.change(|store, now| {
             if let Some(found) = store.get(&key).cloned() {

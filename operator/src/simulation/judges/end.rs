@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::simulation::api::kinds::{
     CONFIG_MAPS, DEFINITIONS, DEPLOYMENTS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS,
 };
+use crate::simulation::cluster::sets::REPLICA_SET_HASH;
 use crate::simulation::marks::component_of;
 use crate::simulation::world::Record;
 use zephyr_crds::names;
@@ -84,13 +85,22 @@ fn without_number(object: &Value, record: &Record) -> Value {
     serde_json::from_str(&text).unwrap_or(object)
 }
 
-/// A text with N instead of the number of the job's generation.
+/// Most pods that one coordinator's `ReplicaSet` makes in a scenario.
+const MAX_PODS: u32 = 9;
+
+/// A text with N instead of the number of the job's generation, and of the number of its
+/// coordinator's pod: after a fault the same name may have had one pod more.
 pub(super) fn plain_number(text: &str, record: &Record) -> String {
     let job = record.end.iter().find(|(key, _)| key.kind == JOBS);
     let Some(number) = job.and_then(|(_, job)| job["status"]["generation"].as_u64()) else {
         return text.to_owned();
     };
-    text.replace(&format!("-g{number}"), "-gN")
+    let text = text.replace(&format!("-g{number}"), "-gN");
+    let of_set = format!("-gN-{REPLICA_SET_HASH}-");
+    let without_pod =
+        |text: String, pod: u32| text.replace(&format!("{of_set}{pod}"), &format!("{of_set}N"));
+    (1..=MAX_PODS)
+        .fold(text, without_pod)
         .replace(&format!("generation {number} "), "generation N ")
         .replace(
             &format!("\"{}\":\"{number}\"", names::LABEL_GENERATION),
