@@ -58,9 +58,11 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
     Ok(())
 }
 
-/// The usual job in the middle of its work, with workers on this node.
+/// The usual job in the middle of its work, with workers on this node. It is so long that it still
+/// runs when another one, which started later, is in the middle of its work.
 async fn strike_on(test: &str, node: &str) -> Result<Struck> {
     let mut sum = SumJob::new("sum");
+    sum.numbers = 120;
     sum.preferred_node = Some(node.to_owned());
     strike_in(TestNamespace::create(test).await?, sum).await
 }
