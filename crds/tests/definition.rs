@@ -65,7 +65,7 @@ fn plain_kubectl_apply_can_keep_the_definition() {
 }
 
 #[test]
-fn kubectl_get_shows_phase_stage_tasks_workers_generation_progress_and_age() {
+fn kubectl_get_shows_phase_reason_stage_tasks_workers_generation_progress_and_age() {
     let version = definition()["spec"]["versions"][0].clone();
     let columns = version["additionalPrinterColumns"]
         .as_array()
@@ -78,7 +78,7 @@ fn kubectl_get_shows_phase_stage_tasks_workers_generation_progress_and_age() {
     assert_eq!(
         names,
         [
-            "Phase", "Stage", "Done", "Workers", "Gen", "Progress", "Message", "Age"
+            "Phase", "Reason", "Stage", "Done", "Workers", "Gen", "Progress", "Message", "Age"
         ]
     );
     for column in columns {
