@@ -156,16 +156,14 @@ impl<'v> Machine<'_, 'v> {
         if node.is_single {
             return self.one_owned(node, env, input).map(Some);
         }
-        let wish = self.wish();
         let mut first = None;
-        let flow = self.run(node, env, input, &mut |value: Value<'v>| {
-            first = Some(value);
-            Err(Box::new(Stop::Enough(wish)))
-        });
-        match flow {
-            Err(stop) if !matches!(*stop, Stop::Enough(wished) if wished == wish) => Err(stop),
-            Ok(()) | Err(_) => Ok(first),
-        }
+        self.until_enough(|wish| {
+            self.run(node, env, input, &mut |value: Value<'v>| {
+                first = Some(value);
+                Err(Box::new(Stop::Enough(wish)))
+            })
+        })?;
+        Ok(first)
     }
 
     /// All paths that a part leads to before it ends or fails.

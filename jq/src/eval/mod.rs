@@ -324,11 +324,19 @@ impl<'g, 'v> Machine<'g, 'v> {
         self.globals.get(index).cloned().unwrap_or(Value::Null)
     }
 
-    /// A number for [`Stop::Enough`].
-    pub(crate) fn wish(&self) -> u64 {
+    /// Runs `work` until it fails with the [`Stop::Enough`] of the number that it gets. Returns
+    /// whether it did so; any other failure is its own.
+    pub(crate) fn until_enough(
+        &self,
+        work: impl FnOnce(u64) -> Flow<'v>,
+    ) -> Result<bool, Failure<'v>> {
         let wish = self.wishes.get();
         self.wishes.set(wish + 1);
-        wish
+        match work(wish) {
+            Ok(()) => Ok(false),
+            Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(true),
+            Err(stop) => Err(stop),
+        }
     }
 
     fn field<M: Item<'v>>(

@@ -316,20 +316,18 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        let wish = self.wish();
         let mut taken = 0;
-        let flow = self.run(from, env, item, &mut |item: M| {
-            taken += 1;
-            out(item)?;
-            if taken == count {
-                return Err(Box::new(Stop::Enough(wish)));
-            }
-            Ok(())
-        });
-        match flow {
-            Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(()),
-            flow => flow,
-        }
+        self.until_enough(|wish| {
+            self.run(from, env, item, &mut |item: M| {
+                taken += 1;
+                out(item)?;
+                if taken == count {
+                    return Err(Box::new(Stop::Enough(wish)));
+                }
+                Ok(())
+            })
+        })
+        .map(drop)
     }
 
     fn last<M: Item<'v>>(
@@ -355,31 +353,11 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        let value = item.value().clone();
-        self.values(
-            count,
-            env,
-            &value,
-            &mut |count| match steps(&count, f64::ceil)? {
-                Steps::Of(0) => Ok(()),
-                Steps::Of(count) => self.take(count, from, env, item.clone(), out),
-                Steps::Unfit(failure) => self.fail_at_first(failure, from, env, item.clone()),
-                Steps::Negative => Err(error("limit doesn't support negative count")),
-            },
-        )
-    }
-
-    /// Fails as soon as `from` has an output.
-    fn fail_at_first<M: Item<'v>>(
-        &self,
-        failure: Failure<'v>,
-        from: &'v Node,
-        env: Environment<'_, 'v>,
-        item: M,
-    ) -> Flow<'v> {
-        let mut failure = Some(failure);
-        self.run(from, env, item, &mut |_: M| {
-            failure.take().map_or(Ok(()), Err)
+        self.counted(&LIMIT, count, from, env, item, &mut |count, item| {
+            if count == 0 {
+                return Ok(());
+            }
+            self.take(count, from, env, item, out)
         })
     }
 
@@ -391,20 +369,8 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        let value = item.value().clone();
-        self.values(count, env, &value, &mut |count| {
-            let count = match steps(&count, f64::floor)? {
-                Steps::Of(count) => count,
-                Steps::Unfit(failure) => {
-                    return self.fail_at_first(failure, from, env, item.clone());
-                }
-                Steps::Negative => return Err(error("skip doesn't support negative count")),
-            };
-            let mut seen = 0;
-            self.run(from, env, item.clone(), &mut |item: M| {
-                seen += 1;
-                if seen > count { out(item) } else { Ok(()) }
-            })
+        self.counted(&SKIP, count, from, env, item, &mut |count, item| {
+            self.behind(count, from, env, item, out)
         })
     }
 
@@ -416,30 +382,60 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        let value = item.value().clone();
-        self.values(count, env, &value, &mut |count| {
-            let count = match steps(&count, f64::floor)? {
-                Steps::Of(count) => count,
-                Steps::Unfit(failure) => {
-                    return self.fail_at_first(failure, from, env, item.clone());
-                }
-                Steps::Negative => return Err(error("nth doesn't support negative indices")),
-            };
-            let wish = self.wish();
-            let mut seen = 0;
-            let flow = self.run(from, env, item.clone(), &mut |item: M| {
-                seen += 1;
-                if seen <= count {
-                    return Ok(());
-                }
-                out(item)?;
-                Err(Box::new(Stop::Enough(wish)))
-            });
-            match flow {
-                Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(()),
-                flow => flow,
-            }
+        self.counted(&NTH, count, from, env, item, &mut |count, item| {
+            self.until_enough(|wish| {
+                self.behind(count, from, env, item, &mut |item: M| {
+                    out(item)?;
+                    Err(Box::new(Stop::Enough(wish)))
+                })
+            })
+            .map(drop)
         })
+    }
+
+    /// The outputs after the first `count`.
+    fn behind<M: Item<'v>>(
+        &self,
+        count: u64,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let mut seen = 0;
+        self.run(from, env, item, &mut |item: M| {
+            seen += 1;
+            if seen > count { out(item) } else { Ok(()) }
+        })
+    }
+
+    /// Calls `body` for each output of `count`. One that is no number fails as soon as `from` has
+    /// an output.
+    fn counted<M: Item<'v>>(
+        &self,
+        rule: &Rule,
+        count: &'v Node,
+        from: &'v Node,
+        env: Environment<'_, 'v>,
+        item: M,
+        body: &mut dyn FnMut(u64, M) -> Flow<'v>,
+    ) -> Flow<'v> {
+        let value = item.value().clone();
+        self.values(
+            count,
+            env,
+            &value,
+            &mut |count| match steps(&count, rule.round)? {
+                Steps::Of(count) => body(count, item.clone()),
+                Steps::Unfit(failure) => {
+                    let mut failure = Some(failure);
+                    self.run(from, env, item.clone(), &mut |_: M| {
+                        failure.take().map_or(Ok(()), Err)
+                    })
+                }
+                Steps::Negative => Err(error(rule.negative)),
+            },
+        )
     }
 
     /// Whether any output of `condition` for any output of `from` is true, or false, as is wanted.
@@ -451,20 +447,16 @@ impl<'v> Machine<'_, 'v> {
         env: Environment<'_, 'v>,
         input: Value<'v>,
     ) -> Result<bool, Failure<'v>> {
-        let wish = self.wish();
-        let flow = self.run(from, env, input, &mut |value: Value<'v>| {
-            self.values(condition, env, &value, &mut |condition| {
-                if condition.is_truthy() == wanted {
-                    return Err(Box::new(Stop::Enough(wish)));
-                }
-                Ok(())
+        self.until_enough(|wish| {
+            self.run(from, env, input, &mut |value: Value<'v>| {
+                self.values(condition, env, &value, &mut |condition| {
+                    if condition.is_truthy() == wanted {
+                        return Err(Box::new(Stop::Enough(wish)));
+                    }
+                    Ok(())
+                })
             })
-        });
-        match flow {
-            Ok(()) => Ok(false),
-            Err(stop) if matches!(*stop, Stop::Enough(wished) if wished == wish) => Ok(true),
-            Err(stop) => Err(stop),
-        }
+        })
     }
 
     fn walk(
@@ -506,18 +498,14 @@ impl<'v> Machine<'_, 'v> {
         env: Environment<'_, 'v>,
         value: Value<'v>,
     ) -> Result<Option<Value<'v>>, Failure<'v>> {
-        let wish = self.wish();
         let mut found = None;
-        let flow = self.walk(step, env, value, &mut |value| {
-            found = Some(value);
-            Err(Box::new(Stop::Enough(wish)))
-        });
-        match flow {
-            Err(failure) if !matches!(*failure, Stop::Enough(wished) if wished == wish) => {
-                Err(failure)
-            }
-            Ok(()) | Err(_) => Ok(found),
-        }
+        self.until_enough(|wish| {
+            self.walk(step, env, value, &mut |value| {
+                found = Some(value);
+                Err(Box::new(Stop::Enough(wish)))
+            })
+        })?;
+        Ok(found)
     }
 
     /// The filters that sort, group or choose elements by what a program gives for each.
@@ -608,6 +596,26 @@ pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) 
     });
     Ok(Value::array(groups.collect()))
 }
+
+/// How a filter reads its count.
+struct Rule {
+    round: fn(f64) -> f64,
+    /// The error of a count below 0.
+    negative: &'static str,
+}
+
+const LIMIT: Rule = Rule {
+    round: f64::ceil,
+    negative: "limit doesn't support negative count",
+};
+const SKIP: Rule = Rule {
+    round: f64::floor,
+    negative: "skip doesn't support negative count",
+};
+const NTH: Rule = Rule {
+    round: f64::floor,
+    negative: "nth doesn't support negative indices",
+};
 
 /// How many outputs a count means.
 enum Steps<'v> {
