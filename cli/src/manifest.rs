@@ -18,8 +18,8 @@ use zephyr_crds::validate::{FieldError, Place, validate};
 use source::MAX_MANIFEST_BYTES;
 use tree::{Change, Node, Position};
 
-/// Part of the path of every value that may be any JSON: an inline item.
-const ITEMS: &str = ".items.values[";
+/// Part of the path of every value that may be any JSON: an inline item, or a named value.
+const ANY_JSON: [&str; 2] = [".items.values[", ".pipeline.values."];
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,8 @@ fn parse(
     let (job, errors) = check(&node, place);
     match job {
         Some(mut job) if errors.is_empty() => {
-            job.spec.pipeline = job.spec.pipeline.with_values_in_paths().0;
+            // They were checked with all else.
+            let _none = job.spec.pipeline.put_values_in_paths();
             Ok(job)
         }
         _ => Err(ManifestError::Refused {
@@ -118,7 +119,7 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
     errors.extend(
         node.changes("")
             .iter()
-            .filter(|change| change.path.contains(ITEMS))
+            .filter(|change| ANY_JSON.iter().any(|part| change.path.contains(part)))
             .map(changed_item),
     );
     let job = match serde_json::from_value::<ZephyrJob>(admitted.object) {

@@ -57,14 +57,10 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     errors.extend(job_name(name));
     errors.extend(size(spec));
     errors.extend(values::validate(&spec.pipeline.values));
-    let (pipeline, unusable) = spec.pipeline.with_values_in_paths();
-    errors.extend(unusable);
-    errors.extend(pipeline::validate(&pipeline, place));
+    let mut resolved = spec.clone();
+    errors.extend(resolved.pipeline.put_values_in_paths());
+    errors.extend(pipeline::validate(&resolved.pipeline, place));
     errors.extend(storage(&spec.storage, place));
-    let resolved = ZephyrJobSpec {
-        pipeline,
-        ..spec.clone()
-    };
     errors.extend(places::overlaps(&places::areas(&resolved)));
     errors.extend(text::image(&spec.image));
     errors.extend(resources::validate(

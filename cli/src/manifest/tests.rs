@@ -168,6 +168,24 @@ fn inline_items_are_those_that_the_cluster_gets() {
 }
 
 #[test]
+fn a_number_in_a_named_value_that_the_cluster_would_change_is_refused_too() {
+    let read = |number: &str| {
+        let text = super::text_of("s3://in/*.jsonl", "[]", "s3://out/{shard}.jsonl");
+        let values = format!("    values: {{ limits: [{{ a: {number} }}] }}\n    source:");
+        parse(
+            "job.yaml",
+            &text.replace("    source:", &values),
+            None,
+            Place::Cluster,
+        )
+    };
+    let error = read("0.1000000000000000055").expect_err("it would arrive as 0.1");
+    let expected = "spec.pipeline.values.limits[0].a: is a number that the API server stores as 0.1 (got 0.1000000000000000055)";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert!(read("0.1").is_ok());
+}
+
+#[test]
 fn a_number_that_the_cluster_would_change_is_refused_with_its_place() {
     for (written, arrives) in [
         ("18446744073709551615", "1.8446744073709552e+19"),

@@ -1,7 +1,7 @@
 //! Named values of a pipeline: their names, what the API server would change in them, and paths
 //! that contain them as `{value:name}`. Evaluates no expression.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -62,27 +62,25 @@ fn name_fault(path: &str, name: &str) -> Option<FieldError> {
 }
 
 impl PipelineSpec {
-    /// The same pipeline with the values in the place of every `{value:name}` of its paths, and
-    /// what is wrong with these. A value that cannot be used leaves its name there, so that the
-    /// rest of the path can be checked.
-    #[must_use]
-    pub fn with_values_in_paths(&self) -> (Self, Vec<FieldError>) {
-        let mut resolved = self.clone();
+    /// Puts the values in the place of every `{value:name}` of its paths, and returns what is wrong
+    /// with these. A value that cannot be used leaves its name there, so that the rest of the path
+    /// can be checked.
+    pub fn put_values_in_paths(&mut self) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        if let Some(files) = &mut resolved.source.files {
+        if let Some(files) = &mut self.source.files {
             for (index, path) in files.paths.iter_mut().enumerate() {
                 let field = format!("spec.pipeline.source.files.paths[{index}]");
                 *path = replaced(&field, path, &self.values, &mut errors);
             }
         }
-        let sink = &mut resolved.sink.files.path;
+        let sink = &mut self.sink.files.path;
         *sink = replaced(
             "spec.pipeline.sink.files.path",
             sink,
             &self.values,
             &mut errors,
         );
-        (resolved, errors)
+        errors
     }
 }
 
@@ -119,11 +117,10 @@ fn replaced(
 }
 
 fn unknown(field: &str, name: &str, values: &BTreeMap<String, Value>) -> FieldError {
-    let names: BTreeSet<&str> = values.keys().map(String::as_str).collect();
+    let names: Vec<&str> = values.keys().map(String::as_str).collect();
     let allowed = if names.is_empty() {
         format!("{VALUES} has no value; give it one of this name")
     } else {
-        let names: Vec<_> = names.into_iter().collect();
         format!("{VALUES} has {}", names.join(", "))
     };
     FieldError::new(

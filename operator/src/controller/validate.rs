@@ -245,7 +245,8 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
 /// Whether `frozen` is what freezing `spec` gives.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     let mut filled = spec.clone();
-    filled.pipeline = filled.pipeline.with_values_in_paths().0;
+    // What cannot be used was not frozen either.
+    let _unusable = filled.pipeline.put_values_in_paths();
     if filled.image.is_empty() {
         filled.image.clone_from(&frozen.image);
     }
@@ -431,7 +432,7 @@ mod tests {
         .expect("a spec");
         for provider in SpotProvider::ALL {
             let mut frozen = spec.clone();
-            frozen.pipeline = frozen.pipeline.with_values_in_paths().0;
+            assert_eq!(frozen.pipeline.put_values_in_paths(), []);
             frozen.image = "worker:1".to_owned();
             assert!(is_frozen_from(&frozen, &spec));
             keep_off_spot(&mut frozen, provider);

@@ -37,13 +37,9 @@ fn a_path_gets_strings_and_integers_and_is_checked_with_them() {
         let values = json!({"day": day, "other": [1]});
         assert_eq!(errors(&values, INPUT, SINK), [""; 0], "{day}");
     }
-    let (pipeline, _) = spec(
-        &json!({"day": "d", "to": 5}),
-        INPUT,
-        "s3://r/{value:to}{value:day}-{shard:02}.txt",
-    )
-    .pipeline
-    .with_values_in_paths();
+    let sink = "s3://r/{value:to}{value:day}-{shard:02}.txt";
+    let mut pipeline = spec(&json!({"day": "d", "to": 5}), INPUT, sink).pipeline;
+    assert_eq!(pipeline.put_values_in_paths(), []);
     assert_eq!(
         pipeline.source.files.unwrap().paths,
         ["s3://logs/d/*.jsonl"]

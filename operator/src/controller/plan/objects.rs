@@ -107,7 +107,8 @@ pub(super) fn mend_service(
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
     let mut spec = job.spec.clone();
-    spec.pipeline = spec.pipeline.with_values_in_paths().0;
+    // A job with an error in them is not accepted.
+    let _none = spec.pipeline.put_values_in_paths();
     if spec.image.is_empty() {
         spec.image.clone_from(&installation.worker_image);
     }
