@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
 use zephyr_jq::{Error, Program, STACK_BYTES, Value, declare_stack};
-
-/// Outputs of one case at most, as in a job: a case without end must not end the others.
-const MAX_OUTPUTS: usize = 1_000_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -126,7 +124,8 @@ fn answer(line: &str) -> String {
     let mut failure = None;
     let end = program.run(Value::of(source.root()), &[], &mut |value| {
         match value.to_json() {
-            Ok(json) if outputs.len() < MAX_OUTPUTS => {
+            // As in a job: a case without end must not end the others.
+            Ok(json) if (outputs.len() as u64) < MAX_OUTPUTS => {
                 outputs.push(json);
                 return ControlFlow::Continue(());
             }

@@ -7,6 +7,7 @@
 mod eval;
 #[cfg(feature = "cluster")]
 mod gc;
+mod input;
 mod manifest;
 mod plan;
 mod run;

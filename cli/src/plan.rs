@@ -2,14 +2,14 @@
 //! reads and writes no data.
 
 use anyhow::{Context as _, Result, bail};
+use zephyr_crds::pipeline::SourceSpec;
 use zephyr_crds::validate::Place;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
-use zephyr_store::formats::unknown_formats;
-use zephyr_store::storage::{Stores, list_inputs};
 use zephyr_worker::convert;
 use zephyr_worker::coordinator::{check_places, literal_inputs};
 
+use crate::input;
 use crate::manifest;
 use crate::terminal::{bytes, note, print};
 
@@ -48,11 +48,11 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             let shards = shards.map_or(u32::try_from(values.len()), Ok);
             (shards.context("too many items")?, Vec::new())
         }
-        Source::Files { empty_ok } => {
+        Source::Files { .. } => {
             if let Some(files) = options.files {
                 (files, literal_inputs(&job.spec))
             } else {
-                let inputs = list(&job.spec.pipeline.source, *empty_ok).await?;
+                let inputs = list(&job.spec.pipeline.source).await?;
                 let shards = u32::try_from(inputs.len()).context("too many input files")?;
                 (shards, inputs)
             }
@@ -66,20 +66,13 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn list(source: &zephyr_crds::pipeline::SourceSpec, empty_ok: bool) -> Result<Vec<String>> {
+async fn list(source: &SourceSpec) -> Result<Vec<String>> {
     let files = source
         .files
         .as_ref()
         .context("spec.pipeline.source.files: missing")?;
-    let stores = Stores::new(zephyr_worker::local::storage_options_from_environment());
-    let inputs = list_inputs(&stores, &files.paths, empty_ok)
-        .await
-        .context("list the input (--files N plans without reading the storage)")?;
-    if files.format.is_none()
-        && let Some(sentence) = unknown_formats(inputs.iter().map(|input| input.uri.as_str()))
-    {
-        bail!(sentence);
-    }
+    let context = "list the input (--files N plans without reading the storage)";
+    let inputs = input::list(&input::stores(), files, context).await?;
     note(&format!(
         "input: {} files, {}",
         inputs.len(),

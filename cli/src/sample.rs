@@ -7,16 +7,18 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::pipeline::{Compression, FilesSource, SinkMode};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::record::Record;
-use zephyr_store::formats::{FileReader, ReadLimits, source_format, unknown_formats};
-use zephyr_store::storage::{InputFile, Location, ObjectReader, Stores, list_inputs};
+use zephyr_store::formats::{FileReader, ReadLimits, source_format};
+use zephyr_store::storage::{InputFile, Location, ObjectReader, Stores};
 use zephyr_worker::convert;
+
+use crate::input;
 
 /// A job's sample and its output. Both are removed with this value.
 pub(crate) struct Sample {
@@ -109,15 +111,8 @@ impl Sample {
         records: u64,
         limits: ReadLimits,
     ) -> Result<()> {
-        let stores = Stores::new(zephyr_worker::local::storage_options_from_environment());
-        let listed = list_inputs(&stores, &files.paths, files.empty_ok)
-            .await
-            .context("list the input")?;
-        if files.format.is_none()
-            && let Some(sentence) = unknown_formats(listed.iter().map(|input| input.uri.as_str()))
-        {
-            bail!(sentence);
-        }
+        let stores = input::stores();
+        let listed = input::list(&stores, files, "list the input").await?;
         if listed.is_empty() {
             return Ok(());
         }
