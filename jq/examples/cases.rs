@@ -1,5 +1,5 @@
-//! Answers cases as `tests/oracle.py` does: lines `{"program", "input"}` in, `{"outputs", "error"}` or `{"refused"}` out.
-//! `make jq-fuzz` compares both.
+//! Answers cases as `tests/oracle.py` does: lines `{"program", "input"}` in, `{"outputs", "error"}`
+//! or `{"refused"}` out. `make jq-fuzz` compares both.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
-//! What programs can call: filters in Rust, filters that the evaluator runs, and those that stand for other forms. This file
-//! is the table; a name that is neither here nor in `prelude` is not defined.
+//! What programs can call: filters in Rust, filters that the evaluator runs, and those that stand
+//! for other forms. This file is the table; a name that is neither here nor in `prelude` is not
+//! defined.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -345,7 +346,8 @@ fn native(name: &str, arity: usize) -> Option<ValuesFilter> {
     })
 }
 
-/// The names of all filters with the number of their arguments, but for those of mathematics and of the prelude.
+/// The names of all filters with the number of their arguments, but for those of mathematics and of
+/// the prelude.
 pub(crate) const NAMES: &[&str] = &[
     "abs/0",
     "add/0",

@@ -1,5 +1,5 @@
-//! The compiler: resolves names, folds constants, and turns short filters into what they stand for. What a name means is
-//! looked for in the program first, then in `builtins`, then in the prelude.
+//! The compiler: resolves names, folds constants, and turns short filters into what they stand for.
+//! What a name means is looked for in the program first, then in `builtins`, then in the prelude.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -672,7 +672,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// One pattern. `own` gets its variables with their links, in the order in which they are bound.
+    /// One pattern. `own` gets its variables with their links, in the order in which they are
+    /// bound.
     fn pattern(
         &mut self,
         pattern: &ast::Pattern,

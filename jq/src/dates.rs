@@ -1,5 +1,5 @@
-//! Dates of jq: broken-down times in UTC, `strptime` and `strftime`, as jq has them from the C library. Knows no values,
-//! no clock and no other time zone.
+//! Dates of jq: broken-down times in UTC, `strptime` and `strftime`, as jq has them from the C
+//! library. Knows no values, no clock and no other time zone.
 
 mod strftime;
 mod strptime;
@@ -19,7 +19,8 @@ const DAYS_BEFORE: [[i64; 13]; 2] = [
     [0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335, 366],
 ];
 
-/// A broken-down time. The fields are those of C: the months begin at 0, and so do the days of week and year.
+/// A broken-down time. The fields are those of C: the months begin at 0, and so do the days of week
+/// and year.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct BrokenDown {
     /// The year itself, not the years since 1900.
@@ -41,8 +42,8 @@ pub(crate) struct BrokenDown {
 }
 
 impl BrokenDown {
-    /// From the numbers of jq's array, of which the first eight count and any may be missing. They are brought into their
-    /// ranges, if the year is in its range then.
+    /// From the numbers of jq's array, of which the first eight count and any may be missing. They
+    /// are brought into their ranges, if the year is in its range then.
     pub(crate) fn from_numbers(numbers: &[f64]) -> Self {
         let field = |index: usize| numbers.get(index).map_or(0, |&number| to_c_int(number));
         let raw = Self {
@@ -57,7 +58,8 @@ impl BrokenDown {
             weekday: field(6),
             yearday: field(7),
         };
-        // C leaves the fields alone if it fails, and it cannot tell failure from the second before 1970.
+        // C leaves the fields alone if it fails, and it cannot tell failure from the second
+        // before 1970.
         raw.timestamp()
             .filter(|&timestamp| timestamp != -1)
             .and_then(Self::from_timestamp)
@@ -108,7 +110,8 @@ impl BrokenDown {
         })
     }
 
-    /// Seconds since 1970, whatever the ranges of the fields. `None` if the year does not fit into C's fields then.
+    /// Seconds since 1970, whatever the ranges of the fields. `None` if the year does not fit into
+    /// C's fields then.
     fn timestamp(&self) -> Option<i64> {
         let year = self.year + self.month.div_euclid(MONTHS_A_YEAR);
         let month = usize::try_from(self.month.rem_euclid(MONTHS_A_YEAR)).ok()?;
@@ -159,7 +162,8 @@ fn days_before_year(year: i64) -> i64 {
 
 /// The year of the day that is `days` after the first day of 1970.
 fn year_of(days: i64) -> i64 {
-    // 146,097 days are 400 years. The estimate is at most one year off, and no day of 64-bit seconds overflows it.
+    // 146,097 days are 400 years. The estimate is at most one year off, and no day of 64-bit
+    // seconds overflows it.
     let mut year = 1970 + (days * 400).div_euclid(146_097);
     while days < days_before_year(year) {
         year -= 1;

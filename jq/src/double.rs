@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-/// Numbers of up to this many digits more than their shortest form has are written without exponent.
+/// Numbers of up to this many digits more than their shortest form has are written without
+/// exponent.
 const MOST_ZEROS_BEHIND: i32 = 15;
 
 /// Numbers with up to this many zeros behind the point are written without exponent.
 const MOST_ZEROS_BEFORE: i32 = 3;
 
-/// Writes `number` as jq does: the shortest text that gives the number again, `null` if it is not a number, and the
-/// largest numbers for the infinities.
+/// Writes `number` as jq does: the shortest text that gives the number again, `null` if it is not a
+/// number, and the largest numbers for the infinities.
 pub(crate) fn write_double(number: f64, out: &mut String) {
     if number.is_nan() {
         out.push_str("null");

@@ -1,5 +1,6 @@
-//! The evaluator: each output of a part is pushed into what takes it, which says whether to go on. Nothing is collected
-//! and no iterator is built. Recursion of a program is recursion here, within a limit.
+//! The evaluator: each output of a part is pushed into what takes it, which says whether to go on.
+//! Nothing is collected and no iterator is built. Recursion of a program is recursion here, within
+//! a limit.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

@@ -1,5 +1,6 @@
-//! The formats of jq (`@csv`, `@uri`, `@base64`) for one string each. Knows no values: how a list becomes a row is decided
-//! by the caller. Errors are the end of jq's sentence, which begins with the value.
+//! The formats of jq (`@csv`, `@uri`, `@base64`) for one string each. Knows no values: how a list
+//! becomes a row is decided by the caller. Errors are the end of jq's sentence, which begins with
+//! the value.
 
 use std::fmt::Write as _;
 
@@ -71,8 +72,8 @@ pub(crate) fn write_uri(text: &str, out: &mut String) {
     }
 }
 
-/// `@urid`: what percent notation stands for. As in jq, a NUL ends the text, and a byte beyond ASCII that is not in percent
-/// notation becomes U+FFFD.
+/// `@urid`: what percent notation stands for. As in jq, a NUL ends the text, and a byte beyond
+/// ASCII that is not in percent notation becomes U+FFFD.
 ///
 /// # Errors
 /// A percent sign without two digits, or digits that are not UTF-8.
@@ -180,8 +181,9 @@ fn base64_digit(byte: u8) -> Option<u32> {
     })
 }
 
-/// Text of bytes. What is not UTF-8 becomes U+FFFD as in jq: one for an encoded surrogate or a character beyond Unicode,
-/// one for a sequence that is cut off, one for each byte that begins none.
+/// Text of bytes. What is not UTF-8 becomes U+FFFD as in jq: one for an encoded surrogate or a
+/// character beyond Unicode, one for a sequence that is cut off, one for each byte that begins
+/// none.
 pub(crate) fn to_text(bytes: Vec<u8>) -> String {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return text,

@@ -1,4 +1,5 @@
-//! The words of a program. One at a time: what is inside a string is read by its own rules, see [`Lexer::string_part`].
+//! The words of a program. One at a time: what is inside a string is read by its own rules, see
+//! [`Lexer::string_part`].
 
 use crate::CompileError;
 
@@ -166,7 +167,8 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// To behind the comment's line, or lines: a line break behind an odd number of backslashes does not end it.
+    /// To behind the comment's line, or lines: a line break behind an odd number of backslashes
+    /// does not end it.
     fn skip_comment(&mut self) {
         let bytes = self.text.as_bytes();
         let mut at = self.position;
@@ -280,8 +282,8 @@ pub(crate) fn code_unit(text: &str) -> Option<u32> {
     is_hexadecimal.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-/// The character of the `\uXXXX` that `text` begins with, with a second one if it needs it, and the length of that. Half of a
-/// pair that comes second stands for the replacement character, as in jq.
+/// The character of the `\uXXXX` that `text` begins with, with a second one if it needs it, and the
+/// length of that. Half of a pair that comes second stands for the replacement character, as in jq.
 pub(crate) fn unicode(text: &str) -> Option<(char, usize)> {
     let first = code_unit(text)?;
     if !(0xd800..0xdc00).contains(&first) {

@@ -1,8 +1,8 @@
-//! jq 1.8 as a library: parse, compile, run. Pure: no input or output, no clock, no environment, no threads. It knows
-//! nothing of jobs.
+//! jq 1.8 as a library: parse, compile, run. Pure: no input or output, no clock, no environment, no
+//! threads. It knows nothing of jobs.
 //!
-//! A program is compiled once and run on many values. A value borrows from the text that it was read from as long as it
-//! can; see [`Value`] and [`json::Source`].
+//! A program is compiled once and run on many values. A value borrows from the text that it was
+//! read from as long as it can; see [`Value`] and [`json::Source`].
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -97,9 +97,9 @@ impl Program {
         })
     }
 
-    /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks off. Outputs that were
-    /// given before an error stay given. `variables` are the values of [`Options::variables`], in their order; missing ones
-    /// are null.
+    /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks
+    /// off. Outputs that were given before an error stay given. `variables` are the values of
+    /// [`Options::variables`], in their order; missing ones are null.
     ///
     /// Recurses as deep as the program and its values nest, within [`declare_stack`].
     pub fn run<'v>(

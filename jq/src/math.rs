@@ -1,12 +1,14 @@
 //! The mathematical functions of jq by name. Knows no values.
 //!
-//! The C library that this program is built with computes what Rust's standard library passes on to it, so these functions
-//! give jq's values to the last digit. The others are computed here, from the same ones, or by the crate `libm`, whose last
-//! digit may differ (error function, gamma and Bessel functions).
+//! The C library that this program is built with computes what Rust's standard library passes on to
+//! it, so these functions give jq's values to the last digit. The others are computed here, from
+//! the same ones, or by the crate `libm`, whose last digit may differ (error function, gamma and
+//! Bessel functions).
 
 use std::f64::consts::LN_2;
 
-/// A function by its number of arguments. One argument is the input of the function in jq; two and three are arguments.
+/// A function by its number of arguments. One argument is the input of the function in jq; two and
+/// three are arguments.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
     /// From one number to one.
@@ -238,7 +240,8 @@ fn atanh(x: f64) -> f64 {
 
 /// Ten to the power of `x`, through two exponentials of `e`, so that the error is that of jq.
 fn exp10(x: f64) -> f64 {
-    // The logarithm of ten in two parts. The first one has so few bits that its products with the first half of `x` are exact.
+    // The logarithm of ten in two parts. The first one has so few bits that its products with the
+    // first half of `x` are exact.
     const LN_10_HIGH: f64 = 2.302_585_065_364_837_6;
     const LN_10_LOW: f64 = 2.762_920_803_753_361_7e-8;
     const LOW_BITS: u64 = 0x07FF_FFFF;

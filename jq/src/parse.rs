@@ -15,7 +15,8 @@ const KEYWORDS: [&str; 18] = [
     "reduce", "foreach", "try", "catch", "label", "break",
 ];
 
-/// The tree of a whole program. A program of nothing but definitions, or of nothing at all, gives its input.
+/// The tree of a whole program. A program of nothing but definitions, or of nothing at all, gives
+/// its input.
 pub(crate) fn program(text: &str) -> Result<Expression, CompileError> {
     let mut parser = Parser::new(text)?;
     let mut definitions = Vec::new();

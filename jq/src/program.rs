@@ -1,4 +1,5 @@
-//! The compiled form of a program: names are resolved, constants are values. Data for the evaluator.
+//! The compiled form of a program: names are resolved, constants are values. Data for the
+//! evaluator.
 
 use crate::ast::Operator;
 use crate::builtins::format::Format;
@@ -112,8 +113,9 @@ pub(crate) enum Part {
 pub(crate) enum Patterns {
     /// One pattern; each of its variables is a link, in the order in which they are bound.
     One(Pattern),
-    /// Several: the variables of all of them, by name and in order of their names, are the links of what follows. For each
-    /// pattern also: which of its own links, counted from the innermost, is which variable.
+    /// Several: the variables of all of them, by name and in order of their names, are the links of
+    /// what follows. For each pattern also: which of its own links, counted from the innermost, is
+    /// which variable.
     Several {
         variables: usize,
         alternatives: Vec<(Pattern, Vec<Option<usize>>)>,

@@ -1,8 +1,9 @@
-//! Regular expressions in the syntax of jq (Oniguruma, `Perl_NG`): compiles a pattern and finds its matches, with offsets
-//! in code points. Knows no values, and keeps no compiled pattern.
+//! Regular expressions in the syntax of jq (Oniguruma, `Perl_NG`): compiles a pattern and finds its
+//! matches, with offsets in code points. Knows no values, and keeps no compiled pattern.
 //!
-//! Oniguruma decides what matches, so the matches are those of jq to the last quirk. Patterns of the plain subset that
-//! [`plain`] knows are searched by the crate `regex` instead, which is faster and never gives up.
+//! Oniguruma decides what matches, so the matches are those of jq to the last quirk. Patterns of
+//! the plain subset that [`plain`] knows are searched by the crate `regex` instead, which is faster
+//! and never gives up.
 
 mod plain;
 #[cfg(test)]
@@ -12,14 +13,16 @@ use std::borrow::Cow;
 
 use onig::{MatchParam, RegexOptions, Region, SearchOptions, Syntax};
 
-/// Entries of Oniguruma's stack for one search. An entry is 40 bytes, so a search takes at most 320 MB; without a limit a
-/// long line could take all memory of the process.
+/// Entries of Oniguruma's stack for one search. An entry is 40 bytes, so a search takes at most 320
+/// MB; without a limit a long line could take all memory of the process.
 const MATCH_STACK_LIMIT: u32 = 8_000_000;
 
-/// Bytes of a pattern. Oniguruma's compiler is recursive and some patterns grow as it compiles them.
+/// Bytes of a pattern. Oniguruma's compiler is recursive and some patterns grow as it compiles
+/// them.
 pub(crate) const MAX_PATTERN_BYTES: usize = 64 << 10;
 
-/// Groups, one in another. Oniguruma allows 4,096 levels, for which its compiler needs more stack than a thread has.
+/// Groups, one in another. Oniguruma allows 4,096 levels, for which its compiler needs more stack
+/// than a thread has.
 const MAX_NESTING: usize = 250;
 
 /// A compiled pattern.
@@ -150,7 +153,8 @@ impl Regex {
                 break;
             }
             let (from, to) = spans.whole();
-            // jq goes on one byte after an empty match, also within a character. Oniguruma searches from there.
+            // jq goes on one byte after an empty match, also within a character. Oniguruma searches
+            // from there.
             start = if from == to { to + 1 } else { to };
             if !visit(spans.next_match()) || !global {
                 break;
@@ -209,7 +213,8 @@ fn refuse_large(pattern: &str) -> Result<(), String> {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            // A bracket opens a class, and classes nest too. More are counted than there are, never fewer.
+            // A bracket opens a class, and classes nest too. More are counted than there are, never
+            // fewer.
             b'(' | b'[' => depth += 1,
             b')' | b']' => depth = depth.saturating_sub(1),
             _ => {}
@@ -254,7 +259,8 @@ impl Flags {
     }
 }
 
-/// The spans of one match's groups, in bytes, and a cursor that counts code points from match to match.
+/// The spans of one match's groups, in bytes, and a cursor that counts code points from match to
+/// match.
 struct Spans<'t> {
     text: &'t str,
     is_ascii: bool,
@@ -275,7 +281,8 @@ impl<'t> Spans<'t> {
 
     fn read(&mut self, region: &Region) -> bool {
         for (group, span) in self.groups.iter_mut().enumerate() {
-            // Oniguruma can give a group an end before its beginning, which makes jq crash. Such a group is empty here.
+            // Oniguruma can give a group an end before its beginning, which makes jq crash. Such a
+            // group is empty here.
             *span = region.pos(group).map(|(from, to)| (from, to.max(from)));
         }
         true
@@ -328,8 +335,8 @@ impl<'t> Spans<'t> {
         }
     }
 
-    /// Offset and length in code points. jq does not notice the beginning of a span within a character: such a span begins
-    /// at 0, unless it is empty.
+    /// Offset and length in code points. jq does not notice the beginning of a span within a
+    /// character: such a span begins at 0, unless it is empty.
     fn in_code_points(&mut self, from: usize, to: usize) -> (usize, usize) {
         if self.is_ascii {
             return (from, to - from);

@@ -1,13 +1,14 @@
-//! How much stack is left. Evaluating recurses as deep as a program and its values nest: whoever recurses asks here
-//! first, so that endless recursion is an error and not the end of the process.
+//! How much stack is left. Evaluating recurses as deep as a program and its values nest: whoever
+//! recurses asks here first, so that endless recursion is an error and not the end of the process.
 
 use std::cell::Cell;
 
-/// Stack of a thread that evaluates untrusted programs: what jq programs and documents in the wild need many times over.
-/// Only touched pages cost memory.
+/// Stack of a thread that evaluates untrusted programs: what jq programs and documents in the wild
+/// need many times over. Only touched pages cost memory.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// What is taken to be left of a thread's stack when nobody said how large it is: half of what Rust gives its threads.
+/// What is taken to be left of a thread's stack when nobody said how large it is: half of what Rust
+/// gives its threads.
 const UNKNOWN_BYTES: usize = 1 << 20;
 
 /// Kept free below the floor, for what does not ask.
@@ -18,8 +19,8 @@ thread_local! {
     static FLOOR: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Says that this thread has about `bytes` of stack from here on. Call it at the start of a thread; without it
-/// 1 MiB is taken for granted. A value that is too large makes endless recursion crash.
+/// Says that this thread has about `bytes` of stack from here on. Call it at the start of a thread;
+/// without it 1 MiB is taken for granted. A value that is too large makes endless recursion crash.
 pub fn declare(bytes: usize) {
     let usable = bytes.saturating_sub(RESERVE_BYTES);
     FLOOR.set(here().saturating_sub(usable).max(1));

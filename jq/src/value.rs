@@ -1,6 +1,6 @@
-//! Values: what programs take, pass on and give. A value borrows from its record as long as it can: strings without
-//! escapes are slices of the text, numbers keep their text, arrays and objects stay places on the tape until they are
-//! changed. Knows no programs.
+//! Values: what programs take, pass on and give. A value borrows from its record as long as it can:
+//! strings without escapes are slices of the text, numbers keep their text, arrays and objects stay
+//! places on the tape until they are changed. Knows no programs.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -57,7 +57,8 @@ pub enum Text<'a> {
     Shared(Rc<String>),
 }
 
-/// The types of jq, in the order in which values of different types compare; false and true are types of their own there.
+/// The types of jq, in the order in which values of different types compare; false and true are
+/// types of their own there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Type {
     /// `null`

@@ -1,5 +1,6 @@
-//! The table of expectations: our expressions, with what real jq 1.8.1 makes of them (`make jq-expectations`). An answer
-//! that differs on purpose is in `expectations/differences.jsonl`, with the name of its row in docs/expressions.md.
+//! The table of expectations: our expressions, with what real jq 1.8.1 makes of them
+//! (`make jq-expectations`). An answer that differs on purpose is in
+//! `expectations/differences.jsonl`, with the name of its row in docs/expressions.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 
@@ -89,7 +90,8 @@ fn tables() -> Vec<PathBuf> {
     tables
 }
 
-/// Errors are compared as such: jq cuts the values in its messages, and words some differently from call to call.
+/// Errors are compared as such: jq cuts the values in its messages, and words some differently from
+/// call to call.
 fn is_same(ours: &Answer, theirs: &Answer) -> bool {
     ours.outputs == theirs.outputs
         && ours.error.is_some() == theirs.error.is_some()

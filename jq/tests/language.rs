@@ -1,4 +1,5 @@
-//! What programs give: the language itself, its limits and what is refused. The functions are in the table of expectations.
+//! What programs give: the language itself, its limits and what is refused. The functions are in
+//! the table of expectations.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 

@@ -1,5 +1,5 @@
-//! Random programs: whatever is written, it compiles or is refused, and whatever compiles ends in values or an error. What
-//! the values are is compared with real jq by `make jq-fuzz`.
+//! Random programs: whatever is written, it compiles or is refused, and whatever compiles ends in
+//! values or an error. What the values are is compared with real jq by `make jq-fuzz`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 

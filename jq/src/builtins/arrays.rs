@@ -169,7 +169,8 @@ pub(super) fn last_index<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Outpu
     index(&last, &Value::Integer(0))
 }
 
-/// The events of a value: each of its leaves with its path, and the end of each container that is not empty.
+/// The events of a value: each of its leaves with its path, and the end of each container that is
+/// not empty.
 pub(super) fn to_stream<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     let mut events = Vec::new();
     push_events(&mut events, &mut Vec::new(), &input)?;

@@ -1,4 +1,5 @@
-//! `strftime`: writes a broken-down time by a format, as the C library does in the C locale and in UTC.
+//! `strftime`: writes a broken-down time by a format, as the C library does in the C locale and in
+//! UTC.
 
 use super::{
     BrokenDown, DATE, DATE_AND_TIME, HOUR_AND_MINUTE, ISO_DATE, MONTHS, SHORT, TIME,
@@ -288,7 +289,8 @@ impl Writer<'_> {
     }
 }
 
-/// Year and week of ISO 8601: weeks begin on Monday, and the first one has the year's first Thursday.
+/// Year and week of ISO 8601: weeks begin on Monday, and the first one has the year's first
+/// Thursday.
 fn iso_week(time: &BrokenDown) -> (i64, i64) {
     let length = |year| 365 + i64::from(is_leap(year));
     let mut year = time.c_year();

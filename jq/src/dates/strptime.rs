@@ -36,8 +36,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Which names and digits the C library decided to read. In the C locale they are the same, but the decision makes some
-/// directives fail that come later.
+/// Which names and digits the C library decided to read. In the C locale they are the same, but the
+/// decision makes some directives fail that come later.
 #[derive(Clone, Copy, PartialEq)]
 enum Decided {
     Not,
@@ -342,7 +342,8 @@ impl<'t> Parser<'t> {
         self.year_of_century()
     }
 
-    /// `%O`: the C locale has no other digits. Having found none, the C library reads no others after that.
+    /// `%O`: the C locale has no other digits. Having found none, the C library reads no others
+    /// after that.
     fn alternative(&mut self, directive: u8) -> Option<()> {
         match directive {
             b'b' | b'B' | b'h' => self.name(directive),
@@ -442,8 +443,8 @@ impl<'t> Parser<'t> {
         self.time
     }
 
-    /// Those of the two that were not read. A day of another year is looked for as the C library does: on through its table,
-    /// whose rows follow each other.
+    /// Those of the two that were not read. A day of another year is looked for as the C library
+    /// does: on through its table, whose rows follow each other.
     fn month_and_day_of_yearday(&mut self) {
         let table = DAYS_BEFORE.as_flattened();
         let year = if is_leap(self.time.year) {
@@ -478,14 +479,16 @@ fn days_before_month(time: &BrokenDown) -> i64 {
         .unwrap_or_default()
 }
 
-/// The weekday by the C library's formula, which cuts quotients towards zero, so that it is wrong before year 1.
+/// The weekday by the C library's formula, which cuts quotients towards zero, so that it is wrong
+/// before year 1.
 fn weekday_of(time: &BrokenDown) -> i64 {
     let year = time.year - i64::from(time.month < 2);
     let (fourths, centuries) = (year / 4, year / 4 / 25);
     let leap_days = fourths - centuries + i64::from(fourths % 25 < 0) + centuries / 4;
     let month = usize::try_from(time.month).unwrap_or_default();
     let before = DAYS_BEFORE[0].get(month).copied().unwrap_or_default();
-    // The leap days of the years 1 to 1969 and the Thursday that 1970 began with are in the constant.
+    // The leap days of the years 1 to 1969 and the Thursday that 1970 began with are in the
+    // constant.
     let days = (time.year - 1970) * 365 + leap_days + before + time.day - 1 - 473;
     days.rem_euclid(DAYS_A_WEEK)
 }

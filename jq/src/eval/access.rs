@@ -50,8 +50,8 @@ fn cannot_index<'v>(value: &Value<'v>, key: &Value<'v>) -> super::flow::Failure<
     })
 }
 
-/// The position that a number means in an array, counted from the end when it is negative; `None` outside, as far as that
-/// is known here, and for NaN.
+/// The position that a number means in an array, counted from the end when it is negative; `None`
+/// outside, as far as that is known here, and for NaN.
 pub(crate) fn position(array: &Value<'_>, key: &Value<'_>) -> Option<usize> {
     let wanted = whole(key)?;
     if wanted >= 0 {
@@ -70,7 +70,8 @@ pub(crate) fn whole(key: &Value<'_>) -> Option<i64> {
     (!float.is_nan()).then(|| float.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i64)
 }
 
-/// `value[from:to]` of an array, a string or null; null for a bound stands for the end on that side.
+/// `value[from:to]` of an array, a string or null; null for a bound stands for the end on that
+/// side.
 pub(crate) fn slice<'v>(value: &Value<'v>, from: &Value<'v>, to: &Value<'v>) -> Output<'v> {
     match value {
         Value::Null => Ok(Value::Null),

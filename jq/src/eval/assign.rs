@@ -9,8 +9,9 @@ use super::paths::{change_path, delete_paths, get_path, set_path};
 use crate::program::{Kind, Node};
 use crate::value::Value;
 
-/// Paths that an assignment collects before it changes anything, so that it can change the input in place while nobody
-/// else holds it. Beyond that it changes the input path by path: there may be paths without end, until a change fails.
+/// Paths that an assignment collects before it changes anything, so that it can change the input in
+/// place while nobody else holds it. Beyond that it changes the input path by path: there may be
+/// paths without end, until a change fails.
 const MOST_WAITING: usize = 1 << 10;
 
 impl<'v> Machine<'_, 'v> {
@@ -56,7 +57,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `paths |= update`: the first output of `update` takes the place of what was there; without one it is deleted.
+    /// `paths |= update`: the first output of `update` takes the place of what was there; without
+    /// one it is deleted.
     pub(super) fn update(
         &self,
         paths: &'v Node,

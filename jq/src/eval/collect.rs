@@ -1,5 +1,5 @@
-//! Parts that make values of several outputs: arrays, objects, strings, operators and filters of values, with every
-//! combination of what their parts give.
+//! Parts that make values of several outputs: arrays, objects, strings, operators and filters of
+//! values, with every combination of what their parts give.
 
 use super::Machine;
 use super::environment::Environment;

@@ -1,5 +1,5 @@
-//! What names of a program stand for while it runs: a list of links on the stack, from the innermost outwards. The compiler
-//! counted how far away each name is.
+//! What names of a program stand for while it runs: a list of links on the stack, from the
+//! innermost outwards. The compiler counted how far away each name is.
 
 use crate::program::Node;
 use crate::value::Value;

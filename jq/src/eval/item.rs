@@ -1,5 +1,5 @@
-//! What flows through a program: values alone, or values with the paths that lead to them. The evaluator is written once
-//! for both.
+//! What flows through a program: values alone, or values with the paths that lead to them. The
+//! evaluator is written once for both.
 
 use std::rc::Rc;
 

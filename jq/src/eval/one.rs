@@ -1,5 +1,5 @@
-//! Parts that give exactly one value: computed directly, without anything to push it into. What is not known here is run
-//! output by output.
+//! Parts that give exactly one value: computed directly, without anything to push it into. What is
+//! not known here is run output by output.
 
 use super::environment::Environment;
 use super::flow::{Failure, Output, error};

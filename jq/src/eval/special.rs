@@ -1,5 +1,6 @@
-//! Filters whose arguments are programs and which the evaluator runs itself: those that choose, repeat and stop, and
-//! those that sort by what a program gives. What repeats uses no stack for its last step.
+//! Filters whose arguments are programs and which the evaluator runs itself: those that choose,
+//! repeat and stop, and those that sort by what a program gives. What repeats uses no stack for its
+//! last step.
 
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, Stop, error};
@@ -275,8 +276,9 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Gives what `visit` gives of an item, then does the same with what `step` makes of it. The last thing that `step`
-    /// gives is gone on with in a loop, all others by recursion. So it is known one output late which one is the last.
+    /// Gives what `visit` gives of an item, then does the same with what `step` makes of it. The
+    /// last thing that `step` gives is gone on with in a loop, all others by recursion. So it is
+    /// known one output late which one is the last.
     fn repeat<M: Item<'v>>(
         &self,
         mut item: M,
@@ -554,7 +556,8 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// The element with the least or the greatest key; of equal ones the first least and the last greatest, as in jq.
+/// The element with the least or the greatest key; of equal ones the first least and the last
+/// greatest, as in jq.
 pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) -> Output<'v> {
     let mut found: Option<(Value<'v>, Value<'v>)> = None;
     for (key, element) in keyed {
@@ -621,7 +624,8 @@ const NTH: Rule = Rule {
 enum Steps<'v> {
     Negative,
     Of(u64),
-    /// jq compares it with 0, which it is greater than, and subtracts 1 from it at the first output.
+    /// jq compares it with 0, which it is greater than, and subtracts 1 from it at the first
+    /// output.
     Unfit(Failure<'v>),
 }
 

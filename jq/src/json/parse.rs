@@ -1,4 +1,5 @@
-//! The reader of `fromjson` and `tonumber`: as lenient with numbers as jq, with a limit of depth. Never recurses.
+//! The reader of `fromjson` and `tonumber`: as lenient with numbers as jq, with a limit of depth.
+//! Never recurses.
 
 use std::rc::Rc;
 
@@ -32,8 +33,8 @@ pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     }
 }
 
-/// The number that a text is: besides JSON's numbers with a plus sign, superfluous zeros, and without a digit on one side of
-/// the point; also NaN and the infinities.
+/// The number that a text is: besides JSON's numbers with a plus sign, superfluous zeros, and
+/// without a digit on one side of the point; also NaN and the infinities.
 pub(crate) fn number<'v>(text: &str) -> Option<Value<'v>> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),

@@ -8,8 +8,8 @@ use super::error::JsonError;
 use super::string::unescape;
 use super::tape::{Kind, Node, ScanLimits, scan};
 
-/// Containers with more nodes inside than this get an index as soon as somebody looks for a single child: below, walking
-/// is as fast.
+/// Containers with more nodes inside than this get an index as soon as somebody looks for a single
+/// child: below, walking is as fast.
 const INDEXED_NODES: usize = 64;
 
 /// A checked JSON text with its tape.
@@ -17,8 +17,8 @@ const INDEXED_NODES: usize = 64;
 pub struct Source<'a> {
     text: Cow<'a, str>,
     nodes: Cow<'a, [Node]>,
-    /// Of large containers in which single children were looked for: the nodes of an array's elements in order, of an
-    /// object's keys sorted by key.
+    /// Of large containers in which single children were looked for: the nodes of an array's
+    /// elements in order, of an object's keys sorted by key.
     indices: RwLock<HashMap<u32, Arc<[u32]>>>,
 }
 
@@ -30,8 +30,8 @@ pub struct View<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The text with the tape that [`scan`](super::tape::scan) made of it. The text must not have white space outside
-    /// strings.
+    /// The text with the tape that [`scan`](super::tape::scan) made of it. The text must not have
+    /// white space outside strings.
     pub fn new(text: &'a str, nodes: &'a [Node]) -> Self {
         Self {
             text: Cow::Borrowed(text),
@@ -140,7 +140,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The members of an object in the order of the text, repeated keys included; nothing for any other value.
+    /// The members of an object in the order of the text, repeated keys included; nothing for any
+    /// other value.
     pub fn members(self) -> impl Iterator<Item = (View<'a>, View<'a>)> + Clone {
         let mut next = self.index + 1;
         let end = self.end_of(Kind::Object);
@@ -293,7 +294,8 @@ impl<'a> Iterator for ElementViews<'a> {
     }
 }
 
-/// Up to so many keys each is compared with each: no memory is taken, and lengths nearly always differ.
+/// Up to so many keys each is compared with each: no memory is taken, and lengths nearly always
+/// differ.
 const COMPARED_KEYS: usize = 16;
 
 fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {

@@ -1,9 +1,10 @@
-//! The plain subset of patterns, for which the crate `regex` finds exactly what Oniguruma finds. Whatever it does not know
-//! it leaves to Oniguruma: it never refuses a pattern, and never guesses.
+//! The plain subset of patterns, for which the crate `regex` finds exactly what Oniguruma finds.
+//! Whatever it does not know it leaves to Oniguruma: it never refuses a pattern, and never guesses.
 //!
-//! Outside of the subset are, among others: patterns that match the empty text, repetitions of what may be empty,
-//! look-around, back-references, `\B`, POSIX classes, nested classes, and letters after a backslash other than `d w s b n
-//! t r`. Some patterns are exact only for some texts, which [`Plain::is_exact_for`] decides.
+//! Outside of the subset are, among others: patterns that match the empty text, repetitions of what
+//! may be empty, look-around, back-references, `\B`, POSIX classes, nested classes, and letters
+//! after a backslash other than `d w s b n t r`. Some patterns are exact only for some texts, which
+//! [`Plain::is_exact_for`] decides.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -20,7 +21,8 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// The largest count of a repetition, for the same reason.
 const MAX_COUNT: u32 = 1_000;
 
-/// Oniguruma's `\w` in a class; a test compares it character by character. That of the crate `regex` has joiners too.
+/// Oniguruma's `\w` in a class; a test compares it character by character. That of the crate
+/// `regex` has joiners too.
 const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}";
 
 /// What `\w` has in addition outside of a class.
@@ -129,8 +131,8 @@ impl Plain {
     }
 }
 
-/// Writes a pattern of the subset in the syntax of the crate `regex`. Its functions return the least number of characters
-/// that what they read matches, and `None` outside of the subset.
+/// Writes a pattern of the subset in the syntax of the crate `regex`. Its functions return the
+/// least number of characters that what they read matches, and `None` outside of the subset.
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
     out: String,

@@ -1,5 +1,6 @@
-//! Numbers. Integers are exact however long, within a limit, in sums, differences and products; every other number that is
-//! computed is a 64-bit floating point number. A number that nobody computes with keeps its text.
+//! Numbers. Integers are exact however long, within a limit, in sums, differences and products;
+//! every other number that is computed is a 64-bit floating point number. A number that nobody
+//! computes with keeps its text.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -9,7 +10,8 @@ use num_bigint::Sign;
 
 use super::Value;
 
-/// The longest integer that is computed exactly: far beyond any identifier, and its arithmetic takes microseconds.
+/// The longest integer that is computed exactly: far beyond any identifier, and its arithmetic
+/// takes microseconds.
 pub(crate) const MAX_DIGITS: usize = 10_000;
 
 /// Integers with no more bits than this surely have no more digits than [`MAX_DIGITS`].
@@ -270,8 +272,9 @@ fn negated_text<'a>(text: &str) -> Value<'a> {
     Value::OwnedDecimal(format!("-{text}").into())
 }
 
-/// How two numbers compare, neither of them NaN: exactly where both are exact, integers exactly with everything, and what
-/// has a point or an exponent as floating point with what is floating point.
+/// How two numbers compare, neither of them NaN: exactly where both are exact, integers exactly
+/// with everything, and what has a point or an exponent as floating point with what is floating
+/// point.
 pub(crate) fn compare_numbers(left: &Value<'_>, right: &Value<'_>) -> Ordering {
     if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
         return left.cmp(right);

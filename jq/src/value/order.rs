@@ -1,4 +1,5 @@
-//! The order of values and their equality, as jq has them: null, false, true, numbers, strings, arrays, objects.
+//! The order of values and their equality, as jq has them: null, false, true, numbers, strings,
+//! arrays, objects.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -132,8 +133,9 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same values in ascending order of `key`; equal ones stay in their order. A sort of our own: NaN and the mixture
-    /// of exact and rounded numbers are no total order, which the standard library's sorts punish.
+    /// The same values in ascending order of `key`; equal ones stay in their order. A sort of our
+    /// own: NaN and the mixture of exact and rounded numbers are no total order, which the standard
+    /// library's sorts punish.
     pub(crate) fn sort<T: Clone>(
         items: &mut Vec<T>,
         key: &impl Fn(&T) -> &Value<'a>,

@@ -1,4 +1,5 @@
-//! Values as JSON text: compact, strings with the fewest escapes, numbers as they were written or as jq prints them.
+//! Values as JSON text: compact, strings with the fewest escapes, numbers as they were written or
+//! as jq prints them.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -127,7 +128,8 @@ impl Value<'_> {
     }
 }
 
-/// Appends a value of a record in canonical form: each key once, at its first place and with its last value.
+/// Appends a value of a record in canonical form: each key once, at its first place and with its
+/// last value.
 fn push_view(text: &mut String, view: View<'_>) -> Result<(), TooDeep> {
     match view.kind() {
         Kind::Null | Kind::False | Kind::True | Kind::Number | Kind::PlainString => {
