@@ -15,6 +15,9 @@ use crate::calls::CallError;
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// The scheduler's messages from before the pod had a node explain nothing any more.
 const OF_THE_SCHEDULER: &str = "FailedScheduling";
+/// A probe asks a container that runs: the pod has started, and is not ready yet. A busy node causes
+/// many of these.
+const OF_A_PROBE: &str = "Unhealthy";
 /// Reason of the event that an image is being pulled, which is not a problem.
 const PULLING: &str = "Pulling";
 /// The kubelet's words for a volume that is late. Another event explains why.
@@ -95,7 +98,7 @@ impl StartEvent {
         let is_warning = event.type_.as_deref() == Some("Warning");
         let kind = match reason {
             PULLING => StartEventKind::Pulling,
-            OF_THE_SCHEDULER => return None,
+            OF_THE_SCHEDULER | OF_A_PROBE => return None,
             _ if !is_warning => return None,
             _ if is_missing_reference(message) => StartEventKind::ReferenceNotFound,
             _ => StartEventKind::Failing,
@@ -207,6 +210,12 @@ mod tests {
             ),
             event("Normal", "Scheduled", 300, "Successfully assigned"),
             event("Normal", "Pulled", 300, "already present"),
+            event(
+                "Warning",
+                "Unhealthy",
+                300,
+                "Readiness probe failed: HTTP probe failed with statuscode: 503",
+            ),
             earlier,
         ];
         assert_eq!(said(&events), None);
