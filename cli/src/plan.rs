@@ -2,12 +2,14 @@
 //! reads and writes no data.
 
 use anyhow::{Context as _, Result, bail};
-use zephyr_crds::pipeline::SourceSpec;
+use zephyr_crds::pipeline::{PipelineSpec, SOURCE_FILES, SourceSpec, table_files};
 use zephyr_crds::validate::Place;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
+use zephyr_store::ledger::TableFiles;
 use zephyr_worker::convert;
 use zephyr_worker::coordinator::{check_places, literal_inputs};
+use zephyr_worker::task::check_sizes;
 
 use crate::input;
 use crate::manifest;
@@ -43,10 +45,14 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             lines.join("\n")
         );
     }
-    let (shards, inputs) = match &pipeline.source {
+    let (shards, mut inputs) = match &pipeline.source {
         Source::Items { values, shards } => {
             let shards = shards.map_or(u32::try_from(values.len()), Ok);
-            (shards.context("too many items")?, Vec::new())
+            let tables = options.files.map(|_| literal_inputs(&job.spec));
+            (
+                shards.context("too many items")?,
+                tables.unwrap_or_default(),
+            )
         }
         Source::Files { .. } => {
             if let Some(files) = options.files {
@@ -58,6 +64,9 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             }
         }
     };
+    if options.files.is_none() {
+        inputs.extend(list_tables(&job.spec.pipeline).await?);
+    }
     let plan = plan::plan(&pipeline, shards);
     if let Err(error) = check_places(&job.spec, plan.output_shards(), inputs).await {
         bail!("{}: the job is refused\n  {error}", options.filename);
@@ -66,13 +75,33 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     Ok(())
 }
 
+/// What fails if the storage cannot be reached.
+const LIST: &str = "list the input (--files N plans without reading the storage)";
+
+/// Lists the files of the tables, and says how much they take.
+async fn list_tables(pipeline: &PipelineSpec) -> Result<Vec<String>> {
+    let mut tables = TableFiles::new();
+    for (name, table) in &pipeline.tables {
+        let field = table_files(name);
+        let files = input::list(&input::stores(), &field, &table.files, LIST).await?;
+        let size = bytes(files.iter().map(|file| file.size).sum());
+        note(&format!(
+            "table {name}: {} files, {size}, in every slot",
+            files.len()
+        ));
+        tables.insert(name.clone(), files);
+    }
+    check_sizes(&tables)?;
+    let files = tables.into_values().flatten();
+    Ok(files.map(|file| file.uri).collect())
+}
+
 async fn list(source: &SourceSpec) -> Result<Vec<String>> {
     let files = source
         .files
         .as_ref()
         .context("spec.pipeline.source.files: missing")?;
-    let context = "list the input (--files N plans without reading the storage)";
-    let inputs = input::list(&input::stores(), files, context).await?;
+    let inputs = input::list(&input::stores(), SOURCE_FILES, files, LIST).await?;
     note(&format!(
         "input: {} files, {}",
         inputs.len(),

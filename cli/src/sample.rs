@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::pipeline::{Compression, FilesSource, SinkMode};
+use zephyr_crds::pipeline::{Compression, FilesSource, SOURCE_FILES, SinkMode};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::record::Record;
 use zephyr_store::formats::{FileReader, ReadLimits, source_format};
@@ -112,7 +112,7 @@ impl Sample {
         limits: ReadLimits,
     ) -> Result<()> {
         let stores = input::stores();
-        let listed = input::list(&stores, files, "list the input").await?;
+        let listed = input::list(&stores, SOURCE_FILES, files, "list the input").await?;
         if listed.is_empty() {
             return Ok(());
         }

@@ -96,6 +96,7 @@ mod run {
         latest_version_writes_what_is_expected "latest-version"
         log_lines_to_json_writes_what_is_expected "log-lines-to-json"
         mask_personal_data_writes_what_is_expected "mask-personal-data"
+        orders_by_region_writes_what_is_expected "orders-by-region"
         revenue_writes_what_is_expected "revenue"
         sample_writes_what_is_expected "sample"
         search_index_writes_what_is_expected "search-index"

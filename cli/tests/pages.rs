@@ -223,6 +223,7 @@ mod run {
         the_page_on_formats_shows_what_comes_out "pipeline/formats.md"
         the_page_on_limits_shows_what_comes_out "pipeline/limits.md"
         the_page_on_named_values_shows_what_comes_out "pipeline/named-values.md"
+        the_page_on_tables_shows_what_comes_out "pipeline/tables.md"
         the_page_on_places_shows_what_comes_out "pipeline/places.md"
         the_page_on_the_sink_files_shows_what_comes_out "pipeline/sink-files.md"
         the_page_on_the_source_files_shows_what_comes_out "pipeline/source-files.md"

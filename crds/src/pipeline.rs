@@ -29,6 +29,10 @@ pub const MAX_AGGREGATES: usize = 32;
 pub const MAX_TAKE: i64 = 1_000_000_000_000;
 /// Most named values.
 pub const MAX_VALUES: usize = 100;
+/// Most tables.
+pub const MAX_TABLES: usize = 8;
+/// Most paths of a table. The API server bounds the work of its rules for all tables together.
+pub const MAX_TABLE_PATHS: usize = 20;
 /// Most columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
@@ -52,6 +56,24 @@ pub struct PipelineSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::named_values")]
     pub values: BTreeMap<String, Value>,
+    /// Small files by name, at most 8 tables: `$name` in expressions is an object that holds each record of the
+    /// files under its key. Each worker's process holds all tables in memory: 256Mi together. Immutable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::tables")]
+    pub tables: BTreeMap<String, TableSpec>,
+}
+
+/// A table: the records of small files, found by their keys.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableSpec {
+    /// The files of the table; at most 20 paths. Immutable.
+    pub files: FilesSource,
+    /// A jq expression that gives the key of a record: a string, another one for each record.
+    /// Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub key: String,
 }
 
 /// Maximum sizes of lines, records and windows.
@@ -115,7 +137,25 @@ pub struct EffectiveLimits {
     pub zstd_window: u64,
 }
 
+/// The field of the source's files.
+pub const SOURCE_FILES: &str = "spec.pipeline.source.files";
+
+/// The field of a table's files.
+pub fn table_files(name: &str) -> String {
+    format!("spec.pipeline.tables.{name}.files")
+}
+
 impl PipelineSpec {
+    /// All files that the job reads, each set with its field: those of the source, then those of
+    /// the tables in the order of their names.
+    pub fn files_read(&self) -> impl Iterator<Item = (String, &FilesSource)> {
+        let source = self.source.files.iter();
+        let tables = self.tables.iter();
+        source
+            .map(|files| (SOURCE_FILES.to_owned(), files))
+            .chain(tables.map(|(name, table)| (table_files(name), &table.files)))
+    }
+
     /// The limits that apply: those of the manifest, or the defaults. Fails for a value that is not
     /// an amount, which validation refuses.
     pub fn effective_limits(&self) -> Result<EffectiveLimits, QuantityError> {

@@ -8,6 +8,7 @@
 
 use crate::field_error::{FieldError, shown};
 use crate::job::ZephyrJobSpec;
+use crate::pipeline::{SOURCE_FILES, table_files};
 
 /// Names that every job writes beside its output, so that no output file may have them: the marker
 /// of a run that began, and the marker of one that succeeded.
@@ -22,12 +23,14 @@ pub(crate) const HIDDEN_NAMES_ALLOWED: &str =
 /// itself.
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// The use that a job makes of a place. A new kind of place, such as a dead-letter output or a
-/// table, becomes one more role.
+/// The use that a job makes of a place. A new kind of place, such as a dead-letter output, becomes
+/// one more role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The input path at this index.
     Input(usize),
+    /// A path of a table.
+    Table,
     /// The output files and the markers beside them.
     Sink,
     /// The ledger and the intermediate data.
@@ -46,10 +49,11 @@ enum Purpose {
 }
 
 impl Role {
-    /// The field that names the place.
-    pub fn field(self) -> String {
+    /// The field that names the place, or all places of this role.
+    fn field(self) -> String {
         match self {
-            Self::Input(index) => format!("spec.pipeline.source.files.paths[{index}]"),
+            Self::Input(index) => format!("{SOURCE_FILES}.paths[{index}]"),
+            Self::Table => "spec.pipeline.tables".to_owned(),
             Self::Sink => "spec.pipeline.sink.files.path".to_owned(),
             Self::Storage => "spec.storage.uri".to_owned(),
         }
@@ -57,7 +61,7 @@ impl Role {
 
     fn purpose(self) -> Purpose {
         match self {
-            Self::Input(_) => Purpose::Reads,
+            Self::Input(_) | Self::Table => Purpose::Reads,
             Self::Sink => Purpose::Writes,
             Self::Storage => Purpose::Owns,
         }
@@ -88,6 +92,7 @@ struct Names {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     role: Role,
+    field: String,
     uri: String,
     /// The part without wildcards and placeholders: the whole path of a file or of the storage,
     /// otherwise a folder with its trailing slash.
@@ -105,6 +110,16 @@ pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
     let mut areas: Vec<Area> = inputs
         .filter_map(|(index, path)| Area::of(Role::Input(index), path))
         .collect();
+    for (name, table) in &spec.pipeline.tables {
+        let paths = table.files.paths.iter().enumerate();
+        areas.extend(paths.filter_map(|(index, path)| {
+            let field = format!("{}.paths[{index}]", table_files(name));
+            Some(Area {
+                field,
+                ..Area::of(Role::Table, path)?
+            })
+        }));
+    }
     areas.extend(Area::of(Role::Sink, &spec.pipeline.sink.files.path));
     areas.extend(Area::of(Role::Storage, &spec.storage.uri));
     areas
@@ -113,7 +128,7 @@ pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
 /// Every pair of places that may share a name, each with the field to change. A field is reported
 /// once for each kind of place that it overlaps.
 pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
-    let mut named: Vec<(Role, Purpose)> = Vec::new();
+    let mut named: Vec<(&str, Purpose)> = Vec::new();
     let mut errors = Vec::new();
     for (index, first) in areas.iter().enumerate() {
         for second in &areas[index + 1..] {
@@ -121,7 +136,7 @@ pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
                 continue;
             }
             let (wrong, other) = blame(first, second);
-            let key = (wrong.role, other.role.purpose());
+            let key = (wrong.field.as_str(), other.role.purpose());
             if !named.contains(&key) {
                 named.push(key);
                 errors.push(error(wrong, other));
@@ -171,12 +186,8 @@ fn error(wrong: &Area, other: &Area) -> FieldError {
             shown(&other.known)
         ),
     };
-    let fault = format!(
-        "overlaps {}, {}{links}",
-        other.role.field(),
-        shown(&other.uri)
-    );
-    FieldError::new(wrong.role.field(), fault, allowed).got(&wrong.uri)
+    let fault = format!("overlaps {}, {}{links}", other.field, shown(&other.uri));
+    FieldError::new(&wrong.field, fault, allowed).got(&wrong.uri)
 }
 
 impl Area {
@@ -195,6 +206,7 @@ impl Area {
         let has_bucket = variable.is_none() || !text[..known].ends_with("://");
         has_bucket.then(|| Self {
             role,
+            field: role.field(),
             uri: uri.to_owned(),
             known: text[..known].to_owned(),
             rest: text[known..].to_owned(),

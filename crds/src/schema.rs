@@ -1,10 +1,12 @@
 //! Schemas of the fields for which the API must set tighter bounds than the Rust type. No rule in
 //! CEL is here: those are in [`crate::rules`].
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
 
 use crate::pipeline::{
-    AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS, MAX_VALUES,
+    AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS, MAX_TABLE_PATHS,
+    MAX_TABLES, MAX_VALUES, TableSpec,
 };
 use crate::pod_template::{MAX_ANNOTATION_VALUE, MAX_LABELS};
 use crate::rules;
@@ -46,6 +48,19 @@ pub(crate) fn named_values(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": MAX_VALUES,
         "additionalProperties": {"nullable": true, "x-kubernetes-preserve-unknown-fields": true},
+    })
+}
+
+pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
+    let mut table = TableSpec::json_schema(generator);
+    let paths = table.pointer_mut("/properties/files/properties/paths");
+    if let Some(paths) = paths.and_then(Value::as_object_mut) {
+        paths.insert("maxItems".to_owned(), MAX_TABLE_PATHS.into());
+    }
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_TABLES,
+        "additionalProperties": table,
     })
 }
 

@@ -9,6 +9,7 @@ mod numbers;
 mod pipeline;
 mod pods;
 mod resources;
+mod tables;
 pub(crate) mod text;
 mod uri;
 mod values;
@@ -60,6 +61,11 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     let mut resolved = spec.clone();
     errors.extend(resolved.pipeline.put_values_in_paths());
     errors.extend(pipeline::validate(&resolved.pipeline, place));
+    errors.extend(tables::validate(
+        &resolved.pipeline.tables,
+        &resolved.pipeline.values,
+        place,
+    ));
     errors.extend(storage(&spec.storage, place));
     errors.extend(places::overlaps(&places::areas(&resolved)));
     errors.extend(text::image(&spec.image));

@@ -33,7 +33,7 @@ const MAX_DEPTH: u32 = 4;
 
 fn positions_of(role: Role) -> &'static [&'static str] {
     match role {
-        Role::Input(_) => &INPUTS,
+        Role::Input(_) | Role::Table => &INPUTS,
         Role::Sink => &SINKS,
         Role::Storage => &STORAGES,
     }
@@ -58,7 +58,7 @@ fn names() -> Vec<String> {
 fn names_of(role: Role, position: &str, names: &[String]) -> Vec<usize> {
     let branches = expanded(position);
     let is_name = |name: &str| match role {
-        Role::Input(_) => branches.iter().any(|branch| matches(branch, name)),
+        Role::Input(_) | Role::Table => branches.iter().any(|branch| matches(branch, name)),
         Role::Sink => {
             let folder = position.split('{').next().unwrap_or_default();
             let folder = &folder[..folder.rfind('/').map_or(0, |slash| slash + 1)];

@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 /// Named values: JSON texts that expressions see as `$name`, whatever the record.
 pub type Values = BTreeMap<String, String>;
 
+/// Tables by name, each with the jq expression that gives the key of a record: a string, another
+/// one for each record. Expressions see a table as `$name`: an object with each record under its
+/// key. Its files are not part of the pipeline.
+pub type Tables = BTreeMap<String, String>;
+
 /// A pipeline: read, transform, write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
@@ -20,6 +25,8 @@ pub struct Pipeline {
     pub sink: Sink,
     /// What its expressions may use besides the record.
     pub values: Values,
+    /// The same, read from files.
+    pub tables: Tables,
 }
 
 /// Where records come from.

@@ -4,7 +4,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::StageId;
-use crate::pipeline::{Format, GroupBy, Values};
+use crate::pipeline::{Format, GroupBy, Tables, Values};
 
 mod display;
 mod expressions;
@@ -21,6 +21,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The named values of the pipeline.
     pub values: Values,
+    /// The tables of the pipeline.
+    pub tables: Tables,
 }
 
 impl Plan {

@@ -132,6 +132,7 @@ async fn take_over(folder: &Path, tasks: u32) {
     };
     let plan = Plan {
         values: zephyr_engine::pipeline::Values::new(),
+        tables: zephyr_engine::pipeline::Tables::new(),
         stages: vec![stage, last],
     };
     let resumed = State::new(Config::new(3, 0), &plan, taken.epoch, taken.records).unwrap();

@@ -49,7 +49,7 @@ pub use error::{CallKind, Cause, StorageError};
 pub use exclusive::{Placed, put_if_absent};
 pub use folders::{FolderEntry, server_time, subfolders, walk};
 pub use job::JobStorage;
-pub use list::{InputFile, ListError, MAX_INPUT_FILES, list_inputs};
+pub use list::{InputFile, ListError, MAX_INPUT_FILES, list_files, list_inputs};
 pub use local_way::{Need, obstacle};
 pub use location::{Location, LocationError, Scheme};
 pub use matching::NamePattern;

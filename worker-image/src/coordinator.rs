@@ -246,6 +246,7 @@ fn event_loop(
         plan,
         digest,
         source,
+        tables,
     } = runnable;
     let retries = &job.frozen.spec.retries;
     let mut config = Config::new(retries.task_failures, retries.task_disruptions);
@@ -293,6 +294,7 @@ fn event_loop(
         plan: Arc::new(plan),
         digest,
         source,
+        tables,
         sink_path,
         offenders,
         effects,

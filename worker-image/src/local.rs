@@ -186,10 +186,12 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
 async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     let spec = &job.frozen.spec;
     let mut inputs = Vec::new();
-    if let Some(files) = &spec.pipeline.source.files
-        && spec.storage.uri.starts_with("file:")
-    {
-        let local = files.paths.iter().filter(|path| path.starts_with("file:"));
+    if spec.storage.uri.starts_with("file:") {
+        let all = spec
+            .pipeline
+            .files_read()
+            .flat_map(|(_, files)| &files.paths);
+        let local = all.filter(|path| path.starts_with("file:"));
         let paths: Vec<String> = local.cloned().collect();
         // If it cannot be listed, planning reports that.
         let listed = list_inputs(&job.stores, &paths, true).await;

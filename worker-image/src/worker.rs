@@ -108,6 +108,7 @@ pub async fn run(
     let setup = Setup {
         job,
         source_shards: 0,
+        tables: Vec::new(),
         memory_bytes: options.memory_bytes / u64::from(slots),
         spill_directory: spill_directory.display().to_string(),
     };

@@ -7,17 +7,19 @@ use crate::pipeline::{FileFormat, FilesSource};
 /// Extensions of compressed files, which do not determine the format.
 const COMPRESSED: [&str; 2] = [".gz", ".zst"];
 
-/// The error for a path whose files cannot be read without `format`.
-pub(super) fn unknown(path: &str, source: &FilesSource, index: usize) -> Option<FieldError> {
+/// The error for a path whose files cannot be read without `format`; `field` is that of the files.
+pub(super) fn unknown(field: &str, source: &FilesSource, index: usize) -> Option<FieldError> {
     let uri = source.paths.get(index)?;
     if source.format.is_some() || !is_surely_unknown(uri) {
         return None;
     }
     Some(
         FieldError::new(
-            path,
+            format!("{field}.paths[{index}]"),
             "has an extension that does not imply a format",
-            ".jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.source.files.format",
+            format!(
+                ".jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set {field}.format"
+            ),
         )
         .got(uri),
     )

@@ -7,7 +7,7 @@ use crate::field_error::FieldError;
 use crate::pipeline::{
     AggregateSpec, Compression, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES,
     LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
-    PipelineSpec, SourceSpec, StepSpec, ZSTD_WINDOW,
+    PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
@@ -97,7 +97,7 @@ fn source(source: &SourceSpec, place: Place) -> Vec<FieldError> {
         errors.extend(items_source(items));
     }
     if let Some(files) = &source.files {
-        errors.extend(files_source(files, place));
+        errors.extend(files_read(SOURCE_FILES, files, MAX_PATHS, place));
     }
     errors
 }
@@ -149,15 +149,21 @@ fn nesting(value: &Value) -> usize {
     }
 }
 
-fn files_source(files: &FilesSource, place: Place) -> Vec<FieldError> {
-    let path = "spec.pipeline.source.files.paths";
+/// Every error in a set of files with up to `most` paths; `field` is its path in the manifest.
+pub(super) fn files_read(
+    field: &str,
+    files: &FilesSource,
+    most: usize,
+    place: Place,
+) -> Vec<FieldError> {
+    let path = &format!("{field}.paths");
     let mut errors = Vec::new();
-    if files.paths.is_empty() || files.paths.len() > MAX_PATHS {
+    if files.paths.is_empty() || files.paths.len() > most {
         errors.push(
             FieldError::new(
                 path,
                 "has no paths, or too many",
-                format!("1..{MAX_PATHS} paths or globs"),
+                format!("1..{most} paths or globs"),
             )
             .got(files.paths.len()),
         );
@@ -167,7 +173,7 @@ fn files_source(files: &FilesSource, place: Place) -> Vec<FieldError> {
         errors.extend(
             uri::validate(&path, each, place)
                 .or_else(|| uri::glob(&path, each))
-                .or_else(|| extension::unknown(&path, files, index)),
+                .or_else(|| extension::unknown(field, files, index)),
         );
     }
     errors

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{items, pipeline};
 use crate::field_error::FieldError;
-use crate::pipeline::{MAX_VALUES, PipelineSpec};
+use crate::pipeline::{MAX_VALUES, PipelineSpec, SOURCE_FILES, table_files};
 
 /// The field of named values.
 pub(super) const VALUES: &str = "spec.pipeline.values";
@@ -37,7 +37,8 @@ pub(super) fn validate(values: &BTreeMap<String, Value>) -> Vec<FieldError> {
     errors
 }
 
-fn name_fault(path: &str, name: &str) -> Option<FieldError> {
+/// What is wrong with the name of a variable.
+pub(super) fn name_fault(path: &str, name: &str) -> Option<FieldError> {
     if RESERVED_NAMES.contains(&name) {
         let allowed = format!("any name except {}", RESERVED_NAMES.join(", "));
         return Some(FieldError::new(
@@ -67,19 +68,28 @@ impl PipelineSpec {
     /// can be checked.
     pub fn put_values_in_paths(&mut self) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        if let Some(files) = &mut self.source.files {
+        let Self {
+            source,
+            tables,
+            sink,
+            values,
+            ..
+        } = self;
+        let of_source = source
+            .files
+            .iter_mut()
+            .map(|files| (SOURCE_FILES.to_owned(), files));
+        let of_tables = tables
+            .iter_mut()
+            .map(|(name, table)| (table_files(name), &mut table.files));
+        for (field, files) in of_source.chain(of_tables) {
             for (index, path) in files.paths.iter_mut().enumerate() {
-                let field = format!("spec.pipeline.source.files.paths[{index}]");
-                *path = replaced(&field, path, &self.values, &mut errors);
+                let field = format!("{field}.paths[{index}]");
+                *path = replaced(&field, path, values, &mut errors);
             }
         }
-        let sink = &mut self.sink.files.path;
-        *sink = replaced(
-            "spec.pipeline.sink.files.path",
-            sink,
-            &self.values,
-            &mut errors,
-        );
+        let sink = &mut sink.files.path;
+        *sink = replaced("spec.pipeline.sink.files.path", sink, values, &mut errors);
         errors
     }
 }

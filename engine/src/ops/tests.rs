@@ -294,6 +294,7 @@ fn planned(steps: Vec<Step>) -> Plan {
                 format: Format::Jsonl,
             },
             values: Values::new(),
+            tables: crate::pipeline::Tables::new(),
         },
         1,
     )

@@ -24,6 +24,12 @@ impl fmt::Display for Plan {
         for (name, value) in &self.values {
             writeln!(f, "  ${name} = {value}")?;
         }
+        if !self.tables.is_empty() {
+            writeln!(f, "\ntables")?;
+        }
+        for (name, key) in &self.tables {
+            writeln!(f, "  ${name} by {}", expression_text(key))?;
+        }
         for stage in &self.stages {
             writeln!(f, "\nstage {} {}", stage.id, stage.name)?;
             work(f, stage)?;
@@ -186,6 +192,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: crate::pipeline::Values::new(),
+            tables: crate::pipeline::Tables::new(),
         }
     }
 
@@ -240,6 +247,7 @@ stage 0 map
                 format: Format::Text,
             },
             values: crate::pipeline::Values::new(),
+            tables: crate::pipeline::Tables::new(),
         };
         assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
     }

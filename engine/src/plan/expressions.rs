@@ -20,12 +20,15 @@ pub struct ExpressionError {
 /// Compiles each expression and returns the errors in the order of the manifest.
 pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
-    let values = &pipeline.values;
+    let values = &visible(pipeline);
     let mut check = |path: String, compiled: Result<(), String>| {
         if let Err(message) = compiled {
             errors.push(ExpressionError { path, message });
         }
     };
+    for (name, key) in &pipeline.tables {
+        check(path::table_key(name), compile(key, &pipeline.values));
+    }
     for (index, step) in pipeline.steps.iter().enumerate() {
         let path = path::step(index, step);
         match step {
@@ -62,6 +65,13 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     errors
 }
 
+/// The variables of the steps' expressions. A table has no records before a task reads it.
+fn visible(pipeline: &Pipeline) -> Values {
+    let tables = pipeline.tables.keys();
+    let tables = tables.map(|name| (name.clone(), "{}".to_owned()));
+    pipeline.values.clone().into_iter().chain(tables).collect()
+}
+
 fn compile(source: &str, values: &Values) -> Result<(), String> {
     Expression::compile_with(source, values)
         .map(drop)
@@ -85,6 +95,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: Values::new(),
+            tables: crate::pipeline::Tables::new(),
         };
         let errors: Vec<_> = check_expressions(&pipeline)
             .iter()
@@ -130,6 +141,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: Values::new(),
+            tables: crate::pipeline::Tables::new(),
         };
         let errors = check_expressions(&pipeline);
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
@@ -172,6 +184,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: [("limit".to_owned(), "7".to_owned())].into(),
+            tables: crate::pipeline::Tables::new(),
         };
         assert_eq!(check_expressions(&pipeline), []);
         pipeline.values = [("limits".to_owned(), "7".to_owned())].into();

@@ -22,6 +22,11 @@ pub(crate) fn key(step: &str) -> String {
     format!("{step}.key")
 }
 
+/// The path of a table's key.
+pub(crate) fn table_key(name: &str) -> String {
+    format!("spec.pipeline.tables.{name}.key")
+}
+
 /// The path of a groupBy's aggregate: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
 pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
     format!("{step}.aggregate{}.{function}", member(name))

@@ -34,6 +34,7 @@ pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
             format: pipeline.sink.format,
         }),
         values: pipeline.values.clone(),
+        tables: pipeline.tables.clone(),
     }
 }
 
@@ -154,6 +155,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: crate::pipeline::Values::new(),
+            tables: crate::pipeline::Tables::new(),
         }
     }
 

@@ -750,6 +750,7 @@ async fn an_input_that_would_go_with_older_output_is_named_before_the_start() {
                 etag: None,
             }],
             source_shards: 1,
+            tables: std::collections::BTreeMap::new(),
         };
         crate::ledger::keep_plan(&output.storage, plan)
             .await

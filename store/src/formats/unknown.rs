@@ -6,8 +6,8 @@ use crate::formats::source_format;
 const MAX_NAMED: usize = 10;
 
 /// A sentence about every file without a known extension; `None` if all of them have one. Only for
-/// a source without `format`.
-pub fn unknown_formats<'a>(uris: impl Iterator<Item = &'a str>) -> Option<String> {
+/// files without `format`; `field` is theirs: `spec.pipeline.source.files`.
+pub fn unknown_formats<'a>(field: &str, uris: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut files = 0_usize;
     let unknown: Vec<&str> = uris
         .inspect(|_| files += 1)
@@ -28,7 +28,7 @@ pub fn unknown_formats<'a>(uris: impl Iterator<Item = &'a str>) -> Option<String
         format!(" and {more} more")
     };
     Some(format!(
-        "spec.pipeline.source.files.paths: the extension of {} of {files} files does not imply a format (got {}{more}); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set spec.pipeline.source.files.format",
+        "{field}.paths: the extension of {} of {files} files does not imply a format (got {}{more}); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed, or set {field}.format",
         unknown.len(),
         named.join(", "),
     ))
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn sentence(uris: &[&str]) -> Option<String> {
-        unknown_formats(uris.iter().copied())
+        unknown_formats("spec.pipeline.source.files", uris.iter().copied())
     }
 
     #[test]

@@ -367,6 +367,7 @@ async fn a_plan_that_is_not_what_it_should_be_is_refused_by_name() {
         pipeline: serde_json::json!({"steps": []}),
         inputs: Vec::new(),
         source_shards: 1,
+        tables: std::collections::BTreeMap::new(),
     };
     for each in [&storage, &other] {
         keep_plan(each, plan.clone()).await.unwrap();

@@ -1,6 +1,8 @@
 //! `plan.json`: the plan of the first coordinator, so that no later listing can change it. Computes
 //! no plan.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,6 +16,9 @@ use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_
 /// the job's uid.
 const VERSION: u32 = 2;
 
+/// The files of each table, by the table's name, in the order in which they are read.
+pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
+
 /// The plan for the whole life of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanFile {
@@ -25,6 +30,8 @@ pub struct PlanFile {
     pub inputs: Vec<InputFile>,
     /// How many shards the source has.
     pub source_shards: u32,
+    /// The files of each table.
+    pub tables: TableFiles,
 }
 
 /// Checked before anything else: other versions may have other fields.
@@ -52,6 +59,9 @@ struct StoredPlan {
     pipeline: serde_json::Value,
     inputs: Vec<StoredInput>,
     source_shards: u32,
+    /// Not written without tables: a release that knows none then reads the plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tables: BTreeMap<String, Vec<StoredInput>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,16 +115,16 @@ fn plan_object(storage: &JobStorage) -> Result<Location, LedgerError> {
 }
 
 fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
-    let inputs = plan.inputs.iter().map(|file| StoredInput {
-        uri: file.uri.clone(),
-        size: file.size,
-        etag: file.etag.clone(),
-    });
     let stored = StoredPlan {
         digest: plan.digest.clone(),
         pipeline: plan.pipeline.clone(),
-        inputs: inputs.collect(),
+        inputs: plan.inputs.iter().map(StoredInput::of).collect(),
         source_shards: plan.source_shards,
+        tables: plan
+            .tables
+            .iter()
+            .map(|(name, files)| (name.clone(), files.iter().map(StoredInput::of).collect()))
+            .collect(),
     };
     let text = serde_json::value::to_raw_value(&stored)?;
     let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
@@ -146,17 +156,36 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     }
     let stored: StoredPlan =
         serde_json::from_str(envelope.plan.get()).map_err(|e| format!("it cannot be read: {e}"))?;
-    let inputs = stored.inputs.into_iter().map(|file| InputFile {
-        uri: file.uri,
-        size: file.size,
-        etag: file.etag,
-    });
+    let files = |stored: Vec<StoredInput>| stored.into_iter().map(StoredInput::read).collect();
     Ok(PlanFile {
         digest: stored.digest,
         pipeline: stored.pipeline,
-        inputs: inputs.collect(),
+        inputs: files(stored.inputs),
         source_shards: stored.source_shards,
+        tables: stored
+            .tables
+            .into_iter()
+            .map(|(name, stored)| (name, files(stored)))
+            .collect(),
     })
+}
+
+impl StoredInput {
+    fn of(file: &InputFile) -> Self {
+        Self {
+            uri: file.uri.clone(),
+            size: file.size,
+            etag: file.etag.clone(),
+        }
+    }
+
+    fn read(self) -> InputFile {
+        InputFile {
+            uri: self.uri,
+            size: self.size,
+            etag: self.etag,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -174,8 +203,9 @@ mod tests {
         PlanFile {
             digest: digest.to_owned(),
             pipeline: serde_json::json!({"steps": [{"map": ".a"}]}),
-            inputs: vec![file],
+            inputs: vec![file.clone()],
             source_shards: 1,
+            tables: [("users".to_owned(), vec![file])].into(),
         }
     }
 

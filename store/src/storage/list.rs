@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use zephyr_crds::pipeline::SOURCE_FILES;
 
 use crate::storage::local_files::NOT_A_FILE;
 use crate::storage::pages::{Entry, list_prefix, on_one_line};
@@ -30,20 +31,20 @@ pub struct InputFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// A pattern is not an address.
-    #[error("spec.pipeline.source.files.paths[{index}]: {source}")]
+    #[error("{field}: {source}")]
     ParseAddress {
-        /// The pattern's position.
-        index: usize,
+        /// The pattern's field.
+        field: String,
         /// What is wrong.
         source: LocationError,
     },
     /// A pattern is an address but not a glob.
     #[error(
-        "spec.pipeline.source.files.paths[{index}]: not a pattern: {problem} (got {pattern:?}); allowed are * ** ? [..] and {{a,b}}"
+        "{field}: not a pattern: {problem} (got {pattern:?}); allowed are * ** ? [..] and {{a,b}}"
     )]
     ParsePattern {
-        /// The pattern's position.
-        index: usize,
+        /// The pattern's field.
+        field: String,
         /// The pattern.
         pattern: String,
         /// What is wrong.
@@ -51,21 +52,21 @@ pub enum ListError {
     },
     /// A pattern matches nothing.
     #[error(
-        "spec.pipeline.source.files.paths[{index}]: no file matches (got {pattern:?}); set emptyOk: true if that is not a mistake"
+        "{field}: no file matches (got {pattern:?}); set emptyOk: true if that is not a mistake"
     )]
     MatchNothing {
-        /// The pattern's position.
-        index: usize,
+        /// The pattern's field.
+        field: String,
         /// The pattern.
         pattern: String,
     },
     /// Something that matches cannot be read as a file.
     #[error(
-        "spec.pipeline.source.files.paths[{index}]: a file that matches {pattern:?} cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
+        "{field}: a file that matches {pattern:?} cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
     )]
     Unreadable {
-        /// The pattern's position.
-        index: usize,
+        /// The pattern's field.
+        field: String,
         /// The pattern.
         pattern: String,
         /// The file, with unprintable bytes escaped.
@@ -75,17 +76,19 @@ pub enum ListError {
     },
     /// There are more files than a job can read.
     #[error(
-        "spec.pipeline.source.files.paths: more than {MAX_INPUT_FILES} files match (got them at {pattern:?}); allowed are {MAX_INPUT_FILES}"
+        "{field}: more than {MAX_INPUT_FILES} files match (got them at {pattern:?}); allowed are {MAX_INPUT_FILES}"
     )]
     MatchTooMany {
+        /// The field of all patterns.
+        field: String,
         /// The pattern that exceeded the limit.
         pattern: String,
     },
     /// The store did not answer.
-    #[error("spec.pipeline.source.files.paths[{index}]: {source}")]
+    #[error("{field}: {source}")]
     Store {
-        /// The pattern's position.
-        index: usize,
+        /// The pattern's field.
+        field: String,
         /// What happened.
         source: StorageError,
     },
@@ -105,24 +108,38 @@ impl ListError {
     }
 }
 
-/// Lists the files that the patterns match, sorted by address, each once.
+/// Lists the files of the job's source; see [`list_files`].
 pub async fn list_inputs(
     stores: &Stores,
     patterns: &[String],
     empty_ok: bool,
 ) -> Result<Vec<InputFile>, ListError> {
+    list_files(stores, SOURCE_FILES, patterns, empty_ok).await
+}
+
+/// Lists the files that the patterns match, sorted by address, each once. `field` is that of the
+/// files, for errors: `spec.pipeline.source.files`.
+pub async fn list_files(
+    stores: &Stores,
+    field: &str,
+    patterns: &[String],
+    empty_ok: bool,
+) -> Result<Vec<InputFile>, ListError> {
+    let paths = format!("{field}.paths");
     let mut files = Vec::new();
     for (index, pattern) in patterns.iter().enumerate() {
-        let found = files_of(stores, index, pattern).await?;
+        let field = format!("{paths}[{index}]");
+        let found = files_of(stores, &field, pattern).await?;
         if found.is_empty() && !empty_ok {
             return Err(ListError::MatchNothing {
-                index,
+                field,
                 pattern: pattern.clone(),
             });
         }
         files.extend(found);
         if files.len() > MAX_INPUT_FILES {
             return Err(ListError::MatchTooMany {
+                field: paths,
                 pattern: pattern.clone(),
             });
         }
@@ -133,29 +150,34 @@ pub async fn list_inputs(
 }
 
 /// The files of one path of the job: the one that it names, or those that match.
-async fn files_of(stores: &Stores, index: usize, path: &str) -> Result<Vec<InputFile>, ListError> {
-    let location =
-        Location::parse_local(path).map_err(|source| ListError::ParseAddress { index, source })?;
+async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputFile>, ListError> {
+    let location = Location::parse_local(path).map_err(|source| ListError::ParseAddress {
+        field: field.to_owned(),
+        source,
+    })?;
     let pattern = Pattern::parse(location.path().as_ref());
     let pattern = pattern.map_err(|problem| ListError::ParsePattern {
-        index,
+        field: field.to_owned(),
         pattern: path.to_owned(),
         problem,
     })?;
     let Some(literal) = pattern.literal() else {
-        return match_pattern(stores, &location, &pattern, index, path).await;
+        return match_pattern(stores, &location, &pattern, field, path).await;
     };
     // Without its backslashes it may be no valid address, or a different one.
     let key = Path::parse(literal).ok();
     let key = key.filter(|key| key.as_ref() == literal);
     let key = key.ok_or_else(|| ListError::ParsePattern {
-        index,
+        field: field.to_owned(),
         pattern: path.to_owned(),
         problem: "it is not the address of a file".to_owned(),
     })?;
     let location = location.with_path(key);
     let found = head(stores, &location).await;
-    let found = found.map_err(|source| ListError::Store { index, source })?;
+    let found = found.map_err(|source| ListError::Store {
+        field: field.to_owned(),
+        source,
+    })?;
     Ok(found.into_iter().collect())
 }
 
@@ -218,7 +240,7 @@ async fn match_pattern(
     stores: &Stores,
     location: &Location,
     pattern: &Pattern,
-    index: usize,
+    field: &str,
     path: &str,
 ) -> Result<Vec<InputFile>, ListError> {
     // One file more than allowed shows that there are too many, and no more are kept.
@@ -231,7 +253,7 @@ async fn match_pattern(
             Judgement::Read(file) => files.push(file),
             Judgement::Refuse(problem) => {
                 refusal = Some(ListError::Unreadable {
-                    index,
+                    field: field.to_owned(),
                     pattern: path.to_owned(),
                     name: shown(location, &entry.key),
                     problem,
@@ -257,7 +279,10 @@ async fn match_pattern(
         })
         .await
     };
-    listed.map_err(|source| ListError::Store { index, source })?;
+    listed.map_err(|source| ListError::Store {
+        field: field.to_owned(),
+        source,
+    })?;
     match refusal {
         Some(refusal) => Err(refusal),
         None => Ok(files),

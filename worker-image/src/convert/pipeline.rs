@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
-    StepSpec,
+    StepSpec, TableSpec,
 };
-use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
+use zephyr_engine::pipeline::{
+    Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Tables, Values,
+};
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
 use zephyr_store::formats::{self, ReadLimits};
@@ -90,6 +92,7 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
         steps,
         sink: sink(spec)?,
         values: values(&spec.values)?,
+        tables: tables(&spec.tables),
     })
 }
 
@@ -136,6 +139,12 @@ fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
     Ok(Sink {
         format: format(found),
     })
+}
+
+/// The keys of the tables.
+fn tables(spec: &BTreeMap<String, TableSpec>) -> Tables {
+    let key = |(name, table): (&String, &TableSpec)| (name.clone(), table.key.clone());
+    spec.iter().map(key).collect()
 }
 
 /// Named values as JSON texts.

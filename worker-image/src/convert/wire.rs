@@ -9,6 +9,7 @@ use zephyr_engine::coordinator::record::{
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
 use zephyr_proto::worker as wire;
+use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership::shuffle_place;
 use zephyr_store::shuffle::shuffle_path;
 use zephyr_store::storage::InputFile;
@@ -309,6 +310,40 @@ fn to_setback(setback: Option<Setback>) -> wire::Setback {
     }
 }
 
+/// A file to be read.
+pub fn file_to_wire(file: &InputFile) -> wire::FileInput {
+    let InputFile { uri, size, etag } = file.clone();
+    wire::FileInput {
+        uri,
+        size,
+        etag: etag.unwrap_or_default(),
+    }
+}
+
+fn input_file(file: wire::FileInput) -> InputFile {
+    let wire::FileInput { uri, size, etag } = file;
+    InputFile {
+        uri,
+        size,
+        etag: Some(etag).filter(|etag| !etag.is_empty()),
+    }
+}
+
+/// The files of the tables.
+pub fn tables_to_wire(tables: &TableFiles) -> Vec<wire::Table> {
+    let table = |(name, files): (&String, &Vec<InputFile>)| wire::Table {
+        name: name.clone(),
+        files: files.iter().map(file_to_wire).collect(),
+    };
+    tables.iter().map(table).collect()
+}
+
+/// Reads the files of the tables.
+pub fn table_files(tables: Vec<wire::Table>) -> TableFiles {
+    let read = |wire::Table { name, files }| (name, files.into_iter().map(input_file).collect());
+    tables.into_iter().map(read).collect()
+}
+
 /// Reads the task that a child has to run.
 pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
     use wire::run_task::Input;
@@ -318,11 +353,7 @@ pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
         message,
         part: "input",
     })? {
-        Input::File(wire::FileInput { uri, size, etag }) => TaskInput::File(InputFile {
-            uri,
-            size,
-            etag: Some(etag).filter(|etag| !etag.is_empty()),
-        }),
+        Input::File(file) => TaskInput::File(input_file(file)),
         Input::Items(wire::ItemsInput { first, count }) => TaskInput::Items { first, count },
         Input::Shuffle(wire::ShuffleInput { outputs }) if outputs.is_empty() => {
             return Err(WireError::Missing {

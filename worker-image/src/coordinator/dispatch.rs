@@ -6,10 +6,11 @@ use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan::{Plan, StageInput};
 use zephyr_proto::worker::run_task::Input;
-use zephyr_proto::worker::{FileInput, ItemsInput, RunTask, ShuffleInput};
+use zephyr_proto::worker::{ItemsInput, RunTask, ShuffleInput};
 use zephyr_store::storage::InputFile;
 
 use crate::convert::identity::to_wire;
+use crate::convert::wire::file_to_wire;
 
 /// The source's shards.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,12 +76,8 @@ impl SourceShards {
     fn input(&self, shard: u32) -> Option<Input> {
         match self {
             Self::Files(files) => {
-                let InputFile { uri, size, etag } = files.get(shard as usize)?.clone();
-                Some(Input::File(FileInput {
-                    uri,
-                    size,
-                    etag: etag.unwrap_or_default(),
-                }))
+                let file = files.get(shard as usize)?;
+                Some(Input::File(file_to_wire(file)))
             }
             Self::Items { items, shards } => {
                 let (items, shards) = (u64::from(*items), u64::from(*shards));

@@ -19,6 +19,7 @@ use zephyr_proto::run::Phase;
 use zephyr_proto::worker::{
     Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
 };
+use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership;
 
 use super::cleanup;
@@ -29,6 +30,7 @@ use super::sessions::{Beat, Input, Outlet};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
+use crate::convert::wire::tables_to_wire;
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
@@ -86,6 +88,8 @@ pub(crate) struct EventLoop {
     pub(super) digest: String,
     /// The input of the first stage.
     pub(super) source: SourceShards,
+    /// The files of the tables.
+    pub(super) tables: TableFiles,
     /// `spec.pipeline.sink.files.path`.
     pub(super) sink_path: String,
     /// Workers that reported files of other attempts.
@@ -332,6 +336,7 @@ impl EventLoop {
                 heartbeat_interval_ms,
                 plan_digest: self.digest.clone(),
                 source_shards: self.source.count(),
+                tables: tables_to_wire(&self.tables),
             })],
             ToWorker::Run(tasks) => {
                 let tasks = self.run_tasks(tasks)?;

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
+use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
 use zephyr_engine::expr::STACK_BYTES;
@@ -17,10 +18,11 @@ use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
 use zephyr_store::formats::unknown_formats;
 use zephyr_store::ledger::{
-    Ledger, LedgerError, MergePolicy, PlanFile, TakeOver, WriterToken, keep_plan, load_plan,
+    Ledger, LedgerError, MergePolicy, PlanFile, TableFiles, TakeOver, WriterToken, keep_plan,
+    load_plan,
 };
 use zephyr_store::reclaim::{MARKER_NAME, MarkerError, read_marker};
-use zephyr_store::storage::{ListError, ProbeError, list_inputs, probe};
+use zephyr_store::storage::{InputFile, ListError, ProbeError, list_files, probe};
 
 use self::places::PlacesError;
 use super::dispatch::SourceShards;
@@ -28,6 +30,7 @@ use super::retry::{Backoff, FEW_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
 use crate::job::RunJob;
+use crate::task::check_sizes;
 
 /// How often a ledger is read again before an error in it counts as permanent, because a read may
 /// have gone wrong.
@@ -65,6 +68,8 @@ pub(super) struct Runnable {
     pub digest: String,
     /// The input of the first stage's tasks.
     pub source: SourceShards,
+    /// The files of the tables.
+    pub tables: TableFiles,
 }
 
 /// Why a coordinator cannot continue.
@@ -286,7 +291,12 @@ async fn make_runnable(
     loop {
         let planned = plan_or_load(job, epoch, !records.is_empty(), &mut watch).await;
         let why = match planned {
-            Ok((plan, digest, source)) => {
+            Ok(Kept {
+                plan,
+                digest,
+                source,
+                tables,
+            }) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
                     ledger,
@@ -294,6 +304,7 @@ async fn make_runnable(
                     plan,
                     digest,
                     source,
+                    tables,
                 })));
             }
             Err(why) => why,
@@ -447,6 +458,14 @@ fn ledger_error(
     }
 }
 
+/// The plan that is in the ledger.
+struct Kept {
+    plan: Plan,
+    digest: String,
+    source: SourceShards,
+    tables: TableFiles,
+}
+
 /// A plan that was stored before is used, whatever a listing would return today. If tasks have been
 /// done by it, it must exist.
 async fn plan_or_load(
@@ -454,7 +473,7 @@ async fn plan_or_load(
     epoch: Epoch,
     has_begun: bool,
     watch: &mut OwnerWatch,
-) -> Result<(Plan, String, SourceShards), NoPlan> {
+) -> Result<Kept, NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let kept = load_plan(&job.storage, has_begun)
         .await
@@ -481,7 +500,12 @@ async fn plan_or_load(
         )));
     }
     take_the_folder(job, has_begun, watch).await?;
-    Ok((plan, digest, source))
+    Ok(Kept {
+        plan,
+        digest,
+        source,
+        tables: kept.tables,
+    })
 }
 
 /// No job writes to a folder that another job holds, or over files that are not its own. This is
@@ -542,7 +566,9 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     };
     let source_shards = source.count();
     let plan = plan(&job.pipeline, source_shards);
-    let uris: Vec<String> = inputs.iter().map(|input| input.uri.clone()).collect();
+    let tables = tables(job).await?;
+    let read = inputs.iter().chain(tables.values().flatten());
+    let uris: Vec<String> = read.map(|input| input.uri.clone()).collect();
     let refused = |error: PlacesError| NoPlan::Failed(error.to_string());
     places::check_places(&job.frozen.spec, plan.output_shards(), uris.clone())
         .await
@@ -557,6 +583,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         pipeline: pipeline_json(job)?,
         inputs,
         source_shards,
+        tables,
     })
 }
 
@@ -578,11 +605,26 @@ async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>
         .map_err(|_| NoPlan::Fatal(PlanningError::Compile))
 }
 
-async fn inputs(job: &RunJob) -> Result<Vec<zephyr_store::storage::InputFile>, NoPlan> {
-    let Some(files) = &job.frozen.spec.pipeline.source.files else {
-        return Ok(Vec::new());
-    };
-    let listed = list_inputs(&job.stores, &files.paths, files.empty_ok).await;
+async fn inputs(job: &RunJob) -> Result<Vec<InputFile>, NoPlan> {
+    match &job.frozen.spec.pipeline.source.files {
+        Some(files) => list(job, SOURCE_FILES, files).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn tables(job: &RunJob) -> Result<TableFiles, NoPlan> {
+    let mut tables = TableFiles::new();
+    for (name, table) in &job.frozen.spec.pipeline.tables {
+        let files = list(job, &table_files(name), &table.files).await?;
+        tables.insert(name.clone(), files);
+    }
+    check_sizes(&tables).map_err(|error| NoPlan::Failed(error.to_string()))?;
+    Ok(tables)
+}
+
+/// Lists a set of files; `field` is its path in the manifest.
+async fn list(job: &RunJob, field: &str, files: &FilesSource) -> Result<Vec<InputFile>, NoPlan> {
+    let listed = list_files(&job.stores, field, &files.paths, files.empty_ok).await;
     let listed = listed.map_err(|error: ListError| {
         if error.is_transient() {
             NoPlan::Wait(error.to_string())
@@ -590,7 +632,7 @@ async fn inputs(job: &RunJob) -> Result<Vec<zephyr_store::storage::InputFile>, N
             NoPlan::Failed(error.to_string())
         }
     })?;
-    let unknown = unknown_formats(listed.iter().map(|file| file.uri.as_str()));
+    let unknown = unknown_formats(field, listed.iter().map(|file| file.uri.as_str()));
     match unknown.filter(|_| files.format.is_none()) {
         Some(sentence) => Err(NoPlan::Failed(sentence)),
         None => Ok(listed),

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_proto::worker::RunTask;
 use zephyr_store::chance::Chance;
+use zephyr_store::ledger::TableFiles;
 
 use super::job::SimulatedJob;
 use super::store::Server;
@@ -43,7 +44,14 @@ impl Tasks {
         let context = |patience| {
             let run_job = job.on(server, None, Chance::from_seed(0), patience);
             let (spill, runtime) = (spill.path().to_owned(), RUNTIME.handle().clone());
-            let setup = TaskSetup::of(run_job, job.source_shards, 0, spill, runtime);
+            let setup = TaskSetup::of(
+                run_job,
+                job.source_shards,
+                TableFiles::new(),
+                0,
+                spill,
+                runtime,
+            );
             TaskContext::new(setup).unwrap()
         };
         Self {

@@ -3,21 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
+use zephyr_crds::pipeline::TableSpec;
 use zephyr_engine::id::StageId;
-use zephyr_engine::ops::{OperatorError, StageProgram};
-use zephyr_engine::pipeline::{Format, Pipeline};
+use zephyr_engine::ops::StageProgram;
+use zephyr_engine::pipeline::{Format, Pipeline, Values};
 use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput, plan};
 use zephyr_engine::record::Limits;
 use zephyr_store::finalize::{TemplateError, output_path};
 use zephyr_store::formats::{Compression, ReadLimits};
+use zephyr_store::ledger::TableFiles;
 use zephyr_store::shuffle::SpillFolder;
 use zephyr_store::storage::JobStorage;
 
 use crate::convert::pipeline as convert;
 use crate::job::RunJob;
+use crate::task::error::TaskError;
+use crate::task::run::ProgressCounters;
+use crate::task::tables::{self, MAX_TABLES_BYTES};
 
 /// Memory for one attempt if no limit is known.
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
@@ -50,6 +55,10 @@ pub struct TaskSetup {
     pub sink_compression: Option<Compression>,
     /// How source files are read; default: by their extension.
     pub source_format: Option<Format>,
+    /// The files of the tables.
+    pub tables: TableFiles,
+    /// How they are read, by the table's name; default: by their extension.
+    pub table_formats: BTreeMap<String, Format>,
     /// The job's folder.
     pub storage: JobStorage,
     /// The limits for files and records; the memory that a record may take follows from
@@ -69,6 +78,7 @@ impl TaskSetup {
     pub fn of(
         job: RunJob,
         source_shards: u32,
+        tables: TableFiles,
         memory_bytes: u64,
         spill_folder: PathBuf,
         runtime: Handle,
@@ -80,6 +90,8 @@ impl TaskSetup {
             sink_path: spec.sink.files.path.clone(),
             sink_compression: spec.sink.files.compression.map(convert::compression),
             source_format: files.and_then(|files| files.format).map(convert::format),
+            table_formats: formats(&spec.tables),
+            tables,
             storage: job.storage,
             limits: job.limits,
             memory_bytes,
@@ -88,6 +100,15 @@ impl TaskSetup {
             runtime,
         }
     }
+}
+
+/// The formats of the tables that set one.
+fn formats(tables: &BTreeMap<String, TableSpec>) -> BTreeMap<String, Format> {
+    let format = |(name, table): (&String, &TableSpec)| {
+        let format = table.files.format?;
+        Some((name.clone(), convert::format(format)))
+    };
+    tables.iter().filter_map(format).collect()
 }
 
 /// Why no task can run in this process.
@@ -110,6 +131,15 @@ pub struct TaskContext {
     pub(super) setup: Arc<TaskSetup>,
     pub(super) spill: SpillFolder,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
+    /// The named values and the tables, from the first attempt on that could read them.
+    variables: Arc<OnceLock<Variables>>,
+}
+
+/// What expressions use besides the record.
+struct Variables {
+    values: Values,
+    /// Bytes of the tables.
+    bytes: u64,
 }
 
 impl TaskContext {
@@ -126,22 +156,49 @@ impl TaskContext {
             setup: Arc::new(setup),
             spill,
             programs: Arc::default(),
+            variables: Arc::default(),
         })
     }
 
-    /// The stage's steps, compiled once.
-    pub(super) fn program(&self, stage: &Stage) -> Result<Arc<StageProgram>, OperatorError> {
+    /// The stage's steps, compiled once; reads the tables first, once.
+    pub(super) fn program(
+        &self,
+        stage: &Stage,
+        counters: &Arc<ProgressCounters>,
+    ) -> Result<Arc<StageProgram>, TaskError> {
+        let variables = self.variables(counters)?;
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = programs.get(&stage.id) {
             return Ok(Arc::clone(program));
         }
         let program = Arc::new(StageProgram::compile(
             stage,
-            &self.setup.plan.values,
+            &variables.values,
             &self.record_limits(stage),
         )?);
         programs.insert(stage.id, Arc::clone(&program));
         Ok(program)
+    }
+
+    fn variables(&self, counters: &Arc<ProgressCounters>) -> Result<&Variables, TaskError> {
+        if let Some(variables) = self.variables.get() {
+            return Ok(variables);
+        }
+        let room = room_for_tables(self.setup.memory_bytes);
+        let tables = tables::read(self, room, counters)?;
+        let bytes = tables.values().map(|table| table.len() as u64).sum();
+        let values = self.setup.plan.values.clone().into_iter().chain(tables);
+        let values = values.collect();
+        Ok(self.variables.get_or_init(|| Variables { values, bytes }))
+    }
+
+    /// The memory of an attempt without the tables.
+    fn memory_bytes(&self) -> u64 {
+        let tables = self.variables.get().map_or(0, |variables| variables.bytes);
+        match self.setup.memory_bytes {
+            0 => 0,
+            limited => limited.saturating_sub(tables).max(1),
+        }
     }
 
     /// The limits for a record of the stage, and the memory that it may take besides the stage's
@@ -152,7 +209,7 @@ impl TaskContext {
         let buffers = usize::from(reads_shuffle) + usize::from(writes_shuffle);
         Limits {
             memory_bytes: room_for_a_record(
-                self.setup.memory_bytes,
+                self.memory_bytes(),
                 buffers as u64 * self.buffer_bytes() as u64,
             ),
             ..self.setup.limits.record
@@ -161,7 +218,7 @@ impl TaskContext {
 
     /// How many bytes a buffer of records may hold, and the same for the streams of a merge.
     pub(super) fn buffer_bytes(&self) -> usize {
-        buffer_bytes(self.setup.memory_bytes)
+        buffer_bytes(self.memory_bytes())
     }
 }
 
@@ -170,6 +227,14 @@ impl TaskContext {
 fn free_bytes(memory_bytes: u64) -> u64 {
     let reserve = (memory_bytes / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
     memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
+}
+
+/// The memory that tables may take: half of what is free, so that records and buffers have the rest.
+fn room_for_tables(memory_bytes: u64) -> u64 {
+    if memory_bytes == 0 {
+        return MAX_TABLES_BYTES;
+    }
+    free_bytes(memory_bytes) / 2
 }
 
 /// A quarter of the memory, because the allocator and the records need the rest. A stage has at

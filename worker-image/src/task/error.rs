@@ -9,6 +9,8 @@ use zephyr_store::formats::{ReadError, WriteError};
 use zephyr_store::shuffle::ShuffleError;
 use zephyr_store::storage::StorageError;
 
+use crate::task::tables::TableError;
+
 /// The longest reported sentence: it goes into the ledger and into a Kubernetes event.
 const MAX_ERROR_CHARS: usize = 1000;
 
@@ -49,6 +51,9 @@ pub(super) enum TaskError {
     /// Any other call to the store.
     #[error("{0}")]
     Store(#[source] StorageError),
+    /// A table cannot be used.
+    #[error("{0}")]
+    Table(#[source] TableError),
     /// The assignment contradicts the plan.
     #[error("the assignment does not fit the plan: {0}")]
     FollowAssignment(String),
@@ -60,6 +65,12 @@ pub(super) enum TaskError {
 impl From<OperatorError> for TaskError {
     fn from(error: OperatorError) -> Self {
         Self::Operate(error)
+    }
+}
+
+impl From<TableError> for TaskError {
+    fn from(error: TableError) -> Self {
+        Self::Table(error)
     }
 }
 
@@ -101,9 +112,8 @@ fn class(error: &TaskError) -> FailureClass {
             | ReadError::ParseRecord { .. }
             | ReadError::UnknownFormat { .. },
         )
-        | TaskError::WriteOutput(WriteError::LineBreak { .. } | WriteError::ByteOrderMark { .. }) => {
-            FailureClass::Deterministic
-        }
+        | TaskError::WriteOutput(WriteError::LineBreak { .. } | WriteError::ByteOrderMark { .. })
+        | TaskError::Table(_) => FailureClass::Deterministic,
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
         | TaskError::Bug(_) => FailureClass::Application,
@@ -127,6 +137,7 @@ impl TaskError {
             | Self::ReadInput(_)
             | Self::WriteOutput(_)
             | Self::Shuffle(_)
+            | Self::Table(_)
             | Self::FollowAssignment(_)
             | Self::Bug(_) => None,
         }

@@ -217,7 +217,7 @@ pub(super) fn read_shuffle(
     Ok(())
 }
 
-fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {
+pub(super) fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {
     let counters = Arc::clone(counters);
     Arc::new(move |bytes| {
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);

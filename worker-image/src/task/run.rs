@@ -141,7 +141,7 @@ fn execute(
         .filter(|stage| task.task.shard.0 < stage.shards);
     let stage =
         stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
-    let program = context.program(stage)?;
+    let program = context.program(stage, counters)?;
     let spill = context.spill.counting(&counters.written);
     let mut output = Output::begin(context, stage, &program, task, spill)?;
     match pass_records(

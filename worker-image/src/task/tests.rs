@@ -15,12 +15,15 @@ use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source
 use zephyr_engine::plan::{Plan, StageOutput, plan};
 use zephyr_store::finalize::{Finalized, finalize};
 use zephyr_store::formats::ReadLimits;
+use zephyr_store::ledger::TableFiles;
 use zephyr_store::shuffle::publish_stage;
 use zephyr_store::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
 
 use super::*;
 use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
+
+mod tables;
 
 struct Job {
     runtime: Runtime,
@@ -29,6 +32,7 @@ struct Job {
     sink_path: String,
     storage: JobStorage,
     inputs: Vec<InputFile>,
+    tables: TableFiles,
     memory_bytes: u64,
 }
 
@@ -57,6 +61,7 @@ impl Job {
                 format: Format::Jsonl,
             },
             values: zephyr_engine::pipeline::Values::new(),
+            tables: zephyr_engine::pipeline::Tables::new(),
         };
         let storage =
             JobStorage::new(stores, "s3://work/jobs", JobUid::parse("uid").unwrap()).unwrap();
@@ -68,6 +73,7 @@ impl Job {
             sink_path: sink_path.to_owned(),
             storage,
             inputs,
+            tables: TableFiles::new(),
             memory_bytes: 0,
         }
     }
@@ -94,6 +100,8 @@ impl Job {
 
     fn context_in(&self, spill_folder: &Path) -> Result<TaskContext, TaskContextError> {
         TaskContext::new(TaskSetup {
+            tables: self.tables.clone(),
+            table_formats: std::collections::BTreeMap::new(),
             pipeline: self.pipeline.clone(),
             plan: self.plan(),
             sink_path: self.sink_path.clone(),

@@ -23,6 +23,7 @@ use zephyr_store::storage::{Cause, Location, StorageError};
 use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
 use crate::convert::wire;
+use crate::convert::wire::table_files;
 use crate::job::{RunJob, RunJobError};
 use crate::task::{
     self, ProgressCounters, TASK_STACK_BYTES, TaskContext, TaskContextError, TaskInput, TaskSetup,
@@ -186,6 +187,7 @@ fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
     let setup = TaskSetup::of(
         job,
         setup.source_shards,
+        table_files(setup.tables),
         setup.memory_bytes,
         PathBuf::from(setup.spill_directory),
         runtime,

@@ -245,6 +245,7 @@ impl Supervisor {
         tracing::info!(%epoch, heartbeat_interval_ms = welcome.heartbeat_interval_ms, "the session is up");
         let setup = Setup {
             source_shards: welcome.source_shards,
+            tables: welcome.tables.clone(),
             ..self.setup.clone()
         };
         state.setup = Some(Arc::new(setup));

@@ -32,6 +32,7 @@ pub(super) fn plan(shards: &[u32]) -> Plan {
     Plan {
         stages: (0..).zip(shards).map(stage).collect(),
         values: BTreeMap::new(),
+        tables: BTreeMap::new(),
     }
 }
 

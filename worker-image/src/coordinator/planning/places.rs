@@ -485,14 +485,11 @@ fn real_path(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// The input paths that name one file without any wildcard, as uris.
+/// The paths of source and tables that name one file without any wildcard, as uris.
 pub fn literal_inputs(spec: &ZephyrJobSpec) -> Vec<String> {
-    let source = spec.pipeline.source.files.as_ref();
-    let paths = source
-        .map(|files| files.paths.as_slice())
-        .unwrap_or_default();
-    paths
-        .iter()
+    spec.pipeline
+        .files_read()
+        .flat_map(|(_, files)| &files.paths)
         .filter(|path| Area::of(Role::Input(0), path).is_some_and(|area| area.is_literal()))
         .filter_map(|path| Some(Location::parse_local(path).ok()?.to_string()))
         .collect()

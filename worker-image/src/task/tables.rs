@@ -1,0 +1,275 @@
+//! Reads the files of the pipeline's tables into the objects that expressions see as `$name`: each
+//! record under its key. Applies no step and keeps nothing.
+
+use std::sync::Arc;
+
+use zephyr_engine::expr::Expression;
+use zephyr_engine::ops::shown;
+use zephyr_engine::pipeline::Values;
+use zephyr_engine::record::Record;
+use zephyr_store::formats::{FileReader, source_format};
+use zephyr_store::ledger::TableFiles;
+use zephyr_store::storage::{InputFile, Location, ObjectReader};
+
+use crate::task::context::TaskContext;
+use crate::task::error::TaskError;
+use crate::task::input::counting;
+use crate::task::run::ProgressCounters;
+
+/// Most bytes of all tables: of their files, and of their records in memory. Each process that runs
+/// tasks holds all of them, so larger data belong into a join.
+pub const MAX_TABLES_BYTES: u64 = 256 << 20;
+/// Most files of all tables: each worker hears their names when it joins.
+pub const MAX_TABLE_FILES: usize = 1000;
+
+/// Why tables cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// They are too large.
+    #[error(
+        "spec.pipeline.tables: together too large (got {} MiB {of}); at most {} MiB, because every process of a worker holds all tables in memory",
+        mebibytes(*.bytes), mebibytes(MAX_TABLES_BYTES)
+    )]
+    TooLarge {
+        /// Bytes.
+        bytes: u64,
+        /// Of what.
+        of: &'static str,
+    },
+    /// They have too many files.
+    #[error("spec.pipeline.tables: too many files (got {files}); at most {MAX_TABLE_FILES}")]
+    TooManyFiles {
+        /// Number of files.
+        files: usize,
+    },
+    /// They leave too little memory for records.
+    #[error(
+        "spec.pipeline.tables: the tables take {} MiB of memory, and a slot of this worker has {} MiB for tables; give the workers more memory, or fewer slots",
+        mebibytes(*.bytes), mebibytes(*.room)
+    )]
+    NoRoom {
+        /// Bytes of the tables.
+        bytes: u64,
+        /// Bytes that they may take.
+        room: u64,
+    },
+    /// A record's key is unusable.
+    #[error("spec.pipeline.tables.{table}.key: {place}: {problem}")]
+    Key {
+        /// The table.
+        table: String,
+        /// The record: its file and line.
+        place: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// The key does not compile.
+    #[error("spec.pipeline.tables.{table}.key: {problem}")]
+    Compile {
+        /// The table.
+        table: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// In MiB, rounded up.
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// Fails if the files are certainly too large or too many to be tables. Compressed ones may still
+/// turn out to be too large.
+///
+/// # Errors
+/// What is exceeded.
+pub fn check_sizes(tables: &TableFiles) -> Result<(), TableError> {
+    let files = tables.values().map(Vec::len).sum();
+    if files > MAX_TABLE_FILES {
+        return Err(TableError::TooManyFiles { files });
+    }
+    let bytes = tables.values().flatten().map(|file| file.size).sum();
+    if bytes > MAX_TABLES_BYTES {
+        let of = "of files";
+        return Err(TableError::TooLarge { bytes, of });
+    }
+    Ok(())
+}
+
+/// Reads all tables; each is the text of a JSON object. `room` bytes of memory are free for them.
+/// Needs the stack of a task.
+pub(super) fn read(
+    context: &TaskContext,
+    room: u64,
+    counters: &Arc<ProgressCounters>,
+) -> Result<Values, TaskError> {
+    let mut tables = Values::new();
+    let mut bytes = 0;
+    for (name, key) in &context.setup.plan.tables {
+        let key = Expression::compile_with(key, &context.setup.plan.values).map_err(|error| {
+            TableError::Compile {
+                table: name.clone(),
+                problem: error.to_string(),
+            }
+        })?;
+        let mut table = Table {
+            name,
+            key,
+            text: "{".to_owned(),
+            rows: Vec::new(),
+            used_before: bytes,
+            room,
+        };
+        let files = context.setup.tables.get(name);
+        let files = files.map(Vec::as_slice).unwrap_or_default();
+        for (number, file) in (0..).zip(files) {
+            table.add(context, number, file, counters)?;
+        }
+        let text = table.finish(files)?;
+        bytes += text.len() as u64;
+        tables.insert(name.clone(), text);
+    }
+    Ok(tables)
+}
+
+/// Why a record cannot be in a table.
+enum Unusable {
+    /// Its key.
+    Key(String),
+    /// Another reason.
+    Table(TableError),
+}
+
+/// A table that is being read.
+struct Table<'a> {
+    name: &'a str,
+    key: Expression,
+    /// The object as far as it was read.
+    text: String,
+    rows: Vec<Row>,
+    /// Bytes of the tables before it.
+    used_before: u64,
+    room: u64,
+}
+
+/// Where a row was read, and where its key begins in the text.
+#[derive(Clone, Copy)]
+struct Row {
+    at: u32,
+    key_end: u32,
+    file: u32,
+    line: u32,
+}
+
+impl Table<'_> {
+    fn add(
+        &mut self,
+        context: &TaskContext,
+        number: u32,
+        file: &InputFile,
+        counters: &Arc<ProgressCounters>,
+    ) -> Result<(), TaskError> {
+        let setup = &context.setup;
+        let location = Location::parse_local(&file.uri)
+            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+        let format = match setup.table_formats.get(self.name) {
+            Some(format) => *format,
+            None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
+        };
+        let input = ObjectReader::open(
+            &setup.runtime,
+            setup.storage.stores(),
+            file,
+            &location,
+            counting(counters),
+        );
+        let mut reader = FileReader::new(&file.uri, file.size, format, &setup.limits, input)
+            .map_err(TaskError::ReadInput)?;
+        while let Some((record, line)) = reader.next_record().map_err(TaskError::ReadInput)? {
+            let place = (number, u32::try_from(line).unwrap_or(u32::MAX));
+            self.push(&record, place).map_err(|error| match error {
+                Unusable::Table(error) => TaskError::Table(error),
+                Unusable::Key(problem) => TaskError::Table(TableError::Key {
+                    table: self.name.to_owned(),
+                    place: format!("{}: line {line}", file.uri),
+                    problem,
+                }),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, record: &Record, (file, line): (u32, u32)) -> Result<(), Unusable> {
+        let key = self.key_of(record).map_err(Unusable::Key)?;
+        if self.text.len() > 1 {
+            self.text.push(',');
+        }
+        let at = self.text.len();
+        self.text.push_str(&key);
+        let key_end = self.text.len();
+        self.text.push(':');
+        self.text.push_str(record.as_json_str());
+        let used = self.used_before + self.text.len() as u64;
+        if used > MAX_TABLES_BYTES {
+            let (bytes, of) = (used, "of records");
+            return Err(Unusable::Table(TableError::TooLarge { bytes, of }));
+        }
+        if used > self.room {
+            let (bytes, room) = (used, self.room);
+            return Err(Unusable::Table(TableError::NoRoom { bytes, room }));
+        }
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.rows.push(Row {
+            at: offset(at),
+            key_end: offset(key_end),
+            file,
+            line,
+        });
+        Ok(())
+    }
+
+    /// The key of a record as JSON text; equal keys have equal texts.
+    fn key_of(&self, record: &Record) -> Result<String, String> {
+        let value = self.key.evaluate_one(record, |value| value.to_record());
+        let key = value
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let text = key.as_string().ok_or_else(|| {
+            format!(
+                "is no string (got {}); a string, because it becomes the key of an object: tostring makes one of a number",
+                shown(&key)
+            )
+        })?;
+        serde_json::to_string(&*text).map_err(|error| error.to_string())
+    }
+
+    /// The text of the object, if every key is there once.
+    fn finish(mut self, files: &[InputFile]) -> Result<String, TableError> {
+        self.text.push('}');
+        let key = |row: &Row| &self.text[row.at as usize..row.key_end as usize];
+        self.rows.sort_by(|one, other| key(one).cmp(key(other)));
+        let twice = self
+            .rows
+            .windows(2)
+            .find(|pair| key(&pair[0]) == key(&pair[1]));
+        match twice {
+            Some([first, second]) => {
+                let place = |row: &Row| {
+                    let file = files.get(row.file as usize);
+                    let file = file.map_or("", |file| file.uri.as_str());
+                    format!("{file}: line {}", row.line)
+                };
+                Err(TableError::Key {
+                    table: self.name.to_owned(),
+                    place: place(second),
+                    problem: format!(
+                        "is the key of another record too, {} (got {}); another key for each record",
+                        place(first),
+                        key(second)
+                    ),
+                })
+            }
+            Some(_) | None => Ok(self.text),
+        }
+    }
+}
