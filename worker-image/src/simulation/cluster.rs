@@ -15,7 +15,7 @@ use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::id::{TaskAttempt, TaskId};
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
-use zephyr_store::ledger::load_plan;
+use zephyr_store::ledger::{TableFiles, load_plan};
 
 use super::coordinator::Coordinator;
 use super::faults::Faults;
@@ -151,7 +151,7 @@ impl World {
         let server = Server::new(seed, Faults::default(), journal.clone(), observer);
         let server = Arc::new(server);
         job.put_input(&server);
-        job.source_shards = keep_plan(&job, &server);
+        (job.source_shards, job.tables) = keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
         let tasks = Tasks::new(&job, &server, settings.task_patience);
         Arc::new(Self {
@@ -253,8 +253,8 @@ impl World {
 
 /// Plans the job before the run, on a separate clock, because compiling expressions uses a thread,
 /// for which a simulated clock does not wait. The coordinator that does this is the first, and ends
-/// there. Returns the shards of the source.
-fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> u32 {
+/// there. Returns the shards of the source and the files of the tables.
+fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (u32, TableFiles) {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
     let storage = job.storage.clone();
     let plan = async move {
@@ -276,7 +276,7 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> u32 {
         runtime.block_on(async {
             plan.await;
             let plan = load_plan(&storage, false).await.unwrap();
-            plan.map_or(0, |plan| plan.source_shards)
+            plan.map_or_else(Default::default, |plan| (plan.source_shards, plan.tables))
         })
     });
     thread.join().unwrap()

@@ -10,6 +10,7 @@ use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::id::JobUid;
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::MANIFEST_NAME;
+use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::{JobStorage, Stores};
 
 use super::client::stores;
@@ -35,6 +36,7 @@ pub(super) struct SimulatedJob {
     /// The content of each object that exists before, by name.
     files: BTreeMap<String, Vec<u8>>,
     pub(super) source_shards: u32,
+    pub(super) tables: TableFiles,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
 }
@@ -151,6 +153,7 @@ impl SimulatedJob {
             frozen: frozen(&spec),
             files,
             source_shards: u32::try_from(shards).unwrap(),
+            tables: TableFiles::new(),
             lines,
         }
     }
@@ -162,6 +165,7 @@ impl SimulatedJob {
             frozen: frozen(spec),
             files,
             source_shards: 0,
+            tables: TableFiles::new(),
             lines: Vec::new(),
         }
     }

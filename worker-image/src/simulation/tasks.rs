@@ -9,7 +9,6 @@ use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_proto::worker::RunTask;
 use zephyr_store::chance::Chance;
-use zephyr_store::ledger::TableFiles;
 
 use super::job::SimulatedJob;
 use super::store::Server;
@@ -47,7 +46,7 @@ impl Tasks {
             let setup = TaskSetup::of(
                 run_job,
                 job.source_shards,
-                TableFiles::new(),
+                job.tables.clone(),
                 0,
                 spill,
                 runtime,

@@ -24,6 +24,8 @@ pub(crate) const REFUSED: &str = "PlanFailed";
 pub(crate) const INPUT: &str = "in";
 pub(crate) const OUTPUT: &str = "out";
 pub(crate) const STORAGE: &str = "scratch";
+/// The folder of the table.
+pub(crate) const LOOKUP: &str = "lookup";
 /// The manifest that a job writes last.
 pub(crate) const MANIFEST: &str = "_SUCCESS.json";
 /// A placeholder in a random manifest for the address of the folder that contains all of the above.
@@ -95,7 +97,8 @@ impl Case {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut dice = Dice::of(seed);
         let source = source::draw(&mut dice);
-        let (steps, flow) = steps::draw(&mut dice, source.flow());
+        let has_table = dice.percent(30);
+        let (steps, flow) = steps::draw(&mut dice, source.flow(), has_table);
         let sink = sink::draw(&mut dice, &source, &flow);
         let mut spec = json!({
             "pipeline": {"source": source.manifest(), "sink": {"files": sink.manifest()}},
@@ -105,9 +108,23 @@ impl Case {
         if !steps.is_empty() {
             spec["pipeline"]["steps"] = Value::Array(steps);
         }
+        if has_table {
+            spec["pipeline"]["values"] = json!({steps::VALUE: steps::DEFAULT});
+            spec["pipeline"]["tables"] = json!({steps::TABLE: {
+                "files": {"paths": [format!("{ROOT}/{LOOKUP}/*.jsonl.gz"), format!("{ROOT}/{LOOKUP}/b.jsonl")]},
+                "key": ".k",
+            }});
+        }
         let mut files = source.files();
         files.extend(sink.existing());
-        let expected = sink.expected(&source, &flow);
+        let mut expected = sink.expected(&source, &flow);
+        if has_table {
+            let tables = steps::table_files();
+            files.extend(tables.clone());
+            if let Expected::Output { kept, .. } = &mut expected {
+                kept.extend(tables);
+            }
+        }
         Self {
             seed,
             spec,

@@ -347,16 +347,19 @@ impl Files {
             Some(text) if self.shape == Shape::Text => format!("{text}\n"),
             Some(_) | None => format!("{record}\n"),
         });
-        let plain: String = lines.collect();
-        if has_extension(name, "gz") {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(plain.as_bytes()).unwrap();
-            encoder.finish().unwrap()
-        } else if has_extension(name, "zst") {
-            zstd::encode_all(plain.as_bytes(), 1).unwrap()
-        } else {
-            plain.into_bytes()
-        }
+        compressed(name, lines.collect())
+    }
+}
+
+/// The text, compressed as the name says.
+pub(super) fn compressed(name: &str, plain: String) -> Vec<u8> {
+    if has_extension(name, "gz") {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    } else if has_extension(name, "zst") {
+        zstd::encode_all(plain.as_bytes(), 1).unwrap()
+    } else {
+        plain.into_bytes()
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Dice;
+use super::source::compressed;
+use super::{Dice, LOOKUP};
 
 /// The largest default number of shards of a shuffle.
 const MAX_DEFAULT_SHARDS: usize = 256;
@@ -85,11 +86,40 @@ enum Step {
     Group(Option<usize>),
     Deduplicate(Option<usize>),
     Count,
+    /// Adds what the table has for the record's key, or the named value.
+    LookUp,
+}
+
+/// The name of the value, and the value.
+pub(super) const VALUE: &str = "default";
+pub(super) const DEFAULT: u64 = 20;
+/// The name of the table.
+pub(super) const TABLE: &str = "bonus";
+/// Its keys, with what is found there. The source has the first ones.
+const BONUS: [(&str, u64); 4] = [
+    ("a", 3),
+    ("1", 4),
+    ("1234567890123456789", 5),
+    ("é \"x\"", 6),
+];
+
+/// The files of the table: a compressed one and a plain one.
+pub(super) fn table_files() -> Vec<(String, Vec<u8>)> {
+    let line = |(key, bonus): &(&str, u64)| format!("{}\n", json!({"k": key, "bonus": bonus}));
+    let (first, second) = BONUS.split_at(2);
+    let file = |(name, rows): (&str, &[(&str, u64)])| {
+        let name = format!("{LOOKUP}/{name}");
+        let bytes = compressed(&name, rows.iter().map(line).collect());
+        (name, bytes)
+    };
+    [("a.jsonl.gz", first), ("b.jsonl", second)]
+        .map(file)
+        .into()
 }
 
 /// Draws up to three steps of each scope in any order, with their effect on `flow`. Returns the
 /// manifest's form.
-pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
+pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>, Flow) {
     let mut scopes = Vec::new();
     for scope in [0, 1, 2] {
         for _ in 0..dice.between(0, 3) {
@@ -100,6 +130,7 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow) -> (Vec<Value>, Flow) {
     let mut steps = Vec::new();
     for scope in scopes {
         let step = match scope {
+            0 if has_table && dice.percent(40) => Step::LookUp,
             0 => dice.pick(&[
                 Step::KeepAll,
                 Step::KeepSome,
@@ -151,6 +182,8 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
             (json!({"select": ["v", "k"]}), flow.each(shape, one))
         }
         Step::Select => return None,
+        Step::LookUp if shape == Shape::Row => look_up(flow),
+        Step::LookUp => return None,
         Step::Take(count) => match flow.shards {
             Shards::Known(shards) => {
                 let taken = shards.into_iter().map(|mut shard| {
@@ -209,6 +242,20 @@ fn change(flow: Flow) -> (Value, Flow) {
             flow.each(Shape::Key, |value| vec![value["key"].clone()]),
         ),
     }
+}
+
+fn look_up(flow: Flow) -> (Value, Flow) {
+    let found = |key: &Value| {
+        let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+        let row = BONUS.iter().find(|(known, _)| *known == key);
+        row.map_or(DEFAULT, |(_, bonus)| *bonus)
+    };
+    (
+        json!({"map": format!("{{k: .k, v: (.v + (${TABLE}[.k | tostring].bonus // ${VALUE}))}}")}),
+        flow.each(Shape::Row, |value| {
+            vec![json!({"k": value["k"], "v": number(&value["v"]) + found(&value["k"])})]
+        }),
+    )
 }
 
 fn spread(flow: Flow) -> Option<(Value, Flow)> {
