@@ -8,5 +8,6 @@ mod limits;
 mod mistakes;
 mod overwrite;
 mod storage;
+mod tables;
 mod tail;
 mod wordcount;
