@@ -156,4 +156,6 @@ pub(crate) struct Definition {
 pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) is_value: bool,
+    /// The body may call it as a filter.
+    pub(crate) is_called: bool,
 }

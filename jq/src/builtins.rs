@@ -14,6 +14,7 @@
 use crate::eval::flow::{Failure, Output};
 use crate::eval::operate::unfit;
 use crate::math::{self, Function};
+use crate::meter;
 use crate::value::{Type, Value};
 
 mod arrays;
@@ -124,6 +125,7 @@ impl Native {
 
     /// The output for an input and one value for each argument.
     pub(crate) fn run<'v>(self, input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
+        meter::step_bytes(input.as_str().map_or(0, str::len))?;
         match self.run {
             Run::Values(run) => run(input, arguments),
             Run::Math(function) => calculate(function, &input, arguments),

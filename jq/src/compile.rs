@@ -10,14 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::{self, Expression, Operator};
 use crate::builtins::format::Format;
-use crate::builtins::{Builtin, NAMES, Native, Special, find, matches, prelude};
+use crate::builtins::{Builtin, NAMES, Special, find, matches, prelude};
 use crate::eval::flow::Output;
 use crate::eval::operate::operate;
 use crate::json::source::Source;
 use crate::json::tape::{ScanLimits, scan};
-use crate::program::{Constant, Function, Kind, MemberPattern, Node, Part, Pattern, Patterns};
+use crate::program::{
+    Constant, Function, Kind, MemberPattern, Node, Parameter, Part, Pattern, Patterns,
+};
 use crate::value::{Type, Value};
 use crate::{CompileError, forbidden, math, stack};
+
+mod marks;
 
 /// Folded values are at most this long: a constant must not make a program large.
 const MAX_FOLDED_BYTES: usize = 64 << 10;
@@ -37,19 +41,20 @@ pub(crate) fn program(
         depth: 0,
         attempts: 0,
     };
-    let root = compiler.expression(tree)?;
-    let functions = compiler.functions.into_iter().map(|body| Function {
-        body: body.unwrap_or_else(|| Node::new(Kind::Special(Special::Empty, Vec::new()), &[])),
-    });
-    Ok((root, functions.collect()))
+    let mut root = compiler.expression(tree)?;
+    let functions = compiler.functions.into_iter();
+    // None is missing: all were compiled.
+    let mut functions: Vec<Function> = functions.flatten().collect();
+    marks::set(&mut root, &mut functions);
+    Ok((root, functions))
 }
 
 struct Compiler<'t> {
     /// The text of the program; none while the prelude is compiled, which has no mistakes.
     text: Option<&'t str>,
     globals: &'t [String],
-    /// The bodies; none while it is compiled.
-    functions: Vec<Option<Node>>,
+    /// None while it is compiled.
+    functions: Vec<Option<Function>>,
     /// Functions of the prelude that were compiled, by name and arity.
     library: BTreeMap<(String, usize), usize>,
     scope: Vec<Name>,
@@ -153,7 +158,7 @@ impl Compiler<'_> {
             }
             _ => self.joined(expression)?,
         };
-        Ok(Node::new(kind, &self.functions))
+        Ok(Node::new(kind))
     }
 
     fn label(&mut self, name: &str, body: &Expression) -> Result<Kind, CompileError> {
@@ -401,6 +406,7 @@ impl Compiler<'_> {
                     function,
                     up,
                     arguments,
+                    is_recursive: self.functions[function].is_none(),
                 })
             }
             None => self.free_call(name, arguments, at),
@@ -443,6 +449,7 @@ impl Compiler<'_> {
             function,
             up,
             arguments,
+            is_recursive: self.functions[function].is_none(),
         })
     }
 
@@ -458,11 +465,11 @@ impl Compiler<'_> {
         let scope = std::mem::take(&mut self.scope);
         let depth = std::mem::replace(&mut self.depth, 0);
         let text = self.text.take();
-        let body = self.body(definition);
+        let compiled = self.function(definition);
         self.text = text;
         self.scope = scope;
         self.depth = depth;
-        self.functions[function] = Some(body?);
+        self.functions[function] = Some(compiled?);
         Ok(function)
     }
 
@@ -477,48 +484,42 @@ impl Compiler<'_> {
             depth: self.depth,
         });
         let attempts = std::mem::replace(&mut self.attempts, 1);
-        let body = self.body(definition);
+        let compiled = self.function(definition);
         self.attempts = attempts;
-        self.functions[function] = Some(body?);
+        self.functions[function] = Some(compiled?);
         Ok(())
     }
 
-    /// The body with its parameters as links. A parameter `$name` is also bound as a variable.
-    fn body(&mut self, definition: &ast::Definition) -> Compiled {
+    /// A definition with its parameters as links, see [`Function`].
+    fn function(&mut self, definition: &ast::Definition) -> Result<Function, CompileError> {
         let (names, depth) = (self.scope.len(), self.depth);
+        let mut parameters = Vec::with_capacity(definition.parameters.len());
         for parameter in &definition.parameters {
-            self.scope
-                .push(Name::Filter(parameter.name.clone(), self.depth));
-            self.depth += 1;
+            let is_filter = parameter.is_called || !parameter.is_value;
+            if is_filter {
+                self.scope
+                    .push(Name::Filter(parameter.name.clone(), self.depth));
+                self.depth += 1;
+            }
+            parameters.push(Parameter {
+                is_filter,
+                is_value: parameter.is_value,
+            });
         }
-        let values: Vec<_> = definition
-            .parameters
-            .iter()
-            .enumerate()
-            .filter(|(_, parameter)| parameter.is_value)
-            .collect();
-        let mut sources = Vec::with_capacity(values.len());
-        for (index, parameter) in values {
-            // Of this variable's parameter, from where it is bound.
-            sources.push(self.depth - 1 - (depth + index));
-            self.scope
-                .push(Name::Variable(parameter.name.clone(), self.depth));
-            self.depth += 1;
+        for parameter in &definition.parameters {
+            if parameter.is_value {
+                self.scope
+                    .push(Name::Variable(parameter.name.clone(), self.depth));
+                self.depth += 1;
+            }
         }
         let body = self.expression(&definition.body);
         self.scope.truncate(names);
         self.depth = depth;
-        let mut body = body?;
-        for up in sources.into_iter().rev() {
-            let source = Node::new(Kind::Parameter(up), &self.functions);
-            let kind = Kind::Bind {
-                source: Box::new(source),
-                patterns: Patterns::One(Pattern::Variable),
-                body: Box::new(body),
-            };
-            body = Node::new(kind, &self.functions);
-        }
-        Ok(body)
+        Ok(Function {
+            parameters,
+            body: body?,
+        })
     }
 
     /// A filter that is built in, with its arguments.
@@ -529,12 +530,12 @@ impl Compiler<'_> {
         at: usize,
     ) -> Result<Kind, CompileError> {
         let each = || {
-            Node::plain(Kind::Each {
+            Node::new(Kind::Each {
                 base: None,
                 optional: false,
             })
         };
-        let identity = || Node::plain(Kind::Identity);
+        let identity = || Node::new(Kind::Identity);
         let Some(builtin) = find(name, arguments.len()) else {
             let arity = arguments.len();
             return Err(self.error(at, format!("the filter {name}/{arity} is not defined")));
@@ -549,7 +550,7 @@ impl Compiler<'_> {
         Ok(match builtin {
             Builtin::Native(native) => Kind::Native(native, arguments),
             Builtin::Each(native) => Kind::Each {
-                base: Some(Box::new(self.native(native, arguments))),
+                base: Some(Box::new(Node::new(Kind::Native(native, arguments)))),
                 optional: false,
             },
             Builtin::Special(special) => Kind::Special(special, arguments),
@@ -576,17 +577,13 @@ impl Compiler<'_> {
             },
             Builtin::Map => {
                 let pipe = Kind::Pipe(Box::new(each()), argument(&mut arguments));
-                Kind::Array(Some(Box::new(Node::new(pipe, &self.functions))))
+                Kind::Array(Some(Box::new(Node::new(pipe))))
             }
             Builtin::MapValues => Kind::Update(Box::new(each()), argument(&mut arguments)),
             Builtin::Boolean(boolean) => Kind::Constant(Constant::Boolean(boolean)),
             Builtin::Number(number) => Kind::Constant(Constant::Float(number)),
             Builtin::Names => Kind::Constant(names()),
         })
-    }
-
-    fn native(&self, native: Native, arguments: Vec<Node>) -> Node {
-        Node::new(Kind::Native(native, arguments), &self.functions)
     }
 
     /// A regular expression that is a constant is compiled now, if nothing would catch its error.
@@ -725,14 +722,12 @@ impl Compiler<'_> {
 const SHOWN_BYTES: usize = 15;
 
 impl Node {
-    /// A node that calls no function.
-    fn plain(kind: Kind) -> Self {
-        Self::new(kind, &[])
-    }
-
-    fn new(kind: Kind, functions: &[Option<Node>]) -> Self {
-        let is_single = is_single(&kind, functions);
-        Self { kind, is_single }
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_single: false,
+            ends_in_recursion: false,
+        }
     }
 
     /// The value of a constant.
@@ -746,106 +741,7 @@ impl Node {
 }
 
 fn constant(constant: Constant) -> Node {
-    Node::plain(Kind::Constant(constant))
-}
-
-/// Whether something of this kind gives exactly one value, or fails.
-fn is_single(kind: &Kind, functions: &[Option<Node>]) -> bool {
-    let base = |base: &Option<Box<Node>>| base.as_ref().is_none_or(|base| base.is_single);
-    match kind {
-        Kind::Identity
-        | Kind::Constant(_)
-        | Kind::Variable(_)
-        | Kind::Global(_)
-        | Kind::Array(_)
-        | Kind::Update(..) => true,
-        Kind::Field {
-            base: inner,
-            optional,
-            ..
-        } => !optional && base(inner),
-        Kind::Index {
-            base,
-            key,
-            optional,
-        } => !optional && base.is_single && key.is_single,
-        Kind::Slice {
-            base: inner,
-            from,
-            to,
-            optional,
-        } => !optional && inner.is_single && base(from) && base(to),
-        Kind::Pipe(left, right)
-        | Kind::Alternative(left, right)
-        | Kind::And(left, right)
-        | Kind::Or(left, right)
-        | Kind::Binary(_, left, right) => left.is_single && right.is_single,
-        Kind::If {
-            condition,
-            then,
-            otherwise,
-        } => condition.is_single && then.is_single && base(otherwise),
-        Kind::Reduce { start, .. } => start.is_single,
-        Kind::Bind {
-            source,
-            patterns,
-            body,
-        } => {
-            source.is_single
-                && body.is_single
-                && matches!(patterns, Patterns::One(pattern) if pattern.is_single())
-        }
-        Kind::Object(members) => members
-            .iter()
-            .all(|(key, value)| key.is_single && value.is_single),
-        Kind::Negate(inner) => inner.is_single,
-        Kind::Text(_, parts) => parts.iter().all(|part| match part {
-            Part::Text(_) => true,
-            Part::Code(node) => node.is_single,
-        }),
-        Kind::Assign(_, value)
-        | Kind::UpdateWith(_, _, value)
-        | Kind::UpdateAlternative(_, value) => value.is_single,
-        Kind::Native(_, arguments) => arguments.iter().all(|argument| argument.is_single),
-        Kind::Call { function, .. } => functions
-            .get(*function)
-            .and_then(Option::as_ref)
-            .is_some_and(|body| body.is_single),
-        Kind::Special(special, arguments) => match special {
-            Special::Add
-            | Special::Any
-            | Special::All
-            | Special::IsEmpty
-            | Special::SortBy
-            | Special::GroupBy
-            | Special::UniqueBy
-            | Special::MinBy
-            | Special::MaxBy
-            | Special::Delete
-            | Special::Pick => true,
-            Special::GetPath => arguments.iter().all(|argument| argument.is_single),
-            _ => false,
-        },
-        Kind::Each { .. }
-        | Kind::Comma(..)
-        | Kind::Try { .. }
-        | Kind::Foreach { .. }
-        | Kind::Label(_)
-        | Kind::Break(_)
-        | Kind::Parameter(_) => false,
-    }
-}
-
-impl Pattern {
-    fn is_single(&self) -> bool {
-        match self {
-            Self::Variable => true,
-            Self::Array(elements) => elements.iter().all(Self::is_single),
-            Self::Object(members) => members.iter().all(|member| {
-                member.key.is_single && member.pattern.as_ref().is_none_or(Self::is_single)
-            }),
-        }
-    }
+    Node::new(Kind::Constant(constant))
 }
 
 /// A number of the program: a small integer is ready to calculate with.
@@ -886,7 +782,7 @@ fn fold(value: &Value<'_>) -> Option<Constant> {
         Value::Integer(integer) => Constant::Integer(*integer),
         Value::Float(float) => Constant::Float(*float),
         Value::Decimal(text) => Constant::Number((*text).to_owned()),
-        Value::OwnedDecimal(text) => Constant::Number((**text).to_owned()),
+        Value::OwnedDecimal(text) => Constant::Number(text.to_string()),
         Value::BigInteger(integer) => Constant::Number(integer.to_string()),
         Value::String(string) => Constant::String(string.to_string()),
         Value::Lazy(_) | Value::Array(_) | Value::Object(_) => return None,

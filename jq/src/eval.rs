@@ -1,6 +1,7 @@
 //! The evaluator: each output of a part is pushed into what takes it, which says whether to go on.
-//! Nothing is collected and no iterator is built. Recursion of a program is recursion here, within
-//! a limit.
+//! Nothing is collected and no iterator is built. The last thing that a part does is gone on with in
+//! a loop, so a definition that ends in a call of itself uses no stack. Any other recursion of a
+//! program is recursion here, within a limit.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -21,16 +22,17 @@
 
 use std::cell::Cell;
 
-use crate::program::{Function, Kind, Node};
-use crate::stack;
+use crate::program::{Function, Kind, Node, Pattern, Patterns};
 use crate::value::{Text, Type, Value};
-use environment::{Bound, Environment, Link};
-use flow::{ENDLESS_RECURSION, Failure, Flow, Stop};
+use crate::{Exhausted, meter, stack};
+use environment::{Bound, Environment};
+use flow::{Failure, Flow, Stop};
 use item::Item;
 
 pub(crate) mod access;
 mod assign;
 mod bind;
+mod call;
 mod collect;
 pub(crate) mod environment;
 pub(crate) mod flow;
@@ -40,6 +42,12 @@ pub(crate) mod operate;
 pub(crate) mod paths;
 pub(crate) mod special;
 mod substitute;
+
+/// Steps of a turn of a loop that runs a program.
+const TURN_STEPS: usize = 3;
+
+/// What takes outputs.
+type Taker<'t, 'v, T> = &'t mut dyn FnMut(T) -> Flow<'v>;
 
 /// A run of a program.
 pub(crate) struct Machine<'g, 'v> {
@@ -53,12 +61,18 @@ pub(crate) struct Machine<'g, 'v> {
     floor: usize,
 }
 
-/// Fails if the stack is nearly used up.
-pub(crate) fn check_stack<'v>() -> Result<(), Failure<'v>> {
-    if stack::has_room() {
-        Ok(())
-    } else {
-        Err(Box::new(Stop::Exhausted(ENDLESS_RECURSION)))
+/// What a loop goes on in: an environment of its own, or the one that it was given.
+enum Scope<'e, 'v> {
+    Given(&'e Environment<'v>),
+    Own(Environment<'v>),
+}
+
+impl<'v> Scope<'_, 'v> {
+    fn get(&self) -> &Environment<'v> {
+        match self {
+            Self::Given(environment) => environment,
+            Self::Own(environment) => environment,
+        }
     }
 }
 
@@ -73,41 +87,230 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
+    /// Fails if the stack is nearly used up, or values take too much memory.
+    #[inline]
     fn check(&self) -> Result<(), Failure<'v>> {
-        if stack::here() >= self.floor {
-            Ok(())
-        } else {
-            Err(Box::new(Stop::Exhausted(ENDLESS_RECURSION)))
+        if stack::here() < self.floor {
+            return Err(Exhausted::Recursion.into());
         }
+        Ok(meter::room(0)?)
+    }
+
+    /// As [`Machine::check`], before a call.
+    #[inline]
+    fn step(&self) -> Result<(), Failure<'v>> {
+        if stack::here() < self.floor {
+            return Err(Exhausted::Recursion.into());
+        }
+        Ok(meter::step(1)?)
+    }
+
+    /// As [`Machine::check`], before a turn of a loop that runs a program.
+    #[inline]
+    fn turn(&self) -> Result<(), Failure<'v>> {
+        self.check()?;
+        Ok(meter::step(TURN_STEPS)?)
     }
 
     /// Gives every output of `node` for `item` to `out`.
     pub(crate) fn run<M: Item<'v>>(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         self.check()?;
-        if node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind)) {
-            if M::HAS_PATHS {
-                let value = self.one(node, env, item.value())?;
-                return out(item.replaced(value));
+        let (mut node, mut scope, mut item) = (node, Scope::Given(env), item);
+        loop {
+            let env = scope.get();
+            if is_direct::<M>(node) {
+                return self.direct(node, env, item, out);
             }
-            let value = self.one_owned(node, env, item.into_value())?;
-            return out(M::plain(value));
+            match &node.kind {
+                Kind::Pipe(left, right) => {
+                    let Some(last) = self.piped(left, right, env, item, out)? else {
+                        return Ok(());
+                    };
+                    (node, item) = (right, last);
+                }
+                Kind::Comma(left, right) => {
+                    self.run(left, env, item.clone(), out)?;
+                    node = right;
+                }
+                Kind::Alternative(left, right) => {
+                    if self.gives_truth(left, env, item.clone(), out)? {
+                        return Ok(());
+                    }
+                    node = right;
+                }
+                Kind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => {
+                    let branches = (&**then, otherwise.as_deref());
+                    let Some(is_true) = self.choose(condition, branches, env, &item, out)? else {
+                        return Ok(());
+                    };
+                    match (is_true, otherwise) {
+                        (true, _) => node = then,
+                        (false, Some(otherwise)) => node = otherwise,
+                        (false, None) => return out(item),
+                    }
+                }
+                Kind::Bind {
+                    source,
+                    patterns: Patterns::One(Pattern::Variable),
+                    body,
+                } if source.is_single => {
+                    let value = self.one(source, env, item.value())?;
+                    scope = Scope::Own(env.with(Bound::Value(value)));
+                    node = body;
+                }
+                Kind::Bind {
+                    source,
+                    patterns,
+                    body,
+                } if body.ends_in_recursion && matches!(patterns, Patterns::One(_)) => {
+                    let input = item.value().clone();
+                    let last = self.all_but_last(
+                        &mut |give| {
+                            self.values(source, env, &input, &mut |value| {
+                                self.bind(patterns, env, value, &mut |env| give(env.clone()))
+                            })
+                        },
+                        &mut |env| self.run(body, &env, item.clone(), out),
+                    )?;
+                    let Some(last) = last else { return Ok(()) };
+                    scope = Scope::Own(last);
+                    node = body;
+                }
+                Kind::Call {
+                    function,
+                    up,
+                    arguments,
+                    ..
+                } => {
+                    self.step()?;
+                    let called = &self.functions[*function];
+                    if !called.takes_one_of_each(arguments) {
+                        let within = env.up(*up);
+                        let last =
+                            self.call_for_each(called, within, arguments, env, &item, out)?;
+                        let Some(last) = last else { return Ok(()) };
+                        scope = Scope::Own(last);
+                    } else if !arguments.is_empty() {
+                        let within = env.up(*up);
+                        let inner = self.entered(called, within, arguments, env, item.value())?;
+                        scope = Scope::Own(inner);
+                    } else if *up > 0 {
+                        scope = Scope::Own(env.up(*up).clone());
+                    }
+                    node = &called.body;
+                }
+                Kind::Parameter(up) => match env.bound(*up) {
+                    Some(Bound::Filter(filter, within)) => {
+                        node = filter;
+                        scope = Scope::Own(within.clone());
+                    }
+                    Some(Bound::Value(_) | Bound::Label(_)) | None => return Ok(()),
+                },
+                _ => return self.follow(node, env, item, out),
+            }
         }
-        self.follow(node, env, item, out)
     }
 
-    /// As [`Machine::run`], output by output also where there is just one.
+    /// A part that gives one value of its own.
+    fn direct<M: Item<'v>>(
+        &self,
+        node: &'v Node,
+        env: &Environment<'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        if M::HAS_PATHS {
+            let value = self.one(node, env, item.value())?;
+            return out(item.replaced(value));
+        }
+        out(M::plain(self.one_owned(node, env, item.into_value())?))
+    }
+
+    /// The left side of a pipe and, for all of its outputs but the last one, the right side. Returns
+    /// the last output if the right side is still to be run for it.
+    fn piped<M: Item<'v>>(
+        &self,
+        left: &'v Node,
+        right: &'v Node,
+        env: &Environment<'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Result<Option<M>, Failure<'v>> {
+        if left.is_single && !M::HAS_PATHS {
+            let value = self.one_owned(left, env, item.into_value())?;
+            return Ok(Some(M::plain(value)));
+        }
+        if left.is_single || right.ends_in_recursion {
+            return self.all_but_last(
+                &mut |give| self.run(left, env, item.clone(), give),
+                &mut |item| self.run(right, env, item, out),
+            );
+        }
+        self.run(left, env, item, &mut |item| self.run(right, env, item, out))?;
+        Ok(None)
+    }
+
+    /// Gives all that `source` gives but the last one to `each`, and returns that. If `source` fails,
+    /// `each` gets that, too.
+    fn all_but_last<T>(
+        &self,
+        source: &mut dyn FnMut(Taker<'_, 'v, T>) -> Flow<'v>,
+        each: Taker<'_, 'v, T>,
+    ) -> Result<Option<T>, Failure<'v>> {
+        let mut latest = None;
+        let mut is_behind = false;
+        let flow = source(&mut |next| match latest.replace(next) {
+            Some(before) => each(before).inspect_err(|_| is_behind = true),
+            None => Ok(()),
+        });
+        let Err(failure) = flow else {
+            return Ok(latest);
+        };
+        if let Some(last) = latest
+            && !is_behind
+        {
+            each(last)?;
+        }
+        Err(failure)
+    }
+
+    /// Gives the outputs that are neither null nor false to `out`; whether there are any.
+    fn gives_truth<M: Item<'v>>(
+        &self,
+        node: &'v Node,
+        env: &Environment<'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Result<bool, Failure<'v>> {
+        let mut is_found = false;
+        self.run(node, env, item, &mut |item: M| {
+            if !item.value().is_truthy() {
+                return Ok(());
+            }
+            is_found = true;
+            out(item)
+        })?;
+        Ok(is_found)
+    }
+
+    /// As [`Machine::run`], for what a loop does not go on with, and output by output also if there
+    /// is just one.
     fn follow<M: Item<'v>>(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         match &node.kind {
             Kind::Identity => out(item),
@@ -115,13 +318,9 @@ impl<'g, 'v> Machine<'g, 'v> {
                 base,
                 name,
                 optional,
-            } => {
-                let mut take = |item: M| self.field(&item, name, *optional, out);
-                match base {
-                    None => take(item),
-                    Some(base) => self.run(base, env, item, &mut take),
-                }
-            }
+            } => self.with_base(base.as_deref(), env, item, &mut |item: M| {
+                self.field(&item, name, *optional, out)
+            }),
             Kind::Index {
                 base,
                 key,
@@ -132,35 +331,41 @@ impl<'g, 'v> Machine<'g, 'v> {
                 from,
                 to,
                 optional,
-            } => self.slices(
-                base,
-                (from.as_deref(), to.as_deref()),
-                *optional,
-                env,
-                &item,
-                out,
-            ),
+            } => {
+                let bounds = (from.as_deref(), to.as_deref());
+                self.slices(base, bounds, *optional, env, &item, out)
+            }
             Kind::Each { base, optional } => {
-                let mut take = |item: M| self.each(&item, *optional, out);
-                match base {
-                    None => take(item),
-                    Some(base) => self.run(base, env, item, &mut take),
-                }
+                self.with_base(base.as_deref(), env, item, &mut |item: M| {
+                    self.each(&item, *optional, out)
+                })
             }
-            Kind::Pipe(left, right) => {
-                self.run(left, env, item, &mut |item| self.run(right, env, item, out))
-            }
-            Kind::Comma(left, right) => {
-                self.run(left, env, item.clone(), out)?;
-                self.run(right, env, item, out)
-            }
-            Kind::Alternative(left, right) => self.alternative(left, right, env, item, out),
-            Kind::If {
-                condition,
-                then,
-                otherwise,
-            } => self.choose(condition, (then, otherwise.as_deref()), env, item, out),
+            Kind::Break(up) => Err(Box::new(match env.bound(*up) {
+                Some(Bound::Label(label)) => Stop::Break(*label),
+                Some(Bound::Value(_) | Bound::Filter(..)) | None => Stop::Error(Value::Null),
+            })),
+            Kind::Special(special, arguments) => self.special(*special, arguments, env, item, out),
+            Kind::Pipe(..)
+            | Kind::Comma(..)
+            | Kind::Alternative(..)
+            | Kind::If { .. }
+            | Kind::Call { .. }
+            | Kind::Parameter(_) => self.run(node, env, item, out),
+            _ => self.scoped(node, env, item, out),
+        }
+    }
+
+    /// What binds variables or catches errors.
+    fn scoped<M: Item<'v>>(
+        &self,
+        node: &'v Node,
+        env: &Environment<'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        match &node.kind {
             Kind::Try { body, handler } => self.attempt(body, handler.as_deref(), env, item, out),
+            Kind::Label(body) => self.label(body, env, item, out),
             Kind::Reduce {
                 source,
                 patterns,
@@ -184,27 +389,26 @@ impl<'g, 'v> Machine<'g, 'v> {
             } => {
                 let input = item.value().clone();
                 self.values(source, env, &input, &mut |value| {
-                    self.bind(patterns, env, &value, &mut |env| {
+                    self.bind(patterns, env, value, &mut |env| {
                         self.run(body, env, item.clone(), out)
                     })
                 })
             }
-            Kind::Label(body) => self.label(body, env, item, out),
-            Kind::Break(up) => Err(Box::new(match env.bound(*up) {
-                Some(Bound::Label(label)) => Stop::Break(*label),
-                Some(Bound::Value(_) | Bound::Filter(..)) | None => Stop::Error(Value::Null),
-            })),
-            Kind::Call {
-                function,
-                up,
-                arguments,
-            } => self.call(*function, arguments, env, env.up(*up), item, out),
-            Kind::Parameter(up) => match env.bound(*up) {
-                Some(Bound::Filter(node, env)) => self.run(node, *env, item, out),
-                Some(Bound::Value(_) | Bound::Label(_)) | None => Ok(()),
-            },
-            Kind::Special(special, arguments) => self.special(*special, arguments, env, item, out),
             _ => self.anew(node, env, item, out),
+        }
+    }
+
+    /// What stands before a field or bracket; the input itself if nothing does.
+    fn with_base<M: Item<'v>>(
+        &self,
+        base: Option<&'v Node>,
+        env: &Environment<'v>,
+        item: M,
+        take: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        match base {
+            None => take(item),
+            Some(base) => self.run(base, env, item, take),
         }
     }
 
@@ -212,9 +416,9 @@ impl<'g, 'v> Machine<'g, 'v> {
     fn anew<M: Item<'v>>(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         match &node.kind {
             Kind::Constant(constant) => out(item.replaced(constant.value())),
@@ -234,9 +438,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         base: &'v Node,
         key: &'v Node,
         optional: bool,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: &M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         let input = item.clone().into_value();
         self.values(key, env, &input, &mut |key| {
@@ -246,62 +450,46 @@ impl<'g, 'v> Machine<'g, 'v> {
         })
     }
 
-    fn alternative<M: Item<'v>>(
-        &self,
-        left: &'v Node,
-        right: &'v Node,
-        env: Environment<'_, 'v>,
-        item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
-    ) -> Flow<'v> {
-        let mut is_found = false;
-        self.run(left, env, item.clone(), &mut |item: M| {
-            if !item.value().is_truthy() {
-                return Ok(());
-            }
-            is_found = true;
-            out(item)
-        })?;
-        if is_found {
-            return Ok(());
-        }
-        self.run(right, env, item, out)
-    }
-
+    /// What a condition gives. If it has several outputs, runs the branch of all of them but the last
+    /// one, and of that too if no branch ends in a recursion: then there is nothing left to do.
     fn choose<M: Item<'v>>(
         &self,
         condition: &'v Node,
         (then, otherwise): (&'v Node, Option<&'v Node>),
-        env: Environment<'_, 'v>,
-        item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
-    ) -> Flow<'v> {
-        let mut go = |is_true: bool, item: M| match (is_true, otherwise) {
-            (true, _) => self.run(then, env, item, out),
-            (false, Some(otherwise)) => self.run(otherwise, env, item, out),
-            (false, None) => out(item),
-        };
+        env: &Environment<'v>,
+        item: &M,
+        out: Taker<'_, 'v, M>,
+    ) -> Result<Option<bool>, Failure<'v>> {
         if condition.is_single {
-            let is_true = self.one(condition, env, item.value())?.is_truthy();
-            return go(is_true, item);
+            return Ok(Some(self.one(condition, env, item.value())?.is_truthy()));
         }
-        let input = item.value().clone();
-        self.values(condition, env, &input, &mut |condition| {
-            go(condition.is_truthy(), item.clone())
-        })
+        let mut go = |is_true: bool| match (is_true, otherwise) {
+            (true, _) => self.run(then, env, item.clone(), out),
+            (false, Some(otherwise)) => self.run(otherwise, env, item.clone(), out),
+            (false, None) => out(item.clone()),
+        };
+        let mut conditions = |give: Taker<'_, 'v, bool>| {
+            self.values(condition, env, item.value(), &mut |value| {
+                give(value.is_truthy())
+            })
+        };
+        if then.ends_in_recursion || otherwise.is_some_and(|other| other.ends_in_recursion) {
+            return self.all_but_last(&mut conditions, &mut go);
+        }
+        conditions(&mut go)?;
+        Ok(None)
     }
 
     fn label<M: Item<'v>>(
         &self,
         body: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         let label = self.labels.get();
         self.labels.set(label + 1);
-        let link = Link::new(env, Bound::Label(label));
-        match self.run(body, Environment::with(&link), item, out) {
+        match self.run(body, &env.with(Bound::Label(label)), item, out) {
             Err(stop) if matches!(*stop, Stop::Break(broken) if broken == label) => Ok(()),
             flow => flow,
         }
@@ -311,9 +499,9 @@ impl<'g, 'v> Machine<'g, 'v> {
     pub(crate) fn values(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         if node.is_single {
             return out(self.one(node, env, input)?);
@@ -345,7 +533,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         item: &M,
         name: &'v str,
         optional: bool,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         let key = || Value::from(name);
         item.check(&|value| element_attempt(&key(), &value))?;
@@ -360,7 +548,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         item: &M,
         key: &Value<'v>,
         optional: bool,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         item.check(&|value| element_attempt(key, &value))?;
         match access::index(item.value(), key) {
@@ -374,9 +562,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         base: &'v Node,
         (from, to): (Option<&'v Node>, Option<&'v Node>),
         optional: bool,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: &M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         let input = item.clone().into_value();
         self.bound(from, env, &input, &mut |from| {
@@ -396,9 +584,9 @@ impl<'g, 'v> Machine<'g, 'v> {
     fn bound(
         &self,
         node: Option<&'v Node>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         match node {
             Some(node) => self.values(node, env, input, out),
@@ -410,7 +598,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         &self,
         item: &M,
         optional: bool,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         item.check(&|value| {
             format!("Invalid path expression near attempt to iterate through {value}")
@@ -419,18 +607,21 @@ impl<'g, 'v> Machine<'g, 'v> {
         match value.kind() {
             Type::Array => {
                 for (at, element) in value.children().enumerate() {
+                    meter::step(1)?;
                     out(item.child(|| Value::count(at), element))?;
                 }
                 Ok(())
             }
             Type::Object if !M::HAS_PATHS => {
                 for member in value.children() {
+                    meter::step(1)?;
                     out(item.child(|| Value::Null, member))?;
                 }
                 Ok(())
             }
             Type::Object => {
                 for (key, member) in value.members() {
+                    meter::step(1)?;
                     out(item.child(|| Value::String(key), member))?;
                 }
                 Ok(())
@@ -449,9 +640,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         &self,
         body: &'v Node,
         handler: Option<&'v Node>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         // What goes wrong behind the body is not the body's.
         let mut is_behind = false;
@@ -475,43 +666,6 @@ impl<'g, 'v> Machine<'g, 'v> {
             _ => Ok(()),
         }
     }
-
-    /// Calls a function: its arguments become links upon the environment that it was written in.
-    fn call<M: Item<'v>>(
-        &self,
-        function: usize,
-        arguments: &'v [Node],
-        caller: Environment<'_, 'v>,
-        within: Environment<'_, 'v>,
-        item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
-    ) -> Flow<'v> {
-        let Some((argument, rest)) = arguments.split_first() else {
-            return self.run(&self.functions[function].body, within, item, out);
-        };
-        // A parameter that is passed on is what it was, however often that happens.
-        let bound = match (&argument.kind, argument.parameter(caller)) {
-            (Kind::Parameter(_), Some((node, env))) => Bound::Filter(node, env),
-            _ => Bound::Filter(argument, caller),
-        };
-        let link = Link::new(within, bound);
-        self.call(function, rest, caller, Environment::with(&link), item, out)
-    }
-}
-
-impl Node {
-    fn parameter<'e, 'v>(
-        &self,
-        env: Environment<'e, 'v>,
-    ) -> Option<(&'v Node, Environment<'e, 'v>)> {
-        let Kind::Parameter(up) = self.kind else {
-            return None;
-        };
-        match env.bound(up) {
-            Some(Bound::Filter(node, env)) => Some((node, *env)),
-            Some(Bound::Value(_) | Bound::Label(_)) | None => None,
-        }
-    }
 }
 
 /// What `catch` gets of a `break`.
@@ -531,6 +685,12 @@ fn element_attempt(key: &Value<'_>, value: &str) -> String {
 
 fn unless(optional: bool, failure: Failure<'_>) -> Flow<'_> {
     if optional { Ok(()) } else { Err(failure) }
+}
+
+/// Whether a part gives one value that stands at no path, or that no path is wanted of.
+#[inline]
+fn is_direct<'v, M: Item<'v>>(node: &Node) -> bool {
+    node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind))
 }
 
 /// Whether paths go on through this.

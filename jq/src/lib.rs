@@ -20,6 +20,7 @@ mod forbidden;
 mod format;
 mod lex;
 mod math;
+mod meter;
 mod parse;
 mod program;
 mod regex;
@@ -40,21 +41,23 @@ pub mod json {
     pub use tape::{Kind, Node, Scan, ScanLimits, scan};
 }
 
+pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS};
 pub use stack::{STACK_BYTES, declare as declare_stack};
 pub use value::elements::Elements;
 pub use value::object::Object;
-pub use value::order::TooDeep;
-pub use value::{Text, Type, Value};
+pub use value::{Big, Bounds, Chars, Text, Type, Value};
 
 use eval::Machine;
 use eval::environment::Environment;
 use eval::flow::Stop;
+use meter::Meter;
 
 /// A compiled program; shared freely between threads.
 pub struct Program {
     root: program::Node,
     functions: Vec<program::Function>,
     variables: usize,
+    limits: Limits,
 }
 
 /// What a program may use besides its input.
@@ -81,20 +84,60 @@ pub struct CompileError {
 pub enum Error<'v> {
     /// An error of the program, with the value that `catch` would get: nearly always a string.
     Failed(Value<'v>),
-    /// It asks for more stack than there is.
-    Exhausted(&'static str),
+    /// It asks for more stack, memory or steps than there are.
+    Exhausted(Exhausted),
 }
+
+/// A limit that an evaluation reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exhausted {
+    /// The stack is used up by calls of definitions.
+    #[error("the recursion has no end, or goes deeper than the stack of 256 MiB allows")]
+    Recursion,
+    /// The stack is used up by a value.
+    #[error("a value nests deeper than the stack of 256 MiB allows")]
+    Nesting,
+    /// [`Limits::bytes`], with their number in MiB.
+    #[error(
+        "the values take too much memory, or are made without end; {0} MiB for one input are allowed"
+    )]
+    Memory(usize),
+    /// [`Limits::steps`]
+    #[error(
+        "the expression takes too many steps, or has no end; {0} million for one input are allowed"
+    )]
+    Steps(u64),
+    /// JSON of one value is longer than is allowed, in MiB.
+    #[error("a value is too long as JSON; {0} MiB for one value are allowed")]
+    Json(usize),
+}
+
+/// What constants may take while they are computed.
+const COMPILE_LIMITS: Limits = Limits {
+    bytes: 1 << 20,
+    steps: 1_000_000,
+};
 
 impl Program {
     /// Compiles a program. Recurses as deep as the text nests, within [`declare_stack`].
     pub fn compile(text: &str, options: &Options) -> Result<Self, CompileError> {
         let tree = parse::program(text)?;
+        // What is computed now must not take more than what is kept of it.
+        let _meter = Meter::start(COMPILE_LIMITS);
         let (root, functions) = compile::program(text, &tree, &options.variables)?;
         Ok(Self {
             root,
             functions,
             variables: options.variables.len(),
+            limits: Limits::default(),
         })
+    }
+
+    /// The program with other limits than [`Limits::default`].
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks
@@ -102,6 +145,9 @@ impl Program {
     /// [`Options::variables`], in their order; missing ones are null.
     ///
     /// Recurses as deep as the program and its values nest, within [`declare_stack`].
+    ///
+    /// # Errors
+    /// What the program raises and does not catch; a limit that it reaches.
     pub fn run<'v>(
         &'v self,
         input: Value<'v>,
@@ -109,21 +155,23 @@ impl Program {
         receive: &mut dyn FnMut(Value<'v>) -> ControlFlow<()>,
     ) -> Result<(), Error<'v>> {
         let given = &variables[..variables.len().min(self.variables)];
+        let _meter = Meter::start(self.limits);
         let machine = Machine::new(&self.functions, given);
-        let flow = machine.run(
-            &self.root,
-            Environment::EMPTY,
-            input,
-            &mut |value| match receive(value) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(Box::new(Stop::Halted)),
-            },
-        );
+        let flow =
+            machine.run(
+                &self.root,
+                &Environment::default(),
+                input,
+                &mut |value| match receive(value) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Box::new(Stop::Halted)),
+                },
+            );
         match flow.map_err(|stop| *stop) {
             Ok(()) | Err(Stop::Halted | Stop::Enough(_)) => Ok(()),
             Err(Stop::Error(value)) => Err(Error::Failed(value)),
             Err(Stop::Break(_)) => Err(Error::Failed(Value::from("break"))),
-            Err(Stop::Exhausted(message)) => Err(Error::Exhausted(message)),
+            Err(Stop::Exhausted(exhausted)) => Err(Error::Exhausted(exhausted)),
         }
     }
 }
@@ -140,9 +188,9 @@ impl fmt::Display for Error<'_> {
             Self::Failed(Value::String(message)) => f.write_str(message),
             Self::Failed(other) => match other.to_json() {
                 Ok(json) => f.write_str(&json),
-                Err(TooDeep) => f.write_str("an error with a value that nests too deep"),
+                Err(exhausted) => write!(f, "an error whose value is not written: {exhausted}"),
             },
-            Self::Exhausted(message) => f.write_str(message),
+            Self::Exhausted(exhausted) => exhausted.fmt(f),
         }
     }
 }

@@ -58,6 +58,8 @@ struct Parser<'t> {
     /// The word that is looked at, and its offset.
     token: Token,
     at: usize,
+    /// The names of all calls without arguments so far.
+    called: Vec<String>,
 }
 
 type Parsed = Result<Expression, CompileError>;
@@ -66,7 +68,12 @@ impl<'t> Parser<'t> {
     fn new(text: &'t str) -> Result<Self, CompileError> {
         let mut lexer = Lexer::new(text);
         let (at, token) = lexer.next()?;
-        Ok(Self { lexer, token, at })
+        Ok(Self {
+            lexer,
+            token,
+            at,
+            called: Vec::new(),
+        })
     }
 
     fn advance(&mut self) -> Result<Token, CompileError> {
@@ -475,6 +482,9 @@ impl<'t> Parser<'t> {
             }
             self.expect(")", "closing parenthesis")?;
         }
+        if arguments.is_empty() {
+            self.called.push(name.to_owned());
+        }
         Ok(match (name, arguments.is_empty()) {
             ("null", true) => Kind::Null,
             ("false", true) => Kind::Boolean(false),
@@ -687,11 +697,13 @@ impl<'t> Parser<'t> {
                         Parameter {
                             name,
                             is_value: true,
+                            is_called: false,
                         }
                     }
                     _ => Parameter {
                         name: self.free_name("a parameter")?,
                         is_value: false,
+                        is_called: false,
                     },
                 });
                 if !self.take(";")? {
@@ -701,8 +713,12 @@ impl<'t> Parser<'t> {
             self.expect(")", "closing parenthesis")?;
         }
         self.expect(":", ":")?;
+        let before = self.called.len();
         let body = self.query()?;
         self.expect(";", ";")?;
+        for parameter in &mut parameters {
+            parameter.is_called = self.called[before..].contains(&parameter.name);
+        }
         Ok(Definition {
             name,
             parameters,

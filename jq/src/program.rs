@@ -12,11 +12,22 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// It gives exactly one value, or fails.
     pub(crate) is_single: bool,
+    /// The last thing that it does may be to call a definition that is around it.
+    pub(crate) ends_in_recursion: bool,
 }
 
-/// A definition: its parameters are the links that its call adds.
+/// A definition. Its call adds a link for each parameter that the body uses as a filter, then one
+/// for each value.
 pub(crate) struct Function {
+    pub(crate) parameters: Vec<Parameter>,
     pub(crate) body: Node,
+}
+
+/// How a definition uses a parameter.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter {
+    pub(crate) is_filter: bool,
+    pub(crate) is_value: bool,
 }
 
 /// What a part does. `up` counts links of the environment from the innermost one.
@@ -82,11 +93,13 @@ pub(crate) enum Kind {
     },
     Label(Box<Node>),
     Break(usize),
-    /// `up` links lie between the call and the definition.
+    /// `up` links are between the call and the definition.
     Call {
         function: usize,
         up: usize,
         arguments: Vec<Node>,
+        /// It is inside the definition that it calls.
+        is_recursive: bool,
     },
     /// A filter that is a parameter.
     Parameter(usize),

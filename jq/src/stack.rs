@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use crate::{Exhausted, meter};
+
 /// Stack of a thread that evaluates untrusted programs: what jq programs and documents in the wild
 /// need many times over. Only touched pages cost memory.
 pub const STACK_BYTES: usize = 256 << 20;
@@ -29,6 +31,14 @@ pub fn declare(bytes: usize) {
 /// Whether more recursion is allowed.
 pub(crate) fn has_room() -> bool {
     here() >= floor()
+}
+
+/// Takes a step into a value; fails if it nests too deep or takes too many steps.
+pub(crate) fn check() -> Result<(), Exhausted> {
+    if !has_room() {
+        return Err(Exhausted::Nesting);
+    }
+    meter::step(1)
 }
 
 /// The lowest address that this thread may use.

@@ -2,24 +2,25 @@
 //! strings without escapes are slices of the text, numbers keep their text, arrays and objects stay
 //! places on the tape until they are changed. Knows no programs.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::ops::Deref;
 use std::rc::Rc;
 
-use num_bigint::BigInt;
-
+use crate::Exhausted;
 use crate::json::source::{ElementViews, View};
 use crate::json::tape::Kind;
 use elements::Elements;
 use object::Object;
 
+pub use big::Big;
+pub use text::{Bounds, Chars, Text};
+
+pub(crate) mod big;
 pub(crate) mod contain;
 pub(crate) mod elements;
 pub(crate) mod number;
 pub(crate) mod object;
 pub(crate) mod order;
 pub(crate) mod print;
+pub(crate) mod text;
 
 /// One value of jq.
 #[derive(Clone, Debug)]
@@ -31,13 +32,13 @@ pub enum Value<'a> {
     /// An integer that was computed.
     Integer(i64),
     /// An integer that was computed and is beyond 64 bits.
-    BigInteger(Rc<BigInt>),
+    BigInteger(Rc<Big>),
     /// Any other number that was computed.
     Float(f64),
     /// A number as it is written in the record or the program.
     Decimal(&'a str),
     /// A number as it is written in a string that was read.
-    OwnedDecimal(Rc<str>),
+    OwnedDecimal(Rc<Chars>),
     /// A string.
     String(Text<'a>),
     /// An array or an object of the record that was not changed.
@@ -46,15 +47,6 @@ pub enum Value<'a> {
     Array(Rc<Elements<'a>>),
     /// An object that was made.
     Object(Rc<Object<'a>>),
-}
-
-/// A string, borrowed or shared. Compares as its characters do.
-#[derive(Clone)]
-pub enum Text<'a> {
-    /// A part of the record or the program.
-    Borrowed(&'a str),
-    /// A string that was made.
-    Shared(Rc<String>),
 }
 
 /// The types of jq, in the order in which values of different types compare; false and true are
@@ -148,6 +140,13 @@ impl<'a> Value<'a> {
     /// An array of these elements.
     pub(crate) fn array(elements: Vec<Self>) -> Self {
         Self::Array(Rc::new(Elements::from(elements)))
+    }
+
+    /// An array of what an iterator gives. Fails if that takes too much memory.
+    pub(crate) fn collect(values: impl Iterator<Item = Self>) -> Result<Self, Exhausted> {
+        let mut elements = Elements::default();
+        elements.extend(values)?;
+        Ok(Self::Array(Rc::new(elements)))
     }
 
     /// A number of things.
@@ -293,12 +292,7 @@ impl<'a> Value<'a> {
             (Self::BigInteger(left), Self::BigInteger(right)) => Rc::ptr_eq(left, right),
             (Self::Decimal(left), Self::Decimal(right)) => std::ptr::eq(*left, *right),
             (Self::OwnedDecimal(left), Self::OwnedDecimal(right)) => Rc::ptr_eq(left, right),
-            (Self::String(Text::Borrowed(left)), Self::String(Text::Borrowed(right))) => {
-                std::ptr::eq(*left, *right)
-            }
-            (Self::String(Text::Shared(left)), Self::String(Text::Shared(right))) => {
-                Rc::ptr_eq(left, right)
-            }
+            (Self::String(left), Self::String(right)) => left.is(right),
             (Self::Lazy(left), Self::Lazy(right)) => left.is(*right),
             (Self::Array(left), Self::Array(right)) => Rc::ptr_eq(left, right),
             (Self::Object(left), Self::Object(right)) => Rc::ptr_eq(left, right),
@@ -330,80 +324,12 @@ impl<'a> Iterator for Children<'_, 'a> {
 
 impl From<String> for Value<'_> {
     fn from(string: String) -> Self {
-        Self::String(Text::Shared(Rc::new(string)))
+        Self::String(Text::from(string))
     }
 }
 
 impl<'a> From<&'a str> for Value<'a> {
     fn from(string: &'a str) -> Self {
         Self::String(Text::Borrowed(string))
-    }
-}
-
-impl<'a> From<std::borrow::Cow<'a, str>> for Text<'a> {
-    fn from(string: std::borrow::Cow<'a, str>) -> Self {
-        match string {
-            std::borrow::Cow::Borrowed(string) => Self::Borrowed(string),
-            std::borrow::Cow::Owned(string) => Self::Shared(Rc::new(string)),
-        }
-    }
-}
-
-impl Text<'_> {
-    /// A part of the string, borrowed where the whole is.
-    pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Self {
-        match self {
-            Self::Borrowed(string) => Self::Borrowed(&string[range]),
-            Self::Shared(string) if range.len() == string.len() => Self::Shared(string.clone()),
-            Self::Shared(string) => Self::Shared(Rc::new(string[range].to_owned())),
-        }
-    }
-
-    /// The string to be added to.
-    pub(crate) fn to_mut(&mut self) -> &mut String {
-        if let Self::Borrowed(string) = self {
-            *self = Self::Shared(Rc::new((*string).to_owned()));
-        }
-        match self {
-            Self::Shared(string) => Rc::make_mut(string),
-            Self::Borrowed(_) => unreachable!("it was made shared above"),
-        }
-    }
-}
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        match self {
-            Self::Borrowed(string) => string,
-            Self::Shared(string) => string,
-        }
-    }
-}
-
-impl std::borrow::Borrow<str> for Text<'_> {
-    fn borrow(&self) -> &str {
-        self
-    }
-}
-
-impl PartialEq for Text<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Text<'_> {}
-
-impl Hash for Text<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        str::hash(self, state);
-    }
-}
-
-impl fmt::Debug for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
     }
 }

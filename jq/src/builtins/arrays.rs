@@ -1,16 +1,18 @@
 //! Filters of arrays.
 
 use std::cmp::Ordering;
+use std::rc::Rc;
 
 use super::Special;
 use super::strings::positions;
 use super::values::length;
 use crate::eval::access::{index, slice};
-use crate::eval::check_stack;
 use crate::eval::flow::{Failure, Output, error};
 use crate::eval::operate::{SHOWN_BYTES, mismatch, unfit};
 use crate::eval::special::{arrange, extreme, not_an_array};
+use crate::value::elements::Elements;
 use crate::value::{Type, Value};
+use crate::{meter, stack};
 
 pub(super) fn sort<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     if input.kind() != Type::Array {
@@ -77,17 +79,17 @@ pub(super) fn flatten<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'
             None => 0.0,
         },
     };
-    let mut flat = Vec::new();
+    let mut flat = Elements::default();
     flatten_into(&mut flat, &input, depth)?;
-    Ok(Value::array(flat))
+    Ok(Value::Array(Rc::new(flat)))
 }
 
 fn flatten_into<'v>(
-    flat: &mut Vec<Value<'v>>,
+    flat: &mut Elements<'v>,
     value: &Value<'v>,
     depth: f64,
 ) -> Result<(), Failure<'v>> {
-    check_stack()?;
+    stack::check()?;
     if !matches!(value.kind(), Type::Array | Type::Object) {
         return Err(error(format!(
             "Cannot iterate over {}",
@@ -98,7 +100,7 @@ fn flatten_into<'v>(
         if element.kind() == Type::Array && depth != 0.0 {
             flatten_into(flat, &element, depth - 1.0)?;
         } else {
-            flat.push(element);
+            flat.push(element)?;
         }
     }
     Ok(())
@@ -116,15 +118,19 @@ pub(super) fn transpose<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output
     for row in &rows {
         width = width.max(length(row.clone(), arguments)?.to_float().unwrap_or(0.0));
     }
-    let mut columns = Vec::new();
+    let mut columns = Elements::default();
     let mut at = 0_i64;
     #[expect(clippy::cast_precision_loss, reason = "no array is so long")]
     while (at as f64) < width {
-        let column = rows.iter().map(|row| index(row, &Value::Integer(at)));
-        columns.push(Value::array(column.collect::<Result<_, _>>()?));
+        meter::step(rows.len())?;
+        let mut column = Elements::with_capacity(rows.len())?;
+        for row in &rows {
+            column.push(index(row, &Value::Integer(at))?)?;
+        }
+        columns.push(Value::Array(Rc::new(column)))?;
         at += 1;
     }
-    Ok(Value::array(columns))
+    Ok(Value::Array(Rc::new(columns)))
 }
 
 pub(super) fn binary_search<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
@@ -151,10 +157,10 @@ pub(super) fn indices<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'
     match (input.kind(), wanted.kind()) {
         (Type::Array, Type::Array) => index(&input, wanted),
         (Type::Array, _) => index(&input, &Value::array(vec![wanted.clone()])),
-        (Type::String, Type::String) => Ok(positions(
+        (Type::String, Type::String) => positions(
             input.as_str().unwrap_or_default(),
             wanted.as_str().unwrap_or_default(),
-        )),
+        ),
         _ => index(&input, wanted),
     }
 }
@@ -172,17 +178,17 @@ pub(super) fn last_index<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Outpu
 /// The events of a value: each of its leaves with its path, and the end of each container that is
 /// not empty.
 pub(super) fn to_stream<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
-    let mut events = Vec::new();
+    let mut events = Elements::default();
     push_events(&mut events, &mut Vec::new(), &input)?;
-    Ok(Value::array(events))
+    Ok(Value::Array(Rc::new(events)))
 }
 
 fn push_events<'v>(
-    events: &mut Vec<Value<'v>>,
+    events: &mut Elements<'v>,
     path: &mut Vec<Value<'v>>,
     value: &Value<'v>,
 ) -> Result<(), Failure<'v>> {
-    check_stack()?;
+    stack::check()?;
     let keyed: Vec<(Value<'v>, Value<'v>)> = if value.kind() == Type::Array {
         let elements = value.children().enumerate();
         elements
@@ -204,10 +210,10 @@ fn push_events<'v>(
         None => events.push(Value::array(vec![
             Value::array(path.clone()),
             value.clone(),
-        ])),
+        ]))?,
         Some(last) => {
             path.push(last);
-            events.push(Value::array(vec![Value::array(path.clone())]));
+            events.push(Value::array(vec![Value::array(path.clone())]))?;
             path.pop();
         }
     }

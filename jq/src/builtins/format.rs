@@ -3,6 +3,7 @@
 use crate::eval::flow::{Failure, Output, error};
 use crate::eval::operate::unfit;
 use crate::format::{Escape, from_base64, from_uri, write_base64, write_uri};
+use crate::meter;
 use crate::value::print::push_number;
 use crate::value::{Text, Type, Value};
 
@@ -84,7 +85,7 @@ pub(crate) fn apply(format: Format, value: Value<'_>) -> Result<Text<'_>, Failur
 }
 
 fn made<'v>(text: String) -> Text<'v> {
-    Text::Shared(std::rc::Rc::new(text))
+    Text::from(text)
 }
 
 fn plain(value: Value<'_>) -> Result<Text<'_>, Failure<'_>> {
@@ -101,6 +102,7 @@ fn push_row<'v>(text: &mut String, value: &Value<'v>, escape: Escape) -> Result<
         return Err(unfit(value, refused));
     }
     for (at, column) in value.children().enumerate() {
+        meter::room(text.len())?;
         if at > 0 {
             text.push_str(separator);
         }
@@ -125,6 +127,7 @@ fn push_words<'v>(text: &mut String, value: &Value<'v>) -> Result<(), Failure<'v
         return push_word(text, value);
     }
     for (at, word) in value.children().enumerate() {
+        meter::room(text.len())?;
         if at > 0 {
             text.push(' ');
         }

@@ -116,7 +116,7 @@ pub(super) fn find<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
             ("captures", Value::array(captures.collect())),
         ])
     });
-    Ok(Value::array(found.collect()))
+    Ok(Value::collect(found)?)
 }
 
 /// The members of empty ones have another order, as in jq.
@@ -154,7 +154,7 @@ pub(crate) fn named<'v>(regex: &Regex, found: &Match<'_>) -> Value<'v> {
     let mut object = Object::default();
     for (capture, name) in found.captures.iter().zip(regex.names()) {
         if let Some(name) = name {
-            object.insert(Text::Shared(Rc::new(name.to_owned())), string(capture));
+            object.insert(Text::from(name.to_owned()), string(capture));
         }
     }
     Value::Object(Rc::new(object))
@@ -163,9 +163,9 @@ pub(crate) fn named<'v>(regex: &Regex, found: &Match<'_>) -> Value<'v> {
 pub(super) fn capture<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     let (pattern, flags) = pattern_and_flags(arguments)?;
     let (regex, found) = matches(&input, &pattern, &flags)?;
-    Ok(Value::array(
-        found.iter().map(|found| named(&regex, found)).collect(),
-    ))
+    Ok(Value::collect(
+        found.iter().map(|found| named(&regex, found)),
+    )?)
 }
 
 pub(super) fn scan<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
@@ -180,7 +180,7 @@ pub(super) fn scan<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
         }
         Value::array(found.captures.iter().map(string).collect())
     });
-    Ok(Value::array(found.collect()))
+    Ok(Value::collect(found)?)
 }
 
 pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {

@@ -1,8 +1,12 @@
 //! Filters of strings.
 
+use std::rc::Rc;
+
 use crate::eval::flow::{Failure, Output, error};
-use crate::eval::operate::{SHOWN_BYTES, add, unfit};
+use crate::eval::operate::{SHOWN_BYTES, mismatch, unfit};
 use crate::eval::{flow, operate};
+use crate::meter;
+use crate::value::elements::Elements;
 use crate::value::{Type, Value};
 
 pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
@@ -82,7 +86,7 @@ fn trimmed(input: Value<'_>, kept: impl Fn(&str) -> std::ops::Range<usize>) -> O
 
 pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     match (&input, &arguments[0]) {
-        (Value::String(string), Value::String(separator)) => Ok(operate::split(string, separator)),
+        (Value::String(string), Value::String(separator)) => operate::split(string, separator),
         _ => Err(error("split input and separator must be strings")),
     }
 }
@@ -95,43 +99,45 @@ pub(super) fn join<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
             input.shown(SHOWN_BYTES)
         )));
     }
-    let mut joined: Option<Value<'v>> = None;
-    for element in input.children() {
-        let before = match joined {
-            None => Value::from(""),
-            Some(before) => add(before, separator.clone())?,
-        };
-        let element = match element.kind() {
-            Type::Null => Value::from(""),
-            Type::False | Type::True | Type::Number => Value::String(element.into_text()?),
-            Type::String | Type::Array | Type::Object => element,
-        };
-        joined = Some(own(add(before, element)?));
+    let mut joined = String::new();
+    for (at, element) in input.children().enumerate() {
+        if at > 0 {
+            push_part(&mut joined, separator)?;
+        }
+        match element.kind() {
+            Type::False | Type::True | Type::Number => element.push_json(&mut joined)?,
+            Type::Null | Type::String | Type::Array | Type::Object => {
+                push_part(&mut joined, &element)?;
+            }
+        }
     }
-    Ok(joined
-        .filter(Value::is_truthy)
-        .unwrap_or_else(|| Value::from("")))
+    Ok(Value::from(joined))
 }
 
-/// A string that can be added to in place.
-fn own(value: Value<'_>) -> Value<'_> {
-    match value {
-        Value::String(mut text) => {
-            text.to_mut();
-            Value::String(text)
+/// Appends a string; null is nothing.
+fn push_part<'v>(joined: &mut String, part: &Value<'v>) -> Result<(), Failure<'v>> {
+    match part {
+        Value::Null => Ok(()),
+        Value::String(part) => {
+            meter::room(joined.len() + part.len())?;
+            joined.push_str(part);
+            Ok(())
         }
-        other => other,
+        other => {
+            let before = Value::from(std::mem::take(joined));
+            Err(mismatch(&before, other, "cannot be added"))
+        }
     }
 }
 
 pub(super) fn explode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     match input.as_str() {
-        Some(string) => Ok(Value::array(
-            string
-                .chars()
-                .map(|character| Value::Integer(u32::from(character).into()))
-                .collect(),
-        )),
+        Some(string) => {
+            let codes = string.chars().map(u32::from);
+            Ok(Value::collect(
+                codes.map(|code| Value::Integer(code.into())),
+            )?)
+        }
         None => Err(error("explode input must be a string")),
     }
 }
@@ -183,18 +189,18 @@ fn change_case(
 }
 
 /// Where a string stands in another, in characters; it may overlap itself.
-pub(super) fn positions<'v>(string: &str, part: &str) -> Value<'v> {
-    let mut found = Vec::new();
+pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
+    let mut found = Elements::default();
     if part.is_empty() {
-        return Value::array(found);
+        return Ok(Value::Array(Rc::new(found)));
     }
     let (mut from, mut counted, mut count) = (0, 0, 0);
     while let Some(at) = memchr::memmem::find(&string.as_bytes()[from..], part.as_bytes()) {
         let at = from + at;
         count += string[counted..at].chars().count();
         counted = at;
-        found.push(Value::count(count));
+        found.push(Value::count(count))?;
         from = at + string[at..].chars().next().map_or(1, char::len_utf8);
     }
-    Value::array(found)
+    Ok(Value::Array(Rc::new(found)))
 }

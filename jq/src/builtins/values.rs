@@ -57,21 +57,16 @@ pub(super) fn keys<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
     }
     let mut keys: Vec<Text<'v>> = input.members().into_iter().map(|(key, _)| key).collect();
     keys.sort_by(|left, right| left.cmp(right));
-    Ok(Value::array(keys.into_iter().map(Value::String).collect()))
+    Ok(Value::collect(keys.into_iter().map(Value::String))?)
 }
 
 pub(super) fn keys_unsorted<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     match input.kind() {
-        Type::Array => Ok(Value::array(
-            (0..input.child_count()).map(Value::count).collect(),
-        )),
-        Type::Object => Ok(Value::array(
-            input
-                .members()
-                .into_iter()
-                .map(|(key, _)| Value::String(key))
-                .collect(),
-        )),
+        Type::Array => Ok(Value::collect((0..input.child_count()).map(Value::count))?),
+        Type::Object => {
+            let members = input.members().into_iter();
+            Ok(Value::collect(members.map(|(key, _)| Value::String(key)))?)
+        }
         Type::Null | Type::False | Type::True | Type::Number | Type::String => {
             Err(unfit(&input, "has no keys"))
         }
@@ -144,21 +139,19 @@ pub(super) fn to_entries<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
         ])))
     };
     let entries = match input.kind() {
-        Type::Object => input
-            .members()
-            .into_iter()
-            .map(|(key, value)| entry(Value::String(key), value))
-            .collect(),
-        Type::Array => input
-            .children()
-            .enumerate()
-            .map(|(at, value)| entry(Value::count(at), value))
-            .collect(),
+        Type::Object => {
+            let members = input.members().into_iter();
+            Value::collect(members.map(|(key, value)| entry(Value::String(key), value)))
+        }
+        Type::Array => {
+            let elements = input.children().enumerate();
+            Value::collect(elements.map(|(at, value)| entry(Value::count(at), value)))
+        }
         Type::Null | Type::False | Type::True | Type::Number | Type::String => {
             return Err(unfit(&input, "has no keys"));
         }
     };
-    Ok(Value::array(entries))
+    Ok(entries?)
 }
 
 /// The names that the key of an entry may have, in the order in which they count.

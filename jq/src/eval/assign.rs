@@ -19,7 +19,7 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn assigned(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
         match &node.kind {
@@ -38,7 +38,7 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn assigned_value(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
         value: &Value<'v>,
     ) -> Output<'v> {
@@ -63,7 +63,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         paths: &'v Node,
         update: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
         let mut deleted = Vec::new();
@@ -89,7 +89,7 @@ impl<'v> Machine<'_, 'v> {
     fn change_each(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
         change: &mut dyn FnMut(Value<'v>, Vec<Value<'v>>) -> Output<'v>,
     ) -> Output<'v> {
@@ -118,7 +118,7 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn delete(
         &self,
         paths: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
         let (paths, failure) = self.paths_of(paths, env, &input);
@@ -135,7 +135,7 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn pick(
         &self,
         paths: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
         let (paths, failure) = self.paths_of(paths, env, input);
@@ -152,7 +152,7 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn first_of(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Result<Option<Value<'v>>, Failure<'v>> {
         if node.is_single {
@@ -172,7 +172,7 @@ impl<'v> Machine<'_, 'v> {
     fn paths_of(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> (Vec<Vec<Value<'v>>>, Option<Failure<'v>>) {
         let mut paths = Vec::new();

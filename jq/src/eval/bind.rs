@@ -1,32 +1,33 @@
 //! Binding values to variables: patterns, alternatives of patterns, `reduce` and `foreach`.
 
-use super::environment::{Bound, Environment, Link};
-use super::flow::{Flow, Stop};
+use super::environment::{Bound, Environment};
+use super::flow::{Failure, Flow, Stop, error};
 use super::item::Item;
-use super::{Machine, access};
+use super::{Machine, Taker, access};
 use crate::program::{MemberPattern, Node, Pattern, Patterns};
 use crate::value::Value;
 
 /// What runs with variables bound.
-type Body<'b, 'v> = &'b mut dyn FnMut(Environment<'_, 'v>) -> Flow<'v>;
+type Body<'b, 'v> = &'b mut dyn FnMut(&Environment<'v>) -> Flow<'v>;
 
 impl<'v> Machine<'_, 'v> {
     /// Runs `body` for every way in which the patterns take a value apart.
     pub(super) fn bind(
         &self,
         patterns: &'v Patterns,
-        env: Environment<'_, 'v>,
-        value: &Value<'v>,
+        env: &Environment<'v>,
+        value: Value<'v>,
         body: Body<'_, 'v>,
     ) -> Flow<'v> {
         match patterns {
-            Patterns::One(pattern) => self.pattern(pattern, env, value, body),
+            Patterns::One(Pattern::Variable) => body(&env.with(Bound::Value(value))),
+            Patterns::One(pattern) => self.pattern(pattern, env, &value, body),
             Patterns::Several {
                 variables,
                 alternatives,
             } => {
                 for (index, (pattern, own)) in alternatives.iter().enumerate() {
-                    let flow = self.pattern(pattern, env, value, &mut |inner| {
+                    let flow = self.pattern(pattern, env, &value, &mut |inner| {
                         let values: Vec<Value<'v>> = own
                             .iter()
                             .map(|up| up.map_or(Value::Null, |up| inner.value(up)))
@@ -49,15 +50,12 @@ impl<'v> Machine<'_, 'v> {
     fn pattern(
         &self,
         pattern: &'v Pattern,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         value: &Value<'v>,
         body: Body<'_, 'v>,
     ) -> Flow<'v> {
         match pattern {
-            Pattern::Variable => {
-                let link = Link::new(env, Bound::Value(value.clone()));
-                body(Environment::with(&link))
-            }
+            Pattern::Variable => body(&env.with(Bound::Value(value.clone()))),
             Pattern::Array(elements) => self.elements(elements, env, value, body),
             Pattern::Object(members) => self.members(members, env, value, body),
         }
@@ -67,7 +65,7 @@ impl<'v> Machine<'_, 'v> {
     fn elements(
         &self,
         elements: &'v [Pattern],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         value: &Value<'v>,
         body: Body<'_, 'v>,
     ) -> Flow<'v> {
@@ -83,7 +81,7 @@ impl<'v> Machine<'_, 'v> {
     fn members(
         &self,
         members: &'v [MemberPattern],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         value: &Value<'v>,
         body: Body<'_, 'v>,
     ) -> Flow<'v> {
@@ -92,19 +90,55 @@ impl<'v> Machine<'_, 'v> {
         };
         self.values(&first.key, env, value, &mut |key| {
             let member = access::index(value, &key)?;
-            let mut inner = |env: Environment<'_, 'v>| match &first.pattern {
+            let mut inner = |env: &Environment<'v>| match &first.pattern {
                 Some(pattern) => self.pattern(pattern, env, &member, &mut |env| {
                     self.members(rest, env, value, body)
                 }),
                 None => self.members(rest, env, value, body),
             };
             if first.is_bound {
-                let link = Link::new(env, Bound::Value(member.clone()));
-                inner(Environment::with(&link))
+                inner(&env.with(Bound::Value(member.clone())))
             } else {
                 inner(env)
             }
         })
+    }
+
+    /// The environment for the one way in which patterns take a value apart.
+    pub(super) fn bound_once(
+        &self,
+        patterns: &'v Patterns,
+        env: &Environment<'v>,
+        value: Value<'v>,
+    ) -> Result<Environment<'v>, Failure<'v>> {
+        if let Patterns::One(Pattern::Variable) = patterns {
+            return Ok(env.with(Bound::Value(value)));
+        }
+        let mut bound = None;
+        self.bind(patterns, env, value, &mut |env| {
+            bound = Some(env.clone());
+            Ok(())
+        })?;
+        bound.ok_or_else(|| error("a pattern bound no variable"))
+    }
+
+    /// As [`Machine::bind`], for one value after the other: the link of the value before is used
+    /// again if nothing holds it.
+    fn bind_next(
+        &self,
+        patterns: &'v Patterns,
+        env: &Environment<'v>,
+        used: &mut Option<Environment<'v>>,
+        value: Value<'v>,
+        body: Body<'_, 'v>,
+    ) -> Flow<'v> {
+        if !matches!(patterns, Patterns::One(Pattern::Variable)) {
+            return self.bind(patterns, env, value, body);
+        }
+        let inner = env.with_value(used.take(), value);
+        body(&inner)?;
+        *used = Some(inner);
+        Ok(())
     }
 
     /// `reduce`: an update without an output leaves null, of several the last one counts.
@@ -113,31 +147,28 @@ impl<'v> Machine<'_, 'v> {
         source: &'v Node,
         patterns: &'v Patterns,
         (start, update): (&'v Node, &'v Node),
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         self.run(start, env, item.clone(), &mut |start: M| {
             let mut state = Some(start.value().clone());
             let from = start.replaced(item.value().clone());
             let after = from.clone();
+            let mut used = None;
             self.run(source, env, from, &mut |element: M| {
                 let value = element.value().clone();
-                self.bind(patterns, env, &value, &mut |env| {
+                self.bind_next(patterns, env, &mut used, value, &mut |env| {
                     let current = state.take().unwrap_or(Value::Null);
                     if !M::HAS_PATHS && update.is_single {
                         state = Some(self.one_owned(update, env, current)?);
                         return Ok(());
                     }
-                    self.run(
-                        update,
-                        env,
-                        element.clone().replaced(current),
-                        &mut |new: M| {
-                            state = Some(new.into_value());
-                            Ok(())
-                        },
-                    )
+                    let current = element.clone().replaced(current);
+                    self.run(update, env, current, &mut |new: M| {
+                        state = Some(new.into_value());
+                        Ok(())
+                    })
                 })
             })?;
             out(after.replaced(state.take().unwrap_or(Value::Null)))
@@ -150,29 +181,26 @@ impl<'v> Machine<'_, 'v> {
         source: &'v Node,
         patterns: &'v Patterns,
         (start, update, extract): (&'v Node, &'v Node, Option<&'v Node>),
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
-        out: &mut dyn FnMut(M) -> Flow<'v>,
+        out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         self.run(start, env, item.clone(), &mut |start: M| {
             let mut state = Some(start.value().clone());
             let from = start.replaced(item.value().clone());
+            let mut used = None;
             self.run(source, env, from, &mut |element: M| {
                 let value = element.value().clone();
-                self.bind(patterns, env, &value, &mut |env| {
+                self.bind_next(patterns, env, &mut used, value, &mut |env| {
                     let current = state.take().unwrap_or(Value::Null);
-                    self.run(
-                        update,
-                        env,
-                        element.clone().replaced(current),
-                        &mut |new: M| {
-                            state = Some(new.value().clone());
-                            match extract {
-                                Some(extract) => self.run(extract, env, new, out),
-                                None => out(new),
-                            }
-                        },
-                    )
+                    let current = element.clone().replaced(current);
+                    self.run(update, env, current, &mut |new: M| {
+                        state = Some(new.value().clone());
+                        match extract {
+                            Some(extract) => self.run(extract, env, new, out),
+                            None => out(new),
+                        }
+                    })
                 })
             })
         })
@@ -180,10 +208,9 @@ impl<'v> Machine<'_, 'v> {
 }
 
 /// Runs `body` with a link for each value.
-fn with_values<'v>(values: &[Value<'v>], env: Environment<'_, 'v>, body: Body<'_, 'v>) -> Flow<'v> {
+fn with_values<'v>(values: &[Value<'v>], env: &Environment<'v>, body: Body<'_, 'v>) -> Flow<'v> {
     let Some((first, rest)) = values.split_first() else {
         return body(env);
     };
-    let link = Link::new(env, Bound::Value(first.clone()));
-    with_values(rest, Environment::with(&link), body)
+    with_values(rest, &env.with(Bound::Value(first.clone())), body)
 }

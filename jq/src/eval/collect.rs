@@ -1,14 +1,16 @@
 //! Parts that make values of several outputs: arrays, objects, strings, operators and filters of
 //! values, with every combination of what their parts give.
 
-use super::Machine;
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, error};
 use super::one::negate;
 use super::operate::{SHOWN_BYTES, operate};
+use super::{Machine, Taker};
 use crate::builtins::format::{Format, apply};
 use crate::builtins::{Native, Outermost};
+use crate::meter;
 use crate::program::{Kind, Node, Part};
+use crate::value::elements::Elements;
 use crate::value::object::Object;
 use crate::value::{Text, Value};
 use std::rc::Rc;
@@ -18,9 +20,9 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn computed(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         if node.is_single {
             return out(self.one(node, env, input)?);
@@ -72,24 +74,21 @@ impl<'v> Machine<'_, 'v> {
     pub(super) fn collect(
         &self,
         inner: Option<&'v Node>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
-        let mut elements = Vec::new();
+        let mut elements = Elements::default();
         if let Some(inner) = inner {
-            self.values(inner, env, input, &mut |value| {
-                elements.push(value);
-                Ok(())
-            })?;
+            self.values(inner, env, input, &mut |value| Ok(elements.push(value)?))?;
         }
-        Ok(Value::array(elements))
+        Ok(Value::Array(Rc::new(elements)))
     }
 
     /// `{…}` of which each part gives one value.
     pub(super) fn object(
         &self,
         members: &'v [(Node, Node)],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
         let mut object = Object::with_capacity(members.len());
@@ -105,9 +104,9 @@ impl<'v> Machine<'_, 'v> {
         &self,
         members: &'v [(Node, Node)],
         object: Object<'v>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         let Some(((key, value), rest)) = members.split_first() else {
             return out(Value::Object(Rc::new(object)));
@@ -126,7 +125,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         format: Format,
         parts: &'v [Part],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
         let mut text = String::new();
@@ -135,7 +134,9 @@ impl<'v> Machine<'_, 'v> {
                 Part::Text(part) => text.push_str(part),
                 Part::Code(node) => {
                     let value = self.one(node, env, input)?;
-                    text.push_str(&apply(format, value)?);
+                    let part = apply(format, value)?;
+                    meter::room(text.len() + part.len())?;
+                    text.push_str(&part);
                 }
             }
         }
@@ -148,12 +149,13 @@ impl<'v> Machine<'_, 'v> {
         format: Format,
         parts: &'v [Part],
         done: &mut Vec<Text<'v>>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         let Some((last, before)) = parts.split_last() else {
             let texts = done.iter().rev().map(|text| &**text);
+            meter::room(texts.clone().map(str::len).sum())?;
             return out(Value::from(texts.collect::<String>()));
         };
         match last {
@@ -182,9 +184,9 @@ impl<'v> Machine<'_, 'v> {
         arguments: &'v [Node],
         chosen: usize,
         given: &mut Vec<Value<'v>>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         if chosen == arguments.len() {
             return out(native.run(input.clone(), given)?);

@@ -1,61 +1,110 @@
-//! What names of a program stand for while it runs: a list of links on the stack, from the
-//! innermost outwards. The compiler counted how far away each name is.
+//! What names of a program stand for while it runs: a list of links, from the innermost outwards.
+//! The compiler counted how far away each name is. Lists share their ends.
 
+use std::rc::Rc;
+
+use crate::meter::Held;
 use crate::program::Node;
 use crate::value::Value;
 
-/// The innermost link; none where nothing is bound.
-#[derive(Clone, Copy)]
-pub(crate) struct Environment<'e, 'v>(Option<&'e Link<'e, 'v>>);
+/// The innermost link; none if nothing is bound.
+#[derive(Clone, Default)]
+pub(crate) struct Environment<'v>(Option<Rc<Link<'v>>>);
 
-pub(crate) struct Link<'e, 'v> {
-    outer: Environment<'e, 'v>,
-    bound: Bound<'e, 'v>,
+struct Link<'v> {
+    outer: Environment<'v>,
+    bound: Bound<'v>,
+    #[expect(dead_code, reason = "it counts as long as it is there")]
+    held: Held,
 }
 
 /// What is bound.
-pub(crate) enum Bound<'e, 'v> {
+pub(crate) enum Bound<'v> {
     Value(Value<'v>),
     /// A filter with the environment that it was written in.
-    Filter(&'v Node, Environment<'e, 'v>),
+    Filter(&'v Node, Environment<'v>),
     /// A label by its number.
     Label(u64),
 }
 
-impl<'e, 'v> Link<'e, 'v> {
-    pub(crate) fn new(outer: Environment<'e, 'v>, bound: Bound<'e, 'v>) -> Self {
-        Self { outer, bound }
+impl<'v> Environment<'v> {
+    /// With another link as the innermost one.
+    pub(crate) fn with(&self, bound: Bound<'v>) -> Self {
+        Self(Some(Rc::new(Link {
+            outer: self.clone(),
+            bound,
+            held: Held::new(size_of::<Link<'_>>()),
+        })))
     }
-}
 
-impl<'e, 'v> Environment<'e, 'v> {
-    pub(crate) const EMPTY: Self = Self(None);
-
-    /// With this link as the innermost.
-    pub(crate) fn with<'n>(link: &'n Link<'n, 'v>) -> Environment<'n, 'v> {
-        Environment(Some(link))
+    /// With another value as the innermost link, where `used` was: in its place if it is not used
+    /// any more.
+    pub(crate) fn with_value(&self, used: Option<Self>, value: Value<'v>) -> Self {
+        if let Some(Self(Some(mut link))) = used
+            && let Some(free) = Rc::get_mut(&mut link)
+        {
+            free.bound = Bound::Value(value);
+            return Self(Some(link));
+        }
+        self.with(Bound::Value(value))
     }
 
     /// Without the `up` innermost links.
-    pub(crate) fn up(self, up: usize) -> Self {
+    pub(crate) fn up(&self, up: usize) -> &Self {
         let mut environment = self;
         for _ in 0..up {
-            environment = environment.0.map_or(Self::EMPTY, |link| link.outer);
+            match &environment.0 {
+                Some(link) => environment = &link.outer,
+                // The compiler counted.
+                None => break,
+            }
         }
         environment
     }
 
     /// What the link behind the `up` innermost ones binds.
-    pub(crate) fn bound(self, up: usize) -> Option<&'e Bound<'e, 'v>> {
-        self.up(up).0.map(|link| &link.bound)
+    pub(crate) fn bound(&self, up: usize) -> Option<&Bound<'v>> {
+        self.up(up).0.as_ref().map(|link| &link.bound)
     }
 
     /// The value of a variable.
-    pub(crate) fn value(self, up: usize) -> Value<'v> {
+    pub(crate) fn value(&self, up: usize) -> Value<'v> {
         match self.bound(up) {
             Some(Bound::Value(value)) => value.clone(),
             // The compiler counted.
             Some(Bound::Filter(..) | Bound::Label(_)) | None => Value::Null,
         }
+    }
+}
+
+/// Freed without recursion: a list may be long, and filters have lists of their own.
+impl Drop for Link<'_> {
+    fn drop(&mut self) {
+        let mut waiting = Vec::new();
+        let mut next = self.take_lists(&mut waiting);
+        loop {
+            next = match next.0.and_then(Rc::into_inner) {
+                Some(mut link) => link.take_lists(&mut waiting),
+                None => match waiting.pop() {
+                    Some(list) => list,
+                    None => return,
+                },
+            };
+        }
+    }
+}
+
+impl<'v> Link<'v> {
+    /// Takes out the outer list, and that of a filter if nothing else has it.
+    fn take_lists(&mut self, waiting: &mut Vec<Environment<'v>>) -> Environment<'v> {
+        if let Bound::Filter(_, list) = &mut self.bound
+            && list
+                .0
+                .as_ref()
+                .is_some_and(|link| Rc::strong_count(link) == 1)
+        {
+            waiting.push(std::mem::take(list));
+        }
+        std::mem::take(&mut self.outer)
     }
 }

@@ -1,8 +1,8 @@
 //! How evaluation goes on or stops. Only data.
 
+use crate::Exhausted;
 use crate::value::Value;
 use crate::value::number::{MAX_DIGITS, TooManyDigits};
-use crate::value::order::TooDeep;
 
 /// Why evaluation stops.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) enum Stop<'v> {
     /// Whoever receives the outputs wants no more.
     Halted,
     /// The program asks for more than there is; nothing catches it.
-    Exhausted(&'static str),
+    Exhausted(Exhausted),
 }
 
 /// Boxed, so that what nearly never happens costs nothing where it does not.
@@ -33,15 +33,9 @@ pub(crate) fn error<'v>(message: impl Into<String>) -> Failure<'v> {
     Box::new(Stop::Error(Value::from(message.into())))
 }
 
-/// Said when the stack is used up.
-pub(crate) const ENDLESS_RECURSION: &str =
-    "the recursion has no end, or goes deeper than the stack of 256 MiB allows";
-
-impl From<TooDeep> for Failure<'_> {
-    fn from(TooDeep: TooDeep) -> Self {
-        Box::new(Stop::Exhausted(
-            "a value nests deeper than the stack of 256 MiB allows",
-        ))
+impl From<Exhausted> for Failure<'_> {
+    fn from(exhausted: Exhausted) -> Self {
+        Box::new(Stop::Exhausted(exhausted))
     }
 }
 

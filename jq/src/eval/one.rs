@@ -4,9 +4,9 @@
 use super::environment::Environment;
 use super::flow::{Failure, Output, error};
 use super::operate::{operate, unfit};
-use super::{Machine, access};
+use super::{Machine, Scope, access};
 use crate::builtins::Native;
-use crate::program::{Kind, Node};
+use crate::program::{Kind, Node, Patterns};
 use crate::value::Value;
 
 impl<'v> Machine<'_, 'v> {
@@ -14,7 +14,7 @@ impl<'v> Machine<'_, 'v> {
     pub(crate) fn one(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
         match &node.kind {
@@ -85,12 +85,11 @@ impl<'v> Machine<'_, 'v> {
             | Kind::Try { .. }
             | Kind::Reduce { .. }
             | Kind::Foreach { .. }
-            | Kind::Bind { .. }
             | Kind::Label(_)
             | Kind::Break(_)
-            | Kind::Call { .. }
             | Kind::Parameter(_)
             | Kind::Special(..) => self.last_of(node, env, input.clone()),
+            Kind::Bind { .. } | Kind::Call { .. } => self.one_owned(node, env, input.clone()),
         }
     }
 
@@ -98,28 +97,72 @@ impl<'v> Machine<'_, 'v> {
     pub(crate) fn one_owned(
         &self,
         node: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
+        let (mut node, mut scope, mut input) = (node, Scope::Given(env), input);
+        loop {
+            let env = scope.get();
+            match &node.kind {
+                Kind::Pipe(left, right) => {
+                    input = self.one_owned(left, env, input)?;
+                    node = right;
+                }
+                Kind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => match (self.one(condition, env, &input)?.is_truthy(), otherwise) {
+                    (true, _) => node = then,
+                    (false, Some(otherwise)) => node = otherwise,
+                    (false, None) => return Ok(input),
+                },
+                Kind::Alternative(left, right) => {
+                    let value = self.one(left, env, &input)?;
+                    if value.is_truthy() {
+                        return Ok(value);
+                    }
+                    node = right;
+                }
+                Kind::Bind {
+                    source,
+                    patterns: patterns @ Patterns::One(_),
+                    body,
+                } => {
+                    let value = self.one(source, env, &input)?;
+                    scope = Scope::Own(self.bound_once(patterns, env, value)?);
+                    node = body;
+                }
+                Kind::Call {
+                    function,
+                    up,
+                    arguments,
+                    ..
+                } => {
+                    self.step()?;
+                    let called = &self.functions[*function];
+                    if !arguments.is_empty() {
+                        let within = env.up(*up);
+                        let inner = self.entered(called, within, arguments, env, &input)?;
+                        scope = Scope::Own(inner);
+                    } else if *up > 0 {
+                        scope = Scope::Own(env.up(*up).clone());
+                    }
+                    node = &called.body;
+                }
+                _ => return self.changed(node, env, input),
+            }
+        }
+    }
+
+    /// As [`Machine::one_owned`], for what a loop does not go on with.
+    fn changed(&self, node: &'v Node, env: &Environment<'v>, input: Value<'v>) -> Output<'v> {
         match &node.kind {
             Kind::Identity => Ok(input),
-            Kind::Pipe(left, right) => {
-                let value = self.one_owned(left, env, input)?;
-                self.one_owned(right, env, value)
-            }
             Kind::Binary(operator, left, right) => {
                 let right = self.one(right, env, &input)?;
                 operate(*operator, self.one_owned(left, env, input)?, right)
             }
-            Kind::If {
-                condition,
-                then,
-                otherwise,
-            } => match (self.one(condition, env, &input)?.is_truthy(), otherwise) {
-                (true, _) => self.one_owned(then, env, input),
-                (false, Some(otherwise)) => self.one_owned(otherwise, env, input),
-                (false, None) => Ok(input),
-            },
             Kind::Native(native, arguments) => self.native(*native, arguments, env, input),
             Kind::Assign(..)
             | Kind::Update(..)
@@ -129,31 +172,13 @@ impl<'v> Machine<'_, 'v> {
             | Kind::Foreach { .. }
             | Kind::Bind { .. }
             | Kind::Label(_)
-            | Kind::Call { .. }
             | Kind::Special(..) => self.last_of(node, env, input),
-            Kind::Constant(_)
-            | Kind::Variable(_)
-            | Kind::Global(_)
-            | Kind::Field { .. }
-            | Kind::Index { .. }
-            | Kind::Slice { .. }
-            | Kind::Each { .. }
-            | Kind::Comma(..)
-            | Kind::Alternative(..)
-            | Kind::And(..)
-            | Kind::Or(..)
-            | Kind::Try { .. }
-            | Kind::Break(_)
-            | Kind::Parameter(_)
-            | Kind::Array(_)
-            | Kind::Object(_)
-            | Kind::Negate(_)
-            | Kind::Text(..) => self.one(node, env, &input),
+            _ => self.one(node, env, &input),
         }
     }
 
     /// The last output of a part.
-    fn last_of(&self, node: &'v Node, env: Environment<'_, 'v>, input: Value<'v>) -> Output<'v> {
+    fn last_of(&self, node: &'v Node, env: &Environment<'v>, input: Value<'v>) -> Output<'v> {
         let mut last = None;
         self.check()?;
         self.follow(node, env, input, &mut |value: Value<'v>| {
@@ -167,7 +192,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         native: Native,
         arguments: &'v [Node],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
         match arguments {

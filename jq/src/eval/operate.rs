@@ -7,6 +7,7 @@ use crate::ast::Operator;
 use crate::value::elements::Elements;
 use crate::value::number::{Exact, calculate};
 use crate::value::{Text, Type, Value};
+use crate::{meter, stack};
 
 /// Strings that repetition makes are shorter than this, as in jq.
 const MAX_REPEATED_BYTES: usize = i32::MAX as usize;
@@ -58,13 +59,13 @@ pub(crate) fn add<'v>(mut left: Value<'v>, mut right: Value<'v>) -> Output<'v> {
         (Type::Number, Type::Number) => Ok(calculate(&left, Exact::Add, &right)?),
         (Type::String, Type::String) => {
             if let (Value::String(left), Value::String(right)) = (&mut left, &right) {
-                append(left, right);
+                left.append(right)?;
             }
             Ok(left)
         }
         (Type::Array, Type::Array) => {
             if let Some(elements) = left.elements_mut() {
-                elements.as_vec().extend(right.children());
+                elements.extend(right.children())?;
             }
             Ok(left)
         }
@@ -84,26 +85,6 @@ pub(crate) fn add<'v>(mut left: Value<'v>, mut right: Value<'v>) -> Output<'v> {
         }
         _ => Err(mismatch(&left, &right, "cannot be added")),
     }
-}
-
-fn append<'v>(left: &mut Text<'v>, right: &Text<'v>) {
-    if left.is_empty() {
-        *left = right.clone();
-        return;
-    }
-    if right.is_empty() {
-        return;
-    }
-    if let Text::Shared(string) = left
-        && let Some(string) = Rc::get_mut(string)
-    {
-        string.push_str(right);
-        return;
-    }
-    let mut joined = String::with_capacity(left.len() + right.len());
-    joined.push_str(left);
-    joined.push_str(right);
-    *left = Text::Shared(Rc::new(joined));
 }
 
 fn subtract<'v>(mut left: Value<'v>, right: Value<'v>) -> Output<'v> {
@@ -151,12 +132,13 @@ fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
     if string.len().saturating_mul(times) >= MAX_REPEATED_BYTES {
         return Err(error("Repeat string result too long"));
     }
+    meter::room(string.len() * times)?;
     Ok(Value::from(string.repeat(times)))
 }
 
 /// Members of both; where both have an object, merged again.
 fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
-    super::check_stack()?;
+    stack::check()?;
     if let Some(object) = left.object_mut() {
         for (key, value) in right.members() {
             let merged = match object.get_mut(&key) {
@@ -180,31 +162,41 @@ fn divide<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
         )),
         (Some(dividend), Some(divisor)) => Ok(Value::Float(dividend / divisor)),
         _ => match (&left, &right) {
-            (Value::String(string), Value::String(separator)) => Ok(split(string, separator)),
+            (Value::String(string), Value::String(separator)) => split(string, separator),
             _ => Err(mismatch(&left, &right, "cannot be divided")),
         },
     }
 }
 
 /// The parts of a string between separators; its characters when the separator is empty.
-pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Value<'v> {
-    if string.is_empty() {
-        return Value::array(Vec::new());
-    }
-    let mut parts = Vec::new();
+pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Output<'v> {
+    let mut parts = Elements::default();
     if separator.is_empty() {
         for (at, character) in string.char_indices() {
-            parts.push(Value::String(string.part(at..at + character.len_utf8())));
+            parts.push(Value::String(string.part(at..at + character.len_utf8())))?;
         }
-        return Value::array(parts);
+        return Ok(Value::Array(Rc::new(parts)));
+    }
+    if string.is_empty() {
+        return Ok(Value::Array(Rc::new(parts)));
     }
     let mut from = 0;
-    for at in memchr::memmem::find_iter(string.as_bytes(), separator.as_bytes()) {
-        parts.push(Value::String(string.part(from..at)));
-        from = at + separator.len();
+    let mut push_to = |to: usize, next: usize| {
+        let part = Value::String(string.part(from..to));
+        from = next;
+        parts.push(part)
+    };
+    if let [separator] = separator.as_bytes() {
+        for at in memchr::memchr_iter(*separator, string.as_bytes()) {
+            push_to(at, at + 1)?;
+        }
+    } else {
+        for at in memchr::memmem::find_iter(string.as_bytes(), separator.as_bytes()) {
+            push_to(at, at + separator.len())?;
+        }
     }
-    parts.push(Value::String(string.part(from..string.len())));
-    Value::array(parts)
+    push_to(string.len(), string.len())?;
+    Ok(Value::Array(Rc::new(parts)))
 }
 
 fn remainder<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {

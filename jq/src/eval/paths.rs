@@ -2,6 +2,7 @@
 
 use super::access::{bounds, index, slice_bound, whole};
 use super::flow::{Failure, Output, error};
+use crate::stack;
 use crate::value::{Type, Value};
 
 /// Positions that may be set are below this: half of what jq allows makes arrays of gigabytes.
@@ -33,7 +34,7 @@ pub(crate) fn change_path<'v>(
     let Some((key, rest)) = path.split_first() else {
         return change(value);
     };
-    super::check_stack()?;
+    stack::check()?;
     // In place: what is there is taken out, changed and put back.
     if let Some(slot) = slot(&mut value, key) {
         let old = std::mem::replace(slot, Value::Null);
@@ -63,7 +64,7 @@ fn slot<'s, 'v>(value: &'s mut Value<'v>, key: &Value<'v>) -> Option<&'s mut Val
         }
         Type::Number if value.kind() == Type::Array => {
             let at = super::access::position(value, key)?;
-            value.elements_mut()?.as_vec().get_mut(at)
+            value.elements_mut()?.get_mut(at)
         }
         _ => None,
     }
@@ -115,16 +116,12 @@ fn set_element<'v>(mut array: Value<'v>, key: &Value<'v>, new: Value<'v>) -> Out
     let Some(elements) = array.elements_mut() else {
         return Ok(array);
     };
-    let elements = elements.as_vec();
     let count = i64::try_from(elements.len()).unwrap_or(i64::MAX);
     let at = if wanted < 0 { wanted + count } else { wanted };
     let Ok(at) = usize::try_from(at) else {
         return Err(error("Out of bounds negative array index"));
     };
-    if at >= elements.len() {
-        elements.resize(at + 1, Value::Null);
-    }
-    elements[at] = new;
+    elements.set(at, new)?;
     Ok(array)
 }
 
@@ -136,7 +133,8 @@ fn set_slice<'v>(mut array: Value<'v>, key: &Value<'v>, new: &Value<'v>) -> Outp
         ));
     }
     if let Some(elements) = array.elements_mut() {
-        elements.as_vec().splice(from..to, new.children());
+        let new: Vec<Value<'v>> = new.children().collect();
+        elements.replace(from..to, new.into_iter())?;
     }
     Ok(array)
 }
@@ -176,7 +174,7 @@ fn delete_sorted<'v>(
     mut paths: &[Vec<Value<'v>>],
     depth: usize,
 ) -> Output<'v> {
-    super::check_stack()?;
+    stack::check()?;
     let mut deleted = Vec::new();
     while let Some(first) = paths.first() {
         let key = &first[depth];
@@ -247,7 +245,7 @@ fn delete_elements<'v>(mut array: Value<'v>, keys: &[Value<'v>]) -> Output<'v> {
     }
     if let Some(elements) = array.elements_mut() {
         let mut flags = is_deleted.into_iter();
-        elements.as_vec().retain(|_| !flags.next().unwrap_or(false));
+        elements.retain(|| !flags.next().unwrap_or(false));
     }
     Ok(array)
 }

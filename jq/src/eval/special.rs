@@ -2,19 +2,20 @@
 //! repeat and stop, and those that sort by what a program gives. What repeats uses no stack for its
 //! last step.
 
+use std::rc::Rc;
+
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, Stop, error};
 use super::item::{Item, Placed};
 use super::operate::{add, mismatch, operate, unfit};
-use super::{Machine, paths};
+use super::{Machine, Taker, paths};
 use crate::ast::Operator;
 use crate::builtins::Special;
+use crate::meter;
 use crate::program::Node;
+use crate::value::elements::Elements;
 use crate::value::number::whole_steps;
 use crate::value::{Type, Value};
-
-/// What takes outputs.
-type Taker<'t, 'v, M> = &'t mut dyn FnMut(M) -> Flow<'v>;
 
 impl<'v> Machine<'_, 'v> {
     /// Gives every output of a special filter to `out`.
@@ -22,7 +23,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         special: Special,
         arguments: &'v [Node],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -32,6 +33,13 @@ impl<'v> Machine<'_, 'v> {
             (Special::RecurseWith, [step]) => self.recurse(step, None, env, item, out),
             (Special::RecurseIf, [step, condition]) => {
                 self.recurse(step, Some(condition), env, item, out)
+            }
+            (Special::Select, [condition]) if condition.is_single => {
+                if self.one(condition, env, item.value())?.is_truthy() {
+                    out(item)
+                } else {
+                    Ok(())
+                }
             }
             (Special::Select, [condition]) => {
                 let value = item.value().clone();
@@ -58,6 +66,7 @@ impl<'v> Machine<'_, 'v> {
             (Special::Until, [condition, step]) => self.until(condition, step, env, item, out),
             (Special::While, [condition, step]) => self.while_(condition, step, env, item, out),
             (Special::Repeat, [step]) => loop {
+                self.step()?;
                 self.run(step, env, item.clone(), out)?;
             },
             (Special::GetPath, [path]) => {
@@ -82,7 +91,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         special: Special,
         arguments: &'v [Node],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -159,7 +168,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         step: &'v Node,
         condition: Option<&'v Node>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -190,7 +199,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         condition: &'v Node,
         step: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -227,7 +236,7 @@ impl<'v> Machine<'_, 'v> {
                 out,
             );
         }
-        self.check()?;
+        self.step()?;
         holds(&item, &mut || {
             out(item.clone())?;
             self.run(step, env, item.clone(), &mut |item: M| {
@@ -241,7 +250,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         condition: &'v Node,
         step: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -264,7 +273,7 @@ impl<'v> Machine<'_, 'v> {
                 out,
             );
         }
-        self.check()?;
+        self.step()?;
         let value = item.value().clone();
         self.values(condition, env, &value, &mut |condition_holds| {
             if condition_holds.is_truthy() {
@@ -286,8 +295,8 @@ impl<'v> Machine<'_, 'v> {
         step: &dyn Fn(M, Taker<'_, 'v, M>) -> Flow<'v>,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        self.check()?;
         loop {
+            self.turn()?;
             visit(&item, out)?;
             let mut latest = None;
             let mut is_behind = false;
@@ -314,7 +323,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         count: u64,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -335,7 +344,7 @@ impl<'v> Machine<'_, 'v> {
     fn last<M: Item<'v>>(
         &self,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -351,7 +360,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         count: &'v Node,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -367,7 +376,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         count: &'v Node,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -380,7 +389,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         count: &'v Node,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -400,7 +409,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         count: u64,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
@@ -418,7 +427,7 @@ impl<'v> Machine<'_, 'v> {
         rule: &Rule,
         count: &'v Node,
         from: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         item: M,
         body: &mut dyn FnMut(u64, M) -> Flow<'v>,
     ) -> Flow<'v> {
@@ -446,7 +455,7 @@ impl<'v> Machine<'_, 'v> {
         from: &'v Node,
         condition: &'v Node,
         wanted: bool,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Result<bool, Failure<'v>> {
         self.until_enough(|wish| {
@@ -464,21 +473,18 @@ impl<'v> Machine<'_, 'v> {
     fn walk(
         &self,
         step: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         mut value: Value<'v>,
         out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         self.check()?;
         match value.kind() {
             Type::Array => {
-                let mut walked = Vec::with_capacity(value.child_count());
+                let mut walked = Elements::default();
                 for element in value.into_elements() {
-                    self.walk(step, env, element, &mut |element| {
-                        walked.push(element);
-                        Ok(())
-                    })?;
+                    self.walk(step, env, element, &mut |element| Ok(walked.push(element)?))?;
                 }
-                value = Value::array(walked);
+                value = Value::Array(Rc::new(walked));
             }
             Type::Object => {
                 let mut walked = crate::value::object::Object::default();
@@ -487,7 +493,7 @@ impl<'v> Machine<'_, 'v> {
                         walked.insert(key, member);
                     }
                 }
-                value = Value::Object(std::rc::Rc::new(walked));
+                value = Value::Object(Rc::new(walked));
             }
             Type::Null | Type::False | Type::True | Type::Number | Type::String => {}
         }
@@ -497,7 +503,7 @@ impl<'v> Machine<'_, 'v> {
     fn walked_first(
         &self,
         step: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         value: Value<'v>,
     ) -> Result<Option<Value<'v>>, Failure<'v>> {
         let mut found = None;
@@ -515,7 +521,7 @@ impl<'v> Machine<'_, 'v> {
         &self,
         special: Special,
         key: &'v Node,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
         let mut keyed = Vec::new();
@@ -647,6 +653,7 @@ fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) ->
     if let Some(mut at) = from.as_small_integer() {
         #[expect(clippy::cast_precision_loss, reason = "compared as jq compares")]
         while (at as f64) < end {
+            meter::step(1)?;
             out(Value::Integer(at))?;
             at += 1;
         }
@@ -657,6 +664,7 @@ fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) ->
         at += 1.0;
     }
     while at < end {
+        meter::step(1)?;
         out(Value::Float(at))?;
         at += 1.0;
     }
@@ -676,6 +684,7 @@ fn range_by<'v>(
         std::cmp::Ordering::Equal => return Ok(()),
     };
     while operate(operator, at.clone(), to.clone())?.is_truthy() {
+        meter::step(1)?;
         out(at.clone())?;
         at = operate(Operator::Add, at, by.clone())?;
     }

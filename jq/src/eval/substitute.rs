@@ -1,9 +1,9 @@
 //! `sub` and `gsub`: every output of the replacement makes a string of its own.
 
-use super::Machine;
 use super::environment::Environment;
 use super::flow::{Flow, error};
 use super::operate::add;
+use super::{Machine, Taker};
 use crate::builtins::matches::{Rest, matches, named};
 use crate::program::Node;
 use crate::value::Value;
@@ -13,9 +13,9 @@ impl<'v> Machine<'_, 'v> {
         &self,
         is_global: bool,
         arguments: &'v [Node],
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         let [pattern, replacement, rest @ ..] = arguments else {
             return Err(error("a filter was given the wrong arguments"));
@@ -44,9 +44,9 @@ impl<'v> Machine<'_, 'v> {
         pattern: &Value<'v>,
         replacement: &'v Node,
         flags: &Value<'v>,
-        env: Environment<'_, 'v>,
+        env: &Environment<'v>,
         input: &Value<'v>,
-        out: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+        out: Taker<'_, 'v, Value<'v>>,
     ) -> Flow<'v> {
         let (regex, found) = matches(input, pattern, flags)?;
         let Value::String(text) = input else {

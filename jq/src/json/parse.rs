@@ -82,7 +82,7 @@ pub(crate) fn number<'v>(text: &str) -> Option<Value<'v>> {
         number.push_str(fraction);
     }
     number.push_str(rest);
-    Some(Value::OwnedDecimal(number.into()))
+    Some(Value::decimal(number))
 }
 
 struct Reader<'t, 'v> {
@@ -313,7 +313,7 @@ impl<'v> Reader<'_, 'v> {
         self.position = at + 1;
         Some(match refusal {
             Some(refusal) => Err(refusal),
-            None => self.put(Value::String(Text::Shared(Rc::new(string)))),
+            None => self.put(Value::from(string)),
         })
     }
 }

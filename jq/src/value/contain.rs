@@ -1,21 +1,18 @@
 //! `contains` on two values of one type.
 
-use super::order::TooDeep;
 use super::{Type, Value};
-use crate::stack;
+use crate::{Exhausted, meter, stack};
 
 impl Value<'_> {
     /// Whether `self` holds all of `other`; values of different types do not hold each other.
-    pub(crate) fn contains(&self, other: &Self) -> Result<bool, TooDeep> {
+    pub(crate) fn contains(&self, other: &Self) -> Result<bool, Exhausted> {
         let kind = self.kind();
         if kind != other.kind() {
             return Ok(false);
         }
         match kind {
             Type::Object => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
                 for (key, wanted) in other.members() {
                     let held = match self.member(&key) {
                         Some(value) => value.contains(&wanted)?,
@@ -28,12 +25,11 @@ impl Value<'_> {
                 Ok(true)
             }
             Type::Array => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
                 for wanted in other.children() {
                     let mut held = false;
                     for value in self.children() {
+                        meter::step(1)?;
                         if value.contains(&wanted)? {
                             held = true;
                             break;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use num_bigint::BigInt;
 use num_bigint::Sign;
 
-use super::Value;
+use super::{Big, Chars, Value};
 
 /// The longest integer that is computed exactly: far beyond any identifier, and its arithmetic
 /// takes microseconds.
@@ -90,7 +90,7 @@ fn big<'a>(left: &BigInt, operation: Exact, right: &BigInt) -> Result<Value<'a>,
     if result.bits() > SURELY_SHORT_BITS && result.magnitude().to_string().len() > MAX_DIGITS {
         return Err(TooManyDigits);
     }
-    Ok(Value::BigInteger(Rc::new(result)))
+    Ok(Value::big(result))
 }
 
 /// The number to calculate with that a value is; a value that is no number is 0.
@@ -188,6 +188,15 @@ fn big_to_float(integer: &BigInt) -> f64 {
 }
 
 impl Value<'_> {
+    fn big(integer: BigInt) -> Self {
+        Self::BigInteger(Rc::new(Big::from(integer)))
+    }
+
+    /// A number that keeps this text.
+    pub(crate) fn decimal(text: String) -> Self {
+        Self::OwnedDecimal(Rc::new(Chars::from(text)))
+    }
+
     /// The nearest floating point number of a number; `None` for anything else.
     pub(crate) fn to_float(&self) -> Option<f64> {
         match self {
@@ -236,13 +245,13 @@ impl Value<'_> {
         Some(match self {
             Self::Integer(integer) => match integer.checked_neg() {
                 Some(negated) => Self::Integer(negated),
-                None => Self::BigInteger(Rc::new(-BigInt::from(*integer))),
+                None => Self::big(-BigInt::from(*integer)),
             },
             Self::BigInteger(integer) => {
-                let negated = -&**integer;
+                let negated = -&***integer;
                 match i64::try_from(&negated) {
                     Ok(small) => Self::Integer(small),
-                    Err(_) => Self::BigInteger(Rc::new(negated)),
+                    Err(_) => Self::big(negated),
                 }
             }
             Self::Float(float) => Self::Float(-float),
@@ -251,7 +260,7 @@ impl Value<'_> {
                 None => negated_text(text),
             },
             Self::OwnedDecimal(text) => match text.strip_prefix('-') {
-                Some(positive) => Self::OwnedDecimal(positive.into()),
+                Some(positive) => Self::decimal(positive.to_owned()),
                 None => negated_text(text),
             },
             Self::Null
@@ -267,9 +276,9 @@ impl Value<'_> {
 fn negated_text<'a>(text: &str) -> Value<'a> {
     let digits = text.split(['e', 'E']).next().unwrap_or(text);
     if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) {
-        return Value::OwnedDecimal(text.into());
+        return Value::decimal(text.to_owned());
     }
-    Value::OwnedDecimal(format!("-{text}").into())
+    Value::decimal(format!("-{text}"))
 }
 
 /// How two numbers compare, neither of them NaN: exactly where both are exact, integers exactly

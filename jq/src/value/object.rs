@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use super::elements::free;
 use super::{Text, Value};
 use crate::json::source::View;
+use crate::meter::{ALLOCATION_BYTES, Held};
 
 /// Objects with more members have an index.
 const SEARCHED_MEMBERS: usize = 16;
@@ -17,9 +18,12 @@ type Index<'a> = HashMap<Text<'a>, usize, BuildHasherDefault<DefaultHasher>>;
 /// The members of an object; each key once.
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a> {
-    entries: Vec<(Text<'a>, Value<'a>)>,
+    entries: Vec<Member<'a>>,
     index: Option<Box<Index<'a>>>,
+    held: Held,
 }
+
+type Member<'a> = (Text<'a>, Value<'a>);
 
 impl<'a> Object<'a> {
     /// The object at a place of a record, its members unchanged.
@@ -33,27 +37,32 @@ impl<'a> Object<'a> {
     }
 
     /// Members whose keys differ.
-    pub(crate) fn from_unique(entries: Vec<(Text<'a>, Value<'a>)>) -> Self {
+    pub(crate) fn from_unique(entries: Vec<Member<'a>>) -> Self {
         let mut object = Self {
             entries,
             index: None,
+            held: Held::default(),
         };
         object.make_index();
+        object.count();
         object
     }
 
     pub(crate) fn with_capacity(members: usize) -> Self {
-        Self {
+        let mut object = Self {
             entries: Vec::with_capacity(members),
             index: None,
-        }
+            held: Held::default(),
+        };
+        object.count();
+        object
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(crate) fn entries(&self) -> std::slice::Iter<'_, (Text<'a>, Value<'a>)> {
+    pub(crate) fn entries(&self) -> std::slice::Iter<'_, Member<'a>> {
         self.entries.iter()
     }
 
@@ -74,9 +83,13 @@ impl<'a> Object<'a> {
         if let Some(index) = &mut self.index {
             index.insert(key.clone(), self.entries.len());
         }
+        let capacity = self.entries.capacity();
         self.entries.push((key, value));
         if self.index.is_none() {
             self.make_index();
+        }
+        if capacity < self.entries.capacity() {
+            self.count();
         }
     }
 
@@ -90,7 +103,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn take_entries(&mut self) -> Vec<(Text<'a>, Value<'a>)> {
+    pub(super) fn take_entries(&mut self) -> Vec<Member<'a>> {
         self.index = None;
         std::mem::take(&mut self.entries)
     }
@@ -100,6 +113,16 @@ impl<'a> Object<'a> {
             Some(index) => index.get(key).copied(),
             None => self.entries.iter().position(|(other, _)| **other == *key),
         }
+    }
+
+    /// Counts the memory of the members and their index.
+    fn count(&mut self) {
+        let indexed = self.index.as_ref().map_or(0, |index| index.capacity());
+        self.held.set(
+            ALLOCATION_BYTES
+                + self.entries.capacity() * size_of::<Member<'_>>()
+                + indexed * size_of::<(Text<'_>, usize, u64)>(),
+        );
     }
 
     fn make_index(&mut self) {

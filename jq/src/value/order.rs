@@ -6,15 +6,11 @@ use std::rc::Rc;
 
 use super::number::compare_numbers;
 use super::{Type, Value};
-use crate::stack;
-
-/// The values nest deeper than the stack allows to compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooDeep;
+use crate::{Exhausted, meter, stack};
 
 impl<'a> Value<'a> {
     /// How two values compare. NaN is less than any number, also than itself.
-    pub(crate) fn compare(&self, other: &Self) -> Result<Ordering, TooDeep> {
+    pub(crate) fn compare(&self, other: &Self) -> Result<Ordering, Exhausted> {
         let (left, right) = (self.kind(), other.kind());
         if left != right {
             return Ok(left.cmp(&right));
@@ -32,16 +28,14 @@ impl<'a> Value<'a> {
             }
             Type::String => Ok(self.as_str().cmp(&other.as_str())),
             Type::Array => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
                 let (mut left, mut right) = (self.children(), other.children());
                 loop {
                     match (left.next(), right.next()) {
                         (None, None) => return Ok(Ordering::Equal),
                         (None, Some(_)) => return Ok(Ordering::Less),
                         (Some(_), None) => return Ok(Ordering::Greater),
-                        (Some(left), Some(right)) => match left.compare(&right)? {
+                        (Some(left), Some(right)) => match left.stepped(&right)? {
                             Ordering::Equal => {}
                             unequal @ (Ordering::Less | Ordering::Greater) => return Ok(unequal),
                         },
@@ -52,10 +46,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn compare_objects(&self, other: &Self) -> Result<Ordering, TooDeep> {
-        if !stack::has_room() {
-            return Err(TooDeep);
-        }
+    fn stepped(&self, other: &Self) -> Result<Ordering, Exhausted> {
+        meter::step(1)?;
+        self.compare(other)
+    }
+
+    fn compare_objects(&self, other: &Self) -> Result<Ordering, Exhausted> {
+        stack::check()?;
         let mut left = self.members();
         let mut right = other.members();
         left.sort_by(|one, two| one.0.cmp(&two.0));
@@ -77,7 +74,7 @@ impl<'a> Value<'a> {
     }
 
     /// Whether two values are equal. NaN equals nothing.
-    pub(crate) fn equals(&self, other: &Self) -> Result<bool, TooDeep> {
+    pub(crate) fn equals(&self, other: &Self) -> Result<bool, Exhausted> {
         match (self, other) {
             (Self::Array(left), Self::Array(right)) if Rc::ptr_eq(left, right) => return Ok(true),
             (Self::Object(left), Self::Object(right)) if Rc::ptr_eq(left, right) => {
@@ -97,14 +94,13 @@ impl<'a> Value<'a> {
                 && compare_numbers(self, other) == Ordering::Equal),
             Type::String => Ok(self.as_str() == other.as_str()),
             Type::Array => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
                 let (mut left, mut right) = (self.children(), other.children());
                 loop {
                     match (left.next(), right.next()) {
                         (None, None) => return Ok(true),
                         (Some(left), Some(right)) => {
+                            meter::step(1)?;
                             if !left.equals(&right)? {
                                 return Ok(false);
                             }
@@ -114,9 +110,7 @@ impl<'a> Value<'a> {
                 }
             }
             Type::Object => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
                 if self.child_count() != other.child_count() {
                     return Ok(false);
                 }
@@ -139,7 +133,10 @@ impl<'a> Value<'a> {
     pub(crate) fn sort<T: Clone>(
         items: &mut Vec<T>,
         key: &impl Fn(&T) -> &Value<'a>,
-    ) -> Result<(), TooDeep> {
+    ) -> Result<(), Exhausted> {
+        meter::room(items.len() * size_of::<T>())?;
+        let rounds = items.len().checked_ilog2().unwrap_or(0) as usize;
+        meter::step(items.len() * rounds)?;
         let mut width = 1;
         let mut from = std::mem::take(items);
         while width < from.len() {
@@ -161,7 +158,7 @@ fn merge<'a, T: Clone>(
     mut right: &[T],
     to: &mut Vec<T>,
     key: &impl Fn(&T) -> &Value<'a>,
-) -> Result<(), TooDeep> {
+) -> Result<(), Exhausted> {
     while let (Some((first, rest)), Some((second, behind))) =
         (left.split_first(), right.split_first())
     {

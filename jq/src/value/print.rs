@@ -9,12 +9,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::order::TooDeep;
-use super::{Text, Value};
+use super::Value;
 use crate::json::source::View;
 use crate::json::string::push_quoted;
 use crate::json::tape::Kind;
-use crate::{double, stack};
+use crate::meter::{self, MAX_JSON_BYTES};
+use crate::{Exhausted, double, stack};
 
 /// The text of a number; nothing for any other value.
 pub(crate) fn number_text<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
@@ -53,7 +53,7 @@ pub(crate) fn push_number(text: &mut String, value: &Value<'_>) {
 
 impl Value<'_> {
     /// Appends the value as JSON.
-    pub(crate) fn push_json(&self, text: &mut String) -> Result<(), TooDeep> {
+    pub(crate) fn push_json(&self, text: &mut String) -> Result<(), Exhausted> {
         match self {
             Self::Null => text.push_str("null"),
             Self::Boolean(false) => text.push_str("false"),
@@ -63,12 +63,17 @@ impl Value<'_> {
             | Self::Float(_)
             | Self::Decimal(_)
             | Self::OwnedDecimal(_) => push_number(text, self),
-            Self::String(string) => push_quoted(text, string),
-            Self::Lazy(view) => return push_view(text, *view),
+            Self::String(string) => {
+                room(text, string.len())?;
+                push_quoted(text, string);
+            }
+            Self::Lazy(view) => {
+                room(text, view.text().len())?;
+                return push_view(text, *view);
+            }
             Self::Array(elements) => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
+                room(text, 0)?;
                 text.push('[');
                 for (index, element) in elements.iter().enumerate() {
                     if index > 0 {
@@ -79,9 +84,8 @@ impl Value<'_> {
                 text.push(']');
             }
             Self::Object(object) => {
-                if !stack::has_room() {
-                    return Err(TooDeep);
-                }
+                stack::check()?;
+                room(text, 0)?;
                 text.push('{');
                 for (index, (key, value)) in object.entries().enumerate() {
                     if index > 0 {
@@ -98,7 +102,7 @@ impl Value<'_> {
     }
 
     /// The value as JSON.
-    pub fn to_json(&self) -> Result<String, TooDeep> {
+    pub fn to_json(&self) -> Result<String, Exhausted> {
         let mut text = String::new();
         self.push_json(&mut text)?;
         Ok(text)
@@ -128,18 +132,24 @@ impl Value<'_> {
     }
 }
 
+/// Fails if JSON gets too long.
+fn room(json: &str, more: usize) -> Result<(), Exhausted> {
+    if json.len() + more > MAX_JSON_BYTES {
+        return Err(Exhausted::Json(MAX_JSON_BYTES >> 20));
+    }
+    meter::room(json.len() + more)
+}
+
 /// Appends a value of a record in canonical form: each key once, at its first place and with its
 /// last value.
-fn push_view(text: &mut String, view: View<'_>) -> Result<(), TooDeep> {
+fn push_view(text: &mut String, view: View<'_>) -> Result<(), Exhausted> {
     match view.kind() {
         Kind::Null | Kind::False | Kind::True | Kind::Number | Kind::PlainString => {
             text.push_str(view.text());
         }
         Kind::EscapedString => push_quoted(text, &view.string()),
         Kind::Array => {
-            if !stack::has_room() {
-                return Err(TooDeep);
-            }
+            stack::check()?;
             text.push('[');
             for (index, element) in view.elements().enumerate() {
                 if index > 0 {
@@ -150,9 +160,7 @@ fn push_view(text: &mut String, view: View<'_>) -> Result<(), TooDeep> {
             text.push(']');
         }
         Kind::Object => {
-            if !stack::has_room() {
-                return Err(TooDeep);
-            }
+            stack::check()?;
             text.push('{');
             if view.repeats_a_key() {
                 for (index, (key, value)) in view.unique_members().into_iter().enumerate() {
@@ -177,14 +185,4 @@ fn push_view(text: &mut String, view: View<'_>) -> Result<(), TooDeep> {
         }
     }
     Ok(())
-}
-
-impl<'a> Value<'a> {
-    /// A string as it is, anything else as a string of its JSON.
-    pub(crate) fn into_text(self) -> Result<Text<'a>, TooDeep> {
-        match self {
-            Self::String(text) => Ok(text),
-            other => Ok(Text::from(Cow::Owned(other.to_json()?))),
-        }
-    }
 }

@@ -1,0 +1,205 @@
+//! What an evaluation may use: memory for the values that it makes, and steps. Whatever allocates
+//! or repeats asks here, so that a program without end is an error and not the end of the process.
+//! Counts only; the stack is counted by `stack`.
+
+use std::cell::Cell;
+
+use crate::Exhausted;
+
+/// Memory that values may hold that one evaluation made and still needs: many times what a record
+/// of 60 MiB needs, and with a stack of 256 MiB less than the 1 GiB that a small worker has.
+pub const MAX_HELD_BYTES: usize = 512 << 20;
+
+/// Steps of one evaluation. What takes about 10 ns is one step: a call of a definition, an element
+/// or member that is visited; what takes longer is several. So a program without end is stopped
+/// after seconds, and one that makes new values of all there is in a record of 60 MiB has enough.
+pub const MAX_STEPS: u64 = 500_000_000;
+
+/// Steps that an allocation takes, besides those for its bytes.
+const ALLOCATION_STEPS: usize = 4;
+
+/// Bytes that are filled or searched in one step.
+const STEP_BYTES: usize = 128;
+
+/// JSON that one value may have: four times the largest record. Parts that a value has many times
+/// are written each time.
+pub(crate) const MAX_JSON_BYTES: usize = 256 << 20;
+
+/// What one allocation takes besides its content: the counters of what is shared, and what the
+/// allocator rounds up.
+pub(crate) const ALLOCATION_BYTES: usize = 48;
+
+/// What one evaluation may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of values that it made and still holds.
+    pub bytes: usize,
+    /// Steps of loops and calls.
+    pub steps: u64,
+}
+
+impl Limits {
+    /// What is allowed unless something else is said.
+    pub const DEFAULT: Self = Self {
+        bytes: MAX_HELD_BYTES,
+        steps: MAX_STEPS,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+thread_local! {
+    /// What the evaluation may use, for the sentence that says so.
+    static LIMITS: Cell<Limits> = const { Cell::new(Limits::DEFAULT) };
+    /// Bytes of all values of this thread.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// How many there may be.
+    static MAX_HELD: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Steps that are left.
+    static STEPS: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+/// An evaluation: until this is dropped its limits hold, afterwards those that held before.
+pub(crate) struct Meter {
+    outer: (usize, u64, Limits),
+}
+
+impl Meter {
+    /// Begins an evaluation. Values that are there do not count.
+    pub(crate) fn start(limits: Limits) -> Self {
+        let outer = (MAX_HELD.get(), STEPS.get(), LIMITS.get());
+        LIMITS.set(limits);
+        MAX_HELD.set(HELD.get().saturating_add(limits.bytes));
+        STEPS.set(limits.steps);
+        Self { outer }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        MAX_HELD.set(self.outer.0);
+        STEPS.set(self.outer.1);
+        LIMITS.set(self.outer.2);
+    }
+}
+
+/// Takes so many steps; fails if fewer are left, or if values take too much memory.
+#[inline]
+pub(crate) fn step(steps: usize) -> Result<(), Exhausted> {
+    let left = STEPS.get();
+    let steps = steps as u64;
+    if left < steps {
+        return Err(Exhausted::Steps(LIMITS.get().steps / 1_000_000));
+    }
+    STEPS.set(left - steps);
+    room(0)
+}
+
+/// Takes the steps that so many bytes take.
+#[inline]
+pub(crate) fn step_bytes(bytes: usize) -> Result<(), Exhausted> {
+    step(1 + bytes / STEP_BYTES)
+}
+
+/// Takes steps; fails later if there are not so many.
+#[inline]
+fn spend(steps: usize) {
+    STEPS.set(STEPS.get().saturating_sub(steps as u64));
+}
+
+/// Fails if there is no memory for so many bytes more.
+#[inline]
+pub(crate) fn room(bytes: usize) -> Result<(), Exhausted> {
+    if HELD.get().saturating_add(bytes) <= MAX_HELD.get() {
+        Ok(())
+    } else {
+        Err(Exhausted::Memory(LIMITS.get().bytes >> 20))
+    }
+}
+
+/// Bytes that count as held as long as this is there.
+#[derive(Debug, Default)]
+pub(crate) struct Held(usize);
+
+impl Held {
+    #[inline]
+    pub(crate) fn new(bytes: usize) -> Self {
+        HELD.set(HELD.get().wrapping_add(bytes));
+        spend(ALLOCATION_STEPS + bytes / STEP_BYTES);
+        Self(bytes)
+    }
+
+    /// Counts as another number of bytes.
+    #[inline]
+    pub(crate) fn set(&mut self, bytes: usize) {
+        HELD.set(HELD.get().wrapping_sub(self.0).wrapping_add(bytes));
+        spend(bytes.saturating_sub(self.0) / STEP_BYTES);
+        self.0 = bytes;
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self::new(self.0)
+    }
+}
+
+impl Drop for Held {
+    #[inline]
+    fn drop(&mut self) {
+        HELD.set(HELD.get().wrapping_sub(self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_is_no_longer_held() {
+        let _meter = Meter::start(Limits {
+            bytes: 100,
+            steps: 14,
+        });
+        let mut held = Held::new(60);
+        assert!(room(40).is_ok());
+        assert!(room(41).is_err());
+        held.set(10);
+        let copy = held.clone();
+        assert!(room(80).is_ok());
+        drop((held, copy));
+        assert!(room(100).is_ok());
+        assert!(step(2).is_ok());
+        assert!(step(10).is_err());
+    }
+
+    #[test]
+    fn what_is_made_takes_steps() {
+        let _meter = Meter::start(Limits {
+            bytes: 1 << 20,
+            steps: 20,
+        });
+        let held = Held::new(10 * STEP_BYTES);
+        assert!(step(6).is_ok());
+        drop(held);
+        assert!(step(1).is_err());
+    }
+
+    #[test]
+    fn an_evaluation_within_another_has_limits_of_its_own() {
+        let limits = |bytes| Limits { bytes, steps: 6 };
+        let outer = Meter::start(limits(100));
+        let held = Held::new(90);
+        let inner = Meter::start(limits(50));
+        assert!(room(50).is_ok());
+        assert!(step(1).is_ok());
+        drop(inner);
+        assert!(room(11).is_err());
+        assert!(step(1).is_ok());
+        drop((held, outer));
+    }
+}
