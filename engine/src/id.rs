@@ -79,10 +79,17 @@ number! {
     /// ledger. 1 is the first.
     Epoch(u64)
 }
-number! {
-    /// A stage's position in the plan, 0-based.
-    StageId(u32)
+/// A stage's position in the plan, 0-based. Paths and records have this number; people count stages
+/// from 1, so its text is one more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub u32);
+
+impl fmt::Display for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (u64::from(self.0) + 1).fmt(f)
+    }
 }
+
 number! {
     /// A shard's position in its stage, 0-based.
     ShardId(u32)

@@ -450,6 +450,6 @@ fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation
     require(
         runnable.is_none(),
         "no slot is idle while a task could run",
-        || format!("stage {}", runnable.map_or(0, |(id, _)| id.0)),
+        || format!("stage {}", runnable.map_or(StageId(0), |(id, _)| id)),
     )
 }

@@ -26,10 +26,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// 32 hexadecimal digits that identify this plan: the hash of the printed plan, which contains
-    /// every number, path and expression that determines what a task does.
+    /// 32 hexadecimal digits that identify this plan: the hash of its text, which contains every
+    /// number, path and expression that determines what a task does.
     pub fn digest(&self) -> String {
-        format!("{:032x}", xxh3_128(self.to_string().as_bytes()))
+        format!(
+            "{:032x}",
+            xxh3_128(display::Hashed(self).to_string().as_bytes())
+        )
     }
 
     /// The number of output files: one for each shard of the last stage.

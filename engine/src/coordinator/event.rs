@@ -215,7 +215,7 @@ impl fmt::Display for Event {
 /// Most attempts that one line names; for the others it gives the number.
 const MAX_NAMED: usize = 4;
 
-/// `[stage 0 shard 1 attempt e1a1, and 6 more]`
+/// `[stage 1 shard 1 attempt e1a1, and 6 more]`
 pub(crate) fn list<'a>(
     f: &mut fmt::Formatter<'_>,
     tasks: impl IntoIterator<Item = &'a TaskAttempt>,

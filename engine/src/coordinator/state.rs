@@ -533,8 +533,7 @@ impl State {
     /// A stage for people: `stage 2/4 reduce`.
     pub(crate) fn describe_stage(&self, stage: StageId) -> String {
         format!(
-            "stage {}/{} {}",
-            u64::from(stage.0) + 1,
+            "stage {stage}/{} {}",
             self.stages.len(),
             self.stage(stage).name
         )

@@ -1,46 +1,79 @@
 //! The plan as text for people: a table of stages, then the details of each. It contains everything
-//! that determines what a task does, because the digest is computed from this text.
+//! that determines what a task does, because the digest is computed from this text, with stages that
+//! count from 0.
 
 use std::fmt;
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput};
+use crate::id::StageId;
 use crate::pipeline::{Aggregate, Format, GroupBy};
 
 const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}, {}",
-            counted(self.stages.len() as u64, "stage"),
-            counted(self.tasks(), "task")
-        )?;
-        writeln!(f)?;
-        table(f, &self.stages)?;
-        if !self.values.is_empty() {
-            writeln!(f, "\nvalues")?;
+/// How the stages of a text are numbered.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// From 1, as everywhere that people read.
+    ForPeople,
+    /// From 0, as in every digest that a ledger contains.
+    ForDigest,
+}
+
+impl Numbers {
+    fn of(self, stage: StageId) -> String {
+        match self {
+            Self::ForPeople => stage.to_string(),
+            Self::ForDigest => stage.0.to_string(),
         }
-        for (name, value) in &self.values {
-            writeln!(f, "  ${name} = {value}")?;
-        }
-        if !self.tables.is_empty() {
-            writeln!(f, "\ntables")?;
-        }
-        for (name, key) in &self.tables {
-            writeln!(f, "  ${name} by {}", expression_text(key))?;
-        }
-        for stage in &self.stages {
-            writeln!(f, "\nstage {} {}", stage.id, stage.name)?;
-            work(f, stage)?;
-        }
-        Ok(())
     }
 }
 
-fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage]) -> fmt::Result {
+/// The text of which the digest is the hash. It must never change for a plan that a ledger has.
+pub(super) struct Hashed<'a>(pub(super) &'a Plan);
+
+impl fmt::Display for Hashed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text(f, self.0, Numbers::ForDigest)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text(f, self, Numbers::ForPeople)
+    }
+}
+
+fn text(f: &mut fmt::Formatter<'_>, plan: &Plan, numbers: Numbers) -> fmt::Result {
+    writeln!(
+        f,
+        "{}, {}",
+        counted(plan.stages.len() as u64, "stage"),
+        counted(plan.tasks(), "task")
+    )?;
+    writeln!(f)?;
+    table(f, &plan.stages, numbers)?;
+    if !plan.values.is_empty() {
+        writeln!(f, "\nvalues")?;
+    }
+    for (name, value) in &plan.values {
+        writeln!(f, "  ${name} = {value}")?;
+    }
+    if !plan.tables.is_empty() {
+        writeln!(f, "\ntables")?;
+    }
+    for (name, key) in &plan.tables {
+        writeln!(f, "  ${name} by {}", expression_text(key))?;
+    }
+    for stage in &plan.stages {
+        writeln!(f, "\nstage {} {}", numbers.of(stage.id), stage.name)?;
+        work(f, stage)?;
+    }
+    Ok(())
+}
+
+fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage], numbers: Numbers) -> fmt::Result {
     let rows: Vec<[String; 5]> = std::iter::once(HEADINGS.map(str::to_owned))
-        .chain(stages.iter().map(row))
+        .chain(stages.iter().map(|stage| row(stage, numbers)))
         .collect();
     let width = |column: usize| {
         rows.iter()
@@ -59,10 +92,10 @@ fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage]) -> fmt::Result {
     Ok(())
 }
 
-fn row(stage: &Stage) -> [String; 5] {
+fn row(stage: &Stage, numbers: Numbers) -> [String; 5] {
     let reads = match &stage.input {
         StageInput::Source => "source".to_owned(),
-        StageInput::Shuffle { from, .. } => format!("shuffle of stage {from}"),
+        StageInput::Shuffle { from, .. } => format!("shuffle of stage {}", numbers.of(*from)),
     };
     let writes = match &stage.output {
         StageOutput::Shuffle { partitions, .. } => {
@@ -82,7 +115,7 @@ fn row(stage: &Stage) -> [String; 5] {
         }
     };
     [
-        stage.id.to_string(),
+        numbers.of(stage.id),
         stage.name.clone(),
         stage.shards.to_string(),
         reads,
@@ -199,12 +232,12 @@ mod tests {
     const WORD_COUNT: &str = r#"4 stages, 41 tasks
 
 STAGE  NAME         SHARDS  READS               WRITES
-0      map          32      source              shuffle, 32 x 4 = 128 ranges
-1      reduce       4       shuffle of stage 0  shuffle, 4 x 4 = 16 ranges
-2      deduplicate  4       shuffle of stage 1  shuffle, 4 x 1 = 4 ranges
-3      count        1       shuffle of stage 2  1 jsonl file
+1      map          32      source              shuffle, 32 x 4 = 128 ranges
+2      reduce       4       shuffle of stage 1  shuffle, 4 x 4 = 16 ranges
+3      deduplicate  4       shuffle of stage 2  shuffle, 4 x 1 = 4 ranges
+4      count        1       shuffle of stage 3  1 jsonl file
 
-stage 0 map
+stage 1 map
   spec.pipeline.steps[0].flatMap: ascii_downcase # words
       | | scan("[a-z]+")
   spec.pipeline.steps[1].groupBy: combine
@@ -212,7 +245,7 @@ stage 0 map
     "count": count
     "a b": sum length
 
-stage 1 reduce
+stage 2 reduce
   spec.pipeline.steps[1].groupBy: merge
   spec.pipeline.steps[2].filter: .count > 1
   spec.pipeline.steps[3].select: "key", "count"
@@ -220,20 +253,23 @@ stage 1 reduce
   spec.pipeline.steps[5].deduplicate: combine
     key: .key
 
-stage 2 deduplicate
+stage 3 deduplicate
   spec.pipeline.steps[5].deduplicate: merge
   spec.pipeline.steps[6].count: combine
 
-stage 3 count
+stage 4 count
   spec.pipeline.steps[6].count: merge
 "#;
+
+    /// As release 0.1.0 computed it: ledgers contain it.
+    const WORD_COUNT_DIGEST: &str = "64547e6be28b8792c1bb2b4b2420036c";
 
     const NO_STEPS: &str = "1 stage, 2 tasks
 
 STAGE  NAME  SHARDS  READS   WRITES
-0      map   2       source  2 text files
+1      map   2       source  2 text files
 
-stage 0 map
+stage 1 map
   records pass unchanged
 ";
 
@@ -255,8 +291,7 @@ stage 0 map
     #[test]
     fn the_digest_never_changes_unless_the_work_does() {
         let digest = plan(&word_count(), 32).digest();
-        assert_eq!(digest, plan(&word_count(), 32).digest());
-        assert_eq!(digest.len(), 32);
+        assert_eq!(digest, WORD_COUNT_DIGEST);
         assert_ne!(digest, plan(&word_count(), 33).digest());
         let mut changed = word_count();
         changed.steps[2] = Step::Filter(".count > 2".to_owned());

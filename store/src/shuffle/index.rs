@@ -33,7 +33,7 @@ pub(crate) struct IndexEntry {
 pub fn shuffle_path(task: TaskAttempt) -> String {
     format!(
         "data/{}/{}/{}/shuffle",
-        task.task.stage, task.task.shard, task.attempt
+        task.task.stage.0, task.task.shard, task.attempt
     )
 }
 

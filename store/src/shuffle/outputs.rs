@@ -41,7 +41,7 @@ pub async fn publish_stage(
     version: u32,
     outputs: &[(TaskAttempt, OutputFile)],
 ) -> Result<String, StorageError> {
-    let path = format!("data/{stage}/outputs-e{epoch}-{version}");
+    let path = format!("data/{}/outputs-e{epoch}-{version}", stage.0);
     let location = locate(storage, "writing", &path)?;
     let payload = encode(outputs)
         .map_err(|problem| StorageError::new("writing", &location, Cause::Other(problem)))?;

@@ -364,7 +364,7 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
             .read_all(&storage, &[(first_attempt(0, 0), file.clone())], 0)
             .unwrap_err();
         assert!(matches!(error, ShuffleError::LoseInput { .. }), "{error}");
-        assert!(error.to_string().starts_with("the output of stage 0 shard 0 attempt e1a1 is lost: reading s3://b/jobs/uid/data/0/0/e1a1/shuffle: "), "{error}");
+        assert!(error.to_string().starts_with("the output of stage 1 shard 0 attempt e1a1 is lost: reading s3://b/jobs/uid/data/0/0/e1a1/shuffle: "), "{error}");
     };
     replace(&bench, &storage, &path, good[..good.len() - 1].to_vec());
     lost();

@@ -245,9 +245,7 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
             version,
             outputs,
         } => {
-            // People count stages from 1, as everywhere in status.
-            let number = u64::from(stage.0) + 1;
-            let name = format!("publish the outputs of stage {number} under spec.storage.uri");
+            let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
             let publish =
                 || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
             let published = retries.unless_hopeless(&name, tools.judge, publish).await;
