@@ -124,6 +124,7 @@ mod tests {
                                     {"name": "ZEPHYR_MEMORY_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1"}}},
                                     {"name": "ZEPHYR_DISK_LIMIT_BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1"}}},
                                     {"name": "TMPDIR", "value": "/tmp"},
+                                    {"name": "ZEPHYR_CREDENTIALS_SECRET", "value": "s3-credentials"},
                                 ],
                                 "envFrom": [{"secretRef": {"name": "s3-credentials"}}],
                                 "ports": [

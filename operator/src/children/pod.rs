@@ -260,7 +260,7 @@ fn container(input: &PodInput<'_>) -> Container {
         image: Some(input.frozen.spec.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec![input.argument.to_owned()]),
-        env: Some(environment(input.template)),
+        env: Some(environment(input.frozen, input.template)),
         env_from: environment_sources(input.frozen, input.template),
         ports: Some(ports),
         resources: Some(ResourceRequirements {
@@ -304,8 +304,8 @@ fn container(input: &PodInput<'_>) -> Container {
 
 /// The user's variables come first, then ours: of two variables with the same name the later one
 /// wins, and a variable overrides `envFrom`.
-fn environment(template: &PodTemplate) -> Vec<EnvVar> {
-    let ours = vec![
+fn environment(frozen: &FrozenJob, template: &PodTemplate) -> Vec<EnvVar> {
+    let mut ours = vec![
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_UID", "metadata.uid"),
         from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
@@ -313,12 +313,11 @@ fn environment(template: &PodTemplate) -> Vec<EnvVar> {
         // Set even if the job names no limit: a LimitRange or the provider may give the pod one.
         // Without any limit the value is that of the whole node, which no pod can exceed.
         from_limit("ZEPHYR_DISK_LIMIT_BYTES", "limits.ephemeral-storage"),
-        EnvVar {
-            name: "TMPDIR".to_owned(),
-            value: Some(SCRATCH_DIRECTORY.to_owned()),
-            value_from: None,
-        },
+        plain("TMPDIR", SCRATCH_DIRECTORY),
     ];
+    if let Some(secret) = &frozen.spec.storage.credentials_secret {
+        ours.push(plain(names::CREDENTIALS_SECRET_VARIABLE, secret));
+    }
     let mut all: Vec<_> = template
         .env
         .iter()
@@ -326,14 +325,18 @@ fn environment(template: &PodTemplate) -> Vec<EnvVar> {
         .map(variable)
         .collect();
     if all.iter().all(|wanted| wanted.name != "RUST_LOG") {
-        all.push(EnvVar {
-            name: "RUST_LOG".to_owned(),
-            value: Some("info".to_owned()),
-            value_from: None,
-        });
+        all.push(plain("RUST_LOG", "info"));
     }
     all.extend(ours);
     all
+}
+
+fn plain(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        value_from: None,
+    }
 }
 
 fn variable(wanted: &user::EnvVar) -> EnvVar {

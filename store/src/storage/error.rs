@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 use rustix::io::Errno;
+use zephyr_crds::names;
 
 use crate::storage::answer::{Answer, chain, host_of};
 use crate::storage::checksums::WrongChecksum;
@@ -286,9 +287,8 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
     let asked_for_credentials =
         host_of(error).is_some_and(|host| CREDENTIAL_HOSTS.contains(&host.as_str()));
     if asked_for_credentials && !answer.as_ref().is_some_and(is_busy) {
-        return Cause::Denied(
-            "no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment".to_owned(),
-        );
+        let secret = std::env::var(names::CREDENTIALS_SECRET_VARIABLE).ok();
+        return Cause::Denied(no_credentials(object.scheme(), secret.as_deref()));
     }
     match answer {
         Some(answer) if !is_busy(&answer) && begins(error, NO_TOKEN) => {
@@ -300,6 +300,21 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
         Some(answer) => classify_answer(object, error, &answer),
         None => classify_rest(object, error),
     }
+}
+
+/// Neither the environment nor the machine has credentials. `secret` is the Secret that was given.
+fn no_credentials(scheme: Scheme, secret: Option<&str>) -> String {
+    let Some(secret) = secret.filter(|name| !name.is_empty()) else {
+        return "no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment".to_owned();
+    };
+    let keys = match scheme {
+        Scheme::Gs => "such as GOOGLE_SERVICE_ACCOUNT_KEY",
+        Scheme::Az => "such as AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        Scheme::S3 | Scheme::File => "such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    };
+    format!(
+        "Secret {secret} in spec.storage.credentialsSecret has no credentials for this store, and this machine has none of its own; give it keys {keys}"
+    )
 }
 
 fn classify_answer(object: &Location, error: &object_store::Error, answer: &Answer) -> Cause {
@@ -618,6 +633,29 @@ mod tests {
             let error = of(&error);
             assert_eq!(error.to_string(), format!("reading s3://b/k: {expected}"));
             assert!(!error.is_transient());
+        }
+    }
+
+    #[test]
+    fn missing_credentials_name_the_secret_that_should_have_them() {
+        for (scheme, keys) in [
+            (Scheme::S3, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            (Scheme::Gs, "GOOGLE_SERVICE_ACCOUNT_KEY"),
+            (
+                Scheme::Az,
+                "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+            ),
+        ] {
+            let expected = format!(
+                "Secret s3-credentials in spec.storage.credentialsSecret has no credentials for this store, and this machine has none of its own; give it keys such as {keys}"
+            );
+            assert_eq!(no_credentials(scheme, Some("s3-credentials")), expected);
+            let without = no_credentials(scheme, Some(""));
+            assert_eq!(without, no_credentials(scheme, None));
+            assert!(
+                without.starts_with("no credentials were given "),
+                "{without}"
+            );
         }
     }
 
