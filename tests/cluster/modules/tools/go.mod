@@ -2,7 +2,10 @@ module zephyr.dev/cluster/tools
 
 go 1.24.0
 
-require github.com/minio/minio-go/v7 v7.0.91
+require (
+	github.com/minio/minio-go/v7 v7.0.91
+	github.com/yuin/gopher-lua v1.1.1
+)
 
 require (
 	github.com/davecgh/go-spew v1.1.1 // indirect
