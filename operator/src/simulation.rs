@@ -30,7 +30,7 @@ const RUNS: usize = 3000;
 
 #[test]
 fn every_scenario_ends_as_it_should_and_is_the_same_each_time() {
-    let known = Known::learn();
+    let known = Known::shared();
     let again = Known::learn();
     for (one, other) in known.learned.iter().zip(&again.learned) {
         let requests = |learned: &sweep::Learned| -> Vec<_> {
@@ -46,7 +46,7 @@ fn every_scenario_ends_as_it_should_and_is_the_same_each_time() {
 
 #[test]
 fn a_job_makes_no_object_before_the_one_whose_turn_it_is_works() {
-    let known = Known::learn();
+    let known = Known::shared();
     let requests = &known.learned[known.scenario("queue")].requests;
     let at = |request: &str| {
         let position = requests
@@ -59,7 +59,7 @@ fn a_job_makes_no_object_before_the_one_whose_turn_it_is_works() {
 
 #[test]
 fn a_job_comes_to_the_same_end_after_any_single_fault() {
-    let known = Known::learn();
+    let known = Known::shared();
     let mut runs = Run::singles(&known.learned);
     let pairs = RUNS.saturating_sub(runs.len()) as u64;
     runs.extend((0..pairs).map(|seed| Run::by_chance(seed, 2, &known.learned)));
@@ -68,16 +68,11 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
 
 /// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth
 /// run of the sweep, `ZEPHYR_SWEEP=singles/queue` those of a scenario, `ZEPHYR_SEED` the pair or
-/// triple of a seed, and `ZEPHYR_SEEDS` those of this number of seeds.
+/// triple of a seed, and `ZEPHYR_SEEDS` those of this number of seeds, or of the seeds `500..1000`.
 #[test]
 fn what_the_environment_asks_for() {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
     if let Ok(name) = std::env::var("ZEPHYR_SWEEP") {
-        let known = Known::learn();
+        let known = Known::shared();
         if let Some(part) = name.strip_prefix("singles") {
             let part = part.trim_start_matches('/');
             let all = Run::singles(&known.learned).into_iter();
@@ -94,14 +89,21 @@ fn what_the_environment_asks_for() {
             known.show(&name);
         }
     }
-    let seeds = match (number("ZEPHYR_SEED"), number("ZEPHYR_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(seeds)) => 0..seeds,
-        (None, None) => return,
-    };
-    let known = Known::learn();
+    let Some(seeds) = seeds() else { return };
+    let known = Known::shared();
     let runs: Vec<_> = seeds
         .map(|seed| Run::by_chance(seed, if seed % 2 == 0 { 2 } else { 3 }, &known.learned))
         .collect();
     known.expect_all_well(&runs);
+}
+
+/// The seeds that the environment asks for.
+fn seeds() -> Option<std::ops::Range<u64>> {
+    if let Ok(seed) = std::env::var("ZEPHYR_SEED") {
+        let seed: u64 = seed.parse().unwrap();
+        return Some(seed..seed + 1);
+    }
+    let seeds = std::env::var("ZEPHYR_SEEDS").ok()?;
+    let (first, end) = seeds.split_once("..").unwrap_or(("0", &seeds));
+    Some(first.parse().unwrap()..end.parse().unwrap())
 }

@@ -64,7 +64,7 @@ const CASES: [Case; 7] = [
 
 #[test]
 fn each_seeded_mistake_is_found_by_the_responsible_judge() {
-    let known = Known::learn();
+    let known = Known::shared();
     let mut missed = Vec::new();
     for case in CASES {
         let scenario = known.scenario(case.scenario);
@@ -72,7 +72,7 @@ fn each_seeded_mistake_is_found_by_the_responsible_judge() {
             scenario,
             faults: Vec::new(),
         };
-        let runs = std::iter::once(calm).chain((case.faults)(&known, scenario));
+        let runs = std::iter::once(calm).chain((case.faults)(known, scenario));
         let mut complained = std::collections::BTreeSet::new();
         for run in runs {
             complained.extend(known.judges_of(&run, case.defect));

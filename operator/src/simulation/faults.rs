@@ -1,6 +1,7 @@
 //! The fault layer between the operator's client and the API server: applies faults to requests,
 //! and keeps the journal of all requests. Knows no scenario and judges nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,6 +98,8 @@ struct State {
     /// The rules that stay active for a time, with their end.
     storms: Vec<(Rule, Instant)>,
     journal: Vec<Exchange>,
+    /// How many requests of each signature there were.
+    counts: BTreeMap<Signature, u32>,
 }
 
 impl Faults {
@@ -117,12 +120,9 @@ impl Faults {
     ) -> (usize, Option<Fault>) {
         let signature = Signature::of(request);
         let mut state = self.lock();
-        let earlier = state
-            .journal
-            .iter()
-            .filter(|one| one.signature == signature)
-            .count();
-        let nth = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
+        let count = state.counts.entry(signature.clone()).or_default();
+        *count += 1;
+        let nth = *count;
         let now = Instant::now();
         let mut fault = state
             .storms

@@ -57,7 +57,7 @@ const CASES: [Case; 5] = [
 
 #[test]
 fn an_old_root_that_cannot_be_deleted_delays_nothing() {
-    let known = Known::learn();
+    let known = Known::shared();
     let scenario = known.scenario("coordinator-lost");
     let is = |request: &'static str| {
         move |one: &&Exchange| one.signature.to_string() == request && one.nth == 1
@@ -84,7 +84,7 @@ fn an_old_root_that_cannot_be_deleted_delays_nothing() {
 
 #[test]
 fn a_released_worker_is_no_disruption_while_the_watch_of_replicas_is_silent() {
-    let known = Known::learn();
+    let known = Known::shared();
     let scenario = known.scenario("scale");
     let requests = &known.learned[scenario].requests;
     let is_watch = |one: &Exchange| one.signature.to_string() == "watch statefulsets";

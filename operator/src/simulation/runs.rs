@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{LazyLock, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use super::faults::{Exchange, Rule};
@@ -35,6 +35,12 @@ pub(super) struct Failed {
 }
 
 impl Known {
+    /// What all tests share, because a run of every scenario takes seconds.
+    pub(super) fn shared() -> &'static Self {
+        static KNOWN: LazyLock<Known> = LazyLock::new(Known::learn);
+        &KNOWN
+    }
+
     /// Runs every scenario without faults. There must be no violation.
     pub(super) fn learn() -> Self {
         let scenarios = Scenario::all();
