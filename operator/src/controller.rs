@@ -31,6 +31,7 @@ use self::action::Action;
 use self::apply::Writer;
 use self::memory::Memory;
 use self::observe::events::log_failure;
+use self::observe::made::{Made, Part};
 use self::observe::refusal::newest_refusal;
 use self::observe::starting;
 use self::observe::unmarked;
@@ -343,6 +344,7 @@ async fn plan_on(
     observe_unmarked(context, &valid, &mut observed, now).await?;
     let (uid, standing) = (&valid.identity.uid, Standing::of(&job));
     observed.turn = context.turns.of(&context.caches, uid, standing, now);
+    observe_unseen(context, &valid, &mut observed);
     observe_frozen(context, &valid, &mut observed).await?;
     observe_run(context, &valid, &mut observed, now).await?;
     observe_starting(context, &valid, &mut observed, now).await;
@@ -386,6 +388,26 @@ async fn observe_unmarked(
         }
     }
     Ok(())
+}
+
+/// Adds what this operator made and no watch has shown yet. A list is believed as it is.
+fn observe_unseen(context: &Context, job: &ValidatedJob, observed: &mut Observed) {
+    let Some(generation) = job.status.generation else {
+        return;
+    };
+    if observed.freshness != Freshness::Cached {
+        return;
+    }
+    let caches = &context.caches;
+    let heard = |part| match part {
+        Part::Root => caches.roots.heard(),
+        Part::Service => caches.services.heard(),
+        Part::Coordinator => caches.coordinators.heard(),
+        Part::Workers => caches.workers.heard(),
+    };
+    observed.unseen = context.memory.with_made(&job.identity.uid, |made| {
+        made.unseen(generation, heard, Instant::now())
+    });
 }
 
 /// Adds the frozen job of the running generation: it is read once, and kept as long as its root is
@@ -638,6 +660,10 @@ async fn apply_all(
     for action in &plan.actions {
         let outcome = writer.apply(action).await;
         context.metrics.count_action(action.verb(), outcome.is_ok());
+        if outcome.is_ok() {
+            let note = |made: &mut Made| made.note(action, Instant::now());
+            context.memory.with_made(&writer.job.uid, note);
+        }
         if let Action::ForceDeletePod { name, uid } = action {
             note_force_delete(context, &writer.job.uid, (name, uid), outcome.err());
             continue;

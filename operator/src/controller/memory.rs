@@ -14,6 +14,7 @@ use zephyr_crds::job::ZephyrJob;
 use self::events::EventMemory;
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
+use super::observe::made::Made;
 use super::observe::unmarked::RootsByName;
 use super::observed::{Frozen, LastWell};
 use super::validate::after;
@@ -42,6 +43,7 @@ struct JobMemory {
     events: EventMemory,
     last_well: LastWell,
     roots_by_name: RootsByName,
+    made: Made,
     forced: ForcedDeletes,
     scaled_at: Option<Timestamp>,
     mended_at: Option<Timestamp>,
@@ -117,6 +119,11 @@ impl Memory {
     /// Looks at what came of asking for the job's roots by name, or changes it.
     pub fn with_roots<T>(&self, uid: &str, look: impl FnOnce(&mut RootsByName) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().roots_by_name)
+    }
+
+    /// Reads or changes the record of what this operator made for the job.
+    pub fn with_made<T>(&self, uid: &str, look: impl FnOnce(&mut Made) -> T) -> T {
+        look(&mut self.lock().entry(uid.to_owned()).or_default().made)
     }
 
     /// When the job's generation was last seen well.

@@ -1,6 +1,7 @@
 //! The only reads: the watches' caches, and live lists if a cache is not enough. Decides nothing.
 
 pub mod events;
+pub mod made;
 pub mod refusal;
 #[cfg(test)]
 mod release_0_1_0;

@@ -8,6 +8,7 @@ use zephyr_crds::frozen::FrozenJob;
 
 use super::diagnose::Diagnosis;
 use super::forced::ForcedDeletes;
+use super::observe::made::Part;
 use super::observe::starting::StartEvent;
 use super::turns::{Placing, Turn};
 use crate::pods::{PodEnd, PodFacts, Role};
@@ -24,6 +25,9 @@ pub struct Observed {
     /// The generations on all objects that carry the job's name, whichever job's they are: these
     /// numbers are taken.
     pub taken_numbers: BTreeSet<u32>,
+    /// Objects of the current generation that this operator made and that no watch has had a chance
+    /// to show. They count as there.
+    pub unseen: BTreeSet<Part>,
     /// The pods of this job's generations.
     pub pods: Vec<Arc<PodFacts>>,
     /// The last report of the current generation's coordinator.

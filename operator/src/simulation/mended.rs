@@ -100,8 +100,30 @@ fn a_released_worker_is_no_disruption_while_the_watch_of_replicas_is_silent() {
 }
 
 #[test]
+fn an_object_that_a_silent_watch_does_not_show_is_created_once() {
+    let known = Known::shared();
+    let scenario = known.scenario("create");
+    let requests = &known.learned[scenario].requests;
+    for kind in ["configmaps", "services", "deployments", "statefulsets"] {
+        let is_watch = |one: &Exchange| one.signature.to_string() == format!("watch {kind}");
+        let watch = requests.iter().position(is_watch).unwrap();
+        let run = Run {
+            scenario,
+            faults: vec![(watch, Fault::Deaf(0), Span::Once)],
+        };
+        let (record, complaints) = known.carry_out(&run);
+        assert!(complaints.is_empty(), "{kind}: {complaints:?}");
+        let created = record
+            .exchanges
+            .iter()
+            .filter(|one| one.signature.kind == kind && one.signature.verb.as_str() == "create");
+        assert_eq!(created.count(), 1, "{kind}");
+    }
+}
+
+#[test]
 fn faults_that_are_mended_stay_mended() {
-    let known = Known::learn();
+    let known = Known::shared();
     for case in CASES {
         let scenario = known.scenario(case.scenario);
         let requests = known.learned[scenario].requests.iter().enumerate();

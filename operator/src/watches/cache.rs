@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
 
 use super::decode::{Facts, Seen};
 use super::facts::{SeenCoordinator, SeenJob, SeenPod, SeenRoot, SeenService, SeenWorkers};
@@ -39,6 +40,8 @@ struct Inner<F> {
     of_job: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// The number of lists that have begun.
     listing: u64,
+    /// When the watch last showed anything.
+    heard: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl<F> Default for Cache<F> {
             objects: BTreeMap::new(),
             of_job: BTreeMap::new(),
             listing: 0,
+            heard: None,
         }))
     }
 }
@@ -76,6 +80,7 @@ impl<F: Facts> Cache<F> {
     /// An object exists, with the facts in `seen`. Returns the affected jobs.
     pub fn put(&self, seen: Seen<F>) -> Vec<Touched> {
         let mut inner = self.lock();
+        inner.heard = Some(Instant::now());
         let (Some(namespace), Some(name)) = (&seen.meta().namespace, &seen.meta().name) else {
             return Vec::new();
         };
@@ -104,12 +109,15 @@ impl<F: Facts> Cache<F> {
     /// An object is gone.
     pub fn remove(&self, seen: &Seen<F>) -> Option<Touched> {
         let key = object_key(&seen.namespace()?, &seen.name_any());
-        self.lock().take(&key)
+        let mut inner = self.lock();
+        inner.heard = Some(Instant::now());
+        inner.take(&key)
     }
 
     /// The list has ended: objects that were not in it are removed.
     pub fn end_list(&self) -> Vec<Touched> {
         let mut inner = self.lock();
+        inner.heard = Some(Instant::now());
         let listing = inner.listing;
         let vanished: Vec<_> = inner
             .objects
@@ -118,6 +126,11 @@ impl<F: Facts> Cache<F> {
             .map(|(key, _)| Arc::clone(key))
             .collect();
         vanished.iter().filter_map(|key| inner.take(key)).collect()
+    }
+
+    /// When the watch last showed anything of this kind, of whichever job.
+    pub fn heard(&self) -> Option<Instant> {
+        self.lock().heard
     }
 
     /// The object of this name, if the cache has it.

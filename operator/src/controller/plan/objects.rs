@@ -10,12 +10,13 @@ use zephyr_crds::names;
 
 use super::Installation;
 use crate::controller::action::Action;
+use crate::controller::observe::made::Part;
 use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::{ValidatedJob, Verdict};
 use crate::run_report::RunPhase;
 
 /// First the root alone, because the others refer to its uid; then all missing objects, from the
-/// frozen job in it.
+/// frozen job in it. What a silent watch may hide is not missing.
 pub(super) fn create_missing(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -31,8 +32,9 @@ pub(super) fn create_missing(
         workers,
         root_uid: _,
     } = objects;
+    let is_unseen = |part| observed.unseen.contains(&part);
     let Some(root) = root else {
-        if verdict.is_refusal() {
+        if verdict.is_refusal() || is_unseen(Part::Root) {
             return Vec::new();
         }
         return vec![Action::CreateRoot {
@@ -44,7 +46,8 @@ pub(super) fn create_missing(
     };
     let root_uid = root.object.uid;
     let mut actions = Vec::new();
-    if coordinator.is_none() {
+    let lacks_coordinator = coordinator.is_none() && !is_unseen(Part::Coordinator);
+    if lacks_coordinator {
         // Secrets cannot be read. The token is created before the Deployment, so an existing
         // Deployment proves that it exists.
         actions.push(Action::CreateTokenSecret {
@@ -52,20 +55,20 @@ pub(super) fn create_missing(
             root_uid: root_uid.clone(),
         });
     }
-    if service.is_none() {
+    if service.is_none() && !is_unseen(Part::Service) {
         actions.push(Action::CreateService {
             frozen: frozen.clone(),
             root_uid: root_uid.clone(),
         });
     }
-    if coordinator.is_none() {
+    if lacks_coordinator {
         actions.push(Action::CreateCoordinator {
             frozen: frozen.clone(),
             root_uid: root_uid.clone(),
             spot_provider: installation.spot_provider,
         });
     }
-    if workers.is_none() {
+    if workers.is_none() && !is_unseen(Part::Workers) {
         actions.push(Action::CreateWorkers {
             frozen,
             root_uid,

@@ -116,6 +116,7 @@ impl World {
 
     fn observed(&self, freshness: Freshness) -> Observed {
         Observed {
+            unseen: BTreeSet::new(),
             freshness,
             generations: self.generations.clone(),
             taken_numbers: self.foreign.clone(),
