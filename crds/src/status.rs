@@ -342,6 +342,11 @@ pub struct GenerationRecord {
     /// When the last of these pods was taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
+    /// Tasks that were committed when it was started, as far as the operator knew. If more are
+    /// committed, it makes progress, also while no operator runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub tasks_before: Option<i64>,
 }
 
 #[expect(

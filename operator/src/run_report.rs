@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use zephyr_crds::status::GenerationRecord;
 use zephyr_proto::reason::EndReason;
 
 /// Uids of pods, up to 10,000: each plan reads them, and none copies them.
@@ -51,6 +52,17 @@ pub struct RunReport {
     pub progressed: bool,
     /// Present after the run has ended; it was durable in the ledger before it was sent.
     pub result: Option<RunResult>,
+}
+
+impl RunReport {
+    /// Whether tasks were committed in this generation: since its first report, or, also while no
+    /// operator ran, since it was started according to its record in status.
+    pub fn shows_progress(&self, record: Option<&GenerationRecord>) -> bool {
+        let before = record.and_then(|record| record.tasks_before);
+        let before = before.and_then(|tasks| u64::try_from(tasks).ok());
+        let is_more = before.is_some_and(|before| self.tasks_done > before);
+        self.progressed || (self.planned.is_some() && is_more)
+    }
 }
 
 /// A coordinator from which the operator receives no reports.

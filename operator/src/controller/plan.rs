@@ -122,6 +122,9 @@ pub struct Start {
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
+    /// Tasks that are committed, as far as the operator knows; absent if only an older release could
+    /// know.
+    pub tasks_before: Option<u64>,
 }
 
 impl Start {
@@ -202,6 +205,7 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
             ended: None,
             not_before: None,
             without_progress: 0,
+            tasks_before: Some(0),
         }),
         Err(message) => Lifecycle::Block(message),
     };
@@ -510,10 +514,11 @@ fn plan_next(
         .saturating_add(1)
         .saturating_sub(job.status.places_given_back)
         .max(1);
+    let record = job.status.generations.last();
     let progressed = observed
         .report
         .as_ref()
-        .is_some_and(|report| report.progressed);
+        .is_some_and(|report| report.shows_progress(record));
     let before = job.status.generations_without_progress.unwrap_or(0);
     let without_progress = if progressed {
         0
@@ -567,12 +572,23 @@ fn plan_next(
         ended: Some(ended),
         not_before: Some(after(now, job.timing.backoff(used))),
         without_progress,
+        tasks_before: tasks_done(job, observed),
     };
     Plan {
         lifecycle: Lifecycle::Start(start),
         diagnosis,
         ..Plan::default()
     }
+}
+
+/// The most tasks that were ever known to be committed.
+fn tasks_done(job: &ValidatedJob, observed: &Observed) -> Option<u64> {
+    let report = observed.report.as_ref();
+    let reported = report.filter(|report| report.planned.is_some());
+    let recorded = job.status.generations.last();
+    let recorded = recorded.and_then(|record| record.tasks_before);
+    let recorded = recorded.map(|tasks| u64::try_from(tasks).unwrap_or(0));
+    recorded.max(reported.map(|report| report.tasks_done))
 }
 
 /// Whether the last `count` generations, including the one that ends now, ended by `cause`.

@@ -133,6 +133,7 @@ impl Projection {
             disruptions: 0,
             lost_pods: 0,
             last_lost_pod: None,
+            tasks_before: start.tasks_before.map(number),
         });
         if status.generations.len() > MAX_GENERATIONS_SHOWN {
             // The first one stays, because the number of used generations is counted from it.
@@ -282,7 +283,8 @@ impl Projection {
         }
         self.take_report(report);
         self.take_workers(observed.lost, diagnosis);
-        if report.is_some_and(|report| report.progressed) {
+        let record = self.status.generations.last();
+        if report.is_some_and(|report| report.shows_progress(record)) {
             self.status.generations_without_progress = None;
         }
         let later = later_change(job, observed, self.status.generation);
@@ -382,7 +384,6 @@ impl Projection {
 
     fn take_report(&mut self, report: Option<&RunReport>) {
         let Some(report) = report else { return };
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         if let Some(stage) = &report.stage {
             let stages = report.planned.as_ref().map_or(0, |planned| planned.stages);
             let name = format!("{}/{stages} {}", stage.index, stage.name);
@@ -647,6 +648,10 @@ fn cut(text: &str, limit: usize) -> String {
         .map(one_line)
         .chain(['…'])
         .collect()
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -938,6 +938,27 @@ fn fault_6673_progress_between_two_losses_keeps_the_job_from_being_given_up_earl
 }
 
 #[test]
+fn progress_that_an_operator_did_not_see_counts_for_its_generation() {
+    let mut world = World::running(json!({}));
+    for generation in 2..=6 {
+        // An operator that has just started: its first report shows what was done before.
+        let report = world.report.as_mut().unwrap();
+        (report.tasks_done, report.progressed) = (generation.into(), false);
+        world.coordinator_is(false);
+        world.settle();
+        world.pass(120);
+        world.settle();
+        assert_eq!(world.job.status.generations_without_progress, None);
+        world.pass(300);
+        world.settle();
+        assert_eq!(world.generation(), generation);
+        world.coordinator_is(true);
+        world.says(RunPhase::Running, 8);
+        world.settle();
+    }
+}
+
+#[test]
 fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() {
     let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
     let back_after_an_hour = |world: &World| {

@@ -10,7 +10,7 @@ use zephyr_crds::status::GenerationEnd;
 use super::objects::{force_deletes, stuck_deadline};
 use super::{
     EndedGeneration, Installation, Lifecycle, Plan, STUCK_REQUEUE, Start, UNSETTLED_REQUEUE,
-    next_number, old_roots, until,
+    next_number, old_roots, tasks_done, until,
 };
 use crate::controller::diagnose::Diagnosis;
 use crate::controller::observed::{Depth, Observed};
@@ -106,6 +106,7 @@ pub(super) fn plan_to_give_way(
         }),
         not_before: None,
         without_progress: job.status.generations_without_progress.unwrap_or(0),
+        tasks_before: tasks_done(job, observed),
     };
     Some(Plan {
         lifecycle: Lifecycle::Start(start),

@@ -23,6 +23,7 @@ fn started() -> ValidatedJob {
         ended: None,
         not_before: None,
         without_progress: 0,
+        tasks_before: Some(0),
     };
     after_step(&new_job(), Lifecycle::Start(start), 100)
 }
@@ -373,6 +374,7 @@ fn a_next_generation_closes_the_record_of_the_one_before_and_forgets_its_timers(
         ended: Some(ended),
         not_before: Some(at(305)),
         without_progress: 1,
+        tasks_before: Some(3),
     };
     let status = after_step(&job, Lifecycle::Start(start), 300).status;
     assert_eq!(
@@ -637,6 +639,7 @@ fn followed_by(job: &ValidatedJob, generation: u32, message: &str) -> ValidatedJ
         ended: Some(ended),
         not_before: None,
         without_progress: generation,
+        tasks_before: None,
     };
     after_step(job, Lifecycle::Start(start), i64::from(generation) * 1000)
 }

@@ -128,7 +128,7 @@ fn forget_the_way(status: &mut Value) {
         // Observations of this process of the operator.
         status["generationsWithoutProgress"] = json!(null);
         for generation in status["generations"].as_array_mut().into_iter().flatten() {
-            for field in ["lostPods", "lastLostPod", "message"] {
+            for field in ["lostPods", "lastLostPod", "message", "tasksBefore"] {
                 generation[field] = json!(null);
             }
         }
