@@ -306,7 +306,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 /// Nothing if the job is gone.
 async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
     let now = context.clock.now();
-    let validated = validate::validate(&job).map_err(Error::Validate)?;
+    let validated = read_job(&job, context)?;
     let observed = observe::from_caches(&context.caches, &validated.0.identity);
     let mut considered = plan_on(job, validated, observed, now, context).await?;
     while let Some(depth) = considered.plan.look_live {
@@ -320,7 +320,7 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
         else {
             return Ok(None);
         };
-        let validated = validate::validate(&job).map_err(Error::Validate)?;
+        let validated = read_job(&job, context)?;
         let observed = observe::live(&context.client, &context.caches, &identity, depth)
             .await
             .map_err(Error::Observe)?;
@@ -332,6 +332,11 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
         }
     }
     Ok(Some(considered))
+}
+
+fn read_job(job: &ZephyrJob, context: &Context) -> Result<(ValidatedJob, Vec<FieldError>), Error> {
+    let valid = validate::extract(job).map_err(Error::Validate)?;
+    Ok((valid, context.memory.errors(job)))
 }
 
 async fn plan_on(

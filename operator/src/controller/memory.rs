@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJob;
 
 use self::events::EventMemory;
@@ -17,7 +18,7 @@ use super::forced::ForcedDeletes;
 use super::observe::made::Made;
 use super::observe::unmarked::RootsByName;
 use super::observed::{Frozen, LastWell};
-use super::validate::after;
+use super::validate::{SpecVersion, after, errors};
 use crate::pods::PodFacts;
 
 /// Least time between two events with the same reason for one job: a state that changes quickly
@@ -38,6 +39,8 @@ struct JobMemory {
     is_behind: bool,
     /// The frozen job of the running generation, with the uid of the root from which it was read.
     frozen: Option<(String, Frozen)>,
+    /// The errors in the job's spec, with the version in which they are.
+    errors: Option<(SpecVersion, Vec<FieldError>)>,
     /// The version of an unreadable job for which an event was published.
     unreadable_version: Option<String>,
     events: EventMemory,
@@ -79,6 +82,24 @@ impl Memory {
         let memory = jobs.entry(uid.to_owned()).or_default();
         memory.written = written;
         memory.written_at = Some(now);
+    }
+
+    /// The errors in a job's spec. They are looked for once in each version of it.
+    pub fn errors(&self, job: &ZephyrJob) -> Vec<FieldError> {
+        let Some(version) = SpecVersion::of(job) else {
+            return errors(job);
+        };
+        let uid = job.uid().unwrap_or_default();
+        let known = self
+            .lock()
+            .get(&uid)
+            .and_then(|memory| memory.errors.clone());
+        if let Some((_, known)) = known.filter(|(of, _)| *of == version) {
+            return known;
+        }
+        let found = errors(job);
+        self.lock().entry(uid).or_default().errors = Some((version, found.clone()));
+        found
     }
 
     /// The frozen job that was read from the root with this uid.
@@ -281,6 +302,7 @@ fn is_newer(one: &ZephyrJob, other: &ZephyrJob) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use zephyr_crds::validate::LAST_APPLIED;
 
     use super::*;
 
@@ -305,6 +327,25 @@ mod tests {
             "9",
             "after the watch had version 10 the memory is gone"
         );
+    }
+
+    #[test]
+    fn the_errors_of_a_spec_are_those_of_its_version_and_of_what_was_applied() {
+        let memory = Memory::default();
+        let mut job = job("1");
+        job.metadata.generation = Some(1);
+        assert_eq!(memory.errors(&job), []);
+        // A version has one spec: this one is not looked at.
+        job.spec.workers.replicas = 0;
+        assert_eq!(memory.errors(&job), []);
+        job.metadata.generation = Some(2);
+        let found = memory.errors(&job);
+        assert_eq!(found, errors(&job));
+        assert_eq!(found[0].path, "spec.workers.replicas");
+        job.spec.workers.replicas = 2;
+        job.annotations_mut()
+            .insert(LAST_APPLIED.to_owned(), "{}".to_owned());
+        assert_eq!(memory.errors(&job), []);
     }
 
     #[test]

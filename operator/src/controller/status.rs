@@ -77,7 +77,10 @@ pub fn project(
     if plan.lifecycle != Lifecycle::Ended {
         next.set_for_tools();
     }
-    bound(&mut next.status);
+    // What was written before is small enough.
+    if next.status != job.status {
+        bound(&mut next.status);
+    }
     next.status
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Pure: no client, no clock.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -92,9 +94,49 @@ pub enum Error {
     },
 }
 
+/// The parts of a job that its errors follow from: equal versions have equal errors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecVersion {
+    uid: String,
+    generation: i64,
+    /// What `kubectl apply` wrote, as a hash.
+    applied: Option<u64>,
+}
+
+impl SpecVersion {
+    /// The version of a job; absent if the API server counts none.
+    pub fn of(job: &ZephyrJob) -> Option<Self> {
+        let applied = job.annotations().get(LAST_APPLIED).map(|written| {
+            let mut hasher = DefaultHasher::new();
+            written.hash(&mut hasher);
+            hasher.finish()
+        });
+        Some(Self {
+            uid: job.uid()?,
+            generation: job.metadata.generation?,
+            applied,
+        })
+    }
+}
+
 /// Extracts the parts of `job`, and lists the errors in its spec; [`Verdict::of`] decides what
 /// follows.
 pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Error> {
+    Ok((extract(job)?, errors(job)))
+}
+
+/// The errors in a job's spec. Reading a large spec for them takes longer than all else of a
+/// reconcile.
+pub fn errors(job: &ZephyrJob) -> Vec<FieldError> {
+    let mut errors = validate_spec(&job.spec, &job.name_any(), Place::Cluster);
+    if let Some(written) = job.annotations().get(LAST_APPLIED) {
+        errors.extend(dropped_by_apply(&job.spec, written));
+    }
+    errors
+}
+
+/// The parts of `job`, whatever is wrong with its spec.
+pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
     let name = job.name_any();
     let missing = |field| Error::Metadata {
         name: name.clone(),
@@ -105,11 +147,7 @@ pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Erro
     let resource_version = job
         .resource_version()
         .ok_or_else(|| missing("resourceVersion"))?;
-    let mut errors = validate_spec(&job.spec, &name, Place::Cluster);
-    if let Some(written) = job.annotations().get(LAST_APPLIED) {
-        errors.extend(dropped_by_apply(&job.spec, written));
-    }
-    let valid = ValidatedJob {
+    Ok(ValidatedJob {
         spec_version: job.metadata.generation,
         timing: Timing::of(&job.spec.retries),
         status: job.status.clone().unwrap_or_default(),
@@ -122,8 +160,7 @@ pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Erro
             uid,
         },
         resource_version,
-    };
-    Ok((valid, errors))
+    })
 }
 
 impl Verdict {

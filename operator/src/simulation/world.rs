@@ -1,7 +1,7 @@
 //! One run: a scenario, the real operator, an API server, a cluster and scripted coordinators on a
 //! simulated clock. Returns what happened; judges nothing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Layer;
 
 use super::api::ApiServer;
-use super::api::kinds::{DEFINITIONS, Kind, NAMESPACES, PODS};
+use super::api::kinds::{Kind, NAMESPACES, PODS};
 use super::api::store::{Actor, Change, Key};
 use super::cluster::Cluster;
 use super::coordinator::Coordinators;
@@ -140,12 +140,6 @@ impl World {
             NAMESPACE,
             json!({"status": {"phase": "Active"}}),
         );
-        world.add(
-            DEFINITIONS,
-            "",
-            "zephyrjobs.zephyr.dev",
-            definition().clone(),
-        );
         world
     }
 
@@ -201,13 +195,6 @@ impl World {
             .max_by_key(|(_, pod)| number_of(pod))
             .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
     }
-}
-
-/// The custom resource definition; printing it takes longer than a run.
-fn definition() -> &'static Value {
-    static DEFINITION: OnceLock<Value> = OnceLock::new();
-    DEFINITION
-        .get_or_init(|| serde_json::to_value(zephyr_crds::crd::definition()).unwrap_or_default())
 }
 
 /// Processes of the operator, one after the other.

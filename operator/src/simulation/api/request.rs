@@ -120,7 +120,8 @@ impl ApiRequest {
         let body = if body.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(body).map_err(|error| format!("{path}: {error}"))?
+            let text = std::str::from_utf8(body).map_err(|error| format!("{path}: {error}"))?;
+            text.parse().map_err(|error| format!("{path}: {error}"))?
         };
         Ok(Self {
             verb,

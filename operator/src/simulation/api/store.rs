@@ -236,17 +236,14 @@ impl Store {
 
 /// Whether anything except metadata and status differs.
 fn differs_in_spec(one: &Value, other: &Value) -> bool {
-    let fields = |object: &Value| -> BTreeMap<String, Value> {
-        object
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
-    };
     let is_ending = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
-    is_ending(one) != is_ending(other) || fields(one) != fields(other)
+    is_ending(one) != is_ending(other) || !fields(one).eq(fields(other))
+}
+
+/// All fields except metadata and status.
+fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let all = object.as_object().into_iter().flatten();
+    all.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
 }
 
 /// A time as objects show it.
