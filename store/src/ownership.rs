@@ -151,6 +151,7 @@ mod tests {
                 format: Format::Jsonl,
             },
             values: zephyr_engine::pipeline::Values::new(),
+            tables: zephyr_engine::pipeline::Tables::new(),
         };
         check(
             &plan(&pipeline, 3),

@@ -48,6 +48,7 @@ fn programs() -> Programs {
             format: Format::Jsonl,
         },
         values: zephyr_engine::pipeline::Values::new(),
+        tables: zephyr_engine::pipeline::Tables::new(),
     };
     let plan = plan(&pipeline, 1);
     Programs {
