@@ -1,5 +1,5 @@
-//! `kubectl zephyr eval '<expression>' [FILE]`: what an expression makes of JSON lines. Reads lines
-//! and prints results; what an expression means is zephyr-jq's.
+//! `kubectl zephyr eval '<expression>' [FILE]`: evaluates an expression for each of many JSON
+//! lines. Reads lines and prints results; zephyr-jq evaluates.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -18,11 +18,11 @@ pub(crate) struct Options {
     /// The jq expression
     #[arg(required_unless_present = "cases", conflicts_with = "cases")]
     expression: Option<String>,
-    /// A file of JSON lines; without it standard input is read
+    /// A file of JSON lines; not given = standard input
     #[arg(conflicts_with = "cases")]
     file: Option<PathBuf>,
-    /// A file of lines `{"program": …, "input": …}`, each answered by a line `{"outputs": […]}` or
-    /// `{"error": …}`; `-` reads standard input
+    /// A file with one case per line, `{"program": …, "input": …}`. The answer to each is a line
+    /// `{"outputs": […]}` or `{"error": …}`. `-` reads standard input
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub(crate) fn eval(options: &Options) -> Result<()> {
     on_big_stack(|| evaluate_lines(expression, options.file.as_deref()))?
 }
 
-/// Prints what the expression makes of each line, until one fails.
+/// Prints the results of the expression for each line, until one fails.
 fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
     let program = compile(expression).map_err(|message| anyhow!(message))?;
     let name = file.map_or("standard input".to_owned(), |file| {
@@ -71,7 +71,7 @@ fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// A case: a program and its input, null without one.
+/// A case: a program and its input. An absent input is null.
 #[derive(Deserialize)]
 struct Case<'a> {
     program: String,
@@ -88,7 +88,7 @@ fn answer_cases(cases: &Path) -> Result<()> {
         if line.trim().is_empty() {
             continue;
         }
-        // A thread of its own: whatever happens to a case, the others are answered.
+        // A separate thread, so that the others are answered whatever happens in this one.
         let answer = on_big_stack(|| answer(&line));
         let answer =
             answer.unwrap_or_else(|_| refused(&[], "the evaluator failed on the expression"));
@@ -124,7 +124,7 @@ fn answer(line: &str) -> String {
     let mut failure = None;
     let end = program.run(Value::of(source.root()), &[], &mut |value| {
         match value.to_json() {
-            // As in a job: a case without end must not end the others.
+            // As in a job. A case with endless outputs must not prevent the answers to the others.
             Ok(json) if (outputs.len() as u64) < MAX_OUTPUTS => {
                 outputs.push(json);
                 return ControlFlow::Continue(());
@@ -140,7 +140,7 @@ fn answer(line: &str) -> String {
     }
 }
 
-/// The answer of a case that fails, perhaps behind some outputs.
+/// The answer to a case that fails, with the outputs that came before the failure.
 fn refused(outputs: &[String], message: &str) -> String {
     let mut quoted = String::new();
     zephyr_jq::json::push_quoted(&mut quoted, message);

@@ -83,7 +83,7 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
         owners,
     };
     for folder in &mut found {
-        tell_state(&stores, &root, folder, &rules).await;
+        describe_state(&stores, &root, folder, &rules).await;
     }
     let chosen_uploads = choose_uploads(&root, uploads.as_deref().unwrap_or_default(), &rules);
     print(&table(&root, &found, &rules))?;
@@ -136,7 +136,7 @@ fn folder(stores: &Stores, root: &Location, uid: &str) -> Result<JobStorage> {
 }
 
 /// Reads the ledger of a folder without a marker, if the verdict depends on it.
-async fn tell_state(stores: &Stores, root: &Location, found: &mut Found, rules: &Rules) {
+async fn describe_state(stores: &Stores, root: &Location, found: &mut Found, rules: &Rules) {
     if found.state != State::Unknown || !rules.depends_on_state(found) {
         return;
     }
@@ -168,7 +168,7 @@ async fn delete(
                 folders += 1;
             }
             Ok(None) => note(&format!(
-                "{}: left alone: it has changed meanwhile",
+                "{}: left alone: it has changed in the meantime",
                 found.uid
             )),
             Err(error) => {

@@ -26,14 +26,14 @@ pub(crate) fn error(text: &str) {
 
 /// An error with its causes, each only once, because many errors repeat the text of their cause.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |said, cause| {
+    error.chain().fold(String::new(), |shown, cause| {
         let cause = cause.to_string();
-        if said.is_empty() {
+        if shown.is_empty() {
             cause
-        } else if said.contains(&cause) {
-            said
+        } else if shown.contains(&cause) {
+            shown
         } else {
-            format!("{said}: {cause}")
+            format!("{shown}: {cause}")
         }
     })
 }

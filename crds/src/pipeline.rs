@@ -159,7 +159,7 @@ impl PipelineSpec {
     /// The limits that apply: those of the manifest, or the defaults. Fails for a value that is not
     /// an amount, which validation refuses.
     pub fn effective_limits(&self) -> Result<EffectiveLimits, QuantityError> {
-        let said = self.limits.clone().unwrap_or_default();
+        let given = self.limits.clone().unwrap_or_default();
         let bytes = |amount: Option<QuantityText>, default: u64| match amount {
             None => Ok(default),
             Some(amount) => {
@@ -168,9 +168,9 @@ impl PipelineSpec {
             }
         };
         Ok(EffectiveLimits {
-            line_bytes: bytes(said.line_bytes, DEFAULT_LINE_BYTES)?,
-            nesting: said.nesting.unwrap_or(DEFAULT_NESTING),
-            zstd_window: bytes(said.zstd_window, DEFAULT_ZSTD_WINDOW)?,
+            line_bytes: bytes(given.line_bytes, DEFAULT_LINE_BYTES)?,
+            nesting: given.nesting.unwrap_or(DEFAULT_NESTING),
+            zstd_window: bytes(given.zstd_window, DEFAULT_ZSTD_WINDOW)?,
         })
     }
 }

@@ -41,12 +41,12 @@ pub fn check(state: &State) -> Result<(), Violation> {
     workers_and_tasks_agree_on_what_runs(state)?;
     counts_and_queues_follow_from_the_tasks(state)?;
     attempts_are_distinct_and_were_dispatched(state)?;
-    no_stage_is_finished_for_want_of_tasks(state)?;
+    a_stage_without_tasks_is_not_finished(state)?;
     stages_start_in_order(state)?;
     files_are_where_their_stage_writes(state)?;
     what_waits_for_the_ledger_is_on_its_way(state)?;
     no_budget_is_overdrawn(state)?;
-    nothing_is_free_for_ever(state)?;
+    nothing_is_free_forever(state)?;
     nothing_runs_after_the_end(state)?;
     no_slot_is_idle_while_a_task_could_run(state)
 }
@@ -247,7 +247,7 @@ fn attempts_are_distinct_and_were_dispatched(state: &State) -> Result<(), Violat
     Ok(())
 }
 
-fn no_stage_is_finished_for_want_of_tasks(state: &State) -> Result<(), Violation> {
+fn a_stage_without_tasks_is_not_finished(state: &State) -> Result<(), Violation> {
     let rule = "a stage is finished only when it started and all its tasks are committed";
     for (position, stage) in (0..).zip(&state.stages) {
         let id = StageId(position);
@@ -383,7 +383,7 @@ fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violatio
     })
 }
 
-fn nothing_is_free_for_ever(state: &State) -> Result<(), Violation> {
+fn nothing_is_free_forever(state: &State) -> Result<(), Violation> {
     let rule = "what holds a task up alone is free only so often";
     for (task, history) in &state.histories {
         let beyond = history.held_up.beyond_all_bounds();
@@ -392,7 +392,7 @@ fn nothing_is_free_for_ever(state: &State) -> Result<(), Violation> {
         })?;
         let is_crowded = history.held_up.is_crowded_beyond_all_bounds();
         require(!is_crowded, rule, || {
-            format!("{task} is excused by every task that comes beside it")
+            format!("{task} is not charged because of any task beside it")
         })?;
     }
     Ok(())

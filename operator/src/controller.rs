@@ -39,7 +39,7 @@ use self::observed::{Depth, Freshness, Frozen, Observed, RootFault};
 use self::plan::{Installation, Lifecycle, Plan};
 use self::status::announce::{Announcement, announcements};
 use self::status::due::{Due, due};
-use self::turns::Standing;
+use self::turns::StartProgress;
 use self::validate::{ValidatedJob, Verdict};
 use crate::calls::{Refusal, bounded, counted};
 use crate::clock::Clock;
@@ -53,14 +53,15 @@ use crate::turns::Turns;
 use crate::watches::cache::Caches;
 use crate::watches::facts::SeenJob;
 
-/// How long after its start the operator blames itself if it does not hear a coordinator.
+/// How long after its start the operator assumes that a missing stream of a coordinator is due to
+/// its own restart.
 const WARM_UP: Duration = Duration::from_secs(30);
 
 /// The dependencies of a reconcile.
 pub struct Context {
     /// The client with which everything is read and written.
     pub client: Client,
-    /// What the watches know.
+    /// The facts from the watches.
     pub caches: Arc<Caches>,
     /// Which job is looked at next.
     pub jobs: Arc<Jobs>,
@@ -131,7 +132,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     );
     match outcome {
         Ok(outcome) => {
-            context.memory.forgive(&seen.uid);
+            context.memory.clear_failures(&seen.uid);
             outcome
         }
         Err(error) => {
@@ -139,7 +140,7 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
             context
                 .memory
                 .set_behind(&seen.uid, failure::is_conflict(&error));
-            Box::pin(tell_failure(&seen, &error, failures, context)).await;
+            Box::pin(report_failure(&seen, &error, failures, context)).await;
             let next = failure::after_failure(&error, &seen.uid, failures, calls);
             warn!(job = %key, step = error.variant(), %error, ?next, "reconcile ended early");
             next
@@ -147,10 +148,10 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     }
 }
 
-/// Tells people of a failure that keeps the job's status from being true: in status if the job
-/// cannot be looked at, and in an event if status cannot be written. One that may be a moment's is
-/// told when it has lasted.
-async fn tell_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Context) {
+/// Reports a failure because of which the job's status may be wrong: in status if the job cannot be
+/// read, and in an event if status cannot be written. A failure that may be temporary is reported
+/// only if it lasts.
+async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Context) {
     let Some(sentence) = failure::sentence(error, failures) else {
         return;
     };
@@ -170,7 +171,7 @@ async fn tell_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Co
     }
     let (version, now) = (job.metadata.generation, context.clock.now());
     let status = status::set_aside::not_seen(before.clone(), version, &sentence, now);
-    // What is not due yet is told by the next failure.
+    // If the write is not due yet, the next failure reports it.
     let written = context.memory.written_at(&seen.uid);
     if due(&before, &status, written, now) != Due::Now {
         return;
@@ -178,7 +179,7 @@ async fn tell_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Co
     let identity = seen.identity();
     let writer = Writer::new(context, &identity);
     if let Err(error) = write_status(&writer, context, job, before, status).await {
-        warn!(job = %seen.name, %error, "status of a job that cannot be looked at not written");
+        warn!(job = %seen.name, %error, "status of a job that cannot be read: not written");
     }
 }
 
@@ -201,7 +202,7 @@ async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
         let identity = seen.identity();
         let writer = Writer::new(context, &identity);
         if let Err(error) = write_status(&writer, context, job, before, status).await {
-            warn!(job = %key, %error, "status of a job that is set aside not written");
+            warn!(job = %key, %error, "status of a job that is set aside: not written");
         }
     }
     next
@@ -347,8 +348,8 @@ async fn plan_on(
     context: &Context,
 ) -> Result<Considered, Error> {
     observe_unmarked(context, &valid, &mut observed, now).await?;
-    let (uid, standing) = (&valid.identity.uid, Standing::of(&job));
-    observed.turn = context.turns.of(&context.caches, uid, standing, now);
+    let (uid, start_progress) = (&valid.identity.uid, StartProgress::of(&job));
+    observed.turn = context.turns.of(&context.caches, uid, start_progress, now);
     observe_unseen(context, &valid, &mut observed);
     observe_frozen(context, &valid, &mut observed).await?;
     observe_run(context, &valid, &mut observed, now).await?;
@@ -468,17 +469,17 @@ async fn observe_run(
     };
     let identity = &job.identity;
     observed.report = context.streams.report(&identity.uid, generation);
-    observed.unheard = context.streams.unheard(&identity.uid, generation);
-    observed.told_to_end = context.streams.told_to_end(&identity.uid, generation);
+    observed.no_stream = context.streams.no_stream(&identity.uid, generation);
+    observed.end_requested_at = context.streams.end_requested_at(&identity.uid, generation);
     observed.scaled_at = context.memory.scaled_at(&identity.uid);
     observed.mended_at = context.memory.mended_at(&identity.uid);
     observed.old_roots_held = context.memory.old_roots_held(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
-    observed.untold_ends =
+    observed.unreported_ends =
         context
             .streams
-            .untold_ends(&identity.uid, generation, observed.workers(generation));
+            .unreported_ends(&identity.uid, generation, observed.workers(generation));
     let objects = observed.generation(generation);
     let is_whole = objects
         .and_then(|objects| objects.root.as_ref())
@@ -573,7 +574,7 @@ async fn observe_stuck(
     }
 }
 
-/// What status says of the current generation's losses.
+/// The losses of the current generation according to status.
 fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
     status
         .generations
@@ -705,7 +706,7 @@ async fn write_status(
 ) -> Result<(), Error> {
     let reference = job.object_ref(&());
     let uid = reference.uid.clone().unwrap_or_default();
-    let news = announcements(&before, &status);
+    let announced = announcements(&before, &status);
     let written = match writer.write_status(job, status).await {
         Ok(written) => written,
         // The job was deleted in between, so nobody needs the events.
@@ -723,7 +724,7 @@ async fn write_status(
     let now = context.clock.now();
     context.memory.remember(&uid, written, now);
     context.metrics.count_status_write();
-    for announcement in news {
+    for announcement in announced {
         announce(context, &reference, &announcement).await;
     }
     Ok(())
@@ -770,7 +771,7 @@ async fn announce(
 async fn refuse_unreadable(seen: &SeenJob, message: &str, context: &Context) -> Error {
     if context
         .memory
-        .must_tell_unreadable(&seen.uid, &seen.version)
+        .must_report_unreadable(&seen.uid, &seen.version)
     {
         let note = format!("the object cannot be read as a ZephyrJob of this release: {message}");
         let announcement = Announcement {

@@ -21,7 +21,7 @@ use crate::health::Health;
 use crate::queue::{JobKey, Outcome, Queue};
 
 /// How often the loop reports that it is alive, if nothing happens.
-const PULSE: Duration = Duration::from_secs(10);
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a job waits if even recording the failure failed.
 const LAST_RESORT: Duration = Duration::from_mins(10);
 
@@ -77,7 +77,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
             look.show_depth(queue.depth());
             queue.next_due()
         };
-        let pulse = Instant::now() + PULSE;
+        let pulse = Instant::now() + LIVENESS_INTERVAL;
         tokio::select! {
             biased;
             Some(ended) = looks.join_next() => {

@@ -11,7 +11,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// How long a watch may fail before the operator calls itself not ready: an API server that
 /// restarts takes less.
-const WATCH_PATIENCE: Duration = Duration::from_mins(1);
+const WATCH_TIMEOUT: Duration = Duration::from_mins(1);
 /// A watch that has not failed again for so long works: failed ones are tried at least twice as
 /// often.
 const WATCH_WELL: Duration = Duration::from_secs(75);
@@ -107,8 +107,8 @@ impl State {
     fn watching(&self) -> Result<(), String> {
         let fails = |row: &FailedWatch| {
             row.last.elapsed() < WATCH_WELL
-                && row.since.elapsed() >= WATCH_PATIENCE
-                && row.last.duration_since(row.since) >= WATCH_PATIENCE / 2
+                && row.since.elapsed() >= WATCH_TIMEOUT
+                && row.last.duration_since(row.since) >= WATCH_TIMEOUT / 2
         };
         let failing = self.watches.iter().find(|(_, row)| fails(row));
         failing.map_or(Ok(()), |(kind, row)| {
@@ -139,8 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_goes_on_failing_after_the_start_is_named_and_one_that_failed_once_is_not()
-    {
+    async fn a_watch_that_keeps_failing_is_named_and_one_that_failed_once_is_not() {
         let health = Health::default();
         health.set_ready();
         health.watch_failed("Pods", "pods is forbidden".to_owned());

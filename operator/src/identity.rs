@@ -3,7 +3,7 @@
 
 use crate::queue::JobKey;
 
-/// Which job: the uid is the identity, name and namespace say where it lies.
+/// Which job: the uid is the identity, name and namespace say where it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobIdentity {
     /// Its namespace.

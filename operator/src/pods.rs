@@ -54,9 +54,9 @@ pub struct PodFacts {
     /// API server's clock.
     pub taken_at: Option<Timestamp>,
     /// Why it is being disrupted, in Kubernetes' words, from the condition `DisruptionTarget`.
-    pub disruption: Option<Told>,
+    pub disruption: Option<Explanation>,
     /// `status.reason` and `status.message`, by which evictions and node shutdowns are reported.
-    pub verdict: Option<Told>,
+    pub verdict: Option<Explanation>,
     /// The pod's phase is `Failed` or `Succeeded`: none of its containers will run again.
     pub over: bool,
     /// Whether it is ready.
@@ -75,7 +75,7 @@ pub struct PodFacts {
     pub container: ContainerFacts,
     /// The name of an init container that does not finish. Only a policy of the cluster adds one to
     /// our pods.
-    pub init_trouble: Option<(String, Told)>,
+    pub init_trouble: Option<(String, Explanation)>,
     /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,
     /// The image of its main container.
@@ -84,7 +84,7 @@ pub struct PodFacts {
 
 /// A reason and a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Explanation {
     /// The reason, one word.
     pub reason: String,
     /// The sentence for people; may be empty.
@@ -109,7 +109,7 @@ pub enum ContainerRun {
     #[default]
     Unknown,
     /// It has not started, and why.
-    Waiting(Told),
+    Waiting(Explanation),
     /// It runs.
     Running {
         /// When it started.
@@ -160,10 +160,12 @@ impl PodFacts {
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             taken_at: taken_at(pod, condition("DisruptionTarget").filter(|c| holds(c))),
-            disruption: condition("DisruptionTarget").filter(|c| holds(c)).map(told),
+            disruption: condition("DisruptionTarget")
+                .filter(|c| holds(c))
+                .map(explanation),
             verdict: status
                 .and_then(|s| s.reason.as_ref().map(|reason| (reason, s.message.as_ref())))
-                .map(|(reason, message)| Told {
+                .map(|(reason, message)| Explanation {
                     reason: reason.clone(),
                     message: message.cloned().unwrap_or_default(),
                 }),
@@ -209,9 +211,9 @@ impl PodFacts {
     pub fn starting_since(&self) -> Option<Timestamp> {
         let is_starting = match &self.container.state {
             ContainerRun::Unknown => true,
-            ContainerRun::Waiting(told) => {
+            ContainerRun::Waiting(explanation) => {
                 matches!(
-                    told.reason.as_str(),
+                    explanation.reason.as_str(),
                     "" | "ContainerCreating" | "PodInitializing"
                 )
             }
@@ -268,7 +270,7 @@ impl ContainerRun {
             };
         }
         state.waiting.as_ref().map_or(Self::Unknown, |waiting| {
-            Self::Waiting(Told {
+            Self::Waiting(Explanation {
                 reason: waiting.reason.clone().unwrap_or_default(),
                 message: waiting.message.clone().unwrap_or_default(),
             })
@@ -325,11 +327,13 @@ fn is_on_lost_node(pod: &Pod) -> bool {
 }
 
 /// The init container that does not finish, and why.
-fn init_trouble(status: &PodStatus) -> Option<(String, Told)> {
+fn init_trouble(status: &PodStatus) -> Option<(String, Explanation)> {
     let containers = status.init_container_statuses.iter().flatten();
     let trouble = |container: &ContainerStatus| match ContainerFacts::read(container).state {
-        ContainerRun::Waiting(told) if trouble::is_failure_to_start(&told.reason) => Some(told),
-        ContainerRun::Ended(end) if end.exit_code != 0 => Some(Told {
+        ContainerRun::Waiting(explanation) if trouble::is_failure_to_start(&explanation.reason) => {
+            Some(explanation)
+        }
+        ContainerRun::Ended(end) if end.exit_code != 0 => Some(Explanation {
             message: format!("exit code {}", end.exit_code),
             reason: end.reason,
         }),
@@ -347,8 +351,8 @@ fn holds(condition: &PodCondition) -> bool {
     condition.status == "True"
 }
 
-fn told(condition: &PodCondition) -> Told {
-    Told {
+fn explanation(condition: &PodCondition) -> Explanation {
+    Explanation {
         reason: condition.reason.clone().unwrap_or_default(),
         message: condition.message.clone().unwrap_or_default(),
     }

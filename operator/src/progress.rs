@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::driver::Jobs;
 use crate::identity::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
-use crate::run_report::{RunReport, Unheard};
+use crate::run_report::{NoStream, RunReport};
 
 /// The first and the longest wait before a stream is opened again.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ struct RunStream {
 #[derive(Default)]
 struct StreamState {
     report: Option<RunReport>,
-    unheard: Option<Unheard>,
+    no_stream: Option<NoStream>,
     /// The newest epoch that sent a report.
     newest_epoch: u64,
     /// Tasks that were committed when this operator first received the generation's plan.
@@ -136,7 +136,7 @@ impl RunStreams {
             return;
         }
         let state = Arc::new(Mutex::new(StreamState {
-            unheard: Some(Unheard {
+            no_stream: Some(NoStream {
                 since: self.dialler.clock.now(),
                 why: "it has not answered yet".to_owned(),
             }),
@@ -180,21 +180,21 @@ impl RunStreams {
         })?
     }
 
-    /// The time since which the coordinator of a job's generation is not heard, and why; nothing
-    /// while it is heard.
-    pub fn unheard(&self, job_uid: &str, generation: u32) -> Option<Unheard> {
-        self.with(job_uid, generation, |state| state.unheard.clone())?
+    /// The time since which the coordinator of a job's generation has no stream, and why; `None`
+    /// while it has one.
+    pub fn no_stream(&self, job_uid: &str, generation: u32) -> Option<NoStream> {
+        self.with(job_uid, generation, |state| state.no_stream.clone())?
     }
 
     /// Ends of worker pods that were not reported to the coordinator on its stream; `pods` are all
     /// existing ones.
-    pub fn untold_ends<'a>(
+    pub fn unreported_ends<'a>(
         &self,
         job_uid: &str,
         generation: u32,
         pods: impl Iterator<Item = &'a PodFacts>,
     ) -> Vec<PodEnd> {
-        self.with(job_uid, generation, |state| state.pod_ends.untold(pods))
+        self.with(job_uid, generation, |state| state.pod_ends.unreported(pods))
             .unwrap_or_default()
     }
 
@@ -209,25 +209,25 @@ impl RunStreams {
         (workers_uid, replicas): (&str, u32),
     ) -> Option<Lost> {
         self.with(job_uid, generation, |state| {
-            let heard = state
+            let reported = state
                 .report
                 .as_ref()
                 .and_then(|report| Some((report.epoch?, report.disruptions)));
             state.disruptions.set_owner(workers_uid);
-            state.disruptions.look(before, heard, pods, replicas)
+            state.disruptions.look(before, reported, pods, replicas)
         })
     }
 
     /// Reports ended pods to the coordinator. Ends that do not fit, or for which there is no
     /// stream, stay unreported.
-    pub fn tell_pod_ends(&self, job_uid: &str, generation: u32, ends: &[PodEnd]) {
+    pub fn report_pod_ends(&self, job_uid: &str, generation: u32, ends: &[PodEnd]) {
         self.with(job_uid, generation, |state| {
             for end in ends {
                 let Some(outbox) = &state.outbox else { return };
                 if outbox.try_send(Message::PodEnded(end.clone())).is_err() {
                     return;
                 }
-                state.pod_ends.set_told(end);
+                state.pod_ends.set_reported(end);
             }
         });
     }
@@ -253,12 +253,12 @@ impl RunStreams {
                 message: message.to_owned(),
             };
             state.end = Some((end, now));
-            state.tell_end();
+            state.send_end();
         });
     }
 
     /// The time since which the coordinator is asked to end the job.
-    pub fn told_to_end(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
+    pub fn end_requested_at(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
         self.with(job_uid, generation, |state| {
             state.end.as_ref().map(|(_, since)| *since)
         })?
@@ -285,7 +285,7 @@ impl RunStreams {
 impl StreamState {
     /// Sends the request to end the run, if there is one. The message may get lost: after a while
     /// the operator ends the job without the coordinator.
-    fn tell_end(&self) {
+    fn send_end(&self) {
         if let (Some((end, _)), Some(outbox)) = (&self.end, &self.outbox) {
             drop(outbox.try_send(end.clone()));
         }
@@ -298,8 +298,8 @@ async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
     loop {
-        let mut was_heard = false;
-        let Err(error) = run_stream(&dialler, &target, &state, &mut was_heard).await;
+        let mut was_connected = false;
+        let Err(error) = run_stream(&dialler, &target, &state, &mut was_connected).await;
         let was_connected = end_stream(&mut lock(&state), &error, dialler.clock.now());
         let (job, generation) = (&target.job, target.generation);
         if was_connected {
@@ -307,7 +307,7 @@ async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<
         } else {
             debug!(job = %job.name, namespace = %job.namespace, generation, %error, "coordinator not reached");
         }
-        if was_heard {
+        if was_connected {
             wait = FIRST_RETRY;
             dialler.changed.touch(&target.job.key());
         }
@@ -321,7 +321,7 @@ async fn run_stream(
     dialler: &Dialler,
     target: &StreamTarget,
     state: &Mutex<StreamState>,
-    was_heard: &mut bool,
+    was_connected: &mut bool,
 ) -> Result<std::convert::Infallible, Error> {
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let opened = dialler.dial.dial(target.clone(), messages).await;
@@ -329,7 +329,7 @@ async fn run_stream(
     while let Some(report) = reports.next().await {
         let report = report.map_err(Error::Dial)?;
         take_report(&mut lock(state), report, &outbox, dialler.clock.now())?;
-        *was_heard = true;
+        *was_connected = true;
         dialler.changed.touch(&target.job.key());
         sleep(REPORT_SPACING).await;
     }
@@ -339,9 +339,9 @@ async fn run_stream(
 /// Records that no stream is open; returns whether one was.
 fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
     let why = wire::cut(source_last(error), wire::MAX_SENTENCE);
-    match &mut state.unheard {
-        Some(unheard) => unheard.why = why,
-        None => state.unheard = Some(Unheard { since: now, why }),
+    match &mut state.no_stream {
+        Some(no_stream) => no_stream.why = why,
+        None => state.no_stream = Some(NoStream { since: now, why }),
     }
     state.outbox.take().is_some()
 }
@@ -393,11 +393,11 @@ fn take_report(
         .or_else(|| report.epoch.map(|_| now));
     report.progressed = progressed || state.report.as_ref().is_some_and(|last| last.progressed);
     state.report = Some(report);
-    state.unheard = None;
+    state.no_stream = None;
     if state.outbox.is_none() {
         state.outbox = Some(outbox.clone());
-        state.pod_ends.forget_told();
-        state.tell_end();
+        state.pod_ends.forget_reported();
+        state.send_end();
     }
     Ok(())
 }
@@ -507,11 +507,11 @@ mod tests {
     }
 
     #[test]
-    fn a_coordinator_is_not_heard_from_the_end_of_its_stream_to_the_next_report() {
+    fn a_coordinator_has_no_stream_from_the_end_of_one_to_the_next_report() {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(state.unheard, None);
+        assert_eq!(state.no_stream, None);
         let at = |second| Timestamp::from_second(second).unwrap();
         assert!(end_stream(&mut state, &Error::Closed, at(10)));
         assert!(!end_stream(
@@ -519,13 +519,13 @@ mod tests {
             &Error::Dial(dial::Error::OpenTimeout),
             at(20)
         ));
-        let expected = Unheard {
+        let expected = NoStream {
             since: at(10),
             why: "open: no answer within 10 s".to_owned(),
         };
-        assert_eq!(state.unheard, Some(expected));
+        assert_eq!(state.no_stream, Some(expected));
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(state.unheard, None);
+        assert_eq!(state.no_stream, None);
     }
 
     #[test]

@@ -65,9 +65,9 @@ impl RunReport {
     }
 }
 
-/// A coordinator from which the operator receives no reports.
+/// A coordinator to which the operator has no stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unheard {
+pub struct NoStream {
     /// The time since which this operator has tried to connect.
     pub since: Timestamp,
     /// The result of the last try.

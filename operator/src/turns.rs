@@ -1,5 +1,5 @@
-//! Whose turn it is, kept for all jobs: computed from the caches at most once a second, and never
-//! from memory. Decides nothing; `controller/turns.rs` does.
+//! Keeps for all jobs whose turn it is to start. It is computed from the caches at most once a
+//! second, never from memory. Decides nothing: `controller/turns.rs` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
-use crate::controller::turns::{Candidate, Placing, Stage, Standing, Turn, Waiting, turns};
+use crate::controller::turns::{Candidate, Placing, Stage, StartProgress, Turn, Waiting, turns};
 use crate::driver::Jobs;
 use crate::queue::JobKey;
 use crate::watches::cache::Caches;
 
-/// How old what is known may be, and how often it is computed anew while somebody waits.
+/// How old a computed turn may be, and how often turns are computed again while a job waits.
 const INTERVAL: Duration = Duration::from_secs(1);
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
 
@@ -35,13 +35,13 @@ struct Known {
     keys: BTreeMap<String, JobKey>,
     /// Whether the job waited, rather than started, when its turn was computed.
     waiting: BTreeMap<String, bool>,
-    /// Jobs by uid whose turn has come and that have not started yet by what the caches show, with
-    /// the time since when. After a restart it begins empty: all that started is in the caches
-    /// then.
+    /// Jobs by uid whose turn has come and that have not started yet according to the caches, with
+    /// the time at which their turn came. It is empty after a restart, because the caches then show
+    /// every job that started.
     admitted: BTreeMap<String, Timestamp>,
-    /// Jobs by uid that were looked at since they may do something else.
+    /// Jobs by uid that were reconciled after their turn changed.
     touched: BTreeSet<String>,
-    /// Time alone may change a turn.
+    /// Whether a turn may change only because time passes.
     is_pending: bool,
 }
 
@@ -55,13 +55,19 @@ impl Turns {
         }
     }
 
-    /// What the job with this uid may do; `standing` is where it is by its newest status, which
-    /// the caches may not show yet.
-    pub fn of(&self, caches: &Caches, uid: &str, standing: Standing, now: Timestamp) -> Turn {
-        let waits = match standing {
-            Standing::Aside => return Turn::Free,
-            Standing::Waits { .. } => true,
-            Standing::Starts { .. } => false,
+    /// What the job with this uid may do; `start_progress` comes from its newest status, which the
+    /// caches may not show yet.
+    pub fn of(
+        &self,
+        caches: &Caches,
+        uid: &str,
+        start_progress: StartProgress,
+        now: Timestamp,
+    ) -> Turn {
+        let waits = match start_progress {
+            StartProgress::Aside => return Turn::Free,
+            StartProgress::Waits { .. } => true,
+            StartProgress::Starts { .. } => false,
         };
         let mut known = self.lock();
         let is_old = known
@@ -121,15 +127,17 @@ impl Turns {
             touched,
             ..
         } = &mut *known;
-        let news = turns.iter().filter(|(uid, turn)| {
-            let has_news = match turn {
+        let changed = turns.iter().filter(|(uid, turn)| {
+            let has_changed = match turn {
                 Turn::Free => admitted.contains_key(*uid),
                 Turn::GiveWay => true,
                 Turn::Wait(_) => false,
             };
-            has_news && touched.insert((*uid).clone())
+            has_changed && touched.insert((*uid).clone())
         });
-        news.filter_map(|(uid, _)| keys.get(uid).cloned()).collect()
+        changed
+            .filter_map(|(uid, _)| keys.get(uid).cloned())
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -142,23 +150,23 @@ impl Known {
         // The caches are locked one by one: what they say of the pods may be newer than what they
         // say of the jobs.
         let standings = caches.jobs.pick(|job| {
-            let standing = job.standing();
-            (standing != Standing::Aside).then(|| (job.identity(), standing))
+            let start_progress = job.start_progress();
+            (start_progress != StartProgress::Aside).then(|| (job.identity(), start_progress))
         });
         let candidates: Vec<_> = standings
             .into_iter()
-            .filter_map(|(job, standing)| {
-                let stage = match standing {
-                    Standing::Starts { generation, begun } => Stage::Starts {
+            .filter_map(|(job, start_progress)| {
+                let stage = match start_progress {
+                    StartProgress::Starts { generation, begun } => Stage::Starts {
                         begun,
                         placing: placing(caches, &job.namespace, &job.uid, generation, begun),
                     },
-                    Standing::Waits { since, given_back } => Stage::Waits {
+                    StartProgress::Waits { since, given_back } => Stage::Waits {
                         since,
                         given_back,
                         admitted: self.admitted.get(&job.uid).copied(),
                     },
-                    Standing::Aside => return None,
+                    StartProgress::Aside => return None,
                 };
                 Some(Candidate {
                     key: job.key(),

@@ -162,7 +162,7 @@ async fn follow<F: Facts>(
 ) -> &'static str {
     let caches = Arc::clone(&watching.caches);
     let jobs = Arc::clone(&watching.jobs);
-    // The job that the label names must exist: the queue contains jobs, and no invented names.
+    // The job that the label names must exist, because anybody may write any name into a label.
     let on_touch = |touched: Touched| {
         let JobKey { namespace, name } = &touched.key;
         let job = caches.jobs.get(namespace, name);
@@ -257,7 +257,7 @@ impl Filling {
         })
     }
 
-    /// The caches that are not filled, and why; nothing once all are.
+    /// The caches that are not filled, and why; `None` once all are filled.
     pub fn sentence(&self) -> Option<String> {
         let missing = self
             .0
@@ -307,8 +307,8 @@ impl Filling {
     }
 }
 
-/// The waits between tries of a watch: doubled while it fails, and reset once it has worked for a
-/// while. A list that begins does not prove that, although it succeeds.
+/// The waits between tries of a watch. They double while it fails, and are reset once it has worked
+/// for a while. A successful list alone does not show that the watch works.
 #[derive(Debug, Default)]
 struct WatchBackoff {
     failures: u32,

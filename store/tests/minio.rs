@@ -204,6 +204,6 @@ async fn a_list_of_outputs_is_published_and_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_told_apart() {
-    object_stores::tell_mistakes_apart(&minio()).await;
+async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_distinguished() {
+    object_stores::distinguish_mistakes(&minio()).await;
 }

@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
 /// How long a test waits for something that is expected within seconds, on a fully loaded machine.
-pub const PATIENCE: Duration = Duration::from_mins(4);
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// How often a condition is polled that cannot be watched.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -72,16 +72,12 @@ pub async fn client() -> Result<Client> {
     Client::try_from(config).context("make a client of the kubeconfig")
 }
 
-/// Polls until `look` returns a value, for at most `patience`.
-pub async fn eventually<T, F>(
-    what: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> F,
-) -> Result<T>
+/// Polls until `look` returns a value, for at most `limit`.
+pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,
 {
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + limit;
     loop {
         let last = match look().await {
             Ok(Some(found)) => return Ok(found),
@@ -89,7 +85,7 @@ where
             Err(error) => format!(" (last error: {error:#})"),
         };
         if tokio::time::Instant::now() >= deadline {
-            bail!("not seen within {patience:?}: {what}{last}");
+            bail!("not seen within {limit:?}: {what}{last}");
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -240,13 +236,13 @@ impl TestNamespace {
     pub async fn eventually<T, F>(
         &self,
         what: &str,
-        patience: Duration,
+        limit: Duration,
         look: impl FnMut() -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<Option<T>>>,
     {
-        match eventually(what, patience, look).await {
+        match eventually(what, limit, look).await {
             Ok(found) => Ok(found),
             Err(error) => bail!("{error:#}\n{}", self.describe().await),
         }

@@ -70,7 +70,7 @@ impl AppliedJob {
     pub async fn wait_until(
         &self,
         what: &str,
-        patience: Duration,
+        limit: Duration,
         holds: impl Fn(&ZephyrJob) -> bool,
     ) -> Result<ZephyrJob> {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
@@ -86,10 +86,10 @@ impl AppliedJob {
             }
             bail!("the watch ended")
         };
-        match tokio::time::timeout(patience, seen).await {
+        match tokio::time::timeout(limit, seen).await {
             Ok(result) => result,
             Err(_) => bail!(
-                "job {} within {patience:?}: {what}\n{}",
+                "job {} within {limit:?}: {what}\n{}",
                 self.name,
                 self.namespace.describe().await
             ),
@@ -97,16 +97,16 @@ impl AppliedJob {
     }
 
     /// Waits for the end, success or failure.
-    pub async fn finished(&self, patience: Duration) -> Result<ZephyrJob> {
-        self.wait_until("Finished=True", patience, |job| {
+    pub async fn finished(&self, limit: Duration) -> Result<ZephyrJob> {
+        self.wait_until("Finished=True", limit, |job| {
             is_true(job, ConditionType::Finished)
         })
         .await
     }
 
     /// Waits for the end and fails unless it is a success.
-    pub async fn succeeded(&self, patience: Duration) -> Result<ZephyrJob> {
-        let job = self.finished(patience).await?;
+    pub async fn succeeded(&self, limit: Duration) -> Result<ZephyrJob> {
+        let job = self.finished(limit).await?;
         if !is_true(&job, ConditionType::Complete) {
             let why = condition(&job, ConditionType::Failed)
                 .map(|c| c.message.clone())
@@ -126,11 +126,11 @@ impl AppliedJob {
         &self,
         ledger: &crate::ledger::LedgerView,
         at_least: usize,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<()> {
         let what = format!("{at_least} committed tasks of job {}", self.name);
         self.namespace
-            .eventually(&what, patience, || async {
+            .eventually(&what, limit, || async {
                 let done = ledger.read().await?.done.len();
                 Ok((done >= at_least).then_some(()))
             })

@@ -27,7 +27,7 @@ pub struct Proxy {
     /// Its address, on all interfaces of this machine.
     pub port: u16,
     is_overloaded: watch::Sender<bool>,
-    parts_to_swallow: Arc<AtomicU32>,
+    parts_to_drop: Arc<AtomicU32>,
     _connections: JoinSet<()>,
 }
 
@@ -44,18 +44,18 @@ impl Proxy {
         let listener = TcpListener::bind("0.0.0.0:0").await?;
         let port = listener.local_addr()?.port();
         let (is_overloaded, watched) = watch::channel(false);
-        let parts_to_swallow = Arc::default();
+        let parts_to_drop = Arc::default();
         let mut connections = JoinSet::new();
         let way = Way {
             target,
             is_overloaded: watched,
-            parts_to_swallow: Arc::clone(&parts_to_swallow),
+            parts_to_drop: Arc::clone(&parts_to_drop),
         };
         connections.spawn(accept(listener, way));
         Ok(Self {
             port,
             is_overloaded,
-            parts_to_swallow,
+            parts_to_drop,
             _connections: connections,
         })
     }
@@ -72,13 +72,13 @@ impl Proxy {
 
     /// The given number of next parts of uploads are accepted and never answered, and their
     /// connections stay open.
-    pub fn swallow_parts(&self, count: u32) {
-        self.parts_to_swallow.store(count, Ordering::SeqCst);
+    pub fn drop_parts(&self, count: u32) {
+        self.parts_to_drop.store(count, Ordering::SeqCst);
     }
 
     /// The number of such parts that are still to come.
-    pub fn parts_to_swallow(&self) -> u32 {
-        self.parts_to_swallow.load(Ordering::SeqCst)
+    pub fn parts_to_drop(&self) -> u32 {
+        self.parts_to_drop.load(Ordering::SeqCst)
     }
 }
 
@@ -86,7 +86,7 @@ impl Proxy {
 struct Way {
     target: SocketAddr,
     is_overloaded: watch::Receiver<bool>,
-    parts_to_swallow: Arc<AtomicU32>,
+    parts_to_drop: Arc<AtomicU32>,
 }
 
 async fn accept(listener: TcpListener, way: Way) {
@@ -98,7 +98,7 @@ async fn accept(listener: TcpListener, way: Way) {
                 refuse(client).await
             } else {
                 tokio::select! {
-                    outcome = pass(client, way.target, &way.parts_to_swallow) => outcome,
+                    outcome = pass(client, way.target, &way.parts_to_drop) => outcome,
                     _ = way.is_overloaded.changed() => Ok(()),
                 }
             };
@@ -112,13 +112,13 @@ async fn accept(listener: TcpListener, way: Way) {
 async fn pass(
     mut client: TcpStream,
     target: SocketAddr,
-    parts_to_swallow: &AtomicU32,
+    parts_to_drop: &AtomicU32,
 ) -> std::io::Result<()> {
     let mut store = TcpStream::connect(target).await?;
     let (asking, mut answered) = client.split();
     let (mut answering, asked) = store.split();
     tokio::select! {
-        outcome = ask(asking, asked, parts_to_swallow) => outcome,
+        outcome = ask(asking, asked, parts_to_drop) => outcome,
         outcome = copy(&mut answering, &mut answered) => outcome.map(drop),
     }
 }
@@ -127,7 +127,7 @@ async fn pass(
 async fn ask(
     mut client: ReadHalf<'_>,
     mut store: WriteHalf<'_>,
-    parts_to_swallow: &AtomicU32,
+    parts_to_drop: &AtomicU32,
 ) -> std::io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -138,7 +138,7 @@ async fn ask(
         let is_part = said.windows(PART.len()).any(|window| window == PART);
         let one_less = |left: u32| left.checked_sub(1);
         let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
-        if is_part && parts_to_swallow.fetch_update(set, get, one_less).is_ok() {
+        if is_part && parts_to_drop.fetch_update(set, get, one_less).is_ok() {
             copy(&mut client, &mut sink()).await?;
             return Ok(());
         }

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use zephyr_crds::job::{ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::structural::served::{Differences, compare};
 use zephyr_crds::validate::{Place, validate};
-use zephyr_tests::cluster::{LOOK_EVERY, PATIENCE, client};
+use zephyr_tests::cluster::{LOOK_EVERY, TEST_TIMEOUT, client};
 
 #[path = "admission/generated.rs"]
 mod generated;
@@ -119,7 +119,7 @@ async fn install_definition(client: &Client) -> Result<()> {
         .await
         .context("apply the definition")?;
     }
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
     while tokio::time::Instant::now() < deadline {
         let conditions = api
             .get(&name)
@@ -135,7 +135,7 @@ async fn install_definition(client: &Client) -> Result<()> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    bail!("the definition of ZephyrJob was not established within {PATIENCE:?}")
+    bail!("the definition of ZephyrJob was not established within {TEST_TIMEOUT:?}")
 }
 
 /// Creates as a dry run with strict field validation; returns the server's message if it refuses.
@@ -637,7 +637,7 @@ async fn the_server_and_our_validation_refuse_the_same_places() -> Result<()> {
 }
 
 #[tokio::test]
-async fn file_names_tell_shards_apart() -> Result<()> {
+async fn file_names_differ_by_shard() -> Result<()> {
     let path = "spec/pipeline/sink/files/path";
     check(vec![
         ("-", path, json!("s3://out/x.jsonl"), "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file"),
@@ -973,7 +973,7 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
 async fn fault_f17_the_schema_that_the_api_server_publishes_is_known_again() -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
     loop {
         let mut request = Request::new("/").list(&kube::api::ListParams::default())?;
         *request.uri_mut() = "/openapi/v3/apis/zephyr.dev/v1alpha1".parse()?;

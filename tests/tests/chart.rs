@@ -229,7 +229,7 @@ fn the_operator_avoids_the_spot_nodes_of_the_named_provider_only() -> Result<()>
     ])?;
     ensure!(
         refused.is_err_and(|words| words.contains("/preemptible/provider")),
-        "a provider that nobody knows"
+        "an unknown provider"
     );
     Ok(())
 }

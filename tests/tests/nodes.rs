@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::DeleteParams;
 use zephyr_crds::conditions::ConditionType;
-use zephyr_tests::cluster::{self, PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{self, TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::is_true;
 use zephyr_tests::ledger::LedgerState;
+use zephyr_tests::midway::{Midway, job_midway_in};
 use zephyr_tests::node;
-use zephyr_tests::struck::{Struck, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
 /// There are few nodes, and they are shared: one test after the other, in this order.
@@ -60,16 +60,16 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
 
 /// The usual job in the middle of its work, with workers on this node. It is so long that it still
 /// runs when another one, which started later, is in the middle of its work.
-async fn strike_on(test: &str, node: &str) -> Result<Struck> {
+async fn strike_on(test: &str, node: &str) -> Result<Midway> {
     let mut sum = SumJob::new("sum");
     sum.numbers = 120;
     sum.preferred_node = Some(node.to_owned());
-    strike_in(TestNamespace::create(test).await?, sum).await
+    job_midway_in(TestNamespace::create(test).await?, sum).await
 }
 
 /// Nodes on which a job's workers run.
-async fn worker_nodes(struck: &Struck) -> Result<BTreeSet<String>> {
-    let pods = struck.namespace.pods(&struck.sum.name, "worker").await?;
+async fn worker_nodes(midway: &Midway) -> Result<BTreeSet<String>> {
+    let pods = midway.namespace.pods(&midway.sum.name, "worker").await?;
     Ok(pods
         .into_iter()
         .filter_map(|pod| pod.spec.and_then(|spec| spec.node_name))
@@ -81,13 +81,13 @@ async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.workers) = (120, 6);
-    let struck = strike_in(namespace, sum).await?;
-    let with_workers = worker_nodes(&struck).await?;
+    let midway = job_midway_in(namespace, sum).await?;
+    let with_workers = worker_nodes(&midway).await?;
     let mut nodes = node::for_jobs().await?;
     nodes.sort_by_key(|node| !with_workers.contains(node));
     let (last, first) = nodes.split_last().context("nodes take pods")?;
     anyhow::ensure!(!first.is_empty(), "only {last} takes pods");
-    let outcome = waves(&struck, first, last).await;
+    let outcome = waves(&midway, first, last).await;
     for node in &nodes {
         // A node that runs already stays as it is.
         node::start(node).await?;
@@ -101,37 +101,40 @@ async fn two_waves() -> Result<()> {
     // No number can be asserted: a coordinator that is lost with its node loses its counts.
     eprintln!(
         "two waves: {} workers counted as lost, {} tasks run again in one epoch",
-        struck.workers_lost().await?,
+        midway.workers_lost().await?,
         after.run_again()
     );
     for node in &nodes {
         wait_until_ready(node).await?;
     }
-    struck.namespace.finish().await
+    midway.namespace.finish().await
 }
 
-async fn waves(struck: &Struck, first: &[String], last: &str) -> Result<LedgerState> {
+async fn waves(midway: &Midway, first: &[String], last: &str) -> Result<LedgerState> {
     for node in first {
         node::kill(node).await?;
     }
-    let more = struck.before.done.len() + 12;
-    struck.job.committed(&struck.ledger, more, PATIENCE).await?;
+    let more = midway.before.done.len() + 12;
+    midway
+        .job
+        .committed(&midway.ledger, more, TEST_TIMEOUT)
+        .await?;
     for node in first {
         node::start(node).await?;
     }
     for node in first {
         wait_until_ready(node).await?;
     }
-    let has_ended = is_true(&struck.job.get().await?, ConditionType::Finished);
+    let has_ended = is_true(&midway.job.get().await?, ConditionType::Finished);
     anyhow::ensure!(!has_ended, "the job ended before the second wave");
     node::kill(last).await?;
-    struck.ends_right().await
+    midway.ends_right().await
 }
 
 async fn wait_until_ready(node: &str) -> Result<()> {
     let nodes: Api<Node> = Api::all(cluster::client().await?);
     let nodes = &nodes;
-    cluster::eventually(&format!("node {node} ready"), PATIENCE, || async move {
+    cluster::eventually(&format!("node {node} ready"), TEST_TIMEOUT, || async move {
         let status = nodes.get_opt(node).await?.and_then(|node| node.status);
         let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
         Ok(conditions

@@ -7,7 +7,7 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
@@ -61,7 +61,7 @@ async fn wait_for_middle(
         &SumJob::storage_uri(namespace),
         &job.uid,
     )?;
-    job.committed(&ledger, tasks, PATIENCE).await?;
+    job.committed(&ledger, tasks, TEST_TIMEOUT).await?;
     Ok(ledger)
 }
 
@@ -74,7 +74,7 @@ async fn fault_2967_an_operator_killed_again_and_again_doubles_nothing_and_the_j
 
     // As soon as the first child exists, the others may be incomplete.
     namespace
-        .eventually("a first child", PATIENCE, || async {
+        .eventually("a first child", TEST_TIMEOUT, || async {
             Ok((!namespace.children(JOBS).await?.is_empty()).then_some(()))
         })
         .await?;
@@ -91,7 +91,7 @@ async fn fault_2967_an_operator_killed_again_and_again_doubles_nothing_and_the_j
     nothing_twice(&middle, &namespace.children(JOBS).await?)?;
     kill_operator(&namespace).await?;
 
-    let done = job.succeeded(PATIENCE).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
     anyhow::ensure!(
         done.status.as_ref().and_then(|s| s.generation) == Some(1),
         "no new generation"

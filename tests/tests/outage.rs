@@ -6,19 +6,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use zephyr_tests::cluster::TestNamespace;
+use zephyr_tests::midway::job_midway;
 use zephyr_tests::node;
-use zephyr_tests::struck::strike;
 
 #[tokio::test]
 async fn fault_6487_an_object_store_that_stands_still_is_waited_for_visibly_and_nothing_is_lost()
 -> Result<()> {
-    let struck = strike("outage").await?;
-    let (node, uid) = object_store(&struck.namespace).await?;
+    let midway = job_midway("outage").await?;
+    let (node, uid) = object_store(&midway.namespace).await?;
     node::signal_process(&node, &uid, "minio", "STOP").await?;
-    let outcome = struck.storage_outage_is_told().await;
+    let outcome = midway.storage_outage_is_told().await;
     node::signal_process(&node, &uid, "minio", "CONT").await?;
     outcome?;
-    struck.ends_well().await
+    midway.ends_well().await
 }
 
 /// The node and the uid of the object store's pod.

@@ -43,7 +43,7 @@ pub use planning::PlanningError;
 pub use planning::places::{PlacesError, check_places, check_storage, literal_inputs};
 pub(crate) use registrations::Registrations;
 #[cfg(test)]
-pub(crate) use sessions::Letters;
+pub(crate) use sessions::OutboundMessages;
 pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;
 use zephyr_proto::run::{Phase, Snapshot};
@@ -65,7 +65,7 @@ const INPUTS_QUEUED: usize = 1024;
 const HEARTBEATS_QUEUED: usize = 65_536;
 
 /// How long one storage call is tried before the failure is shown; it is retried forever.
-const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
+const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// Settings of a coordinator.
 pub struct CoordinatorOptions {
@@ -121,7 +121,7 @@ pub async fn run(
         metrics,
     } = options;
     let job = Arc::unwrap_or_clone(job)
-        .with_patience(STORAGE_PATIENCE)
+        .with_retry_time(STORAGE_RETRY_TIME)
         .map_err(CoordinatorError::Job)?;
     let job = Arc::new(job);
     let check = TokenCheck::new(&token).map_err(CoordinatorError::Token)?;

@@ -103,8 +103,8 @@ impl RunJob {
 
     /// The same job with another patience for storage calls: how long one is retried before it
     /// fails.
-    pub fn with_patience(self, patience: Duration) -> Result<Self, RunJobError> {
-        let stores = self.stores.with_patience(patience);
+    pub fn with_retry_time(self, retry_time: Duration) -> Result<Self, RunJobError> {
+        let stores = self.stores.with_retry_time(retry_time);
         let storage = JobStorage::new(
             stores.clone(),
             &self.frozen.spec.storage.uri,

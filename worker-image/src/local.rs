@@ -57,7 +57,7 @@ pub struct LocalOptions {
     pub workers: u32,
     /// Number of child processes of each; at least 1.
     pub slots: u32,
-    /// Memory for all children together; 0 where it is not known.
+    /// Memory for all children together; 0 if it is not known.
     pub memory_bytes: u64,
     /// The executable of child processes; default: this executable. Its `main` must begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).

@@ -181,14 +181,14 @@ async fn coordinate(arguments: CoordinatorArguments) -> Result<(), MainError> {
         listener,
         metrics,
     };
-    let mut told_to_go =
+    let mut sigterm =
         signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
     tokio::select! {
         ended = coordinator::run(options, status) => match ended {
             Ok(never) => match never {},
             Err(error) => Err(MainError::Coordinator(error)),
         },
-        _ = told_to_go.recv() => {
+        _ = sigterm.recv() => {
             tracing::info!("asked to terminate; another coordinator resumes from the ledger");
             Ok(())
         }
@@ -238,12 +238,12 @@ async fn work(arguments: WorkerArguments) -> Result<(), MainError> {
         metrics,
     };
     let (terminate, terminated) = oneshot::channel();
-    let mut told_to_go =
+    let mut sigterm =
         signal(SignalKind::terminate()).map_err(|source| MainError::Signal { source })?;
     tokio::spawn(async move {
-        told_to_go.recv().await;
+        sigterm.recv().await;
         if terminate.send(()).is_err() {
-            tracing::debug!("the worker was gone before it was told");
+            tracing::debug!("the worker exited before the request");
         }
     });
     worker::run(options, readiness, terminated)

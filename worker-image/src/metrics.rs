@@ -26,7 +26,7 @@ impl WorkerMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "zephyr_worker_tasks_done",
-            "Tasks that ended well on this worker",
+            "Tasks that succeeded on this worker",
             self.tasks_done.clone(),
         );
         registry.register(

@@ -57,11 +57,11 @@ fn on_paused_clock<T>(
         .start_paused(true)
         .build()
         .map_err(|error| error.to_string())?;
-    let (outcome, complaints) = runtime.block_on(world);
-    if complaints.is_empty() {
+    let (outcome, violations) = runtime.block_on(world);
+    if violations.is_empty() {
         Ok(outcome)
     } else {
-        Err(format!("{shown}\n{}", complaints.join("\n")))
+        Err(format!("{shown}\n{}", violations.join("\n")))
     }
 }
 
@@ -89,7 +89,7 @@ fn run_whole(
 }
 
 #[test]
-fn no_acknowledged_record_is_lost_doubled_or_invented_whatever_befalls_coordinators_and_store() {
+fn no_acknowledged_record_is_lost_doubled_or_invented_under_any_fault() {
     let wrong: Vec<String> = (0..CI_LEDGER_SEEDS)
         .filter_map(|seed| ledger::run(seed, false).err())
         .collect();
@@ -97,7 +97,7 @@ fn no_acknowledged_record_is_lost_doubled_or_invented_whatever_befalls_coordinat
 }
 
 #[test]
-fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_whatever_befalls_them() {
+fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_under_any_fault() {
     let mut quiet = BTreeMap::new();
     let mut epochs = 0;
     let mut wrong = Vec::new();
@@ -130,22 +130,22 @@ fn promise_e18_the_same_seed_gives_the_same_run() {
 #[test]
 fn fault_8389_reads_of_reducers_that_fail_for_a_moment_fail_no_task_and_else_are_charged_to_nobody()
 {
-    let run = |patience| {
+    let run = |retry_time| {
         let settings = Settings {
             task_faults: Faults {
                 refused: 200,
                 ..Faults::default()
             },
-            task_patience: patience,
+            task_retry_time: retry_time,
             heals_at_ms: 60_000,
             ..Settings::calm()
         };
         cluster::run_with(0, settings, false).unwrap()
     };
     assert_eq!(run(Duration::from_mins(1)).failures, 0);
-    let impatient = run(Duration::ZERO);
-    assert!(impatient.failures > 0);
-    assert_eq!(impatient.charged, 0);
+    let without_retries = run(Duration::ZERO);
+    assert!(without_retries.failures > 0);
+    assert_eq!(without_retries.charged, 0);
 }
 
 /// Failures of tasks whose reads end too early, or the error of the job.

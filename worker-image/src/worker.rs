@@ -53,7 +53,7 @@ const COMMANDS_QUEUED: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The path of its own executable is not known.
-    #[error("find the own executable: {source}")]
+    #[error("find this program's executable: {source}")]
     Executable {
         /// Why.
         #[source]
@@ -163,7 +163,7 @@ pub async fn run(
     };
     let (leave, how) = oneshot::channel();
     let mut asked = JoinSet::new();
-    asked.spawn(disk.tell_why(terminate, leave));
+    asked.spawn(disk.report_cause(terminate, leave));
     let ended = tokio::select! {
         ended = supervisor.run(how) => ended,
         () = any_dies(&mut drivers) => Err(SupervisorError::PartDied { part: "task slots" }),
@@ -211,7 +211,7 @@ fn remove_leftovers(folder: &Path, name: &str) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            tracing::debug!(%error, "the spill folder cannot be looked at");
+            tracing::debug!(%error, "the spill folder cannot be read");
             return;
         }
     };
@@ -221,7 +221,7 @@ fn remove_leftovers(folder: &Path, name: &str) {
             .to_str()
             .is_some_and(|text| text.starts_with(name));
         if is_ours && let Err(error) = std::fs::remove_dir_all(entry.path()) {
-            tracing::warn!(%error, folder = %entry.path().display(), "a spill directory of before stays");
+            tracing::warn!(%error, folder = %entry.path().display(), "an old spill directory cannot be removed");
         }
     }
 }

@@ -98,7 +98,7 @@ async fn a_list_of_outputs_is_published_and_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_bucket_wrong_credentials_and_a_dead_endpoint_are_distinguished() {
-    object_stores::tell_mistakes_apart(&azurite()).await;
+    object_stores::distinguish_mistakes(&azurite()).await;
 }
 
 /// An upload cannot be aborted here, so a completed file itself must prevent a superseded attempt's

@@ -98,7 +98,7 @@ impl Scene {
     }
 
     /// Heartbeats that the coordinator's loop has handled.
-    async fn heartbeats_heard(&self) -> u64 {
+    async fn heartbeats_received(&self) -> u64 {
         const COUNT: &str = "zephyr_coordinator_heartbeat_wait_seconds_count ";
         let metrics = self.coordinator.metrics().await.unwrap();
         let count = metrics.lines().find_map(|line| line.strip_prefix(COUNT));
@@ -150,7 +150,7 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
     let counts = scene.counts().await.unwrap();
     assert_eq!((counts.reconnecting, counts.disruptions), (0, 0));
     assert_eq!(scene.fleet.welcomed(1), WORKERS, "one session each");
-    assert_eq!(scene.fleet.ended(), 0, "nobody was told to go");
+    assert_eq!(scene.fleet.ended(), 0, "no worker was shut down");
     let metrics = scene.coordinator.metrics().await.unwrap();
     let shown = format!("\nzephyr_coordinator_sessions {WORKERS}\n");
     assert!(metrics.contains(&shown), "{metrics}");
@@ -210,7 +210,7 @@ async fn workers_that_lost_their_connection_go_on_with_what_they_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_stood_still_takes_no_worker_for_dead() {
+async fn a_coordinator_that_was_paused_gives_up_no_worker() {
     const TASKS: u32 = 4_000;
     let mut scene = scene(WORKERS, TASKS, Work::Hold).await;
     scene.all_hold(WORKERS).await;
@@ -283,7 +283,7 @@ async fn promise_s4_storage_that_takes_seconds_for_each_call_keeps_no_heartbeat_
     let scene = scene_of(coordinator, WORKERS, TASKS, Work::Hold).await;
     scene.all_hold(WORKERS).await;
     bucket.set_delay(SLOW);
-    let heard = scene.heartbeats_heard().await;
+    let received = scene.heartbeats_received().await;
     let sent = scene.fleet.heartbeats();
     // Reports, commits and dispatches continue all the time, each commit at the speed of the store.
     scene.fleet.set_work(Work::AtOnce);
@@ -295,7 +295,7 @@ async fn promise_s4_storage_that_takes_seconds_for_each_call_keeps_no_heartbeat_
     })
     .await;
     until("the coordinator's having heard them", async || {
-        scene.heartbeats_heard().await >= heard + 3 * WORKERS as u64
+        scene.heartbeats_received().await >= received + 3 * WORKERS as u64
     })
     .await;
     assert!(bucket.slow_answers() >= 3, "storage was not slow");
@@ -315,7 +315,7 @@ async fn what_a_draining_worker_hands_back_runs_elsewhere() {
     let link = scene.coordinator.link();
     let hello = |pod: &str| hello(pod, TASKS, &[]);
     let mut going = open_when_it_serves(&link, Epoch(0), &hello("going")).await;
-    let held = hear_runs(&mut going, TASKS as usize).await;
+    let held = receive_runs(&mut going, TASKS as usize).await;
     let mut other = Dialogue::open(&link, Epoch(0), hello("other"))
         .await
         .unwrap();
@@ -327,7 +327,7 @@ async fn what_a_draining_worker_hands_back_runs_elsewhere() {
     going
         .say(Epoch(1), worker_message::Message::Draining(draining))
         .await;
-    let taken_up = hear_runs(&mut other, TASKS as usize).await;
+    let taken_up = receive_runs(&mut other, TASKS as usize).await;
     assert_eq!(
         taken_up,
         held.iter()
@@ -344,28 +344,28 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
     let link = scene.coordinator.link();
     let hello = |running: &[TaskAttempt]| hello("pod", 2, running);
     let mut first = open_when_it_serves(&link, Epoch(0), &hello(&[])).await;
-    let held = hear_runs(&mut first, 2).await;
+    let held = receive_runs(&mut first, 2).await;
     let (one, two) = (held[0], held[1]);
     for said in ["in time", "after its Ack"] {
         first.say_done(FIRST, &[one]).await;
-        assert_eq!(hear_acks(&mut first).await, [one], "{said}");
+        assert_eq!(receive_acks(&mut first).await, [one], "{said}");
     }
     for never_dispatched in [attempt(two, 1, 99), attempt(two, 0x0100, 1)] {
         first.say_done(FIRST, &[never_dispatched]).await;
-        assert_eq!(hear_cancels(&mut first).await, [never_dispatched]);
+        assert_eq!(receive_cancels(&mut first).await, [never_dispatched]);
     }
     drop(first);
 
     // The same process comes back and does not report what it had: that is dispatched again.
     let mut second = Dialogue::open(&link, FIRST, hello(&[])).await.unwrap();
-    let again = hear_runs(&mut second, 2).await;
+    let again = receive_runs(&mut second, 2).await;
     assert!(again.contains(&attempt(two, 1, 2)), "{again:?}");
     second.say_done(FIRST, &[one]).await;
-    assert_eq!(hear_acks(&mut second).await, [one], "in another session");
+    assert_eq!(receive_acks(&mut second).await, [one], "in another session");
     second.say_done(FIRST, &[attempt(two, 1, 2)]).await;
-    assert_eq!(hear_acks(&mut second).await, [attempt(two, 1, 2)]);
+    assert_eq!(receive_acks(&mut second).await, [attempt(two, 1, 2)]);
     second.say_done(FIRST, &[two]).await;
-    assert_eq!(hear_acks(&mut second).await, [two], "beaten");
+    assert_eq!(receive_acks(&mut second).await, [two], "beaten");
     drop(second);
 
     scene.coordinator.kill();
@@ -373,11 +373,15 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
     let mut third = open_when_it_serves(&link, FIRST, &hello(&[])).await;
     for late in [one, two, attempt(two, 1, 2)] {
         third.say_done(SECOND, &[late]).await;
-        assert_eq!(hear_acks(&mut third).await, [late], "of the epoch before");
+        assert_eq!(
+            receive_acks(&mut third).await,
+            [late],
+            "of the epoch before"
+        );
     }
     // Messages for the first coordinator are ignored.
     third.say_done(FIRST, &[one]).await;
-    while third.hear().await.is_some() {}
+    while third.receive().await.is_some() {}
     let from_the_future = Dialogue::open(&link, Epoch(3), hello(&[])).await;
     assert!(
         from_the_future.is_err(),
@@ -421,10 +425,10 @@ fn attempt(task: TaskAttempt, epoch: u64, number: u32) -> TaskAttempt {
 }
 
 /// The given number of attempts that a worker is asked to run, in order.
-async fn hear_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
+async fn receive_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
-        let (_, message) = dialogue.hear().await.unwrap();
+        let (_, message) = dialogue.receive().await.unwrap();
         if let coordinator_message::Message::Run(run) = message {
             tasks.extend(
                 run.tasks
@@ -438,9 +442,9 @@ async fn hear_runs(dialogue: &mut Dialogue, count: usize) -> Vec<TaskAttempt> {
 }
 
 /// The attempts in the next `Ack`.
-async fn hear_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
+async fn receive_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
     loop {
-        let (_, message) = dialogue.hear().await.unwrap();
+        let (_, message) = dialogue.receive().await.unwrap();
         if let coordinator_message::Message::Ack(ack) = message {
             return attempts(&ack.tasks);
         }
@@ -448,9 +452,9 @@ async fn hear_acks(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
 }
 
 /// The attempts in the next `Cancel`.
-async fn hear_cancels(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
+async fn receive_cancels(dialogue: &mut Dialogue) -> Vec<TaskAttempt> {
     loop {
-        let (_, message) = dialogue.hear().await.unwrap();
+        let (_, message) = dialogue.receive().await.unwrap();
         if let coordinator_message::Message::Cancel(cancel) = message {
             return attempts(&cancel.tasks);
         }

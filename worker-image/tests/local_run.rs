@@ -253,7 +253,7 @@ async fn a_worker_that_is_asked_to_terminate_hands_back_and_ends_at_once() {
 /// As a pod that the kubelet evicts for its own limit; a disruption would be tried again without
 /// end.
 #[tokio::test]
-async fn fault_8282_a_worker_told_to_go_over_its_disk_limit_charges_what_it_runs() {
+async fn fault_8282_a_worker_terminated_above_its_disk_limit_charges_what_it_runs() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 3}));
     processes.disk_limit_bytes = 32 << 20;
     processes.start_coordinator();
@@ -677,14 +677,14 @@ async fn fault_3705_3996_a_coordinator_that_was_replaced_ends_with_an_error_and_
     processes.start_coordinator();
     processes.start_worker(2);
     in_the_middle(&processes, 2).await;
-    let mut usurper = processes.start_another_coordinator();
+    let mut second = processes.start_another_coordinator();
     assert!(processes.coordinator_fails().await);
     assert!(
         processes.logs().contains("this one is fenced"),
         "{}",
         processes.logs()
     );
-    end(&mut usurper);
+    end(&mut second);
     processes.start_coordinator();
     success(&processes).await;
     assert_eq!(processes.output(), ["40"]);

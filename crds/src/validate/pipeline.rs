@@ -44,8 +44,8 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
     for (index, each) in pipeline.steps.iter().enumerate() {
         errors.extend(step(&format!("spec.pipeline.steps[{index}]"), each));
     }
-    if let Some(said) = &pipeline.limits {
-        errors.extend(limits(said));
+    if let Some(given) = &pipeline.limits {
+        errors.extend(limits(given));
     }
     let sink_errors = sink(&pipeline.sink.files, place);
     if sink_errors.is_empty() && known_shards(pipeline) > 1 && !has_shard(&pipeline.sink.files.path)

@@ -542,12 +542,12 @@ fn an_input_path_with_an_unknown_extension_is_refused_without_a_listing() {
             "spec.pipeline.source.files.paths[0]: has an extension that does not imply a format (got {uri}); {allowed}"
         );
         check("pipeline/source/files/paths/0", json!(uri), &message);
-        let told = [
+        let expected = [
             ("pipeline/source/files/paths/0", json!(uri)),
             ("pipeline/source/files/format", json!("text")),
         ];
         assert_eq!(
-            errors_of(&told, Place::Cluster),
+            errors_of(&expected, Place::Cluster),
             Vec::<String>::new(),
             "{uri}"
         );

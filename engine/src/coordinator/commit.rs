@@ -23,7 +23,7 @@ impl State {
         session: SessionId,
         tasks: Vec<(TaskAttempt, TaskOutput)>,
     ) {
-        let Some(number) = self.heard_from(now, session) else {
+        let Some(number) = self.touch_session(now, session) else {
             return;
         };
         for (task, output) in tasks {
@@ -46,7 +46,7 @@ impl State {
                     self.ack_when_recorded(out, session, number, task);
                 }
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
-                Claim::Beaten => self.dismiss(out, session, task, output.file),
+                Claim::Superseded => self.dismiss(out, session, task, output.file),
                 Claim::RunningElsewhere => out.cancel(session, task),
                 Claim::Adoptable | Claim::Unknown => {
                     if self.can_have_been_dispatched(task) {
@@ -80,7 +80,7 @@ impl State {
             }
             return;
         }
-        if defect::is(Defect::BeatenThrownAwayTooEarly) {
+        if defect::is(Defect::SupersededDiscardedTooEarly) {
             self.discard(out, task, file.clone());
         }
         let dismissed = self.dismissed.entry(task.task).or_default();
@@ -106,8 +106,8 @@ impl State {
         }
     }
 
-    /// The first report of a task wins: that its file is where the attempt has to write was checked
-    /// before it came here.
+    /// The first report of a task wins: whether its file is at the path of the attempt was checked
+    /// before.
     fn commit(
         &mut self,
         out: &mut Outbox,

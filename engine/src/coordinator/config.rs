@@ -51,8 +51,9 @@ pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 pub const MIN_WORKERS_TRIED: usize = 3;
 
 /// How often in a row the same cause may give a task back that was tried at too few workers: an
-/// hour, with 30 s between tries. A task that finds the disk full may also be excused by this
-/// number of attempts beside it: by short ones for an hour as well, by longer ones until they end.
+/// hour, with 30 s between tries. For a task that finds the disk full, this number of attempts
+/// beside it may also count as the cause: by short ones for an hour as well, by longer ones until
+/// they end.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
 /// How often in a row a task may find an input lost before this becomes its own failure: each
@@ -89,16 +90,16 @@ pub const LOST_WITHIN_MS: u64 = 600_000;
 
 /// Number of workers lost with one task from which status mentions it: two in a row are normal on
 /// preemptible nodes.
-pub const LOST_WORKERS_TOLD: u32 = 3;
+pub const LOST_WORKERS_REPORTED: u32 = 3;
 
 /// For how long after the end of a worker's process a report that a container of its pod ended
 /// still refers to that process. The operator sees such an end within seconds.
-pub const LATE_NEWS_MS: u64 = 60_000;
+pub const LATE_END_MS: u64 = 60_000;
 
 /// How long before the break of its stream a container's end may be reported. If the stream stays
 /// up for longer, the report repeated an old end, and the connected process is not the one that
 /// ended.
-pub const EARLY_NEWS_MS: u64 = 10_000;
+pub const EARLY_END_MS: u64 = 10_000;
 
 /// The most replaced processes of one pod that are remembered: if a container restarts again and
 /// again, only the last few can still have a message in transit.

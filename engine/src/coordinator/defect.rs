@@ -36,7 +36,7 @@ pub(crate) enum Defect {
     /// A result is acknowledged before it is durable.
     AckBeforeDurable,
     /// The file of a superseded attempt is deleted before the winner is durable.
-    BeatenThrownAwayTooEarly,
+    SupersededDiscardedTooEarly,
     /// A final file is completed before its commit is durable.
     FinalizeBeforeDurable,
     /// The next stage starts before the record of the previous one is durable.
@@ -54,7 +54,7 @@ pub(crate) enum Defect {
 /// Whether a result is accepted although it must not be.
 pub(crate) fn takes(claim: Claim, is_of_older_epoch: bool) -> bool {
     is(Defect::ResultWithoutAttemptCheck)
-        || is(Defect::SecondCommitWins) && claim == Claim::Beaten
+        || is(Defect::SecondCommitWins) && claim == Claim::Superseded
         || is(Defect::OlderEpochAccepted) && claim == Claim::Unknown && is_of_older_epoch
 }
 

@@ -2,7 +2,7 @@
 //! about pods that ended. Tasks of a lost worker are queued again, exactly once. Budgets are in
 //! `retry`.
 
-use crate::coordinator::config::LATE_NEWS_MS;
+use crate::coordinator::config::LATE_END_MS;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::event::PodEndCause;
 use crate::coordinator::losses::{LostWorker, PodIdentity};
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// The worker of a live session from which this heartbeat came.
-    pub(crate) fn heard_from(
+    pub(crate) fn touch_session(
         &mut self,
         now: Timestamp,
         session: SessionId,
@@ -99,7 +99,7 @@ impl State {
     }
 
     pub(crate) fn on_heartbeat(&mut self, now: Timestamp, session: SessionId) {
-        self.heard_from(now, session);
+        self.touch_session(now, session);
     }
 
     pub(crate) fn on_progress(
@@ -108,7 +108,7 @@ impl State {
         session: SessionId,
         reports: &[(TaskAttempt, u64)],
     ) {
-        let Some(number) = self.heard_from(now, session) else {
+        let Some(number) = self.touch_session(now, session) else {
             return;
         };
         for (task, read) in reports {
@@ -148,7 +148,7 @@ impl State {
         self.last_tick = now;
         self.end_rests(now);
         self.unexplained
-            .retain(|_, (at, _)| now.since_ms(*at) < LATE_NEWS_MS);
+            .retain(|_, (at, _)| now.since_ms(*at) < LATE_END_MS);
         let observing_since = self.observing_since;
         let is_silent = |worker: &&Worker| {
             now.since_ms(worker.last_seen.max(observing_since)) >= worker.silence_ms
@@ -179,7 +179,7 @@ impl State {
         if !cause_is_the_tasks {
             if let Some(number) = self.pods.get(pod_uid).copied() {
                 let otherwise = self.disruption(now, number);
-                let loss = self.by_early_news(now, number, otherwise);
+                let loss = self.by_early_end(now, number, otherwise);
                 self.lose(out, now, number, &loss);
             }
             return;
@@ -189,7 +189,7 @@ impl State {
         // stream broke, or, if the stream is still open, the one whose stream is about to break. A
         // repeated old report matches none of these and does no harm.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
-            && now.since_ms(gone_at) < LATE_NEWS_MS
+            && now.since_ms(gone_at) < LATE_END_MS
         {
             self.charge_all(out, &tasks, reason);
             return;
@@ -210,7 +210,7 @@ impl State {
                 },
             );
         } else {
-            worker.early_news = Some((now, reason.to_owned()));
+            worker.early_end = Some((now, reason.to_owned()));
         }
     }
 

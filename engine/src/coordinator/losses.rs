@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::coordinator::config::{
-    LOST_OFTENER, LOST_WITHIN_MS, LOST_WORKERS_FREE, LOST_WORKERS_TOLD, MAX_LOST_PODS,
+    LOST_OFTENER, LOST_WITHIN_MS, LOST_WORKERS_FREE, LOST_WORKERS_REPORTED, MAX_LOST_PODS,
     MAX_WORKERS_AVOIDED, MIN_LOST_AT_PODS,
 };
 use crate::coordinator::state::{State, TaskState, Worker};
@@ -118,7 +118,7 @@ impl LostWorkers {
 
     /// Whether another worker is a better choice than this one for the next try.
     pub(crate) fn avoids(&self, worker: &Worker) -> bool {
-        self.all >= LOST_WORKERS_TOLD && self.pods.keys().any(|pod| pod.is_of(worker))
+        self.all >= LOST_WORKERS_REPORTED && self.pods.keys().any(|pod| pod.is_of(worker))
     }
 
     /// Counts a loss that `fleet` has counted already, of a worker that ran the task for this time.
@@ -149,7 +149,7 @@ impl LostWorkers {
 
     /// Whether the task's workers are lost so much more often than others that the task itself must
     /// be the cause.
-    fn convict(&self, fleet: &FleetLosses) -> bool {
+    fn must_be_the_cause(&self, fleet: &FleetLosses) -> bool {
         let Some(since) = self.since else {
             return false;
         };
@@ -200,10 +200,10 @@ impl State {
         let lost = &mut self.histories.entry(task.task).or_default().lost_workers;
         let lived_ms = began.since_ms(worker.known_since);
         lost.note(&self.fleet_losses, worker, lived_ms, now.since_ms(began));
-        let is_the_cause = !worker.is_explained && lost.convict(&self.fleet_losses);
+        let is_the_cause = !worker.is_explained && lost.must_be_the_cause(&self.fleet_losses);
         is_the_cause.then(|| {
             format!(
-                "its worker was lost {} times in a row under it for no cause that Kubernetes knows, within {} s of work, and workers without it are lost far more seldom: it, or what ran beside it, is taken for the cause",
+                "its worker was lost {} times in a row, within {} s of work; Kubernetes gives no reason, and workers without this task are lost far less often, so this task, or one beside it, counts as the cause",
                 lost.times + 1,
                 lost.ran_ms / 1_000
             )

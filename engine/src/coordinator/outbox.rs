@@ -13,13 +13,13 @@ pub(crate) struct Outbox {
     closes: Vec<Effect>,
     first_index: u64,
     records: Vec<LogRecord>,
-    letters: BTreeMap<SessionId, Letter>,
+    messages: BTreeMap<SessionId, SessionMessages>,
     others: Vec<Effect>,
 }
 
 /// The messages for one session.
 #[derive(Debug, Default)]
-struct Letter {
+struct SessionMessages {
     welcome: Option<u64>,
     acks: Vec<TaskAttempt>,
     cancels: Vec<TaskAttempt>,
@@ -38,28 +38,32 @@ impl Outbox {
 
     /// Ends the session; messages for it in this step are dropped.
     pub(crate) fn close(&mut self, session: SessionId, reason: &'static str) {
-        self.letters.remove(&session);
+        self.messages.remove(&session);
         self.closes.push(Effect::Close { session, reason });
     }
 
     pub(crate) fn welcome(&mut self, session: SessionId, heartbeat_interval_ms: u64) {
-        self.letters.entry(session).or_default().welcome = Some(heartbeat_interval_ms);
+        self.messages.entry(session).or_default().welcome = Some(heartbeat_interval_ms);
     }
 
     pub(crate) fn ack(&mut self, session: SessionId, task: TaskAttempt) {
-        self.letters.entry(session).or_default().acks.push(task);
+        self.messages.entry(session).or_default().acks.push(task);
     }
 
     pub(crate) fn cancel(&mut self, session: SessionId, task: TaskAttempt) {
-        self.letters.entry(session).or_default().cancels.push(task);
+        self.messages.entry(session).or_default().cancels.push(task);
     }
 
     pub(crate) fn run(&mut self, session: SessionId, dispatch: Dispatch) {
-        self.letters.entry(session).or_default().runs.push(dispatch);
+        self.messages
+            .entry(session)
+            .or_default()
+            .runs
+            .push(dispatch);
     }
 
     pub(crate) fn shutdown(&mut self, session: SessionId) {
-        self.letters.entry(session).or_default().shutdown = true;
+        self.messages.entry(session).or_default().shutdown = true;
     }
 
     pub(crate) fn other(&mut self, effect: Effect) {
@@ -76,14 +80,14 @@ impl Outbox {
                 records: self.records,
             });
         }
-        for (session, letter) in self.letters {
-            let Letter {
+        for (session, collected) in self.messages {
+            let SessionMessages {
                 welcome,
                 acks,
                 cancels,
                 runs,
                 shutdown,
-            } = letter;
+            } = collected;
             let mut send = |message| effects.push(Effect::Send { session, message });
             if let Some(heartbeat_interval_ms) = welcome {
                 send(ToWorker::Welcome {

@@ -47,7 +47,7 @@ pub enum LogRecord {
     Result(JobResult),
 }
 
-/// Whose fault a failure was, which decides the budget it is charged to.
+/// The cause of a failure, which decides the budget to which it is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// The data or the expression: another try would fail in the same way. Charged to

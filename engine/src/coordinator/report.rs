@@ -1,7 +1,7 @@
 //! The report about a run for the operator and for people: counts and one sentence, computed from
 //! the state each time. Changes nothing and holds no list per task.
 
-use crate::coordinator::config::{LOST_WORKERS_TOLD, MAX_POD_UIDS};
+use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
 use crate::id::{StageId, TaskId, Timestamp};
@@ -348,11 +348,11 @@ impl State {
                 format!(", and after {free} times in a row at the cost of retries.taskFailures")
             });
             return Some(format!(
-                "{place}: given back {times} for a cause that is not its own, will be tried again{bound}; last cause: {cause}"
+                "{place}: given back {times} for a cause outside the task, will be tried again{bound}; last cause: {cause}"
             ));
         }
         let lost = history.lost_workers.count();
-        (lost >= LOST_WORKERS_TOLD).then(|| {
+        (lost >= LOST_WORKERS_REPORTED).then(|| {
             format!(
                 "{place}: its worker was lost {} in a row, will be tried again",
                 times(lost)

@@ -14,8 +14,8 @@ impl State {
     pub(crate) fn rest(&mut self, number: WorkerNumber, now: Timestamp) {
         let backoff = self.config.backoff;
         self.with_worker(number, |worker| {
-            worker.unwell = worker.unwell.saturating_add(1);
-            let rest_ms = backoff.delay_ms(worker.unwell).min(LONGEST_REST_MS);
+            worker.unhealthy = worker.unhealthy.saturating_add(1);
+            let rest_ms = backoff.delay_ms(worker.unhealthy).min(LONGEST_REST_MS);
             worker.rests_until = Some(now.after_ms(rest_ms));
         });
     }
@@ -36,10 +36,10 @@ impl State {
     /// A task is done, so the worker is healthy. Called for each report, so for a healthy worker it
     /// costs no more than a lookup.
     pub(crate) fn recover(&mut self, number: WorkerNumber) {
-        let was_unwell = |worker: &Worker| worker.unwell > 0;
-        if self.workers.get(&number).is_some_and(was_unwell) {
+        let was_unhealthy = |worker: &Worker| worker.unhealthy > 0;
+        if self.workers.get(&number).is_some_and(was_unhealthy) {
             self.with_worker(number, |worker| {
-                worker.unwell = 0;
+                worker.unhealthy = 0;
                 worker.rests_until = None;
             });
         }

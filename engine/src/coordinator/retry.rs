@@ -43,7 +43,7 @@ impl FailedAttempt<'_> {
     /// The cause of the delay, if it was not the task's own fault.
     fn held_up_by(&self) -> Option<Setback> {
         let is_disruption = self.class == FailureClass::Disruption;
-        is_disruption.then(|| self.setback.unwrap_or(Setback::WorkerUnwell))
+        is_disruption.then(|| self.setback.unwrap_or(Setback::WorkerUnhealthy))
     }
 }
 
@@ -57,7 +57,7 @@ impl State {
         lost_input: Option<TaskAttempt>,
     ) {
         let task = failed.task;
-        let Some(number) = self.heard_from(now, session) else {
+        let Some(number) = self.touch_session(now, session) else {
             return;
         };
         match self.claim(now, number, task) {
@@ -71,7 +71,7 @@ impl State {
                 return;
             }
             // There is no output to lose or to clean up, so no message is needed.
-            Claim::Winner { .. } | Claim::Beaten | Claim::Adoptable | Claim::Unknown => {
+            Claim::Winner { .. } | Claim::Superseded | Claim::Adoptable | Claim::Unknown => {
                 out.ack(session, task);
                 return;
             }

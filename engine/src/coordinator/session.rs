@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::coordinator::config::{
-    ADOPTION_PREFERENCE_MS, EARLY_NEWS_MS, MAX_PREDECESSORS, MAX_SLOTS,
+    ADOPTION_PREFERENCE_MS, EARLY_END_MS, MAX_PREDECESSORS, MAX_SLOTS,
 };
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::liveness::Loss;
@@ -17,7 +17,7 @@ use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
 
 /// The identity that a worker claims.
 #[derive(Clone, Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct ClaimedIdentity {
     pub(crate) id: WorkerId,
     pub(crate) ordinal: Option<u32>,
     pub(crate) slots: u32,
@@ -36,7 +36,7 @@ pub(crate) enum Claim {
         durable: bool,
     },
     /// Another attempt of its task won.
-    Beaten,
+    Superseded,
     /// It failed, or it won and its output was lost afterwards.
     DealtWith,
     /// Its task is not running anywhere, and the attempt may have been dispatched earlier.
@@ -51,12 +51,12 @@ impl State {
         out: &mut Outbox,
         now: Timestamp,
         session: SessionId,
-        greeting: Greeting,
+        claimed: ClaimedIdentity,
         running: &[TaskAttempt],
     ) {
-        let Greeting { id, ordinal, slots } = greeting;
+        let ClaimedIdentity { id, ordinal, slots } = claimed;
         if self.sessions.contains_key(&session) {
-            out.close(session, "the worker said Hello twice in one session");
+            out.close(session, "the worker sent Hello twice in one session");
             return;
         }
         if defect::is(Defect::ReregisterClearsFailures) {
@@ -89,7 +89,7 @@ impl State {
             }
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
-                let loss = self.by_early_news(now, number, Loss::Replaced);
+                let loss = self.by_early_end(now, number, Loss::Replaced);
                 // Attempts that an earlier process handed back did not end with the pod, so no
                 // report about them will come.
                 self.unexplained.remove(id.pod_uid());
@@ -112,7 +112,7 @@ impl State {
             worker.slots = slots.clamp(1, MAX_SLOTS);
             worker.last_seen = now;
             worker.silence_ms = silence_ms;
-            worker.early_news = None;
+            worker.early_end = None;
         });
         out.welcome(session, interval_ms);
         self.compare_running(out, now, number, session, running);
@@ -143,15 +143,17 @@ impl State {
     }
 
     /// How a process ended: as reported a moment before, or else in this way.
-    pub(crate) fn by_early_news(
+    pub(crate) fn by_early_end(
         &mut self,
         now: Timestamp,
         number: WorkerNumber,
         otherwise: Loss,
     ) -> Loss {
-        let news = self.with_worker(number, |worker| worker.early_news.take());
-        match news.flatten() {
-            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => Loss::Ended { reason },
+        let early_end = self.with_worker(number, |worker| worker.early_end.take());
+        match early_end.flatten() {
+            Some((reported, reason)) if now.since_ms(reported) < EARLY_END_MS => {
+                Loss::Ended { reason }
+            }
             Some(_) | None => otherwise,
         }
     }
@@ -181,9 +183,9 @@ impl State {
                 .heartbeat
                 .silence_ms(self.config.heartbeat.interval_min_ms),
             running: BTreeSet::new(),
-            unwell: 0,
+            unhealthy: 0,
             rests_until: None,
-            early_news: None,
+            early_end: None,
             predecessors: VecDeque::new(),
         };
         self.workers.insert(number, worker);
@@ -220,7 +222,7 @@ impl State {
                 Claim::Adoptable => self.adopt(out, now, number, task),
                 // It is not known here whether it still runs or is finished; a finished one is
                 // reported again, then acknowledged, and its file deleted.
-                Claim::Beaten | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
+                Claim::Superseded | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
                     out.cancel(session, task);
                 }
             }
@@ -250,7 +252,7 @@ impl State {
             return if winner == attempt {
                 Claim::Winner { durable }
             } else {
-                Claim::Beaten
+                Claim::Superseded
             };
         }
         let possible = self.can_have_been_dispatched(spoken_of) && self.job == JobState::Running;
@@ -273,7 +275,7 @@ impl State {
             }
             TaskState::Queued { .. } if possible => Claim::Adoptable,
             TaskState::Queued { .. } | TaskState::Waiting => Claim::Unknown,
-            TaskState::Committing { .. } | TaskState::Done { .. } => Claim::Beaten,
+            TaskState::Committing { .. } | TaskState::Done { .. } => Claim::Superseded,
         }
     }
 
@@ -382,7 +384,7 @@ impl State {
         session: SessionId,
         handed_back: &[TaskAttempt],
     ) {
-        let Some(number) = self.heard_from(now, session) else {
+        let Some(number) = self.touch_session(now, session) else {
             return;
         };
         let left = self.with_worker(number, |worker| {
@@ -392,18 +394,18 @@ impl State {
             (
                 worker.id.pod_uid().to_owned(),
                 ran,
-                worker.early_news.clone(),
+                worker.early_end.clone(),
             )
         });
         for task in handed_back {
             self.detach(number, *task);
         }
-        let Some((pod_uid, ran, early_news)) = left else {
+        let Some((pod_uid, ran, early_end)) = left else {
             return;
         };
         // The kubelet reports why it evicts a pod before it asks the pod's processes to terminate.
-        match early_news {
-            Some((heard, reason)) if now.since_ms(heard) < EARLY_NEWS_MS => {
+        match early_end {
+            Some((reported, reason)) if now.since_ms(reported) < EARLY_END_MS => {
                 self.charge_all(out, &ran, &reason);
             }
             Some(_) | None => self.await_explanation(now, &pod_uid, &ran),
@@ -423,7 +425,7 @@ impl State {
             worker.link = Link::Reconnecting;
             worker.draining
         });
-        let loss = self.by_early_news(now, number, Loss::Drained);
+        let loss = self.by_early_end(now, number, Loss::Drained);
         // A worker that did not announce that it terminates, and of which nothing else is known,
         // may come back.
         let comes_back = draining == Some(false) && loss == Loss::Drained;

@@ -1,6 +1,6 @@
-//! Causes that give a task back through no fault of its own. Each cause is free a number of times
-//! in a row; after that it is charged to `taskFailures`, so that no task is retried forever. Causes
-//! that affect every worker are never charged.
+//! Setbacks: causes for which a task is given back although it is not at fault. Each cause is free
+//! a number of times in a row; after that it is charged to `taskFailures`, so that no task is
+//! retried forever. Causes that affect every worker are never charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub enum Setback {
     /// The store answered no similar call: none at all, no write, or none in the object's folder.
     StoreAway,
     /// The worker cannot start a process, or its scratch folder cannot be used.
-    WorkerUnwell,
+    WorkerUnhealthy,
     /// An output of an earlier stage is lost or damaged: the task that wrote it runs again.
     InputLost,
     /// An input was reported as lost that had been replaced before.
@@ -37,7 +37,7 @@ impl Setback {
         Self::DiskFull,
         Self::ObjectUnavailable,
         Self::StoreAway,
-        Self::WorkerUnwell,
+        Self::WorkerUnhealthy,
         Self::InputLost,
         Self::InputReplaced,
     ];
@@ -45,7 +45,7 @@ impl Setback {
     /// How often in a row it is free; `None` if it always is.
     pub fn free_tries(self) -> Option<u32> {
         match self {
-            Self::DiskFull | Self::ObjectUnavailable | Self::WorkerUnwell => {
+            Self::DiskFull | Self::ObjectUnavailable | Self::WorkerUnhealthy => {
                 Some(SAME_CAUSE_FREE_TRIES)
             }
             // If many inputs are lost at the same time, several readers find the same ones.
@@ -57,7 +57,7 @@ impl Setback {
     /// Whether another task at the same worker may be the cause.
     fn may_be_of_others(self) -> bool {
         match self {
-            Self::DiskFull | Self::WorkerUnwell => true,
+            Self::DiskFull | Self::WorkerUnhealthy => true,
             Self::ObjectUnavailable | Self::StoreAway | Self::InputLost | Self::InputReplaced => {
                 false
             }
@@ -70,7 +70,7 @@ impl Setback {
             Self::DiskFull => "a full disk",
             Self::ObjectUnavailable => "an object that cannot be reached, while its store answers",
             Self::StoreAway => "a store that does not answer",
-            Self::WorkerUnwell => "workers that cannot run tasks",
+            Self::WorkerUnhealthy => "workers that cannot run tasks",
             Self::InputLost => "inputs that were found lost",
             Self::InputReplaced => "inputs that had been replaced",
         }
@@ -129,13 +129,13 @@ impl HeldUp {
         self.causes.iter().find_map(is_beyond)
     }
 
-    /// Whether more attempts excused it than are allowed.
+    /// Whether more attempts than allowed were accepted as the possible cause.
     pub(crate) fn is_crowded_beyond_all_bounds(&self) -> bool {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Which of the attempts beside it may have left it no room: one that did before, or a new one
-    /// while there were not too many. Each of them ends, and so does the excuse.
+    /// Which of the attempts beside it may have left it no room: one that was accepted before, or a
+    /// new one while there are not too many. Each of them ends at some time, so this ends too.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
@@ -159,7 +159,7 @@ impl HeldUp {
         self.last = Some((setback, words));
     }
 
-    /// Counts it as excused by an attempt beside it.
+    /// Records that an attempt beside it may be the cause, so that it is not charged.
     fn count_crowded(&mut self, by: TaskAttempt) {
         self.crowded = self.crowded.saturating_add(1);
         self.crowded_by.insert(by);
@@ -215,8 +215,8 @@ impl State {
     }
 
     /// An attempt at the same worker because of which a try does not count: it may be what fills
-    /// the disk. It must make progress: otherwise tasks that were given back themselves and never
-    /// fit would excuse each other without end.
+    /// the disk. It must make progress: otherwise tasks that never fit could keep each other
+    /// uncharged forever.
     fn crowded_by(
         &self,
         number: WorkerNumber,

@@ -246,12 +246,12 @@ pub(crate) struct Worker {
     pub(crate) silence_ms: u64,
     /// Attempts that it was given, or has from before, and has not reported yet.
     pub(crate) running: BTreeSet<TaskAttempt>,
-    /// Consecutive tasks at which it failed through no fault of theirs.
-    pub(crate) unwell: u32,
+    /// Consecutive tasks that failed on it through no fault of their own.
+    pub(crate) unhealthy: u32,
     /// It is given no task before this time, because of that.
     pub(crate) rests_until: Option<Timestamp>,
     /// A report that its container ended, while its session is still open.
-    pub(crate) early_news: Option<(Timestamp, String)>,
+    pub(crate) early_end: Option<(Timestamp, String)>,
     /// Processes of the same pod that this one and those before it replaced, the latest last: they
     /// are not accepted again.
     pub(crate) predecessors: VecDeque<u64>,
@@ -290,7 +290,7 @@ impl Worker {
 pub(crate) struct Place {
     /// Attempts per thousand slots.
     pub(crate) load: u64,
-    /// `u32::MAX` where it has none.
+    /// `u32::MAX` if it has none.
     pub(crate) ordinal: u32,
 }
 
@@ -325,7 +325,7 @@ impl TaskState {
         }
     }
 
-    /// The attempt that won, where that is durable.
+    /// The attempt that won, if that is durable.
     pub(crate) fn committed(&self) -> Option<(Attempt, &TaskOutput)> {
         match self {
             Self::Waiting

@@ -5,7 +5,7 @@ use crate::coordinator::effect::Effect;
 use crate::coordinator::event::Event;
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::retry::FailedAttempt;
-use crate::coordinator::session::Greeting;
+use crate::coordinator::session::ClaimedIdentity;
 use crate::coordinator::state::State;
 use crate::id::Timestamp;
 
@@ -21,12 +21,12 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
             slots,
             running,
         } => {
-            let greeting = Greeting {
+            let claimed = ClaimedIdentity {
                 id: worker,
                 ordinal,
                 slots,
             };
-            state.on_hello(&mut out, now, session, greeting, &running);
+            state.on_hello(&mut out, now, session, claimed, &running);
         }
         Event::Heartbeat { session } => state.on_heartbeat(now, session),
         Event::Progress { session, tasks } => state.on_progress(now, session, &tasks),

@@ -4,8 +4,8 @@
 
 use crate::coordinator::config::{
     FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_WITHIN_MS,
-    LOST_WORKERS_FREE, LOST_WORKERS_TOLD, MAX_LOST_OUTPUTS, MIN_LOST_AT_PODS, MIN_WORKERS_TRIED,
-    SAME_CAUSE_FREE_TRIES,
+    LOST_WORKERS_FREE, LOST_WORKERS_REPORTED, MAX_LOST_OUTPUTS, MIN_LOST_AT_PODS,
+    MIN_WORKERS_TRIED, SAME_CAUSE_FREE_TRIES,
 };
 use crate::coordinator::setback::Setback;
 
@@ -83,46 +83,46 @@ impl Uncharged {
     fn what(self) -> &'static str {
         match self {
             Self::WorkerLost => {
-                "a worker is lost under a task: preempted, silent for 30 s, or replaced by another process of its pod"
+                "a worker is lost while it runs a task: preempted, silent for 30 s, or replaced by another process of its pod"
             }
-            Self::HandedBack => "a worker that was told to go hands its tasks back",
+            Self::HandedBack => "a worker that must terminate hands its tasks back",
             Self::NeverTaken => "a session breaks before the worker has taken a task",
             Self::GivenBack(Setback::DiskFull) => {
                 "a local disk is full, for spilling or for the output"
             }
             Self::GivenBack(Setback::ObjectUnavailable) => {
-                "one object cannot be read or written, and its store answers a like call beside it"
+                "one object cannot be read or written, and its store answers the same kind of call for a neighbouring object"
             }
             Self::GivenBack(Setback::StoreAway) => {
-                "the store answers the task's worker no like call: none at all, no write, or none in that folder"
+                "the store does not answer the task's worker: no call at all, no write, or no call for that folder"
             }
-            Self::GivenBack(Setback::WorkerUnwell) => {
+            Self::GivenBack(Setback::WorkerUnhealthy) => {
                 "a worker cannot start a process, or its scratch folder cannot be used"
             }
             Self::GivenBack(Setback::InputLost) => {
                 "a task finds inputs lost or damaged, which are made again each time"
             }
             Self::GivenBack(Setback::InputReplaced) => {
-                "a task finds inputs lost that another one found before"
+                "a task finds inputs lost that another task found before"
             }
             Self::OutputLost => {
                 "the committed output of a task is lost or damaged, or its final file cannot be completed any more"
             }
             Self::TaskCall => {
-                "a call of a task to the store gets no answer, or one that may pass (429, 5xx, a reset)"
+                "a call of a task to the store gets no answer, or a temporary error (429, 5xx, a reset)"
             }
             Self::CoordinatorCall => {
                 "a call of the coordinator fails: ledger, lists of outputs, final files, `_SUCCESS.json`"
             }
             Self::Planning => {
-                "the ledger cannot be taken over or the inputs cannot be listed for a cause that may pass"
+                "the ledger cannot be taken over or the inputs cannot be listed, for a cause that may be temporary"
             }
             Self::CoordinatorDisk => {
-                "a run on one machine finds no room for its ledger, its lists or `_SUCCESS.json`, or its store refuses such a call for good (access denied, no such bucket)"
+                "a run on one machine finds no room for its ledger, its lists or `_SUCCESS.json`, or its store refuses such a call permanently (access denied, no such bucket)"
             }
             Self::Session => "a worker finds no coordinator, or is refused by it",
             Self::ForeignReport => "a worker reports files that are not its own",
-            Self::CleanUp => "what nobody needs cannot be thrown away",
+            Self::CleanUp => "data that is no longer needed cannot be deleted",
         }
     }
 
@@ -130,14 +130,14 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task is taken for the cause if {LOST_WORKERS_FREE} more workers were lost under it in a row after the first before Kubernetes said anything, at {MIN_LOST_AT_PODS} pods or more, each within {} min on average, and {LOST_OFTENER} times as often as other workers, and as these workers for the time that they lived without it",
+                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task counts as the cause if {LOST_WORKERS_FREE} more workers in a row were lost after the first while they ran it, if Kubernetes gave no reason, if they were in {MIN_LOST_AT_PODS} pods or more and lived for at most {} min with it on average, and if they were lost {LOST_OFTENER} times as often as other workers and as the same workers without it",
                     LOST_WITHIN_MS / 60_000
                 );
             }
             Self::GivenBack(Setback::ObjectUnavailable) => return few_times(),
-            Self::GivenBack(Setback::DiskFull | Setback::WorkerUnwell) => {
+            Self::GivenBack(Setback::DiskFull | Setback::WorkerUnhealthy) => {
                 return format!(
-                    "{}. A try does not count if the worker also runs a task that gets on, which may be the cause, for up to {FEW_WORKERS_FREE_TRIES} of such tasks",
+                    "{}. A try does not count if the worker also runs a task that makes progress, because that task may be the cause; this holds for up to {FEW_WORKERS_FREE_TRIES} such tasks",
                     few_times()
                 );
             }
@@ -145,13 +145,11 @@ impl Uncharged {
                 return format!("{LOST_INPUTS_FREE_TRIES} times in a row");
             }
             Self::OutputLost => return format!("{MAX_LOST_OUTPUTS} times for a task"),
-            Self::GivenBack(Setback::StoreAway) => {
-                "none: whoever makes such a call is held up alike"
-            }
+            Self::GivenBack(Setback::StoreAway) => "none: every task that makes such a call waits",
             Self::HandedBack => "none: each time costs the cluster a worker",
-            Self::NeverTaken => "none: the worker has to come back for the next time",
+            Self::NeverTaken => "none: it can happen again only after the worker reconnects",
             Self::TaskCall => "2 min from its first failure",
-            Self::CoordinatorCall => "none: somebody may mend bucket or credentials",
+            Self::CoordinatorCall => "none: somebody may repair the bucket or the credentials",
             Self::Planning => "none",
             Self::CoordinatorDisk => "8 tries, some 40 s",
             Self::Session => "none, at most 5 s between two tries",
@@ -167,18 +165,18 @@ impl Uncharged {
             Self::GivenBack(
                 Setback::DiskFull
                 | Setback::ObjectUnavailable
-                | Setback::WorkerUnwell
+                | Setback::WorkerUnhealthy
                 | Setback::InputLost
                 | Setback::InputReplaced,
             ) => "each further time is charged to `taskFailures`",
             Self::OutputLost => "the job fails, reason `OutputLost`",
             Self::TaskCall => "the task is given back, see the rows on objects and stores",
             Self::CoordinatorDisk => {
-                "the run ends with call, file and cause; of a full disk with mount, size and what is free"
+                "the run ends, and names call, file and cause; if a disk is full also its mount, its size and what is free"
             }
             Self::Session => "`noWorkersTimeout` or `coordinatorTimeout` ends the generation",
-            Self::ForeignReport => "it is not let in again, and is lost",
-            Self::CleanUp => "it stays, and the result stands",
+            Self::ForeignReport => "it is not accepted again, and counts as lost",
+            Self::CleanUp => "the data stays; the result does not change",
             Self::GivenBack(Setback::StoreAway)
             | Self::HandedBack
             | Self::NeverTaken
@@ -191,11 +189,11 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "`status.workers.disruptions`; from {LOST_WORKERS_TOLD} in a row on the sentence \"its worker was lost N times in a row\""
+                    "`status.workers.disruptions`; from {LOST_WORKERS_REPORTED} in a row on the sentence \"its worker was lost N times in a row\""
                 );
             }
             Self::GivenBack(_) => {
-                "`Progressing`: \"given back N times for a cause that is not its own\", with the cause"
+                "`Progressing`: \"given back N times for a cause outside the task\", with the cause"
             }
             Self::HandedBack => "`status.workers.disruptions`, the pods' events",
             Self::NeverTaken => "`status.workers` (reconnecting)",
@@ -222,7 +220,7 @@ impl Uncharged {
 
 fn few_times() -> String {
     format!(
-        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while it was tried at fewer than {MIN_WORKERS_TRIED} of several workers. A try that reads twice as much as any before begins the count anew"
+        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while fewer than {MIN_WORKERS_TRIED} of several workers have tried it. A try that reads twice as much as any before resets the count"
     )
 }
 
@@ -237,7 +235,7 @@ mod tests {
         let (_, table) = page
             .split_once("| what is tried again | how long for nothing | and then | what shows it |\n| --- | --- | --- | --- |\n")
             .unwrap();
-        let told: Vec<&str> = table
+        let documented: Vec<&str> = table
             .lines()
             .take_while(|line| line.starts_with('|'))
             .collect();
@@ -252,6 +250,6 @@ mod tests {
                 format!("| {what} | {bound} | {then} | {sign} |")
             })
             .collect();
-        assert_eq!(told, wanted, "{}", wanted.join("\n"));
+        assert_eq!(documented, wanted, "{}", wanted.join("\n"));
     }
 }

@@ -99,7 +99,7 @@ impl Input {
         }
     }
 
-    /// The number's text: an integer where it is one.
+    /// The number's text: an integer if it is one.
     fn number(&self) -> String {
         self.quarters()
             .map_or("null".to_owned(), |quarters| match quarters % 4 {

@@ -139,8 +139,8 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
 }
 
 /// Where the coordinator may run: on no node that the job or its installation calls preemptible,
-/// and where the user's own terms allow it. Only the labels of these two providers are named: some
-/// clusters refuse keys that they do not know.
+/// and only on nodes that the user's own terms allow. Only the labels of these two providers are
+/// named: some clusters refuse keys that they do not know.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,

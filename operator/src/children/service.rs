@@ -110,7 +110,7 @@ mod tests {
             change(&mut spec);
             mend(&spec, uid, generation)
         };
-        // What the API server adds is no edit.
+        // What the API server adds is not an edit.
         let defaulted: fn(&mut ServiceSpec) = |spec| {
             spec.cluster_ip = Some("10.0.0.1".to_owned());
             spec.session_affinity = Some("None".to_owned());

@@ -69,8 +69,8 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     }
 }
 
-/// What the set says of how many workers the operator asked for: another number in its spec is
-/// somebody else's.
+/// The number of workers that the operator requested according to the set: another number in its
+/// spec is somebody else's.
 pub fn scaled_to(replicas: u32) -> BTreeMap<String, String> {
     [(names::ANNOTATION_SCALED_TO.to_owned(), replicas.to_string())].into()
 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_f19_a_worker_is_told_the_disk_limit_that_its_namespace_gives_it() {
+    fn fault_f19_a_worker_receives_the_disk_limit_of_its_namespace() {
         // The kubelet fills it in after a LimitRange has given the container its limit.
         let set = built(json!({}));
         let container = &set["spec"]["template"]["spec"]["containers"][0];

@@ -87,7 +87,7 @@ pub enum Action {
         uid: String,
     },
     /// Reports to the coordinator how pods ended.
-    TellPodEnds {
+    ReportPodEnds {
         /// The generation whose coordinator learns of them.
         generation: u32,
         /// How and why its worker pods ended.
@@ -140,7 +140,7 @@ impl Action {
             Self::MendService { .. } => "mend_service",
             Self::ScaleWorkers { .. } => "scale_workers",
             Self::ForceDeletePod { .. } => "force_delete_pod",
-            Self::TellPodEnds { .. } => "tell_pod_ends",
+            Self::ReportPodEnds { .. } => "report_pod_ends",
             Self::AcknowledgeResult { .. } => "acknowledge_result",
             Self::EndRun { .. } => "end_run",
             Self::DeleteRoot { .. } => "delete_root",
@@ -185,7 +185,7 @@ impl fmt::Display for Action {
                 write!(formatter, "scale {name} from {from} to {to}")
             }
             Self::ForceDeletePod { name, .. } => write!(formatter, "force-delete pod {name}"),
-            Self::TellPodEnds { generation, ends } => {
+            Self::ReportPodEnds { generation, ends } => {
                 write!(
                     formatter,
                     "report {} pod ends to generation {generation}",

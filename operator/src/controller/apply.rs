@@ -322,8 +322,9 @@ impl Writer<'_> {
             Action::MendService { name, uid, patch } => self.mend_service(name, uid, patch).await,
             Action::ScaleWorkers { name, uid, to, .. } => self.scale(name, uid, *to).await,
             Action::ForceDeletePod { name, uid } => self.force_delete(name, uid).await,
-            Action::TellPodEnds { generation, ends } => {
-                self.streams.tell_pod_ends(&self.job.uid, *generation, ends);
+            Action::ReportPodEnds { generation, ends } => {
+                self.streams
+                    .report_pod_ends(&self.job.uid, *generation, ends);
                 Ok(())
             }
             Action::AcknowledgeResult { generation, epoch } => {

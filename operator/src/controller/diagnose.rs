@@ -19,7 +19,7 @@ use crate::run_report::RunReport;
 /// How long a coordinator with a ready pod may send no report before this counts as a problem.
 /// Connection attempts are up to 11 s apart, and the address of a new pod takes a moment to be
 /// known everywhere.
-const UNHEARD_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+const NO_STREAM_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
 /// The state of the running generation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -152,7 +152,7 @@ fn coordinator_health(
     };
     let pod = observed.coordinator_pod(generation);
     let ready = facts.available_since.is_some();
-    let heard = observed
+    let reported = observed
         .report
         .as_ref()
         .is_some_and(|report| report.generation == generation);
@@ -160,8 +160,8 @@ fn coordinator_health(
         let since = before.unavailable_since.as_ref();
         since_last_well(since, observed.last_well.coordinator_ready, now)
     });
-    let unheard = observed.unheard.as_ref().zip(facts.available_since);
-    let unheard_since = unheard.map(|(unheard, ready)| unheard.since.max(ready));
+    let no_stream = observed.no_stream.as_ref().zip(facts.available_since);
+    let no_stream_since = no_stream.map(|(no_stream, ready)| no_stream.since.max(ready));
     let silent_since = unavailable_since.map(|since| {
         let begun = pod
             .into_iter()
@@ -178,14 +178,14 @@ fn coordinator_health(
             .max();
         begun.map_or(since, |begun| begun.max(since))
     });
-    let unreachable = unheard
-        .filter(|_| unheard_since.is_some_and(|since| now.duration_since(since) >= UNHEARD_PATIENCE))
-        .map(|(unheard, _)| Trouble {
+    let unreachable = no_stream
+        .filter(|_| no_stream_since.is_some_and(|since| now.duration_since(since) >= NO_STREAM_TIMEOUT))
+        .map(|(no_stream, _)| Trouble {
             kind: TroubleKind::Unreachable,
             message: format!(
                 "the coordinator's pod is ready, but the operator cannot reach it ({}); a NetworkPolicy or the \
                  node's network may block the connection",
-                unheard.why
+                no_stream.why
             ),
         });
     let trouble = match (&facts.refused, pod) {
@@ -201,9 +201,9 @@ fn coordinator_health(
         ready,
         pod: pod.map(|pod| pod.name.clone()),
         restarts: pod.map_or(0, |pod| pod.container.restarts),
-        was_ready: ready || before.epoch.is_some() || heard,
+        was_ready: ready || before.epoch.is_some() || reported,
         unavailable_since,
-        silent_since: silent_since.or(unheard_since),
+        silent_since: silent_since.or(no_stream_since),
         trouble,
     }
 }
@@ -229,7 +229,7 @@ fn workers_health(
         busy: report
             .map(|report| report.busy_pods.clone())
             .unwrap_or_default(),
-        heard: report.and_then(RunReport::sessions),
+        reported: report.and_then(RunReport::sessions),
         coordinator_since: objects
             .coordinator
             .as_ref()
@@ -348,8 +348,8 @@ fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
 }
 
 impl RunReport {
-    /// The sessions, if the coordinator's report is current: a coordinator that is being taken
-    /// over, or that is not heard, knows none.
+    /// The sessions, if the coordinator's report is current: a coordinator that takes over, or has
+    /// no stream, knows none.
     fn sessions(&self) -> Option<Sessions> {
         let since = self
             .epoch_since

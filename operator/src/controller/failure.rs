@@ -69,8 +69,8 @@ pub fn is_conflict(error: &Error) -> bool {
     call_of(error).is_some_and(|call| call.refusal() == Refusal::Conflict)
 }
 
-/// What people should know of a look that failed for the `failures`-th time in a row, if nothing in
-/// status says it: that the job's objects cannot be read, or its status not be written.
+/// The sentence about a reconcile that failed for the `failures`-th time in a row, unless status
+/// says it already: that the job's objects cannot be read, or its status not be written.
 pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     let call = call_of(error)?;
     let reason = match call.refusal() {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_look_and_a_refused_status_are_told_and_what_may_pass_is_told_when_it_lasts() {
+    fn a_refused_call_is_reported_at_once_and_one_that_may_pass_is_reported_if_it_lasts() {
         let look = |source| {
             Error::Observe(observe::Error::GetJob {
                 job: "count".to_owned(),
@@ -196,16 +196,16 @@ mod tests {
                 source,
             })
         };
-        let told = |error: &Error, failures| sentence(error, failures).map(|said| said.message);
+        let expected = |error: &Error, failures| sentence(error, failures).map(|said| said.message);
         let forbidden = || answer(403, "Forbidden", "pods is forbidden");
         assert_eq!(
-            told(&look(forbidden()), 1).as_deref(),
+            expected(&look(forbidden()), 1).as_deref(),
             Some(
                 "the operator cannot look at the job, which goes on as it is: get job count: pods is forbidden; it tries again"
             )
         );
         assert_eq!(
-            told(&status(answer(422, "Invalid", "denied by w")), 1).as_deref(),
+            expected(&status(answer(422, "Invalid", "denied by w")), 1).as_deref(),
             Some(
                 "what status says is old, because the operator cannot write it: write status of ZephyrJob team/count: denied by \
                  w; it tries again"
@@ -213,9 +213,9 @@ mod tests {
         );
         for error in [look, status] {
             let busy = error(answer(503, "ServiceUnavailable", ""));
-            assert_eq!(told(&busy, LASTS_FROM - 1), None);
-            assert!(told(&busy, LASTS_FROM).is_some());
-            assert_eq!(told(&error(answer(409, "Conflict", "")), 100), None);
+            assert_eq!(expected(&busy, LASTS_FROM - 1), None);
+            assert!(expected(&busy, LASTS_FROM).is_some());
+            assert_eq!(expected(&error(answer(409, "Conflict", "")), 100), None);
         }
     }
 

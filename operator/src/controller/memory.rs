@@ -124,12 +124,12 @@ impl Memory {
 
     /// Whether no event was published yet for this version of an unreadable job; from now on it
     /// counts as published.
-    pub fn must_tell_unreadable(&self, uid: &str, version: &str) -> bool {
+    pub fn must_report_unreadable(&self, uid: &str, version: &str) -> bool {
         let mut jobs = self.lock();
-        let told = &mut jobs.entry(uid.to_owned()).or_default().unreadable_version;
-        let is_news = told.as_deref() != Some(version);
-        *told = Some(version.to_owned());
-        is_news
+        let last = &mut jobs.entry(uid.to_owned()).or_default().unreadable_version;
+        let is_new = last.as_deref() != Some(version);
+        *last = Some(version.to_owned());
+        is_new
     }
 
     /// When status was last written.
@@ -253,8 +253,8 @@ impl Memory {
         memory.failures
     }
 
-    /// Whether the job has to be read anew, because somebody changes it faster than the watch
-    /// brings it.
+    /// Whether the job must be read again, because somebody changes it faster than the watch
+    /// delivers it.
     pub fn is_behind(&self, uid: &str) -> bool {
         self.lock().get(uid).is_some_and(|memory| memory.is_behind)
     }
@@ -265,7 +265,7 @@ impl Memory {
     }
 
     /// Ends a row of failures.
-    pub fn forgive(&self, uid: &str) {
+    pub fn clear_failures(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.failures = 0;
             memory.is_behind = false;

@@ -13,7 +13,7 @@ use super::observe::starting::StartEvent;
 use super::turns::{Placing, Turn};
 use crate::pods::{PodEnd, PodFacts, Role};
 use crate::progress::Lost;
-use crate::run_report::{RunReport, Unheard};
+use crate::run_report::{NoStream, RunReport};
 
 /// Everything that the plan may use besides the job itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub struct Observed {
     /// The last report of the current generation's coordinator.
     pub report: Option<RunReport>,
     /// Present while there is no stream to that coordinator.
-    pub unheard: Option<Unheard>,
+    pub no_stream: Option<NoStream>,
     /// The operator started a moment ago, so a coordinator without a report may still be fine.
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
@@ -44,9 +44,9 @@ pub struct Observed {
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
     /// Ends of worker pods that were not reported to the coordinator on its present stream.
-    pub untold_ends: Vec<PodEnd>,
+    pub unreported_ends: Vec<PodEnd>,
     /// The time since which the coordinator is asked to end the job.
-    pub told_to_end: Option<Timestamp>,
+    pub end_requested_at: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
     /// When this operator last mended the Service.

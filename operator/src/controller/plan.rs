@@ -54,7 +54,7 @@ const MEND_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a coordinator may take to end the job: it writes the result into the ledger, releases
 /// the output's folder and removes intermediate data. Each of these steps gives up after at most a
 /// minute.
-const END_PATIENCE: Duration = Duration::from_mins(4);
+const END_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The shortest wait before pods that stay Terminating are checked again: none of them is urgent.
 const STUCK_REQUEUE: Duration = Duration::from_secs(1);
@@ -358,10 +358,10 @@ fn plan_running(
         ));
         actions.extend(wanted.filter(|_| held.is_none()));
         actions.extend(force_deletes(observed, installation, now));
-        if !observed.untold_ends.is_empty() && report.is_some_and(|report| report.connected) {
-            actions.push(Action::TellPodEnds {
+        if !observed.unreported_ends.is_empty() && report.is_some_and(|report| report.connected) {
+            actions.push(Action::ReportPodEnds {
                 generation,
-                ends: observed.untold_ends.clone(),
+                ends: observed.unreported_ends.clone(),
             });
         }
     }
@@ -466,7 +466,9 @@ fn can_end(
 
 /// How long a coordinator that was asked to end the job may still take; absent if none was asked.
 fn ends_by(observed: &Observed) -> Option<Timestamp> {
-    observed.told_to_end.map(|told| after(told, END_PATIENCE))
+    observed
+        .end_requested_at
+        .map(|asked| after(asked, END_TIMEOUT))
 }
 
 /// The message for a job that ends without its coordinator, which would have removed the
@@ -539,7 +541,7 @@ fn plan_next(
         }
     };
     if let Some((reason, message)) = no_further(job, &ended, used, without_progress) {
-        if observed.told_to_end.is_none() && can_end(job, observed, generation, &diagnosis) {
+        if observed.end_requested_at.is_none() && can_end(job, observed, generation, &diagnosis) {
             let end = Action::EndRun {
                 generation,
                 reason,

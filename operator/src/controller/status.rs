@@ -34,7 +34,7 @@ pub const MAX_STATUS_BYTES: usize = 8 * 1024;
 /// Most characters of a condition's message; five conditions may carry the same one.
 const MAX_MESSAGE: usize = 400;
 
-/// How far the clocks of two operators may be apart without anybody's concern.
+/// How far the clocks of two operators may differ before it matters.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(1);
 
 /// A failed write that the user should know about.
@@ -254,8 +254,8 @@ impl Projection {
         self.enter(phase, finish.reason, message);
     }
 
-    /// An end that lies in the future was written by a clock that was wrong: without this the job
-    /// would be kept for as long as that clock was ahead.
+    /// An end in the future was written by a clock that was wrong: without this the job would be
+    /// kept for as long as that clock was ahead.
     fn end_now_at_the_latest(&mut self) {
         let latest = self.now.saturating_add(CLOCKS_APART).unwrap_or(self.now);
         let ended = self.status.completion_time.as_mut();
@@ -278,7 +278,7 @@ impl Projection {
             .filter(|report| Some(report.generation) == self.status.generation);
         let in_backoff = job.backoff_until(self.now).is_some();
         if observed.warming_up
-            && (self.is_unheard(report, diagnosis, problem) || self.is_unexplained(diagnosis))
+            && (self.has_no_stream(report, diagnosis, problem) || self.is_unexplained(diagnosis))
         {
             // The previous operator's observations are better than what this one knows.
             self.status.all_workers_dead_since = diagnosis.workers.dead_since.map(Time);
@@ -358,19 +358,20 @@ impl Projection {
         self.set(ConditionType::WorkersReady, alive, reason, message);
     }
 
-    /// Whether the coordinator shows no problem and was heard before, but not yet by this operator.
-    fn is_unheard(
+    /// Whether the coordinator shows no problem and has reported before, but not yet to this
+    /// operator.
+    fn has_no_stream(
         &self,
         report: Option<&RunReport>,
         diagnosis: &Diagnosis,
         problem: Option<&WriteProblem>,
     ) -> bool {
-        let was_heard = self
+        let was_connected = self
             .status
             .coordinator
             .as_ref()
             .is_some_and(|coordinator| coordinator.epoch.is_some());
-        was_heard && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
+        was_connected && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
     }
 
     /// Whether pods were refused when the previous operator looked, are still missing, and this
@@ -566,8 +567,8 @@ impl Projection {
     }
 }
 
-/// What people should know of a spec that was changed since `generation` began, in fields that the
-/// next generation reads.
+/// A sentence for a spec that was changed after `generation` began, in fields that only the next
+/// generation reads.
 fn later_change(
     job: &ValidatedJob,
     observed: &Observed,

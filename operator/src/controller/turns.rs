@@ -1,23 +1,22 @@
-//! Whose turn it is to start: how many jobs start at once, in which order, and which of them give
-//! their places back.
+//! Decides how many jobs start at once, in which order, and which of them give their places back.
 //!
-//! Pure. A job starts from its first generation until a worker of it is alive, or its plan needs
-//! none. From then on it works, and nothing here concerns it any more. The rules:
+//! Pure. A job *starts* from the beginning of its first generation until one of its workers is
+//! alive, or its plan needs none. After that it *works*, and these rules no longer apply to it:
 //!
 //! - As many jobs start at once as the operator allows. The others wait, first in, first out.
 //!   Namespaces take turns: the next place goes to the one in which the fewest jobs start.
-//! - A job counts as starting for [`PATIENCE`] after each step forward. One that needs longer
-//!   keeps its pods and blocks nobody.
-//! - Two jobs that find no room for so long keep each other out: each has a coordinator in the
-//!   place of another one's worker. The oldest of them stays, and all others that have no room
-//!   give their places back: their pods are removed, which uses up no generation.
+//! - A job counts as starting for [`STARTING_TIMEOUT`] after each step forward. One that needs
+//!   longer keeps its pods and blocks nobody.
+//! - Two jobs that find no room for this long block each other: the coordinator of each takes the
+//!   room that a worker of the other needs. The oldest of them stays, and all others that have no
+//!   room give their places back: their pods are removed. This uses up no generation.
 //! - After that nobody starts for [`FIRST_RETURN`], so that the room goes to the job that stays.
-//!   Then fewer jobs start at once until [`FEWER_FOR`] is over: the more gave their places back,
-//!   the fewer, and at last one at a time.
+//!   Then fewer jobs start at once until [`FEWER_FOR`] is over. The more jobs gave their places
+//!   back, the fewer start: in the end one at a time.
 //!
-//! So jobs that fit into the cluster one by one all end: the pods of at most one job that starts
-//! hold room for longer than [`PATIENCE`], and it gives its place back too, after [`KEEPS_FOR`],
-//! if it keeps others out.
+//! So all jobs end if each of them alone fits into the cluster. At most one job that starts holds
+//! room for longer than [`STARTING_TIMEOUT`]. It gives its place back too, after [`KEEPS_FOR`], if
+//! it blocks others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,33 +30,33 @@ use super::observed::{CoordinatorFacts, WorkersFacts};
 use crate::pods::{PodFacts, Role};
 use crate::queue::JobKey;
 
-/// How long a job counts as starting after its last step forward, and how long its pods may be
-/// without room beside those of others. A node group that grows has nodes in less.
-pub const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// How long a job counts as starting after its last step forward, and how long its pods may have no
+/// room beside those of others. A node group that grows adds nodes in less time.
+pub const STARTING_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 /// How long the oldest of those that find no room keeps its place.
 const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
 /// How long fewer jobs start at once after one gave its place back.
 const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// How long a job that gave its place back waits at least, the first time; twice as long each
-/// further time. Its pods are gone by then, and their room is taken.
+/// The shortest wait of a job that gave its place back for the first time; the wait doubles each
+/// further time. After it the pods are gone, and other pods use their room.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
 /// The longest such wait.
 const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
 /// How long a place is held for a job whose turn has come. It takes milliseconds to start; one
 /// that cannot, because its status cannot be written, must not keep others from starting.
 const HELD_FOR: SignedDuration = SignedDuration::from_mins(2);
-/// How soon, at the soonest and at the latest, status says anew how many jobs are before one that
+/// The shortest and the longest interval at which status updates the number of jobs before one that
 /// waits.
 const SOONEST_COUNT: Duration = Duration::from_secs(15);
 const LATEST_COUNT: Duration = Duration::from_mins(5);
-/// So many writes a second for each job that waits, divided by its place: the whole queue makes
-/// some ten.
+/// The interval grows by this for each place in the queue, so that the whole queue causes some ten
+/// writes a second.
 const WAIT_PER_PLACE: Duration = Duration::from_millis(500);
 
 /// What a job may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Turn {
-    /// Start, or go on.
+    /// Start, or continue.
     #[default]
     Free,
     /// Wait for its turn.
@@ -75,15 +74,15 @@ pub struct Waiting {
     pub starting: usize,
     /// Jobs that may start at once, now.
     pub limit: usize,
-    /// It gave its place back, and does not start before.
+    /// If it gave its place back: it does not start before this time.
     pub not_before: Option<Timestamp>,
 }
 
-/// Where a job is on its way to work, as far as it says so itself.
+/// How far a job's start has come, according to its own spec and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It takes no place: it works, has ended, is being deleted, or can start nothing for a reason
-    /// of its own.
+pub enum StartProgress {
+    /// It takes no place: it works, has ended, is being deleted, or cannot start for a reason of
+    /// its own.
     Aside,
     /// It waits for its turn.
     Waits {
@@ -104,15 +103,15 @@ pub enum Standing {
 /// A job that waits or starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which job by name.
+    /// The namespace and name of the job.
     pub key: JobKey,
-    /// Which job.
+    /// The uid of the job.
     pub uid: String,
-    /// How far it is.
+    /// How far its start has come.
     pub stage: Stage,
 }
 
-/// How far a candidate is.
+/// How far the start of a candidate has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// It waits for its turn.
@@ -121,7 +120,7 @@ pub enum Stage {
         since: Timestamp,
         /// How often it gave its place back.
         given_back: u32,
-        /// When its turn came, if it did.
+        /// When its turn came, if it has come.
         admitted: Option<Timestamp>,
     },
     /// It starts.
@@ -138,11 +137,11 @@ pub enum Stage {
 pub struct Placing {
     /// Its last step forward.
     pub moved: Timestamp,
-    /// Nothing that it needs next is without a node.
+    /// All pods that it needs next have nodes.
     pub has_room: bool,
 }
 
-impl Standing {
+impl StartProgress {
     /// Where `job` is.
     pub fn of(job: &ZephyrJob) -> Self {
         let usual = ZephyrJobStatus::default();
@@ -256,8 +255,8 @@ impl Waiting {
         )
     }
 
-    /// When status is to say anew how many jobs are before this one: the sooner, the nearer its
-    /// turn is.
+    /// When status must update the number of jobs before this one. The nearer its turn is, the
+    /// sooner.
     pub fn look_again(&self) -> Duration {
         let place = u32::try_from(self.before).unwrap_or(u32::MAX);
         WAIT_PER_PLACE
@@ -289,7 +288,7 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
         let turn = match candidate.stage {
             Stage::Starts { .. } if yielding.contains(candidate.uid.as_str()) => Turn::GiveWay,
             Stage::Starts { placing, .. } => {
-                starting += usize::from(now.duration_since(placing.moved) < PATIENCE);
+                starting += usize::from(now.duration_since(placing.moved) < STARTING_TIMEOUT);
                 Turn::Free
             }
             Stage::Waits {
@@ -339,7 +338,7 @@ fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
             Stage::Starts { .. } | Stage::Waits { .. } => None,
         })
         .collect();
-    let is_stuck = |placing: Placing| now.duration_since(placing.moved) >= PATIENCE;
+    let is_stuck = |placing: Placing| now.duration_since(placing.moved) >= STARTING_TIMEOUT;
     let all = without_room.iter();
     if all.filter(|(_, _, placing, _)| is_stuck(*placing)).count() < 2 {
         return BTreeSet::new();

@@ -96,15 +96,16 @@ impl PodFacts {
             return Some((PodEndCause::OutOfMemory, end.reason.clone()));
         }
         let verdict = self.verdict.as_ref();
-        let of_verdict = verdict.and_then(|told| account::of_pod(&told.reason, &told.message));
-        if let Some(told) = verdict.filter(|_| of_verdict == Some(Account::Job)) {
-            return Some((PodEndCause::Exit, told.message.clone()));
+        let of_verdict = verdict
+            .and_then(|explanation| account::of_pod(&explanation.reason, &explanation.message));
+        if let Some(explanation) = verdict.filter(|_| of_verdict == Some(Account::Job)) {
+            return Some((PodEndCause::Exit, explanation.message.clone()));
         }
         if let Some(disruption) = &self.disruption {
             return Some((PodEndCause::Disruption, disruption.reason.clone()));
         }
-        if let Some(told) = verdict.filter(|_| of_verdict.is_some() || run_end.is_none()) {
-            return Some((PodEndCause::Disruption, told.reason.clone()));
+        if let Some(explanation) = verdict.filter(|_| of_verdict.is_some() || run_end.is_none()) {
+            return Some((PodEndCause::Disruption, explanation.reason.clone()));
         }
         if self.deletion.is_some() {
             return Some((PodEndCause::Disruption, "Deleted".to_owned()));
@@ -138,8 +139,8 @@ impl PodFacts {
     /// Whether the pod was evicted to protect the node, shut down with the node, preempted, or not
     /// admitted by its node. Exceeding its own limits is not a disruption.
     pub(super) fn verdict_is_disruption(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|told| {
-            account::of_pod(&told.reason, &told.message) == Some(Account::Cluster)
+        self.verdict.as_ref().is_some_and(|explanation| {
+            account::of_pod(&explanation.reason, &explanation.message) == Some(Account::Cluster)
         })
     }
 }

@@ -18,7 +18,7 @@ pub const RECONNECT_SILENCE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a worker may be ready according to the kubelet, and unknown to the coordinator, before
 /// it counts as dead. Its session is reported within a second of its start, and after a restart of
 /// the coordinator workers reconnect within seconds.
-const UNKNOWN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+const UNKNOWN_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
 
 /// The state of a worker in status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub struct SessionView {
     /// The time since which the coordinator can be reached; absent while it cannot.
     pub coordinator_since: Option<Timestamp>,
     /// The sessions that the coordinator reports; absent while it sends no reports.
-    pub heard: Option<Sessions>,
+    pub reported: Option<Sessions>,
 }
 
 /// The coordinator's sessions, by the workers' pods.
@@ -81,7 +81,9 @@ impl PodFacts {
                 WorkerState::Dead
             }
             ContainerRun::Ended(_) => WorkerState::Failed,
-            ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => WorkerState::Failed,
+            ContainerRun::Waiting(explanation) if is_failure_to_start(&explanation.reason) => {
+                WorkerState::Failed
+            }
             ContainerRun::Waiting(_) | ContainerRun::Unknown => WorkerState::Init,
             ContainerRun::Running { since } => self.running_state(*since, sessions, now),
         }
@@ -100,21 +102,21 @@ impl PodFacts {
         } else {
             WorkerState::Ready
         };
-        if let Some(heard) = &sessions.heard {
-            if heard.connected.contains(&self.uid) {
+        if let Some(reported) = &sessions.reported {
+            if reported.connected.contains(&self.uid) {
                 return alive;
             }
-            if heard.reconnecting.contains(&self.uid) {
+            if reported.reconnecting.contains(&self.uid) {
                 return WorkerState::Reconnecting;
             }
             // Unknown to a coordinator that has had time to see all workers.
             let known_from = sessions
                 .coordinator_since
-                .map_or(heard.since, |since| since.max(heard.since));
-            let has_had_time = now.duration_since(known_from) > UNKNOWN_PATIENCE;
+                .map_or(reported.since, |since| since.max(reported.since));
+            let has_had_time = now.duration_since(known_from) > UNKNOWN_TIMEOUT;
             let is_given_up = if self.ready {
                 self.ready_changed
-                    .is_none_or(|changed| now.duration_since(changed) > UNKNOWN_PATIENCE)
+                    .is_none_or(|changed| now.duration_since(changed) > UNKNOWN_TIMEOUT)
             } else {
                 self.was_ready(since)
             };

@@ -36,8 +36,8 @@ pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(crate) fn told(reason: &str, message: &str) -> Told {
-    Told {
+pub(crate) fn explanation(reason: &str, message: &str) -> Explanation {
+    Explanation {
         reason: reason.to_owned(),
         message: message.to_owned(),
     }
@@ -74,11 +74,12 @@ fn conditions_and_container_statuses_determine_the_worker_state() {
     let sessions = SessionView {
         busy: PodUids::new(["uid-busy".to_owned()].into()),
         coordinator_since: Some(at(50)),
-        heard: None,
+        reported: None,
     };
-    let disrupted = |reason: &str| with(|pod| pod.disruption = Some(told(reason, "")));
-    let waiting =
-        |reason: &str| with(|pod| pod.container.state = ContainerRun::Waiting(told(reason, "")));
+    let disrupted = |reason: &str| with(|pod| pod.disruption = Some(explanation(reason, "")));
+    let waiting = |reason: &str| {
+        with(|pod| pod.container.state = ContainerRun::Waiting(explanation(reason, "")))
+    };
     let cases = [
         ("no container status yet", worker("w-0"), WorkerState::Init),
         (
@@ -169,14 +170,17 @@ fn conditions_and_container_statuses_determine_the_worker_state() {
         (
             "evicted",
             with(|pod| {
-                pod.verdict = Some(told("Evicted", "The node was low on resource: memory."));
+                pod.verdict = Some(explanation(
+                    "Evicted",
+                    "The node was low on resource: memory.",
+                ));
             }),
             WorkerState::Dead,
         ),
         (
             "node shut down",
             with(|pod| {
-                pod.verdict = Some(told(
+                pod.verdict = Some(explanation(
                     "Terminated",
                     "Pod was terminated in response to imminent node shutdown.",
                 ));
@@ -186,7 +190,7 @@ fn conditions_and_container_statuses_determine_the_worker_state() {
         (
             "beyond its own disk limit",
             with(|pod| {
-                pod.verdict = Some(told(
+                pod.verdict = Some(explanation(
                     "Evicted",
                     "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
                 ));
@@ -230,15 +234,15 @@ fn no_worker_is_silent_while_the_coordinator_is_absent_or_just_came_back() {
 
 /// F25: a node that is gone leaves its pod ready for the best part of a minute.
 #[test]
-fn a_worker_is_alive_as_long_as_its_coordinator_hears_it_and_no_longer() {
-    let state = |pod: &PodFacts, heard_since: i64, connected: &[&str], reconnecting: &[&str]| {
+fn a_worker_is_alive_as_long_as_it_has_a_session() {
+    let state = |pod: &PodFacts, reported_since: i64, connected: &[&str], reconnecting: &[&str]| {
         let uids = |all: &[&str]| all.iter().map(|uid| (*uid).to_owned()).collect();
         let sessions = SessionView {
             coordinator_since: Some(at(50)),
-            heard: Some(Sessions {
+            reported: Some(Sessions {
                 connected: PodUids::new(uids(connected)),
                 reconnecting: PodUids::new(uids(reconnecting)),
-                since: at(heard_since),
+                since: at(reported_since),
             }),
             ..SessionView::default()
         };
@@ -275,14 +279,14 @@ fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_t
  {
     let disrupted = |reason: &str| {
         with(|pod| {
-            pod.disruption = Some(told(reason, ""));
+            pod.disruption = Some(explanation(reason, ""));
             pod.deletion = Some(at(1));
             pod.container.state = ended(137, "Error");
         })
     };
     let verdict = |reason: &str, message: &str| {
         with(|pod| {
-            pod.verdict = Some(told(reason, message));
+            pod.verdict = Some(explanation(reason, message));
             pod.over = true;
         })
     };
@@ -436,7 +440,7 @@ fn every_end_caused_by_a_node_or_a_controller_is_a_disruption() {
     ];
     for reason in refused_by_its_node.into_iter().chain(ended_by_somebody) {
         let pod = with(|pod| {
-            pod.verdict = Some(told(reason, "Node didn't have enough resource: cpu"));
+            pod.verdict = Some(explanation(reason, "Node didn't have enough resource: cpu"));
             pod.over = true;
         });
         let end = pod.end().unwrap();
@@ -448,7 +452,7 @@ fn every_end_caused_by_a_node_or_a_controller_is_a_disruption() {
         );
     }
     for reason in ["DeletionByDeviceTaintManager", "SomeReasonOfTomorrow"] {
-        let pod = with(|pod| pod.disruption = Some(told(reason, "")));
+        let pod = with(|pod| pod.disruption = Some(explanation(reason, "")));
         assert_eq!(pod.end().map(|end| end.cause), Some(Disruption));
     }
 }
@@ -457,7 +461,7 @@ fn every_end_caused_by_a_node_or_a_controller_is_a_disruption() {
 fn for_an_unknown_word_the_end_of_the_container_decides() {
     let of = |run: Option<ContainerRun>| {
         with(|pod| {
-            pod.verdict = Some(told("SomeReasonOfTomorrow", ""));
+            pod.verdict = Some(explanation("SomeReasonOfTomorrow", ""));
             pod.over = true;
             pod.container.state = run.unwrap_or_default();
         })
@@ -477,8 +481,8 @@ fn for_an_unknown_word_the_end_of_the_container_decides() {
 fn a_pod_beyond_its_own_limit_stays_so_when_its_node_is_drained_later() {
     let message = "Container zephyr exceeded its local ephemeral storage limit \"1Gi\". ";
     let pod = with(|pod| {
-        pod.verdict = Some(told("Evicted", message));
-        pod.disruption = Some(told("EvictionByEvictionAPI", ""));
+        pod.verdict = Some(explanation("Evicted", message));
+        pod.disruption = Some(explanation("EvictionByEvictionAPI", ""));
         pod.deletion = Some(at(1));
         pod.over = true;
     });
@@ -530,7 +534,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
 
     for state in [
         ended(137, "OOMKilled"),
-        ContainerRun::Waiting(told("CrashLoopBackOff", "")),
+        ContainerRun::Waiting(explanation("CrashLoopBackOff", "")),
     ] {
         pod.container.restarts = 1;
         pod.container.state = state;
@@ -541,7 +545,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
     let mut preempted = running(false, 90);
     (preempted.container.restarts, preempted.container.last_end) =
         (pod.container.restarts, pod.container.last_end);
-    preempted.disruption = Some(told("PreemptionByScheduler", ""));
+    preempted.disruption = Some(explanation("PreemptionByScheduler", ""));
     let end = preempted.end().unwrap();
     assert_eq!(
         (end.cause, end.container_restarts),
@@ -552,7 +556,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
 #[test]
 fn the_reason_why_a_pod_does_not_run_names_the_pod_and_the_image() {
     let waiting = |reason: &str, message: &str| {
-        let state = ContainerRun::Waiting(told(reason, message));
+        let state = ContainerRun::Waiting(explanation(reason, message));
         with(|pod| pod.container.state = state).trouble()
     };
     let pod = "w-0".to_owned();
@@ -582,7 +586,7 @@ fn the_reason_why_a_pod_does_not_run_names_the_pod_and_the_image() {
         })
     );
     let missing_program = with(|pod| {
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 128,
             reason: "StartError".to_owned(),
@@ -594,7 +598,7 @@ fn the_reason_why_a_pod_does_not_run_names_the_pod_and_the_image() {
         Some(PodTrouble::ImageError { .. })
     ));
     let crashing = with(|pod| {
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 101,
             reason: "Error".to_owned(),
@@ -694,7 +698,7 @@ fn a_pod_of_the_api_server_is_read_whole() {
             created: Some(time("2026-01-01T00:00:00Z")),
             deletion: Some(time("2026-01-01T00:01:00Z")),
             taken_at: Some(time("2026-01-01T00:00:45Z")),
-            disruption: Some(told("PreemptionByScheduler", "why")),
+            disruption: Some(explanation("PreemptionByScheduler", "why")),
             verdict: None,
             over: false,
             ready: true,

@@ -69,20 +69,22 @@ impl PodFacts {
             });
         }
         match &self.container.state {
-            ContainerRun::Waiting(told) if told.reason == "CreateContainerConfigError" => {
+            ContainerRun::Waiting(explanation)
+                if explanation.reason == "CreateContainerConfigError" =>
+            {
                 Some(PodTrouble::ReferenceNotFound {
                     pod,
-                    message: told.message.clone(),
+                    message: explanation.message.clone(),
                 })
             }
-            ContainerRun::Waiting(told) if told.reason == "CrashLoopBackOff" => {
+            ContainerRun::Waiting(explanation) if explanation.reason == "CrashLoopBackOff" => {
                 Some(self.crashing())
             }
-            ContainerRun::Waiting(told) if is_failure_to_start(&told.reason) => {
+            ContainerRun::Waiting(explanation) if is_failure_to_start(&explanation.reason) => {
                 Some(PodTrouble::ImageError {
                     pod,
                     image: self.image.clone(),
-                    message: format!("{}: {}", told.reason, told.message),
+                    message: format!("{}: {}", explanation.reason, explanation.message),
                 })
             }
             ContainerRun::Ended(end) if cannot_start(end) => Some(PodTrouble::ImageError {
@@ -99,12 +101,12 @@ impl PodFacts {
                 Some(self.crashing())
             }
             ContainerRun::Waiting(_) | ContainerRun::Unknown => {
-                let (container, told) = self.init_trouble.clone()?;
+                let (container, explanation) = self.init_trouble.clone()?;
                 Some(PodTrouble::InitContainer {
                     pod,
                     container,
-                    reason: told.reason,
-                    message: told.message,
+                    reason: explanation.reason,
+                    message: explanation.message,
                 })
             }
             ContainerRun::Ended(_) | ContainerRun::Running { .. } => None,

@@ -133,8 +133,8 @@ async fn dial(target: StreamTarget, messages: mpsc::Receiver<Message>) -> Result
         .connect()
         .await
         .map_err(Error::Dial)?;
-    let greeting = wire::hello(&target.job.uid, target.generation);
-    let spoken = futures::stream::iter([greeting])
+    let claimed = wire::hello(&target.job.uid, target.generation);
+    let spoken = futures::stream::iter([claimed])
         .chain(ReceiverStream::new(messages).map(|message| wire::message_of(&message)));
     let mut request = tonic::Request::new(spoken);
     let bearer: MetadataValue<Ascii> = target.token.bearer().parse().map_err(|_| Error::Token)?;

@@ -55,13 +55,13 @@ impl Disruptions {
         }
     }
 
-    /// The current count: `before` is the count in status, `heard` is the coordinator's report,
+    /// The current count: `before` is the count in status, `reported` is the coordinator's report,
     /// `pods` are all existing worker pods, and `replicas` is the requested number. A pod with a
     /// higher ordinal was released.
     pub(super) fn look<'a>(
         &mut self,
         before: Lost,
-        heard: Option<(u64, u64)>,
+        reported: Option<(u64, u64)>,
         pods: impl Iterator<Item = &'a PodFacts>,
         replicas: u32,
     ) -> Lost {
@@ -70,7 +70,7 @@ impl Disruptions {
         if is_first {
             self.sessions = before.workers;
         }
-        self.hear(heard);
+        self.count_reported(reported);
         let mut current = BTreeMap::new();
         for pod in pods {
             let ordinal = pod.ordinal();
@@ -103,8 +103,10 @@ impl Disruptions {
     }
 
     /// A coordinator counts from 0 in each epoch.
-    fn hear(&mut self, heard: Option<(u64, u64)>) {
-        let Some((epoch, count)) = heard else { return };
+    fn count_reported(&mut self, reported: Option<(u64, u64)>) {
+        let Some((epoch, count)) = reported else {
+            return;
+        };
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
         match self.last_heard {
             Some((last, before)) if last == epoch => {
@@ -127,13 +129,13 @@ fn is_wanted(ordinal: Option<u32>, replicas: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::tests::{at, told, worker};
+    use crate::pods::tests::{at, explanation, worker};
 
     fn taken(name: &str, second: i64) -> PodFacts {
         PodFacts {
             deletion: Some(at(second + 15)),
             taken_at: Some(at(second)),
-            disruption: Some(told("DeletionByTaintManager", "")),
+            disruption: Some(explanation("DeletionByTaintManager", "")),
             ..worker(name)
         }
     }
@@ -141,10 +143,10 @@ mod tests {
     fn look(
         count: &mut Disruptions,
         before: Lost,
-        heard: Option<(u64, u64)>,
+        reported: Option<(u64, u64)>,
         pods: &[PodFacts],
     ) -> i64 {
-        count.look(before, heard, pods.iter(), 4).workers
+        count.look(before, reported, pods.iter(), 4).workers
     }
 
     #[test]
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_change_their_owner_are_no_disruption() {
+    fn pods_that_change_their_owner_are_not_a_disruption() {
         let mut count = Disruptions::default();
         count.set_owner("set");
         assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
@@ -207,20 +209,20 @@ mod tests {
             pods: 1,
             pods_until: Some(at(100)),
         };
-        let heard =
-            |pods: &[PodFacts], heard| look(&mut Disruptions::default(), before, heard, pods);
-        assert_eq!(heard(&[worker("w-0")], Some((1, 3))), 3);
-        assert_eq!(heard(&[taken("w-0", 300)], None), 2);
+        let reported =
+            |pods: &[PodFacts], reported| look(&mut Disruptions::default(), before, reported, pods);
+        assert_eq!(reported(&[worker("w-0")], Some((1, 3))), 3);
+        assert_eq!(reported(&[taken("w-0", 300)], None), 2);
     }
 
     #[test]
     fn each_epoch_counts_from_zero_and_the_sum_is_reported() {
         let mut count = Disruptions::default();
         let none = Lost::default();
-        let told: Vec<_> = [(1, 2), (2, 0), (2, 1), (3, 4)]
-            .map(|heard| look(&mut count, none, Some(heard), &[]))
+        let explanation: Vec<_> = [(1, 2), (2, 0), (2, 1), (3, 4)]
+            .map(|reported| look(&mut count, none, Some(reported), &[]))
             .into();
-        assert_eq!(told, [2, 2, 3, 7]);
+        assert_eq!(explanation, [2, 2, 3, 7]);
     }
 
     #[test]
@@ -228,7 +230,7 @@ mod tests {
         let mut count = Disruptions::default();
         let none = Lost::default();
         let mut failed = worker("w-1");
-        failed.verdict = Some(told(
+        failed.verdict = Some(explanation(
             "Evicted",
             "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Gi\". ",
         ));

@@ -18,12 +18,15 @@ pub(super) struct PodEnds {
     known: BTreeMap<String, String>,
     /// Pods that existed and are gone: uid → end.
     vanished: BTreeMap<String, PodEnd>,
-    told: BTreeSet<PodEnd>,
+    reported: BTreeSet<PodEnd>,
 }
 
 impl PodEnds {
     /// The ends that were not reported; `pods` are all worker pods that exist now.
-    pub(super) fn untold<'a>(&mut self, pods: impl Iterator<Item = &'a PodFacts>) -> Vec<PodEnd> {
+    pub(super) fn unreported<'a>(
+        &mut self,
+        pods: impl Iterator<Item = &'a PodFacts>,
+    ) -> Vec<PodEnd> {
         let mut current = BTreeMap::new();
         let mut ends = Vec::new();
         for pod in pods {
@@ -36,25 +39,25 @@ impl PodEnds {
             }
         }
         self.known = current;
-        self.told
+        self.reported
             .retain(|end| self.known.contains_key(&end.pod_uid));
-        ends.retain(|end| !self.told.contains(end));
+        ends.retain(|end| !self.reported.contains(end));
         ends.extend(self.vanished.values().cloned());
         ends
     }
 
     /// Records that `end` was sent.
-    pub(super) fn set_told(&mut self, end: &PodEnd) {
+    pub(super) fn set_reported(&mut self, end: &PodEnd) {
         if self.vanished.get(&end.pod_uid) == Some(end) {
             self.vanished.remove(&end.pod_uid);
         } else {
-            self.told.insert(end.clone());
+            self.reported.insert(end.clone());
         }
     }
 
     /// A new stream: its receiver knows no ends yet.
-    pub(super) fn forget_told(&mut self) {
-        self.told.clear();
+    pub(super) fn forget_reported(&mut self) {
+        self.reported.clear();
     }
 }
 
@@ -81,34 +84,34 @@ mod tests {
         let mut pod = worker("w-0");
         pod.deletion = Some(jiff::Timestamp::UNIX_EPOCH);
         let mut ends = PodEnds::default();
-        let first = ends.untold([&pod].into_iter());
+        let first = ends.unreported([&pod].into_iter());
         assert_eq!(first.len(), 1);
-        ends.set_told(&first[0]);
-        assert_eq!(ends.untold([&pod].into_iter()), []);
-        ends.forget_told();
-        assert_eq!(ends.untold([&pod].into_iter()), first);
+        ends.set_reported(&first[0]);
+        assert_eq!(ends.unreported([&pod].into_iter()), []);
+        ends.forget_reported();
+        assert_eq!(ends.unreported([&pod].into_iter()), first);
     }
 
     #[test]
-    fn fault_7652_a_pod_that_vanishes_is_a_disruption_and_stays_untold_until_it_is_told() {
+    fn fault_7652_a_pod_that_vanishes_is_a_disruption_and_stays_unreported_until_it_is_sent() {
         let mut ends = PodEnds::default();
         assert_eq!(
-            ends.untold([&worker("w-0"), &worker("w-1")].into_iter()),
+            ends.unreported([&worker("w-0"), &worker("w-1")].into_iter()),
             []
         );
         for _ in 0..2 {
-            let untold = ends.untold([&worker("w-1")].into_iter());
+            let unreported = ends.unreported([&worker("w-1")].into_iter());
             assert_eq!(
-                untold
+                unreported
                     .iter()
                     .map(|end| (end.pod_name.as_str(), end.cause))
                     .collect::<Vec<_>>(),
                 [("w-0", PodEndCause::Disruption)]
             );
         }
-        let untold = ends.untold([&worker("w-1")].into_iter());
-        ends.set_told(&untold[0]);
-        assert_eq!(ends.untold([&worker("w-1")].into_iter()), []);
-        assert!(ends.vanished.is_empty() && ends.told.is_empty());
+        let unreported = ends.unreported([&worker("w-1")].into_iter());
+        ends.set_reported(&unreported[0]);
+        assert_eq!(ends.unreported([&worker("w-1")].into_iter()), []);
+        assert!(ends.vanished.is_empty() && ends.reported.is_empty());
     }
 }

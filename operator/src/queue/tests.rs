@@ -143,7 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     running: BTreeSet<JobKey>,
     /// Changed since their last reconcile started.
-    owed: BTreeSet<JobKey>,
+    changed: BTreeSet<JobKey>,
     not_before: BTreeMap<JobKey, Instant>,
 }
 
@@ -158,7 +158,7 @@ impl Model {
             not_before.is_none_or(|at| *at <= now),
             "{key} is taken in its back-off"
         );
-        self.owed.remove(key);
+        self.changed.remove(key);
     }
 }
 
@@ -175,12 +175,12 @@ proptest! {
                 Step::Touch(namespace, job) => {
                     let key = key(namespace, job);
                     queue.touch(&key, now);
-                    model.owed.insert(key);
+                    model.changed.insert(key);
                 }
                 Step::Forget(namespace, job) => {
                     let key = key(namespace, job);
                     queue.forget(&key);
-                    model.owed.remove(&key);
+                    model.changed.remove(&key);
                     if !model.running.contains(&key) {
                         model.not_before.remove(&key);
                     }
@@ -220,7 +220,7 @@ proptest! {
                 None => {}
             }
         }
-        prop_assert!(model.owed.is_empty(), "lost: {:?}", model.owed);
+        prop_assert!(model.changed.is_empty(), "lost: {:?}", model.changed);
         prop_assert!(queue.lanes.is_empty() && queue.turns.is_empty() && queue.running == 0);
     }
 

@@ -125,7 +125,7 @@ impl Coordinators {
 
     /// A pod is gone, or cannot be reached any more.
     pub(crate) fn pod_gone(&self, uid: &str) {
-        let mut is_news = false;
+        let mut is_new = false;
         for run in self.lock().values_mut() {
             if let Some(incarnation) = run
                 .incarnations
@@ -133,10 +133,10 @@ impl Coordinators {
                 .filter(|one| one.gone.is_none())
             {
                 incarnation.gone = Some(Instant::now());
-                is_news = true;
+                is_new = true;
             }
         }
-        if is_news {
+        if is_new {
             self.touch();
         }
     }

@@ -169,9 +169,9 @@ impl Faults {
     /// The operator's process dies.
     pub(super) fn crash(&self, process: u32) {
         self.1.send_if_modified(|newest| {
-            let is_news = process > *newest;
+            let is_new = process > *newest;
             *newest = process.max(*newest);
-            is_news
+            is_new
         });
     }
 

@@ -67,33 +67,33 @@ pub(super) fn judge(
     reference: Option<&Reference>,
     panics: &[String],
 ) -> Vec<Complaint> {
-    let mut complaints = Vec::new();
-    let mut complain = |judge: Judge, all: Vec<String>| {
-        complaints.extend(all.into_iter().map(|what| Complaint { judge, what }));
+    let mut violations = Vec::new();
+    let mut violated = |judge: Judge, all: Vec<String>| {
+        violations.extend(all.into_iter().map(|what| Complaint { judge, what }));
     };
-    complain(Judge::Panic, panics.to_vec());
-    complain(Judge::Convergence, record.stuck.iter().cloned().collect());
-    complain(
+    violated(Judge::Panic, panics.to_vec());
+    violated(Judge::Convergence, record.stuck.iter().cloned().collect());
+    violated(
         Judge::Preconditions,
         requests::deletions_without_uid(record),
     );
-    complain(Judge::Budget, requests::over_budget(record));
-    complain(Judge::WriteFloor, requests::status_too_often(record));
-    complain(Judge::Names, generations::names_used_twice(record));
-    complain(Judge::Generations, generations::wrong_generations(record));
+    violated(Judge::Budget, requests::over_budget(record));
+    violated(Judge::WriteFloor, requests::status_too_often(record));
+    violated(Judge::Names, generations::names_used_twice(record));
+    violated(Judge::Generations, generations::wrong_generations(record));
     if record.stuck.is_none() {
-        complain(Judge::Truth, end::untrue_status(record));
+        violated(Judge::Truth, end::untrue_status(record));
         if let Some(reference) = reference {
             let any = reference.has_any_number;
             let (end, counts) = (normal(record, any), requests::counts(record, any));
-            complain(Judge::EndState, end::differences(&reference.end, &end));
-            complain(
+            violated(Judge::EndState, end::differences(&reference.end, &end));
+            violated(
                 Judge::Counts,
                 requests::other_counts(&reference.counts, &counts),
             );
         }
     }
-    complaints
+    violations
 }
 
 impl fmt::Display for Complaint {

@@ -70,8 +70,8 @@ fn an_old_root_that_cannot_be_deleted_delays_nothing() {
         scenario,
         faults: vec![storm],
     };
-    let (record, complaints) = known.carry_out(&run);
-    assert!(complaints.is_empty(), "{complaints:?}");
+    let (record, violations) = known.carry_out(&run);
+    assert!(violations.is_empty(), "{violations:?}");
     let made = |requests: &[Exchange]| {
         let last = requests
             .iter()
@@ -83,7 +83,7 @@ fn an_old_root_that_cannot_be_deleted_delays_nothing() {
 }
 
 #[test]
-fn a_released_worker_is_no_disruption_while_the_watch_of_replicas_is_silent() {
+fn a_released_worker_is_not_a_disruption_while_the_watch_of_replicas_is_silent() {
     let known = Known::shared();
     let scenario = known.scenario("scale");
     let requests = &known.learned[scenario].requests;
@@ -111,8 +111,8 @@ fn an_object_that_a_silent_watch_does_not_show_is_created_once() {
             scenario,
             faults: vec![(watch, Fault::Deaf(0), Span::Once)],
         };
-        let (record, complaints) = known.carry_out(&run);
-        assert!(complaints.is_empty(), "{kind}: {complaints:?}");
+        let (record, violations) = known.carry_out(&run);
+        assert!(violations.is_empty(), "{kind}: {violations:?}");
         let created = record
             .exchanges
             .iter()

@@ -31,7 +31,7 @@ pub(super) struct Known {
 pub(super) struct Failed {
     pub(super) name: String,
     pub(super) rules: Vec<String>,
-    pub(super) complaints: Vec<Complaint>,
+    pub(super) violations: Vec<Complaint>,
 }
 
 impl Known {
@@ -56,12 +56,12 @@ impl Known {
             // Watches that began together end together, in any order.
             let order = |one: &Exchange| (one.at, one.signature.to_string());
             record.exchanges.sort_by_key(order);
-            let complaints = judge(&record, None, &panics);
-            if !complaints.is_empty() {
+            let violations = judge(&record, None, &panics);
+            if !violations.is_empty() {
                 let shown = format!(
                     "{} without faults:\n{}\n{}",
                     scenario.name,
-                    words(&complaints),
+                    words(&violations),
                     journal(&record)
                 );
                 wrong.push_str(&shown);
@@ -120,16 +120,16 @@ impl Known {
 
     /// The judges that report a run if the operator makes a mistake.
     pub(super) fn judges_of(&self, run: &Run, defect: Defect) -> BTreeSet<Judge> {
-        let complaints = self.carry_out_with(run, Some(defect)).1;
-        complaints.iter().map(|one| one.judge).collect()
+        let violations = self.carry_out_with(run, Some(defect)).1;
+        violations.iter().map(|one| one.judge).collect()
     }
 
     fn carry_out_with(&self, run: &Run, defect: Option<Defect>) -> (Record, Vec<Complaint>) {
         let rules = run.rules(&self.learned);
         let (record, panics) =
             defect::with(defect, || carry_out(&self.scenarios[run.scenario], rules));
-        let complaints = judge(&record, Some(&self.references[run.scenario]), &panics);
-        (record, complaints)
+        let violations = judge(&record, Some(&self.references[run.scenario]), &panics);
+        (record, violations)
     }
 
     /// Executes all `runs`, and returns those with violations.
@@ -141,8 +141,8 @@ impl Known {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let complaints = self.judge(run);
-                        if !complaints.is_empty() {
+                        let violations = self.judge(run);
+                        if !violations.is_empty() {
                             // Printed at once, because a long sweep takes time.
                             let failed_run = Failed {
                                 name: run.name(&self.learned),
@@ -151,7 +151,7 @@ impl Known {
                                     .iter()
                                     .map(Rule::to_string)
                                     .collect(),
-                                complaints,
+                                violations,
                             };
                             println!("{failed_run}");
                             failed
@@ -174,13 +174,13 @@ impl Known {
         for rule in run.rules(&self.learned) {
             println!("{rule}");
         }
-        let (record, complaints) = self.carry_out(&run);
+        let (record, violations) = self.carry_out(&run);
         println!("{}", journal(&record));
         println!(
             "took {:?}; {:?} without faults",
             record.took, self.took[run.scenario]
         );
-        assert!(complaints.is_empty(), "{name}:\n{}", words(&complaints));
+        assert!(violations.is_empty(), "{name}:\n{}", words(&violations));
     }
 }
 
@@ -192,12 +192,12 @@ impl std::fmt::Display for Failed {
             self.name,
             self.rules.join(", ")
         )?;
-        write!(formatter, "{}", words(&self.complaints))
+        write!(formatter, "{}", words(&self.violations))
     }
 }
 
-fn words(complaints: &[Complaint]) -> String {
-    let lines: Vec<_> = complaints
+fn words(violations: &[Complaint]) -> String {
+    let lines: Vec<_> = violations
         .iter()
         .map(|one| {
             format!(

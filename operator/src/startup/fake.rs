@@ -136,8 +136,8 @@ impl Fake {
     /// The object at a path.
     fn object(&self, path: &str, name: &str) -> Response<Body> {
         self.reads.lock().unwrap().push(path.to_owned());
-        let is_cursed = self.panics.is_some_and(|end| path.ends_with(end));
-        assert!(!is_cursed, "no arithmetic for {path}");
+        let panics_here = self.panics.is_some_and(|end| path.ends_with(end));
+        assert!(!panics_here, "no arithmetic for {path}");
         let plural = path.rsplit('/').nth(1).unwrap_or_default();
         let is_it = |text: &&String| {
             serde_json::from_str::<Value>(text)

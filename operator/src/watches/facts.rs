@@ -19,7 +19,7 @@ use zephyr_crds::validate::LAST_APPLIED;
 use super::decode::{Facts, Metadata, document};
 use crate::children::service;
 use crate::controller::observed::{CoordinatorFacts, ObjectFacts, ServiceFacts, WorkersFacts};
-use crate::controller::turns::Standing;
+use crate::controller::turns::StartProgress;
 use crate::identity::JobIdentity;
 use crate::pods::{PodFacts, Role};
 
@@ -47,7 +47,7 @@ pub struct SeenJob {
     pub uid: String,
     /// Its resource version.
     pub version: String,
-    standing: Standing,
+    start_progress: StartProgress,
     kept: KeptJob,
 }
 
@@ -108,8 +108,8 @@ impl SeenJob {
     }
 
     /// Where it is on its way to work.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn start_progress(&self) -> StartProgress {
+        self.start_progress
     }
 
     /// Which job it is.
@@ -203,7 +203,9 @@ impl Facts for SeenJob {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             version: metadata.resource_version.clone().unwrap_or_default(),
-            standing: document.as_ref().map_or(Standing::Aside, Standing::of),
+            start_progress: document
+                .as_ref()
+                .map_or(StartProgress::Aside, StartProgress::of),
             kept: KeptJob::of(document),
         })
     }

@@ -13,7 +13,7 @@ use zephyr_crds::pipeline::SinkMode;
 
 use super::close::may_replace;
 use super::inputs::{Inputs, is_input};
-use super::intent::{Intent, IntentState, StandingIntent, intent_location, read_intent};
+use super::intent::{Intent, IntentState, StoredIntent, intent_location, read_intent};
 use super::output::Output;
 use super::owner::{Owner, place_of, read_old_files, read_owner};
 use super::replaced::as_listed;
@@ -74,7 +74,7 @@ enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
     /// An unfinished run of the job with this name, which this one continues.
-    heir_of: Option<Intent>,
+    continues: Option<Intent>,
     /// A job of another name that failed here, or that is gone.
     after: Option<Intent>,
     /// How it is known that it is gone.
@@ -94,18 +94,18 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
     let mut gone = None;
     for _ in 0..ROUNDS {
         let record = read_record(output).await?;
-        let standing = read_intent(&output.stores, &location).await?;
+        let stored = read_intent(&output.stores, &location).await?;
         let facts = Facts {
-            record: record.as_ref().map(|standing| standing.intent.clone()),
-            intent: standing.as_ref().map(|standing| standing.intent.clone()),
+            record: record.as_ref().map(|stored| stored.intent.clone()),
+            intent: stored.as_ref().map(|stored| stored.intent.clone()),
             manifest: read_owner(&output.stores, &manifest).await?,
             gone: gone.clone(),
         };
         match decide(output, &manifest, &facts)? {
             Step::GoOn => return Ok(()),
             Step::KeepRecord => {
-                if let Some(standing) = standing {
-                    keep_record(output, standing.found.bytes).await?;
+                if let Some(stored) = stored {
+                    keep_record(output, stored.found.bytes).await?;
                 }
             }
             Step::SayAgain => {
@@ -123,7 +123,7 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
             }
             Step::Claim(claim) => {
                 let intent = look_around(output, &manifest, &claim).await?;
-                say(output, &location, standing.as_ref(), &intent).await?;
+                say(output, &location, stored.as_ref(), &intent).await?;
                 if let Some(from) = &intent.took_over_from {
                     tracing::warn!(%location, from, "the output's folder is taken over");
                 }
@@ -219,9 +219,9 @@ fn decide_after(
 }
 
 impl Claim {
-    fn of(owner: Option<&Owner>, heir_of: Option<&Intent>, after: Option<&Intent>) -> Box<Self> {
+    fn of(owner: Option<&Owner>, continues: Option<&Intent>, after: Option<&Intent>) -> Box<Self> {
         Box::new(Self {
-            heir_of: heir_of.cloned(),
+            continues: continues.cloned(),
             after: after.cloned(),
             took_over: None,
             replaces: owner.map(|owner| owner.job_uid.clone()),
@@ -305,22 +305,22 @@ async fn look_around(
     if pattern.has_numbered_folders() {
         refuse_nested_outputs(output, &pattern).await?;
     }
-    let mut heirloom = Vec::new();
+    let mut inherited = Vec::new();
     if output.has_begun {
-        heirloom.push(output.pattern()?);
+        inherited.push(output.pattern()?);
     }
-    if let Some(earlier) = &claim.heir_of {
+    if let Some(earlier) = &claim.continues {
         intent.continues = true;
         let paths = earlier.earlier_paths.iter().chain([&earlier.path]);
         for path in paths {
-            heirloom.push(pattern_in(path, manifest)?);
+            inherited.push(pattern_in(path, manifest)?);
             if *path != output.path && !intent.earlier_paths.contains(path) {
                 intent.earlier_paths.push(path.clone());
             }
         }
         if intent.earlier_paths.len() > MAX_EARLIER_PATHS {
             return Err(OutputError::InTheWay {
-                found: format!("{} paths of earlier runs in {folder}", heirloom.len()),
+                found: format!("{} paths of earlier runs in {folder}", inherited.len()),
                 problem: "more than a job can keep track of",
                 allowed: "remove what earlier runs left there, with their _STARTED.json, or write to another folder",
             });
@@ -328,14 +328,14 @@ async fn look_around(
     }
     // The process of a job that has finished may have ended before it removed its staged files.
     intent.earlier_uids.extend(claim.replaces.clone());
-    let earlier = claim.heir_of.iter().chain(&claim.after);
+    let earlier = claim.continues.iter().chain(&claim.after);
     for earlier in earlier.chain(&claim.finished) {
         let uids = [&earlier.job_uid].into_iter().chain(&earlier.earlier_uids);
         intent
             .earlier_uids
             .extend(uids.take(MAX_EARLIER_UIDS).cloned());
     }
-    refuse_what_is_there(output, &pattern, heirloom).await?;
+    refuse_what_is_there(output, &pattern, inherited).await?;
     if let Some(failed) = &claim.after {
         for path in failed.earlier_paths.iter().chain([&failed.path]) {
             let theirs = pattern_in(path, manifest)?;
@@ -344,7 +344,7 @@ async fn look_around(
     }
     // A job with mode Refuse does not replace what a job with mode Overwrite had claimed to
     // replace.
-    let heirs = claim.heir_of.iter().chain(&claim.after);
+    let heirs = claim.continues.iter().chain(&claim.after);
     let mut files = BTreeSet::new();
     for earlier in heirs.filter(|_| output.mode == SinkMode::Overwrite) {
         intent
@@ -418,12 +418,12 @@ pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern,
 async fn refuse_what_is_there(
     output: &Output,
     pattern: &NamePattern,
-    heirloom: Vec<NamePattern>,
+    inherited: Vec<NamePattern>,
 ) -> Result<(), OutputError> {
     let may_be_replaced = output.mode == SinkMode::Overwrite;
     let wanted = move |entry: &Match| {
         let path = entry.location.path().as_ref();
-        let is_left = || heirloom.iter().any(|pattern| pattern.matches(path));
+        let is_left = || inherited.iter().any(|pattern| pattern.matches(path));
         entry.kind != MatchKind::File || !may_be_replaced && !is_left()
     };
     let sight = see(output, pattern, MAX_NAMED, wanted).await?;
@@ -496,17 +496,17 @@ pub(super) async fn sizes(
 async fn say(
     output: &Output,
     location: &Location,
-    standing: Option<&StandingIntent>,
+    stored: Option<&StoredIntent>,
     intent: &Intent,
 ) -> Result<(), OutputError> {
     let text = intent.print(location)?;
-    match standing {
+    match stored {
         None => {
             let placed = put_if_absent(&output.stores, location, text).await;
             let (Placed::Mine | Placed::Theirs(_)) = placed.map_err(OutputError::Store)?;
         }
-        Some(standing) => {
-            let replaced = replace(&output.stores, location, &standing.found, text).await;
+        Some(stored) => {
+            let replaced = replace(&output.stores, location, &stored.found, text).await;
             let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
         }
     }
@@ -514,14 +514,14 @@ async fn say(
 }
 
 /// The claim that the job stored when it took the folder.
-pub(super) async fn read_record(output: &Output) -> Result<Option<StandingIntent>, OutputError> {
+pub(super) async fn read_record(output: &Output) -> Result<Option<StoredIntent>, OutputError> {
     let location = output.record()?;
     let found = read_versioned(&output.stores, &location, super::intent::MAX_INTENT_BYTES).await;
     let Some(found) = found.map_err(OutputError::Storage)? else {
         return Ok(None);
     };
     match Intent::parse(&found.bytes) {
-        Ok(intent) => Ok(Some(StandingIntent { intent, found })),
+        Ok(intent) => Ok(Some(StoredIntent { intent, found })),
         Err(problem) => Err(OutputError::Storage(StorageError::new(
             "reading",
             &location,

@@ -63,8 +63,8 @@ pub async fn close(
         Some(_) if stands(output, &location, &text).await? => {
             // The process ended before it removed its claim, and perhaps before it removed what
             // other jobs had staged.
-            let standing = read_intent(&output.stores, &intent_location(&location)).await;
-            let intent = standing.ok().flatten().map(|standing| standing.intent);
+            let stored = read_intent(&output.stores, &intent_location(&location)).await;
+            let intent = stored.ok().flatten().map(|stored| stored.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
             writers.extend(own.into_iter().flat_map(|intent| intent.earlier_uids));
         }
@@ -181,8 +181,8 @@ async fn make_way(output: &Output, file: &OutputFile) -> Result<(), OutputError>
 async fn hold(output: &Output) -> Result<Intent, OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
-    if let Some(standing) = read_intent(&output.stores, &location).await? {
-        return mine(output, &location, standing.intent);
+    if let Some(stored) = read_intent(&output.stores, &location).await? {
+        return mine(output, &location, stored.intent);
     }
     // The claim is missing in the job's own storage too, so the job never held the folder.
     let Some(record) = read_record(output).await? else {
@@ -368,9 +368,7 @@ async fn release(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
     let is_own = match read_intent(&output.stores, &location).await {
-        Ok(standing) => {
-            standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str())
-        }
+        Ok(stored) => stored.is_some_and(|stored| stored.intent.job_uid == output.job.as_str()),
         Err(error) if error.is_transient() => return Err(error),
         Err(_) => false,
     };
@@ -392,19 +390,19 @@ async fn release(output: &Output) -> Result<(), OutputError> {
 pub async fn give_up(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
-    let Some(standing) = read_intent(&output.stores, &location).await? else {
+    let Some(stored) = read_intent(&output.stores, &location).await? else {
         return Ok(());
     };
-    let is_own = standing.intent.job_uid == output.job.as_str();
-    if !is_own || standing.intent.state == IntentState::Failed {
+    let is_own = stored.intent.job_uid == output.job.as_str();
+    if !is_own || stored.intent.state == IntentState::Failed {
         return Ok(());
     }
     let failed = Intent {
         state: IntentState::Failed,
-        ..standing.intent
+        ..stored.intent
     };
     let text = failed.print(&location)?;
-    let replaced = replace(&output.stores, &location, &standing.found, text).await;
+    let replaced = replace(&output.stores, &location, &stored.found, text).await;
     // If something else is there by now, another job holds the folder.
     let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
     Ok(())

@@ -89,7 +89,7 @@ pub(super) struct Intent {
 
 /// A claim that exists, with the version that is needed to replace it.
 #[derive(Clone, Debug)]
-pub(super) struct StandingIntent {
+pub(super) struct StoredIntent {
     pub(super) intent: Intent,
     pub(super) found: Versioned,
 }
@@ -166,13 +166,13 @@ pub(super) fn intent_location(manifest: &Location) -> Location {
 pub(super) async fn read_intent(
     stores: &Stores,
     location: &Location,
-) -> Result<Option<StandingIntent>, OutputError> {
+) -> Result<Option<StoredIntent>, OutputError> {
     let found = read_versioned(stores, location, MAX_INTENT_BYTES).await;
     let Some(found) = found.map_err(OutputError::Store)? else {
         return Ok(None);
     };
     match Intent::parse(&found.bytes) {
-        Ok(intent) => Ok(Some(StandingIntent { intent, found })),
+        Ok(intent) => Ok(Some(StoredIntent { intent, found })),
         Err(problem) => Err(OutputError::Unknown {
             folder: location.parent().to_string(),
             object: location.to_string(),

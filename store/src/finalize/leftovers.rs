@@ -125,8 +125,8 @@ async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     if let Some(owner) = read_owner(&output.stores, &manifest).await? {
         return Ok(owner.is(&output.job));
     }
-    let standing = read_intent(&output.stores, &intent_location(&manifest)).await?;
-    Ok(standing.is_some_and(|standing| standing.intent.job_uid == output.job.as_str()))
+    let stored = read_intent(&output.stores, &intent_location(&manifest)).await?;
+    Ok(stored.is_some_and(|stored| stored.intent.job_uid == output.job.as_str()))
 }
 
 /// Removes what killed attempts of these jobs have staged beside the final files on a local disk.

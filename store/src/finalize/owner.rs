@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_a_manifest_lists_only_output_below_its_folder_is_taken_for_old_files() {
+    async fn only_listed_output_below_the_manifests_folder_counts_as_old_files() {
         let stores = Stores::in_memory();
         let uris = [
             "s3://b/out/part-0",

@@ -178,7 +178,7 @@ async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTi
         }
         None => return Err("it does not say where its ledger is".to_owned()),
     }
-    let cannot = |error: &dyn std::fmt::Display| format!("its ledger cannot be looked at: {error}");
+    let cannot = |error: &dyn std::fmt::Display| format!("its ledger cannot be read: {error}");
     let job = JobUid::parse(&owner.job_uid).map_err(|error| cannot(&error))?;
     let storage = JobStorage::new(output.stores.clone(), &own, job);
     let storage = storage.map_err(|error| cannot(&error))?;

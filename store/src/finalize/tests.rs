@@ -387,10 +387,10 @@ async fn a_manifest_or_a_claim_that_no_job_wrote_is_refused_by_either_mode() {
             let before = world.files().await;
             let output = world.output("new", mode, PATH, usize::MAX);
             let error = run(&output, 1).await.unwrap_err().to_string();
-            let told = format!(
+            let expected = format!(
                 "it is not known whose output s3://b/out holds (got s3://b/out/{name}, of which"
             );
-            assert!(error.contains(&told), "{error}");
+            assert!(error.contains(&expected), "{error}");
             assert_eq!(world.files().await, before);
         }
     }
@@ -428,8 +428,8 @@ async fn files_that_come_while_the_job_runs_are_named_and_no_manifest_is_written
     claim(&output).await.unwrap();
     world.put("out/p-0.jsonl", "of another").await;
     let error = close(&output, "digest", &files).await.unwrap_err();
-    let told = "(got s3://b/out/p-0.jsonl of 10 bytes; 5 were written)";
-    assert!(error.to_string().contains(told), "{error}");
+    let expected = "(got s3://b/out/p-0.jsonl of 10 bytes; 5 were written)";
+    assert!(error.to_string().contains(expected), "{error}");
     assert!(
         !world
             .names()
@@ -569,7 +569,7 @@ async fn a_claim_that_was_removed_while_its_job_runs_is_written_again() {
 
 /// A put may arrive after its process has ended, and after its job has ended.
 #[tokio::test]
-async fn a_claim_that_outlives_its_finished_job_keeps_nobody_out() {
+async fn the_claim_of_a_finished_job_excludes_nobody() {
     let world = World::default();
     let first = world.output("a", Refuse, PATH, usize::MAX);
     claim(&first).await.unwrap();
@@ -602,7 +602,7 @@ async fn a_claim_that_outlives_its_finished_job_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_way() {
+async fn on_a_local_disk_output_is_replaced_and_what_is_not_a_file_is_refused() {
     use std::os::unix::fs::symlink;
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join("out").join(name);
@@ -630,15 +630,15 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
         .await
         .unwrap();
     std::fs::write(at(".p-0.jsonl.dead.e1a1"), "x").unwrap();
-    let heir = world.output("heir", Refuse, &numbered, usize::MAX);
-    claim(&heir).await.unwrap();
+    let successor = world.output("heir", Refuse, &numbered, usize::MAX);
+    claim(&successor).await.unwrap();
     std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
     let mut files = own_files(&numbered, 1);
     files[0].1.place = FilePlace::from(FinalPlace::Staged {
         uri: path("p-0.jsonl"),
         staged: path(".p-0.jsonl.heir.e1a1"),
     });
-    close(&heir, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files).await.unwrap();
     assert!(!at(".p-0.jsonl.dead.e1a1").exists());
 
     std::fs::remove_file(at("_SUCCESS.json")).unwrap();
@@ -646,13 +646,13 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_no_plain_file_is_in_the_
     std::fs::write(at("elsewhere/x"), "x").unwrap();
     symlink(at("elsewhere"), at("7")).unwrap();
     std::fs::create_dir(at("p-9.jsonl")).unwrap();
-    for (rest, told) in [
+    for (rest, expected) in [
         ("{shard}/x", "is behind a symbolic link to a folder"),
         ("p-{shard}.jsonl", "a folder has the name of an output file"),
     ] {
         let output = world.output("c", Overwrite, &path(rest), usize::MAX);
         let error = claim(&output).await.unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
     assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
 }
@@ -837,12 +837,12 @@ async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
         )
     );
     // If the old job comes back, it writes no further file.
-    let told = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
+    let expected = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
     for error in [
         claim(&old).await.unwrap_err(),
         hold_output(&old).await.unwrap_err(),
     ] {
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
     // A file that it completed too late is found by its contents.
     rivals.world.put("out/p-0.jsonl", "stale").await;
@@ -859,10 +859,10 @@ async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
 async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     let refused = |error: OutputError, reason: &str| {
         assert!(!error.is_transient());
-        let told = format!(
+        let expected = format!(
             "spec.pipeline.sink.files.path: another job has begun to write to s3://b/out and has not ended (got s3://b/out/_STARTED.json of job ns/old, uid old), and its folder is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `aws s3 rm 's3://b/out/_STARTED.json'`"
         );
-        assert_eq!(error.to_string(), told);
+        assert_eq!(error.to_string(), expected);
     };
     // It wrote a sign some minutes ago.
     let rivals = Rivals::new();
@@ -948,8 +948,8 @@ async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
             let mut watch = OwnerWatch::default();
             for _ in 0..2 {
                 let error = super::claim(&new, &mut watch).await.unwrap_err();
-                let told = "is not taken over because its ledger cannot be looked at: ";
-                assert!(error.to_string().contains(told), "{error}");
+                let expected = "is not taken over because its ledger cannot be read: ";
+                assert!(error.to_string().contains(expected), "{error}");
                 tokio::time::sleep(MINUTES).await;
             }
         }
@@ -1042,11 +1042,11 @@ async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
     claim(&world.output("dead", Refuse, &numbered, usize::MAX))
         .await
         .unwrap();
-    let heir = world.output("heir", Refuse, &numbered, usize::MAX);
-    claim(&heir).await.unwrap();
+    let successor = world.output("heir", Refuse, &numbered, usize::MAX);
+    claim(&successor).await.unwrap();
     std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
     let started = std::fs::read(at("_STARTED.json")).unwrap();
-    close(&heir, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files).await.unwrap();
     let end_before_removal = || {
         std::fs::write(at("_STARTED.json"), &started).unwrap();
         for name in staged {
@@ -1055,7 +1055,7 @@ async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
     };
     // The next coordinator of the same job.
     end_before_removal();
-    close(&heir, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files).await.unwrap();
     assert!(staged.iter().all(|name| !at(name).exists()));
     assert!(!at("_STARTED.json").exists());
     // Only a job that replaces the output comes.

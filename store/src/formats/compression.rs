@@ -85,7 +85,7 @@ pub(crate) enum CompressedError {
     )]
     Dictionary { id: u32 },
     /// Reading continued after an error.
-    #[error("reading went on after an error")]
+    #[error("reading continued after an error")]
     Failed,
 }
 

@@ -142,7 +142,7 @@ mod tests {
         b"PK\x03\x04\x14\0\0\0\x08\0\x21\x53\x21\x53abcd\x05\0\0\0\x03\0\0\0\x01\0\0\0a";
 
     #[test]
-    fn what_is_no_text_is_named_and_what_may_be_text_is_not() {
+    fn other_kinds_of_files_are_named_and_what_may_be_text_is_not() {
         for (head, expected) in [
             (&b"\x1f\x8b\x08"[..], Some("gzip")),
             (b"\x28\xb5\x2f\xfd\x04", Some("zstd")),

@@ -219,7 +219,7 @@ fn first_lines(good: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_log_object_a_seal_and_a_snapshot_that_are_not_what_they_should_be_are_refused_by_name() {
+async fn a_damaged_log_object_seal_or_snapshot_is_refused_by_name() {
     // The lines of a snapshot are not records: if the kind is wrong, they cannot be read either.
     for (name, other_kinds) in [
         ("epochs/1/log/4", &["open", "merged", "snapshot"][..]),
@@ -251,7 +251,7 @@ async fn a_log_object_a_seal_and_a_snapshot_that_are_not_what_they_should_be_are
 }
 
 #[tokio::test]
-async fn a_merged_object_is_refused_by_name_even_where_the_snapshot_vouches_for_it() {
+async fn a_damaged_merged_object_is_refused_by_name_although_a_snapshot_lists_it() {
     let name = "epochs/1/merged/0";
     let good = read(&ledger().await, name).await;
     let cases = [
@@ -302,13 +302,13 @@ async fn a_snapshot_that_names_what_cannot_be_is_refused_and_costs_no_memory() {
         let body = format!("{}{lines}{lines}", first_lines(&with_one));
         write(&storage, "epochs/1/snapshots/4", sealed(1, &body)).await;
         let Err(LedgerError::Refused {
-            object: told,
+            object: expected,
             problem,
         }) = take_over(&storage).await
         else {
             panic!("{lines} was taken")
         };
-        assert_eq!(told, format!("s3://b/jobs/uid{object}"), "{problem}");
+        assert_eq!(expected, format!("s3://b/jobs/uid{object}"), "{problem}");
         assert!(problem.contains(said), "{lines}: {problem}");
     }
 }

@@ -33,9 +33,7 @@ pub enum LedgerError {
     #[error("the ledger's address: {0}")]
     Address(#[source] LocationError),
     /// After `Unavailable`, other records were appended than those of the unfinished call.
-    #[error(
-        "the ledger still has to find out about an earlier append: append the same records again first"
-    )]
+    #[error("the result of an earlier append is unknown: append the same records again first")]
     InDoubt,
 }
 

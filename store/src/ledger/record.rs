@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shuffle_file_that_is_not_its_attempts_own_is_no_record() {
+    fn a_shuffle_file_that_is_not_its_attempts_own_is_not_recorded() {
         let of = |path: &str| {
             let stored = serde_json::json!({
                 "type": "done",

@@ -484,13 +484,13 @@ async fn an_append_whose_fate_is_unknown_is_settled_by_the_same_append() {
             })
         };
         let good = storage(&inner, tricks);
-        let impatient = JobStorage::new(
-            good.stores().clone().with_patience(Duration::ZERO),
+        let without_retries = JobStorage::new(
+            good.stores().clone().with_retry_time(Duration::ZERO),
             "s3://b/jobs",
             good.job().clone(),
         )
         .unwrap();
-        let mut first = Ledger::take_over(&impatient, token(1)).await.unwrap();
+        let mut first = Ledger::take_over(&without_retries, token(1)).await.unwrap();
         *broken.lock().unwrap() = true;
         assert!(matches!(
             first.ledger.append(&[fact(1)]).await,

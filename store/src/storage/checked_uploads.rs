@@ -149,7 +149,7 @@ async fn damaging(fault: Fault) -> (FakeHttp, Stores) {
         client_retries: 2,
         ..Times::default()
     });
-    (server, stores.with_patience(Duration::from_secs(5)))
+    (server, stores.with_retry_time(Duration::from_secs(5)))
 }
 
 /// Writes a file as a task does.

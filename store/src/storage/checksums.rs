@@ -40,7 +40,7 @@ pub(crate) struct WrongChecksum {
 
 /// What a store reports about a whole object, besides size and etag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct ReportedSums {
     /// CRC-32C over all bytes.
     pub(super) crc32c: Option<u32>,
     /// The etag is not made from the bytes, because they are encrypted with a customer's key.
@@ -156,7 +156,7 @@ impl Sent {
     }
 }
 
-impl Told {
+impl ReportedSums {
     /// Reads the answer to a request for an object's metadata.
     pub(super) fn of(answer: &HeaderMap) -> Self {
         Self {
@@ -397,8 +397,8 @@ mod tests {
                 "{scheme:?} {headers:?}: {checked:?}"
             );
         }
-        let told = Told::of(&answer(&[("x-goog-hash", &google)]));
-        assert_eq!(told.crc32c, Some(crc32c::crc32c(b"some")));
+        let reported = ReportedSums::of(&answer(&[("x-goog-hash", &google)]));
+        assert_eq!(reported.crc32c, Some(crc32c::crc32c(b"some")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use object_store::client::{
 
 use crate::storage::Scheme;
 use crate::storage::answer::{Said, is_xml_error};
-use crate::storage::checksums::{Sent, Told};
+use crate::storage::checksums::{ReportedSums, Sent};
 use crate::storage::error_codes::{Class, class_of, codes};
 use crate::storage::ranges::Asked;
 
@@ -78,8 +78,8 @@ impl HttpService for StoreClient {
                     checked.map_err(|wrong| HttpError::new(HttpErrorKind::Interrupted, wrong))?;
                 }
                 if method == Method::HEAD {
-                    let told = Told::of(response.headers());
-                    response.extensions_mut().insert(told);
+                    let reported = ReportedSums::of(response.headers());
+                    response.extensions_mut().insert(reported);
                 }
             }
             match asked {

@@ -20,7 +20,10 @@ pub(super) fn can_be_a_part(location: &Location) -> bool {
 }
 
 /// The tag of the object under a name; empty if there is none.
-pub(super) async fn standing(stores: &Stores, location: &Location) -> Result<String, StorageError> {
+pub(super) async fn replaceable(
+    stores: &Stores,
+    location: &Location,
+) -> Result<String, StorageError> {
     let store = stores.open(location)?.objects;
     let head = persist(stores, "looking for", location, || {
         store.head(location.path())
@@ -32,8 +35,8 @@ pub(super) async fn standing(stores: &Stores, location: &Location) -> Result<Str
     }
 }
 
-/// Puts the file in place of the object that [`standing`] returned. If another object is there by
-/// now, the result is that there is no such upload.
+/// Puts the file in place of the object that [`replaceable`] returned. If another object is there
+/// by now, the result is that there is no such upload.
 pub(super) async fn put(
     stores: &Stores,
     location: &Location,
@@ -50,7 +53,7 @@ pub(super) async fn put(
         Err(error) if matches!(error.cause, Cause::AlreadyExists | Cause::Changed) => {}
         Err(error) => return Err(error),
     }
-    if standing(stores, location).await? != replaced {
+    if replaceable(stores, location).await? != replaced {
         return Err(StorageError::new(CALL, location, Cause::NoSuchUpload));
     }
     // The obstacle is not a file but parts that somebody uploaded and never completed. Putting a

@@ -356,7 +356,7 @@ fn by_call(error: &object_store::Error) -> Option<Cause> {
 /// memory.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "the client's errors are not exhaustive; what is not named is told in its words"
+    reason = "the client's errors are not exhaustive; others are reported in its words"
 )]
 fn classify_rest(object: &Location, error: &object_store::Error) -> Cause {
     let deepest = deepest(error);

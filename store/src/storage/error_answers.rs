@@ -247,7 +247,9 @@ async fn a_part_that_the_store_calls_damaged_or_incomplete_is_sent_again() {
         }
     })
     .await;
-    let stores = server.stores().with_patience(super::Duration::from_mins(1));
+    let stores = server
+        .stores()
+        .with_retry_time(super::Duration::from_mins(1));
     let location = location(Scheme::S3, "k");
     let store = stores.open(&location).unwrap().multipart.unwrap();
     let upload = "u".to_owned();

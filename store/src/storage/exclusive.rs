@@ -1,7 +1,7 @@
 //! Put-if-absent with a clear outcome, on stores whose own answer is not clear.
 //!
-//! A store may answer "already exists" to the retry of one's own write, and after a conflict in
-//! which nothing was written. So that answer is followed by a read. Equal bytes are one's own,
+//! A store may answer "already exists" to the retry of a write that succeeded, and after a conflict
+//! in which nothing was written. So that answer is followed by a read. Equal bytes are one's own,
 //! because they carry the writer's token; other bytes belong to another writer; if there is no
 //! object, the put is tried again.
 

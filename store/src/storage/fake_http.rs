@@ -127,7 +127,7 @@ impl FakeHttp {
         ];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
         Stores::of_options(BTreeMap::from(options))
-            .with_patience(Duration::ZERO)
+            .with_retry_time(Duration::ZERO)
             .with_times(Times {
                 client_retries: 0,
                 ..Times::default()

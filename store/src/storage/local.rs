@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_folder_is_no_error_and_holds_nothing() {
+    async fn a_missing_folder_is_not_an_error_and_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "file", "x");
         for pattern in ["none/*", "none/x", "file/*", "file/x", "**/none/**", "*/x"] {

@@ -55,11 +55,11 @@ fn judge(path: &Path, need: Need, seen: &[(PathBuf, Seen)]) -> Option<String> {
         (Seen::Nothing | Seen::Unknown, _)
         | (Seen::File, Need::File)
         | (Seen::Folder, Need::Folder) => return None,
-        (Seen::Folder, Need::File) => "is a folder where a file is needed",
-        (Seen::File, Need::Folder) => "is a file where a folder is needed",
+        (Seen::Folder, Need::File) => "is a folder, but a file is needed",
+        (Seen::File, Need::Folder) => "is a file, but a folder is needed",
         (Seen::DeadLink, _) => "is a symbolic link that leads nowhere",
-        (Seen::Special, Need::File) => "is a pipe, a socket or a device where a file is needed",
-        (Seen::Special, Need::Folder) => "is a pipe, a socket or a device where a folder is needed",
+        (Seen::Special, Need::File) => "is a pipe, a socket or a device, but a file is needed",
+        (Seen::Special, Need::Folder) => "is a pipe, a socket or a device, but a folder is needed",
     };
     Some(format!("{} {problem}", step.display()))
 }
@@ -110,25 +110,25 @@ mod tests {
                 "folder",
                 Need::File,
                 "folder",
-                "is a folder where a file is needed",
+                "is a folder, but a file is needed",
             ),
             (
                 "link",
                 Need::File,
                 "link",
-                "is a folder where a file is needed",
+                "is a folder, but a file is needed",
             ),
             (
                 "file",
                 Need::Folder,
                 "file",
-                "is a file where a folder is needed",
+                "is a file, but a folder is needed",
             ),
             (
                 "file/x/y",
                 Need::File,
                 "file",
-                "is a file where a folder is needed",
+                "is a file, but a folder is needed",
             ),
             ("dead", Need::File, "dead", dead),
             ("dead", Need::Folder, "dead", dead),
@@ -139,7 +139,7 @@ mod tests {
                 "device",
                 Need::File,
                 "device",
-                "is a pipe, a socket or a device where a file is needed",
+                "is a pipe, a socket or a device, but a file is needed",
             ),
         ] {
             let expected =

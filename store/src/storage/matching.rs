@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_a_disk_folders_links_and_names_that_are_no_text_are_told_apart() {
+    async fn on_a_disk_folders_links_and_names_that_are_not_text_are_distinguished() {
         use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::symlink;
         let local = tempfile::tempdir().unwrap();
@@ -497,12 +497,12 @@ mod tests {
             let found = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
             let mut found = found.await.unwrap().entries;
             found.sort_by_key(|entry| entry.location.clone());
-            let told = |entry: &Match| {
+            let expected = |entry: &Match| {
                 let uri = entry.location.to_string();
                 let name = uri.strip_prefix(&format!("{root}/")).unwrap();
                 (name.to_owned(), entry.kind)
             };
-            found.iter().map(told).collect::<Vec<_>>()
+            found.iter().map(expected).collect::<Vec<_>>()
         };
         assert_eq!(
             seen("{shard}/x.jsonl").await,
@@ -524,12 +524,12 @@ mod tests {
         let pattern = pattern(&format!("{root}/file/{{shard}}"));
         let error = list_matching(&stores, &pattern, 100, Arc::new(|_| true));
         let error = error.await.unwrap_err().to_string();
-        let told = "/out/file is a file where a folder is needed";
-        assert!(error.contains(told), "{error}");
+        let expected = "/out/file is a file, but a folder is needed";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[tokio::test]
-    async fn odd_keys_in_the_folder_break_no_listing_and_are_no_output() {
+    async fn odd_keys_in_the_folder_break_no_listing_and_are_not_output() {
         let keys = [
             entry(b"out/p-", 0),
             entry(b"out/p-/", 0),

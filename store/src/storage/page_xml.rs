@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_listing_is_refused() {
+    fn an_incomplete_listing_is_refused() {
         for (body, problem) in [
             ("", "it ends too early"),
             ("<ListBucketResult><Contents>", "it ends too early"),

@@ -230,7 +230,7 @@ impl Way {
         self.empty_in_a_row = if is_empty { self.empty_in_a_row + 1 } else { 0 };
         if self.empty_in_a_row > MAX_EMPTY_PAGES {
             return Err(format!(
-                "the store sent more than {MAX_EMPTY_PAGES} pages without an object in a row, and more were to follow"
+                "the store sent more than {MAX_EMPTY_PAGES} pages without an object in a row, and announced more"
             ));
         }
         let Some(next) = page.next.clone() else {
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_address_can_hold_is_told_apart() {
+    fn a_key_that_no_address_can_hold_is_listed_separately() {
         let place = Location::parse("s3://b/in").unwrap();
         for (key, problem) in [
             (b"a//x".as_slice(), "its name has an empty segment"),

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_file_matches_only_where_the_pattern_names_it() {
+    fn a_marker_file_matches_only_if_the_pattern_names_it() {
         for (pattern, name, expected) in [
             ("*", "_SUCCESS", false),
             ("*", ".part.crc", false),
@@ -436,7 +436,7 @@ mod tests {
         /// The names here begin with letters; globset compares `?` with bytes, and `[!a]` with
         /// slashes too.
         #[test]
-        fn names_of_letters_match_as_in_globset(
+        fn patterns_match_as_in_globset(
             pattern in "(\\*\\*|([ab*?]|\\[[ab]\\]|\\{a,b\\*\\}|\\{ab,b/a\\}){1,3})(/(\\*\\*|([ab*?]|\\[[ab]\\]){1,3})){0,3}",
             name in "[ab]{1,3}(/[ab]{1,2}){0,3}",
         ) {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::storage::{CallKind, Location, StorageError, Stores, remove_object};
 
 /// How long one answer may take: a slower store counts as unavailable for everybody.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The neighbouring object that is read, so that the same part of the store has to answer. An
 /// answer that it does not exist is an answer.
@@ -99,7 +99,7 @@ async fn ask_to_read(stores: &Stores, folder: &Location) -> Answer {
     let Ok(store) = stores.open(&asked) else {
         return Answer::Missing;
     };
-    match timeout(PATIENCE, store.objects.get(asked.path())).await {
+    match timeout(ANSWER_TIMEOUT, store.objects.get(asked.path())).await {
         Ok(Ok(_) | Err(object_store::Error::NotFound { .. })) => Answer::Given,
         Ok(Err(error)) => refusal(&StorageError::from_store("reading", &asked, &error)),
         Err(_) => Answer::Missing,
@@ -115,15 +115,15 @@ async fn ask_to_write(stores: &Stores, folder: &Location) -> Answer {
     let put = store
         .objects
         .put(asked.path(), PutPayload::from_static(WRITTEN));
-    let answer = match timeout(PATIENCE, put).await {
+    let answer = match timeout(ANSWER_TIMEOUT, put).await {
         Ok(Ok(_)) => Answer::Given,
         Ok(Err(error)) => refusal(&StorageError::from_store("writing", &asked, &error)),
         Err(_) => Answer::Missing,
     };
     // Whatever the answer was, the write may have been carried out.
-    let removed = timeout(PATIENCE, remove_object(stores, &asked)).await;
+    let removed = timeout(ANSWER_TIMEOUT, remove_object(stores, &asked)).await;
     if !matches!(removed, Ok(Ok(()))) {
-        tracing::debug!(object = %asked, "what was written to ask the store may stay");
+        tracing::debug!(object = %asked, "a test object may remain in the store");
     }
     answer
 }
@@ -238,7 +238,7 @@ mod tests {
     ];
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_outage_of_writes_or_of_one_prefix_is_no_fault_of_one_object() {
+    async fn an_outage_of_writes_or_of_one_prefix_is_not_blamed_on_one_object() {
         for Outage { name, fails, alone } in OUTAGES {
             let objects = Arc::new(Mutex::new(Vec::<String>::new()));
             let held = Arc::clone(&objects);

@@ -97,10 +97,10 @@ impl Asked {
     }
 
     fn check(self, headers: &HeaderMap) -> Result<(), WrongRange> {
-        let told = headers.get(CONTENT_RANGE);
-        let told = told.map_or("", |told| told.to_str().unwrap_or_default());
-        let Some((first, last, total)) = parse(told) else {
-            return Err(WrongRange::Unnamed(told.to_owned()));
+        let header = headers.get(CONTENT_RANGE);
+        let header = header.map_or("", |header| header.to_str().unwrap_or_default());
+        let Some((first, last, total)) = parse(header) else {
+            return Err(WrongRange::Unnamed(header.to_owned()));
         };
         if first == self.first && Some(last) == self.last_of(total) {
             return Ok(());
@@ -148,10 +148,10 @@ impl Asked {
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         };
         parts.status = StatusCode::PARTIAL_CONTENT;
-        let told = format!("bytes {}-{last}/{total}", self.first);
+        let header = format!("bytes {}-{last}/{total}", self.first);
         let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
-        let told = HeaderValue::from_str(&told).map_err(invalid)?;
-        parts.headers.insert(CONTENT_RANGE, told);
+        let header = HeaderValue::from_str(&header).map_err(invalid)?;
+        parts.headers.insert(CONTENT_RANGE, header);
         let length = HeaderValue::from(range.len());
         parts.headers.insert(CONTENT_LENGTH, length);
         Ok(HttpResponse::from_parts(parts, range.freeze().into()))
@@ -168,8 +168,8 @@ impl Asked {
 }
 
 /// First byte, last byte and size of `bytes 0-7/8`.
-fn parse(told: &str) -> Option<(u64, u64, u64)> {
-    let (range, total) = told.trim().strip_prefix("bytes ")?.split_once('/')?;
+fn parse(header: &str) -> Option<(u64, u64, u64)> {
+    let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
 }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn only_the_range_that_was_asked_for_is_right_or_what_the_object_has_of_it() {
         let asked = Asked { first: 8, last: 15 };
-        for (told, is_right) in [
+        for (header, is_right) in [
             ("bytes 8-15/100", true),
             ("bytes 8-15/16", true),
             ("bytes 8-11/12", true),
@@ -196,8 +196,8 @@ mod tests {
             ("multipart/byteranges", false),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, told.parse().unwrap());
-            assert_eq!(asked.check(&headers).is_ok(), is_right, "{told:?}");
+            headers.insert(CONTENT_RANGE, header.parse().unwrap());
+            assert_eq!(asked.check(&headers).is_ok(), is_right, "{header:?}");
         }
         let wrong = asked.check(&HeaderMap::new()).unwrap_err();
         assert_eq!(wrong, WrongRange::Unnamed(String::new()));

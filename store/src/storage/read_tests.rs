@@ -58,7 +58,7 @@ async fn an_object_of_several_ranges_is_read_in_order_and_counted() {
 }
 
 #[test]
-fn a_runtime_that_ends_is_not_taken_for_the_end_of_the_file() {
+fn the_end_of_a_runtime_is_not_mistaken_for_the_end_of_the_file() {
     let stores = Stores::in_memory();
     let location = Location::parse("s3://b/k").unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -164,7 +164,7 @@ async fn a_reader_that_takes_a_minute_for_each_megabyte_reads_all() {
             }
         })
     });
-    let stores = tricky(&inner, tricks).with_patience(Duration::from_mins(2));
+    let stores = tricky(&inner, tricks).with_retry_time(Duration::from_mins(2));
     let location = Location::parse("s3://b/k").unwrap();
     let content = pattern(40 << 20);
     let file = put(&stores, &location, content.clone()).await;
@@ -198,8 +198,8 @@ async fn serving(content: Vec<u8>) -> (FakeHttp, Arc<AtomicU64>) {
             Some((start, _)) if start >= all => Reply::error(416, "InvalidRange"),
             Some((start, end)) => {
                 let range = start..end.min(all);
-                let told = format!("bytes {start}-{}/{all}", range.end - 1);
-                let reply = good(206, content.slice(range)).with("content-range", told);
+                let expected = format!("bytes {start}-{}/{all}", range.end - 1);
+                let reply = good(206, content.slice(range)).with("content-range", expected);
                 // Each range takes longer than the one before: one is in progress while that one
                 // waits to be consumed.
                 let number = start as u64 / RANGE_BYTES;
@@ -225,7 +225,7 @@ async fn a_slow_reader_outlasts_every_timer_of_a_real_connection() {
             client_retries: 0,
             ..Times::default()
         })
-        .with_patience(Duration::from_secs(1));
+        .with_retry_time(Duration::from_secs(1));
     let location = Location::parse("s3://b/k").unwrap();
     let file = InputFile {
         uri: location.to_string(),
@@ -342,7 +342,7 @@ async fn read_from(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_of_another_version_or_size_is_not_taken_for_the_listed_object() {
+async fn an_answer_of_another_version_or_size_is_not_accepted_for_the_listed_object() {
     const CHANGED: &str = "reading s3://b/k: changed while reading: it is not the object that was listed when the job was planned";
     for (listed, tag, range, expected) in [
         (Some("\"a\""), Some("\"a\""), "bytes 0-19/20", Ok(())),

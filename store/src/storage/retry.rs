@@ -64,7 +64,7 @@ pub(crate) struct Pauses {
     chance: Chance,
     first_failure: Option<Instant>,
     failures: u32,
-    patience: Duration,
+    retry_time: Duration,
     next: Duration,
     reminder: Reminder,
 }
@@ -72,15 +72,15 @@ pub(crate) struct Pauses {
 impl Pauses {
     pub(crate) fn new(stores: &Stores) -> Self {
         let chance = stores.chance().clone();
-        Self::of(chance, stores.patience(), stores.first_pause())
+        Self::of(chance, stores.retry_time(), stores.first_pause())
     }
 
-    fn of(chance: Chance, patience: Duration, first: Duration) -> Self {
+    fn of(chance: Chance, retry_time: Duration, first: Duration) -> Self {
         Self {
             chance,
             first_failure: None,
             failures: 0,
-            patience,
+            retry_time,
             next: first,
             reminder: Reminder::default(),
         }
@@ -110,7 +110,7 @@ impl Pauses {
     fn pause_at(&mut self, now: Instant) -> Option<Duration> {
         let first_failure = *self.first_failure.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
-        if now.duration_since(first_failure) >= self.patience {
+        if now.duration_since(first_failure) >= self.retry_time {
             return None;
         }
         let pause = self.next.mul_f64(self.chance.jitter());
@@ -133,10 +133,10 @@ mod tests {
         let began = Instant::now();
         let outage = Duration::from_mins(10);
         let mut pauses = Pauses::of(Chance::system(), outage, Duration::from_millis(100));
-        let (mut now, mut tries, mut told) = (began, 1, 0);
+        let (mut now, mut tries, mut reminders) = (began, 1, 0);
         let mut longest = Duration::ZERO;
         loop {
-            told += u32::from(pauses.reminder.is_due(now));
+            reminders += u32::from(pauses.reminder.is_due(now));
             let Some(pause) = pauses.pause_at(now) else {
                 break;
             };
@@ -147,11 +147,11 @@ mod tests {
         assert!(now.duration_since(began) >= outage);
         assert!(longest <= LONGEST_PAUSE);
         assert!((60..200).contains(&tries), "{tries} tries");
-        assert!((10..=11).contains(&told), "{told} lines");
+        assert!((10..=11).contains(&reminders), "{reminders} lines");
     }
 
     #[tokio::test]
-    async fn a_store_that_asks_for_patience_is_asked_again_until_it_answers() {
+    async fn a_throttling_store_is_asked_again_until_it_answers() {
         let inner = Arc::new(InMemory::new());
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_counts_from_the_first_failure_and_its_end_is_reported() {
-        let stores = Stores::in_memory().with_patience(Duration::from_mins(2));
+    async fn retry_time_counts_from_the_first_failure_and_its_end_is_reported() {
+        let stores = Stores::in_memory().with_retry_time(Duration::from_mins(2));
         // The call takes longer than the whole patience, and is still made once more.
         let (calls, error) = failing(&stores, Duration::from_mins(10)).await;
         assert_eq!(calls, 2);
@@ -204,8 +204,8 @@ mod tests {
         );
         let (calls, error) = failing(&stores, Duration::ZERO).await;
         assert!((15..60).contains(&calls), "{calls}");
-        let told = format!("; it was tried {calls} times in 12");
-        assert!(error.contains(&told), "{error}");
+        let reminders = format!("; it was tried {calls} times in 12");
+        assert!(error.contains(&reminders), "{error}");
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_tried_once_says_nothing_of_tries() {
-        let stores = Stores::in_memory().with_patience(Duration::ZERO);
+        let stores = Stores::in_memory().with_retry_time(Duration::ZERO);
         let (calls, error) = failing(&stores, Duration::from_secs(1)).await;
         assert_eq!(calls, 1);
         assert!(error.ends_with(": 503 Service Unavailable"), "{error}");

@@ -56,7 +56,7 @@ impl Default for Times {
 }
 
 /// How long a call is tried in total, by default.
-const PATIENCE: Duration = Duration::from_mins(2);
+const RETRY_TIME: Duration = Duration::from_mins(2);
 
 /// The pause before the first retry; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -85,7 +85,7 @@ pub struct Store {
 pub struct Stores {
     options: Arc<BTreeMap<String, String>>,
     clients: Arc<Mutex<BTreeMap<String, Store>>>,
-    patience: Duration,
+    retry_time: Duration,
     times: Times,
     in_memory: bool,
     reads_environment: bool,
@@ -100,7 +100,7 @@ impl Stores {
         Self {
             options: Arc::new(options),
             clients: Arc::default(),
-            patience: PATIENCE,
+            retry_time: RETRY_TIME,
             times: Times::default(),
             in_memory: false,
             reads_environment: true,
@@ -127,8 +127,8 @@ impl Stores {
 
     /// How long a call is tried again before it fails.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_retry_time(self, retry_time: Duration) -> Self {
+        Self { retry_time, ..self }
     }
 
     /// With other timeouts for each call.
@@ -151,8 +151,8 @@ impl Stores {
     }
 
     /// How long a call is tried again before it fails.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn retry_time(&self) -> Duration {
+        self.retry_time
     }
 
     /// The source of random numbers of this process.
@@ -287,7 +287,7 @@ impl Stores {
         for name in &merged.passed_over {
             tracing::warn!(
                 name,
-                "the operator's installation says this, so the environment's value is passed over"
+                "the operator's installation sets this, so the value from the environment is ignored"
             );
         }
         merged.settings.into_iter()
@@ -383,7 +383,7 @@ fn setting(key: &str) -> String {
 impl fmt::Debug for Stores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stores")
-            .field("patience", &self.patience)
+            .field("patience", &self.retry_time)
             .finish_non_exhaustive()
     }
 }

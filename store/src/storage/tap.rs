@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_key_is_told_from_a_missing_bucket() {
+    async fn a_missing_key_is_distinguished_from_a_missing_bucket() {
         let missing = "<Error><Code>NoSuchBucket</Code></Error>";
         let server = serve(vec![
             (404, String::new()),

@@ -215,7 +215,7 @@ impl PartUpload {
                 }
                 let parts = join(&runtime, task, &self.location)?;
                 let upload = if has_no_part {
-                    runtime.block_on(empty_file::standing(&stores, &self.location))?
+                    runtime.block_on(empty_file::replaceable(&stores, &self.location))?
                 } else {
                     upload
                 };

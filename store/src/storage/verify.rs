@@ -3,7 +3,7 @@
 
 use object_store::GetOptions;
 
-use crate::storage::checksums::{Told, etag_of_parts, is_of_parts};
+use crate::storage::checksums::{ReportedSums, etag_of_parts, is_of_parts};
 use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, persist};
 
 /// The result of checking a finished file.
@@ -41,19 +41,30 @@ pub async fn verify(
         }
         Err(error) => return Err(error),
     };
-    let told = found.extensions.get::<Told>().copied().unwrap_or_default();
+    let reported = found
+        .extensions
+        .get::<ReportedSums>()
+        .copied()
+        .unwrap_or_default();
     let parts = match place {
         UploadPlace::Multipart { parts, .. } => parts.as_slice(),
         UploadPlace::Staged(_) => &[],
     };
     let etag = found.meta.e_tag.as_deref();
-    Ok(compare(found.meta.size, etag, told, parts, bytes, crc32c))
+    Ok(compare(
+        found.meta.size,
+        etag,
+        reported,
+        parts,
+        bytes,
+        crc32c,
+    ))
 }
 
 fn compare(
     size: u64,
     etag: Option<&str>,
-    told: Told,
+    reported: ReportedSums,
     parts: &[String],
     bytes: u64,
     crc32c: u32,
@@ -61,7 +72,7 @@ fn compare(
     if size != bytes {
         return Verified::Other(format!("it has {size} bytes, and {bytes} were written"));
     }
-    if let Some(found) = told.crc32c {
+    if let Some(found) = reported.crc32c {
         return if found == crc32c {
             Verified::Same
         } else {
@@ -71,7 +82,7 @@ fn compare(
         };
     }
     match (etag, etag_of_parts(parts)) {
-        (Some(found), Some(expected)) if !told.etag_is_opaque => {
+        (Some(found), Some(expected)) if !reported.etag_is_opaque => {
             if found
                 .trim_matches('"')
                 .eq_ignore_ascii_case(expected.trim_matches('"'))
@@ -93,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_file_is_compared_by_the_best_that_the_store_names() {
-        let none = Told::default();
-        let crc = |crc32c| Told {
+        let none = ReportedSums::default();
+        let crc = |crc32c| ReportedSums {
             crc32c: Some(crc32c),
             etag_is_opaque: false,
         };
-        let opaque = Told {
+        let opaque = ReportedSums {
             crc32c: None,
             etag_is_opaque: true,
         };

@@ -38,7 +38,7 @@ pub(super) struct Server {
     pub(super) options: Vec<Setting>,
     /// Credentials that it never gave out.
     pub(super) wrong_credentials: Setting,
-    /// Where nobody answers.
+    /// An address at which no server answers.
     pub(super) dead_endpoint: Setting,
     /// What allows an endpoint without TLS.
     pub(super) allow_http: &'static str,
@@ -54,7 +54,7 @@ impl Server {
     fn stores_with(&self, wrong: &Setting) -> Stores {
         let mut options = named(&self.options);
         options.extend(named(std::slice::from_ref(wrong)));
-        Stores::new(options).with_patience(Duration::ZERO)
+        Stores::new(options).with_retry_time(Duration::ZERO)
     }
 
     /// A folder of this test's run alone.
@@ -472,7 +472,7 @@ pub(super) async fn publish_and_load(server: &Server) {
     assert_eq!(load_stage(&storage, &path).await.unwrap(), outputs);
 }
 
-pub(super) async fn tell_mistakes_apart(server: &Server) {
+pub(super) async fn distinguish_mistakes(server: &Server) {
     let scheme = server.scheme;
     let uri = format!("{scheme}://no-such-bucket-here/x");
     let missing = JobStorage::new(server.stores(), &uri, uid()).unwrap();

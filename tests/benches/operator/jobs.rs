@@ -11,8 +11,8 @@ use zephyr_crds::conditions::ConditionType;
 use zephyr_crds::job::ZephyrJob;
 use zephyr_tests::cluster::{TestNamespace, eventually};
 use zephyr_tests::job::{apply, is_true};
+use zephyr_tests::midway::job_midway_in;
 use zephyr_tests::node;
-use zephyr_tests::struck::strike_in;
 use zephyr_tests::sum_job::SumJob;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
@@ -94,13 +94,13 @@ pub(crate) async fn stuck() -> Result<()> {
     let namespace = TestNamespace::create("stuck").await?;
     let mut sum_job = SumJob::new("sum");
     (sum_job.numbers, sum_job.preferred_node) = (900, Some(node.clone()));
-    let struck = strike_in(namespace, sum_job).await?;
-    let workers = struck.all_running("worker").await?;
+    let midway = job_midway_in(namespace, sum_job).await?;
+    let workers = midway.all_running("worker").await?;
     let (pod, _) = workers
         .into_iter()
         .find(|(_, at)| *at == node)
         .context("a worker on the node")?;
-    let pods = struck.namespace.api::<Pod>();
+    let pods = midway.namespace.api::<Pod>();
     finalizers(&pods, &pod, &["example.com/keeps"]).await?;
     let counted = |figures| sum(&figures, FORCE_DELETES);
     let before = counted(operator.metrics().await?);
@@ -111,10 +111,10 @@ pub(crate) async fn stuck() -> Result<()> {
         })
         .await?;
         let first = counted(operator.metrics().await?);
-        let done = struck.ledger.read().await?.done.len();
+        let done = midway.ledger.read().await?.done.len();
         tokio::time::sleep(COUNTED).await;
         let deletes = counted(operator.metrics().await?) - first;
-        let more = struck.ledger.read().await?.done.len() - done;
+        let more = midway.ledger.read().await?.done.len() - done;
         anyhow::Ok((deletes, more))
     };
     let outcome = measured.await;
@@ -125,8 +125,8 @@ pub(crate) async fn stuck() -> Result<()> {
         "a pod with a finalizer on a dead node: {deletes} deletes in {} s, and {more} tasks committed meanwhile",
         COUNTED.as_secs()
     );
-    let namespace = struck.namespace.clone();
-    struck.job.delete().await?;
+    let namespace = midway.namespace.clone();
+    midway.job.delete().await?;
     namespace.finish().await
 }
 

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_key_is_refused() {
+    fn a_line_that_is_not_a_key_is_refused() {
         let error = page("- a\n", &json!({})).unwrap_err();
         assert!(error.to_string().contains("is not a key"), "{error}");
     }

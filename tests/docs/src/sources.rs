@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_tests_that_are_there_and_parts_of_paths_are_no_mistakes() {
+    fn existing_files_and_tests_and_parts_of_paths_are_not_mistakes() {
         for page in [
             "`a_name_of_a_long_test` (engine/src/a.rs). `engine/src/a.rs`: worker-image/src/b.rs.",
             "`finalize/claim.rs`, a.rs, `engine/src/{a,b}.rs`, `a/*.rs` and `short` (engine/src/a.rs)",

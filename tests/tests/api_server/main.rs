@@ -16,7 +16,7 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use zephyr_tests::cluster::{PATIENCE, client, eventually};
+use zephyr_tests::cluster::{TEST_TIMEOUT, client, eventually};
 
 use self::both::{Ask, Both};
 use self::memory::GROUP;
@@ -46,7 +46,7 @@ async fn compare(client: &Client, namespace: &str, ending: &str, group: &str) ->
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     eventually(
         "the account that pods of the namespace have",
-        PATIENCE,
+        TEST_TIMEOUT,
         || async { Ok(accounts.get_opt("default").await?) },
     )
     .await?;
@@ -192,7 +192,7 @@ async fn define_jobs(client: &Client, namespace: &str, group: &str) -> Result<()
     let kind = GroupVersionKind::gvk(group, "v1alpha1", "ZephyrJob");
     let resource = ApiResource::from_gvk_with_plural(&kind, "zephyrjobs");
     let jobs: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    eventually("jobs of the test's own group", PATIENCE, || async {
+    eventually("jobs of the test's own group", TEST_TIMEOUT, || async {
         Ok(jobs.list(&ListParams::default()).await.map(Some)?)
     })
     .await?;

@@ -122,8 +122,8 @@ fn deletions() -> Vec<Ask> {
     asks.into_iter().map(Ask::beside_controllers).collect()
 }
 
-/// Waits until both collectors have nothing to do: ours at once, and the real one within the test's
-/// patience.
+/// Waits until both collectors have nothing to do: ours at once, and the real one within the time
+/// limit of the test.
 async fn settle(both: &mut Both, collector: &mut Collector) -> Result<()> {
     let mut now = Instant::now();
     loop {

@@ -7,7 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use zephyr_tests::cluster::PATIENCE;
+use zephyr_tests::cluster::TEST_TIMEOUT;
 
 use super::both::{Ask, Both, read};
 use super::memory::Strictness;
@@ -90,7 +90,7 @@ async fn collect(lines: impl Stream<Item = Result<String>>, until: Until) -> Res
     let mut events = Vec::new();
     let mut lines = std::pin::pin!(lines);
     loop {
-        let next = timeout(PATIENCE, lines.next()).await;
+        let next = timeout(TEST_TIMEOUT, lines.next()).await;
         let Some(line) = next.with_context(|| format!("not seen: {until:?}"))? else {
             break;
         };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
@@ -42,7 +42,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
 
     // When it has a generation.
     let job = apply(&namespace, &manifest).await?;
-    job.wait_until("a generation", PATIENCE, |job| {
+    job.wait_until("a generation", TEST_TIMEOUT, |job| {
         job.status.as_ref().is_some_and(|s| s.generation.is_some())
     })
     .await?;
@@ -51,7 +51,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     // When its coordinator exists.
     let job = apply(&namespace, &manifest).await?;
     namespace
-        .eventually("a coordinator's pod", PATIENCE, || async {
+        .eventually("a coordinator's pod", TEST_TIMEOUT, || async {
             Ok((!namespace.pods("sum", "coordinator").await?.is_empty()).then_some(()))
         })
         .await?;
@@ -64,7 +64,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
         &SumJob::storage_uri(&namespace),
         &job.uid,
     )?;
-    job.committed(&ledger, 8, PATIENCE).await?;
+    job.committed(&ledger, 8, TEST_TIMEOUT).await?;
     delete_and_see_it_gone(&namespace, &job).await?;
 
     // A new job of the same name sees nothing of the old ones.
@@ -74,7 +74,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
         &SumJob::storage_uri(&namespace),
         &job.uid,
     )?;
-    let done = job.succeeded(PATIENCE).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
     anyhow::ensure!(
         done.status.as_ref().and_then(|s| s.generation) == Some(1),
         "it begins with generation 1"
@@ -105,7 +105,7 @@ async fn a_finished_job_is_deleted_when_its_time_has_passed() -> Result<()> {
     sum.rounds = 10;
     sum.more = "  ttlSecondsAfterFinished: 3\n".to_owned();
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    job.succeeded(PATIENCE)
+    job.succeeded(TEST_TIMEOUT)
         .await
         .context("it is seen finished before it goes")?;
     namespace

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, EvictParams};
-use zephyr_tests::cluster::PATIENCE;
+use zephyr_tests::cluster::TEST_TIMEOUT;
+use zephyr_tests::midway::job_midway;
 use zephyr_tests::node;
-use zephyr_tests::struck::strike;
 
 /// A word of the coordinator's command line.
 const COORDINATOR: &str = "zephyr-worker coordinator";
@@ -24,69 +24,69 @@ const LONG_STANDSTILL: Duration = Duration::from_secs(90);
 #[tokio::test]
 async fn promise_e17_a_worker_pod_deleted_with_0_s_of_grace_costs_only_its_running_task()
 -> Result<()> {
-    let struck = strike("worker-pod").await?;
-    let (pod, _) = struck.worker().await?;
-    struck.delete_at_once(&pod).await?;
-    struck.ends_well().await
+    let midway = job_midway("worker-pod").await?;
+    let (pod, _) = midway.worker().await?;
+    midway.delete_at_once(&pod).await?;
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn promise_e17_a_worker_pod_deleted_with_15_s_of_grace_hands_its_task_back() -> Result<()> {
-    let struck = strike("worker-term").await?;
-    let (pod, _) = struck.worker().await?;
+    let midway = job_midway("worker-term").await?;
+    let (pod, _) = midway.worker().await?;
     let grace = DeleteParams::default().grace_period(15);
-    struck
+    midway
         .namespace
         .api::<Pod>()
         .delete(&pod.name_any(), &grace)
         .await?;
-    struck.ends_well().await
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn fault_8615_a_coordinator_pod_deleted_is_replaced_within_the_generation() -> Result<()> {
-    let struck = strike("coordinator-pod").await?;
-    let (pod, _) = struck.running("coordinator").await?;
-    struck.delete_at_once(&pod).await?;
-    struck.ends_well().await
+    let midway = job_midway("coordinator-pod").await?;
+    let (pod, _) = midway.running("coordinator").await?;
+    midway.delete_at_once(&pod).await?;
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn a_coordinator_process_killed_resumes_in_the_next_epoch() -> Result<()> {
-    let struck = strike("coordinator-process").await?;
-    let (pod, node) = struck.running("coordinator").await?;
+    let midway = job_midway("coordinator-process").await?;
+    let (pod, node) = midway.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "KILL").await?;
-    let (ledger, before) = (&struck.ledger, struck.before.epoch);
-    struck
+    let (ledger, before) = (&midway.ledger, midway.before.epoch);
+    midway
         .namespace
-        .eventually("a later epoch", PATIENCE, || async {
+        .eventually("a later epoch", TEST_TIMEOUT, || async {
             Ok((ledger.read().await?.epoch > before).then_some(()))
         })
         .await?;
-    struck.ends_well().await
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn promise_e15_a_paused_coordinator_gives_up_no_worker_and_continues() -> Result<()> {
-    let struck = strike("coordinator-stop").await?;
-    let (pod, node) = struck.running("coordinator").await?;
+    let midway = job_midway("coordinator-stop").await?;
+    let (pod, node) = midway.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
     tokio::time::sleep(STANDSTILL).await;
     node::signal_process(&node, &uid, COORDINATOR, "CONT").await?;
-    struck.job.succeeded(PATIENCE).await?;
-    let lost = struck.workers_lost().await?;
+    midway.job.succeeded(TEST_TIMEOUT).await?;
+    let lost = midway.workers_lost().await?;
     anyhow::ensure!(lost == 0, "{lost} workers were given up");
-    let epoch = struck.ledger.read().await?.epoch;
-    anyhow::ensure!(epoch == struck.before.epoch, "it is epoch {epoch}");
-    struck.ends_well().await
+    let epoch = midway.ledger.read().await?.epoch;
+    anyhow::ensure!(epoch == midway.before.epoch, "it is epoch {epoch}");
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn a_coordinator_that_is_paused_for_90_s_is_restarted_and_gives_up_no_worker() -> Result<()> {
-    let struck = strike("coordinator-long").await?;
-    let (pod, node) = struck.running("coordinator").await?;
+    let midway = job_midway("coordinator-long").await?;
+    let (pod, node) = midway.running("coordinator").await?;
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
     tokio::time::sleep(LONG_STANDSTILL).await;
@@ -94,27 +94,27 @@ async fn a_coordinator_that_is_paused_for_90_s_is_restarted_and_gives_up_no_work
     if let Err(error) = node::signal_process(&node, &uid, COORDINATOR, "CONT").await {
         println!("the coordinator is gone: {error:#}");
     }
-    let after = struck.ends_right().await?;
+    let after = midway.ends_right().await?;
     anyhow::ensure!(
-        after.epoch > struck.before.epoch,
+        after.epoch > midway.before.epoch,
         "it is still epoch {}",
         after.epoch
     );
-    let lost = struck.workers_lost().await?;
+    let lost = midway.workers_lost().await?;
     anyhow::ensure!(lost == 0, "{lost} workers were given up");
-    struck.ends_well().await
+    midway.ends_well().await
 }
 
 #[tokio::test]
 async fn evicted_pods_of_both_roles_cost_nothing() -> Result<()> {
-    let struck = strike("evicted").await?;
+    let midway = job_midway("evicted").await?;
     for component in ["worker", "coordinator"] {
-        let (pod, _) = struck.running(component).await?;
-        struck
+        let (pod, _) = midway.running(component).await?;
+        midway
             .namespace
             .api::<Pod>()
             .evict(&pod.name_any(), &EvictParams::default())
             .await?;
     }
-    struck.ends_well().await
+    midway.ends_well().await
 }

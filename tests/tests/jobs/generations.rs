@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::apply;
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
@@ -38,7 +38,7 @@ async fn a_root_whose_labels_somebody_removes_gets_them_back_and_no_other_genera
         &SumJob::storage_uri(&namespace),
         &job.uid,
     )?;
-    job.committed(&ledger, 4, PATIENCE).await?;
+    job.committed(&ledger, 4, TEST_TIMEOUT).await?;
     let before = objects_of(&namespace, 1).await?;
     let roots = namespace.api::<ConfigMap>();
     let bare = serde_json::json!({"metadata": {"labels": null}});
@@ -46,7 +46,7 @@ async fn a_root_whose_labels_somebody_removes_gets_them_back_and_no_other_genera
         .patch("sum-g1", &PatchParams::default(), &Patch::Merge(bare))
         .await?;
     namespace
-        .eventually("the root has its labels again", PATIENCE, || async {
+        .eventually("the root has its labels again", TEST_TIMEOUT, || async {
             let labels = roots.get("sum-g1").await?.labels().clone();
             Ok(labels.contains_key("zephyr.dev/job").then_some(()))
         })
@@ -55,7 +55,7 @@ async fn a_root_whose_labels_somebody_removes_gets_them_back_and_no_other_genera
         objects_of(&namespace, 1).await? == before,
         "nothing was made again"
     );
-    let done = job.succeeded(PATIENCE).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
     let generations = done
         .status
         .map(|status| status.generations)
@@ -99,7 +99,7 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
         &SumJob::storage_uri(&namespace),
         &job.uid,
     )?;
-    job.committed(&ledger, 8, PATIENCE).await?;
+    job.committed(&ledger, 8, TEST_TIMEOUT).await?;
     let first = objects_of(&namespace, 1).await?;
     for wanted in [
         "ConfigMap/sum-g1",
@@ -121,14 +121,14 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
             .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
             .await?;
     }
-    job.wait_until("generation 2", PATIENCE, |job| {
+    job.wait_until("generation 2", TEST_TIMEOUT, |job| {
         job.status.as_ref().and_then(|s| s.generation) >= Some(2)
     })
     .await?;
     label(&client, &node, &key, Some("here")).await?;
 
     let second = namespace
-        .eventually("objects of generation 2 alone", PATIENCE, || async {
+        .eventually("objects of generation 2 alone", TEST_TIMEOUT, || async {
             let now = job
                 .get()
                 .await?
@@ -150,13 +150,13 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
     let named = |name: &String| name.ends_with(&suffix) || name.contains(&format!("{suffix}-"));
     anyhow::ensure!(second.1.iter().all(named), "{:?}", second.1);
 
-    let done = job.succeeded(PATIENCE).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
     ledger.read().await?.repeats_nothing_of(&before)?;
     sum.check_output(&namespace).await?;
     let generations = done.status.map(|s| s.generations).unwrap_or_default();
     anyhow::ensure!(
         generations.len() >= 2,
-        "the status tells of each generation: {generations:?}"
+        "status lists each generation: {generations:?}"
     );
     label(&client, &node, &key, None).await?;
     namespace.finish().await

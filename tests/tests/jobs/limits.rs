@@ -10,11 +10,11 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace, eventually};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace, eventually};
 use zephyr_tests::job::{apply, condition};
 use zephyr_tests::ledger::LedgerView;
+use zephyr_tests::midway::{Midway, job_midway_in};
 use zephyr_tests::node;
-use zephyr_tests::struck::{Struck, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
 /// A word of a worker's command line, and of those of its task processes.
@@ -37,20 +37,20 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
     // makes this more likely, because it releases its memory late.
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.rounds, sum.worker_cpu) = (60, 400_000, "1".to_owned());
-    let struck = strike_in(namespace, sum).await?;
-    for (pod, node) in struck.all_running("worker").await? {
+    let midway = job_midway_in(namespace, sum).await?;
+    for (pod, node) in midway.all_running("worker").await? {
         let uid = pod.uid().context("a uid")?;
         // Together with the memory of the worker itself this exceeds 256 MiB.
         node::exhaust_memory(&node, &uid, WORKER, 250).await?;
         let charged = eventually("a charge", CHARGE, || async {
-            let charged = struck.ledger.read().await?.application_failures;
+            let charged = midway.ledger.read().await?.application_failures;
             Ok((!charged.is_empty()).then_some(()))
         });
         if charged.await.is_ok() {
             break;
         }
     }
-    ends_charged(struck, &["memory", "256 MiB"]).await
+    ends_charged(midway, &["memory", "256 MiB"]).await
 }
 
 /// The only worker runs the long task of the last stage when the eviction comes. The worker itself
@@ -66,22 +66,22 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     // The kubelet measures disks about every ten seconds; the long task takes some forty seconds on
     // a fast machine.
     sum.last_rounds = 30_000_000;
-    let struck = strike_in(namespace, sum).await?;
-    let (job, ledger) = (&struck.job, &struck.ledger);
-    job.committed(ledger, usize::try_from(first_stage)?, PATIENCE)
+    let midway = job_midway_in(namespace, sum).await?;
+    let (job, ledger) = (&midway.job, &midway.ledger);
+    job.committed(ledger, usize::try_from(first_stage)?, TEST_TIMEOUT)
         .await?;
-    let (pod, node) = struck.worker().await?;
+    let (pod, node) = midway.worker().await?;
     node::fill_scratch(&node, &pod.uid().context("a uid")?, 64).await?;
-    let events = struck.namespace.api::<Event>();
-    struck
+    let events = midway.namespace.api::<Event>();
+    midway
         .namespace
-        .eventually("the eviction", PATIENCE, || async {
+        .eventually("the eviction", TEST_TIMEOUT, || async {
             let evictions = ListParams::default().fields("reason=Evicted");
             let seen = events.list(&evictions).await?;
             Ok((!seen.items.is_empty()).then_some(()))
         })
         .await?;
-    let after = struck.ends_right().await?;
+    let after = midway.ends_right().await?;
     let charged = &after.application_failures;
     let by_the_worker = |error: &String| error.contains(OVER_32_MIB);
     let by_the_kubelet = |error: &String| error.contains("exceeds the total limit");
@@ -90,7 +90,7 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
             && (charged.iter()).all(|error| by_the_worker(error) || by_the_kubelet(error)),
         "charged: {charged:?}"
     );
-    struck.namespace.finish().await
+    midway.namespace.finish().await
 }
 
 /// A tenth of a CPU for a task that needs five CPU seconds: longer than any worker may be silent.
@@ -102,7 +102,7 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
     (sum.numbers, sum.rounds) = (3, 2_000_000);
     sum.worker_cpu = "100m".to_owned();
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
-    let ended = job.succeeded(PATIENCE).await?;
+    let ended = job.succeeded(TEST_TIMEOUT).await?;
     let workers = ended.status.unwrap_or_default().workers;
     ensure!(
         workers.as_ref().is_some_and(|told| told.disruptions == 0),
@@ -159,13 +159,13 @@ fn output_folder(namespace: &TestNamespace) -> String {
 }
 
 #[tokio::test]
-async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_disk_is_told_costs_no_budget_and_is_outlived()
+async fn bad_input_116_fault_7941_spilling_needs_no_more_memory_and_a_full_disk_is_reported_and_not_charged()
 -> Result<()> {
     let namespace = TestNamespace::create("no-space").await?;
     let job = apply(&namespace, &spilling(&namespace)).await?;
     let uri = SumJob::storage_uri(&namespace);
     let ledger = LedgerView::open(&namespace.environment, &uri, &job.uid)?;
-    job.committed(&ledger, 1, PATIENCE).await?;
+    job.committed(&ledger, 1, TEST_TIMEOUT).await?;
     let pods = namespace.pods("spill", "worker").await?;
     let pod = pods.first().context("a worker")?;
     let uid = pod.uid().context("a uid")?;
@@ -176,7 +176,7 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
     let outcome = async {
         // The next container has the small disk. SIGTERM: nothing is charged for that.
         node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
-        job.wait_until("told of the full disk", PATIENCE, |job| {
+        job.wait_until("the full disk is reported", TEST_TIMEOUT, |job| {
             condition(job, ConditionType::Progressing)
                 .is_some_and(|told| told.message.contains("no space on"))
         })
@@ -186,7 +186,7 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
     node::restore_scratch(&node, &uid).await?;
     outcome?;
     node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
-    job.succeeded(PATIENCE).await?;
+    job.succeeded(TEST_TIMEOUT).await?;
     let charged = ledger.read().await?.application_failures;
     ensure!(charged.is_empty(), "charged: {charged:?}");
 
@@ -207,8 +207,8 @@ async fn bad_input_116_fault_7941_what_spills_needs_no_more_memory_and_a_full_di
 
 /// The output is right, and at least one task was charged, each with a sentence that contains these
 /// words.
-async fn ends_charged(struck: Struck, words: &[&str]) -> Result<()> {
-    let after = struck.ends_right().await?;
+async fn ends_charged(midway: Midway, words: &[&str]) -> Result<()> {
+    let after = midway.ends_right().await?;
     let charged = &after.application_failures;
     let has_all = |error: &String| words.iter().all(|word| error.contains(word));
     ensure!(
@@ -216,5 +216,5 @@ async fn ends_charged(struck: Struck, words: &[&str]) -> Result<()> {
         "charged: {charged:?}"
     );
     eprintln!("{} tasks run again: {charged:?}", after.run_again());
-    struck.namespace.finish().await
+    midway.namespace.finish().await
 }

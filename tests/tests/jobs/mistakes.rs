@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 
 /// A small valid job around the parts in which a test makes a mistake.
@@ -65,7 +65,7 @@ spec:
 
     async fn fails_in(&self, namespace: TestNamespace, words: &[&str]) -> Result<()> {
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
-        let done = job.finished(PATIENCE).await?;
+        let done = job.finished(TEST_TIMEOUT).await?;
         ensure!(is_true(&done, ConditionType::Failed), "it fails");
         let message = condition(&done, ConditionType::Failed)
             .context("a condition")?
@@ -73,7 +73,7 @@ spec:
             .clone();
         check_sentence(&message, words)?;
         namespace
-            .eventually("an event with the sentence", PATIENCE, || async {
+            .eventually("an event with the sentence", TEST_TIMEOUT, || async {
                 let events = job.events().await?;
                 Ok(events
                     .iter()
@@ -96,7 +96,7 @@ spec:
             })
         };
         let waiting = job
-            .wait_until(&format!("waits and says {words:?}"), PATIENCE, says)
+            .wait_until(&format!("waits and says {words:?}"), TEST_TIMEOUT, says)
             .await?;
         ensure!(!is_true(&waiting, ConditionType::Finished), "it waits");
         check_sentence(
@@ -143,7 +143,7 @@ async fn a_secret_that_does_not_exist_is_named() -> Result<()> {
         condition(job, ConditionType::Progressing)
             .is_some_and(|c| c.message.contains("no-such-secret"))
     };
-    job.wait_until("the Secret is named", PATIENCE, says)
+    job.wait_until("the Secret is named", TEST_TIMEOUT, says)
         .await?;
     namespace.finish().await
 }

@@ -5,9 +5,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
-use zephyr_tests::struck::strike_in;
+use zephyr_tests::midway::job_midway_in;
 use zephyr_tests::sum_job::SumJob;
 
 /// Output of another job, with more shards and with a file of another name.
@@ -28,8 +28,7 @@ async fn put_old_output(bucket: &Bucket, folder: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn old_output_is_refused_by_name_and_replaced_where_the_job_says_so_and_its_coordinator_dies()
--> Result<()> {
+async fn old_output_is_refused_by_name_or_replaced_and_its_coordinator_may_die() -> Result<()> {
     let namespace = TestNamespace::create("overwrite").await?;
     let bucket = Bucket::open(&namespace.environment, DATA)?;
 
@@ -38,7 +37,7 @@ async fn old_output_is_refused_by_name_and_replaced_where_the_job_says_so_and_it
     put_old_output(&bucket, &folder).await?;
     let before = bucket.read_all(&folder).await?;
     let job = apply(&namespace, &refused.manifest(&namespace)).await?;
-    let done = job.finished(PATIENCE).await?;
+    let done = job.finished(TEST_TIMEOUT).await?;
     ensure!(is_true(&done, ConditionType::Failed), "it is refused");
     let told = condition(&done, ConditionType::Failed).context("a condition")?;
     let owner = "_SUCCESS.json of job ns/old, uid old)";
@@ -51,9 +50,9 @@ async fn old_output_is_refused_by_name_and_replaced_where_the_job_says_so_and_it
     let mut sum = SumJob::new("sum");
     sum.mode = "Overwrite";
     put_old_output(&bucket, &sum.folder(&namespace)).await?;
-    let struck = strike_in(namespace, sum).await?;
-    let (coordinator, _) = struck.running("coordinator").await?;
-    struck.delete_at_once(&coordinator).await?;
+    let midway = job_midway_in(namespace, sum).await?;
+    let (coordinator, _) = midway.running("coordinator").await?;
+    midway.delete_at_once(&coordinator).await?;
     // Exactly the new files and the manifest.
-    struck.ends_well().await
+    midway.ends_well().await
 }

@@ -10,22 +10,22 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_tests::bucket::{Bucket, SCRATCH};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
+use zephyr_tests::midway::{Midway, job_midway, job_midway_in};
 use zephyr_tests::node;
 use zephyr_tests::proxy::Proxy;
-use zephyr_tests::struck::{Struck, strike, strike_in};
 use zephyr_tests::sum_job::SumJob;
 
 #[tokio::test]
 async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_is_missing()
 -> Result<()> {
-    let Struck {
+    let Midway {
         namespace,
         sum,
         job,
         ledger,
         before,
-    } = strike("damage").await?;
+    } = job_midway("damage").await?;
     let committed: Vec<TaskAttempt> = before
         .done
         .into_iter()
@@ -52,7 +52,7 @@ async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_
     bytes[middle] ^= 0x10;
     bucket.put(&key(changed), bytes).await?;
 
-    job.succeeded(PATIENCE).await?;
+    job.succeeded(TEST_TIMEOUT).await?;
     sum.check_output(&namespace).await?;
     let after = ledger.read().await?;
     let revoked: BTreeSet<_> = after.revoked.iter().copied().collect();
@@ -92,13 +92,13 @@ async fn fault_6487_an_object_store_that_answers_503_or_never_is_waited_for_visi
     namespace
         .reach_store_through(&format!("http://{host}:{}", proxy.port))
         .await?;
-    let struck = strike_in(namespace, SumJob::new("sum")).await?;
+    let midway = job_midway_in(namespace, SumJob::new("sum")).await?;
     proxy.overload();
-    struck.storage_outage_is_told().await?;
+    midway.storage_outage_is_told().await?;
     proxy.recover();
     // The worker with this part is delayed for no longer than one request may take.
-    proxy.swallow_parts(2);
-    struck.ends_well().await?;
-    anyhow::ensure!(proxy.parts_to_swallow() == 0, "no part was uploaded");
+    proxy.drop_parts(2);
+    midway.ends_well().await?;
+    anyhow::ensure!(proxy.parts_to_drop() == 0, "no part was uploaded");
     Ok(())
 }

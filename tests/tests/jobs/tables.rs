@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::ConditionType;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 
 const EXAMPLE: &str = include_str!("../../../examples/orders-by-region.yaml");
@@ -52,7 +52,7 @@ async fn orders_are_counted_by_the_region_that_a_table_has_for_them() -> Result<
     let namespace = TestNamespace::create("tables").await?;
     let bucket = Bucket::open(&namespace.environment, DATA)?;
     let job = apply(&namespace, &manifest(&namespace, &bucket, COUNTRIES).await?).await?;
-    job.succeeded(PATIENCE).await?;
+    job.succeeded(TEST_TIMEOUT).await?;
     let folder = format!("tables/{}/orders-by-region", namespace.name);
     let output = bucket.get(&format!("{folder}/regions.jsonl")).await?;
     ensure!(output == EXPECTED, "{output:?}");
@@ -65,7 +65,7 @@ async fn a_table_with_a_key_twice_ends_the_job_with_both_lines() -> Result<()> {
     let bucket = Bucket::open(&namespace.environment, DATA)?;
     let twice = format!("{COUNTRIES}{{\"code\":\"SE\"}}\n");
     let job = apply(&namespace, &manifest(&namespace, &bucket, &twice).await?).await?;
-    let done = job.finished(PATIENCE).await?;
+    let done = job.finished(TEST_TIMEOUT).await?;
     ensure!(is_true(&done, ConditionType::Failed), "it fails");
     let failed = condition(&done, ConditionType::Failed).context("a condition")?;
     for words in [

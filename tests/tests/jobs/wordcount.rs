@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
-use zephyr_tests::cluster::{PATIENCE, TestNamespace};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::apply;
 use zephyr_tests::words;
 
@@ -125,7 +125,7 @@ async fn fault_7177_the_word_count_is_the_same_with_1_3_and_6_workers_and_withou
             workers,
         )?;
         let job = apply(&namespace, &text).await?;
-        job.succeeded(PATIENCE).await?;
+        job.succeeded(TEST_TIMEOUT).await?;
         let files = output_files(bucket.read_all(&output).await?)?;
         ensure!(
             files.keys().eq(here.keys()),

@@ -61,7 +61,7 @@ pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tas
     watch(table, &coordinator, process, &fleet, watched).await;
     let counts = coordinator.snapshot().await.unwrap().workers.unwrap();
     table.row(
-        "... workers wrongly taken for dead",
+        "... workers wrongly counted as lost",
         counts.disruptions.to_string(),
         "0",
     );
@@ -183,7 +183,7 @@ async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
     };
     let mut dialogue = Dialogue::open(&link, Epoch(0), hello).await.unwrap();
     let task = loop {
-        if let Some((_, Message::Run(run))) = dialogue.hear().await {
+        if let Some((_, Message::Run(run))) = dialogue.receive().await {
             break task_attempt_of(run.tasks[0].task.as_ref());
         }
     };
@@ -200,7 +200,7 @@ async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
         loop {
             // If the machine is overloaded, sessions break; the measurements until then are
             // reported.
-            let Some((_, message)) = dialogue.hear().await else {
+            let Some((_, message)) = dialogue.receive().await else {
                 eprintln!("bench: the session that asks for answers broke");
                 return answers;
             };

@@ -43,7 +43,7 @@ async fn measure_real(table: &mut Table, tasks: u32) {
     let used = cpu_time(process).saturating_sub(before);
     drop(workers);
     table.row(
-        format!("{tasks} empty tasks at {REAL_WORKERS} worker processes of {REAL_SLOTS} slots, begun anew"),
+        format!("{tasks} empty tasks at {REAL_WORKERS} worker processes of {REAL_SLOTS} slots, started again"),
         format!("{} tasks/s ({})", rate(tasks, took), time(took)),
         ">= 20000 tasks/s on 2 CPUs, aim 50000",
     );

@@ -102,7 +102,7 @@ async fn stall(table: &mut Table, coordinator: &mut Coordinator, fleet: &Fleet, 
         "-",
     );
     let lost = disruptions(coordinator).await - before;
-    table.row("... workers taken for dead", lost.to_string(), "0");
+    table.row("... workers counted as lost", lost.to_string(), "0");
 }
 
 /// A worker with tasks, and its tasks.
@@ -118,7 +118,7 @@ async fn worker(link: &Link, pod_uid: String) -> (Dialogue, Vec<TaskAttempt>) {
     let mut dialogue = Dialogue::open(link, Epoch(0), hello).await.unwrap();
     let mut tasks = Vec::new();
     while tasks.len() < SLOTS as usize {
-        if let Some((_, coordinator_message::Message::Run(run))) = dialogue.hear().await {
+        if let Some((_, coordinator_message::Message::Run(run))) = dialogue.receive().await {
             tasks.extend(
                 run.tasks
                     .iter()
@@ -149,7 +149,7 @@ async fn silence(link: &Link, runs: &Runs, number: usize) -> Duration {
     let (mut dialogue, tasks) = worker(link, format!("silent-{number}")).await;
     let began = Instant::now();
     // Its connection works all the time; only heartbeats are missing.
-    let session = tokio::spawn(async move { while dialogue.hear().await.is_some() {} });
+    let session = tokio::spawn(async move { while dialogue.receive().await.is_some() {} });
     let took = runs.again(&tasks, began).await - began;
     session.abort();
     took
@@ -186,7 +186,7 @@ async fn kills(table: &mut Table, coordinator: &mut Coordinator, fleet: &Fleet, 
     );
     let snapshot = coordinator.snapshot().await.unwrap();
     table.row(
-        "... workers taken for dead meanwhile",
+        "... workers counted as lost meanwhile",
         snapshot.workers.unwrap().disruptions.to_string(),
         "0",
     );

@@ -8,7 +8,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a table is what it is for, and it has nobody to give an error to"
+    reason = "it prints a table, and no caller could handle an error"
 )]
 
 #[path = "../../tests/light/mod.rs"]

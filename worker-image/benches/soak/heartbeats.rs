@@ -58,13 +58,13 @@ pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     }
     let counts = coordinator.snapshot().await.unwrap().workers.unwrap();
     println!(
-        "soak: {} workers were taken for dead, {} sessions broke under live workers",
+        "soak: {} workers were counted as lost, {} sessions broke under live workers",
         counts.disruptions,
         fleet.sessions_again()
     );
     if counts.disruptions + fleet.sessions_again() > 0 {
         wrong.push(format!(
-            "{} workers were taken for dead and {} sessions broke, and nobody died",
+            "{} workers were counted as lost and {} sessions broke, although none ended",
             counts.disruptions,
             fleet.sessions_again()
         ));

@@ -33,7 +33,7 @@ pub enum PipelineError {
     },
     /// The sink's format is not set, and its extension does not imply one.
     #[error(
-        "spec.pipeline.sink.files.format: not set, and the extension does not tell it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst"
+        "spec.pipeline.sink.files.format: not set, and the extension does not determine it (got {path:?}); jsonl or text, or a path ending with .jsonl or .txt before .gz or .zst"
     )]
     SinkFormat {
         /// The sink's path.
@@ -98,17 +98,17 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
 
 /// The limits for files and records. Memory is not part of a manifest's limits.
 pub fn limits(spec: &PipelineSpec) -> Result<ReadLimits, PipelineError> {
-    let said = spec
+    let given = spec
         .effective_limits()
         .map_err(|source| PipelineError::Limits { source })?;
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     Ok(ReadLimits {
         record: Limits {
-            bytes: size(said.line_bytes).min(MAX_RECORD_BYTES),
-            nesting: size(said.nesting.into()).min(MAX_NESTING),
+            bytes: size(given.line_bytes).min(MAX_RECORD_BYTES),
+            nesting: size(given.nesting.into()).min(MAX_NESTING),
             memory_bytes: usize::MAX,
         },
-        zstd_window_bytes: said.zstd_window,
+        zstd_window_bytes: given.zstd_window,
     })
 }
 

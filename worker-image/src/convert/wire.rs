@@ -25,7 +25,7 @@ const MAX_POD_NAME_CHARS: usize = 253;
 
 /// What a worker reports about itself when it opens a session.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Greeting {
+pub struct ClaimedIdentity {
     /// Its identity.
     pub worker: WorkerId,
     /// Its pod's name, for people.
@@ -39,7 +39,7 @@ pub struct Greeting {
 }
 
 /// Reads a `Hello`.
-pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
+pub fn claimed(hello: &wire::Hello) -> Result<ClaimedIdentity, WireError> {
     let message = "Hello";
     if hello.pod_uid.is_empty() {
         return Err(WireError::Missing {
@@ -65,7 +65,7 @@ pub fn greeting(hello: &wire::Hello) -> Result<Greeting, WireError> {
     let worker = WorkerId::parse(&hello.pod_uid, hello.incarnation)
         .map_err(|source| WireError::Identity { message, source })?;
     let running = task_attempts(message, &hello.running)?;
-    Ok(Greeting {
+    Ok(ClaimedIdentity {
         worker,
         pod_name: hello.pod_name.chars().take(MAX_POD_NAME_CHARS).collect(),
         ordinal: ordinal(&hello.pod_name),
@@ -89,13 +89,13 @@ pub fn event(
     use wire::worker_message::Message;
     Ok(match message {
         Message::Hello(hello) => {
-            let Greeting {
+            let ClaimedIdentity {
                 worker,
                 ordinal,
                 slots,
                 running,
                 pod_name: _,
-            } = greeting(&hello)?;
+            } = claimed(&hello)?;
             Event::Hello {
                 session,
                 worker,
@@ -294,7 +294,7 @@ fn setback(number: i32) -> Option<Setback> {
         Ok(wire::Setback::DiskFull) => Some(Setback::DiskFull),
         Ok(wire::Setback::ObjectUnavailable) => Some(Setback::ObjectUnavailable),
         Ok(wire::Setback::StoreAway) => Some(Setback::StoreAway),
-        Ok(wire::Setback::WorkerUnwell) => Some(Setback::WorkerUnwell),
+        Ok(wire::Setback::WorkerUnhealthy) => Some(Setback::WorkerUnhealthy),
         Ok(wire::Setback::Unspecified) | Err(_) => None,
     }
 }
@@ -304,7 +304,7 @@ fn to_setback(setback: Option<Setback>) -> wire::Setback {
         Some(Setback::DiskFull) => wire::Setback::DiskFull,
         Some(Setback::ObjectUnavailable) => wire::Setback::ObjectUnavailable,
         Some(Setback::StoreAway) => wire::Setback::StoreAway,
-        Some(Setback::WorkerUnwell) => wire::Setback::WorkerUnwell,
+        Some(Setback::WorkerUnhealthy) => wire::Setback::WorkerUnhealthy,
         // These are found by the coordinator itself.
         Some(Setback::InputLost | Setback::InputReplaced) | None => wire::Setback::Unspecified,
     }
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_found_here_a_shuffle_file_of_another_attempt_is_no_report() {
+    fn fault_found_here_a_report_with_the_shuffle_file_of_another_attempt_is_refused() {
         let file = OutputFile {
             rows: 1,
             bytes: 2,
@@ -498,7 +498,7 @@ mod tests {
                     Some(Setback::DiskFull),
                     Some(Setback::ObjectUnavailable),
                     Some(Setback::StoreAway),
-                    Some(Setback::WorkerUnwell),
+                    Some(Setback::WorkerUnhealthy),
                 ] {
                     let failed = TaskFailure {
                         class,

@@ -18,20 +18,20 @@ use crate::convert;
 use crate::job::RunJob;
 
 /// How long the result may be delayed by the removal: 100,000 objects take a hundred requests.
-const PATIENCE: Duration = Duration::from_mins(1);
+const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long the result may be delayed by aborting uploads: one request each, in parallel.
-const UPLOADS_PATIENCE: Duration = Duration::from_secs(20);
+const UPLOADS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Uploads that are aborted at the same time: as many as the coordinator's other storage calls.
 const UPLOADS_AT_ONCE: usize = 16;
 
 /// How long the result may be delayed by the marker: one small write.
-const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the result may be delayed by examining folders of other jobs, which is a service for
 /// others.
-const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The message while the clean-up runs.
 pub(super) const MESSAGE: &str = "removing intermediate data";
@@ -70,14 +70,14 @@ pub(super) fn files_of(result: &JobResult) -> u32 {
 
 /// Afterwards a later job may claim the folder.
 async fn let_go(job: &RunJob) {
-    match timeout(PATIENCE, give_up(&job.output())).await {
+    match timeout(REMOVAL_TIMEOUT, give_up(&job.output())).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, "the output's folder is still marked as in use");
         }
         Err(_) => {
             tracing::warn!(
-                ?PATIENCE,
+                ?REMOVAL_TIMEOUT,
                 "the output's folder is still marked as in use: the store took too long"
             );
         }
@@ -92,19 +92,19 @@ async fn abort(job: &RunJob, uploads: &[OutputFile]) {
         }
     };
     let all = futures::stream::iter(uploads).for_each_concurrent(UPLOADS_AT_ONCE, one);
-    if timeout(UPLOADS_PATIENCE, all).await.is_err() {
-        tracing::warn!(?UPLOADS_PATIENCE, "some uncompleted uploads stay");
+    if timeout(UPLOADS_TIMEOUT, all).await.is_err() {
+        tracing::warn!(?UPLOADS_TIMEOUT, "some uncompleted uploads stay");
     }
 }
 
 /// Removes what killed attempts left under the output's names; no ledger lists it.
 async fn throw_away(job: &RunJob, shards: u32) {
     let output = job.output();
-    match timeout(UPLOADS_PATIENCE, throw_away_leftovers(&output, shards)).await {
+    match timeout(UPLOADS_TIMEOUT, throw_away_leftovers(&output, shards)).await {
         Ok(Ok(0)) => {}
         Ok(Ok(uploads)) => tracing::info!(uploads, "uploads of killed attempts are aborted"),
         Ok(Err(error)) => tracing::warn!(%error, "uploads of killed attempts may stay"),
-        Err(_) => tracing::warn!(?UPLOADS_PATIENCE, "uploads of killed attempts may stay"),
+        Err(_) => tracing::warn!(?UPLOADS_TIMEOUT, "uploads of killed attempts may stay"),
     }
 }
 
@@ -116,7 +116,12 @@ async fn remove_data(job: &RunJob) {
             return;
         }
     };
-    match timeout(PATIENCE, remove_folder(job.storage.stores(), &folder)).await {
+    match timeout(
+        REMOVAL_TIMEOUT,
+        remove_folder(job.storage.stores(), &folder),
+    )
+    .await
+    {
         Ok(Ok(removed)) => {
             tracing::info!(%folder, removed, "the intermediate data is removed");
         }
@@ -124,7 +129,7 @@ async fn remove_data(job: &RunJob) {
             tracing::warn!(%error, "some of the intermediate data stays");
         }
         Err(_) => {
-            tracing::warn!(%folder, ?PATIENCE, "some of the intermediate data stays: its removal took too long");
+            tracing::warn!(%folder, ?REMOVAL_TIMEOUT, "some of the intermediate data stays: its removal took too long");
         }
     }
 }
@@ -138,7 +143,7 @@ async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
     let ttl = ttl.and_then(|ttl| ttl.parse().ok());
     let name = format!("{}/{}", frozen.namespace, frozen.name);
     let marker = Marker::new(&job.storage, name, outcome, ttl);
-    match timeout(MARKER_PATIENCE, mark(&job.storage, &marker)).await {
+    match timeout(MARKER_TIMEOUT, mark(&job.storage, &marker)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the ledger is not marked as that of an ended job, and stays");
@@ -146,7 +151,7 @@ async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
         }
         Err(_) => {
             tracing::warn!(
-                ?MARKER_PATIENCE,
+                ?MARKER_TIMEOUT,
                 "the ledger is not marked as that of an ended job, and stays"
             );
             false
@@ -155,13 +160,10 @@ async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
 }
 
 async fn sweep_others(job: &RunJob) {
-    match timeout(SWEEP_PATIENCE, sweep(&job.storage)).await {
-        Ok(Ok(swept)) => tracing::info!(?swept, "folders of other jobs were looked at"),
-        Ok(Err(error)) => tracing::info!(%error, "folders of other jobs were not looked at"),
-        Err(_) => tracing::info!(
-            ?SWEEP_PATIENCE,
-            "not all folders of other jobs were looked at"
-        ),
+    match timeout(SWEEP_TIMEOUT, sweep(&job.storage)).await {
+        Ok(Ok(swept)) => tracing::info!(?swept, "folders of other jobs were checked"),
+        Ok(Err(error)) => tracing::info!(%error, "folders of other jobs were not checked"),
+        Err(_) => tracing::info!(?SWEEP_TIMEOUT, "not all folders of other jobs were checked"),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum SourceShards {
     },
 }
 
-/// Why a dispatch cannot be told to a worker. Each is a contradiction between the plan and the plan
+/// Why a dispatch cannot be sent to a worker. Each is a contradiction between the plan and the plan
 /// file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DispatchError {

@@ -45,7 +45,7 @@ pub enum EffectError {
     /// A retry would only fail again: the run's own local disk is full, or the store refuses a run
     /// for which nobody can repair the cause in the meantime.
     #[error("{call}: {source}")]
-    Hopeless {
+    Permanent {
         /// The call.
         call: String,
         /// Its result.
@@ -154,7 +154,7 @@ impl Effects {
         self.start_waiting();
     }
 
-    /// The next answer. May be cancelled. Waits for ever where nothing is under way.
+    /// The next answer. May be cancelled. Waits forever if no call is in flight.
     pub(super) async fn next(&mut self) -> Result<Event, EffectError> {
         loop {
             tokio::select! {
@@ -248,9 +248,11 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
             let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
             let publish =
                 || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
-            let published = retries.unless_hopeless(&name, tools.judge, publish).await;
+            let published = retries
+                .retry_unless_permanent(&name, tools.judge, publish)
+                .await;
             let outputs =
-                published.map_err(|source| EffectError::Hopeless { call: name, source })?;
+                published.map_err(|source| EffectError::Permanent { call: name, source })?;
             Some(Event::StagePublished {
                 stage,
                 version,
@@ -298,7 +300,7 @@ fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
         && !source.is_misplaced()
     {
         let call = call.to_owned();
-        return Err(EffectError::Hopeless { call, source });
+        return Err(EffectError::Permanent { call, source });
     }
     Ok(Event::OutputTaken { message })
 }
@@ -309,7 +311,7 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
         match finalize::discard(&tools.job.stores, file).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::warn!(%task, %error, "cannot delete a superseded attempt's file");
+                tracing::warn!(%task, %error, "cannot delete the file of a superseded attempt");
             }
         }
         backoff.wait().await;

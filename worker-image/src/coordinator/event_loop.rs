@@ -26,7 +26,7 @@ use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, run_task};
 use super::effects::{Call, EffectError, Effects};
 use super::offenders::Offenders;
-use super::sessions::{Beat, Input, Outlet};
+use super::sessions::{Input, ReceivedHeartbeat, WorkerSender};
 use super::status::{Outages, Status, show};
 use crate::convert::identity::{RunIdentity, to_wire};
 use crate::convert::report;
@@ -99,7 +99,7 @@ pub(crate) struct EventLoop {
     /// The storage calls among them that fail now.
     pub(super) outages: Outages,
     /// Heartbeats.
-    pub(super) heartbeats: mpsc::Receiver<Beat>,
+    pub(super) heartbeats: mpsc::Receiver<ReceivedHeartbeat>,
     /// All other events from outside.
     pub(super) inputs: mpsc::Receiver<Input>,
     /// The status for readers.
@@ -135,16 +135,16 @@ impl EventLoop {
 
     /// Runs until an error; the result of a job that has ended stays visible.
     pub(crate) async fn run(mut self) -> Result<Infallible, LoopError> {
-        let mut outlets = BTreeMap::new();
+        let mut senders = BTreeMap::new();
         let first = self.state.start(self.now());
-        self.carry_out(first, &mut outlets)?;
+        self.carry_out(first, &mut senders)?;
         self.show();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
                 biased;
-                Some(beat) = self.heartbeats.recv() => Some(self.heard(&beat)),
+                Some(heartbeat) = self.heartbeats.recv() => Some(self.heartbeat_event(&heartbeat)),
                 _ = tick.tick() => None,
                 Some(ended) = self.cleanup.join_next() => {
                     if let Err(error) = ended {
@@ -157,19 +157,19 @@ impl EventLoop {
                 event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
                     Input::ForeignFile(session) => {
-                        self.close_offender(session, &mut outlets);
+                        self.close_offender(session, &mut senders);
                         continue;
                     }
-                    Input::Happened(event) => Some(self.without_foreign_files(event, &mut outlets)),
-                    Input::Opened(event, session, outlet) => {
-                        outlets.insert(session, outlet);
+                    Input::Happened(event) => Some(self.without_foreign_files(event, &mut senders)),
+                    Input::Opened(event, session, sender) => {
+                        senders.insert(session, sender);
                         Some(event)
                     }
                 },
             };
             match event {
-                Some(event) => self.take_in(event, &mut outlets)?,
-                None => self.on_tick(&mut outlets)?,
+                Some(event) => self.take_in(event, &mut senders)?,
+                None => self.on_tick(&mut senders)?,
             }
         }
     }
@@ -179,7 +179,7 @@ impl EventLoop {
     fn without_foreign_files(
         &self,
         event: Event,
-        outlets: &mut BTreeMap<SessionId, Outlet>,
+        senders: &mut BTreeMap<SessionId, WorkerSender>,
     ) -> Event {
         let Event::Done { session, mut tasks } = event else {
             return event;
@@ -195,26 +195,26 @@ impl EventLoop {
             }
         });
         if tasks.len() < reported {
-            self.close_offender(session, outlets);
+            self.close_offender(session, senders);
         }
         Event::Done { session, tasks }
     }
 
-    fn close_offender(&self, session: SessionId, outlets: &mut BTreeMap<SessionId, Outlet>) {
+    fn close_offender(&self, session: SessionId, senders: &mut BTreeMap<SessionId, WorkerSender>) {
         self.metrics.reports_refused.inc();
-        if let Some(outlet) = outlets.get(&session) {
-            self.offenders.note(&outlet.worker);
+        if let Some(sender) = senders.get(&session) {
+            self.offenders.note(&sender.worker);
         }
-        close(outlets, session, "it reported a file that is not its own");
+        close(senders, session, "it reported a file that is not its own");
     }
 
-    fn heard(&self, beat: &Beat) -> Event {
-        let waited = beat.received.elapsed();
+    fn heartbeat_event(&self, heartbeat: &ReceivedHeartbeat) -> Event {
+        let waited = heartbeat.received.elapsed();
         self.metrics
             .heartbeat_wait_seconds
             .observe(waited.as_secs_f64());
         Event::Heartbeat {
-            session: beat.session,
+            session: heartbeat.session,
         }
     }
 
@@ -224,18 +224,21 @@ impl EventLoop {
 
     /// The time advances only after all earlier heartbeats were handled, so that a worker never
     /// counts as silent by mistake.
-    fn on_tick(&mut self, outlets: &mut BTreeMap<SessionId, Outlet>) -> Result<(), LoopError> {
+    fn on_tick(
+        &mut self,
+        senders: &mut BTreeMap<SessionId, WorkerSender>,
+    ) -> Result<(), LoopError> {
         for _ in 0..HEARTBEATS_AT_ONCE {
-            let Ok(beat) = self.heartbeats.try_recv() else {
+            let Ok(heartbeat) = self.heartbeats.try_recv() else {
                 break;
             };
-            let event = self.heard(&beat);
-            self.take_in(event, outlets)?;
+            let event = self.heartbeat_event(&heartbeat);
+            self.take_in(event, senders)?;
         }
-        self.take_in(Event::Tick, outlets)?;
+        self.take_in(Event::Tick, senders)?;
         self.metrics
             .sessions
-            .set(i64::try_from(outlets.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(senders.len()).unwrap_or(i64::MAX));
         self.show();
         Ok(())
     }
@@ -243,7 +246,7 @@ impl EventLoop {
     fn take_in(
         &mut self,
         event: Event,
-        outlets: &mut BTreeMap<SessionId, Outlet>,
+        senders: &mut BTreeMap<SessionId, WorkerSender>,
     ) -> Result<(), LoopError> {
         self.metrics.events.inc();
         let closed = if let Event::SessionClosed { session } = &event {
@@ -254,9 +257,9 @@ impl EventLoop {
         let had_result = self.state.result().is_some();
         let now = self.now();
         let effects = step(&mut self.state, event, now);
-        self.carry_out(effects, outlets)?;
+        self.carry_out(effects, senders)?;
         if let Some(session) = closed {
-            close(outlets, session, "it is over");
+            close(senders, session, "it is over");
         }
         if !had_result && let Some(result) = self.state.result() {
             tracing::info!(?result, "the job has ended");
@@ -273,12 +276,12 @@ impl EventLoop {
     fn carry_out(
         &mut self,
         effects: Vec<Effect>,
-        outlets: &mut BTreeMap<SessionId, Outlet>,
+        senders: &mut BTreeMap<SessionId, WorkerSender>,
     ) -> Result<(), LoopError> {
         for effect in effects {
             match effect {
-                Effect::Send { session, message } => self.send(session, message, outlets)?,
-                Effect::Close { session, reason } => close(outlets, session, reason),
+                Effect::Send { session, message } => self.send(session, message, senders)?,
+                Effect::Close { session, reason } => close(senders, session, reason),
                 Effect::Append {
                     first_index: _,
                     records,
@@ -306,9 +309,9 @@ impl EventLoop {
         &self,
         session: SessionId,
         message: ToWorker,
-        outlets: &mut BTreeMap<SessionId, Outlet>,
+        senders: &mut BTreeMap<SessionId, WorkerSender>,
     ) -> Result<(), LoopError> {
-        let Some(outlet) = outlets.get(&session) else {
+        let Some(sender) = senders.get(&session) else {
             return Ok(());
         };
         let mut full = false;
@@ -319,10 +322,10 @@ impl EventLoop {
                 epoch: self.epoch.0,
                 message: Some(message),
             };
-            full |= outlet.messages.try_send(Box::new(Ok(message))).is_err();
+            full |= sender.messages.try_send(Box::new(Ok(message))).is_err();
         }
         if full {
-            close(outlets, session, "the worker does not read its messages");
+            close(senders, session, "the worker does not read its messages");
         }
         Ok(())
     }
@@ -410,12 +413,12 @@ impl EventLoop {
 }
 
 /// Closes a session; the worker reconnects by itself if it needs one.
-fn close(outlets: &mut BTreeMap<SessionId, Outlet>, session: SessionId, reason: &str) {
-    if let Some(outlet) = outlets.remove(&session) {
+fn close(senders: &mut BTreeMap<SessionId, WorkerSender>, session: SessionId, reason: &str) {
+    if let Some(sender) = senders.remove(&session) {
         tracing::info!(%session, reason, "a session is closed");
         // If its queue is full, the worker notices the end of the stream instead.
         let end = Box::new(Err(CallStatus::aborted(reason)));
-        let _full = outlet.messages.try_send(end);
-        outlet.close.cancel();
+        let _full = sender.messages.try_send(end);
+        sender.close.cancel();
     }
 }

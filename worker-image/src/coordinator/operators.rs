@@ -44,7 +44,7 @@ impl Run for OperatorStreams {
         let mut inbound = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
         let first = first
-            .map_err(|_| CallStatus::deadline_exceeded("OperatorHello: not said in time"))??;
+            .map_err(|_| CallStatus::deadline_exceeded("OperatorHello: not received in time"))??;
         let Some(OperatorMessage {
             message: Some(operator_message::Message::Hello(hello)),
         }) = first
@@ -120,7 +120,7 @@ async fn listen(
             }
         };
         match message {
-            operator_message::Message::Hello(_) => tracing::warn!("the operator said Hello again"),
+            operator_message::Message::Hello(_) => tracing::warn!("the operator sent Hello again"),
             operator_message::Message::ResultStored(stored) => {
                 tracing::info!(epoch = stored.epoch, "the operator has stored the result");
             }
@@ -146,7 +146,7 @@ async fn listen(
                 let event = match pod_ended(ended) {
                     Ok(event) => event,
                     Err(error) => {
-                        tracing::warn!(%error, "a message of the operator cannot be taken");
+                        tracing::warn!(%error, "a message of the operator cannot be accepted");
                         continue;
                     }
                 };

@@ -94,7 +94,7 @@ pub enum PlanningError {
     Compile,
     /// The run's own local disk is full, or its storage refuses it permanently.
     #[error("{0}")]
-    Hopeless(String),
+    Permanent(String),
     /// The pipeline cannot be written as JSON.
     #[error("write plan.json: {source}")]
     PlanFile {
@@ -137,7 +137,7 @@ impl NoPlan {
                 if *tries < FEW_TRIES {
                     Self::WaitAWhile(sentence)
                 } else {
-                    Self::Fatal(PlanningError::Hopeless(sentence))
+                    Self::Fatal(PlanningError::Permanent(sentence))
                 }
             }
             other @ (Self::Wait(_)
@@ -413,7 +413,7 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
         match verdict {
             Verdict::TryAgain => NoPlan::Wait(error.to_string()),
             Verdict::TryAFewTimes => NoPlan::WaitAWhile(error.to_string()),
-            Verdict::GiveUp => NoPlan::Fatal(PlanningError::Hopeless(error.to_string())),
+            Verdict::GiveUp => NoPlan::Fatal(PlanningError::Permanent(error.to_string())),
         }
     })?;
     let opened = Ledger::open(&job.storage, writer.clone())
@@ -432,7 +432,7 @@ pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
         reason: FailureReason::LedgerDamaged,
         message: format!(
-            "{message}; what was done before cannot be trusted without it, so nothing is guessed: create a new job, under which nothing of this ledger is used"
+            "{message}; the work that was done before cannot be trusted without it: create a new job, which uses nothing of this ledger"
         ),
     }
 }

@@ -167,7 +167,7 @@ impl Retries {
     }
 
     /// Makes a call until it succeeds, or until this run must end.
-    pub(super) async fn unless_hopeless<T, F: Future<Output = Result<T, StorageError>>>(
+    pub(super) async fn retry_unless_permanent<T, F: Future<Output = Result<T, StorageError>>>(
         &self,
         name: &str,
         judge: Judge,
@@ -222,7 +222,7 @@ mod tests {
             std::future::ready(Err::<(), _>(failed(Cause::NoSpace("/ledger".to_owned()))))
         };
         let ended = retries(&outages)
-            .unless_hopeless("write", CLUSTER, write)
+            .retry_unless_permanent("write", CLUSTER, write)
             .await;
         assert!(
             ended
@@ -243,7 +243,7 @@ mod tests {
         let began = Instant::now();
         let deny = || std::future::ready(Err::<(), _>(failed(Cause::Denied("403".to_owned()))));
         let ended = retries(&outages)
-            .unless_hopeless("complete", LOCAL, deny)
+            .retry_unless_permanent("complete", LOCAL, deny)
             .await;
         assert_eq!(
             ended.unwrap_err().to_string(),
@@ -301,7 +301,7 @@ mod tests {
             std::future::ready(if is_back { Ok(()) } else { away() })
         };
         let ended = retries(&outages)
-            .unless_hopeless("write", CLUSTER, write)
+            .retry_unless_permanent("write", CLUSTER, write)
             .await;
         assert!(ended.is_ok());
     }

@@ -20,7 +20,7 @@ use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage, worker_message};
 use super::offenders::{MAX_REPORTS, Offenders};
 use super::registrations::{MAX_SESSIONS, Registrations};
 use crate::convert::identity::{RunIdentity, WireError};
-use crate::convert::wire::{event, greeting};
+use crate::convert::wire::{claimed, event};
 
 /// How long a new session may take to say `Hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 /// An input of the loop.
 pub(crate) enum Input {
     /// A worker opened a session: its message, and the channel for answers.
-    Opened(Event, SessionId, Outlet),
+    Opened(Event, SessionId, WorkerSender),
     /// A worker reported a file of another attempt.
     ForeignFile(SessionId),
     /// An event.
@@ -41,7 +41,7 @@ pub(crate) enum Input {
 }
 
 /// A heartbeat.
-pub(crate) struct Beat {
+pub(crate) struct ReceivedHeartbeat {
     /// Its session.
     pub session: SessionId,
     /// Its time of arrival.
@@ -50,18 +50,18 @@ pub(crate) struct Beat {
 
 /// A message for a worker, or the reason for the end of its session. Boxed, because a queue
 /// allocates room for 32 of them at the beginning.
-pub(crate) type Letter = Box<Result<CoordinatorMessage, Status>>;
+pub(crate) type OutboundMessage = Box<Result<CoordinatorMessage, Status>>;
 
 /// All messages for a worker in a session.
-pub(crate) type Letters =
-    Map<ReceiverStream<Letter>, fn(Letter) -> Result<CoordinatorMessage, Status>>;
+pub(crate) type OutboundMessages =
+    Map<ReceiverStream<OutboundMessage>, fn(OutboundMessage) -> Result<CoordinatorMessage, Status>>;
 
 /// The coordinator's end of a session.
-pub(crate) struct Outlet {
+pub(crate) struct WorkerSender {
     /// The worker.
     pub worker: WorkerId,
     /// Messages to the worker.
-    pub messages: mpsc::Sender<Letter>,
+    pub messages: mpsc::Sender<OutboundMessage>,
     /// Ends the session.
     pub close: CancellationToken,
 }
@@ -74,7 +74,7 @@ pub(crate) struct LoopHandle {
     /// All inputs except heartbeats.
     pub inputs: mpsc::Sender<Input>,
     /// Heartbeats, which are handled first.
-    pub heartbeats: mpsc::Sender<Beat>,
+    pub heartbeats: mpsc::Sender<ReceivedHeartbeat>,
 }
 
 /// The service.
@@ -93,7 +93,7 @@ pub(crate) struct WorkerSessions {
 
 #[tonic::async_trait]
 impl Worker for WorkerSessions {
-    type SessionStream = Letters;
+    type SessionStream = OutboundMessages;
 
     async fn session(
         &self,
@@ -105,7 +105,7 @@ impl Worker for WorkerSessions {
 
 impl WorkerSessions {
     /// Opens a session on a stream of messages; returns the messages for the worker.
-    pub(crate) async fn open<S>(&self, mut inbound: S) -> Result<Letters, Status>
+    pub(crate) async fn open<S>(&self, mut inbound: S) -> Result<OutboundMessages, Status>
     where
         S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin + 'static,
     {
@@ -115,7 +115,7 @@ impl WorkerSessions {
             ));
         };
         let first = timeout(HELLO_TIMEOUT, inbound.next()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not said in time"))?;
+        let first = first.map_err(|_| Status::deadline_exceeded("Hello: not received in time"))?;
         let first = first
             .transpose()?
             .ok_or_else(|| Status::invalid_argument("Hello: the stream ended before it"))?;
@@ -124,7 +124,7 @@ impl WorkerSessions {
             .map_err(|error| refusal(&error))?;
         if first.epoch > handle.epoch.0 {
             let text = format!(
-                "epoch {} was seen by this worker; this coordinator has epoch {} and is of the past",
+                "epoch {} was seen by this worker; this coordinator has epoch {} and is out of date",
                 first.epoch, handle.epoch
             );
             return Err(Status::failed_precondition(text));
@@ -134,50 +134,50 @@ impl WorkerSessions {
                 "Hello: another message came first; a session begins with it",
             ));
         };
-        let greeting = greeting(&hello).map_err(|error| refusal(&error))?;
-        if self.offenders.is_fenced(&greeting.worker) {
+        let claimed = claimed(&hello).map_err(|error| refusal(&error))?;
+        if self.offenders.is_fenced(&claimed.worker) {
             let text = format!(
-                "Hello: worker {} reported {MAX_REPORTS} times a file that is not its own and is not listened to any more; only another process of its pod is let in",
-                greeting.worker
+                "Hello: worker {} reported {MAX_REPORTS} times a file that is not its own and is no longer accepted; only another process of its pod is accepted",
+                claimed.worker
             );
             return Err(Status::permission_denied(text));
         }
-        let pod_uid = greeting.worker.pod_uid();
+        let pod_uid = claimed.worker.pod_uid();
         if let Err(wait) = self.registrations.admit(pod_uid, Instant::now()) {
             return Err(too_often(pod_uid, wait));
         }
         let session = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
-        tracing::info!(%session, worker = %greeting.worker, pod = greeting.pod_name, slots = greeting.slots, running = greeting.running.len(), "a worker opens a session");
-        let worker = greeting.worker.clone();
+        tracing::info!(%session, worker = %claimed.worker, pod = claimed.pod_name, slots = claimed.slots, running = claimed.running.len(), "a worker opens a session");
+        let worker = claimed.worker.clone();
         let opening = Event::Hello {
             session,
-            worker: greeting.worker,
-            ordinal: greeting.ordinal,
-            slots: greeting.slots,
-            running: greeting.running,
+            worker: claimed.worker,
+            ordinal: claimed.ordinal,
+            slots: claimed.slots,
+            running: claimed.running,
         };
         let (messages, outbound) = mpsc::channel(OUTBOUND_QUEUED);
         let close = CancellationToken::new();
-        let last_words = messages.clone();
-        let outlet = Outlet {
+        let last_message = messages.clone();
+        let sender = WorkerSender {
             worker,
             messages,
             close: close.clone(),
         };
         let opened = handle
             .inputs
-            .send(Input::Opened(opening, session, outlet))
+            .send(Input::Opened(opening, session, sender))
             .await;
         opened.map_err(|_| Status::unavailable("the coordinator ends"))?;
         let reader = Reader {
             identity: self.identity.clone(),
             session,
             handle,
-            last_words,
+            last_message,
             close,
         };
         tokio::spawn(reader.read(inbound));
-        Ok(ReceiverStream::new(outbound).map(|letter| *letter))
+        Ok(ReceiverStream::new(outbound).map(|message| *message))
     }
 }
 
@@ -187,7 +187,7 @@ fn too_often(pod_uid: &str, wait: Duration) -> Status {
     let mut pushback = MetadataMap::new();
     pushback.insert("grpc-retry-pushback-ms", MetadataValue::from(milliseconds));
     let text = format!(
-        "Hello: pod {pod_uid} opened {MAX_SESSIONS} sessions in a few seconds; the next one is let in after {milliseconds} ms"
+        "Hello: pod {pod_uid} opened {MAX_SESSIONS} sessions in a few seconds; the next one is accepted after {milliseconds} ms"
     );
     Status::with_metadata(Code::ResourceExhausted, text, pushback)
 }
@@ -211,7 +211,7 @@ struct Reader {
     session: SessionId,
     handle: LoopHandle,
     /// The channel on which the worker is informed that it is no longer read.
-    last_words: mpsc::Sender<Letter>,
+    last_message: mpsc::Sender<OutboundMessage>,
     close: CancellationToken,
 }
 
@@ -226,7 +226,7 @@ enum ReadError {
     Epoch { got: u64, expected: Epoch },
     #[error("a message is empty, or of a kind that this release does not know")]
     Empty,
-    #[error("Hello was said again")]
+    #[error("Hello was sent again")]
     HelloAgain,
     #[error("the loop is gone")]
     NoLoop,
@@ -260,7 +260,7 @@ impl Reader {
                     let _gone = self.handle.inputs.send(Input::ForeignFile(session)).await;
                 } else if let Some(answer) = error.answer() {
                     // If its queue is full, the worker notices the end of the stream instead.
-                    let _full = self.last_words.try_send(Box::new(Err(answer)));
+                    let _full = self.last_message.try_send(Box::new(Err(answer)));
                 }
             }
         }
@@ -310,7 +310,7 @@ impl Reader {
                     last_heartbeat = Some(now);
                     // A full queue contains thousands of heartbeats that the loop has not handled,
                     // so one more adds nothing.
-                    let _full = self.handle.heartbeats.try_send(Beat {
+                    let _full = self.handle.heartbeats.try_send(ReceivedHeartbeat {
                         session: self.session,
                         received: now,
                     });
@@ -331,7 +331,7 @@ impl Reader {
             }
             if let worker_message::Message::Draining(draining) = &message {
                 let (session, tasks) = (self.session, draining.handed_back.len());
-                tracing::info!(%session, tasks, "a worker goes and hands its tasks back");
+                tracing::info!(%session, tasks, "a worker terminates and hands its tasks back");
             }
             let event = event(self.session, message).map_err(ReadError::Message)?;
             self.handle

@@ -70,11 +70,11 @@ async fn committed() -> (Journal, Arc<Truth>, Arc<Server>) {
     let taken = Ledger::take_over(&storage, WriterToken::from_random(1)).await;
     let mut ledger = taken.unwrap().ledger;
     ledger.append(&[done(attempt(0, 1), "kept")]).await.unwrap();
-    assert_eq!(journal.complaints(), Vec::<String>::new());
+    assert_eq!(journal.violations(), Vec::<String>::new());
     (journal, truth, server)
 }
 
-fn said(message: coordinator_message::Message) -> CoordinatorMessage {
+fn sent(message: coordinator_message::Message) -> CoordinatorMessage {
     CoordinatorMessage {
         job_uid: "uid".to_owned(),
         generation: 1,
@@ -88,21 +88,21 @@ fn run(task: TaskAttempt) -> CoordinatorMessage {
         task: Some(to_wire(task)),
         ..RunTask::default()
     };
-    said(coordinator_message::Message::Run(Run { tasks: vec![task] }))
+    sent(coordinator_message::Message::Run(Run { tasks: vec![task] }))
 }
 
 fn acknowledge(task: TaskAttempt) -> CoordinatorMessage {
     let tasks = vec![to_wire(task)];
-    said(coordinator_message::Message::Ack(Ack { tasks }))
+    sent(coordinator_message::Message::Ack(Ack { tasks }))
 }
 
 #[tokio::test]
 async fn a_completed_task_that_runs_again_is_reported_unless_its_output_was_lost() {
     let (journal, truth, _) = committed().await;
-    truth.said(&run(attempt(1, 1)));
-    assert_eq!(journal.complaints().len(), 0);
-    truth.said(&run(attempt(0, 2)));
-    assert_eq!(journal.complaints().len(), 1);
+    truth.sent(&run(attempt(1, 1)));
+    assert_eq!(journal.violations().len(), 0);
+    truth.sent(&run(attempt(0, 2)));
+    assert_eq!(journal.violations().len(), 1);
     let failed = Failed {
         task: Some(to_wire(attempt(1, 1))),
         lost_input: Some(to_wire(attempt(0, 1))),
@@ -112,18 +112,18 @@ async fn a_completed_task_that_runs_again_is_reported_unless_its_output_was_lost
         message: Some(worker_message::Message::Failed(failed)),
         ..WorkerMessage::default()
     };
-    truth.heard(Some(1), &message);
-    truth.said(&run(attempt(0, 3)));
-    assert_eq!(journal.complaints().len(), 1);
+    truth.received(Some(1), &message);
+    truth.sent(&run(attempt(0, 3)));
+    assert_eq!(journal.violations().len(), 1);
 }
 
 #[tokio::test]
 async fn an_acknowledgement_without_a_durable_record_is_reported() {
     let (journal, truth, _) = committed().await;
-    truth.said(&acknowledge(attempt(0, 1)));
-    assert_eq!(journal.complaints().len(), 0);
-    truth.said(&acknowledge(attempt(1, 1)));
-    assert_eq!(journal.complaints().len(), 1);
+    truth.sent(&acknowledge(attempt(0, 1)));
+    assert_eq!(journal.violations().len(), 0);
+    truth.sent(&acknowledge(attempt(1, 1)));
+    assert_eq!(journal.violations().len(), 1);
 }
 
 #[tokio::test]
@@ -134,21 +134,21 @@ async fn a_final_file_without_a_durable_commit_is_reported() {
         upload,
     };
     truth.applied(&completed("kept"));
-    assert_eq!(journal.complaints().len(), 0);
+    assert_eq!(journal.violations().len(), 0);
     truth.applied(&completed("another"));
-    assert_eq!(journal.complaints().len(), 1);
+    assert_eq!(journal.violations().len(), 1);
     let put = server.put(
         &Path::from("out/part-1"),
         PutPayload::from_static(b"x"),
         PutOptions::default(),
     );
     put.unwrap();
-    assert_eq!(journal.complaints().len(), 2);
+    assert_eq!(journal.violations().len(), 2);
 }
 
 #[tokio::test]
 async fn a_worker_that_is_dismissed_before_the_result_is_reported() {
     let (journal, truth, _) = committed().await;
-    truth.said(&said(coordinator_message::Message::Shutdown(Shutdown {})));
-    assert_eq!(journal.complaints().len(), 1);
+    truth.sent(&sent(coordinator_message::Message::Shutdown(Shutdown {})));
+    assert_eq!(journal.violations().len(), 1);
 }

@@ -22,7 +22,7 @@ use zephyr_store::chance::Chance;
 use zephyr_store::storage::{Store, Stores};
 
 use super::faults::{Fate, Kind, Outcome, REQUEST_TIMEOUT};
-use super::ledger_defects::{Conduct, Debts, Owed, as_if_put};
+use super::ledger_defects::{Conduct, DeferredPut, DeferredPuts, as_if_put};
 use super::process::Process;
 use super::store::{Server, answered, flipped, unavailable, with_bytes};
 use crate::defect::{self, Defect};
@@ -34,7 +34,7 @@ pub(super) struct Client {
     /// The process; none for the thread of a task, on which no time passes.
     process: Option<Process>,
     /// Puts that were answered and not executed: none, unless a mistake is seeded.
-    debts: Debts,
+    deferred_puts: DeferredPuts,
 }
 
 impl Client {
@@ -138,16 +138,16 @@ impl ObjectStore for Client {
     {
         let conduct = Conduct::of(location, &payload);
         Box::pin(async move {
-            let owed = || Owed::new(location, payload.clone(), opts.clone());
+            let deferred = || DeferredPut::new(location, payload.clone(), opts.clone());
             match conduct {
                 Conduct::Honest => self.put_honestly(location, payload, opts).await,
                 Conduct::OnlyAnswered => Ok(as_if_put()),
                 Conduct::AnsweredFirst => {
-                    tokio::spawn(owed().make(self.clone()));
+                    tokio::spawn(deferred().make(self.clone()));
                     Ok(as_if_put())
                 }
                 Conduct::Held => {
-                    self.debts.hold(owed());
+                    self.deferred_puts.hold(deferred());
                     Ok(as_if_put())
                 }
                 Conduct::Releasing => {
@@ -156,8 +156,8 @@ impl ObjectStore for Client {
                         answer,
                         Ok(_) | Err(object_store::Error::AlreadyExists { .. })
                     ) {
-                        for owed in self.debts.take() {
-                            owed.make(self.clone()).await;
+                        for deferred in self.deferred_puts.take() {
+                            deferred.make(self.clone()).await;
                         }
                     }
                     answer
@@ -344,7 +344,7 @@ pub(super) fn stores(
         let client = Client {
             server: Arc::clone(server),
             process: process.cloned(),
-            debts: Debts::default(),
+            deferred_puts: DeferredPuts::default(),
         };
         stores.with_store(bucket, Store::remote(Arc::new(client)))
     })

@@ -106,7 +106,7 @@ pub(super) fn run_with(
         let world = World::new(seed, settings, &journal, truth);
         let mut fleet = Fleet::new(&world);
         fleet.run().await;
-        (world.outcome(), journal.complaints())
+        (world.outcome(), journal.violations())
     })
 }
 
@@ -127,7 +127,7 @@ pub(super) fn run_undisturbed(
             message: "no result is in the ledger".to_owned(),
         });
         let ended = (result, world.objects(&Path::default()));
-        (ended, journal.complaints())
+        (ended, journal.violations())
     })
 }
 
@@ -153,7 +153,7 @@ impl World {
         job.put_input(&server);
         (job.source_shards, job.tables) = keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
-        let tasks = Tasks::new(&job, &server, settings.task_patience);
+        let tasks = Tasks::new(&job, &server, settings.task_retry_time);
         Arc::new(Self {
             seed,
             network: Arc::new(Network::new(
@@ -214,23 +214,23 @@ impl World {
             Some(JobResult::Succeeded { .. }) => {}
             other => {
                 self.journal
-                    .complain(&format!("the job ended with {other:?}"));
+                    .violated(&format!("the job ended with {other:?}"));
                 return;
             }
         }
         let mut files = self.final_files();
         let manifest = files.remove(&format!("{OUTPUT}/{MANIFEST_NAME}"));
         if manifest.is_none() {
-            self.journal.complain("the manifest is missing");
+            self.journal.violated("the manifest is missing");
         }
         if files.remove(FOREIGN).is_none() {
             self.journal
-                .complain("a file that is nobody's output is gone");
+                .violated("a file that is nobody's output is gone");
         }
         let started = format!("{OUTPUT}/{STARTED_NAME}");
         if files.contains_key(&started) {
             self.journal
-                .complain("the folder still says that the job runs");
+                .violated("the folder still says that the job runs");
         }
         let mut lines: Vec<String> = files
             .values()
@@ -243,7 +243,7 @@ impl World {
             .collect();
         lines.sort();
         if lines != self.job.lines {
-            self.journal.complain(&format!(
+            self.journal.violated(&format!(
                 "the output is {lines:?} and should be {:?}",
                 self.job.lines
             ));
@@ -306,7 +306,7 @@ impl Fleet {
         let world = Arc::clone(&self.world);
         let heals_at = Instant::now() + Duration::from_millis(world.settings.heals_at_ms);
         let mut next_fault = Instant::now();
-        while world.journal.complaints().is_empty() {
+        while world.journal.violations().is_empty() {
             let now = Instant::now();
             self.start_what_is_due(now);
             if !world.is_healed() && now >= heals_at {
@@ -317,11 +317,11 @@ impl Fleet {
                     break;
                 }
                 if now > heals_at + MAX_HEALED {
-                    world.journal.complain("the job does not end");
+                    world.journal.violated("the job does not end");
                     return;
                 }
             } else if now >= next_fault {
-                self.strike(now, heals_at);
+                self.inject_fault(now, heals_at);
                 let every = world.settings.fault_every_ms;
                 next_fault = now + Duration::from_millis(self.rng.between(1, 2 * every));
             }
@@ -329,7 +329,7 @@ impl Fleet {
         }
         world.expect_the_output();
         let until = Instant::now() + AFTERWARDS;
-        while Instant::now() < until && world.journal.complaints().is_empty() {
+        while Instant::now() < until && world.journal.violations().is_empty() {
             self.start_what_is_due(Instant::now());
             sleep(STEP).await;
         }
@@ -341,9 +341,9 @@ impl Fleet {
         while !self.coordinators.iter().any(Coordinator::shows_result) {
             let now = Instant::now();
             if now > latest {
-                self.world.journal.complain("the job does not end");
+                self.world.journal.violated("the job does not end");
             }
-            if !self.world.journal.complaints().is_empty() {
+            if !self.world.journal.violations().is_empty() {
                 return;
             }
             self.start_what_is_due(now);

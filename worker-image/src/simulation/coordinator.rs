@@ -18,7 +18,7 @@ use crate::coordinator::{EventLoop, Offenders, Registrations, Status, WorkerSess
 use crate::metrics::CoordinatorMetrics;
 
 /// As in a real coordinator.
-const STORAGE_PATIENCE: Duration = Duration::from_secs(10);
+const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// A process.
 pub(super) struct Coordinator {
@@ -35,7 +35,7 @@ impl Coordinator {
         let chance = Chance::from_seed(Rng::of(world.seed, process.name()).next());
         let job = world
             .job
-            .on(&world.server, Some(&process), chance, STORAGE_PATIENCE);
+            .on(&world.server, Some(&process), chance, STORAGE_RETRY_TIME);
         let (handle, watched) = watch::channel(None);
         let offenders = Offenders::default();
         let sessions = WorkerSessions {

@@ -188,9 +188,9 @@ impl SimulatedJob {
         server: &Arc<Server>,
         process: Option<&Process>,
         chance: Chance,
-        patience: std::time::Duration,
+        retry_time: std::time::Duration,
     ) -> RunJob {
-        let stores = stores(server, process, chance, &BUCKETS).with_patience(patience);
+        let stores = stores(server, process, chance, &BUCKETS).with_retry_time(retry_time);
         self.with(stores)
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::rng::Hash;
 
 /// Most errors that are kept; the first ones are the most useful.
-const MAX_COMPLAINTS: usize = 5;
+const MAX_VIOLATIONS: usize = 5;
 
 /// The journal of a run. Cheap to clone.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ struct Inner {
 struct Lines {
     hash: Hash,
     count: u64,
-    complaints: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Journal {
@@ -36,7 +36,7 @@ impl Journal {
             lines: Mutex::new(Lines {
                 hash: Hash::new(),
                 count: 0,
-                complaints: Vec::new(),
+                violations: Vec::new(),
             }),
         }))
     }
@@ -60,17 +60,17 @@ impl Journal {
     }
 
     /// Records an error.
-    pub(super) fn complain(&self, line: &str) {
+    pub(super) fn violated(&self, line: &str) {
         self.note(&format!("WRONG: {line}"));
         let mut lines = self.lines();
-        if lines.complaints.len() < MAX_COMPLAINTS {
-            lines.complaints.push(line.to_owned());
+        if lines.violations.len() < MAX_VIOLATIONS {
+            lines.violations.push(line.to_owned());
         }
     }
 
     /// The errors found up to now.
-    pub(super) fn complaints(&self) -> Vec<String> {
-        self.lines().complaints.clone()
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.lines().violations.clone()
     }
 
     /// Hash of all lines.

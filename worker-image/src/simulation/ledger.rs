@@ -35,7 +35,7 @@ struct Settings {
     faults: Faults,
     merge_after_objects: u64,
     merge_after_bytes: usize,
-    patience: Duration,
+    retry_time: Duration,
     records_max: u64,
     pause_ms_max: u64,
     fault_every_ms: u64,
@@ -65,7 +65,7 @@ impl Settings {
             merge_after_objects: rng.between(1, 8),
             merge_after_bytes: usize::try_from(one_of(&mut rng, &[200, 2_000, 1 << 20]))
                 .unwrap_or(200),
-            patience: Duration::from_secs(one_of(&mut rng, &[1, 10, 120])),
+            retry_time: Duration::from_secs(one_of(&mut rng, &[1, 10, 120])),
             records_max: one_of(&mut rng, &[1, 5, 40]),
             pause_ms_max: one_of(&mut rng, &[50, 500, 3_000]),
             fault_every_ms: one_of(&mut rng, &[300, 3_000, 20_000]),
@@ -98,7 +98,7 @@ pub(super) fn run(seed: u64, is_printing: bool) -> Result<u64, String> {
     on_paused_clock(&shown, is_printing, async {
         let world = World::new(seed, settings, is_printing);
         world.run().await;
-        (world.journal.trace(), world.journal.complaints())
+        (world.journal.trace(), world.journal.violations())
     })
 }
 
@@ -112,7 +112,7 @@ impl World {
                 if let Applied::Put { path, bytes } = applied {
                     let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(wrong) = book.put(path, bytes) {
-                        journal.complain(&wrong);
+                        journal.violated(&wrong);
                     }
                 }
             })
@@ -134,7 +134,7 @@ impl World {
 
     fn expect(&self, is_right: Result<(), String>) {
         if let Err(wrong) = is_right {
-            self.journal.complain(&wrong);
+            self.journal.violated(&wrong);
         }
     }
 
@@ -143,14 +143,14 @@ impl World {
         let heals_at = Instant::now() + self.settings.heals_at;
         let mut alive: Vec<Running> = Vec::new();
         let mut started = 0;
-        while Instant::now() < heals_at && self.journal.complaints().is_empty() {
+        while Instant::now() < heals_at && self.journal.violations().is_empty() {
             alive.retain(|running| !running.task.is_finished());
             let is_unattended = alive.iter().all(|running| running.process.is_stalled());
             if alive.len() < MAX_ALIVE && (is_unattended || rng.percent(25)) {
                 alive.push(self.start(started));
                 started += 1;
             }
-            self.strike(&mut rng, &mut alive, heals_at);
+            self.inject_fault(&mut rng, &mut alive, heals_at);
             let pause = rng.between(1, 2 * self.settings.fault_every_ms);
             sleep_until(heals_at.min(Instant::now() + Duration::from_millis(pause))).await;
         }
@@ -165,22 +165,22 @@ impl World {
         // Live coordinators continue: all but one of them must find that they are fenced.
         alive.push(self.start(started));
         let deadline = Instant::now() + MAX_HEALED;
-        while self.journal.complaints().is_empty() {
+        while self.journal.violations().is_empty() {
             alive.retain(|running| !running.task.is_finished());
             match &alive[..] {
-                [] => self.journal.complain("no coordinator is left"),
+                [] => self.journal.violated("no coordinator is left"),
                 [last] if self.has_appended(last.number) => break,
                 _ if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
                 several => {
                     let names: Vec<&str> = several.iter().map(|one| one.process.name()).collect();
                     self.journal
-                        .complain(&format!("{names:?} go on, and one should append"));
+                        .violated(&format!("{names:?} go on, and one should append"));
                 }
             }
         }
     }
 
-    fn strike(&self, rng: &mut Rng, alive: &mut Vec<Running>, heals_at: Instant) {
+    fn inject_fault(&self, rng: &mut Rng, alive: &mut Vec<Running>, heals_at: Instant) {
         if alive.is_empty() {
             return;
         }
@@ -230,7 +230,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let writer = WriterToken::from_random(chance.unique());
         let stores = stores(&self.server, Some(process), chance, &["s3://b"]);
-        let stores = stores.with_patience(self.settings.patience);
+        let stores = stores.with_retry_time(self.settings.retry_time);
         let Ok(job) = JobUid::parse("uid") else {
             return;
         };
@@ -254,7 +254,7 @@ impl World {
                     refused += 1;
                 }
                 Err(error) => {
-                    self.journal.complain(&format!("{name}: {error}"));
+                    self.journal.violated(&format!("{name}: {error}"));
                     return;
                 }
             }
@@ -291,7 +291,7 @@ impl World {
                         return;
                     }
                     Err(error) => {
-                        self.journal.complain(&format!("{name}: {error}"));
+                        self.journal.violated(&format!("{name}: {error}"));
                         return;
                     }
                 }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A put that was not executed yet.
 #[derive(Clone)]
-pub(super) struct Owed {
+pub(super) struct DeferredPut {
     path: Path,
     payload: PutPayload,
     options: PutOptions,
@@ -28,7 +28,7 @@ pub(super) struct Owed {
 
 /// Puts of one process that were answered and not executed.
 #[derive(Clone, Default)]
-pub(super) struct Debts(Arc<Mutex<Vec<Owed>>>);
+pub(super) struct DeferredPuts(Arc<Mutex<Vec<DeferredPut>>>);
 
 /// How a client handles a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Conduct {
     }
 }
 
-impl Owed {
+impl DeferredPut {
     pub(super) fn new(path: &Path, payload: PutPayload, options: PutOptions) -> Self {
         Self {
             path: path.clone(),
@@ -90,13 +90,13 @@ impl Owed {
     }
 }
 
-impl Debts {
-    pub(super) fn hold(&self, owed: Owed) {
+impl DeferredPuts {
+    pub(super) fn hold(&self, deferred: DeferredPut) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.push(owed);
+        held.push(deferred);
     }
 
-    pub(super) fn take(&self) -> Vec<Owed> {
+    pub(super) fn take(&self) -> Vec<DeferredPut> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -15,18 +15,18 @@ use super::settings::Nemesis;
 const MAX_LOSSES: u64 = 2;
 
 impl Fleet {
-    pub(super) fn strike(&mut self, now: Instant, heals_at: Instant) {
+    pub(super) fn inject_fault(&mut self, now: Instant, heals_at: Instant) {
         let Some(nemesis) = self.rng.pick(&self.world.settings.nemeses) else {
             return;
         };
         let seconds = self.rng.between(1, 90);
         let until = heals_at.min(now + Duration::from_secs(seconds));
         // Rarer, because each of them affects all processes.
-        let is_large_blow = self.rng.percent(20);
+        let is_large_fault = self.rng.percent(20);
         match nemesis {
             Nemesis::CoordinatorDies => self.coordinator_dies(),
-            Nemesis::CoordinatorStalls if is_large_blow => self.coordinator_stalls(until),
-            Nemesis::CoordinatorIsReplacedAlive if is_large_blow => {
+            Nemesis::CoordinatorStalls if is_large_fault => self.coordinator_stalls(until),
+            Nemesis::CoordinatorIsReplacedAlive if is_large_fault => {
                 if let Some(newest) = self.coordinators.last_mut() {
                     newest.is_replaced = true;
                 }
@@ -38,8 +38,8 @@ impl Fleet {
             | Nemesis::WorkerDrains
             | Nemesis::WorkerStalls
             | Nemesis::StreamBreaks
-            | Nemesis::StreamGoesDeaf => self.strike_worker(nemesis, until),
-            Nemesis::StoreIsAway if is_large_blow => {
+            | Nemesis::StreamDropsMessages => self.strike_worker(nemesis, until),
+            Nemesis::StoreIsAway if is_large_fault => {
                 self.world.journal.note("the store is away");
                 self.world.server.fails_until(until);
             }
@@ -92,7 +92,7 @@ impl Fleet {
         match nemesis {
             Nemesis::WorkerDies => self.worker_is_gone(number, is_known),
             Nemesis::WorkerDrains => {
-                note("is told to go");
+                note("receives SIGTERM");
                 self.workers[number].terminate();
             }
             Nemesis::WorkerStalls => self.stall(&process, until),
@@ -100,13 +100,13 @@ impl Fleet {
                 note("loses its stream");
                 self.world.network.breaks(pod, true, is_known);
             }
-            Nemesis::StreamGoesDeaf => {
+            Nemesis::StreamDropsMessages => {
                 note("has a deaf stream");
                 let (up, down) = self
                     .rng
                     .pick(&[(true, false), (false, true), (true, true)])
                     .unwrap_or((true, true));
-                self.world.network.goes_deaf(pod, up, down);
+                self.world.network.drops_messages(pod, up, down);
             }
             Nemesis::CoordinatorDies
             | Nemesis::CoordinatorStalls

@@ -17,7 +17,7 @@ use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
 use super::process::Process;
 use super::rng::Rng;
 use super::truth::Truth;
-use crate::coordinator::{Letters, WorkerSessions};
+use crate::coordinator::{OutboundMessages, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
 
@@ -53,8 +53,8 @@ struct Wire {
     broken_for_worker: CancellationToken,
     /// The coordinator learns that it has ended.
     broken_for_coordinator: CancellationToken,
-    is_deaf_up: AtomicBool,
-    is_deaf_down: AtomicBool,
+    drops_up: AtomicBool,
+    drops_down: AtomicBool,
 }
 
 /// The network of a run.
@@ -115,18 +115,18 @@ impl Network {
     /// The stream of a pod breaks; a side that is not informed notices the silence.
     pub(super) fn breaks(&self, pod: u64, worker_knows: bool, coordinator_knows: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
-            wire.is_deaf_up.store(true, Ordering::Relaxed);
-            wire.is_deaf_down.store(true, Ordering::Relaxed);
+            wire.drops_up.store(true, Ordering::Relaxed);
+            wire.drops_down.store(true, Ordering::Relaxed);
             wire.end(worker_knows, coordinator_knows);
         }
     }
 
     /// The stream of a pod carries nothing any more in these directions, until the keepalive of
     /// both sides notices.
-    pub(super) fn goes_deaf(&self, pod: u64, up: bool, down: bool) {
+    pub(super) fn drops_messages(&self, pod: u64, up: bool, down: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
-            wire.is_deaf_up.fetch_or(up, Ordering::Relaxed);
-            wire.is_deaf_down.fetch_or(down, Ordering::Relaxed);
+            wire.drops_up.fetch_or(up, Ordering::Relaxed);
+            wire.drops_down.fetch_or(down, Ordering::Relaxed);
             tokio::spawn(async move {
                 sleep(KEEPALIVE).await;
                 wire.end(true, true);
@@ -206,8 +206,8 @@ impl Line for SimulatedLine {
             coordinator: endpoint.process.clone(),
             broken_for_worker: CancellationToken::new(),
             broken_for_coordinator: CancellationToken::new(),
-            is_deaf_up: AtomicBool::new(false),
-            is_deaf_down: AtomicBool::new(false),
+            drops_up: AtomicBool::new(false),
+            drops_down: AtomicBool::new(false),
         });
         line.network.state().wires.push(Arc::clone(&wire));
         let stream = Arc::new(SimulatedStream {
@@ -215,10 +215,10 @@ impl Line for SimulatedLine {
             endpoint,
             wire,
         });
-        let (to_coordinator, heard) = mpsc::channel(MAX_UNDER_WAY);
+        let (to_coordinator, received) = mpsc::channel(MAX_UNDER_WAY);
         tokio::spawn(Arc::clone(&stream).carry_up(outbound, to_coordinator));
         let (answer, answered) = oneshot::channel();
-        tokio::spawn(Arc::clone(&stream).serve(heard, answer));
+        tokio::spawn(Arc::clone(&stream).serve(received, answer));
         let broken = Status::unavailable("the stream broke");
         tokio::select! {
             biased;
@@ -239,14 +239,14 @@ impl SimulatedStream {
     /// The worker's messages, in order and delayed.
     async fn carry_up(
         self: Arc<Self>,
-        mut said: ReceiverStream<WorkerMessage>,
+        mut sent: ReceiverStream<WorkerMessage>,
         to_coordinator: mpsc::Sender<FromWorker>,
     ) {
         let (sender, mut under_way) = mpsc::channel::<(Instant, WorkerMessage)>(MAX_UNDER_WAY);
         let stream = Arc::clone(&self);
         tokio::spawn(async move {
             let mut due = Instant::now();
-            while let Some(message) = said.next().await {
+            while let Some(message) = sent.next().await {
                 stream.line.process.awake().await;
                 due = due.max(Instant::now() + stream.line.network.way());
                 if sender.send((due, message)).await.is_err() {
@@ -267,20 +267,20 @@ impl SimulatedStream {
                 next = under_way.recv() => next,
             };
             let Some((due, message)) = next else {
-                if self.wire.is_deaf_up.load(Ordering::Relaxed) {
+                if self.wire.drops_up.load(Ordering::Relaxed) {
                     broken.cancelled().await;
                 }
                 return;
             };
             sleep_until(due).await;
-            if self.wire.is_deaf_up.load(Ordering::Relaxed) {
+            if self.wire.drops_up.load(Ordering::Relaxed) {
                 continue;
             }
             self.endpoint.process.awake().await;
             self.line
                 .network
                 .truth
-                .heard(self.endpoint.epoch(), &message);
+                .received(self.endpoint.epoch(), &message);
             if to_coordinator.send(Ok(message)).await.is_err() {
                 return;
             }
@@ -290,18 +290,18 @@ impl SimulatedStream {
     /// Opens the session at the coordinator and carries its messages back.
     async fn serve(
         self: Arc<Self>,
-        heard: mpsc::Receiver<FromWorker>,
+        received: mpsc::Receiver<FromWorker>,
         answer: oneshot::Sender<Result<ReceiverStream<FromCoordinator>, Status>>,
     ) {
         self.endpoint.process.awake().await;
         let opened = self
             .endpoint
             .sessions
-            .open(ReceiverStream::new(heard))
+            .open(ReceiverStream::new(received))
             .await;
         let way = self.line.network.way();
-        let said = match opened {
-            Ok(said) => said,
+        let sent = match opened {
+            Ok(sent) => sent,
             Err(status) => {
                 sleep(way).await;
                 // The worker may have stopped waiting.
@@ -311,7 +311,7 @@ impl SimulatedStream {
         };
         let (sender, under_way) = mpsc::channel(MAX_UNDER_WAY);
         let stream = Arc::clone(&self);
-        tokio::spawn(stream.listen(said, sender));
+        tokio::spawn(stream.listen(sent, sender));
         sleep(way).await;
         let (to_worker, inbound) = mpsc::channel(MAX_UNDER_WAY);
         if answer.send(Ok(ReceiverStream::new(inbound))).is_ok() {
@@ -322,7 +322,7 @@ impl SimulatedStream {
     /// Observes the coordinator's messages when they are sent.
     async fn listen(
         self: Arc<Self>,
-        mut said: Letters,
+        mut sent: OutboundMessages,
         sender: mpsc::Sender<(Instant, FromCoordinator)>,
     ) {
         let mut due = Instant::now();
@@ -331,11 +331,11 @@ impl SimulatedStream {
                 biased;
                 () = sender.closed() => return,
                 () = self.endpoint.gone.cancelled() => return,
-                message = said.next() => message,
+                message = sent.next() => message,
             };
             let Some(message) = message else { return };
             if let Ok(message) = &message {
-                self.line.network.truth.said(message);
+                self.line.network.truth.sent(message);
             }
             due = due.max(Instant::now() + self.line.network.way());
             if sender.send((due, message)).await.is_err() {
@@ -363,13 +363,13 @@ impl SimulatedStream {
                 next = under_way.recv() => next,
             };
             let Some((due, message)) = next else {
-                if self.wire.is_deaf_down.load(Ordering::Relaxed) {
+                if self.wire.drops_down.load(Ordering::Relaxed) {
                     broken.cancelled().await;
                 }
                 return;
             };
             sleep_until(due).await;
-            if self.wire.is_deaf_down.load(Ordering::Relaxed) {
+            if self.wire.drops_down.load(Ordering::Relaxed) {
                 continue;
             }
             self.line.process.awake().await;

@@ -24,7 +24,7 @@ pub(super) enum Nemesis {
     /// A session's stream breaks.
     StreamBreaks,
     /// A session's stream carries nothing in one direction, or in both, until a keepalive notices.
-    StreamGoesDeaf,
+    StreamDropsMessages,
     /// No call to the store is answered for some time.
     StoreIsAway,
     /// A committed shuffle file vanishes or is damaged in the store.
@@ -39,13 +39,13 @@ const ALL: [Nemesis; 10] = [
     Nemesis::WorkerDrains,
     Nemesis::WorkerStalls,
     Nemesis::StreamBreaks,
-    Nemesis::StreamGoesDeaf,
+    Nemesis::StreamDropsMessages,
     Nemesis::StoreIsAway,
     Nemesis::OutputIsLost,
 ];
 
 /// Longer than the sum of the faults of a seed.
-const TASK_PATIENCE: Duration = Duration::from_mins(1);
+const TASK_RETRY_TIME: Duration = Duration::from_mins(1);
 
 /// See the top of the file.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Settings {
     /// For the tasks' calls, for which no time passes.
     pub(super) task_faults: Faults,
     /// How long a task's call is retried, in real time.
-    pub(super) task_patience: Duration,
+    pub(super) task_retry_time: Duration,
     pub(super) nemeses: Vec<Nemesis>,
     pub(super) fault_every_ms: u64,
     pub(super) heals_at_ms: u64,
@@ -99,7 +99,7 @@ impl Settings {
             failures: one_of(&mut rng, &[0, 0, 10]),
             faults,
             task_faults,
-            task_patience: TASK_PATIENCE,
+            task_retry_time: TASK_RETRY_TIME,
             nemeses: draw_nemeses(&mut rng),
             fault_every_ms: one_of(&mut rng, &[300, 2_000, 8_000]),
             heals_at_ms: rng.between(3_000, 90_000),
@@ -116,7 +116,7 @@ impl Settings {
             failures: 0,
             faults: Faults::default(),
             task_faults: Faults::default(),
-            task_patience: TASK_PATIENCE,
+            task_retry_time: TASK_RETRY_TIME,
             nemeses: Vec::new(),
             fault_every_ms: 1_000,
             heals_at_ms: 0,

@@ -31,17 +31,17 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 pub(super) struct Tasks {
     context: TaskContext,
     /// For an outage of the store: tasks do not wait for it, because no time passes.
-    impatient: TaskContext,
+    without_retries: TaskContext,
     server: Arc<Server>,
     /// For data that does not fit into memory, which does not occur here.
     _spill: tempfile::TempDir,
 }
 
 impl Tasks {
-    pub(super) fn new(job: &SimulatedJob, server: &Arc<Server>, patience: Duration) -> Self {
+    pub(super) fn new(job: &SimulatedJob, server: &Arc<Server>, retry_time: Duration) -> Self {
         let spill = tempfile::tempdir().unwrap();
-        let context = |patience| {
-            let run_job = job.on(server, None, Chance::from_seed(0), patience);
+        let context = |retry_time| {
+            let run_job = job.on(server, None, Chance::from_seed(0), retry_time);
             let (spill, runtime) = (spill.path().to_owned(), RUNTIME.handle().clone());
             let setup = TaskSetup::of(
                 run_job,
@@ -54,8 +54,8 @@ impl Tasks {
             TaskContext::new(setup).unwrap()
         };
         Self {
-            context: context(patience),
-            impatient: context(Duration::ZERO),
+            context: context(retry_time),
+            without_retries: context(Duration::ZERO),
             server: Arc::clone(server),
             _spill: spill,
         }
@@ -66,7 +66,7 @@ impl Tasks {
         let assignment = wire::assignment(task).unwrap();
         let attempt = assignment.task;
         let context = if self.server.is_out() {
-            &self.impatient
+            &self.without_retries
         } else {
             &self.context
         };

@@ -42,7 +42,7 @@ struct State {
     book: LedgerBook,
     reports: BTreeMap<TaskAttempt, Report>,
     /// The results that have reached each epoch.
-    heard: BTreeMap<u64, BTreeSet<TaskAttempt>>,
+    received: BTreeMap<u64, BTreeSet<TaskAttempt>>,
     /// Attempts whose output was found to be lost.
     lost: BTreeSet<TaskAttempt>,
     /// The last dispatched attempt of each task, and those that were revoked.
@@ -64,7 +64,7 @@ impl Truth {
 
     fn expect(&self, is_right: Result<(), String>) {
         if let Err(wrong) = is_right {
-            self.journal.complain(&wrong);
+            self.journal.violated(&wrong);
         }
     }
 
@@ -97,7 +97,7 @@ impl Truth {
     }
 
     /// A worker's message reaches the coordinator of this epoch.
-    pub(super) fn heard(&self, epoch: Option<u64>, message: &WorkerMessage) {
+    pub(super) fn received(&self, epoch: Option<u64>, message: &WorkerMessage) {
         let mut state = self.state();
         let epoch = epoch.unwrap_or_default();
         match &message.message {
@@ -108,7 +108,7 @@ impl Truth {
                     };
                     self.journal
                         .note(&format!("epoch {epoch} hears: {task} is done"));
-                    state.heard.entry(epoch).or_default().insert(task);
+                    state.received.entry(epoch).or_default().insert(task);
                     state.reports.insert(task, Report::Done(Box::new(output)));
                 }
             }
@@ -148,7 +148,7 @@ impl Truth {
     }
 
     /// A coordinator sends a message.
-    pub(super) fn said(&self, message: &CoordinatorMessage) {
+    pub(super) fn sent(&self, message: &CoordinatorMessage) {
         let mut state = self.state();
         let epoch = message.epoch;
         let mut wrong = Vec::new();
@@ -189,7 +189,7 @@ impl Truth {
         }
         drop(state);
         for line in wrong {
-            self.journal.complain(&line);
+            self.journal.violated(&line);
         }
     }
 
@@ -282,8 +282,8 @@ impl State {
             LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } => false,
         });
         // The first of two results is not durable yet; its own worker keeps it until it is.
-        let is_beaten = self.heard.get(&epoch).is_some_and(|heard| {
-            let mut results = heard.iter().filter(|other| other.task == task.task);
+        let is_superseded = self.received.get(&epoch).is_some_and(|received| {
+            let mut results = received.iter().filter(|other| other.task == task.task);
             results.any(|other| *other != task)
         });
         let needs_no_record = match self.reports.get(&task) {
@@ -292,7 +292,7 @@ impl State {
                 lost_input.is_some() || *class == DISRUPTION || self.is_given_up(task)
             }
         };
-        if is_dealt_with || is_beaten || needs_no_record {
+        if is_dealt_with || is_superseded || needs_no_record {
             Ok(())
         } else {
             Err(format!(

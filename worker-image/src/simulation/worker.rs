@@ -27,7 +27,7 @@ const EVENTS_QUEUED: usize = 256;
 /// As in a real worker.
 const COMMANDS_QUEUED: usize = 4;
 /// Its calls to the store are those of its tasks; the worker itself makes none.
-const NO_PATIENCE: Duration = Duration::ZERO;
+const NO_RETRY_TIME: Duration = Duration::ZERO;
 
 /// A pod with its process.
 pub(super) struct Worker {
@@ -47,7 +47,7 @@ impl Worker {
         let chance = || Chance::from_seed(Rng::of(world.seed, process.name()).next());
         let job = world
             .job
-            .on(&world.server, Some(&process), chance(), NO_PATIENCE);
+            .on(&world.server, Some(&process), chance(), NO_RETRY_TIME);
         let identity = job.identity.clone();
         let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
         let mut others = Vec::new();
@@ -94,7 +94,7 @@ impl Worker {
         let name = process.name().to_owned();
         let work = async move {
             if let Err(error) = supervisor.run(told).await {
-                journal.complain(&format!("{name}: {error}"));
+                journal.violated(&format!("{name}: {error}"));
             }
         };
         Self {

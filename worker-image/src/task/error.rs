@@ -150,10 +150,10 @@ fn setback(error: &TaskError) -> Setback {
     match error.of_storage() {
         Some(error) if error.is_full_disk() => Setback::DiskFull,
         Some(_) if matches!(error, TaskError::Shuffle(ShuffleError::Spill(_))) => {
-            Setback::WorkerUnwell
+            Setback::WorkerUnhealthy
         }
         Some(_) => Setback::StoreAway,
-        None => Setback::WorkerUnwell,
+        None => Setback::WorkerUnhealthy,
     }
 }
 

@@ -92,7 +92,7 @@ pub fn run(
         if failure.setback == Some(Setback::StoreAway)
             && let Some((kind, object)) = unreached
         {
-            tell_whose_fault(context, &mut failure, kind, &object);
+            attribute_failure(context, &mut failure, kind, &object);
         }
         failure
     })
@@ -107,7 +107,7 @@ fn unreached(error: &StorageError) -> Option<(CallKind, Location)> {
 
 /// Makes calls to the store like the one that failed: if the store answers them, waiting for it is
 /// useless.
-fn tell_whose_fault(
+fn attribute_failure(
     context: &TaskContext,
     failure: &mut TaskFailure,
     failed: CallKind,

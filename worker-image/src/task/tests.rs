@@ -424,7 +424,7 @@ fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
     .unwrap_err();
     assert_eq!(
         (failure.class, failure.setback),
-        (FailureClass::Disruption, Some(Setback::WorkerUnwell))
+        (FailureClass::Disruption, Some(Setback::WorkerUnhealthy))
     );
     assert!(
         failure.error.starts_with("spilling to local disk: "),
@@ -448,7 +448,7 @@ fn a_single_unreachable_object_is_distinguished_from_an_outage() {
         let store = tricky(&Arc::default(), tricks).open(&object).unwrap();
         let stores = Stores::in_memory()
             .with_store("s3://in", store)
-            .with_patience(Duration::ZERO);
+            .with_retry_time(Duration::ZERO);
         let mut job = Job::new(Vec::new(), &[("a.txt", b"x\n")], "s3://out/{shard}.jsonl");
         let uid = JobUid::parse("uid").unwrap();
         job.storage = JobStorage::new(stores, "s3://work/jobs", uid).unwrap();
@@ -486,7 +486,7 @@ fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() 
         let store = tricky(&Arc::default(), tricks).open(&folder).unwrap();
         let stores = stores
             .with_store("s3://b", store)
-            .with_patience(Duration::ZERO);
+            .with_retry_time(Duration::ZERO);
         let uid = JobUid::parse("uid").unwrap();
         job.storage = JobStorage::new(stores, "s3://b/jobs", uid).unwrap();
         let assignment = Assignment {

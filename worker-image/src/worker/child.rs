@@ -65,10 +65,10 @@ pub(super) enum ChildError {
         is_disruption: bool,
     },
     /// It did not report that it is ready.
-    #[error("the task's process did not get ready within {} s{last_words}", READY_TIMEOUT.as_secs())]
+    #[error("the task's process did not get ready within {} s{last_message}", READY_TIMEOUT.as_secs())]
     NotReady {
         /// The end of its stderr.
-        last_words: String,
+        last_message: String,
     },
 }
 
@@ -138,12 +138,12 @@ impl ChildProcess {
 
     async fn not_ready(self) -> ChildError {
         let (_, tail) = self.end().await;
-        let last_words = if tail.is_empty() {
+        let last_message = if tail.is_empty() {
             String::new()
         } else {
             format!("; its last output: {}", tail.trim())
         };
-        ChildError::NotReady { last_words }
+        ChildError::NotReady { last_message }
     }
 
     /// Sends it a message.
@@ -180,8 +180,8 @@ impl ChildProcess {
         }
     }
 
-    /// Waits for its end, kills it where that does not come, and tells what it died of, with the
-    /// tail of its stderr.
+    /// Waits for its end, kills it if it does not end in time, and returns the cause of its end
+    /// with the tail of its stderr.
     pub(super) async fn end(mut self) -> (Cause, String) {
         let status = match timeout(EXIT_TIMEOUT, self.process.wait()).await {
             Ok(Ok(status)) => cause(status),
@@ -299,7 +299,7 @@ impl Lines {
 
     fn end(&mut self) {
         self.log();
-        self.tell_left_out();
+        self.report_left_out();
     }
 
     fn log(&mut self) {
@@ -307,7 +307,7 @@ impl Lines {
             return;
         }
         if self.second_began.elapsed() >= Duration::from_secs(1) {
-            self.tell_left_out();
+            self.report_left_out();
             self.second_began = Instant::now();
             self.logged = 0;
         }
@@ -320,7 +320,7 @@ impl Lines {
         self.line.clear();
     }
 
-    fn tell_left_out(&mut self) {
+    fn report_left_out(&mut self) {
         if self.left_out > 0 {
             tracing::warn!(
                 slot = self.slot,

@@ -315,16 +315,16 @@ impl TaskRunner {
             reports: self.reports.clone(),
             input: assignment.input.clone(),
         };
-        self.tell_progress_of(Some((task, Arc::clone(&counters))));
+        self.report_progress_of(Some((task, Arc::clone(&counters))));
         let outcome = task::run(&self.context, &assignment, &counters, Some(&notes));
-        self.tell_progress_of(None);
+        self.report_progress_of(None);
         Ok(match outcome {
             Ok(output) => from_child::Message::Done(wire::to_task_done(task, output)),
             Err(failure) => from_child::Message::Failed(wire::to_failed(task, failure)),
         })
     }
 
-    fn tell_progress_of(&self, task: Option<(TaskAttempt, Arc<ProgressCounters>)>) {
+    fn report_progress_of(&self, task: Option<(TaskAttempt, Arc<ProgressCounters>)>) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = task;
     }
 }

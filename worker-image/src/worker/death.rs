@@ -85,7 +85,7 @@ impl Death {
         let tail = last_line(&self.stderr_tail);
         match self.cause {
             Cause::Stalled(limit) => {
-                format!("no progress for {}, the task was ended; the limit is spec.retries.taskStallTimeout", in_words(limit))
+                format!("no progress for {}, the task was stopped; the limit is spec.retries.taskStallTimeout", in_words(limit))
             }
             Cause::OutOfMemory => self.out_of_memory(),
             Cause::Signal(SIGKILL) if self.oom_killed => self.out_of_memory(),
@@ -192,7 +192,7 @@ mod tests {
             ),
             (
                 death(Cause::Stalled(Duration::from_mins(10))),
-                "s3://b/a.jsonl, after about 40 records: no progress for 10m, the task was ended; the limit is spec.retries.taskStallTimeout",
+                "s3://b/a.jsonl, after about 40 records: no progress for 10m, the task was stopped; the limit is spec.retries.taskStallTimeout",
             ),
             (
                 Death {

@@ -41,8 +41,13 @@ pub(super) struct DiskLimit {
 }
 
 impl DiskLimit {
-    /// Passes on that the worker has to go, with the reason. Ends without a word if nobody says so.
-    pub(super) async fn tell_why(self, told: oneshot::Receiver<()>, leave: oneshot::Sender<Leave>) {
+    /// Reports that the worker must terminate, with the reason. Ends without a report if nobody
+    /// asks for it.
+    pub(super) async fn report_cause(
+        self,
+        asked: oneshot::Receiver<()>,
+        leave: oneshot::Sender<Leave>,
+    ) {
         let (directory, limit_bytes) = (Arc::new(self.directory), self.limit_bytes);
         let look = || {
             let directory = Arc::clone(&directory);
@@ -52,11 +57,11 @@ impl DiskLimit {
                 look.await.unwrap_or_default()
             }
         };
-        let Some(how) = watch(limit_bytes, look, told).await else {
+        let Some(how) = watch(limit_bytes, look, asked).await else {
             return;
         };
         if leave.send(how).is_err() {
-            tracing::debug!("the worker was gone before it was told");
+            tracing::debug!("the worker exited before the request");
         }
     }
 }
@@ -67,13 +72,13 @@ impl DiskLimit {
 async fn watch<Look>(
     limit_bytes: u64,
     look: impl Fn() -> Look,
-    told: oneshot::Receiver<()>,
+    asked: oneshot::Receiver<()>,
 ) -> Option<Leave>
 where
     Look: Future<Output = u64>,
 {
     if limit_bytes == 0 {
-        return told.await.ok().map(|()| Leave::Disrupted);
+        return asked.await.ok().map(|()| Leave::Disrupted);
     }
     let mut held_bytes = 0;
     let looks = async {
@@ -83,12 +88,12 @@ where
         }
     };
     tokio::select! {
-        told = told => told.ok()?,
+        asked = asked => asked.ok()?,
         () = looks => {}
     }
     if held_bytes <= limit_bytes {
         held_bytes = timeout(LOOK_TIMEOUT, look()).await.unwrap_or_else(|_| {
-            tracing::warn!("the scratch space cannot be looked at in time");
+            tracing::warn!("the scratch space cannot be measured in time");
             held_bytes
         });
     }
@@ -100,7 +105,7 @@ where
 fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     (held_bytes > limit_bytes).then(|| {
         format!(
-            "the worker's pod had to go while its scratch space held {} MiB; its limit is {} MiB, set by spec.workers.resources.limits.ephemeral-storage or, without it, by a LimitRange or the provider",
+            "the worker's pod was terminated while its scratch space held {} MiB; its limit is {} MiB, set by spec.workers.resources.limits.ephemeral-storage or, without it, by a LimitRange or the provider",
             held_bytes.div_ceil(1 << 20),
             limit_bytes / (1 << 20)
         )
@@ -151,12 +156,12 @@ mod tests {
         let held = held(scratch.path());
         assert!((4 * MIB..5 * MIB).contains(&held), "{held}");
         assert_eq!(excess(held, held), None);
-        let told = excess(3 * MIB, 4 * MIB).unwrap();
+        let asked = excess(3 * MIB, 4 * MIB).unwrap();
         assert!(
-            told.contains(
+            asked.contains(
                 "held 4 MiB; its limit is 3 MiB, set by spec.workers.resources.limits.ephemeral-storage"
             ),
-            "{told}"
+            "{asked}"
         );
     }
 
@@ -175,15 +180,15 @@ mod tests {
                 }
             }
         };
-        let (tell, told) = oneshot::channel();
-        let tells = async {
+        let (sender, asked) = oneshot::channel();
+        let sends = async {
             sleep(LOOK_INTERVAL * 5).await;
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             Instant::now()
         };
-        let (told_at, how) = tokio::join!(tells, watch(3 * MIB, look, told));
+        let (asked_at, how) = tokio::join!(sends, watch(3 * MIB, look, asked));
         let is_over = how.unwrap() != Leave::Disrupted;
-        (is_over, told_at.elapsed())
+        (is_over, asked_at.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,14 +214,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_without_a_limit_never_measures_and_a_gone_sender_means_nothing() {
         let look = || async { panic!("it looks") };
-        let (tell, told) = oneshot::channel();
-        tell.send(()).unwrap();
-        assert_eq!(watch(0, look, told).await, Some(Leave::Disrupted));
-        let (tell, told) = oneshot::channel();
-        drop(tell);
-        assert_eq!(watch(0, look, told).await, None);
-        let (tell, told) = oneshot::channel::<()>();
-        drop(tell);
-        assert_eq!(watch(1, || async { 0 }, told).await, None);
+        let (sender, asked) = oneshot::channel();
+        sender.send(()).unwrap();
+        assert_eq!(watch(0, look, asked).await, Some(Leave::Disrupted));
+        let (sender, asked) = oneshot::channel();
+        drop(sender);
+        assert_eq!(watch(0, look, asked).await, None);
+        let (sender, asked) = oneshot::channel::<()>();
+        drop(sender);
+        assert_eq!(watch(1, || async { 0 }, asked).await, None);
     }
 }

@@ -104,7 +104,7 @@ pub(crate) enum FromSession {
     /// There is a connection, and the first message is needed.
     Connected(oneshot::Sender<Opening>),
     /// A message of the coordinator of this epoch, which is the newest one seen.
-    Said(Epoch, coordinator_message::Message),
+    Received(Epoch, coordinator_message::Message),
     /// The session is over. Another one is being opened.
     Over,
 }
@@ -290,7 +290,7 @@ impl<L: Line> Session<L> {
                 });
             }
             self.events
-                .send(FromSession::Said(got, message))
+                .send(FromSession::Received(got, message))
                 .await
                 .map_err(|_| SessionError::NoSupervisor)?;
         }
@@ -312,7 +312,7 @@ async fn speak(
     mut settings: watch::Receiver<Settings>,
 ) {
     let mut sequence = 0;
-    let mut beat = beats(settings.borrow_and_update().heartbeat);
+    let mut heartbeats = heartbeat_timer(settings.borrow_and_update().heartbeat);
     loop {
         let message = tokio::select! {
             biased;
@@ -320,10 +320,10 @@ async fn speak(
                 if changed.is_err() {
                     return;
                 }
-                beat = beats(settings.borrow_and_update().heartbeat);
+                heartbeats = heartbeat_timer(settings.borrow_and_update().heartbeat);
                 continue;
             }
-            _ = beat.tick() => {
+            _ = heartbeats.tick() => {
                 sequence += 1;
                 worker_message::Message::Heartbeat(Heartbeat { sequence })
             }
@@ -339,10 +339,10 @@ async fn speak(
     }
 }
 
-fn beats(every: Duration) -> tokio::time::Interval {
-    let mut beats = interval(every);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beats
+fn heartbeat_timer(every: Duration) -> tokio::time::Interval {
+    let mut heartbeat_timer = interval(every);
+    heartbeat_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat_timer
 }
 
 fn wrap(identity: &RunIdentity, epoch: Epoch, message: worker_message::Message) -> WorkerMessage {

@@ -306,7 +306,7 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
         task,
         TaskFailure {
             class,
-            setback: (class == FailureClass::Disruption).then_some(Setback::WorkerUnwell),
+            setback: (class == FailureClass::Disruption).then_some(Setback::WorkerUnhealthy),
             error: error.to_string(),
             lost_input: None,
         },
@@ -337,8 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_8282_a_machine_that_cannot_run_tasks_costs_them_nothing_and_a_job_that_cannot_be_run_does()
-     {
+    fn fault_8282_a_machine_that_cannot_run_tasks_charges_none_and_a_job_that_cannot_run_ends() {
         let setup = |is_disruption| ChildError::Setup {
             error: "no space on /tmp".to_owned(),
             is_disruption,

@@ -76,7 +76,7 @@ enum Occupation {
 struct Report {
     message: ReportMessage,
     /// Whether it was reported in the present session.
-    said: bool,
+    sent: bool,
 }
 
 enum ReportMessage {
@@ -173,9 +173,9 @@ impl Supervisor {
                 self.set_ready(state, Readiness::NoSession);
                 state.draining.is_some()
             }
-            FromSession::Said(epoch, message) => {
+            FromSession::Received(epoch, message) => {
                 if let Err(error) = self.on_message(state, epoch, message) {
-                    tracing::error!(%error, "a message of the coordinator cannot be taken; the session is closed");
+                    tracing::error!(%error, "a message of the coordinator cannot be accepted; the session is closed");
                     state.outbound = None;
                 }
                 false
@@ -186,7 +186,7 @@ impl Supervisor {
     fn open(&self, state: &mut State, answer: oneshot::Sender<Opening>) {
         let (sender, outbound) = mpsc::channel(OUTBOUND_QUEUED);
         for report in state.reports.values_mut() {
-            report.said = false;
+            report.sent = false;
         }
         let hello = Hello {
             running: state.held().into_iter().map(to_wire).collect(),
@@ -220,7 +220,7 @@ impl Supervisor {
                 }
             }
             coordinator_message::Message::Shutdown(_) => {
-                tracing::info!("nothing is left to do; idle from here on");
+                tracing::info!("nothing is left to do; idle from now on");
                 for task in state.held() {
                     self.forget(state, task);
                 }
@@ -425,7 +425,7 @@ impl State {
                     format!("the worker holds {MAX_QUEUE} tasks already and accepts no more");
                 let failure = TaskFailure {
                     class: FailureClass::Disruption,
-                    setback: Some(Setback::WorkerUnwell),
+                    setback: Some(Setback::WorkerUnhealthy),
                     error,
                     lost_input: None,
                 };
@@ -451,7 +451,7 @@ impl State {
             task,
             Report {
                 message,
-                said: false,
+                sent: false,
             },
         );
     }
@@ -473,15 +473,15 @@ impl State {
         };
         while outbound.capacity() > 0 {
             let mut tasks = Vec::new();
-            for report in self.reports.values_mut().filter(|report| !report.said) {
+            for report in self.reports.values_mut().filter(|report| !report.sent) {
                 match &report.message {
                     ReportMessage::Done(done) if tasks.len() < DONE_PER_MESSAGE => {
                         tasks.push(done.clone());
-                        report.said = true;
+                        report.sent = true;
                     }
                     ReportMessage::Failed(failed) if outbound.capacity() > 1 => {
                         let message = worker_message::Message::Failed(failed.clone());
-                        report.said = outbound.try_send(message).is_ok();
+                        report.sent = outbound.try_send(message).is_ok();
                     }
                     ReportMessage::Done(_) | ReportMessage::Failed(_) => {}
                 }
@@ -533,7 +533,7 @@ mod tests {
     use super::*;
     use crate::fixtures::attempts::first_attempt;
 
-    fn said(session: &mut mpsc::Receiver<worker_message::Message>) -> Vec<usize> {
+    fn sent(session: &mut mpsc::Receiver<worker_message::Message>) -> Vec<usize> {
         let mut sizes = Vec::new();
         while let Ok(message) = session.try_recv() {
             let worker_message::Message::Done(done) = message else {
@@ -567,17 +567,17 @@ mod tests {
             state.say_reports_soon();
         };
         finish(&mut state, 0);
-        assert_eq!(said(&mut session), [1]);
+        assert_eq!(sent(&mut session), [1]);
         finish(&mut state, 1);
         finish(&mut state, 2);
-        assert!(said(&mut session).is_empty());
+        assert!(sent(&mut session).is_empty());
         assert!(state.reports_wait);
         sleep_until(state.report_not_before).await;
         state.say_reports();
-        assert_eq!(said(&mut session), [2]);
+        assert_eq!(sent(&mut session), [2]);
         assert!(!state.reports_wait);
         tokio::time::advance(REPORT_INTERVAL).await;
         finish(&mut state, 3);
-        assert_eq!(said(&mut session), [1]);
+        assert_eq!(sent(&mut session), [1]);
     }
 }

@@ -160,7 +160,7 @@ impl Case {
         ended: &Ended,
         after: &BTreeMap<String, Vec<u8>>,
     ) -> Result<(), String> {
-        let wrong = self.complaint(root, ended, after);
+        let wrong = self.violation(root, ended, after);
         wrong.map_or(Ok(()), |wrong| {
             Err(format!(
                 "seed {}: {wrong}\n  spec: {}\n  files before: {:?}",
@@ -171,7 +171,7 @@ impl Case {
         })
     }
 
-    fn complaint(
+    fn violation(
         &self,
         root: &str,
         ended: &Ended,

@@ -34,7 +34,7 @@ use super::dialogue::Link;
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 /// Most reports of ended pods in the queue.
-const NEWS_QUEUED: usize = 64;
+const REPORTS_QUEUED: usize = 64;
 /// How much of the log's end a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;
 /// The largest report names 20,000 pods.
@@ -268,7 +268,7 @@ impl Operator {
         } = link;
         let channel: Channel = Endpoint::from_shared(address).ok()?.connect().await.ok()?;
         let mut client = RunClient::new(channel).max_decoding_message_size(MAX_REPORT_BYTES);
-        let (messages, outbound) = mpsc::channel(NEWS_QUEUED);
+        let (messages, outbound) = mpsc::channel(REPORTS_QUEUED);
         let hello = OperatorHello {
             job_uid: identity.job.to_string(),
             generation: identity.generation.0,
@@ -291,8 +291,8 @@ impl Operator {
             reason: "Preempted".to_owned(),
             ..PodEnded::default()
         };
-        let news = wrap(operator_message::Message::PodEnded(ended));
-        self.messages.send(news).await.unwrap();
+        let message = wrap(operator_message::Message::PodEnded(ended));
+        self.messages.send(message).await.unwrap();
     }
 }
 

@@ -84,7 +84,7 @@ impl Dialogue {
     }
 
     /// The next message; `None` when the coordinator has ended the session.
-    pub(crate) async fn hear(&mut self) -> Option<(Epoch, coordinator_message::Message)> {
+    pub(crate) async fn receive(&mut self) -> Option<(Epoch, coordinator_message::Message)> {
         let message = self.inbound.message().await.ok()??;
         Some((Epoch(message.epoch), message.message?))
     }

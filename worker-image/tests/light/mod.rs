@@ -26,7 +26,7 @@ pub(crate) use fleet::Fleet;
 pub(crate) use worker::Work;
 
 /// Nothing takes this long; a longer wait means that something hangs.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TEST_TIMEOUT: Duration = Duration::from_mins(3);
 /// The polling interval.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -34,7 +34,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(began.elapsed() < TEST_TIMEOUT, "waited in vain for {what}");
         tokio::time::sleep(GLANCE).await;
     }
 }

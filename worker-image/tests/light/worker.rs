@@ -108,7 +108,7 @@ pub(super) struct Worker {
     /// Finished and not acknowledged.
     reports: BTreeSet<TaskAttempt>,
     /// The finished ones that were not reported in this session.
-    unsaid: VecDeque<TaskAttempt>,
+    unsent: VecDeque<TaskAttempt>,
 }
 
 /// A session has ended, for any reason. Another one is opened.
@@ -132,7 +132,7 @@ impl Worker {
             queue: VecDeque::new(),
             running: Vec::new(),
             reports: BTreeSet::new(),
-            unsaid: VecDeque::new(),
+            unsent: VecDeque::new(),
         }
     }
 
@@ -157,7 +157,7 @@ impl Worker {
             running: self.answers_for().map(to_wire).collect(),
             ..self.hello.clone()
         };
-        self.unsaid = self.reports.iter().copied().collect();
+        self.unsent = self.reports.iter().copied().collect();
         let shared = Arc::clone(&self.shared);
         let Ok(dialogue) = Dialogue::open(&shared.link, self.newest, hello).await else {
             return Over;
@@ -168,7 +168,7 @@ impl Worker {
             ..
         } = dialogue;
         let mut work = shared.work.subscribe();
-        let mut beat = beats(HEARTBEAT_INTERVAL_FIRST);
+        let mut heartbeats = heartbeat_timer(HEARTBEAT_INTERVAL_FIRST);
         let mut welcomed = false;
         loop {
             let mut order = None;
@@ -182,13 +182,13 @@ impl Worker {
                         Ok(None) => {}
                         Ok(Some(heartbeat_interval)) => {
                             welcomed = true;
-                            beat = beats(heartbeat_interval);
+                            heartbeats = heartbeat_timer(heartbeat_interval);
                         }
                         Err(over) => return over,
                     }
                 }
-                _ = beat.tick() => self.say_alive(&outbound),
-                permit = outbound.reserve(), if welcomed && !self.unsaid.is_empty() => {
+                _ = heartbeats.tick() => self.say_alive(&outbound),
+                permit = outbound.reserve(), if welcomed && !self.unsent.is_empty() => {
                     let Ok(permit) = permit else { return Over };
                     permit.send(self.report());
                 }
@@ -284,7 +284,7 @@ impl Worker {
             self.running = running;
             for (task, _) in over {
                 self.reports.insert(task);
-                self.unsaid.push_back(task);
+                self.unsent.push_back(task);
             }
             let free = (self.hello.slots as usize).saturating_sub(self.running.len());
             let next: Vec<_> = self.queue.drain(..free.min(self.queue.len())).collect();
@@ -323,7 +323,7 @@ impl Worker {
         outbound: mpsc::Sender<WorkerMessage>,
         mut inbound: Streaming<CoordinatorMessage>,
     ) {
-        while !self.unsaid.is_empty() {
+        while !self.unsent.is_empty() {
             let report = self.report();
             let _broken = outbound.send(report).await;
         }
@@ -350,8 +350,8 @@ impl Worker {
     }
 
     fn report(&mut self) -> WorkerMessage {
-        let count = self.unsaid.len().min(DONE_PER_MESSAGE);
-        let tasks = self.unsaid.drain(..count).map(done).collect();
+        let count = self.unsent.len().min(DONE_PER_MESSAGE);
+        let tasks = self.unsent.drain(..count).map(done).collect();
         self.wrap(worker_message::Message::Done(Done { tasks }))
     }
 
@@ -364,10 +364,10 @@ fn spread(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.5..1.5))
 }
 
-fn beats(every: Duration) -> Interval {
-    let mut beats = interval(every);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beats
+fn heartbeat_timer(every: Duration) -> Interval {
+    let mut heartbeat_timer = interval(every);
+    heartbeat_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat_timer
 }
 
 async fn at(moment: Option<Instant>) {

@@ -23,7 +23,7 @@ use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_worker::job::RunJob;
 
 /// Nothing in these tests takes this long; a longer wait means that something hangs.
-const PATIENCE: Duration = Duration::from_mins(5);
+const TEST_TIMEOUT: Duration = Duration::from_mins(5);
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -289,7 +289,7 @@ impl Processes {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if let Ok(snapshot) = tokio::time::timeout(PATIENCE, wait).await {
+        if let Ok(snapshot) = tokio::time::timeout(TEST_TIMEOUT, wait).await {
             return snapshot;
         }
         panic!("waited in vain for {what}\n{}", self.logs())
@@ -310,7 +310,7 @@ impl Processes {
                 return found;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TEST_TIMEOUT,
                 "waited in vain for {what}\n{}",
                 self.logs()
             );

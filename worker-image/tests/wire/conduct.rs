@@ -14,22 +14,22 @@ use zephyr_worker::convert::identity::to_wire;
 use crate::light::task_attempt_of;
 use crate::peer::Session;
 use crate::{
-    assert_refused, at, committed, counted, done, hear_ack, hear_run_of, hello, says, says_hello,
-    serving, still_serves,
+    assert_refused, at, committed, counted, done, hello, receive_ack, receive_run_of, says,
+    says_hello, serving, still_serves,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_passed_over() {
     let coordinator = serving().await;
     let link = coordinator.link();
-    let mut honest_one = Session::open(&link, says_hello(hello("honest")))
+    let mut correct = Session::open(&link, says_hello(hello("honest")))
         .await
         .unwrap();
-    let held = hear_run_of(&mut honest_one).await;
-    let mut liar = Session::open(&link, says_hello(hello("liar")))
+    let held = receive_run_of(&mut correct).await;
+    let mut faulty = Session::open(&link, says_hello(hello("liar")))
         .await
         .unwrap();
-    let own = hear_run_of(&mut liar).await;
+    let own = receive_run_of(&mut faulty).await;
     let progress = |records| {
         let task = Some(to_wire(own));
         let bytes = records;
@@ -82,16 +82,16 @@ async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_passed_over() 
             epoch: 1,
             ..says(message)
         };
-        liar.outbound.send(message).await.unwrap();
+        faulty.outbound.send(message).await.unwrap();
     }
-    while !hear_ack(&mut liar).await.contains(&to_wire(own)) {}
+    while !receive_ack(&mut faulty).await.contains(&to_wire(own)) {}
     // The task's own worker has kept it, and nothing was charged for it.
     let report = WorkerMessage {
         epoch: 1,
         ..says(done(held, |_| ()))
     };
-    honest_one.outbound.send(report).await.unwrap();
-    assert_eq!(hear_ack(&mut honest_one).await, [to_wire(held)]);
+    correct.outbound.send(report).await.unwrap();
+    assert_eq!(receive_ack(&mut correct).await, [to_wire(held)]);
     let (_, records) = coordinator.ledger().await;
     assert_eq!((records.len(), committed(&records)), (2, 2), "{records:?}");
     still_serves(&link, "absurd numbers").await;
@@ -109,7 +109,7 @@ async fn row_89_a_worker_that_names_a_file_of_others_three_times_is_not_let_in_a
         };
         let mut session = Session::open(&link, says_hello(hello)).await.unwrap();
         if task.is_none() {
-            task = Some(hear_run_of(&mut session).await);
+            task = Some(receive_run_of(&mut session).await);
         }
         let report = done(task.unwrap(), at("data/0/1/e1a1/shuffle"));
         let report = WorkerMessage {
@@ -136,7 +136,7 @@ async fn row_89_a_worker_that_names_a_file_of_others_three_times_is_not_let_in_a
         ..hello("w")
     };
     let mut next = Session::open(&link, says_hello(other)).await.unwrap();
-    hear_run_of(&mut next).await;
+    receive_run_of(&mut next).await;
     assert_eq!(
         counted(&coordinator, "zephyr_coordinator_reports_refused").await,
         3
@@ -154,9 +154,9 @@ async fn row_90_of_two_processes_in_one_pod_the_newer_one_stays() {
         })
     };
     let mut old = Session::open(&link, process(9)).await.unwrap();
-    hear_run_of(&mut old).await;
+    receive_run_of(&mut old).await;
     let mut new = Session::open(&link, process(4)).await.unwrap();
-    let task = hear_run_of(&mut new).await;
+    let task = receive_run_of(&mut new).await;
     assert_eq!(old.end().await.code(), Code::Aborted);
     for _ in 0..3 {
         let mut again = Session::open(&link, process(9)).await.unwrap();
@@ -173,7 +173,7 @@ async fn row_90_of_two_processes_in_one_pod_the_newer_one_stays() {
         ..says(done(task, |_| ()))
     };
     new.outbound.send(report).await.unwrap();
-    assert_eq!(hear_ack(&mut new).await, [to_wire(task)]);
+    assert_eq!(receive_ack(&mut new).await, [to_wire(task)]);
 }
 
 /// Sessions that a pod may open in ten seconds.
@@ -189,7 +189,7 @@ async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_n
     let mut other = Session::open(&link, says_hello(hello("other")))
         .await
         .unwrap();
-    let mut held = VecDeque::from([hear_run_of(&mut other).await]);
+    let mut held = VecDeque::from([receive_run_of(&mut other).await]);
     let mut storm = JoinSet::new();
     let began = Instant::now();
     for connection in 0..CONNECTIONS {
@@ -235,7 +235,7 @@ async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_n
             other.outbound.send(report).await.unwrap();
             reported = Some(to_wire(task));
         }
-        match other.hear().await.unwrap().message.unwrap() {
+        match other.receive().await.unwrap().message.unwrap() {
             coordinator_message::Message::Run(run) => {
                 let given = run.tasks.iter();
                 held.extend(given.map(|run| task_attempt_of(run.task.as_ref())));

@@ -9,7 +9,7 @@ use crate::{assert_refused, serving, still_serves};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_85_94_what_is_no_call_is_hung_up_on_and_holds_up_nobody() {
+async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_nobody() {
     const HEADERS: u8 = 1;
     const CONTINUATION: u8 = 9;
     const END_HEADERS: u8 = 4;
@@ -109,14 +109,14 @@ async fn rows_85_94_what_is_no_call_is_hung_up_on_and_holds_up_nobody() {
         assert_refused(
             outcome,
             Code::DeadlineExceeded,
-            "Hello: not said in time",
+            "Hello: not received in time",
             "a body that never comes",
         );
         ("a body that never comes", Vec::new())
     });
     while let Some(ended) = connections.join_next().await {
-        let (case, heard) = ended.unwrap();
-        let text = String::from_utf8_lossy(&heard);
+        let (case, received) = ended.unwrap();
+        let text = String::from_utf8_lossy(&received);
         assert!(
             !text.contains("HTTP/1") && !text.contains("zephyr_"),
             "{case}: {text}"

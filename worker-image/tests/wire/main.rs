@@ -85,10 +85,10 @@ async fn still_serves(link: &Link, case: &str) {
     let number = GOOD_ONES.fetch_add(1, Ordering::Relaxed);
     let hello = hello(&format!("good-{number}"));
     let mut worker = Dialogue::open(link, Epoch(0), hello).await.expect(case);
-    let task = hear_run(&mut worker).await;
+    let task = receive_run(&mut worker).await;
     worker.say_done(Epoch(1), &[task]).await;
     loop {
-        let (_, message) = worker.hear().await.expect(case);
+        let (_, message) = worker.receive().await.expect(case);
         if let coordinator_message::Message::Ack(ack) = message {
             assert_eq!(ack.tasks, [to_wire(task)], "{case}");
             break;
@@ -100,9 +100,9 @@ async fn still_serves(link: &Link, case: &str) {
         .await;
 }
 
-async fn hear_run(worker: &mut Dialogue) -> TaskAttempt {
+async fn receive_run(worker: &mut Dialogue) -> TaskAttempt {
     loop {
-        let (_, message) = worker.hear().await.unwrap();
+        let (_, message) = worker.receive().await.unwrap();
         if let coordinator_message::Message::Run(run) = message {
             return task_attempt_of(run.tasks[0].task.as_ref());
         }
@@ -154,18 +154,18 @@ fn at(path: &str) -> impl FnOnce(&mut wire::TaskDone) {
     }
 }
 
-async fn hear_run_of(session: &mut Session) -> TaskAttempt {
+async fn receive_run_of(session: &mut Session) -> TaskAttempt {
     loop {
-        let message = session.hear().await.unwrap().message;
+        let message = session.receive().await.unwrap().message;
         if let Some(coordinator_message::Message::Run(run)) = message {
             return task_attempt_of(run.tasks[0].task.as_ref());
         }
     }
 }
 
-async fn hear_ack(session: &mut Session) -> Vec<wire::TaskAttempt> {
+async fn receive_ack(session: &mut Session) -> Vec<wire::TaskAttempt> {
     loop {
-        let message = session.hear().await.unwrap().message;
+        let message = session.receive().await.unwrap().message;
         if let Some(coordinator_message::Message::Ack(ack)) = message {
             return ack.tasks;
         }

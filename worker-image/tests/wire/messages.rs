@@ -7,8 +7,8 @@ use zephyr_worker::convert::identity::to_wire;
 
 use crate::peer::Session;
 use crate::{
-    assert_refused, at, committed, counted, done, hear_ack, hear_run_of, hello, says, says_hello,
-    serving, still_serves,
+    assert_refused, at, committed, counted, done, hello, receive_ack, receive_run_of, says,
+    says_hello, serving, still_serves,
 };
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -83,7 +83,7 @@ async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_co
                 ..says_hello(hello("w"))
             },
             Code::InvalidArgument,
-            "Hello was said again",
+            "Hello was sent again",
         ),
         (
             "no file",
@@ -188,7 +188,7 @@ async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_co
     for (number, (case, say, code, part)) in cases.into_iter().enumerate() {
         let pod = format!("bad-{number}");
         let mut session = Session::open(&link, says_hello(hello(&pod))).await.unwrap();
-        let task = hear_run_of(&mut session).await;
+        let task = receive_run_of(&mut session).await;
         session.outbound.send(say(task)).await.unwrap();
         let status = session.end().await;
         assert_refused(Err(status), code, part, case);
@@ -207,7 +207,7 @@ async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_co
             .send(in_session(done(task, |_| ())))
             .await
             .unwrap();
-        assert_eq!(hear_ack(&mut session).await, [to_wire(task)], "{case}");
+        assert_eq!(receive_ack(&mut session).await, [to_wire(task)], "{case}");
         good_ones += 1;
     }
     let refused = counted(&coordinator, "zephyr_coordinator_reports_refused").await;

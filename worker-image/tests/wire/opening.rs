@@ -89,7 +89,7 @@ async fn rows_82_90_91_a_hello_that_cannot_be_taken_is_refused_and_names_the_par
                 ..good()
             },
             Code::FailedPrecondition,
-            "is of the past",
+            "is out of date",
         ),
         (
             "something else first",
@@ -199,7 +199,7 @@ async fn rows_82_90_91_a_hello_that_cannot_be_taken_is_refused_and_names_the_par
     ];
     for (case, first) in strange {
         let mut session = Session::open(&link, first).await.unwrap();
-        let CoordinatorMessage { message, .. } = session.hear().await.unwrap();
+        let CoordinatorMessage { message, .. } = session.receive().await.unwrap();
         assert!(
             matches!(message, Some(coordinator_message::Message::Welcome(_))),
             "{case}: {message:?}"

@@ -24,7 +24,7 @@ pub(crate) const SESSION: &str = "/zephyr.worker.v1.Worker/Session";
 pub(crate) const OPERATE: &str = "/zephyr.run.v1.Run/Operate";
 
 /// Nothing takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// A gRPC message: its flag, its stated length, its bytes.
 pub(crate) fn message(flag: u8, length: usize, bytes: &[u8]) -> Vec<u8> {
@@ -82,7 +82,7 @@ pub(crate) async fn call(
     std::future::poll_fn(|context| channel.poll_ready(context))
         .await
         .unwrap();
-    let answered = tokio::time::timeout(PATIENCE, channel.call(request)).await;
+    let answered = tokio::time::timeout(TEST_TIMEOUT, channel.call(request)).await;
     let response = match answered.unwrap() {
         Ok(response) => response,
         Err(error) => return Err(Status::from_error(Box::new(error))),
@@ -92,7 +92,7 @@ pub(crate) async fn call(
     }
     let mut body = response.into_body();
     let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-    match tokio::time::timeout(PATIENCE, next).await.unwrap() {
+    match tokio::time::timeout(TEST_TIMEOUT, next).await.unwrap() {
         Some(Ok(frame)) => match frame.trailers_ref().and_then(Status::from_header_map) {
             Some(status) => Err(status),
             None => Ok(()),
@@ -127,9 +127,9 @@ impl Session {
     }
 
     /// The next message.
-    pub(crate) async fn hear(&mut self) -> Result<CoordinatorMessage, Status> {
-        let heard = tokio::time::timeout(PATIENCE, self.inbound.message()).await;
-        heard
+    pub(crate) async fn receive(&mut self) -> Result<CoordinatorMessage, Status> {
+        let received = tokio::time::timeout(TEST_TIMEOUT, self.inbound.message()).await;
+        received
             .unwrap()?
             .ok_or_else(|| Status::ok("the coordinator ended the session"))
     }
@@ -137,7 +137,7 @@ impl Session {
     /// How the coordinator ends it.
     pub(crate) async fn end(&mut self) -> Status {
         loop {
-            if let Err(status) = self.hear().await {
+            if let Err(status) = self.receive().await {
                 return status;
             }
         }

@@ -22,8 +22,7 @@ fn next_try(cluster: &mut TestCluster) -> Option<TaskAttempt> {
 }
 
 #[test]
-fn fault_4575_promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and_tries_and_other_work_is_kept()
- {
+fn fault_4575_promise_e8_a_poison_shard_fails_the_job_and_is_named_and_other_work_is_kept() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.done("a", attempt(0, 1, 1, 1));
@@ -50,7 +49,7 @@ fn fault_4575_promise_e8_a_poison_shard_fails_the_job_with_stage_shard_error_and
         1,
         "the other shard's commit stands"
     );
-    assert_eq!(cluster.told("a").last(), Some(&ToWorker::Shutdown));
+    assert_eq!(cluster.received("a").last(), Some(&ToWorker::Shutdown));
 }
 
 #[test]
@@ -147,11 +146,11 @@ fn a_failure_is_acknowledged_when_its_record_is_durable() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     let task = cluster.only("a");
-    cluster.told("a");
+    cluster.received("a");
     cluster.fails("a", task, FailureClass::Application, "boom");
-    assert_eq!(cluster.told("a"), []);
+    assert_eq!(cluster.received("a"), []);
     cluster.durable();
-    assert_eq!(cluster.told("a"), [ToWorker::Ack(vec![task])]);
+    assert_eq!(cluster.received("a"), [ToWorker::Ack(vec![task])]);
 }
 
 #[test]
@@ -190,7 +189,7 @@ fn fault_4990_fault_8419_preemptions_do_not_touch_the_failure_budget() {
 }
 
 #[test]
-fn disruptions_end_the_job_only_where_they_are_limited() {
+fn disruptions_end_the_job_only_if_they_are_limited() {
     let mut cluster = TestCluster::with(Config::new(1, 3), &[1]);
     for round in 0..3 {
         assert_eq!(cluster.state.result(), None, "{round}");
@@ -210,7 +209,7 @@ fn disruptions_end_the_job_only_where_they_are_limited() {
 }
 
 #[test]
-fn a_worker_that_reports_a_disruption_has_its_task_tried_again_after_a_wait_and_free_of_charge() {
+fn a_task_whose_worker_reports_a_disruption_is_retried_after_a_wait_and_not_charged() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
     cluster.hello("a", 1);
     for _ in 0..50 {
@@ -262,31 +261,31 @@ fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
         let mut cluster = TestCluster::new(&[1]);
         cluster.hello("a", 1);
         let died = cluster.only("a");
-        let news = |cluster: &mut TestCluster| {
+        let report_ends = |cluster: &mut TestCluster| {
             cluster.pod_ended("a", PodEndCause::Exit, "Error (exit code 134)");
         };
         match order {
             0 => {
-                news(&mut cluster);
+                report_ends(&mut cluster);
                 cluster.dies("a");
             }
             1 => {
                 cluster.dies("a");
-                news(&mut cluster);
+                report_ends(&mut cluster);
             }
             2 => {
                 cluster.dies("a");
                 cluster.hello_naming("a", 2, 1, Vec::new());
-                news(&mut cluster);
+                report_ends(&mut cluster);
                 assert_eq!(
                     cluster.held("a").len(),
                     1,
                     "the new process keeps what it runs"
                 );
-                assert_eq!(cluster.told("a").len(), 2);
+                assert_eq!(cluster.received("a").len(), 2);
             }
             _ => {
-                news(&mut cluster);
+                report_ends(&mut cluster);
                 cluster.hello_naming("a", 2, 1, Vec::new());
             }
         }
@@ -344,7 +343,7 @@ fn errors_are_kept_at_a_length_that_fits_a_status() {
 }
 
 #[test]
-fn the_report_tells_of_the_trouble_that_is_nearest_to_ending_the_job() {
+fn the_report_names_the_problem_that_is_nearest_to_ending_the_job() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.fails("a", attempt(0, 1, 1, 1), FailureClass::Application, "mild");
@@ -358,14 +357,14 @@ fn the_report_tells_of_the_trouble_that_is_nearest_to_ending_the_job() {
 }
 
 #[test]
-fn fault_8282_a_disruption_that_holds_a_task_up_is_told_until_the_task_is_done() {
+fn fault_8282_a_disruption_that_delays_a_task_is_reported_until_the_task_is_done() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     let full = "spilling to local disk: writing file:///tmp: no space on /tmp";
     cluster.fails("a", attempt(0, 1, 1, 1), FailureClass::Disruption, full);
     cluster.passes(1_000, &["a"]);
     let wanted = format!(
-        "stage 1/1 map, shard 1: given back once for a cause that is not its own, will be tried again; last cause: {full}"
+        "stage 1/1 map, shard 1: given back once for a cause outside the task, will be tried again; last cause: {full}"
     );
     assert_eq!(cluster.report().message, wanted);
     assert_eq!(cluster.report().stage.failed, 0, "and costs nothing");
@@ -388,7 +387,7 @@ fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_aw
     cluster.hello("b", 1);
     let (failing, other) = (cluster.only("a"), cluster.only("b"));
     cluster.fails("a", failing, FailureClass::Application, "boom");
-    assert_eq!(super::cluster::cancelled(&cluster.told("b")), [other]);
+    assert_eq!(super::cluster::cancelled(&cluster.received("b")), [other]);
     let is_discard = |effect: &Effect| matches!(effect, Effect::Discard { .. });
     let effects = cluster.done("b", other);
     assert!(
@@ -442,8 +441,7 @@ fn failures_of(cluster: &TestCluster, attempt: TaskAttempt) -> usize {
 }
 
 #[test]
-fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not()
- {
+fn fault_8282_a_task_of_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not() {
     use PodEndCause::{Disruption, Exit};
     // The report comes before its worker announces that it terminates, while it terminates, or
     // after it is gone. The container may end with 143 before the kubelet reports why, and the pod
@@ -461,26 +459,26 @@ fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_an
     ] {
         let order = format!("{before:?}, {while_going:?}, {after:?}");
         let mut cluster = TestCluster::with(Config::new(3, 0), &[1]);
-        let news = |cluster: &mut TestCluster, causes: &[PodEndCause]| {
+        let report_ends = |cluster: &mut TestCluster, causes: &[PodEndCause]| {
             for cause in causes {
                 cluster.pod_ended("full", *cause, "Evicted: usage exceeds the limit");
             }
         };
         cluster.hello("full", 1);
         let task = cluster.only("full");
-        news(&mut cluster, before);
+        report_ends(&mut cluster, before);
         if cluster.is_connected("full") {
             cluster.drains("full", vec![task]);
         }
-        news(&mut cluster, while_going.as_slice());
+        report_ends(&mut cluster, while_going.as_slice());
         if cluster.is_connected("full") {
             cluster.dies("full");
         } else {
             cluster.dies_after_close("full");
         }
-        news(&mut cluster, after.as_slice());
+        report_ends(&mut cluster, after.as_slice());
         // Reported again, as after a new stream of the operator.
-        news(&mut cluster, after.as_slice());
+        report_ends(&mut cluster, after.as_slice());
         cluster.hello("other", 1);
         cluster.passes(30_000, &["other"]);
         cluster.work();
@@ -493,14 +491,14 @@ fn fault_8282_a_task_handed_back_by_a_pod_that_filled_its_own_disk_is_charged_an
 fn fault_8282_what_a_process_handed_back_is_not_charged_for_the_end_of_the_next_one_in_its_pod() {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[2]);
     cluster.hello("a", 1);
-    let innocent = cluster.only("a");
-    cluster.drains("a", vec![innocent]);
+    let first = cluster.only("a");
+    cluster.drains("a", vec![first]);
     cluster.dies("a");
     cluster.hello_naming("a", 2, 1, vec![]);
-    let guilty = cluster.only("a");
+    let second = cluster.only("a");
     cluster.dies("a");
     cluster.pod_ended("a", PodEndCause::OutOfMemory, "OOMKilled");
     cluster.settle();
-    assert_eq!(failures_of(&cluster, guilty), 1);
-    assert_eq!(failures_of(&cluster, innocent), 0);
+    assert_eq!(failures_of(&cluster, second), 1);
+    assert_eq!(failures_of(&cluster, first), 0);
 }

@@ -94,7 +94,7 @@ pub(super) struct TestCluster {
     /// Publications, final files and manifests that were requested and not answered.
     pub(super) asked: Vec<Effect>,
     /// Messages to each worker since they were last read.
-    told: BTreeMap<SessionId, Vec<ToWorker>>,
+    received: BTreeMap<SessionId, Vec<ToWorker>>,
     pub(super) closed: Vec<SessionId>,
     /// Attempts that each worker holds, in the worker's own view.
     held: BTreeMap<&'static str, BTreeSet<TaskAttempt>>,
@@ -130,7 +130,7 @@ impl TestCluster {
             ledger,
             unwritten: Vec::new(),
             asked: Vec::new(),
-            told: BTreeMap::new(),
+            received: BTreeMap::new(),
             closed: Vec::new(),
             held: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -158,7 +158,7 @@ impl TestCluster {
         .unwrap();
         self.unwritten.clear();
         self.asked.clear();
-        self.told.clear();
+        self.received.clear();
         self.sessions.clear();
         self.appended = 0;
         let effects = self.state.start(Timestamp(self.now));
@@ -180,7 +180,10 @@ impl TestCluster {
         for effect in effects {
             match effect {
                 Effect::Send { session, message } => {
-                    self.told.entry(*session).or_default().push(message.clone());
+                    self.received
+                        .entry(*session)
+                        .or_default()
+                        .push(message.clone());
                     self.obey(*session, message);
                 }
                 Effect::Close { session, .. } => {
@@ -271,9 +274,9 @@ impl TestCluster {
     }
 
     /// The messages to the worker since this was last called.
-    pub(super) fn told(&mut self, name: &'static str) -> Vec<ToWorker> {
+    pub(super) fn received(&mut self, name: &'static str) -> Vec<ToWorker> {
         let session = self.sessions[name];
-        self.told.remove(&session).unwrap_or_default()
+        self.received.remove(&session).unwrap_or_default()
     }
 
     pub(super) fn is_last(&self, task: TaskAttempt) -> bool {

@@ -185,11 +185,11 @@ impl Fleet {
             if let Some(session) = worker.session.take() {
                 self.sessions.remove(&session);
                 if breaks {
-                    self.hears(Event::SessionClosed { session });
+                    self.receives(Event::SessionClosed { session });
                 }
             }
             if notice == Notice::Operator {
-                self.hears(Event::PodEnded {
+                self.receives(Event::PodEnded {
                     pod_uid: format!("pod-{number}"),
                     cause: PodEndCause::Disruption,
                     reason: "TerminationByKubelet".to_owned(),
@@ -363,7 +363,7 @@ impl Fleet {
                 None => {}
                 Some(session) => {
                     if now.is_multiple_of(HEARTBEAT_MS) {
-                        self.hears(Event::Heartbeat { session });
+                        self.receives(Event::Heartbeat { session });
                     }
                     self.says_done(session, done);
                 }
@@ -384,7 +384,7 @@ impl Fleet {
         let id = WorkerId::parse(&format!("pod-{number}"), worker.incarnation).unwrap();
         let done: Vec<TaskAttempt> = worker.unacknowledged.iter().copied().collect();
         let running = worker.held.keys().chain(&done).copied().collect();
-        self.hears(Event::Hello {
+        self.receives(Event::Hello {
             session,
             worker: id,
             ordinal: None,
@@ -405,7 +405,7 @@ impl Fleet {
             (task, output(task, is_last))
         });
         let tasks = tasks.collect();
-        self.hears(Event::Done { session, tasks });
+        self.receives(Event::Done { session, tasks });
     }
 
     /// A worker's stream breaks, and the coordinator sees it.
@@ -416,7 +416,7 @@ impl Fleet {
             .and_then(|worker| worker.session.take());
         if let Some(session) = session {
             self.sessions.remove(&session);
-            self.hears(Event::SessionClosed { session });
+            self.receives(Event::SessionClosed { session });
         }
     }
 
@@ -455,7 +455,7 @@ impl Fleet {
     // The coordinator.
 
     /// A message to the coordinator that is there to receive it.
-    pub(super) fn hears(&mut self, event: Event) {
+    pub(super) fn receives(&mut self, event: Event) {
         if self.is_frozen_the_newest()
             && let Some(frozen) = &mut self.frozen
         {

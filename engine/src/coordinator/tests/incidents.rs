@@ -111,7 +111,7 @@ fn fault_7948_a_reducer_that_fails_runs_again_alone() {
         cluster.done("a", attempt(0, shard, 1, 1));
     }
     cluster.settle();
-    cluster.told("a");
+    cluster.received("a");
     for number in 1..=2 {
         let task = attempt(1, 0, 1, number);
         cluster.fails(
@@ -124,7 +124,7 @@ fn fault_7948_a_reducer_that_fails_runs_again_alone() {
         cluster.passes(60_000, &["a"]);
     }
     let runs: Vec<_> = cluster
-        .told("a")
+        .received("a")
         .into_iter()
         .filter_map(|message| match message {
             ToWorker::Run(tasks) => Some(tasks),
@@ -142,13 +142,13 @@ fn fault_7948_a_reducer_that_fails_runs_again_alone() {
 }
 
 #[test]
-fn fault_5890_5050_an_idle_worker_is_left_in_peace_until_the_next_stage_and_then_gets_it_at_once() {
+fn fault_5890_5050_an_idle_worker_gets_no_message_until_the_next_stage_begins() {
     let mut cluster = TestCluster::new(&[1, 2]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
-    cluster.told("b");
+    cluster.received("b");
     cluster.passes(60_000, &["a", "b"]);
-    assert_eq!(cluster.told("b"), []);
+    assert_eq!(cluster.received("b"), []);
     cluster.done("a", attempt(0, 0, 1, 1));
     cluster.durable();
     cluster.storage_answers();

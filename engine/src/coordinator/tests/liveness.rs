@@ -19,7 +19,7 @@ fn a_silent_worker_is_lost_after_the_timeout_and_not_before() {
     assert_eq!(
         cluster.closed,
         [session],
-        "so that it says Hello again, should it live"
+        "so that it says Hello again if it is alive"
     );
     assert_eq!(cluster.report().workers.disruptions, 1);
 }
@@ -61,7 +61,7 @@ fn fault_3367_a_broken_stream_leaves_a_worker_its_tasks_until_the_silence_timeou
 }
 
 #[test]
-fn a_worker_given_up_for_silence_is_taken_back_with_its_attempt_where_nobody_else_runs_it() {
+fn a_worker_lost_for_silence_returns_with_its_attempt_if_nobody_else_runs_it() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.passes(30_000, &[]);
@@ -73,7 +73,7 @@ fn a_worker_given_up_for_silence_is_taken_back_with_its_attempt_where_nobody_els
 }
 
 #[test]
-fn promise_e15_a_coordinator_that_stood_still_expires_nobody_until_it_has_watched_a_whole_period() {
+fn promise_e15_a_coordinator_that_was_paused_expires_nobody_until_it_has_watched_a_period() {
     for stall in [30_000, 90_000, 300_000] {
         let mut cluster = TestCluster::new(&[2]);
         cluster.hello("a", 1);
@@ -109,7 +109,7 @@ fn fault_5050_with_many_workers_the_interval_and_the_silence_grow() {
         cluster.hello(name, 1);
     }
     assert_eq!(
-        cluster.told("p")[0],
+        cluster.received("p")[0],
         ToWorker::Welcome {
             heartbeat_interval_ms: 16_000
         }
@@ -118,7 +118,7 @@ fn fault_5050_with_many_workers_the_interval_and_the_silence_grow() {
     assert_eq!(
         cluster.report().workers.disruptions,
         15,
-        "those told 15 s or less"
+        "those with an interval of 15 s or less"
     );
     cluster.passes(500, &[]);
     assert_eq!(cluster.report().workers.disruptions, 16);
@@ -136,7 +136,7 @@ fn fault_3367_a_disrupted_pod_is_lost_at_once_and_its_tasks_run_elsewhere() {
     assert_eq!(
         cluster.report().workers.disruptions,
         1,
-        "told twice, counted once"
+        "reported twice, counted once"
     );
 }
 
@@ -187,7 +187,7 @@ fn promise_e7_the_last_tasks_only_worker_may_die_at_any_of_the_last_three() {
 }
 
 #[test]
-fn what_pods_are_connected_and_busy_is_told_by_uid() {
+fn connected_and_busy_pods_are_reported_by_uid() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);

@@ -57,7 +57,7 @@ fn with_stable(more: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[test]
-fn one_worker_that_is_lost_beside_stable_ones_convicts_no_task() {
+fn one_worker_that_is_lost_beside_stable_ones_charges_no_task() {
     for goes in WAYS {
         for every_ms in [10_000, 300_000] {
             let mut cluster = busy(1);
@@ -75,7 +75,7 @@ fn one_worker_that_is_lost_beside_stable_ones_convicts_no_task() {
 }
 
 #[test]
-fn two_workers_that_are_there_by_turns_convict_no_task() {
+fn two_workers_that_are_present_alternately_charge_no_task() {
     for goes in WAYS {
         let mut cluster = busy(1);
         for round in 0..36 {
@@ -90,7 +90,7 @@ fn two_workers_that_are_there_by_turns_convict_no_task() {
 }
 
 #[test]
-fn two_workers_that_are_preempted_by_turns_convict_no_task() {
+fn two_workers_that_are_preempted_alternately_charge_no_task() {
     const BOTH: [&str; 2] = ["s", "t"];
     for more in [1, 2] {
         let mut cluster = busy(more);
@@ -109,7 +109,7 @@ fn two_workers_that_are_preempted_by_turns_convict_no_task() {
 }
 
 #[test]
-fn a_few_bad_nodes_of_many_convict_no_task() {
+fn a_few_bad_nodes_of_many_charge_no_task() {
     const BAD: [&str; 3] = ["s", "t", "u"];
     for goes in WAYS {
         let mut cluster = busy(3);
@@ -138,7 +138,7 @@ fn a_few_bad_nodes_of_many_convict_no_task() {
 }
 
 #[test]
-fn a_wave_over_half_of_the_workers_every_few_minutes_convicts_no_task() {
+fn a_wave_over_half_of_the_workers_every_few_minutes_charges_no_task() {
     const HALF: [&str; 4] = ["s", "t", "u", "v"];
     for goes in WAYS {
         let mut cluster = busy(4);
@@ -156,7 +156,7 @@ fn a_wave_over_half_of_the_workers_every_few_minutes_convicts_no_task() {
 }
 
 #[test]
-fn pods_that_come_back_with_other_numbers_convict_no_task() {
+fn pods_that_come_back_with_other_numbers_charge_no_task() {
     let numbered = |number: u32| -> &'static str { format!("w{number}").leak() };
     for goes in WAYS {
         let mut cluster = busy(1);
@@ -172,7 +172,7 @@ fn pods_that_come_back_with_other_numbers_convict_no_task() {
 }
 
 #[test]
-fn a_coordinator_that_takes_over_meanwhile_convicts_no_task() {
+fn a_coordinator_that_takes_over_in_between_charges_no_task() {
     for goes in WAYS {
         let mut cluster = busy(1);
         for round in 0..36 {
@@ -233,7 +233,7 @@ fn a_task_that_ends_its_workers(
 }
 
 #[test]
-fn a_task_that_ends_every_worker_it_comes_to_is_taken_for_the_cause() {
+fn a_task_that_ends_every_worker_counts_as_the_cause() {
     for goes in [Goes::Silently, Goes::WithItsNode] {
         for names in [&STABLE[..], &STABLE[..2], &["w0", "w1", "w2", "w3", "w4"]] {
             let (lost, cluster) = a_task_that_ends_its_workers(names, Config::new(1, 0), goes);
@@ -241,7 +241,7 @@ fn a_task_that_ends_every_worker_it_comes_to_is_taken_for_the_cause() {
             assert!((LOST_WORKERS_FREE + 1..=most).contains(&lost), "{lost}");
             let (_, message) = cluster.failure();
             let wanted = format!(
-                "stage 1/1 map, shard 0: failed 1 times, and retries.taskFailures allows 1; last error: its worker was lost {lost} times in a row under it for no cause that Kubernetes knows, within "
+                "stage 1/1 map, shard 0: failed 1 times, and retries.taskFailures allows 1; last error: its worker was lost {lost} times in a row, within "
             );
             assert!(message.starts_with(&wanted), "{message}");
         }
@@ -257,7 +257,7 @@ fn a_task_that_ends_its_workers_is_found_under_a_high_limit_of_disruptions_too()
 }
 
 #[test]
-fn a_task_whose_workers_kubernetes_ends_is_charged_nothing_and_told_of() {
+fn a_task_whose_workers_kubernetes_ends_is_reported_and_not_charged() {
     let (lost, cluster) = a_task_that_ends_its_workers(&STABLE, Config::new(1, 0), Goes::Explained);
     assert_eq!((lost, charged(&cluster)), (120, 0));
     let wanted =
@@ -318,7 +318,7 @@ fn a_task_that_lost_three_workers_is_tried_at_another_one_next() {
 }
 
 #[test]
-fn preemption_that_meets_everybody_convicts_no_task_however_long_it_runs() {
+fn preemption_of_all_workers_charges_no_task_however_long_it_runs() {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     // One after the other, so that the task meets each of them, or a random one.
     for is_in_turn in [true, false] {
@@ -345,7 +345,7 @@ fn preemption_that_meets_everybody_convicts_no_task_however_long_it_runs() {
 }
 
 #[test]
-fn the_workers_that_were_lost_under_a_task_are_told_until_it_is_done() {
+fn the_workers_lost_while_they_ran_a_task_are_reported_until_it_is_done() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
     for _ in 0..3 {
         cluster.hello("a", 1);

@@ -92,7 +92,7 @@ where
                 is_left.insert(there, false);
                 way.push((there, model.next_states(&state)));
             }
-            Some(is_left) => assert!(is_left, "{name}: a run can go round in a circle for ever"),
+            Some(is_left) => assert!(is_left, "{name}: a run can repeat a cycle forever"),
         }
     }
 }

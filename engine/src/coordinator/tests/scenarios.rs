@@ -48,14 +48,14 @@ fn check(name: &str) {
     let wanted = std::fs::read_to_string(&stored).unwrap_or_default();
     assert_eq!(
         got, wanted,
-        "{name}.out differs (ZEPHYR_REWRITE=1 writes it anew)"
+        "{name}.out differs (ZEPHYR_REWRITE=1 writes it again)"
     );
 }
 
 /// A fleet with the events so far.
 struct Player {
     fleet: Fleet,
-    told: String,
+    transcript: String,
     last_key: Option<[u64; 6]>,
     last_line: String,
 }
@@ -75,19 +75,19 @@ fn play(script: &str) -> String {
     let task_ms = duration_ms(header("tasks take "));
     let mut player = Player {
         fleet: Fleet::new(&shards, task_ms),
-        told: String::new(),
+        transcript: String::new(),
         last_key: None,
         last_line: String::new(),
     };
     lines.for_each(|line| player.line(line));
     let (counts, committed) = (player.fleet.counts, player.fleet.committed());
     writeln!(
-        player.told,
+        player.transcript,
         "{committed} tasks are done once each: {} runs, {} reports, {} files thrown away, {} failures charged",
         counts.runs, counts.reports, counts.discarded, counts.charged
     )
     .unwrap();
-    player.told
+    player.transcript
 }
 
 /// `90s`, `2m`
@@ -95,11 +95,11 @@ fn duration_ms(text: &str) -> u64 {
     let (number, unit_ms) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
         (Some(seconds), _) => (seconds, 1_000),
         (_, Some(minutes)) => (minutes, 60_000),
-        _ => panic!("`{text}` is no time"),
+        _ => panic!("`{text}` is not a time"),
     };
     let number: u64 = number
         .parse()
-        .unwrap_or_else(|_| panic!("`{text}` is no time"));
+        .unwrap_or_else(|_| panic!("`{text}` is not a time"));
     number * unit_ms
 }
 
@@ -117,7 +117,7 @@ impl Player {
             }
             None => line,
         };
-        writeln!(self.told, "{event}").unwrap();
+        writeln!(self.transcript, "{event}").unwrap();
         self.event(event);
         self.fleet.check();
         self.show();
@@ -159,7 +159,7 @@ impl Player {
         } else {
             "writes nothing"
         };
-        writeln!(self.told, "          it reads {read} messages, {end}").unwrap();
+        writeln!(self.transcript, "          it reads {read} messages, {end}").unwrap();
     }
 
     fn the_job_ends(&mut self) {
@@ -200,7 +200,7 @@ impl Player {
         self.last_key = Some(self.key());
         let line = self.line_now();
         if line != self.last_line {
-            writeln!(self.told, "{line}").unwrap();
+            writeln!(self.transcript, "{line}").unwrap();
             self.last_line = line;
         }
     }

@@ -14,18 +14,18 @@ fn a_worker_is_welcomed_and_given_a_task_for_each_slot() {
         cluster.held("a"),
         [attempt(0, 0, 1, 1), attempt(0, 1, 1, 1)]
     );
-    let told = cluster.told("a");
+    let received = cluster.received("a");
     assert_eq!(
-        told[0],
+        received[0],
         ToWorker::Welcome {
             heartbeat_interval_ms: 5_000
         }
     );
     assert!(
-        matches!(&told[1], ToWorker::Run(tasks) if tasks.len() == 2),
-        "one batch: {told:?}"
+        matches!(&received[1], ToWorker::Run(tasks) if tasks.len() == 2),
+        "one batch: {received:?}"
     );
-    assert_eq!(told.len(), 2);
+    assert_eq!(received.len(), 2);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
     assert_eq!(cluster.closed, [old]);
     assert_eq!(cluster.held("a"), held);
     assert_eq!(
-        cluster.told("a"),
+        cluster.received("a"),
         [ToWorker::Welcome {
             heartbeat_interval_ms: 5_000
         }]
@@ -132,7 +132,7 @@ fn hellos_that_arrive_in_the_wrong_order_leave_the_newest_session() {
 }
 
 #[test]
-fn of_two_processes_that_claim_one_pod_the_newer_stays_and_the_older_is_not_heard_again() {
+fn of_two_processes_of_one_pod_the_newer_stays_and_the_older_is_refused() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.event(hello(101, 7));
     cluster.event(hello(102, 3));
@@ -275,7 +275,7 @@ fn an_attempt_that_comes_back_a_little_late_is_preferred_to_one_just_dispatched(
     assert_eq!(cluster.held("b"), [attempt(0, 0, 2, 1)]);
     cluster.hello("a", 1);
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
-    assert_eq!(cancelled(&cluster.told("b")), [attempt(0, 0, 2, 1)]);
+    assert_eq!(cancelled(&cluster.received("b")), [attempt(0, 0, 2, 1)]);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_attempt_that_comes_back_when_another_has_got_far_is_cancelled() {
             cluster.passes(10_000, &["b"]);
         }
         cluster.hello("a", 1);
-        assert_eq!(cancelled(&cluster.told("a")), [attempt(0, 0, 1, 1)]);
+        assert_eq!(cancelled(&cluster.received("a")), [attempt(0, 0, 1, 1)]);
         assert_eq!(cluster.held("b"), [attempt(0, 0, 2, 1)]);
     }
 }
@@ -319,7 +319,7 @@ fn attempts_that_cannot_have_been_dispatched_are_cancelled_and_never_adopted() {
             Vec::new(),
         );
         cluster.hello_naming("a", 1, 1, vec![named]);
-        assert_eq!(cancelled(&cluster.told("a")), [named], "{named}");
+        assert_eq!(cancelled(&cluster.received("a")), [named], "{named}");
         cluster.passes(1_000, &["a"]);
         assert_eq!(cluster.held("a"), [attempt(0, 0, 2, 1)]);
     }
@@ -330,7 +330,7 @@ fn an_attempt_running_elsewhere_is_cancelled_at_the_one_who_claims_it() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello_naming("b", 1, 1, vec![attempt(0, 0, 1, 1)]);
-    assert_eq!(cancelled(&cluster.told("b")), [attempt(0, 0, 1, 1)]);
+    assert_eq!(cancelled(&cluster.received("b")), [attempt(0, 0, 1, 1)]);
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
     // Its report changes nothing, and the file, which may be the other's, is kept.
     let effects = cluster.done("b", attempt(0, 0, 1, 1));
@@ -346,11 +346,11 @@ fn a_result_is_acknowledged_when_it_is_durable_and_not_before() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     let only = cluster.only("a");
-    cluster.told("a");
+    cluster.received("a");
     cluster.done("a", only);
-    assert_eq!(cluster.told("a"), []);
+    assert_eq!(cluster.received("a"), []);
     cluster.durable();
-    assert_eq!(cluster.told("a"), [ToWorker::Ack(vec![only])]);
+    assert_eq!(cluster.received("a"), [ToWorker::Ack(vec![only])]);
 }
 
 #[test]
@@ -359,13 +359,13 @@ fn fault_internal_a_repeated_result_is_acknowledged_again_and_counted_once() {
     cluster.hello("a", 1);
     let only = cluster.only("a");
     cluster.done("a", only);
-    cluster.told("a");
+    cluster.received("a");
     cluster.done("a", only);
-    assert_eq!(cluster.told("a"), [], "not durable yet");
+    assert_eq!(cluster.received("a"), [], "not durable yet");
     cluster.durable();
-    assert_eq!(acked(&cluster.told("a")), [only]);
+    assert_eq!(acked(&cluster.received("a")), [only]);
     let effects = cluster.done("a", only);
-    assert_eq!(acked(&cluster.told("a")), [only]);
+    assert_eq!(acked(&cluster.received("a")), [only]);
     assert!(
         !effects
             .iter()
@@ -382,13 +382,13 @@ fn a_worker_that_lost_its_acknowledgement_is_given_it_again_at_hello() {
     cluster.done("a", only);
     cluster.disconnects("a");
     cluster.hello_naming("a", 1, 1, vec![only]);
-    assert_eq!(acked(&cluster.told("a")), [], "not durable yet");
+    assert_eq!(acked(&cluster.received("a")), [], "not durable yet");
     cluster.durable();
-    assert_eq!(acked(&cluster.told("a")), [only]);
+    assert_eq!(acked(&cluster.received("a")), [only]);
     cluster.restart();
     cluster.hello_naming("a", 1, 1, vec![only]);
     assert_eq!(
-        acked(&cluster.told("a")),
+        acked(&cluster.received("a")),
         [only],
         "by the next coordinator, from the ledger"
     );
@@ -408,9 +408,9 @@ fn fault_found_here_promise_e12_of_two_attempts_the_first_wins_and_the_loser_can
     cluster.durable();
     // The silent worker is back with a finished attempt.
     cluster.hello_naming("a", 1, 1, vec![first]);
-    assert_eq!(cancelled(&cluster.told("a")), [first]);
+    assert_eq!(cancelled(&cluster.received("a")), [first]);
     let effects = cluster.done("a", first);
-    assert_eq!(acked(&cluster.told("a")), [first]);
+    assert_eq!(acked(&cluster.received("a")), [first]);
     let file = output(first, true).file;
     assert!(effects.contains(&Effect::Discard { task: first, file }));
     // A forged or confused report that names the winner's own file does not cause its deletion.
@@ -442,8 +442,11 @@ fn promise_e3_a_report_of_an_attempt_that_nobody_dispatched_here_is_never_truste
                 .any(|effect| matches!(effect, Effect::Append { .. })),
             "{stranger}"
         );
-        let told = cluster.told("a");
-        assert_eq!((acked(&told), cancelled(&told)), (vec![], vec![stranger]));
+        let received = cluster.received("a");
+        assert_eq!(
+            (acked(&received), cancelled(&received)),
+            (vec![], vec![stranger])
+        );
     }
     assert_eq!(cluster.report().tasks_done, 0);
 }
@@ -517,8 +520,8 @@ fn promise_e17_what_a_draining_worker_hands_back_runs_elsewhere_at_once_and_cost
             .iter()
             .any(|task| task.task == held[0].task && *task != held[0])
     );
-    let told = cluster.told("a");
-    assert_eq!(cancelled(&told), []);
+    let received = cluster.received("a");
+    assert_eq!(cancelled(&received), []);
     cluster.work();
     cluster.assert_succeeded();
 }
@@ -546,23 +549,22 @@ fn fault_3014_a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_end
 }
 
 #[test]
-fn fault_4200_a_worker_is_told_to_idle_only_when_the_job_has_ended_and_everyone_who_asks_afterwards_too()
- {
+fn fault_4200_workers_are_shut_down_only_after_the_end_of_the_job_and_later_ones_too() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
     let only = cluster.only("a");
     cluster.done("a", only);
-    assert!(!cluster.told("b").contains(&ToWorker::Shutdown));
+    assert!(!cluster.received("b").contains(&ToWorker::Shutdown));
     cluster.settle();
-    assert_eq!(cluster.told("b"), [ToWorker::Shutdown]);
-    assert!(cluster.told("a").contains(&ToWorker::Shutdown));
+    assert_eq!(cluster.received("b"), [ToWorker::Shutdown]);
+    assert!(cluster.received("a").contains(&ToWorker::Shutdown));
     cluster.hello_naming("c", 1, 1, vec![attempt(0, 0, 1, 7)]);
-    let told = cluster.told("c");
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(matches!(told[0], ToWorker::Welcome { .. }));
-    assert_eq!(cancelled(&told), [attempt(0, 0, 1, 7)]);
-    assert_eq!(told[2], ToWorker::Shutdown);
+    let received = cluster.received("c");
+    assert_eq!(received.len(), 3, "{received:?}");
+    assert!(matches!(received[0], ToWorker::Welcome { .. }));
+    assert_eq!(cancelled(&received), [attempt(0, 0, 1, 7)]);
+    assert_eq!(received[2], ToWorker::Shutdown);
 }
 
 #[test]
@@ -570,12 +572,12 @@ fn fault_2982_a_dispatched_task_knows_where_its_input_is_listed() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     let first = cluster.only("a");
-    let told = cluster.told("a");
-    assert!(matches!(&told[1], ToWorker::Run(tasks) if tasks[0].input_outputs.is_none()));
+    let received = cluster.received("a");
+    assert!(matches!(&received[1], ToWorker::Run(tasks) if tasks[0].input_outputs.is_none()));
     cluster.done("a", first);
     cluster.settle();
-    let told = cluster.told("a");
-    let run = told.iter().find_map(|message| {
+    let received = cluster.received("a");
+    let run = received.iter().find_map(|message| {
         if let ToWorker::Run(tasks) = message {
             Some(tasks)
         } else {
@@ -595,7 +597,7 @@ fn a_task_whose_process_was_killed_is_traced_from_then_on() {
     cluster.hello("a", 1);
     let traced = |cluster: &mut TestCluster| {
         cluster
-            .told("a")
+            .received("a")
             .iter()
             .any(|message| matches!(message, ToWorker::Run(tasks) if tasks[0].trace_records))
     };

@@ -28,7 +28,7 @@ pub(super) fn holder(
         }
         cluster.passes(500, names);
     }
-    panic!("nobody gets the first shard");
+    panic!("no worker gets the first shard");
 }
 
 pub(super) fn charged(cluster: &TestCluster) -> usize {
@@ -37,7 +37,7 @@ pub(super) fn charged(cluster: &TestCluster) -> usize {
 }
 
 #[test]
-fn a_task_that_finds_the_disk_full_wherever_it_runs_ends_the_job_with_the_disk_named() {
+fn a_task_that_finds_every_disk_full_ends_the_job_with_the_disk_named() {
     for setback in Setback::ALL {
         let Some(free) = setback.free_tries() else {
             continue;
@@ -72,16 +72,16 @@ fn a_disk_that_is_free_again_in_time_costs_nothing() {
     for time in 1..=SAME_CAUSE_FREE_TRIES {
         let (name, task) = holder(&mut cluster, &["a"]).unwrap();
         cluster.is_held_up(name, task, Setback::DiskFull, FULL);
-        let told = cluster.report().message;
+        let message = cluster.report().message;
         let times = match time {
             1 => "once".to_owned(),
             2 => "twice".to_owned(),
             more => format!("{more} times"),
         };
         let wanted = format!(
-            "stage 1/1 map, shard 0: given back {times} for a cause that is not its own, will be tried again, and after 5 times in a row at the cost of retries.taskFailures; last cause: {FULL}"
+            "stage 1/1 map, shard 0: given back {times} for a cause outside the task, will be tried again, and after 5 times in a row at the cost of retries.taskFailures; last cause: {FULL}"
         );
-        assert_eq!(told, wanted);
+        assert_eq!(message, wanted);
     }
     holder(&mut cluster, &["a"]).unwrap();
     cluster.work();
@@ -90,11 +90,11 @@ fn a_disk_that_is_free_again_in_time_costs_nothing() {
 }
 
 #[test]
-fn causes_are_counted_each_for_itself_and_a_task_that_is_done_begins_anew() {
+fn each_cause_is_counted_separately_and_a_completed_task_resets_the_count() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1, 1]);
     cluster.hello("a", 1);
     for _ in 0..SAME_CAUSE_FREE_TRIES {
-        for setback in [Setback::DiskFull, Setback::WorkerUnwell] {
+        for setback in [Setback::DiskFull, Setback::WorkerUnhealthy] {
             let (name, task) = holder(&mut cluster, &["a"]).unwrap();
             cluster.is_held_up(name, task, setback, FULL);
         }
@@ -116,7 +116,7 @@ fn causes_are_counted_each_for_itself_and_a_task_that_is_done_begins_anew() {
 }
 
 #[test]
-fn a_store_that_is_away_for_an_hour_ends_nothing_and_is_told() {
+fn a_store_that_is_away_for_an_hour_ends_nothing_and_is_reported() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -127,8 +127,11 @@ fn a_store_that_is_away_for_an_hour_ends_nothing_and_is_told() {
                 cluster.is_held_up(name, task, Setback::StoreAway, "no answer in time");
             }
         }
-        let told = cluster.report().message;
-        assert!(told.ends_with("last cause: no answer in time"), "{told}");
+        let message = cluster.report().message;
+        assert!(
+            message.ends_with("last cause: no answer in time"),
+            "{message}"
+        );
         cluster.passes(10_000, &["a", "b"]);
     }
     holder(&mut cluster, &["a", "b"]).unwrap();
@@ -155,7 +158,7 @@ fn one_sick_worker_that_is_idle_ends_no_job_while_the_others_are_busy() {
     let other = cluster.only("y");
     cluster.done("y", other);
     let (name, task) = holder(&mut cluster, &names).unwrap();
-    assert_eq!(name, "y", "and it is tried where there is room");
+    assert_eq!(name, "y", "and it is tried at a worker with room");
     cluster.done(name, task);
     cluster.work();
     cluster.assert_succeeded();
@@ -172,7 +175,7 @@ fn a_sick_worker_whose_process_is_replaced_each_time_is_still_one_worker() {
     for process in 2..40 {
         let (name, task) = holder(&mut cluster, &names).unwrap();
         assert_eq!(name, "sick", "the others are busy");
-        cluster.is_held_up(name, task, Setback::WorkerUnwell, "no process");
+        cluster.is_held_up(name, task, Setback::WorkerUnhealthy, "no process");
         cluster.dies("sick");
         cluster.hello_naming("sick", process, 1, Vec::new());
         assert_eq!(charged(&cluster), 0, "process {process}");
@@ -180,7 +183,7 @@ fn a_sick_worker_whose_process_is_replaced_each_time_is_still_one_worker() {
 }
 
 #[test]
-fn one_sick_worker_that_nobody_relieves_is_charged_within_a_bound() {
+fn a_single_unhealthy_worker_is_charged_within_a_bound() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
     let names = ["sick", "x", "y", "z"];
     for name in names {
@@ -205,7 +208,7 @@ fn a_task_that_was_held_up_is_tried_at_another_worker_next() {
     for expected in names {
         let (name, task) = holder(&mut cluster, &names).unwrap();
         assert_eq!(name, expected);
-        cluster.is_held_up(name, task, Setback::WorkerUnwell, "no process");
+        cluster.is_held_up(name, task, Setback::WorkerUnhealthy, "no process");
         // Long enough for all pauses.
         cluster.passes(4_000, &names);
     }
@@ -230,7 +233,7 @@ fn a_try_that_gets_twice_as_far_as_any_before_is_progress() {
 }
 
 #[test]
-fn a_machine_that_finds_every_input_lost_is_not_believed_for_ever() {
+fn a_machine_that_finds_every_input_lost_is_charged_in_the_end() {
     let inputs = LOST_INPUTS_FREE_TRIES + 10;
     let mut cluster = TestCluster::with(Config::new(1, 0), &[inputs, 1]);
     cluster.hello("a", 1);
@@ -268,7 +271,7 @@ fn a_machine_that_finds_every_input_lost_is_not_believed_for_ever() {
 }
 
 #[test]
-fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unwell() {
+fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unhealthy() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
     cluster.hello("a", 1);
     let mut tries = 0;
@@ -306,9 +309,9 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
             for task in cluster.held(name) {
                 if !keeps.contains(&task) {
                     cluster.is_held_up(name, task, Setback::DiskFull, FULL);
-                    let told = cluster.report().message;
-                    assert!(told.contains("given back "), "{told}");
-                    assert!(!told.contains("given back 0"), "{told}");
+                    let message = cluster.report().message;
+                    assert!(message.contains("given back "), "{message}");
+                    assert!(!message.contains("given back 0"), "{message}");
                 }
             }
         }
@@ -359,8 +362,8 @@ fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u3
 }
 
 #[test]
-fn short_tasks_that_follow_one_another_excuse_no_task_for_ever() {
-    for setback in [Setback::DiskFull, Setback::WorkerUnwell] {
+fn short_tasks_beside_a_task_do_not_keep_it_uncharged_forever() {
+    for setback in [Setback::DiskFull, Setback::WorkerUnhealthy] {
         let (tries, took_ms) = first_shard_beside(600, setback, true);
         assert_eq!(tries, FEW_WORKERS_FREE_TRIES + SAME_CAUSE_FREE_TRIES + 3);
         assert!(took_ms < 2 * 3_600_000, "{took_ms}");
@@ -368,7 +371,7 @@ fn short_tasks_that_follow_one_another_excuse_no_task_for_ever() {
 }
 
 #[test]
-fn two_tasks_that_never_fit_excuse_each_other_once_at_most() {
+fn two_tasks_that_never_fit_keep_each_other_uncharged_once_at_most() {
     let (tries, _) = first_shard_beside(2, Setback::DiskFull, false);
     assert!(
         (SAME_CAUSE_FREE_TRIES..=SAME_CAUSE_FREE_TRIES + 4).contains(&tries),

@@ -24,7 +24,7 @@ fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
 }
 
 #[test]
-fn fault_5890_a_stage_begins_only_when_all_of_the_one_before_is_committed_published_and_recorded() {
+fn fault_5890_a_stage_begins_only_when_the_one_before_is_committed_published_and_recorded() {
     let mut cluster = TestCluster::new(&[2, 1]);
     cluster.hello("a", 4);
     cluster.done("a", attempt(0, 0, 1, 1));
@@ -119,7 +119,7 @@ fn fault_seed_the_end_comes_in_order_final_files_then_manifest_then_result() {
 }
 
 #[test]
-fn a_job_whose_folder_another_job_has_finished_in_meanwhile_fails_and_says_whose_it_is() {
+fn a_job_fails_if_another_job_has_finished_in_its_folder_and_names_that_job() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.done("a", attempt(0, 0, 1, 1));

@@ -34,7 +34,7 @@ fn tail_with(config: Config, left: u32) -> TestCluster {
         }
     }
     for name in ALL {
-        cluster.told(name);
+        cluster.received(name);
     }
     cluster
 }
@@ -61,15 +61,18 @@ fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wi
         };
         cluster.done(winner, won);
         cluster.settle();
-        assert!(cluster.told(loser).contains(&ToWorker::Cancel(vec![lost])));
+        assert!(
+            cluster
+                .received(loser)
+                .contains(&ToWorker::Cancel(vec![lost]))
+        );
         assert!(cluster.held(loser).is_empty());
         assert!(cluster.report().result.is_some());
     }
 }
 
 #[test]
-fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_thrown_away_once_the_winner_is_durable()
- {
+fn a_superseded_result_is_acknowledged_and_deleted_once_the_winner_is_durable() {
     let mut cluster = tail(1);
     let straggler = cluster.only("w0");
     cluster.passes(10_000, &ALL);
@@ -77,14 +80,14 @@ fn a_beaten_attempt_that_is_done_all_the_same_is_acknowledged_and_its_file_throw
     let is_discard =
         |effect: &&Effect| matches!(effect, Effect::Discard { task, .. } if *task == straggler);
     cluster.done("w1", second);
-    cluster.told("w0");
+    cluster.received("w0");
     // Until then it may be the only output of the task for the next coordinator.
     let effects = cluster.done("w0", straggler);
     assert_eq!(effects.iter().filter(is_discard).count(), 0);
-    assert_eq!(acked(&cluster.told("w0")), []);
+    assert_eq!(acked(&cluster.received("w0")), []);
     let effects = cluster.durable();
     assert_eq!(effects.iter().filter(is_discard).count(), 1);
-    assert_eq!(acked(&cluster.told("w0")), [straggler]);
+    assert_eq!(acked(&cluster.received("w0")), [straggler]);
     cluster.settle();
     let committed: Vec<_> = cluster
         .ledger
@@ -161,7 +164,7 @@ fn losing_one_of_two_attempts_leaves_the_other_to_run_and_charges_nothing() {
 }
 
 #[test]
-fn fault_4200_two_workers_stay_for_every_task_that_is_not_committed_and_none_that_is_busy_goes() {
+fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_released() {
     let mut cluster = TestCluster::new(&[8]);
     assert_eq!(
         cluster.report().useful_workers,
@@ -225,7 +228,7 @@ fn of_two_idle_workers_the_lower_ordinal_is_given_the_task() {
 }
 
 #[test]
-fn fault_3014_a_released_worker_that_goes_is_no_disruption() {
+fn fault_3014_a_released_worker_that_exits_is_not_a_disruption() {
     let mut cluster = tail(1);
     for (name, disruptions) in [("w3", 0), ("w2", 0), ("w1", 1)] {
         cluster.drains(name, Vec::new());
@@ -235,7 +238,7 @@ fn fault_3014_a_released_worker_that_goes_is_no_disruption() {
 }
 
 #[test]
-fn fault_3014_workers_that_go_when_all_tasks_are_done_are_no_disruptions() {
+fn fault_3014_workers_that_exit_when_all_tasks_are_done_are_not_disruptions() {
     let mut cluster = tail(1);
     cluster.work();
     cluster.assert_succeeded();

@@ -54,7 +54,7 @@ impl<E> Default for Extreme<E> {
 
 impl<E: End> Extreme<E> {
     /// Whether a later value with this key replaces the current one.
-    fn is_beaten_by(&self, key: &[u8]) -> bool {
+    fn is_superseded_by(&self, key: &[u8]) -> bool {
         self.best
             .as_ref()
             .is_none_or(|best| key.cmp(&best.key) == E::BETTER)
@@ -68,7 +68,7 @@ impl<E: End> Combine for Extreme<E> {
         }
         let refused = |error: crate::expr::ValueError| StateError::Refused(error.to_string());
         let key = value.key().map_err(refused)?;
-        if self.is_beaten_by(key.as_bytes()) {
+        if self.is_superseded_by(key.as_bytes()) {
             let text = value.to_record().map_err(refused)?.as_json_str().into();
             self.best = Some(Best {
                 key: key.into_bytes().into_boxed_slice(),
@@ -87,7 +87,7 @@ impl<E: End> Combine for Extreme<E> {
             0 => Ok(()),
             1 => {
                 let (key, text) = (payload.bytes()?, payload.text()?);
-                if self.is_beaten_by(key) {
+                if self.is_superseded_by(key) {
                     self.best = Some(Best {
                         key: key.into(),
                         text: text.into(),

@@ -10,10 +10,10 @@ use crate::pods::PodFacts;
 
 /// How long a node may take to start a pod before this counts as a problem. In this time an image
 /// that is not on the node yet is pulled, and a sandbox is created.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+const START_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
 /// How long an image may be pulled before this counts as a problem: our images are smaller than 100
 /// MB.
-const PULL_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+const PULL_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 /// How long a node may take to start a pod before that counts against the pod's generation, if no
 /// event says that it fails: a node that creates a hundred pods at once needs minutes for each,
@@ -33,7 +33,7 @@ pub(super) fn slow_until(
     let since = pod
         .starting_since()
         .filter(|_| pod.init_trouble.is_none())?;
-    let patience = match found.map(|event| (event.kind, &event.message)) {
+    let timeout = match found.map(|event| (event.kind, &event.message)) {
         None | Some((StartEventKind::Pulling, _)) => SLOW_START,
         // It does not come back.
         Some((StartEventKind::ReferenceNotFound, words)) if words.contains(own_secret) => {
@@ -41,7 +41,7 @@ pub(super) fn slow_until(
         }
         Some((StartEventKind::ReferenceNotFound | StartEventKind::Failing, _)) => FAILING_START,
     };
-    since.checked_add(patience).ok()
+    since.checked_add(timeout).ok()
 }
 
 /// The problem of a pod whose events were listed; `found` is the result. `own_secret` is the token
@@ -61,7 +61,7 @@ pub(super) fn trouble(
         message,
     };
     let Some(event) = found else {
-        return (waits >= PATIENCE).then(|| {
+        return (waits >= START_TIMEOUT).then(|| {
             failing(format!(
                 "{role} pod {name} has node {node} but does not start, and no event says why; see kubectl describe pod {name}"
             ))
@@ -69,7 +69,7 @@ pub(super) fn trouble(
     };
     let words = &event.message;
     match event.kind {
-        StartEventKind::Pulling => (waits >= PULL_PATIENCE).then(|| {
+        StartEventKind::Pulling => (waits >= PULL_TIMEOUT).then(|| {
             failing(format!(
                 "{role} pod {name} is still waiting for its image on node {node}: {words}"
             ))

@@ -45,7 +45,7 @@ impl Made {
             | Action::MendService { .. }
             | Action::ScaleWorkers { .. }
             | Action::ForceDeletePod { .. }
-            | Action::TellPodEnds { .. }
+            | Action::ReportPodEnds { .. }
             | Action::AcknowledgeResult { .. }
             | Action::EndRun { .. }
             | Action::DeleteRoot { .. }

@@ -1,5 +1,5 @@
 //! Decides when a generation is lost: its root is gone, or its coordinator or all its workers were
-//! away for too long.
+//! absent for too long.
 //!
 //! Pure. `plan.rs` decides what follows from a loss.
 
@@ -37,7 +37,7 @@ pub(super) fn generation_lost(
     let nothing = GenerationObjects::default();
     let objects = observed.generation(generation).unwrap_or(&nothing);
     match &objects.root {
-        // Without children either, they were collected before this operator could look.
+        // If there are no children either, they were collected before this operator saw them.
         None if objects.has_children() || job.had_coordinator() => {
             lost(format!("the root of generation {generation} was deleted"))
         }
@@ -66,7 +66,7 @@ pub(super) fn coordinator_lost(
         cause: GenerationEnd::CoordinatorLost,
         message: format!(
             "the coordinator was not available for {}: {}",
-            patience(job, diagnosis).text.as_str(),
+            allowed_absence(job, diagnosis).text.as_str(),
             trouble.map_or("its pod is not ready", |trouble| &trouble.message)
         ),
     })
@@ -91,21 +91,21 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
     health
         .silent_since
         .filter(|_| !waits)
-        .map(|since| after(since, patience(job, diagnosis).length))
+        .map(|since| after(since, allowed_absence(job, diagnosis).length))
 }
 
 /// How long a coordinator may be absent.
-fn patience<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
-    if works_unheard(diagnosis) {
+fn allowed_absence<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
+    if works_without_stream(diagnosis) {
         &job.timing.no_workers_timeout
     } else {
         &job.timing.coordinator_timeout
     }
 }
 
-/// Workers have sessions with a coordinator that the operator cannot hear: the operator's own
-/// network may be the cause, and then it would be wrong to end all generations soon.
-fn works_unheard(diagnosis: &Diagnosis) -> bool {
+/// Whether workers have sessions with a coordinator that the operator cannot reach. The operator's
+/// own network may be the cause, and then it would be wrong to end all generations soon.
+fn works_without_stream(diagnosis: &Diagnosis) -> bool {
     diagnosis.coordinator.ready && diagnosis.workers.counts.alive() > 0
 }
 
@@ -135,8 +135,8 @@ pub(super) fn workers_lost(
 }
 
 /// When the generation ends because it has no workers; absent while the wait has a cause outside
-/// the job. While the coordinator is absent or not heard, its own timer decides: it may have ended
-/// the job and sent its workers home.
+/// the job. While the coordinator is absent or has no stream, its own timer decides: it may have
+/// ended the job and released its workers.
 pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.workers;
     let since = health.dead_since?.max(health.failing_since?);

@@ -22,16 +22,16 @@ use crate::controller::observed::{
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
 use crate::controller::validate::validate;
-use crate::pods::tests::{at, told, worker};
+use crate::pods::tests::{at, explanation, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
 use crate::progress::Lost;
-use crate::run_report::{Planned, RunPhase, RunReport, Unheard};
+use crate::run_report::{NoStream, Planned, RunPhase, RunReport};
 
 mod slow;
 mod turns;
 
 #[derive(Clone, Copy, PartialEq)]
-enum IfToldToEnd {
+enum OnEndRequest {
     Ends,
     GoesOn,
 }
@@ -47,11 +47,11 @@ struct World {
     foreign: BTreeSet<u32>,
     pods: Vec<Arc<PodFacts>>,
     report: Option<RunReport>,
-    unheard: Option<Unheard>,
-    untold_ends: Vec<PodEnd>,
-    told_to_end: Option<Timestamp>,
+    no_stream: Option<NoStream>,
+    unreported_ends: Vec<PodEnd>,
+    end_requested_at: Option<Timestamp>,
     /// How the coordinator reacts to the request to end the job.
-    if_told_to_end: IfToldToEnd,
+    on_end_request: OnEndRequest,
     /// The operator started a moment ago.
     warming_up: bool,
     now: Timestamp,
@@ -91,10 +91,10 @@ impl World {
             foreign: BTreeSet::new(),
             pods: Vec::new(),
             report: None,
-            unheard: None,
-            untold_ends: Vec::new(),
-            told_to_end: None,
-            if_told_to_end: IfToldToEnd::Ends,
+            no_stream: None,
+            unreported_ends: Vec::new(),
+            end_requested_at: None,
+            on_end_request: OnEndRequest::Ends,
             warming_up: false,
             now: at(1_000),
             written: None,
@@ -122,7 +122,7 @@ impl World {
             taken_numbers: self.foreign.clone(),
             pods: self.pods.clone(),
             report: self.report.clone(),
-            unheard: self.unheard.clone(),
+            no_stream: self.no_stream.clone(),
             warming_up: self.warming_up,
             workers_refused: None,
             start_events: self.start_events.clone(),
@@ -130,8 +130,8 @@ impl World {
                 workers: i64::try_from(report.disruptions).unwrap(),
                 ..Lost::default()
             }),
-            untold_ends: self.untold_ends.clone(),
-            told_to_end: self.told_to_end,
+            unreported_ends: self.unreported_ends.clone(),
+            end_requested_at: self.end_requested_at,
             last_well: self.last_well,
             forced: self.forced.clone(),
             scaled_at: self.scaled_at,
@@ -335,7 +335,7 @@ impl World {
                 self.pods
                     .retain(|pod| pod.uid != *uid || kept.contains(&pod.name.as_str()));
             }
-            Action::TellPodEnds { .. } => self.untold_ends.clear(),
+            Action::ReportPodEnds { .. } => self.unreported_ends.clear(),
             Action::AcknowledgeResult { .. } => self.report = None,
             Action::EndRun {
                 reason, message, ..
@@ -347,8 +347,8 @@ impl World {
     }
 
     fn end_run(&mut self, reason: &str, message: &str) {
-        self.told_to_end = Some(self.now);
-        if self.if_told_to_end == IfToldToEnd::Ends {
+        self.end_requested_at = Some(self.now);
+        if self.on_end_request == OnEndRequest::Ends {
             self.ends(false, reason);
             let result = self
                 .report
@@ -702,8 +702,7 @@ fn fault_2978_workers_that_can_be_of_no_more_use_are_released_a_quarter_at_a_tim
 }
 
 #[test]
-fn fault_4199_a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_next_generation_after_the_backoff()
- {
+fn fault_4199_a_coordinator_that_stays_away_is_replaced_by_a_generation_after_the_backoff() {
     let mut world = World::running(json!({}));
     world.coordinator_is(false);
     world.settle();
@@ -734,11 +733,11 @@ fn fault_4199_a_coordinator_that_does_not_come_back_in_time_is_followed_by_the_n
 }
 
 #[test]
-fn a_ready_coordinator_that_is_never_heard_is_reported_and_replaced() {
+fn a_ready_coordinator_that_never_reports_is_named_and_replaced() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_is(true);
-    world.unheard = Some(Unheard {
+    world.no_stream = Some(NoStream {
         since: world.now,
         why: "dial: no route to host".to_owned(),
     });
@@ -766,7 +765,7 @@ fn a_ready_coordinator_that_is_never_heard_is_reported_and_replaced() {
 }
 
 #[test]
-fn a_coordinator_that_is_not_heard_but_has_workers_gets_the_workers_timeout() {
+fn a_coordinator_without_a_stream_that_has_workers_gets_the_workers_timeout() {
     let mut world = World::running(json!({}));
     world.worker_pod("w-0", |pod| {
         pod.ready = true;
@@ -774,7 +773,7 @@ fn a_coordinator_that_is_not_heard_but_has_workers_gets_the_workers_timeout() {
     });
     world.settle();
     world.report.as_mut().unwrap().connected = false;
-    world.unheard = Some(Unheard {
+    world.no_stream = Some(NoStream {
         since: world.now,
         why: "dial: no route to host".to_owned(),
     });
@@ -788,7 +787,7 @@ fn a_coordinator_that_is_not_heard_but_has_workers_gets_the_workers_timeout() {
 }
 
 #[test]
-fn fault_3034_a_coordinator_that_is_back_in_time_starts_no_timer_anew() {
+fn fault_3034_a_coordinator_that_is_back_in_time_starts_no_new_timer() {
     let mut world = World::running(json!({}));
     for _ in 0..5 {
         world.coordinator_is(false);
@@ -868,7 +867,7 @@ fn a_coordinator_that_was_up_and_finds_no_node_again_is_lost() {
 fn a_missing_secret_waits_visibly_and_uses_nothing_up() {
     let mut world = World::new(json!({}));
     world.settle();
-    let waiting = ContainerRun::Waiting(told(
+    let waiting = ContainerRun::Waiting(explanation(
         "CreateContainerConfigError",
         "secret \"s3-credentials\" not found",
     ));
@@ -897,7 +896,8 @@ fn fault_6264_an_image_that_cannot_be_pulled_ends_the_job_after_three_generation
         world.settle();
         world.coordinator_pod(|pod| {
             pod.scheduled_since = Some(at(1_000));
-            pod.container.state = ContainerRun::Waiting(told("ImagePullBackOff", "not found"));
+            pod.container.state =
+                ContainerRun::Waiting(explanation("ImagePullBackOff", "not found"));
         });
         world.settle();
         world.pass(120);
@@ -966,7 +966,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
         world.pass(3_600);
         world.warming_up = true;
         world.report = None;
-        world.unheard = Some(Unheard {
+        world.no_stream = Some(NoStream {
             since: world.now,
             why: "it has not answered yet".to_owned(),
         });
@@ -984,7 +984,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     world.coordinator_is(true);
     world.worker_pod("w-0", |pod| {
         pod.scheduled_since = Some(at(1_000));
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
     });
     world.job.status.all_workers_dead_since = Some(Time(at(1_000)));
     let mut later = back_after_an_hour(&world);
@@ -996,7 +996,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     assert_eq!(later.generation(), 1);
     assert!(!later.phase().is_final());
     later.ends(true, "Succeeded");
-    later.unheard = None;
+    later.no_stream = None;
     later.settle();
     assert_eq!(later.phase(), Phase::Succeeded);
 }
@@ -1106,7 +1106,7 @@ fn without_workers_for_too_long() -> World {
     }));
     world.worker_pod("w-0", |pod| {
         pod.scheduled_since = Some(at(1_000));
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
     });
     world.settle();
     world.pass(1_800);
@@ -1134,7 +1134,7 @@ fn fault_f31_the_coordinator_ends_a_job_that_timers_end_and_so_removes_its_data(
 #[test]
 fn fault_f31_a_coordinator_that_does_not_end_the_job_has_four_minutes() {
     let mut world = without_workers_for_too_long();
-    world.if_told_to_end = IfToldToEnd::GoesOn;
+    world.on_end_request = OnEndRequest::GoesOn;
     world.settle();
     world.pass(239);
     world.settle();
@@ -1177,7 +1177,7 @@ fn fault_3598_5041_workers_that_fail_for_too_long_end_the_generation_and_workers
  {
     let failing = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(1_000));
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
         pod.container.last_end = Some(ContainerEnd {
             exit_code: 101,
             reason: "Error".to_owned(),
@@ -1188,11 +1188,11 @@ fn fault_3598_5041_workers_that_fail_for_too_long_end_the_generation_and_workers
         |pod: &mut PodFacts| pod.unschedulable = Some("0/3 nodes are available".to_owned());
     let preempted = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(1_000));
-        pod.disruption = Some(told("PreemptionByScheduler", ""));
+        pod.disruption = Some(explanation("PreemptionByScheduler", ""));
     };
     let pulling = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(2_700));
-        pod.container.state = ContainerRun::Waiting(told("ContainerCreating", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("ContainerCreating", ""));
     };
     let alive = |pod: &mut PodFacts| {
         pod.container.state = ContainerRun::Running {
@@ -1225,11 +1225,11 @@ fn fault_3598_5041_workers_that_fail_for_too_long_end_the_generation_and_workers
 }
 
 #[test]
-fn fault_5041_the_timer_of_dead_workers_begins_anew_when_one_was_alive() {
+fn fault_5041_the_timer_of_dead_workers_starts_again_after_one_was_alive() {
     let mut world = World::running(json!({}));
     let failing = |pod: &mut PodFacts| {
         pod.scheduled_since = Some(at(1_000));
-        pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+        pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
     };
     world.worker_pod("w-0", failing);
     world.settle();
@@ -1263,7 +1263,7 @@ fn flap(world: &mut World, is_alive: bool) {
                 since: Some(at(1_000)),
             }
         } else {
-            ContainerRun::Waiting(told("CrashLoopBackOff", ""))
+            ContainerRun::Waiting(explanation("CrashLoopBackOff", ""))
         };
     });
 }
@@ -1475,7 +1475,7 @@ fn ended_pods_are_reported_to_a_connected_coordinator() {
         memory_limit_bytes: 0,
         container_restarts: 0,
     };
-    world.untold_ends = vec![end];
+    world.unreported_ends = vec![end];
     let logged = world.log.len();
     world.report.as_mut().unwrap().connected = false;
     world.settle();
@@ -1500,8 +1500,7 @@ fn a_reason_of_a_newer_release_is_reported_as_a_failed_task() {
 }
 
 #[test]
-fn fault_4913_4117_5484_a_result_is_in_status_before_the_coordinator_is_told_and_before_anything_is_deleted()
- {
+fn fault_4913_4117_5484_a_result_is_in_status_before_it_is_acknowledged_or_anything_is_deleted() {
     for (succeeded, reason, phase) in [
         (true, "Succeeded", Phase::Succeeded),
         (false, "PlanFailed", Phase::Failed),
@@ -1872,7 +1871,7 @@ fn happen(world: &mut World, happening: Happening) {
         }),
         Happening::WorkerCrashes => world.worker_pod("w-0", |pod| {
             pod.scheduled_since = Some(at(1_000));
-            pod.container.state = ContainerRun::Waiting(told("CrashLoopBackOff", ""));
+            pod.container.state = ContainerRun::Waiting(explanation("CrashLoopBackOff", ""));
         }),
         Happening::WorkerDisrupted => {
             let now = world.now;

@@ -1,6 +1,6 @@
-//! What a job does whose turn to start has not come, or that is to give its place back.
+//! Plans what a job does if its turn to start has not come, or if it must give its place back.
 //!
-//! Pure. Whose turn it is decides `controller/turns.rs`.
+//! Pure. `controller/turns.rs` decides which job's turn it is.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use crate::controller::observed::{Depth, Observed};
 use crate::controller::turns::{Turn, Waiting};
 use crate::controller::validate::ValidatedJob;
 
-/// How long pods that were asked for may take to be made, and to find their nodes if there is room.
+/// How long Kubernetes may take to create requested pods and, if there is room, to assign them to
+/// nodes.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
-/// The generation has its number and no object, because the job gave its place back: its turn
-/// comes, or it waits on.
+/// Plans for a generation that has a number and no object, because the job gave its place back.
+/// Either its turn has come, or it continues to wait.
 pub(super) fn plan_queued(
     job: &ValidatedJob,
     observed: &Observed,
@@ -34,7 +35,7 @@ pub(super) fn plan_queued(
     let (lifecycle, wait) = match observed.turn {
         Turn::Wait(waiting) => (Lifecycle::Wait(waiting), waiting.look_again()),
         Turn::Free => (Lifecycle::TakeTurn, UNSETTLED_REQUEUE),
-        // It has done so.
+        // It has given its place back already.
         Turn::GiveWay => (Lifecycle::Wait(Waiting::default()), UNSETTLED_REQUEUE),
     };
     let stuck = stuck_deadline(observed, installation, now);
@@ -53,8 +54,8 @@ pub(super) fn plan_queued(
     }
 }
 
-/// Whether the job is to give its place back, and has still found no room for its pods. What it
-/// was asked for a moment ago may not show yet.
+/// Whether the job must give its place back and still has no room for its pods. Pods that were
+/// requested a moment ago may not be visible yet.
 pub(super) fn may_give_way(
     job: &ValidatedJob,
     observed: &Observed,
@@ -79,8 +80,8 @@ pub(super) fn may_give_way(
         && !observed.placing(generation, begun).has_room
 }
 
-/// The job gives its place back: its generation ends, which uses none up, and the next one waits
-/// for its turn.
+/// The job gives its place back: its generation ends without counting towards `maxGenerations`, and
+/// the next one waits for its turn.
 pub(super) fn plan_to_give_way(
     job: &ValidatedJob,
     observed: &Observed,

@@ -23,7 +23,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
     let mut all = Vec::new();
     if before.phase != next.phase
         && let Some(last) = next.history.last()
-        // How it ends is told a moment later, and may be a failure.
+        // How it ends is announced a moment later, and may be a failure.
         && last.to != Phase::Succeeding
     {
         all.push(Announcement {

@@ -70,26 +70,26 @@ fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
 
 /// The status without frequently changing parts: counters and texts.
 fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
-    let mut bones = status.clone();
-    bones.stage = bones.stage.map(|stage| StageStatus {
+    let mut reduced = status.clone();
+    reduced.stage = reduced.stage.map(|stage| StageStatus {
         name: stage.name,
         ..StageStatus::default()
     });
-    bones.progress = None;
-    bones.records = None;
-    bones.workers = None;
-    bones.generations_without_progress = None;
-    for condition in &mut bones.conditions {
+    reduced.progress = None;
+    reduced.records = None;
+    reduced.workers = None;
+    reduced.generations_without_progress = None;
+    for condition in &mut reduced.conditions {
         condition.message.clear();
     }
-    for record in &mut bones.generations {
+    for record in &mut reduced.generations {
         record.disruptions = 0;
         record.lost_pods = 0;
         record.last_lost_pod = None;
     }
-    if let Some(coordinator) = &mut bones.coordinator {
+    if let Some(coordinator) = &mut reduced.coordinator {
         coordinator.restarts = 0;
         coordinator.pod = None;
     }
-    bones
+    reduced
 }

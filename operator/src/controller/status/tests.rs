@@ -306,7 +306,7 @@ fn a_problem_is_reported_in_the_affected_conditions_with_its_sentence() {
 }
 
 #[test]
-fn fault_3908_a_refused_write_is_told_before_anything_else() {
+fn fault_3908_a_refused_write_is_reported_before_anything_else() {
     let problem = WriteProblem {
         reason: Reason::Forbidden,
         message: "create Service: forbidden".to_owned(),
@@ -602,15 +602,18 @@ fn an_unchanged_status_is_not_written_and_counters_wait_longer_than_a_phase() {
 #[test]
 fn each_phase_and_each_new_problem_is_one_event() {
     let job = started();
-    let told = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {
+    let announced = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {
         announcements(before, next)
             .into_iter()
             .map(|one| (one.is_warning, one.reason))
             .collect::<Vec<_>>()
     };
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
-    assert_eq!(told(&job.status, &running), [(false, "Running".to_owned())]);
-    assert_eq!(told(&running, &running), []);
+    assert_eq!(
+        announced(&job.status, &running),
+        [(false, "Running".to_owned())]
+    );
+    assert_eq!(announced(&running, &running), []);
     let job = ValidatedJob {
         status: running.clone(),
         ..job
@@ -622,10 +625,10 @@ fn each_phase_and_each_new_problem_is_one_event() {
         None,
     );
     assert_eq!(
-        told(&running, &blocked),
+        announced(&running, &blocked),
         [(true, "StorageUnavailable".to_owned())]
     );
-    assert_eq!(told(&blocked, &blocked), []);
+    assert_eq!(announced(&blocked, &blocked), []);
 }
 
 /// The job in this generation, after the previous one was lost with this message.
@@ -686,7 +689,7 @@ fn a_status_stays_below_eight_kibibytes_whatever_happened() {
 }
 
 #[test]
-fn an_operator_that_just_started_writes_nothing_before_it_has_heard_of_the_coordinator() {
+fn an_operator_that_just_started_writes_nothing_before_the_first_report() {
     let job = started();
     let running = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
     let job = ValidatedJob {
@@ -741,7 +744,7 @@ fn an_operator_that_just_started_repeats_what_status_says_of_waiting_pods() {
             &not_asked_yet,
         ),
     ];
-    for (name, before, heard, after) in cases {
+    for (name, before, reported, after) in cases {
         let running = follow(&job, Some(report(RunPhase::Running)), before.clone(), None);
         let restarted = ValidatedJob {
             status: running.clone(),
@@ -749,7 +752,7 @@ fn an_operator_that_just_started_repeats_what_status_says_of_waiting_pods() {
         };
         let observed = Observed {
             warming_up: true,
-            report: heard,
+            report: reported,
             ..Observed::default()
         };
         let plan = Plan {

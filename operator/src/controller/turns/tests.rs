@@ -256,7 +256,7 @@ fn job(status: &Value) -> ZephyrJob {
 }
 
 #[test]
-fn where_a_job_is_follows_from_its_status_alone() {
+fn the_state_of_a_start_follows_from_status_alone() {
     let condition = |kind: &str, reason: &str, generation: u32| {
         json!([{
             "type": kind, "status": "False", "reason": reason, "message": "", "observedGeneration": generation,
@@ -264,11 +264,11 @@ fn where_a_job_is_follows_from_its_status_alone() {
         }])
     };
     let started = json!([{"generation": 2, "startTime": "1970-01-01T00:02:00Z"}]);
-    let new = Standing::Waits {
+    let new = StartProgress::Waits {
         since: at(60),
         given_back: 0,
     };
-    let starts = |second| Standing::Starts {
+    let starts = |second| StartProgress::Starts {
         generation: 2,
         begun: at(second),
     };
@@ -276,7 +276,7 @@ fn where_a_job_is_follows_from_its_status_alone() {
         (json!({}), new),
         (
             json!({"conditions": condition("Accepted", "SpecInvalid", 3)}),
-            Standing::Aside,
+            StartProgress::Aside,
         ),
         (
             json!({"conditions": condition("Accepted", "SpecInvalid", 2)}),
@@ -284,7 +284,7 @@ fn where_a_job_is_follows_from_its_status_alone() {
         ),
         (
             json!({"conditions": condition("Progressing", "Blocked", 3)}),
-            Standing::Aside,
+            StartProgress::Aside,
         ),
         (
             json!({"conditions": condition("Progressing", "Queued", 3), "queuedSince": "1970-01-01T00:02:00Z"}),
@@ -305,7 +305,7 @@ fn where_a_job_is_follows_from_its_status_alone() {
                 "phase": "Pending", "generation": 2, "generations": started, "placesGivenBack": 4,
                 "queuedSince": "1970-01-01T00:05:00Z",
             }),
-            Standing::Waits {
+            StartProgress::Waits {
                 since: at(300),
                 given_back: 4,
             },
@@ -314,11 +314,11 @@ fn where_a_job_is_follows_from_its_status_alone() {
             json!({
                 "phase": "Restarting", "generation": 2, "generations": started, "workingSince": "1970-01-01T00:05:00Z",
             }),
-            Standing::Aside,
+            StartProgress::Aside,
         ),
         (
             json!({"phase": "WaitingForWorkers", "generation": 2, "generations": started, "progress": "63%"}),
-            Standing::Aside,
+            StartProgress::Aside,
         ),
         (
             json!({"phase": "WaitingForWorkers", "generation": 2, "generations": started, "progress": "0%"}),
@@ -326,16 +326,19 @@ fn where_a_job_is_follows_from_its_status_alone() {
         ),
         (
             json!({"phase": "Running", "generation": 2}),
-            Standing::Aside,
+            StartProgress::Aside,
         ),
-        (json!({"phase": "Failed", "generation": 2}), Standing::Aside),
+        (
+            json!({"phase": "Failed", "generation": 2}),
+            StartProgress::Aside,
+        ),
     ];
     for (status, expected) in cases {
-        assert_eq!(Standing::of(&job(&status)), expected, "{status}");
+        assert_eq!(StartProgress::of(&job(&status)), expected, "{status}");
     }
     let mut deleted = job(&json!({}));
     deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
-    assert_eq!(Standing::of(&deleted), Standing::Aside);
+    assert_eq!(StartProgress::of(&deleted), StartProgress::Aside);
 }
 
 #[test]

@@ -79,11 +79,11 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
 fn mark(metadata: &mut Value, grace: i64, now: Timestamp) {
     let asked_before = text(&metadata["deletionTimestamp"]).parse().ok();
     let grace_before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    let (since, is_news) = match asked_before {
+    let (since, is_new) = match asked_before {
         Some(ends) => (plus(ends, -grace_before), grace < grace_before),
         None => (now, true),
     };
-    if is_news {
+    if is_new {
         metadata["deletionTimestamp"] = json!(whole_seconds(plus(since, grace)));
         metadata["deletionGracePeriodSeconds"] = json!(grace);
     }

@@ -49,7 +49,7 @@ impl Cluster {
         for (key, pod) in &pods {
             match self.due(pod, now) {
                 Due::Change(changed) => {
-                    self.tell_node(&changed);
+                    self.inform_node(&changed);
                     self.write_status(key, changed);
                 }
                 Due::Remove => self
@@ -163,7 +163,7 @@ impl Cluster {
     }
 
     /// Each pod has its own node, which is ready as long as it answers.
-    fn tell_node(&self, pod: &Value) {
+    fn inform_node(&self, pod: &Value) {
         let Some(name) = pod["spec"]["nodeName"].as_str() else {
             return;
         };

@@ -36,7 +36,7 @@ impl Cluster {
                 }
             }
             let pods = pods_of(&self.server.lock(), &set);
-            self.tell_status(&key, &set, &pods);
+            self.report_status(&key, &set, &pods);
         }
         None
     }
@@ -143,7 +143,7 @@ impl Cluster {
         });
     }
 
-    fn tell_status(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
+    fn report_status(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
         let ready = pods
             .iter()
             .filter(|pod| is_active(pod) && is_ready(pod))

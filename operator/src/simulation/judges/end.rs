@@ -218,7 +218,7 @@ pub(super) fn untrue_status(record: &Record) -> Vec<String> {
         let mut check = |what: &str, told: Value, is: Value| {
             if told != is {
                 all.push(format!(
-                    "{}: {what} is told as {told} and is {is}",
+                    "{}: {what} is reported as {told} and is {is}",
                     key.name
                 ));
             }

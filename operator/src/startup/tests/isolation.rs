@@ -57,7 +57,7 @@ async fn fault_f18_a_look_that_panics_costs_its_own_job_a_back_off_and_the_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f30_an_answer_to_a_write_that_nests_too_deeply_is_no_failure() {
+async fn fault_f30_a_write_whose_answer_nests_too_deeply_has_succeeded() {
     let server = Arc::new(Fake {
         nests: true,
         ..two_jobs()

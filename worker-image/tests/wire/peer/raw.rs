@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Link, PATIENCE};
+use super::{Link, TEST_TIMEOUT};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;
@@ -32,7 +32,7 @@ impl RawConnection {
 
     /// Sends bytes; the coordinator may have closed the connection.
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
-        let said = timeout(PATIENCE, self.0.write_all(bytes)).await;
+        let said = timeout(TEST_TIMEOUT, self.0.write_all(bytes)).await;
         if let Err(error) = said.unwrap() {
             eprintln!("the coordinator does not read any more: {error}");
         }
@@ -40,12 +40,12 @@ impl RawConnection {
 
     /// All bytes from the coordinator until it closes the connection.
     pub(crate) async fn until_closed(mut self) -> Vec<u8> {
-        let mut heard = Vec::new();
-        let read = timeout(PATIENCE, self.0.read_to_end(&mut heard)).await;
+        let mut received = Vec::new();
+        let read = timeout(TEST_TIMEOUT, self.0.read_to_end(&mut received)).await;
         if let Err(error) = read.unwrap() {
             eprintln!("the coordinator hung up: {error}");
         }
-        heard
+        received
     }
 
     /// Answers only frames that keep a connection alive, and makes no call, until the coordinator
@@ -54,7 +54,7 @@ impl RawConnection {
         let mut frames = 0;
         loop {
             let mut head = [0; 9];
-            let read = timeout(PATIENCE, self.0.read_exact(&mut head)).await;
+            let read = timeout(TEST_TIMEOUT, self.0.read_exact(&mut head)).await;
             if read.unwrap().is_err() {
                 return frames;
             }

@@ -17,10 +17,10 @@ use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::{FinalFile, TaskState};
 
 const RULES: [&str; 4] = [
-    "a final name has the bytes of the attempt whose commit stands in the ledger, or none",
-    "no committed upload is thrown away, and no task runs again for want of it",
+    "a final name has the bytes of the attempt that the ledger commits, or none",
+    "no committed upload is deleted, and no task runs again because it is missing",
     "nothing that may never happen has happened",
-    "where nothing is left to happen the job has succeeded, with all its files",
+    "if nothing is left to happen, the job has succeeded with all its files",
 ];
 
 fn properties() -> Vec<Property<Setting>> {
@@ -38,7 +38,7 @@ fn properties() -> Vec<Property<Setting>> {
             |_, world: &World| world.store.uploads.len() > 1,
         ),
         Property::sometimes(
-            "a loser is thrown away while the winner's file stands",
+            "a superseded upload is deleted while the winner's file stays",
             |_, world: &World| {
                 !world.store.files.is_empty() && calls(world, |call| matches!(call, Call::Abort(_)))
             },
@@ -188,7 +188,7 @@ fn a_commit_that_is_done_wrong_is_found_out() {
     for (defect, setting, property) in [
         (Defect::FinalizeBeforeDurable, stragglers(), bytes),
         (Defect::AckBeforeDurable, crash(), broken),
-        (Defect::BeatenThrownAwayTooEarly, rival(), kept),
+        (Defect::SupersededDiscardedTooEarly, rival(), kept),
         (Defect::SecondCommitWins, stragglers(), broken),
         (Defect::ResultWithoutAttemptCheck, stragglers(), broken),
     ] {
@@ -211,7 +211,7 @@ fn a_commit_that_is_done_wrong_is_found_out() {
     }
     // No upload disappears unless something else is wrong.
     let wrong = Setting {
-        defect: Some(Defect::BeatenThrownAwayTooEarly),
+        defect: Some(Defect::SupersededDiscardedTooEarly),
         mistake: Some(Mistake::GoneIsDone),
         ..rival()
     };

@@ -17,7 +17,7 @@ use crate::coordinator::defect::Defect;
 
 const RULES: [&str; 2] = [
     "nothing that may never happen has happened",
-    "where nothing is left to happen every task is committed and the job has succeeded",
+    "if nothing is left to happen, every task is committed and the job has succeeded",
 ];
 
 fn properties() -> Vec<Property<Setting>> {
@@ -49,7 +49,7 @@ fn properties() -> Vec<Property<Setting>> {
             |_, world: &World| {
                 world.links.iter().any(|link| {
                     link.up.contains(&Up::Bye)
-                        && link.up.iter().any(|said| matches!(said, Up::Done(_)))
+                        && link.up.iter().any(|sent| matches!(sent, Up::Done(_)))
                 })
             },
         ),
@@ -144,7 +144,7 @@ fn a_worker_that_goes_while_the_coordinator_restarts_loses_nothing() {
 }
 
 #[test]
-fn a_worker_that_goes_and_was_taken_for_lost_loses_nothing() {
+fn a_draining_worker_that_counted_as_lost_loses_nothing() {
     holds("drain, silence", &silence());
 }
 

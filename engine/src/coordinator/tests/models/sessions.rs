@@ -27,10 +27,10 @@ impl World {
             return;
         };
         let worker = link.worker;
-        let Some(said) = link.up.pop_front() else {
+        let Some(sent) = link.up.pop_front() else {
             return;
         };
-        match said {
+        match sent {
             Up::Hello { newest, .. } if newest > epoch => self.cuts(epoch, session),
             Up::Hello { running, .. } => {
                 let hello = Event::Hello {
@@ -68,14 +68,14 @@ impl World {
     }
 
     /// The operator reports that a worker's pod is disrupted.
-    pub(super) fn is_told(&mut self, setting: &Setting, worker: usize) {
-        self.news.remove(&worker);
-        let told = Event::PodEnded {
+    pub(super) fn pod_end_reported(&mut self, setting: &Setting, worker: usize) {
+        self.pod_ends.remove(&worker);
+        let ended = Event::PodEnded {
             pod_uid: identity(worker).pod_uid().to_owned(),
             cause: PodEndCause::Disruption,
             reason: String::new(),
         };
-        self.takes_in(setting, self.newest_epoch, told);
+        self.takes_in(setting, self.newest_epoch, ended);
     }
 
     /// One worker is silent for so long that it counts as lost; all others are heard.

@@ -71,8 +71,8 @@ const RULES: [&str; 6] = [
     "a record that is acknowledged stands before the seal of its log",
     "no replay has a record twice",
     "the replay of an epoch begins with that of every earlier epoch that dispatched",
-    "nobody is fenced whom nobody has sealed, and no ledger is taken for foreign",
-    "nobody waits for ever",
+    "nobody is fenced without a seal, and no ledger is mistaken for a foreign one",
+    "nobody waits forever",
 ];
 
 impl Model for Protocol {
@@ -147,7 +147,7 @@ impl Model for Protocol {
                 },
             ),
             Property::sometimes(
-                "a successor finds what nobody was told of",
+                "a successor finds records that were never acknowledged",
                 |_, world: &World| {
                     world.dispatching().any(|later| {
                         later

@@ -29,7 +29,7 @@ impl World {
     /// responsible.
     pub(super) fn connects(&mut self, number: usize) {
         let worker = &mut self.workers[number];
-        worker.reports.values_mut().for_each(|said| *said = false);
+        worker.reports.values_mut().for_each(|sent| *sent = false);
         worker.is_welcomed = false;
         let held = worker.running.iter().chain(worker.reports.keys());
         let hello = Up::Hello {
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// `Supervisor::on_message`.
-    pub(super) fn hears(&mut self, number: usize) {
+    pub(super) fn receives(&mut self, number: usize) {
         let Some((epoch, session)) = self.workers[number].link else {
             return;
         };
@@ -92,10 +92,10 @@ impl World {
         if !worker.is_welcomed || worker.link.is_none() || worker.is_draining {
             return;
         }
-        let unsaid = worker.reports.iter_mut().filter(|(_, said)| !**said);
-        let tasks: Vec<TaskAttempt> = unsaid
-            .map(|(task, said)| {
-                *said = true;
+        let unsent = worker.reports.iter_mut().filter(|(_, sent)| !**sent);
+        let tasks: Vec<TaskAttempt> = unsent
+            .map(|(task, sent)| {
+                *sent = true;
                 *task
             })
             .collect();
@@ -113,8 +113,8 @@ impl World {
     }
 
     /// `Supervisor::drain`: SIGTERM.
-    pub(super) fn is_told_to_go(&mut self, number: usize) {
-        self.news.insert(number);
+    pub(super) fn receives_sigterm(&mut self, number: usize) {
+        self.pod_ends.insert(number);
         let worker = &mut self.workers[number];
         let handed_back: Vec<_> = std::mem::take(&mut worker.running).into_iter().collect();
         if !worker.is_welcomed || worker.link.is_none() {

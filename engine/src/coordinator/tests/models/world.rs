@@ -90,7 +90,7 @@ pub(super) struct World {
     pub(super) links: Vec<Link>,
     pub(super) workers: Vec<Worker>,
     /// Workers whose end the operator has not reported yet.
-    pub(super) news: BTreeSet<usize>,
+    pub(super) pod_ends: BTreeSet<usize>,
     /// Faults that can still happen.
     pub(super) left: Faults,
     /// The rule that was violated.
@@ -119,12 +119,12 @@ pub(super) enum Action {
     StreamEnds(u64, SessionId),
     Breaks(usize),
     Connects(usize),
-    Hears(usize),
+    Receives(usize),
     Finishes(usize, TaskAttempt),
-    IsToldToGo(usize),
+    ReceivesSigterm(usize),
     Ends(usize),
     IsKilled(usize),
-    NewsCome(usize),
+    PodEndReported(usize),
     FallsSilent(usize),
     Speculates,
 }
@@ -140,7 +140,7 @@ impl World {
             strays: BTreeSet::new(),
             links: Vec::new(),
             workers: vec![Worker::default(); setting.workers],
-            news: BTreeSet::new(),
+            pod_ends: BTreeSet::new(),
             left: setting.faults,
             broken: None,
         };
@@ -225,7 +225,7 @@ impl World {
                 actions.push(Action::StreamEnds(link.epoch, link.session));
             }
             if !link.down.is_empty() {
-                actions.push(Action::Hears(link.worker));
+                actions.push(Action::Receives(link.worker));
             }
         }
         for (number, worker) in self.workers.iter().enumerate() {
@@ -242,9 +242,9 @@ impl World {
             if worker.is_draining {
                 actions.push(Action::Ends(number));
             }
-            if self.news.contains(&number) {
+            if self.pod_ends.contains(&number) {
                 if self.newest().is_some() {
-                    actions.push(Action::NewsCome(number));
+                    actions.push(Action::PodEndReported(number));
                 }
             } else if worker.has_ended && self.knows(self.newest_epoch, number) {
                 actions.push(Action::FallsSilent(number));
@@ -292,7 +292,7 @@ impl World {
             // One worker stays, because otherwise nobody could end the job.
             if number == 0 {
                 if left.drains > 0 && !worker.is_draining {
-                    actions.push(Action::IsToldToGo(number));
+                    actions.push(Action::ReceivesSigterm(number));
                 }
                 if left.deaths > 0 {
                     actions.push(Action::IsKilled(number));
@@ -341,19 +341,19 @@ impl World {
                 self.loses_its_stream(worker);
             }
             Action::Connects(worker) => self.connects(worker),
-            Action::Hears(worker) => self.hears(worker),
+            Action::Receives(worker) => self.receives(worker),
             Action::Finishes(worker, task) => self.finishes(setting, worker, task),
-            Action::IsToldToGo(worker) => {
+            Action::ReceivesSigterm(worker) => {
                 self.left.drains -= 1;
-                self.is_told_to_go(worker);
+                self.receives_sigterm(worker);
             }
             Action::Ends(worker) => self.process_ends(worker),
             Action::IsKilled(worker) => {
                 self.left.deaths -= 1;
-                self.news.insert(worker);
+                self.pod_ends.insert(worker);
                 self.process_ends(worker);
             }
-            Action::NewsCome(worker) => self.is_told(setting, worker),
+            Action::PodEndReported(worker) => self.pod_end_reported(setting, worker),
             Action::FallsSilent(worker) => {
                 if !self.workers[worker].has_ended {
                     self.left.silences -= 1;

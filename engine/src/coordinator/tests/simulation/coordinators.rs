@@ -29,7 +29,7 @@ pub(super) struct Coordinator {
     /// When something last came through a session, noticed or not.
     arrived: BTreeMap<SessionId, u64>,
     /// When it last noticed any worker.
-    heard_at: u64,
+    noticed_at: u64,
     last_tick: u64,
     /// The time since which it has ticked without a gap.
     watching_since: u64,
@@ -90,7 +90,7 @@ impl World {
             durable: 0,
             soon: self.ledger.book.clone(),
             arrived: BTreeMap::new(),
-            heard_at: self.now,
+            noticed_at: self.now,
             last_tick: self.now,
             watching_since: self.now,
             refused: BTreeSet::new(),
@@ -224,7 +224,7 @@ impl World {
                 let number = pod_uid
                     .strip_prefix("pod-")
                     .and_then(|pod| pod.parse().ok());
-                self.truth.news(number.unwrap_or(u64::MAX), now);
+                self.truth.pod_end_reported(number.unwrap_or(u64::MAX), now);
             }
             Event::Hello { .. }
             | Event::Heartbeat { .. }
@@ -242,7 +242,7 @@ impl World {
             | Event::EndedByOperator { .. } => {}
         }
         if speaker.is_some() {
-            coordinator.heard_at = now;
+            coordinator.noticed_at = now;
         }
         let is_tick = event == Event::Tick;
         let line = event.to_string();
@@ -266,7 +266,7 @@ impl World {
             match effect {
                 Effect::Send { session, message } => {
                     self.expect_message(epoch, session, &message);
-                    self.tell(session, message);
+                    self.send_to_worker(session, message);
                 }
                 Effect::Close { session, reason } => {
                     self.expect_close(epoch, session, reason);
@@ -496,7 +496,7 @@ impl World {
         }
     }
 
-    /// A worker that was heard is not given up, as long as the coordinator itself was running.
+    /// A worker that sent a message is not given up, as long as the coordinator itself was running.
     fn expect_close(&self, epoch: u64, session: SessionId, reason: &str) {
         let Some(coordinator) = self.coordinators.get(&epoch) else {
             return;
@@ -535,7 +535,7 @@ impl World {
                 let coordinator = self.coordinators.get(&epoch);
                 let is_soon = coordinator.is_some_and(|known| known.soon.is_winner(*task));
                 let is_winner = is_soon || durable.is_winner(*task) && self.is_newest(epoch);
-                assert!(!is_winner, "{task} won, and its file is thrown away");
+                assert!(!is_winner, "{task} won, and its file is deleted");
             }
             Effect::WriteManifest { files } => {
                 for (task, file) in files {
@@ -560,16 +560,16 @@ impl World {
 }
 
 impl Coordinator {
-    /// If no worker was heard for a whole period, none counts as alive.
+    /// If no worker sent a message for a whole period, none counts as alive.
     fn expect_to_see_that_all_are_gone(&self, now: u64) {
-        let silence = now - self.heard_at.max(self.watching_since);
+        let silence = now - self.noticed_at.max(self.watching_since);
         if silence < SILENCE_MS + 2 * TICK_MS {
             return;
         }
         let report = self.state.report();
         let workers = &report.workers;
         let alive = workers.idle + workers.busy + workers.reconnecting;
-        assert_eq!(alive, 0, "workers that nobody heard of for {silence} ms");
-        assert!(report.no_worker_since.is_some(), "and nobody is told");
+        assert_eq!(alive, 0, "workers without a message for {silence} ms");
+        assert!(report.no_worker_since.is_some(), "and it is not reported");
     }
 }

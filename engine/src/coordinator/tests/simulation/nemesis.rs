@@ -27,7 +27,7 @@ impl World {
             return;
         };
         // Rarer, because each of them affects all processes.
-        let is_large_blow = self.rng.percent(10);
+        let is_large_fault = self.rng.percent(10);
         match nemesis {
             Nemesis::PodDies => self.pod_dies(pod, 30_000),
             Nemesis::ContainerEnds => self.container_ends(pod),
@@ -46,17 +46,17 @@ impl World {
                 let stall = self.rng.between(1_000, 90_000);
                 self.coordinator_stalls(stall);
             }
-            Nemesis::CoordinatorIsReplacedAlive if is_large_blow => {
+            Nemesis::CoordinatorIsReplacedAlive if is_large_fault => {
                 self.coordinator_is_replaced_alive();
             }
             Nemesis::OutputIsLost => self.output_is_lost(),
-            Nemesis::StorageIsSlow if is_large_blow => {
+            Nemesis::StorageIsSlow if is_large_fault => {
                 let end = now + self.rng.between(1_000, 60_000);
                 self.storage_is_slow_until = end.min(self.settings.faults_end_ms());
                 self.note("storage is slow");
             }
-            Nemesis::Wave if is_large_blow => self.wave(&pods),
-            Nemesis::AllDie if is_large_blow => {
+            Nemesis::Wave if is_large_fault => self.wave(&pods),
+            Nemesis::AllDie if is_large_fault => {
                 self.note("all die");
                 let pods: Vec<u64> = self.pods.keys().copied().collect();
                 for pod in pods {
@@ -95,7 +95,7 @@ impl World {
         }
         if self.rng.percent(50) {
             let times = self.rng.between(1, 2);
-            self.operator_tells(number, PodEndCause::Disruption, times, 20_000);
+            self.operator_reports(number, PodEndCause::Disruption, times, 20_000);
         }
         let delay = self.rng.between(1_000, away_ms_max);
         self.after(delay, Happening::PodStarts);
@@ -110,7 +110,7 @@ impl World {
 
     /// The operator sees the end of a pod or a container some time later, perhaps twice, in any
     /// order relative to the streams.
-    fn operator_tells(&mut self, number: u64, cause: PodEndCause, times: u64, delay_ms_max: u64) {
+    fn operator_reports(&mut self, number: u64, cause: PodEndCause, times: u64, delay_ms_max: u64) {
         let epoch = self.ledger.newest_epoch;
         for _ in 0..times {
             let delay = self.rng.between(1, delay_ms_max);
@@ -149,10 +149,10 @@ impl World {
         let causes = [PodEndCause::Exit, PodEndCause::OutOfMemory];
         let cause = self.rng.pick(&causes).unwrap_or(PodEndCause::Exit);
         if is_exact {
-            self.operator_tells(number, cause, 1, 8_000);
+            self.operator_reports(number, cause, 1, 8_000);
         } else if self.rng.percent(70) {
             let times = self.rng.between(1, 2);
-            self.operator_tells(number, cause, times, 20_000);
+            self.operator_reports(number, cause, times, 20_000);
         }
     }
 

@@ -140,18 +140,18 @@ impl Storage {
 
     /// A final file is completed; `false` if that is no longer possible.
     pub(super) fn complete(&mut self, task: TaskAttempt) -> bool {
-        let standing = self
+        let completed = self
             .final_files
             .get(&task.task)
             .map(|(attempt, _)| *attempt);
-        if standing == Some(task.attempt) {
+        if completed == Some(task.attempt) {
             return true;
         }
         if self.gone.contains(&task) {
             return false;
         }
         assert_eq!(
-            standing, None,
+            completed, None,
             "another file stands where {task} is completed"
         );
         let content = self.written[&task];

@@ -95,7 +95,7 @@ impl World {
     }
 
     /// A coordinator sends a message; nothing happens if the stream is broken.
-    pub(super) fn tell(&mut self, session: SessionId, message: ToWorker) {
+    pub(super) fn send_to_worker(&mut self, session: SessionId, message: ToWorker) {
         let is_open = self
             .streams
             .get(&session)
@@ -107,7 +107,7 @@ impl World {
         if let Some(stream) = self.streams.get_mut(&session) {
             let arrival = (self.now + latency).max(stream.last_down);
             stream.last_down = arrival;
-            self.after(arrival - self.now, Happening::Hears { session, message });
+            self.after(arrival - self.now, Happening::Receives { session, message });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::Book;
-use crate::coordinator::config::{EARLY_NEWS_MS, SAME_CAUSE_FREE_TRIES};
+use crate::coordinator::config::{EARLY_END_MS, SAME_CAUSE_FREE_TRIES};
 use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::setback::Setback;
 use crate::id::{Attempt, TaskAttempt, TaskId};
@@ -29,7 +29,7 @@ pub(super) enum Fate {
 pub(super) struct End {
     pub(super) at: u64,
     /// When a coordinator was informed.
-    pub(super) heard_at: Option<u64>,
+    pub(super) noticed_at: Option<u64>,
 }
 
 /// See the top of the file.
@@ -45,7 +45,7 @@ pub(super) struct Truth {
     cancelled: BTreeSet<TaskAttempt>,
     pub(super) ends: BTreeMap<Process, End>,
     /// When a coordinator was last informed that a container of this pod ended.
-    news: BTreeMap<u64, u64>,
+    pod_end_reported: BTreeMap<u64, u64>,
     /// When a coordinator decided that a task is done, unless that was revoked.
     done_at: BTreeMap<TaskId, u64>,
     /// Failures of each task itself.
@@ -80,16 +80,16 @@ impl Truth {
     }
 
     pub(super) fn container_ended(&mut self, process: Process, at: u64) {
-        let heard_at = None;
-        self.ends.insert(process, End { at, heard_at });
+        let noticed_at = None;
+        self.ends.insert(process, End { at, noticed_at });
     }
 
     /// A coordinator is informed that a container of a pod ended: one of those that had ended by
     /// then.
-    pub(super) fn news(&mut self, pod: u64, now: u64) {
-        self.news.insert(pod, now);
+    pub(super) fn pod_end_reported(&mut self, pod: u64, now: u64) {
+        self.pod_end_reported.insert(pod, now);
         for (_, end) in self.ends.range_mut((pod, 0)..=(pod, u64::MAX)) {
-            end.heard_at.get_or_insert(now);
+            end.noticed_at.get_or_insert(now);
         }
     }
 
@@ -134,8 +134,8 @@ impl Truth {
                 error: own,
                 ..
             }) => {
-                let is_told = error.starts_with(&format!("{own}; given back "));
-                is_told && held_up > SAME_CAUSE_FREE_TRIES
+                let is_reported = error.starts_with(&format!("{own}; given back "));
+                is_reported && held_up > SAME_CAUSE_FREE_TRIES
             }
             Some(Fate::Failed {
                 class, error: own, ..
@@ -154,9 +154,9 @@ impl Truth {
     fn may_have_ended(&self, process: Process, now: u64) -> bool {
         let (pod, incarnation) = process;
         let is_recent = self
-            .news
+            .pod_end_reported
             .get(&pod)
-            .is_some_and(|heard| now - heard <= EARLY_NEWS_MS);
+            .is_some_and(|reported| now - reported <= EARLY_END_MS);
         let earlier = self
             .ends
             .range((pod, 0)..(pod, incarnation))
@@ -169,7 +169,7 @@ impl Truth {
     /// result counts.
     pub(super) fn expect_acknowledgement(&self, task: TaskAttempt, durable: &Book, soon: &Book) {
         let is_over = soon.result().is_some() || soon.is_revoked(task) || durable.is_revoked(task);
-        let is_beaten = soon
+        let is_superseded = soon
             .winner(task.task)
             .is_some_and(|winner| winner != task.attempt);
         let is_given_up = self.cancelled.contains(&task)
@@ -181,7 +181,7 @@ impl Truth {
             None => false,
             // It may have been attributed to a container that ended.
             Some(Fate::Done) => {
-                durable.is_winner(task) || durable.is_charged(task) || is_beaten || is_over
+                durable.is_winner(task) || durable.is_charged(task) || is_superseded || is_over
             }
             Some(Fate::Failed {
                 class, lost_input, ..
@@ -189,7 +189,7 @@ impl Truth {
                 *class == FailureClass::Disruption && !soon.is_charged(task)
                     || lost_input.is_some() && !soon.is_charged(task)
                     || durable.is_charged(task)
-                    || !soon.is_charged(task) && (is_beaten || is_over || is_given_up)
+                    || !soon.is_charged(task) && (is_superseded || is_over || is_given_up)
             }
         };
         let fate = self.fates.get(&task);
@@ -211,10 +211,10 @@ impl Truth {
             };
             let was_out = !self.reported.contains(task) && !self.cancelled.contains(task);
             let in_time = end.at + 25_000 < ended_at;
-            let was_open = end.heard_at.is_some_and(|heard| {
+            let was_open = end.noticed_at.is_some_and(|reported| {
                 self.done_at
                     .get(&task.task)
-                    .is_none_or(|done| heard < *done)
+                    .is_none_or(|done| reported < *done)
             });
             assert!(
                 !(was_out && in_time && was_open) || book.is_charged(*task),

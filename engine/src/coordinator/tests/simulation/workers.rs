@@ -129,12 +129,12 @@ impl World {
         self.after(HEARTBEAT_MS + stall, Happening::Heartbeat { session });
     }
 
-    pub(super) fn hears(&mut self, session: SessionId, message: ToWorker) {
+    pub(super) fn receives(&mut self, session: SessionId, message: ToWorker) {
         let Some((number, pod, stall)) = self.listener(session) else {
             return;
         };
         if stall > 0 {
-            self.again_after(stall, Happening::Hears { session, message });
+            self.again_after(stall, Happening::Receives { session, message });
             return;
         }
         let incarnation = pod.incarnation;

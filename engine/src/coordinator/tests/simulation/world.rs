@@ -28,7 +28,7 @@ pub(super) enum Happening {
         event: Event,
     },
     /// A message reaches a pod.
-    Hears {
+    Receives {
         session: SessionId,
         message: ToWorker,
     },
@@ -102,7 +102,7 @@ pub(super) struct World {
 }
 
 /// How long a job is observed after its end: nothing may change any more.
-const AFTERMATH_MS: u64 = 40_000;
+const AFTER_END_MS: u64 = 40_000;
 
 impl World {
     pub(super) fn new(seed: u64, settings: Settings) -> Self {
@@ -170,7 +170,7 @@ impl World {
         while let Some(((time, number), happening)) = self.queue.pop_first() {
             (self.now, self.happening_now) = (time, number);
             let is_over = match (self.settings.mode, self.ended_at) {
-                (_, Some(ended)) => self.now > ended + AFTERMATH_MS,
+                (_, Some(ended)) => self.now > ended + AFTER_END_MS,
                 (Mode::Safety { until_ms }, None) => self.now > until_ms,
                 (Mode::Liveness { .. }, None) => self.ends_by_ms.is_some_and(|end| self.now > end),
             };
@@ -186,7 +186,7 @@ impl World {
         match happening {
             Happening::Learns { epoch, event } => self.learns(epoch, event),
             Happening::TakesIn { epoch, event } => self.takes_in(epoch, event),
-            Happening::Hears { session, message } => self.hears(session, message),
+            Happening::Receives { session, message } => self.receives(session, message),
             Happening::TaskEnds {
                 pod,
                 incarnation,

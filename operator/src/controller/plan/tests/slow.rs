@@ -5,7 +5,7 @@ use super::*;
 fn creating(pod: &mut PodFacts) {
     pod.node = Some("node-1".to_owned());
     pod.scheduled_since = Some(at(1_000));
-    pod.container.state = ContainerRun::Waiting(told("ContainerCreating", ""));
+    pod.container.state = ContainerRun::Waiting(explanation("ContainerCreating", ""));
 }
 
 fn event(kind: StartEventKind, message: &str) -> StartEvent {

@@ -253,12 +253,12 @@ async fn an_obstacle_in_the_place_of_an_output_folder_is_named() {
         (
             "out/0/{shard}/p.txt",
             "out/0",
-            "is a file where a folder is needed",
+            "is a file, but a folder is needed",
         ),
         (
             "out/link/{shard}",
             "out/link",
-            "is a file where a folder is needed",
+            "is a file, but a folder is needed",
         ),
         (
             "out/gone/{shard}",
@@ -329,7 +329,7 @@ fn the_reserved_names_are_those_of_the_files_that_a_job_writes_itself() {
 }
 
 #[tokio::test]
-async fn an_obstacle_where_a_job_writes_is_named_before_the_start() {
+async fn an_obstacle_in_the_output_folder_is_named_before_the_start() {
     for (name, kind, field) in [
         (
             "out/_SUCCESS.json",
@@ -352,11 +352,11 @@ async fn an_obstacle_where_a_job_writes_is_named_before_the_start() {
         let problem = match kind {
             "folder" => {
                 fs::create_dir(disk.path(name)).unwrap();
-                "is a folder where a file is needed"
+                "is a folder, but a file is needed"
             }
             "file" => {
                 fs::write(disk.path(name), "x").unwrap();
-                "is a file where a folder is needed"
+                "is a file, but a folder is needed"
             }
             _ => {
                 disk.link("nowhere", name);

@@ -10,7 +10,7 @@ use kube::api::DeleteParams;
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::job::ZephyrJob;
 
-use crate::cluster::{PATIENCE, TestNamespace};
+use crate::cluster::{TEST_TIMEOUT, TestNamespace};
 use crate::job::{AppliedJob, apply, condition};
 use crate::ledger::{LedgerState, LedgerView};
 use crate::sum_job::SumJob;
@@ -23,7 +23,7 @@ const MIDDLE: usize = 8;
 const OUTAGE: Duration = Duration::from_mins(1);
 
 /// A job in the middle of its work.
-pub struct Struck {
+pub struct Midway {
     /// Its namespace.
     pub namespace: TestNamespace,
     /// The job.
@@ -37,22 +37,22 @@ pub struct Struck {
 }
 
 /// Applies a job and waits until it is in the middle.
-pub async fn strike(test: &str) -> Result<Struck> {
+pub async fn job_midway(test: &str) -> Result<Midway> {
     let namespace = TestNamespace::create(test).await?;
-    strike_in(namespace, SumJob::new("sum")).await
+    job_midway_in(namespace, SumJob::new("sum")).await
 }
 
 /// The same with a given job.
-pub async fn strike_in(namespace: TestNamespace, sum: SumJob) -> Result<Struck> {
+pub async fn job_midway_in(namespace: TestNamespace, sum: SumJob) -> Result<Midway> {
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = LedgerView::open(
         &namespace.environment,
         &SumJob::storage_uri(&namespace),
         &job.uid,
     )?;
-    job.committed(&ledger, MIDDLE, PATIENCE).await?;
+    job.committed(&ledger, MIDDLE, TEST_TIMEOUT).await?;
     let before = ledger.read().await?;
-    Ok(Struck {
+    Ok(Midway {
         namespace,
         sum,
         job,
@@ -61,7 +61,7 @@ pub async fn strike_in(namespace: TestNamespace, sum: SumJob) -> Result<Struck> 
     })
 }
 
-impl Struck {
+impl Midway {
     /// A running worker's pod, with its node.
     pub async fn worker(&self) -> Result<(Pod, String)> {
         self.running("worker").await
@@ -113,7 +113,8 @@ impl Struck {
                 .is_some_and(|told| told.reason == Reason::StorageUnavailable)
         };
         tokio::try_join!(
-            self.job.wait_until("StorageUnavailable", PATIENCE, is_told),
+            self.job
+                .wait_until("StorageUnavailable", TEST_TIMEOUT, is_told),
             async {
                 tokio::time::sleep(OUTAGE).await;
                 Ok(())
@@ -137,7 +138,7 @@ impl Struck {
     /// The output is right, nothing was run twice, and the generation is still 1. Returns the
     /// contents of the ledger at the end.
     pub async fn ends_right(&self) -> Result<LedgerState> {
-        let done = self.job.succeeded(PATIENCE).await?;
+        let done = self.job.succeeded(TEST_TIMEOUT).await?;
         let after = self.ledger.read().await?;
         after.repeats_nothing_of(&self.before)?;
         let generation = done.status.as_ref().and_then(|status| status.generation);
