@@ -101,8 +101,9 @@ pub struct ZephyrJobSpec {
     /// the ledger.
     #[x_kube(validation = rules::immutable("spec.storage"))]
     pub storage: StorageSpec,
-    /// Image of the pods of both roles; empty = the worker image of the operator's own release. A
-    /// change applies to the next generation.
+    /// Image of the coordinator and the workers, such as registry.example.com/zephyr-worker:0.1.0;
+    /// empty = the worker image of the operator's own release. A change applies to the next
+    /// generation.
     #[serde(default)]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::image())]
@@ -126,14 +127,14 @@ pub struct ZephyrJobSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
-    /// Prefix under which the job writes, in a folder named by the job's uid: `s3://`, `gs://` or
-    /// `az://`, bucket and path. Endpoint and region come from `credentialsSecret` or from the
-    /// operator's installation. Immutable.
+    /// Prefix of the job's own data, such as `s3://bucket/zephyr`; also under `gs://` or `az://`.
+    /// The job writes into a folder below it that has the job's uid as its name. Endpoint and
+    /// region come from `credentialsSecret` or from the operator's installation. Immutable.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::storage_uri())]
     pub uri: String,
-    /// Secret in the job's namespace whose keys become environment variables of the pods of both
-    /// roles (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` …). Immutable.
+    /// Name of a Secret in the job's namespace, whose keys become environment variables of the
+    /// coordinator and the workers (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` …). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::object_name())]
@@ -143,10 +144,10 @@ pub struct StorageSpec {
     /// Immutable.
     #[serde(default)]
     pub retain: Retain,
-    /// How long the job's folder under `uri` stays after the job's end: the ledger, and the
-    /// intermediate data that `retain` kept. 1h to 8760h; not set = until `kubectl zephyr gc` or a
-    /// lifecycle rule deletes it. The folder is removed at the end of a later job with the same
-    /// `uri`. Output files stay. Immutable.
+    /// How long the job's folder under `uri` is kept after the job's end, 1h to 8760h, such as
+    /// 168h. The folder has the ledger, and the intermediate data that `retain` kept. Not set =
+    /// until `kubectl zephyr gc` or a lifecycle rule deletes it. A later job with the same `uri`
+    /// deletes the folder when it ends. Output files stay. Immutable.
     #[serde(default, rename = "ledgerTTL", skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::duration("spec.storage.ledgerTTL", LEDGER_TTL))]
     pub ledger_ttl: Option<DurationText>,
@@ -182,13 +183,13 @@ pub struct CoordinatorSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSpec {
-    /// Number of worker pods, 1 to 10000; the number of pods that run never exceeds the number of
-    /// shards. A change applies at once.
+    /// Number of worker pods, 1 to 10000. If the job has fewer shards than that, one pod for each
+    /// shard. A change applies at once.
     #[schemars(range(min = 1, max = 10_000))]
     #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
     pub replicas: u32,
-    /// Tasks that a worker runs at the same time; 0 = the number of its CPUs, at least one. A
-    /// change applies to the next generation.
+    /// Number of tasks that a worker runs at the same time, 1 to 256; 0 or not set = the number of
+    /// its CPUs, at least one. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 256))]
     #[x_kube(validation = rules::range("spec.workers.slots", 0, MAX_SLOTS.into()))]
@@ -209,46 +210,47 @@ pub struct WorkersSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetriesSpec {
-    /// Number of generations after which the job fails, 1 to 100; not set = 10. A change applies
-    /// at once.
+    /// The job fails after this number of generations, 1 to 100; not set = 10. A change applies at
+    /// once.
     #[serde(default = "defaults::max_generations")]
     #[schemars(range(min = 1, max = 100))]
     #[x_kube(validation = rules::range("spec.retries.maxGenerations", 1, MAX_GENERATIONS.into()))]
     pub max_generations: u32,
-    /// The wait before the next generation. A change applies at once.
+    /// How long the operator waits before it starts the next generation. A change applies at once.
     #[serde(default)]
     pub backoff: BackoffSpec,
-    /// Number of application errors of one shard after which the job fails, 1 to 20; not set = 3.
-    /// An error that occurs again with the same message ends the job at once. A change applies to
+    /// The job fails after this number of application errors of one shard, 1 to 20; not set = 3. It
+    /// fails at once if an error occurs a second time with the same message. A change applies to
     /// the next generation.
     #[serde(default = "defaults::task_failures")]
     #[schemars(range(min = 1, max = 20))]
     #[x_kube(validation = rules::range("spec.retries.taskFailures", 1, MAX_TASK_FAILURES.into()))]
     pub task_failures: u32,
-    /// Number of workers lost with the same shard in flight after which the job fails; 0 or not set
-    /// = no limit. A change applies to the next generation.
+    /// The job fails after this number of workers were lost while they ran the same shard, 1 to
+    /// 10000; 0 or not set = no limit. A change applies to the next generation.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
     #[x_kube(validation = rules::range("spec.retries.taskDisruptions", 0, MAX_TASK_DISRUPTIONS.into()))]
     pub task_disruptions: u32,
-    /// How long the job may be without any live worker before the next generation starts, 30s to
-    /// 24h; not set = 30m. A change applies at once.
+    /// How long the job may have no live worker before the next generation starts, 30s to 24h, such
+    /// as 1h30m; not set = 30m. A change applies at once.
     #[serde(default = "defaults::no_workers_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.noWorkersTimeout", NO_WORKERS_TIMEOUT))]
     pub no_workers_timeout: DurationText,
-    /// How long the coordinator may be absent before the next generation starts, 10s to 24h; not
-    /// set = 2m. A change applies at once.
+    /// How long the coordinator may be absent before the next generation starts, 10s to 24h, such
+    /// as 90s; not set = 2m. A change applies at once.
     #[serde(default = "defaults::coordinator_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.coordinatorTimeout", COORDINATOR_TIMEOUT))]
     pub coordinator_timeout: DurationText,
-    /// How long a task may run without reading or writing a record; after that it is ended as an
-    /// application error. 1s to 24h; not set = 10m. A change applies to the next generation.
+    /// How long a task may run without reading or writing a record, 1s to 24h; not set = 10m. After
+    /// that it is stopped, which counts as an application error. A change applies to the next
+    /// generation.
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
     /// Whether an idle slot may run a second attempt of a task that takes much longer than the
-    /// other tasks of its stage. The first attempt to finish counts. Not set = `Auto`. A change
-    /// applies to the next generation.
+    /// other tasks of its stage. The result of the attempt that finishes first is used. Not set =
+    /// `Auto`. A change applies to the next generation.
     #[serde(default)]
     pub speculation: Speculation,
 }
@@ -286,17 +288,18 @@ impl Default for RetriesSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::backoff_order())]
 pub struct BackoffSpec {
-    /// The first wait, 100ms to 1h; not set = 5s. A change applies at once.
+    /// The wait before the second generation, 100ms to 1h, such as 10s; not set = 5s. A change
+    /// applies at once.
     #[serde(default = "defaults::backoff_initial")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.initial", BACKOFF_INITIAL))]
     pub initial: DurationText,
-    /// The factor by which each wait is longer than the one before, 1 to 10; not set = 2. A change
-    /// applies at once.
+    /// Each further wait is this number of times as long as the one before, 1 to 10; not set = 2. A
+    /// change applies at once.
     #[serde(default = "defaults::backoff_factor")]
     #[schemars(range(min = 1, max = 10))]
     #[x_kube(validation = rules::range("spec.retries.backoff.factor", 1, MAX_BACKOFF_FACTOR.into()))]
     pub factor: u32,
-    /// The longest wait, 100ms to 24h; not set = 5m. A change applies at once.
+    /// The maximum wait, 100ms to 24h, such as 10m; not set = 5m. A change applies at once.
     #[serde(default = "defaults::backoff_max")]
     #[x_kube(validation = rules::duration("spec.retries.backoff.max", MAX_BACKOFF))]
     pub max: DurationText,

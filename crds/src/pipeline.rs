@@ -49,10 +49,11 @@ pub struct PipelineSpec {
     pub steps: Vec<StepSpec>,
     /// Where records go.
     pub sink: SinkSpec,
-    /// Maximum sizes of lines, records and windows; not set = the defaults. Immutable.
+    /// Maximum sizes of lines and records, and of the window of zstd files. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
-    /// Any JSON values by name: `$name` in expressions; strings and integers also `{value:name}` in the paths of source and sink. Immutable.
+    /// JSON values with names, at most 100. An expression uses one as `$name`. A path of the source
+    /// or the sink uses one as `{value:name}` if it is a string or an integer. Immutable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::named_values")]
     pub values: BTreeMap<String, Value>,
@@ -80,18 +81,19 @@ pub struct TableSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsSpec {
-    /// Longest line that is read, and longest record as JSON text, in bytes: 128Mi. Not set = 64Mi;
-    /// 1Ki..1Gi. A worker's memory limits it too. Immutable.
+    /// Maximum length of a line that is read, and of a record as JSON text, in bytes: 1Ki to 1Gi,
+    /// such as 128Mi; not set = 64Mi. The memory of a worker limits it too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.lineBytes", LINE_BYTES))]
     pub line_bytes: Option<QuantityText>,
-    /// Greatest nesting of arrays and objects, read or written. Not set = 256; 1..2000. Immutable.
+    /// Maximum depth to which arrays and objects are nested in a record that is read or written, 1
+    /// to 2000; not set = 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2000))]
     #[x_kube(validation = rules::range("spec.pipeline.limits.nesting", 1, MAX_NESTING.into()))]
     pub nesting: Option<u32>,
-    /// Largest window of a zstd file. Not set = 2Gi, the window of zstd --long=31; 1Ki..2Gi. A
-    /// worker's memory limits it too. Immutable.
+    /// Maximum window of a zstd file in bytes, 1Ki to 2Gi, such as 128Mi; not set = 2Gi, the window
+    /// of `zstd --long=31`. The memory of a worker limits it too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::amount("spec.pipeline.limits.zstdWindow", ZSTD_WINDOW))]
     pub zstd_window: Option<QuantityText>,
@@ -195,8 +197,8 @@ pub struct ItemsSource {
     /// The records: any JSON values, at most 1000. Immutable.
     #[schemars(schema_with = "schema::json_values")]
     pub values: Vec<Value>,
-    /// Number of shards over which the records are spread in order; not set = one for each record.
-    /// Immutable.
+    /// Number of shards to which the records are distributed in their order, 1 to 100000; not set =
+    /// one shard for each record. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("spec.pipeline.source.items.shards", 1, MAX_SHARDS.into()))]
@@ -207,15 +209,16 @@ pub struct ItemsSource {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesSource {
-    /// Files or globs (`*`, `**`, `?`, `[..]`, `{a,b}`) under `s3://`, `gs://` or `az://`; .gz and
-    /// .zst files are decompressed. Immutable.
+    /// Files, or patterns with `*`, `**`, `?`, `[..]` and `{a,b}`, under `s3://`, `gs://` or
+    /// `az://`, such as `s3://bucket/logs/2026-*/*.jsonl.gz`. Each file is one shard; .gz and .zst
+    /// files are decompressed. Immutable.
     #[schemars(schema_with = "schema::source_paths")]
     pub paths: Vec<String>,
     /// jsonl: one JSON value per line; text: one string per line. Not set = by each file's
     /// extension (.jsonl, .ndjson; .txt, .text). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// If true, a path that matches no file is not an error. Immutable.
+    /// If true, a path that matches no file is not an error; not set = false. Immutable.
     #[serde(default)]
     pub empty_ok: bool,
 }
@@ -225,39 +228,42 @@ pub struct FilesSource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "groupBy", "deduplicate", "count"]))]
 pub struct StepSpec {
-    /// A jq expression that gives exactly one value for each record. Immutable.
+    /// A jq expression that gives exactly one value for each record, such as `{id, total: (.price *
+    /// .count)}`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub map: Option<String>,
-    /// A jq expression; a record is kept if the result is neither false nor null. Immutable.
+    /// A jq expression, such as `.status >= 500`. A record is kept if the result is neither false
+    /// nor null. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub filter: Option<String>,
-    /// A jq expression that gives any number of values for each record. Immutable.
+    /// A jq expression that gives any number of values for each record, such as `.items[]`.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub flat_map: Option<String>,
-    /// The columns that are kept, in this order: a, b.c. Columns that a record does not have are
-    /// left out. Immutable.
+    /// The columns that are kept, in this order, such as `id` or `user.name`. A column that a
+    /// record does not have is left out. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::columns")]
     pub select: Option<Vec<String>>,
-    /// The number of records that are kept of each shard, from its beginning. Immutable.
+    /// Keeps the first records of each shard: at most this number. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     #[x_kube(validation = rules::range("takePerShard", 1, MAX_TAKE))]
     pub take_per_shard: Option<u64>,
-    /// Groups records by key and aggregates each group; the output is `{"key": …, "<name>": …}` in
-    /// order of the key. Immutable.
+    /// Groups the records by key and aggregates each group. The result has one record for each key,
+    /// `{"key": …, "<name>": …}`, in order of the key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_by: Option<GroupBySpec>,
     /// Keeps the first record of each key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deduplicate: Option<DeduplicateSpec>,
-    /// Replaces all records by one: their number. Immutable.
+    /// Replaces all records by one, which is their number: `{}` turns it on. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
 }
@@ -271,15 +277,17 @@ pub struct Unit {}
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupBySpec {
-    /// A jq expression that gives the key. Immutable.
+    /// A jq expression that gives the key, such as `.user.id`. Immutable.
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Aggregates, by their names in the output record; the name key is reserved. Immutable.
+    /// The aggregates, each under its name in the resulting record, such as `{total: {sum:
+    /// '.price'}}`; the name `key` is reserved. Immutable.
     #[schemars(schema_with = "schema::aggregates")]
     #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
-    /// Number of shards of the result; not set = that of the input, at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000; not set = the number of shards before this
+    /// step, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
@@ -314,7 +322,8 @@ pub struct AggregateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub avg: Option<String>,
-    /// The list of the values of this jq expression, in (shard, position) order.
+    /// The list of the values of this jq expression, in the order of the shards and of the records
+    /// in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
@@ -325,11 +334,12 @@ pub struct AggregateSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeduplicateSpec {
-    /// A jq expression that gives the key. Immutable.
+    /// A jq expression that gives the key, such as `.user.id`. Immutable.
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Number of shards of the result; not set = that of the input, at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000; not set = the number of shards before this
+    /// step, at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]
@@ -349,7 +359,9 @@ pub struct SinkSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::sink_format())]
 pub struct FilesSink {
-    /// Name of the files under `s3://`, `gs://` or `az://`, with `{shard}` and `{total}`, or with a width `{shard:05}`. Immutable.
+    /// Path of the output files under `s3://`, `gs://` or `az://`, such as
+    /// `s3://bucket/out/part-{shard:05}-of-{total:05}.jsonl.gz`. `{shard}` is the number of the
+    /// shard and `{total}` the number of shards; `:05` pads them to five digits. Immutable.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::sink_path())]
     pub path: String,
@@ -357,12 +369,11 @@ pub struct FilesSink {
     /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// gz, zst or none. Not set = by the extension. Immutable.
+    /// gz, zst or none. Not set = by the extension (.gz, .zst; none for others). Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// What happens to output that exists before the job begins: Refuse = the job fails before it
-    /// starts and names that output; Overwrite = the output is replaced. Not set = Refuse.
-    /// Immutable.
+    /// What the job does if the output exists before it begins. Refuse = it fails before it starts,
+    /// and names that output; Overwrite = it replaces the output. Not set = Refuse. Immutable.
     #[serde(default, skip_serializing_if = "SinkMode::is_default")]
     pub mode: SinkMode,
 }

@@ -52,15 +52,15 @@ pub struct PodTemplate {
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(validation = rules::reserved_keys("annotation"))]
     pub annotations: BTreeMap<String, String>,
-    /// Environment variables of our container.
+    /// Environment variables of the pods' container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// Secrets and `ConfigMaps` of the job's namespace whose keys become environment variables.
+    /// Secrets and `ConfigMaps` in the job's namespace whose keys become environment variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub env_from: Vec<EnvFromSource>,
-    /// Labels a node must have.
+    /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub node_selector: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub tolerations: Vec<Toleration>,
-    /// Secrets of the job's namespace to pull the image with.
+    /// Secrets in the job's namespace with which the image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub image_pull_secrets: Vec<LocalReference>,
@@ -97,16 +97,16 @@ pub struct PodTemplate {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::environment_source())]
 pub struct EnvVar {
-    /// Name: letters, digits and underscores. `ZEPHYR_*`, `LD_*` and the names that the operator
-    /// sets itself are reserved.
+    /// The variable's name: letters, digits and underscores. `ZEPHYR_*`, `LD_*`, `POD_NAME`,
+    /// `POD_UID`, `RUST_LOG` and `TMPDIR` are reserved.
     #[schemars(length(max = 128))]
     #[x_kube(validation = rules::environment_name())]
     pub name: String,
-    /// Value.
+    /// The variable's value; not set = an empty text, unless valueFrom is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub value: Option<String>,
-    /// Where the value is taken from.
+    /// The object from which the value is taken, instead of value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<EnvVarSource>,
 }
@@ -211,7 +211,7 @@ pub struct NodeSelector {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PreferredNodeTerm {
-    /// Weight, 1 to 100.
+    /// How strongly these nodes are preferred to others, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
     /// The term.
@@ -222,21 +222,21 @@ pub struct PreferredNodeTerm {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSelectorTerm {
-    /// The expressions, all of which must hold.
+    /// The conditions on the node's labels, all of which must hold.
     #[schemars(length(min = 1, max = 20))]
     pub match_expressions: Vec<NodeSelectorRequirement>,
 }
 
-/// A label and what its value must be.
+/// A condition on one label of a node.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSelectorRequirement {
     /// The label's key.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// The comparison that the value must satisfy.
+    /// How the label's value is compared with values.
     pub operator: NodeOperator,
-    /// The values to compare with; empty for Exists and `DoesNotExist`.
+    /// The values to compare with: none for Exists and `DoesNotExist`, one integer for Gt and Lt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 63)))]
     pub values: Vec<String>,
@@ -264,8 +264,8 @@ pub enum NodeOperator {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::toleration())]
 pub struct Toleration {
-    /// The taint's key. The control plane's taints are not allowed, and neither is a toleration of
-    /// everything.
+    /// The taint's key. The taints of the control plane are not allowed, and neither is an empty
+    /// key, which would tolerate every taint.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// Exists or Equal; not set = Equal.
@@ -278,7 +278,8 @@ pub struct Toleration {
     /// The effect that is tolerated; not set = all effects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
-    /// How many seconds a pod stays, for `NoExecute`; not set = forever.
+    /// For `NoExecute`: how many seconds a pod stays on a node that gets the taint; not set =
+    /// forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub toleration_seconds: Option<i64>,

@@ -15,15 +15,16 @@ use crate::{rules, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::custom_provider())]
 pub struct PreemptibleSpec {
-    /// gke, eks, aks, karpenter: the spot nodes of that provider; custom: the nodes that
-    /// nodeSelector and tolerations select; none: any node.
+    /// gke, eks, aks or karpenter = the spot nodes of that provider; custom = the nodes that
+    /// nodeSelector and tolerations select; none = any node. Not set = none.
     #[serde(default)]
     pub provider: SpotProvider,
-    /// Labels of the nodes. Required for provider custom, and only allowed there.
+    /// Labels of the preemptible nodes. Required for provider custom; not allowed for the others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of the nodes that workers tolerate. Only allowed for provider custom.
+    /// Taints of the preemptible nodes, which the workers tolerate. Allowed for provider custom
+    /// only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub tolerations: Vec<Toleration>,
@@ -54,7 +55,7 @@ pub enum SpotProvider {
     Aks,
     /// Any cluster whose nodes Karpenter creates.
     Karpenter,
-    /// The job names label and taint itself.
+    /// Nodes with the labels and taints that the job names.
     Custom,
     /// Workers run on any node.
     #[default]

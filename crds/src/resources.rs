@@ -16,10 +16,10 @@ use crate::rules;
     validation = rules::request_within_limit("ephemeral-storage")
 )]
 pub struct ResourcesSpec {
-    /// What the scheduler reserves; not set = the limit.
+    /// What the scheduler reserves for the pod; not set = the same as limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// The most that the pod may use; not set = the request.
+    /// The most that the pod may use; not set = the same as requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }
@@ -28,15 +28,16 @@ pub struct ResourcesSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ResourceAmounts {
-    /// Cores: 2, 500m.
+    /// Number of CPUs, such as 2, or 500m for half of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity())]
     pub cpu: Option<QuantityText>,
-    /// Bytes of memory, at least 128Mi: 512Mi, 2Gi.
+    /// Bytes of memory, at least 128Mi, such as 512Mi or 2Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity(), validation = rules::memory())]
     pub memory: Option<QuantityText>,
-    /// Bytes of the node's disk, for sorting and shuffling data that exceeds memory: 10Gi.
+    /// Bytes of the node's disk, such as 10Gi. Data is sorted there if it does not fit into memory.
+    /// Not set in requests and limits = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::quantity())]
     pub ephemeral_storage: Option<QuantityText>,

@@ -28,8 +28,8 @@ pub struct ZephyrJobStatus {
     /// A summary of the conditions, for people. Programs should read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Generation: the set of Kubernetes objects that runs the job, counted from 1. Written before
-    /// any of these objects exists.
+    /// Number of the generation that runs the job, from 1. A generation is one set of Kubernetes
+    /// objects. The number is written before any of these objects exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9999))]
     pub generation: Option<u32>,
@@ -44,16 +44,16 @@ pub struct ZephyrJobStatus {
     /// When the first generation was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// Since when the job waits for its turn to start; absent once it has it.
+    /// The time since which the job waits for its turn to start. Absent once its turn has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_since: Option<Time>,
-    /// How often the job gave its place back, because its pods found no room. The generations that
-    /// ended so do not count for maxGenerations.
+    /// How often the job gave its place among the starting jobs back, because no node had room for
+    /// its pods. The generations that ended in this way do not count towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub places_given_back: u32,
-    /// When the job began to work: a worker was alive, or the plan needed none. From then on it
-    /// keeps its place.
+    /// When the job began to work: a worker was alive, or the plan needed none. From then on the
+    /// job does not give its place back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_since: Option<Time>,
     /// When the job ended.
@@ -62,18 +62,18 @@ pub struct ZephyrJobStatus {
     /// The running stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageStatus>,
-    /// Share of all tasks that are committed, such as 63%.
+    /// Share of all tasks that are complete, such as 63%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub progress: Option<String>,
-    /// Records and bytes so far.
+    /// Number of records and bytes so far, of complete tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordCounts>,
     /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
-    /// The time since which no worker is alive: the start of noWorkersTimeout. It is kept when the
-    /// operator restarts.
+    /// The time since which no worker is alive, from which noWorkersTimeout counts. A restart of
+    /// the operator does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_workers_dead_since: Option<Time>,
     /// The coordinator.
@@ -82,8 +82,8 @@ pub struct ZephyrJobStatus {
     /// The time until which the operator waits before it starts the next generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_until: Option<Time>,
-    /// Number of consecutive generations without any progress. It stops a job that fails in the
-    /// same way again and again.
+    /// Number of consecutive generations in which no task was completed. The job fails with reason
+    /// `NoProgress` after three that end in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9999))]
     pub generations_without_progress: Option<u32>,
@@ -106,7 +106,7 @@ pub struct ZephyrJobStatus {
 
 /// The entries that this release understands. An entry with a value of another release, such as a
 /// new reason, is for people only. It must not make the whole status unreadable; the conditions are
-/// computed anew in any case.
+/// computed again in any case.
 fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -186,19 +186,19 @@ pub struct StageStatus {
     /// Position, number of stages and kind of the stage, such as 2/4 reduce.
     #[schemars(length(max = 64))]
     pub name: String,
-    /// Tasks committed.
+    /// Number of complete tasks.
     #[schemars(range(min = 0))]
     pub done: i64,
-    /// Tasks planned.
+    /// Number of tasks of the stage.
     #[schemars(range(min = 0))]
     pub total: i64,
-    /// Tasks running.
+    /// Number of tasks that run now.
     #[schemars(range(min = 0))]
     pub running: i64,
-    /// Tasks that have failed at least once and are not done yet.
+    /// Number of tasks that have failed at least once and are not complete.
     #[schemars(range(min = 0))]
     pub failed: i64,
-    /// done/total, as printed by kubectl get.
+    /// done/total, such as 12/40, as printed by kubectl get.
     #[schemars(length(max = 32))]
     pub summary: String,
 }
@@ -240,7 +240,8 @@ pub struct RecordCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
-    /// Number of workers that the operator requests: the smaller of replicas and shards.
+    /// Number of workers that the operator requests: the smaller of replicas and shards, and less
+    /// near the end of the job.
     #[schemars(range(min = 0, max = 10000))]
     pub desired: i32,
     /// Workers without a pod, pending, or not yet ready for the first time.
@@ -258,16 +259,17 @@ pub struct WorkerCounts {
     /// Workers that exited with an error, ran out of memory, or cannot start.
     #[schemars(range(min = 0, max = 20000))]
     pub failed: i32,
-    /// Workers that are disrupted, being deleted, or on a lost node.
+    /// Workers whose pod is disrupted or being deleted, or whose node is lost.
     #[schemars(range(min = 0, max = 20000))]
     pub dead: i32,
-    /// Workers lost to disruptions since the job began.
+    /// Number of workers lost to disruptions since the job began.
     #[schemars(range(min = 0))]
     pub disruptions: i64,
-    /// Container restarts of the existing workers.
+    /// Number of container restarts of the existing workers.
     #[schemars(range(min = 0))]
     pub restarts: i64,
-    /// alive/desired, as printed by kubectl get.
+    /// alive/desired, such as 3/4, as printed by kubectl get. ready, busy and reconnecting are
+    /// alive.
     #[schemars(length(max = 32))]
     pub summary: String,
 }
@@ -290,20 +292,20 @@ impl WorkerCounts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoordinatorStatus {
-    /// Its pod.
+    /// Name of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub pod: Option<String>,
-    /// Container restarts of that pod.
+    /// Number of container restarts of that pod.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub restarts: i32,
-    /// Epoch: the incarnation of the coordinator, counted in the ledger.
+    /// Epoch: number of the coordinator process, counted in the ledger from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub epoch: Option<i64>,
-    /// The time since which the coordinator is not ready: the start of coordinatorTimeout. It is
-    /// kept when the operator restarts.
+    /// The time since which the coordinator is not ready, from which coordinatorTimeout counts. A
+    /// restart of the operator does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable_since: Option<Time>,
 }
@@ -312,7 +314,7 @@ pub struct CoordinatorStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GenerationRecord {
-    /// Its number.
+    /// Number of the generation.
     #[schemars(range(min = 1, max = 9999))]
     pub generation: u32,
     /// When it was started.
@@ -331,15 +333,15 @@ pub struct GenerationRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 160))]
     pub message: String,
-    /// Workers it lost to disruptions.
+    /// Number of workers that it lost to disruptions.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub disruptions: i64,
-    /// How many of these were pods that the operator saw being taken away.
+    /// Number of these workers whose pods were evicted or deleted while the operator watched.
     #[serde(default, skip_serializing_if = "is_none_lost")]
     #[schemars(range(min = 0))]
     pub lost_pods: i64,
-    /// When the last of these pods was taken away.
+    /// When the last of these pods was evicted or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
     /// Tasks that were committed when it was started, as far as the operator knew. If more are
@@ -432,16 +434,17 @@ pub struct TransitionRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputsStatus {
-    /// Files.
+    /// Number of output files.
     #[schemars(range(min = 0))]
     pub files: i64,
-    /// Bytes of these files.
+    /// Size of these files in bytes.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Records in these files.
+    /// Number of records in these files.
     #[schemars(range(min = 0))]
     pub rows: i64,
-    /// Location of the list of these files with rows, bytes and checksums.
+    /// Location of the list of these files, with the rows, bytes and checksum of each:
+    /// `_SUCCESS.json` beside them.
     #[schemars(length(max = 1100))]
     pub manifest: String,
 }

@@ -49,7 +49,7 @@ fn a_frozen_job_is_read_as_it_was_written() {
 }
 
 #[test]
-fn another_version_is_told_before_anything_else() {
+fn another_version_is_reported_before_anything_else() {
     let document = json!({"version": 2, "something": "new", "spec": "not a spec"});
     let error = FrozenJob::from_json(&document.to_string()).expect_err("must be refused");
     assert_eq!(

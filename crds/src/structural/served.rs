@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_the_server_would_drop_is_named_wherever_it_is() {
+    fn a_field_that_the_server_would_drop_is_named_at_any_depth() {
         for (pointer, name, expected) in [
             (
                 "/properties/status/properties",

@@ -385,7 +385,7 @@ fn the_name_of_an_output_has_no_doubled_slash_on_a_local_disk_either() {
 }
 
 #[test]
-fn names_that_readers_pass_over_are_no_output() {
+fn names_that_readers_skip_are_not_output() {
     let field = "pipeline/sink/files/path";
     let one = ("pipeline/steps", json!([{"count": {}}]));
     for name in [
@@ -418,7 +418,7 @@ fn names_that_readers_pass_over_are_no_output() {
 }
 
 #[test]
-fn names_of_markers_and_names_that_are_too_long_are_no_output() {
+fn names_of_markers_and_names_that_are_too_long_are_not_output() {
     let field = "pipeline/sink/files/path";
     let one = ("pipeline/steps", json!([{"count": {}}]));
     let format = ("pipeline/sink/files/format", json!("jsonl"));
@@ -471,7 +471,7 @@ fn names_of_markers_and_names_that_are_too_long_are_no_output() {
 }
 
 #[test]
-fn a_file_name_tells_the_shards_apart_where_there_is_more_than_one() {
+fn file_names_differ_by_shard_if_there_is_more_than_one() {
     let message = "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written (got s3://out/x.jsonl); put {shard} or {shard:05} into the name of the file";
     let sink = ("pipeline/sink/files/path", json!("s3://out/x.jsonl"));
     let items = |items: Value| ("pipeline/source", json!({"items": items}));
@@ -889,7 +889,7 @@ fn a_source_is_exactly_one_thing_with_bounds() {
 }
 
 #[test]
-fn fault_3908_a_spec_is_no_place_for_data() {
+fn fault_3908_a_spec_is_not_a_place_for_data() {
     let errors = errors_of(
         &[(
             "pipeline/source",

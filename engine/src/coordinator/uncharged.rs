@@ -233,7 +233,7 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failures.md");
         let page = std::fs::read_to_string(page).unwrap();
         let (_, table) = page
-            .split_once("| what is tried again | how long for nothing | and then | what shows it |\n| --- | --- | --- | --- |\n")
+            .split_once("| what is retried | how long without a charge | after that | where it is shown |\n| --- | --- | --- | --- |\n")
             .unwrap();
         let documented: Vec<&str> = table
             .lines()
