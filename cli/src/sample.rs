@@ -1,6 +1,6 @@
-//! `run --limit N`: the first N records of a job's source in a folder of their own, and an output
-//! folder beside them, so that a job can be tried without a look at all of its input and without a
-//! write to its output. Runs nothing.
+//! `run --limit N`: copies the first N records of a job's source into a temporary folder, and makes
+//! an output folder beside them. So a job can be tried without reading all of its input and without
+//! writing to its output. Runs nothing.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,7 +23,7 @@ use crate::input;
 /// A job's sample and its output. Both are removed with this value.
 pub(crate) struct Sample {
     folder: TempDir,
-    /// The URI of each copy and of the file that it is the beginning of.
+    /// The URI of each copy, and of the file that was copied.
     originals: Vec<(String, String)>,
 }
 
@@ -31,12 +31,11 @@ impl Sample {
     /// Replaces the source of the job by its first `records` records, and its sink and storage by
     /// folders of this value.
     ///
-    /// Files are taken in the order in which the job reads them, each up to the record that is the
-    /// last one.
+    /// Files are copied in the order in which the job reads them, until the sample has that many
+    /// records.
     ///
-    /// # Errors
-    /// A file cannot be listed or read, one of these records is none, or the copy cannot be
-    /// written.
+    /// # Errors A file cannot be listed or read, one of these records is not valid, or the copy
+    /// cannot be written.
     pub(crate) async fn take(job: &mut ZephyrJob, records: u64) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("zephyr-sample-")
@@ -66,8 +65,8 @@ impl Sample {
         Ok(sample)
     }
 
-    /// A text of the run, with the names of the files that the job reads instead of those of their
-    /// copies.
+    /// A message of the run, in which the names of copies are replaced by those of the job's own
+    /// files.
     pub(crate) fn with_original_names(&self, text: &str) -> String {
         self.originals
             .iter()
@@ -78,8 +77,7 @@ impl Sample {
 
     /// Writes the records of the output, in the order of the shards.
     ///
-    /// # Errors
-    /// A file cannot be read, or nobody reads what is written.
+    /// # Errors A file cannot be read, or the output is closed.
     pub(crate) fn write_output(&self, to: &mut impl Write) -> Result<()> {
         let folder = self.folder.path().join("output");
         let mut files = Vec::new();
@@ -153,7 +151,7 @@ fn extension(format: Format) -> &'static str {
     }
 }
 
-/// The beginning of one file, on its way into a copy.
+/// One file whose first records are copied.
 struct Beginning {
     runtime: Handle,
     stores: Stores,
@@ -164,12 +162,12 @@ struct Beginning {
 }
 
 impl Beginning {
-    /// Copies at most so many records; gives how many there were. Each keeps its line, so that
-    /// messages name it.
+    /// Copies at most `records` records and returns how many there were. Each keeps its line
+    /// number, so that messages name the right line.
     fn write(self, records: u64) -> Result<u64> {
         let uri = &self.file.uri;
         let location = Location::parse_local(uri)?;
-        // Nobody asks how much was read.
+        // The number of bytes read is not used.
         let counter = Arc::new(|_: u64| {});
         let input = ObjectReader::open(&self.runtime, &self.stores, &self.file, &location, counter);
         let mut reader = FileReader::new(uri, self.file.size, self.format, &self.limits, input)?;
@@ -179,7 +177,7 @@ impl Beginning {
         while copied < records
             && let Some((record, at)) = reader.next_record()?
         {
-            // Empty lines are passed over by the reader, and count.
+            // The reader skips empty lines, but they count as lines.
             for _ in line + 1..at {
                 copy.write_all(b"\n").with_context(wrong)?;
             }

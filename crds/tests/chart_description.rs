@@ -1,5 +1,5 @@
-//! The chart's description names what there is: this version, the kind that is served, and an
-//! example that the API server takes. What the chart renders is tested in `tests/tests/chart.rs`.
+//! The chart's description is right: it has this version, the kind that is served, and an example
+//! that the API server accepts. What the chart renders is tested in `tests/tests/chart.rs`.
 
 #[cfg(test)]
 mod description {

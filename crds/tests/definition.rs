@@ -54,7 +54,7 @@ fn the_chart_ships_the_same_definition() {
     assert!(
         include_str!("../zephyrjobs.yaml")
             == include_str!("../../charts/zephyr-operator/crd/zephyrjobs.yaml"),
-        "the chart's definition is another than crds/zephyrjobs.yaml; run `make generate`"
+        "the chart's definition differs from crds/zephyrjobs.yaml; run `make generate`"
     );
 }
 
@@ -91,7 +91,7 @@ fn kubectl_get_shows_phase_reason_stage_tasks_workers_generation_progress_and_ag
             path.starts_with("/properties/metadata") || schema().pointer(&path).is_some();
         assert!(
             is_there,
-            "{} shows {}, which no field is",
+            "the column {} shows {}, which is not a field",
             column["name"], column["jsonPath"]
         );
     }

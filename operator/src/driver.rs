@@ -22,7 +22,7 @@ use crate::queue::{JobKey, Outcome, Queue};
 
 /// How often the loop reports that it is alive, if nothing happens.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a job waits if even recording the failure failed.
+/// How long a job waits if it panics and recording that panics too.
 const LAST_RESORT: Duration = Duration::from_mins(10);
 
 /// The queue, shared by the watches, the streams and the driver.

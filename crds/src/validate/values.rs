@@ -13,11 +13,11 @@ use crate::pipeline::{MAX_VALUES, PipelineSpec, SOURCE_FILES, table_files};
 pub(super) const VALUES: &str = "spec.pipeline.values";
 /// How a path refers to a value.
 const PLACEHOLDER: &str = "{value:";
-/// Names that jq gives a meaning of its own.
+/// Names that have a meaning in jq.
 const RESERVED_NAMES: [&str; 3] = ["ENV", "__loc__", "__prog_args"];
 /// Longest name, in bytes.
 const MAX_NAME: usize = 63;
-/// Characters that a path gives a meaning, which a value in a path must not have.
+/// Characters that have a meaning in a path, so that a value in a path must not contain them.
 const MEANINGFUL: [char; 9] = ['*', '?', '[', ']', '{', '}', '\\', '#', '%'];
 
 /// Every error in the values themselves.

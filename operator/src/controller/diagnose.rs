@@ -44,8 +44,8 @@ pub struct CoordinatorHealth {
     /// The time since which it is not ready; absent while it is ready or does not exist yet.
     pub unavailable_since: Option<Timestamp>,
     /// The time since which only the coordinator itself can keep it from being ready: its pod
-    /// exists, has a node, and its container runs. A node that is slow to start the container has
-    /// its time first, so this may be in the future. While the coordinator is ready: the time since
+    /// exists, has a node, and its container runs. A slow node first gets time to start the
+    /// container, so this may be in the future. While the coordinator is ready: the time since
     /// which the operator receives no report from it.
     pub silent_since: Option<Timestamp>,
     /// What keeps it from being ready.
@@ -64,8 +64,8 @@ pub struct WorkersHealth {
     /// The time since which none is alive; absent while one is alive, or while none is requested.
     pub dead_since: Option<Timestamp>,
     /// Among the pods that have a node, are not being disrupted and are not alive: the time at
-    /// which the one that waits longest was assigned to its node. A node that is slow to start a
-    /// pod has its time first, so this may be in the future.
+    /// which the one that waits longest was assigned to its node. A slow node first gets time to
+    /// start a pod, so this may be in the future.
     pub failing_since: Option<Timestamp>,
     /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,
@@ -317,8 +317,8 @@ fn pod_trouble(
     starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)
 }
 
-/// Until when a node that starts a pod is slow, and the pod not lost. A pod whose node is lost is
-/// deleted by Kubernetes.
+/// The time until which a pod that has not started counts as slow and not as lost. Kubernetes
+/// deletes a pod whose node is lost.
 fn slow_until(job: &ValidatedJob, observed: &Observed, pod: &PodFacts) -> Option<Timestamp> {
     let event = observed.start_events.get(&pod.uid).and_then(Option::as_ref);
     starting::slow_until(pod, event, &own_secret(job, pod))

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::pods::tests::{at, worker};
 
-    /// Pods that have been stuck since second 0, each on a node of its own.
+    /// Pods that have been stuck since second 0, each on a separate node.
     fn stuck(count: usize) -> Vec<Arc<PodFacts>> {
         (0..count)
             .map(|number| PodFacts {

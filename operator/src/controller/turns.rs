@@ -81,8 +81,8 @@ pub struct Waiting {
 /// How far a job's start has come, according to its own spec and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartProgress {
-    /// It takes no place: it works, has ended, is being deleted, or cannot start for a reason of
-    /// its own.
+    /// It takes no place: it works, has ended, is being deleted, or cannot start for a reason that
+    /// does not concern others.
     Aside,
     /// It waits for its turn.
     Waits {

@@ -27,11 +27,13 @@ enum Fault {
     Flipped,
     Shortened,
     Reordered,
-    /// etags are not MD5s, as with keys of the key service; the answer says so.
+    /// ETags are not MD5s, because a key of the key service encrypts the object; the answer says
+    /// so.
     Encrypted,
     /// The same, and the object is shortened.
     EncryptedAndShortened,
-    /// Parts have the MD5s of their bytes, and the whole has something that only looks like it.
+    /// The ETags of parts are MD5s. The ETag of the object has the form of an MD5 of parts and is
+    /// something else.
     OwnEtag,
     /// The same, and one byte is flipped.
     OwnEtagAndFlipped,

@@ -59,7 +59,7 @@ pub(crate) fn page(values: &str, schema: &Value) -> Result<String> {
     Ok(page)
 }
 
-/// What the schema says of the value at `path`, in words; nothing if it says no more than the type
+/// The values that the schema allows at `path`, in words. Empty if the schema states only the type
 /// of the default.
 fn allowed(schema: &Value, path: &[&str]) -> String {
     let mut place = Some(schema);

@@ -8,7 +8,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "only tests and measurements are made of it"
+    reason = "it is compiled into tests and measurements only"
 )]
 
 pub(crate) mod bucket;

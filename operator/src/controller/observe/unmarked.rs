@@ -32,7 +32,7 @@ pub struct RootsByName {
 }
 
 impl RootsByName {
-    /// Adds to `observed` what is known, and gives the generations whose roots are to be asked for.
+    /// Adds what is known to `observed`, and returns the generations whose roots must be read.
     pub fn add_to(
         &mut self,
         job: &ValidatedJob,

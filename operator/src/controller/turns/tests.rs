@@ -19,7 +19,7 @@ fn candidate(name: &str, stage: Stage) -> Candidate {
     }
 }
 
-/// Created so many seconds ago.
+/// Created `seconds` seconds ago.
 fn new(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(NOW - ago),
@@ -39,7 +39,7 @@ fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     candidate(name, stage)
 }
 
-/// Its turn came so many seconds ago.
+/// Its turn came `seconds` seconds ago.
 fn admitted(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(0),
@@ -435,8 +435,8 @@ fn a_job_has_room_if_the_pods_that_it_needs_next_have_nodes() {
 }
 
 /// Two hundred jobs of a coordinator and a worker on nodes with room for `room` pods, in steps of
-/// five seconds. The scheduler gives room to whoever asked first. Gives the seconds until all have
-/// ended, if they do within two days.
+/// five seconds. The scheduler places pods in the order in which they were created. Gives the
+/// seconds until all have ended, if they do within two days.
 fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
     const STEP: i64 = 5;
     const WORKS_FOR: i64 = 30;

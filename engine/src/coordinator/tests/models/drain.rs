@@ -36,7 +36,7 @@ fn properties() -> Vec<Property<Setting>> {
             },
         ),
         Property::sometimes(
-            "a task is on its way to a worker that has said that it goes",
+            "a task is sent to a worker that has reported that it drains",
             |_, world: &World| {
                 world.links.iter().any(|link| {
                     let is_run = |message: &ToWorker| matches!(message, ToWorker::Run(_));
