@@ -271,12 +271,33 @@ mod shown {
         words
     }
 
-    /// The command lines of the plugin in fences and in code within sentences.
-    fn commands(text: &str) -> Vec<Vec<String>> {
-        let text = text.replace('\n', "\n ");
-        let parts = text.split("kubectl zephyr ").skip(1);
-        let lines = parts.filter_map(|part| part.split(['`', '\n']).next());
-        lines.map(words).filter(|words| !words.is_empty()).collect()
+    /// The text without fences.
+    fn prose(page: &str) -> String {
+        let mut is_fence = false;
+        let mut text = String::new();
+        for line in page.lines() {
+            if line.starts_with("```") {
+                is_fence = !is_fence;
+            } else if !is_fence {
+                text.push_str(line);
+                text.push(' ');
+            }
+        }
+        text
+    }
+
+    /// The command lines of the plugin, in fences and in code within sentences.
+    fn commands(page: &str) -> BTreeSet<Vec<String>> {
+        let prose = prose(page);
+        let spans = prose.split('`').skip(1).step_by(2);
+        let fences = fences(page);
+        let lines = fences.iter().flat_map(|fence| fence.lines());
+        spans
+            .chain(lines)
+            .flat_map(|code| code.split("kubectl zephyr ").skip(1))
+            .map(words)
+            .filter(|words| !words.is_empty())
+            .collect()
     }
 
     #[test]
@@ -286,14 +307,7 @@ mod shown {
             if document.ends_with("reference/kubectl-zephyr.md") {
                 continue;
             }
-            let in_code = text
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .chain(fences(&text).iter().map(String::as_str))
-                .flat_map(commands)
-                .collect::<BTreeSet<_>>();
-            for command in in_code {
+            for command in commands(&text) {
                 let is_placeholder = |word: &String| word.starts_with(['[', '…']) || word == "VERB";
                 let mut arguments: Vec<&str> = command
                     .iter()
@@ -343,7 +357,7 @@ mod shown {
                 if !pair[0].trim_start_matches('`').starts_with("--set") {
                     continue;
                 }
-                for setting in pair[1].split(',') {
+                for setting in pair[1].trim_end_matches(['`', ',']).split(',') {
                     let (name, _) = setting.split_once('=').expect(setting);
                     let pointer = format!("/{}", name.replace('.', "/"));
                     assert!(values.pointer(&pointer).is_some(), "{document}: {setting}");

@@ -19,7 +19,7 @@ fn candidate(name: &str, stage: Stage) -> Candidate {
     }
 }
 
-/// Created `seconds` seconds ago.
+/// Created `ago` seconds ago.
 fn new(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(NOW - ago),
@@ -29,7 +29,7 @@ fn new(name: &str, ago: i64) -> Candidate {
     candidate(name, stage)
 }
 
-/// Gave its place back so many seconds ago, for the `given_back`-th time.
+/// Gave its place back `ago` seconds ago, for the `given_back`-th time.
 fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     let stage = Stage::Waits {
         since: at(NOW - ago),
@@ -39,7 +39,7 @@ fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     candidate(name, stage)
 }
 
-/// Its turn came `seconds` seconds ago.
+/// Its turn came `ago` seconds ago.
 fn admitted(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(0),
