@@ -23,9 +23,10 @@
 //! ```
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zephyr_jq::{Type, Value};
 
 use crate::number::{Decimal, MAX_KEY_EXPONENT, NumberError};
-use crate::record::{Kind, Record, View, unique_members};
+use crate::record::Record;
 
 /// The seed of the hash that assigns keys to shards. It must never change, because workers,
 /// versions and machines must agree on it. The value is arbitrary.
@@ -75,22 +76,38 @@ pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
     u32::try_from(shard).unwrap_or(0)
 }
 
+/// Why a value has no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It nests deeper than the caller allows.
+    #[error("arrays and objects nest too deep for a key")]
+    TooDeep,
+    /// A number in it has no value that can be compared.
+    #[error(transparent)]
+    Number(#[from] NumberError),
+}
+
 impl Record {
-    /// The key of the whole record. Fails for a number with an exponent beyond
-    /// ±[`MAX_KEY_EXPONENT`].
-    pub fn key(&self) -> Result<KeyBytes, NumberError> {
-        self.view().key()
+    /// The key of the whole record.
+    ///
+    /// # Errors
+    /// A number has an exponent beyond ±[`MAX_KEY_EXPONENT`].
+    pub fn key(&self) -> Result<KeyBytes, KeyError> {
+        self.with_value(|value| KeyBytes::of(&value, usize::MAX))
     }
 }
 
-impl View<'_> {
-    /// The key of this value; fails as [`Record::key`] does.
-    pub(crate) fn key(self) -> Result<KeyBytes, NumberError> {
+impl KeyBytes {
+    /// The key of a value of jq, which may nest up to `levels` deep.
+    pub(crate) fn of(value: &Value<'_>, levels: usize) -> Result<Self, KeyError> {
         let mut writer = KeyWriter::default();
-        writer.view(self)?;
+        writer.value(value, levels)?;
         Ok(writer.finish())
     }
 }
+
+/// The most digits of an integer whose key is written without a copy of them.
+const MAX_SHORT_DIGITS: usize = 64;
 
 /// Writes the encoding of one value, part by part.
 #[derive(Default)]
@@ -103,99 +120,106 @@ impl KeyWriter {
         KeyBytes(self.bytes.into_boxed_slice())
     }
 
-    pub(crate) fn null(&mut self) {
-        self.bytes.push(NULL);
+    /// Writes a value with at most `levels` arrays and objects inside each other.
+    fn value(&mut self, value: &Value<'_>, levels: usize) -> Result<(), KeyError> {
+        match value.kind() {
+            Type::Null => self.bytes.push(NULL),
+            Type::False => self.bytes.push(FALSE),
+            Type::True => self.bytes.push(TRUE),
+            Type::Number => self.any_number(value)?,
+            Type::String => self.string(value.as_str().unwrap_or_default()),
+            Type::Array => {
+                let inner = levels.checked_sub(1).ok_or(KeyError::TooDeep)?;
+                self.bytes.push(ARRAY);
+                for element in value.children() {
+                    self.value(&element, inner)?;
+                }
+                self.bytes.push(END);
+            }
+            Type::Object => {
+                let inner = levels.checked_sub(1).ok_or(KeyError::TooDeep)?;
+                let mut members = value.members();
+                members.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+                self.bytes.push(OBJECT);
+                for (key, _) in &members {
+                    self.string(key);
+                }
+                self.bytes.push(END);
+                for (_, member) in members {
+                    self.value(&member, inner)?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    pub(crate) fn boolean(&mut self, value: bool) {
-        self.bytes.push(if value { TRUE } else { FALSE });
-    }
-
-    pub(crate) fn nan(&mut self) {
-        self.bytes.extend([NUMBER, NOT_A_NUMBER]);
-    }
-
-    pub(crate) fn number(&mut self, text: &str) -> Result<(), NumberError> {
-        let decimal = Decimal::parse(text, MAX_KEY_EXPONENT)?;
-        self.bytes.push(NUMBER);
-        if decimal.digits.is_empty() {
-            self.bytes.push(ZERO);
+    fn any_number(&mut self, value: &Value<'_>) -> Result<(), NumberError> {
+        if let Value::Float(float) = value
+            && float.is_nan()
+        {
+            self.bytes.extend([NUMBER, NOT_A_NUMBER]);
             return Ok(());
         }
-        self.bytes
-            .push(if decimal.negative { NEGATIVE } else { POSITIVE });
+        self.number(&value.number_text().unwrap_or_default())
+    }
+
+    /// Writes the number of a text.
+    pub(crate) fn number(&mut self, text: &str) -> Result<(), NumberError> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let is_short = (1..=MAX_SHORT_DIGITS).contains(&digits.len());
+        if is_short && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            let significant = digits.trim_start_matches('0');
+            let exponent = i32::try_from(significant.len()).unwrap_or(i32::MAX);
+            let digits = significant.trim_end_matches('0').as_bytes();
+            self.decimal(negative, digits, exponent);
+        } else {
+            let decimal = Decimal::parse(text, MAX_KEY_EXPONENT)?;
+            self.decimal(decimal.negative, &decimal.digits, decimal.exponent);
+        }
+        Ok(())
+    }
+
+    /// Writes ± 0.DIGITS × 10^exponent; the digits neither begin nor end with zeros.
+    fn decimal(&mut self, negative: bool, digits: &[u8], exponent: i32) {
+        if digits.is_empty() {
+            self.bytes.extend([NUMBER, ZERO]);
+            return;
+        }
+        // Kind, sign, exponent, pairs of digits, end.
+        self.bytes.reserve(7 + digits.len().div_ceil(2));
+        let sign = if negative { NEGATIVE } else { POSITIVE };
+        self.bytes.extend([NUMBER, sign]);
         let magnitude_from = self.bytes.len();
-        let exponent = decimal.exponent.cast_unsigned() ^ 0x8000_0000;
+        let exponent = exponent.cast_unsigned() ^ 0x8000_0000;
         self.bytes.extend(exponent.to_be_bytes());
-        self.bytes.extend(decimal.digits.chunks(2).map(|pair| {
+        self.bytes.extend(digits.chunks(2).map(|pair| {
             let low = pair.get(1).map_or(0, |digit| digit - b'0');
             (pair[0] - b'0') * 10 + low + 1
         }));
         self.bytes.push(END);
-        if decimal.negative {
+        if negative {
             for byte in &mut self.bytes[magnitude_from..] {
                 *byte = !*byte;
             }
         }
-        Ok(())
     }
 
-    pub(crate) fn string(&mut self, value: &str) {
+    fn string(&mut self, value: &str) {
+        // Kind and end; keys of most records are one string, and this is all they need.
+        self.bytes.reserve(value.len() + 3);
         self.bytes.push(STRING);
         let mut parts = value.split('\0');
         if let Some(first) = parts.next() {
-            self.bytes.extend(first.as_bytes());
+            self.bytes.extend_from_slice(first.as_bytes());
         }
         for part in parts {
-            self.bytes.extend([0x00, 0xff]);
-            self.bytes.extend(part.as_bytes());
+            self.bytes.extend_from_slice(&[0x00, 0xff]);
+            self.bytes.extend_from_slice(part.as_bytes());
         }
-        self.bytes.extend([0x00, 0x00]);
-    }
-
-    /// Begins an array; its elements follow, then [`KeyWriter::end`].
-    pub(crate) fn array(&mut self) {
-        self.bytes.push(ARRAY);
-    }
-
-    /// Begins an object; its keys follow as strings in the order of their characters, then
-    /// [`KeyWriter::end`], then the values in the same order.
-    pub(crate) fn object(&mut self) {
-        self.bytes.push(OBJECT);
-    }
-
-    pub(crate) fn end(&mut self) {
-        self.bytes.push(END);
-    }
-
-    fn view(&mut self, view: View<'_>) -> Result<(), NumberError> {
-        match view.kind() {
-            Kind::Null => self.null(),
-            Kind::False => self.boolean(false),
-            Kind::True => self.boolean(true),
-            Kind::Number => self.number(view.text())?,
-            Kind::PlainString | Kind::EscapedString => self.string(&view.string()),
-            Kind::Array => {
-                self.array();
-                for element in view.elements() {
-                    self.view(element)?;
-                }
-                self.end();
-            }
-            Kind::Object => {
-                let mut members = unique_members(view);
-                members.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-                self.object();
-                for (key, _) in &members {
-                    self.string(key);
-                }
-                self.end();
-                for (_, value) in members {
-                    self.view(value)?;
-                }
-            }
-        }
-        Ok(())
+        self.bytes.extend_from_slice(&[0x00, 0x00]);
     }
 }
 

@@ -5,7 +5,6 @@
 //! ids and bytes are arguments.
 
 pub mod coordinator;
-#[allow(missing_docs, reason = "rewritten with the crate jq")]
 pub mod expr;
 pub mod id;
 pub mod invariants;
@@ -14,6 +13,5 @@ pub mod number;
 pub mod ops;
 pub mod pipeline;
 pub mod plan;
-#[allow(missing_docs, reason = "rewritten with the crate jq")]
 pub mod record;
 pub mod sum;

@@ -1,7 +1,4 @@
-//! Numbers by their exact decimal value, and the single function that prints computed numbers.
-//! Knows texts of numbers, not records. Rounds only in functions that say so.
-
-use std::fmt::Write as _;
+//! Numbers by their exact decimal value. Knows texts of numbers, not records, and does not round.
 
 /// The range of exponents of numbers that are compared, grouped or sorted by value: ± this number.
 /// It is far beyond any measurement, and keeps the arithmetic of exponents within 32 bits.
@@ -121,52 +118,6 @@ impl Decimal {
     }
 }
 
-/// The text of a computed number as jq prints it: the shortest digits that read back as the same
-/// number, an integer without a point, an exponent (`1e-05`, `1e+17`) outside about 1e-5 to 1e17;
-/// the infinities as the largest finite number and NaN as `null`, since JSON has neither.
-pub(crate) fn push_float(text: &mut String, float: f64) {
-    if float.is_nan() {
-        text.push_str("null");
-        return;
-    }
-    let float = float.clamp(f64::MIN, f64::MAX);
-    if float.is_sign_negative() {
-        text.push('-');
-    }
-    if float == 0.0 {
-        text.push('0');
-        return;
-    }
-    let scientific = format!("{:e}", float.abs());
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    // The decimal point comes after this number of digits.
-    let point = exponent.parse::<i32>().unwrap_or(0) + 1;
-    if point <= -4 || point > count + 15 {
-        text.push_str(&digits[..1]);
-        if count > 1 {
-            text.push('.');
-            text.push_str(&digits[1..]);
-        }
-        let sign = if point > 0 { '+' } else { '-' };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "e{sign}{:02}", (point - 1).abs());
-    } else if point <= 0 {
-        text.push_str("0.");
-        text.extend((point..0).map(|_| '0'));
-        text.push_str(&digits);
-    } else {
-        let whole = usize::try_from(point.min(count)).unwrap_or(digits.len());
-        text.push_str(&digits[..whole]);
-        if whole < digits.len() {
-            text.push('.');
-            text.push_str(&digits[whole..]);
-        }
-        text.extend((count..point).map(|_| '0'));
-    }
-}
-
 /// The text of a number as an error shows it.
 pub(crate) fn shown(number: &str) -> String {
     let mut shown: String = number.chars().take(SHOWN_CHARACTERS).collect();
@@ -197,42 +148,6 @@ mod tests {
 
     use super::*;
     use crate::key::KeyWriter;
-
-    fn printed(float: f64) -> String {
-        let mut text = String::new();
-        push_float(&mut text, float);
-        text
-    }
-
-    #[test]
-    fn computed_numbers_are_printed_as_jq_prints_them() {
-        for (float, expected) in [
-            (1e17, "1e+17"),
-            (1e16, "1e+16"),
-            (1e15, "1000000000000000"),
-            (123_456_789_012_345_680.0, "123456789012345680"),
-            (12_345_678_901_234_567_000.0, "12345678901234567000"),
-            (123e15, "123000000000000000"),
-            (1.2e17, "1.2e+17"),
-            (1.25e16, "12500000000000000"),
-            (1e-5, "1e-05"),
-            (0.0001, "0.0001"),
-            (0.000_012_34, "1.234e-05"),
-            (0.000_12, "0.00012"),
-            (1.5e300, "1.5e+300"),
-            (5e-324, "5e-324"),
-            (0.1, "0.1"),
-            (3.0, "3"),
-            (-2.5, "-2.5"),
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (f64::INFINITY, "1.7976931348623157e+308"),
-            (f64::NEG_INFINITY, "-1.7976931348623157e+308"),
-            (f64::NAN, "null"),
-        ] {
-            assert_eq!(printed(float), expected, "{float:e}");
-        }
-    }
 
     /// How the keys of two numbers compare.
     fn compare(left: &str, right: &str) -> Result<Ordering, NumberError> {
@@ -289,11 +204,6 @@ mod tests {
     }
 
     proptest::proptest! {
-        #[test]
-        fn printed_floats_read_back_as_the_same_number(float in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
-            proptest::prop_assert_eq!(printed(float).parse::<f64>().ok(), Some(float));
-        }
-
         #[test]
         fn comparing_integers_by_text_is_comparing_them(left: i128, right: i128) {
             proptest::prop_assert_eq!(compare(&left.to_string(), &right.to_string()), Ok(left.cmp(&right)));

@@ -5,8 +5,9 @@
 use std::fmt::Write as _;
 
 use num_bigint::{BigInt, Sign};
+use zephyr_jq::write_double;
 
-use crate::number::{Decimal, NumberError, push_float, shown};
+use crate::number::{Decimal, NumberError, shown};
 use crate::record::Record;
 
 /// The range of exponents of numbers that are added: ± this number. It covers 64-bit and 128-bit
@@ -276,7 +277,7 @@ fn float_record(decimal: &str) -> Result<Record, NumberError> {
     }
     let mut text = String::new();
     // A sum is never negative zero, because that would depend on the numbers that were added.
-    push_float(&mut text, if float == 0.0 { 0.0 } else { float });
+    write_double(if float == 0.0 { 0.0 } else { float }, &mut text);
     Ok(Record::trusted(text))
 }
 

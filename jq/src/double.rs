@@ -11,7 +11,7 @@ const MOST_ZEROS_BEFORE: i32 = 3;
 
 /// Writes `number` as jq does: the shortest text that gives the number again, `null` if it is not a
 /// number, and the largest numbers for the infinities.
-pub(crate) fn write_double(number: f64, out: &mut String) {
+pub fn write_double(number: f64, out: &mut String) {
     if number.is_nan() {
         out.push_str("null");
         return;

@@ -23,6 +23,7 @@ mod math;
 mod meter;
 mod parse;
 mod program;
+mod reach;
 mod regex;
 mod stack;
 mod value;
@@ -36,16 +37,18 @@ pub mod json {
     pub(crate) mod tape;
 
     pub use error::{JsonError, JsonProblem};
-    pub use source::{ElementViews, Source, View};
-    pub use string::{push_quoted, unescape};
+    pub use source::{ElementViews, Source, View, without_space};
+    pub use string::{push_least_escaped, push_quoted, unescape};
     pub use tape::{Kind, Node, Scan, ScanLimits, scan};
 }
 
+pub use double::write_double;
 pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS};
+pub use reach::Reach;
 pub use stack::{STACK_BYTES, declare as declare_stack};
 pub use value::elements::Elements;
 pub use value::object::Object;
-pub use value::{Big, Bounds, Chars, Text, Type, Value};
+pub use value::{Big, Bounds, Chars, Children, Text, Type, Value};
 
 use eval::Machine;
 use eval::environment::Environment;
@@ -58,6 +61,8 @@ pub struct Program {
     functions: Vec<program::Function>,
     variables: usize,
     limits: Limits,
+    reach: Reach,
+    makes_copies: bool,
 }
 
 /// What a program may use besides its input.
@@ -130,6 +135,8 @@ impl Program {
             functions,
             variables: options.variables.len(),
             limits: Limits::default(),
+            reach: reach::of(&tree),
+            makes_copies: reach::makes_copies(&tree),
         })
     }
 
@@ -138,6 +145,22 @@ impl Program {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Whether a text has no words, only white space and comments. jq reads it as `.`.
+    pub fn is_blank(text: &str) -> bool {
+        matches!(lex::Lexer::new(text).next(), Ok((_, lex::Token::End)))
+    }
+
+    /// Which members of its input the program can look at.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Whether the program may make arrays and objects that take as much memory as those that it
+    /// looks at. If not, it only looks at values and passes them on.
+    pub fn makes_copies(&self) -> bool {
+        self.makes_copies
     }
 
     /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::Exhausted;
 use crate::json::source::{ElementViews, View};
+use crate::json::string::unescape;
 use crate::json::tape::Kind;
 use elements::Elements;
 use object::Object;
@@ -100,6 +101,19 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value of a checked JSON text, without white space outside strings, that is neither an
+    /// array nor an object; `None` for those, which need a tape.
+    pub fn of_scalar(text: &'a str) -> Option<Self> {
+        Some(match text.as_bytes().first()? {
+            b'n' => Self::Null,
+            b'f' => Self::Boolean(false),
+            b't' => Self::Boolean(true),
+            b'[' | b'{' => return None,
+            b'"' => Self::String(Text::from(unescape(text))),
+            _ => Self::Decimal(text),
+        })
+    }
+
     /// Its type.
     pub fn kind(&self) -> Type {
         match self {
@@ -155,12 +169,12 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of an array, the values of an object's members; nothing for anything else.
-    pub(crate) fn children(&self) -> Children<'_, 'a> {
-        match self {
-            Self::Array(elements) => Children::Elements(elements.iter()),
-            Self::Object(object) => Children::Members(object.entries()),
-            Self::Lazy(view) if view.kind() == Kind::Array => Children::Views(view.elements()),
-            Self::Lazy(view) => Children::Unique(view.unique_members().into_iter()),
+    pub fn children(&self) -> Children<'_, 'a> {
+        Children(match self {
+            Self::Array(elements) => ChildrenOf::Elements(elements.iter()),
+            Self::Object(object) => ChildrenOf::Members(object.entries()),
+            Self::Lazy(view) if view.kind() == Kind::Array => ChildrenOf::Views(view.elements()),
+            Self::Lazy(view) => ChildrenOf::Unique(view.unique_members().into_iter()),
             Self::Null
             | Self::Boolean(_)
             | Self::Integer(_)
@@ -168,12 +182,12 @@ impl<'a> Value<'a> {
             | Self::Float(_)
             | Self::Decimal(_)
             | Self::OwnedDecimal(_)
-            | Self::String(_) => Children::Elements([].iter()),
-        }
+            | Self::String(_) => ChildrenOf::Elements([].iter()),
+        })
     }
 
-    /// The members of an object in their order; nothing for anything else.
-    pub(crate) fn members(&self) -> Vec<(Text<'a>, Self)> {
+    /// The members of an object in their order, each key once; nothing for anything else.
+    pub fn members(&self) -> Vec<(Text<'a>, Self)> {
         match self {
             Self::Object(object) => object
                 .entries()
@@ -302,7 +316,9 @@ impl<'a> Value<'a> {
 }
 
 /// See [`Value::children`].
-pub(crate) enum Children<'v, 'a> {
+pub struct Children<'v, 'a>(ChildrenOf<'v, 'a>);
+
+enum ChildrenOf<'v, 'a> {
     Elements(std::slice::Iter<'v, Value<'a>>),
     Members(std::slice::Iter<'v, (Text<'a>, Value<'a>)>),
     Views(ElementViews<'a>),
@@ -313,11 +329,11 @@ impl<'a> Iterator for Children<'_, 'a> {
     type Item = Value<'a>;
 
     fn next(&mut self) -> Option<Value<'a>> {
-        match self {
-            Self::Elements(elements) => elements.next().cloned(),
-            Self::Members(members) => members.next().map(|(_, value)| value.clone()),
-            Self::Views(views) => views.next().map(Value::of),
-            Self::Unique(members) => members.next().map(|(_, view)| Value::of(view)),
+        match &mut self.0 {
+            ChildrenOf::Elements(elements) => elements.next().cloned(),
+            ChildrenOf::Members(members) => members.next().map(|(_, value)| value.clone()),
+            ChildrenOf::Views(views) => views.next().map(Value::of),
+            ChildrenOf::Unique(members) => members.next().map(|(_, view)| Value::of(view)),
         }
     }
 }
@@ -331,5 +347,16 @@ impl From<String> for Value<'_> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(string: &'a str) -> Self {
         Self::String(Text::Borrowed(string))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_small() {
+        assert_eq!(size_of::<Text<'_>>(), 24);
+        assert_eq!(size_of::<Value<'_>>(), 24);
     }
 }

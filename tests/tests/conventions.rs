@@ -14,7 +14,7 @@ const MAX_COLUMNS: usize = 100;
 const INCLUDED: &str = "operator/src/simulation/api/mod.rs";
 
 /// Folders that are rewritten now, and keep the form that they have until then.
-const REWRITTEN: [&str; 3] = ["engine/src/expr/", "engine/src/record/", "jq/"];
+const REWRITTEN: [&str; 1] = ["jq/"];
 
 /// In these files the docs of fields are the API's descriptions, and a line break would be in them
 /// too.

@@ -132,7 +132,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("zephyr-docs", &[]),
     ("zephyr-jq", &[]),
     ("zephyr-crds", &[]),
-    ("zephyr-engine", &[]),
+    ("zephyr-engine", &["zephyr-jq"]),
     ("zephyr-proto", &[]),
     ("zephyr-store", &["zephyr-crds", "zephyr-engine"]),
     (
@@ -194,7 +194,12 @@ fn the_operator_links_no_object_store_and_no_expressions() -> Result<()> {
     check(
         "zephyr-operator",
         &reachable_from("zephyr-operator")?,
-        &["zephyr-engine", "zephyr-worker", "object_store", "jaq-core"],
+        &[
+            "zephyr-engine",
+            "zephyr-jq",
+            "zephyr-worker",
+            "object_store",
+        ],
     )
 }
 

@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => {
             assert!(error.offset <= bytes.len());
-            let too_deep = error.problem == RecordProblem::TooDeep;
+            let too_deep = matches!(error.problem, RecordProblem::TooDeep { .. });
             assert!(too_deep || serde_json::from_slice::<Value>(bytes).is_err());
         }
     }

@@ -1,16 +1,13 @@
-//! What can go wrong with an expression, in words for the person who wrote it.
+//! Errors of expressions, in words for the person who wrote them.
 
-use jaq_core::load;
-use jaq_core::{Exn, compile};
-use jaq_json::Val;
+use zephyr_jq::json::JsonError;
 
-use super::interpolation::Rewritten;
-use super::{MAX_EXPRESSION_BYTES, MAX_OUTPUTS, fence};
+use super::{MAX_EXPRESSION_BYTES, MAX_OUTPUTS};
 use crate::number::NumberError;
-use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom, RecordError};
+use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom};
 
-/// Characters of a value or token that an error shows.
-const SHOWN_CHARACTERS: usize = 200;
+/// Most characters of a message that an error shows.
+const MAX_SHOWN_CHARACTERS: usize = 200;
 
 /// Why a text is not an expression that may be used here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +17,7 @@ pub struct CompileError {
     pub line: usize,
     /// Character in that line, from 1.
     pub column: usize,
-    /// What is wrong there.
+    /// The error at that place.
     pub message: String,
 }
 
@@ -28,13 +25,21 @@ pub struct CompileError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluationError {
-    /// jq's own error, as jaq words it, shortened.
+    /// An error of the expression, in jq's words.
     #[error("{message}")]
-    Failed { message: String },
+    Failed {
+        /// The message, shortened; JSON if the expression raised something other than a string.
+        message: String,
+    },
+    /// The expression probably has no end.
     #[error("the expression has more than {MAX_OUTPUTS} results for one record")]
     TooManyOutputs,
+    /// A step needs exactly one result.
     #[error("the expression must have exactly one result for each record (got {outputs})")]
-    NotOneOutput { outputs: u64 },
+    NotOneOutput {
+        /// How many results there were.
+        outputs: u64,
+    },
     /// The task has too little memory to evaluate it on so large a record.
     #[error("{0}")]
     NoRoom(NoRoom),
@@ -44,161 +49,82 @@ pub enum EvaluationError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
+    /// More arrays and objects inside each other than a record may have.
     #[error(
         "the result nests too deep; at most {limit} levels of arrays and objects are allowed ({NESTING_FIELD})"
     )]
-    TooDeep { limit: usize },
+    TooDeep {
+        /// Levels that are allowed.
+        limit: usize,
+    },
+    /// More bytes than a record may have.
     #[error("the result is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})")]
-    TooLong { limit: usize },
-    #[error(
-        "the result holds raw bytes, which JSON cannot write; tostring or @base64 make a string of them"
-    )]
-    Bytes,
-    #[error("the result has the key {key}, which is not a string; tostring makes one of it")]
-    KeyNotAString { key: String },
+    TooLong {
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// A number in it has no value that can be compared.
     #[error(transparent)]
     Number(NumberError),
 }
 
 impl CompileError {
     pub(super) fn too_long(source: &str) -> Self {
-        let message = format!(
+        Self::of_whole(format!(
             "the expression has {} bytes; at most {MAX_EXPRESSION_BYTES} are allowed",
             source.len()
-        );
-        Self {
-            line: 1,
-            column: 1,
-            message,
-        }
+        ))
     }
 
-    pub(super) fn of_value(error: &RecordError) -> Self {
-        Self {
-            line: 1,
-            column: 1,
-            message: format!("a named value is not JSON: {error}"),
-        }
+    pub(super) fn empty() -> Self {
+        Self::of_whole(
+            "the expression is empty; a jq expression is expected, such as . for the record itself"
+                .to_owned(),
+        )
+    }
+
+    pub(super) fn of_value(name: &str, error: &JsonError) -> Self {
+        Self::of_whole(format!("the named value {name} is not JSON: {error}"))
     }
 
     pub(super) fn no_thread() -> Self {
-        Self {
-            line: 1,
-            column: 1,
-            message: "no thread could be started to compile the expression on".to_owned(),
-        }
+        Self::of_whole("no thread could be started to compile the expression".to_owned())
     }
 
     pub(super) fn panicked() -> Self {
+        Self::of_whole("the jq compiler failed on the expression; write it another way".to_owned())
+    }
+
+    fn of_whole(message: String) -> Self {
         Self {
             line: 1,
             column: 1,
-            message: "the jq compiler failed on the expression; write it another way".to_owned(),
+            message,
         }
     }
+}
 
-    fn at(source: &Rewritten, part: &str, message: String) -> Self {
-        let original = source.original();
-        let offset = source.original_offset(part).unwrap_or(original.len());
-        let before = original.get(..offset).unwrap_or(original);
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .chars()
-            .rev()
-            .take_while(|&character| character != '\n')
-            .count()
-            + 1;
+impl From<zephyr_jq::CompileError> for CompileError {
+    fn from(error: zephyr_jq::CompileError) -> Self {
         Self {
-            line,
-            column,
-            message,
+            line: error.line,
+            column: error.column,
+            message: error.message,
         }
     }
 }
 
 impl EvaluationError {
-    pub(super) fn from_exception(exception: Exn<'_, Val>) -> Self {
-        let message = match exception.get_err() {
-            // A message is a string value: shown without the quotes of JSON.
-            Ok(error) => match error.into_val() {
-                Val::TStr(message) => excerpt(&String::from_utf8_lossy(&message)),
-                other @ (Val::Null
-                | Val::Bool(_)
-                | Val::Num(_)
-                | Val::BStr(_)
-                | Val::Arr(_)
-                | Val::Obj(_)) => excerpt(&other.to_string()),
-            },
-            // The fence leaves no filter that halts, and the compiler refuses a break without its label.
-            Err(_) => "the expression broke off without a result".to_owned(),
-        };
-        Self::Failed { message }
+    pub(super) fn failed(error: &zephyr_jq::Error<'_>) -> Self {
+        Self::Failed {
+            message: excerpt(&error.to_string()),
+        }
     }
 }
 
-/// The first of the errors of lexing and parsing.
-pub(super) fn loading(source: &Rewritten, errors: load::Errors<&str, ()>) -> CompileError {
-    let first = errors.into_iter().next().map(|(_, error)| error);
-    let end = &source.text()[source.text().len()..];
-    let (part, message) = match first {
-        Some(load::Error::Io(errors)) => {
-            let part = errors.first().map_or(end, |(path, _)| *path);
-            (
-                part,
-                forbidden("import", fence::reason("import").unwrap_or_default()),
-            )
-        }
-        Some(load::Error::Lex(errors)) => match errors.first() {
-            Some((expected, found)) => (
-                *found,
-                format!("{} is expected (got {})", expected.as_str(), token(found)),
-            ),
-            None => (end, "the expression is not jq".to_owned()),
-        },
-        Some(load::Error::Parse(errors)) => match errors.first() {
-            Some((expected, found)) => (
-                *found,
-                format!("{} is expected (got {})", expected.as_str(), token(found)),
-            ),
-            None => (end, "the expression is not jq".to_owned()),
-        },
-        None => (end, "the expression is not jq".to_owned()),
-    };
-    CompileError::at(source, part, message)
-}
-
-/// The first of the errors of resolving names.
-pub(super) fn compiling(source: &Rewritten, errors: compile::Errors<&str, ()>) -> CompileError {
-    let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
-    let Some((name, undefined)) = first else {
-        return CompileError::at(source, "", "the expression does not compile".to_owned());
-    };
-    let message = match (fence::reason(name), &undefined) {
-        (Some(reason), _) => forbidden(name, reason),
-        (None, compile::Undefined::Filter(arity)) => {
-            format!("the filter {name}/{arity} is not defined")
-        }
-        (None, other) => format!("the {} {name} is not defined", other.as_str()),
-    };
-    CompileError::at(source, name, message)
-}
-
-fn forbidden(name: &str, reason: &str) -> String {
-    format!("{name} is not allowed here: {reason}")
-}
-
-fn token(found: &str) -> String {
-    let first = found.lines().next().unwrap_or("");
-    if first.is_empty() {
-        "the end of the expression".to_owned()
-    } else {
-        format!("`{}`", excerpt(first))
-    }
-}
-
-/// A text cut to what fits an error message.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut excerpt: String = text.chars().take(SHOWN_CHARACTERS).collect();
+/// A text cut to the length that fits an error message.
+fn excerpt(text: &str) -> String {
+    let mut excerpt: String = text.chars().take(MAX_SHOWN_CHARACTERS).collect();
     if excerpt.len() < text.len() {
         excerpt.push('…');
     }

@@ -1,41 +1,45 @@
 //! The memory that a record needs, estimated from its text before it is parsed. Only long texts are
 //! counted, and the text may be invalid: the estimate is never less than what a parser allocates
 //! before it finds the error.
+//!
+//! Values of jq are lazy: numbers and strings without escapes are parts of the text, and an array
+//! or object is a place in it until an expression changes it. `value_bytes` is what it takes if all
+//! of them are changed.
 
-use super::tape::Node;
+use zephyr_jq::json::Node;
+use zephyr_jq::{Text, Value};
 
-/// An array of jq: the counted box and the vector's head, as the allocator rounds them.
+/// An array that was made: the counted box and the vector's head, as the allocator rounds them.
 const ARRAY_BYTES: usize = 48;
-/// One element of an array.
-const ELEMENT_BYTES: usize = 16;
+/// One element of an array that was made.
+const ELEMENT_BYTES: usize = size_of::<Value<'_>>();
 /// Elements of a vector that has any, at least.
-const ELEMENTS_MIN: usize = 4;
-/// An object of jq: the counted box and the map's head.
-const OBJECT_BYTES: usize = 96;
-/// One member: hash, key, value, and its cell in the index. Both grow by doubling.
-const MEMBER_BYTES: usize = 50;
-/// Members of a map that has any, at least.
-const MEMBERS_MIN: usize = 4;
-/// A string: the box, the shared head and what the allocator adds to the bytes.
-const STRING_BYTES: usize = 72;
-/// A number that is no small integer keeps its text.
-const NUMBER_BYTES: usize = 64;
-/// Digits of a number that is surely kept as an integer.
-const SMALL_DIGITS: usize = 18;
+const MIN_ELEMENTS: usize = 4;
+/// An object that was made: the counted box, the vector's head and the pointer to an index.
+const OBJECT_BYTES: usize = 64;
+/// One member of an object that was made.
+const MEMBER_BYTES: usize = size_of::<(Text<'_>, Value<'_>)>();
+/// Objects with more members have an index.
+const MAX_UNINDEXED_MEMBERS: usize = 16;
+/// One cell of the index of an object: key, position and a byte; one of eight cells stays free.
+const INDEX_CELL_BYTES: usize = size_of::<(Text<'_>, usize)>() + 8;
+/// A string with escapes: the counted box and what the allocator adds to the bytes.
+const STRING_BYTES: usize = 64;
 /// A number as a key: kind, sign, exponent and end.
 const KEY_NUMBER_BYTES: usize = 8;
-/// What is noted of each member of an object while repeated keys are looked for.
+/// What is kept of each member of an object to find repeated keys: the key with the value, a
+/// position, and the value that counts.
 const SORTED_MEMBER_BYTES: usize = 100;
-/// Containers beyond this are made with their final size.
-pub(crate) const PRESIZED: usize = 1024;
 
 /// The contents of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     /// Number of nodes of its tape.
     pub(crate) nodes: usize,
-    /// Bytes of its values in jq's representation.
+    /// Bytes of its values if an expression changes all of them.
     pub(crate) value_bytes: usize,
+    /// The part of them that strings with escapes take, which are made when they are looked at.
+    pub(crate) string_bytes: usize,
     /// Bytes of its key.
     pub(crate) key_bytes: usize,
     /// Bytes that the search for repeated keys needs.
@@ -58,8 +62,8 @@ impl Census {
         while let Some(&byte) = bytes.get(at) {
             match byte {
                 b'"' => {
-                    let length = string_length(&bytes[at..]);
-                    census.count_string(length);
+                    let (length, has_escapes) = string_length(&bytes[at..]);
+                    census.count_string(length, has_escapes);
                     at += length;
                     continue;
                 }
@@ -104,9 +108,13 @@ impl Census {
         self.nodes * size_of::<Node>()
     }
 
-    fn count_string(&mut self, length: usize) {
+    fn count_string(&mut self, length: usize, has_escapes: bool) {
         self.nodes += 1;
-        self.value_bytes += STRING_BYTES + length + length / 8;
+        if has_escapes {
+            let bytes = STRING_BYTES + length + length / 8;
+            self.value_bytes += bytes;
+            self.string_bytes += bytes;
+        }
         self.key_bytes += length + 2;
     }
 
@@ -114,53 +122,45 @@ impl Census {
         self.nodes += 1;
         if matches!(word.first(), Some(b'-' | b'0'..=b'9')) {
             self.key_bytes += KEY_NUMBER_BYTES + word.len() / 2;
-            if !is_small_integer(word) {
-                self.value_bytes += NUMBER_BYTES + word.len();
-            }
         }
     }
 
     fn count_container(&mut self, container: &Container) {
         let count = container.count;
         self.key_bytes += 2;
+        // Vectors grow by doubling.
+        let capacity = match count {
+            0 => 0,
+            _ => count.next_power_of_two().max(MIN_ELEMENTS),
+        };
         if container.is_object {
-            self.value_bytes += OBJECT_BYTES;
+            self.value_bytes += OBJECT_BYTES + capacity * MEMBER_BYTES;
             self.sorting_bytes = self.sorting_bytes.max(count * SORTED_MEMBER_BYTES);
-            if count > 0 {
-                self.value_bytes += count.next_power_of_two().max(MEMBERS_MIN) * MEMBER_BYTES;
+            if count > MAX_UNINDEXED_MEMBERS {
+                self.value_bytes += 2 * capacity * INDEX_CELL_BYTES;
             }
         } else {
-            self.value_bytes += ARRAY_BYTES;
-            if count > PRESIZED {
-                self.value_bytes += count * ELEMENT_BYTES;
-            } else if count > 0 {
-                self.value_bytes += count.next_power_of_two().max(ELEMENTS_MIN) * ELEMENT_BYTES;
-            }
+            self.value_bytes += ARRAY_BYTES + capacity * ELEMENT_BYTES;
         }
     }
 }
 
-/// Whether jq stores the number without its text; it does not for `-0`.
-fn is_small_integer(word: &[u8]) -> bool {
-    let digits = word.strip_prefix(b"-").unwrap_or(word);
-    let is_integer = digits.len() <= SMALL_DIGITS && digits.iter().all(u8::is_ascii_digit);
-    is_integer && word != b"-0"
-}
-
-/// The length of the string at the beginning of `bytes`, with both quotes; the whole length if it
-/// has no end.
-fn string_length(bytes: &[u8]) -> usize {
+/// The length of the string at the beginning of `bytes`, with both quotes, and whether it has
+/// escapes; the whole length if it has no end.
+fn string_length(bytes: &[u8]) -> (usize, bool) {
     let mut from = 1;
+    let mut has_escapes = false;
     loop {
         let Some(found) = bytes
             .get(from..)
             .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
         else {
-            return bytes.len();
+            return (bytes.len(), has_escapes);
         };
         if bytes[from + found] == b'"' {
-            return from + found + 1;
+            return (from + found + 1, has_escapes);
         }
+        has_escapes = true;
         from += found + 2;
     }
 }

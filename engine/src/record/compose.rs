@@ -1,12 +1,16 @@
 //! Records made from other records: the output of groupBy and collect. The parts keep their text.
 
+use zephyr_jq::json::{Kind, push_least_escaped};
+
 use super::error::{RecordError, RecordProblem};
-use super::{Limits, Record, push_quoted};
+use super::{Limits, Record};
 
 impl Record {
-    /// An object with these members in this order. Keys must differ from each other; they are the engine's own names.
+    /// An object with these members in this order. Keys must differ from each other; they are the
+    /// engine's own names.
     ///
-    /// Fails when the whole would pass the limits of length or nesting of a record; the offset is 0 then.
+    /// # Errors
+    /// The whole would pass the limits of length or nesting of a record; the offset is 0 then.
     pub fn object<'a>(
         limits: &Limits,
         members: impl IntoIterator<Item = (&'a str, &'a Record)>,
@@ -16,7 +20,7 @@ impl Record {
             if index > 0 {
                 text.push(',');
             }
-            push_quoted(&mut text, key);
+            push_least_escaped(&mut text, key);
             text.push(':');
             push_part(&mut text, limits, value)?;
         }
@@ -24,7 +28,10 @@ impl Record {
         Ok(Self::trusted(text))
     }
 
-    /// An array with these elements in this order. Fails as [`Record::object`] does.
+    /// An array with these elements in this order.
+    ///
+    /// # Errors
+    /// As [`Record::object`].
     pub fn array<'a>(
         limits: &Limits,
         elements: impl IntoIterator<Item = &'a Record>,
@@ -48,7 +55,7 @@ impl Record {
             while ends.last().is_some_and(|&end| end <= node.start) {
                 ends.pop();
             }
-            if matches!(node.kind, super::Kind::Array | super::Kind::Object) {
+            if matches!(node.kind, Kind::Array | Kind::Object) {
                 ends.push(node.end);
                 deepest = deepest.max(ends.len());
             }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use zephyr_jq::json::{JsonError, JsonProblem};
+
 use super::limits::NoRoom;
 
 /// The field that allows longer records.
@@ -24,8 +26,6 @@ pub struct RecordError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordProblem {
-    /// Only white space.
-    Empty,
     /// More bytes than the limit.
     TooLong {
         /// Bytes that are allowed.
@@ -38,54 +38,34 @@ pub enum RecordProblem {
     },
     /// The task has too little memory for it.
     NoRoom(NoRoom),
-    /// Bytes that are not UTF-8.
-    NotUtf8,
-    /// The three bytes of a byte order mark at the start.
-    ByteOrderMark,
-    /// The text ends in the middle of a value.
-    UnexpectedEnd,
-    /// A character with which no JSON value begins.
-    NotAValue(u8),
-    /// NaN, Infinity and similar words, which some programs write and JSON does not have.
-    NotFinite,
-    /// A number that begins with a superfluous zero.
-    LeadingZero,
-    /// A number that begins with a plus sign.
-    LeadingPlus,
-    /// A sign, a decimal point or an exponent without a digit after it.
-    MissingDigit,
-    /// Something other than `,` or `]` after an array's element.
-    ExpectedCommaOrBracket(u8),
-    /// Something other than `,` or `}` after an object's member.
-    ExpectedCommaOrBrace(u8),
-    /// Something other than `:` after an object's key.
-    ExpectedColon(u8),
-    /// An object's key that is not a string.
-    ExpectedKey(u8),
-    /// A comma without anything after it.
-    TrailingComma,
-    /// A raw control character inside a string.
-    ControlCharacter(u8),
-    /// A backslash before a character that JSON does not escape.
-    UnknownEscape,
-    /// `\u` not followed by four hexadecimal digits.
-    BadUnicodeEscape,
-    /// Half of a pair of `\u` escapes, which is not a character.
-    LoneSurrogate,
-    /// Something after the end of the value.
-    TrailingText(u8),
+    /// The text is not JSON.
+    Json(JsonProblem),
+}
+
+impl From<JsonError> for RecordError {
+    fn from(error: JsonError) -> Self {
+        Self {
+            offset: error.offset,
+            problem: error.problem.into(),
+        }
+    }
+}
+
+impl From<JsonProblem> for RecordProblem {
+    fn from(problem: JsonProblem) -> Self {
+        if let JsonProblem::TooLong { limit } = problem {
+            Self::TooLong { limit }
+        } else if let JsonProblem::TooDeep { limit } = problem {
+            Self::TooDeep { limit }
+        } else {
+            Self::Json(problem)
+        }
+    }
 }
 
 impl fmt::Display for RecordProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let got = |byte: u8| -> String {
-            match byte {
-                0x21..=0x7e => format!("'{}'", char::from(byte)),
-                0x00..=0x20 | 0x7f..=0xff => format!("byte 0x{byte:02x}"),
-            }
-        };
-        match *self {
-            Self::Empty => f.write_str("the record is empty; one JSON value is expected"),
+        match self {
             Self::TooLong { limit } => write!(
                 f,
                 "the record is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"
@@ -95,51 +75,10 @@ impl fmt::Display for RecordProblem {
                 "arrays and objects nest too deep; at most {limit} levels are allowed ({NESTING_FIELD})"
             ),
             Self::NoRoom(no_room) => no_room.fmt(f),
-            Self::NotUtf8 => f.write_str("the text is not valid UTF-8"),
-            Self::ByteOrderMark => {
-                f.write_str("the text starts with a byte order mark; UTF-8 without it is expected")
+            Self::Json(JsonProblem::Empty) => {
+                f.write_str("the record is empty; one JSON value is expected")
             }
-            Self::UnexpectedEnd => f.write_str("the JSON value is cut off"),
-            Self::NotAValue(byte) => write!(f, "a JSON value is expected (got {})", got(byte)),
-            Self::NotFinite => {
-                f.write_str("NaN and Infinity are not JSON; a number, null or a string is expected")
-            }
-            Self::LeadingZero => f.write_str("a number may not begin with a superfluous 0"),
-            Self::LeadingPlus => f.write_str("a number may not begin with +"),
-            Self::MissingDigit => f.write_str("a digit is expected in this number"),
-            Self::ExpectedCommaOrBracket(byte) => write!(
-                f,
-                "',' or ']' is expected after an element (got {})",
-                got(byte)
-            ),
-            Self::ExpectedCommaOrBrace(byte) => write!(
-                f,
-                "',' or '}}' is expected after a member (got {})",
-                got(byte)
-            ),
-            Self::ExpectedColon(byte) => {
-                write!(f, "':' is expected after a key (got {})", got(byte))
-            }
-            Self::ExpectedKey(byte) => {
-                write!(f, "a key in double quotes is expected (got {})", got(byte))
-            }
-            Self::TrailingComma => f.write_str("nothing follows the comma before it"),
-            Self::ControlCharacter(byte) => write!(
-                f,
-                "control character U+{byte:04X} in a string must be written as an escape"
-            ),
-            Self::UnknownEscape => f.write_str(
-                "unknown escape in a string; \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX are allowed",
-            ),
-            Self::BadUnicodeEscape => {
-                f.write_str("\\u must be followed by four hexadecimal digits")
-            }
-            Self::LoneSurrogate => f.write_str("half of a \\u surrogate pair is not a character"),
-            Self::TrailingText(byte) => write!(
-                f,
-                "only one JSON value is allowed in a record (got {} behind it)",
-                got(byte)
-            ),
+            Self::Json(problem) => problem.fmt(f),
         }
     }
 }

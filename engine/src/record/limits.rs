@@ -1,5 +1,7 @@
 //! Limits for the size of a record. A job may set other values than the defaults.
 
+use zephyr_jq::json::ScanLimits;
+
 /// The default for the longest record: the same as for a line of a file.
 pub const DEFAULT_RECORD_BYTES: usize = 64 << 20;
 
@@ -11,7 +13,7 @@ pub const DEFAULT_NESTING: usize = 256;
 /// shuffle cannot hold more.
 pub const MAX_RECORD_BYTES: usize = 1 << 30;
 
-/// The deepest nesting that a job may allow. Values are converted, compared, printed and dropped by recursion: the
+/// The deepest nesting that a job may allow. Values are compared and printed by recursion: the
 /// costliest functions of jq (`walk`, `..`, `paths`) on such a value stay within
 /// [`STACK_BYTES`](crate::expr::STACK_BYTES), also in a build without optimisation.
 pub const MAX_NESTING: usize = 2_000;
@@ -26,7 +28,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Arrays and objects inside each other; at most [`MAX_NESTING`].
     pub nesting: usize,
-    /// Bytes of memory that may be used for one record while it is read and evaluated; [`usize::MAX`] for no limit.
+    /// Bytes of memory that may be used for one record while it is read and evaluated;
+    /// [`usize::MAX`] for no limit.
     pub memory_bytes: usize,
 }
 
@@ -40,9 +43,17 @@ impl Limits {
     };
 
     /// Whether a record of `bytes` is so short that it fits whatever it contains: no value takes
-    /// more than [`MEMORY_FACTOR_MAX`] times its text.
+    /// more than [`MAX_MEMORY_FACTOR`] times its text.
     pub(crate) fn surely_have_room(&self, bytes: usize) -> bool {
-        bytes <= self.memory_bytes / MEMORY_FACTOR_MAX
+        bytes <= self.memory_bytes / MAX_MEMORY_FACTOR
+    }
+
+    /// The limits of the text alone.
+    pub(crate) fn of_scan(&self) -> ScanLimits {
+        ScanLimits {
+            bytes: self.bytes.min(Self::WIDEST.bytes),
+            nesting: self.nesting.min(Self::WIDEST.nesting),
+        }
     }
 }
 
@@ -56,9 +67,9 @@ impl Default for Limits {
     }
 }
 
-/// The greatest ratio of a record's memory to its text: the worst case is `[{"":0},{"":0},…]` with
-/// a factor of some 50.
-const MEMORY_FACTOR_MAX: usize = 64;
+/// The greatest ratio of a record's memory to its text. A test finds it below this for the worst
+/// texts, such as `[{"":0},{"":0},…]`.
+pub(crate) const MAX_MEMORY_FACTOR: usize = 64;
 
 /// A record for which a task has not enough memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

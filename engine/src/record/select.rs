@@ -1,9 +1,12 @@
-//! `select`: the projection of a record to some of its fields. Values are copied as text, never changed.
+//! `select`: the projection of a record to some of its fields. Values are copied as text, never
+//! changed.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Kind, Record, View, push_quoted};
+use zephyr_jq::json::{Kind, View, push_least_escaped};
+
+use super::Record;
 
 /// The most names in one path. A column has at most 256 characters, so nobody can write more.
 const MAX_NAMES: usize = 128;
@@ -19,22 +22,42 @@ pub struct FieldPath {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldPathError {
+    /// Two dots in a row, or one at an end.
     #[error(
         "the path {path:?} has an empty name; names separated by single dots are expected, such as user.name"
     )]
-    EmptyName { path: String },
+    EmptyName {
+        /// The text.
+        path: String,
+    },
+    /// More names than anybody needs.
     #[error("the path {path:?} has {names} names; at most {MAX_NAMES} are allowed")]
-    TooManyNames { path: String, names: usize },
+    TooManyNames {
+        /// The text.
+        path: String,
+        /// How many names it has.
+        names: usize,
+    },
 }
 
 /// Why paths cannot be combined in one projection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectionError {
+    /// One path twice.
     #[error("the path {path} is listed twice; each field may be selected once")]
-    Repeated { path: FieldPath },
+    Repeated {
+        /// The path.
+        path: FieldPath,
+    },
+    /// One path is inside another.
     #[error("{outer} already contains {inner}; only one of the two may be selected")]
-    Overlap { outer: FieldPath, inner: FieldPath },
+    Overlap {
+        /// The shorter path.
+        outer: FieldPath,
+        /// The longer path.
+        inner: FieldPath,
+    },
 }
 
 /// Why a record cannot be projected.
@@ -88,6 +111,10 @@ impl fmt::Display for FieldPath {
 }
 
 impl Selection {
+    /// The selection of these paths, in this order.
+    ///
+    /// # Errors
+    /// Two of them select the same field, or one contains another.
     pub fn new(paths: &[FieldPath]) -> Result<Self, SelectionError> {
         for (index, path) in paths.iter().enumerate() {
             for other in &paths[..index] {
@@ -119,7 +146,8 @@ impl Selection {
 impl Record {
     /// The projection of this record; see [`Selection`]. Fails for a record that is not an object.
     pub fn select(&self, selection: &Selection) -> Result<Record, SelectError> {
-        let view = self.view();
+        let source = self.source();
+        let view = source.root();
         if view.kind() != Kind::Object {
             return Err(SelectError {
                 got: self.type_name(),
@@ -160,7 +188,7 @@ fn push_fields(text: &mut String, object: View<'_>, fields: &[Field]) -> bool {
         if any {
             text.push(',');
         }
-        push_quoted(text, &field.name);
+        push_least_escaped(text, &field.name);
         text.push(':');
         if field.inner.is_empty() {
             text.push_str(value.text());

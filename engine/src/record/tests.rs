@@ -2,8 +2,8 @@
 //! parser for everything else.
 
 use proptest::prelude::*;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use zephyr_jq::json::{Kind, View};
 
 use super::*;
 
@@ -135,11 +135,11 @@ const REFUSED: &[(&[u8], &str)] = &[
     ),
     (
         b"{} {}",
-        "byte 3: only one JSON value is allowed in a record (got '{' behind it)",
+        "byte 3: only one JSON value is allowed (got '{' behind it)",
     ),
     (
         b"1]",
-        "byte 1: only one JSON value is allowed in a record (got ']' behind it)",
+        "byte 1: only one JSON value is allowed (got ']' behind it)",
     ),
 ];
 
@@ -227,7 +227,7 @@ fn special_characters_are_found_wherever_they_stand_in_a_string() {
                 } else if byte < 0x20 {
                     let expected = RecordError {
                         offset: position + 1,
-                        problem: RecordProblem::ControlCharacter(byte),
+                        problem: RecordProblem::Json(JsonProblem::ControlCharacter(byte)),
                     };
                     assert_eq!(Record::parse(&quoted), Err(expected));
                 } else {
@@ -275,11 +275,14 @@ fn a_parser_carries_nothing_over_from_record_to_record() {
     let second = parser.parse(b" 7 ").unwrap();
     let third = parser.parse(br#"{"b":"x"}"#).unwrap();
     assert_eq!(
-        first.view().member("a").map(View::text),
+        first.source().root().member("a").map(View::text),
         Some(r#"[1,2,{"b":3}]"#)
     );
     assert_eq!(second.to_string(), "7");
-    assert_eq!(third.view().member("b").map(View::text), Some(r#""x""#));
+    assert_eq!(
+        third.source().root().member("b").map(View::text),
+        Some(r#""x""#)
+    );
 }
 
 #[test]
@@ -417,19 +420,68 @@ fn a_composed_record_does_not_nest_deeper_than_a_record_may() {
     assert!(Record::array(&Limits::default(), [&flat]).is_ok());
 }
 
+/// The record in the form in which expressions write it.
+fn canonical(record: &Record) -> Record {
+    let mut text = String::new();
+    let written = record.with_value(|value| value.write_json(&mut text, Limits::WIDEST.of_scan()));
+    written.unwrap();
+    Record::trusted(text)
+}
+
 #[test]
 fn the_canonical_form_has_each_key_once_and_the_fewest_escapes() {
-    for (json, canonical) in [
+    for (json, expected) in [
         (r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
         (
             r#"[{"\u0061":"\u00e9\/\u000a\u007f","x":0.10}]"#,
-            "[{\"a\":\"é/\\n\u{7f}\",\"x\":0.10}]",
+            r#"[{"a":"é/\n\u007f","x":0.10}]"#,
         ),
+        ("\"\u{7f}\"", r#""\u007f""#),
+        (
+            "[{\"\u{7f}\":\"a\u{7f}\"},[]]",
+            r#"[{"\u007f":"a\u007f"},[]]"#,
+        ),
+        ("[\"\u{7f}\"]", r#"["\u007f"]"#),
         (r#"{"a":{"b":1,"b":2}}"#, r#"{"a":{"b":2}}"#),
+        (r#"[{"x":{"b":[1,{}],"\u0062":2}}]"#, r#"[{"x":{"b":2}}]"#),
     ] {
-        let record = Record::parse(json.as_bytes()).unwrap().to_canonical();
-        assert_eq!(record.to_string(), canonical);
-        assert_eq!(record.to_canonical(), record);
+        let record = canonical(&Record::parse(json.as_bytes()).unwrap());
+        assert_eq!(record.to_string(), expected);
+        assert_eq!(canonical(&record), record);
+    }
+}
+
+/// What [`Limits::surely_have_room`] takes for granted.
+#[test]
+fn no_text_needs_more_memory_than_the_greatest_factor() {
+    let count = 1000;
+    for element in [
+        "1",
+        "[]",
+        "{}",
+        r#"{"":0}"#,
+        r#"[""]"#,
+        r#""\n""#,
+        "[[]]",
+        "[1,2,3,4,5]",
+        r#"{"":{}}"#,
+        r#"{"a":0,"b":0,"c":0,"d":0,"e":0}"#,
+    ] {
+        let array = format!("[{}]", vec![element; count].join(","));
+        let members: Vec<String> = (0..count).map(|at| format!("\"{at}\":{element}")).collect();
+        for text in [array, format!("{{{}}}", members.join(","))] {
+            let census = Census::of(&text);
+            let bytes = 4 * text.len()
+                + census.tape_bytes()
+                + census.value_bytes
+                + census.sorting_bytes
+                + 2 * census.key_bytes;
+            assert!(
+                bytes <= limits::MAX_MEMORY_FACTOR * text.len(),
+                "{} for {element}",
+                bytes / text.len()
+            );
+        }
     }
 }
 
@@ -544,17 +596,17 @@ fn agrees_with_serde_json(bytes: &[u8]) {
                 "accepted {:?}",
                 String::from_utf8_lossy(bytes)
             );
-            walk(record.view());
+            walk(record.source().root());
             let again = Record::parse(record.as_json()).unwrap();
             assert_eq!(again, record);
-            let canonical = record.to_canonical();
-            if let Ok(expected) = serde_json::from_slice::<Value>(bytes) {
+            let canonical = canonical(&record);
+            if let Ok(expected) = serde_json::from_slice::<serde_json::Value>(bytes) {
                 assert_eq!(
-                    serde_json::from_slice::<Value>(record.as_json()).unwrap(),
+                    serde_json::from_slice::<serde_json::Value>(record.as_json()).unwrap(),
                     expected
                 );
                 assert_eq!(
-                    serde_json::from_slice::<Value>(canonical.as_json()).unwrap(),
+                    serde_json::from_slice::<serde_json::Value>(canonical.as_json()).unwrap(),
                     expected
                 );
             }
@@ -566,7 +618,7 @@ fn agrees_with_serde_json(bytes: &[u8]) {
             assert!(error.offset <= bytes.len());
             let too_deep = matches!(error.problem, RecordProblem::TooDeep { .. });
             assert!(
-                too_deep || serde_json::from_slice::<Value>(bytes).is_err(),
+                too_deep || serde_json::from_slice::<serde_json::Value>(bytes).is_err(),
                 "refused {:?}: {error}",
                 String::from_utf8_lossy(bytes)
             );

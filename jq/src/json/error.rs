@@ -1,22 +1,22 @@
-//! What can be wrong with a JSON text, and where. Only says; whoever reads the text adds its name.
+//! Errors in a JSON text, with their position. Whoever reads the text adds its name.
 
 use std::fmt;
 
-/// Why a text is not JSON: the first bad byte and what is wrong there.
+/// Why a text is not JSON: the first bad byte and the error there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset}: {problem}")]
 pub struct JsonError {
     /// Bytes before the bad one, counted from the start of the text.
     pub offset: usize,
-    /// What is wrong at that byte.
+    /// The error at that byte.
     pub problem: JsonProblem,
 }
 
-/// What is wrong with a text; displays as a clause that says what was found and what is allowed.
+/// An error in a text; displays as a clause that says what was found and what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JsonProblem {
-    /// Nothing but white space.
+    /// Only white space.
     Empty,
     /// More bytes than the limit.
     TooLong {
@@ -34,35 +34,35 @@ pub enum JsonProblem {
     ByteOrderMark,
     /// The text ends in the middle of a value.
     UnexpectedEnd,
-    /// Something that no JSON value begins with.
+    /// A character with which no JSON value begins.
     NotAValue(u8),
-    /// NaN, Infinity and the like, which some programs write and JSON does not have.
+    /// NaN, Infinity and similar words, which some programs write and JSON does not have.
     NotFinite,
     /// A number that begins with a superfluous zero.
     LeadingZero,
     /// A number that begins with a plus sign.
     LeadingPlus,
-    /// A sign, a decimal point or an exponent with no digit behind it.
+    /// A sign, a decimal point or an exponent without a digit after it.
     MissingDigit,
-    /// Something else than `,` or `]` after an array's element.
+    /// Something other than `,` or `]` after an array's element.
     ExpectedCommaOrBracket(u8),
-    /// Something else than `,` or `}` after an object's member.
+    /// Something other than `,` or `}` after an object's member.
     ExpectedCommaOrBrace(u8),
-    /// Something else than `:` after an object's key.
+    /// Something other than `:` after an object's key.
     ExpectedColon(u8),
     /// An object's key that is not a string.
     ExpectedKey(u8),
-    /// A comma with nothing behind it.
+    /// A comma without anything after it.
     TrailingComma,
     /// A raw control character inside a string.
     ControlCharacter(u8),
-    /// A backslash followed by a character that JSON gives no meaning.
+    /// A backslash before a character that JSON does not escape.
     UnknownEscape,
     /// `\u` not followed by four hexadecimal digits.
     BadUnicodeEscape,
-    /// Half of a pair of `\u` escapes: it stands for no character.
+    /// Half of a pair of `\u` escapes, which is not a character.
     LoneSurrogate,
-    /// Something behind the end of the value.
+    /// Something after the end of the value.
     TrailingText(u8),
 }
 
@@ -122,9 +122,7 @@ impl fmt::Display for JsonProblem {
             Self::BadUnicodeEscape => {
                 f.write_str("\\u must be followed by four hexadecimal digits")
             }
-            Self::LoneSurrogate => {
-                f.write_str("half of a \\u surrogate pair stands for no character")
-            }
+            Self::LoneSurrogate => f.write_str("half of a \\u surrogate pair is not a character"),
             Self::TrailingText(byte) => write!(
                 f,
                 "only one JSON value is allowed (got {} behind it)",

@@ -1,25 +1,35 @@
-//! Walking over the tape of a checked text. Reads only; every value it hands out borrows the text.
+//! Walks over the tape of a checked text. Reads only; every returned value borrows the text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::error::JsonError;
-use super::string::unescape;
+use super::string::{needs_escape, unescape};
 use super::tape::{Kind, Node, ScanLimits, scan};
 
-/// Containers with more nodes inside than this get an index as soon as somebody looks for a single
-/// child: below, walking is as fast.
-const INDEXED_NODES: usize = 64;
+/// Containers with more nodes inside than this may get an index: below, walking is as fast.
+const MIN_INDEXED_NODES: usize = 64;
+
+/// How often all nodes of a text may be walked over before its containers get indices: most
+/// programs look at few members of a record, and an index costs more than that.
+const MAX_WALKS: usize = 8;
+
+/// Indices by the node of their container. Hashes are the same in every run.
+type Indices = HashMap<u32, Arc<[u32]>, BuildHasherDefault<DefaultHasher>>;
 
 /// A checked JSON text with its tape.
 #[derive(Debug)]
 pub struct Source<'a> {
     text: Cow<'a, str>,
     nodes: Cow<'a, [Node]>,
-    /// Of large containers in which single children were looked for: the nodes of an array's
-    /// elements in order, of an object's keys sorted by key.
-    indices: RwLock<HashMap<u32, Arc<[u32]>>>,
+    /// Nodes that were walked over to find single children of large containers.
+    walked: AtomicUsize,
+    /// Of large containers in which single children were looked for often: the nodes of an array's
+    /// elements in order, or of an object's keys, sorted by key.
+    indices: RwLock<Indices>,
 }
 
 /// One value of a text.
@@ -36,6 +46,7 @@ impl<'a> Source<'a> {
         Self {
             text: Cow::Borrowed(text),
             nodes: Cow::Borrowed(nodes),
+            walked: AtomicUsize::new(0),
             indices: RwLock::default(),
         }
     }
@@ -49,7 +60,7 @@ impl<'a> Source<'a> {
         if !scan(text, limits, &mut nodes)?.spaced {
             return Ok(Self::owned(text.to_owned(), nodes));
         }
-        let compact = without_space(text, &nodes);
+        let compact = without_space(text);
         scan(&compact, limits, &mut nodes)?;
         Ok(Self::owned(compact, nodes))
     }
@@ -59,6 +70,7 @@ impl<'a> Source<'a> {
         Source {
             text: Cow::Owned(text),
             nodes: Cow::Owned(nodes),
+            walked: AtomicUsize::new(0),
             indices: RwLock::default(),
         }
     }
@@ -81,6 +93,12 @@ impl<'a> Source<'a> {
         &self.nodes
     }
 
+    /// Whether one more walk over `nodes` nodes is still cheaper than an index.
+    fn may_walk(&self, nodes: usize) -> bool {
+        let walked = self.walked.fetch_add(nodes, Ordering::Relaxed);
+        walked <= MAX_WALKS * self.nodes.len()
+    }
+
     fn index_of(&'a self, container: View<'a>) -> Arc<[u32]> {
         let known = self
             .indices
@@ -100,12 +118,12 @@ impl<'a> Source<'a> {
 }
 
 impl<'a> View<'a> {
-    /// What it is.
+    /// The kind of the value.
     pub fn kind(self) -> Kind {
         self.node().kind
     }
 
-    /// The value's text as it stands in the source.
+    /// The value's text as it is in the source.
     pub fn text(self) -> &'a str {
         let node = self.node();
         &self.source.text[node.start as usize..node.end as usize]
@@ -126,7 +144,18 @@ impl<'a> View<'a> {
             .then(|| &self.source.text[node.start as usize + 1..node.end as usize - 1])
     }
 
-    /// Nodes inside this value: no fewer than it has elements.
+    /// Whether this is the outermost value.
+    pub fn is_root(self) -> bool {
+        self.index == 0
+    }
+
+    /// The nodes inside this value, in the order of the text.
+    pub(crate) fn inside(self) -> &'a [Node] {
+        let next = self.node().next;
+        &self.source.nodes[self.index as usize + 1..next as usize]
+    }
+
+    /// Number of nodes inside this value: at least the number of its elements.
     pub fn inner_nodes(self) -> usize {
         (self.node().next - self.index - 1) as usize
     }
@@ -164,16 +193,18 @@ impl<'a> View<'a> {
 
     /// The element at `position`.
     pub(crate) fn element(self, position: usize) -> Option<View<'a>> {
-        if position < INDEXED_NODES || self.inner_nodes() <= INDEXED_NODES {
+        let walk = position.min(self.inner_nodes());
+        if walk <= MIN_INDEXED_NODES || self.source.may_walk(walk) {
             return self.elements().nth(position);
         }
         let index = *self.source.index_of(self).get(position)?;
         Some(View { index, ..self })
     }
 
-    /// The member called `name`; of a repeated key the last one, as jq takes it.
+    /// The member with the key `name`; for a repeated key the last one, as in jq.
     pub fn member(self, name: &str) -> Option<View<'a>> {
-        if self.inner_nodes() > INDEXED_NODES {
+        let nodes = self.inner_nodes();
+        if nodes > MIN_INDEXED_NODES && !self.source.may_walk(nodes) {
             return self.indexed_member(name);
         }
         let mut found = None;
@@ -188,7 +219,7 @@ impl<'a> View<'a> {
     fn indexed_member(self, name: &str) -> Option<View<'a>> {
         let index = self.source.index_of(self);
         let key = |at: u32| View { index: at, ..self };
-        // Equal keys stand in the order of the text, so the last one not above the name is the one.
+        // Equal keys are in the order of the text, so the last one not above the name is the one.
         let behind = index.partition_point(|&at| *key(at).string() <= *name);
         let last = key(*index.get(behind.checked_sub(1)?)?);
         last.is_string(name).then_some(View {
@@ -242,10 +273,44 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// Whether a key stands in this object twice; not what is inside its members.
+    /// Whether this object itself, not a value inside it, repeats a key.
     pub(crate) fn repeats_a_key(self) -> bool {
-        let keys = self.members().map(|(key, _)| (key.string(), key));
-        has_repeated(&keys.collect::<Vec<_>>())
+        let mut keys = [self; MAX_COMPARED_KEYS];
+        for (count, (key, _)) in self.members().enumerate() {
+            if count == MAX_COMPARED_KEYS {
+                let keys = self.members().map(|(key, _)| (key.string(), key));
+                return has_repeated(&keys.collect::<Vec<_>>());
+            }
+            if keys[..count].iter().any(|other| other.is_same_string(key)) {
+                return true;
+            }
+            keys[count] = key;
+        }
+        false
+    }
+
+    /// Whether the text of this value is its canonical form: no escapes and no character that needs
+    /// one, and no key twice.
+    pub(crate) fn is_canonical(self) -> bool {
+        if self.kind() == Kind::EscapedString || needs_escape(self.text()) {
+            return false;
+        }
+        let views = (self.index..self.node().next).map(|index| View { index, ..self });
+        views
+            .filter(|view| view.kind() == Kind::Object)
+            .all(|object| !object.repeats_a_key())
+            && self
+                .inside()
+                .iter()
+                .all(|node| node.kind != Kind::EscapedString)
+    }
+
+    /// Whether two strings or keys have the same value.
+    fn is_same_string(self, other: Self) -> bool {
+        match (self.plain_string(), other.plain_string()) {
+            (Some(left), Some(right)) => left.len() == right.len() && left == right,
+            _ => self.string() == other.string(),
+        }
     }
 
     fn make_index(self) -> Arc<[u32]> {
@@ -294,12 +359,12 @@ impl<'a> Iterator for ElementViews<'a> {
     }
 }
 
-/// Up to so many keys each is compared with each: no memory is taken, and lengths nearly always
-/// differ.
-const COMPARED_KEYS: usize = 16;
+/// Up to this number of keys, each is compared with each: this takes no memory, and lengths nearly
+/// always differ.
+const MAX_COMPARED_KEYS: usize = 16;
 
 fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {
-    if members.len() <= COMPARED_KEYS {
+    if members.len() <= MAX_COMPARED_KEYS {
         return members.iter().enumerate().any(|(index, (key, _))| {
             members[..index]
                 .iter()
@@ -311,18 +376,34 @@ fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// The text without white space outside strings, which its tape knows.
-fn without_space(text: &str, nodes: &[Node]) -> String {
+/// The checked JSON `text` without white space outside strings.
+pub fn without_space(text: &str) -> String {
     let mut compact = String::with_capacity(text.len());
-    let mut from = 0;
-    for node in nodes {
-        if let Kind::PlainString | Kind::EscapedString = node.kind {
-            let (start, end) = (node.start as usize, node.end as usize);
-            compact.extend(text[from..start].split([' ', '\t', '\n', '\r']));
-            compact.push_str(&text[start..end]);
-            from = end;
-        }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let string_at = rest.find('"').unwrap_or(rest.len());
+        let (outside, from_quote) = rest.split_at(string_at);
+        compact.extend(outside.split([' ', '\t', '\n', '\r']));
+        let string_length = quoted_length(from_quote);
+        compact.push_str(&from_quote[..string_length]);
+        rest = &from_quote[string_length..];
     }
-    compact.extend(text[from..].split([' ', '\t', '\n', '\r']));
     compact
+}
+
+/// The length of the string at the beginning of `text`, with both quotes; 0 if `text` is empty.
+fn quoted_length(text: &str) -> usize {
+    let mut from = 1;
+    loop {
+        let Some(found) = text
+            .get(from..)
+            .and_then(|rest| memchr::memchr2(b'"', b'\\', rest.as_bytes()))
+        else {
+            return text.len();
+        };
+        if text.as_bytes()[from + found] == b'"' {
+            return from + found + 1;
+        }
+        from += found + 2;
+    }
 }

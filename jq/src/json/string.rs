@@ -1,8 +1,8 @@
-//! JSON strings: the value behind a text with escapes, and the text with the fewest escapes of a value. Nothing else.
+//! JSON strings: the value of a text with escapes, and the text of a value with the fewest escapes.
 
 use std::borrow::Cow;
 
-use super::tape::code_unit;
+use super::tape::{code_unit, plain_length};
 
 /// The value of a checked JSON string; `quoted` is its text with the quotes.
 pub fn unescape(quoted: &str) -> Cow<'_, str> {
@@ -22,7 +22,7 @@ pub fn unescape(quoted: &str) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
-/// Appends the character of the escape that `text` begins with, and returns what is behind the escape.
+/// Appends the character of the escape at the beginning of `text`, and returns the rest.
 fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
     let bytes = text.as_bytes();
     let unit = |from: usize| {
@@ -51,7 +51,7 @@ fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
                 6,
             ),
         },
-        // Quote, backslash and slash stand for themselves.
+        // Quote, backslash and slash represent themselves.
         other => (
             other
                 .copied()
@@ -63,20 +63,44 @@ fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
     text.get(length..).unwrap_or("")
 }
 
-/// A control character beyond the others, which jq escapes too.
+/// A control character that JSON does not escape, and that jq escapes.
 const DELETE: u8 = 0x7f;
 
-/// Appends `value` as a JSON string with quotes and the fewest escapes: quote, backslash and the control characters
-/// of ASCII, the five with a letter of their own by it.
+/// Appends `value` as jq writes a string: with quotes and the fewest escapes that JSON allows, and
+/// with an escape for U+007F.
 pub fn push_quoted(text: &mut String, value: &str) {
+    let mut rest = value;
     text.push('"');
-    let mut plain_from = 0;
-    for (at, byte) in value.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != DELETE {
-            continue;
-        }
-        text.push_str(&value[plain_from..at]);
-        plain_from = at + 1;
+    while let Some(at) = memchr::memchr(DELETE, rest.as_bytes()) {
+        push_inner(text, &rest[..at]);
+        push_code(text, DELETE);
+        rest = &rest[at + 1..];
+    }
+    push_inner(text, rest);
+    text.push('"');
+}
+
+/// Whether a checked JSON text without escapes has a character that [`push_quoted`] escapes.
+pub(crate) fn needs_escape(text: &str) -> bool {
+    memchr::memchr(DELETE, text.as_bytes()).is_some()
+}
+
+/// Appends `value` as a JSON string with quotes and the fewest escapes: quote, backslash and the
+/// control characters below U+0020, five of them by a letter.
+pub fn push_least_escaped(text: &mut String, value: &str) {
+    text.push('"');
+    push_inner(text, value);
+    text.push('"');
+}
+
+fn push_inner(text: &mut String, value: &str) {
+    let mut rest = value;
+    loop {
+        let (plain, special) = rest.split_at(plain_length(rest.as_bytes()));
+        text.push_str(plain);
+        let Some(&byte) = special.as_bytes().first() else {
+            return;
+        };
         match byte {
             b'"' => text.push_str("\\\""),
             b'\\' => text.push_str("\\\\"),
@@ -85,13 +109,15 @@ pub fn push_quoted(text: &mut String, value: &str) {
             b'\n' => text.push_str("\\n"),
             b'\r' => text.push_str("\\r"),
             b'\t' => text.push_str("\\t"),
-            control => {
-                text.push_str("\\u00");
-                text.push(char::from(b'0' + (control >> 4)));
-                text.push(char::from_digit(u32::from(control & 0xf), 16).unwrap_or('0'));
-            }
+            control => push_code(text, control),
         }
+        // All special characters have one byte.
+        rest = &special[1..];
     }
-    text.push_str(&value[plain_from..]);
-    text.push('"');
+}
+
+fn push_code(text: &mut String, control: u8) {
+    text.push_str("\\u00");
+    text.push(char::from(b'0' + (control >> 4)));
+    text.push(char::from_digit(u32::from(control & 0xf), 16).unwrap_or('0'));
 }

@@ -1,9 +1,9 @@
-//! The tape: one pass that checks a JSON text and notes where each of its values begins and ends. Copies nothing,
-//! converts nothing, never recurses; it must not know what the text is used for.
+//! The tape: one pass that checks a JSON text and records where each of its values begins and ends.
+//! Copies nothing, converts nothing, never recurses; it does not know how texts are used.
 
 use super::error::{JsonError, JsonProblem};
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -25,29 +25,29 @@ pub enum Kind {
     Object,
 }
 
-/// One value, or one key of an object. Nodes stand in the order of their text: an array is followed by its elements,
-/// an object by key, value, key, value.
+/// One value, or one key of an object. Nodes are in the order of their text: an array is followed
+/// by its elements, an object by key, value, key, value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// Offset of the first byte, quotes and brackets included.
     pub start: u32,
-    /// Offset behind the last byte.
+    /// Offset after the last byte.
     pub end: u32,
-    /// Index of the first node behind this one and all that is inside it. While a container is open, the index of the one
-    /// around it.
+    /// Index of the first node after this one and everything inside it. While a container is open:
+    /// the index of the container around it.
     pub next: u32,
     /// What it is.
     pub kind: Kind,
 }
 
-/// What a pass found out besides the nodes.
+/// The result of a pass besides the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
-    /// White space stands outside strings.
+    /// There is white space outside strings.
     pub spaced: bool,
 }
 
-/// How much a text may hold.
+/// How long a text may be, and how deep it may nest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanLimits {
     /// Bytes of the text.
@@ -57,17 +57,21 @@ pub struct ScanLimits {
 }
 
 impl ScanLimits {
-    /// The longest text that offsets of 32 bits can name, with room for quotes, nested as deep as anybody likes.
+    /// The longest text that offsets of 32 bits can express, with its quotes, at any depth.
     pub const WIDEST: Self = Self {
         bytes: (1 << 30) + 2,
         nesting: usize::MAX,
     };
 }
 
-/// What stands for the container around the outermost one.
+/// The index that represents the container around the outermost one.
 const NO_CONTAINER: u32 = u32::MAX;
 
-/// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first) with its tape.
+/// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first)
+/// with its tape.
+///
+/// # Errors
+/// The first byte that is wrong.
 pub fn scan(text: &str, limits: ScanLimits, nodes: &mut Vec<Node>) -> Result<Scan, JsonError> {
     nodes.clear();
     let longest = limits.bytes.min(ScanLimits::WIDEST.bytes);
@@ -93,7 +97,7 @@ struct Scanner<'a> {
     nesting: usize,
 }
 
-/// The containers that are open: a list on the tape itself, from the innermost outwards.
+/// The open containers: a list on the tape itself, from the innermost outwards.
 struct OpenContainers {
     innermost: u32,
     depth: usize,
@@ -131,7 +135,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Opens a container; gives whether its first value begins here. Otherwise its closing bracket is the next byte.
+    /// Opens a container; returns whether its first value begins here. Otherwise its closing
+    /// bracket is the next byte.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -171,7 +176,8 @@ impl Scanner<'_> {
         Ok(first == b'[' && next != b']')
     }
 
-    /// A value ended here; what follows closes containers or goes on to the next value. Gives whether it is the text's end.
+    /// A value ended here; what follows closes containers or begins the next value. Returns whether
+    /// the text has ended.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -192,7 +198,8 @@ impl Scanner<'_> {
             };
             let in_object = container.kind == Kind::Object;
             match (self.peek()?, in_object) {
-                // An empty container comes here too: its closing bracket is the next byte.
+                // This is also reached for an empty container: its closing bracket is the next
+                // byte.
                 (b'}', true) | (b']', false) => {
                     self.position += 1;
                     open.depth -= 1;
@@ -266,7 +273,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From a backslash to behind the escape; a pair of surrogates counts as one escape.
+    /// From a backslash to the end of the escape; a pair of surrogates counts as one escape.
     fn escape(&mut self) -> Result<(), JsonError> {
         let start = self.position;
         match self.bytes.get(start + 1) {
@@ -400,7 +407,7 @@ fn error_at(offset: usize, problem: JsonProblem) -> JsonError {
     JsonError { offset, problem }
 }
 
-/// The code unit that four hexadecimal digits stand for.
+/// The code unit of four hexadecimal digits.
 pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &byte| {
         Some(unit * 16 + char::from(byte).to_digit(16)?)
@@ -408,7 +415,7 @@ pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
 }
 
 /// How many bytes from the start of `bytes` are neither quote, backslash nor control character.
-fn plain_length(bytes: &[u8]) -> usize {
+pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     const QUOTES: u64 = ONES * b'"' as u64;
@@ -419,8 +426,9 @@ fn plain_length(bytes: &[u8]) -> usize {
         let word = u64::from_le_bytes(*chunk);
         let quote = word ^ QUOTES;
         let backslash = word ^ BACKSLASHES;
-        // Each of the three marks the high bit of the first byte that is zero, or below a space, exactly; bytes behind
-        // it may be marked wrongly by the borrow, which does not matter for the first.
+        // Each of the three marks the high bit of the first byte that is zero, or below a space,
+        // exactly; bytes behind it may be marked wrongly by the borrow, which does not matter for
+        // the first.
         let special = (quote.wrapping_sub(ONES) & !quote)
             | (backslash.wrapping_sub(ONES) & !backslash)
             | (word.wrapping_sub(SPACES) & !word);
@@ -436,7 +444,8 @@ fn plain_length(bytes: &[u8]) -> usize {
     chunks.len() * 8 + plain
 }
 
-/// Offsets fit because a record is at most [`ScanLimits::WIDEST`] long and has fewer nodes than bytes.
+/// Offsets fit because a text is at most [`ScanLimits::WIDEST`] long and has fewer nodes than
+/// bytes.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "bounded by ScanLimits::WIDEST, checked in scan"

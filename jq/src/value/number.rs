@@ -352,11 +352,24 @@ fn compare_exact(left: &Value<'_>, right: &Value<'_>) -> Ordering {
             Sign::Minus => Ordering::Less,
             Sign::NoSign | Sign::Plus => Ordering::Greater,
         },
+        // Rounding keeps the order, so only equal floating point numbers need a closer look.
+        (Ok(one @ Operand::Float(_)), Ok(two @ (Operand::Float(_) | Operand::Small(_))))
+        | (Ok(one @ Operand::Small(_)), Ok(two @ Operand::Float(_)))
+            if rounded(&one, &two) != Ordering::Equal =>
+        {
+            rounded(&one, &two)
+        }
         _ => compare_texts(
             &super::print::number_text(left),
             &super::print::number_text(right),
         ),
     }
+}
+
+/// How two numbers compare as floating point numbers.
+fn rounded(left: &Operand<'_>, right: &Operand<'_>) -> Ordering {
+    let (left, right) = (left.to_float(), right.to_float());
+    left.partial_cmp(&right).unwrap_or(Ordering::Equal)
 }
 
 /// How two JSON numbers compare by their decimal values, whatever their length and exponent.
@@ -427,21 +440,26 @@ impl<'t> Decimal<'t> {
     }
 
     fn compare_digits(&self, other: &Self) -> Ordering {
-        let digits = |number: &Self| {
-            let digits = number.whole.iter().chain(number.fraction).copied();
-            let count = number.whole.len() + number.fraction.len();
-            (digits.collect::<Vec<u8>>(), count)
-        };
-        let ((left, left_count), (right, right_count)) = (digits(self), digits(other));
-        let common = left_count.min(right_count);
-        left[..common]
-            .cmp(&right[..common])
-            .then_with(|| has_digit(&left[common..]).cmp(&has_digit(&right[common..])))
+        let digits = |number: &Self| number.whole.iter().chain(number.fraction).copied();
+        let (mut left, mut right) = (digits(self), digits(other));
+        loop {
+            return match (left.next(), right.next()) {
+                (Some(one), Some(two)) if one == two => continue,
+                (Some(one), Some(two)) => one.cmp(&two),
+                (Some(one), None) if is_significant(one) || left.any(is_significant) => {
+                    Ordering::Greater
+                }
+                (None, Some(two)) if is_significant(two) || right.any(is_significant) => {
+                    Ordering::Less
+                }
+                _ => Ordering::Equal,
+            };
+        }
     }
 }
 
-fn has_digit(digits: &[u8]) -> bool {
-    digits.iter().any(|&digit| digit != b'0')
+fn is_significant(digit: u8) -> bool {
+    digit != b'0'
 }
 
 fn saturated(exponent: &str) -> i64 {

@@ -9,14 +9,24 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::Value;
+use super::{Text, Type, Value};
+use crate::json::JsonProblem;
 use crate::json::source::View;
-use crate::json::string::push_quoted;
-use crate::json::tape::Kind;
+use crate::json::string::{needs_escape, push_quoted};
+use crate::json::tape::{Kind, ScanLimits};
 use crate::meter::{self, MAX_JSON_BYTES};
 use crate::{Exhausted, double, stack};
 
-/// The text of a number; nothing for any other value.
+/// For texts that stay within the program. Only the stack bounds their depth.
+const UNLIMITED: ScanLimits = ScanLimits {
+    bytes: MAX_JSON_BYTES,
+    nesting: usize::MAX,
+};
+
+/// A guess of the bytes of a number, or of an array or object inside another.
+const GUESSED_BYTES: usize = 16;
+
+/// The text of a number; empty for any other value.
 pub(crate) fn number_text<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
     match value {
         Value::Decimal(text) => Cow::Borrowed(text),
@@ -52,53 +62,76 @@ pub(crate) fn push_number(text: &mut String, value: &Value<'_>) {
 }
 
 impl Value<'_> {
-    /// Appends the value as JSON.
+    /// Appends the value as JSON: compact, each key once, strings with the fewest escapes, numbers
+    /// as they were written or as jq prints them.
+    ///
+    /// # Errors
+    /// [`JsonProblem::TooDeep`] and [`JsonProblem::TooLong`], if `text` with the value would not be
+    /// within `limits`; part of the value is appended then.
+    pub fn write_json(&self, text: &mut String, limits: ScanLimits) -> Result<(), JsonProblem> {
+        text.reserve(self.guessed_bytes());
+        let mut writer = Writer {
+            text,
+            limits,
+            is_metered: false,
+        };
+        let written = match self {
+            Self::Lazy(view) if writer.is_copied(*view) => writer.copy(*view),
+            value => writer.value(value, 0),
+        };
+        written.map_err(|refusal| match refusal {
+            Refusal::TooLong => JsonProblem::TooLong {
+                limit: limits.bytes,
+            },
+            Refusal::TooDeep | Refusal::Exhausted(_) => JsonProblem::TooDeep {
+                limit: limits.nesting,
+            },
+        })
+    }
+
+    /// Appends the value as JSON that stays within the program. It counts for the evaluation.
     pub(crate) fn push_json(&self, text: &mut String) -> Result<(), Exhausted> {
+        let mut writer = Writer {
+            text,
+            limits: UNLIMITED,
+            is_metered: true,
+        };
+        writer.value(self, 0).map_err(|refusal| match refusal {
+            Refusal::TooLong => Exhausted::Json(MAX_JSON_BYTES >> 20),
+            Refusal::TooDeep => Exhausted::Nesting,
+            Refusal::Exhausted(exhausted) => exhausted,
+        })
+    }
+
+    /// The text of a number: as it was written, or as jq prints it; `None` for any other value.
+    pub fn number_text(&self) -> Option<Cow<'_, str>> {
+        (self.kind() == Type::Number).then(|| number_text(self))
+    }
+
+    /// About how long the value is as JSON: exact for what nearly all programs give.
+    fn guessed_bytes(&self) -> usize {
         match self {
-            Self::Null => text.push_str("null"),
-            Self::Boolean(false) => text.push_str("false"),
-            Self::Boolean(true) => text.push_str("true"),
-            Self::Integer(_)
-            | Self::BigInteger(_)
-            | Self::Float(_)
-            | Self::Decimal(_)
-            | Self::OwnedDecimal(_) => push_number(text, self),
-            Self::String(string) => {
-                room(text, string.len())?;
-                push_quoted(text, string);
-            }
-            Self::Lazy(view) => {
-                room(text, view.text().len())?;
-                return push_view(text, *view);
-            }
             Self::Array(elements) => {
-                stack::check()?;
-                room(text, 0)?;
-                text.push('[');
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    element.push_json(text)?;
-                }
-                text.push(']');
+                let inner = |element: &Self| element.guessed_inner_bytes() + 1;
+                1 + elements.iter().map(inner).sum::<usize>()
             }
             Self::Object(object) => {
-                stack::check()?;
-                room(text, 0)?;
-                text.push('{');
-                for (index, (key, value)) in object.entries().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    push_quoted(text, key);
-                    text.push(':');
-                    value.push_json(text)?;
-                }
-                text.push('}');
+                let member =
+                    |(key, value): &(Text<'_>, Self)| key.len() + 4 + value.guessed_inner_bytes();
+                1 + object.entries().map(member).sum::<usize>()
             }
+            value => value.guessed_inner_bytes(),
         }
-        Ok(())
+    }
+
+    fn guessed_inner_bytes(&self) -> usize {
+        match self {
+            Self::String(string) => string.len() + 2,
+            Self::Lazy(view) => view.text().len(),
+            Self::Decimal(text) => text.len(),
+            Self::Null | Self::Boolean(_) => 5,
+            _ => GUESSED_BYTES,
+        }
     }
 
     /// The value as JSON.
@@ -117,7 +150,16 @@ impl Value<'_> {
     /// JSON cut to fewer than `room` bytes, as jq cuts it.
     pub(crate) fn excerpt(&self, room: usize) -> String {
         let mut json = String::new();
-        if self.push_json(&mut json).is_err() {
+        let limits = ScanLimits {
+            bytes: room,
+            ..UNLIMITED
+        };
+        let mut writer = Writer {
+            text: &mut json,
+            limits,
+            is_metered: false,
+        };
+        if let Err(Refusal::TooDeep | Refusal::Exhausted(_)) = writer.value(self, 0) {
             "...".clone_into(&mut json);
         }
         if json.len() >= room {
@@ -132,57 +174,187 @@ impl Value<'_> {
     }
 }
 
-/// Fails if JSON gets too long.
-fn room(json: &str, more: usize) -> Result<(), Exhausted> {
-    if json.len() + more > MAX_JSON_BYTES {
-        return Err(Exhausted::Json(MAX_JSON_BYTES >> 20));
-    }
-    meter::room(json.len() + more)
+/// Why a value is not written.
+enum Refusal {
+    /// The text would be longer than the limit.
+    TooLong,
+    /// The value nests deeper than the limit or the stack allows.
+    TooDeep,
+    /// The evaluation may use no more.
+    Exhausted(Exhausted),
 }
 
-/// Appends a value of a record in canonical form: each key once, at its first place and with its
-/// last value.
-fn push_view(text: &mut String, view: View<'_>) -> Result<(), Exhausted> {
-    match view.kind() {
-        Kind::Null | Kind::False | Kind::True | Kind::Number | Kind::PlainString => {
-            text.push_str(view.text());
+impl From<Exhausted> for Refusal {
+    fn from(exhausted: Exhausted) -> Self {
+        Self::Exhausted(exhausted)
+    }
+}
+
+/// Writes one value.
+struct Writer<'t> {
+    text: &'t mut String,
+    limits: ScanLimits,
+    /// The text counts for the evaluation.
+    is_metered: bool,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value<'_>, depth: usize) -> Result<(), Refusal> {
+        match value {
+            Value::Null => self.text.push_str("null"),
+            Value::Boolean(false) => self.text.push_str("false"),
+            Value::Boolean(true) => self.text.push_str("true"),
+            Value::Integer(_)
+            | Value::BigInteger(_)
+            | Value::Float(_)
+            | Value::Decimal(_)
+            | Value::OwnedDecimal(_) => push_number(self.text, value),
+            Value::String(string) => {
+                self.room(string.len())?;
+                push_quoted(self.text, string);
+            }
+            Value::Lazy(view) => {
+                self.room(view.text().len())?;
+                return self.view(*view, depth);
+            }
+            Value::Array(elements) => {
+                let inner = self.deeper(depth)?;
+                self.room(0)?;
+                self.text.push('[');
+                for (index, element) in elements.iter().enumerate() {
+                    self.comma(index);
+                    self.value(element, inner)?;
+                }
+                self.text.push(']');
+            }
+            Value::Object(object) => {
+                let inner = self.deeper(depth)?;
+                self.room(0)?;
+                self.text.push('{');
+                for (index, (key, value)) in object.entries().enumerate() {
+                    self.comma(index);
+                    push_quoted(self.text, key);
+                    self.text.push(':');
+                    self.value(value, inner)?;
+                }
+                self.text.push('}');
+            }
         }
-        Kind::EscapedString => push_quoted(text, &view.string()),
-        Kind::Array => {
-            stack::check()?;
-            text.push('[');
+        self.check_length()
+    }
+
+    /// A value of a record in canonical form: each key once, at its first place and with its last
+    /// value.
+    fn view(&mut self, view: View<'_>, depth: usize) -> Result<(), Refusal> {
+        match view.kind() {
+            Kind::Null | Kind::False | Kind::True | Kind::Number => {
+                self.text.push_str(view.text());
+            }
+            Kind::PlainString | Kind::EscapedString => push_quoted(self.text, &view.string()),
+            Kind::Array | Kind::Object => {
+                let inner = self.deeper(depth)?;
+                if is_plain(view) {
+                    self.text.push_str(view.text());
+                } else {
+                    self.container(view, inner)?;
+                }
+            }
+        }
+        self.check_length()
+    }
+
+    /// The elements or members of a value of a record, with brackets.
+    fn container(&mut self, view: View<'_>, inner: usize) -> Result<(), Refusal> {
+        if view.kind() == Kind::Array {
+            self.text.push('[');
             for (index, element) in view.elements().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                push_view(text, element)?;
+                self.comma(index);
+                self.view(element, inner)?;
             }
-            text.push(']');
+            self.text.push(']');
+            return Ok(());
         }
-        Kind::Object => {
-            stack::check()?;
-            text.push('{');
-            if view.repeats_a_key() {
-                for (index, (key, value)) in view.unique_members().into_iter().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    push_quoted(text, &key);
-                    text.push(':');
-                    push_view(text, value)?;
-                }
-            } else {
-                for (index, (key, value)) in view.members().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    push_view(text, key)?;
-                    text.push(':');
-                    push_view(text, value)?;
-                }
+        self.text.push('{');
+        if view.repeats_a_key() {
+            for (index, (key, value)) in view.unique_members().into_iter().enumerate() {
+                self.comma(index);
+                push_quoted(self.text, &key);
+                self.text.push(':');
+                self.view(value, inner)?;
             }
-            text.push('}');
+        } else {
+            for (index, (key, value)) in view.members().enumerate() {
+                self.comma(index);
+                self.view(key, inner)?;
+                self.text.push(':');
+                self.view(value, inner)?;
+            }
+        }
+        self.text.push('}');
+        Ok(())
+    }
+
+    fn comma(&mut self, index: usize) {
+        if index > 0 {
+            self.text.push(',');
         }
     }
-    Ok(())
+
+    /// Whether the text of a whole value of a record is its canonical form, and surely within the
+    /// limit of depth. A record itself was checked when it was read.
+    fn is_copied(&self, view: View<'_>) -> bool {
+        let containers = view
+            .inside()
+            .iter()
+            .filter(|node| matches!(node.kind, Kind::Array | Kind::Object));
+        (view.is_root() || containers.count() < self.limits.nesting) && view.is_canonical()
+    }
+
+    fn copy(&mut self, view: View<'_>) -> Result<(), Refusal> {
+        self.text.push_str(view.text());
+        self.check_length()
+    }
+
+    fn deeper(&self, depth: usize) -> Result<usize, Refusal> {
+        if self.is_metered {
+            stack::check()?;
+        }
+        if depth < self.limits.nesting && stack::has_room() {
+            Ok(depth + 1)
+        } else {
+            Err(Refusal::TooDeep)
+        }
+    }
+
+    /// Fails if the evaluation has no memory for so many bytes more.
+    fn room(&self, more: usize) -> Result<(), Refusal> {
+        if !self.is_metered {
+            return Ok(());
+        }
+        if self.text.len() + more > self.limits.bytes {
+            return Err(Refusal::TooLong);
+        }
+        Ok(meter::room(self.text.len() + more)?)
+    }
+
+    fn check_length(&self) -> Result<(), Refusal> {
+        if self.text.len() > self.limits.bytes {
+            return Err(Refusal::TooLong);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the text of an array or object is its canonical form, because it contains neither an
+/// array or object, nor an escape, nor a character that needs one, nor a key twice.
+fn is_plain(view: View<'_>) -> bool {
+    let is_plain_scalar = |kind| {
+        matches!(
+            kind,
+            Kind::Null | Kind::False | Kind::True | Kind::Number | Kind::PlainString
+        )
+    };
+    view.inside().iter().all(|node| is_plain_scalar(node.kind))
+        && !needs_escape(view.text())
+        && !view.repeats_a_key()
 }

@@ -224,8 +224,7 @@ async fn a_line_that_is_not_json_is_named_by_file_and_line() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_as_that()
--> Result<()> {
+async fn an_expression_that_recurses_without_end_is_reported_with_its_record() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
     // More than the stack of a task's thread, so that the stack is exhausted before the memory is.
@@ -233,7 +232,7 @@ async fn a_task_that_overflows_the_stack_takes_only_its_process_and_is_reported_
     mistake
         .fails_with(
             "overflow",
-            &["stack", "spec.pipeline.source.items.values[1]"],
+            &["no end", "spec.pipeline.source.items.values[1]"],
         )
         .await
 }

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
-use zephyr_engine::expr::STACK_BYTES;
+use zephyr_engine::expr::{STACK_BYTES, declare_stack};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
@@ -591,6 +591,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
 async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
     let (answer, errors) = oneshot::channel();
     let check = move || {
+        declare_stack(STACK_BYTES);
         // Nobody waits for the result any more if the coordinator is shutting down.
         let _gone = answer.send(check_expressions(&pipeline));
     };

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use zephyr_engine::expr::declare_stack;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
@@ -279,12 +280,17 @@ impl TaskRunner {
             let thread = std::thread::Builder::new()
                 .name("task".to_owned())
                 .stack_size(TASK_STACK_BYTES);
-            let running = thread
-                .spawn_scoped(scope, || self.run_short_ones())
-                .map_err(|source| ChildError::Thread {
-                    name: "task",
-                    source,
-                })?;
+            let work = || {
+                declare_stack(TASK_STACK_BYTES);
+                self.run_short_ones()
+            };
+            let running =
+                thread
+                    .spawn_scoped(scope, work)
+                    .map_err(|source| ChildError::Thread {
+                        name: "task",
+                        source,
+                    })?;
             // A panic outside of any task is a bug of this process, which then ends, as it would
             // after a panic on this thread.
             running.join().unwrap_or_else(|panic| resume_unwind(panic))

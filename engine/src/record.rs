@@ -1,21 +1,26 @@
 //! A record: one JSON value as the engine represents it. Deliberately opaque: the rest of the
 //! engine sees text, keys and results of expressions, never a parsed tree, so that the
-//! representation can change for speed. No type of a JSON or jq library appears in a signature
-//! here.
+//! representation can change for speed.
 //!
 //! # Guarantees
 //! - The text is kept as it was read, except for white space outside strings: escapes and numbers
 //!   keep their spelling (`0.10`, `1e400` and `12345678901234567890` stay as written).
 //! - Everything is checked once, when a record is made from foreign bytes. After that no operation
 //!   can fail because of the text.
-//! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own, see `number`).
+//! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own,
+//!   see `number`).
 //! - An object may repeat a key. The text keeps both; a lookup returns the last one, as in jq.
-//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and more levels or bytes
-//!   than the job's [`Limits`] are refused, with the offset of the byte.
+//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and
+//!   more levels or bytes than the job's [`Limits`] are refused, with the offset of the byte.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
+
+use zephyr_jq::Value;
+use zephyr_jq::json::{
+    JsonProblem, Node, Source, push_least_escaped, scan, unescape, without_space,
+};
 
 pub use error::{LINE_LIMIT_FIELD, NESTING_FIELD, RecordError, RecordProblem};
 pub use limits::{
@@ -23,32 +28,22 @@ pub use limits::{
 };
 pub use select::{FieldPath, FieldPathError, SelectError, Selection, SelectionError};
 
-pub(crate) use census::{Census, PRESIZED};
+pub(crate) use census::Census;
 
-pub(crate) use string::push_quoted;
-pub(crate) use tape::Kind;
-pub(crate) use view::View;
-
-mod canonical;
 mod census;
 mod compose;
 mod error;
 mod limits;
 mod select;
-mod string;
-mod tape;
 #[cfg(test)]
 pub(crate) mod tests;
-mod view;
 
-pub(crate) use canonical::unique_members;
-
-/// One JSON value: its text, and on demand a tape over it. Equality is equality of text; for equality of values
-/// compare [`KeyBytes`](crate::key::KeyBytes).
+/// One JSON value: its text, and on demand a tape over it. Equality is equality of text; for
+/// equality of values compare [`KeyBytes`](crate::key::KeyBytes).
 pub struct Record {
     /// Exactly one checked JSON value without white space outside strings.
     text: Box<str>,
-    tape: OnceLock<Box<[tape::Node]>>,
+    tape: OnceLock<Box<[Node]>>,
 }
 
 /// Records larger than this get a tape with exactly the needed size, created in place, because
@@ -59,7 +54,7 @@ const LONG_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub struct RecordParser {
     limits: Limits,
-    nodes: Vec<tape::Node>,
+    nodes: Vec<Node>,
 }
 
 impl RecordParser {
@@ -83,6 +78,9 @@ impl RecordParser {
 
     /// Checks `bytes`, which must be exactly one JSON value, with any white space around and inside
     /// it.
+    ///
+    /// # Errors
+    /// The first byte that is wrong, and why.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
         let limit = self.limits.bytes;
         if bytes.len() > limit {
@@ -93,13 +91,12 @@ impl RecordParser {
         }
         let text = std::str::from_utf8(bytes).map_err(|error| RecordError {
             offset: error.valid_up_to(),
-            problem: RecordProblem::NotUtf8,
+            problem: RecordProblem::Json(JsonProblem::NotUtf8),
         })?;
         if text.len() > LONG_BYTES {
             return self.parse_long(text);
         }
-        let scan = tape::scan(text, &self.limits, &mut self.nodes)?;
-        if scan.spaced {
+        if scan(text, self.limits.of_scan(), &mut self.nodes)?.spaced {
             return Ok(Record::trusted(without_space(text)));
         }
         let record = Record::trusted(text.to_owned());
@@ -123,7 +120,7 @@ impl RecordParser {
             });
         }
         let mut nodes = Vec::with_capacity(census.nodes);
-        if tape::scan(text, &self.limits, &mut nodes)?.spaced {
+        if scan(text, self.limits.of_scan(), &mut nodes)?.spaced {
             drop(nodes);
             return Ok(Record::trusted(without_space(text)));
         }
@@ -139,13 +136,14 @@ impl Record {
         RecordParser::new().parse(bytes)
     }
 
-    /// The record of a text that an operator wrote into a shuffle: it was within the job's limits when it was made.
+    /// The record of a text that an operator wrote into a shuffle: it was within the job's limits
+    /// when it was made.
     pub(crate) fn parse_written(bytes: &[u8]) -> Result<Self, RecordError> {
         RecordParser::within(Limits::WIDEST).parse(bytes)
     }
 
-    /// The record of a line of a text file: a JSON string with the fewest escapes. The quotes do not count as length, but
-    /// escapes do: the record has to be read again as a line of JSON.
+    /// The record of a line of a text file: a JSON string with the fewest escapes. The quotes do
+    /// not count as length, but escapes do: the record has to be read again as a line of JSON.
     pub fn from_text_line(line: &str, limits: &Limits) -> Result<Self, RecordError> {
         let refused = |problem| RecordError { offset: 0, problem };
         if !limits.surely_have_room(line.len()) {
@@ -160,7 +158,7 @@ impl Record {
             }
         }
         let mut text = String::with_capacity(line.len() + limits::QUOTES_BYTES);
-        push_quoted(&mut text, line);
+        push_least_escaped(&mut text, line);
         if text.len() > limits.bytes + limits::QUOTES_BYTES {
             return Err(refused(RecordProblem::TooLong {
                 limit: limits.bytes,
@@ -194,15 +192,14 @@ impl Record {
         self.text.into_string().into_bytes()
     }
 
-    /// The value of a record that is a JSON string, escapes resolved; `None` for any other record. A sink of text
-    /// lines writes this, and must refuse or escape line breaks in it.
+    /// The value of a record that is a JSON string, escapes resolved; `None` for any other record.
+    /// A sink of text lines writes this, and must refuse or escape line breaks in it.
     pub fn as_string(&self) -> Option<Cow<'_, str>> {
-        self.text
-            .starts_with('"')
-            .then(|| string::unescape(&self.text))
+        self.text.starts_with('"').then(|| unescape(&self.text))
     }
 
-    /// What kind of value this is, as jq's `type` names it: `null`, `boolean`, `number`, `string`, `array` or `object`.
+    /// The kind of value, as jq's `type` names it: `null`, `boolean`, `number`, `string`, `array`
+    /// or `object`.
     pub fn type_name(&self) -> &'static str {
         match self.text.as_bytes().first() {
             Some(b'n') => "null",
@@ -228,20 +225,18 @@ impl Record {
                 .map_or(0, |nodes| std::mem::size_of_val(&**nodes))
     }
 
-    /// The same value in the canonical form that expressions write: each key once, strings with the
-    /// fewest escapes, numbers unchanged.
-    pub(crate) fn to_canonical(&self) -> Self {
-        let view = self.view();
-        if canonical::is_surely_canonical(view, self.nodes()) {
-            return self.clone();
+    /// Passes the record as a value of jq to `take`. The value borrows this record.
+    pub(crate) fn with_value<T>(&self, take: impl FnOnce(Value<'_>) -> T) -> T {
+        if let Some(scalar) = Value::of_scalar(&self.text) {
+            return take(scalar);
         }
-        let mut text = String::with_capacity(self.text.len());
-        canonical::push_canonical(&mut text, view);
-        Self::trusted(text)
+        let source = self.source();
+        take(Value::of(source.root()))
     }
 
-    pub(crate) fn view(&self) -> View<'_> {
-        View::root(&self.text, self.nodes())
+    /// The text with its tape, over which jq's values are places.
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::new(&self.text, self.nodes())
     }
 
     /// A record of text known to be one compact JSON value.
@@ -249,8 +244,8 @@ impl Record {
         debug_assert!(
             !cfg!(test)
                 || matches!(
-                    tape::scan(&text, &Limits::WIDEST, &mut Vec::new()),
-                    Ok(tape::Scan { spaced: false })
+                    scan(&text, Limits::WIDEST.of_scan(), &mut Vec::new()),
+                    Ok(zephyr_jq::json::Scan { spaced: false })
                 ),
             "not a compact JSON text: {text}"
         );
@@ -260,15 +255,15 @@ impl Record {
         }
     }
 
-    fn nodes(&self) -> &[tape::Node] {
+    fn nodes(&self) -> &[Node] {
         self.tape.get_or_init(|| {
             let mut nodes = Vec::new();
             if self.text.len() > LONG_BYTES {
                 nodes.reserve_exact(Census::of(&self.text).nodes);
             }
             // The text was checked when the record was made, so the pass cannot fail.
-            let scan = tape::scan(&self.text, &Limits::WIDEST, &mut nodes);
-            debug_assert!(scan.is_ok(), "the text of a record is valid");
+            let scanned = scan(&self.text, Limits::WIDEST.of_scan(), &mut nodes);
+            debug_assert!(scanned.is_ok(), "the text of a record is valid");
             nodes.into_boxed_slice()
         })
     }
@@ -302,37 +297,5 @@ impl fmt::Debug for Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-/// The checked JSON `text` without white space outside strings.
-fn without_space(text: &str) -> String {
-    let mut compact = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let string_at = rest.find('"').unwrap_or(rest.len());
-        let (outside, from_quote) = rest.split_at(string_at);
-        compact.extend(outside.split([' ', '\t', '\n', '\r']));
-        let string_length = quoted_length(from_quote);
-        compact.push_str(&from_quote[..string_length]);
-        rest = &from_quote[string_length..];
-    }
-    compact
-}
-
-/// The length of the string at the beginning of `text`, with both quotes; 0 if `text` is empty.
-fn quoted_length(text: &str) -> usize {
-    let mut from = 1;
-    loop {
-        let Some(found) = text
-            .get(from..)
-            .and_then(|rest| memchr::memchr2(b'"', b'\\', rest.as_bytes()))
-        else {
-            return text.len();
-        };
-        if text.as_bytes()[from + found] == b'"' {
-            return from + found + 1;
-        }
-        from += found + 2;
     }
 }

@@ -1,0 +1,276 @@
+//! The expressions of pipelines, jq, behind one small interface: compile a text once, evaluate it
+//! on records. The language itself is zephyr-jq's. This adds what a job needs: limits for outputs,
+//! memory and length, named values, and errors as sentences. No type of zephyr-jq is in a
+//! signature.
+//!
+//! - Results are written in one canonical form: compact, keys in the order in which the expression
+//!   made them, strings with the fewest escapes, computed numbers as jq prints them (`3`, `0.1`,
+//!   `1e+17`; NaN as `null`, infinities as ±1.7976931348623157e+308). A number that the expression
+//!   did not change keeps its text: `0.10`, `1e400`, `-0`, `12345678901234567890`.
+//! - A result that nests deeper or is longer than a record may is an error.
+//! - Recursion without end is an error, if the thread has declared its stack: a thread that
+//!   evaluates expressions should have [`STACK_BYTES`] and call [`declare_stack`]. Compiling is
+//!   safe anywhere.
+
+use std::ops::ControlFlow;
+
+use zephyr_jq::json::Source;
+use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Options, Program, Reach};
+
+pub use error::{CompileError, EvaluationError, ValueError};
+pub use value::Value;
+pub use zephyr_jq::{STACK_BYTES, declare_stack};
+
+use crate::pipeline::Values;
+use crate::record::{Census, Limits, NoRoom, Record};
+
+mod error;
+#[cfg(test)]
+mod tests;
+mod value;
+
+/// The longest expression, in bytes. Parsing recurses with the nesting of the text, so its length
+/// bounds the stack.
+pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
+
+/// The most results of one expression for one record: an expression that makes more has no end, or
+/// should be several steps.
+pub const MAX_OUTPUTS: u64 = 1_000_000;
+
+/// A compiled expression; shared freely between threads.
+pub struct Expression {
+    source: String,
+    program: Program,
+    /// The named values, in the order of their names; null for those that it does not name.
+    values: Vec<Source<'static>>,
+    limits: Limits,
+    /// Its result becomes a key, which takes memory of its own.
+    is_key: bool,
+}
+
+impl Expression {
+    /// Compiles jq `source`, without named values.
+    ///
+    /// # Errors
+    /// As [`Expression::compile_with`].
+    pub fn compile(source: &str) -> Result<Self, CompileError> {
+        Self::compile_with(source, &Values::new())
+    }
+
+    /// Compiles jq `source`; the named values are its variables.
+    ///
+    /// The compiler recurses, so this runs on a short-lived thread with a stack that no text within
+    /// [`MAX_EXPRESSION_BYTES`] overflows: the answer is the same on every thread.
+    ///
+    /// # Errors
+    /// The text is no expression, or one that is not allowed. The error says where and why, in
+    /// words for the person who wrote it.
+    pub fn compile_with(source: &str, values: &Values) -> Result<Self, CompileError> {
+        if source.len() > MAX_EXPRESSION_BYTES {
+            return Err(CompileError::too_long(source));
+        }
+        // jq reads it as `.`, but whoever writes it has forgotten something.
+        if Program::is_blank(source) {
+            return Err(CompileError::empty());
+        }
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("compile".to_owned())
+                .stack_size(STACK_BYTES);
+            let compile = || {
+                declare_stack(STACK_BYTES);
+                Self::compile_here(source, values)
+            };
+            let compiled = thread
+                .spawn_scoped(scope, compile)
+                .map(std::thread::ScopedJoinHandle::join);
+            compiled
+                .unwrap_or_else(|_| Ok(Err(CompileError::no_thread())))
+                .unwrap_or_else(|_| Err(CompileError::panicked()))
+        })
+    }
+
+    fn compile_here(source: &str, values: &Values) -> Result<Self, CompileError> {
+        let options = Options {
+            variables: values.keys().cloned().collect(),
+        };
+        let program = Program::compile(source, &options)?;
+        let value = |(name, text): (&String, &String)| {
+            // A table may be large, and only the expressions that name it keep a copy.
+            let is_named = source.contains(&format!("${name}"));
+            let text = if is_named { text.as_str() } else { "null" };
+            Source::parse(text, Limits::WIDEST.of_scan())
+                .map_err(|error| CompileError::of_value(name, &error))
+        };
+        let values = values.iter().map(value).collect::<Result<_, _>>()?;
+        Ok(Self {
+            source: source.to_owned(),
+            program,
+            values,
+            limits: Limits::default(),
+            is_key: false,
+        })
+    }
+
+    /// The same expression with other limits for what it is given and what it makes.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        // A worker with much memory may use it; the steps still bound what has no end.
+        let bytes = match limits.memory_bytes {
+            usize::MAX => MAX_HELD_BYTES,
+            known => known.max(MAX_HELD_BYTES),
+        };
+        let steps = MAX_STEPS;
+        let program = self.program.with_limits(zephyr_jq::Limits { bytes, steps });
+        Self {
+            limits,
+            program,
+            ..self
+        }
+    }
+
+    /// The same expression, to give keys.
+    #[must_use]
+    pub(crate) fn for_keys(self) -> Self {
+        Self {
+            is_key: true,
+            ..self
+        }
+    }
+
+    /// The text this was compiled from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Gives every result of the expression for `record` to `receive`, in order and one by one,
+    /// until `receive` breaks off. Results that were given before an error stay given.
+    ///
+    /// # Errors
+    /// The expression raises an error, has too many results, recurses without end, or the record
+    /// needs more memory than a task has.
+    pub fn evaluate(
+        &self,
+        record: &Record,
+        receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EvaluationError> {
+        if !self.limits.surely_have_room(record.as_json().len()) {
+            self.find_room(record)?;
+        }
+        record.with_value(|input| self.run(input, receive))
+    }
+
+    fn run<'v>(
+        &'v self,
+        input: zephyr_jq::Value<'v>,
+        receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EvaluationError> {
+        let variables: Vec<_> = self
+            .values
+            .iter()
+            .map(|value| zephyr_jq::Value::of(value.root()))
+            .collect();
+        let mut outputs = 0_u64;
+        let mut has_too_many = false;
+        let end = self.program.run(input, &variables, &mut |output| {
+            outputs += 1;
+            if outputs > MAX_OUTPUTS {
+                has_too_many = true;
+                return ControlFlow::Break(());
+            }
+            receive(Value::new(output, self.limits))
+        });
+        if has_too_many {
+            return Err(EvaluationError::TooManyOutputs);
+        }
+        end.map_err(|error| EvaluationError::failed(&error))
+    }
+
+    /// Fails if there is no memory for the record, for the values that the expression may make of
+    /// it, and for a result of the record's length. What the expression makes besides is not known
+    /// before.
+    fn find_room(&self, record: &Record) -> Result<(), EvaluationError> {
+        let text = record.as_json_str();
+        let whole = Census::of(text);
+        // The line that it was read from, the record, and its result.
+        let mut needed_bytes = 3 * text.len() + whole.tape_bytes();
+        let room_bytes = self.limits.memory_bytes;
+        let refused = |needed_bytes| {
+            Err(EvaluationError::NoRoom(NoRoom {
+                needed_bytes,
+                room_bytes,
+            }))
+        };
+        if needed_bytes > room_bytes {
+            return refused(needed_bytes);
+        }
+        needed_bytes += self.value_bytes(record, whole);
+        if needed_bytes > room_bytes {
+            return refused(needed_bytes);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the values that the expression may make of a record, and of a result as it grows.
+    fn value_bytes(&self, record: &Record, whole: Census) -> usize {
+        // A key grows as it is written, too.
+        let looked_up =
+            |census: Census| census.sorting_bytes + 2 * census.key_bytes * usize::from(self.is_key);
+        let made = |census: Census, text: &str| {
+            let values = if self.program.makes_copies() {
+                census.value_bytes
+            } else {
+                census.string_bytes + census.sorting_bytes
+            };
+            values + text.len()
+        };
+        let source = record.source();
+        match self.program.reach() {
+            Reach::Path(names) if names.is_empty() => looked_up(whole),
+            Reach::Path(names) => {
+                let found = names
+                    .iter()
+                    .try_fold(source.root(), |view, name| view.member(name));
+                found.map_or(0, |view| looked_up(Census::of(view.text())))
+            }
+            Reach::Members(names) if record.type_name() == "object" => {
+                let members = names.iter().filter_map(|name| source.root().member(name));
+                members
+                    .map(|member| made(Census::of(member.text()), member.text()))
+                    .sum()
+            }
+            Reach::Members(_) | Reach::Whole => made(whole, record.as_json_str()),
+        }
+    }
+
+    /// Evaluates an expression that must have exactly one result, and lets `take` use it.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`], or the number of results that there were instead of one.
+    pub fn evaluate_one<T>(
+        &self,
+        record: &Record,
+        take: impl FnOnce(Value<'_>) -> T,
+    ) -> Result<T, EvaluationError> {
+        let mut take = Some(take);
+        let mut taken = None;
+        let mut outputs = 0_u64;
+        self.evaluate(record, &mut |value| {
+            outputs += 1;
+            if let Some(take) = take.take() {
+                taken = Some(take(value));
+            }
+            ControlFlow::Continue(())
+        })?;
+        match taken {
+            Some(taken) if outputs == 1 => Ok(taken),
+            Some(_) | None => Err(EvaluationError::NotOneOutput { outputs }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}
