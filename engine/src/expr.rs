@@ -123,8 +123,8 @@ impl Expression {
         let steps = MAX_STEPS;
         let program = self.program.with_limits(zephyr_jq::Limits { bytes, steps });
         Self {
-            limits,
             program,
+            limits,
             ..self
         }
     }
