@@ -13,6 +13,10 @@ use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
 use zephyr_jq::{Error, Program, STACK_BYTES, Value, declare_stack};
 
+/// JSON of all results of one case, which are kept until the last one is there: more than the
+/// largest record has.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The jq expression
@@ -51,18 +55,22 @@ fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
         let place = || format!("{name}, line {}", index + 1);
         let source = Source::parse(&line, ScanLimits::WIDEST).with_context(place)?;
         let mut written = Ok(());
+        let mut outputs = 0;
         let end = program.run(Value::of(source.root()), &[], &mut |value| {
-            written = value
-                .to_json()
-                .map_err(|_| anyhow!("the result nests too deep"))
-                .and_then(|json| Ok(writeln!(out, "{json}")?));
+            written = match value.to_json() {
+                // As in a job.
+                _ if outputs == MAX_OUTPUTS => Err(anyhow!(too_many_outputs())),
+                Ok(json) => writeln!(out, "{json}").map_err(Into::into),
+                Err(exhausted) => Err(exhausted.into()),
+            };
+            outputs += 1;
             if written.is_ok() {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         });
-        written?;
+        written.with_context(place)?;
         if let Err(error) = end {
             bail!("{}: {error}", place());
         }
@@ -91,7 +99,7 @@ fn answer_cases(cases: &Path) -> Result<()> {
         // A separate thread, so that the others are answered whatever happens in this one.
         let answer = on_big_stack(|| answer(&line));
         let answer =
-            answer.unwrap_or_else(|_| refused(&[], "the evaluator failed on the expression"));
+            answer.unwrap_or_else(|_| refused("", "the evaluator failed on the expression"));
         writeln!(out, "{answer}")?;
         out.flush()?;
     }
@@ -104,7 +112,7 @@ fn answer(line: &str) -> String {
         Ok(case) => case,
         Err(error) => {
             return refused(
-                &[],
+                "",
                 &format!(
                     "the line is not a case: {error}; {{\"program\": \"…\", \"input\": …}} is expected"
                 ),
@@ -113,41 +121,55 @@ fn answer(line: &str) -> String {
     };
     let program = match compile(&case.program) {
         Ok(program) => program,
-        Err(message) => return refused(&[], &message),
+        Err(message) => return refused("", &message),
     };
     let input = case.input.map_or("null", RawValue::get);
     let source = match Source::parse(input, ScanLimits::WIDEST) {
         Ok(source) => source,
-        Err(error) => return refused(&[], &format!("input: {error}")),
+        Err(error) => return refused("", &format!("input: {error}")),
     };
-    let mut outputs = Vec::new();
+    let (mut outputs, mut count) = (String::new(), 0);
     let mut failure = None;
     let end = program.run(Value::of(source.root()), &[], &mut |value| {
+        count += 1;
         match value.to_json() {
             // As in a job. A case with endless outputs must not prevent the answers to the others.
-            Ok(json) if (outputs.len() as u64) < MAX_OUTPUTS => {
-                outputs.push(json);
+            Ok(_) if count > MAX_OUTPUTS => failure = Some(too_many_outputs()),
+            Ok(json) if outputs.len() + json.len() > MAX_ANSWER_BYTES => {
+                let most = MAX_ANSWER_BYTES >> 20;
+                failure = Some(format!(
+                    "the outputs are too long; {most} MiB for one input are allowed"
+                ));
+            }
+            Ok(json) => {
+                if !outputs.is_empty() {
+                    outputs.push(',');
+                }
+                outputs.push_str(&json);
                 return ControlFlow::Continue(());
             }
-            Ok(_) => failure = Some(format!("there are more than {MAX_OUTPUTS} outputs")),
-            Err(_) => failure = Some("the output nests too deep".to_owned()),
+            Err(exhausted) => failure = Some(exhausted.to_string()),
         }
         ControlFlow::Break(())
     });
     match failure.or_else(|| end.err().map(|error: Error<'_>| error.to_string())) {
-        None => format!("{{\"outputs\":[{}]}}", outputs.join(",")),
+        None => format!("{{\"outputs\":[{outputs}]}}"),
         Some(message) => refused(&outputs, &message),
     }
 }
 
+fn too_many_outputs() -> String {
+    format!("there are more than {MAX_OUTPUTS} outputs")
+}
+
 /// The answer to a case that fails, with the outputs that came before the failure.
-fn refused(outputs: &[String], message: &str) -> String {
+fn refused(outputs: &str, message: &str) -> String {
     let mut quoted = String::new();
     zephyr_jq::json::push_quoted(&mut quoted, message);
     if outputs.is_empty() {
         return format!("{{\"error\":{quoted}}}");
     }
-    format!("{{\"outputs\":[{}],\"error\":{quoted}}}", outputs.join(","))
+    format!("{{\"outputs\":[{outputs}],\"error\":{quoted}}}")
 }
 
 fn compile(expression: &str) -> Result<Program, String> {

@@ -67,13 +67,16 @@ fn each_case_is_answered_whatever_becomes_of_the_others() {
         r"not a case",
         r#"{"program":"repeat(1)"}"#,
         r#"{"program":"1, 2"}"#,
+        r#"{"program":"def f: [f]; f"}"#,
+        r#"{"program":"[repeat(1)]"}"#,
+        r#"{"program":"range(100) | \"x\" * 1000000"}"#,
     ];
     let output = eval(&["--cases", "-"], &cases.join("\n"));
     assert!(output.status.success());
     let answers: Vec<&str> = text(&output.stdout).lines().collect();
     assert_eq!(answers.len(), cases.len());
     assert_eq!(answers[0], r#"{"outputs":[1.10]}"#);
-    assert!(answers[1].starts_with(r#"{"error":"the recursion has no end"#));
+    assert!(answers[1].starts_with(r#"{"error":"the expression takes too many steps"#));
     assert_eq!(answers[2], r#"{"outputs":[1],"error":"x"}"#);
     assert_eq!(
         answers[3],
@@ -82,4 +85,11 @@ fn each_case_is_answered_whatever_becomes_of_the_others() {
     assert!(answers[4].starts_with(r#"{"error":"the line is not a case: "#));
     assert!(answers[5].ends_with(r#","error":"there are more than 1000000 outputs"}"#));
     assert_eq!(answers[6], r#"{"outputs":[1,2]}"#);
+    assert!(answers[7].starts_with(r#"{"error":"the recursion has no end"#));
+    assert!(answers[8].starts_with(r#"{"error":"the values take too much memory"#));
+    assert!(
+        answers[9].ends_with(
+            r#"],"error":"the outputs are too long; 64 MiB for one input are allowed"}"#
+        )
+    );
 }

@@ -1,6 +1,6 @@
 //! The evaluator: each output of a part is pushed into what takes it, which says whether to go on.
-//! Nothing is collected and no iterator is built. The last thing that a part does is gone on with in
-//! a loop, so a definition that ends in a call of itself uses no stack. Any other recursion of a
+//! Nothing is collected and no iterator is built. The last thing that a part does is gone on with
+//! in a loop, so a definition that ends in a call of itself uses no stack. Any other recursion of a
 //! program is recursion here, within a limit.
 
 #![expect(
@@ -236,8 +236,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         out(M::plain(self.one_owned(node, env, item.into_value())?))
     }
 
-    /// The left side of a pipe and, for all of its outputs but the last one, the right side. Returns
-    /// the last output if the right side is still to be run for it.
+    /// The left side of a pipe and, for all of its outputs but the last one, the right side.
+    /// Returns the last output if the right side is still to be run for it.
     fn piped<M: Item<'v>>(
         &self,
         left: &'v Node,
@@ -260,8 +260,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(None)
     }
 
-    /// Gives all that `source` gives but the last one to `each`, and returns that. If `source` fails,
-    /// `each` gets that, too.
+    /// Gives all that `source` gives but the last one to `each`, and returns that. If `source`
+    /// fails, `each` gets that, too.
     fn all_but_last<T>(
         &self,
         source: &mut dyn FnMut(Taker<'_, 'v, T>) -> Flow<'v>,
@@ -450,8 +450,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         })
     }
 
-    /// What a condition gives. If it has several outputs, runs the branch of all of them but the last
-    /// one, and of that too if no branch ends in a recursion: then there is nothing left to do.
+    /// What a condition gives. If it has several outputs, runs the branch of all of them but the
+    /// last one, and of that too if no branch ends in a recursion: then there is nothing left to
+    /// do.
     fn choose<M: Item<'v>>(
         &self,
         condition: &'v Node,

@@ -13,7 +13,7 @@ pub const MAX_HELD_BYTES: usize = 512 << 20;
 /// Steps of one evaluation. What takes about 10 ns is one step: a call of a definition, an element
 /// or member that is visited; what takes longer is several. So a program without end is stopped
 /// after seconds, and one that makes new values of all there is in a record of 60 MiB has enough.
-pub const MAX_STEPS: u64 = 500_000_000;
+pub const MAX_STEPS: u64 = 200_000_000;
 
 /// Steps that an allocation takes, besides those for its bytes.
 const ALLOCATION_STEPS: usize = 4;

@@ -36,8 +36,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(inner)
     }
 
-    /// Runs a definition's body for every combination of its values. If the body ends in a recursion,
-    /// the last combination is left: its environment is returned.
+    /// Runs a definition's body for every combination of its values. If the body ends in a
+    /// recursion, the last combination is left: its environment is returned.
     pub(super) fn call_for_each<M: Item<'v>>(
         &self,
         function: &'v Function,
