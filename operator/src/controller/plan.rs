@@ -122,8 +122,8 @@ pub struct Start {
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
-    /// Tasks that are committed, as far as the operator knows; absent if only an older release could
-    /// know.
+    /// Tasks that are committed, as far as the operator knows; absent if only an older release
+    /// could know.
     pub tasks_before: Option<u64>,
 }
 

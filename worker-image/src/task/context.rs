@@ -229,7 +229,8 @@ fn free_bytes(memory_bytes: u64) -> u64 {
     memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
 }
 
-/// The memory that tables may take: half of what is free, so that records and buffers have the rest.
+/// The memory that tables may take: half of what is free, so that records and buffers have the
+/// rest.
 fn room_for_tables(memory_bytes: u64) -> u64 {
     if memory_bytes == 0 {
         return MAX_TABLES_BYTES;

@@ -181,9 +181,8 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
         Step::Select if shape == Shape::Row => {
             (json!({"select": ["v", "k"]}), flow.each(shape, one))
         }
-        Step::Select => return None,
         Step::LookUp if shape == Shape::Row => look_up(flow),
-        Step::LookUp => return None,
+        Step::Select | Step::LookUp => return None,
         Step::Take(count) => match flow.shards {
             Shards::Known(shards) => {
                 let taken = shards.into_iter().map(|mut shard| {
