@@ -83,8 +83,8 @@ pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     )
 }
 
-/// The variable of a job's pods that names the Secret of its credentials, for the sentence that says
-/// that it has none.
+/// The variable of a job's pods that names the Secret of its credentials, for the sentence that
+/// says that it has none.
 pub const CREDENTIALS_SECRET_VARIABLE: &str = "ZEPHYR_CREDENTIALS_SECRET";
 
 #[cfg(test)]

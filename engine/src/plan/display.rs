@@ -1,6 +1,6 @@
 //! The plan as text for people: a table of stages, then the details of each. It contains everything
-//! that determines what a task does, because the digest is computed from this text, with stages that
-//! count from 0.
+//! that determines what a task does, because the digest is computed from this text, with stages
+//! that count from 0.
 
 use std::fmt;
 

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::controller::action::Action;
 
 /// How long an object counts as there although no watch shows it. A silent watch is given up after
-/// 295 s, and what it shows then is used. If it then fails, the object is created again once in this
-/// time.
+/// 295 s, and what it shows then is used. If it then fails, the object is created again once in
+/// this time.
 const BELIEVED: Duration = Duration::from_mins(6);
 
 /// An object of a generation.
@@ -56,8 +56,8 @@ impl Made {
         self.0.insert((generation, part), now);
     }
 
-    /// The objects of `generation` that count as there: `heard` returns when the watch of their kind
-    /// last showed anything.
+    /// The objects of `generation` that count as there: `heard` returns when the watch of their
+    /// kind last showed anything.
     pub fn unseen(
         &self,
         generation: u32,

@@ -15,8 +15,8 @@ use crate::calls::CallError;
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
 /// The scheduler's messages from before the pod had a node explain nothing any more.
 const OF_THE_SCHEDULER: &str = "FailedScheduling";
-/// A probe asks a container that runs: the pod has started, and is not ready yet. A busy node causes
-/// many of these.
+/// A probe asks a container that runs: the pod has started, and is not ready yet. A busy node
+/// causes many of these.
 const OF_A_PROBE: &str = "Unhealthy";
 /// Reason of the event that an image is being pulled, which is not a problem.
 const PULLING: &str = "Pulling";
