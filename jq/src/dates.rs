@@ -139,7 +139,8 @@ pub(crate) fn gmtime(seconds: f64) -> Result<(BrokenDown, f64), String> {
 /// Seconds since 1970 of the numbers of a broken-down time.
 ///
 /// # Errors
-/// jq's sentence if the year is out of range, and also for the last two seconds before 1970, which jq mistakes for errors.
+/// jq's sentence if the year is out of range, and also for the last two seconds before 1970, which
+/// jq mistakes for errors.
 pub(crate) fn mktime(numbers: &[f64]) -> Result<i64, String> {
     match BrokenDown::from_numbers(numbers).timestamp() {
         None | Some(-1) => Err("invalid gmtime representation".to_owned()),

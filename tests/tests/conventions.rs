@@ -13,9 +13,6 @@ const MAX_COLUMNS: usize = 100;
 /// Tests of another crate include this file by its path; only a `mod.rs` finds its submodules then.
 const INCLUDED: &str = "operator/src/simulation/api/mod.rs";
 
-/// Folders that are rewritten now, and keep the form that they have until then.
-const REWRITTEN: [&str; 1] = ["jq/"];
-
 /// In these files the docs of fields are the API's descriptions, and a line break would be in them
 /// too.
 const DESCRIPTIONS: [&str; 2] = ["crds/src/job.rs", "crds/src/pipeline.rs"];
@@ -50,17 +47,10 @@ fn sources() -> Result<Vec<(String, String)>> {
     Ok(sources)
 }
 
-fn is_rewritten(name: &str) -> bool {
-    REWRITTEN.iter().any(|folder| name.starts_with(folder))
-}
-
 /// Fails with every line, by file and number, that `is_bad` finds.
 fn check(rule: &str, is_bad: impl Fn(&str, &str) -> bool) -> Result<()> {
     let mut found = Vec::new();
     for (name, text) in sources()? {
-        if is_rewritten(&name) {
-            continue;
-        }
         let lines = (1..).zip(text.lines());
         let bad = lines.filter(|(_, line)| is_bad(&name, line));
         found.extend(bad.map(|(number, line)| format!("{name}:{number}: {}", line.trim())));
@@ -100,7 +90,7 @@ fn a_module_with_submodules_is_in_a_file_of_its_own_name() -> Result<()> {
         .into_iter()
         .map(|(name, _)| name)
         .filter(|name| name.contains("/src/") && name.ends_with("/mod.rs"))
-        .filter(|name| name != INCLUDED && !is_rewritten(name))
+        .filter(|name| name != INCLUDED)
         .collect();
     ensure!(
         misplaced.is_empty(),
