@@ -62,8 +62,8 @@ impl Regex {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// jq's sentence on a flag it does not know or a pattern that Oniguruma refuses; ours if a limit
-    /// is exceeded.
+    /// jq's sentence on a flag it does not know or a pattern that Oniguruma refuses; ours if a
+    /// limit is exceeded.
     pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Self, String> {
         let flags = Flags::parse(flags)?;
         refuse_large(pattern)?;
