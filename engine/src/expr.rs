@@ -13,21 +13,23 @@
 //!   safe anywhere.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use zephyr_jq::json::Source;
 use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Options, Program, Reach};
 
 pub use error::{CompileError, EvaluationError, ValueError};
 pub use value::Value;
+pub use variables::Variables;
 pub use zephyr_jq::{STACK_BYTES, declare_stack};
 
-use crate::pipeline::Values;
 use crate::record::{Census, Limits, NoRoom, Record};
 
 mod error;
 #[cfg(test)]
 mod tests;
 mod value;
+mod variables;
 
 /// The longest expression, in bytes. Parsing recurses with the nesting of the text, so its length
 /// bounds the stack.
@@ -41,23 +43,23 @@ pub const MAX_OUTPUTS: u64 = 1_000_000;
 pub struct Expression {
     source: String,
     program: Program,
-    /// The named values, in the order of their names; null for those that it does not name.
-    values: Vec<Source<'static>>,
+    /// The variables, in the order of their names.
+    variables: Vec<Arc<Source<'static>>>,
     limits: Limits,
     /// Its result becomes a key, which takes memory of its own.
     is_key: bool,
 }
 
 impl Expression {
-    /// Compiles jq `source`, without named values.
+    /// Compiles jq `source`, without variables.
     ///
     /// # Errors
     /// As [`Expression::compile_with`].
     pub fn compile(source: &str) -> Result<Self, CompileError> {
-        Self::compile_with(source, &Values::new())
+        Self::compile_with(source, &Variables::default())
     }
 
-    /// Compiles jq `source`; the named values are its variables.
+    /// Compiles jq `source`, which may use `variables`.
     ///
     /// The compiler recurses, so this runs on a short-lived thread with a stack that no text within
     /// [`MAX_EXPRESSION_BYTES`] overflows: the answer is the same on every thread.
@@ -65,7 +67,7 @@ impl Expression {
     /// # Errors
     /// The text is no expression, or one that is not allowed. The error says where and why, in
     /// words for the person who wrote it.
-    pub fn compile_with(source: &str, values: &Values) -> Result<Self, CompileError> {
+    pub fn compile_with(source: &str, variables: &Variables) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));
         }
@@ -79,7 +81,7 @@ impl Expression {
                 .stack_size(STACK_BYTES);
             let compile = || {
                 declare_stack(STACK_BYTES);
-                Self::compile_here(source, values)
+                Self::compile_here(source, variables)
             };
             let compiled = thread
                 .spawn_scoped(scope, compile)
@@ -90,23 +92,15 @@ impl Expression {
         })
     }
 
-    fn compile_here(source: &str, values: &Values) -> Result<Self, CompileError> {
+    fn compile_here(source: &str, variables: &Variables) -> Result<Self, CompileError> {
         let options = Options {
-            variables: values.keys().cloned().collect(),
+            variables: variables.names().cloned().collect(),
         };
         let program = Program::compile(source, &options)?;
-        let value = |(name, text): (&String, &String)| {
-            // A table may be large, and only the expressions that name it keep a copy.
-            let is_named = source.contains(&format!("${name}"));
-            let text = if is_named { text.as_str() } else { "null" };
-            Source::parse(text, Limits::WIDEST.of_scan())
-                .map_err(|error| CompileError::of_value(name, &error))
-        };
-        let values = values.iter().map(value).collect::<Result<_, _>>()?;
         Ok(Self {
             source: source.to_owned(),
             program,
-            values,
+            variables: variables.sources().cloned().collect(),
             limits: Limits::default(),
             is_key: false,
         })
@@ -166,7 +160,7 @@ impl Expression {
         receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> Result<(), EvaluationError> {
         let variables: Vec<_> = self
-            .values
+            .variables
             .iter()
             .map(|value| zephyr_jq::Value::of(value.root()))
             .collect();

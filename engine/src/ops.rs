@@ -6,7 +6,7 @@
 //! in which they are given; together they are the order of (shard, position) that decides what
 //! "first" means.
 
-use crate::pipeline::Values;
+use crate::expr::Variables;
 use crate::plan::{Merge, Stage, StageInput, StageOutput};
 use crate::record::{Limits, Record};
 
@@ -73,13 +73,17 @@ enum OperationBuffer<'p> {
 }
 
 impl StageProgram {
-    /// Compiles every expression of a stage, with the plan's `values`; what it makes stays within
+    /// Compiles every expression of a stage, which may use `variables`; what it makes stays within
     /// `limits`. The error names the first one that does not compile; to have all of them, see
     /// [`check_expressions`](crate::plan::check_expressions).
-    pub fn compile(stage: &Stage, values: &Values, limits: &Limits) -> Result<Self, OperatorError> {
+    pub fn compile(
+        stage: &Stage,
+        variables: &Variables,
+        limits: &Limits,
+    ) -> Result<Self, OperatorError> {
         let scope = &Scope {
             limits: *limits,
-            values,
+            variables,
         };
         let merger = match &stage.input {
             StageInput::Source => None,

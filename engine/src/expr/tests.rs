@@ -482,14 +482,15 @@ fn results_that_no_record_can_hold_are_errors() {
 
 #[test]
 fn named_values_are_variables_and_keep_their_text() {
-    let values: Values = [
+    let values: crate::pipeline::Values = [
         ("limit", "1.50"),
         ("names", r#"{"de": "Köln", "n": [1, 2]}"#),
     ]
     .map(|(name, text)| (name.to_owned(), text.to_owned()))
     .into();
+    let variables = Variables::of(&values).unwrap();
     let expression =
-        Expression::compile_with("[$limit, $names[.], ($names | keys)]", &values).unwrap();
+        Expression::compile_with("[$limit, $names[.], ($names | keys)]", &variables).unwrap();
     for record in ["\"de\"", "\"n\"", "\"x\""] {
         let record = Record::parse(record.as_bytes()).unwrap();
         let made = expression.evaluate_one(&record, |value| value.to_record());
@@ -503,13 +504,35 @@ fn named_values_are_variables_and_keep_their_text() {
             format!(r#"[1.50,{name},["de","n"]]"#)
         );
     }
-    let bad: Values = [("limit".to_owned(), "[1,".to_owned())].into();
-    assert!(Expression::compile_with(".limit", &bad).is_ok());
+    let bad: crate::pipeline::Values = [("limit".to_owned(), "[1,".to_owned())].into();
     assert_eq!(
-        Expression::compile_with("$limit", &bad)
-            .unwrap_err()
-            .to_string(),
+        Variables::of(&bad).unwrap_err().to_string(),
         "line 1, column 1: the named value limit is not JSON: byte 3: the JSON value is cut off"
+    );
+}
+
+#[test]
+fn a_large_variable_is_shared_and_its_members_are_found_by_their_names() {
+    let members: Vec<String> = (0..10_000)
+        .map(|n| format!("\"k{n}\":{{\"n\":{n}}}"))
+        .collect();
+    let text = format!("{{{}}}", members.join(","));
+    let mut variables = Variables::default();
+    let bytes = variables.insert("table", &text).unwrap();
+    assert!(bytes > text.len(), "{bytes}");
+    for (source, expected) in [("$table[.].n", "9999"), ("$table | length", "10000")] {
+        let expression = Expression::compile_with(source, &variables).unwrap();
+        let made = expression.evaluate_one(&Record::parse(b"\"k9999\"").unwrap(), |value| {
+            value.to_record()
+        });
+        assert_eq!(made.unwrap().unwrap().to_string(), expected);
+    }
+    let shared = variables.sources().next().unwrap();
+    let expression = Expression::compile_with("$table", &variables).unwrap();
+    assert_eq!(
+        Arc::strong_count(shared),
+        2,
+        "{expression:?} has the value itself"
     );
 }
 

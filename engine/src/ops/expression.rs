@@ -3,27 +3,26 @@
 
 use std::ops::ControlFlow;
 
-use crate::expr::{Expression, Value, ValueError};
+use crate::expr::{Expression, Value, ValueError, Variables};
 use crate::ops::error::OperatorError;
-use crate::pipeline::Values;
 use crate::record::{Limits, Record};
 
 /// What every expression of a stage has in common.
 pub(crate) struct Scope<'a> {
     /// What it is given and what it makes stay within these.
     pub(crate) limits: Limits,
-    /// The named values that it may use.
-    pub(crate) values: &'a Values,
+    /// The named values and tables that it may use.
+    pub(crate) variables: &'a Variables,
 }
 
 #[cfg(test)]
 impl Scope<'_> {
     /// The usual limits and no values.
     pub(crate) fn of_test() -> Self {
-        static NONE: Values = Values::new();
+        static NONE: std::sync::LazyLock<Variables> = std::sync::LazyLock::new(Variables::default);
         Self {
             limits: Limits::default(),
-            values: &NONE,
+            variables: &NONE,
         }
     }
 }
@@ -33,7 +32,7 @@ pub(crate) fn compile(
     source: &str,
     scope: &Scope<'_>,
 ) -> Result<Expression, OperatorError> {
-    let compiled = Expression::compile_with(source, scope.values)
+    let compiled = Expression::compile_with(source, scope.variables)
         .map(|expression| expression.within(scope.limits));
     compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }

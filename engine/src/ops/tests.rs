@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::expr::Variables;
 use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use crate::plan::{Plan, plan};
 
@@ -196,7 +197,12 @@ struct Programs {
 fn programs(steps: Vec<Step>) -> Programs {
     let plan = planned(steps);
     let compile = |stage: usize| {
-        StageProgram::compile(&plan.stages[stage], &plan.values, &Limits::default()).unwrap()
+        StageProgram::compile(
+            &plan.stages[stage],
+            &Variables::of(&plan.values).unwrap(),
+            &Limits::default(),
+        )
+        .unwrap()
     };
     Programs {
         map: compile(0),
@@ -638,7 +644,7 @@ fn compiling_names_the_step_whose_expression_is_wrong() {
     let compile = |steps: Vec<Step>, stage: usize| {
         StageProgram::compile(
             &planned(steps).stages[stage],
-            &Values::new(),
+            &Variables::default(),
             &Limits::default(),
         )
         .map(|_| ())

@@ -3,9 +3,9 @@
 //! Evaluates nothing.
 
 use super::path;
-use crate::expr::Expression;
+use crate::expr::{Expression, Variables};
 use crate::ops::select;
-use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step, Values};
+use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
 
 /// An expression that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,14 +20,22 @@ pub struct ExpressionError {
 /// Compiles each expression and returns the errors in the order of the manifest.
 pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     let mut errors = Vec::new();
-    let values = &visible(pipeline);
+    let of_keys = &match Variables::of(&pipeline.values) {
+        Ok(variables) => variables,
+        Err(error) => {
+            let path = path::VALUES.to_owned();
+            let message = error.to_string();
+            return vec![ExpressionError { path, message }];
+        }
+    };
+    let values = &with_tables(of_keys, pipeline);
     let mut check = |path: String, compiled: Result<(), String>| {
         if let Err(message) = compiled {
             errors.push(ExpressionError { path, message });
         }
     };
     for (name, key) in &pipeline.tables {
-        check(path::table_key(name), compile(key, &pipeline.values));
+        check(path::table_key(name), compile(key, of_keys));
     }
     for (index, step) in pipeline.steps.iter().enumerate() {
         let path = path::step(index, step);
@@ -66,13 +74,16 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
 }
 
 /// The variables of the steps' expressions. A table has no records before a task reads it.
-fn visible(pipeline: &Pipeline) -> Values {
-    let tables = pipeline.tables.keys();
-    let tables = tables.map(|name| (name.clone(), "{}".to_owned()));
-    pipeline.values.clone().into_iter().chain(tables).collect()
+fn with_tables(values: &Variables, pipeline: &Pipeline) -> Variables {
+    let mut variables = values.clone();
+    for name in pipeline.tables.keys() {
+        // An empty object is JSON.
+        let _bytes = variables.insert(name, "{}");
+    }
+    variables
 }
 
-fn compile(source: &str, values: &Values) -> Result<(), String> {
+fn compile(source: &str, values: &Variables) -> Result<(), String> {
     Expression::compile_with(source, values)
         .map(drop)
         .map_err(|error| error.to_string())
@@ -94,7 +105,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
-            values: Values::new(),
+            values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
         };
         let errors: Vec<_> = check_expressions(&pipeline)
@@ -140,7 +151,7 @@ mod tests {
             sink: Sink {
                 format: Format::Jsonl,
             },
-            values: Values::new(),
+            values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
         };
         let errors = check_expressions(&pipeline);

@@ -22,6 +22,9 @@ pub(crate) fn key(step: &str) -> String {
     format!("{step}.key")
 }
 
+/// The field of named values.
+pub(crate) const VALUES: &str = "spec.pipeline.values";
+
 /// The path of a table's key.
 pub(crate) fn table_key(name: &str) -> String {
     format!("spec.pipeline.tables.{name}.key")

@@ -11,6 +11,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use proptest::prelude::*;
 use tokio::runtime::{Handle, Runtime};
 use zephyr_engine::coordinator::record::OutputFile;
+use zephyr_engine::expr::Variables;
 use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::{
@@ -52,8 +53,18 @@ fn programs() -> Programs {
     };
     let plan = plan(&pipeline, 1);
     Programs {
-        map: StageProgram::compile(&plan.stages[0], &plan.values, &Limits::default()).unwrap(),
-        reduce: StageProgram::compile(&plan.stages[1], &plan.values, &Limits::default()).unwrap(),
+        map: StageProgram::compile(
+            &plan.stages[0],
+            &Variables::of(&plan.values).unwrap(),
+            &Limits::default(),
+        )
+        .unwrap(),
+        reduce: StageProgram::compile(
+            &plan.stages[1],
+            &Variables::of(&plan.values).unwrap(),
+            &Limits::default(),
+        )
+        .unwrap(),
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
 use zephyr_crds::pipeline::TableSpec;
+use zephyr_engine::expr::Variables;
 use zephyr_engine::id::StageId;
 use zephyr_engine::ops::StageProgram;
-use zephyr_engine::pipeline::{Format, Pipeline, Values};
+use zephyr_engine::pipeline::{Format, Pipeline};
 use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput, plan};
 use zephyr_engine::record::Limits;
 use zephyr_store::finalize::{TemplateError, output_path};
@@ -132,14 +133,14 @@ pub struct TaskContext {
     pub(super) spill: SpillFolder,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
     /// The named values and the tables, from the first attempt on that could read them.
-    variables: Arc<OnceLock<Variables>>,
+    known: Arc<OnceLock<Known>>,
 }
 
 /// What expressions use besides the record.
-struct Variables {
-    values: Values,
-    /// Bytes of the tables.
-    bytes: u64,
+pub(super) struct Known {
+    pub(super) variables: Variables,
+    /// Bytes of the tables in memory.
+    pub(super) bytes: u64,
 }
 
 impl TaskContext {
@@ -156,7 +157,7 @@ impl TaskContext {
             setup: Arc::new(setup),
             spill,
             programs: Arc::default(),
-            variables: Arc::default(),
+            known: Arc::default(),
         })
     }
 
@@ -166,35 +167,32 @@ impl TaskContext {
         stage: &Stage,
         counters: &Arc<ProgressCounters>,
     ) -> Result<Arc<StageProgram>, TaskError> {
-        let variables = self.variables(counters)?;
+        let known = self.known(counters)?;
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = programs.get(&stage.id) {
             return Ok(Arc::clone(program));
         }
         let program = Arc::new(StageProgram::compile(
             stage,
-            &variables.values,
+            &known.variables,
             &self.record_limits(stage),
         )?);
         programs.insert(stage.id, Arc::clone(&program));
         Ok(program)
     }
 
-    fn variables(&self, counters: &Arc<ProgressCounters>) -> Result<&Variables, TaskError> {
-        if let Some(variables) = self.variables.get() {
-            return Ok(variables);
+    fn known(&self, counters: &Arc<ProgressCounters>) -> Result<&Known, TaskError> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
         }
         let room = room_for_tables(self.setup.memory_bytes);
-        let tables = tables::read(self, room, counters)?;
-        let bytes = tables.values().map(|table| table.len() as u64).sum();
-        let values = self.setup.plan.values.clone().into_iter().chain(tables);
-        let values = values.collect();
-        Ok(self.variables.get_or_init(|| Variables { values, bytes }))
+        let known = tables::read(self, room, counters)?;
+        Ok(self.known.get_or_init(|| known))
     }
 
     /// The memory of an attempt without the tables.
     fn memory_bytes(&self) -> u64 {
-        let tables = self.variables.get().map_or(0, |variables| variables.bytes);
+        let tables = self.known.get().map_or(0, |known| known.bytes);
         match self.setup.memory_bytes {
             0 => 0,
             limited => limited.saturating_sub(tables).max(1),

@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use zephyr_engine::expr::Expression;
+use zephyr_engine::expr::{CompileError, Expression, Variables};
 use zephyr_engine::ops::shown;
-use zephyr_engine::pipeline::Values;
 use zephyr_engine::record::Record;
 use zephyr_store::formats::{FileReader, source_format};
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::{InputFile, Location, ObjectReader};
 
-use crate::task::context::TaskContext;
+use crate::task::context::{Known, TaskContext};
 use crate::task::error::TaskError;
 use crate::task::input::counting;
 use crate::task::run::ProgressCounters;
@@ -96,25 +95,25 @@ pub fn check_sizes(tables: &TableFiles) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Reads all tables; each is the text of a JSON object. `room` bytes of memory are free for them.
-/// Needs the stack of a task.
+/// Reads the named values and all tables. `room` bytes of memory are free for tables. Needs the
+/// stack of a task.
 pub(super) fn read(
     context: &TaskContext,
     room: u64,
     counters: &Arc<ProgressCounters>,
-) -> Result<Values, TaskError> {
-    let mut tables = Values::new();
+) -> Result<Known, TaskError> {
+    let unreadable = |error: CompileError| TaskError::FollowAssignment(error.to_string());
+    let values = Variables::of(&context.setup.plan.values).map_err(unreadable)?;
+    let mut variables = values.clone();
     let mut bytes = 0;
     for (name, key) in &context.setup.plan.tables {
-        let key = Expression::compile_with(key, &context.setup.plan.values).map_err(|error| {
-            TableError::Compile {
-                table: name.clone(),
-                problem: error.to_string(),
-            }
+        let key = Expression::compile_with(key, &values).map_err(|error| TableError::Compile {
+            table: name.clone(),
+            problem: error.to_string(),
         })?;
         let mut table = Table {
             name,
-            key,
+            key: key.within(context.setup.limits.record),
             text: "{".to_owned(),
             rows: Vec::new(),
             used_before: bytes,
@@ -126,10 +125,22 @@ pub(super) fn read(
             table.add(context, number, file, counters)?;
         }
         let text = table.finish(files)?;
-        bytes += text.len() as u64;
-        tables.insert(name.clone(), text);
+        bytes += variables.insert(name, &text).map_err(unreadable)? as u64;
+        check_memory(bytes, room)?;
     }
-    Ok(tables)
+    Ok(Known { variables, bytes })
+}
+
+/// Fails if tables of this many bytes are too large at all, or for a slot of this worker.
+fn check_memory(bytes: u64, room: u64) -> Result<(), TableError> {
+    if bytes > MAX_TABLES_BYTES {
+        let of = "in memory";
+        return Err(TableError::TooLarge { bytes, of });
+    }
+    if bytes > room {
+        return Err(TableError::NoRoom { bytes, room });
+    }
+    Ok(())
 }
 
 /// Why a record cannot be in a table.
@@ -209,15 +220,8 @@ impl Table<'_> {
         let key_end = self.text.len();
         self.text.push(':');
         self.text.push_str(record.as_json_str());
-        let used = self.used_before + self.text.len() as u64;
-        if used > MAX_TABLES_BYTES {
-            let (bytes, of) = (used, "of records");
-            return Err(Unusable::Table(TableError::TooLarge { bytes, of }));
-        }
-        if used > self.room {
-            let (bytes, room) = (used, self.room);
-            return Err(Unusable::Table(TableError::NoRoom { bytes, room }));
-        }
+        check_memory(self.used_before + self.text.len() as u64, self.room)
+            .map_err(Unusable::Table)?;
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         self.rows.push(Row {
             at: offset(at),
