@@ -106,9 +106,15 @@ mod shown {
         found
     }
 
+    fn has_extension(name: &str, extension: &str) -> bool {
+        Path::new(name)
+            .extension()
+            .is_some_and(|found| found == extension)
+    }
+
     /// The jobs that a document shows, as YAML.
     fn jobs(document: &str, text: &str) -> Vec<String> {
-        let blocks = if document.ends_with(".md") {
+        let blocks = if has_extension(document, "md") {
             fences(text)
         } else {
             let chart: Value = serde_saphyr::from_str(text).unwrap();
@@ -141,7 +147,7 @@ mod shown {
             }
             let bytes = fs::read(&path).unwrap();
             let mut text = String::new();
-            if name.ends_with(".gz") {
+            if has_extension(&name, "gz") {
                 let mut reader = flate2::read::MultiGzDecoder::new(&bytes[..]);
                 reader.read_to_string(&mut text).unwrap();
             } else {

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zephyr_jq::json::Source;
-use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Options, Program, Reach};
+use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Makes, Options, Program, Reach};
 
 pub use error::{CompileError, EvaluationError, ValueError};
 pub use value::Value;
@@ -129,6 +129,22 @@ impl Expression {
         Self {
             is_key: true,
             ..self
+        }
+    }
+
+    /// Why a filter of this expression would keep every record, if its text shows that.
+    pub(crate) fn keeps_everything(&self) -> Option<&'static str> {
+        match self.program.makes() {
+            Makes::Change => Some(
+                "it changes a value instead of comparing it, and the result of a change is neither false nor null, so every record would be kept; == compares, a step `map` changes",
+            ),
+            Makes::Object => Some(
+                "it makes an object, which is neither false nor null, so every record would be kept; an expression that gives true or false",
+            ),
+            Makes::Array => Some(
+                "it makes a list, which is neither false nor null even if it is empty, so every record would be kept; any(…) or all(…) give true or false",
+            ),
+            Makes::Anything => None,
         }
     }
 

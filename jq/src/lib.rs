@@ -44,7 +44,7 @@ pub mod json {
 
 pub use double::write_double;
 pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS};
-pub use reach::Reach;
+pub use reach::{Makes, Reach};
 pub use stack::{STACK_BYTES, declare as declare_stack};
 pub use value::elements::Elements;
 pub use value::object::Object;
@@ -62,6 +62,7 @@ pub struct Program {
     variables: usize,
     limits: Limits,
     reach: Reach,
+    makes: Makes,
     makes_copies: bool,
 }
 
@@ -136,6 +137,7 @@ impl Program {
             variables: options.variables.len(),
             limits: Limits::default(),
             reach: reach::of(&tree),
+            makes: reach::makes(&tree),
             makes_copies: reach::makes_copies(&tree),
         })
     }
@@ -155,6 +157,11 @@ impl Program {
     /// Which members of its input the program can look at.
     pub fn reach(&self) -> &Reach {
         &self.reach
+    }
+
+    /// What every result of the program is, as far as its text shows it.
+    pub fn makes(&self) -> Makes {
+        self.makes
     }
 
     /// Whether the program may make arrays and objects that take as much memory as those that it

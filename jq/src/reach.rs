@@ -37,6 +37,37 @@ enum Gives {
     Parts,
 }
 
+/// What every result of a program is, as far as its text shows it without values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// A changed copy of something: the outermost operator is `=`, `|=` or the like.
+    Change,
+    /// An object that it builds.
+    Object,
+    /// An array that it builds.
+    Array,
+    /// Not known.
+    Anything,
+}
+
+/// What the last term of `program` makes.
+pub(crate) fn makes(program: &Expression) -> Makes {
+    let mut last = program;
+    loop {
+        last = match &last.kind {
+            Kind::Pipe(_, right) => right,
+            Kind::Bind { body, .. } | Kind::Define(_, body) => body,
+            Kind::Assign(..)
+            | Kind::Update(..)
+            | Kind::UpdateWith(..)
+            | Kind::UpdateAlternative(..) => return Makes::Change,
+            Kind::Object(_) => return Makes::Object,
+            Kind::Array(_) => return Makes::Array,
+            _ => return Makes::Anything,
+        };
+    }
+}
+
 /// What `program` can look at.
 pub(crate) fn of(program: &Expression) -> Reach {
     if let Some(names) = path(program) {

@@ -586,7 +586,7 @@ async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_
 async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_reported_as_such() {
     let pipeline = json!({
         "source": {"items": {"values": [1, 2], "shards": 1}},
-        "steps": [{"map": "if . == 2 then last(repeat(1)) else . end"}],
+        "steps": [{"map": "if . == 2 then last(foreach repeat(1) as $x (0; . + 1)) else . end"}],
         "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
     });
     let mut processes = Processes::of(

@@ -7,6 +7,9 @@ use crate::expr::{Expression, Variables};
 use crate::ops::select;
 use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
 
+/// Characters of an expression that an error shows.
+const SHOWN_CHARACTERS: usize = 200;
+
 /// An expression that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -40,9 +43,8 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
     for (index, step) in pipeline.steps.iter().enumerate() {
         let path = path::step(index, step);
         match step {
-            Step::Map(source) | Step::FlatMap(source) | Step::Filter(source) => {
-                check(path, compile(source, values));
-            }
+            Step::Map(source) | Step::FlatMap(source) => check(path, compile(source, values)),
+            Step::Filter(source) => check(path, filter(source, values)),
             Step::Deduplicate { key, .. } => check(path::key(&path), compile(key, values)),
             Step::GroupBy(GroupBy {
                 key, aggregates, ..
@@ -83,6 +85,19 @@ fn with_tables(values: &Variables, pipeline: &Pipeline) -> Variables {
     variables
 }
 
+/// A filter that certainly keeps every record is a mistake: `.a = 1` where `.a == 1` was meant.
+fn filter(source: &str, variables: &Variables) -> Result<(), String> {
+    let compiled = Expression::compile_with(source, variables);
+    let expression = compiled.map_err(|error| error.to_string())?;
+    match expression.keeps_everything() {
+        Some(problem) => {
+            let got: String = source.trim().chars().take(SHOWN_CHARACTERS).collect();
+            Err(format!("{problem} (got {got})"))
+        }
+        None => Ok(()),
+    }
+}
+
 fn compile(source: &str, values: &Variables) -> Result<(), String> {
     Expression::compile_with(source, values)
         .map(drop)
@@ -118,6 +133,32 @@ mod tests {
                 "spec.pipeline.steps[0].select: a already contains a.b; only one of the two may be selected"
             ]
         );
+    }
+
+    #[test]
+    fn a_filter_that_certainly_keeps_every_record_is_refused() {
+        let refusal = |source: &str| filter(source, &Variables::default()).err();
+        for (source, words) in [
+            (".line = \"\"", "it changes a value instead of comparing it"),
+            (".a as $a | .b |= $a", "== compares"),
+            (".a += 1", "it changes a value"),
+            ("{a: .b}", "it makes an object"),
+            (".tags | [.[] | select(. == \"x\")]", "it makes a list"),
+        ] {
+            let message = refusal(source).unwrap_or_default();
+            assert!(message.contains(words), "{source}: {message}");
+            assert!(message.ends_with(&format!("(got {source})")), "{message}");
+        }
+        for source in [
+            ".a == 1",
+            "true",
+            ".a",
+            "[.a] == [1]",
+            "(.a = 1).b",
+            "[.a] | any",
+        ] {
+            assert_eq!(refusal(source), None, "{source}");
+        }
     }
 
     #[test]

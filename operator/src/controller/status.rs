@@ -104,7 +104,7 @@ impl Projection {
             ConditionType::Progressing,
             false,
             Reason::SpecInvalid,
-            "nothing runs: the spec is refused",
+            &format!("nothing runs: {message}"),
         );
         self.set(ConditionType::Degraded, true, Reason::SpecInvalid, &message);
         self.set_unfinished();

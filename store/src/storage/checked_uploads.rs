@@ -27,12 +27,12 @@ enum Fault {
     Flipped,
     Shortened,
     Reordered,
-    /// ETags are not MD5s, because a key of the key service encrypts the object; the answer says
+    /// No `ETag` is an MD5, because a key of the key service encrypts the object; the answer says
     /// so.
     Encrypted,
     /// The same, and the object is shortened.
     EncryptedAndShortened,
-    /// The ETags of parts are MD5s. The ETag of the object has the form of an MD5 of parts and is
+    /// The `ETag` of each part is its MD5. That of the object has the form of an MD5 of parts and is
     /// something else.
     OwnEtag,
     /// The same, and one byte is flipped.

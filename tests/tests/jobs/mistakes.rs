@@ -240,7 +240,8 @@ async fn an_expression_that_recurses_without_end_is_reported_with_its_record() -
 #[tokio::test]
 async fn a_task_that_never_ends_takes_only_its_process_and_is_reported_as_that() -> Result<()> {
     let mut mistake = Mistake::new();
-    mistake.step = "map: 'if . == 2 then last(repeat(.)) else . end'".to_owned();
+    mistake.step =
+        "map: 'if . == 2 then last(foreach repeat(.) as $x (0; . + 1)) else . end'".to_owned();
     mistake.more = "  retries: { taskStallTimeout: 3s }\n".to_owned();
     mistake.fails_with("endless", &["no progress", "3s"]).await
 }
