@@ -10,7 +10,7 @@ const HEAD: &str = "<!-- Written by `make generate` from crds/zephyrjobs.yaml. C
 # Fields of a ZephyrJob
 
 `kubectl explain zj.spec --recursive` prints the same. A name with `[]` is a list, and what follows
-is inside each of its elements. \"Immutable\" fields cannot be changed once the job exists.
+is inside each of its elements; `NAME` is any name that you choose. \"Immutable\" fields cannot be changed once the job exists.
 ";
 
 /// The page.
@@ -58,6 +58,10 @@ fn section(page: &mut String, path: &str, about: &str, rows: &[String]) {
 fn walk(path: &str, schema: &Value, rows: &mut Vec<String>) {
     if let Some(items) = schema.get("items") {
         walk(&format!("{path}[]"), items, rows);
+        return;
+    }
+    if let Some(members) = schema.get("additionalProperties") {
+        walk(&format!("{path}.NAME"), members, rows);
         return;
     }
     for (name, field) in children(schema) {
@@ -179,7 +183,9 @@ mod tests {
                 "a": {"type": "object", "description": "About  a.\n", "required": ["c"], "properties": {
                     "b": {"type": "integer", "minimum": 1.0, "maximum": 9.0, "default": 2, "description": "x | <y> `<z>`"},
                     "c": {"type": "array", "maxItems": 3, "items": {"type": "object", "properties": {
-                        "d": {"enum": ["X", "Y"], "description": "d"}}}}}},
+                        "d": {"enum": ["X", "Y"], "description": "d"}}}},
+                    "m": {"type": "object", "description": "m", "additionalProperties": {"type": "object", "properties": {
+                        "n": {"type": "boolean", "description": "n"}}}}}},
                 "e": {"type": "string", "maxLength": 5, "description": "e"}}});
         let definition = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties":
             {"spec": spec, "status": {"type": "object", "properties": {}}}}}}]}});
@@ -188,6 +194,7 @@ mod tests {
             "\n| `a` | object | required | About a. |\n| `e` | text, at most 5 characters |  | e |\n",
             "\n## spec.a\n\nAbout a.\n\n",
             "\n| `b` | integer, 1 to 9 | `2` | x \\| &lt;y> `<z>` |\n",
+            "| `m.NAME.n` |",
             "\n| `c` | list of object, at most 3 | required |  |\n| `c[].d` | `X` or `Y` |  | d |\n",
         ] {
             assert!(page.contains(row), "{row}\nis not in\n{page}");
