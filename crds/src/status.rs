@@ -52,6 +52,11 @@ pub struct ZephyrJobStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub places_given_back: u32,
+    /// Generation numbers that the job left out, because objects that it did not make have them.
+    /// They do not count towards maxGenerations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 9999))]
+    pub skipped_numbers: u32,
     /// When the job began to work: a worker was alive, or the plan needed none. From then on the
     /// job does not give its place back.
     #[serde(default, skip_serializing_if = "Option::is_none")]

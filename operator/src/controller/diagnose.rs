@@ -96,6 +96,8 @@ pub enum TroubleKind {
     Crashing,
     /// Its node cannot start it: network, volumes, an init container.
     Starting,
+    /// The pod was deleted, and something keeps it.
+    Held,
     /// Its pod works, and the operator cannot reach it.
     Unreachable,
 }
@@ -108,7 +110,7 @@ impl TroubleKind {
             Self::ReferenceNotFound => Reason::ReferenceNotFound,
             Self::Capacity => Reason::WaitingForCapacity,
             Self::Image => Reason::ImageError,
-            Self::Crashing | Self::Starting => Reason::WorkersFailing,
+            Self::Crashing | Self::Starting | Self::Held => Reason::WorkersFailing,
             Self::Unreachable => Reason::CoordinatorUnavailable,
         }
     }
@@ -117,7 +119,7 @@ impl TroubleKind {
     pub fn is_outside(self) -> bool {
         match self {
             Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
-            Self::Image | Self::Crashing | Self::Starting | Self::Unreachable => false,
+            Self::Image | Self::Crashing | Self::Starting | Self::Held | Self::Unreachable => false,
         }
     }
 }
@@ -243,7 +245,9 @@ fn workers_health(
     });
     let is_failing = |pod: &&PodFacts| match pod.worker_state(&sessions, now) {
         WorkerState::Init | WorkerState::Failed => true,
-        WorkerState::Dead => pod.deletion.is_none() && pod.disruption.is_none(),
+        WorkerState::Dead => {
+            (pod.deletion.is_none() && pod.disruption.is_none()) || pod.is_held(now)
+        }
         WorkerState::Ready | WorkerState::Busy | WorkerState::Reconnecting => false,
     };
     // A pod that waits for a missing Secret or for a node has not failed.
@@ -312,6 +316,16 @@ fn pod_trouble(
     };
     if let Some(trouble) = pod.trouble() {
         return Some(Trouble::of(trouble, role));
+    }
+    // A pod that is deleted by force has a message of its own.
+    if pod.is_held(now) && observed.forced.problem().is_none() {
+        return Some(Trouble {
+            kind: TroubleKind::Held,
+            message: format!(
+                "{role} pod {} was deleted and does not end: a finalizer, a volume or the container runtime of its node keeps it, and no new pod takes its place; kubectl describe pod {}",
+                pod.name, pod.name
+            ),
+        });
     }
     let event = observed.start_events.get(&pod.uid)?;
     starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)

@@ -515,6 +515,7 @@ fn plan_next(
         .saturating_sub(first)
         .saturating_add(1)
         .saturating_sub(job.status.places_given_back)
+        .saturating_sub(job.status.skipped_numbers)
         .max(1);
     let record = job.status.generations.last();
     let progressed = observed

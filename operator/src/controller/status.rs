@@ -127,6 +127,10 @@ impl Projection {
             record.cause = Some(ended.cause);
             record.message = cut(&ended.message, MAX_HISTORY_MESSAGE);
         }
+        if let Some(before) = status.generation {
+            let skipped = start.generation.saturating_sub(before).saturating_sub(1);
+            status.skipped_numbers = status.skipped_numbers.saturating_add(skipped);
+        }
         status.generations.push(GenerationRecord {
             generation: start.generation,
             start_time: now.clone(),

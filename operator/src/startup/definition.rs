@@ -27,7 +27,10 @@ use crate::watches::facts::Anybody;
 /// How long the start waits until another definition is published. During an upgrade the definition
 /// is applied at the same time as the operator, and API servers publish it within seconds.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
-/// The wait between two reads of the published schema.
+/// For how long the first list of jobs is tried again. An API server that restarts answers within
+/// minutes. A process that ends instead is started again later and later, up to 5 min.
+const LISTED_WITHIN: Duration = Duration::from_mins(5);
+/// The wait between two tries of the list, and between two reads of the published schema.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The reason for waiting if there is nothing to compare.
 const NOT_PUBLISHED: &str = "the schema of ZephyrJob is not published";
@@ -51,7 +54,7 @@ pub(super) async fn check(
     namespace: Option<&str>,
     health: &Health,
 ) -> Result<(), Error> {
-    require(client, namespace).await?;
+    require(client, namespace, health).await?;
     let until = Instant::now() + PUBLISHED_WITHIN;
     loop {
         let is_last = Instant::now() >= until;
@@ -88,21 +91,35 @@ pub(super) async fn check(
 }
 
 /// Without the CRD every watch would fail forever, without any message to people.
-async fn require(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
+/// Waits for an API server that does not answer, and says so in `health`.
+async fn require(client: &Client, namespace: Option<&str>, health: &Health) -> Result<(), Error> {
     let jobs = watches::scoped::<Seen<Anybody<ZephyrJob>>>(client, namespace);
-    match bounded(jobs.list(&ListParams::default().limit(1))).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.refusal() == Refusal::NotFound => {
-            let group = get(client, &format!("/apis/{}", names::GROUP)).await;
-            Err(match group.ok().map(|group| versions(&group)) {
-                Some(versions) if !versions.is_empty() => Error::OtherVersion {
-                    served: versions.join(", "),
-                    needed: ZephyrJob::version(&()).into_owned(),
-                },
-                Some(_) | None => Error::NoCrd,
-            })
+    let until = Instant::now() + LISTED_WITHIN;
+    loop {
+        match bounded(jobs.list(&ListParams::default().limit(1))).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.refusal() == Refusal::NotFound => {
+                return Err(not_served(client).await);
+            }
+            Err(error) if error.refusal() == Refusal::Transient && Instant::now() < until => {
+                warn!(%error, "ZephyrJobs cannot be listed; trying again");
+                health.set_missing(format!("ZephyrJobs cannot be listed yet ({error})"));
+            }
+            Err(error) => return Err(Error::ListJobs(error)),
         }
-        Err(error) => Err(Error::ListJobs(error)),
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Why the API server has no jobs.
+async fn not_served(client: &Client) -> Error {
+    let group = get(client, &format!("/apis/{}", names::GROUP)).await;
+    match group.ok().map(|group| versions(&group)) {
+        Some(versions) if !versions.is_empty() => Error::OtherVersion {
+            served: versions.join(", "),
+            needed: ZephyrJob::version(&()).into_owned(),
+        },
+        Some(_) | None => Error::NoCrd,
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Fake {
     pub(crate) hangs: Option<&'static str>,
     /// The kind whose lists are refused.
     pub(crate) refuses: Option<&'static str>,
+    /// How many lists of jobs are answered by an error of the server, before any other answer.
+    pub(crate) overloaded: std::sync::atomic::AtomicUsize,
     /// What is published as the schema, instead of this release's.
     pub(crate) published: Option<Value>,
     /// Requests to paths with this end make the caller panic.
@@ -121,6 +123,14 @@ impl Fake {
             return Response::new(Body::from_stream(futures::stream::pending::<
                 Result<Vec<u8>, std::io::Error>,
             >()));
+        }
+        let is_overloaded = || {
+            let fewer = |left: usize| left.checked_sub(1);
+            let order = std::sync::atomic::Ordering::Relaxed;
+            self.overloaded.fetch_update(order, order, fewer).is_ok()
+        };
+        if plural == "zephyrjobs" && is_overloaded() {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
         }
         if self.hangs == Some(plural) {
             std::future::pending::<()>().await;

@@ -237,6 +237,27 @@ async fn fault_f17_a_crd_that_lacks_what_is_written_or_read_ends_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_answer_holds_the_start_up_for_minutes_and_ends_it_then() {
+    for (answers_with_an_error, is_up) in [(100, true), (1_000, false)] {
+        let server = Arc::new(Fake {
+            overloaded: answers_with_an_error.into(),
+            ..Fake::default()
+        });
+        let setup = setup();
+        let health = setup.health.clone();
+        let ends = definition::check(&server.client(), None, &health).await;
+        match ends {
+            Ok(()) => assert!(is_up, "{answers_with_an_error}"),
+            Err(error) => {
+                assert!(!is_up, "{error}");
+                let words = "list ZephyrJobs: ";
+                assert!(error.to_string().starts_with(words), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_f17_a_schema_that_is_not_published_holds_the_start_up_but_does_not_end_it() {
     let started = start_with(|published| *published = json!({"paths": {}}));
     assert_eq!(started.await, Ok(()));

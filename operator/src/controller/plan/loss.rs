@@ -86,6 +86,7 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
             TroubleKind::Image
             | TroubleKind::Crashing
             | TroubleKind::Starting
+            | TroubleKind::Held
             | TroubleKind::Unreachable => false,
         });
     health

@@ -1417,6 +1417,49 @@ fn a_pod_on_a_node_that_is_ready_is_never_force_deleted_nor_any_if_that_is_off()
 }
 
 #[test]
+fn workers_whose_deleted_pods_do_not_end_are_named_and_end_the_generation() {
+    let mut world = World::running(json!({}));
+    let names: Vec<String> = world
+        .pods
+        .iter()
+        .filter(|pod| pod.role == Role::Worker)
+        .map(|pod| pod.name.clone())
+        .collect();
+    assert!(!names.is_empty());
+    for name in &names {
+        terminating(&mut world, name, "slow");
+    }
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    for _ in 0..5 {
+        world.pass(60);
+        world.settle();
+    }
+    assert_eq!(world.generation(), 1, "slow is not held");
+    for _ in 0..20 {
+        world.pass(60);
+        world.settle();
+    }
+    assert_eq!(world.generation(), 2);
+    let ended = &world.job.status.generations[0];
+    let words = format!("worker pod {} was deleted and does not end", names[0]);
+    assert!(ended.message.contains(&words), "{}", ended.message);
+}
+
+#[test]
+fn numbers_that_other_objects_have_use_up_no_generation() {
+    let mut world = World::running(json!({"maxGenerations": 3}));
+    world.foreign = [50].into();
+    world.coordinator_is(false);
+    world.settle();
+    world.pass(120);
+    world.settle();
+    assert_eq!(world.generation(), 51);
+    assert_eq!(world.job.status.skipped_numbers, 49);
+    assert!(!world.phase().is_final(), "{}", world.message());
+}
+
+#[test]
 fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_the_others_go_on() {
     let mut world = World::running(json!({}));
     world.kept = vec!["w-0"];

@@ -155,9 +155,10 @@ pub(super) fn degradation(
 /// The reason for a problem of the coordinator.
 pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
-        TroubleKind::Crashing | TroubleKind::Starting | TroubleKind::Unreachable => {
-            Reason::CoordinatorUnavailable
-        }
+        TroubleKind::Crashing
+        | TroubleKind::Starting
+        | TroubleKind::Held
+        | TroubleKind::Unreachable => Reason::CoordinatorUnavailable,
         TroubleKind::Blocked
         | TroubleKind::ReferenceNotFound
         | TroubleKind::Capacity
