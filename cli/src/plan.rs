@@ -13,7 +13,7 @@ use zephyr_worker::task::check_sizes;
 
 use crate::input;
 use crate::manifest;
-use crate::terminal::{bytes, note, print};
+use crate::terminal::{bytes, counted, note, print};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -86,8 +86,8 @@ async fn list_tables(pipeline: &PipelineSpec) -> Result<Vec<String>> {
         let files = input::list(&input::stores(), &field, &table.files, LIST).await?;
         let size = bytes(files.iter().map(|file| file.size).sum());
         note(&format!(
-            "table {name}: {} files, {size}, in every slot",
-            files.len()
+            "table {name}: {}, {size}, in every slot",
+            counted(files.len(), "file")
         ));
         tables.insert(name.clone(), files);
     }
@@ -103,8 +103,8 @@ async fn list(source: &SourceSpec) -> Result<Vec<String>> {
         .context("spec.pipeline.source.files: missing")?;
     let inputs = input::list(&input::stores(), SOURCE_FILES, files, LIST).await?;
     note(&format!(
-        "input: {} files, {}",
-        inputs.len(),
+        "input: {}, {}",
+        counted(inputs.len(), "file"),
         bytes(inputs.iter().map(|input| input.size).sum())
     ));
     Ok(inputs.into_iter().map(|input| input.uri).collect())

@@ -20,7 +20,7 @@ use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
-use crate::terminal::{bytes, note, print, printable, sentence};
+use crate::terminal::{bytes, counted, note, print, printable, sentence};
 
 /// The share of the machine's memory that the task processes may use; the rest is for this process
 /// and the system.
@@ -89,7 +89,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             manifest,
         } => {
             print(&format!(
-                "{files} files, {rows} records, {}: {}",
+                "{}, {}, {}: {}",
+                counted(files, "file"),
+                counted(rows, "record"),
                 bytes(size),
                 printable(&manifest)
             ))?;

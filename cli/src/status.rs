@@ -12,7 +12,7 @@ use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::WorkerCounts;
 
-use crate::terminal::{bytes, print, printable};
+use crate::terminal::{bytes, counted, print, printable};
 
 /// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -186,8 +186,10 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
         line(
             "Output",
             format!(
-                "{} files, {} records, {size}: {}",
-                outputs.files, outputs.rows, outputs.manifest
+                "{}, {}, {size}: {}",
+                counted(outputs.files, "file"),
+                counted(outputs.rows, "record"),
+                outputs.manifest
             ),
         );
     }

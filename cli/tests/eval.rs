@@ -80,7 +80,7 @@ fn each_case_is_answered_whatever_becomes_of_the_others() {
     assert_eq!(answers[2], r#"{"outputs":[1],"error":"x"}"#);
     assert_eq!(
         answers[3],
-        r#"{"error":"line 1, column 1: the filter foo/0 is not defined"}"#
+        r#"{"error":"line 1, column 1: the filter foo/0 is not defined; a field is written .foo"}"#
     );
     assert!(answers[4].starts_with(r#"{"error":"the line is not a case: "#));
     assert!(answers[5].ends_with(r#","error":"there are more than 1000000 outputs"}"#));

@@ -440,7 +440,7 @@ impl Compiler<'_> {
             return self.builtin(name, compiled, at);
         }
         let Some(definition) = prelude::find(name, arity) else {
-            return Err(self.error(at, format!("the filter {name}/{arity} is not defined")));
+            return Err(self.error(at, not_defined(name, arity)));
         };
         let function = self.of_library(definition)?;
         let up = self.depth;
@@ -538,7 +538,7 @@ impl Compiler<'_> {
         let identity = || Node::new(Kind::Identity);
         let Some(builtin) = find(name, arguments.len()) else {
             let arity = arguments.len();
-            return Err(self.error(at, format!("the filter {name}/{arity} is not defined")));
+            return Err(self.error(at, not_defined(name, arity)));
         };
         if matches!(
             name,
@@ -850,4 +850,14 @@ fn names() -> Constant {
         .map(|name| format!("\"{name}\""))
         .collect();
     json(format!("[{}]", names.join(","))).unwrap_or(Constant::Null)
+}
+
+fn not_defined(name: &str, arity: usize) -> String {
+    // The commonest mistake: a field without its dot.
+    let field = if arity == 0 {
+        format!("; a field is written .{name}")
+    } else {
+        String::new()
+    };
+    format!("the filter {name}/{arity} is not defined{field}")
 }

@@ -26,6 +26,11 @@ const MAX_LOCAL_FOLDER_BYTES: usize = 255;
 const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
 /// The field of inline items.
 pub(super) const ITEMS: &str = "spec.pipeline.source.items.values";
+/// Names that are certainly a mistake.
+pub(super) const YAML_BOOLEANS: [&str; 2] = ["true", "false"];
+/// What was meant instead of them.
+pub(super) const YAML_BOOLEANS_ALLOWED: &str =
+    "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
 /// Longest name of an aggregate.
 const MAX_AGGREGATE_NAME: usize = 63;
 
@@ -263,10 +268,9 @@ fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
             FieldError::new(path, "must not have an aggregate named key", allowed).got(name),
         );
     }
-    if ["true", "false"].contains(&name) {
-        let allowed = "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
+    if YAML_BOOLEANS.contains(&name) {
         let problem = "must not have an aggregate named true or false";
-        return Some(FieldError::new(path, problem, allowed));
+        return Some(FieldError::new(path, problem, YAML_BOOLEANS_ALLOWED));
     }
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let is_name = name.len() <= MAX_AGGREGATE_NAME
@@ -316,7 +320,7 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
         if without_placeholders(&files.path).contains(['{', '}']) {
             Some(shown(
                 "has a placeholder that is not known",
-                "{shard} and {total}, or with a width {shard:05}",
+                "{shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
             ))
         } else if name.is_empty() || name.ends_with('/') {
             Some(shown("names no file", "a bucket and the name of a file"))

@@ -703,11 +703,11 @@ fn templates_of_file_names_have_known_placeholders_and_a_format() {
     for (value, fault) in [
         (
             "s3://out/{shrad}.jsonl",
-            "has a placeholder that is not known (got s3://out/{shrad}.jsonl); {shard} and {total}, or with a width {shard:05}",
+            "has a placeholder that is not known (got s3://out/{shrad}.jsonl); {shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
         ),
         (
             "s3://out/{shard:00}{shard}.jsonl",
-            "has a placeholder that is not known (got s3://out/{shard:00}{shard}.jsonl); {shard} and {total}, or with a width {shard:05}",
+            "has a placeholder that is not known (got s3://out/{shard:00}{shard}.jsonl); {shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
         ),
         (
             "s3://out/{shard}/",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::pipeline::{YAML_BOOLEANS, YAML_BOOLEANS_ALLOWED};
 use super::{items, pipeline};
 use crate::field_error::FieldError;
 use crate::pipeline::{MAX_VALUES, PipelineSpec, SOURCE_FILES, table_files};
@@ -45,6 +46,13 @@ pub(super) fn name_fault(path: &str, name: &str) -> Option<FieldError> {
             path,
             "has a name that jq uses itself",
             allowed,
+        ));
+    }
+    if YAML_BOOLEANS.contains(&name) {
+        return Some(FieldError::new(
+            path,
+            "must not have the name true or false",
+            YAML_BOOLEANS_ALLOWED,
         ));
     }
     let is_word = name.len() <= MAX_NAME

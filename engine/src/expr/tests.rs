@@ -353,7 +353,7 @@ fn mistakes_are_shown_where_they_stand() {
         ),
         (
             ".a | foo",
-            "line 1, column 6: the filter foo/0 is not defined",
+            "line 1, column 6: the filter foo/0 is not defined; a field is written .foo",
         ),
         (
             "bar(1; 2)",
@@ -365,15 +365,15 @@ fn mistakes_are_shown_where_they_stand() {
         ),
         (
             ".a\n | [foo]",
-            "line 2, column 5: the filter foo/0 is not defined",
+            "line 2, column 5: the filter foo/0 is not defined; a field is written .foo",
         ),
         (
             "\"é\\(1)\\(foo)\"",
-            "line 1, column 9: the filter foo/0 is not defined",
+            "line 1, column 9: the filter foo/0 is not defined; a field is written .foo",
         ),
         (
             "\"\\(1)\" | \"\\(2)\" | foo",
-            "line 1, column 19: the filter foo/0 is not defined",
+            "line 1, column 19: the filter foo/0 is not defined; a field is written .foo",
         ),
         (
             "(1",

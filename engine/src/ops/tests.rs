@@ -660,7 +660,7 @@ fn compiling_names_the_step_whose_expression_is_wrong() {
     );
     assert_eq!(
         error,
-        "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined"
+        "spec.pipeline.steps[1].filter: line 1, column 1: the filter nowhere/0 is not defined; a field is written .nowhere"
     );
     let deduplicate = Step::Deduplicate {
         key: "nowhere".to_owned(),

@@ -210,7 +210,7 @@ mod tests {
         );
         assert_eq!(
             errors[1].to_string(),
-            "spec.pipeline.steps[2].groupBy.key: line 2, column 3: the filter upcase/0 is not defined"
+            "spec.pipeline.steps[2].groupBy.key: line 2, column 3: the filter upcase/0 is not defined; a field is written .upcase"
         );
     }
 

@@ -51,6 +51,10 @@ fn each_fault_of_a_table_is_named_with_its_field() {
             "spec.pipeline.tables.a-b: has a name that an expression cannot use (got a-b); a letter or _, then letters, digits and _; at most 63 characters",
         ),
         (
+            json!({"tables": {"false": table("s3://tab/a.jsonl")}}),
+            "spec.pipeline.tables.false: must not have the name true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes",
+        ),
+        (
             json!({"tables": {"ENV": table("s3://tab/a.jsonl")}}),
             "spec.pipeline.tables.ENV: has a name that jq uses itself; any name except ENV, __loc__, __prog_args",
         ),
