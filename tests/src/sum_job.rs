@@ -10,6 +10,10 @@ use crate::cluster::TestNamespace;
 /// Number of groups in the result: the remainders of a division by this number.
 const GROUPS: u64 = 7;
 
+/// What four rounds of a loop work on. They take ten microseconds of a CPU, and few of the steps that
+/// one expression may take.
+const ROUND: &str = r#"("x" * 4000) as $p |"#;
+
 /// The job's parameters; `manifest` returns the YAML.
 #[derive(Clone, Debug)]
 pub struct SumJob {
@@ -78,12 +82,12 @@ spec:
     source:
       items: {{ values: [{values}] }}
     steps:
-      - map: '. as $n | reduce range({rounds}) as $i (0; . + 1) | {{n: $n, rounds: .}}'
+      - map: '. as $n | {ROUND} reduce range({rounds} / 4) as $i (0; . + ($p | @base64 | length)) | {{n: $n, rounds: .}}'
       - groupBy:
           key: '.n % {GROUPS}'
           aggregate: {{ count: {{ count: {{}} }}, sum: {{ sum: '.n' }} }}
           shards: 4
-      - map: '. as $group | reduce range(if .key == {last_key} then {last_rounds} else 0 end) as $i (0; . + 1) | $group'
+      - map: '. as $group | {ROUND} reduce range(if .key == {last_key} then {last_rounds} / 4 else 0 end) as $i (0; . + ($p | @base64 | length)) | $group'
     sink:
       files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl", mode: {mode} }}
   storage:

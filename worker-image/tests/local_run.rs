@@ -78,7 +78,11 @@ fn counted_here() -> Vec<String> {
 fn slow_items(items: u32) -> Value {
     json!({
         "source": {"items": {"values": (0..items).collect::<Vec<_>>()}},
-        "steps": [{"map": ". as $n | reduce range(0; 400000) as $i (0; . + 1) | $n"}, {"count": {}}],
+        // A second each, in few steps of jq.
+        "steps": [
+            {"map": ". as $n | (\"x\" * 4000) as $p | reduce range(100000) as $i (0; . + ($p | @base64 | length)) | $n"},
+            {"count": {}},
+        ],
         "sink": {"files": {"path": "$OUT/count.jsonl"}},
     })
 }
