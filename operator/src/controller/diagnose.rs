@@ -258,7 +258,10 @@ fn workers_health(
         .workers(generation)
         .filter(is_failing)
         .filter(has_failed)
-        .filter_map(|pod| pod.scheduled_since.max(slow_until(job, observed, pod)))
+        .filter_map(|pod| {
+            let started = pod.scheduled_since.max(slow_until(job, observed, pod));
+            started.or(pod.stuck_from())
+        })
         .min();
     WorkersHealth {
         trouble: workers_trouble(job, observed, generation, now),

@@ -32,8 +32,8 @@ enum Fault {
     Encrypted,
     /// The same, and the object is shortened.
     EncryptedAndShortened,
-    /// The `ETag` of each part is its MD5. That of the object has the form of an MD5 of parts and is
-    /// something else.
+    /// The `ETag` of each part is its MD5. That of the object has the form of an MD5 of parts, and
+    /// is something else.
     OwnEtag,
     /// The same, and one byte is flipped.
     OwnEtagAndFlipped,

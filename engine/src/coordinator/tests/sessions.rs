@@ -586,7 +586,7 @@ fn fault_2982_a_dispatched_task_knows_where_its_input_is_listed() {
     });
     assert_eq!(
         run.unwrap()[0].input_outputs.as_deref(),
-        Some("outputs/0/0")
+        Some("outputs/1/0")
     );
     assert_eq!(run.unwrap()[0].task.task, task(1, 0));
 }
