@@ -23,8 +23,8 @@ use crate::children::CONTAINER_NAME;
 /// How long after the end of its grace period a pod may stay Terminating before its node counts as
 /// lost.
 pub const STUCK_AFTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// For how long a pod is stuck before something must be keeping it: a pod on a lost node was deleted
-/// by force long before.
+/// For how long a pod is stuck before something must be keeping it: a pod on a lost node was
+/// deleted by force long before.
 const HELD_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The role of a pod.
@@ -237,8 +237,8 @@ impl PodFacts {
         self.stuck_from().is_some_and(|from| now >= from)
     }
 
-    /// Whether something keeps the pod although it was deleted: a finalizer, a volume, the container
-    /// runtime of its node. No other pod takes its place before it is gone.
+    /// Whether something keeps the pod although it was deleted: a finalizer, a volume, the
+    /// container runtime of its node. No other pod takes its place before it is gone.
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.stuck_from()
             .and_then(|from| from.checked_add(HELD_AFTER).ok())

@@ -10,8 +10,8 @@ use crate::cluster::TestNamespace;
 /// Number of groups in the result: the remainders of a division by this number.
 const GROUPS: u64 = 7;
 
-/// What four rounds of a loop work on. They take ten microseconds of a CPU, and few of the steps that
-/// one expression may take.
+/// What four rounds of a loop work on. They take ten microseconds of a CPU, and few of the steps
+/// that one expression may take.
 const ROUND: &str = r#"("x" * 4000) as $p |"#;
 
 /// The job's parameters; `manifest` returns the YAML.
