@@ -10,9 +10,11 @@ use crate::cluster::TestNamespace;
 /// Number of groups in the result: the remainders of a division by this number.
 const GROUPS: u64 = 7;
 
-/// What four rounds of a loop work on. They take ten microseconds of a CPU, and few of the steps
-/// that one expression may take.
-const ROUND: &str = r#"("x" * 4000) as $p |"#;
+/// The text that the loops search.
+const TEXT: &str = r#"("x" * 100000) as $p |"#;
+/// 64 rounds: one search takes some 160 microseconds of a CPU, but few of the steps that one
+/// expression may take.
+const ROUND: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
 
 /// The job's parameters; `manifest` returns the YAML.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct SumJob {
     pub name: String,
     /// How many numbers there are: the number of shards of the first stage.
     pub numbers: u64,
-    /// Rounds of a loop by which each number is delayed.
+    /// Rounds of a loop by which each number is delayed, each of 2.5 microseconds of a CPU.
     pub rounds: u64,
     /// Rounds by which the group of the last remainder is delayed after it is summed: the end of
     /// the last stage.
@@ -82,12 +84,12 @@ spec:
     source:
       items: {{ values: [{values}] }}
     steps:
-      - map: '. as $n | {ROUND} reduce range({rounds} / 4) as $i (0; . + ($p | @base64 | length)) | {{n: $n, rounds: .}}'
+      - map: '. as $n | {TEXT} reduce range({rounds} / 64) as $i ({ROUND}) | {{n: $n, rounds: .}}'
       - groupBy:
           key: '.n % {GROUPS}'
           aggregate: {{ count: {{ count: {{}} }}, sum: {{ sum: '.n' }} }}
           shards: 4
-      - map: '. as $group | {ROUND} reduce range(if .key == {last_key} then {last_rounds} / 4 else 0 end) as $i (0; . + ($p | @base64 | length)) | $group'
+      - map: '. as $group | {TEXT} reduce range(if .key == {last_key} then {last_rounds} / 64 else 0 end) as $i ({ROUND}) | $group'
     sink:
       files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl", mode: {mode} }}
   storage:

@@ -62,7 +62,7 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
 /// runs when another one, which started later, is in the middle of its work.
 async fn strike_on(test: &str, node: &str) -> Result<Midway> {
     let mut sum = SumJob::new("sum");
-    sum.numbers = 120;
+    sum.numbers = 90;
     sum.preferred_node = Some(node.to_owned());
     job_midway_in(TestNamespace::create(test).await?, sum).await
 }
@@ -80,7 +80,7 @@ async fn worker_nodes(midway: &Midway) -> Result<BTreeSet<String>> {
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
-    (sum.numbers, sum.workers) = (120, 6);
+    (sum.numbers, sum.workers) = (90, 6);
     let midway = job_midway_in(namespace, sum).await?;
     let with_workers = worker_nodes(&midway).await?;
     let mut nodes = node::for_jobs().await?;

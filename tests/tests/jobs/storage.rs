@@ -43,7 +43,7 @@ async fn fault_8309_a_lost_and_a_changed_shuffle_file_are_made_again_and_no_row_
         let (task, attempt) = (file.task, file.attempt);
         format!(
             "{}/{}/data/{}/{}/{attempt}/shuffle",
-            namespace.name, job.uid, task.stage, task.shard
+            namespace.name, job.uid, task.stage.0, task.shard
         )
     };
     bucket.delete(&key(lost)).await?;
