@@ -63,9 +63,9 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
     let first_stage = 10;
     (sum.workers, sum.numbers) = (1, first_stage);
-    // The kubelet measures disks about every ten seconds; the long task takes some forty seconds on
-    // a fast machine.
-    sum.last_rounds = 30_000_000;
+    // The kubelet measures disks about every ten seconds; the long task takes some fifty seconds on
+    // a quarter of a CPU.
+    sum.last_rounds = 5_000_000;
     let midway = job_midway_in(namespace, sum).await?;
     let (job, ledger) = (&midway.job, &midway.ledger);
     job.committed(ledger, usize::try_from(first_stage)?, TEST_TIMEOUT)
