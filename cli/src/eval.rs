@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
-use zephyr_jq::{Error, Program, STACK_BYTES, Value, declare_stack};
+use zephyr_jq::{Error, Program, Value, on_full_stack};
 
 /// JSON of all results of one case, which are kept until the last one is there: more than the
 /// largest record has.
@@ -188,16 +188,7 @@ fn open(file: Option<&Path>) -> Result<Box<dyn BufRead>> {
 
 /// Runs on a thread with the stack that programs may use. Fails if it panics.
 fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let work = || {
-            declare_stack(STACK_BYTES);
-            work()
-        };
-        std::thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)
-            .context("start a thread")?
-            .join()
-            .map_err(|_| anyhow!("the evaluator failed on the expression"))
-    })
+    on_full_stack("eval", work)
+        .context("start a thread")?
+        .map_err(|_| anyhow!("the evaluator failed on the expression"))
 }

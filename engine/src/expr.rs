@@ -9,8 +9,7 @@
 //!   did not change keeps its text: `0.10`, `1e400`, `-0`, `12345678901234567890`.
 //! - A result that nests deeper or is longer than a record may is an error.
 //! - Recursion without end is an error, if the thread has declared its stack: a thread that
-//!   evaluates expressions should have [`STACK_BYTES`] and call [`declare_stack`]. Compiling is
-//!   safe anywhere.
+//!   evaluates expressions should be one of [`on_full_stack`]. Compiling is safe anywhere.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Makes, Options, Program, Reach};
 pub use error::{CompileError, EvaluationError, ValueError};
 pub use value::Value;
 pub use variables::Variables;
-pub use zephyr_jq::{STACK_BYTES, declare_stack};
+pub use zephyr_jq::{STACK_BYTES, on_full_stack};
 
 use crate::record::{Census, Limits, NoRoom, Record};
 
@@ -75,21 +74,10 @@ impl Expression {
         if Program::is_blank(source) {
             return Err(CompileError::empty());
         }
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("compile".to_owned())
-                .stack_size(STACK_BYTES);
-            let compile = || {
-                declare_stack(STACK_BYTES);
-                Self::compile_here(source, variables)
-            };
-            let compiled = thread
-                .spawn_scoped(scope, compile)
-                .map(std::thread::ScopedJoinHandle::join);
-            compiled
-                .unwrap_or_else(|_| Ok(Err(CompileError::no_thread())))
-                .unwrap_or_else(|_| Err(CompileError::panicked()))
-        })
+        let compiled = on_full_stack("compile", || Self::compile_here(source, variables));
+        compiled
+            .unwrap_or_else(|_| Ok(Err(CompileError::no_thread())))
+            .unwrap_or_else(|_| Err(CompileError::panicked()))
     }
 
     fn compile_here(source: &str, variables: &Variables) -> Result<Self, CompileError> {

@@ -45,7 +45,7 @@ pub mod json {
 pub use double::write_double;
 pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS};
 pub use reach::{Makes, Reach};
-pub use stack::{STACK_BYTES, declare as declare_stack};
+pub use stack::{STACK_BYTES, declare as declare_stack, on_full_stack};
 pub use value::elements::Elements;
 pub use value::object::Object;
 pub use value::{Big, Bounds, Chars, Children, Text, Type, Value};

@@ -2,6 +2,7 @@
 //! recurses asks here first, so that endless recursion is an error and not the end of the process.
 
 use std::cell::Cell;
+use std::{io, thread};
 
 use crate::{Exhausted, meter};
 
@@ -26,6 +27,28 @@ thread_local! {
 pub fn declare(bytes: usize) {
     let usable = bytes.saturating_sub(RESERVE_BYTES);
     FLOOR.set(here().saturating_sub(usable).max(1));
+}
+
+/// Runs `work` on a new thread that has, and has declared, [`STACK_BYTES`]; waits for its end. The
+/// inner result is `Err` if `work` panicked.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn on_full_stack<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> T + Send,
+) -> io::Result<thread::Result<T>> {
+    thread::scope(|scope| {
+        let work = || {
+            declare(STACK_BYTES);
+            work()
+        };
+        let started = thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work);
+        started.map(thread::ScopedJoinHandle::join)
+    })
 }
 
 /// Whether more recursion is allowed.

@@ -11,18 +11,7 @@ use crate::record::{DEFAULT_NESTING, Limits, MAX_NESTING, RecordParser};
 
 /// Runs `work` on a thread with the stack of a task.
 fn on_task_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let work = || {
-            declare_stack(STACK_BYTES);
-            work()
-        };
-        std::thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)
-            .unwrap()
-            .join()
-            .unwrap()
-    })
+    on_full_stack("test", work).unwrap().unwrap()
 }
 
 fn results(expression: &str, record: &str) -> Result<Vec<String>, String> {

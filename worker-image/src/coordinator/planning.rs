@@ -11,7 +11,6 @@ use tokio::sync::{oneshot, watch};
 use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
-use zephyr_engine::expr::{STACK_BYTES, declare_stack};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
@@ -554,7 +553,7 @@ async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
 }
 
 async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
-    let errors = check_on_a_big_stack(job.pipeline.clone()).await?;
+    let errors = check_on_a_thread(job.pipeline.clone()).await?;
     if !errors.is_empty() {
         return Err(NoPlan::Failed(expression_sentence(&errors)));
     }
@@ -587,18 +586,15 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     })
 }
 
-/// Compiling a deeply nested expression needs more stack than a thread of the runtime has.
-async fn check_on_a_big_stack(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
+/// Compiling takes the time of a CPU, for which the runtime's threads must not wait.
+async fn check_on_a_thread(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
     let (answer, errors) = oneshot::channel();
     let check = move || {
-        declare_stack(STACK_BYTES);
         // Nobody waits for the result any more if the coordinator is shutting down.
         let _gone = answer.send(check_expressions(&pipeline));
     };
-    let thread = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("compile".to_owned())
-        .stack_size(STACK_BYTES);
-    thread
         .spawn(check)
         .map_err(|source| NoPlan::Fatal(PlanningError::StartCompiler { source }))?;
     errors

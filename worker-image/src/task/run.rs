@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::TaskOutput;
-use zephyr_engine::expr::STACK_BYTES;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, StageProgram};
 use zephyr_engine::plan::Stage;
@@ -16,10 +15,6 @@ use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::{Place, read_file, read_items, read_shuffle};
 use crate::task::output::Output;
-
-/// Stack of a thread that runs tasks. Expressions recurse, and only touched pages use memory. The
-/// thread must declare it with [`declare_stack`](zephyr_engine::expr::declare_stack).
-pub const TASK_STACK_BYTES: usize = STACK_BYTES;
 
 /// The assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +65,9 @@ pub trait Trace: Send + Sync {
     fn note(&self, input: &str, record: u64);
 }
 
-/// Runs an attempt to its end, on this thread, which should have declared [`TASK_STACK_BYTES`].
-/// Blocks; must not be called inside a runtime.
+/// Runs an attempt to its end, on this thread, which should be one of
+/// [`on_full_stack`](zephyr_engine::expr::on_full_stack). Blocks; must not be called inside a
+/// runtime.
 pub fn run(
     context: &TaskContext,
     assignment: &Assignment,

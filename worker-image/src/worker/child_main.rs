@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use zephyr_engine::expr::declare_stack;
+use zephyr_engine::expr::on_full_stack;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
@@ -27,8 +27,7 @@ use crate::convert::wire;
 use crate::convert::wire::table_files;
 use crate::job::{RunJob, RunJobError};
 use crate::task::{
-    self, ProgressCounters, TASK_STACK_BYTES, TaskContext, TaskContextError, TaskInput, TaskSetup,
-    Trace,
+    self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
 };
 use crate::telemetry;
 
@@ -276,25 +275,14 @@ impl TaskRunner {
     /// overhead. The stack memory that they touched is released when the thread ends. Returns
     /// `false` if there are no more tasks.
     fn run_some(&mut self) -> Result<bool, ChildError> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("task".to_owned())
-                .stack_size(TASK_STACK_BYTES);
-            let work = || {
-                declare_stack(TASK_STACK_BYTES);
-                self.run_short_ones()
-            };
-            let running =
-                thread
-                    .spawn_scoped(scope, work)
-                    .map_err(|source| ChildError::Thread {
-                        name: "task",
-                        source,
-                    })?;
-            // A panic outside of any task is a bug of this process, which then ends, as it would
-            // after a panic on this thread.
-            running.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
+        let ended = on_full_stack("task", || self.run_short_ones());
+        let ended = ended.map_err(|source| ChildError::Thread {
+            name: "task",
+            source,
+        })?;
+        // A panic outside of any task is a bug of this process, which then ends, as it would after
+        // a panic on this thread.
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Runs tasks until one was not short, or until there were many.
