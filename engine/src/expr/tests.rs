@@ -507,7 +507,7 @@ fn a_large_variable_is_shared_and_its_members_are_found_by_their_names() {
         .collect();
     let text = format!("{{{}}}", members.join(","));
     let mut variables = Variables::default();
-    let bytes = variables.insert("table", &text).unwrap();
+    let bytes = variables.insert("table", text.clone()).unwrap();
     assert!(bytes > text.len(), "{bytes}");
     for (source, expected) in [("$table[.].n", "9999"), ("$table | length", "10000")] {
         let expression = Expression::compile_with(source, &variables).unwrap();

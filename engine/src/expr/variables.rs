@@ -22,7 +22,7 @@ impl Variables {
     pub fn of(values: &Values) -> Result<Self, CompileError> {
         let mut variables = Self::default();
         for (name, text) in values {
-            variables.insert(name, text)?;
+            variables.insert(name, text.clone())?;
         }
         Ok(variables)
     }
@@ -31,7 +31,7 @@ impl Variables {
     ///
     /// # Errors
     /// The text is not JSON.
-    pub fn insert(&mut self, name: &str, text: &str) -> Result<usize, CompileError> {
+    pub fn insert(&mut self, name: &str, text: String) -> Result<usize, CompileError> {
         let source = Source::parse(text, Limits::WIDEST.of_scan())
             .map_err(|error| CompileError::of_value(name, &error))?;
         let bytes = source.text().len() + std::mem::size_of_val::<[Node]>(source.nodes());

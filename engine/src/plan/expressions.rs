@@ -80,7 +80,7 @@ fn with_tables(values: &Variables, pipeline: &Pipeline) -> Variables {
     let mut variables = values.clone();
     for name in pipeline.tables.keys() {
         // An empty object is JSON.
-        let _bytes = variables.insert(name, "{}");
+        let _bytes = variables.insert(name, "{}".to_owned());
     }
     variables
 }

@@ -55,12 +55,15 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// The first byte that is wrong.
-    pub fn parse(text: &str, limits: ScanLimits) -> Result<Source<'static>, JsonError> {
+    pub fn parse(
+        text: impl AsRef<str> + Into<String>,
+        limits: ScanLimits,
+    ) -> Result<Source<'static>, JsonError> {
         let mut nodes = Vec::new();
-        if !scan(text, limits, &mut nodes)?.spaced {
-            return Ok(Self::owned(text.to_owned(), nodes));
+        if !scan(text.as_ref(), limits, &mut nodes)?.spaced {
+            return Ok(Self::owned(text.into(), nodes));
         }
-        let compact = without_space(text);
+        let compact = without_space(text.as_ref());
         scan(&compact, limits, &mut nodes)?;
         Ok(Self::owned(compact, nodes))
     }

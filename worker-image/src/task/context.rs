@@ -133,11 +133,11 @@ pub struct TaskContext {
     pub(super) spill: SpillFolder,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
     /// The named values and the tables, from the first attempt on that could read them.
-    known: Arc<OnceLock<Known>>,
+    loaded: Arc<OnceLock<LoadedVariables>>,
 }
 
 /// What expressions use besides the record.
-pub(super) struct Known {
+pub(super) struct LoadedVariables {
     pub(super) variables: Variables,
     /// Bytes of the tables in memory.
     pub(super) bytes: u64,
@@ -157,7 +157,7 @@ impl TaskContext {
             setup: Arc::new(setup),
             spill,
             programs: Arc::default(),
-            known: Arc::default(),
+            loaded: Arc::default(),
         })
     }
 
@@ -167,32 +167,32 @@ impl TaskContext {
         stage: &Stage,
         counters: &Arc<ProgressCounters>,
     ) -> Result<Arc<StageProgram>, TaskError> {
-        let known = self.known(counters)?;
+        let loaded = self.loaded(counters)?;
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = programs.get(&stage.id) {
             return Ok(Arc::clone(program));
         }
         let program = Arc::new(StageProgram::compile(
             stage,
-            &known.variables,
+            &loaded.variables,
             &self.record_limits(stage),
         )?);
         programs.insert(stage.id, Arc::clone(&program));
         Ok(program)
     }
 
-    fn known(&self, counters: &Arc<ProgressCounters>) -> Result<&Known, TaskError> {
-        if let Some(known) = self.known.get() {
-            return Ok(known);
+    fn loaded(&self, counters: &Arc<ProgressCounters>) -> Result<&LoadedVariables, TaskError> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
         }
         let room = room_for_tables(self.setup.memory_bytes);
-        let known = tables::read(self, room, counters)?;
-        Ok(self.known.get_or_init(|| known))
+        let loaded = tables::read(self, room, counters)?;
+        Ok(self.loaded.get_or_init(|| loaded))
     }
 
     /// The memory of an attempt without the tables.
     fn memory_bytes(&self) -> u64 {
-        let tables = self.known.get().map_or(0, |known| known.bytes);
+        let tables = self.loaded.get().map_or(0, |loaded| loaded.bytes);
         match self.setup.memory_bytes {
             0 => 0,
             limited => limited.saturating_sub(tables).max(1),

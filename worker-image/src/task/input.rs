@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use futures::{StreamExt, TryStreamExt};
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::Merger;
-use zephyr_engine::pipeline::Source;
+use zephyr_engine::pipeline::{Format, Source};
 use zephyr_engine::plan::{Stage, StageInput, StageOutput};
 use zephyr_engine::record::{Record, RecordParser};
 use zephyr_store::formats::{FileReader, ReadError, ReadLimits, source_format};
@@ -66,26 +66,12 @@ pub(super) fn read_file(
     counters: &Arc<ProgressCounters>,
     take: &mut Taker<'_>,
 ) -> Result<(), TaskError> {
-    let setup = &context.setup;
-    let location = Location::parse_local(&file.uri)
-        .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
-    let format = match setup.source_format {
-        Some(format) => format,
-        None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
-    };
-    let input = ObjectReader::open(
-        &setup.runtime,
-        setup.storage.stores(),
-        file,
-        &location,
-        counting(counters),
-    );
     let limits = ReadLimits {
         record: context.record_limits(stage),
-        ..setup.limits
+        ..context.setup.limits
     };
-    let mut reader = FileReader::new(&file.uri, file.size, format, &limits, input)
-        .map_err(TaskError::ReadInput)?;
+    let format = context.setup.source_format;
+    let mut reader = open_file(context, file, format, &limits, counters)?;
     while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
         if !take(
             record,
@@ -99,6 +85,31 @@ pub(super) fn read_file(
         }
     }
     Ok(())
+}
+
+/// Opens a file; without a `format`, its extension implies one.
+pub(super) fn open_file(
+    context: &TaskContext,
+    file: &InputFile,
+    format: Option<Format>,
+    limits: &ReadLimits,
+    counters: &Arc<ProgressCounters>,
+) -> Result<FileReader, TaskError> {
+    let setup = &context.setup;
+    let location = Location::parse_local(&file.uri)
+        .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+    let format = match format {
+        Some(format) => format,
+        None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
+    };
+    let input = ObjectReader::open(
+        &setup.runtime,
+        setup.storage.stores(),
+        file,
+        &location,
+        counting(counters),
+    );
+    FileReader::new(&file.uri, file.size, format, limits, input).map_err(TaskError::ReadInput)
 }
 
 /// Reads inline items.
@@ -217,7 +228,7 @@ pub(super) fn read_shuffle(
     Ok(())
 }
 
-pub(super) fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {
+fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {
     let counters = Arc::clone(counters);
     Arc::new(move |bytes| {
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use zephyr_engine::expr::{CompileError, Expression, Variables};
 use zephyr_engine::ops::shown;
 use zephyr_engine::record::Record;
-use zephyr_store::formats::{FileReader, source_format};
 use zephyr_store::ledger::TableFiles;
-use zephyr_store::storage::{InputFile, Location, ObjectReader};
+use zephyr_store::storage::InputFile;
 
-use crate::task::context::{Known, TaskContext};
+use crate::task::context::{LoadedVariables, TaskContext};
 use crate::task::error::TaskError;
-use crate::task::input::counting;
+use crate::task::input::open_file;
 use crate::task::run::ProgressCounters;
 
 /// Most bytes of all tables: of their files, and of their records in memory. Each process that runs
@@ -101,7 +100,7 @@ pub(super) fn read(
     context: &TaskContext,
     room: u64,
     counters: &Arc<ProgressCounters>,
-) -> Result<Known, TaskError> {
+) -> Result<LoadedVariables, TaskError> {
     let unreadable = |error: CompileError| TaskError::FollowAssignment(error.to_string());
     let values = Variables::of(&context.setup.plan.values).map_err(unreadable)?;
     let mut variables = values.clone();
@@ -125,10 +124,10 @@ pub(super) fn read(
             table.add(context, number, file, counters)?;
         }
         let text = table.finish(files)?;
-        bytes += variables.insert(name, &text).map_err(unreadable)? as u64;
+        bytes += variables.insert(name, text).map_err(unreadable)? as u64;
         check_memory(bytes, room)?;
     }
-    Ok(Known { variables, bytes })
+    Ok(LoadedVariables { variables, bytes })
 }
 
 /// Fails if tables of this many bytes are too large at all, or for a slot of this worker.
@@ -181,21 +180,8 @@ impl Table<'_> {
         counters: &Arc<ProgressCounters>,
     ) -> Result<(), TaskError> {
         let setup = &context.setup;
-        let location = Location::parse_local(&file.uri)
-            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
-        let format = match setup.table_formats.get(self.name) {
-            Some(format) => *format,
-            None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
-        };
-        let input = ObjectReader::open(
-            &setup.runtime,
-            setup.storage.stores(),
-            file,
-            &location,
-            counting(counters),
-        );
-        let mut reader = FileReader::new(&file.uri, file.size, format, &setup.limits, input)
-            .map_err(TaskError::ReadInput)?;
+        let format = setup.table_formats.get(self.name).copied();
+        let mut reader = open_file(context, file, format, &setup.limits, counters)?;
         while let Some((record, line)) = reader.next_record().map_err(TaskError::ReadInput)? {
             let place = (number, u32::try_from(line).unwrap_or(u32::MAX));
             self.push(&record, place).map_err(|error| match error {
