@@ -13,7 +13,7 @@ use zephyr_worker::task::check_sizes;
 
 use crate::input;
 use crate::manifest;
-use crate::terminal::{bytes, counted, note, print};
+use crate::terminal::{bytes, note, print};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -87,7 +87,7 @@ async fn list_tables(pipeline: &PipelineSpec) -> Result<Vec<String>> {
         let size = bytes(files.iter().map(|file| file.size).sum());
         note(&format!(
             "table {name}: {}, {size}, in every slot",
-            counted(files.len(), "file")
+            plan::counted(files.len() as u64, "file")
         ));
         tables.insert(name.clone(), files);
     }
@@ -104,7 +104,7 @@ async fn list(source: &SourceSpec) -> Result<Vec<String>> {
     let inputs = input::list(&input::stores(), SOURCE_FILES, files, LIST).await?;
     note(&format!(
         "input: {}, {}",
-        counted(inputs.len(), "file"),
+        plan::counted(inputs.len() as u64, "file"),
         bytes(inputs.iter().map(|input| input.size).sum())
     ));
     Ok(inputs.into_iter().map(|input| input.uri).collect())

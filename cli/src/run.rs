@@ -14,13 +14,14 @@ use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
 use zephyr_crds::job::{MAX_SLOTS, ZephyrJob};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
+use zephyr_engine::plan::counted;
 use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
 use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
-use crate::terminal::{bytes, counted, note, print, printable, sentence};
+use crate::terminal::{bytes, note, print, printable, sentence};
 
 /// The share of the machine's memory that the task processes may use; the rest is for this process
 /// and the system.

@@ -11,8 +11,9 @@ use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::WorkerCounts;
+use zephyr_engine::plan::counted;
 
-use crate::terminal::{bytes, counted, print, printable};
+use crate::terminal::{bytes, print, printable};
 
 /// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -187,8 +188,8 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
             "Output",
             format!(
                 "{}, {}, {size}: {}",
-                counted(outputs.files, "file"),
-                counted(outputs.rows, "record"),
+                counted(outputs.files.unsigned_abs(), "file"),
+                counted(outputs.rows.unsigned_abs(), "record"),
                 outputs.manifest
             ),
         );

@@ -65,13 +65,6 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A number of things: `1 file`, `2 files`.
-pub(crate) fn counted(count: impl std::fmt::Display, noun: &str) -> String {
-    let count = count.to_string();
-    let plural = if count == "1" { "" } else { "s" };
-    format!("{count} {noun}{plural}")
-}
-
 /// A number of bytes for people: `1.4 GB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

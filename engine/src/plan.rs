@@ -11,6 +11,7 @@ mod expressions;
 pub(crate) mod path;
 mod planner;
 
+pub use display::counted;
 pub use expressions::{ExpressionError, check_expressions};
 pub use planner::{MAX_DEFAULT_SHARDS, plan};
 

@@ -189,7 +189,8 @@ fn expression_text(expression: &str) -> String {
     expression.trim().replace('\n', "\n      | ")
 }
 
-fn counted(count: u64, noun: &str) -> String {
+/// A number of things, for people: `1 file`, `2 files`.
+pub fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
