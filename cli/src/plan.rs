@@ -1,19 +1,29 @@
-//! `kubectl zephyr plan -f job.yaml`: the stages and tasks that a job would have. Lists the input;
-//! reads and writes no data.
+//! `kubectl zephyr plan -f job.yaml`: the stages and tasks that a job would have, or why the job
+//! would be refused. Lists the input, reads the tables, and looks at the output's folder; reads no
+//! other data, and writes nothing.
 
-use anyhow::{Context as _, Result, bail};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::pipeline::{PipelineSpec, SOURCE_FILES, SourceSpec, table_files};
 use zephyr_crds::validate::Place;
+use zephyr_engine::expr::on_full_stack;
 use zephyr_engine::pipeline::Source;
 use zephyr_engine::plan;
+use zephyr_store::finalize::OutputError;
 use zephyr_store::ledger::TableFiles;
 use zephyr_worker::convert;
-use zephyr_worker::coordinator::{check_places, literal_inputs};
-use zephyr_worker::task::check_sizes;
+use zephyr_worker::coordinator::{PreviewError, check_output, check_places, literal_inputs};
+use zephyr_worker::job::RunJob;
+use zephyr_worker::task::{TaskContext, TaskSetup, check_sizes, check_tables};
 
 use crate::input;
 use crate::manifest;
-use crate::terminal::{bytes, note, print};
+use crate::run::freeze;
+use crate::terminal::{bytes, note, print, printable};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -23,8 +33,8 @@ pub(crate) struct Options {
     /// The name of the job (metadata.name), if the manifest has several jobs.
     #[arg(long)]
     name: Option<String>,
-    /// Plan for this number of input files instead of listing them, if the storage cannot be
-    /// reached from this machine.
+    /// Plan for this number of input files, and read nothing from the storage: no listing, no
+    /// tables, not the output's folder.
     #[arg(long)]
     files: Option<u32>,
 }
@@ -64,12 +74,28 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             }
         }
     };
-    if options.files.is_none() {
-        inputs.extend(list_tables(&job.spec.pipeline).await?);
-    }
+    let tables = if options.files.is_none() {
+        list_tables(&job.spec.pipeline).await?
+    } else {
+        TableFiles::new()
+    };
+    inputs.extend(tables.values().flatten().map(|file| file.uri.clone()));
     let plan = plan::plan(&pipeline, shards);
-    if let Err(error) = check_places(&job.spec, plan.output_shards(), inputs).await {
-        bail!("{}: the job is refused\n  {error}", options.filename);
+    let refused = |error: &dyn std::fmt::Display| {
+        let error = printable(&error.to_string());
+        anyhow!("{}: the job is refused\n  {error}", options.filename)
+    };
+    check_places(&job.spec, plan.output_shards(), inputs.clone())
+        .await
+        .map_err(|error| refused(&error))?;
+    if options.files.is_none() {
+        let job = run_job(job)?;
+        if let Some(fault) = fault_of_output(&job, &inputs).await? {
+            return Err(refused(&fault));
+        }
+        if let Some(fault) = fault_of_tables(job, shards, tables).await? {
+            return Err(refused(&fault));
+        }
     }
     print(&format!("{plan}\ndigest {}", plan.digest()))?;
     Ok(())
@@ -77,9 +103,63 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
 
 /// What fails if the storage cannot be reached.
 const LIST: &str = "list the input (--files N plans without reading the storage)";
+const LOOK: &str = "look at the output's folder (--files N plans without reading the storage)";
+const TABLES: &str = "read the tables (--files N plans without reading the storage)";
+
+/// The job as its coordinator would have it. The namespace in which it will be applied is not
+/// known if the manifest does not name it.
+fn run_job(job: ZephyrJob) -> Result<RunJob> {
+    let namespace = job.metadata.namespace.clone().unwrap_or_default();
+    let is_local = job.spec.pipeline.sink.files.path.starts_with("file:");
+    let mut frozen = freeze(job, None)?;
+    if !is_local {
+        frozen.namespace = namespace;
+    }
+    Ok(RunJob::new(frozen)?)
+}
+
+/// Why the job would not begin, if that follows from what is in the output's folder. Notes what it
+/// would wait for.
+async fn fault_of_output(job: &RunJob, inputs: &[String]) -> Result<Option<String>> {
+    let error = match check_output(job, inputs, SystemTime::now()).await {
+        Ok(()) => return Ok(None),
+        Err(error) => error,
+    };
+    let sentence = error.to_string();
+    match error {
+        PreviewError::Output(OutputError::Watched { .. }) => {
+            note(&format!("the job would wait: {}", printable(&sentence)));
+            Ok(None)
+        }
+        PreviewError::Output(error) if error.store_error().is_some() => Err(error).context(LOOK),
+        PreviewError::Output(_) | PreviewError::Places(_) => Ok(Some(sentence)),
+    }
+}
+
+/// Why the tables cannot be used; reads all of them.
+async fn fault_of_tables(job: RunJob, shards: u32, tables: TableFiles) -> Result<Option<String>> {
+    if tables.values().all(Vec::is_empty) {
+        return Ok(None);
+    }
+    let folder = std::env::temp_dir();
+    let setup = TaskSetup::of(job, shards, tables, 0, folder, Handle::current());
+    let context = TaskContext::new(setup)?;
+    let read = spawn_blocking(move || on_full_stack("tables", || check_tables(&context)));
+    let read = read
+        .await?
+        .context("start a thread that reads the tables")?;
+    let Ok(read) = read else {
+        bail!("the thread that reads the tables died");
+    };
+    match read {
+        Ok(()) => Ok(None),
+        Err(failure) if failure.setback.is_some() => Err(anyhow!(failure.error)).context(TABLES),
+        Err(failure) => Ok(Some(failure.error)),
+    }
+}
 
 /// Lists the files of the tables, and says how much they take.
-async fn list_tables(pipeline: &PipelineSpec) -> Result<Vec<String>> {
+async fn list_tables(pipeline: &PipelineSpec) -> Result<TableFiles> {
     let mut tables = TableFiles::new();
     for (name, table) in &pipeline.tables {
         let field = table_files(name);
@@ -92,8 +172,7 @@ async fn list_tables(pipeline: &PipelineSpec) -> Result<Vec<String>> {
         tables.insert(name.clone(), files);
     }
     check_sizes(&tables)?;
-    let files = tables.into_values().flatten();
-    Ok(files.map(|file| file.uri).collect())
+    Ok(tables)
 }
 
 async fn list(source: &SourceSpec) -> Result<Vec<String>> {
@@ -112,50 +191,170 @@ async fn list(source: &SourceSpec) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    async fn refusal(
-        folder: &std::path::Path,
-        input: &str,
-        files: Option<u32>,
-        sink: &str,
-    ) -> String {
-        let root = folder.to_str().expect("UTF-8");
-        let steps = "[{ groupBy: { key: ., aggregate: { rows: { count: {} } } } }]";
-        let text = manifest::text_of(
-            &format!("file://{root}/{input}"),
-            steps,
-            &format!("file://{root}/{sink}"),
-        );
-        let filename = folder.join("job.yaml").display().to_string();
-        std::fs::write(&filename, text).expect("a file is written");
-        let options = Options {
-            filename,
-            name: None,
-            files,
-        };
-        let message = plan(options).await.err();
-        message.map_or_else(String::new, |error| error.to_string())
+    /// A job that reads and writes below a folder: `in/*`, a table, `out/`.
+    struct Trial(tempfile::TempDir);
+
+    impl Trial {
+        /// With these files.
+        fn new(files: &[(&str, &str)]) -> Self {
+            let trial = Self(tempfile::tempdir().expect("a folder"));
+            for (name, text) in files {
+                trial.put(name, text);
+            }
+            trial
+        }
+
+        fn put(&self, name: &str, text: &str) {
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).expect("a folder");
+            std::fs::write(path, text).expect("a file is written");
+        }
+
+        fn root(&self) -> &str {
+            self.0.path().to_str().expect("UTF-8")
+        }
+
+        /// What the plan says; empty if it plans.
+        async fn refusal(&self, text: String, files: Option<u32>) -> String {
+            let filename = self.0.path().join("job.yaml").display().to_string();
+            std::fs::write(&filename, text).expect("a file is written");
+            let options = Options {
+                filename,
+                name: None,
+                files,
+            };
+            let message = plan(options).await.err();
+            let message = message.map_or_else(String::new, |error| error.to_string());
+            message.replace(self.root(), "")
+        }
+
+        async fn of_paths(&self, input: &str, files: Option<u32>, sink: &str) -> String {
+            let root = self.root();
+            let steps = "[{ groupBy: { key: ., aggregate: { rows: { count: {} } } } }]";
+            let input = format!("file://{root}/{input}");
+            let text = manifest::text_of(&input, steps, &format!("file://{root}/{sink}"));
+            self.refusal(text, files).await
+        }
+
+        /// A job with a table of these files, whose key is `.id`.
+        async fn of_table(&self, table: &str, files: Option<u32>) -> String {
+            let root = self.root();
+            let input = format!("file://{root}/in/*");
+            let text =
+                manifest::text_of(&input, "[]", &format!("file://{root}/out/{{shard}}.jsonl"));
+            let table = format!(
+                "    tables: {{ t: {{ files: {{ paths: [\"file://{root}/{table}\"] }}, key: .id }} }}\n    sink:"
+            );
+            self.refusal(text.replacen("    sink:", &table, 1), files)
+                .await
+        }
     }
 
     #[tokio::test]
     async fn names_that_clash_are_refused_with_files_and_with_a_listing() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = folder.path();
-        std::fs::create_dir_all(root.join("in")).expect("a folder");
-        for name in ["in/a.jsonl", "in/b.jsonl", "0.jsonl"] {
-            std::fs::write(root.join(name), "1\n").expect("a file is written");
-        }
+        let trial = Trial::new(&[
+            ("in/a.jsonl", "1\n"),
+            ("in/b.jsonl", "1\n"),
+            ("0.jsonl", "1\n"),
+        ]);
         for files in [Some(2), None] {
-            let message = refusal(root, "in/*", files, "out/{total}.jsonl").await;
+            let message = trial.of_paths("in/*", files, "out/{total}.jsonl").await;
             assert!(message.contains("the job is refused\n  spec.pipeline.sink.files.path: gives shards 0 and 1 of 2 the same name, "), "{message}");
-            assert_eq!(refusal(root, "in/*", files, "out/{shard}.jsonl").await, "");
+            let good = trial.of_paths("in/*", files, "out/{shard}.jsonl").await;
+            assert_eq!(good, "");
         }
         for files in [Some(1), None] {
-            let message = refusal(root, "0.jsonl", files, "{shard}.jsonl").await;
+            let message = trial.of_paths("0.jsonl", files, "{shard}.jsonl").await;
             assert!(message.contains("/0.jsonl is the input "), "{message}");
-            let other = refusal(root, "0.jsonl", files, "of-{total}.jsonl").await;
+            let other = trial.of_paths("0.jsonl", files, "of-{total}.jsonl").await;
             assert_eq!(other, "");
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_the_output_may_not_have_is_refused_with_the_sentence_of_a_job() {
+        let taken = r#"{"jobUid": "u", "job": "ns/other", "files": []}"#;
+        let held = r#"{"version": 1, "jobUid": "u", "namespace": "ns", "name": "other", "state": "running",
+            "mode": "Refuse", "path": "file:///out/{shard}.jsonl", "continues": false, "replaces": {}}"#;
+        for (name, text, words) in [
+            (
+                "out/7.jsonl",
+                "1",
+                "files with names of output files exist already (got file:///out/7.jsonl); write to another folder",
+            ),
+            (
+                "out/_SUCCESS.json",
+                taken,
+                "file:///out holds the finished output of another job (got file:///out/_SUCCESS.json of job ns/other, uid u)",
+            ),
+            (
+                "out/_STARTED.json",
+                held,
+                "another job has begun to write to file:///out and has not ended (got file:///out/_STARTED.json of job ns/other, uid u)",
+            ),
+            (
+                "out/_STARTED.json",
+                "?",
+                "it is not known whose output file:///out holds",
+            ),
+        ] {
+            let trial = Trial::new(&[("in/a.jsonl", "1\n"), (name, text)]);
+            let message = trial.of_paths("in/*", None, "out/{shard}.jsonl").await;
+            let expected =
+                format!("/job.yaml: the job is refused\n  spec.pipeline.sink.files.path: {words}");
+            assert!(message.starts_with(&expected), "{message}");
+            let offline = trial.of_paths("in/*", Some(1), "out/{shard}.jsonl").await;
+            assert_eq!(offline, "", "--files reads nothing");
+            let left = std::fs::read_to_string(trial.0.path().join(name));
+            assert_eq!(left.expect("it is still there"), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_job_of_this_name_goes_on_in_its_folder_and_the_plan_says_nothing() {
+        let held = r#"{"version": 1, "jobUid": "u", "namespace": "local", "name": "count", "state": "running",
+            "mode": "Refuse", "path": "file://ROOT/out/{shard}.jsonl", "continues": false, "replaces": {}}"#;
+        let trial = Trial::new(&[("in/a.jsonl", "1\n"), ("out/0.jsonl", "1\n")]);
+        trial.put("out/_STARTED.json", &held.replace("ROOT", trial.root()));
+        let message = trial.of_paths("in/*", None, "out/{shard}.jsonl").await;
+        assert_eq!(message, "");
+    }
+
+    #[tokio::test]
+    async fn a_table_that_no_task_could_read_is_refused_with_its_file_and_line() {
+        let trial = Trial::new(&[
+            ("in/a.jsonl", "1\n"),
+            ("good.jsonl", "{\"id\":\"a\"}\n{\"id\":\"b\"}\n"),
+            ("twice.jsonl", "{\"id\":\"a\"}\n{\"id\":\"a\"}\n"),
+            ("number.jsonl", "{\"id\":1}\n"),
+            ("text.jsonl", "{\"id\":\"a\"}\nno JSON\n"),
+        ]);
+        assert_eq!(trial.of_table("good.jsonl", None).await, "");
+        for (table, words) in [
+            (
+                "twice.jsonl",
+                "spec.pipeline.tables.t.key: file:///twice.jsonl: line 2: is the key of another record too, file:///twice.jsonl: line 1 (got \"a\")",
+            ),
+            (
+                "number.jsonl",
+                "spec.pipeline.tables.t.key: file:///number.jsonl: line 1: is no string (got 1)",
+            ),
+            ("text.jsonl", "file:///text.jsonl: line 2: "),
+        ] {
+            let message = trial.of_table(table, None).await;
+            let expected = format!("/job.yaml: the job is refused\n  {words}");
+            assert!(message.starts_with(&expected), "{message}");
+            assert_eq!(
+                trial.of_table(table, Some(1)).await,
+                "",
+                "--files reads nothing"
+            );
+        }
+        let missing = trial.of_table("missing.jsonl", None).await;
+        assert!(missing.contains("list the input"), "{missing}");
     }
 }

@@ -191,7 +191,8 @@ fn folder_uri(folder: &Path) -> Result<String> {
     Ok(format!("file://{text}"))
 }
 
-fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob> {
+/// The job as a run on this machine has it frozen: with this uid, or with a new one.
+pub(crate) fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob> {
     let name = job
         .metadata
         .name

@@ -14,6 +14,7 @@ mod leftovers;
 mod links;
 mod output;
 mod owner;
+mod preview;
 mod replaced;
 mod silence;
 
@@ -37,6 +38,7 @@ pub use error::OutputError;
 pub use finished::finished;
 pub use leftovers::throw_away_leftovers;
 pub use output::Output;
+pub use preview::preview;
 pub use silence::OwnerWatch;
 
 /// How much of a file is held in memory while it is compared.

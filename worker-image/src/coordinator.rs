@@ -41,6 +41,7 @@ pub use event_loop::LoopError;
 pub(crate) use offenders::Offenders;
 pub use planning::PlanningError;
 pub use planning::places::{PlacesError, check_places, check_storage, literal_inputs};
+pub use planning::preview::{PreviewError, check_output};
 pub(crate) use registrations::Registrations;
 #[cfg(test)]
 pub(crate) use sessions::OutboundMessages;

@@ -43,19 +43,19 @@ pub(super) const CALLS_AT_ONCE: usize = 16;
 
 /// All contents of the folder that matter.
 #[derive(Clone, Debug)]
-struct Facts {
+pub(super) struct Facts {
     /// What this job recorded when it claimed the folder, if it has; from its own storage.
-    record: Option<Intent>,
-    intent: Option<Intent>,
-    manifest: Option<Owner>,
+    pub(super) record: Option<Intent>,
+    pub(super) intent: Option<Intent>,
+    pub(super) manifest: Option<Owner>,
     /// The job of another name that holds the folder, if it is known that nothing of it runs any
     /// more.
-    gone: Option<Gone>,
+    pub(super) gone: Option<Gone>,
 }
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// The folder belongs to this job: continue.
     GoOn,
     /// Store a copy of the claim in the job's own storage.
@@ -72,7 +72,7 @@ enum Step {
 
 /// The facts with which a claim begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Claim {
+pub(super) struct Claim {
     /// An unfinished run of the job with this name, which this one continues.
     continues: Option<Intent>,
     /// A job of another name that failed here, or that is gone.
@@ -122,7 +122,7 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
                 gone = Some(watch.ask(output, &location, &owner).await?);
             }
             Step::Claim(claim) => {
-                let intent = look_around(output, &manifest, &claim).await?;
+                let intent = look_around(output, &manifest, &claim, None).await?;
                 say(output, &location, stored.as_ref(), &intent).await?;
                 if let Some(from) = &intent.took_over_from {
                     tracing::warn!(%location, from, "the output's folder is taken over");
@@ -137,7 +137,11 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
 }
 
 /// One look at the folder, and the step that follows. Pure.
-fn decide(output: &Output, manifest: &Location, facts: &Facts) -> Result<Step, OutputError> {
+pub(super) fn decide(
+    output: &Output,
+    manifest: &Location,
+    facts: &Facts,
+) -> Result<Step, OutputError> {
     let Facts {
         record,
         intent,
@@ -285,11 +289,12 @@ fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
 }
 
 /// Reads everything under names that matter; returns the claim of this job, or names what is in the
-/// way.
-async fn look_around(
+/// way. Without `inputs`, they are those in the job's plan.
+pub(super) async fn look_around(
     output: &Output,
     manifest: &Location,
     claim: &Claim,
+    inputs: Option<Inputs>,
 ) -> Result<Intent, OutputError> {
     let folder = manifest.parent();
     let mut intent = Intent::new(
@@ -360,7 +365,7 @@ async fn look_around(
     intent.replaces.manifests_of.sort();
     intent.replaces.manifests_of.dedup();
     intent.replaces.files = as_listed(output, &folder, files).await?;
-    spare_inputs(output, manifest, &intent).await?;
+    spare_inputs(output, manifest, &intent, inputs).await?;
     Ok(intent)
 }
 
@@ -369,11 +374,15 @@ async fn spare_inputs(
     output: &Output,
     manifest: &Location,
     intent: &Intent,
+    inputs: Option<Inputs>,
 ) -> Result<(), OutputError> {
     if !may_replace(intent) && intent.replaces.files.is_empty() {
         return Ok(());
     }
-    let inputs = Arc::new(Inputs::of(output).await?);
+    let inputs = Arc::new(match inputs {
+        Some(inputs) => inputs,
+        None => Inputs::of(output).await?,
+    });
     if inputs.is_empty() {
         return Ok(());
     }

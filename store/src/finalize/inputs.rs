@@ -27,16 +27,17 @@ impl Inputs {
             let cause = Cause::Other(error.to_string());
             OutputError::Storage(StorageError::new("reading", output.storage.root(), cause))
         })?;
-        let uris: HashSet<String> = plan
-            .into_iter()
-            .flat_map(|plan| plan.inputs)
-            .map(|input| input.uri)
-            .collect();
+        let inputs = plan.into_iter().flat_map(|plan| plan.inputs);
+        Ok(Self::named(inputs.map(|input| input.uri).collect()))
+    }
+
+    /// These inputs.
+    pub(super) fn named(uris: HashSet<String>) -> Self {
         let files = uris
             .iter()
             .filter_map(|uri| identity(&Location::parse_local(uri).ok()?.local_path()?))
             .collect();
-        Ok(Self { uris, files })
+        Self { uris, files }
     }
 
     /// Whether the job reads no files.

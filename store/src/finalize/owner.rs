@@ -46,6 +46,12 @@ impl Owner {
         self.job == full_name
     }
 
+    /// The namespace of the job, if it has this name.
+    pub(super) fn namespace_of(&self, name: &str) -> Option<String> {
+        let (namespace, own) = self.job.split_once('/')?;
+        (own == name).then(|| namespace.to_owned())
+    }
+
     pub(super) fn is(&self, job: &JobUid) -> bool {
         self.job_uid == job.as_str()
     }

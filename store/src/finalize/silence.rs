@@ -1,7 +1,7 @@
 //! Decides whether anything of a job with another name, which holds a folder, may still run. A job
 //! that was deleted before its end leaves a claim forever. Its coordinators write signs of life
 //! into their storage; a job counts as gone only after it was seen silent for a long time. Writes
-//! only this job's own sign of life, which shows the store's time.
+//! only this job's own sign of life, which shows the store's time; [`glance`] writes nothing.
 //!
 //! A folder is never taken over if that storage cannot be read, or is not also this job's storage:
 //! then its clock and its address may differ.
@@ -82,7 +82,7 @@ impl OwnerWatch {
         location: &Location,
         owner: &Intent,
     ) -> Result<Gone, OutputError> {
-        let (signs, at) = signs_of(output, owner).await;
+        let (signs, at) = signs_of(output, owner, Clock::OfStore).await;
         let now = Instant::now();
         let seen = match self.seen.take() {
             Some(seen) if seen.job == owner.job_uid && seen.at == at => seen,
@@ -94,28 +94,47 @@ impl OwnerWatch {
         };
         let watched = now.duration_since(seen.since);
         self.seen = Some(seen);
-        let (folder, intent) = (location.parent().to_string(), location.to_string());
-        match judge(&signs, watched) {
-            Verdict::Gone(reason) => Ok(Gone {
-                uid: owner.job_uid.clone(),
-                owner: owner.owner(),
-                reason,
-            }),
-            Verdict::Watch(silence) => Err(OutputError::Watched {
-                folder,
-                intent,
-                owner: owner.owner(),
-                silence,
-                watched: WATCHED.as_secs() / 60,
-            }),
-            Verdict::MayRun(reason) => Err(OutputError::Held {
-                folder,
-                intent,
-                owner: owner.owner(),
-                removal: removal(location),
-                reason: shown(&reason),
-            }),
-        }
+        conclusion(judge(&signs, watched), location, owner)
+    }
+}
+
+/// What one look shows to somebody who writes nothing, at this time of the machine.
+///
+/// # Errors
+/// As those of [`OwnerWatch::ask`] at its first look.
+pub(super) async fn glance(
+    output: &Output,
+    location: &Location,
+    owner: &Intent,
+    now: SystemTime,
+) -> Result<Gone, OutputError> {
+    let (signs, _) = signs_of(output, owner, Clock::OfMachine(now)).await;
+    conclusion(judge(&signs, Duration::ZERO), location, owner)
+}
+
+/// The verdict as the answer to the job that wants the folder.
+fn conclusion(verdict: Verdict, location: &Location, owner: &Intent) -> Result<Gone, OutputError> {
+    let (folder, intent) = (location.parent().to_string(), location.to_string());
+    match verdict {
+        Verdict::Gone(reason) => Ok(Gone {
+            uid: owner.job_uid.clone(),
+            owner: owner.owner(),
+            reason,
+        }),
+        Verdict::Watch(silence) => Err(OutputError::Watched {
+            folder,
+            intent,
+            owner: owner.owner(),
+            silence,
+            watched: WATCHED.as_secs() / 60,
+        }),
+        Verdict::MayRun(reason) => Err(OutputError::Held {
+            folder,
+            intent,
+            owner: owner.owner(),
+            removal: removal(location),
+            reason: shown(&reason),
+        }),
     }
 }
 
@@ -159,15 +178,28 @@ pub(super) fn storage_uri(output: &Output) -> String {
     output.storage.root().parent().to_string()
 }
 
+/// The clock by which the age of a sign of life is measured.
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// That of the store. It is read by writing this job's own sign of life.
+    OfStore,
+    /// This time of the machine.
+    OfMachine(SystemTime),
+}
+
 /// What the storage shows, and when the last sign of life was written.
-async fn signs_of(output: &Output, owner: &Intent) -> (Signs, Option<SystemTime>) {
-    match look(output, owner).await {
+async fn signs_of(output: &Output, owner: &Intent, clock: Clock) -> (Signs, Option<SystemTime>) {
+    match look(output, owner, clock).await {
         Ok(found) => found,
         Err(reason) => (Signs::Unknown(reason), None),
     }
 }
 
-async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTime>), String> {
+async fn look(
+    output: &Output,
+    owner: &Intent,
+    clock: Clock,
+) -> Result<(Signs, Option<SystemTime>), String> {
     let own = storage_uri(output);
     match &owner.storage {
         Some(storage) if *storage == own => {}
@@ -196,9 +228,11 @@ async fn look(output: &Output, owner: &Intent) -> Result<(Signs, Option<SystemTi
     let age = match at {
         None => None,
         Some(at) => {
-            let now = time_of(&output.storage)
-                .await
-                .map_err(|error| cannot(&error))?;
+            let now = match clock {
+                Clock::OfStore => time_of(&output.storage).await,
+                Clock::OfMachine(now) => Ok(now),
+            };
+            let now = now.map_err(|error| cannot(&error))?;
             Some(now.duration_since(at).unwrap_or(Duration::ZERO))
         }
     };

@@ -115,9 +115,42 @@ fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
     (0..shards).map(file).collect()
 }
 
-/// A coordinator that has not seen anything of other jobs yet.
+/// A coordinator that has not seen anything of other jobs yet. If the job has no claim so far, it
+/// gets the answer of the preview.
 async fn claim(output: &Output) -> Result<(), OutputError> {
-    super::claim(output, &mut OwnerWatch::default()).await
+    let foretold = foretold(output).await;
+    let claimed = super::claim(output, &mut OwnerWatch::default()).await;
+    let sentence =
+        |result: &Result<(), OutputError>| result.as_ref().err().map(ToString::to_string);
+    // A process of these tests may end at a write, which a preview does not make.
+    let is_cut = matches!(&claimed, Err(error) if error.store_error().is_some());
+    if let Some(foretold) = foretold.filter(|_| !is_cut) {
+        assert_eq!(sentence(&foretold), sentence(&claimed));
+    }
+    claimed
+}
+
+/// What the preview says, if the job has written nothing yet.
+async fn foretold(output: &Output) -> Option<Result<(), OutputError>> {
+    let manifest = manifest_location(&output.path).ok()?;
+    let record = super::claim::read_record(output).await.ok()?;
+    let location = super::intent::intent_location(&manifest);
+    let intent = super::intent::read_intent(&output.stores, &location).await;
+    let intent = intent.unwrap_or_default();
+    let owner = super::owner::read_owner(&output.stores, &manifest).await;
+    let owner = owner.unwrap_or_default();
+    let is_own = record.is_some()
+        || intent.is_some_and(|stored| stored.intent.job_uid == output.job.as_str())
+        || owner.is_some_and(|owner| owner.is(&output.job));
+    if is_own {
+        return None;
+    }
+    let plan = crate::ledger::load_plan(&output.storage, false)
+        .await
+        .ok()?;
+    let inputs = plan.into_iter().flat_map(|plan| plan.inputs);
+    let inputs: Vec<String> = inputs.map(|input| input.uri).collect();
+    Some(preview(output, &inputs, SystemTime::now()).await)
 }
 
 /// A whole coordinator: takes the folder, completes the files, closes.
@@ -332,6 +365,22 @@ async fn what_is_there_already_is_named_and_stays() {
         error.to_string(),
         "spec.pipeline.sink.files.path: files with names of output files exist already (got s3://b/out/p-0000.jsonl, s3://b/out/p-0001.jsonl, s3://b/out/p-0002.jsonl and 2 more); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace all files with such names"
     );
+    assert_eq!(world.files().await, before);
+}
+
+#[tokio::test]
+async fn a_preview_without_a_namespace_takes_a_job_of_this_name_for_an_earlier_run() {
+    let world = World::default();
+    claim(&world.output("old", Refuse, PATH, usize::MAX))
+        .await
+        .unwrap();
+    let before = world.files().await;
+    let mut output = world.output("new", Refuse, PATH, usize::MAX);
+    for (namespace, is_free) in [("", true), ("ns", true), ("other", false)] {
+        namespace.clone_into(&mut output.namespace);
+        let previewed = preview(&output, &[], SystemTime::now()).await;
+        assert_eq!(previewed.is_ok(), is_free, "{namespace}: {previewed:?}");
+    }
     assert_eq!(world.files().await, before);
 }
 

@@ -2,6 +2,7 @@
 //! storage forever, visibly; ends a job that cannot be planned with a sentence, permanently.
 
 pub(super) mod places;
+pub(super) mod preview;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

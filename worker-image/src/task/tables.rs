@@ -10,7 +10,7 @@ use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::InputFile;
 
 use crate::task::context::{LoadedVariables, TaskContext};
-use crate::task::error::TaskError;
+use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::open_file;
 use crate::task::run::ProgressCounters;
 
@@ -92,6 +92,16 @@ pub fn check_sizes(tables: &TableFiles) -> Result<(), TableError> {
         return Err(TableError::TooLarge { bytes, of });
     }
     Ok(())
+}
+
+/// Reads all tables as a task would, and keeps nothing. On a thread like that of
+/// [`run`](super::run()).
+///
+/// # Errors
+/// The first file that cannot be read, or the first record that cannot be in a table.
+pub fn check_tables(context: &TaskContext) -> Result<(), TaskFailure> {
+    let read = read(context, MAX_TABLES_BYTES, &Arc::default());
+    read.map(drop).map_err(TaskFailure::from)
 }
 
 /// Reads the named values and all tables. `room` bytes of memory are free for tables. Needs the

@@ -1,0 +1,66 @@
+//! What [`claim`](super::claim()) would answer a job that has not begun: the same reads and the
+//! same decisions. Writes nothing, so that a person can ask before there is a job.
+
+use std::time::SystemTime;
+
+use super::claim::{Facts, Step, decide, look_around};
+use super::inputs::Inputs;
+use super::intent::{Intent, intent_location, read_intent};
+use super::output::Output;
+use super::owner::{Owner, read_owner};
+use super::silence::glance;
+use super::{OutputError, manifest_location};
+
+/// Fails as the job would if it began now. `inputs` are the uris of the files of its source, `now` is
+/// the time of this machine.
+///
+/// An empty `output.namespace` means that the namespace is not known: then an earlier job of this
+/// name counts as an earlier run of this job, in whatever namespace it was.
+///
+/// # Errors
+/// Why the job may not write there. [`OutputError::Watched`] says that it may a few minutes later.
+pub async fn preview(
+    output: &Output,
+    inputs: &[String],
+    now: SystemTime,
+) -> Result<(), OutputError> {
+    let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
+    let location = intent_location(&manifest);
+    let stored = read_intent(&output.stores, &location).await?;
+    let mut facts = Facts {
+        record: None,
+        intent: stored.map(|stored| stored.intent),
+        manifest: read_owner(&output.stores, &manifest).await?,
+        gone: None,
+    };
+    let output = &in_its_namespace(output, facts.intent.as_ref(), facts.manifest.as_ref());
+    let mut step = decide(output, &manifest, &facts)?;
+    if let Step::AskOwner(owner) = &step {
+        facts.gone = Some(glance(output, &location, owner, now).await?);
+        step = decide(output, &manifest, &facts)?;
+    }
+    match step {
+        Step::Claim(claim) => {
+            let inputs = Inputs::named(inputs.iter().cloned().collect());
+            let looked = look_around(output, &manifest, &claim, Some(inputs)).await;
+            looked.map(drop)
+        }
+        Step::GoOn
+        | Step::KeepRecord
+        | Step::SayAgain
+        | Step::RemoveManifest
+        | Step::AskOwner(_) => Ok(()),
+    }
+}
+
+/// The output with the namespace of an earlier run of this name, if its own is not known.
+fn in_its_namespace(output: &Output, intent: Option<&Intent>, owner: Option<&Owner>) -> Output {
+    let mut output = output.clone();
+    if output.namespace.is_empty() {
+        let running = intent.filter(|intent| intent.name == output.name);
+        let running = running.map(|intent| intent.namespace.clone());
+        let finished = owner.and_then(|owner| owner.namespace_of(&output.name));
+        output.namespace = running.or(finished).unwrap_or_default();
+    }
+    output
+}
