@@ -15,6 +15,7 @@ use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 use crate::preemptible::SPOT_LABELS;
 use crate::resources::MINIMUM_MEMORY_MEBIBYTES;
+use crate::validate::uri::FOLDER_ALLOWED;
 
 /// Scheme and bucket of an object store.
 const BUCKET: &str = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/|$)";
@@ -244,6 +245,12 @@ pub(crate) fn storage_uri() -> Rule {
 
 pub(crate) fn source_path() -> Rule {
     let mut faults = uri_faults("");
+    faults.push(fault(
+        "self.endsWith('/')",
+        "names a folder",
+        &Got::Text("self"),
+        FOLDER_ALLOWED,
+    ));
     faults.push(fault(
         NAMES_NO_FILE,
         "names no file",

@@ -11,7 +11,7 @@ mod pods;
 mod resources;
 mod tables;
 pub(crate) mod text;
-mod uri;
+pub(crate) mod uri;
 mod values;
 
 use serde_json::Value;

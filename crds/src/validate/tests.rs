@@ -249,14 +249,13 @@ fn a_doubled_slash_is_refused_in_a_key_and_means_nothing_on_a_disk() {
 #[test]
 fn an_input_path_names_a_file_and_its_backslashes_stand_before_something() {
     let path = "spec.pipeline.source.files.paths[0]";
-    for uri in [
-        "s3://other",
-        "s3://other/",
-        "s3://other/in/",
-        "s3://other/**/",
-    ] {
-        let allowed = "a bucket and the name of a file, or a pattern such as folder/*";
-        let message = format!("{path}: names no file (got {uri}); {allowed}");
+    let uri = "s3://other";
+    let allowed = "a bucket and the name of a file, or a pattern such as folder/*";
+    let message = format!("{path}: names no file (got {uri}); {allowed}");
+    check("pipeline/source/files/paths/0", json!(uri), &message);
+    for uri in ["s3://other/", "s3://other/in/", "s3://other/**/"] {
+        let allowed = "add * for the files in it, or ** for all files below it";
+        let message = format!("{path}: names a folder (got {uri}); {allowed}");
         check("pipeline/source/files/paths/0", json!(uri), &message);
     }
     check(
@@ -538,8 +537,18 @@ fn an_input_path_with_an_unknown_extension_is_refused_without_a_listing() {
         "s3://bb/d/part-*.csv.gz",
         "s3://bb/**/*.parquet",
     ] {
+        let hint = match uri {
+            uri if uri.contains(".csv") => " to text, and take the lines apart in a map step",
+            uri if uri.contains(".parquet") => {
+                "; files of this format cannot be read yet, convert them to JSON lines"
+            }
+            "s3://bb/x" | "s3://bb/d.jsonl/x" => {
+                "; if this is a folder, add /* for the files in it"
+            }
+            _ => "",
+        };
         let message = format!(
-            "spec.pipeline.source.files.paths[0]: has an extension that does not imply a format (got {uri}); {allowed}"
+            "spec.pipeline.source.files.paths[0]: has an extension that does not imply a format (got {uri}); {allowed}{hint}"
         );
         check("pipeline/source/files/paths/0", json!(uri), &message);
         let expected = [

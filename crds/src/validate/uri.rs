@@ -4,6 +4,9 @@ use super::Place;
 use crate::field_error::FieldError;
 use crate::pipeline::MAX_PATH;
 
+/// What to write instead of an input folder.
+pub(crate) const FOLDER_ALLOWED: &str = "add * for the files in it, or ** for all files below it";
+
 /// The first error in a uri, whatever the uri is used for. Credentials and control characters are
 /// never shown.
 pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError> {
@@ -95,7 +98,10 @@ pub(super) fn glob(path: &str, glob: &str) -> Option<FieldError> {
         .split_once("://")
         .and_then(|(_, rest)| rest.split_once('/'))
         .map_or("", |(_, name)| name);
-    if name.is_empty() || name.ends_with('/') {
+    if glob.ends_with('/') {
+        return Some(FieldError::new(path, "names a folder", FOLDER_ALLOWED).got(glob));
+    }
+    if name.is_empty() {
         let allowed = "a bucket and the name of a file, or a pattern such as folder/*";
         return Some(FieldError::new(path, "names no file", allowed).got(glob));
     }

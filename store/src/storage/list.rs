@@ -60,6 +60,16 @@ pub enum ListError {
         /// The pattern.
         pattern: String,
     },
+    /// A path without any pattern names a folder.
+    #[error(
+        "{field}: is a folder and not a file (got {path:?}); add /* for the files in it, or /** for all files below it"
+    )]
+    Folder {
+        /// The path's field.
+        field: String,
+        /// The path.
+        path: String,
+    },
     /// Something that matches cannot be read as a file.
     #[error(
         "{field}: a file that matches {pattern:?} cannot be read: {problem} (got {name}); rename it, or give a pattern that does not match it"
@@ -102,6 +112,7 @@ impl ListError {
             Self::ParseAddress { .. }
             | Self::ParsePattern { .. }
             | Self::MatchNothing { .. }
+            | Self::Folder { .. }
             | Self::Unreadable { .. }
             | Self::MatchTooMany { .. } => false,
         }
@@ -173,12 +184,36 @@ async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputF
         problem: "it is not the address of a file".to_owned(),
     })?;
     let location = location.with_path(key);
-    let found = head(stores, &location).await;
-    let found = found.map_err(|source| ListError::Store {
+    let failed = |source| ListError::Store {
         field: field.to_owned(),
         source,
-    })?;
-    Ok(found.into_iter().collect())
+    };
+    if let Some(file) = head(stores, &location).await.map_err(failed)? {
+        return Ok(vec![file]);
+    }
+    // Also with emptyOk: the files in it would be left out silently.
+    if is_folder(stores, &location).await.map_err(failed)? {
+        return Err(ListError::Folder {
+            field: field.to_owned(),
+            path: path.to_owned(),
+        });
+    }
+    Ok(Vec::new())
+}
+
+/// Whether files are below this address.
+async fn is_folder(stores: &Stores, location: &Location) -> Result<bool, StorageError> {
+    if let Some(path) = location.local_path() {
+        return Ok(path.is_dir());
+    }
+    let mut is_folder = false;
+    let below = format!("{}/", location.path());
+    list_prefix(stores, location, &below, |_| {
+        is_folder = true;
+        ControlFlow::Break(())
+    })
+    .await?;
+    Ok(is_folder)
 }
 
 async fn head(stores: &Stores, location: &Location) -> Result<Option<InputFile>, StorageError> {
@@ -442,9 +477,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_folder_in_place_of_a_file_is_named_with_the_pattern_to_write() {
+        let stores = with_files(&["logs/day/a.jsonl", "log"]).await;
+        let disk = tempfile::tempdir().unwrap();
+        let local = format!("file://{}", disk.path().display());
+        for path in ["s3://b/logs/day", "s3://b/logs", &local] {
+            for empty_ok in [false, true] {
+                let error = list_inputs(&stores, &[path.to_owned()], empty_ok).await;
+                assert_eq!(
+                    error.unwrap_err().to_string(),
+                    format!(
+                        "spec.pipeline.source.files.paths[0]: is a folder and not a file (got {path:?}); add /* for the files in it, or /** for all files below it"
+                    )
+                );
+            }
+        }
+        let missing = list_inputs(&stores, &["s3://b/lo".to_owned()], true).await;
+        assert_eq!(missing.unwrap(), []);
+    }
+
+    #[tokio::test]
     async fn a_pattern_that_matches_nothing_is_named_unless_that_is_allowed() {
         let stores = with_files(&["in/a"]).await;
-        for pattern in ["s3://b/in/*.gz", "s3://b/none", "s3://b/in"] {
+        for pattern in ["s3://b/in/*.gz", "s3://b/none", "s3://b/i"] {
             let patterns = vec!["s3://b/in/a".to_owned(), pattern.to_owned()];
             let error = list_inputs(&stores, &patterns, false).await.unwrap_err();
             assert!(
@@ -650,7 +705,8 @@ mod tests {
         let store = crate::storage::Store::remote(objects).with_pages(pages);
         let stores = Stores::in_memory().with_store("az://c", store);
         let by_name = list_inputs(&stores, &["az://c/in".to_owned()], true).await;
-        assert_eq!(by_name.unwrap(), []);
+        let error = by_name.unwrap_err();
+        assert!(matches!(error, ListError::Folder { .. }), "{error}");
         let found = list_inputs(&stores, &["az://c/**".to_owned()], true)
             .await
             .unwrap();
@@ -683,6 +739,6 @@ mod tests {
         )
         .await
         .unwrap_err();
-        assert!(matches!(error, ListError::MatchNothing { .. }), "{error}");
+        assert!(matches!(error, ListError::Folder { .. }), "{error}");
     }
 }

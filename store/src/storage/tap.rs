@@ -474,6 +474,8 @@ mod tests {
         let server = serve(vec![
             (404, String::new()),
             s3_page(&[], None),
+            // Nor is it a folder.
+            s3_page(&[], None),
             (404, String::new()),
             (404, missing.to_owned()),
         ])
@@ -488,8 +490,11 @@ mod tests {
                 .contains("bucket \"b\" does not exist")
         );
         assert_eq!(
-            server.asked()[1],
-            "/b?list-type=2&prefix=x&encoding-type=url"
+            server.asked()[1..3],
+            [
+                "/b?list-type=2&prefix=x&encoding-type=url",
+                "/b?list-type=2&prefix=x%2F&encoding-type=url"
+            ]
         );
     }
 

@@ -64,7 +64,7 @@ fn each_fault_of_a_table_is_named_with_its_field() {
         ),
         (
             json!({"tables": {"users": table("s3://tab/a.csv")}}),
-            "spec.pipeline.tables.users.files.paths[0]: has an extension that does not imply a format (got s3://tab/a.csv); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.tables.users.files.format",
+            "spec.pipeline.tables.users.files.paths[0]: has an extension that does not imply a format (got s3://tab/a.csv); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.tables.users.files.format to text, and take the lines apart in a map step",
         ),
         (
             json!({"tables": {"users": table("s3://tab/{value:day}.jsonl")}}),
