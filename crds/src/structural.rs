@@ -4,6 +4,7 @@
 //! repeats them.
 
 mod check;
+mod expected;
 mod metadata;
 pub mod served;
 

@@ -4,10 +4,15 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::expected::{instead_of_field, instead_of_word};
 use crate::field_error::FieldError;
 
-/// Edit distance from which on a known field is not suggested for an unknown one.
+/// Greatest edit distance at which a known word is suggested for an unknown one.
 const MAX_SUGGESTION_DISTANCE: usize = 3;
+/// Letters of an unknown word for each edit: of a short word, fewer edits make another word.
+const LETTERS_PER_EDIT: usize = 3;
+/// Most fields that a sentence about a map names.
+const MAX_NAMED_FIELDS: usize = 24;
 /// What is wrong with a field that the schema does not have.
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
@@ -95,7 +100,7 @@ fn object(
         if !kept.contains_key(name) {
             let wanted = known
                 .and_then(|known| known.get(name))
-                .map_or("a value", wanted);
+                .map_or_else(|| "a value".to_owned(), wanted);
             errors.push(FieldError::new(
                 join(path, name, false),
                 "is missing",
@@ -185,18 +190,43 @@ pub(super) fn found(value: &Value) -> &'static str {
 }
 
 /// What a schema allows, in words.
-fn wanted(schema: &Value) -> &'static str {
+fn wanted(schema: &Value) -> String {
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-        return "a whole number, or text in quotes";
+        return "a whole number, or text in quotes".to_owned();
     }
-    match schema.get("type").and_then(Value::as_str) {
-        Some("object") => "a map",
+    let words = match schema.get("type").and_then(Value::as_str) {
+        Some("object") => return wanted_map(schema),
         Some("array") => "a list",
         Some("string") => "text, in quotes if YAML would read it as another type",
         Some("boolean") => "true or false, without quotes",
         Some("integer") => "a whole number without quotes",
         Some("number") => "a number without quotes",
         _ => "a value",
+    };
+    words.to_owned()
+}
+
+/// A map in words, with the fields that it may have.
+fn wanted_map(schema: &Value) -> String {
+    let known = schema.get("properties").and_then(Value::as_object);
+    let known: Vec<&str> = known
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .collect();
+    match known.as_slice() {
+        [] => "a map".to_owned(),
+        [field] => format!("a map with the field {field}"),
+        fields => {
+            let more = fields.len().saturating_sub(MAX_NAMED_FIELDS);
+            let named = &fields[..fields.len() - more];
+            let rest = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
+            format!("a map; its fields are {}{rest}", named.join(", "))
+        }
     }
 }
 
@@ -255,12 +285,13 @@ fn enum_fault(text: &str, schema: &Value, path: &str) -> Option<FieldError> {
         .filter_map(Value::as_str)
         .collect();
     (!allowed.contains(&text)).then(|| {
-        FieldError::new(
-            path,
-            "is not a known value",
-            format!("one of {}", allowed.join(", ")),
-        )
-        .got(text)
+        let all = format!("one of {}", allowed.join(", "));
+        let hint = match instead_of_word(path, text) {
+            Some(instead) => format!("; {instead}"),
+            None => nearest(text, allowed.iter().copied())
+                .map_or_else(String::new, |word| format!("; did you mean \"{word}\"?")),
+        };
+        FieldError::new(path, "is not a known value", all + &hint).got(text)
     })
 }
 
@@ -293,19 +324,29 @@ pub(super) fn unknown_field<'a>(
     name: &str,
     known: impl Iterator<Item = &'a String>,
 ) -> FieldError {
-    let known: Vec<_> = known.collect();
-    let nearest = known
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(word, name), word))
-        .min();
-    let allowed = match nearest {
-        Some((distance, word)) if distance <= MAX_SUGGESTION_DISTANCE => {
-            format!("did you mean \"{word}\"?")
-        }
-        _ => {
-            let known: Vec<_> = known.iter().map(|word| word.as_str()).collect();
-            format!("allowed are {}", known.join(", "))
-        }
+    let known: Vec<_> = known.map(String::as_str).collect();
+    let allowed = match (
+        instead_of_field(path, name),
+        nearest(name, known.iter().copied()),
+    ) {
+        (Some(instead), _) => instead.to_owned(),
+        (None, Some(word)) => format!("did you mean \"{word}\"?"),
+        (None, None) => format!("allowed are {}", known.join(", ")),
     };
     FieldError::new(path, UNKNOWN_FIELD, allowed)
+}
+
+/// The known word that was probably meant; upper and lower case count as the same.
+fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let written = written.to_lowercase();
+    let most = (written.chars().count() / LETTERS_PER_EDIT).clamp(1, MAX_SUGGESTION_DISTANCE);
+    let nearest = known
+        .map(|word| {
+            let distance = strsim::damerau_levenshtein(&word.to_lowercase(), &written);
+            (distance, word)
+        })
+        .min();
+    nearest
+        .filter(|(distance, _)| *distance <= most)
+        .map(|(_, word)| word)
 }
