@@ -22,7 +22,7 @@ mod shown {
     }
 
     /// Every document that shows a job, without the pages on pipelines.
-    const JOBS: [Shown; 3] = [
+    const JOBS: [Shown; 5] = [
         Shown {
             document: "README.md",
             input: ("s3/corpus/en/a.txt", "To be or not to be\n"),
@@ -41,7 +41,23 @@ mod shown {
             ),
             output: &["{\"level\":\"error\",\"n\":2}"],
         },
+        Shown {
+            document: "docs/install.md",
+            input: ("s3/not/read.jsonl", ""),
+            output: &["10", "20", "30"],
+        },
+        Shown {
+            document: "docs/nightly.md",
+            input: (
+                "s3/logs/in/2026-11-26/a.jsonl",
+                "{\"level\":\"error\",\"service\":\"api\"}\n{\"level\":\"info\"}\n",
+            ),
+            output: &["{\"key\":\"api\",\"errors\":1}"],
+        },
     ];
+
+    /// The day of the nightly job.
+    const DAY: &str = "2026-11-26";
 
     const WORDS: [&str; 4] = [
         "{\"key\":\"be\",\"count\":2}",
@@ -114,8 +130,8 @@ mod shown {
 
     /// The jobs that a document shows, as YAML.
     fn jobs(document: &str, text: &str) -> Vec<String> {
-        let blocks = if has_extension(document, "md") {
-            fences(text)
+        let blocks: Vec<String> = if has_extension(document, "md") {
+            fences(text).into_iter().map(job_inside).collect()
         } else {
             let chart: Value = serde_saphyr::from_str(text).unwrap();
             let examples = &chart["annotations"]["artifacthub.io/crdsExamples"];
@@ -126,6 +142,18 @@ mod shown {
             block.contains("kind: ZephyrJob\n") || block.contains("\"kind\":\"ZephyrJob\"")
         };
         blocks.into_iter().filter(is_job).collect()
+    }
+
+    /// The job that a `ConfigMap` of a fence holds, for one day; any other fence as it is.
+    fn job_inside(fence: String) -> String {
+        if !fence.contains("kind: ConfigMap\n") {
+            return fence;
+        }
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&fence).unwrap();
+        let job = objects
+            .iter()
+            .find_map(|object| object["data"]["job.yaml"].as_str());
+        job.map_or(fence, |job| job.replace("DAY", DAY))
     }
 
     fn plugin(arguments: &[&str]) -> Output {
@@ -225,7 +253,8 @@ mod shown {
                 let manifest: Value = serde_saphyr::from_str(&manifest).unwrap();
                 let path = manifest["spec"]["pipeline"]["sink"]["files"]["path"].as_str();
                 let path = path.unwrap().strip_prefix("file://").unwrap();
-                let written = records(Path::new(path).parent().unwrap());
+                let path = path.replace("{value:day}", DAY);
+                let written = records(Path::new(&path).parent().unwrap());
                 assert_eq!(written, output, "{document}");
             }
         }
@@ -365,6 +394,8 @@ mod shown {
                 }
                 for setting in pair[1].trim_end_matches(['`', ',']).split(',') {
                     let (name, _) = setting.split_once('=').expect(setting);
+                    // `'list[0].name=…'` sets an entry of a list.
+                    let name = name.trim_start_matches('\'').split('[').next().unwrap();
                     let pointer = format!("/{}", name.replace('.', "/"));
                     assert!(values.pointer(&pointer).is_some(), "{document}: {setting}");
                     count += 1;
@@ -442,7 +473,17 @@ mod shown {
                 }
             }
         }
-        let expected = ["PodMonitor", "ResourceQuota", "ZephyrJob"].map(str::to_owned);
+        let expected = [
+            "ConfigMap",
+            "CronJob",
+            "PodMonitor",
+            "ResourceQuota",
+            "Role",
+            "RoleBinding",
+            "ServiceAccount",
+            "ZephyrJob",
+        ]
+        .map(str::to_owned);
         assert_eq!(kinds, BTreeSet::from(expected));
     }
 }

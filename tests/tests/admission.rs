@@ -539,7 +539,7 @@ async fn uris_name_a_bucket_of_an_object_store_and_hold_no_secret() -> Result<()
         ),
         (
             "s3://bb/in/",
-            "names no file (got s3://bb/in/); a bucket and the name of a file, or a pattern such as folder/*",
+            "names a folder (got s3://bb/in/); add * for the files in it, or ** for all files below it",
         ),
     ] {
         rows.push(("-", "spec/pipeline/source/files/paths/0", json!(uri), words));
@@ -966,6 +966,37 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
     namespaces
         .delete(&namespace, &DeleteParams::default())
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_objects_of_the_page_on_nightly_jobs_are_accepted_by_the_api_server() -> Result<()> {
+    let client = client().await?;
+    definition_is_installed(&client).await?;
+    let page = include_str!("../../docs/nightly.md");
+    let (_, fence) = page.split_once("```yaml\n").context("a fence")?;
+    let (fence, _) = fence.split_once("\n```").context("the fence's end")?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(fence)?;
+    ensure!(objects.len() == 5, "{} objects", objects.len());
+    for object in objects {
+        let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        let api = if version.contains('/') { "apis" } else { "api" };
+        let url = format!(
+            "/{api}/{version}/namespaces/default/{}s?dryRun=All&fieldValidation=Strict",
+            kind.to_lowercase()
+        );
+        let mut request =
+            Request::new("/").create(&PostParams::default(), serde_json::to_vec(&object)?)?;
+        *request.uri_mut() = url.parse().context("a url")?;
+        let answer = answer(client.request::<Value>(request).await)?;
+        answer.map_err(anyhow::Error::msg).context(kind)?;
+        if let Some(job) = object.pointer("/data/job.yaml").and_then(Value::as_str) {
+            let job = serde_saphyr::from_str(&job.replace("DAY", "2026-11-26"))?;
+            let answer = create(&client, &job).await?;
+            answer.map_err(anyhow::Error::msg).context("the job")?;
+        }
+    }
     Ok(())
 }
 
