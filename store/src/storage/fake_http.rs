@@ -106,9 +106,14 @@ impl FakeHttp {
         }
     }
 
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Clients that use this server as S3, as Google and as Azure, and retry nothing.
     pub(crate) fn stores(&self) -> Stores {
-        let endpoint = format!("http://{}", self.address);
+        let endpoint = self.url();
         let google =
             r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#;
         let options = [

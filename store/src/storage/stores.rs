@@ -458,6 +458,7 @@ fn retry_config(times: Times) -> RetryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::fake_http::{FakeHttp, Reply};
 
     fn pairs(all: &[(&str, &str)]) -> BTreeMap<String, String> {
         all.iter()
@@ -582,6 +583,73 @@ mod tests {
             azure_problem(&without.build().unwrap_err().to_string()),
             "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME"
         );
+    }
+
+    #[test]
+    fn every_variable_that_the_page_on_object_stores_names_is_read_by_its_client() {
+        let page = include_str!("../../../docs/storage.md");
+        let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+        let names: Vec<&str> = page
+            .split(|c| !is_name(c))
+            .filter(|word| word.len() > "GOOGLE_".len())
+            .collect();
+        let read = |name: &str| {
+            let key = name.to_ascii_lowercase();
+            match name.split('_').next() {
+                Some("AWS") => key.parse::<AmazonS3ConfigKey>().is_ok(),
+                Some("GOOGLE") => key.parse::<GoogleConfigKey>().is_ok(),
+                Some("AZURE") => key.parse::<AzureConfigKey>().is_ok(),
+                _ => true,
+            }
+        };
+        assert!(names.len() > 25, "{names:?}");
+        for name in names {
+            assert!(read(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_signed_with_what_the_agent_of_eks_pod_identity_gives() {
+        let server = FakeHttp::start(|request| {
+            let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
+            if request.path == "/v1/credentials" {
+                return match header("authorization") {
+                    "the token of the pod" => Reply::new(
+                        200,
+                        r#"{"AccessKeyId": "pods-key", "SecretAccessKey": "secret", "Token": "session", "Expiration": "2099-01-01T00:00:00Z"}"#,
+                    ),
+                    _ => Reply::new(400, "who are you?"),
+                };
+            }
+            let is_signed = header("authorization").contains("Credential=pods-key/");
+            if is_signed && header("x-amz-security-token") == "session" {
+                Reply::new(200, "hello")
+                    .with("etag", "\"1\"")
+                    .with("last-modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+            } else {
+                Reply::error(403, "AccessDenied")
+            }
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "the token of the pod").unwrap();
+        let stores = Stores::of_options(pairs(&[
+            ("aws_endpoint", &server.url()),
+            ("aws_allow_http", "true"),
+            ("aws_region", "eu-west-1"),
+            (
+                "aws_container_credentials_full_uri",
+                &format!("{}/v1/credentials", server.url()),
+            ),
+            (
+                "aws_container_authorization_token_file",
+                token.to_str().unwrap(),
+            ),
+        ]));
+        let location = Location::parse("s3://b/k").unwrap();
+        let text = crate::storage::fetch(&stores, &location).await.unwrap();
+        assert_eq!(text, "hello");
     }
 
     #[test]
