@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 
 use crate::book::{self, Book};
+use crate::home;
 use crate::markdown::{self, Link, Page};
 use crate::names;
 use crate::repository::{Repository, resolve};
@@ -34,6 +35,7 @@ pub(crate) fn check(repository: &Repository) -> Result<String> {
     let book = Book::of(repository)?;
     let mut mistakes = book::mistakes(repository, &book);
     mistakes.extend(names::mistakes(repository)?);
+    mistakes.extend(home::mistakes(repository)?);
     mistakes.extend(sources::mistakes(repository)?);
     let mut counts = Counts::default();
     for (path, page) in &pages {

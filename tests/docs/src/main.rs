@@ -10,6 +10,7 @@ mod chart;
 mod check;
 mod commands;
 mod fields;
+mod home;
 mod markdown;
 mod names;
 mod reference;

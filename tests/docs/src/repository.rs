@@ -60,6 +60,14 @@ impl Repository {
         self.with_extension("md")
     }
 
+    /// All documents, and all files of YAML.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let yaml = self.with_extension("yaml");
+        self.documents()
+            .chain(yaml)
+            .chain(self.with_extension("yml"))
+    }
+
     fn with_extension(&self, wanted: &'static str) -> impl Iterator<Item = &str> {
         let has_it = move |file: &&str| {
             Path::new(file)
