@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
+use zephyr_crds::job::ZephyrJob;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
@@ -64,6 +65,11 @@ spec:
     }
 
     async fn fails_in(&self, namespace: TestNamespace, words: &[&str]) -> Result<()> {
+        self.failed_in(namespace, words).await.map(drop)
+    }
+
+    /// The same; returns the job as it ended.
+    async fn failed_in(&self, namespace: TestNamespace, words: &[&str]) -> Result<ZephyrJob> {
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
         let done = job.finished(TEST_TIMEOUT).await?;
         ensure!(is_true(&done, ConditionType::Failed), "it fails");
@@ -81,7 +87,8 @@ spec:
                     .then_some(()))
             })
             .await?;
-        namespace.finish().await
+        namespace.finish().await?;
+        Ok(done)
     }
 
     /// Applies it and fails unless it waits, unfinished, with all of `words` in the sentence of
@@ -89,7 +96,7 @@ spec:
     async fn waits_with(&self, test: &str, words: &[&str]) -> Result<()> {
         let namespace = TestNamespace::create(test).await?;
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
-        let says = |job: &zephyr_crds::job::ZephyrJob| {
+        let says = |job: &ZephyrJob| {
             condition(job, ConditionType::Progressing).is_some_and(|c| {
                 c.status == ConditionStatus::False
                     && words.iter().all(|word| c.message.contains(word))
@@ -139,7 +146,7 @@ async fn a_secret_that_does_not_exist_is_named() -> Result<()> {
         .manifest(&namespace)
         .replace("s3-credentials", "no-such-secret");
     let job = apply(&namespace, &manifest).await?;
-    let says = |job: &zephyr_crds::job::ZephyrJob| {
+    let says = |job: &ZephyrJob| {
         condition(job, ConditionType::Progressing)
             .is_some_and(|c| c.message.contains("no-such-secret"))
     };
@@ -149,15 +156,24 @@ async fn a_secret_that_does_not_exist_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_expression_that_does_not_compile_is_named_by_its_field() -> Result<()> {
+async fn an_expression_that_does_not_compile_ends_the_job_before_any_worker_starts() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: '.a | nosuchfunction'".to_owned();
-    mistake
-        .fails_with(
-            "expression",
-            &["spec.pipeline.steps[0].map", "nosuchfunction"],
-        )
-        .await
+    let namespace = TestNamespace::create("expression").await?;
+    let words = [
+        "spec.pipeline.steps[0].map: line 1, column 6: the filter nosuchfunction/0 is not defined",
+    ];
+    let done = mistake.failed_in(namespace, &words).await?;
+    let status = done.status.context("a status")?;
+    ensure!(
+        status.generation == Some(1) && status.generations.len() == 1,
+        "it took one generation: {status:?}"
+    );
+    ensure!(
+        status.working_since.is_none(),
+        "a worker was alive: {status:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test]

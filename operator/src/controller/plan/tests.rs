@@ -1537,6 +1537,25 @@ fn a_reason_of_a_newer_release_is_reported_as_a_failed_task() {
 }
 
 #[test]
+fn a_job_that_cannot_be_planned_ends_in_its_first_generation_without_any_worker() {
+    let mut world = World::new(json!({}));
+    world.settle();
+    world.coordinator_is(true);
+    world.ends(false, "PlanFailed");
+    world.report.as_mut().unwrap().planned = None;
+    assert_eq!(world.workers().replicas, 0);
+    world.settle();
+    assert_eq!(
+        (world.phase(), world.finished_reason(), world.message()),
+        (Phase::Failed, "PlanFailed", "so it is".to_owned())
+    );
+    assert_eq!(world.job.status.generation, Some(1));
+    assert_eq!(world.job.status.generations.len(), 1);
+    let scaled = world.log.iter().find(|line| line.starts_with("scale"));
+    assert_eq!(scaled, None, "{:?}", world.log);
+}
+
+#[test]
 fn fault_4913_4117_5484_a_result_is_in_status_before_it_is_acknowledged_or_anything_is_deleted() {
     for (succeeded, reason, phase) in [
         (true, "Succeeded", Phase::Succeeded),
