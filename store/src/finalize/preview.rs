@@ -11,8 +11,8 @@ use super::owner::{Owner, read_owner};
 use super::silence::glance;
 use super::{OutputError, manifest_location};
 
-/// Fails as the job would if it began now. `inputs` are the uris of the files of its source, `now` is
-/// the time of this machine.
+/// Fails as the job would if it began now. `inputs` are the uris of the files of its source, and
+/// `now` is the time of this machine.
 ///
 /// An empty `output.namespace` means that the namespace is not known: then an earlier job of this
 /// name counts as an earlier run of this job, in whatever namespace it was.
