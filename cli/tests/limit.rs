@@ -1,4 +1,4 @@
-//! `run --limit N` through the program: what the first records become goes to standard output, and
+//! `run --limit N` through the program: the results of the first records go to standard output, and
 //! nothing else is written.
 
 #[cfg(test)]

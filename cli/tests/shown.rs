@@ -1,6 +1,6 @@
-//! What the documents show outside of the pages on pipelines: jobs are run, commands of the plugin
-//! are given to it, and names of values, columns, metrics and conditions are compared with their
-//! sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
+//! The examples in documents other than the pages on pipelines: jobs are run, commands of the
+//! plugin are given to it, and names of values, columns, metrics and conditions are compared with
+//! their sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
 
 #[cfg(test)]
 mod shown {

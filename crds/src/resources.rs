@@ -65,7 +65,7 @@ pub struct EffectiveResources {
 }
 
 impl ResourcesSpec {
-    /// What the pod of `role` gets.
+    /// The resources of a pod of `role`.
     pub fn effective(&self, role: Role) -> EffectiveResources {
         let default_memory = match role {
             Role::Coordinator => "512Mi",

@@ -1,4 +1,4 @@
-//! What holds for the definition as a whole: generated files are current, every field is described
+//! Properties of the definition as a whole: generated files are current, every field is described
 //! and bounded, the size allows a plain `kubectl apply`.
 
 use serde_json::{Value, json};

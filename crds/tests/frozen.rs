@@ -31,7 +31,7 @@ fn frozen() -> Result<FrozenJob, serde_json::Error> {
     })
 }
 
-/// What is said of the document with one change in it; empty where it is taken.
+/// The error for the document with one change in it; empty if the document is accepted.
 fn changed(change: impl FnOnce(&mut Value)) -> Result<String, serde_json::Error> {
     let mut document = json!(frozen()?);
     change(&mut document);

@@ -58,8 +58,8 @@ impl BrokenDown {
             weekday: field(6),
             yearday: field(7),
         };
-        // C leaves the fields alone if it fails, and it cannot tell failure from the second
-        // before 1970.
+        // If C's function fails, it does not change the fields. Its result for a failure is also
+        // its result for the second before 1970.
         raw.timestamp()
             .filter(|&timestamp| timestamp != -1)
             .and_then(Self::from_timestamp)

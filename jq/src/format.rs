@@ -1,10 +1,9 @@
-//! The formats of jq (`@csv`, `@uri`, `@base64`) for one string each. Knows no values: how a list
-//! becomes a row is decided by the caller. Errors are the end of jq's sentence, which begins with
-//! the value.
+//! The formats of jq (`@csv`, `@uri`, `@base64`), each for one string. Knows no values: the caller
+//! makes a row of a list. An error is the end of jq's sentence, which begins with the value.
 
 use std::fmt::Write as _;
 
-/// How a string is quoted and what its characters become.
+/// The quotes of a string and the replacements of its characters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Escape {
     /// `@csv`: in quotes, which are doubled inside.
@@ -72,7 +71,7 @@ pub(crate) fn write_uri(text: &str, out: &mut String) {
     }
 }
 
-/// `@urid`: what percent notation stands for. As in jq, a NUL ends the text, and a byte beyond
+/// `@urid`: decodes percent notation. As in jq, a NUL ends the text, and a byte beyond
 /// ASCII that is not in percent notation becomes U+FFFD.
 ///
 /// # Errors

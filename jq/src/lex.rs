@@ -24,7 +24,7 @@ pub(crate) enum Token {
     End,
 }
 
-/// What stands next in a string.
+/// The next part of a string.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StringPart {
     /// Characters, escapes resolved.
@@ -35,7 +35,7 @@ pub(crate) enum StringPart {
     End,
 }
 
-/// Operators and brackets, the longest of those that begin alike first.
+/// Operators and brackets. Of those that begin with the same characters, the longest is first.
 const SYMBOLS: [&str; 34] = [
     "?//", "//=", "!=", "==", "//", "|=", "+=", "-=", "*=", "/=", "%=", "<=", ">=", "..", ".", "?",
     "=", ";", ",", ":", "|", "+", "-", "*", "/", "%", "<", ">", "[", "]", "(", ")", "{", "}",
@@ -55,7 +55,7 @@ impl<'t> Lexer<'t> {
         self.text
     }
 
-    /// Offset of what is read next.
+    /// Offset of the next character to read.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -167,8 +167,8 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// To behind the comment's line, or lines: a line break behind an odd number of backslashes
-    /// does not end it.
+    /// Skips a comment. It ends with its line, unless the line ends with an odd number of
+    /// backslashes.
     fn skip_comment(&mut self) {
         let bytes = self.text.as_bytes();
         let mut at = self.position;
@@ -241,12 +241,12 @@ impl<'t> Lexer<'t> {
         &rest[..length]
     }
 
-    /// What is wrong at an offset: something else is expected than stands there.
+    /// The error that something else is expected at an offset.
     pub(crate) fn error(&self, at: usize, expected: &str, found: &str) -> CompileError {
         self.message(at, format!("{expected} is expected (got {})", shown(found)))
     }
 
-    /// What is wrong at an offset.
+    /// An error at an offset.
     pub(crate) fn message(&self, at: usize, message: String) -> CompileError {
         CompileError::at(self.text, at, message)
     }

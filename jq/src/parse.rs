@@ -9,14 +9,13 @@ use crate::ast::{Definition, Expression, Kind, MemberPattern, Operator, Paramete
 use crate::lex::{Lexer, StringPart, Token};
 use crate::{CompileError, stack};
 
-/// The words that are no names of filters. As keys and fields they are names.
+/// Words that cannot be names of filters. They can be names of keys and fields.
 const KEYWORDS: [&str; 18] = [
     "as", "def", "module", "import", "include", "if", "then", "else", "elif", "end", "and", "or",
     "reduce", "foreach", "try", "catch", "label", "break",
 ];
 
-/// The tree of a whole program. A program of nothing but definitions, or of nothing at all, gives
-/// its input.
+/// The tree of a whole program. A program that is empty, or has only definitions, gives its input.
 pub(crate) fn program(text: &str) -> Result<Expression, CompileError> {
     let mut parser = Parser::new(text)?;
     let mut definitions = Vec::new();
@@ -55,7 +54,7 @@ pub(crate) fn library(text: &str) -> Result<Vec<Definition>, CompileError> {
 
 struct Parser<'t> {
     lexer: Lexer<'t>,
-    /// The word that is looked at, and its offset.
+    /// The current word and its offset.
     token: Token,
     at: usize,
     /// The names of all calls without arguments so far.
@@ -90,7 +89,7 @@ impl<'t> Parser<'t> {
         matches!(&self.token, Token::Word(found) if found == word)
     }
 
-    /// Goes on if this symbol is looked at.
+    /// Skips this symbol, if it is the current word.
     fn take(&mut self, symbol: &str) -> Result<bool, CompileError> {
         let found = self.is(symbol);
         if found {
@@ -140,7 +139,7 @@ impl<'t> Parser<'t> {
             .message(self.at, "the expression nests too deep".to_owned()))
     }
 
-    /// Pipes, commas, and what reaches to the end: definitions, bindings, labels.
+    /// Pipes and commas, and the forms that extend to the end: definitions, bindings, labels.
     fn query(&mut self) -> Parsed {
         self.check_depth()?;
         let mut stages: Vec<Expression> = Vec::new();
@@ -161,7 +160,7 @@ impl<'t> Parser<'t> {
         piped.ok_or_else(|| self.expected("term"))
     }
 
-    /// A stage of a pipe; whether it reached to the end of the query.
+    /// A stage of a pipe. Also returns whether it extended to the end of the query.
     fn commas(&mut self) -> Result<(Expression, bool), CompileError> {
         let mut joined: Option<Expression> = None;
         loop {
@@ -271,7 +270,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// A term with everything that may stand behind it.
+    /// A term with the suffixes that may follow it.
     fn term(&mut self) -> Parsed {
         self.check_depth()?;
         let mut term = self.plain_term()?;
@@ -496,7 +495,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// Behind `if` or `elif`.
+    /// The part after `if` or `elif`.
     fn conditional(&mut self) -> Result<Kind, CompileError> {
         self.check_depth()?;
         let condition = Box::new(self.query()?);
@@ -582,7 +581,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// From the opening quote, which is looked at and was read.
+    /// A string. The current word is the opening quote.
     fn string(&mut self, format: Option<String>) -> Parsed {
         let at = self.at;
         let mut parts = Vec::new();
@@ -592,7 +591,7 @@ impl<'t> Parser<'t> {
                 StringPart::Code => {
                     self.advance()?;
                     parts.push(Part::Code(self.query()?));
-                    // What stands behind the parenthesis is a part of the string again.
+                    // The text after the parenthesis is a part of the string again.
                     if !self.is(")") {
                         return Err(self.expected("closing parenthesis"));
                     }
@@ -607,7 +606,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// Behind the opening brace.
+    /// The part after the opening brace.
     fn object(&mut self) -> Result<Kind, CompileError> {
         let mut members = Vec::new();
         while !self.take("}")? {
@@ -840,7 +839,7 @@ const ASSIGNMENT: u8 = 1;
 /// How strongly comparisons bind; they do not chain.
 const COMPARISON: u8 = 4;
 
-/// What joins two expressions.
+/// An operator between two expressions.
 enum Joint {
     Alternative,
     Assign,

@@ -1,5 +1,5 @@
-//! Which members of its input a program can look at. Whoever runs it can tell from that how much of
-//! a large input may become values. When in doubt: all.
+//! Which members of its input a program can look at. The caller knows from that how much of a large
+//! input may become values. If in doubt, the answer is: all members.
 //!
 //! The whole input must never be a value that the program can show, compare, bind or pass on:
 //! otherwise it may look at all members. Everything here is about terms whose input is the input of
@@ -16,11 +16,11 @@ use std::collections::BTreeSet;
 use crate::ast::{Expression, Kind, Operator, Part, Pattern};
 use crate::stack;
 
-/// What a program can look at.
+/// The members that a program can look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The program is a path such as `.a.b`: these names from the outside in, none for `.`. It
-    /// makes no value but the one that is there.
+    /// The program is a path such as `.a.b`: these names from the outside in, none for `.`. Its
+    /// only output is the value at that path.
     Path(Vec<String>),
     /// The members of an object with these names.
     Members(BTreeSet<String>),
@@ -28,7 +28,7 @@ pub enum Reach {
     Whole,
 }
 
-/// What a term gives for the input.
+/// How the outputs of a term relate to the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gives {
     /// Perhaps the input itself, whole.
@@ -37,7 +37,7 @@ enum Gives {
     Parts,
 }
 
-/// What every result of a program is, as far as its text shows it without values.
+/// The kind of every result of a program, as far as the text alone shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Makes {
     /// A changed copy of something: the outermost operator is `=`, `|=` or the like.
@@ -50,7 +50,7 @@ pub enum Makes {
     Anything,
 }
 
-/// What the last term of `program` makes.
+/// The kind of value that the last term of `program` makes.
 pub(crate) fn makes(program: &Expression) -> Makes {
     let mut last = program;
     loop {
@@ -68,7 +68,7 @@ pub(crate) fn makes(program: &Expression) -> Makes {
     }
 }
 
-/// What `program` can look at.
+/// The members that `program` can look at.
 pub(crate) fn of(program: &Expression) -> Reach {
     if let Some(names) = path(program) {
         return Reach::Path(names);
@@ -106,7 +106,7 @@ fn path(program: &Expression) -> Option<Vec<String>> {
 }
 
 /// Whether `program` may make arrays and objects that take as much memory as those that it looks
-/// at. If not, it only looks at values, one at a time, and puts them into new ones as they are.
+/// at. If not, it looks at values one at a time, and puts them unchanged into new ones.
 pub(crate) fn makes_copies(program: &Expression) -> bool {
     !is_lazy(program, false)
 }
@@ -192,7 +192,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// What `term` gives for the input; `None` if it may need all of it.
+    /// The relation of the outputs of `term` to the input; `None` if it may need all of the input.
     fn visit(&mut self, term: &Expression) -> Option<Gives> {
         if !stack::has_room() {
             return None;
@@ -273,7 +273,7 @@ impl Reader {
         }
     }
 
-    /// As [`Reader::visit`] for a term that must not give the input itself.
+    /// Like [`Reader::visit`], for a term that must not give the input itself.
     fn parts(&mut self, term: &Expression) -> Option<Gives> {
         self.visit(term).filter(|gives| *gives == Gives::Parts)
     }

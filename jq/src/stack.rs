@@ -1,5 +1,6 @@
-//! How much stack is left. Evaluating recurses as deep as a program and its values nest: whoever
-//! recurses asks here first, so that endless recursion is an error and not the end of the process.
+//! How much stack is left. Evaluation recurses as deep as a program and its values nest. All code
+//! that recurses asks here first, so that endless recursion is an error and does not end the
+//! process.
 
 use std::cell::Cell;
 use std::{io, thread};
@@ -10,20 +11,20 @@ use crate::{Exhausted, meter};
 /// need many times over. Only touched pages cost memory.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// What is taken to be left of a thread's stack when nobody said how large it is: half of what Rust
-/// gives its threads.
+/// The stack that a thread is assumed to have left if its size was not declared: half of the size
+/// that Rust gives its threads.
 const UNKNOWN_BYTES: usize = 1 << 20;
 
-/// Kept free below the floor, for what does not ask.
+/// Kept free below the floor, for code that does not ask.
 const RESERVE_BYTES: usize = 256 << 10;
 
 thread_local! {
-    /// The lowest address that recursion may reach; 0 before anybody asked.
+    /// The lowest address that recursion may reach; 0 before the first question.
     static FLOOR: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Says that this thread has about `bytes` of stack from here on. Call it at the start of a thread;
-/// without it 1 MiB is taken for granted. A value that is too large makes endless recursion crash.
+/// Declares that this thread has about `bytes` of stack from here on. Call it at the start of a
+/// thread; without it, 1 MiB is assumed. If the number is too large, endless recursion crashes.
 pub fn declare(bytes: usize) {
     let usable = bytes.saturating_sub(RESERVE_BYTES);
     FLOOR.set(here().saturating_sub(usable).max(1));

@@ -103,7 +103,7 @@ impl Health {
 }
 
 impl State {
-    /// Whether all watches work. While one does not, jobs are looked at by what it brought last.
+    /// Whether all watches work. While one does not, the last facts from it are used.
     fn watching(&self) -> Result<(), String> {
         let fails = |row: &FailedWatch| {
             row.last.elapsed() < WATCH_WELL

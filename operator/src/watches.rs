@@ -1,4 +1,4 @@
-//! The watches: one cache of facts for each kind, and for every change the job that it concerns.
+//! The watches: they keep one cache of facts for each kind, and report which job a change concerns.
 //!
 //! Children are found by the label of their job: most are its grandchildren, so owner references do
 //! not lead to it. Affected jobs go into the queue, which never blocks. Writes nothing, decides

@@ -36,7 +36,7 @@ pub(super) enum State {
     Unknown,
 }
 
-/// What is done with a folder.
+/// The decision about a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is deleted.
@@ -83,7 +83,7 @@ impl Found {
 }
 
 impl Rules {
-    /// Decides what is done with a folder.
+    /// Decides whether a folder is deleted.
     pub(super) fn verdict(&self, found: &Found) -> Verdict {
         if self.owners.owns(&found.uid) {
             return Verdict::Owned;

@@ -13,7 +13,7 @@ const MAX_ANNOTATIONS_BYTES: usize = 256 << 10;
 /// What is allowed in a field with text.
 const TEXT: &str = "text, in quotes if YAML would read it as another type";
 
-/// What a field of metadata holds.
+/// The type of a field of metadata.
 #[derive(Clone, Copy)]
 enum Of {
     Text,

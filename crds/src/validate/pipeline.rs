@@ -28,7 +28,7 @@ const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
 pub(super) const ITEMS: &str = "spec.pipeline.source.items.values";
 /// Names that are certainly a mistake.
 pub(super) const YAML_BOOLEANS: [&str; 2] = ["true", "false"];
-/// What was meant instead of them.
+/// The advice for such a name.
 pub(super) const YAML_BOOLEANS_ALLOWED: &str =
     "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
 /// Longest name of an aggregate.

@@ -1,4 +1,4 @@
-//! What expressions give, write and refuse.
+//! The results, the texts and the errors of expressions.
 
 use std::borrow::Cow;
 
@@ -229,7 +229,7 @@ fn deleting_keeps_the_order_of_what_stays() {
     );
 }
 
-/// What surprised people before, as jq does it.
+/// Behaviour of jq that has surprised people.
 #[test]
 fn null_slices_assignments_and_patterns_are_those_of_jq() {
     check(
@@ -428,7 +428,7 @@ fn errors_of_evaluation_are_those_of_jq() {
 fn recursion_without_end_is_an_error() {
     let error = results("def f: 1 + f; f", "null").unwrap_err();
     assert!(error.contains("the recursion has no end"), "{error}");
-    // What repeats needs no stack.
+    // Filters that repeat need no stack.
     check("last(range(1000000))", "null", &["999999"]);
     check("[limit(3; repeat(1))]", "null", &["[1,1,1]"]);
 }
@@ -815,7 +815,7 @@ fn the_deepest_record_is_evaluated() {
     check("[..] | length", &deep, &["256"]);
 }
 
-/// What recurses over a value, in jq's own definitions and beneath them.
+/// Filters that recurse over a value, those of jq's definitions and those of the evaluator.
 #[test]
 fn the_deepest_value_that_a_job_may_allow_is_borne_by_everything_that_recurses() {
     let limits = Limits {

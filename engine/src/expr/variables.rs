@@ -1,4 +1,4 @@
-//! What expressions use besides the record: named values and tables, each read once and shared by
+//! The variables of expressions: named values and tables, each read once and shared by
 //! all expressions that name it.
 
 use std::collections::BTreeMap;

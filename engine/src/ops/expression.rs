@@ -7,9 +7,9 @@ use crate::expr::{Expression, Value, ValueError, Variables};
 use crate::ops::error::OperatorError;
 use crate::record::{Limits, Record};
 
-/// What every expression of a stage has in common.
+/// The settings that all expressions of a stage share.
 pub(crate) struct Scope<'a> {
-    /// What it is given and what it makes stay within these.
+    /// The limits for their inputs and outputs.
     pub(crate) limits: Limits,
     /// The named values and tables that it may use.
     pub(crate) variables: &'a Variables,

@@ -451,7 +451,7 @@ fn the_canonical_form_has_each_key_once_and_the_fewest_escapes() {
     }
 }
 
-/// What [`Limits::surely_have_room`] takes for granted.
+/// The assumptions of [`Limits::surely_have_room`].
 #[test]
 fn no_text_needs_more_memory_than_the_greatest_factor() {
     let count = 1000;

@@ -57,7 +57,7 @@ pub(super) fn reverse<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'
         elements.reverse();
         return Ok(Value::array(elements));
     }
-    // jq looks elements up from behind: what has none gives none.
+    // jq looks elements up from the end, so an empty array gives no output.
     let count = length(input.clone(), arguments)?.to_float().unwrap_or(0.0);
     if count > 0.0 {
         index(&input, &Value::Integer(0))?;

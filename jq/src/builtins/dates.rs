@@ -1,4 +1,4 @@
-//! Filters of dates: between values and what `dates` computes.
+//! Filters of dates: convert values for the functions of `dates`, and their results to values.
 
 use crate::dates::{self, BrokenDown};
 use crate::eval::flow::{Failure, Output, error};
@@ -6,7 +6,7 @@ use crate::value::{Type, Value};
 
 /// Numbers of a broken-down time.
 const FIELDS: usize = 8;
-/// Which of them is the seconds, which may have a fraction.
+/// The index of the seconds, which may have a fraction.
 const SECONDS: usize = 5;
 
 pub(super) fn gmtime<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {

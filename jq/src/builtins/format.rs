@@ -9,7 +9,7 @@ use crate::value::{Text, Type, Value};
 
 use super::convert::json_text;
 
-/// How a value becomes a string.
+/// A conversion of a value to a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,

@@ -1,4 +1,4 @@
-//! Filters of regular expressions: between values and what `regex` finds.
+//! Filters of regular expressions: convert values for `regex`, and its matches to values.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +10,8 @@ use crate::regex::{Capture, Match, Regex};
 use crate::value::object::Object;
 use crate::value::{Text, Type, Value};
 
-/// Compiled patterns that a thread keeps: programs have few, and data that are patterns are rare.
+/// Most compiled patterns that a thread keeps. A program has few patterns, and patterns in data are
+/// rare.
 const KEPT_PATTERNS: usize = 256;
 
 type Compiled = HashMap<String, HashMap<String, Rc<Regex>>>;
@@ -83,7 +84,7 @@ fn prepare<'i, 'v>(
     Ok((text, regex))
 }
 
-/// All matches of a pattern, or the first one where no flag says otherwise.
+/// The first match of a pattern, or all matches if the flag `g` is given.
 pub(crate) fn matches<'i, 'v>(
     input: &'i Value<'v>,
     pattern: &Value<'v>,
@@ -205,7 +206,7 @@ pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v>
 /// A string that is cut off piece by piece, by characters.
 pub(crate) struct Rest<'t, 'v> {
     text: &'t Text<'v>,
-    /// Characters and bytes that are gone.
+    /// Numbers of characters and bytes that were cut off.
     characters: usize,
     bytes: usize,
 }
@@ -219,7 +220,7 @@ impl<'t, 'v> Rest<'t, 'v> {
         }
     }
 
-    /// What stands before the character at `offset`; nothing if that is gone already.
+    /// The text before the character at `offset`; empty if it was cut off before.
     pub(crate) fn up_to(&mut self, offset: usize) -> Text<'v> {
         let from = self.bytes;
         self.skip(offset.saturating_sub(self.characters));

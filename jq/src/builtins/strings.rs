@@ -152,7 +152,7 @@ pub(super) fn implode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
         .map(Value::from)
 }
 
-/// The character of a number; what is none becomes the replacement character.
+/// The character of a number; the replacement character if there is none.
 fn character<'v>(code: &Value<'v>) -> Result<char, Failure<'v>> {
     match code.to_float() {
         Some(number) if !number.is_nan() => {
@@ -188,7 +188,7 @@ fn change_case(
     }
 }
 
-/// Where a string stands in another, in characters; it may overlap itself.
+/// The positions at which a string occurs in another, in characters. Occurrences may overlap.
 pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
     let mut found = Elements::default();
     if part.is_empty() {

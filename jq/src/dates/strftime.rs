@@ -75,7 +75,7 @@ impl Writer<'_> {
         Some(())
     }
 
-    /// Writes the directive that begins at `start`, and returns where the format goes on.
+    /// Writes the directive that begins at `start`, and returns the position after it.
     fn directive_at(&mut self, format: &[u8], start: usize) -> Option<usize> {
         let mut directive = Directive::default();
         let mut at = start + 1;
@@ -107,7 +107,7 @@ impl Writer<'_> {
             false
         };
         if !is_known {
-            // It is written as it is, from its last `%` on.
+            // It is written unchanged, from its last `%` on.
             let from = format.get(..=at)?.iter().rposition(|&byte| byte == b'%')?;
             self.put(&directive, format.get(from..=at)?)?;
         }

@@ -186,7 +186,7 @@ impl<'t> Parser<'t> {
         Some(())
     }
 
-    /// The number of the name that the text goes on with, in full or abbreviated.
+    /// The number of the name, in full or abbreviated, with which the rest of the text begins.
     fn longest_name(&mut self, names: &[&str]) -> Option<i64> {
         let rest = self.text.get(self.at..)?;
         let begins_with = |name: &&str| {

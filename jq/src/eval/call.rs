@@ -1,4 +1,4 @@
-//! Calls of definitions: what their arguments become.
+//! Calls of definitions: binds the arguments and runs the body.
 
 use super::environment::{Bound, Environment};
 use super::flow::{Failure, Flow};
@@ -8,7 +8,7 @@ use crate::program::{Function, Kind, Node};
 use crate::value::Value;
 
 impl Function {
-    /// Whether each argument that is a value gives exactly one.
+    /// Whether each argument that is passed by value gives exactly one value.
     pub(super) fn takes_one_of_each(&self, arguments: &[Node]) -> bool {
         let mut given = self.parameters.iter().zip(arguments);
         given.all(|(parameter, argument)| argument.is_single || !parameter.is_value)
@@ -16,8 +16,8 @@ impl Function {
 }
 
 impl<'v> Machine<'_, 'v> {
-    /// The environment of a definition's body: that of the definition with a link for each filter,
-    /// then one for each value. All values are single.
+    /// The environment of a definition's body. It is the environment of the definition itself, plus
+    /// one link for each filter, then one for each value. Each value argument gives one value.
     pub(super) fn entered(
         &self,
         function: &'v Function,
@@ -37,7 +37,7 @@ impl<'v> Machine<'_, 'v> {
     }
 
     /// Runs a definition's body for every combination of its values. If the body ends in a
-    /// recursion, the last combination is left: its environment is returned.
+    /// recursion, the last combination is not run: its environment is returned instead.
     pub(super) fn call_for_each<M: Item<'v>>(
         &self,
         function: &'v Function,
@@ -96,7 +96,7 @@ fn with_filters<'v>(
     inner
 }
 
-/// A filter that is a parameter itself is what that is, however often it is passed on.
+/// Resolves a filter that is itself a parameter, through every call that passed it on.
 fn filter<'v>(argument: &'v Node, caller: &Environment<'v>) -> Bound<'v> {
     if let Kind::Parameter(up) = argument.kind
         && let Some(Bound::Filter(node, within)) = caller.bound(up)

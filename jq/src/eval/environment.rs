@@ -1,5 +1,5 @@
-//! What names of a program stand for while it runs: a list of links, from the innermost outwards.
-//! The compiler counted how far away each name is. Lists share their ends.
+//! The bindings of a program's names while it runs: a list of links, from the innermost outwards.
+//! The compiler has computed the distance of each name. Lists share their ends.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ struct Link<'v> {
     held: Held,
 }
 
-/// What is bound.
+/// One binding.
 pub(crate) enum Bound<'v> {
     Value(Value<'v>),
     /// A filter with the environment that it was written in.
@@ -37,8 +37,8 @@ impl<'v> Environment<'v> {
         })))
     }
 
-    /// With another value as the innermost link, where `used` was: in its place if it is not used
-    /// any more.
+    /// The environment with another value in place of the innermost link, which is `used`. The link
+    /// is reused if nothing else holds it.
     pub(crate) fn with_value(&self, used: Option<Self>, value: Value<'v>) -> Self {
         if let Some(Self(Some(mut link))) = used
             && let Some(free) = Rc::get_mut(&mut link)
@@ -62,7 +62,7 @@ impl<'v> Environment<'v> {
         environment
     }
 
-    /// What the link behind the `up` innermost ones binds.
+    /// The binding of the link after the `up` innermost ones.
     pub(crate) fn bound(&self, up: usize) -> Option<&Bound<'v>> {
         self.up(up).0.as_ref().map(|link| &link.bound)
     }
@@ -95,7 +95,7 @@ impl Drop for Link<'_> {
 }
 
 impl<'v> Link<'v> {
-    /// Takes out the outer list, and that of a filter if nothing else has it.
+    /// Removes the outer list, and the list of a filter if nothing else holds it.
     fn take_lists(&mut self, waiting: &mut Vec<Environment<'v>>) -> Environment<'v> {
         if let Bound::Filter(_, list) = &mut self.bound
             && list

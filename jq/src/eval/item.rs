@@ -1,33 +1,33 @@
-//! What flows through a program: values alone, or values with the paths that lead to them. The
-//! evaluator is written once for both.
+//! The inputs and outputs of a program's parts: values alone, or values with their paths. The
+//! evaluator is generic over the two.
 
 use std::rc::Rc;
 
 use super::flow::{Failure, error};
 use crate::value::Value;
 
-/// What flows through a program.
+/// An input or output of a part.
 pub(crate) trait Item<'v>: Clone {
-    /// Paths are followed.
+    /// Whether it has a path.
     const HAS_PATHS: bool;
 
     fn value(&self) -> &Value<'v>;
 
     fn into_value(self) -> Value<'v>;
 
-    /// A value alone; where paths are followed it is one that begins a path.
+    /// An item of a value. If items have paths, the path begins here.
     fn plain(value: Value<'v>) -> Self;
 
-    /// Another value that stands at no path of its own.
+    /// An item of another value, which has no path.
     fn replaced(self, value: Value<'v>) -> Self;
 
-    /// What is at a key of this.
+    /// The item at a key of this one.
     fn child(&self, key: impl FnOnce() -> Value<'v>, value: Value<'v>) -> Self;
 
-    /// What is at several keys of this, one in the other.
+    /// The item at a path of keys below this one.
     fn descendant(&self, keys: &Value<'v>, value: Value<'v>) -> Self;
 
-    /// Fails if this is followed no further because nobody knows where it stands.
+    /// Fails if this item has no path, so that no path can continue from it.
     fn check(&self, attempt: &dyn Fn(String) -> String) -> Result<(), Failure<'v>>;
 }
 
@@ -63,12 +63,12 @@ impl<'v> Item<'v> for Value<'v> {
     }
 }
 
-/// A value and where it stands.
+/// A value and its path.
 #[derive(Clone)]
 pub(crate) struct Placed<'v> {
     value: Value<'v>,
     path: Option<Rc<Step<'v>>>,
-    /// What stands at the path if it is not the value itself.
+    /// The value at the path, if it is not the value itself.
     other: Option<Value<'v>>,
 }
 
@@ -95,7 +95,7 @@ impl Drop for Step<'_> {
 pub(crate) const SHOWN_VALUE_BYTES: usize = 30;
 
 impl<'v> Placed<'v> {
-    /// The keys from the root to here; fails if the value stands somewhere else.
+    /// The keys from the root to here. Fails if the value is not the one at the path.
     pub(crate) fn into_path(self) -> Result<Vec<Value<'v>>, Failure<'v>> {
         self.check(&|value| format!("Invalid path expression with result {value}"))?;
         let mut keys = Vec::new();

@@ -1,4 +1,4 @@
-//! `sub` and `gsub`: every output of the replacement makes a string of its own.
+//! `sub` and `gsub`. Each output of the replacement gives a separate result.
 
 use super::environment::Environment;
 use super::flow::{Flow, error};

@@ -1,4 +1,4 @@
-//! Errors in a JSON text, with their position. Whoever reads the text adds its name.
+//! Errors in a JSON text, with their position. The reader of the text adds the text's name.
 
 use std::fmt;
 

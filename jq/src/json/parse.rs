@@ -15,7 +15,7 @@ const SMALL_DIGITS: usize = 18;
 /// Why a text is not JSON, in jq's words.
 type Refusal = &'static str;
 
-/// The one value of a text; otherwise what is wrong, and where, in jq's words.
+/// The only value of a text. Otherwise the error and its position, in jq's words.
 pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     let mut reader = Reader {
         text: text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -33,8 +33,8 @@ pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     }
 }
 
-/// The number that a text is: besides JSON's numbers with a plus sign, superfluous zeros, and
-/// without a digit on one side of the point; also NaN and the infinities.
+/// The number that a text represents. Besides the numbers of JSON, it may have a plus sign,
+/// superfluous zeros, or no digit on one side of the point. It may also be NaN or an infinity.
 pub(crate) fn number<'v>(text: &str) -> Option<Value<'v>> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
@@ -88,9 +88,9 @@ pub(crate) fn number<'v>(text: &str) -> Option<Value<'v>> {
 struct Reader<'t, 'v> {
     text: &'t str,
     position: usize,
-    /// What is not finished, from the outermost inwards.
+    /// The open arrays and objects, from the outermost inwards.
     open: Vec<Open<'v>>,
-    /// The value that was read last and is in nothing yet.
+    /// The last value, if it was not added to an array or object yet.
     value: Option<Value<'v>>,
 }
 
@@ -145,7 +145,7 @@ impl<'v> Reader<'_, 'v> {
         Ok(self.value.take())
     }
 
-    /// A refusal with the line and byte of what was read last.
+    /// An error with the line and byte of the last character that was read.
     fn place(&self, refusal: &str) -> String {
         let read = &self.text[..self.position];
         let line = read.matches('\n').count() + 1;
@@ -212,7 +212,7 @@ impl<'v> Reader<'_, 'v> {
         }
     }
 
-    /// Adds a value to what is open.
+    /// Adds a value to the innermost open array or object.
     fn add(&mut self, value: Value<'v>) -> Result<(), Refusal> {
         match self.open.pop() {
             None => Err("',' not as part of an object or array"),

@@ -13,8 +13,8 @@ use super::tape::{Kind, Node, ScanLimits, scan};
 /// Containers with more nodes inside than this may get an index: below, walking is as fast.
 const MIN_INDEXED_NODES: usize = 64;
 
-/// How often all nodes of a text may be walked over before its containers get indices: most
-/// programs look at few members of a record, and an index costs more than that.
+/// How often all nodes of a text may be walked over before its containers get indices. Most
+/// programs look at few members of a record, which costs less than an index.
 const MAX_WALKS: usize = 8;
 
 /// Indices by the node of their container. Hashes are the same in every run.

@@ -1,5 +1,5 @@
 //! The plain subset of patterns, for which the crate `regex` finds exactly what Oniguruma finds.
-//! Whatever it does not know it leaves to Oniguruma: it never refuses a pattern, and never guesses.
+//! All other patterns are left to Oniguruma: this module never refuses a pattern and never guesses.
 //!
 //! Outside of the subset are, among others: patterns that match the empty text, repetitions of what
 //! may be empty, look-around, back-references, `\B`, POSIX classes, nested classes, and letters
@@ -34,7 +34,7 @@ pub(super) struct Plain {
     needs: Needs,
 }
 
-/// What a text must be so that the pattern is exact for it.
+/// The condition under which the pattern finds the same in a text as Oniguruma.
 #[derive(Default)]
 struct Needs {
     /// With `i`, Oniguruma lets `ss` match `ß`; and `\b` follows its own `\w`.

@@ -14,7 +14,7 @@ pub struct Elements<'a> {
     held: Held,
 }
 
-/// Elements that there is room for as soon as there is one.
+/// The capacity of an array with one element.
 const MIN_CAPACITY: usize = 4;
 
 impl<'a> Elements<'a> {
@@ -32,7 +32,7 @@ impl<'a> Elements<'a> {
         Ok(())
     }
 
-    /// Makes room for more elements, for about as many again as there are.
+    /// Makes room for more elements. The capacity is about doubled.
     fn reserve(&mut self, more: usize) -> Result<(), Exhausted> {
         let wanted = self.values.len() + more;
         if wanted <= self.values.capacity() {
@@ -56,7 +56,7 @@ impl<'a> Elements<'a> {
         Ok(())
     }
 
-    /// Puts an element at a position, and null at those before it that are not there.
+    /// Sets the element at a position. Missing elements before it become null.
     pub(crate) fn set(&mut self, position: usize, value: Value<'a>) -> Result<(), Exhausted> {
         if let Some(missing) = (position + 1).checked_sub(self.values.len()) {
             self.reserve(missing)?;
@@ -70,7 +70,7 @@ impl<'a> Elements<'a> {
         self.values.get_mut(position)
     }
 
-    /// Puts other elements into the place of some.
+    /// Replaces some elements by others.
     pub(crate) fn replace(
         &mut self,
         range: Range<usize>,
@@ -125,7 +125,7 @@ impl Value<'_> {
     }
 }
 
-/// Drops values and all that only they hold, with a list in place of recursion.
+/// Drops values and everything that only they hold. Uses a list and no recursion.
 pub(super) fn free(mut values: Vec<Value<'_>>) {
     while let Some(value) = values.pop() {
         if let Value::Array(elements) = value {

@@ -1,6 +1,6 @@
-//! Numbers. Integers are exact however long, within a limit, in sums, differences and products;
-//! every other number that is computed is a 64-bit floating point number. A number that nobody
-//! computes with keeps its text.
+//! Numbers. Sums, differences and products of integers are exact, up to a limit of length. Every
+//! other computed number is a 64-bit floating point number. A number that is not used in a
+//! computation keeps its text.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub(crate) fn calculate<'a>(
     operation: Exact,
     right: &Value<'a>,
 ) -> Result<Value<'a>, TooManyDigits> {
-    // What nearly all programs do.
+    // The usual case.
     if let (Value::Integer(left), Value::Integer(right)) = (left, right)
         && let Some(result) = small(*left, operation, *right)
     {
@@ -93,7 +93,7 @@ fn big<'a>(left: &BigInt, operation: Exact, right: &BigInt) -> Result<Value<'a>,
     Ok(Value::big(result))
 }
 
-/// The number to calculate with that a value is; a value that is no number is 0.
+/// The number of a value for a calculation; 0 if the value is not a number.
 fn operand<'v>(value: &'v Value<'_>) -> Result<Operand<'v>, TooManyDigits> {
     match value {
         Value::Integer(integer) => Ok(Operand::Small(*integer)),
@@ -240,7 +240,7 @@ impl Value<'_> {
         matches!(self, Self::Float(float) if float.is_nan())
     }
 
-    /// The number with the opposite sign; zero keeps none, as in jq, where it was not computed.
+    /// The number with the opposite sign. A zero that was not computed loses its sign, as in jq.
     pub(crate) fn negated(&self) -> Option<Self> {
         Some(match self {
             Self::Integer(integer) => match integer.checked_neg() {
@@ -281,9 +281,9 @@ fn negated_text<'a>(text: &str) -> Value<'a> {
     Value::decimal(format!("-{text}"))
 }
 
-/// How two numbers compare, neither of them NaN: exactly where both are exact, integers exactly
-/// with everything, and what has a point or an exponent as floating point with what is floating
-/// point.
+/// Compares two numbers, neither of which is NaN. Two exact numbers are compared exactly, and an
+/// integer with every number. A number with a point or an exponent is compared with a floating
+/// point number as floating point.
 pub(crate) fn compare_numbers(left: &Value<'_>, right: &Value<'_>) -> Ordering {
     if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
         return left.cmp(right);
@@ -298,7 +298,7 @@ pub(crate) fn compare_numbers(left: &Value<'_>, right: &Value<'_>) -> Ordering {
     }
 }
 
-/// An exact number beside a floating point number that is not NaN.
+/// Compares an exact number with a floating point number that is not NaN.
 fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
     let by_value = |value: f64| value.partial_cmp(&float).unwrap_or(Ordering::Equal);
     let integer = match operand(exact) {
@@ -321,7 +321,7 @@ fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
     }
 }
 
-/// The integer that a floating point number without fraction is; `None` for the infinities.
+/// The integer with the value of a floating point number without fraction; `None` for infinities.
 fn float_to_big(float: f64) -> Option<BigInt> {
     if !float.is_finite() {
         return None;
@@ -366,13 +366,13 @@ fn compare_exact(left: &Value<'_>, right: &Value<'_>) -> Ordering {
     }
 }
 
-/// How two numbers compare as floating point numbers.
+/// Compares two numbers as floating point numbers.
 fn rounded(left: &Operand<'_>, right: &Operand<'_>) -> Ordering {
     let (left, right) = (left.to_float(), right.to_float());
     left.partial_cmp(&right).unwrap_or(Ordering::Equal)
 }
 
-/// How two JSON numbers compare by their decimal values, whatever their length and exponent.
+/// Compares two JSON numbers by their exact decimal values, whatever their length and exponent.
 fn compare_texts(left: &str, right: &str) -> Ordering {
     let (left, right) = (Decimal::of(left), Decimal::of(right));
     match (left.sign(), right.sign()) {
@@ -392,7 +392,7 @@ fn compare_texts(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// A number taken apart: ± 0.DIGITS × 10^exponent, the first digit not 0.
+/// The parts of a number: ± 0.DIGITS × 10^exponent, where the first digit is not 0.
 struct Decimal<'t> {
     negative: bool,
     whole: &'t [u8],

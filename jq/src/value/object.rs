@@ -1,5 +1,5 @@
-//! An object that was made: its members in the order in which they came. Small ones are searched,
-//! large ones have an index.
+//! An object that was made: its members in the order in which they were added. A small object is
+//! searched, a large one has an index.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};

@@ -9,7 +9,7 @@ use super::{Type, Value};
 use crate::{Exhausted, meter, stack};
 
 impl<'a> Value<'a> {
-    /// How two values compare. NaN is less than any number, also than itself.
+    /// Compares two values. NaN is less than any number, and also less than itself.
     pub(crate) fn compare(&self, other: &Self) -> Result<Ordering, Exhausted> {
         let (left, right) = (self.kind(), other.kind());
         if left != right {
@@ -127,9 +127,9 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same values in ascending order of `key`; equal ones stay in their order. A sort of our
-    /// own: NaN and the mixture of exact and rounded numbers are no total order, which the standard
-    /// library's sorts punish.
+    /// The same values in ascending order of `key`; equal ones stay in their order. With NaN, or
+    /// with exact and rounded numbers together, there is no total order, and then the sorts of the
+    /// standard library may panic. So this is a merge sort of our own.
     pub(crate) fn sort<T: Clone>(
         items: &mut Vec<T>,
         key: &impl Fn(&T) -> &Value<'a>,

@@ -17,7 +17,7 @@ use crate::json::tape::{Kind, ScanLimits};
 use crate::meter::{self, MAX_JSON_BYTES};
 use crate::{Exhausted, double, stack};
 
-/// For texts that stay within the program. Only the stack bounds their depth.
+/// The limits of texts that stay inside the program. Only the stack limits their depth.
 const UNLIMITED: ScanLimits = ScanLimits {
     bytes: MAX_JSON_BYTES,
     nesting: usize::MAX,
@@ -108,7 +108,7 @@ impl Value<'_> {
         (self.kind() == Type::Number).then(|| number_text(self))
     }
 
-    /// About how long the value is as JSON: exact for what nearly all programs give.
+    /// The approximate length of the value as JSON; exact for most values.
     fn guessed_bytes(&self) -> usize {
         match self {
             Self::Array(elements) => {

@@ -20,7 +20,7 @@ pub fn build(frozen: &FrozenJob, document: String) -> ConfigMap {
     }
 }
 
-/// By what the operator knows the root of this job's generation again: its labels and its owner.
+/// The labels and the owner by which the operator recognizes the root of this job's generation.
 pub fn mark(job_name: &str, job_uid: &str, generation: u32) -> ObjectMeta {
     ObjectMeta {
         labels: Some(super::labels_of(

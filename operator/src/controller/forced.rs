@@ -23,7 +23,7 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
 /// The longest wait between two tries at one pod.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
-/// Doublings after which the wait is the longest in any case.
+/// Number of doublings after which the longest wait is reached.
 const MAX_DOUBLINGS: u32 = 8;
 /// Number of tries after which a pod that still exists is reported: the first try may not have
 /// taken effect yet.

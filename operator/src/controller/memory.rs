@@ -137,7 +137,7 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.written_at)
     }
 
-    /// Looks at what came of asking for the job's roots by name, or changes it.
+    /// Reads or changes the results of requests for the job's roots by name.
     pub fn with_roots<T>(&self, uid: &str, look: impl FnOnce(&mut RootsByName) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().roots_by_name)
     }

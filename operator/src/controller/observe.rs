@@ -419,7 +419,7 @@ mod tests {
         }
     }
 
-    /// What a look asks the API server for: path and query, and whether for metadata only.
+    /// The requests of an observation: path and query, and whether only metadata is requested.
     async fn asked_for(depth: Depth) -> Vec<(String, bool)> {
         use axum::body::Body;
         use axum::http::{Request, Response, header};

@@ -99,7 +99,7 @@ fn conflicts(known: &Known, scenario: usize) -> Vec<Run> {
     singles(known, scenario, |fault| fault == Fault::Status(409))
 }
 
-/// Starting with one of the writes of status, none succeeds for a long time.
+/// From one of the writes of status on, all of them fail for a long time.
 fn refused_status(known: &Known, scenario: usize) -> Vec<Run> {
     let requests = known.learned[scenario].requests.iter().enumerate();
     requests

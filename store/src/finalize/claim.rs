@@ -545,7 +545,7 @@ async fn keep_record(output: &Output, bytes: bytes::Bytes) -> Result<(), OutputE
     kept.map(drop).map_err(OutputError::Storage)
 }
 
-/// Lists what matches and is wanted.
+/// Lists the names that match and are wanted.
 pub(super) async fn see(
     output: &Output,
     pattern: &NamePattern,

@@ -1,4 +1,4 @@
-//! What an output's folder on S3 sees of others: keys that are no output, and uploads of attempts
+//! Foreign objects in an output's folder on S3: keys that are not outputs, and uploads of attempts
 //! that were killed.
 
 use zephyr_crds::pipeline::SinkMode;

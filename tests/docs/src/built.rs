@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::repository::resolve;
 
-/// Pages of mdBook's own, with copies of what the others hold.
+/// Pages that mdBook adds itself. They contain copies of the other pages.
 const OWN: [&str; 3] = ["print.html", "404.html", "toc.html"];
-/// The beginnings of what is not a file of the book.
+/// The beginnings of targets that are not files of the book.
 const ELSEWHERE: [&str; 6] = [
     "http://",
     "https://",

@@ -13,7 +13,7 @@ use crate::fields::in_a_table;
 
 /// The values, with their comments.
 pub(crate) const VALUES: &str = "charts/zephyr-operator/values.yaml";
-/// What they may be.
+/// The schema of the values.
 pub(crate) const SCHEMA: &str = "charts/zephyr-operator/values.schema.json";
 
 const HEAD: &str = "<!-- Written by `make generate` from values.yaml and values.schema.json of the chart. Change these instead. -->

@@ -1,5 +1,5 @@
-//! The pages of `docs/reference`, which are printed from what they describe. Writes these three
-//! files only.
+//! The pages of `docs/reference`. They are generated from the CRD, the program and the chart.
+//! Writes these three files only.
 
 use std::fs;
 use std::path::Path;

@@ -26,7 +26,7 @@ const OPEN_AT_ONCE: usize = 16;
 /// Where a record was read, for messages and for the trace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    /// The file, or its substitute.
+    /// The name of the file, or the name of another source.
     pub(super) input: &'a str,
     /// The record: its line, or its number, from 1.
     pub(super) number: u64,

@@ -1,4 +1,4 @@
-//! Named values: what their names and contents may be, and what they make of paths.
+//! Named values: their names, their contents, and paths that contain them.
 
 use serde_json::{Value, json};
 

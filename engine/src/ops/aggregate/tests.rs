@@ -1,4 +1,4 @@
-//! Every aggregate: what it computes, and that its partial result survives its encoding.
+//! Every aggregate: its result, and that the encoding of a partial result loses nothing.
 
 use super::*;
 use crate::ops::payload::push_number;

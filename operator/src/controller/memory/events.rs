@@ -1,4 +1,4 @@
-//! What the events of a job's pods said, and when they were read: rarely, and only while pods are
+//! The events of a job's pods, and when they were read: rarely, and only while pods are
 //! missing or do not start.
 //!
 //! Pure. Correctness does not depend on it.

@@ -2,7 +2,7 @@
 //! away, or a list was old. What looks deleted is asked for by its name before anything follows
 //! from it.
 //!
-//! Reads only. `plan.rs` decides what becomes of such a root.
+//! Reads only. `plan.rs` decides what happens to such a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +20,10 @@ use crate::controller::validate::ValidatedJob;
 use crate::identity::JobIdentity;
 use crate::watches::decode::Metadata;
 
-/// How long what was found is believed: as often at most it is asked for and marked again.
+/// How long a result is used. A root is requested and marked again at most once in this time.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(15);
 
-/// What came of asking for roots by their name, by generation.
+/// The results of requests for roots by their names, by generation.
 #[derive(Clone, Debug, Default)]
 pub struct RootsByName {
     /// A root is never made a second time, so these stay gone.
@@ -53,7 +53,7 @@ impl RootsByName {
         unseen.into_iter().filter(is_unknown).collect()
     }
 
-    /// Keeps what the API server said.
+    /// Stores the answer of the API server.
     pub fn note(&mut self, generation: u32, root: Option<&RootFacts>, now: Timestamp) {
         match root {
             Some(root) => {

@@ -188,7 +188,7 @@ impl Store {
             && (key.kind != kinds::PODS
                 || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
         if is_let_go {
-            // The writer sees what it wrote, and everybody else the object as it was before.
+            // The writer sees the new object. All others still see the old one.
             self.note(key.clone(), Value::clone(&before), What::Deleted, by, now);
             return Arc::new(object);
         }

@@ -12,7 +12,7 @@ use crate::simulation::api::metadata::text;
 use crate::simulation::api::store::{Actor, Key, Store};
 use crate::simulation::marks::is_owned_by;
 
-/// What follows a Deployment's name in that of its `ReplicaSet`.
+/// The suffix that makes the name of a `ReplicaSet` from the name of its Deployment.
 pub(in crate::simulation) const REPLICA_SET_HASH: &str = "5c6f7";
 
 impl Cluster {

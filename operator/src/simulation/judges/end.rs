@@ -88,8 +88,8 @@ fn without_number(object: &Value, record: &Record) -> Value {
 /// Most pods that one coordinator's `ReplicaSet` makes in a scenario.
 const MAX_PODS: u32 = 9;
 
-/// A text with N instead of the number of the job's generation, and of the number of its
-/// coordinator's pod: after a fault the same name may have had one pod more.
+/// Replaces the number of the job's generation in a text by N. The number of the coordinator's pod
+/// becomes N too, because after a fault there may have been one pod more.
 pub(super) fn plain_number(text: &str, record: &Record) -> String {
     let job = record.end.iter().find(|(key, _)| key.kind == JOBS);
     let Some(number) = job.and_then(|(_, job)| job["status"]["generation"].as_u64()) else {
@@ -125,7 +125,7 @@ fn forget_the_way(status: &mut Value) {
                 condition["observedGeneration"] = json!(null);
             }
         }
-        // Observations of this process of the operator.
+        // Only this process of the operator has observed it.
         status["generationsWithoutProgress"] = json!(null);
         for generation in status["generations"].as_array_mut().into_iter().flatten() {
             for field in ["lostPods", "lastLostPod", "message", "tasksBefore"] {
@@ -209,7 +209,7 @@ fn differ(path: &str, expected: &Value, found: &Value, all: &mut Vec<String>) {
     }
 }
 
-/// Where a job's status does not describe the actual state at the end.
+/// The differences between a job's status and the actual state at the end.
 pub(super) fn untrue_status(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     for (key, job) in record.end.iter().filter(|(key, _)| key.kind == JOBS) {

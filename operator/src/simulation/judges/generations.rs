@@ -42,7 +42,7 @@ pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
             continue;
         }
         let name = (change.key.kind, change.key.name.clone());
-        // What it was labelled as, it stays: labels that somebody takes away end nothing.
+        // It keeps the generation of its first label. Removing the label does not change that.
         let labelled = generation_of(&change.object);
         let Some((uid, number)) = labelled.or_else(|| known.get(&name).cloned()) else {
             continue;

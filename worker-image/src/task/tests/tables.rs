@@ -1,4 +1,4 @@
-//! Tables: what expressions find in them, and which files are no table.
+//! Tables: the values that expressions find in them, and the files that are refused.
 
 use super::*;
 use crate::task::{MAX_TABLE_FILES, MAX_TABLES_BYTES, TableError, check_sizes};
