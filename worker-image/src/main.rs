@@ -25,8 +25,9 @@ use zephyr_worker::{child_main_if_requested, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections that wait to be accepted; the system may limit them further. Connections that do not
-/// fit retry after seconds, and with the usual 128 most of 10,000 simultaneous workers do not fit.
+/// Most connections that wait to be accepted. The system may allow fewer. A connection beyond the
+/// limit is tried again only after seconds, and the usual limit is 128. So without this number most
+/// of 10,000 workers that connect at once would wait.
 const CONNECTIONS_WAITING: u32 = 4_096;
 
 /// Runs one role of a job's generation. Started by the operator's pods.

@@ -241,7 +241,7 @@ async fn a_coordinator_that_was_paused_gives_up_no_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_coordinators_successor_runs_nothing_again() {
     const TASKS: u32 = 12_000;
-    // So long that no worker is given tasks in advance: each holds one, and none is idle.
+    // Tasks take so long that no worker gets one in advance: each holds one task, and none is idle.
     let mut scene = scene(WORKERS, TASKS, Work::Lasting(Duration::from_secs(1))).await;
     until("the first commits", async || {
         scene.fleet.acknowledged() >= WORKERS as u64

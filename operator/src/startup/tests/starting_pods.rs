@@ -1,4 +1,5 @@
-//! Pods that have a node and do not start, from the API server's answers to the status.
+//! Pods that have a node and do not start. Each test begins with the answers of the API server and
+//! ends with the status that the operator writes.
 
 use super::*;
 use crate::children;
