@@ -1,5 +1,5 @@
-//! Jobs as release 0.1.0 left them in a cluster: they are read whole, and what is written back says
-//! the same. The files are of that release and must never be generated again.
+//! Jobs that release 0.1.0 left in a cluster. They are read completely, and writing them again
+//! loses and changes nothing. The files are from that release and must never be generated again.
 
 #![expect(clippy::expect_used, reason = "only tests are in here")]
 
@@ -65,7 +65,7 @@ fn a_spec_that_release_0_1_0_accepted_is_accepted() {
     }
 }
 
-/// The fields of `stored` that `written` lacks or has another value for.
+/// The fields of `stored` that are missing in `written`, or have another value there.
 fn missing(stored: &Value, written: &Value, path: &str) -> Vec<String> {
     match (stored, written) {
         (Value::Object(stored), Value::Object(written)) => stored

@@ -130,7 +130,7 @@ fn items_source(items: &ItemsSource) -> Vec<FieldError> {
     errors
 }
 
-/// Reports a value that nests deeper than programs read manifests.
+/// Reports a value with more levels of nesting than readers of manifests accept.
 pub(super) fn nests_too_deep(path: &str, value: &Value) -> Option<FieldError> {
     let levels = nesting(value);
     (levels > MAX_ITEM_NESTING).then(|| {

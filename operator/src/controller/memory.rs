@@ -59,8 +59,8 @@ struct JobMemory {
 }
 
 impl Memory {
-    /// The newer of the watch's version and the one that we wrote: a plan that is based on a status
-    /// from before the own write would repeat that write.
+    /// The newer of two versions: that of the watch, and that of our last write. A plan that is
+    /// based on a status from before our last write would repeat that write.
     pub fn newest(&self, cached: ZephyrJob) -> ZephyrJob {
         let mut jobs = self.lock();
         let Some(memory) = cached.uid().and_then(|uid| jobs.get_mut(&uid)) else {
@@ -84,7 +84,7 @@ impl Memory {
         memory.written_at = Some(now);
     }
 
-    /// The errors in a job's spec. They are looked for once in each version of it.
+    /// The errors in a job's spec. Each version of the spec is checked once.
     pub fn errors(&self, job: &ZephyrJob) -> Vec<FieldError> {
         let Some(version) = SpecVersion::of(job) else {
             return errors(job);

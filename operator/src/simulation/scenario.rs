@@ -52,7 +52,8 @@ pub(super) struct Scenario {
     /// The number of the generation at the end depends on which objects of an earlier job still
     /// exist.
     pub(super) has_any_number: bool,
-    /// The sweep has only crashes and lost answers of its writes; errors come by chance.
+    /// The sweep of this scenario has crashes and lost answers of writes only. Random runs add
+    /// errors.
     pub(super) has_cuts_only: bool,
     /// Jobs that may start at once.
     pub(super) max_starting_jobs: usize,
@@ -83,19 +84,19 @@ pub(super) enum Step {
     Useful(u32),
     Succeed,
     Fail(String),
-    /// The store does not answer, or answers again.
+    /// Whether the store does not answer.
     StorageAway(bool),
     /// A pod is gone at once.
     Kill(Pod),
     /// A pod's node does not answer any more.
     LoseNode(Pod),
-    /// Coordinators find no node, or find one again.
+    /// Whether coordinators find no node.
     Full(bool),
-    /// No worker finds a node, or each does.
+    /// Whether no worker finds a node.
     NoWorkerFits(bool),
-    /// Nodes do not get containers started, or do.
+    /// Whether nodes fail to start containers.
     NodesSlow(bool),
-    /// Workers do not become ready, or do again.
+    /// Whether workers fail to become ready.
     WorkersFail(bool),
     /// The same with the other job.
     Other(Box<Step>),

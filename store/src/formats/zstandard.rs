@@ -56,7 +56,7 @@ enum State {
 }
 
 impl Zstandard {
-    /// `size` is the file's own.
+    /// `size` is the size of the compressed file.
     pub(crate) fn new(input: Input, size: u64, limits: WindowLimits) -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;

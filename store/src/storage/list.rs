@@ -175,7 +175,7 @@ async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputF
     let Some(literal) = pattern.literal() else {
         return match_pattern(stores, &location, &pattern, field, path).await;
     };
-    // Without its backslashes it may be no valid address, or a different one.
+    // Without its backslashes it may be an invalid address, or a different one.
     let key = Path::parse(literal).ok();
     let key = key.filter(|key| key.as_ref() == literal);
     let key = key.ok_or_else(|| ListError::ParsePattern {

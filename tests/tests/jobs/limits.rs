@@ -17,7 +17,7 @@ use zephyr_tests::midway::{Midway, job_midway_in};
 use zephyr_tests::node;
 use zephyr_tests::sum_job::SumJob;
 
-/// A word of a worker's command line, and of those of its task processes.
+/// A word in the command line of a worker and of its task processes.
 const WORKER: &str = "zephyr-worker";
 
 /// Within this time a charge is in the ledger: the kubelet reports the end of a container after a
@@ -122,8 +122,8 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
 /// Keys of the job that needs its disk.
 const KEYS: usize = 120_000;
 
-/// Twelve tasks that each hold more than fits into a quarter of 128 MiB, so that they spill, on one
-/// worker.
+/// Twelve tasks on one worker. Each has more records than fit into a quarter of 128 MiB, so it
+/// spills.
 fn spilling(namespace: &TestNamespace) -> String {
     let storage = SumJob::storage_uri(namespace);
     let folder = output_folder(namespace);

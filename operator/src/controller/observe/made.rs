@@ -1,5 +1,5 @@
-//! What this operator made for a job and no watch has shown yet: as long as a watch is silent, an
-//! object that is not in its cache may well be there.
+//! The objects that this operator made for a job and that no watch has shown yet. As long as a
+//! watch is silent, an object may exist although it is not in the cache.
 //!
 //! Pure. `plan.rs` decides what follows.
 

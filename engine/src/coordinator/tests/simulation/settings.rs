@@ -102,7 +102,7 @@ const ALL: [Nemesis; 12] = [
     Nemesis::AllDie,
 ];
 
-/// Those after which it is still clear who is responsible.
+/// The faults for which it is clear whether a task is charged.
 const CLEAR: [Nemesis; 5] = [
     Nemesis::PodDies,
     Nemesis::ContainerEnds,
@@ -175,8 +175,8 @@ impl Settings {
         settings
     }
 
-    /// With a thousand workers a fault every third of a second is negligible, but a death at every
-    /// tenth put would last forever.
+    /// A thousand workers continue in spite of a fault in every third of a second. A coordinator
+    /// that died at every tenth put would never finish.
     fn soften(&mut self) {
         self.task_ms_max = self.task_ms_max.max(500);
         self.deaths_at_put = self.deaths_at_put.min(1);
