@@ -154,6 +154,10 @@ fn coordinator_health(
     };
     let pod = observed.coordinator_pod(generation);
     let ready = facts.available_since.is_some();
+    let wants_workers = observed
+        .generation(generation)
+        .and_then(|objects| objects.workers.as_ref())
+        .is_some_and(|workers| workers.replicas > 0);
     let reported = observed
         .report
         .as_ref()
@@ -203,7 +207,9 @@ fn coordinator_health(
         ready,
         pod: pod.map(|pod| pod.name.clone()),
         restarts: pod.map_or(0, |pod| pod.container.restarts),
-        was_ready: ready || before.epoch.is_some() || reported,
+        // Workers are requested only after the coordinator has planned the job. This shows also if
+        // the operator ended before it recorded an epoch.
+        was_ready: ready || before.epoch.is_some() || reported || wants_workers,
         unavailable_since,
         silent_since: silent_since.or(no_stream_since),
         trouble,

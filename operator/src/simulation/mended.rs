@@ -122,6 +122,30 @@ fn an_object_that_a_silent_watch_does_not_show_is_created_once() {
 }
 
 #[test]
+fn a_coordinator_that_was_ready_is_lost_in_time_although_no_status_says_so() {
+    let known = Known::shared();
+    let scenario = known.scenario("coordinator-lost");
+    let requests = &known.learned[scenario].requests;
+    let fault = |request: &str, nth: u32, fault: Fault| {
+        let is = |one: &Exchange| one.signature.to_string() == request && one.nth == nth;
+        let number = requests.iter().position(is);
+        let number = number.unwrap_or_else(|| panic!("no {request} any more"));
+        (number, fault, Span::Once)
+    };
+    // The first two make the writes so late that the coordinator is gone when the operator is back.
+    let run = Run {
+        scenario,
+        faults: vec![
+            fault("watch zephyrjobs", 1, Fault::Status(503)),
+            fault("create statefulsets/count-workers-g1", 1, Fault::TooMany(5)),
+            fault("update zephyrjobs/count/status", 3, Fault::CrashBefore),
+        ],
+    };
+    let violations = known.judge(&run);
+    assert!(violations.is_empty(), "{violations:?}");
+}
+
+#[test]
 fn faults_that_are_mended_stay_mended() {
     let known = Known::shared();
     for case in CASES {
