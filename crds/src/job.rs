@@ -81,6 +81,8 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     derive = "PartialEq",
     doc = "A data pipeline that runs on nodes that may vanish, and writes exactly the right output.",
     validation = rules::job_name(),
+    validation = rules::immutable_once_begun("pipeline"),
+    validation = rules::immutable_once_begun("storage"),
 printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Phase of the job"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].reason", description = "What the job is doing or waiting for, or how it ended, in one word"),
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage.name", description = "The running stage"),
@@ -94,12 +96,11 @@ printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", descr
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::output_is_not_input(), validation = rules::output_is_not_storage(), validation = rules::input_is_not_storage())]
 pub struct ZephyrJobSpec {
-    /// What the job reads, does and writes. Immutable: create a new job to run another pipeline.
-    #[x_kube(validation = rules::immutable("spec.pipeline"))]
+    /// What the job reads, does and writes. Immutable once the first generation has begun: create a
+    /// new job to run another pipeline.
     pub pipeline: PipelineSpec,
-    /// Where intermediate data and the ledger are stored. Immutable, because the job resumes from
-    /// the ledger.
-    #[x_kube(validation = rules::immutable("spec.storage"))]
+    /// Where intermediate data and the ledger are stored. Immutable once the first generation has
+    /// begun, because the job resumes from the ledger.
     pub storage: StorageSpec,
     /// Image of the coordinator and the workers, such as registry.example.com/zephyr-worker:0.1.0;
     /// empty = the worker image of the operator's own release. A change applies to the next

@@ -103,9 +103,20 @@ pub(crate) fn job_name() -> Rule {
     ])
 }
 
-pub(crate) fn immutable(path: &str) -> Rule {
-    Rule::new("self == oldSelf")
-        .message(format!("{path}: cannot be changed; it is immutable, create a new job").as_str())
+/// A field of the spec that cannot be changed once a generation has begun: what was refused before
+/// may be mended. Of the rules only those at the root see the status, which is the stored one
+/// whatever the user sends.
+pub(crate) fn immutable_once_begun(field: &str) -> Rule {
+    let has_begun = "has(self.status) && (has(self.status.generation) || has(self.status.startTime) \
+                     || (has(self.status.generations) && size(self.status.generations) > 0))";
+    Rule::new(format!(
+        "self.spec.{field} == oldSelf.spec.{field} || !({has_begun})"
+    ))
+    .message(
+        format!("spec.{field}: cannot be changed after the job has begun; create a new job")
+            .as_str(),
+    )
+    .field_path(format!(".spec.{field}"))
 }
 
 /// A whole number between two bounds.

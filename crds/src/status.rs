@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::conditions::Condition;
+use crate::conditions::{Condition, ConditionStatus, ConditionType};
 
 /// Most generations that status keeps.
 pub const MAX_GENERATIONS_SHOWN: usize = 10;
@@ -136,6 +136,25 @@ impl ZephyrJobStatus {
     /// Whether the job has reached its final state.
     pub fn is_final(&self) -> bool {
         self.phase.is_some_and(Phase::is_final)
+    }
+
+    /// Whether a generation was ever started. Until then each field of the spec may be changed.
+    pub fn has_begun(&self) -> bool {
+        let of_history = self.history.iter().any(|record| record.generation.is_some());
+        self.generation.is_some()
+            || self.start_time.is_some()
+            || !self.generations.is_empty()
+            || of_history
+    }
+
+    /// Why the spec was refused, if the job ended because of that before anything was started.
+    pub fn refusal(&self) -> Option<&Condition> {
+        let has_not_begun = self.phase == Some(Phase::Failed) && !self.has_begun();
+        let mut conditions = self.conditions.iter().filter(|_| has_not_begun);
+        conditions.find(|condition| {
+            condition.r#type == ConditionType::Accepted
+                && condition.status == ConditionStatus::False
+        })
     }
 }
 

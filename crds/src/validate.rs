@@ -52,6 +52,12 @@ pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldEr
     errors
 }
 
+/// Whether one of the errors in `message` is about a null that `kubectl apply` dropped. Whoever
+/// mends that changes what was applied, and perhaps not the spec.
+pub fn names_dropped_null(message: &str) -> bool {
+    message.contains(items::WAS_DROPPED)
+}
+
 /// Every error in the spec, in the order of the fields.
 pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldError> {
     let mut errors = Vec::new();

@@ -454,7 +454,7 @@ async fn observe_frozen(
 
 /// Whether no further generation of the job will run.
 fn is_over(job: &ValidatedJob) -> bool {
-    job.deleted || job.status.is_final()
+    job.deleted || job.has_ended()
 }
 
 /// Adds the coordinator's latest report, and why worker pods are refused, if they are.

@@ -167,6 +167,16 @@ async fn change(
     answer(client.request::<Value>(request).await)
 }
 
+/// Writes into the status that the first generation has begun.
+async fn begin(client: &Client, namespace: &str, name: &str) -> Result<()> {
+    let api: Api<ZephyrJob> = Api::namespaced(client.clone(), namespace);
+    let status = json!({"status": {"generation": 1}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .context("write the status")?;
+    Ok(())
+}
+
 fn answer(answer: Result<Value, kube::Error>) -> Result<Result<Value, String>> {
     match answer {
         Ok(object) => Ok(Ok(object)),
@@ -885,7 +895,7 @@ async fn good_jobs_are_accepted_and_get_their_defaults() -> Result<()> {
 /// The stored job has a label that no pod can have: operator and CLI refuse it, so nothing is
 /// started for it.
 #[tokio::test]
-async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> {
+async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -914,9 +924,9 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
         .create(&PostParams::default(), &job)
         .await?;
 
-    let pipeline = "spec.pipeline: cannot be changed; it is immutable, create a new job";
-    let storage = "spec.storage: cannot be changed; it is immutable, create a new job";
-    for (patch, words) in [
+    let pipeline = "spec.pipeline: cannot be changed after the job has begun; create a new job";
+    let storage = "spec.storage: cannot be changed after the job has begun; create a new job";
+    let changes = [
         (json!({"pipeline": {"steps": []}}), pipeline),
         (
             json!({"pipeline": {"sink": {"files": {"path": "s3://out/other-{shard}.jsonl"}}}}),
@@ -932,7 +942,17 @@ async fn pipeline_and_storage_are_immutable_and_the_rest_is_not() -> Result<()> 
         ),
         (json!({"storage": {"uri": "s3://scratch/other"}}), storage),
         (json!({"storage": {"credentialsSecret": null}}), storage),
-    ] {
+    ];
+    for (patch, _) in &changes {
+        // What the user says of the status is not believed.
+        let patch = json!({"spec": patch, "status": {"generation": 1}});
+        let answer = change(&client, &namespace, "wordcount", &patch).await?;
+        answer
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("no generation has begun: {patch}"))?;
+    }
+    begin(&client, &namespace, "wordcount").await?;
+    for (patch, words) in changes {
         let answer = change(&client, &namespace, "wordcount", &json!({"spec": patch})).await?;
         let refusal = answer
             .err()

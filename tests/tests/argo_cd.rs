@@ -74,6 +74,19 @@ fn succeeding() -> Result<Value> {
     Ok(job)
 }
 
+/// A job that ended because its spec was refused: 0.1.0 left it in the phase `Pending`.
+fn refused() -> Result<Value> {
+    let mut job = job("invalid.refused")?;
+    job["status"]["phase"] = json!("Failed");
+    let all = job["status"]["conditions"].as_array_mut();
+    for one in all.context("no conditions")? {
+        if one["type"] == "Failed" {
+            one["status"] = json!("True");
+        }
+    }
+    Ok(job)
+}
+
 #[test]
 fn fault_f33_argo_cd_shows_a_job_in_each_phase_as_its_page_says() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -140,6 +153,8 @@ fn fault_f33_argo_cd_shows_a_job_in_each_phase_as_its_page_says() -> Result<()> 
             "Progressing",
             "",
         ),
+        (refused()?, "Failed", "Degraded", "Failed"),
+        (edited(refused()?), "Failed", "Progressing", ""),
         (edited(job("sales.running")?), "Running", "Progressing", ""),
     ];
     for (job, phase, expected, source) in rows {

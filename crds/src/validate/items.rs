@@ -12,6 +12,8 @@ const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// Most items that are reported; the others have the same fault.
 const MAX_NAMED: usize = 5;
 
+/// What is wrong with a null that is not there any more.
+pub(super) const WAS_DROPPED: &str = "`kubectl apply` has dropped it";
 /// What a user can do about a null inside an object.
 const NULL_ALLOWED: &str = "leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file";
 
@@ -124,7 +126,7 @@ fn collect_dropped_of_map(
         let path = format!("{path}.{name}");
         match (written, stored.get(name)) {
             (Value::Null, None) => {
-                let problem = "was null inside an object, and `kubectl apply` has dropped it";
+                let problem = format!("was null inside an object, and {WAS_DROPPED}");
                 errors.push(FieldError::new(path, problem, NULL_ALLOWED).got("null"));
             }
             (Value::Array(written), Some(Value::Array(stored))) => {

@@ -95,7 +95,7 @@ pub enum Lifecycle {
     /// No change.
     #[default]
     Stay,
-    /// The spec is refused, and nothing runs.
+    /// The spec is refused before anything has run: the job ends.
     Reject,
     /// Nothing can be started, for this reason: somebody has to change the cluster.
     Block(String),
@@ -169,7 +169,7 @@ pub fn plan(
     if job.deleted {
         return plan_deleted(job, observed);
     }
-    if job.status.is_final() {
+    if job.has_ended() {
         return plan_ended(job, observed, installation, now);
     }
     match job.status.generation {

@@ -92,8 +92,11 @@ struct Projection {
 }
 
 impl Projection {
+    /// The job ends before it has begun. If it is changed, it begins anew.
     fn reject(&mut self, verdict: &Verdict) {
         let message = verdict.in_words();
+        self.status.completion_time = Some(Time(self.now));
+        self.status.queued_since = None;
         self.set(
             ConditionType::Accepted,
             false,
@@ -106,14 +109,14 @@ impl Projection {
             Reason::SpecInvalid,
             &format!("nothing runs: {message}"),
         );
-        self.set(ConditionType::Degraded, true, Reason::SpecInvalid, &message);
-        self.set_unfinished();
-        self.enter(Phase::Pending, Reason::SpecInvalid, &message);
+        self.set_ended(false, Reason::SpecInvalid, &message);
+        self.enter(Phase::Failed, Reason::SpecInvalid, &message);
     }
 
     fn block(&mut self, verdict: &Verdict, message: &str) {
         self.set_accepted(verdict, None);
         self.set(ConditionType::Progressing, false, Reason::Blocked, message);
+        self.set_no_pods_yet();
         self.set(ConditionType::Degraded, true, Reason::Blocked, message);
         self.set_unfinished();
         self.enter(Phase::Pending, Reason::Blocked, message);
@@ -236,15 +239,21 @@ impl Projection {
         } else {
             &finish.message
         };
-        for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
-            self.set(kind, false, finish.reason, "the job has ended");
-        }
         // `kubectl get zj -o wide` shows this one.
         self.set(ConditionType::Progressing, false, finish.reason, message);
+        self.set_ended(succeeded, finish.reason, message);
+        self.enter(phase, finish.reason, message);
+    }
+
+    /// The conditions that say how the job ended.
+    fn set_ended(&mut self, succeeded: bool, reason: Reason, message: &str) {
+        for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
+            self.set(kind, false, reason, "the job has ended");
+        }
         let (degraded, calm) = if succeeded {
             (Reason::AsExpected, "")
         } else {
-            (finish.reason, message)
+            (reason, message)
         };
         self.set(ConditionType::Degraded, !succeeded, degraded, calm);
         let (complete, failed) = if succeeded {
@@ -252,10 +261,9 @@ impl Projection {
         } else {
             ("the job failed", message)
         };
-        self.set(ConditionType::Complete, succeeded, finish.reason, complete);
-        self.set(ConditionType::Failed, !succeeded, finish.reason, failed);
-        self.set(ConditionType::Finished, true, finish.reason, message);
-        self.enter(phase, finish.reason, message);
+        self.set(ConditionType::Complete, succeeded, reason, complete);
+        self.set(ConditionType::Failed, !succeeded, reason, failed);
+        self.set(ConditionType::Finished, true, reason, message);
     }
 
     /// An end in the future was written by a clock that was wrong: without this the job would be
@@ -479,6 +487,8 @@ impl Projection {
     }
 
     fn set_unfinished(&mut self) {
+        // It may have ended before as refused.
+        self.status.completion_time = None;
         for kind in [
             ConditionType::Complete,
             ConditionType::Failed,

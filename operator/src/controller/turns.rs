@@ -27,6 +27,7 @@ use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use super::observed::{CoordinatorFacts, WorkersFacts};
+use super::validate::begins_anew;
 use crate::pods::{PodFacts, Role};
 use crate::queue::JobKey;
 
@@ -146,7 +147,8 @@ impl StartProgress {
     pub fn of(job: &ZephyrJob) -> Self {
         let usual = ZephyrJobStatus::default();
         let status = job.status.as_ref().unwrap_or(&usual);
-        if job.metadata.deletion_timestamp.is_some() || status.is_final() || has_worked(status) {
+        let has_ended = status.is_final() && !begins_anew(job);
+        if job.metadata.deletion_timestamp.is_some() || has_ended || has_worked(status) {
             return Self::Aside;
         }
         let Some(generation) = status.generation else {

@@ -16,7 +16,9 @@ use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::pod_template::{NodeOperator, NodeSelectorRequirement, NodeSelectorTerm};
 use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::ZephyrJobStatus;
-use zephyr_crds::validate::{LAST_APPLIED, Place, dropped_by_apply, validate as validate_spec};
+use zephyr_crds::validate::{
+    LAST_APPLIED, Place, dropped_by_apply, names_dropped_null, validate as validate_spec,
+};
 
 use super::observed::Observed;
 use crate::identity::JobIdentity;
@@ -43,6 +45,9 @@ pub struct ValidatedJob {
     pub deleted: bool,
     /// The deletion leaves the job's objects: `--cascade=orphan`.
     pub orphans: bool,
+    /// The job was refused for a null that `kubectl apply` had dropped, and what was applied since
+    /// has none.
+    pub is_applied_again: bool,
 }
 
 /// Whether a generation may begin with this spec.
@@ -153,6 +158,7 @@ pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         status: job.status.clone().unwrap_or_default(),
         deleted: job.metadata.deletion_timestamp.is_some(),
         orphans: job.finalizers().iter().any(|one| one == FINALIZER_ORPHAN),
+        is_applied_again: is_applied_again(job),
         spec: job.spec.clone(),
         identity: JobIdentity {
             namespace,
@@ -161,6 +167,26 @@ pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         },
         resource_version,
     })
+}
+
+/// Whether the job ended as refused, and was changed since: then it is looked at as a new one. A
+/// job that was not changed stays ended, also if another release would accept it.
+pub fn begins_anew(job: &ZephyrJob) -> bool {
+    job.status.as_ref().is_some_and(|status| {
+        let is_changed = job.metadata.generation != status.observed_generation;
+        status.refusal().is_some() && (is_changed || is_applied_again(job))
+    })
+}
+
+/// Whether the job was refused for a null that `kubectl apply` had dropped, and what was applied
+/// since has none.
+fn is_applied_again(job: &ZephyrJob) -> bool {
+    let refusal = job.status.as_ref().and_then(ZephyrJobStatus::refusal);
+    refusal.is_some_and(|refusal| names_dropped_null(&refusal.message))
+        && job
+            .annotations()
+            .get(LAST_APPLIED)
+            .is_none_or(|written| dropped_by_apply(&job.spec, written).is_empty())
 }
 
 impl Verdict {
@@ -193,6 +219,15 @@ impl Verdict {
 }
 
 impl ValidatedJob {
+    /// Whether the job has ended, and stays so. One that was refused begins anew once it is
+    /// changed.
+    pub fn has_ended(&self) -> bool {
+        let is_changed = self.spec_version != self.status.observed_generation;
+        let begins_anew =
+            self.status.refusal().is_some() && (is_changed || self.is_applied_again);
+        self.status.is_final() && !begins_anew
+    }
+
     /// The time until which the generation waits before its objects are created; absent if it does
     /// not wait. A time that is further away than any back-off was written with a wrong clock, or
     /// under a longer `backoff.max`.

@@ -10,7 +10,7 @@ const HEAD: &str = "<!-- Written by `make generate` from crds/zephyrjobs.yaml. C
 # Fields of a ZephyrJob
 
 `kubectl explain zj.spec --recursive` prints the same. A name with `[]` is a list, and what follows
-is inside each of its elements; `NAME` is any name that you choose. \"Immutable\" fields cannot be changed once the job exists.
+is inside each of its elements; `NAME` is any name that you choose. \"Immutable\" fields cannot be changed once the job has begun.
 ";
 
 /// The page.

@@ -1751,9 +1751,52 @@ fn a_refused_spec_starts_nothing_and_its_repair_does() {
     world.errors = vec![FieldError::new("spec.image", "is wrong", "name:tag")];
     world.settle();
     assert!(world.generations.is_empty() && world.log.is_empty());
+    assert_eq!(world.phase(), Phase::Failed);
     world.errors.clear();
     world.settle();
+    let still = "another release accepts it, and nobody changed it: it stays ended";
+    assert_eq!(world.phase(), Phase::Failed, "{still}");
+    world.job.spec_version = Some(2);
+    world.settle();
     assert_eq!(world.generation(), 1);
+    assert_eq!(world.job.status.completion_time, None);
+}
+
+#[test]
+fn a_refused_job_is_deleted_after_its_time_unless_it_was_changed() {
+    let mut world = World::new(json!({}));
+    world.job.spec.ttl_seconds_after_finished = Some(60);
+    world.errors = newer_rule();
+    world.settle();
+    assert_eq!(world.plan().requeue_after, Some(Duration::from_mins(1)));
+    let mut changed = world.clone();
+    world.pass(60);
+    world.settle();
+    assert!(world.deleted);
+    changed.job.spec_version = Some(2);
+    changed.errors.clear();
+    changed.pass(60);
+    changed.settle();
+    assert!(!changed.deleted);
+    assert_eq!(changed.generation(), 1);
+}
+
+#[test]
+fn a_refused_job_that_is_changed_waits_for_its_turn() {
+    let mut world = World::new(json!({}));
+    world.errors = newer_rule();
+    world.settle();
+    world.errors.clear();
+    world.job.spec_version = Some(2);
+    world.turn = Turn::Wait(Waiting::default());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Pending);
+    assert_eq!(world.job.status.generation, None);
+    world.errors = newer_rule();
+    world.job.spec_version = Some(3);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed);
+    assert_eq!(world.job.status.queued_since, None);
 }
 
 fn newer_rule() -> Vec<FieldError> {

@@ -2,7 +2,7 @@
 //!
 //! Pure: `controller.rs` publishes them.
 
-use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
+use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use super::find;
@@ -32,6 +32,13 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
         });
     }
+    if let Some(refusal) = refused_again(before, next) {
+        all.push(Announcement {
+            is_warning: true,
+            reason: Phase::Failed.as_str().to_owned(),
+            note: refusal.message.clone(),
+        });
+    }
     for (kind, is_bad) in [
         (ConditionType::Accepted, ConditionStatus::False),
         (ConditionType::Degraded, ConditionStatus::True),
@@ -53,6 +60,12 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
         }
     }
     all
+}
+
+/// The refusal of a job that was refused before for another reason.
+fn refused_again<'a>(before: &ZephyrJobStatus, next: &'a ZephyrJobStatus) -> Option<&'a Condition> {
+    let last = &before.refusal()?.message;
+    next.refusal().filter(|refusal| refusal.message != *last)
 }
 
 /// The complete message of a transition, if a condition contains it.

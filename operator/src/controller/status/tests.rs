@@ -497,27 +497,74 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 }
 
 #[test]
-fn a_refused_spec_is_reported_with_the_field_and_starts_nothing() {
-    let error = FieldError::new("spec.image", "is wrong", "name:tag");
+fn a_refused_job_has_failed_and_each_condition_names_the_field() {
+    let status = refused(&new_job(), "spec.image", 100);
+    assert_eq!(
+        (status.generation, status.phase),
+        (None, Some(Phase::Failed))
+    );
+    assert_eq!(status.completion_time, Some(Time(at(100))));
+    assert_eq!(status.observed_generation, Some(3));
+    for (kind, holds) in [
+        (ConditionType::Accepted, false),
+        (ConditionType::Progressing, false),
+        (ConditionType::Degraded, true),
+        (ConditionType::Failed, true),
+        (ConditionType::Finished, true),
+    ] {
+        assert_eq!(condition(&status, kind), (holds, Reason::SpecInvalid));
+        let message = &find(&status, kind).unwrap().message;
+        assert!(
+            message.ends_with("spec.image: is wrong; name:tag"),
+            "{message}"
+        );
+    }
+    let complete = condition(&status, ConditionType::Complete);
+    assert_eq!(complete, (false, Reason::SpecInvalid));
+    let stalled = condition(&status, ConditionType::Stalled);
+    assert_eq!(stalled, (true, Reason::SpecInvalid));
+    let events = announcements(&ZephyrJobStatus::default(), &status);
+    let notes: Vec<_> = events.iter().map(|event| event.note.as_str()).collect();
+    assert_eq!(notes, ["spec.image: is wrong; name:tag"]);
+}
+
+/// The status of `job` after its spec was refused for `field`.
+fn refused(job: &ValidatedJob, field: &str, second: i64) -> ZephyrJobStatus {
+    let error = FieldError::new(field, "is wrong", "name:tag");
     let plan = Plan {
         lifecycle: Lifecycle::Reject,
         ..Plan::default()
     };
     let verdict = Verdict::Refused(vec![error]);
-    let observed = Observed::default();
-    let status = project(&new_job(), &verdict, &observed, &plan, None, at(100));
-    assert_eq!(
-        (status.generation, status.phase),
-        (None, Some(Phase::Pending))
+    project(job, &verdict, &Observed::default(), &plan, None, at(second))
+}
+
+#[test]
+fn a_job_that_is_refused_again_for_another_reason_says_so_in_an_event() {
+    let job = new_job();
+    let first = refused(&job, "spec.image", 100);
+    let job = ValidatedJob {
+        status: first.clone(),
+        spec_version: Some(4),
+        ..job
+    };
+    assert!(!job.has_ended(), "it was changed");
+    let again = refused(&job, "spec.workers", 200);
+    assert_eq!(announcements(&first, &again).len(), 1);
+    assert_eq!(again.completion_time, Some(Time(at(200))));
+    assert_eq!(announcements(&again, &again), []);
+    let begun = after_step(
+        &ValidatedJob {
+            status: again,
+            ..job
+        },
+        Lifecycle::Wait(Waiting::default()),
+        300,
     );
-    assert_eq!(
-        condition(&status, ConditionType::Accepted),
-        (false, Reason::SpecInvalid)
-    );
-    assert_eq!(
-        find(&status, ConditionType::Accepted).unwrap().message,
-        "spec.image: is wrong; name:tag"
-    );
+    assert_eq!(begun.status.completion_time, None);
+    let finished = condition(&begun.status, ConditionType::Finished);
+    assert_eq!(finished, (false, Reason::NotFinished));
+    assert_eq!(begun.status.phase, Some(Phase::Pending));
 }
 
 #[test]

@@ -283,6 +283,14 @@ fn the_state_of_a_start_follows_from_status_alone() {
             new,
         ),
         (
+            json!({"conditions": condition("Accepted", "SpecInvalid", 3), "phase": "Failed", "observedGeneration": 3}),
+            StartProgress::Aside,
+        ),
+        (
+            json!({"conditions": condition("Accepted", "SpecInvalid", 2), "phase": "Failed", "observedGeneration": 2}),
+            new,
+        ),
+        (
             json!({"conditions": condition("Progressing", "Blocked", 3)}),
             StartProgress::Aside,
         ),
