@@ -624,6 +624,10 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
         address: address.clone(),
         token: context.signing_key.token(&identity.uid, generation),
     });
+    if let Some(workers) = &objects.workers {
+        let streams = &context.streams;
+        streams.note_replicas(&identity.uid, generation, workers.replicas);
+    }
 }
 
 /// Records the try. A refusal is shown until the pod is gone. No decision depends on it, so

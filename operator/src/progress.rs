@@ -96,8 +96,20 @@ struct StreamState {
     outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
     disruptions: Disruptions,
+    kept: KeptWorkers,
     /// The result with which the coordinator must end its run, if any, and since when.
     end: Option<(Message, Timestamp)>,
+}
+
+/// The number of workers that stay, which the coordinator learns before the others go.
+#[derive(Debug, Default)]
+struct KeptWorkers {
+    /// The newest number.
+    wanted: Option<u32>,
+    /// The number that the coordinator has on its present stream.
+    said: Option<u32>,
+    /// The replicas that the watch showed last. It may show a change of this operator's late.
+    shown: Option<u32>,
 }
 
 /// Why a stream ended.
@@ -244,6 +256,18 @@ impl RunStreams {
         });
     }
 
+    /// Informs the coordinator that this number of workers stay, before the others go; after a
+    /// reconnect it learns the number again.
+    pub fn keep_workers(&self, job_uid: &str, generation: u32, workers: u32) {
+        self.with(job_uid, generation, |state| state.keep_workers(workers));
+    }
+
+    /// The same for the replicas that the watch shows: this operator may have begun a moment ago,
+    /// or somebody else may have changed the number.
+    pub fn note_replicas(&self, job_uid: &str, generation: u32, replicas: u32) {
+        self.with(job_uid, generation, |state| state.note_replicas(replicas));
+    }
+
     /// Asks the coordinator to end the job; after a reconnect it is asked again.
     pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
         let now = self.dialler.clock.now();
@@ -283,6 +307,29 @@ impl RunStreams {
 }
 
 impl StreamState {
+    fn keep_workers(&mut self, workers: u32) {
+        self.kept.wanted = Some(workers);
+        self.send_kept();
+    }
+
+    fn note_replicas(&mut self, replicas: u32) {
+        if self.kept.shown.replace(replicas) != Some(replicas) {
+            self.kept.wanted = Some(replicas);
+        }
+        self.send_kept();
+    }
+
+    /// Sends the number of workers that stay, unless the coordinator has it.
+    fn send_kept(&mut self) {
+        let KeptWorkers { wanted, said, .. } = self.kept;
+        if let (Some(workers), Some(outbox)) = (wanted, &self.outbox)
+            && wanted != said
+            && outbox.try_send(Message::WorkersKept { workers }).is_ok()
+        {
+            self.kept.said = wanted;
+        }
+    }
+
     /// Sends the request to end the run, if there is one. The message may get lost: after a while
     /// the operator ends the job without the coordinator.
     fn send_end(&self) {
@@ -397,6 +444,8 @@ fn take_report(
     if state.outbox.is_none() {
         state.outbox = Some(outbox.clone());
         state.pod_ends.forget_reported();
+        state.kept.said = None;
+        state.send_kept();
         state.send_end();
     }
     Ok(())
@@ -504,6 +553,36 @@ mod tests {
             streams.report("uid", 0).map(|report| report.tasks_done + 1),
             Some(sent)
         );
+    }
+
+    fn kept(messages: &mut mpsc::Receiver<Message>) -> Vec<u32> {
+        let all = std::iter::from_fn(|| messages.try_recv().ok());
+        all.map(|message| {
+            let Message::WorkersKept { workers } = message else {
+                panic!("{message:?}");
+            };
+            workers
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_coordinator_learns_how_many_workers_stay_once_on_each_stream() {
+        let (outbox, mut messages) = mpsc::channel(8);
+        let mut state = StreamState::default();
+        state.note_replicas(4);
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(kept(&mut messages), [4], "from before the stream");
+        state.keep_workers(2);
+        // The watch is late.
+        state.note_replicas(4);
+        state.note_replicas(2);
+        assert_eq!(kept(&mut messages), [2]);
+        state.note_replicas(1);
+        assert_eq!(kept(&mut messages), [1], "somebody scaled by hand");
+        end_stream(&mut state, &Error::Closed, Timestamp::UNIX_EPOCH);
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(kept(&mut messages), [1]);
     }
 
     #[test]

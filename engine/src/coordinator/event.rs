@@ -125,6 +125,12 @@ pub enum Event {
         /// One sentence for people.
         message: String,
     },
+    /// The operator keeps this number of workers, counted by ordinal from 0, and lets those above
+    /// go.
+    WorkersKept {
+        /// The number.
+        workers: u32,
+    },
     /// Time passed. Sent at least twice a second.
     Tick,
 }
@@ -207,6 +213,7 @@ impl fmt::Display for Event {
             Self::EndedByOperator { reason, message } => {
                 write!(f, "ended by the operator ({reason}): {message}")
             }
+            Self::WorkersKept { workers } => write!(f, "the operator keeps {workers} workers"),
             Self::Tick => write!(f, "tick"),
         }
     }

@@ -238,8 +238,8 @@ impl State {
         loss: &Loss,
     ) {
         let known = self.workers.get(&number);
-        let is_a_loss =
-            loss.is_disruption() && known.is_some_and(|known| !self.is_dispensable(known));
+        let is_needed = |known: &Worker| !known.is_let_go && !self.is_dispensable(known);
+        let is_a_loss = loss.is_disruption() && known.is_some_and(is_needed);
         let Some(worker) = self.workers.remove(&number) else {
             return;
         };

@@ -1,5 +1,5 @@
-//! Computes how many workers can still be useful. It only counts: the operator lowers the number of
-//! pods.
+//! Computes how many workers can still be useful, and knows which ones the operator lets go. It
+//! only counts: the operator lowers the number of pods.
 
 use crate::coordinator::state::{JobState, State, Worker};
 
@@ -51,6 +51,22 @@ impl State {
         // One worker stays until the job has ended, because a lost final file must be written
         // again.
         open.saturating_mul(WORKERS_PER_TASK).max(1)
+    }
+
+    /// The operator is about to keep this number of workers. One that terminates already was let go
+    /// by an earlier number.
+    pub(crate) fn on_workers_kept(&mut self, workers: u32) {
+        self.workers_kept = Some(workers);
+        for worker in self.workers.values_mut() {
+            let is_above = worker.ordinal.is_some_and(|ordinal| ordinal >= workers);
+            worker.is_let_go = is_above || worker.is_let_go && worker.draining;
+        }
+    }
+
+    /// Whether the operator lets the worker with this ordinal go.
+    pub(crate) fn is_above_kept(&self, ordinal: Option<u32>) -> bool {
+        let kept = ordinal.zip(self.workers_kept);
+        kept.is_some_and(|(ordinal, kept)| ordinal >= kept)
     }
 
     /// Whether the end of a worker is equivalent to its release: it has no task and is not needed

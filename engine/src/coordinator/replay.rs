@@ -108,6 +108,7 @@ impl State {
             recording: VecDeque::new(),
             dismissed: BTreeMap::new(),
             disruptions: 0,
+            workers_kept: None,
             speculations: 0,
             fleet_losses: FleetLosses::default(),
             last_tick: Timestamp(0),

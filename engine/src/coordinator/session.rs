@@ -176,6 +176,7 @@ impl State {
             newest_session: session,
             slots: 1,
             draining: false,
+            is_let_go: self.is_above_kept(ordinal),
             known_since: now,
             last_seen: now,
             silence_ms: self

@@ -44,6 +44,9 @@ pub struct State {
     pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, OutputFile)>>,
     /// Workers lost while registered and needed, not counting those that a task ended.
     pub(crate) disruptions: u64,
+    /// The number of workers that the operator keeps, counted by ordinal from 0; absent until it
+    /// has said so.
+    pub(crate) workers_kept: Option<u32>,
     /// Number of second attempts given to idle slots.
     pub(crate) speculations: u64,
     /// The lifetime of workers, and their losses.
@@ -238,6 +241,8 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     /// It terminates and takes no more tasks.
     pub(crate) draining: bool,
+    /// The operator lets its pod go: its end is no disruption.
+    pub(crate) is_let_go: bool,
     /// When it first said Hello.
     pub(crate) known_since: Timestamp,
     /// When it last sent something.

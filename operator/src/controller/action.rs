@@ -68,8 +68,11 @@ pub enum Action {
         /// The patch of its spec.
         patch: serde_json::Value,
     },
-    /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid.
+    /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. The coordinator of
+    /// the generation learns the number before.
     ScaleWorkers {
+        /// The generation of the workers.
+        generation: u32,
         /// Name of the `StatefulSet`.
         name: String,
         /// Its uid; a successor of the same name is not scaled.

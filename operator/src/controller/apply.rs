@@ -320,7 +320,16 @@ impl Writer<'_> {
                     .await
             }
             Action::MendService { name, uid, patch } => self.mend_service(name, uid, patch).await,
-            Action::ScaleWorkers { name, uid, to, .. } => self.scale(name, uid, *to).await,
+            Action::ScaleWorkers {
+                generation,
+                name,
+                uid,
+                to,
+                ..
+            } => {
+                self.streams.keep_workers(&self.job.uid, *generation, *to);
+                self.scale(name, uid, *to).await
+            }
             Action::ForceDeletePod { name, uid } => self.force_delete(name, uid).await,
             Action::ReportPodEnds { generation, ends } => {
                 self.streams

@@ -49,6 +49,11 @@ pub enum Message {
         /// The epoch that reported the result.
         epoch: u64,
     },
+    /// Workers are let go, which is no disruption: those from this ordinal on.
+    WorkersKept {
+        /// The number of workers that stay.
+        workers: u32,
+    },
     /// No further generation follows: the job is to end with this result.
     EndRun {
         /// The reason of the result.

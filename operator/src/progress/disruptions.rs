@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn a_new_operator_counts_no_worker_that_was_let_go_before_it_began() {
+        let before = Lost::default();
+        let pods = [worker("w-0"), taken("w-3", 100)];
+        let mut count = Disruptions::default();
+        let lost = count.look(before, Some((1, 0)), pods.iter(), 2);
+        assert_eq!(lost, before);
+        let lost = count.look(before, Some((1, 0)), pods[..1].iter(), 2);
+        assert_eq!(lost, before, "it is gone");
+    }
+
+    #[test]
     fn each_epoch_counts_from_zero_and_the_sum_is_reported() {
         let mut count = Disruptions::default();
         let none = Lost::default();

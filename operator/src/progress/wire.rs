@@ -54,6 +54,10 @@ pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
     match said {
         dial::Message::PodEnded(end) => pod_ended(end),
         dial::Message::ResultStored { epoch } => result_stored(*epoch),
+        dial::Message::WorkersKept { workers } => {
+            let workers = *workers;
+            message(Message::WorkersKept(proto::WorkersKept { workers }))
+        }
         dial::Message::EndRun {
             reason,
             message: why,

@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status as CallStatus, Streaming};
 use zephyr_engine::coordinator::{Event, FailureReason, PodEndCause};
 use zephyr_proto::run::run_server::Run;
 use zephyr_proto::run::{
-    self as wire, CoordinatorReport, EndRun, OperatorMessage, PodEnded, operator_message,
+    self as wire, CoordinatorReport, EndRun, OperatorMessage, PodEnded, WorkersKept,
+    operator_message,
 };
 
 use super::sessions::{Input, LoopHandle, refusal};
@@ -133,6 +134,16 @@ async fn listen(
                     reason: FailureReason::from(reason),
                     message,
                 };
+                if inputs.send(Input::Happened(event)).await.is_err() {
+                    return;
+                }
+            }
+            operator_message::Message::WorkersKept(WorkersKept { workers }) => {
+                let Some(inputs) = loop_of(&mut handle).await else {
+                    return;
+                };
+                tracing::info!(workers, "the operator keeps this number of workers");
+                let event = Event::WorkersKept { workers };
                 if inputs.send(Input::Happened(event)).await.is_err() {
                     return;
                 }

@@ -4,7 +4,7 @@
 use super::cluster::{TestCluster, acked, attempt};
 use crate::coordinator::config::SpeculationPolicy;
 use crate::coordinator::record::FailureClass;
-use crate::coordinator::{Config, Effect, PodEndCause, ToWorker};
+use crate::coordinator::{Config, Effect, Event, PodEndCause, ToWorker};
 
 const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
@@ -247,4 +247,42 @@ fn fault_3014_workers_that_exit_when_all_tasks_are_done_are_not_disruptions() {
         cluster.dies(name);
     }
     assert_eq!(cluster.report().workers.disruptions, 0);
+}
+
+#[test]
+fn workers_that_the_operator_lets_go_are_no_disruptions() {
+    let mut cluster = TestCluster::new(&[8]);
+    for name in ALL {
+        cluster.hello(name, 1);
+    }
+    cluster.event(Event::WorkersKept { workers: 2 });
+    // One hands its task back, one is only gone.
+    let task = cluster.only("w3");
+    cluster.drains("w3", vec![task]);
+    cluster.dies("w3");
+    cluster.pod_ended("w2", PodEndCause::Disruption, "deleted");
+    assert_eq!(cluster.report().workers.disruptions, 0);
+    cluster.pod_ended("w1", PodEndCause::Disruption, "node gone");
+    assert_eq!(cluster.report().workers.disruptions, 1, "this one was kept");
+}
+
+#[test]
+fn a_worker_that_terminates_while_the_number_rises_again_was_let_go() {
+    let mut cluster = TestCluster::new(&[8]);
+    for name in ALL {
+        cluster.hello(name, 1);
+    }
+    cluster.event(Event::WorkersKept { workers: 2 });
+    let task = cluster.only("w3");
+    cluster.drains("w3", vec![task]);
+    cluster.event(Event::WorkersKept { workers: 4 });
+    cluster.dies("w3");
+    assert_eq!(cluster.report().workers.disruptions, 0);
+    cluster.pod_ended("w2", PodEndCause::Disruption, "node gone");
+    assert_eq!(cluster.report().workers.disruptions, 1, "it stayed");
+    // A worker that comes before the next coordinator has learned the number is let go as well.
+    cluster.event(Event::WorkersKept { workers: 0 });
+    cluster.hello("w3", 1);
+    cluster.pod_ended("w3", PodEndCause::Disruption, "deleted");
+    assert_eq!(cluster.report().workers.disruptions, 1);
 }

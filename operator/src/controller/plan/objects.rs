@@ -157,6 +157,7 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
     let is_over = matches!(report.phase, RunPhase::Ended);
     (workers.replicas != to && !is_over && !workers.object.terminating).then(|| {
         Action::ScaleWorkers {
+            generation,
             name: names::workers(&job.identity.name, generation),
             uid: workers.object.uid.clone(),
             from: workers.replicas,

@@ -239,7 +239,8 @@ impl World {
             | Event::FileLost { .. }
             | Event::ManifestWritten { .. }
             | Event::OutputTaken { .. }
-            | Event::EndedByOperator { .. } => {}
+            | Event::EndedByOperator { .. }
+            | Event::WorkersKept { .. } => {}
         }
         if speaker.is_some() {
             coordinator.noticed_at = now;

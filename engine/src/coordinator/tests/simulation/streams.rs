@@ -57,6 +57,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
         | Event::ManifestWritten { .. }
         | Event::OutputTaken { .. }
         | Event::EndedByOperator { .. }
+        | Event::WorkersKept { .. }
         | Event::Tick => None,
     }
 }
