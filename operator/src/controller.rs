@@ -498,6 +498,7 @@ async fn observe_run(
             generation,
             lost_before(&job.status, now),
             observed.workers(generation),
+            &context.caches.pods.disowned(&identity.uid),
             (&workers.object.uid, replicas),
         );
     }

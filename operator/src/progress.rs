@@ -12,7 +12,7 @@ mod release_0_1_0;
 pub mod token;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,14 +210,15 @@ impl RunStreams {
             .unwrap_or_default()
     }
 
-    /// Workers that the generation has lost; `pods` are all existing ones and `before` is the count
-    /// in status.
+    /// Workers that the generation has lost; `pods` are all existing ones, `left_alone` those that
+    /// exist without their owner, and `before` is the count in status.
     pub fn lost<'a>(
         &self,
         job_uid: &str,
         generation: u32,
         before: Lost,
         pods: impl Iterator<Item = &'a PodFacts>,
+        left_alone: &BTreeSet<String>,
         (workers_uid, replicas): (&str, u32),
     ) -> Option<Lost> {
         self.with(job_uid, generation, |state| {
@@ -226,6 +227,7 @@ impl RunStreams {
                 .as_ref()
                 .and_then(|report| Some((report.epoch?, report.disruptions)));
             state.disruptions.set_owner(workers_uid);
+            state.disruptions.leave_alone(left_alone);
             state.disruptions.look(before, reported, pods, replicas)
         })
     }

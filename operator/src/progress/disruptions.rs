@@ -6,7 +6,7 @@
 //! that came and went while it was absent. Each misses some losses, neither counts one twice, and
 //! most losses are in both counts. The larger number is reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -53,6 +53,12 @@ impl Disruptions {
             uid.clone_into(&mut self.owner);
             self.known.clear();
         }
+    }
+
+    /// The pods with these uids exist, and have no owner any more: whoever deleted their
+    /// `StatefulSet` left them alone.
+    pub(super) fn leave_alone(&mut self, uids: &BTreeSet<String>) {
+        self.known.retain(|uid, _| !uids.contains(uid));
     }
 
     /// The current count: `before` is the count in status, `reported` is the coordinator's report,
@@ -181,6 +187,21 @@ mod tests {
         assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
         count.set_owner("next set");
         assert_eq!(look(&mut count, Lost::default(), None, &[]), 1);
+    }
+
+    #[test]
+    fn pods_that_lose_their_owner_before_it_is_seen_to_go_are_not_a_disruption() {
+        let mut count = Disruptions::default();
+        count.set_owner("set");
+        let pods = [worker("w-0"), worker("w-1")];
+        assert_eq!(look(&mut count, Lost::default(), None, &pods), 0);
+        // The watch of pods is ahead of that of their set.
+        let left_alone = BTreeSet::from([pods[0].uid.clone(), pods[1].uid.clone()]);
+        count.leave_alone(&left_alone);
+        assert_eq!(look(&mut count, Lost::default(), None, &[]), 0);
+        // Their own set has them again, and one is lost.
+        assert_eq!(look(&mut count, Lost::default(), None, &pods), 0);
+        assert_eq!(look(&mut count, Lost::default(), None, &pods[..1]), 1);
     }
 
     #[test]

@@ -38,6 +38,8 @@ struct Inner<F> {
     objects: BTreeMap<Arc<str>, Held<F>>,
     /// The objects of a job, by the job's namespace and uid, as one text.
     of_job: BTreeMap<String, BTreeSet<Arc<str>>>,
+    /// Objects that belonged to a job and still exist without their owner, by the same names.
+    disowned: BTreeMap<Arc<str>, Disowned>,
     /// The number of lists that have begun.
     listing: u64,
     /// When the watch last showed anything.
@@ -47,6 +49,14 @@ struct Inner<F> {
 #[derive(Debug)]
 struct Held<F> {
     facts: Arc<F>,
+    /// The last list that contained it.
+    listing: u64,
+}
+
+#[derive(Debug)]
+struct Disowned {
+    job_uid: String,
+    uid: String,
     /// The last list that contained it.
     listing: u64,
 }
@@ -65,6 +75,7 @@ impl<F> Default for Cache<F> {
         Self(Mutex::new(Inner {
             objects: BTreeMap::new(),
             of_job: BTreeMap::new(),
+            disowned: BTreeMap::new(),
             listing: 0,
             heard: None,
         }))
@@ -86,11 +97,14 @@ impl<F: Facts> Cache<F> {
         };
         let key = object_key(namespace, name);
         let mut touched: Vec<_> = inner.take(&key).into_iter().collect();
+        let listing = inner.listing;
         let Some(facts) = seen.facts else {
+            let uid = seen.meta().uid.as_deref().unwrap_or_default();
+            inner.disown(&key, touched.first(), uid);
             return touched;
         };
+        inner.disowned.remove(&key);
         let now = touched_by(&key, &facts);
-        let listing = inner.listing;
         inner
             .of_job
             .entry(of_job_key(&now.key.namespace, &now.uid))
@@ -111,6 +125,7 @@ impl<F: Facts> Cache<F> {
         let key = object_key(&seen.namespace()?, &seen.name_any());
         let mut inner = self.lock();
         inner.heard = Some(Instant::now());
+        inner.disowned.remove(&key);
         inner.take(&key)
     }
 
@@ -125,7 +140,18 @@ impl<F: Facts> Cache<F> {
             .filter(|(_, held)| held.listing != listing)
             .map(|(key, _)| Arc::clone(key))
             .collect();
+        inner.disowned.retain(|_, held| held.listing == listing);
         vanished.iter().filter_map(|key| inner.take(key)).collect()
+    }
+
+    /// The uids of objects that belonged to the job with this uid, and still exist without their
+    /// owner: whoever deleted the owner left them alone.
+    pub fn disowned(&self, job_uid: &str) -> BTreeSet<String> {
+        let inner = self.lock();
+        let all = inner.disowned.values();
+        all.filter(|one| one.job_uid == job_uid)
+            .map(|one| one.uid.clone())
+            .collect()
     }
 
     /// When the watch last showed anything of this kind, of whichever job.
@@ -184,6 +210,21 @@ impl<F: Facts> Cache<F> {
 }
 
 impl<F: Facts> Inner<F> {
+    /// An object exists that belongs to no job, and that `before` had until now, if any had it.
+    fn disown(&mut self, key: &Arc<str>, before: Option<&Touched>, uid: &str) {
+        let listing = self.listing;
+        if let Some(before) = before {
+            let disowned = Disowned {
+                job_uid: before.uid.clone(),
+                uid: uid.to_owned(),
+                listing,
+            };
+            self.disowned.insert(Arc::clone(key), disowned);
+        } else if let Some(known) = self.disowned.get_mut(key) {
+            known.listing = listing;
+        }
+    }
+
     /// Removes an object, and returns the job that lost it.
     fn take(&mut self, key: &Arc<str>) -> Option<Touched> {
         let held = self.objects.remove(key)?;

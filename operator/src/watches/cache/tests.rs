@@ -75,3 +75,36 @@ fn an_object_that_stops_being_ours_leaves_nothing_behind() {
     assert_eq!(uids(touched), ["one"]);
     assert!(cache.is_empty() && cache.lock().of_job.is_empty());
 }
+
+#[test]
+fn an_object_without_its_owner_is_known_until_it_is_gone_or_owned_again() {
+    let mut disowned = pod_json("a", "one");
+    disowned["metadata"]["ownerReferences"] = json!([]);
+    let disowned = || serde_json::from_value::<Seen<SeenPod>>(disowned.clone()).unwrap();
+    let cache = Cache::default();
+    cache.put(disowned());
+    assert_eq!(
+        cache.disowned("one"),
+        BTreeSet::new(),
+        "it never had an owner"
+    );
+    let known = || BTreeSet::from(["a-uid".to_owned()]);
+    cache.put(pod("a", "one"));
+    cache.put(disowned());
+    assert_eq!(cache.disowned("one"), known());
+    assert_eq!(cache.disowned("two"), BTreeSet::new());
+    cache.begin_list();
+    cache.put(disowned());
+    cache.end_list();
+    assert_eq!(cache.disowned("one"), known());
+    cache.put(pod("a", "one"));
+    assert_eq!(cache.disowned("one"), BTreeSet::new());
+    cache.put(disowned());
+    cache.remove(&disowned());
+    assert_eq!(cache.disowned("one"), BTreeSet::new());
+    cache.put(pod("a", "one"));
+    cache.put(disowned());
+    cache.begin_list();
+    cache.end_list();
+    assert!(cache.lock().disowned.is_empty());
+}
