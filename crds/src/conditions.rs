@@ -148,6 +148,8 @@ pub enum Reason {
     NotFinished,
     /// The API server refused the operator; the message names verb, resource and namespace.
     Forbidden,
+    /// The job is being deleted, and a finalizer keeps the object; the message names it.
+    Deleting,
     /// A fault of the operator itself interrupted its work on this job. The operator does not retry
     /// the job for a while; the message describes the fault.
     OperatorFault,
@@ -186,6 +188,7 @@ impl Reason {
             Self::OutputComplete => "OutputComplete",
             Self::NotFinished => "NotFinished",
             Self::Forbidden => "Forbidden",
+            Self::Deleting => "Deleting",
             Self::OperatorFault => "OperatorFault",
         }
     }

@@ -167,7 +167,7 @@ impl ZephyrJobStatus {
     reason = "documented variants would take the place of the descriptions of fields in the definition"
 )]
 pub enum Phase {
-    // No generation runs yet.
+    // No generation runs.
     Pending,
     // The coordinator runs, and no worker is connected.
     WaitingForWorkers,

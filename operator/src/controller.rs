@@ -268,12 +268,8 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 
     let writer = Writer::new(context, &identity);
     let applied = apply_all(&writer, &plan, context).await;
-    if valid.deleted
-        || plan
-            .actions
-            .iter()
-            .any(|action| matches!(action, Action::DeleteJob { .. }))
-    {
+    let deletes_job = |action: &Action| matches!(action, Action::DeleteJob { .. });
+    if plan.actions.iter().any(deletes_job) {
         applied.map_err(Error::Apply)?;
         return Ok(Outcome::Settled);
     }

@@ -109,6 +109,8 @@ pub enum Lifecycle {
     Finish(Finish),
     /// The job has ended earlier.
     Ended,
+    /// The job is being deleted.
+    Delete,
 }
 
 /// A new generation.
@@ -244,6 +246,7 @@ fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     let roots = delete_roots(job, observed, u32::MAX);
     Plan {
         actions: roots.filter(|_| !job.orphans).collect(),
+        lifecycle: Lifecycle::Delete,
         ..Plan::default()
     }
 }
@@ -695,7 +698,10 @@ impl Plan {
 
     /// Whether it changes nothing.
     pub fn is_idle(&self) -> bool {
-        self.actions.is_empty() && matches!(self.lifecycle, Lifecycle::Stay | Lifecycle::Ended)
+        self.actions.is_empty() && matches!(
+                self.lifecycle,
+                Lifecycle::Stay | Lifecycle::Ended | Lifecycle::Delete
+            )
     }
 }
 
@@ -746,6 +752,7 @@ impl fmt::Display for Lifecycle {
                 finish.message
             ),
             Self::Ended => formatter.write_str("ended"),
+            Self::Delete => formatter.write_str("delete"),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod announce;
 pub mod due;
+mod delete;
 mod progress;
 pub mod set_aside;
 mod turn;
@@ -55,6 +56,9 @@ pub fn project(
     problem: Option<&WriteProblem>,
     now: Timestamp,
 ) -> ZephyrJobStatus {
+    if plan.lifecycle == Lifecycle::Delete && !job.is_kept() {
+        return job.status.clone();
+    }
     let mut next = Projection {
         status: job.status.clone(),
         spec_version: job.spec_version,
@@ -66,6 +70,7 @@ pub fn project(
             next.end_set_aside();
             next.end_now_at_the_latest();
         }
+        Lifecycle::Delete => next.delete(job),
         Lifecycle::Reject => next.reject(verdict),
         Lifecycle::Block(message) => next.block(verdict, message),
         Lifecycle::Wait(waiting) => next.wait(waiting, verdict),

@@ -25,6 +25,8 @@ use crate::identity::JobIdentity;
 
 /// The finalizer with which the API server marks a deleted object whose children stay.
 const FINALIZER_ORPHAN: &str = "orphan";
+/// The finalizer with which the API server marks a deleted object whose children go first.
+const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 
 /// A job whose settings can be used without further checks.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct ValidatedJob {
     pub deleted: bool,
     /// The deletion leaves the job's objects: `--cascade=orphan`.
     pub orphans: bool,
+    /// The finalizers that somebody else set, in order: each keeps a deleted job.
+    pub finalizers: Vec<String>,
     /// The job was refused for a null that `kubectl apply` had dropped, and what was applied since
     /// has none.
     pub is_applied_again: bool,
@@ -157,6 +161,7 @@ pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         timing: Timing::of(&job.spec.retries),
         status: job.status.clone().unwrap_or_default(),
         deleted: job.metadata.deletion_timestamp.is_some(),
+        finalizers: foreign_finalizers(job),
         orphans: job.finalizers().iter().any(|one| one == FINALIZER_ORPHAN),
         is_applied_again: is_applied_again(job),
         spec: job.spec.clone(),
@@ -167,6 +172,15 @@ pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
         },
         resource_version,
     })
+}
+
+fn foreign_finalizers(job: &ZephyrJob) -> Vec<String> {
+    let of_the_server = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+    let all = job.finalizers().iter();
+    let foreign = all.filter(|one| !of_the_server.contains(&one.as_str()));
+    let mut foreign: Vec<_> = foreign.cloned().collect();
+    foreign.sort();
+    foreign
 }
 
 /// Whether the job ended as refused, and was changed since: then it is looked at as a new one. A
@@ -219,6 +233,12 @@ impl Verdict {
 }
 
 impl ValidatedJob {
+    /// Whether somebody's finalizer keeps the deleted job while nothing of it runs. Without one
+    /// nobody would read its status, and with `--cascade=orphan` its generation goes on.
+    pub fn is_kept(&self) -> bool {
+        self.deleted && !self.orphans && !self.finalizers.is_empty()
+    }
+
     /// Whether the job has ended, and stays so. One that was refused begins anew once it is
     /// changed.
     pub fn has_ended(&self) -> bool {

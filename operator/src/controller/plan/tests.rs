@@ -1623,6 +1623,53 @@ fn a_deleted_job_that_a_finalizer_keeps_runs_no_longer() {
 }
 
 #[test]
+fn a_deleted_job_that_a_finalizer_keeps_names_it_once_and_runs_nothing() {
+    let mut world = World::running(json!({}));
+    world.worker_pod("w-0", |pod| pod.ready = true);
+    world.settle();
+    let before = world.job.status.clone();
+    world.job.deleted = true;
+    world.job.finalizers = vec!["example.com/backup".to_owned()];
+    world.settle();
+    let condition = world.condition(ConditionType::Progressing).clone();
+    assert_eq!(condition.reason.as_str(), "Deleting");
+    assert_eq!(
+        condition.message,
+        "the job is being deleted, and nothing of it runs; the object stays until its finalizers are removed: \
+         example.com/backup"
+    );
+    assert_eq!(world.phase(), Phase::Pending);
+    assert_eq!(world.job.status.coordinator, None);
+    let ready = world.condition(ConditionType::WorkersReady);
+    assert_eq!(ready.status, ConditionStatus::False);
+    let writes = world.status_writes;
+    world.pass(3_600);
+    world.settle();
+    assert_eq!(world.status_writes, writes, "nothing changes any more");
+    // Without a finalizer nobody reads it, and orphans go on.
+    for (finalizers, orphans) in [(Vec::new(), false), (world.job.finalizers.clone(), true)] {
+        world.job.status = before.clone();
+        (world.job.finalizers, world.job.orphans) = (finalizers, orphans);
+        world.settle();
+        assert_eq!(world.job.status, before);
+    }
+}
+
+#[test]
+fn a_deleted_job_that_has_ended_keeps_its_end() {
+    let mut world = World::running(json!({}));
+    world.ends(true, "Succeeded");
+    world.settle();
+    world.job.deleted = true;
+    world.job.finalizers = vec!["example.com/backup".to_owned()];
+    world.settle();
+    assert_eq!(world.phase(), Phase::Succeeded);
+    assert_eq!(world.finished_reason(), "OutputComplete");
+    let condition = world.condition(ConditionType::Progressing);
+    assert_eq!(condition.reason.as_str(), "Deleting");
+}
+
+#[test]
 fn times_in_the_future_from_another_clock_delay_nothing() {
     let mut world = World::running(json!({}));
     let day = 86_400;
