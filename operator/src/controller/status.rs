@@ -221,6 +221,9 @@ impl Projection {
             Phase::Failed
         };
         let report = observed.report.as_ref();
+        if report.is_some_and(|report| report.planned.is_none()) {
+            self.forget_counters();
+        }
         self.take_report(report);
         self.take_workers(observed.lost, diagnosis);
         self.forget_workers();
@@ -431,6 +434,14 @@ impl Projection {
         {
             self.status.progress = Some(format!("{}%", percent.min(100)));
         }
+    }
+
+    /// A coordinator without a plan found the end in the ledger, and no counters. Those in status
+    /// are of some time before the end.
+    fn forget_counters(&mut self) {
+        self.status.stage = None;
+        self.status.records = None;
+        self.status.progress = None;
     }
 
     fn take_workers(&mut self, lost: Option<Lost>, diagnosis: &Diagnosis) {

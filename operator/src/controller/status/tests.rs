@@ -497,6 +497,53 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 }
 
 #[test]
+fn an_end_that_is_found_in_the_ledger_leaves_no_counters_of_before() {
+    for succeeded in [true, false] {
+        let job = started();
+        let before = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
+        assert!(before.stage.is_some() && before.progress.is_some());
+        let job = ValidatedJob {
+            status: before,
+            ..job
+        };
+        let found = RunReport {
+            planned: None,
+            stage: None,
+            tasks_done: 0,
+            tasks_total: 0,
+            ..report(RunPhase::Ended)
+        };
+        let finish = Finish {
+            cause: GenerationEnd::Succeeded,
+            reason: Reason::OutputComplete,
+            message: String::new(),
+            outputs: None,
+        };
+        let finish = if succeeded {
+            finish
+        } else {
+            Finish {
+                cause: GenerationEnd::Failed,
+                reason: Reason::TaskFailed,
+                ..finish
+            }
+        };
+        let plan = Plan {
+            lifecycle: Lifecycle::Finish(finish),
+            ..Plan::default()
+        };
+        let observed = Observed {
+            report: Some(found),
+            ..Observed::default()
+        };
+        let status = project(&job, &Verdict::Accepted, &observed, &plan, None, at(300));
+        assert_eq!((&status.stage, &status.records), (&None, &None));
+        let share = succeeded.then(|| "100%".to_owned());
+        assert_eq!(status.progress, share);
+    }
+}
+
+#[test]
 fn a_refused_job_has_failed_and_each_condition_names_the_field() {
     let status = refused(&new_job(), "spec.image", 100);
     assert_eq!(
